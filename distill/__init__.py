@@ -1,0 +1,1 @@
+"""The attacker: asks a model, keeps what it said, and trains a student on it."""

@@ -1,0 +1,148 @@
+"""What crosses from a teacher to a student: prompts, answers, the interface profile, and answer files.
+
+An answer file is Parquet with one row an answer; its last column holds the row's SHA-256, and the footer the count,
+so that a truncated or edited file is an error and never data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+
+class BadInput(ValueError):
+    """The user's mistake: one line that says where, what was got, the rule, and what exists."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as a caller sends it; the reference stays with the referee."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a caller may see: `text`, `top_k` (text and the k most likely tokens with logprobs) or `full` (all V)."""
+
+    kind: Literal["text", "top_k", "full"] = "text"
+    k: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.kind == "top_k") != (self.k > 0):
+            raise BadInput(f"profile: k must be at least 1 for top_k and 0 otherwise, got {self.kind} with k={self.k}")
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Released log-probabilities (nats) of a T-token answer: `ids_TK` and `values_TK`, most likely first.
+
+    Entries that were withheld have id -1 and value -inf. What is missing from a row's total is the tail.
+    """
+
+    ids_TK: np.ndarray
+    values_TK: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one prompt: text always; token ids (without end-of-text) and logprobs where the profile allows.
+
+    With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if `finished`.
+    `passes` counts forward passes of any model per generated token; `l1` is the mean L1 distance per token that a
+    decoding defence moved the sampling distribution.
+    """
+
+    prompt_id: str
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...] = ()
+    finished: bool = True
+    logprobs: Logprobs | None = None
+    passes: float = 1.0
+    l1: float = 0.0
+
+
+def digest(data: bytes | str) -> str:
+    """Hexadecimal SHA-256 of bytes or UTF-8 text."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write under a temporary name, sync and rename: a reader sees the whole file or none."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _row(answer: Answer) -> dict[str, object]:
+    kept = answer.logprobs
+    return {
+        "prompt_id": answer.prompt_id,
+        "prompt": answer.prompt,
+        "text": answer.text,
+        "token_ids": list(answer.token_ids),
+        "finished": answer.finished,
+        "logprob_k": 0 if kept is None else kept.ids_TK.shape[1],
+        "logprob_ids": b"" if kept is None else kept.ids_TK.astype("<i4").tobytes(),
+        "logprob_values": b"" if kept is None else kept.values_TK.astype("<f4").tobytes(),
+        "passes": answer.passes,
+        "l1": answer.l1,
+    }
+
+
+def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """Write an answer file (Parquet, deterministic bytes)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [_row(answer) for answer in answers]
+    schema = pa.schema(
+        [("prompt_id", pa.string()), ("prompt", pa.string()), ("text", pa.string())]
+        + [("token_ids", pa.list_(pa.int32())), ("finished", pa.bool_()), ("logprob_k", pa.int32())]
+        + [("logprob_ids", pa.binary()), ("logprob_values", pa.binary()), ("passes", pa.float64()), ("l1", pa.float64())]
+        + [("sha256", pa.string())]
+    )
+    table = pa.Table.from_pylist([row | {"sha256": digest(repr(row))} for row in rows], schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"rows": str(len(rows))}), sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read an answer file; raise BadInput when it is missing, truncated or altered."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{path}: not a whole answer file ({error})") from error
+    if (table.schema.metadata or {}).get(b"rows") != str(table.num_rows).encode():
+        raise BadInput(f"{path}: holds {table.num_rows} answers, its footer says otherwise")
+    return [_answer(path, i, row) for i, row in enumerate(table.to_pylist())]
+
+
+def _answer(path: Path, index: int, row: dict[str, object]) -> Answer:
+    if digest(repr({k: v for k, v in row.items() if k != "sha256"})) != row["sha256"]:
+        raise BadInput(f"{path}: answer {index} does not match its SHA-256")
+    k = int(str(row["logprob_k"]))
+    kept = None
+    if k:
+        ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)  # type: ignore[call-overload]
+        kept = Logprobs(ids, np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k))  # type: ignore[call-overload]
+    names = ("prompt_id", "prompt", "text", "finished", "passes", "l1")
+    return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)  # type: ignore

@@ -1,0 +1,1 @@
+"""The referee: exams, configs, plan, measurement, report and tracking."""
