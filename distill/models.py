@@ -1,0 +1,264 @@
+"""Models that answer prompts: networks, recorded answers, and wrappers; the one home of transformers.
+
+Axes: B rows of a batch, T positions, V vocabulary, K released entries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest
+
+
+class Model(Protocol):
+    """Anything that answers prompts: a teacher, a defended teacher, a student."""
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoding step as a score edit sees it: left-padded tokens with their mask, a key a row, tokens generated."""
+
+    tokens_BT: Tensor
+    mask_BT: Tensor
+    keys: list[str]
+    index: int
+
+
+ScoreEdit = Callable[[Step, Tensor], Tensor]
+
+
+def uniform(key: str, *parts: object) -> float:
+    """A number in [0, 1) that is a function of the key and parts alone (SHA-256, 53 bits), on every machine."""
+    data = "/".join([key, *map(str, parts)]).encode()
+    return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 11) / 2**53
+
+
+def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
+    """Keep the smallest set of most likely tokens whose mass reaches top_p, renormalised (Holtzman et al. 2020)."""
+    if top_p >= 1:
+        return logprobs_BV
+    sorted_BV, order_BV = logprobs_BV.sort(dim=-1, descending=True, stable=True)
+    before_BV = sorted_BV.exp().cumsum(-1) - sorted_BV.exp()
+    kept_BV = sorted_BV.masked_fill(before_BV >= top_p, -torch.inf)
+    return torch.log_softmax(torch.empty_like(kept_BV).scatter_(-1, order_BV, kept_BV), -1)
+
+
+def draw(logprobs_BV: Tensor, uniforms: Sequence[float]) -> Tensor:
+    """Sample each row by inverting its cumulative distribution at the given uniform number (float64)."""
+    cumulative_BV = logprobs_BV.double().exp().cumsum(-1)
+    points_B1 = torch.tensor(uniforms, dtype=torch.float64, device=logprobs_BV.device)[:, None] * cumulative_BV[:, -1:]
+    return (cumulative_BV <= points_B1).sum(-1).clamp(max=logprobs_BV.shape[-1] - 1)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, decoding settings and score edits.
+
+    temperature 0 decodes greedily; an edit then still applies, and the edited distribution is sampled, because a
+    perturbation that is never sampled would be no perturbation. An answer is a function of (seed, prompt text).
+    """
+
+    network: Any
+    tokenizer: Any
+    edits: tuple[ScoreEdit, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    batch_size: int = 256
+    passes: float = 1.0
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        encoded = [self.encode(prompt) for prompt in prompts]
+        # Rows of one length need no padding at all, so most batches are free of it; order is restored below.
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+        answers: dict[int, Answer] = {}
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            batch = self._generate([prompts[i] for i in rows], [encoded[i] for i in rows], seed, profile)
+            answers.update(zip(rows, batch, strict=True))
+        return [answers[i] for i in range(len(prompts))]
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, through the chat template where the tokenizer has one; BadInput if it cannot fit."""
+        if getattr(self.tokenizer, "chat_template", None):
+            turns = [{"role": "user", "content": prompt.text}]
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        else:
+            text = prompt.text
+        ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        room = self.network.config.max_position_embeddings - self.max_new_tokens
+        if not ids:
+            raise BadInput(f"prompt {prompt.id!r}: it is empty; a prompt needs at least one token")
+        if len(ids) > room:
+            raise BadInput(
+                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {room} beside "
+                f"{self.max_new_tokens} new tokens"
+            )
+        return ids
+
+    @torch.inference_mode()
+    def _generate(self, prompts: list[Prompt], encoded: list[list[int]], seed: int, profile: Profile) -> list[Answer]:
+        device, pad, end = self.network.device, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        width = max(map(len, encoded))
+        tokens_BT = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded], device=device)
+        mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded], device=device)
+        keys = [f"{seed}/{digest(prompt.text)}" for prompt in prompts]
+        cache, fed_BT = None, tokens_BT
+        alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
+        chosen, moved, released = [], [], []
+        for index in range(self.max_new_tokens):
+            positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -fed_BT.shape[1] :]
+            out = self.network(
+                input_ids=fed_BT,
+                attention_mask=mask_BT,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = out.past_key_values
+            clean_BV, logprobs_BV = self._distributions(Step(tokens_BT, mask_BT, keys, index), out.logits[:, -1].float())
+            if self.temperature == 0 and not self.edits:
+                picked_B = logprobs_BV.argmax(-1)
+            else:
+                picked_B = draw(logprobs_BV, [uniform(key, "draw", index) for key in keys])
+            picked_B = torch.where(alive, picked_B, pad)
+            chosen.append(picked_B)
+            if self.edits:
+                moved.append((logprobs_BV.exp() - clean_BV.exp()).abs().sum(-1).where(alive, 0))
+            if profile.kind != "text":
+                released.append(_released(torch.log_softmax(out.logits[:, -1].float(), -1), self.edits, Step(
+                    tokens_BT, mask_BT, keys, index), profile))
+            alive = alive & (picked_B != end)
+            fed_BT = picked_B[:, None]
+            tokens_BT = torch.cat([tokens_BT, fed_BT], 1)
+            mask_BT = torch.cat([mask_BT, torch.ones_like(fed_BT)], 1)
+            if not alive.any():
+                break
+        return self._collect(prompts, torch.stack(chosen, 1).tolist(), moved, released)
+
+    def _distributions(self, step: Step, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-distributions that are sampled without and with the edits."""
+        if self.temperature == 0:
+            clean_BV = torch.log_softmax(logits_BV.masked_fill(logits_BV < logits_BV.amax(-1, True), -torch.inf), -1)
+        else:
+            clean_BV = nucleus(torch.log_softmax(logits_BV / self.temperature, -1), self.top_p)
+        edited_BV = clean_BV
+        for edit in self.edits:
+            edited_BV = edit(step, edited_BV)
+        return clean_BV, edited_BV
+
+    def _collect(self, prompts: list[Prompt], chosen: list[list[int]], moved: list[Tensor], released: list[Any]) -> Any:
+        end, answers = self.tokenizer.eos_token_id, []
+        l1_BT = torch.stack(moved, 1).tolist() if moved else None
+        for row, (prompt, ids) in enumerate(zip(prompts, chosen, strict=True)):
+            finished = end in ids
+            length = ids.index(end) if finished else len(ids)
+            steps = length + finished
+            kept = None
+            if released:
+                ids_TK = np.stack([np.asarray(r[0][row]) for r in released[:steps]]).astype(np.int32)
+                kept = Logprobs(ids_TK, np.stack([np.asarray(r[1][row]) for r in released[:steps]]).astype(np.float32))
+            text = self.tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            l1 = sum(l1_BT[row][:steps]) / max(steps, 1) if l1_BT else 0.0
+            answers.append(
+                Answer(prompt.id, prompt.text, text, tuple(ids[:length]), finished, kept, self.passes, l1)
+            )
+        return answers
+
+
+def _released(raw_BV: Tensor, edits: tuple[ScoreEdit, ...], step: Step, profile: Profile) -> tuple[Tensor, Tensor]:
+    """The logprobs that are released: of the edited distribution at temperature 1, so that a defence shows in them."""
+    for edit in edits:
+        raw_BV = edit(step, raw_BV)
+    k = raw_BV.shape[-1] if profile.kind == "full" else min(profile.k, raw_BV.shape[-1])
+    values_BK, ids_BK = raw_BV.topk(k, dim=-1)
+    return ids_BK.cpu(), values_BK.cpu()
+
+
+@dataclass(frozen=True)
+class EditedModel:
+    """A model whose finished answers are edited before they are released."""
+
+    model: Model
+    edit: Callable[[Answer], Answer]
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        return [self.edit(answer) for answer in self.model.answer(prompts, seed=seed, profile=profile)]
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt text."""
+
+    answers: dict[str, Answer]
+    where: str = "recorded answers"
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        missing = [prompt.id for prompt in prompts if prompt.text not in self.answers]
+        if missing:
+            raise BadInput(f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}")
+        said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
+        if profile.kind == "text":
+            return [replace(answer, logprobs=None) for answer in said]
+        if any(answer.logprobs is None for answer in said):
+            raise BadInput(f"{self.where}: profile {profile.kind} asks for logprobs; the recording has none")
+        return said
+
+
+def read_recorded(path: Path) -> RecordedModel:
+    """A recorded teacher from JSONL with `prompt`, `answer` (and optional `id`) a line, or from an answer file."""
+    import json
+
+    from distill.answers import read_answers
+
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
+    if path.suffix == ".parquet":
+        return RecordedModel({answer.prompt: answer for answer in read_answers(path)}, str(path))
+    answers = {}
+    for number, line in _lines(path):
+        try:
+            row = json.loads(line)
+            prompt, text = row["prompt"], row["answer"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: line {number}: {error!r}; each line is an object with prompt and answer") from None
+        if not isinstance(prompt, str) or not isinstance(text, str):
+            raise BadInput(f"{path}: line {number}: prompt and answer must be strings")
+        answers[prompt] = Answer(str(row.get("id", number)), prompt, text)
+    return RecordedModel(answers, str(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8") as file:
+        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+def load(name: str, **decoding: Any) -> LanguageModel:
+    """A causal language model and its tokenizer from a local folder or a hub name, through transformers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        network = AutoModelForCausalLM.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"teacher {name!r}: {str(error).splitlines()[0]}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LanguageModel(network.eval(), tokenizer, **decoding)
+
+
+def save(model: LanguageModel, folder: Path) -> None:
+    """Write weights (safetensors) and tokenizer so that `load` finds them."""
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)

@@ -1,0 +1,79 @@
+"""The content-addressed store: a stage's result lives under the hash of its settings and inputs, and is done once.
+
+A result is built in a temporary folder, its files are hashed and synced, and the folder is renamed into place: a killed
+run loses the stage in flight and nothing else. Files are checked against their hashes whenever a result is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.answers import BadInput, digest, write_bytes
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the same value gives the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def key(stage: str, settings: Any, inputs: list[str]) -> str:
+    """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256)."""
+    return digest(canonical([stage, settings, inputs]))[:16]
+
+
+class Store:
+    """Results by stage and key below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def has(self, stage: str, key: str) -> bool:
+        return (self.folder(stage, key) / "done.json").is_file()
+
+    def open(self, stage: str, key: str) -> Path:
+        """The folder of a finished result, each file checked against its hash; BadInput if one was altered."""
+        folder = self.folder(stage, key)
+        try:
+            files = json.loads((folder / "done.json").read_text())["files"]
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{folder}: not a finished result ({error})") from error
+        for name, expected in files.items():
+            path = folder / name
+            if not path.is_file() or digest(path.read_bytes()) != expected:
+                raise BadInput(f"{path}: missing or altered since it was written; delete {folder} to make it again")
+        return folder
+
+    def make(self, stage: str, key: str, build: Callable[[Path], None]) -> Path:
+        """Return the result, building it first if it is not there; two processes never build the same one at once."""
+        from filelock import FileLock
+
+        folder = self.folder(stage, key)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.parent / f".{key}.lock")
+            with lock:
+                if not self.has(stage, key):
+                    self._build(folder, build)
+        except PermissionError as error:
+            raise BadInput(f"{self.root}: cannot be written ({error.strerror}); choose another folder with --runs") from error
+        return self.open(stage, key)
+
+    def _build(self, folder: Path, build: Callable[[Path], None]) -> None:
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.mkdir()
+        began = time.perf_counter()
+        build(part)
+        files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
+        write_bytes(part / "done.json", canonical({"files": files, "seconds": time.perf_counter() - began}).encode())
+        os.replace(part, folder)
