@@ -1,0 +1,43 @@
+"""Temperature: the control that pays for its protection with nothing but randomness.
+
+Every decoding defence costs the honest user some accuracy. Set to cost the same accuracy by temperature alone, this
+shows how much of a defence's effect is that cost (Savani et al. 2025, antidistillation sampling, compare with it so).
+The maths, softmax(logits / temperature) and the nucleus of mass top_p, are LanguageModel's own; released logprobs are
+of temperature 1, so they are unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from defenses import with_scores
+from distill.models import Model
+
+
+class Settings(BaseModel):
+    """`temperature` (0 is greedy) and `top_p` to decode with; None keeps the model's own, None and None the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float | None = Field(1.0, ge=0, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0, le=1)
+
+
+class Defense:
+    """Decodes at the temperature and top_p that are set."""
+
+    point: ClassVar[str] = "decoding"
+    passes: ClassVar[float] = 0.0
+    keeps_argmax: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    identity: ClassVar[dict[str, Any]] = {"temperature": None, "top_p": None}
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, model: Model) -> Model:
+        changes = {name: value for name, value in self.settings.model_dump().items() if value is not None}
+        return replace(with_scores(model, "decoding/temperature"), **changes)

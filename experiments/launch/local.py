@@ -1,0 +1,52 @@
+"""Runs stages on this machine: one process a core with one thread each, each stage as soon as its inputs are there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments import stages
+from experiments.plan import SECONDS, Plan, Stage
+from experiments.store import Store
+
+
+def run(plan: Plan, root: Path, workers: int, console: Console) -> None:
+    """Make every missing result of a plan; the first error stops the rest and is raised."""
+    waiting = plan.missing(Store(root))
+    if not waiting:
+        return
+    # Children read this before they import torch; a second thread each would oversubscribe the cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+        Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task("stages", total=len(waiting))
+        try:
+            _drain(pool, waiting, root, lambda: bar.advance(task))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _drain(pool: ProcessPoolExecutor, waiting: list[Stage], root: Path, advance: object) -> None:
+    missing = {stage.key for stage in waiting}
+    # Longest first: a teacher that starts last would leave a core idle at the end.
+    queue = sorted(waiting, key=lambda stage: -SECONDS[stage.kind])
+    running: dict[Future[float], Stage] = {}
+    while queue or running:
+        ready = [stage for stage in queue if not any(one.key in missing for one in stage.inputs)]
+        for stage in ready:
+            queue.remove(stage)
+            running[pool.submit(stages.run, stage, root)] = stage
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+            missing.discard(running.pop(future).key)
+            advance()  # type: ignore[operator]

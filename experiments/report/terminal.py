@@ -1,0 +1,34 @@
+"""The table in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+
+def table(rows: list[dict[str, Any]], title: str) -> Table:
+    """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
+    shown = Table(title=title, caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)")
+    for name in ("task", "attacker", "defence", "floor", "undef.", "defended", "T [95 %]", "teacher", "verdict"):
+        shown.add_column(name, justify="left" if name in ("task", "attacker", "defence", "verdict") else "right")
+    for row in rows:
+        shown.add_row(
+            row["task"], row["attacker"], row["defense"], *(points(row[k]) for k in ("floor", "undefended", "defended")),
+            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"],
+        )  # fmt: skip
+    return shown
+
+
+def points(value: float | None) -> str:
+    """A share as percent with one decimal."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """T and its interval; an unbounded end is shown as such."""
+    if row["transfer"] is None:
+        return "not measurable"
+    low = "-∞" if row["transfer_lo"] is None else f"{row['transfer_lo']:.2f}"
+    high = "∞" if row["transfer_hi"] is None else f"{row['transfer_hi']:.2f}"
+    return f"{row['transfer']:.2f} [{low}, {high}]"

@@ -1,0 +1,39 @@
+import pytest
+
+from distill.answers import BadInput
+from experiments.store import Store, canonical, key
+
+
+def test_the_same_stage_is_never_done_twice(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def build(out):
+        calls.append(1)
+        (out / "x").write_text("1")
+
+    for _ in range(2):
+        folder = store.make("s", "k", build)
+    assert len(calls) == 1 and (folder / "x").read_text() == "1"
+
+
+def test_a_failed_build_leaves_nothing_that_looks_finished(tmp_path):
+    def fails(out):
+        (out / "x").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        Store(tmp_path).make("s", "k", fails)
+    assert not Store(tmp_path).has("s", "k")
+
+
+def test_an_altered_file_is_refused(tmp_path):
+    folder = Store(tmp_path).make("s", "k", lambda out: (out / "x").write_text("1"))
+    (folder / "x").write_text("2")
+    with pytest.raises(BadInput, match="altered"):
+        Store(tmp_path).open("s", "k")
+
+
+def test_keys_depend_on_settings_and_inputs_and_not_on_their_order():
+    assert key("s", {"a": 1, "b": 2}, []) == key("s", {"b": 2, "a": 1}, [])
+    assert len({key("s", 1, []), key("s", 2, []), key("t", 1, []), key("s", 1, ["x"])}) == 4
+    assert canonical({"b": 1, "a": [1]}) == '{"a":[1],"b":1}'

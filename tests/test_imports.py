@@ -1,0 +1,57 @@
+"""The roles are held by imports: who may import whom, and the one home of each heavy library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"distill", "defenses", "experiments"}
+HOMES = {
+    "transformers": {"distill/models.py", "distill/embedded.py"},
+    "tokenizers": {"distill/embedded.py"},
+    "accelerate": {"distill/student.py"},
+    "wandb": {"experiments/tracking.py"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("distill"), ids=str)
+def test_the_attacker_imports_nothing_else_of_ours(path):
+    assert not {n for n in imported(path) if n.split(".")[0] in OURS - {"distill"}}
+
+
+@pytest.mark.parametrize("path", files("defenses"), ids=str)
+def test_the_provider_imports_only_shared_nouns(path):
+    ours = {n for n in imported(path) if n.split(".")[0] in {"distill", "experiments"}}
+    assert ours <= {"distill.models", "distill.answers"}
+
+
+@pytest.mark.parametrize("path", [p for package in sorted(OURS) for p in files(package)], ids=str)
+def test_a_heavy_library_has_one_home(path):
+    for name in imported(path):
+        homes = HOMES.get(name.split(".")[0])
+        assert homes is None or path.relative_to(ROOT).as_posix() in homes, name
+
+
+def test_help_imports_no_heavy_library():
+    code = "import sys, experiments.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    modules = out.splitlines()[-1]
+    for heavy in ("torch", "transformers", "accelerate", "datasets", "wandb", "hydra", "pydantic", "numpy", "rich"):
+        assert f"'{heavy}'" not in modules, heavy
