@@ -23,9 +23,10 @@ def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float) -> Tensor:
     """log((1 - eps) p + eps e_token) in nats, a row each; L1 to p is 2 eps (1 - p_token); eps 0 is p itself."""
     if eps == 0:
         return logprobs_BV
-    scaled_BV = logprobs_BV + torch.tensor(-eps).log1p()
+    added = torch.tensor(eps, dtype=torch.float64)
+    scaled_BV = logprobs_BV + (-added).log1p()
     kept_B1 = scaled_BV.gather(-1, tokens_B[:, None])
-    return scaled_BV.scatter(-1, tokens_B[:, None], torch.logaddexp(kept_B1, torch.tensor(eps).log().to(kept_B1)))
+    return scaled_BV.scatter(-1, tokens_B[:, None], torch.logaddexp(kept_B1, added.log().to(kept_B1)))
 
 
 def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:

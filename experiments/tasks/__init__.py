@@ -1,0 +1,106 @@
+"""What an exam is: items drawn from disjoint splits of a numbered pool, and an exact grader.
+
+A task numbers every question that it can ask, 0 to size - 1. Drawing walks the pool in an order shuffled by the seed,
+so the same seed gives the same items, fewer items are a prefix of more, and an exhausted pool is known exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Literal, NamedTuple, cast, get_args
+
+from distill.answers import BadInput, Prompt, digest
+
+Split = Literal["train", "query", "select", "report"]
+SHARES: dict[Split, float] = {"train": 0.6, "query": 0.25, "select": 0.05, "report": 0.1}
+
+
+class Outcome(StrEnum):
+    """A grader's word on one answer."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNPARSED = "unparsed"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question, its worked solution (which ends with the answer), and the answer alone."""
+
+    prompt: Prompt
+    solution: str
+    reference: str
+
+
+class Draft(NamedTuple):
+    """A question before it has a split: questions of one `canonical` form are the same question."""
+
+    canonical: str
+    text: str
+    steps: str
+    answer: str
+
+
+def split_of(canonical: str) -> Split:
+    """The one split that a question belongs to, by where its SHA-256 falls in [0, 1)."""
+    place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64
+    for split, share in SHARES.items():
+        place -= share
+        if place < 0:
+            return split
+    return "report"  # what float rounding leaves over
+
+
+def shuffled(size: int, key: str) -> Iterator[int]:
+    """The numbers 0 to size - 1 in an order fixed by `key`: Fisher-Yates, holding only what has moved."""
+    # A string seeds through SHA-512, the same on every machine; an integer would make seeds 1 and -1 the same.
+    rng, moved = random.Random(key), dict[int, int]()
+    for i in range(size):
+        j = rng.randrange(i, size)
+        yield moved.get(j, j)
+        moved[j] = moved.pop(i, i)
+
+
+class Exam(ABC):
+    """A task without its questions: each task says how many there are, what number `index` asks, and how answers look."""
+
+    name: ClassVar[str]
+    alphabet: str
+    size: int
+    form: re.Pattern[str]
+
+    @abstractmethod
+    def draft(self, index: int) -> Draft | None:
+        """Question number `index` of the pool, or None where that number names no valid question."""
+
+    def items(self, split: Split, n: int, seed: int) -> list[Item]:
+        """The first n distinct questions of a split in the order of `seed`."""
+        if split not in get_args(Split):
+            raise BadInput(f"{self.name}: no split {cast(str, split)!r} (there are: {', '.join(get_args(Split))})")
+        if n < 0:
+            raise BadInput(f"{self.name}: {split} items must be at least 0, got {n}")
+        items: dict[str, Item] = {}
+        walk = shuffled(self.size, f"{self.name}/{seed}")
+        while len(items) < n:
+            index = next(walk, None)
+            if index is None:
+                raise BadInput(f"{self.name}: {n} {split} items asked for, only {len(items)} available at these settings")
+            asked = self.draft(index)
+            if asked is not None and asked.canonical not in items and split_of(asked.canonical) == split:
+                prompt = Prompt(f"{self.name}-{digest(asked.text)[:16]}", asked.text)
+                items[asked.canonical] = Item(prompt, f"{asked.steps} # {asked.answer}", asked.answer)
+        return list(items.values())
+
+    def grade(self, text: str, reference: str) -> Outcome:
+        """Compare what follows the last '#' with the reference; no '#', or not in canonical form, is unparsed."""
+        _, mark, said = text.rpartition("#")
+        said = said.strip(" \t\r\n")  # ASCII alone: other spaces are no part of an answer's form
+        if not mark or not self.form.fullmatch(said):
+            return Outcome.UNPARSED
+        return Outcome.RIGHT if said == reference else Outcome.WRONG

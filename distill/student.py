@@ -1,0 +1,198 @@
+"""The training loop of every student, and of teachers by recipe; the one home of accelerate.
+
+Loss falls on answer tokens alone, and only their positions are projected to the vocabulary. The order of the data and
+the batches are functions of the seed, so that arms that share a seed see the same batches.
+Axes: B rows, T positions, N positions that carry loss, K released entries, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from distill import losses
+from distill.answers import BadInput, Logprobs, write_bytes
+
+LOG_EVERY = 20
+
+
+class StudentSettings(BaseModel):
+    """The shape and the recipe; `max_length` counts prompt, answer and end-of-text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    hidden_size: int = Field(64, ge=8)
+    num_layers: int = Field(2, ge=1)
+    num_heads: int = Field(4, ge=1)
+    max_length: int = Field(192, ge=16)
+    steps: int = Field(300, ge=0)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(4e-3, gt=0)
+    warmup: float = Field(0.05, ge=0, le=1)
+    clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer to learn; `answer_ids` ends with end-of-text if the answer was finished."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    logprobs: Logprobs | None = None
+
+
+@dataclass
+class Trained:
+    """A trained network; a diverged one is an outcome and keeps its last weights."""
+
+    network: Any
+    losses: list[float] = field(default_factory=list)
+    diverged: bool = False
+    tokens: int = 0
+
+
+def rate(step: int, settings: StudentSettings) -> float:
+    """Learning-rate factor: linear warm-up from 0, then a half cosine to 0 at the last step."""
+    warm = max(1, round(settings.warmup * settings.steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, settings.steps - warm)))
+
+
+def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices: each epoch is shuffled, sorted by length within pools of eight batches, and reshuffled."""
+    epoch = 0
+    while True:
+        rng = random.Random(f"{seed}/{epoch}")
+        order = rng.sample(range(len(lengths)), len(lengths))
+        pools = [order[i : i + 8 * batch_size] for i in range(0, len(order), 8 * batch_size)]
+        rows = [sorted(pool, key=lambda i: lengths[i]) for pool in pools]
+        cut = [pool[i : i + batch_size] for pool in rows for i in range(0, len(pool), batch_size)]
+        yield from rng.sample(cut, len(cut))
+        epoch += 1
+
+
+def train(
+    network: Any,
+    examples: Sequence[Example],
+    settings: StudentSettings,
+    *,
+    seed: int,
+    pad: int = 0,
+    ce_weight: float = 1.0,
+    log: Callable[[int, float], None] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
+) -> Trained:
+    """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is whole.
+
+    The loss is `ce_weight` x cross-entropy + (1 - ce_weight) x forward KL with tail; a weight below 1 needs logprobs.
+    """
+    from accelerate import Accelerator
+
+    if settings.steps == 0:
+        return Trained(network)
+    if not examples:
+        raise BadInput("student: there is no answer to learn from; at least one is needed")
+    too_long = max(len(e.prompt_ids) + len(e.answer_ids) for e in examples)
+    if too_long > settings.max_length:
+        raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
+    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    network, optimizer = accelerator.prepare(network, optimizer)
+    first = _resume(checkpoint, network, optimizer)
+    result = Trained(accelerator.unwrap_model(network))
+    lengths = [len(e.prompt_ids) + len(e.answer_ids) for e in examples]
+    plan = batches(lengths, settings.batch_size, seed)
+    start, above, pending = math.nan, 0, torch.zeros((), device=accelerator.device)
+    network.train()
+    for step in range(settings.steps):
+        rows = [examples[i] for i in next(plan)]
+        result.tokens += sum(len(e.answer_ids) for e in rows)
+        if step < first:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rate(step, settings)
+        with accelerator.autocast():
+            loss = _loss(network, rows, pad, ce_weight, accelerator.device)
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(network.parameters(), settings.clip)
+        optimizer.step()
+        pending = pending + loss.detach()
+        if (step + 1) % LOG_EVERY and step + 1 < settings.steps:
+            continue
+        # One synchronisation for LOG_EVERY steps.
+        mean = float(pending) / (step % LOG_EVERY + 1)
+        pending = torch.zeros_like(pending)
+        result.losses.append(mean)
+        if log:
+            log(step + 1, mean)
+        start = mean if math.isnan(start) else start
+        above = above + 1 if mean > 3 * start else 0
+        if not math.isfinite(mean) or above >= 2:
+            result.diverged = True
+            break
+        if checkpoint and (step + 1) % checkpoint_every == 0:
+            _save(checkpoint, network, optimizer, step + 1)
+    return result
+
+
+def _loss(network: Any, rows: list[Example], pad: int, ce_weight: float, device: torch.device) -> Tensor:
+    """The loss of one right-padded batch; row t of an answer is predicted at the position before it."""
+    width = max(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
+    full = [(e.prompt_ids + e.answer_ids) for e in rows]
+    tokens_BT = torch.tensor([ids + [pad] * (width - len(ids)) for ids in full], device=device)
+    index = [b * width + len(e.prompt_ids) - 1 + t for b, e in enumerate(rows) for t in range(len(e.answer_ids))]
+    targets_N = torch.tensor([token for e in rows for token in e.answer_ids], device=device)
+    # Causal attention never looks right, so right padding needs no mask.
+    hidden_BTH = network.get_decoder()(input_ids=tokens_BT).last_hidden_state
+    kept_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[torch.tensor(index, device=device)]
+    logits_NV = network.get_output_embeddings()(kept_NH)
+    loss = ce_weight * losses.cross_entropy(logits_NV, targets_N) if ce_weight else 0.0
+    if ce_weight < 1:
+        ids_NK, values_NK = _signals(rows, device)
+        loss = loss + (1 - ce_weight) * losses.forward_kl_tail(logits_NV, ids_NK, values_NK)
+    return torch.as_tensor(loss)
+
+
+def _signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+    kept = [e.logprobs for e in rows if e.logprobs is not None]
+    if len(kept) < len(rows):
+        raise BadInput("student: a divergence needs logprobs in every answer; the interface profile gave none")
+    ids_NK = torch.from_numpy(np.concatenate([k.ids_TK for k in kept]).astype(np.int64))
+    values_NK = torch.from_numpy(np.concatenate([k.values_TK for k in kept]).astype(np.float32))
+    return ids_NK.to(device), values_NK.to(device)
+
+
+def _save(path: Path, network: Any, optimizer: Any, step: int) -> None:
+    buffer = io.BytesIO()
+    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, buffer)
+    write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+
+
+def _resume(path: Path | None, network: Any, optimizer: Any) -> int:
+    """Load a checkpoint if there is a whole one and return the steps done; a damaged one is named and not used."""
+    if path is None or not path.is_file():
+        return 0
+    data = path.read_bytes()
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        warnings.warn(f"{path}: checkpoint is damaged; training starts again", stacklevel=2)
+        return 0
+    state = torch.load(io.BytesIO(data[32:]), weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -1,0 +1,41 @@
+"""Addition of two numbers, worked digit by digit from the units: `347+586=` is `7+6+0=13;4+8+1=13;3+5+1=9 # 933`."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from experiments.tasks import Draft, Exam
+
+
+class Settings(BaseModel):
+    """`digits`: how many digits each of the two numbers has, the first of them not 0."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digits: int = Field(3, ge=1, le=6)
+
+
+class Task(Exam):
+    """Every pair of numbers with `digits` digits; a sum and its commuted twin are one question."""
+
+    name: ClassVar[str] = "addition"
+    alphabet = "0123456789+=; #"
+    form = re.compile("0|[1-9][0-9]*")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.low = 10 ** (settings.digits - 1)
+        self.size = (9 * self.low) ** 2
+
+    def draft(self, index: int) -> Draft:
+        """The sum numbered `index`."""
+        a, b = (self.low + part for part in divmod(index, 9 * self.low))
+        steps, carry = [], 0
+        for x, y in zip(reversed(str(a)), reversed(str(b)), strict=True):
+            total = int(x) + int(y) + carry
+            steps.append(f"{x}+{y}+{carry}={total}")
+            carry = total // 10
+        return Draft(f"{min(a, b)}+{max(a, b)}", f"{a}+{b}=", ";".join(steps), str(a + b))
