@@ -1,0 +1,278 @@
+"""The exams: every item is right by an independent solver, splits are disjoint, and graders are exact."""
+
+from collections import Counter
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.answers import BadInput
+from experiments.config import component, names
+from experiments.tasks import SHARES, Outcome, Split, addition, lookup, shuffled, split_of, trace
+
+SPLITS = get_args(Split)
+TASKS = [component("task", name)[1] for name in names("task")]
+PINNED = ["570+575=", "f>a a>c n>f m>n c>m; f+3?", "a=9;b=a-8;a=b+8;c=a-3;c?"]  # addition, lookup, trace
+each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+
+
+def solved_sum(prompt):
+    return str(eval(prompt.removesuffix("=")))
+
+
+def solved_program(prompt):
+    *statements, asked = prompt.removesuffix("?").split(";")
+    space = {}
+    exec("\n".join(statements), {}, space)  # without the modulus: + and - commute with reduction modulo 10
+    return str(space[asked] % 10)
+
+
+def solved_table(prompt):
+    table, question = prompt.removesuffix("?").split("; ")
+    at, hops = question.split("+")
+    for _ in range(int(hops)):
+        at = next(pair[2] for pair in table.split(" ") if pair[0] == at)
+    return at
+
+
+ORACLES = {"addition": solved_sum, "trace": solved_program, "lookup": solved_table}
+
+
+def same_question(task, prompt):
+    """What two prompts share when they ask the same, found without the task's own canonical form."""
+    if task.name == "addition":
+        return frozenset(Counter(prompt.removesuffix("=").split("+")).items())
+    if task.name == "trace":
+        seen = list(dict.fromkeys(c for c in prompt if c.isalpha()))
+        return "".join(str(seen.index(c)) + "v" if c.isalpha() else c for c in prompt)
+    table, question = prompt.split("; ")
+    return frozenset(table.split(" ")), question
+
+
+def test_every_task_file_has_a_config_and_an_oracle():
+    assert {task.name for task in TASKS} == set(names("task")) == set(ORACLES)
+
+
+@each_task
+def test_references_agree_with_an_independent_solver(task):
+    for item in task.items("report", 500, 0):
+        assert item.reference == ORACLES[task.name](item.prompt.text)
+        assert item.solution.endswith(f" # {item.reference}")
+        assert task.grade(item.solution, item.reference) is Outcome.RIGHT
+
+
+@each_task
+def test_every_written_step_is_true(task):
+    for item in task.items("train", 500, 1):
+        steps = item.solution.split(" # ")[0].split(";")
+        if task.name == "addition":
+            assert all(eval(step.replace("=", "==")) or int(step[0]) == 0 for step in steps)
+            assert "".join(step[-1] for step in reversed(steps[:-1])) == item.reference[-2:]
+        elif task.name == "trace":
+            program = item.prompt.text.split(";")[:-1]
+            for i, step in enumerate(steps):
+                target, value = step.split("=")
+                assert value == solved_program(";".join(program[: i + 1]) + f";{target}?")
+        else:
+            assert all(step in item.prompt.text.split("; ")[0].split(" ") for step in steps)
+            assert all(a[2] == b[0] for a, b in zip(steps, steps[1:], strict=False))
+            assert len(steps) == int(item.prompt.text[-2])
+
+
+def test_worked_solutions_match_hand_computed_ones():
+    sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings())
+    carried = sums.draft((347 - 100) * 900 + 586 - 100)
+    assert carried == ("347+586", "347+586=", "7+6+0=13;4+8+1=13;3+5+1=9", "933")
+    # Mixed radix, least first: a=3 | b, +, 4 | a, -, 1 | c, +, b (operands: 1 to 9, a, b, c).
+    index, base = 0, 1
+    for digit, radix in [(3, 10), (0, 3), *[(1, 3), (0, 2), (3, 12)], *[(0, 3), (1, 2), (0, 12)], (2, 3), (0, 2), (10, 12)]:
+        index, base = index + digit * base, base * radix
+    assert base == programs.size
+    assert programs.draft(index) == ("x=3;y=x+4;x=y-1;z=x+y;z?", "a=3;b=a+4;a=b-1;c=a+b;c?", "a=3;b=7;a=6;c=3", "3")
+    first = lookup.Task(lookup.Settings()).draft(0)  # every pick 0: the cycle abcde, 2 hops from a
+    assert (first.canonical, first.steps, first.answer) == ("abcde+2", "a>b;b>c", "c")
+    assert sorted(first.text.split("; ")[0].split(" ")) == ["a>b", "b>c", "c>d", "d>e", "e>a"]
+
+
+@each_task
+def test_splits_share_no_question_however_it_is_written(task):
+    asked = {split: {same_question(task, i.prompt.text) for i in task.items(split, 800, 3)} for split in SPLITS}
+    assert [len(questions) for questions in asked.values()] == [800] * 4
+    assert len(set().union(*asked.values())) == 3200
+
+
+@each_task
+def test_splits_stay_disjoint_between_seeds(task):
+    train = {same_question(task, i.prompt.text) for i in task.items("train", 2000, 0)}
+    assert not train & {same_question(task, i.prompt.text) for i in task.items("report", 2000, 1)}
+
+
+@each_task
+def test_the_same_seed_gives_the_same_items_and_fewer_are_a_prefix(task):
+    for split in SPLITS:
+        items = task.items(split, 200, 7)
+        assert items == task.items(split, 200, 7)
+        assert items[:100] == task.items(split, 100, 7)
+        assert items != task.items(split, 200, -7)
+    assert task.items("query", 0, 7) == []
+
+
+def test_items_are_the_same_on_every_machine():
+    prompts = [task.items("report", 1, 0)[0].prompt.text for task in TASKS]
+    assert prompts == PINNED
+
+
+@each_task
+def test_prompts_and_samples_are_short_and_spelt_in_the_alphabet(task):
+    assert len(task.alphabet) == len(set(task.alphabet))
+    for item in task.items("train", 500, 0):
+        assert len(item.prompt.text) <= 48
+        assert len(item.prompt.text + item.solution) <= 96
+        assert set(item.prompt.text + item.solution) <= set(task.alphabet)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        addition.Task(addition.Settings(digits=6)),
+        trace.Task(trace.Settings(statements=8)),
+        lookup.Task(lookup.Settings(keys=10, letters=26, min_hops=9, max_hops=9)),
+    ],
+    ids=lambda task: task.name,
+)
+def test_the_largest_settings_still_fit(task):
+    draft = next(d for d in map(task.draft, range(task.size - 1, 0, -1)) if d)
+    assert len(draft.text) <= 48
+    assert len(f"{draft.text}{draft.steps} # {draft.answer}") <= 96
+
+
+@each_task
+def test_the_commonest_answer_is_no_good_guess(task):
+    counts = Counter(item.reference for item in task.items("report", 2000, 0))
+    assert counts.most_common(1)[0][1] < 0.15 * 2000
+
+
+def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
+    items = lookup.Task(lookup.Settings()).items("report", 2000, 0)
+    prompts = [item.prompt.text for item in items]
+    # 5 values a table: a place is right 1 time in 5 by chance, 0.2 +- 0.027 at 3 sigma; so is any other answer.
+    for place in range(5):
+        assert abs(sum(p[4 * place + 2] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
+    for prompt, item in zip(prompts, items, strict=True):
+        start = prompt[-4]
+        assert f"{start}>{item.reference}" not in prompt and f"{item.reference}>{start}" not in prompt
+        assert item.reference != start and Counter(prompt)[item.reference] == 2
+
+
+def test_every_statement_of_a_program_changes_the_answer_or_carries_it():
+    for item in trace.Task(trace.Settings()).items("report", 300, 0):
+        *statements, asked = item.prompt.text.removesuffix("?").split(";")
+        assert all(now[2] == before[0] for before, now in zip(statements, statements[1:], strict=False))
+        assert asked == statements[-1][0]
+
+
+def test_shares_hold_and_a_canonical_form_has_one_split():
+    counts = Counter(split_of(str(i)) for i in range(20000))
+    assert sum(SHARES.values()) == pytest.approx(1)
+    for split in SPLITS:
+        assert counts[split] / 20000 == pytest.approx(SHARES[split], abs=0.011)  # over 3 sigma at 0.6
+    # sha256("0") starts 5feceb66: 0.375 is below 0.6; sha256("7") starts 7902699b: 0.473; sha256("4") 4b227777: 0.293.
+    assert split_of("0") == split_of("7") == split_of("4") == "train"
+    assert split_of("2") == "query"  # d4735e3a: 0.830 lies in [0.6, 0.85)
+
+
+@given(st.integers(0, 60), st.text(max_size=5))
+def test_a_shuffle_visits_every_number_once(size, key):
+    order = list(shuffled(size, key))
+    assert sorted(order) == list(range(size))
+    assert order == list(shuffled(size, key))
+
+
+def test_a_shuffle_favours_no_order():
+    counts = Counter(tuple(shuffled(3, str(i))) for i in range(6000))
+    assert len(counts) == 6 and all(abs(count - 1000) < 120 for count in counts.values())  # 4 sigma is 115
+
+
+def test_an_exhausted_pool_says_how_many_there_are():
+    task = addition.Task(addition.Settings(digits=1))  # 45 sums of two digits 1 to 9, in either order
+    there = Counter(split_of(f"{a}+{b}") for a in range(1, 10) for b in range(a, 10))
+    assert sum(there.values()) == 45
+    for split in SPLITS:
+        assert len(task.items(split, there[split], 0)) == there[split]
+        with pytest.raises(BadInput) as error:
+            task.items(split, 46, 0)
+        line = f"addition: 46 {split} items asked for, only {there[split]} available at these settings"
+        assert str(error.value) == line
+
+
+@each_task
+def test_a_wrong_split_or_a_negative_number_is_the_callers_mistake(task):
+    with pytest.raises(BadInput, match="no split 'test' .*train, query, select, report"):
+        task.items("test", 1, 0)
+    with pytest.raises(BadInput, match="at least 0, got -1"):
+        task.items("train", -1, 0)
+
+
+@pytest.mark.parametrize("bad", [{"keys": 5, "max_hops": 5}, {"letters": 4}, {"min_hops": 3, "max_hops": 2}, {"keyz": 1}])
+def test_impossible_lookup_settings_are_refused(bad):
+    with pytest.raises(ValueError):
+        lookup.Settings(**bad)
+
+
+SUM, PROGRAM, TABLE = (next(t for t in TASKS if t.name == name) for name in ("addition", "trace", "lookup"))
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "reference", "outcome"),
+    [
+        (SUM, "7+6+0=13 # 933", "933", "right"),
+        (SUM, "#933", "933", "right"),
+        (SUM, " # 933 \n", "933", "right"),
+        (SUM, "# 1 # 933", "933", "right"),
+        (SUM, "# 933 # 1", "933", "wrong"),
+        (SUM, "# 0", "933", "wrong"),
+        (SUM, "933", "933", "unparsed"),
+        (SUM, "", "933", "unparsed"),
+        (SUM, "#", "933", "unparsed"),
+        (SUM, "# 933 #", "933", "unparsed"),
+        (SUM, "# 0933", "933", "unparsed"),
+        (SUM, "# +933", "933", "unparsed"),
+        (SUM, "# -933", "933", "unparsed"),
+        (SUM, "# 933.0", "933", "unparsed"),
+        (SUM, "# 9 33", "933", "unparsed"),
+        (SUM, "# 9_33", "933", "unparsed"),
+        (SUM, "# 933 or 934", "933", "unparsed"),
+        (SUM, "# 933\n934", "933", "unparsed"),
+        (SUM, "# ９３３", "933", "unparsed"),  # full-width digits, which int() would take
+        (SUM, "# ٩٣٣", "933", "unparsed"),  # Arabic-Indic digits
+        (SUM, "# 933\u00a0", "933", "unparsed"),
+        (SUM, "# \u200b933", "933", "unparsed"),
+        (SUM, "# 933\x00", "933", "unparsed"),
+        (SUM, "＃ 933", "933", "unparsed"),  # a full-width number sign
+        (SUM, "# 😀", "933", "unparsed"),
+        (PROGRAM, "a=3 # 3", "3", "right"),
+        (PROGRAM, "a=3 # 4", "3", "wrong"),
+        (PROGRAM, "a=3 # 13", "3", "unparsed"),
+        (PROGRAM, "a=3 # -7", "3", "unparsed"),
+        (PROGRAM, "a=3 # ³", "3", "unparsed"),
+        (TABLE, "b>e;e>b # b", "b", "right"),
+        (TABLE, "b>e;e>b # e", "b", "wrong"),
+        (TABLE, "b>e;e>b # B", "b", "unparsed"),
+        (TABLE, "b>e;e>b # be", "b", "unparsed"),
+        (TABLE, "b>e;e>b # z", "b", "unparsed"),  # not one of the 16 letters
+        (TABLE, "b>e;e>b # а", "a", "unparsed"),  # a Cyrillic letter that looks like a
+    ],
+)
+def test_only_the_canonical_answer_after_the_last_mark_counts(task, text, reference, outcome):
+    assert task.grade(text, reference) == outcome
+
+
+@each_task
+@given(text=st.text(max_size=20))
+def test_any_text_gets_a_grade_and_only_the_reference_itself_is_right(task, text):
+    reference = "b" if task.name == "lookup" else "3"
+    right = "#" in text and text.split("#")[-1].strip(" \t\r\n") == reference
+    assert (task.grade(text, reference) is Outcome.RIGHT) == right
+    assert task.grade(f"{text}# {reference}", reference) is Outcome.RIGHT
+    assert task.grade(text.replace("#", ""), reference) is Outcome.UNPARSED
