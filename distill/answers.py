@@ -53,7 +53,9 @@ class Logprobs:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said to one prompt: text always; token ids (without end-of-text) and logprobs where the profile allows.
+    """What a model said to one prompt: text always; the rest where the profile allows.
+
+    `token_ids` leave out end-of-text.
 
     With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if `finished`.
     `passes` counts forward passes of any model per generated token; `l1` is the mean L1 distance per token that a
@@ -113,7 +115,12 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     schema = pa.schema(
         [("prompt_id", pa.string()), ("prompt", pa.string()), ("text", pa.string())]
         + [("token_ids", pa.list_(pa.int32())), ("finished", pa.bool_()), ("logprob_k", pa.int32())]
-        + [("logprob_ids", pa.binary()), ("logprob_values", pa.binary()), ("passes", pa.float64()), ("l1", pa.float64())]
+        + [
+            ("logprob_ids", pa.binary()),
+            ("logprob_values", pa.binary()),
+            ("passes", pa.float64()),
+            ("l1", pa.float64()),
+        ]
         + [("sha256", pa.string())]
     )
     table = pa.Table.from_pylist([row | {"sha256": digest(repr(row))} for row in rows], schema)

@@ -19,7 +19,9 @@ def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor) -> T
     id -1 and logprob -inf. Released mass above one (a rounding defence) is renormalised.
     """
     kept_NK = ids_NK >= 0
-    student_NK = torch.log_softmax(logits_NV.float(), -1).gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, -torch.inf)
+    student_NK = (
+        torch.log_softmax(logits_NV.float(), -1).gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, -torch.inf)
+    )
     mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
     teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
     known = torch.where(kept_NK & (teacher_NK > -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0)

@@ -127,7 +127,9 @@ class LanguageModel:
                 logits_to_keep=1,
             )
             cache = out.past_key_values
-            clean_BV, logprobs_BV = self._distributions(Step(tokens_BT, mask_BT, keys, index), out.logits[:, -1].float())
+            clean_BV, logprobs_BV = self._distributions(
+                Step(tokens_BT, mask_BT, keys, index), out.logits[:, -1].float()
+            )
             if self.temperature == 0 and not self.edits:
                 picked_B = logprobs_BV.argmax(-1)
             else:
@@ -137,8 +139,14 @@ class LanguageModel:
             if self.edits:
                 moved.append((logprobs_BV.exp() - clean_BV.exp()).abs().sum(-1).where(alive, 0))
             if profile.kind != "text":
-                released.append(_released(torch.log_softmax(out.logits[:, -1].float(), -1), self.edits, Step(
-                    tokens_BT, mask_BT, keys, index), profile))
+                released.append(
+                    _released(
+                        torch.log_softmax(out.logits[:, -1].float(), -1),
+                        self.edits,
+                        Step(tokens_BT, mask_BT, keys, index),
+                        profile,
+                    )
+                )
             alive = alive & (picked_B != end)
             fed_BT = picked_B[:, None]
             tokens_BT = torch.cat([tokens_BT, fed_BT], 1)
@@ -171,9 +179,7 @@ class LanguageModel:
                 kept = Logprobs(ids_TK, np.stack([np.asarray(r[1][row]) for r in released[:steps]]).astype(np.float32))
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
             l1 = sum(l1_BT[row][:steps]) / max(steps, 1) if l1_BT else 0.0
-            answers.append(
-                Answer(prompt.id, prompt.text, text, tuple(ids[:length]), finished, kept, self.passes, l1)
-            )
+            answers.append(Answer(prompt.id, prompt.text, text, tuple(ids[:length]), finished, kept, self.passes, l1))
         return answers
 
 

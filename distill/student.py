@@ -72,7 +72,7 @@ def rate(step: int, settings: StudentSettings) -> float:
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices: each epoch is shuffled, sorted by length within pools of eight batches, and reshuffled."""
+    """Endless batches of indices: each epoch is shuffled, and sorted by length within pools of eight batches."""
     epoch = 0
     while True:
         rng = random.Random(f"{seed}/{epoch}")

@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("distill-resist", description="Measure how much capability distillation transfers.")
+    parser = argparse.ArgumentParser(
+        "distill-resist", description="Measure how much capability distillation transfers."
+    )
     verbs = parser.add_subparsers(required=True, metavar="run|plan|list|show|report|doctor")
     for name, verb, text in (
         ("run", run, "run a study, or continue one, and report it"),
@@ -102,7 +104,9 @@ def report(given: argparse.Namespace, planned: Any = None) -> int:
     store = Store(given.runs / "store")
     missing = planned.missing(store)
     if missing:
-        raise BadInput(f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them")
+        raise BadInput(
+            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them"
+        )
     held = rows.table(planned, store)
     folder = given.runs / planned.study.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,9 +151,12 @@ def doctor(given: argparse.Namespace) -> None:
 
     import torch
 
-    print(f"python {platform.python_version()}, {os.cpu_count()} cores, device {'cuda' if torch.cuda.is_available() else 'cpu'}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"python {platform.python_version()}, {os.cpu_count()} cores, device {device}")
     print(" ".join(f"{name}=={version(name)}" for name in ("torch", "transformers", "accelerate", "datasets", "wandb")))
-    print(f"CPU capability {torch.backends.cpu.get_cpu_capability()}; {shutil.disk_usage('.').free / 2**30:.0f} GiB free")
+    print(
+        f"CPU capability {torch.backends.cpu.get_cpu_capability()}; {shutil.disk_usage('.').free / 2**30:.0f} GiB free"
+    )
 
 
 if __name__ == "__main__":

@@ -110,7 +110,9 @@ def component(group: str, name: str) -> tuple[Component, Any]:
     chosen = _checked(Component, OmegaConf.to_container(OmegaConf.load(path)), path.name)
     module = importlib.import_module(f"{PACKAGES[group]}.{chosen.name.replace('/', '.')}")
     settings = _checked(module.Settings, chosen.settings, f"{group} {name}: settings")
-    return chosen.model_copy(update={"settings": settings.model_dump(mode="json")}), getattr(module, FIXED[group])(settings)
+    return chosen.model_copy(update={"settings": settings.model_dump(mode="json")}), getattr(module, FIXED[group])(
+        settings
+    )
 
 
 def load(name: str, overrides: list[str]) -> Study:

@@ -113,6 +113,13 @@ def _add(
 
 
 def _answers(teacher: Stage, spec: Any, guard: Any, budget: int, seed: int, source: str, profile: str) -> Stage:
-    settings = {"task": spec, "defense": guard, "budget": int(budget), "seed": seed, "source": source, "profile": profile}
+    settings = {
+        "task": spec,
+        "defense": guard,
+        "budget": int(budget),
+        "seed": seed,
+        "source": source,
+        "profile": profile,
+    }
     # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
     return Stage("answers", settings, () if source == "public" else (teacher,))

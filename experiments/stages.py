@@ -129,5 +129,7 @@ def read_grades(folder: Path) -> list[dict[str, Any]]:
 
 def fingerprint(store: Store, stages: list[Stage]) -> str:
     """One digest over the file hashes of all given results: equal runs have equal fingerprints."""
-    files = [[s.kind, s.key, json.loads((store.folder(s.kind, s.key) / "done.json").read_text())["files"]] for s in stages]
+    files = [
+        [s.kind, s.key, json.loads((store.folder(s.kind, s.key) / "done.json").read_text())["files"]] for s in stages
+    ]
     return digest(canonical(sorted(files)))

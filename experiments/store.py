@@ -64,7 +64,9 @@ class Store:
                 if not self.has(stage, key):
                     self._build(folder, build)
         except PermissionError as error:
-            raise BadInput(f"{self.root}: cannot be written ({error.strerror}); choose another folder with --runs") from error
+            raise BadInput(
+                f"{self.root}: cannot be written ({error.strerror}); choose another folder with --runs"
+            ) from error
         return self.open(stage, key)
 
     def _build(self, folder: Path, build: Callable[[Path], None]) -> None:

@@ -50,7 +50,9 @@ def test_a_heavy_library_has_one_home(path):
 
 
 def test_help_imports_no_heavy_library():
-    code = "import sys, experiments.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    code = (
+        "import sys, experiments.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     modules = out.splitlines()[-1]
     for heavy in ("torch", "transformers", "accelerate", "datasets", "wandb", "hydra", "pydantic", "numpy", "rich"):

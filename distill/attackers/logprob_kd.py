@@ -1,4 +1,7 @@
-"""Logprob distillation: forward KL to the released top-k with a tail bucket, mixed with cross-entropy (Hinton et al. 2015)."""
+"""Logprob distillation: forward KL to the released top-k with a tail bucket, mixed with cross-entropy.
+
+Source: Hinton et al. 2015.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,15 @@ class Attacker:
     ) -> Trained:
         """Train on the teacher's tokens and their released logprobs; both models share one tokenizer."""
         examples = [_example(answer, tokenizer) for answer in said]
-        return train(network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, ce_weight=self.settings.ce_weight)
+        return train(
+            network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, ce_weight=self.settings.ce_weight
+        )
 
 
 def _example(answer: Answer, tokenizer: Any) -> Example:
     if answer.logprobs is None:
-        raise BadInput(f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile that gives them")
+        raise BadInput(
+            f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile that gives them"
+        )
     prompt = list(tokenizer(answer.prompt, add_special_tokens=False).input_ids)
     return Example(prompt, list(answer.token_ids) + [tokenizer.eos_token_id] * answer.finished, answer.logprobs)

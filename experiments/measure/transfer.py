@@ -42,8 +42,8 @@ def transfer(floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, al
         return abs(e.value) - float(stats.t.ppf(1 - alpha / 2, e.df)) * e.se if e.se else abs(e.value)
 
     # At the estimate itself the distance is 0 up to rounding; with no variance at all the set is that point.
-    edges = [_edge(outside, value, sign) if outside(value) < 0 else value for sign in (-1, 1)]
-    return Transfer(value, max(value, 0.0), *edges, "ok" if t_den >= REPORT_AT else "weak denominator", t_den)
+    lo, hi = (_edge(outside, value, sign) if outside(value) < 0 else value for sign in (-1, 1))
+    return Transfer(value, max(value, 0.0), lo, hi, "ok" if t_den >= REPORT_AT else "weak denominator", t_den)
 
 
 def _edge(outside: object, start: float, sign: int) -> float:

@@ -13,12 +13,14 @@ table{border-collapse:collapse;width:100%;font-size:13px}td,th{padding:.3rem .5r
 text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}code{white-space:pre-wrap}svg{max-width:100%;
 height:auto}</style><h1>{{ title }}</h1><p>{{ question }}</p>
 <p>F is the best teacher-free student, U the student of the undefended teacher, D that of the defended one;
-T = (D−F)/(U−F) with its 95 % Fieller set. {{ seeds }} seeds, {{ items }} items. Fewer than five seeds carry no verdict.</p>
+T = (D−F)/(U−F) with its 95 % Fieller set. {{ seeds }} seeds, {{ items }} items.
+Fewer than five seeds carry no verdict.</p>
 {{ frontier|safe }}{{ bars|safe }}
 <table><tr>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
 {% for r in rows %}<tr><td>{{ r.task }}<td>{{ r.attacker }}<td>{{ r.defense }}<td class=n>{{ points(r.floor) }}
 <td class=n>{{ points(r.undefended) }}<td class=n>{{ points(r.defended) }}<td class=n>{{ interval(r) }}
-<td class=n>{{ points(r.teacher_clean) }} → {{ points(r.teacher_defended) }}<td title="{{ r.rule }}">{{ r.verdict }}</tr>
+<td class=n>{{ points(r.teacher_clean) }} → {{ points(r.teacher_defended) }}
+<td title="{{ r.rule }}">{{ r.verdict }}</tr>
 {% endfor %}</table><h2>Answers, clean and defended</h2>
 <table><tr><th>task<th>defence<th>prompt<th>clean<th>defended</tr>{% for s in samples %}<tr>
 <td>{{ s.task }}<td>{{ s.defense }}<td><code>{{ s.prompt }}</code><td><code>{{ s.clean }}</code>

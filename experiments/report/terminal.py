@@ -14,7 +14,8 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
         shown.add_column(name, justify="left" if name in ("task", "attacker", "defence", "verdict") else "right")
     for row in rows:
         shown.add_row(
-            row["task"], row["attacker"], row["defense"], *(points(row[k]) for k in ("floor", "undefended", "defended")),
+            row["task"], row["attacker"], row["defense"],
+            points(row["floor"]), points(row["undefended"]), points(row["defended"]),
             interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"],
         )  # fmt: skip
     return shown

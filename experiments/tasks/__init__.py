@@ -68,7 +68,7 @@ def shuffled(size: int, key: str) -> Iterator[int]:
 
 
 class Exam(ABC):
-    """A task without its questions: each task says how many there are, what number `index` asks, and how answers look."""
+    """A task without its questions: each says how many there are, what number `index` asks, and how answers look."""
 
     name: ClassVar[str]
     alphabet: str
@@ -90,7 +90,9 @@ class Exam(ABC):
         while len(items) < n:
             index = next(walk, None)
             if index is None:
-                raise BadInput(f"{self.name}: {n} {split} items asked for, only {len(items)} available at these settings")
+                raise BadInput(
+                    f"{self.name}: {n} {split} items asked for, only {len(items)} available at these settings"
+                )
             asked = self.draft(index)
             if asked is not None and asked.canonical not in items and split_of(asked.canonical) == split:
                 prompt = Prompt(f"{self.name}-{digest(asked.text)[:16]}", asked.text)

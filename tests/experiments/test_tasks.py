@@ -86,7 +86,15 @@ def test_worked_solutions_match_hand_computed_ones():
     assert carried == ("347+586", "347+586=", "7+6+0=13;4+8+1=13;3+5+1=9", "933")
     # Mixed radix, least first: a=3 | b, +, 4 | a, -, 1 | c, +, b (operands: 1 to 9, a, b, c).
     index, base = 0, 1
-    for digit, radix in [(3, 10), (0, 3), *[(1, 3), (0, 2), (3, 12)], *[(0, 3), (1, 2), (0, 12)], (2, 3), (0, 2), (10, 12)]:
+    for digit, radix in [
+        (3, 10),
+        (0, 3),
+        *[(1, 3), (0, 2), (3, 12)],
+        *[(0, 3), (1, 2), (0, 12)],
+        (2, 3),
+        (0, 2),
+        (10, 12),
+    ]:
         index, base = index + digit * base, base * radix
     assert base == programs.size
     assert programs.draft(index) == ("x=3;y=x+4;x=y-1;z=x+y;z?", "a=3;b=a+4;a=b-1;c=a+b;c?", "a=3;b=7;a=6;c=3", "3")
@@ -158,7 +166,9 @@ def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
     prompts = [item.prompt.text for item in items]
     # 5 values a table: a place is right 1 time in 5 by chance, 0.2 +- 0.027 at 3 sigma; so is any other answer.
     for place in range(5):
-        assert abs(sum(p[4 * place + 2] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
+        assert (
+            abs(sum(p[4 * place + 2] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
+        )
     for prompt, item in zip(prompts, items, strict=True):
         start = prompt[-4]
         assert f"{start}>{item.reference}" not in prompt and f"{item.reference}>{start}" not in prompt
@@ -214,7 +224,9 @@ def test_a_wrong_split_or_a_negative_number_is_the_callers_mistake(task):
         task.items("train", -1, 0)
 
 
-@pytest.mark.parametrize("bad", [{"keys": 5, "max_hops": 5}, {"letters": 4}, {"min_hops": 3, "max_hops": 2}, {"keyz": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"keys": 5, "max_hops": 5}, {"letters": 4}, {"min_hops": 3, "max_hops": 2}, {"keyz": 1}]
+)
 def test_impossible_lookup_settings_are_refused(bad):
     with pytest.raises(ValueError):
         lookup.Settings(**bad)
