@@ -253,6 +253,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def load(name: str, **decoding: Any) -> LanguageModel:
     """A causal language model and its tokenizer from a local folder or a hub name, through transformers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
     try:
         network = AutoModelForCausalLM.from_pretrained(name)

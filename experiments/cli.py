@@ -11,7 +11,13 @@ from typing import Any
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, dispatch, and turn the user's mistakes into one line and exit code 2."""
-    given = _parser().parse_args(argv)
+    parser = _parser()
+    # argparse stops collecting overrides at the first option; what follows an option is an override too.
+    given, later = parser.parse_known_args(argv)
+    if later and (not hasattr(given, "overrides") or any(word.startswith("-") for word in later)):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if later:
+        given.overrides += later
     from distill.answers import BadInput
 
     try:
@@ -117,7 +123,8 @@ def report(given: argparse.Namespace, planned: Any = None) -> int:
     if given.json:
         print(json.dumps(held))
         return 0
-    console = Console()
+    # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
+    console = Console(width=max(Console().width, 132))
     console.print(terminal.table(held, planned.study.name))
     console.print(f"report: {(folder / 'report.html').resolve()}", soft_wrap=True)
     return 0

@@ -30,6 +30,7 @@ class Component(Strict):
 class Shape(Strict):
     """A small Llama and how it is trained; a teacher and a student differ in numbers alone."""
 
+    name: str = Field(min_length=1)
     hidden_size: int = Field(64, ge=8)
     num_layers: int = Field(2, ge=1)
     num_heads: int = Field(4, ge=1)

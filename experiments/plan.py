@@ -76,7 +76,13 @@ def make(study: Study) -> Plan:
         for task in block.tasks:
             spec = build("task", task)[0].model_dump(mode="json")
             teacher = Stage(
-                "teacher", {"task": spec, "shape": study.teacher.model_dump(), "items": study.teacher_items, "seed": 0}
+                "teacher",
+                {
+                    "task": spec,
+                    "shape": study.teacher.model_dump(exclude={"name"}),
+                    "items": study.teacher_items,
+                    "seed": 0,
+                },
             )
             for defense in dict.fromkeys(["none", *block.defenses]):
                 guard = build("defense", defense)[0].model_dump(mode="json", exclude={"label"})
@@ -103,7 +109,7 @@ def _add(
         raise BadInput(f"budgets: must be at least 1, got {budget}")
     source = {"floor/own_data": "public", "floor/shuffled": "shuffled"}.get(attacker, "teacher")
     steps = 0 if attacker == "floor/untrained" else study.student.steps
-    shape = study.student.model_copy(update={"steps": steps}).model_dump()
+    shape = study.student.model_copy(update={"steps": steps}).model_dump(exclude={"name"})
     for seed in study.seeds:
         answers = _answers(teacher, spec, guard, budget, seed, source, instance.needs_profile)
         attack = chosen.model_dump(mode="json", exclude={"label"})

@@ -52,7 +52,7 @@ def _row(plan: Plan, store: Store, cell: Any, held: dict[Any, np.ndarray]) -> di
         floor, undefended, defended, clean, guarded, theta0=measure.theta, utility_margin=measure.utility_margin
     )
     row = {
-        "task": task, "defense": defense, "attacker": attacker, "student": "tiny", "budget": budget,
+        "task": task, "defense": defense, "attacker": attacker, "student": plan.study.student.name, "budget": budget,
         "seeds": defended.shape[0], "items": defended.shape[1], "floor": floor.mean(), "undefended": undefended.mean(),
         "defended": defended.mean(), "uplift": uplift.value, "uplift_lo": uplift.lo, "uplift_hi": uplift.hi,
         "transfer": share.value, "transfer_lo": share.lo, "transfer_hi": share.hi, "teacher_clean": clean.mean(),

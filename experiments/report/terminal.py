@@ -11,7 +11,9 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
     shown = Table(title=title, caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)")
     for name in ("task", "attacker", "defence", "floor", "undef.", "defended", "T [95 %]", "teacher", "verdict"):
-        shown.add_column(name, justify="left" if name in ("task", "attacker", "defence", "verdict") else "right")
+        shown.add_column(
+            name, no_wrap=True, justify="left" if name in ("task", "attacker", "defence", "verdict") else "right"
+        )
     for row in rows:
         shown.add_row(
             row["task"], row["attacker"], row["defense"],
