@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.attackers import logprob_kd, sft
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel
+from distill.student import Example, StudentSettings, batches, rate, train
+
+TOKENIZER = character_tokenizer("0123456789+=# ")
+RECIPE = StudentSettings(hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8)
+SAID = [Answer(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
+
+
+def network(seed=0):
+    return llama(TOKENIZER, hidden_size=32, num_layers=1, num_heads=2, max_length=32, seed=seed)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def fitted(recipe=RECIPE, **options):
+    examples = [sft.example(answer, TOKENIZER) for answer in SAID]
+    return train(network(), examples, recipe, seed=0, **options)
+
+
+def test_it_memorises_sixteen_answers():
+    result = sft.Attacker(sft.Settings()).train(
+        SAID, network(), TOKENIZER, RECIPE.model_copy(update={"steps": 250}), seed=0
+    )
+    assert result.losses[-1] < 0.2 * result.losses[0]
+    student = LanguageModel(result.network.eval(), TOKENIZER, max_new_tokens=12)
+    said = student.answer([Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, profile=Profile())
+    assert sum(a.text == b.text for a, b in zip(said, SAID, strict=True)) >= 14
+
+
+def test_the_same_seed_gives_the_same_weights():
+    assert torch.equal(weights(fitted().network), weights(fitted().network))
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
+    path = tmp_path / "checkpoint"
+
+    def stop(step, loss):
+        if step == 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=path, checkpoint_every=20, log=stop)
+    resumed = fitted(checkpoint=path, checkpoint_every=20)
+    assert torch.equal(weights(resumed.network), weights(fitted().network))
+
+
+def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"x" * 100)
+    with pytest.warns(UserWarning, match="damaged"):
+        again = fitted(checkpoint=path)
+    assert torch.equal(weights(again.network), weights(fitted().network))
+
+
+def test_a_diverged_student_is_an_outcome():
+    result = fitted(RECIPE.model_copy(update={"learning_rate": 1e6, "steps": 200}))
+    assert result.diverged
+
+
+def test_divergence_training_pulls_the_student_to_the_teacher():
+    teacher = LanguageModel(
+        fitted(RECIPE.model_copy(update={"steps": 250})).network.eval(), TOKENIZER, max_new_tokens=12
+    )
+    prompts = [Prompt(a.prompt_id, a.prompt) for a in SAID]
+    said = teacher.answer(prompts, seed=0, profile=Profile("top_k", 5))
+    attacker = logprob_kd.Attacker(logprob_kd.Settings())
+    result = attacker.train(said, network(1), TOKENIZER, RECIPE, seed=0)
+    assert result.losses[-1] < 0.5 * result.losses[0]
+
+
+def test_divergence_training_needs_logprobs():
+    with pytest.raises(BadInput, match="has no logprobs"):
+        logprob_kd.Attacker(logprob_kd.Settings()).train(SAID, network(), TOKENIZER, RECIPE, seed=0)
+
+
+def test_an_example_that_does_not_fit_and_no_example_are_refused():
+    with pytest.raises(BadInput, match="max_length is 32"):
+        train(network(), [Example([3] * 30, [3] * 5)], RECIPE, seed=0)
+    with pytest.raises(BadInput, match="no answer to learn"):
+        train(network(), [], RECIPE, seed=0)
+
+
+def test_every_epoch_holds_every_example_once():
+    plan = batches([5, 3, 9, 1, 7], 2, seed=1)
+    assert sorted(i for _ in range(3) for i in next(plan)) == list(range(5))
+
+
+def test_the_rate_warms_up_and_ends_near_zero():
+    recipe = StudentSettings(steps=100, warmup=0.1)
+    # 10 warm-up steps: 1/10 after the first, 1 at the tenth; half a cosine is 1/2 in its middle
+    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe)) == (0.1, 1.0, 0.5)
+    assert rate(99, recipe) < 1e-3

@@ -1,0 +1,91 @@
+"""Settings, plan and a whole study at a size of seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.answers import BadInput
+from experiments import cli, config, plan
+from experiments.stages import fingerprint
+from experiments.store import Store
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher_items=200", "budget=16"]
+SMALL += ["task=addition", "defense=release/answer_only"]
+
+
+@pytest.mark.parametrize("name", config.names("study"))
+def test_every_shipped_study_plans(name):
+    made = plan.make(config.load(name, []))
+    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS)
+    assert all(("none" == arm.defense) or arm.attacker not in plan.FLOORS for arm in made.arms)
+
+
+@pytest.mark.parametrize("group", ["defense", "attacker", "task"])
+def test_every_shipped_component_builds_and_shows_all_its_settings(group):
+    for name in config.names(group):
+        from omegaconf import OmegaConf
+
+        written = OmegaConf.load(config.config_folder() / group / f"{name}.yaml")
+        resolved, _ = config.component(group, name)
+        assert dict(written.get("settings", {})).keys() == resolved.settings.keys(), name
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("student.lerning_rate=1", "lerning_rate"),
+        ("student.learning_rate=-1", "greater than 0 .got -1"),
+        ("measure.items=many", "valid integer"),
+        ("seeds=[0,0]", "must differ"),
+        ("defense=release/topk", "did you mean 'release/top_k'"),
+        ("task=adition", "did you mean 'addition'"),
+        ("budget=0", "at least 1, got 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(override, message, capsys):
+    import re
+
+    assert cli.main(["plan", "quickstart", override]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_an_unknown_study_names_those_that_exist():
+    with pytest.raises(BadInput, match="did you mean 'quickstart'"):
+        config.load("quikstart", [])
+
+
+def run(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(folder), *SMALL, *more]
+
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def test_killed_and_continued_in_another_folder_the_results_are_the_same(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    subprocess.run(run(first), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    for pause in (9, 12):
+        process = subprocess.Popen(
+            run(second), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(pause)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    done = subprocess.run(run(second, "--json"), cwd=ROOT, env=ENV, check=True, capture_output=True, text=True)
+    rows = json.loads(done.stdout)
+    made = plan.make(config.load("quickstart", SMALL))
+    assert fingerprint(Store(first / "store"), made.stages) == fingerprint(Store(second / "store"), made.stages)
+    for name in ("results.json", "report.html"):
+        assert (first / "quickstart" / name).read_bytes() == (second / "quickstart" / name).read_bytes()
+    assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[0].keys()
+    # Students of four steps learn nothing, and nothing is a word.
+    assert {row["verdict"] for row in rows} == {"not measurable"} and rows[0]["transfer"] is None
