@@ -106,6 +106,10 @@ def train(
         return Trained(network)
     if not examples:
         raise BadInput("student: there is no answer to learn from; at least one is needed")
+    # A cut-off answer of which nothing is left has no position that carries loss.
+    examples = [e for e in examples if e.answer_ids]
+    if not examples:
+        return Trained(network)
     too_long = max(len(e.prompt_ids) + len(e.answer_ids) for e in examples)
     if too_long > settings.max_length:
         raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")

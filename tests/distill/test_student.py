@@ -98,3 +98,9 @@ def test_the_rate_warms_up_and_ends_near_zero():
     # 10 warm-up steps: 1/10 after the first, 1 at the tenth; half a cosine is 1/2 in its middle
     assert (rate(0, recipe), rate(9, recipe), rate(55, recipe)) == (0.1, 1.0, 0.5)
     assert rate(99, recipe) < 1e-3
+
+
+def test_answers_of_which_nothing_is_left_teach_nothing():
+    before = weights(network())
+    result = train(network(), [Example([3, 4], [])], RECIPE, seed=0)
+    assert torch.equal(weights(result.network), before) and not result.losses
