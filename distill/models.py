@@ -269,5 +269,8 @@ def load(name: str, **decoding: Any) -> LanguageModel:
 
 def save(model: LanguageModel, folder: Path) -> None:
     """Write weights (safetensors) and tokenizer so that `load` finds them."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     model.network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

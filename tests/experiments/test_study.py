@@ -16,7 +16,7 @@ from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher_items=200", "budget=16"]
-SMALL += ["task=addition", "defense=release/answer_only"]
+SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
 @pytest.mark.parametrize("name", config.names("study"))
