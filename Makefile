@@ -2,21 +2,25 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test check
+.PHONY: quickstart test check bench
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
+	# First and alone: the CPU build. A plain `torch` would bring gigabytes of CUDA.
 	$(PY) -m pip install -q torch==2.13.0
 	$(PY) -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-quickstart: .venv/installed
+quickstart: .venv/installed ## Runs, or continues, configs/study/quickstart.yaml: table and HTML report
 	.venv/bin/distill-resist run quickstart
 
-test: .venv/installed
-	$(PY) -m pytest -q
+test: .venv/installed ## All tests that need no GPU
+	$(PY) -m pytest -q -rs
 
-check: .venv/installed
+check: .venv/installed ## Format, lint, types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
+	for one in benchmarks/*.py; do echo "$$one"; $(PY) -m benchmarks.$$(basename $$one .py) 2>/dev/null; done

@@ -4,7 +4,8 @@ A defence is one file that holds `Settings` (pydantic, every field shown in `con
 `Defense(settings)`, whose call returns a defended model and leaves the one it was given as it was. Its maths are pure
 functions above the class. The class says of itself:
 
-- `point`: where it acts, one of `weights`, `decoding` (the next-token distribution), `text` or `logprobs`;
+- `point`: where it acts, one of `none`, `weights`, `decoding` (the next-token distribution), `text` (which takes the
+  logprobs away with it) or `logprobs`;
 - `passes`: extra forward passes per generated token;
 - `keeps_argmax`: whether the most likely next token is the same with it as without, whatever the settings;
 - `needs`: what it must be handed beside its settings, by name;

@@ -18,7 +18,7 @@ class Settings(BaseModel):
 class Defense:
     """Hands back the model it is given."""
 
-    point: ClassVar[str] = "text"
+    point: ClassVar[str] = "none"
     passes: ClassVar[float] = 0.0
     keeps_argmax: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()

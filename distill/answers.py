@@ -44,11 +44,13 @@ class Profile:
 class Logprobs:
     """Released log-probabilities (nats) of a T-token answer: `ids_TK` and `values_TK`, most likely first.
 
-    Entries that were withheld have id -1 and value -inf. What is missing from a row's total is the tail.
+    Entries that were withheld have id -1 and value -inf. What is missing from a row's total is the tail; `tail_T` is
+    its logarithm where that is known better than from the values, and None otherwise.
     """
 
     ids_TK: np.ndarray
     values_TK: np.ndarray
+    tail_T: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

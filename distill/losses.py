@@ -12,11 +12,12 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return functional.cross_entropy(logits_NV.float(), targets_N)
 
 
-def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor) -> Tensor:
+def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail_N: Tensor | None = None) -> Tensor:
     """Mean KL(teacher || student) over K + 1 categories: the released tokens, and one bucket for all others.
 
     A valid KL and a lower bound of the full one (data processing); equal to it when K = V. Withheld entries have
-    id -1 and logprob -inf. Released mass above one (a rounding defence) is renormalised.
+    id -1 and logprob -inf. Released mass above one (a rounding defence) is renormalised. `tail_N` is the log of the
+    mass left out, where a cache kept it at more precision than the rounded logprobs give; None derives it.
     """
     kept_NK = ids_NK >= 0
     student_NK = (
@@ -25,7 +26,7 @@ def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor) -> T
     mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
     teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
     known = torch.where(kept_NK & (teacher_NK > -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0)
-    tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0))
+    tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0)) if tail_N is None else tail_N.exp()
     left_N = (1 - student_NK.exp().sum(-1)).clamp(min=1e-9)
     # Below fp32 resolution the tail is rounding error of the sum, not probability.
     tail = torch.where(tail_N > 1e-6, tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0)

@@ -5,8 +5,10 @@ Axes: B rows of a batch, T positions, V vocabulary, K released entries.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest
+from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest, read_answers
 
 
 class Model(Protocol):
@@ -87,6 +90,34 @@ class LanguageModel:
             batch = self._generate([prompts[i] for i in rows], [encoded[i] for i in rows], seed, profile)
             answers.update(zip(rows, batch, strict=True))
         return [answers[i] for i in range(len(prompts))]
+
+    @functools.cached_property
+    def vocabulary(self) -> str:
+        """SHA-256 of the tokenizer: token ids of one vocabulary mean nothing in another."""
+        return digest(self.tokenizer.backend_tokenizer.to_str())
+
+    @torch.inference_mode()
+    def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw distribution."""
+        tails = [list(self.tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
+        rows = [(self.encode(prompt), tail + [self.tokenizer.eos_token_id]) for prompt, tail in zip(prompts, tails, strict=True)]
+        longest = max((len(a) + len(b) for a, b in rows), default=0)
+        if longest > self.network.config.max_position_embeddings:
+            raise BadInput(f"a prompt and its text have {longest} tokens; the context holds "
+                           f"{self.network.config.max_position_embeddings}")  # fmt: skip
+        order, nats = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i]))), dict[int, float]()
+        for start in range(0, len(order), self.batch_size):
+            part = order[start : start + self.batch_size]
+            nats.update(zip(part, self._surprisal([rows[i] for i in part]), strict=True))
+        return [nats[i] for i in range(len(rows))]
+
+    def _surprisal(self, rows: list[tuple[list[int], list[int]]]) -> list[float]:
+        width = max(len(a) + len(b) for a, b in rows)
+        # Causal attention never looks right, so right padding needs no mask.
+        tokens_BT = torch.tensor([[*a, *b, *[0] * (width - len(a) - len(b))] for a, b in rows], device=self.network.device)
+        logits_BTV = self.network(input_ids=tokens_BT).logits[:, :-1].float()
+        nats_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT[:, 1:], reduction="none").double()
+        return [float(nats_BT[i, len(a) - 1 : len(a) + len(b) - 1].sum()) for i, (a, b) in enumerate(rows)]
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, through the chat template where the tokenizer has one; BadInput if it cannot fit."""
@@ -222,32 +253,54 @@ class RecordedModel:
         return said
 
 
-def read_recorded(path: Path) -> RecordedModel:
-    """A recorded teacher from JSONL with `prompt`, `answer` (and optional `id`) a line, or from an answer file."""
-    import json
+def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") -> RecordedModel:
+    """A recorded teacher from an answer file, or from JSONL.
 
-    from distill.answers import read_answers
-
+    `prompt` and `answer` say where the two are in a line's object; dots go down into it. Optional in a line: `finished`
+    (false where the answer was cut off), and `token_ids` with `logprobs`, one {"ids": [K], "values": [K]} (nats, most
+    likely first) a row. All else, such as sampling metadata, is the recorder's own. Raises BadInput with the line.
+    """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
     if path.suffix == ".parquet":
-        return RecordedModel({answer.prompt: answer for answer in read_answers(path)}, str(path))
+        return RecordedModel({one.prompt: one for one in read_answers(path)}, str(path))
     answers = {}
-    for number, line in _lines(path):
-        try:
-            row = json.loads(line)
-            prompt, text = row["prompt"], row["answer"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise BadInput(f"{path}: line {number}: {error!r}; each line is an object with prompt and answer") from None
-        if not isinstance(prompt, str) or not isinstance(text, str):
-            raise BadInput(f"{path}: line {number}: prompt and answer must be strings")
-        answers[prompt] = Answer(str(row.get("id", number)), prompt, text)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: is not UTF-8 ({error})") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            one = _recorded(f"{path}: line {number}", line, prompt, answer)
+            if answers.setdefault(one.prompt, one).text != one.text:
+                raise BadInput(f"{path}: line {number}: a second, other answer to the same prompt")
     return RecordedModel(answers, str(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8") as file:
-        yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{where}: not JSON ({error})") from None
+    asked, said = (_inside(where, row, path) for path in (prompt, answer))
+    finished, ids, kept = row.get("finished", True), row.get("token_ids", []), None
+    try:
+        if row.get("logprobs"):
+            rows = row["logprobs"]
+            kept = Logprobs(np.array([r["ids"] for r in rows], np.int32), np.array([r["values"] for r in rows], "f4"))
+            if kept.ids_TK.shape != kept.values_TK.shape or len(kept.ids_TK) != len(ids) + bool(finished):
+                raise ValueError(f"{len(rows)} rows for {len(ids)} tokens")
+        return Answer(digest(asked)[:16], asked, said, tuple(map(int, ids)), bool(finished), kept)
+    except (TypeError, KeyError, ValueError) as error:
+        raise BadInput(f"{where}: token_ids and logprobs do not fit together ({error})") from None
+
+
+def _inside(where: str, row: Any, path: str) -> str:
+    for name in path.split("."):
+        row = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(row, str):
+        raise BadInput(f"{where}: {path} must be a string, got {row!r}")
+    return row
 
 
 def load(name: str, **decoding: Any) -> LanguageModel:

@@ -26,6 +26,7 @@ from distill import losses
 from distill.answers import BadInput, Logprobs, write_bytes
 
 LOG_EVERY = 20
+CHECKPOINT_EVERY = 200  # steps; a multiple of LOG_EVERY, so that no pending loss is lost
 
 
 class StudentSettings(BaseModel):
@@ -63,6 +64,16 @@ class Trained:
     tokens: int = 0
 
 
+@dataclass
+class _State:
+    """Where training is, beside weights and optimiser: all that a resumed run continues from."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    diverged: bool = False
+    tokens: int = 0
+
+
 def rate(step: int, settings: StudentSettings) -> float:
     """Learning-rate factor: linear warm-up from 0, then a half cosine to 0 at the last step."""
     warm = max(1, round(settings.warmup * settings.steps))
@@ -94,7 +105,7 @@ def train(
     ce_weight: float = 1.0,
     log: Callable[[int, float], None] | None = None,
     checkpoint: Path | None = None,
-    checkpoint_every: int = 100,
+    checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> Trained:
     """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is whole.
 
@@ -115,19 +126,22 @@ def train(
         raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
     network, optimizer = accelerator.prepare(network, optimizer)
-    first = _resume(checkpoint, network, optimizer)
-    result = Trained(accelerator.unwrap_model(network))
+    state = _State()
+    if checkpoint:
+        _resume(checkpoint, network, optimizer, state)
     lengths = [len(e.prompt_ids) + len(e.answer_ids) for e in examples]
     plan = batches(lengths, settings.batch_size, seed)
-    start, above, pending = math.nan, 0, torch.zeros((), device=accelerator.device)
+    for _ in range(state.step):
+        next(plan)
+    pending = torch.zeros((), device=accelerator.device)
     network.train()
-    for step in range(settings.steps):
+    for step in range(state.step, settings.steps):
         rows = [examples[i] for i in next(plan)]
-        result.tokens += sum(len(e.answer_ids) for e in rows)
-        if step < first:
-            continue
+        state.tokens += sum(len(e.answer_ids) for e in rows)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings)
         with accelerator.autocast():
@@ -140,19 +154,22 @@ def train(
         if (step + 1) % LOG_EVERY and step + 1 < settings.steps:
             continue
         # One synchronisation for LOG_EVERY steps.
-        mean = float(pending) / (step % LOG_EVERY + 1)
+        state.losses.append(float(pending) / (step % LOG_EVERY + 1))
         pending = torch.zeros_like(pending)
-        result.losses.append(mean)
         if log:
-            log(step + 1, mean)
-        start = mean if math.isnan(start) else start
-        above = above + 1 if mean > 3 * start else 0
-        if not math.isfinite(mean) or above >= 2:
-            result.diverged = True
+            log(step + 1, state.losses[-1])
+        if _diverged(state.losses):
+            state.diverged = True
             break
-        if checkpoint and (step + 1) % checkpoint_every == 0:
-            _save(checkpoint, network, optimizer, step + 1)
-    return result
+        if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
+            state.step = step + 1
+            _save(checkpoint, network, optimizer, state)
+    return Trained(accelerator.unwrap_model(network), state.losses, state.diverged, state.tokens)
+
+
+def _diverged(losses: list[float]) -> bool:
+    """Not finite, or twice in a row above three times the first mean."""
+    return not math.isfinite(losses[-1]) or (len(losses) > 2 and min(losses[-2:]) > 3 * losses[0])
 
 
 def _loss(network: Any, rows: list[Example], pad: int, ce_weight: float, device: torch.device) -> Tensor:
@@ -168,35 +185,37 @@ def _loss(network: Any, rows: list[Example], pad: int, ce_weight: float, device:
     logits_NV = network.get_output_embeddings()(kept_NH)
     loss = ce_weight * losses.cross_entropy(logits_NV, targets_N) if ce_weight else 0.0
     if ce_weight < 1:
-        ids_NK, values_NK = _signals(rows, device)
-        loss = loss + (1 - ce_weight) * losses.forward_kl_tail(logits_NV, ids_NK, values_NK)
+        loss = loss + (1 - ce_weight) * losses.forward_kl_tail(logits_NV, *_signals(rows, device))
     return torch.as_tensor(loss)
 
 
-def _signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+def _signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
     kept = [e.logprobs for e in rows if e.logprobs is not None]
     if len(kept) < len(rows):
         raise BadInput("student: a divergence needs logprobs in every answer; the interface profile gave none")
-    ids_NK = torch.from_numpy(np.concatenate([k.ids_TK for k in kept]).astype(np.int64))
-    values_NK = torch.from_numpy(np.concatenate([k.values_TK for k in kept]).astype(np.float32))
-    return ids_NK.to(device), values_NK.to(device)
+    ids_NK = torch.from_numpy(np.concatenate([k.ids_TK for k in kept]).astype(np.int64)).to(device)
+    values_NK = torch.from_numpy(np.concatenate([k.values_TK for k in kept]).astype(np.float32)).to(device)
+    tails = [k.tail_T for k in kept if k.tail_T is not None]
+    if len(tails) < len(kept):
+        return ids_NK, values_NK, None
+    return ids_NK, values_NK, torch.from_numpy(np.concatenate(tails).astype(np.float32)).to(device)
 
 
-def _save(path: Path, network: Any, optimizer: Any, step: int) -> None:
+def _save(path: Path, network: Any, optimizer: Any, state: _State) -> None:
     buffer = io.BytesIO()
-    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, buffer)
+    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}, buffer)
     write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
-def _resume(path: Path | None, network: Any, optimizer: Any) -> int:
-    """Load a checkpoint if there is a whole one and return the steps done; a damaged one is named and not used."""
-    if path is None or not path.is_file():
-        return 0
+def _resume(path: Path, network: Any, optimizer: Any, state: _State) -> None:
+    """Load a checkpoint if there is a whole one; a damaged one is named and not used."""
+    if not path.is_file():
+        return
     data = path.read_bytes()
     if hashlib.sha256(data[32:]).digest() != data[:32]:
-        warnings.warn(f"{path}: checkpoint is damaged; training starts again", stacklevel=2)
-        return 0
-    state = torch.load(io.BytesIO(data[32:]), weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+        warnings.warn(f"{path}: checkpoint is damaged; training starts again", stacklevel=3)
+        return
+    kept = torch.load(io.BytesIO(data[32:]), weights_only=True)
+    network.load_state_dict(kept["network"])
+    optimizer.load_state_dict(kept["optimizer"])
+    vars(state).update(kept["state"])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distill.answers import BadInput
+from distill.student import StudentSettings
+from experiments.tracking import Tracking
 
 PACKAGES = {"defense": "defenses", "attacker": "distill.attackers", "task": "experiments.tasks"}
 FIXED = {"defense": "Defense", "attacker": "Attacker", "task": "Task"}
+PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
 
 
 class Strict(BaseModel):
@@ -24,60 +30,94 @@ class Component(Strict):
 
     name: str
     settings: dict[str, Any] = {}
-    label: str = ""
 
 
-class Shape(Strict):
-    """A small Llama and how it is trained; a teacher and a student differ in numbers alone."""
+class Network(StudentSettings):
+    """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers alone."""
 
     name: str = Field(min_length=1)
-    hidden_size: int = Field(64, ge=8)
-    num_layers: int = Field(2, ge=1)
-    num_heads: int = Field(4, ge=1)
-    max_length: int = Field(192, ge=16)
-    steps: int = Field(300, ge=0)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(4e-3, gt=0)
-    warmup: float = Field(0.05, ge=0, le=1)
-    clip: float = Field(1.0, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    vocabulary: int = Field(description="0: one token a character; else byte-pair tokens learned from public text", ge=0)
+    max_new_tokens: int = Field(description="where its answers are cut off", ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Network:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"hidden_size must be a multiple of 2 x num_heads, got {self.hidden_size}")
+        if self.max_new_tokens >= self.max_length:
+            raise ValueError(f"max_new_tokens must be below max_length, got {self.max_new_tokens}")
+        return self
+
+
+class Recipe(Network):
+    """A teacher that is trained here, on worked solutions of the task's own training split."""
+
+    kind: Literal["recipe"]
+    items: int = Field(description="distinct training questions", ge=1)
+
+
+class Pretrained(Strict):
+    """A teacher from a local folder or a hub name, through transformers."""
+
+    kind: Literal["pretrained"]
+    name: str = Field(min_length=1)
+    path: str = Field(description="local folder, or name on the hub", min_length=1)
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    max_new_tokens: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+
+
+class Recorded(Strict):
+    """A teacher that is no longer there: its answers in a JSONL or Parquet file, by prompt."""
+
+    kind: Literal["recorded"]
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    prompt: str = Field(description="where the prompt is in a line; dots go down into it", min_length=1)
+    answer: str = Field(description="where the answer is in a line", min_length=1)
+
+
+Teacher = Annotated[Recipe | Pretrained | Recorded, Field(discriminator="kind")]
 
 
 class Block(Strict):
-    """One grid: every task by every defence by every attacker by every budget."""
+    """One grid: every task by every defence by every attacker by every budget.
+
+    An entry is a name of the group, or a name with settings: `decoding/perturbed(epsilon=0.2)`.
+    """
 
     tasks: list[str] = Field(min_length=1)
     defenses: list[str] = Field(min_length=1)
     attackers: list[str] = Field(min_length=1)
-    budgets: list[int] = Field(min_length=1)
+    budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
 
 class Measure(Strict):
     """How many items the report exam has, the confidence level, and the margins of the verdict."""
 
-    items: int = Field(300, ge=50)
-    alpha: float = Field(0.05, gt=0, lt=1)
-    theta: float = Field(0.5, gt=0, lt=1)
-    utility_margin: float = Field(0.02, gt=0, lt=1)
+    items: int = Field(ge=50)
+    alpha: float = Field(gt=0, lt=1)
+    theta: float = Field(description="the defence must keep T below it", gt=0, lt=1)
+    utility_margin: float = Field(description="what the honest user may lose, a share", gt=0, lt=1)
 
 
 class Study(Strict):
     """A study as it will run: what it asks, its blocks, seeds, and the shared recipes."""
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     question: str
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(min_length=1)
     blocks: list[Block] = Field(min_length=1)
-    teacher: Shape
-    teacher_items: int = Field(40000, ge=100)
-    student: Shape
+    teacher: Teacher
+    weaker_teacher: Teacher | None = Field(None, description="a public, weaker teacher: floor F2")
+    student: Network
     measure: Measure
-    tracking: str = Field("off", pattern="^(off|offline|online)$")
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Study:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: must differ, got {self.seeds}")
+            raise ValueError(f"seeds must differ, got {self.seeds}")
         return self
 
 
@@ -93,62 +133,147 @@ def names(group: str) -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
+def near(word: str, there: Iterable[str]) -> str:
+    """`; did you mean 'x'?` if some name is close to the word, else nothing."""
+    found = difflib.get_close_matches(word, list(there), 1, 0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 def known(group: str, name: str) -> str:
     """The name if it exists, else BadInput with the nearest and all that exist."""
     there = names(group)
     if name in there:
         return name
-    near = difflib.get_close_matches(name, there, 1, 0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BadInput(f"{group}: no {name!r}{hint} (there are: {', '.join(there)})")
+    raise BadInput(f"{group}: no {name!r}{near(name, there)} (there are: {', '.join(there)})")
 
 
-def component(group: str, name: str) -> tuple[Component, Any]:
-    """A component's checked settings and the instance that they make."""
+def call(text: str) -> tuple[str, dict[str, Any]]:
+    """Take `name(key=value, ...)` apart; a bare word is a string, the rest are Python or YAML literals."""
+    name, bracket, _ = text.partition("(")
+    if not bracket:
+        return text.strip(), {}
+    try:
+        tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
+        assert isinstance(tree, ast.Call) and not tree.args
+        return name.strip(), {word.arg: _literal(word.value) for word in tree.keywords if word.arg}
+    except (SyntaxError, ValueError, AssertionError):
+        raise BadInput(f"{text!r}: an entry is a name, or name(key=value, ...)") from None
+
+
+def _literal(node: ast.expr) -> Any:
+    words = {"true": True, "false": False, "null": None}
+    return words.get(node.id, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def _module(group: str, name: str) -> Any:
+    return importlib.import_module(f"{PACKAGES[group]}.{name.replace('/', '.')}")
+
+
+def part(group: str, chosen: Any) -> Any:
+    """The task, defence or attacker that a resolved config names."""
+    module = _module(group, chosen["name"])
+    return getattr(module, FIXED[group])(module.Settings(**chosen["settings"]))
+
+
+@functools.cache
+def component(group: str, entry: str) -> tuple[Component, Any]:
+    """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
     from omegaconf import OmegaConf
 
+    name, changes = call(entry)
     path = config_folder() / group / f"{known(group, name)}.yaml"
     chosen = _checked(Component, OmegaConf.to_container(OmegaConf.load(path)), path.name)
-    module = importlib.import_module(f"{PACKAGES[group]}.{chosen.name.replace('/', '.')}")
-    settings = _checked(module.Settings, chosen.settings, f"{group} {name}: settings")
-    return chosen.model_copy(update={"settings": settings.model_dump(mode="json")}), getattr(module, FIXED[group])(
-        settings
-    )
+    module = _module(group, chosen.name)
+    settings = _checked(module.Settings, chosen.settings | changes, f"{group} {entry}: settings")
+    full = chosen.model_copy(update={"settings": settings.model_dump(mode="json")})
+    return full, getattr(module, FIXED[group])(settings)
 
 
 def load(name: str, overrides: list[str]) -> Study:
-    """Compose a study by name (or YAML path), apply overrides, and check every value before anything runs."""
+    """Compose a study by name or by the path of a YAML file, apply overrides, and check every value."""
+    picks = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in PLURAL}
+    raw = _composed(name, [o for o in overrides if o.partition("=")[0] not in PLURAL])
+    for single, values in picks.items():
+        for block in raw["blocks"]:
+            block[PLURAL[single]] = _entries(values)
+    study: Study = _checked(Study, raw, name)
+    for block in study.blocks:
+        for group in ("task", "defense", "attacker"):
+            for entry in getattr(block, PLURAL[group]):
+                component(group, entry)
+    return study
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a study, and of the settings of every shipped component, by group and name."""
+    parts = {
+        group: {name: _module(group, name).Settings.model_json_schema() for name in names(group)} for group in PACKAGES
+    }
+    return {"study": Study.model_json_schema(), **parts}
+
+
+def _entries(text: str) -> list[str]:
+    """Split `[a,b(x=1,y=2)]` or `a,b` at the commas outside brackets."""
+    parts, depth = [""], 0
+    for letter in text.strip().removeprefix("[").removesuffix("]"):
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _composed(name: str, overrides: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    picks = dict(o.split("=", 1) for o in overrides if o.split("=")[0] in ("task", "defense", "attacker", "budget"))
-    rest = [o for o in overrides if o.split("=")[0] not in picks]
-    folder, chosen = (config_folder(), known("study", name))
+    folder, chosen, extra = config_folder().resolve(), Path(name), list[str]()
+    if chosen.suffix in (".yaml", ".yml"):
+        if not chosen.is_file():
+            raise BadInput(f"{name}: no such file (studies by name: {', '.join(names('study'))})")
+        # The user's own study finds the shipped groups behind its own folder.
+        extra, folder = [f"hydra.searchpath=[file://{folder}]"], chosen.resolve().parent
+    config = chosen.stem if extra else f"study/{known('study', name)}"
+
+    def composed(changes: list[str]) -> dict[str, Any]:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            raw: Any = OmegaConf.to_container(compose(config, overrides=changes + extra), resolve=True)
+        return dict(raw)
+
     try:
-        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            raw = OmegaConf.to_container(compose(f"study/{chosen}", overrides=rest), resolve=True)
+        return composed(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(_hydra_line(error, rest)) from None
-    assert isinstance(raw, dict)
-    raw = raw.get("study", raw)
-    plurals = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
-    for single, values in picks.items():
-        for block in raw["blocks"]:
-            block[plurals[single]] = values.strip("[]").split(",")
-    study = _checked(Study, raw, name)
-    for block in study.blocks:
-        for group, chosen_names in (("task", block.tasks), ("defense", block.defenses), ("attacker", block.attackers)):
-            for one in chosen_names:
-                known(group, one)
-    return study
+        line = " ".join(str(error).split())
+        raise BadInput(_override_line(overrides, lambda: composed([])) or f"{name}: {line}") from None
 
 
-def _hydra_line(error: Exception, overrides: list[str]) -> str:
-    text = " ".join(str(error).split())
-    # Hydra's own hint ("use +key") would turn a misspelt key into an accepted one.
-    return f"overrides {overrides}: {text.split('To append')[0].strip()}; the keys are those of `distill-resist show`"
+def _override_line(overrides: list[str], plain: Any) -> str | None:
+    """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an accepted one."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not overrides:
+        return None
+    try:
+        here = plain()
+    except (HydraException, OmegaConfBaseException):
+        return None
+    for override in overrides:
+        path, found, value = override.lstrip("+~").partition("=")
+        if not found:
+            return f"override {override!r}: an override is key=value"
+        if path in here and (config_folder() / path).is_dir() and value not in names(path):
+            return f"{path}: no {value!r}{near(value, names(path))} (there are: {', '.join(names(path))})"
+        at: Any = here
+        for part in path.split("."):
+            if not isinstance(at, dict) or part not in at:
+                keys = [*at, *(PLURAL if at is here else ())] if isinstance(at, dict) else []
+                return f"override {override!r}: unknown key {path!r}{near(part, keys)} (known: {', '.join(keys)})"
+            at = at[part]
+    return None
 
 
 def _checked(model: Any, raw: Any, where: str) -> Any:
@@ -159,14 +284,26 @@ def _checked(model: Any, raw: Any, where: str) -> Any:
 
 
 def _line(model: Any, where: str, error: Any) -> str:
-    place = ".".join(map(str, error["loc"]))
+    place = ".".join(map(str, error["loc"])) or "settings"
+    if error["type"] == "missing":
+        return f"{where}: {place}: is missing"
     if error["type"] != "extra_forbidden":
-        return f"{where}: {place}: {error['msg']} (got {error['input']!r})"
-    for part in error["loc"][:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        model = next((one for one in inner if hasattr(one, "model_fields")), model)
-    fields = list(model.model_fields)
-    near = difflib.get_close_matches(str(error["loc"][-1]), fields, 1, 0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{where}: unknown key {place!r}{hint} (known: {', '.join(fields)})"
+        got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
+        return f"{where}: {place}: {error['msg'].removeprefix('Value error, ')}{got}"
+    fields = list(_model_at(model, error["loc"][:-1]).model_fields)
+    return f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: {', '.join(fields)})"
+
+
+def _model_at(model: Any, loc: tuple[Any, ...]) -> Any:
+    """The pydantic model that an error's location points into; a union's member is told by its `kind`."""
+    choices = [model]
+    for part in loc:
+        members = [one for one in choices if hasattr(one, "model_fields")]
+        tagged = [m for m in members if part in get_args(getattr(m.model_fields.get("kind"), "annotation", None))]
+        fields = [m.model_fields[part].annotation for m in members if part in m.model_fields]
+        choices = tagged or (_leaves(fields[0]) if fields else choices)
+    return next(one for one in choices if hasattr(one, "model_fields"))
+
+
+def _leaves(kind: Any) -> list[Any]:
+    return [leaf for inner in get_args(kind) for leaf in _leaves(inner)] or [kind]

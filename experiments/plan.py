@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput
-from experiments.config import Study, component
-from experiments.store import Store, key
+from distill.answers import BadInput, Profile
+from distill.models import RecordedModel, read_recorded
+from experiments.config import Block, Pretrained, Recipe, Recorded, Study, component
+from experiments.store import Store, canonical, key
 
-FLOORS = ("floor/untrained", "floor/own_data", "floor/shuffled")
-SECONDS = {"teacher": 75.0, "answers": 3.0, "student": 12.0, "exam": 2.0}
+# Teacher-free students: F0 untrained, F1 own data, F2 a weaker public teacher, F3 answers to other prompts.
+UNTRAINED, OWN_DATA, WEAKER, SHUFFLED = "floor/untrained", "floor/own_data", "floor/weaker_teacher", "floor/shuffled"
+FLOORS = (UNTRAINED, OWN_DATA, WEAKER, SHUFFLED)
+# Undefended once more, with answers and students of fresh seeds: T must cover 1.
+IDENTITY = "control/identity"
+FRESH = 1000
+TOP_K = 20
+SAMPLES = 4
+# Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
+SECONDS = {"teacher": 45.0, "answers": 1.5, "student": 6.0, "exam": 1.0}
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Arm:
-    """One trained student and its exam; floors carry defense `none`."""
+    """One trained student and its exam; floors carry defence `none`."""
 
     task: str
     defense: str
@@ -45,15 +56,24 @@ class Arm:
     seed: int
     exam: Stage
 
+    @property
+    def student(self) -> Stage:
+        return self.exam.inputs[0]
+
+    @property
+    def answers(self) -> Stage:
+        return self.student.inputs[0]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms of a study, the teacher's own exams by (task, defence), and the stages behind both."""
+    """All arms of a study, the teacher's own exams and sample answers by (task, defence), and what was left out."""
 
     study: Study
-    arms: list[Arm]
-    teachers: dict[tuple[str, str], Stage]
-    samples: dict[tuple[str, str], Stage]
+    arms: list[Arm] = field(default_factory=list)
+    teachers: dict[tuple[str, str], Stage] = field(default_factory=dict)
+    samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def stages(self) -> list[Stage]:
@@ -67,65 +87,149 @@ class Plan:
 
 
 def make(study: Study) -> Plan:
-    """Expand a study's blocks into arms, with the undefended ceiling and the floors added to every cell."""
-    build = functools.cache(lambda group, name: component(group, name))
-    arms: dict[tuple[Any, ...], Arm] = {}
-    teachers: dict[tuple[str, str], Stage] = {}
-    samples: dict[tuple[str, str], Stage] = {}
+    """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control come unasked."""
+    plan = Plan(study)
     for block in study.blocks:
         for task in block.tasks:
-            spec = build("task", task)[0].model_dump(mode="json")
-            teacher = Stage(
-                "teacher",
-                {
-                    "task": spec,
-                    "shape": study.teacher.model_dump(exclude={"name"}),
-                    "items": study.teacher_items,
-                    "seed": 0,
-                },
-            )
-            for defense in dict.fromkeys(["none", *block.defenses]):
-                guard = build("defense", defense)[0].model_dump(mode="json", exclude={"label"})
-                exam = {"task": spec, "items": study.measure.items, "defense": guard, "seed": 0}
-                teachers[task, defense] = Stage("exam", exam, (teacher,))
-                samples[task, defense] = _answers(teacher, spec, guard, 4, 0, "teacher", "text")
-                for attacker in block.attackers:
-                    for budget in block.budgets:
-                        _add(arms, study, teacher, spec, guard, (task, defense, attacker, budget), build)
+            _Cells(plan, block, task).add()
+    seen = {_arm_key(arm): arm for arm in plan.arms}
+    plan.arms[:] = seen.values()
+    plan.notes[:] = dict.fromkeys(plan.notes)
+    if all(arm.attacker in FLOORS for arm in plan.arms):
+        raise BadInput(f"{study.name}: no cell is left to run; {'; '.join(plan.notes)}")
+    return plan
+
+
+def _arm_key(arm: Arm) -> tuple[Any, ...]:
+    return arm.task, arm.defense, arm.attacker, arm.budget, arm.seed
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The arms of one task in one block."""
+
+    plan: Plan
+    block: Block
+    task: str
+
+    @functools.cached_property
+    def spec(self) -> Any:
+        """What stages are told of the task; data that it reads are part of the address."""
+        chosen, exam = component("task", self.task)
+        return chosen.model_dump(mode="json") | ({"data": exam.data} if exam.data else {})
+
+    @functools.cached_property
+    def teacher(self) -> Stage:
+        return self._teacher(self.plan.study.teacher)
+
+    @functools.cached_property
+    def clean(self) -> Stage:
+        """The undefended teacher's exam; its answers are the text that students' bits per byte are measured on."""
+        return self._exam("none", (self.teacher,))
+
+    def add(self) -> None:
+        for defense in dict.fromkeys(["none", *self.block.defenses]):
+            self._check_point(defense)
+            self.plan.teachers[self.task, defense] = self._exam(defense, (self.teacher,))
+            self.plan.samples[self.task, defense] = self._answers(defense, SAMPLES, 0, "teacher", "text")
+            for attacker in self.block.attackers:
+                self._cell(defense, attacker)
+        for budget in self.block.budgets:
+            for attacker in self.block.attackers:
+                self._arms(IDENTITY, attacker, budget)
             for floor in FLOORS:
-                for budget in block.budgets:
-                    none = build("defense", "none")[0].model_dump(mode="json", exclude={"label"})
-                    _add(arms, study, teacher, spec, none, (task, "none", floor, budget), build)
-    return Plan(study, list(arms.values()), teachers, samples)
+                if floor != WEAKER or self.plan.study.weaker_teacher:
+                    self._arms("none", floor, budget)
+
+    def _cell(self, defense: str, attacker: str) -> None:
+        guard, attack = component("defense", defense)[1], component("attacker", attacker)[1]
+        sees = attack.needs_profile
+        if sees != "text" and guard.point == "text":
+            return self.plan.notes.append(f"skipped {attacker} against {defense}: it releases no logprobs")
+        if sees == "text" and guard.point == "logprobs":
+            self.plan.notes.append(f"{defense} has no effect on {attacker}: it changes logprobs, and {attacker} asks "
+                                   "for text alone")  # fmt: skip
+        if sees != "text" and self.plan.study.student.vocabulary:
+            raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
+        for budget in self.block.budgets:
+            self._arms(defense, attacker, budget)
+
+    def _arms(self, defense: str, attacker: str, budget: int) -> None:
+        study = self.plan.study
+        floor = attacker in FLOORS
+        chosen, attack = component("attacker", "sft" if floor else attacker)
+        source = {UNTRAINED: "public", OWN_DATA: "public", SHUFFLED: "shuffled", WEAKER: "weaker"}.get(attacker, "teacher")
+        shape = study.student.model_dump(mode="json", exclude={"name"})
+        shape |= {"steps": 0} if attacker == UNTRAINED else {}
+        for seed in study.seeds:
+            used = seed + FRESH * (defense == IDENTITY)
+            asked = "none" if defense == IDENTITY else defense
+            answers = self._answers(asked, budget, used, source, attack.needs_profile)
+            settings = {"task": self.spec, "attacker": chosen.model_dump(mode="json"), "shape": shape, "seed": used}
+            exam = self._exam(None, (Stage("student", settings, (answers,)), self.clean))
+            self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, exam))
+
+    def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str) -> Stage:
+        released = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
+        settings = {"task": self.spec, "budget": budget, "seed": seed, "source": source}
+        # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
+        if source == "public":
+            return Stage("answers", settings)
+        if source == "weaker":
+            assert self.plan.study.weaker_teacher
+            teacher = self._teacher(self.plan.study.weaker_teacher)
+        else:
+            teacher = self.teacher
+        guard = self._guard(defense, Profile(**released))
+        return Stage("answers", settings | {"defense": guard, "profile": released}, (teacher,))
+
+    def _exam(self, defense: str | None, inputs: tuple[Stage, ...]) -> Stage:
+        guard = None if defense is None else self._guard(defense, Profile())
+        settings = {"task": self.spec, "items": self.plan.study.measure.items, "defense": guard, "seed": 0}
+        return Stage("exam", settings, inputs)
+
+    def _guard(self, defense: str, profile: Profile) -> Any:
+        chosen, instance = component("defense", defense)
+        if profile.kind == "text" and instance.point == "logprobs":
+            chosen, _ = component("defense", "none")  # the same answers, so the same work
+        return chosen.model_dump(mode="json")
+
+    def _check_point(self, defense: str) -> None:
+        point, teacher = component("defense", defense)[1].point, self.plan.study.teacher
+        if isinstance(teacher, Recorded) and point in ("decoding", "weights"):
+            raise BadInput(f"{defense}: acts on {point}; teacher {teacher.name!r} is recorded and can only be edited")
+
+    def _check_recording(self, teacher: Recorded) -> None:
+        """Every prompt that this study will ask must be in the recording, before anything runs."""
+        exam, study = component("task", self.task)[1], self.plan.study
+        recording = _recording(teacher.path, teacher.prompt, teacher.answer)
+        asked = exam.items("report", study.measure.items, 0)
+        for seed in study.seeds:
+            asked += exam.items("query", max(self.block.budgets), seed)
+        recording.answer([item.prompt for item in asked], seed=0, profile=Profile())
+
+    def _teacher(self, teacher: Recipe | Pretrained | Recorded) -> Stage:
+        if isinstance(teacher, Recipe):
+            shape = teacher.model_dump(mode="json", exclude={"name", "kind", "items"})
+            return Stage("teacher", {"task": self.spec, "shape": shape, "items": teacher.items, "seed": 0})
+        settings = teacher.model_dump(mode="json", exclude={"name"})
+        path = Path(teacher.path)
+        if isinstance(teacher, Recorded):
+            self._check_recording(teacher)
+        # A name on the hub is not a folder here; its revision is transformers' matter.
+        return Stage("teacher", settings | ({"sha256": folder_digest(path)} if path.exists() else {}))
 
 
-def _add(
-    arms: dict[tuple[Any, ...], Arm], study: Study, teacher: Stage, spec: Any, guard: Any, cell: Any, build: Any
-) -> None:
-    task, defense, attacker, budget = cell
-    floor = attacker in FLOORS
-    chosen, instance = build("attacker", "sft" if floor else attacker)
-    if budget < 1:
-        raise BadInput(f"budgets: must be at least 1, got {budget}")
-    source = {"floor/own_data": "public", "floor/shuffled": "shuffled"}.get(attacker, "teacher")
-    steps = 0 if attacker == "floor/untrained" else study.student.steps
-    shape = study.student.model_copy(update={"steps": steps}).model_dump(exclude={"name"})
-    for seed in study.seeds:
-        answers = _answers(teacher, spec, guard, budget, seed, source, instance.needs_profile)
-        attack = chosen.model_dump(mode="json", exclude={"label"})
-        student = Stage("student", {"task": spec, "attacker": attack, "shape": shape, "seed": seed}, (answers,))
-        exam = Stage("exam", {"task": spec, "items": study.measure.items, "defense": None, "seed": 0}, (student,))
-        arms[*cell, seed] = Arm(task, defense, attacker, int(budget), seed, exam)
+@functools.cache
+def _recording(path: str, prompt: str, answer: str) -> RecordedModel:
+    return read_recorded(Path(path), prompt, answer)
 
 
-def _answers(teacher: Stage, spec: Any, guard: Any, budget: int, seed: int, source: str, profile: str) -> Stage:
-    settings = {
-        "task": spec,
-        "defense": guard,
-        "budget": int(budget),
-        "seed": seed,
-        "source": source,
-        "profile": profile,
-    }
-    # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
-    return Stage("answers", settings, () if source == "public" else (teacher,))
+def folder_digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file or of all files below a folder."""
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    hashes = {}
+    for one in files:
+        with one.open("rb") as file:
+            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(canonical(hashes).encode()).hexdigest()

@@ -5,23 +5,21 @@ A stage sees its settings and the opened folders of its inputs, nothing else; th
 
 from __future__ import annotations
 
-import importlib
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.answers import Answer, Profile, digest, read_answers, write_answers, write_bytes
-from experiments.config import FIXED, PACKAGES
+from distill.answers import Answer, BadInput, Profile, digest, read_answers, write_answers, write_bytes
+from experiments.config import part
 from experiments.plan import Stage
 from experiments.store import Store, canonical
 
-TOP_K = 20
-
 
 def run(stage: Stage, root: Path) -> float:
-    """Make one stage's result in the store; its inputs are there already."""
+    """Make one stage's result in the store; its inputs are there already. Returns the seconds that it took."""
     import torch
 
     torch.set_num_threads(1)
@@ -32,47 +30,61 @@ def run(stage: Stage, root: Path) -> float:
     return float(json.loads((folder / "done.json").read_text())["seconds"])
 
 
-def part(group: str, chosen: Any) -> Any:
-    """The task, defence or attacker that a resolved config names."""
-    module = importlib.import_module(f"{PACKAGES[group]}.{chosen['name'].replace('/', '.')}")
-    return getattr(module, FIXED[group])(module.Settings(**chosen["settings"]))
-
-
 def teacher(settings: Any, inputs: list[Path], out: Path) -> None:
-    """Train the teacher by recipe on worked solutions of its own split."""
+    """Train the teacher by recipe on worked solutions of its own split, or write down where it comes from."""
     from distill.attackers.sft import Attacker, Settings
-    from distill.models import save
+    from distill.models import read_recorded, save
 
+    if settings.get("kind") == "recorded":
+        recorded = read_recorded(Path(settings["path"]), settings["prompt"], settings["answer"])
+        return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
+    if settings.get("kind") == "pretrained":
+        return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
     items = task.items("train", settings["items"], settings["seed"])
     said = [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
-    model, report = _trained(task, settings, Attacker(Settings()), said)
+    model, report = _trained(task, settings, Attacker(Settings()), said, out)
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())
 
 
+def opened(folder: Path) -> Any:
+    """The model in a teacher's or a student's folder."""
+    from distill.models import RecordedModel, load
+
+    if (folder / "recorded.parquet").is_file():
+        said = read_answers(folder / "recorded.parquet")
+        return RecordedModel({answer.prompt: answer for answer in said}, "recorded teacher")
+    if (folder / "pretrained.json").is_file():
+        settings = json.loads((folder / "pretrained.json").read_text())
+        decoding = {name: settings[name] for name in ("temperature", "top_p", "max_new_tokens", "batch_size")}
+        return load(settings["path"], **decoding)
+    shape = json.loads((folder / "training.json").read_text())["decoding"]
+    return load(str(folder), **shape)
+
+
 def answers(settings: Any, inputs: list[Path], out: Path) -> None:
-    """What the attacker holds: the (defended) teacher's answers, those of other prompts, or public final answers."""
-    from distill.models import load
+    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or public solutions."""
+    from distill import signals
 
     task = part("task", settings["task"])
-    items = task.items("query", settings["budget"], settings["seed"])
     if settings["source"] == "public":
-        said = [Answer(item.prompt.id, item.prompt.text, f" # {item.reference}") for item in items]
-    else:
-        model = part("defense", settings["defense"])(load(str(inputs[0])))
-        kind = settings["profile"]
-        profile = Profile(kind, TOP_K if kind == "top_k" else 0)
-        said = model.answer([item.prompt for item in items], seed=settings["seed"], profile=profile)
+        return write_answers(out / "answers.parquet", task.public(settings["budget"], settings["seed"]))
+    model = opened(inputs[0])
+    prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])]
+    guarded = part("defense", settings["defense"])(model)
+    said = guarded.answer(prompts, seed=settings["seed"], profile=Profile(**settings["profile"]))
     if settings["source"] == "shuffled":
         said = _shuffled(said, settings["seed"])
-    write_answers(out / "answers.parquet", said)
+    write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
+    if said and said[0].logprobs is not None:
+        signals.write(out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer))
 
 
 def _shuffled(said: list[Answer], seed: int) -> list[Answer]:
     texts = [answer.text for answer in said]
     random.Random(seed).shuffle(texts)
-    return [replace(answer, text=text, token_ids=(), logprobs=None) for answer, text in zip(said, texts, strict=True)]
+    return [replace(answer, text=text, token_ids=()) for answer, text in zip(said, texts, strict=True)]
 
 
 def student(settings: Any, inputs: list[Path], out: Path) -> None:
@@ -80,51 +92,82 @@ def student(settings: Any, inputs: list[Path], out: Path) -> None:
     from distill.models import save
 
     said = read_answers(inputs[0] / "answers.parquet")
-    model, report = _trained(part("task", settings["task"]), settings, part("attacker", settings["attacker"]), said)
+    task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
+    model, report = _trained(task, settings, attacker, said, out, inputs[0] / "signals")
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())
 
 
-def _trained(task: Any, settings: Any, attacker: Any, said: list[Answer]) -> tuple[Any, Any]:
-    from distill.embedded import character_tokenizer, llama
+def _trained(
+    task: Any, settings: Any, attacker: Any, said: list[Answer], out: Path, kept: Path | None = None
+) -> tuple[Any, Any]:
+    from distill import signals
+    from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
     from distill.models import LanguageModel
     from distill.student import StudentSettings
 
-    shape = dict(settings["shape"])
-    tokenizer = character_tokenizer(task.alphabet)
+    shape = settings["shape"]
+    if shape["vocabulary"]:
+        tokenizer = byte_pair_tokenizer(task.corpus(), shape["vocabulary"])
+    else:
+        tokenizer = character_tokenizer(task.alphabet)
     size = {name: shape[name] for name in ("hidden_size", "num_layers", "num_heads", "max_length")}
     network = llama(tokenizer, seed=settings["seed"], **size)
-    trained = attacker.train(said, network, tokenizer, StudentSettings(**shape), seed=settings["seed"])
-    report = {"losses": [float(x) for x in trained.losses], "diverged": trained.diverged, "tokens": int(trained.tokens)}
-    return LanguageModel(trained.network.eval(), tokenizer), report
+    decoding = {"max_new_tokens": shape["max_new_tokens"]}
+    model = LanguageModel(network, tokenizer, **decoding)
+    if attacker.needs_profile != "text" and kept is not None:
+        said = signals.read(kept, tokenizer=model.vocabulary).attach(said)
+    recipe = StudentSettings(**{name: shape[name] for name in StudentSettings.model_fields})
+    # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
+    trained = attacker.train(
+        said, network, tokenizer, recipe, seed=settings["seed"], checkpoint=out.with_suffix(".checkpoint")
+    )
+    losses = [loss if math.isfinite(loss) else None for loss in trained.losses]
+    report = {"losses": losses, "diverged": trained.diverged, "tokens": trained.tokens, "decoding": decoding}
+    return replace(model, network=trained.network.eval()), report
 
 
 def exam(settings: Any, inputs: list[Path], out: Path) -> None:
-    """One row an item: what the model said to a report prompt, and right, wrong or unparsed."""
+    """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
+
+    With a second input, the undefended teacher's exam, `bits_per_byte` is how well the model predicts its text.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from distill.models import load
-
     task = part("task", settings["task"])
     items = task.items("report", settings["items"], settings["seed"])
-    model: Any = load(str(inputs[0]))
+    prompts = [item.prompt for item in items]
+    model = opened(inputs[0])
+    bits: list[float | None] = [None] * len(items)
+    if len(inputs) > 1:
+        texts = [row["text"] for row in read_grades(inputs[1])]
+        nats = model.surprisal(prompts, texts)
+        bits = [n / math.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
     if settings["defense"] is not None:
         model = part("defense", settings["defense"])(model)
-    said = model.answer([item.prompt for item in items], seed=settings["seed"], profile=Profile())
+    said = model.answer(prompts, seed=settings["seed"], profile=Profile())
     rows = [
         {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "l1": answer.l1}
-        | {"outcome": str(task.grade(answer.text, item.reference))}
-        for item, answer in zip(items, said, strict=True)
+        | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit}
+        for item, answer, bit in zip(items, said, bits, strict=True)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), out / "grades.parquet")
+    fields = [(name, pa.string()) for name in ("item", "prompt", "text", "outcome")]
+    schema = pa.schema([*fields, ("l1", pa.float64()), ("bits_per_byte", pa.float64())])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
+    write_bytes(out / "grades.parquet", sink.getvalue().to_pybytes())
 
 
 def read_grades(folder: Path) -> list[dict[str, Any]]:
     """The rows of an exam."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return list(pq.read_table(folder / "grades.parquet").to_pylist())
+    try:
+        return list(pq.read_table(folder / "grades.parquet").to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{folder / 'grades.parquet'}: not a whole file of grades ({error})") from error
 
 
 def fingerprint(store: Store, stages: list[Stage]) -> str:

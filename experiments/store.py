@@ -27,6 +27,18 @@ def key(stage: str, settings: Any, inputs: list[str]) -> str:
     return digest(canonical([stage, settings, inputs]))[:16]
 
 
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; BadInput if nothing can be written there."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written ({error.strerror}); choose another folder with --runs") from error
+    return folder
+
+
 class Store:
     """Results by stage and key below one folder."""
 
@@ -63,10 +75,9 @@ class Store:
             with lock:
                 if not self.has(stage, key):
                     self._build(folder, build)
-        except PermissionError as error:
-            raise BadInput(
-                f"{self.root}: cannot be written ({error.strerror}); choose another folder with --runs"
-            ) from error
+        except OSError as error:
+            raise BadInput(f"{self.root}: cannot be written ({error.strerror or error}); nothing done is lost, and the "
+                           "same command continues") from error  # fmt: skip
         return self.open(stage, key)
 
     def _build(self, folder: Path, build: Callable[[Path], None]) -> None:
@@ -79,3 +90,5 @@ class Store:
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         write_bytes(part / "done.json", canonical({"files": files, "seconds": time.perf_counter() - began}).encode())
         os.replace(part, folder)
+        # What a stage left beside its result, to continue from if it was killed.
+        part.with_suffix(".checkpoint").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ Source: Hinton et al. 2015.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,13 +27,19 @@ class Attacker:
         self.settings = settings
 
     def train(
-        self, said: Sequence[Answer], network: Any, tokenizer: Any, recipe: StudentSettings, *, seed: int
+        self,
+        said: Sequence[Answer],
+        network: Any,
+        tokenizer: Any,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
     ) -> Trained:
         """Train on the teacher's tokens and their released logprobs; both models share one tokenizer."""
         examples = [_example(answer, tokenizer) for answer in said]
-        return train(
-            network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, ce_weight=self.settings.ce_weight
-        )
+        pad, weight = tokenizer.pad_token_id, self.settings.ce_weight
+        return train(network, examples, recipe, seed=seed, pad=pad, ce_weight=weight, checkpoint=checkpoint)
 
 
 def _example(answer: Answer, tokenizer: Any) -> Example:

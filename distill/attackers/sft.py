@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,11 +23,18 @@ class Attacker:
         self.settings = settings
 
     def train(
-        self, said: Sequence[Answer], network: Any, tokenizer: Any, recipe: StudentSettings, *, seed: int
+        self,
+        said: Sequence[Answer],
+        network: Any,
+        tokenizer: Any,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune on the text of every answer; an unfinished answer teaches no end-of-text."""
         examples = [example(answer, tokenizer) for answer in said]
-        return train(network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id)
+        return train(network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, checkpoint=checkpoint)
 
 
 def example(answer: Answer, tokenizer: Any) -> Example:

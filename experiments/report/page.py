@@ -5,39 +5,55 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from experiments.plan import FLOORS, IDENTITY
 from experiments.report.terminal import interval, points
 
-TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title><style>
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;width:100%;font-size:13px}td,th{padding:.3rem .5rem;border-bottom:1px solid #d8dee4;
-text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}code{white-space:pre-wrap}svg{max-width:100%;
-height:auto}</style><h1>{{ title }}</h1><p>{{ question }}</p>
+TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>{{ title }}</title><style>
+body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+table{border-collapse:collapse;width:100%;font-size:13px;margin:1rem 0}
+td,th{padding:.3rem .6rem;border-bottom:1px solid #d8dee4;text-align:left;vertical-align:top}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code{white-space:pre-wrap;word-break:break-word}
+svg{max-width:100%;height:auto}tr.quiet{color:#6a737d}h2{margin-top:2.2rem}</style>
+<h1>{{ title }}</h1><p><strong>{{ question }}</strong></p>
 <p>F is the best teacher-free student, U the student of the undefended teacher, D that of the defended one;
-T = (D−F)/(U−F) with its 95 % Fieller set. {{ seeds }} seeds, {{ items }} items.
-Fewer than five seeds carry no verdict.</p>
-{{ frontier|safe }}{{ bars|safe }}
-<table><tr>{% for h in heads %}<th>{{ h }}</th>{% endfor %}</tr>
-{% for r in rows %}<tr><td>{{ r.task }}<td>{{ r.attacker }}<td>{{ r.defense }}<td class=n>{{ points(r.floor) }}
-<td class=n>{{ points(r.undefended) }}<td class=n>{{ points(r.defended) }}<td class=n>{{ interval(r) }}
+T = (D−F)/(U−F) with its {{ level }} % Fieller set from the two-way (seed × item) variance. {{ seeds }} seeds, {{ items }} items
+an exam. Fewer than five seeds carry no verdict. Where U−F is not measurably above 0, T is <em>not measurable</em>.</p>
+<h2>Transfer against what the honest user pays</h2>{{ frontier|safe }}
+<h2>What each student learned</h2>{{ bars|safe }}
+<h2>The table</h2>
+<table><tr>{% for h in heads %}<th{% if loop.index > 3 and loop.index < 10 %} class=n{% endif %}>{{ h }}</th>{% endfor %}
+</tr>{% for r in rows %}<tr{% if quiet(r) %} class=quiet{% endif %}><td>{{ r.task }}<td>{{ r.attacker }}
+<td>{{ r.defense }}<td class=n>{{ points(r.floor) }}<td class=n>{{ points(r.undefended) }}
+<td class=n>{{ points(r.defended) }}<td class=n>{{ interval(r) }}
 <td class=n>{{ points(r.teacher_clean) }} → {{ points(r.teacher_defended) }}
-<td title="{{ r.rule }}">{{ r.verdict }}</tr>
-{% endfor %}</table><h2>Answers, clean and defended</h2>
+<td class=n>{{ "%.3f"|format(r.bits_per_byte) }}<td title="{{ r.rule }}">{{ r.verdict }}</tr>
+{% endfor %}</table>
+<p>Bits per byte: how well the student predicts the undefended teacher's text on the exam's prompts; lower is closer.
+Point at a verdict to read the rule that gave it.</p>
+{% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+<h2>Answers, clean and defended</h2>
 <table><tr><th>task<th>defence<th>prompt<th>clean<th>defended</tr>{% for s in samples %}<tr>
 <td>{{ s.task }}<td>{{ s.defense }}<td><code>{{ s.prompt }}</code><td><code>{{ s.clean }}</code>
 <td><code>{{ s.defended }}</code></tr>{% endfor %}</table></html>"""
+HEADS = ("task", "attacker", "defence", "floor %", "undefended %", "defended %", "T", "teacher %", "bits/byte", "verdict")
 
 
-def render(study: Any, rows: list[dict[str, Any]], samples: list[dict[str, str]]) -> str:
+def render(study: Any, rows: list[dict[str, Any]], samples: list[dict[str, str]], notes: list[str]) -> str:
     """A self-contained page; the same rows give the same bytes."""
     from jinja2 import Environment
 
-    heads = ("task", "attacker", "defence", "floor %", "undefended %", "defended %", "T [95 %]", "teacher %", "verdict")
     page = Environment(autoescape=True).from_string(TEMPLATE)
     return page.render(
         title=f"Distillation resistance: {study.name}", question=study.question, rows=rows, samples=samples,
-        seeds=len(study.seeds), items=study.measure.items, heads=heads, points=points, interval=interval,
-        frontier=_frontier(rows), bars=_bars(rows),
+        seeds=len(study.seeds), items=study.measure.items, heads=HEADS, points=points, interval=interval, notes=notes,
+        level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=_svg(frontier(rows)),
+        bars=_svg(bars(rows)),
     )  # fmt: skip
+
+
+def _is_control(row: dict[str, Any]) -> bool:
+    return row["attacker"] in FLOORS or row["defense"] == IDENTITY
 
 
 def _figure(width: float, height: float) -> Any:
@@ -56,33 +72,42 @@ def _svg(figure: Any) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _frontier(rows: list[dict[str, Any]]) -> str:
-    """Transfer against what the honest user loses; below and to the left is better for the provider."""
-    figure = _figure(9, 4.5)
-    axes = figure.subplots()
-    shown = [r for r in rows if r["transfer"] is not None and not r["attacker"].startswith("floor/")]
-    for number, row in enumerate(shown):
-        cost = 100 * (row["teacher_clean"] - row["teacher_defended"])
-        ends = [row["transfer"] - (row["transfer_lo"] or 0), (row["transfer_hi"] or 0) - row["transfer"]]
-        label = f"{row['task']}: {row['defense']} ({row['attacker']})"
-        axes.errorbar(cost, row["transfer"], [[max(e, 0)] for e in ends], fmt="o", label=label, color=f"C{number % 10}",
-                      marker="os^D"[number // 10 % 4], capsize=3)  # fmt: skip
-    axes.axhline(1, color="grey", linewidth=0.6)
-    axes.axhline(0, color="grey", linewidth=0.6)
-    axes.set(xlabel="teacher's loss under the defence (points)", ylabel="transfer T")
-    if shown:
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _svg(figure)
-
-
-def _bars(rows: list[dict[str, Any]]) -> str:
-    """Accuracy of each student per capability, beside floor and undefended."""
+def frontier(rows: list[dict[str, Any]]) -> Any:
+    """Transfer against what the honest user loses, a panel a task; below and to the left is better for the provider."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure = _figure(9, 0.6 + 0.28 * len(rows))
+    arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))
+    figure = _figure(11, 4.2)
+    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+    for axes, task in zip(panels, tasks, strict=True):
+        axes.axhspan(0, 1, color="0.96", zorder=0)
+        for row in (r for r in rows if r["task"] == task and not _is_control(r) and r["transfer"] is not None):
+            number = arms.index((row["defense"], row["attacker"]))
+            cost = 100 * (row["teacher_clean"] - row["teacher_defended"])
+            low, high = (row[end] if row[end] is not None else row["transfer"] for end in ("transfer_lo", "transfer_hi"))
+            axes.errorbar(cost, row["transfer"], [[row["transfer"] - low], [high - row["transfer"]]], capsize=3,
+                          color=f"C{number % 10}", marker="os^Dv"[number % 5], label=_name(row))  # fmt: skip
+        axes.set(title=task, xlabel="teacher's loss under the defence (points)")
+    panels[0].set_ylabel("transfer T (1: all, 0: none)")
+    held = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if held:
+        figure.legend(held.values(), held.keys(), fontsize=8, loc="outside right upper", frameon=False)
+    return figure
+
+
+def bars(rows: list[dict[str, Any]]) -> Any:
+    """Accuracy of each student per capability, beside the floor."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    most = max(sum(row["task"] == task for row in rows) for task in tasks)
+    figure = _figure(11, 1.2 + 0.24 * most)
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         here = [row for row in rows if row["task"] == task][::-1]
-        axes.barh([f"{r['defense']} ({r['attacker']})" for r in here], [100 * r["defended"] for r in here])
+        colours = ["0.7" if _is_control(r) else "C0" if r["defense"] == "none" else "C1" for r in here]
+        axes.barh([_name(r) for r in here], [100 * r["defended"] for r in here], color=colours)
         axes.axvline(100 * here[0]["floor"], color="black", linestyle=":", linewidth=1)
         axes.set(title=task, xlabel="student accuracy (%); dotted: floor", xlim=(0, 100))
-        axes.tick_params(axis="y", labelsize=7)
-    return _svg(figure)
+        axes.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def _name(row: dict[str, Any]) -> str:
+    return row["attacker"] if row["attacker"] in FLOORS else f"{row['defense']} ({row['attacker']})"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
-from distill.answers import BadInput, Prompt, digest
+from distill.answers import Answer, BadInput, Prompt, digest
 
 Split = Literal["train", "query", "select", "report"]
 SHARES: dict[Split, float] = {"train": 0.6, "query": 0.25, "select": 0.05, "report": 0.1}
@@ -71,6 +71,8 @@ class Exam(ABC):
     """A task without its questions: each says how many there are, what number `index` asks, and how answers look."""
 
     name: ClassVar[str]
+    mark: ClassVar[str] = "#"  # what the final answer follows
+    data: str = ""  # SHA-256 of files that the questions come from
     alphabet: str
     size: int
     form: re.Pattern[str]
@@ -78,6 +80,19 @@ class Exam(ABC):
     @abstractmethod
     def draft(self, index: int) -> Draft | None:
         """Question number `index` of the pool, or None where that number names no valid question."""
+
+    def split(self, index: int, canonical: str) -> Split:
+        """The one split that a question belongs to."""
+        return split_of(canonical)
+
+    def public(self, n: int, seed: int) -> list[Answer]:
+        """What anybody owns without a teacher (floor F1): questions of the query split with their final answers."""
+        items = self.items("query", n, seed)
+        return [Answer(item.prompt.id, item.prompt.text, f" {self.mark} {item.reference}") for item in items]
+
+    def corpus(self) -> list[str]:
+        """Public text from which a vocabulary is learned; none where questions are drawn from rules."""
+        raise BadInput(f"task {self.name}: has no public text to learn a vocabulary from; student.vocabulary must be 0")
 
     def items(self, split: Split, n: int, seed: int) -> list[Item]:
         """The first n distinct questions of a split in the order of `seed`."""
@@ -94,14 +109,21 @@ class Exam(ABC):
                     f"{self.name}: {n} {split} items asked for, only {len(items)} available at these settings"
                 )
             asked = self.draft(index)
-            if asked is not None and asked.canonical not in items and split_of(asked.canonical) == split:
-                prompt = Prompt(f"{self.name}-{digest(asked.text)[:16]}", asked.text)
-                items[asked.canonical] = Item(prompt, f"{asked.steps} # {asked.answer}", asked.answer)
+            if asked is not None and asked.canonical not in items and self.split(index, asked.canonical) == split:
+                items[asked.canonical] = Item(self.prompt(asked), self.solution(asked), asked.answer)
         return list(items.values())
 
+    def prompt(self, draft: Draft) -> Prompt:
+        """A question as it is asked; its id is a function of its text."""
+        return Prompt(f"{self.name}-{digest(draft.text)[:16]}", draft.text)
+
+    def solution(self, draft: Draft) -> str:
+        """The steps and, behind the mark, the answer."""
+        return f"{draft.steps} {self.mark} {draft.answer}"
+
     def grade(self, text: str, reference: str) -> Outcome:
-        """Compare what follows the last '#' with the reference; no '#', or not in canonical form, is unparsed."""
-        _, mark, said = text.rpartition("#")
+        """Compare what follows the last mark with the reference; no mark, or not in canonical form, is unparsed."""
+        _, mark, said = text.rpartition(self.mark)
         said = said.strip(" \t\r\n")  # ASCII alone: other spaces are no part of an answer's form
         if not mark or not self.form.fullmatch(said):
             return Outcome.UNPARSED

@@ -1,4 +1,7 @@
-"""Addition of two numbers, worked digit by digit from the units: `347+586=` is `7+6+0=13;4+8+1=13;3+5+1=9 # 933`."""
+"""Addition of two numbers, worked digit by digit from the units: `347+586=` is `760=13;481=13;351=09 # 933`.
+
+A step names both digits and the carry into them, then their sum in two digits, the first of which is the next carry.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,6 @@ class Task(Exam):
         steps, carry = [], 0
         for x, y in zip(reversed(str(a)), reversed(str(b)), strict=True):
             total = int(x) + int(y) + carry
-            steps.append(f"{x}+{y}+{carry}={total}")
+            steps.append(f"{x}{y}{carry}={total:02d}")
             carry = total // 10
         return Draft(f"{min(a, b)}+{max(a, b)}", f"{a}+{b}=", ";".join(steps), str(a + b))

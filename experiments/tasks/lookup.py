@@ -1,4 +1,4 @@
-"""Following a chain of look-ups: `a>c b>e c>d d>a e>b; a+2?` is `a>c;c>d # d`.
+"""Following a chain of look-ups: `ac be cd da eb;a+2?` is `ac;cd # d`.
 
 The keys form one cycle, so that each occurs once as a key and once as a value, no path comes back to where it began,
 and neither how often nor where a letter is written says anything about the answer.
@@ -42,7 +42,7 @@ class Task(Exam):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         letters = ascii_lowercase[: settings.letters]
-        self.alphabet = letters + "0123456789>+;? #"
+        self.alphabet = letters + "0123456789+;? #"
         self.form = re.compile(f"[{letters}]")
         self.size = math.perm(settings.letters, settings.keys) * (settings.max_hops - settings.min_hops + 1)
 
@@ -53,8 +53,8 @@ class Task(Exam):
         for _ in range(self.settings.keys):
             index, pick = divmod(index, len(free))
             cycle += free.pop(pick)
-        pairs = [f"{key}>{value}" for key, value in zip(cycle, cycle[1:] + cycle[0], strict=True)]
+        pairs = [f"{key}{value}" for key, value in zip(cycle, cycle[1:] + cycle[0], strict=True)]
         steps = ";".join(pairs[:hops])
         canonical = f"{cycle}+{hops}"
         random.Random(canonical).shuffle(pairs)
-        return Draft(canonical, f"{' '.join(pairs)}; {cycle[0]}+{hops}?", steps, cycle[hops])
+        return Draft(canonical, f"{' '.join(pairs)};{cycle[0]}+{hops}?", steps, cycle[hops])

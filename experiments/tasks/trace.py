@@ -1,4 +1,4 @@
-"""Tracing a straight-line program modulo 10: `a=3;b=a+4;a=b-1;c=a+b;c?` is `a=3;b=7;a=6;c=3 # 3`.
+"""Tracing a straight-line program modulo 10: `a=3;b=a+4;a=b-1;a?` is `3;3+4=7;7-1=6 # 6`.
 
 Every statement starts from the variable assigned just before it, so that the answer needs them all.
 """
@@ -21,7 +21,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    statements: int = Field(4, ge=2, le=8)
+    statements: int = Field(3, ge=2, le=8)
 
 
 class Task(Exam):
@@ -41,7 +41,7 @@ class Task(Exam):
         index, target = divmod(index, 3)
         last = VARIABLES[target]
         values = {last: value}
-        program, steps = [f"{last}={value}"], [f"{last}={value}"]
+        program, steps = [f"{last}={value}"], [f"{value}"]
         for _ in range(self.settings.statements - 1):
             index, target = divmod(index, 3)
             index, minus = divmod(index, 2)
@@ -50,11 +50,12 @@ class Task(Exam):
             if operand == last or (operand in VARIABLES and operand not in values):
                 return None
             change = values[operand] if operand in VARIABLES else int(operand)
-            value = (values[last] + (-change if minus else change)) % 10
-            program.append(f"{VARIABLES[target]}={last}{'+-'[minus]}{operand}")
+            before, sign = value, "+-"[minus]
+            value = (before + (-change if minus else change)) % 10
+            program.append(f"{VARIABLES[target]}={last}{sign}{operand}")
             last = VARIABLES[target]
             values[last] = value
-            steps.append(f"{last}={value}")
+            steps.append(f"{before}{sign}{change}={value}")
         text = ";".join(program) + f";{last}?"
         order = "".join(dict.fromkeys(c for c in text if c in VARIABLES))
         return Draft(text.translate(str.maketrans(order, "xyz"[: len(order)])), text, ";".join(steps), str(value))

@@ -77,7 +77,7 @@ def test_a_config_shows_its_name_and_every_field(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_defence_says_what_it_is(name):
     defense, settings = module(name).Defense, module(name).Settings
-    assert defense.point in ("weights", "decoding", "text", "logprobs")
+    assert defense.point in ("none", "weights", "decoding", "text", "logprobs")
     assert defense.passes >= 0 and isinstance(defense.keeps_argmax, bool) and isinstance(defense.needs, tuple)
     assert set(defense.identity) <= set(settings.model_fields)
     assert defense.identity or not settings.model_fields, "a defence with settings has some that make it the identity"

@@ -1,6 +1,8 @@
 """The exams: every item is right by an independent solver, splits are disjoint, and graders are exact."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,11 +11,12 @@ from hypothesis import strategies as st
 
 from distill.answers import BadInput
 from experiments.config import component, names
-from experiments.tasks import SHARES, Outcome, Split, addition, lookup, shuffled, split_of, trace
+from experiments.tasks import SHARES, Outcome, Split, addition, gsm8k, lookup, shuffled, split_of, trace
 
 SPLITS = get_args(Split)
-TASKS = [component("task", name)[1] for name in names("task")]
-PINNED = ["570+575=", "f>a a>c n>f m>n c>m; f+3?", "a=9;b=a-8;a=b+8;c=a-3;c?"]  # addition, lookup, trace
+# Drawn from rules; gsm8k is read from files and has tests of its own below.
+TASKS = [component("task", name)[1] for name in names("task") if name != "gsm8k"]
+PINNED = ["570+575=", PIN, "a=9;b=a-8;a=b+8;c=a-3;c?"]  # addition, lookup, trace
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
@@ -29,10 +32,10 @@ def solved_program(prompt):
 
 
 def solved_table(prompt):
-    table, question = prompt.removesuffix("?").split("; ")
+    table, question = prompt.removesuffix("?").split(";")
     at, hops = question.split("+")
     for _ in range(int(hops)):
-        at = next(pair[2] for pair in table.split(" ") if pair[0] == at)
+        at = next(pair[1] for pair in table.split(" ") if pair[0] == at)
     return at
 
 
@@ -46,12 +49,13 @@ def same_question(task, prompt):
     if task.name == "trace":
         seen = list(dict.fromkeys(c for c in prompt if c.isalpha()))
         return "".join(str(seen.index(c)) + "v" if c.isalpha() else c for c in prompt)
-    table, question = prompt.split("; ")
+    table, question = prompt.split(";")
     return frozenset(table.split(" ")), question
 
 
 def test_every_task_file_has_a_config_and_an_oracle():
-    assert {task.name for task in TASKS} == set(names("task")) == set(ORACLES)
+    assert {task.name for task in TASKS} | {"gsm8k"} == set(names("task"))
+    assert {task.name for task in TASKS} == set(ORACLES)
 
 
 @each_task
@@ -67,23 +71,25 @@ def test_every_written_step_is_true(task):
     for item in task.items("train", 500, 1):
         steps = item.solution.split(" # ")[0].split(";")
         if task.name == "addition":
-            assert all(eval(step.replace("=", "==")) for step in steps)
-            assert "".join(step[-1] for step in reversed(steps[:-1])) == item.reference[-2:]
+            assert all(sum(map(int, step[:3])) == int(step[4:]) for step in steps)
+            assert "".join(step[-1] for step in reversed(steps)) == item.reference[-3:]
         elif task.name == "trace":
             program = item.prompt.text.split(";")[:-1]
             for i, step in enumerate(steps):
-                target, value = step.split("=")
-                assert value == solved_program(";".join(program[: i + 1]) + f";{target}?")
+                target = program[i][0]
+                assert step[-1] == solved_program(";".join(program[: i + 1]) + f";{target}?")
+                if i:
+                    assert step[0] == steps[i - 1][-1] and eval(step[:3]) % 10 == int(step[-1])
         else:
-            assert all(step in item.prompt.text.split("; ")[0].split(" ") for step in steps)
-            assert all(a[2] == b[0] for a, b in zip(steps, steps[1:], strict=False))
+            assert all(step in item.prompt.text.split(";")[0].split(" ") for step in steps)
+            assert all(a[1] == b[0] for a, b in zip(steps, steps[1:], strict=False))
             assert len(steps) == int(item.prompt.text[-2])
 
 
 def test_worked_solutions_match_hand_computed_ones():
-    sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings())
+    sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings(statements=4))
     carried = sums.draft((347 - 100) * 900 + 586 - 100)
-    assert carried == ("347+586", "347+586=", "7+6+0=13;4+8+1=13;3+5+1=9", "933")
+    assert carried == ("347+586", "347+586=", "760=13;481=13;351=09", "933")
     # Mixed radix, least first: a=3 | b, +, 4 | a, -, 1 | c, +, b (operands: 1 to 9, a, b, c).
     index, base = 0, 1
     for digit, radix in [
@@ -97,10 +103,10 @@ def test_worked_solutions_match_hand_computed_ones():
     ]:
         index, base = index + digit * base, base * radix
     assert base == programs.size
-    assert programs.draft(index) == ("x=3;y=x+4;x=y-1;z=x+y;z?", "a=3;b=a+4;a=b-1;c=a+b;c?", "a=3;b=7;a=6;c=3", "3")
+    assert programs.draft(index) == ("x=3;y=x+4;x=y-1;z=x+y;z?", "a=3;b=a+4;a=b-1;c=a+b;c?", "3;3+4=7;7-1=6;6+7=3", "3")
     first = lookup.Task(lookup.Settings()).draft(0)  # every pick 0: the cycle abcde, 2 hops from a
-    assert (first.canonical, first.steps, first.answer) == ("abcde+2", "a>b;b>c", "c")
-    assert sorted(first.text.split("; ")[0].split(" ")) == ["a>b", "b>c", "c>d", "d>e", "e>a"]
+    assert (first.canonical, first.steps, first.answer) == ("abcde+2", "ab;bc", "c")
+    assert sorted(first.text.split(";")[0].split(" ")) == ["ab", "bc", "cd", "de", "ea"]
 
 
 @each_task
@@ -167,11 +173,11 @@ def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
     # 5 values a table: a place is right 1 time in 5 by chance, 0.2 +- 0.027 at 3 sigma; so is any other answer.
     for place in range(5):
         assert (
-            abs(sum(p[4 * place + 2] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
+            abs(sum(p[3 * place + 1] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
         )
     for prompt, item in zip(prompts, items, strict=True):
         start = prompt[-4]
-        assert f"{start}>{item.reference}" not in prompt and f"{item.reference}>{start}" not in prompt
+        assert f"{start}{item.reference}" not in prompt and f"{item.reference}{start}" not in prompt
         assert item.reference != start and Counter(prompt)[item.reference] == 2
 
 
@@ -238,7 +244,7 @@ SUM, PROGRAM, TABLE = (next(t for t in TASKS if t.name == name) for name in ("ad
 @pytest.mark.parametrize(
     ("task", "text", "reference", "outcome"),
     [
-        (SUM, "7+6+0=13 # 933", "933", "right"),
+        (SUM, "760=13 # 933", "933", "right"),
         (SUM, "#933", "933", "right"),
         (SUM, " # 933 \n", "933", "right"),
         (SUM, "# 1 # 933", "933", "right"),
@@ -268,12 +274,12 @@ SUM, PROGRAM, TABLE = (next(t for t in TASKS if t.name == name) for name in ("ad
         (PROGRAM, "a=3 # 13", "3", "unparsed"),
         (PROGRAM, "a=3 # -7", "3", "unparsed"),
         (PROGRAM, "a=3 # ³", "3", "unparsed"),
-        (TABLE, "b>e;e>b # b", "b", "right"),
-        (TABLE, "b>e;e>b # e", "b", "wrong"),
-        (TABLE, "b>e;e>b # B", "b", "unparsed"),
-        (TABLE, "b>e;e>b # be", "b", "unparsed"),
-        (TABLE, "b>e;e>b # z", "b", "unparsed"),  # not one of the 16 letters
-        (TABLE, "b>e;e>b # а", "a", "unparsed"),  # a Cyrillic letter that looks like a
+        (TABLE, "be;eb # b", "b", "right"),
+        (TABLE, "be;eb # e", "b", "wrong"),
+        (TABLE, "be;eb # B", "b", "unparsed"),
+        (TABLE, "be;eb # be", "b", "unparsed"),
+        (TABLE, "be;eb # z", "b", "unparsed"),  # not one of the 16 letters
+        (TABLE, "be;eb # а", "a", "unparsed"),  # a Cyrillic letter that looks like a
     ],
 )
 def test_only_the_canonical_answer_after_the_last_mark_counts(task, text, reference, outcome):
@@ -288,3 +294,51 @@ def test_any_text_gets_a_grade_and_only_the_reference_itself_is_right(task, text
     assert (task.grade(text, reference) is Outcome.RIGHT) == right
     assert task.grade(f"{text}# {reference}", reference) is Outcome.RIGHT
     assert task.grade(text.replace("#", ""), reference) is Outcome.UNPARSED
+
+
+GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
+
+
+def real():
+    return gsm8k.Task(gsm8k.Settings(path=str(GSM8K)))
+
+
+def test_gsm8k_asks_public_problems_for_training_and_test_problems_otherwise():
+    train = {json.loads(line)["question"] for line in (GSM8K / "train.jsonl").read_text().splitlines()}
+    asked = {split: {item.prompt.text for item in real().items(split, n, 0)} for split, n in
+             {"train": 40, "query": 40, "select": 3, "report": 10}.items()}  # fmt: skip
+    assert asked["train"] == train and not train & set().union(asked["query"], asked["select"], asked["report"])
+    assert sum(map(len, asked.values())) == len(set().union(*asked.values()))
+    assert {answer.prompt for answer in real().public(10, 0)} <= train
+
+
+def test_gsm8k_grades_recorded_answers_as_their_authors_did():
+    rows = [json.loads(line) for line in (GSM8K / "example_model_solutions.jsonl").read_text().splitlines()]
+    references = {i.prompt.text: i.reference for split, n in (("query", 40), ("select", 3), ("report", 10))
+                  for i in real().items(split, n, 0)}  # fmt: skip
+    seen = 0
+    for row in rows:
+        for name in ("6b_finetuning", "175b_verification"):
+            if row["question"] in references:
+                right = real().grade(row[name]["solution"], references[row["question"]]) is Outcome.RIGHT
+                assert right == row[name]["is_correct"], row[name]["solution"]
+                seen += 1
+    assert seen >= 100
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [("so\nA: 18", "right"), ("A: $18.00", "right"), ("A: 1,8", "right"), ("A: 18.", "right"), ("A: 19", "wrong"),
+     ("18", "unparsed"), ("A: eighteen", "unparsed"), ("A: ", "unparsed"), ("A: 1e1", "unparsed")],
+)  # fmt: skip
+def test_gsm8k_reads_the_number_behind_the_last_mark(text, outcome):
+    assert real().grade(text, "18") == outcome
+
+
+def test_gsm8k_says_what_is_missing_and_which_line_is_broken(tmp_path):
+    with pytest.raises(BadInput, match="no train.jsonl and no test.jsonl in .*nowhere"):
+        gsm8k.Task(gsm8k.Settings(path=str(tmp_path / "nowhere")))
+    for name in gsm8k.FILES:
+        (tmp_path / name).write_text('{"question": "q", "answer": "x\\n#### 1"}\n{"question": "q"}\n')
+    with pytest.raises(BadInput, match="train.jsonl: line 2: KeyError"):
+        gsm8k.Task(gsm8k.Settings(path=str(tmp_path)))

@@ -1,0 +1,124 @@
+"""The teacher-signal cache: generated tokens and released logprobs as flat memory-mapped arrays.
+
+A folder of little-endian .npy files, read without loading them, and a manifest that says what the numbers mean and
+holds each file's SHA-256. Axes: A answers, N tokens of all answers, R rows of logprobs, K entries a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.answers import Answer, BadInput, Logprobs, write_bytes
+
+VERSION = 1
+# What top-k means differs between frameworks; here it is written down beside the numbers.
+SEMANTICS = {
+    "row t": "predicts token t; one row more, for end-of-text, where the answer is finished",
+    "ids": "the released entries, most likely first",
+    "values": "natural-log probability of the released distribution at temperature 1, float16",
+    "withheld": "value -inf; its id means nothing",
+    "tail": "log(1 - sum of p) before rounding to float16; -inf where nothing is missing",
+}
+
+
+def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary: int) -> None:
+    """Write the token ids and, where all answers carry them, logprobs; `tokenizer` is the SHA-256 of the tokenizer.
+
+    Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with logprobs, and 16 an answer.
+    """
+    kept = [answer.logprobs for answer in answers if answer.logprobs is not None]
+    widths = {logprobs.ids_TK.shape[1] for logprobs in kept}
+    if len(widths) > 1 or (kept and len(kept) < len(answers)):
+        raise BadInput(f"{folder}: {len(kept)} of {len(answers)} answers carry logprobs, of widths {sorted(widths)}; "
+                       "all or none must, and of one width")  # fmt: skip
+    kind = "<u2" if vocabulary <= 2**16 else "<u4"
+    arrays = {
+        "tokens": np.array([token for answer in answers for token in answer.token_ids], kind),
+        "offsets": _offsets([len(answer.token_ids) for answer in answers]),
+    }
+    if kept:
+        values_RK = np.concatenate([logprobs.values_TK for logprobs in kept]).astype(np.float64)
+        with np.errstate(divide="ignore"):
+            tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
+        arrays |= {
+            "rows": _offsets([len(logprobs.ids_TK) for logprobs in kept]),
+            "ids": np.concatenate([logprobs.ids_TK for logprobs in kept]).clip(min=0).astype(kind),
+            "values": values_RK.astype("<f2"),
+            "tail": tail_R.astype("<f2"),
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        hashes[f"{name}.npy"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        write_bytes(folder / f"{name}.npy", buffer.getvalue())
+    manifest = {"version": VERSION, "tokenizer": tokenizer, "vocabulary": vocabulary, "k": max(widths, default=0),
+                "prompts": [answer.prompt_id for answer in answers], "semantics": SEMANTICS, "files": hashes}  # fmt: skip
+    write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+
+
+def _offsets(lengths: list[int]) -> np.ndarray:
+    return np.cumsum([0, *lengths], dtype="<i8")
+
+
+@dataclass(frozen=True)
+class Signals:
+    """An opened cache; nothing is in memory before it is looked at."""
+
+    prompts: dict[str, int]
+    arrays: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def attach(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The answers with their token ids and logprobs, found by prompt id and never by order."""
+        missing = [answer.prompt_id for answer in answers if answer.prompt_id not in self.prompts]
+        if missing:
+            raise BadInput(f"signals: no entry for {len(missing)} answers, first {missing[0]!r}")
+        return [self._attached(answer, self.prompts[answer.prompt_id]) for answer in answers]
+
+    def _attached(self, answer: Answer, index: int) -> Answer:
+        tokens = self._part("tokens", "offsets", index)
+        answer = replace(answer, token_ids=tuple(tokens.tolist()))
+        if "rows" not in self.arrays:
+            return answer
+        values_TK = self._part("values", "rows", index).astype(np.float32)
+        ids_TK = np.where(np.isneginf(values_TK), -1, self._part("ids", "rows", index).astype(np.int32))
+        return replace(answer, logprobs=Logprobs(ids_TK, values_TK, self._part("tail", "rows", index).astype("f4")))
+
+    def _part(self, name: str, offsets: str, index: int) -> np.ndarray:
+        start, end = self.arrays[offsets][index : index + 2]
+        return self.arrays[name][start:end]
+
+
+def read(folder: Path, *, tokenizer: str) -> Signals:
+    """Open a cache; BadInput where it is missing, damaged, or of another tokenizer than that of this SHA-256."""
+    try:
+        manifest: Any = json.loads((folder / "manifest.json").read_text())
+        version, files, prompts = manifest["version"], manifest["files"], manifest["prompts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder}: not a whole signal cache ({error!r})") from None
+    if version != VERSION:
+        raise BadInput(f"{folder}: signal cache of version {version}; this one reads {VERSION}")
+    if manifest["tokenizer"] != tokenizer:
+        raise BadInput(f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got {tokenizer[:12]}; logprobs of "
+                       "one vocabulary mean nothing in another")  # fmt: skip
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BadInput(f"{path}: is missing from the signal cache")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise BadInput(f"{path}: truncated or altered since it was written")
+    arrays = {name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r") for name in files}
+    return Signals({prompt: index for index, prompt in enumerate(prompts)}, arrays)

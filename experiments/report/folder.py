@@ -1,0 +1,177 @@
+"""What a study leaves in its folder: settings, manifest, grades, results, the HTML report, and its wandb runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from distill.answers import read_answers, write_bytes
+from experiments.config import component
+from experiments.plan import FLOORS, FRESH, IDENTITY, Arm, Plan, Stage
+from experiments.report import page, rows
+from experiments.stages import fingerprint, read_grades
+from experiments.store import Store, canonical
+from experiments.tracking import Run, comparison
+
+LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "tokenizers")
+
+
+def write(plan: Plan, store: Store, home: Path) -> list[dict[str, Any]]:
+    """Write everything and return the table's rows; all but the manifest are functions of the results alone."""
+    held = rows.table(plan, store)
+    write_bytes(home / "config.json", plan.study.model_dump_json(indent=2).encode())
+    write_bytes(home / "results.json", json.dumps(held, indent=1).encode())
+    write_bytes(home / "report.html", page.render(plan.study, held, _samples(plan, store), plan.notes).encode())
+    write_bytes(home / "grades.parquet", _grades(plan, store))
+    write_bytes(home / "manifest.json", json.dumps(manifest(plan, store), indent=1).encode())
+    return held
+
+
+def manifest(plan: Plan, store: Store) -> dict[str, Any]:
+    """What made these results: versions, code, machine, seeds by role, and each stage's digests and seconds."""
+    return {
+        "schema": 1,
+        "study": plan.study.name,
+        "fingerprint": fingerprint(store, plan.stages),
+        "config_sha256": hashlib.sha256(plan.study.model_dump_json().encode()).hexdigest(),
+        "versions": versions(),
+        "machine": machine(),
+        "code": code(),
+        "seeds": {
+            "teacher": 0, "report items": 0, "answers and students": plan.study.seeds,
+            "control/identity": [seed + FRESH for seed in plan.study.seeds],
+        },
+        "stages": [
+            {"kind": stage.kind, "key": stage.key, "settings": stage.settings,
+             "inputs": [one.key for one in stage.inputs], **_done(store, stage)}
+            for stage in plan.stages
+        ],
+    }  # fmt: skip
+
+
+def _done(store: Store, stage: Stage) -> dict[str, Any]:
+    return dict(json.loads((store.folder(stage.kind, stage.key) / "done.json").read_text()))
+
+
+def versions() -> dict[str, str]:
+    """The libraries that results may depend on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def machine() -> dict[str, Any]:
+    """What bitwise repetition depends on beside versions: processor, capability, threads, device."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "device": device,
+    }  # fmt: skip
+
+
+def code() -> dict[str, Any]:
+    """Revision of the checkout where there is one, and the SHA-256 of the sources as they are."""
+    root = Path(__file__).parents[2]
+    sources = sorted(path for name in ("distill", "defenses", "experiments") for path in (root / name).rglob("*.py"))
+    state = hashlib.sha256()
+    for path in sources:
+        state.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    git = ["git", "-C", str(root)]
+    try:
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, check=True)
+        folder, revision = top.stdout.split()
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        folder, revision = "", None
+    return {"revision": revision if folder and Path(folder) == root else None, "sources_sha256": state.hexdigest()}
+
+
+def _samples(plan: Plan, store: Store) -> list[dict[str, str]]:
+    """One prompt's clean and defended answer for each defence that changes text."""
+    first = {at: read_answers(store.open(s.kind, s.key) / "answers.parquet")[0] for at, s in plan.samples.items()}
+    return [
+        {"task": task, "defense": defense, "prompt": answer.prompt, "clean": first[task, "none"].text,
+         "defended": answer.text}
+        for (task, defense), answer in first.items()
+        if defense != "none" and component("defense", defense)[1].point != "logprobs"
+    ]  # fmt: skip
+
+
+def _grades(plan: Plan, store: Store) -> bytes:
+    """Every student's grade on every item as one Parquet file, from which the table can be computed again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = []
+    for arm in plan.arms:
+        graded = pa.Table.from_pylist(read_grades(store.open(arm.exam.kind, arm.exam.key)))
+        arm_columns = {"task": arm.task, "defense": arm.defense, "attacker": arm.attacker, "budget": arm.budget}
+        for name, value in (arm_columns | {"seed": arm.seed}).items():
+            graded = graded.append_column(name, pa.array([value] * len(graded)))
+        parts.append(graded)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(parts, promote_options="permissive"), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def runs(plan: Plan, store: Store, held: list[dict[str, Any]], home: Path) -> Iterator[Run]:
+    """The study as wandb sees it: one run an arm, and one that compares."""
+    whole = plan.study.model_dump(mode="json")
+    group = f"{plan.study.name}-{hashlib.sha256(plan.study.model_dump_json().encode()).hexdigest()[:8]}"
+    by_cell = {(r["task"], r["attacker"], r["budget"], r["defense"]): r for r in held}
+    for arm in plan.arms:
+        row = by_cell[arm.task, arm.attacker, arm.budget, arm.defense]
+        yield _arm_run(plan, store, arm, row, whole, group)
+    names = [name for name in held[0] if name != "rule"]
+    yield Run(
+        id=f"compare-{hashlib.sha256(canonical([s.key for s in plan.stages]).encode()).hexdigest()[:12]}",
+        name=f"compare/{plan.study.name}", group=group, job="compare", tags=("compare",), config=whole, curves={},
+        summary={}, tables={"compare": (names, [[row[name] for name in names] for row in held])},
+        files=(home / "results.json", home / "report.html", home / "grades.parquet"),
+    )  # fmt: skip
+
+
+def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dict[str, Any], group: str) -> Run:
+    graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
+    training = json.loads((store.open(arm.student.kind, arm.student.key) / "training.json").read_text())
+    answers = read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
+    asked = "none" if arm.defense == IDENTITY else arm.defense
+    teachers = [read_grades(store.open(s.kind, s.key)) for s in (plan.teachers[arm.task, "none"], plan.teachers[arm.task, asked])]
+    samples = [[s["prompt"], clean["text"], guarded["text"], s["text"], s["outcome"]]
+               for s, clean, guarded in zip(graded[:50], *teachers, strict=False)]  # fmt: skip
+    right = sum(one["outcome"] == "right" for one in graded) / len(graded)
+    control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
+    seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
+    columns = comparison(task=arm.task, defense=arm.defense, attacker=arm.attacker, student=plan.study.student.name,
+                         budget=arm.budget, strength=strength(arm.defense), adaptive=False)  # fmt: skip
+    inputs = {stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]} for stage in arm.student.walk()}
+    meta = {"meta.schema_version": 1, "meta.runkey": arm.exam.key, "meta.code": code()}
+    return Run(
+        id=f"distill-{hashlib.sha256(canonical([group, list(columns.values()), arm.seed]).encode()).hexdigest()[:12]}",
+        name=f"{arm.defense}/{arm.attacker}/{arm.task}/s{arm.seed}", group=group, job="distill", tags=(control,),
+        config=whole | {"seed": arm.seed, "inputs": inputs} | columns | meta,
+        curves={"distill/loss": [(20 * (i + 1), loss) for i, loss in enumerate(training["losses"]) if loss is not None]},
+        summary={"result/student_acc": right, "result/valid": not training["diverged"], "result/n_items": len(graded)}
+        | {f"result/{ours}": row[theirs] for ours, theirs in (
+            ("floor_acc", "floor"), ("ceiling_acc", "undefended"), ("transfer", "transfer"),
+            ("teacher_acc_clean", "teacher_clean"), ("teacher_acc_defended", "teacher_defended"))}
+        | {"result/utility_cost": row["teacher_clean"] - row["teacher_defended"], "cost/queries": len(answers),
+           "cost/tokens": training["tokens"], "cost/wall_s": seconds},
+        tables={"samples": (["prompt", "teacher_clean", "teacher_defended", "student", "outcome"], samples)},
+        files=(store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet",),
+    )  # fmt: skip
+
+
+def strength(defense: str) -> float:
+    """A defence's knob as a number: 0 for none, its setting where that is a number, else 1 (on)."""
+    if defense in ("none", IDENTITY):
+        return 0.0
+    chosen, instance = component("defense", defense)
+    values = [chosen.settings[name] for name in instance.identity]
+    return next((float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), 1.0)

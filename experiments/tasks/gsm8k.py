@@ -1,0 +1,101 @@
+"""GSM8K (Cobbe et al. 2021): real grade-school problems, read from a folder with `train.jsonl` and `test.jsonl`.
+
+The training problems are the public ones, which anybody owns with their solutions. The test problems, for which
+recorded teachers exist, are divided into queries, selection and report by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill.answers import Answer, BadInput, Prompt, digest
+from experiments.tasks import SHARES, Draft, Exam, Outcome, Split, shuffled
+
+FILES = ("train.jsonl", "test.jsonl")
+
+
+class Settings(BaseModel):
+    """`path`: the folder of the data, absolute or from where the command is run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field("../shared/data/gsm8k", min_length=1)
+
+
+class Task(Exam):
+    """The problems of both files, numbered in their order."""
+
+    name: ClassVar[str] = "gsm8k"
+    mark: ClassVar[str] = "A:"
+    form = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        folder = Path(settings.path)
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise BadInput(
+                f"task gsm8k: no {' and no '.join(missing)} in {folder}; get github.com/openai/grade-school-math and "
+                "set 'task=gsm8k(path=\"…/grade_school_math/data\")'"
+            )
+        self.data = digest("".join(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES))
+        train, test = (_problems(folder / name) for name in FILES)
+        self.drafts, self.public_size = train + test, len(train)
+        self.size = len(self.drafts)
+        self.alphabet = "".join(sorted({letter for draft in self.drafts for letter in draft.text + draft.steps}))
+
+    def draft(self, index: int) -> Draft:
+        """Problem number `index`, the public ones first."""
+        return self.drafts[index]
+
+    def split(self, index: int, canonical: str) -> Split:
+        """Public problems train; the others are divided in the proportions of the other splits."""
+        if index < self.public_size:
+            return "train"
+        place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64 * (1 - SHARES["train"])
+        return "query" if place < SHARES["query"] else "select" if place < SHARES["query"] + SHARES["select"] else "report"
+
+    def public(self, n: int, seed: int) -> list[Answer]:
+        """Public problems with the solutions that people wrote."""
+        order = [index for index in shuffled(self.size, f"{self.name}/{seed}") if index < self.public_size][:n]
+        if len(order) < n:
+            raise BadInput(f"task gsm8k: {n} public problems asked for, only {len(order)} available")
+        chosen = [self.drafts[index] for index in order]
+        return [Answer(self.prompt(one).id, one.text, self.solution(one)) for one in chosen]
+
+    def solution(self, draft: Draft) -> str:
+        """As the recorded teachers write it: the answer has a line of its own."""
+        return f"{draft.steps}\n{self.mark} {draft.answer}"
+
+    def corpus(self) -> list[str]:
+        """The public problems with their solutions."""
+        return [text for draft in self.drafts[: self.public_size] for text in (draft.text, self.solution(draft))]
+
+    def grade(self, text: str, reference: str) -> Outcome:
+        """The number after the last mark, without currency signs, thousands separators and a trailing stop."""
+        _, mark, said = text.rpartition(self.mark)
+        said = re.sub(r"[$,%]", "", said.strip()).removesuffix(".")
+        if not mark or not self.form.fullmatch(said):
+            return Outcome.UNPARSED
+        return Outcome.RIGHT if float(said) == float(reference) else Outcome.WRONG
+
+
+def _problems(path: Path) -> list[Draft]:
+    drafts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            steps, mark, answer = row["answer"].rpartition("\n####")
+            reference = answer.strip().replace(",", "")
+            if not mark or not Task.form.fullmatch(reference):
+                raise ValueError("answer must end with '#### ' and a number")
+            drafts.append(Draft(row["question"], row["question"], steps, reference))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path}: line {number}: {error!r}; a line is an object with question and answer") from None
+    return drafts
