@@ -44,7 +44,9 @@ def main() -> None:
     best = {name: min(times[1:]) for name, times in seconds.items()}
     for name, time_ in best.items():
         print(f"{name:22s} {len(prompts) / time_:7.1f} answers/s")
-    print(f"ratio: {best['transformers.generate'] / best['ours']:.2f} x the peer's speed; {same} of {len(prompts)} alike")
+    print(
+        f"ratio: {best['transformers.generate'] / best['ours']:.2f} x the peer's speed; {same} of {len(prompts)} alike"
+    )
 
 
 if __name__ == "__main__":

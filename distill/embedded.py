@@ -39,7 +39,14 @@ def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def llama(
-    tokenizer: Any, *, hidden_size: int, num_layers: int, num_heads: int, max_length: int, seed: int, init: float | None = None
+    tokenizer: Any,
+    *,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    max_length: int,
+    seed: int,
+    init: float | None = None,
 ) -> LlamaForCausalLM:
     """A randomly initialised Llama for `tokenizer`; the weights are a function of the shape and `seed` alone.
 

@@ -100,7 +100,10 @@ class LanguageModel:
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw distribution."""
         tails = [list(self.tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
-        rows = [(self.encode(prompt), tail + [self.tokenizer.eos_token_id]) for prompt, tail in zip(prompts, tails, strict=True)]
+        rows = [
+            (self.encode(prompt), tail + [self.tokenizer.eos_token_id])
+            for prompt, tail in zip(prompts, tails, strict=True)
+        ]
         longest = max((len(a) + len(b) for a, b in rows), default=0)
         if longest > self.network.config.max_position_embeddings:
             raise BadInput(f"a prompt and its text have {longest} tokens; the context holds "
@@ -114,7 +117,9 @@ class LanguageModel:
     def _surprisal(self, rows: list[tuple[list[int], list[int]]]) -> list[float]:
         width = max(len(a) + len(b) for a, b in rows)
         # Causal attention never looks right, so right padding needs no mask.
-        tokens_BT = torch.tensor([[*a, *b, *[0] * (width - len(a) - len(b))] for a, b in rows], device=self.network.device)
+        tokens_BT = torch.tensor(
+            [[*a, *b, *[0] * (width - len(a) - len(b))] for a, b in rows], device=self.network.device
+        )
         logits_BTV = self.network(input_ids=tokens_BT).logits[:, :-1].float()
         nats_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT[:, 1:], reduction="none").double()
         return [float(nats_BT[i, len(a) - 1 : len(a) + len(b) - 1].sum()) for i, (a, b) in enumerate(rows)]
@@ -264,7 +269,7 @@ def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") ->
         raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
     if path.suffix == ".parquet":
         return RecordedModel({one.prompt: one for one in read_answers(path)}, str(path))
-    answers = {}
+    answers = dict[str, Answer]()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

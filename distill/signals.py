@@ -61,8 +61,10 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
         np.save(buffer, array)
         hashes[f"{name}.npy"] = hashlib.sha256(buffer.getvalue()).hexdigest()
         write_bytes(folder / f"{name}.npy", buffer.getvalue())
-    manifest = {"version": VERSION, "tokenizer": tokenizer, "vocabulary": vocabulary, "k": max(widths, default=0),
-                "prompts": [answer.prompt_id for answer in answers], "semantics": SEMANTICS, "files": hashes}  # fmt: skip
+    manifest = {
+        "version": VERSION, "tokenizer": tokenizer, "vocabulary": vocabulary, "k": max(widths, default=0),
+        "prompts": [answer.prompt_id for answer in answers], "semantics": SEMANTICS, "files": hashes,
+    }  # fmt: skip
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
 
 
@@ -111,8 +113,10 @@ def read(folder: Path, *, tokenizer: str) -> Signals:
     if version != VERSION:
         raise BadInput(f"{folder}: signal cache of version {version}; this one reads {VERSION}")
     if manifest["tokenizer"] != tokenizer:
-        raise BadInput(f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got {tokenizer[:12]}; logprobs of "
-                       "one vocabulary mean nothing in another")  # fmt: skip
+        raise BadInput(
+            f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got {tokenizer[:12]}; logprobs of one "
+            "vocabulary mean nothing in another"
+        )
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

@@ -183,7 +183,9 @@ def doctor(given: argparse.Namespace) -> None:
     from experiments.report.folder import machine, versions
 
     here = machine()
-    print(f"python {here['python']}, {here['cores']} cores, {here['threads']} thread(s) a worker, device {here['device']}")
+    print(
+        f"python {here['python']}, {here['cores']} cores, {here['threads']} thread(s) a worker, device {here['device']}"
+    )
     print(" ".join(f"{name}=={version}" for name, version in versions().items()))
     print(f"CPU capability {here['cpu_capability']}; {shutil.disk_usage('.').free / 2**30:.0f} GiB free here")
     key = os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()

@@ -36,7 +36,9 @@ class Network(StudentSettings):
     """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers alone."""
 
     name: str = Field(min_length=1)
-    vocabulary: int = Field(description="0: one token a character; else byte-pair tokens learned from public text", ge=0)
+    vocabulary: int = Field(
+        description="0: one token a character; else byte-pair tokens learned from public text", ge=0
+    )
     max_new_tokens: int = Field(description="where its answers are cut off", ge=1)
 
     @model_validator(mode="after")
@@ -95,7 +97,7 @@ class Block(Strict):
 class Measure(Strict):
     """How many items the report exam has, the confidence level, and the margins of the verdict."""
 
-    items: int = Field(ge=50)
+    items: int = Field(ge=10)
     alpha: float = Field(gt=0, lt=1)
     theta: float = Field(description="the defence must keep T below it", gt=0, lt=1)
     utility_margin: float = Field(description="what the honest user may lose, a share", gt=0, lt=1)

@@ -158,7 +158,9 @@ class _Cells:
         study = self.plan.study
         floor = attacker in FLOORS
         chosen, attack = component("attacker", "sft" if floor else attacker)
-        source = {UNTRAINED: "public", OWN_DATA: "public", SHUFFLED: "shuffled", WEAKER: "weaker"}.get(attacker, "teacher")
+        source = {UNTRAINED: "public", OWN_DATA: "public", SHUFFLED: "shuffled", WEAKER: "weaker"}.get(
+            attacker, "teacher"
+        )
         shape = study.student.model_dump(mode="json", exclude={"name"})
         shape |= {"steps": 0} if attacker == UNTRAINED else {}
         for seed in study.seeds:
@@ -170,7 +172,7 @@ class _Cells:
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, exam))
 
     def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str) -> Stage:
-        released = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
+        released: dict[str, Any] = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
         settings = {"task": self.spec, "budget": budget, "seed": seed, "source": source}
         # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
         if source == "public":

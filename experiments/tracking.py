@@ -167,7 +167,7 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
             for step, value in points:
                 sink.log({name: value, f"{name.partition('/')[0]}/step": step})
         for name, (columns, rows) in run.tables.items():
-            sink.log({name: wandb.Table(columns=columns, data=rows[:200])})
+            sink.log({name: wandb.Table(columns=list[str | int](columns), data=rows[:200])})
         sink.summary.update(run.summary)
         if run.files and settings.artifacts == "results":
             hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.files}

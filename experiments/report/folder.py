@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import read_answers, write_bytes
+from distill.student import LOG_EVERY
 from experiments.config import component
 from experiments.plan import FLOORS, FRESH, IDENTITY, Arm, Plan, Stage
 from experiments.report import page, rows
@@ -142,9 +143,13 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
     training = json.loads((store.open(arm.student.kind, arm.student.key) / "training.json").read_text())
     answers = read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
     asked = "none" if arm.defense == IDENTITY else arm.defense
-    teachers = [read_grades(store.open(s.kind, s.key)) for s in (plan.teachers[arm.task, "none"], plan.teachers[arm.task, asked])]
+    teachers = [
+        read_grades(store.open(s.kind, s.key))
+        for s in (plan.teachers[arm.task, "none"], plan.teachers[arm.task, asked])
+    ]
     samples = [[s["prompt"], clean["text"], guarded["text"], s["text"], s["outcome"]]
                for s, clean, guarded in zip(graded[:50], *teachers, strict=False)]  # fmt: skip
+    curve = [(LOG_EVERY * (i + 1), loss) for i, loss in enumerate(training["losses"]) if loss is not None]
     right = sum(one["outcome"] == "right" for one in graded) / len(graded)
     control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
@@ -156,7 +161,7 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
         id=f"distill-{hashlib.sha256(canonical([group, list(columns.values()), arm.seed]).encode()).hexdigest()[:12]}",
         name=f"{arm.defense}/{arm.attacker}/{arm.task}/s{arm.seed}", group=group, job="distill", tags=(control,),
         config=whole | {"seed": arm.seed, "inputs": inputs} | columns | meta,
-        curves={"distill/loss": [(20 * (i + 1), loss) for i, loss in enumerate(training["losses"]) if loss is not None]},
+        curves={"distill/loss": curve},
         summary={"result/student_acc": right, "result/valid": not training["diverged"], "result/n_items": len(graded)}
         | {f"result/{ours}": row[theirs] for ours, theirs in (
             ("floor_acc", "floor"), ("ceiling_acc", "undefended"), ("transfer", "transfer"),

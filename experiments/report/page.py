@@ -17,12 +17,14 @@ td,th{padding:.3rem .6rem;border-bottom:1px solid #d8dee4;text-align:left;vertic
 svg{max-width:100%;height:auto}tr.quiet{color:#6a737d}h2{margin-top:2.2rem}</style>
 <h1>{{ title }}</h1><p><strong>{{ question }}</strong></p>
 <p>F is the best teacher-free student, U the student of the undefended teacher, D that of the defended one;
-T = (D−F)/(U−F) with its {{ level }} % Fieller set from the two-way (seed × item) variance. {{ seeds }} seeds, {{ items }} items
-an exam. Fewer than five seeds carry no verdict. Where U−F is not measurably above 0, T is <em>not measurable</em>.</p>
+T = (D−F)/(U−F) with its {{ level }} % Fieller set from the two-way (seed × item) variance.
+{{ seeds }} seeds, {{ items }} items an exam. Fewer than five seeds carry no verdict. Where U−F is not measurably
+above 0, T is <em>not measurable</em>.</p>
 <h2>Transfer against what the honest user pays</h2>{{ frontier|safe }}
 <h2>What each student learned</h2>{{ bars|safe }}
 <h2>The table</h2>
-<table><tr>{% for h in heads %}<th{% if loop.index > 3 and loop.index < 10 %} class=n{% endif %}>{{ h }}</th>{% endfor %}
+<table><tr>{% for h in heads %}
+<th{% if loop.index > 3 and loop.index < 10 %} class=n{% endif %}>{{ h }}</th>{% endfor %}
 </tr>{% for r in rows %}<tr{% if quiet(r) %} class=quiet{% endif %}><td>{{ r.task }}<td>{{ r.attacker }}
 <td>{{ r.defense }}<td class=n>{{ points(r.floor) }}<td class=n>{{ points(r.undefended) }}
 <td class=n>{{ points(r.defended) }}<td class=n>{{ interval(r) }}
@@ -36,7 +38,18 @@ Point at a verdict to read the rule that gave it.</p>
 <table><tr><th>task<th>defence<th>prompt<th>clean<th>defended</tr>{% for s in samples %}<tr>
 <td>{{ s.task }}<td>{{ s.defense }}<td><code>{{ s.prompt }}</code><td><code>{{ s.clean }}</code>
 <td><code>{{ s.defended }}</code></tr>{% endfor %}</table></html>"""
-HEADS = ("task", "attacker", "defence", "floor %", "undefended %", "defended %", "T", "teacher %", "bits/byte", "verdict")
+HEADS = (
+    "task",
+    "attacker",
+    "defence",
+    "floor %",
+    "undefended %",
+    "defended %",
+    "T",
+    "teacher %",
+    "bits/byte",
+    "verdict",
+)
 
 
 def render(study: Any, rows: list[dict[str, Any]], samples: list[dict[str, str]], notes: list[str]) -> str:
@@ -83,7 +96,9 @@ def frontier(rows: list[dict[str, Any]]) -> Any:
         for row in (r for r in rows if r["task"] == task and not _is_control(r) and r["transfer"] is not None):
             number = arms.index((row["defense"], row["attacker"]))
             cost = 100 * (row["teacher_clean"] - row["teacher_defended"])
-            low, high = (row[end] if row[end] is not None else row["transfer"] for end in ("transfer_lo", "transfer_hi"))
+            low, high = (
+                row[end] if row[end] is not None else row["transfer"] for end in ("transfer_lo", "transfer_hi")
+            )
             axes.errorbar(cost, row["transfer"], [[row["transfer"] - low], [high - row["transfer"]]], capsize=3,
                           color=f"C{number % 10}", marker="os^Dv"[number % 5], label=_name(row))  # fmt: skip
         axes.set(title=task, xlabel="teacher's loss under the defence (points)")

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import Answer, BadInput, Prompt, digest
+from distill.answers import Answer, BadInput, digest
 from experiments.tasks import SHARES, Draft, Exam, Outcome, Split, shuffled
 
 FILES = ("train.jsonl", "test.jsonl")
@@ -59,7 +59,9 @@ class Task(Exam):
         if index < self.public_size:
             return "train"
         place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64 * (1 - SHARES["train"])
-        return "query" if place < SHARES["query"] else "select" if place < SHARES["query"] + SHARES["select"] else "report"
+        return (
+            "query" if place < SHARES["query"] else "select" if place < SHARES["query"] + SHARES["select"] else "report"
+        )
 
     def public(self, n: int, seed: int) -> list[Answer]:
         """Public problems with the solutions that people wrote."""

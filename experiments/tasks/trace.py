@@ -1,6 +1,7 @@
-"""Tracing a straight-line program modulo 10: `a=3;b=a+4;a=b-1;a?` is `3;3+4=7;7-1=6 # 6`.
+"""Tracing a straight-line program modulo 10: `c=3;a=c+4;b=a-c;b?` is `c=3;a=3+4=7;b=7-3=4 # 4`.
 
-Every statement starts from the variable assigned just before it, so that the answer needs them all.
+Each variable is assigned once, and every statement starts from the variable assigned just before it, so that the answer
+needs them all.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.tasks import Draft, Exam
 
-VARIABLES = "abc"
-OPERANDS = "123456789" + VARIABLES  # adding 0 would be a statement without effect
+VARIABLES = "abcdefgh"
+DIGITS = "123456789"  # adding 0 would be a statement without effect
 
 
 class Settings(BaseModel):
@@ -21,41 +22,43 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    statements: int = Field(3, ge=2, le=8)
+    statements: int = Field(3, ge=3, le=8)
 
 
 class Task(Exam):
     """Every such program; programs that differ in the names of their variables are one question."""
 
     name: ClassVar[str] = "trace"
-    alphabet = "0123456789abc=+-;? #"
     form = re.compile("[0-9]")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.size = 10 * 3 * (3 * 2 * len(OPERANDS)) ** (settings.statements - 1)
+        self.names = VARIABLES[: settings.statements]
+        self.alphabet = "0123456789+-=;? #" + self.names
+        self.size = 10 * settings.statements
+        for earlier in range(1, settings.statements):
+            self.size *= (settings.statements - earlier) * 2 * (len(DIGITS) + earlier - 1)
 
-    def draft(self, index: int) -> Draft | None:
-        """The program numbered `index`; None where it reads an unset variable or combines one with itself."""
+    def draft(self, index: int) -> Draft:
+        """The program numbered `index`, in mixed radix: first value, then name, sign and operand of each statement."""
         index, value = divmod(index, 10)
-        index, target = divmod(index, 3)
-        last = VARIABLES[target]
-        values = {last: value}
-        program, steps = [f"{last}={value}"], [f"{value}"]
+        free = list(self.names)
+        index, pick = divmod(index, len(free))
+        last, values = free.pop(pick), dict[str, int]()
+        program, steps = [f"{last}={value}"], [f"{last}={value}"]
         for _ in range(self.settings.statements - 1):
-            index, target = divmod(index, 3)
-            index, minus = divmod(index, 2)
-            index, pick = divmod(index, len(OPERANDS))
-            operand = OPERANDS[pick]
-            if operand == last or (operand in VARIABLES and operand not in values):
-                return None
-            change = values[operand] if operand in VARIABLES else int(operand)
-            before, sign = value, "+-"[minus]
-            value = (before + (-change if minus else change)) % 10
-            program.append(f"{VARIABLES[target]}={last}{sign}{operand}")
-            last = VARIABLES[target]
+            operands = [*DIGITS, *values]  # a variable combined with itself would be no statement of its own
             values[last] = value
-            steps.append(f"{before}{sign}{change}={value}")
+            index, pick = divmod(index, len(free))
+            index, minus = divmod(index, 2)
+            index, chosen = divmod(index, len(operands))
+            target, sign, operand = free.pop(pick), "+-"[minus], operands[chosen]
+            change = values[operand] if operand in values else int(operand)
+            program.append(f"{target}={last}{sign}{operand}")
+            result = (value + change if sign == "+" else value - change) % 10
+            steps.append(f"{target}={value}{sign}{change}={result}")
+            last, value = target, result
         text = ";".join(program) + f";{last}?"
-        order = "".join(dict.fromkeys(c for c in text if c in VARIABLES))
-        return Draft(text.translate(str.maketrans(order, "xyz"[: len(order)])), text, ";".join(steps), str(value))
+        order = "".join(dict.fromkeys(letter for letter in text if letter in VARIABLES))
+        canonical = text.translate(str.maketrans(order, VARIABLES[: len(order)]))
+        return Draft(canonical, text, ";".join(steps), str(value))

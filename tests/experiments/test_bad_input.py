@@ -118,7 +118,9 @@ def test_a_full_disk_loses_nothing(tmp_path):
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
-    failed = subprocess.run(command(tmp_path), cwd=ROOT, env=ENV, capture_output=True, text=True, preexec_fn=small_files)
+    failed = subprocess.run(
+        command(tmp_path), cwd=ROOT, env=ENV, capture_output=True, text=True, preexec_fn=small_files
+    )
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1, failed.stderr
     assert "the same command continues" in failed.stderr
     subprocess.run(command(tmp_path), cwd=ROOT, env=ENV, check=True, capture_output=True)

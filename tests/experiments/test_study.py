@@ -15,7 +15,7 @@ from experiments.stages import fingerprint
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher_items=200", "budget=16"]
+SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher.items=200", "budget=16"]
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
@@ -34,26 +34,6 @@ def test_every_shipped_component_builds_and_shows_all_its_settings(group):
         written = OmegaConf.load(config.config_folder() / group / f"{name}.yaml")
         resolved, _ = config.component(group, name)
         assert dict(written.get("settings", {})).keys() == resolved.settings.keys(), name
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("student.lerning_rate=1", "lerning_rate"),
-        ("student.learning_rate=-1", "greater than 0 .got -1"),
-        ("measure.items=many", "valid integer"),
-        ("seeds=[0,0]", "must differ"),
-        ("defense=release/topk", "did you mean 'release/top_k'"),
-        ("task=adition", "did you mean 'addition'"),
-        ("budget=0", "at least 1, got 0"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_two(override, message, capsys):
-    import re
-
-    assert cli.main(["plan", "quickstart", override]) == 2
-    error = capsys.readouterr().err
-    assert re.search(message, error) and error.count("\n") == 1
 
 
 def test_an_unknown_study_names_those_that_exist():

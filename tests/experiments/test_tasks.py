@@ -16,7 +16,7 @@ from experiments.tasks import SHARES, Outcome, Split, addition, gsm8k, lookup, s
 SPLITS = get_args(Split)
 # Drawn from rules; gsm8k is read from files and has tests of its own below.
 TASKS = [component("task", name)[1] for name in names("task") if name != "gsm8k"]
-PINNED = ["570+575=", PIN, "a=9;b=a-8;a=b+8;c=a-3;c?"]  # addition, lookup, trace
+PINNED = ["570+575=", "fa ac nf mn cm;f+3?", "c=1;b=c+9;a=b-5;a?"]  # addition, lookup, trace
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
@@ -60,7 +60,7 @@ def test_every_task_file_has_a_config_and_an_oracle():
 
 @each_task
 def test_references_agree_with_an_independent_solver(task):
-    for item in task.items("report", 500, 0):
+    for item in task.items("report", 300, 0):
         assert item.reference == ORACLES[task.name](item.prompt.text)
         assert item.solution.endswith(f" # {item.reference}")
         assert task.grade(item.solution, item.reference) is Outcome.RIGHT
@@ -77,9 +77,10 @@ def test_every_written_step_is_true(task):
             program = item.prompt.text.split(";")[:-1]
             for i, step in enumerate(steps):
                 target = program[i][0]
+                assert step[:2] == f"{target}="
                 assert step[-1] == solved_program(";".join(program[: i + 1]) + f";{target}?")
                 if i:
-                    assert step[0] == steps[i - 1][-1] and eval(step[:3]) % 10 == int(step[-1])
+                    assert step[2] == steps[i - 1][-1] and eval(step[2:5]) % 10 == int(step[-1])
         else:
             assert all(step in item.prompt.text.split(";")[0].split(" ") for step in steps)
             assert all(a[1] == b[0] for a, b in zip(steps, steps[1:], strict=False))
@@ -87,23 +88,15 @@ def test_every_written_step_is_true(task):
 
 
 def test_worked_solutions_match_hand_computed_ones():
-    sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings(statements=4))
+    sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings())
     carried = sums.draft((347 - 100) * 900 + 586 - 100)
     assert carried == ("347+586", "347+586=", "760=13;481=13;351=09", "933")
-    # Mixed radix, least first: a=3 | b, +, 4 | a, -, 1 | c, +, b (operands: 1 to 9, a, b, c).
+    # Mixed radix, least first: value 3, name c of abc | a of ab, +, 4 of 1 to 9 | b, -, c of 1 to 9 and c.
     index, base = 0, 1
-    for digit, radix in [
-        (3, 10),
-        (0, 3),
-        *[(1, 3), (0, 2), (3, 12)],
-        *[(0, 3), (1, 2), (0, 12)],
-        (2, 3),
-        (0, 2),
-        (10, 12),
-    ]:
+    for digit, radix in [(3, 10), (2, 3), (0, 2), (0, 2), (3, 9), (0, 1), (1, 2), (9, 10)]:
         index, base = index + digit * base, base * radix
-    assert base == programs.size
-    assert programs.draft(index) == ("x=3;y=x+4;x=y-1;z=x+y;z?", "a=3;b=a+4;a=b-1;c=a+b;c?", "3;3+4=7;7-1=6;6+7=3", "3")
+    assert base == programs.size == 21_600
+    assert programs.draft(index) == ("a=3;b=a+4;c=b-a;c?", "c=3;a=c+4;b=a-c;b?", "c=3;a=3+4=7;b=7-3=4", "4")
     first = lookup.Task(lookup.Settings()).draft(0)  # every pick 0: the cycle abcde, 2 hops from a
     assert (first.canonical, first.steps, first.answer) == ("abcde+2", "ab;bc", "c")
     assert sorted(first.text.split(";")[0].split(" ")) == ["ab", "bc", "cd", "de", "ea"]
@@ -111,24 +104,24 @@ def test_worked_solutions_match_hand_computed_ones():
 
 @each_task
 def test_splits_share_no_question_however_it_is_written(task):
-    asked = {split: {same_question(task, i.prompt.text) for i in task.items(split, 800, 3)} for split in SPLITS}
-    assert [len(questions) for questions in asked.values()] == [800] * 4
-    assert len(set().union(*asked.values())) == 3200
+    asked = {split: {same_question(task, i.prompt.text) for i in task.items(split, 150, 3)} for split in SPLITS}
+    assert [len(questions) for questions in asked.values()] == [150] * 4
+    assert len(set().union(*asked.values())) == 600
 
 
 @each_task
 def test_splits_stay_disjoint_between_seeds(task):
     train = {same_question(task, i.prompt.text) for i in task.items("train", 2000, 0)}
-    assert not train & {same_question(task, i.prompt.text) for i in task.items("report", 2000, 1)}
+    assert not train & {same_question(task, i.prompt.text) for i in task.items("report", 300, 1)}
 
 
 @each_task
 def test_the_same_seed_gives_the_same_items_and_fewer_are_a_prefix(task):
     for split in SPLITS:
-        items = task.items(split, 200, 7)
-        assert items == task.items(split, 200, 7)
-        assert items[:100] == task.items(split, 100, 7)
-        assert items != task.items(split, 200, -7)
+        items = task.items(split, 150, 7)
+        assert items == task.items(split, 150, 7)
+        assert items[:75] == task.items(split, 75, 7)
+        assert items != task.items(split, 150, -7)
     assert task.items("query", 0, 7) == []
 
 
@@ -158,13 +151,13 @@ def test_prompts_and_samples_are_short_and_spelt_in_the_alphabet(task):
 def test_the_largest_settings_still_fit(task):
     for item in task.items("report", 20, 0):
         assert len(item.prompt.text) <= 48
-        assert len(item.prompt.text + item.solution) <= 96
+        assert len(item.prompt.text + item.solution) <= 112
 
 
 @each_task
 def test_the_commonest_answer_is_no_good_guess(task):
-    counts = Counter(item.reference for item in task.items("report", 2000, 0))
-    assert counts.most_common(1)[0][1] < 0.15 * 2000
+    counts = Counter(item.reference for item in task.items("report", 300, 0))
+    assert counts.most_common(1)[0][1] < 0.17 * 300  # over 3 sigma above one in ten
 
 
 def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
