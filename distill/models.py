@@ -326,9 +326,13 @@ def load(name: str, **decoding: Any) -> LanguageModel:
 
 
 def save(model: LanguageModel, folder: Path) -> None:
-    """Write weights (safetensors) and tokenizer so that `load` finds them."""
+    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk is full."""
+    from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model.network.save_pretrained(folder)
+    try:
+        model.network.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error  # its own type hides that the disk is full
     model.tokenizer.save_pretrained(folder)

@@ -54,7 +54,7 @@ class Recipe(Network):
     """A teacher that is trained here, on worked solutions of the task's own training split."""
 
     kind: Literal["recipe"]
-    items: int = Field(description="distinct training questions", ge=1)
+    items: int = Field(description="distinct training questions, or all where a task has fewer", ge=1)
 
 
 class Pretrained(Strict):

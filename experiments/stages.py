@@ -41,11 +41,11 @@ def teacher(settings: Any, inputs: list[Path], out: Path) -> None:
     if settings.get("kind") == "pretrained":
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
-    items = task.items("train", settings["items"], settings["seed"])
+    items = task.lessons(settings["items"], settings["seed"])
     said = [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
     model, report = _trained(task, settings, Attacker(Settings()), said, out)
     save(model, out)
-    write_bytes(out / "training.json", canonical(report).encode())
+    write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())
 
 
 def opened(folder: Path) -> Any:

@@ -10,10 +10,11 @@ from rich.table import Table
 def table(rows: list[dict[str, Any]], title: str) -> Table:
     """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
     shown = Table(title=title, caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)")
-    for name in ("task", "attacker", "defence", "floor", "undef.", "defended", "T [95 %]", "teacher", "verdict"):
-        shown.add_column(
-            name, no_wrap=True, justify="left" if name in ("task", "attacker", "defence", "verdict") else "right"
-        )
+    for name in ("task", "attacker", "defence"):
+        shown.add_column(name, overflow="fold")
+    for name in ("floor", "undef.", "defended", "T [95 %]", "teacher"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("verdict", no_wrap=True)
     for row in rows:
         shown.add_row(
             row["task"], row["attacker"], row["defense"],

@@ -7,6 +7,7 @@ so the same seed gives the same items, fewer items are a prefix of more, and an 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 from abc import ABC, abstractmethod
@@ -100,18 +101,22 @@ class Exam(ABC):
             raise BadInput(f"{self.name}: no split {cast(str, split)!r} (there are: {', '.join(get_args(Split))})")
         if n < 0:
             raise BadInput(f"{self.name}: {split} items must be at least 0, got {n}")
-        items: dict[str, Item] = {}
-        walk = shuffled(self.size, f"{self.name}/{seed}")
-        while len(items) < n:
-            index = next(walk, None)
-            if index is None:
-                raise BadInput(
-                    f"{self.name}: {n} {split} items asked for, only {len(items)} available at these settings"
-                )
+        drawn = list(itertools.islice(self._draw(split, seed), n))
+        if len(drawn) < n:
+            raise BadInput(f"{self.name}: {n} {split} items asked for, only {len(drawn)} available at these settings")
+        return drawn
+
+    def lessons(self, n: int, seed: int) -> list[Item]:
+        """What a teacher by recipe learns from: the first n questions of the training split, or all if it has fewer."""
+        return list(itertools.islice(self._draw("train", seed), n))
+
+    def _draw(self, split: Split, seed: int) -> Iterator[Item]:
+        seen = set[str]()
+        for index in shuffled(self.size, f"{self.name}/{seed}"):
             asked = self.draft(index)
-            if asked is not None and asked.canonical not in items and self.split(index, asked.canonical) == split:
-                items[asked.canonical] = Item(self.prompt(asked), self.solution(asked), asked.answer)
-        return list(items.values())
+            if asked is not None and asked.canonical not in seen and self.split(index, asked.canonical) == split:
+                seen.add(asked.canonical)
+                yield Item(self.prompt(asked), self.solution(asked), asked.answer)
 
     def prompt(self, draft: Draft) -> Prompt:
         """A question as it is asked; its id is a function of its text."""

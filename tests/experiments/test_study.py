@@ -15,14 +15,18 @@ from experiments.stages import fingerprint
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
+GSM8K = ROOT / "tests" / "data" / "gsm8k"
 SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher.items=200", "budget=16"]
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
 @pytest.mark.parametrize("name", config.names("study"))
 def test_every_shipped_study_plans(name):
-    made = plan.make(config.load(name, []))
-    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS)
+    data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
+    data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
+    made = plan.make(config.load(name, data))
+    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - ({plan.WEAKER} if not data else set())
+    assert plan.IDENTITY in {arm.defense for arm in made.arms}
     assert all(("none" == arm.defense) or arm.attacker not in plan.FLOORS for arm in made.arms)
 
 
