@@ -155,8 +155,9 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     if given.json:
         return print(json.dumps(held))
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
-    console = Console(width=max(Console().width, 132))
-    console.print(terminal.table(held, planned.study.name))
+    shown = terminal.table(held, planned.study.name)
+    console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
+    console.print(shown)
     console.print(f"report: {(home / 'report.html').resolve()}", soft_wrap=True, highlight=False)
 
 

@@ -30,6 +30,7 @@ def write(plan: Plan, store: Store, home: Path) -> list[dict[str, Any]]:
     write_bytes(home / "config.json", plan.study.model_dump_json(indent=2).encode())
     write_bytes(home / "results.json", json.dumps(held, indent=1).encode())
     write_bytes(home / "report.html", page.render(plan.study, held, _samples(plan, store), plan.notes).encode())
+    write_bytes(home / "transfer.svg", page.svg(page.frontier(held)).encode())
     write_bytes(home / "grades.parquet", _grades(plan, store))
     write_bytes(home / "manifest.json", json.dumps(manifest(plan, store), indent=1).encode())
     return held

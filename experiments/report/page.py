@@ -60,8 +60,8 @@ def render(study: Any, rows: list[dict[str, Any]], samples: list[dict[str, str]]
     return page.render(
         title=f"Distillation resistance: {study.name}", question=study.question, rows=rows, samples=samples,
         seeds=len(study.seeds), items=study.measure.items, heads=HEADS, points=points, interval=interval, notes=notes,
-        level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=_svg(frontier(rows)),
-        bars=_svg(bars(rows)),
+        level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(rows)),
+        bars=svg(bars(rows)),
     )  # fmt: skip
 
 
@@ -79,7 +79,8 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Table:
     """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
-    shown = Table(title=title, caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)")
+    shown = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        title=title,
+        caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)",
+    )
     for name in ("task", "attacker", "defence"):
-        shown.add_column(name, overflow="fold")
+        shown.add_column(name, no_wrap=True)
     for name in ("floor", "undef.", "defended", "T [95 %]", "teacher"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("verdict", no_wrap=True)

@@ -80,7 +80,10 @@ def test_an_unknown_option_is_refused(capsys):
         ("{", "line 2: not JSON"),
         ('{"prompt": 1, "answer": "x"}', "line 2: prompt must be a string, got 1"),
         ('{"prompt": "1+1="}', "line 2: answer must be a string, got None"),
-        ('{"prompt": "x", "answer": "y", "logprobs": [{"ids": [], "values": []}, {"ids": [], "values": []}]}', "line 2: token_ids and logprobs"),
+        (
+            '{"prompt": "x", "answer": "y", "logprobs": [{"ids": [], "values": []}, {"ids": [], "values": []}]}',
+            "line 2: token_ids and logprobs",
+        ),
         ('{"prompt": "ok", "answer": "another"}', "line 2: a second, other answer"),
         ('{"prompt": "x", "answer": "y"}', r"no answer to \d+ prompts, first"),
     ],

@@ -27,8 +27,8 @@ def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, 
     network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128, seed=3)
     save(LanguageModel(network, tokenizer), tmp_path / "model")
     held = rows(capsys, "quickstart", "--runs", str(tmp_path / "runs"), *TINY, "teacher=pretrained",
-                f"teacher.path={tmp_path / 'model'}", "teacher.max_new_tokens=8", "task=addition", "attacker=[sft,logprob_kd]",
-                "defense=release/top_k", "budget=6")  # fmt: skip
+                f"teacher.path={tmp_path / 'model'}", "teacher.max_new_tokens=8", "task=addition", "budget=6",
+                "attacker=[sft,logprob_kd]", "defense=release/top_k")  # fmt: skip
     assert {row["attacker"] for row in held} >= {"sft", "logprob_kd"} and held[0]["verdict"] == "not measurable"
 
 
@@ -43,8 +43,8 @@ def test_a_changed_folder_is_another_teacher(tmp_path):
 
 def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     recording = GSM8K / "example_model_solutions.jsonl"
-    words = [f"task=gsm8k(path='{GSM8K}')", f"teacher.path={recording}", f"weaker_teacher.path={recording}", "budget=20",
-             "student.max_new_tokens=8", "student.vocabulary=400", "student.hidden_size=16"]  # fmt: skip
+    words = [f"task=gsm8k(path='{GSM8K}')", f"teacher.path={recording}", f"weaker_teacher.path={recording}",
+             "budget=20", "student.max_new_tokens=8", "student.vocabulary=400", "student.hidden_size=16"]  # fmt: skip
     held = rows(capsys, "gsm8k", "--runs", str(tmp_path), *TINY, *words)
     by = {(row["attacker"], row["defense"]): row for row in held}
     assert {"floor/untrained", "floor/own_data", "floor/weaker_teacher", "floor/shuffled"} <= {name for name, _ in by}
@@ -87,4 +87,4 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
     recorded = read_recorded(path)
     assert recorded.answer([Prompt("x", "p")], seed=0, profile=Profile())[0].logprobs is None
     kept = recorded.answer([Prompt("x", "p")], seed=0, profile=Profile("top_k", 2))[0].logprobs
-    assert kept.values_TK.tolist() == pytest.approx([[-0.1, -2.5]])
+    assert kept.values_TK.shape == (1, 2) and kept.values_TK[0].tolist() == pytest.approx([-0.1, -2.5])

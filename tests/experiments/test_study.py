@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import cli, config, plan
+from experiments import config, plan
 from experiments.stages import fingerprint
 from experiments.store import Store
 

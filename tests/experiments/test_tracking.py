@@ -1,6 +1,9 @@
 """wandb is a sink: offline works without a key, online falls back, and trouble never stops a run."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,35 +25,31 @@ def no_key(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def offline_records(folder):
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
+def inspected(folder, *options):
+    """What wandb's own reader finds in the one offline run below a folder."""
     (path,) = folder.rglob("*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        yield record
+    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(path)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.enable_socket
 def test_an_offline_run_holds_config_curve_and_summary_and_is_sent_once(tmp_path):
     said = []
     assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 1 and not said
-    records = list(offline_records(tmp_path))
-    run = next(record.run for record in records if record.HasField("run"))
-    config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert (run.run_id, run.run_group, run.job_type) == ("distill-abc", "g", "distill")
-    assert config["cmp.cell"] == "t|release/top_k|sft|tiny|8" and config["cmp.defense_family"] == "release"
-    history = [{item.nested_key[0] if item.nested_key else item.key: item.value_json for item in record.history.item}
-               for record in records if record.HasField("history")]  # fmt: skip
-    losses = [json.loads(row["distill/loss"]) for row in history if "distill/loss" in row]
-    assert losses == [1.5, 0.5]
-    summary = {item.nested_key[0] if item.nested_key else item.key: item.value_json
-               for record in records if record.HasField("summary") for item in record.summary.update}  # fmt: skip
-    assert json.loads(summary["result/student_acc"]) == 0.5
+    found = json.loads(inspected(tmp_path, "--summary"))
+    assert (found["run_id"], found["name"], found["tags"], found["state"]) == (
+        RUN.id,
+        RUN.name,
+        ["defended"],
+        "finished",
+    )
+    assert found["config"] == RUN.config
+    assert found["summary"]["result/student_acc"] == 0.5 and found["summary"]["samples"]["nrows"] == 1
+    records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
+    (run,) = [record["run"] for record in records if record["type"] == "run"]
+    assert (run["run_group"], run["job_type"]) == ("g", "distill")
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    assert [(r["distill/step"], r["distill/loss"]) for r in rows if "distill/loss" in r] == [(20, 1.5), (40, 0.5)]
     assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 0
 
 

@@ -1,0 +1,80 @@
+"""The quickstart as a user runs it, in full, with its outcome asserted: minutes, and the best test of them all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import config, plan
+from experiments.stages import fingerprint
+from experiments.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of one's own, or the one that `make quickstart` has filled where the environment names it."""
+    folder = Path(os.environ.get("QUICKSTART_RUNS") or tmp_path_factory.mktemp("runs"))
+    subprocess.run([sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(folder)], cwd=ROOT,
+                   env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(runs):
+    words = [sys.executable, "-m", "experiments.cli", "report", "quickstart", "--json", "--runs", str(runs)]
+    done = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
+    return {(row["task"], row["attacker"], row["defense"].partition("(")[0]): row for row in json.loads(done.stdout)}
+
+
+def test_the_study_is_as_large_as_it_claims(rows):
+    defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {"none", plan.IDENTITY}
+    assert len(defended) >= 5 and {task for task, _, _ in rows} == {"addition", "trace"}
+    assert {attacker for _, attacker, _ in rows} >= {"sft", "logprob_kd", *plan.FLOORS[:2], plan.SHUFFLED}
+    assert all(row["seeds"] == 3 for row in rows.values())
+
+
+@pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
+def test_the_controls_hold(rows, task, attacker):
+    ceiling = rows[task, attacker, "none"]
+    assert ceiling["teacher_clean"] >= 0.95
+    assert ceiling["undefended"] - ceiling["floor"] >= 0.5
+    assert ceiling["transfer"] == 1.0
+    identity, shuffled = rows[task, attacker, plan.IDENTITY], rows[task, plan.SHUFFLED, "none"]
+    assert identity["transfer_lo"] <= 1 <= identity["transfer_hi"]
+    assert shuffled["transfer_lo"] <= 0
+
+
+def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
+    row = rows["trace", "sft", "release/answer_only"]
+    assert row["transfer"] <= 0.3 and row["teacher_defended"] == row["teacher_clean"]
+
+
+def test_the_folder_holds_what_a_reader_needs(runs):
+    import pyarrow.parquet as pq
+
+    home = runs / "quickstart"
+    made = plan.make(config.load("quickstart", []))
+    manifest = json.loads((home / "manifest.json").read_text())
+    assert manifest["fingerprint"] == fingerprint(Store(runs / "store"), made.stages)
+    assert len(manifest["stages"]) == len(made.stages) and {"torch", "transformers"} <= manifest["versions"].keys()
+    assert json.loads((home / "config.json").read_text())["name"] == "quickstart"
+    # The table follows from the grades alone.
+    graded = pq.read_table(home / "grades.parquet").to_pylist()
+    assert len(graded) == len(made.arms) * made.study.measure.items
+    cell = [
+        g["outcome"] == "right" for g in graded if (g["task"], g["defense"], g["attacker"]) == ("trace", "none", "sft")
+    ]
+    row = next(r for r in json.loads((home / "results.json").read_text())
+               if (r["task"], r["defense"], r["attacker"]) == ("trace", "none", "sft"))  # fmt: skip
+    assert sum(cell) / len(cell) == pytest.approx(row["undefended"])
+
+
+def test_the_page_is_self_contained_and_shows_its_plots(runs):
+    page = (runs / "quickstart" / "report.html").read_text()
+    assert page.count("<svg") == 2 and "http-equiv" not in page and "<script" not in page and 'src="' not in page
+    assert "release/answer_only" in page and "Answers, clean and defended" in page
