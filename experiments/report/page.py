@@ -94,15 +94,21 @@ def frontier(rows: list[dict[str, Any]]) -> Any:
     panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, tasks, strict=True):
         axes.axhspan(0, 1, color="0.96", zorder=0)
-        for row in (r for r in rows if r["task"] == task and not _is_control(r) and r["transfer"] is not None):
+        here = [r for r in rows if r["task"] == task and not _is_control(r) and r["transfer"] is not None]
+        costs = [100 * (row["teacher_clean"] - row["teacher_defended"]) for row in here]
+        low_x, high_x = min([-2.0, *costs]), max([10.0, *costs])
+        step = (high_x - low_x) / 60  # points of equal cost stand side by side
+        for i, (row, cost) in enumerate(zip(here, costs, strict=True)):
             number = arms.index((row["defense"], row["attacker"]))
-            cost = 100 * (row["teacher_clean"] - row["teacher_defended"])
             low, high = (
                 row[end] if row[end] is not None else row["transfer"] for end in ("transfer_lo", "transfer_hi")
             )
-            axes.errorbar(cost, row["transfer"], [[row["transfer"] - low], [high - row["transfer"]]], capsize=3,
-                          color=f"C{number % 10}", marker="os^Dv"[number % 5], label=_name(row))  # fmt: skip
-        axes.set(title=task, xlabel="teacher's loss under the defence (points)")
+            axes.errorbar(cost + step * (i - (len(here) - 1) / 2), row["transfer"],
+                          [[row["transfer"] - low], [high - row["transfer"]]], capsize=3, color=f"C{number % 10}",
+                          marker="os^Dv"[number % 5], linestyle="none", label=_name(row))  # fmt: skip
+        axes.set(
+            title=task, xlabel="teacher's loss under the defence (points)", xlim=(low_x - 4 * step, high_x + 4 * step)
+        )
     panels[0].set_ylabel("transfer T (1: all, 0: none)")
     held = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if held:

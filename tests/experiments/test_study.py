@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,10 +54,11 @@ def run(folder: Path, *more: str) -> list[str]:
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def test_killed_and_continued_in_another_folder_the_results_are_the_same(tmp_path):
+def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_same(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     subprocess.run(run(first), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    for pause in (9, 12):
+    rng = random.Random(0)
+    for pause in [rng.uniform(1, 8) for _ in range(10)]:
         process = subprocess.Popen(
             run(second), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -73,3 +76,14 @@ def test_killed_and_continued_in_another_folder_the_results_are_the_same(tmp_pat
     assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[0].keys()
     # Students of four steps learn nothing, and nothing is a word.
     assert {row["verdict"] for row in rows} == {"not measurable"} and rows[0]["transfer"] is None
+
+
+def test_sixty_arms_and_more_are_planned():
+    words = ["seeds=[0,1,2,3,4]", "task=trace", "attacker=sft", "budget=[100,200]",
+             "defense=[none,decoding/temperature,release/answer_only,release/truncate]"]  # fmt: skip
+    config.load("quickstart", [])  # imports
+    began = time.process_time()
+    made = plan.make(config.load("quickstart", words))
+    spent = time.process_time() - began
+    assert len(made.arms) >= 60
+    print(f"{len(made.arms)} arms in {spent:.2f} s")  # shown with -s; machines here are too noisy to assert on time
