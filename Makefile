@@ -23,4 +23,4 @@ check: .venv/installed ## Format, lint, types
 	$(PY) -m mypy
 
 bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
-	for one in benchmarks/*.py; do echo "$$one"; $(PY) -m benchmarks.$$(basename $$one .py) 2>/dev/null; done
+	@set -e; for one in benchmarks/*.py; do echo "$$one"; $(PY) -W ignore -m benchmarks.$$(basename $$one .py); done

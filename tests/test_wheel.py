@@ -19,17 +19,8 @@ def test_the_wheel_runs_the_quickstart_without_the_checkout(tmp_path):
         held.extractall(tmp_path / "site")
     empty = tmp_path / "empty"
     empty.mkdir()
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import experiments.cli as c; print(c.__file__, file=sys.stderr); "
-    words = [
-        sys.executable,
-        "-P",
-        "-c",
-        code + "sys.exit(c.main())",
-        str(tmp_path / "site"),
-        "run",
-        "quickstart",
-        *SMALL,
-    ]
+    code = "import sys, experiments.cli as c; print(c.__file__, file=sys.stderr); sys.exit(c.main())"
+    words = [sys.executable, "-P", "-c", code, "run", "quickstart", *SMALL]
     # Workers start anew and find the packages through the environment.
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run([*words, "--json"], cwd=empty, env=env, check=True, capture_output=True, text=True)
