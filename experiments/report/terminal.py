@@ -39,6 +39,11 @@ def interval(row: dict[str, Any]) -> str:
     """T and its interval; an unbounded end is shown as such."""
     if row["transfer"] is None:
         return "not measurable"
-    low = "-∞" if row["transfer_lo"] is None else f"{row['transfer_lo']:.2f}"
-    high = "∞" if row["transfer_hi"] is None else f"{row['transfer_hi']:.2f}"
-    return f"{row['transfer']:.2f} [{low}, {high}]"
+    low = "-∞" if row["transfer_lo"] is None else _two(row["transfer_lo"])
+    high = "∞" if row["transfer_hi"] is None else _two(row["transfer_hi"])
+    return f"{_two(row['transfer'])} [{low}, {high}]"
+
+
+def _two(value: float) -> str:
+    """Two decimals, without a minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
