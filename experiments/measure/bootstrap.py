@@ -1,0 +1,59 @@
+"""The crossed bootstrap, for statistics that are no linear contrast: seeds and items are redrawn separately.
+
+Source: pigeonhole bootstrap (Owen 2007); mildly conservative (Owen & Eckles 2012). Percentile intervals only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.measure.contrast import checked
+
+DRAWS = 2000
+
+
+class Draws(NamedTuple):
+    """Item weights (draws x N) that all arms share, and the generator from which each arm's seed weights come."""
+
+    item_BN: np.ndarray
+    rng: np.random.Generator
+
+
+def start(items: int, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None) -> Draws:
+    """Item weights for a study; with clusters, whole clusters are redrawn."""
+    rng = np.random.default_rng(seed)
+    if clusters is None:
+        return Draws(_multinomial(rng, items, draws), rng)
+    names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
+    weight_BN = _multinomial(rng, len(names), draws)[:, label_N]
+    return Draws(weight_BN / weight_BN.sum(1, keepdims=True), rng)
+
+
+def _multinomial(rng: np.random.Generator, units: int, draws: int) -> np.ndarray:
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws) / units
+
+
+def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
+    """Weights of an arm's seeds (draws x S); one seed has nothing to redraw."""
+    return _multinomial(draws.rng, seeds, len(draws.item_BN))
+
+
+def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = None) -> np.ndarray:
+    """The arm's mean in every draw (B); leading axes (budgets, say) are kept in front: (..., B)."""
+    Y = checked(scores_SN)
+    seed_BS = seed_weights(draws, Y.shape[-2]) if weight_BS is None else weight_BS
+    return np.einsum("...sb,bs->...b", Y @ draws.item_BN.T, seed_BS)
+
+
+def interval(low_B: np.ndarray, high_B: np.ndarray | None = None, alpha: float = 0.05) -> tuple[float, float]:
+    """Percentile limits by order statistics, so that infinite draws stay infinite.
+
+    Draws may be intervals themselves, low to high, where censoring leaves no more than that.
+    """
+    high_B = low_B if high_B is None else high_B
+    return (
+        float(np.quantile(low_B, alpha / 2, method="lower")),
+        float(np.quantile(high_B, 1 - alpha / 2, method="higher")),
+    )

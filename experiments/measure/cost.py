@@ -1,0 +1,106 @@
+"""Exchanges as accounts and dollars (E10), and transfer at equal compute or equal cost instead of equal exchanges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.measure.contrast import Refuse
+from experiments.measure.curves import monotone
+
+
+class Range(NamedTuple):
+    """An input that is known only to lie between two ends; drawn log-uniformly where both are positive."""
+
+    low: float
+    high: float
+
+
+class Inputs(NamedTuple):
+    """What the conversion assumes, each as a range; all of it is printed on the card.
+
+    Exchanges an account lives for: min(`rate_per_day` x `days_until_ban`, `monthly_quota`). Prices in dollars, tokens per
+    million.
+    """
+
+    rate_per_day: Range
+    days_until_ban: Range
+    monthly_quota: Range
+    price_in: Range
+    price_out: Range
+    price_account: Range
+    price_gpu_hour: Range
+
+
+class Bill(NamedTuple):
+    """Median and 90 % interval."""
+
+    median: float
+    lo: float
+    hi: float
+
+
+def accounts(exchanges: float, per_account: float) -> float:
+    """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each."""
+    if per_account <= 0:
+        raise Refuse(f"an account must yield more than 0 exchanges, got {per_account}")
+    return math.inf if math.isinf(exchanges) else float(math.ceil(exchanges / per_account - 1e-9))
+
+
+def dollars(
+    exchanges: float,
+    tokens_in: float,
+    tokens_out: float,
+    needed: float,
+    gpu_hours: float,
+    *,
+    price_in: float,
+    price_out: float,
+    price_account: float,
+    price_gpu_hour: float,
+) -> float:
+    """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange, prices per million."""
+    asked = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
+    return asked + needed * price_account + gpu_hours * price_gpu_hour
+
+
+def bill(
+    log_exchanges_B: np.ndarray, tokens_in: float, tokens_out: float, gpu_hours: float, inputs: Inputs, seed: int = 0
+) -> tuple[Bill, Bill]:
+    """Accounts and dollars for an uncertain number of exchanges (draws of its natural logarithm), inputs from ranges."""
+    rng = np.random.default_rng(seed)
+    drawn = [{name: _draw(rng, getattr(inputs, name)) for name in Inputs._fields} for _ in log_exchanges_B]
+    held = np.array([
+        _one(math.exp(n) if n < 700 else math.inf, tokens_in, tokens_out, gpu_hours, d)
+        for n, d in zip(log_exchanges_B, drawn, strict=True)
+    ])  # fmt: skip
+    low, middle, high = (np.quantile(held, q, axis=0, method=m) for q, m in
+                         ((0.05, "lower"), (0.5, "higher"), (0.95, "higher")))  # fmt: skip
+    return (Bill(float(middle[0]), float(low[0]), float(high[0])), Bill(float(middle[1]), float(low[1]), float(high[1])))
+
+
+def _one(n: float, tokens_in: float, tokens_out: float, gpu_hours: float, d: dict[str, float]) -> tuple[float, float]:
+    needed = accounts(n, min(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"]))
+    prices = {name: d[name] for name in ("price_in", "price_out", "price_account", "price_gpu_hour")}
+    return needed, dollars(n, tokens_in, tokens_out, needed, gpu_hours, **prices)
+
+
+def _draw(rng: np.random.Generator, ends: Range) -> float:
+    if ends.low > ends.high or ends.low < 0:
+        raise Refuse(f"a range is from low to high and not negative, got {ends.low} to {ends.high}")
+    if ends.low == 0:
+        return float(rng.uniform(ends.low, ends.high))
+    return float(math.exp(rng.uniform(math.log(ends.low), math.log(ends.high))))
+
+
+def at_equal(spent: float, spent_K: Sequence[float], score_K: Sequence[float]) -> float | None:
+    """What the undefended attacker gets for the same spending, from its curve; None outside the measured range.
+
+    `spent_K` must rise; the curve is made monotone and read linearly in the logarithm of the spending.
+    """
+    if len(spent_K) < 2 or (np.diff(spent_K) <= 0).any() or not spent_K[0] <= spent <= spent_K[-1]:
+        return None
+    return float(np.interp(math.log(spent), np.log(spent_K), monotone(np.asarray(score_K, float))))

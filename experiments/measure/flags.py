@@ -1,0 +1,192 @@
+"""Automatic flags: what a careful reviewer would ask about an arm before believing its number.
+
+Each test takes plain evidence and gives a sentence with the figure, or nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.measure.contrast import Refuse, contrast
+
+
+class Kind(NamedTuple):
+    """When a flag is raised, what it means, and what to do."""
+
+    raised_if: str
+    means: str
+    do: str
+
+
+KINDS = {
+    "under-trained": Kind(
+        "the loss still fell by over 10 % of its way in the last fifth of training, or a student diverged",
+        "U or D is not what this attacker could reach; T compares unfinished students",
+        "raise student.steps or lower student.learning_rate",
+    ),
+    "extractor": Kind(
+        "the share of unparsed answers differs from the undefended arm's by over 5 points",
+        "the exam may measure the form of answers and not capability",
+        "read the samples; if answers are right but not parsed, repair the extractor for all arms",
+    ),
+    "leakage": Kind(
+        "a query equals, or nearly equals, a report question",
+        "the student may have memorised the exam",
+        "drop the items or the queries; U, D and F share the leak",
+    ),
+    "degenerate text": Kind(
+        "over 5 points more of the defended than of the clean answers are empty or mostly repeat themselves",
+        "the defence breaks the text, which the exam's accuracy may not show",
+        "lower its strength; count the cost to the honest user",
+    ),
+    "defence helps": Kind(
+        "D is measurably above U",
+        "the defence helps the attacker, or U was trained with a weaker recipe",
+        "search hyper-parameters with equal trials in every arm (search.trials)",
+    ),
+    "sabotage": Kind(
+        "D is measurably below F",
+        "the defended answers leave the student worse than none; an attacker would discard it, so T counts as 0",
+        "report T_eff",
+    ),
+    "alias": Kind(
+        "every answer of every student equals those of another arm",
+        "the two arms are one; the defence has no effect on what this attacker sees, or was not applied",
+        "check the attacker's profile, the defence's strength and the plan's notes",
+    ),
+    "missing": Kind(
+        "an arm has fewer finished students than were planned",
+        "missing is not random: divergence and memory are outcomes",
+        "run the rest; until then read T with the bounds that missing students leave",
+    ),
+    "single sample": Kind(
+        "the teacher sat its exam with fewer than 3 sampling seeds",
+        "the cost to the honest user has no variance between samples",
+        "set measure.teacher_seeds to 3 or more",
+    ),
+}  # fmt: skip
+
+
+def under_trained(losses: Sequence[float | None], diverged: bool) -> str:
+    """Share of the whole fall of the loss that came in the last fifth of training."""
+    if diverged:
+        return "training diverged"
+    known = np.array([loss for loss in losses if loss is not None], float)
+    if len(known) < 10:
+        return ""
+    fifth = len(known) // 5
+    last, before = known[-fifth:].mean(), known[-2 * fifth : -fifth].mean()
+    way = known[:fifth].mean() - last
+    share = (before - last) / way if way > 0 else 0.0
+    return f"{100 * share:.0f} % of the loss's fall came in the last fifth of training" if share > 0.1 else ""
+
+
+def extractor(unparsed: float, undefended: float, most: float = 0.05) -> str:
+    """Difference of the shares of unparsed answers."""
+    gap = unparsed - undefended
+    return f"{100 * unparsed:.1f} % unparsed, undefended {100 * undefended:.1f} %" if abs(gap) > most else ""
+
+
+def _words(text: str) -> frozenset[str]:
+    plain = re.findall(r"\w+|[^\w\s]", text.lower())
+    return frozenset(" ".join(plain[i : i + 4]) for i in range(max(1, len(plain) - 3)))
+
+
+def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) -> list[int]:
+    """Which report questions a query equals up to case and spaces, or shares `near` of its word 4-grams with (Jaccard).
+
+    Candidates come from an index of 4-grams, so the work grows with the text and not with pairs.
+    """
+    asked = [_words(text) for text in dict.fromkeys(queries)]
+    index: dict[str, list[int]] = {}
+    for i, grams in enumerate(asked):
+        for gram in grams:
+            index.setdefault(gram, []).append(i)
+    found = []
+    for j, text in enumerate(questions):
+        grams = _words(text)
+        shared = Counter(itertools.chain.from_iterable(index.get(gram, ()) for gram in grams))
+        if any(n / (len(grams) + len(asked[i]) - n) >= near for i, n in shared.items()):
+            found.append(j)
+    return found
+
+
+def clusters(questions: Sequence[str]) -> np.ndarray:
+    """One label an item; items of one text, up to case and spaces, share theirs (N)."""
+    keys = [" ".join(text.lower().split()) for text in questions]
+    names = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return np.array([names[key] for key in keys])
+
+
+def repeats_itself(text: str) -> bool:
+    """Empty, or most of its character 8-grams occur more than once (distinct-n below one half, Li et al. 2016)."""
+    if not text.strip():
+        return True
+    grams = [text[i : i + 8] for i in range(len(text) - 7)]
+    return len(grams) >= 16 and len(set(grams)) < len(grams) / 2
+
+
+def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05) -> str:
+    """Share of empty or repeating answers, against the clean teacher's."""
+    before, after = (float(np.mean([repeats_itself(text) for text in texts])) for texts in (clean, defended))
+    return f"{100 * after:.0f} % of the defended answers are empty or repeat themselves, clean {100 * before:.0f} %" \
+        if after - before > most else ""  # fmt: skip
+
+
+def helps(undefended: np.ndarray, defended: np.ndarray, alpha: float = 0.05) -> str:
+    """D - U with its interval, where that lies above 0."""
+    e = contrast([undefended, defended], [-1, 1], alpha=alpha)
+    return f"D - U = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.lo > 0 else ""
+
+
+def sabotage(floor: np.ndarray, defended: np.ndarray, alpha: float = 0.05) -> str:
+    """D - F with its interval, where that lies below 0."""
+    e = contrast([floor, defended], [-1, 1], alpha=alpha)
+    return f"D - F = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.hi < 0 else ""
+
+
+def aliases(outputs: Mapping[str, str]) -> dict[str, str]:
+    """By name, the first other arm whose outputs have the same hash."""
+    first: dict[str, str] = {}
+    return {name: first[digest] for name, digest in outputs.items() if first.setdefault(digest, name) != name}
+
+
+def distinct(outputs: Mapping[str, str]) -> None:
+    """Refuse if two arms have the same outputs."""
+    for name, other in aliases(outputs).items():
+        raise Refuse(f"arms are aliases: {name} and {other} have the same outputs")
+
+
+def common_items(arms: Mapping[str, Sequence[str]], registered: bool = False, most: float = 0.01) -> list[str]:
+    """Items that all arms have; Refuse unless all are the same, or dropping was pre-registered and costs under 1 %."""
+    shared = set.intersection(*(set(items) for items in arms.values()))
+    every = set.union(*(set(items) for items in arms.values()))
+    lost = len(every) - len(shared)
+    if lost and not (registered and lost < most * len(every)):
+        short = [name for name, items in arms.items() if len(set(items)) < len(every)]
+        raise Refuse(f"{lost} of {len(every)} items are missing in {', '.join(short)}")
+    return [item for item in next(iter(arms.values())) if item in shared]
+
+
+class Bounds(NamedTuple):
+    """T as finished, and if every missing defended student had scored as F or as U."""
+
+    available: float
+    as_floor: float
+    as_undefended: float
+
+
+def bounds_if_missing(floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, planned: int) -> Bounds:
+    """What `planned` - S missing students could make of T; needs U above F."""
+    F, U, D, S = floor.mean(), undefended.mean(), defended.mean(), len(defended)
+    if U <= F:
+        raise Refuse("T has no denominator: U is not above F")
+    filled = [(S * D + (planned - S) * worst) / planned for worst in (F, U)]
+    available, low, high = (float((x - F) / (U - F)) for x in (D, *filled))
+    return Bounds(available, low, high)
