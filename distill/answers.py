@@ -60,8 +60,8 @@ class Answer:
     `token_ids` leave out end-of-text.
 
     With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if `finished`.
-    `passes` counts forward passes of any model per generated token; `l1` is the mean L1 distance per token that a
-    decoding defence moved the sampling distribution.
+    `passes` counts forward passes of any model per generated token. How far a decoding defence moved the sampling
+    distribution, as means over tokens: `l1` in [0, 2], `kl` (clean to defended, nats), `flips` (another likeliest token).
     """
 
     prompt_id: str
@@ -72,6 +72,8 @@ class Answer:
     logprobs: Logprobs | None = None
     passes: float = 1.0
     l1: float = 0.0
+    kl: float = 0.0
+    flips: float = 0.0
 
 
 def digest(data: bytes | str) -> str:
@@ -105,6 +107,8 @@ def _row(answer: Answer) -> dict[str, object]:
         "logprob_values": b"" if kept is None else kept.values_TK.astype("<f4").tobytes(),
         "passes": answer.passes,
         "l1": answer.l1,
+        "kl": answer.kl,
+        "flips": answer.flips,
     }
 
 
@@ -120,8 +124,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
         + [
             ("logprob_ids", pa.binary()),
             ("logprob_values", pa.binary()),
-            ("passes", pa.float64()),
-            ("l1", pa.float64()),
+            *((name, pa.float64()) for name in ("passes", "l1", "kl", "flips")),
         ]
         + [("sha256", pa.string())]
     )
@@ -153,5 +156,5 @@ def _answer(path: Path, index: int, row: dict[str, object]) -> Answer:
     if k:
         ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)  # type: ignore[call-overload]
         kept = Logprobs(ids, np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k))  # type: ignore[call-overload]
-    names = ("prompt_id", "prompt", "text", "finished", "passes", "l1")
+    names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
     return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)  # type: ignore

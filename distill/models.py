@@ -56,6 +56,14 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
     return torch.log_softmax(torch.empty_like(kept_BV).scatter_(-1, order_BV, kept_BV), -1)
 
 
+def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
+    """How far an edit moved each log-distribution: L1 in [0, 2], KL(clean || edited) in nats, argmax changed (3 x B)."""
+    p_BV, q_BV = clean_BV.exp(), edited_BV.exp()
+    kl_B = torch.where(p_BV > 0, p_BV * (clean_BV - edited_BV), 0.0).sum(-1)
+    flips_B = (clean_BV.argmax(-1) != edited_BV.argmax(-1)).to(p_BV.dtype)
+    return torch.stack([(p_BV - q_BV).abs().sum(-1), kl_B, flips_B])
+
+
 def draw(logprobs_BV: Tensor, uniforms: Sequence[float]) -> Tensor:
     """Sample each row by inverting its cumulative distribution at the given uniform number (float64)."""
     cumulative_BV = logprobs_BV.double().exp().cumsum(-1)
@@ -173,7 +181,7 @@ class LanguageModel:
             picked_B = torch.where(alive, picked_B, pad)
             chosen.append(picked_B)
             if self.edits:
-                moved.append((logprobs_BV.exp() - clean_BV.exp()).abs().sum(-1).where(alive, 0))
+                moved.append(distortion(clean_BV, logprobs_BV).where(alive, 0))
             if profile.kind != "text":
                 released.append(
                     _released(
@@ -204,7 +212,7 @@ class LanguageModel:
 
     def _collect(self, prompts: list[Prompt], chosen: list[list[int]], moved: list[Tensor], released: list[Any]) -> Any:
         end, answers = self.tokenizer.eos_token_id, []
-        l1_BT = torch.stack(moved, 1).tolist() if moved else None
+        moved_B3T = torch.stack(moved, -1).transpose(0, 1).tolist() if moved else None
         for row, (prompt, ids) in enumerate(zip(prompts, chosen, strict=True)):
             finished = end in ids
             length = ids.index(end) if finished else len(ids)
@@ -214,8 +222,8 @@ class LanguageModel:
                 ids_TK = np.stack([np.asarray(r[0][row]) for r in released[:steps]]).astype(np.int32)
                 kept = Logprobs(ids_TK, np.stack([np.asarray(r[1][row]) for r in released[:steps]]).astype(np.float32))
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            l1 = sum(l1_BT[row][:steps]) / max(steps, 1) if l1_BT else 0.0
-            answers.append(Answer(prompt.id, prompt.text, text, tuple(ids[:length]), finished, kept, self.passes, l1))
+            far = [sum(one[:steps]) / max(steps, 1) for one in moved_B3T[row]] if moved_B3T else [0.0] * 3
+            answers.append(Answer(prompt.id, prompt.text, text, tuple(ids[:length]), finished, kept, self.passes, *far))
         return answers
 
 

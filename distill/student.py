@@ -61,7 +61,8 @@ class Trained:
     network: Any
     losses: list[float] = field(default_factory=list)
     diverged: bool = False
-    tokens: int = 0
+    tokens: int = 0  # that carried loss
+    positions: int = 0  # that went through the network, padding left out
 
 
 @dataclass
@@ -72,6 +73,7 @@ class _State:
     losses: list[float] = field(default_factory=list)
     diverged: bool = False
     tokens: int = 0
+    positions: int = 0
 
 
 def rate(step: int, settings: StudentSettings) -> float:
@@ -142,6 +144,7 @@ def train(
     for step in range(state.step, settings.steps):
         rows = [examples[i] for i in next(plan)]
         state.tokens += sum(len(e.answer_ids) for e in rows)
+        state.positions += sum(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings)
         with accelerator.autocast():
@@ -164,7 +167,7 @@ def train(
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
             state.step = step + 1
             _save(checkpoint, network, optimizer, state)
-    return Trained(accelerator.unwrap_model(network), state.losses, state.diverged, state.tokens)
+    return Trained(accelerator.unwrap_model(network), state.losses, state.diverged, state.tokens, state.positions)
 
 
 def _diverged(losses: list[float]) -> bool:

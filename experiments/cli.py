@@ -1,4 +1,4 @@
-"""The command line: `distill-resist run|plan|list|show|report|doctor`; nothing heavy is imported before parsing."""
+"""The command line of distill-resist; nothing heavy is imported before parsing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+
+VERBS = ("run", "plan", "list", "show", "report", "verify", "reproduce", "export", "diff", "doctor")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "distill-resist", description="Measure how much capability distillation transfers."
     )
-    verbs = parser.add_subparsers(required=True, metavar="run|plan|list|show|report|doctor")
+    verbs = parser.add_subparsers(required=True, metavar="|".join(VERBS))
     for name, verb, text in (
         ("run", run, "run a study, or continue one, and report it"),
         ("plan", plan, "show arms, shared stages and cost; check everything, run nothing"),
@@ -55,8 +58,28 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes, one thread each")
         if name in ("run", "report"):
             one.add_argument("--json", action="store_true", help="print the table as JSON")
+        if name == "report":
+            one.add_argument("--partial", action="store_true", help="report what is done, with planned and finished")
         if name == "show":
             one.add_argument("--schema", action="store_true", help="print the JSON schema, for editors and other tools")
+        one.set_defaults(verb=verb)
+    for name, verb, text in (
+        ("verify", verify, "check a run without compute: digests, seal, completeness, every aggregate"),
+        ("reproduce", reproduce, "run a study or a run again in a new folder, and compare"),
+        ("export", export, "pack a run for reviewers"),
+        ("diff", diff, "two runs side by side: settings and results"),
+    ):
+        one = verbs.add_parser(name, help=text)
+        one.add_argument("run", help="a study's name, its folder, or an export" if name != "diff" else "first run")
+        if name == "diff":
+            one.add_argument("other", help="second run")
+        one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
+        if name == "reproduce":
+            one.add_argument("--tier", choices=("smoke", "full"), default="full", help="smoke: one arm of each kind")
+            one.add_argument("--into", type=Path, help="new folder (default: <runs>/reproduced/<study>-<tier>)")
+            one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes, one thread each")
+        if name == "export":
+            one.add_argument("--to", type=Path, help="archive to write (default: <study>.zip)")
         one.set_defaults(verb=verb)
     one = verbs.add_parser("list", help="what exists: study, defense, attacker, task, ...")
     one.add_argument("group", nargs="?")
@@ -82,12 +105,13 @@ def _planned(given: argparse.Namespace) -> Any:
 def run(given: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from experiments import registration
     from experiments.launch import local
-    from experiments.store import writable
+    from experiments.store import Store, writable
 
     console = Console(stderr=True)
     planned = _planned(given)
-    writable(given.runs)
+    registration.freeze(planned, Store(given.runs / "store"), writable(given.runs / planned.study.name))
     _say_notes(planned, console)
     local.run(planned, given.runs / "store", given.workers, console)
     report(given, planned)
@@ -142,12 +166,14 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     planned = planned or _planned(given)
     store = Store(given.runs / "store")
     missing = planned.missing(store)
-    if missing:
+    if missing and not getattr(given, "partial", False):
         raise BadInput(
-            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them"
+            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or see what "
+            "there is with --partial"
         )
     home = writable(given.runs / planned.study.name)
-    held = folder.write(planned, store, home)
+    measured = folder.write(planned, store, home)
+    held = measured["rows"]
     if planned.study.tracking.mode != "off":
         from experiments import tracking
 
@@ -158,11 +184,105 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
     console.print(shown)
+    for one in measured["flags"]:
+        console.print(f"flag: {one['flag']} ({one['where']}): {one['evidence']}", soft_wrap=True, highlight=False)
+    console.print(f"card: {(home / 'card.md').resolve()}", soft_wrap=True, highlight=False)
     console.print(f"report: {(home / 'report.html').resolve()}", soft_wrap=True, highlight=False)
 
 
 def _warn(line: str) -> None:
     print(f"distill-resist: {line}", file=sys.stderr)
+
+
+def _found(runs: Path, name: str) -> Path:
+    """A run by its path, or by its study's name below the folder of results."""
+    path = Path(name)
+    return path if path.exists() else runs / name
+
+
+def verify(given: argparse.Namespace) -> int:
+    from experiments import reproduce as checks
+    from experiments.store import Store
+
+    run = _found(given.runs, given.run)
+    with checks.opened(run) as home:
+        beside = home.parent / "store"
+        return _told(checks.verify(home, Store(beside) if beside.is_dir() else None))
+
+
+def reproduce(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from distill.answers import BadInput
+    from experiments import plan as planning
+    from experiments import reproduce as checks
+    from experiments.launch import local
+    from experiments.store import Store, writable
+
+    run = _found(given.runs, given.run)
+    with checks.opened(run) as home:
+        made = checks.verify(home, None)
+        if any(check.word == "FAIL" for check in made):
+            return _told(made)
+        study = checks.study_of(home)
+        study = checks.smoke(study) if given.tier == "smoke" else study
+        into = given.into or given.runs / "reproduced" / f"{study.name}-{given.tier}"
+        if into.resolve() == given.runs.resolve():
+            raise BadInput(f"reproduce: --into must be another folder than the results' own, got {into}")
+        store = writable(into) / "store"
+        local.run(planning.make(study), store, given.workers, Console(stderr=True))
+        return _told(made + checks.compare(home, study, Store(store), given.tier))
+
+
+def _told(checks: Any) -> int:
+    """Print checks as a table; exit code 1 if one failed."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("", "claim", "expected", "got", "tolerance"):
+        shown.add_column(name, overflow="fold")
+    for one in checks:
+        shown.add_row(one.word, one.claim, one.expected, one.got, one.tolerance)
+    words = [check.word for check in checks]
+    console = Console(width=max(Console().width, 120))
+    console.print(shown, highlight=False)
+    worst = "FAIL" if "FAIL" in words else "PASS"
+    counts = ", ".join(f"{words.count(word)} {word}" for word in ("PASS", "FAIL", "INCONCLUSIVE"))
+    console.print(f"{worst}: {counts}", highlight=False)
+    return int(worst == "FAIL")
+
+
+def export(given: argparse.Namespace) -> None:
+    from experiments import reproduce as checks
+
+    home = _found(given.runs, given.run)
+    with checks.opened(home) as folder:
+        target = given.to or Path(f"{home.name}.zip")
+        names = checks.export(folder, target)
+    print(f"{target.resolve()}: {', '.join(names)}")
+
+
+def diff(given: argparse.Namespace) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments import reproduce as checks
+    from experiments.report.terminal import interval, points
+
+    with checks.opened(_found(given.runs, given.run)) as a, checks.opened(_found(given.runs, given.other)) as b:
+        told = checks.difference(a, b)
+    shown = Table("arm", "accuracy", "", "T", "", "verdict", "", box=SIMPLE_HEAD, title=f"{given.run} | {given.other}")
+    for name, *rows in told.results:
+        cells = [(points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3 for row in rows]
+        shown.add_row(name, *(cell[i] for i in range(3) for cell in cells))
+    console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
+    for setting, before, after in told.settings:
+        console.print(f"{setting}: {before!r} | {after!r}", soft_wrap=True, highlight=False)
+    console.print("settings are the same" if not told.settings else "", highlight=False)
+    console.print(shown)
 
 
 def listing(given: argparse.Namespace) -> None:

@@ -94,13 +94,69 @@ class Block(Strict):
     budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
 
-class Measure(Strict):
-    """How many items the report exam has, the confidence level, and the margins of the verdict."""
+Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 
-    items: int = Field(ge=10)
+
+class Prices(Strict):
+    """What turns exchanges into accounts and dollars, each as a range from low to high; none of it was measured here."""
+
+    rate_per_day: Range = Field(description="exchanges an account makes a day")
+    days_until_ban: Range
+    monthly_quota: Range = Field(description="exchanges an account may make at all")
+    price_in: Range = Field(description="dollars for a million tokens sent")
+    price_out: Range = Field(description="dollars for a million tokens received")
+    price_account: Range = Field(description="dollars an account")
+    price_gpu_hour: Range = Field(description="dollars an hour of the student's machine")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Prices:
+        for name, (low, high) in self.model_dump().items():
+            if low > high:
+                raise ValueError(f"{name} must go from low to high, got {low} to {high}")
+        return self
+
+
+class Measure(Strict):
+    """Items of each exam, the confidence level, the thresholds of the verdict, and stated prices."""
+
+    items: int = Field(description="report questions", ge=10)
+    selection_items: int = Field(description="questions on which floors and attacks are chosen", ge=10)
+    teacher_seeds: int = Field(description="how often a teacher sits its exam, sampling anew", ge=1)
     alpha: float = Field(gt=0, lt=1)
-    theta: float = Field(description="the defence must keep T below it", gt=0, lt=1)
+    theta: float = Field(description="effective: T is surely below it", gt=0, lt=1)
+    ineffective: float = Field(description="ineffective: T is surely above it", gt=0, le=1)
     utility_margin: float = Field(description="what the honest user may lose, a share", gt=0, lt=1)
+    looks: list[Annotated[int, Field(ge=3)]] = Field(description="numbers of seeds at which verdicts are given")
+    draws: int = Field(description="bootstrap draws", ge=100)
+    prices: Prices
+
+    @model_validator(mode="after")
+    def _possible(self) -> Measure:
+        if self.theta >= self.ineffective:
+            raise ValueError(f"theta must be below ineffective, got {self.theta} and {self.ineffective}")
+        if not self.looks or sorted(set(self.looks)) != self.looks:
+            raise ValueError(f"looks must be rising numbers of seeds, got {self.looks}")
+        return self
+
+
+class Search(Strict):
+    """The attacker's search for a recipe: the same number of trials for every trained arm, on the validation split.
+
+    Trial 0 is the study's own recipe; the others draw from the ranges, and every arm tries the same ones.
+    """
+
+    trials: int = Field(description="0: no search", ge=0)
+    items: int = Field(description="validation questions", ge=10)
+    learning_rate: Range = Field(description="drawn log-uniformly")
+    steps: Range = Field(description="drawn log-uniformly, rounded")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Search:
+        for name in ("learning_rate", "steps"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must go from low to high and be above 0, got {low} to {high}")
+        return self
 
 
 class Study(Strict):
@@ -108,18 +164,26 @@ class Study(Strict):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     question: str
-    seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(description="reported", min_length=1)
+    selection_seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(
+        description="choose floor and attack, and are never reported", min_length=1
+    )
     blocks: list[Block] = Field(min_length=1)
     teacher: Teacher
     weaker_teacher: Teacher | None = Field(None, description="a public, weaker teacher: floor F2")
     student: Network
     measure: Measure
+    search: Search
     tracking: Tracking
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Study:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must differ, got {self.seeds}")
+        for name in ("seeds", "selection_seeds"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} must differ, got {getattr(self, name)}")
+        both = sorted(set(self.seeds) & set(self.selection_seeds))
+        if both:
+            raise ValueError(f"selection_seeds must not be among seeds, got {both} in both")
         return self
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +13,23 @@ from typing import Any
 
 from distill.answers import BadInput, Profile
 from distill.models import RecordedModel, read_recorded
-from experiments.config import Block, Pretrained, Recipe, Recorded, Study, component
+from experiments.config import Block, Pretrained, Recipe, Recorded, Search, Study, component
 from experiments.store import Store, canonical, key
 
-# Teacher-free students: F0 untrained, F1 own data, F2 a weaker public teacher, F3 answers to other prompts.
-UNTRAINED, OWN_DATA, WEAKER, SHUFFLED = "floor/untrained", "floor/own_data", "floor/weaker_teacher", "floor/shuffled"
-FLOORS = (UNTRAINED, OWN_DATA, WEAKER, SHUFFLED)
+# Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
+# to other prompts, which shows what form alone gives and is no choice of the attacker.
+UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED = (
+    f"floor/{name}" for name in ("untrained", "own_data", "self_distilled", "weaker_teacher", "shuffled")
+)
+FLOORS = (UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED)
+CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
 # Undefended once more, with answers and students of fresh seeds: T must cover 1.
 IDENTITY = "control/identity"
 FRESH = 1000
 TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
-SECONDS = {"teacher": 45.0, "answers": 1.5, "student": 6.0, "exam": 1.0}
+SECONDS = {"teacher": 45.0, "answers": 1.5, "student": 6.0, "exam": 1.0, "search": 0.1}
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Arm:
-    """One trained student and its exam; floors carry defence `none`."""
+    """One trained student and its exam; floors carry defence `none`.
+
+    `split` is `report`, or `select` for the students that only choose among floors and attacks.
+    """
 
     task: str
     defense: str
     attacker: str
     budget: int
     seed: int
+    split: str
     exam: Stage
 
     @property
@@ -67,18 +77,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms of a study, the teacher's own exams and sample answers by (task, defence), and what was left out."""
+    """All arms of a study, the teacher's own exams by (task, defence, split), sample answers, and what was left out."""
 
     study: Study
     arms: list[Arm] = field(default_factory=list)
-    teachers: dict[tuple[str, str], Stage] = field(default_factory=dict)
+    teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them."""
-        tops = [arm.exam for arm in self.arms] + list(self.teachers.values()) + list(self.samples.values())
+        teachers = [exam for exams in self.teachers.values() for exam in exams]
+        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values())
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
     def missing(self, store: Store) -> list[Stage]:
@@ -101,7 +112,7 @@ def make(study: Study) -> Plan:
 
 
 def _arm_key(arm: Arm) -> tuple[Any, ...]:
-    return arm.task, arm.defense, arm.attacker, arm.budget, arm.seed
+    return arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,7 @@ class _Cells:
     def add(self) -> None:
         for defense in dict.fromkeys(["none", *self.block.defenses]):
             self._check_point(defense)
-            self.plan.teachers[self.task, defense] = self._exam(defense, (self.teacher,))
+            self._sit(defense)
             self.plan.samples[self.task, defense] = self._answers(defense, SAMPLES, 0, "teacher", "text")
             for attacker in self.block.attackers:
                 self._cell(defense, attacker)
@@ -140,6 +151,14 @@ class _Cells:
             for floor in FLOORS:
                 if floor != WEAKER or self.plan.study.weaker_teacher:
                     self._arms("none", floor, budget)
+
+    def _sit(self, defense: str) -> None:
+        """The defended teacher's own exams, on other questions as well if defences are compared there."""
+        for split in ("report", "select") if len(self.block.attackers) > 1 else ("report",):
+            self.plan.teachers[self.task, defense, split] = [
+                self._exam(defense, (self.teacher,), split, sampled)
+                for sampled in range(self.plan.study.measure.teacher_seeds)
+            ]
 
     def _cell(self, defense: str, attacker: str) -> None:
         guard, attack = component("defense", defense)[1], component("attacker", attacker)[1]
@@ -156,20 +175,46 @@ class _Cells:
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
         study = self.plan.study
-        floor = attacker in FLOORS
-        chosen, attack = component("attacker", "sft" if floor else attacker)
-        source = {UNTRAINED: "public", OWN_DATA: "public", SHUFFLED: "shuffled", WEAKER: "weaker"}.get(
-            attacker, "teacher"
-        )
-        shape = study.student.model_dump(mode="json", exclude={"name"})
-        shape |= {"steps": 0} if attacker == UNTRAINED else {}
         for seed in study.seeds:
-            used = seed + FRESH * (defense == IDENTITY)
-            asked = "none" if defense == IDENTITY else defense
-            answers = self._answers(asked, budget, used, source, attack.needs_profile)
-            settings = {"task": self.spec, "attacker": chosen.model_dump(mode="json"), "shape": shape, "seed": used}
-            exam = self._exam(None, (Stage("student", settings, (answers,)), self.clean))
-            self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, exam))
+            student = self._student(defense, attacker, budget, seed + FRESH * (defense == IDENTITY))
+            exam = self._exam(None, (student, self.clean))
+            self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
+        # Where there is a choice, it is made on students and questions that are not reported.
+        if attacker in CHOICES or (attacker not in FLOORS and defense != IDENTITY and len(self.block.attackers) > 1):
+            for seed in study.selection_seeds:
+                exam = self._exam(None, (self._student(defense, attacker, budget, seed),), "select")
+                self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "select", exam))
+
+    def _student(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
+        """A student, with the recipe that the study's search finds for its cell if there is one."""
+        inputs = (self._asked(defense, attacker, budget, seed),)
+        if self.plan.study.search.trials and attacker != UNTRAINED:
+            inputs += (self._search(defense, attacker, budget),)
+        return self._trained(attacker, seed, inputs, {})
+
+    def _trained(self, attacker: str, seed: int, inputs: tuple[Stage, ...], recipe: dict[str, Any]) -> Stage:
+        chosen, _ = component("attacker", "sft" if attacker in FLOORS else attacker)
+        shape = self.plan.study.student.model_dump(mode="json", exclude={"name"}) | recipe
+        shape |= {"steps": 0} if attacker == UNTRAINED else {}
+        settings = {"task": self.spec, "attacker": chosen.model_dump(mode="json"), "shape": shape, "seed": seed}
+        return Stage("student", settings, inputs)
+
+    def _search(self, defense: str, attacker: str, budget: int) -> Stage:
+        """Equal trials for every trained arm, scored on the validation split with the first selection seed."""
+        study, search = self.plan.study, self.plan.study.search
+        seed, exams, trials = study.selection_seeds[0], [], recipes(search)
+        answers = self._asked(defense, attacker, budget, seed)
+        for recipe in trials:
+            student = self._trained(attacker, seed, (answers,), recipe)
+            exams.append(self._exam(None, (student,), "validate"))
+        return Stage("search", {"recipes": trials}, tuple(exams))
+
+    def _asked(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
+        """What an arm's student is trained on."""
+        sources = {UNTRAINED: "public", OWN_DATA: "public", SELF: "self", SHUFFLED: "shuffled", WEAKER: "weaker"}
+        _, attack = component("attacker", "sft" if attacker in FLOORS else attacker)
+        asked = "none" if defense == IDENTITY else defense
+        return self._answers(asked, budget, seed, sources.get(attacker, "teacher"), attack.needs_profile)
 
     def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str) -> Stage:
         released: dict[str, Any] = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
@@ -177,6 +222,8 @@ class _Cells:
         # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
         if source == "public":
             return Stage("answers", settings)
+        if source == "self":
+            return Stage("answers", settings, (self._student("none", OWN_DATA, budget, seed),))
         if source == "weaker":
             assert self.plan.study.weaker_teacher
             teacher = self._teacher(self.plan.study.weaker_teacher)
@@ -185,9 +232,11 @@ class _Cells:
         guard = self._guard(defense, Profile(**released))
         return Stage("answers", settings | {"defense": guard, "profile": released}, (teacher,))
 
-    def _exam(self, defense: str | None, inputs: tuple[Stage, ...]) -> Stage:
-        guard = None if defense is None else self._guard(defense, Profile())
-        settings = {"task": self.spec, "items": self.plan.study.measure.items, "defense": guard, "seed": 0}
+    def _exam(self, defense: str | None, inputs: tuple[Stage, ...], split: str = "report", sampled: int = 0) -> Stage:
+        guard, study = None if defense is None else self._guard(defense, Profile()), self.plan.study
+        sizes = {"report": study.measure.items, "select": study.measure.selection_items}
+        items = sizes.get(split, study.search.items)
+        settings = {"task": self.spec, "split": split, "items": items, "defense": guard, "seed": sampled}
         return Stage("exam", settings, inputs)
 
     def _guard(self, defense: str, profile: Profile) -> Any:
@@ -206,7 +255,9 @@ class _Cells:
         exam, study = component("task", self.task)[1], self.plan.study
         recording = _recording(teacher.path, teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
-        for seed in study.seeds:
+        if len(self.block.attackers) > 1:
+            asked += exam.items("select", study.measure.selection_items, 0)
+        for seed in study.seeds + study.selection_seeds:
             asked += exam.items("query", max(self.block.budgets), seed)
         recording.answer([item.prompt for item in asked], seed=0, profile=Profile())
 
@@ -220,6 +271,16 @@ class _Cells:
             self._check_recording(teacher)
         # A name on the hub is not a folder here; its revision is transformers' matter.
         return Stage("teacher", settings | ({"sha256": folder_digest(path)} if path.exists() else {}))
+
+
+def recipes(search: Search) -> list[dict[str, Any]]:
+    """The recipes that every arm tries: the study's own, then draws from the ranges."""
+    rng = random.Random("search")
+    drawn = [
+        {name: math.exp(rng.uniform(*map(math.log, getattr(search, name)))) for name in ("learning_rate", "steps")}
+        for _ in range(search.trials - 1)
+    ]
+    return [{}, *({"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])} for one in drawn)]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.answers import Answer, BadInput, Profile, digest, read_answers, write_answers, write_bytes
+from distill.answers import Answer, BadInput, Profile, Prompt, digest, read_answers, write_answers, write_bytes
 from experiments.config import part
 from experiments.plan import Stage
 from experiments.store import Store, canonical
@@ -25,7 +25,7 @@ def run(stage: Stage, root: Path) -> float:
     torch.set_num_threads(1)
     store = Store(root)
     inputs = [store.open(one.kind, one.key) for one in stage.inputs]
-    make = {"teacher": teacher, "answers": answers, "student": student, "exam": exam}[stage.kind]
+    make = {"teacher": teacher, "answers": answers, "search": search, "student": student, "exam": exam}[stage.kind]
     folder = store.make(stage.kind, stage.key, lambda out: make(stage.settings, inputs, out))
     return float(json.loads((folder / "done.json").read_text())["seconds"])
 
@@ -64,12 +64,15 @@ def opened(folder: Path) -> Any:
 
 
 def answers(settings: Any, inputs: list[Path], out: Path) -> None:
-    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or public solutions."""
+    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or what needs no teacher."""
     from distill import signals
 
     task = part("task", settings["task"])
-    if settings["source"] == "public":
-        return write_answers(out / "answers.parquet", task.public(settings["budget"], settings["seed"]))
+    if settings["source"] in ("public", "self"):
+        items = task.public(settings["budget"], settings["seed"])
+        own = _own(task, items, opened(inputs[0]), settings["seed"]) if settings["source"] == "self" else None
+        said = own or [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
+        return write_answers(out / "answers.parquet", said)
     model = opened(inputs[0])
     prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])]
     guarded = part("defense", settings["defense"])(model)
@@ -77,8 +80,22 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
     if settings["source"] == "shuffled":
         said = _shuffled(said, settings["seed"])
     write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
+    encode = getattr(model, "encode", None)
+    asked = {"exchanges": len(said), "tokens_in": sum(len(encode(p)) for p in prompts) if encode else None,
+             "tokens_out": sum(len(answer.token_ids) for answer in said) if encode else None}  # fmt: skip
+    write_bytes(out / "asked.json", canonical(asked).encode())
     if said and said[0].logprobs is not None:
         signals.write(out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer))
+
+
+def _own(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
+    """A student's own answers where they are right (the attacker owns these solutions), else the solution."""
+    said = model.answer([item.prompt for item in items], seed=seed, profile=Profile())
+    return [
+        answer if str(task.grade(answer.text, item.reference)) == "right"
+        else Answer(item.prompt.id, item.prompt.text, item.solution)
+        for item, answer in zip(items, said, strict=True)
+    ]  # fmt: skip
 
 
 def _shuffled(said: list[Answer], seed: int) -> list[Answer]:
@@ -93,6 +110,8 @@ def student(settings: Any, inputs: list[Path], out: Path) -> None:
 
     said = read_answers(inputs[0] / "answers.parquet")
     task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
+    if len(inputs) > 1:
+        settings = settings | {"shape": settings["shape"] | json.loads((inputs[1] / "choice.json").read_text())}
     model, report = _trained(task, settings, attacker, said, out, inputs[0] / "signals")
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())
@@ -124,6 +143,8 @@ def _trained(
     )
     losses = [loss if math.isfinite(loss) else None for loss in trained.losses]
     report = {"losses": losses, "diverged": trained.diverged, "tokens": trained.tokens, "decoding": decoding}
+    report |= {"positions": trained.positions, "parameters": sum(p.numel() for p in network.parameters())}
+    report |= {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
     return replace(model, network=trained.network.eval()), report
 
 
@@ -136,9 +157,9 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> None:
     import pyarrow.parquet as pq
 
     task = part("task", settings["task"])
-    items = task.items("report", settings["items"], settings["seed"])
+    items = task.items(settings["split"], settings["items"], 0)
     prompts = [item.prompt for item in items]
-    model = opened(inputs[0])
+    model = undefended = opened(inputs[0])
     bits: list[float | None] = [None] * len(items)
     if len(inputs) > 1:
         texts = [row["text"] for row in read_grades(inputs[1])]
@@ -148,15 +169,32 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> None:
         model = part("defense", settings["defense"])(model)
     said = model.answer(prompts, seed=settings["seed"], profile=Profile())
     rows = [
-        {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "l1": answer.l1}
-        | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit}
-        for item, answer, bit in zip(items, said, bits, strict=True)
+        {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "said": task.final(answer.text)}
+        | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "confidence": sure}
+        | {"tokens": len(answer.token_ids) or None, "finished": answer.finished, "passes": answer.passes}
+        | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
+        for item, answer, bit, sure in zip(items, said, bits, _confidence(undefended, said), strict=True)
     ]
-    fields = [(name, pa.string()) for name in ("item", "prompt", "text", "outcome")]
-    schema = pa.schema([*fields, ("l1", pa.float64()), ("bits_per_byte", pa.float64())])
+    schema = pa.schema([*((name, pa.string()) for name in ("item", "prompt", "text", "said", "outcome")),
+                        *((name, pa.float64()) for name in ("bits_per_byte", "confidence", "l1", "kl", "flips", "passes")),
+                        ("tokens", pa.int64()), ("finished", pa.bool_())])  # fmt: skip
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     write_bytes(out / "grades.parquet", sink.getvalue().to_pybytes())
+
+
+def _confidence(model: Any, said: list[Answer]) -> list[float | None]:
+    """The model's probability of each of its answers, whole; a recording has none."""
+    if not hasattr(model, "surprisal"):
+        return [None] * len(said)
+    nats = model.surprisal([Prompt(a.prompt_id, a.prompt) for a in said], [a.text for a in said])
+    return [math.exp(-one) for one in nats]
+
+
+def search(settings: Any, inputs: list[Path], out: Path) -> None:
+    """The recipe of the best trial on the validation split; the first of equals, which is the study's own."""
+    right = [sum(row["outcome"] == "right" for row in read_grades(folder)) for folder in inputs]
+    write_bytes(out / "choice.json", canonical(settings["recipes"][right.index(max(right))]).encode())
 
 
 def read_grades(folder: Path) -> list[dict[str, Any]]:

@@ -85,10 +85,11 @@ class Store:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         part.mkdir()
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         build(part)
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
-        write_bytes(part / "done.json", canonical({"files": files, "seconds": time.perf_counter() - began}).encode())
+        took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
+        write_bytes(part / "done.json", canonical({"files": files} | took).encode())
         os.replace(part, folder)
         # What a stage left beside its result, to continue from if it was killed.
         part.with_suffix(".checkpoint").unlink(missing_ok=True)

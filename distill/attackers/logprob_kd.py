@@ -21,6 +21,7 @@ class Settings(BaseModel):
 
 
 class Attacker:
+    adaptive = False
     needs_profile = "top_k"
 
     def __init__(self, settings: Settings) -> None:

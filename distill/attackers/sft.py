@@ -17,6 +17,7 @@ class Settings(BaseModel):
 
 
 class Attacker:
+    adaptive = False
     needs_profile = "text"
 
     def __init__(self, settings: Settings) -> None:

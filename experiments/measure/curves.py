@@ -58,44 +58,53 @@ def reached(mean_K: np.ndarray, log_K: np.ndarray, level: float) -> tuple[float,
     return at, at
 
 
-def _log_multiplier(u_K: np.ndarray, d_K: np.ndarray, log_K: np.ndarray, level: float) -> tuple[float, float]:
-    """Interval of log n_D - log n_U; what censoring leaves open is infinite."""
-    u, d = reached(u_K, log_K, level), reached(d_K, log_K, level)
-    return d[0] - u[1], d[1] - u[0]
+class Needs(NamedTuple):
+    """Exchanges for one level of capability, as intervals of log n: points (2), and in every draw (B x 2)."""
+
+    level: float
+    undefended: tuple[float, float]
+    defended: tuple[float, float]
+    undefended_B2: np.ndarray
+    defended_B2: np.ndarray
 
 
-def multipliers(
+def needs(
     floor: np.ndarray,
     undefended_KSN: np.ndarray,
     defended_KSN: np.ndarray,
     budgets: np.ndarray,
     *,
     levels: tuple[float, ...] = LEVELS,
-    alpha: float = 0.05,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
-) -> list[Multiplier]:
-    """M(c) = n_D(c) / n_U(c) at c = F + level (U(n_max) - F), by isotonic inversion and the crossed bootstrap.
+) -> list[Needs]:
+    """Exchanges that U and D need for F + level (U(n_max) - F), by isotonic inversion and the crossed bootstrap.
 
-    Where the gap U(n_max) - F is not positive, nothing is measurable. Scores must be shares.
+    Where U(n_max) - F is not positive the level means nothing and n may be anything. Scores must be shares.
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
-    log_K = np.log(np.asarray(budgets, float))
-    drawn = bootstrap.start(U.shape[2], draws, seed)
-    u_BK, d_BK, f_B = bootstrap.means(drawn, U).T, bootstrap.means(drawn, D).T, bootstrap.means(drawn, F)
-    u_BK, d_BK = np.apply_along_axis(monotone, 1, u_BK), np.apply_along_axis(monotone, 1, d_BK)
-    u_K, d_K, f = monotone(U.mean((1, 2))), monotone(D.mean((1, 2))), float(F.mean())
+    log_K, drawn = np.log(np.asarray(budgets, float)), bootstrap.start(U.shape[2], draws, seed)
+    # Row 0 is the estimate, the others are draws.
+    u, d = (np.c_[Y.mean((1, 2)), bootstrap.means(drawn, Y)].T for Y in (U, D))
+    u, d = (np.apply_along_axis(monotone, 1, y) for y in (u, d))
+    f = np.append(F.mean(), bootstrap.means(drawn, F))
     held = []
     for level in levels:
-        low_B, high_B = np.array([
-            _log_multiplier(u, d, log_K, b + level * (u[-1] - b)) if u[-1] > b else (-math.inf, math.inf)
-            for u, d, b in zip(u_BK, d_BK, f_B, strict=True)
-        ]).T  # fmt: skip
-        point = _log_multiplier(u_K, d_K, log_K, f + level * (u_K[-1] - f)) if u_K[-1] > f else (-math.inf, math.inf)
-        sign, value = _read(*point)
-        lo, hi = bootstrap.interval(low_B, high_B, alpha)
-        held.append(Multiplier(level, sign, value, math.exp(lo), math.exp(hi), float(np.isinf(high_B).mean())))
+        at = f + level * (u[:, -1] - f)
+        open_ = (-math.inf, math.inf)
+        n_u, n_d = ([reached(one, log_K, c) if top > base else open_
+                     for one, c, top, base in zip(y, at, u[:, -1], f, strict=True)] for y in (u, d))  # fmt: skip
+        held.append(Needs(level, n_u[0], n_d[0], np.array(n_u[1:]), np.array(n_d[1:])))
     return held
+
+
+def multiplier(need: Needs, alpha: float = 0.05) -> Multiplier:
+    """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open."""
+    low_B = need.defended_B2[:, 0] - need.undefended_B2[:, 1]
+    high_B = need.defended_B2[:, 1] - need.undefended_B2[:, 0]
+    lo, hi = bootstrap.interval(low_B, high_B, alpha)
+    sign, value = _read(need.defended[0] - need.undefended[1], need.defended[1] - need.undefended[0])
+    return Multiplier(need.level, sign, value, math.exp(lo), math.exp(hi), float(np.isinf(high_B).mean()))
 
 
 def _read(low: float, high: float) -> tuple[Literal["=", ">", "<", "?"], float]:

@@ -19,19 +19,6 @@ BINS = 10
 PANEL_DRAWS = 500
 
 
-class Panel(NamedTuple):
-    """Each measure of the student minus that of the floor; None where it cannot be had."""
-
-    agreement: Estimate
-    error_consistency: Estimate
-    same_wrong: Estimate | None
-    bits_per_byte: Estimate | None
-    brier: Estimate | None
-    nll: Estimate | None
-    ece: Estimate | None
-    confidence_rank: Estimate | None
-
-
 class Student(NamedTuple):
     """What a student said: codes, right in {0, 1}, bits per byte of the teacher's text, confidence in [0, 1]."""
 
@@ -56,77 +43,73 @@ def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndar
         return np.asarray(np.where(chance < 1, (same - chance) / (1 - chance), 0.0))
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error over equal-mass bins (Nixon et al. 2019); biased upwards where items are few."""
-    order = np.argsort(confidence, axis=None, kind="stable")
-    parts = np.array_split(order, min(bins, order.size))
-    gaps = [abs(float(confidence.ravel()[p].mean() - right.ravel()[p].mean())) * p.size for p in parts]
-    return sum(gaps) / order.size
+    return float(sum(abs(part.mean()) for part in _bins(confidence, right)))
 
 
-def panel(
-    student: Student, floor: Student, teacher: Student, *, alpha: float = 0.05, draws: int = PANEL_DRAWS, seed: int = 0
-) -> Panel:
-    """The whole panel; means by the two-way t, ratios by the crossed bootstrap. `teacher` has one seed."""
-    if student.said_SN.shape[1] != teacher.said_SN.shape[1]:
+class Copy(NamedTuple):
+    """How one arm copies: per-item scores whose means count, and statistics of means with their bootstrap draws."""
+
+    scores: dict[str, np.ndarray]
+    statistics: dict[str, tuple[float, np.ndarray]]
+
+
+def copying(one: Student, teacher: Student, draws: bootstrap.Draws) -> Copy:
+    """The whole panel of one arm; `teacher` has one seed. What cannot be had is left out."""
+    if one.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise Refuse("student and teacher were scored on different items")
-    drawn = bootstrap.start(student.said_SN.shape[1], draws, seed)
-    both = (student, floor)
-    said_N, right_N = teacher.said_SN[0], teacher.right_SN[0]
-    weights = [bootstrap.seed_weights(drawn, len(one.said_SN)) for one in both]
-    means = [agreement(one.said_SN, said_N) for one in both]
-    result = {"agreement": contrast([means[1], means[0]], [-1, 1], alpha=alpha)}
+    weight_BS = bootstrap.seed_weights(draws, len(one.said_SN))
 
-    def minus(statistic: object) -> Estimate:
-        """A statistic of weighted means, the student's minus the floor's: value, percentile interval."""
-        parts = [statistic(one, w) for one, w in zip(both, weights, strict=True)]  # type: ignore[operator]
-        (value, drawn_B), (base, base_B) = parts
-        lo, hi = bootstrap.interval(drawn_B - base_B, alpha=alpha)
-        return Estimate(value - base, float(np.std(drawn_B - base_B)), np.nan, lo, hi)
+    def moments(*arrays: np.ndarray) -> list[np.ndarray]:
+        """Weighted means in every draw, and in front of them the plain mean: 1 + B."""
+        return [np.append(a.mean(), bootstrap.means(draws, a, weight_BS)) for a in arrays]
 
-    def kappa(one: Student, weight_BS: np.ndarray) -> tuple[float, np.ndarray]:
-        same = (one.right_SN == right_N).astype(float)
-        q = np.broadcast_to(right_N, same.shape)
-        at = float(error_consistency(same.mean(), one.right_SN.mean(), right_N.mean()))
-        return at, error_consistency(*(bootstrap.means(drawn, a, weight_BS) for a in (same, one.right_SN, q)))
+    right_SN, right_N = one.right_SN, np.broadcast_to(teacher.right_SN[0], one.right_SN.shape)
+    same_SN = agreement(one.said_SN, teacher.said_SN[0])
+    scores, held = {"agreement": same_SN}, {}
+    held["error_consistency"] = error_consistency(*moments((right_SN == right_N).astype(float), right_SN, right_N))
+    wrong_SN = (1 - right_SN) * (1 - right_N)
+    if wrong_SN.sum() >= JOINTLY_WRONG:
+        held["same_wrong"] = _share(*moments(wrong_SN * same_SN, wrong_SN))
+    if one.bits_SN is not None:
+        scores["bits_per_byte"] = one.bits_SN
+    if one.confidence_SN is not None:
+        sure_SN = one.confidence_SN
+        scores |= {"brier": brier(sure_SN, right_SN), "nll": log_loss(sure_SN, right_SN)}
+        held["ece"] = sum(np.abs(m) for m in moments(*_bins(sure_SN, right_SN)))  # type: ignore[assignment]
+        if teacher.confidence_SN is not None:
+            x = np.apply_along_axis(stats.rankdata, 1, sure_SN)
+            y = np.broadcast_to(stats.rankdata(teacher.confidence_SN[0]), x.shape)
+            x, y = x - x.mean(), y - y.mean()
+            held["confidence_rank"] = _correlation(*moments(x * y, x, y, x * x, y * y))
+    return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in held.items()})
 
-    def wrong(one: Student, weight_BS: np.ndarray) -> tuple[float, np.ndarray]:
-        joint = ((one.right_SN == 0) & (right_N == 0)).astype(float)
-        same = joint * agreement(one.said_SN, said_N)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = bootstrap.means(drawn, same, weight_BS) / bootstrap.means(drawn, joint, weight_BS)
-        return float(same.sum() / joint.sum()), np.nan_to_num(share, nan=0.0)
 
-    def rank(one: Student, weight_BS: np.ndarray) -> tuple[float, np.ndarray]:
-        assert one.confidence_SN is not None and teacher.confidence_SN is not None
-        x = np.apply_along_axis(stats.rankdata, 1, one.confidence_SN)
-        y = np.broadcast_to(stats.rankdata(teacher.confidence_SN[0]), x.shape)
-        x, y = x - x.mean(), y - y.mean()
-        moments = [bootstrap.means(drawn, a, weight_BS) for a in (x * y, x, y, x * x, y * y)]
-        return float(_correlation(*(np.array(a.mean()) for a in (x * y, x, y, x * x, y * y)))), _correlation(*moments)
+def panel(student: Copy, floor: Copy, alpha: float = 0.05) -> dict[str, Estimate]:
+    """Each measure of the student minus the floor's; means by the two-way t, others by the crossed bootstrap."""
+    held = {
+        name: contrast([floor.scores[name], scores], [-1, 1], alpha=alpha)
+        for name, scores in student.scores.items() if name in floor.scores
+    }  # fmt: skip
+    for name, (value, drawn_B) in student.statistics.items():
+        if name in floor.statistics:
+            base, base_B = floor.statistics[name]
+            gap_B = drawn_B - base_B
+            held[name] = Estimate(value - base, float(np.std(gap_B)), np.nan, *bootstrap.interval(gap_B, alpha=alpha))
+    return held
 
-    def ece(one: Student, weight_BS: np.ndarray) -> tuple[float, np.ndarray]:
-        assert one.confidence_SN is not None
-        gap = one.confidence_SN - one.right_SN
-        edges = np.quantile(one.confidence_SN, np.linspace(0, 1, BINS + 1)[1:-1])
-        label = np.searchsorted(edges, one.confidence_SN, side="right")
-        drawn_B = sum(np.abs(bootstrap.means(drawn, gap * (label == b), weight_BS)) for b in range(BINS))
-        return calibration_error(one.confidence_SN, one.right_SN), np.asarray(drawn_B)
 
-    result["error_consistency"] = minus(kappa)
-    fewest = min(int(((one.right_SN == 0) & (right_N == 0)).sum()) for one in both)
-    result["same_wrong"] = minus(wrong) if fewest >= JOINTLY_WRONG else None  # type: ignore[assignment]
-    bits = [one.bits_SN for one in both]
-    known = [b for b in bits if b is not None]
-    result["bits_per_byte"] = contrast(known[::-1], [-1, 1], alpha=alpha) if len(known) == 2 else None  # type: ignore
-    sure = [one.confidence_SN for one in both]
-    have = all(c is not None for c in sure)
-    result["brier"] = _proper(both, _brier, alpha) if have else None  # type: ignore[assignment]
-    result["nll"] = _proper(both, _nll, alpha) if have else None  # type: ignore[assignment]
-    result["ece"] = minus(ece) if have else None  # type: ignore[assignment]
-    ranked = have and teacher.confidence_SN is not None
-    result["confidence_rank"] = minus(rank) if ranked else None  # type: ignore[assignment]
-    return Panel(**result)  # type: ignore[arg-type]
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, part / whole, 0.0)
+
+
+def _bins(confidence: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    """confidence - right, split into equal-mass bins by the arm's own quantiles."""
+    edges = np.quantile(confidence, np.linspace(0, 1, BINS + 1)[1:-1])
+    label = np.searchsorted(edges, confidence, side="right")
+    return [(confidence - right) * (label == b) for b in range(BINS)]
 
 
 def _correlation(xy: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
@@ -136,15 +119,12 @@ def _correlation(xy: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, y
         return np.where(scale > 0, (xy - x * y) / scale, 0.0)
 
 
-def _brier(p: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return (p - right) ** 2
+def brier(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Squared distance of confidence from being right (Brier 1950)."""
+    return np.asarray((confidence - right) ** 2)
 
 
-def _nll(p: np.ndarray, right: np.ndarray) -> np.ndarray:
-    kept = np.clip(p, 1e-6, 1 - 1e-6)
+def log_loss(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of being right, nats; confidences are kept 1e-6 away from 0 and 1."""
+    kept = np.clip(confidence, 1e-6, 1 - 1e-6)
     return -(right * np.log(kept) + (1 - right) * np.log(1 - kept))
-
-
-def _proper(both: tuple[Student, Student], score: object, alpha: float) -> Estimate:
-    scored = [score(one.confidence_SN, one.right_SN) for one in both]  # type: ignore[operator]
-    return contrast(scored[::-1], [-1, 1], alpha=alpha)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from experiments.measure.contrast import Refuse, checked
+
+POWER_DRAWS = 4000
 
 
 class Components(NamedTuple):
@@ -53,45 +55,62 @@ def standard_error(parts: Components, seeds: int, items: int) -> float:
     return math.sqrt(2 * parts.seed / seeds + parts.item / items + 2 * parts.residual / (seeds * items))
 
 
-def _df(parts: Components, seeds: int, items: int) -> float:
-    """Satterthwaite's degrees of freedom that such a design leads to."""
-    seed = parts.seed / seeds + parts.residual / (seeds * items)
-    item = parts.item / items + 2 * parts.residual / (seeds * items)
-    rest = parts.residual / (seeds * items)
-    total = standard_error(parts, seeds, items) ** 2
-    free = 2 * (seed**2 / (seeds - 1) + rest**2 / ((seeds - 1) * (items - 1))) + item**2 / (items - 1)
-    return max(total**2 / free, 1.0) if free > 0 else math.inf
+class _Test(NamedTuple):
+    """What the two-way t test of a design would do: errors of the estimate and the least value that is significant."""
+
+    error_B: np.ndarray
+    limit_B: np.ndarray
+
+
+def _test(parts: Components, seeds: int, items: int, alpha: float) -> _Test:
+    """Draws of the test's own standard error and degrees of freedom, for its variance is estimated and bounded below.
+
+    A noncentral t with the true variance would promise 5 to 10 points more power at three seeds than there is.
+    """
+    rng = np.random.default_rng(0)
+    noise = parts.residual / (seeds * items)
+    seed_B2 = (parts.seed / seeds + noise) * rng.chisquare(seeds - 1, (POWER_DRAWS, 2)) / (seeds - 1)
+    item = parts.item / items + 2 * noise
+    total_B = np.maximum(np.maximum(seed_B2.sum(1) + item - 2 * noise, seed_B2.sum(1)), item)
+    rest = 2 * noise**2 / ((seeds - 1) * (items - 1))
+    df_B = np.maximum(total_B**2 / (item**2 / (items - 1) + (seed_B2**2).sum(1) / (seeds - 1) + rest), 1.0)
+    error_B = standard_error(parts, seeds, items) * rng.standard_normal(POWER_DRAWS)
+    return _Test(error_B, stats.t.ppf(1 - alpha / 2, df_B) * np.sqrt(total_B))
+
+
+def _power(change: float, test: _Test) -> float:
+    return float((np.abs(change + test.error_B) > test.limit_B).mean())
 
 
 def power(change: float, parts: Components, seeds: int, items: int, alpha: float = 0.05) -> float:
-    """Probability that a two-sided t test sees a true difference of `change`, by the noncentral t."""
-    se = standard_error(parts, seeds, items)
-    if not se:
+    """Probability that the two-way t test sees a true difference of `change`, by simulation of its own variance."""
+    if not standard_error(parts, seeds, items):
         return float(change != 0)
-    df = _df(parts, seeds, items)
-    limit, shift = float(stats.t.ppf(1 - alpha / 2, df)), abs(change) / se
-    if math.isinf(df):
-        return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
-    return float(stats.nct.sf(limit, df, shift) + stats.nct.cdf(-limit, df, shift))
+    return _power(change, _test(parts, seeds, items, alpha))
 
 
 def smallest_change(parts: Components, seeds: int, items: int, alpha: float = 0.05, at: float = 0.8) -> float:
     """The smallest true difference that is seen with probability `at`, in score units; 0 where nothing varies."""
-    se = standard_error(parts, seeds, items)
-    if seeds < 2 or not se:
-        return 0.0 if not se else math.inf
-    high = se
-    while power(high, parts, seeds, items, alpha) < at:
-        high *= 2
-    return float(optimize.brentq(lambda d: power(d, parts, seeds, items, alpha) - at, 0.0, high, xtol=1e-9))
+    if not standard_error(parts, seeds, items):
+        return 0.0
+    if seeds < 2:
+        return math.inf
+    test = _test(parts, seeds, items, alpha)
+    # |change + error| exceeds its limit from limit - error on, but for the far tail on the other side.
+    return max(float(np.quantile(test.limit_B - test.error_B, at)), 0.0)
 
 
 def seeds_to_settle(
     change: float, parts: Components, items: int, alpha: float = 0.05, at: float = 0.8, most: int = 100
 ) -> int | None:
     """The fewest seeds an arm with which a true difference of `change` is seen; None if `most` are not enough."""
-    enough = (S for S in range(2, most + 1) if power(change, parts, S, items, alpha) >= at)
-    return next(enough, None)
+    if power(change, parts, most, items, alpha) < at:
+        return None
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(change, parts, middle, items, alpha) >= at else (middle, high)
+    return high
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -29,7 +29,7 @@ def non_inferiority(
     """
     e = contrast([clean, guarded], [-1, 1], alpha=alpha, clusters=clusters)
     lo, hi = e.lo, e.hi
-    if not e.se:
+    if not e.se or np.array_equal(clean, guarded):
         most = 1 - (alpha / 2) ** (1 / np.shape(clean)[1])
         lo, hi = e.value - most, e.value + most
     before = float(np.mean(clean))

@@ -8,15 +8,17 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from distill.answers import read_answers, write_bytes
+from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
+from experiments import registration
 from experiments.config import component
+from experiments.measure.contrast import Refuse
 from experiments.plan import FLOORS, FRESH, IDENTITY, Arm, Plan, Stage
-from experiments.report import page, rows
+from experiments.report import card, grades, measures, page
 from experiments.stages import fingerprint, read_grades
 from experiments.store import Store, canonical
 from experiments.tracking import Run, comparison
@@ -24,37 +26,60 @@ from experiments.tracking import Run, comparison
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "tokenizers")
 
 
-def write(plan: Plan, store: Store, home: Path) -> list[dict[str, Any]]:
-    """Write everything and return the table's rows; all but the manifest are functions of the results alone."""
-    held = rows.table(plan, store)
-    write_bytes(home / "config.json", plan.study.model_dump_json(indent=2).encode())
-    write_bytes(home / "results.json", json.dumps(held, indent=1).encode())
-    write_bytes(home / "report.html", page.render(plan.study, held, _samples(plan, store), plan.notes).encode())
-    write_bytes(home / "transfer.svg", page.svg(page.frontier(held)).encode())
-    write_bytes(home / "grades.parquet", _grades(plan, store))
-    write_bytes(home / "manifest.json", json.dumps(manifest(plan, store), indent=1).encode())
+def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
+    """Write everything and return all measures; all but manifest and card are functions of the results alone."""
+    registration.freeze(plan, store, home)
+    graded, arms = grades.collect(plan, store), grades.arms(plan, store)
+    try:
+        held = measures.measure(plan.study, grades.read(graded), arms)
+    except Refuse as error:
+        raise BadInput(f"report {plan.study.name}: {error}") from error
+    files = {
+        "config.json": plan.study.model_dump_json(indent=2).encode(),
+        "grades.parquet": graded,
+        "arms.json": _json(arms),
+        "measures.json": _json(held),
+        "results.json": _json(held["rows"]),
+        "report.html": page.render(plan.study, held, _samples(plan, store), plan.notes).encode(),
+        "transfer.svg": page.svg(page.frontier(held)).encode(),
+    }
+    if any(len(curve["budgets"]) > 1 for curve in held["curves"]):
+        files["budgets.svg"] = page.svg(page.curves(held)).encode()
+    made = manifest(plan, store) | {"files": {name: digest(data) for name, data in files.items()}}
+    told = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
+    files |= {"card.json": _json(told), "card.md": card.markdown(told).encode()}
+    made["files"] |= {name: digest(files[name]) for name in ("card.json", "card.md")}
+    for name, data in (files | {"manifest.json": _json(made)}).items():
+        write_bytes(home / name, data)
     return held
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
 def manifest(plan: Plan, store: Store) -> dict[str, Any]:
     """What made these results: versions, code, machine, seeds by role, and each stage's digests and seconds."""
+    done = [stage for stage in plan.stages if store.has(stage.kind, stage.key)]
     return {
-        "schema": 1,
+        "schema": 2,
         "study": plan.study.name,
-        "fingerprint": fingerprint(store, plan.stages),
-        "config_sha256": hashlib.sha256(plan.study.model_dump_json().encode()).hexdigest(),
+        "fingerprint": fingerprint(store, done),
+        "config_sha256": digest(plan.study.model_dump_json()),
         "versions": versions(),
+        "lock": sorted(f"{one.metadata['Name']}=={one.version}" for one in distributions()),
         "machine": machine(),
         "code": code(),
         "seeds": {
-            "teacher": 0, "report items": 0, "answers and students": plan.study.seeds,
-            "control/identity": [seed + FRESH for seed in plan.study.seeds],
+            "teacher": 0, "exam items": 0, "answers and students": plan.study.seeds,
+            "selection": plan.study.selection_seeds, "control/identity": [seed + FRESH for seed in plan.study.seeds],
         },
         "stages": [
             {"kind": stage.kind, "key": stage.key, "settings": stage.settings,
              "inputs": [one.key for one in stage.inputs], **_done(store, stage)}
-            for stage in plan.stages
+            for stage in done
         ],
+        "missing": [stage.key for stage in plan.stages if not store.has(stage.kind, stage.key)],
     }  # fmt: skip
 
 
@@ -105,37 +130,22 @@ def _samples(plan: Plan, store: Store) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _grades(plan: Plan, store: Store) -> bytes:
-    """Every student's grade on every item as one Parquet file, from which the table can be computed again."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    parts = []
-    for arm in plan.arms:
-        graded = pa.Table.from_pylist(read_grades(store.open(arm.exam.kind, arm.exam.key)))
-        arm_columns = {"task": arm.task, "defense": arm.defense, "attacker": arm.attacker, "budget": arm.budget}
-        for name, value in (arm_columns | {"seed": arm.seed}).items():
-            graded = graded.append_column(name, pa.array([value] * len(graded)))
-        parts.append(graded)
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(parts, promote_options="permissive"), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def runs(plan: Plan, store: Store, held: list[dict[str, Any]], home: Path) -> Iterator[Run]:
-    """The study as wandb sees it: one run an arm, and one that compares."""
+def runs(plan: Plan, store: Store, rows: list[dict[str, Any]], home: Path) -> Iterator[Run]:
+    """The study as wandb sees it: one run a reported arm, and one that compares."""
     whole = plan.study.model_dump(mode="json")
-    group = f"{plan.study.name}-{hashlib.sha256(plan.study.model_dump_json().encode()).hexdigest()[:8]}"
-    by_cell = {(r["task"], r["attacker"], r["budget"], r["defense"]): r for r in held}
+    group = f"{plan.study.name}-{digest(plan.study.model_dump_json())[:8]}"
+    by_cell = {(r["task"], r["attacker"], r["budget"], r["defense"]): r for r in rows}
     for arm in plan.arms:
+        if arm.split != "report" or not store.has(arm.exam.kind, arm.exam.key):
+            continue
         row = by_cell[arm.task, arm.attacker, arm.budget, arm.defense]
         yield _arm_run(plan, store, arm, row, whole, group)
-    names = [name for name in held[0] if name != "rule"]
+    names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
     yield Run(
-        id=f"compare-{hashlib.sha256(canonical([s.key for s in plan.stages]).encode()).hexdigest()[:12]}",
+        id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",
         name=f"compare/{plan.study.name}", group=group, job="compare", tags=("compare",), config=whole, curves={},
-        summary={}, tables={"compare": (names, [[row[name] for name in names] for row in held])},
-        files=(home / "results.json", home / "report.html", home / "grades.parquet"),
+        summary={}, tables={"compare": (names, [[row[name] for name in names] for row in rows])},
+        files=tuple(home / name for name in ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")),
     )  # fmt: skip
 
 
@@ -146,7 +156,7 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
     asked = "none" if arm.defense == IDENTITY else arm.defense
     teachers = [
         read_grades(store.open(s.kind, s.key))
-        for s in (plan.teachers[arm.task, "none"], plan.teachers[arm.task, asked])
+        for s in (plan.teachers[arm.task, "none", "report"][0], plan.teachers[arm.task, asked, "report"][0])
     ]
     samples = [[s["prompt"], clean["text"], guarded["text"], s["text"], s["outcome"]]
                for s, clean, guarded in zip(graded[:50], *teachers, strict=False)]  # fmt: skip
@@ -155,11 +165,12 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
     control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
     columns = comparison(task=arm.task, defense=arm.defense, attacker=arm.attacker, student=plan.study.student.name,
-                         budget=arm.budget, strength=strength(arm.defense), adaptive=False)  # fmt: skip
+                         budget=arm.budget, strength=strength(arm.defense),
+                         adaptive=arm.attacker not in FLOORS and component("attacker", arm.attacker)[1].adaptive)  # fmt: skip
     inputs = {stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]} for stage in arm.student.walk()}
     meta = {"meta.schema_version": 1, "meta.runkey": arm.exam.key, "meta.code": code()}
     return Run(
-        id=f"distill-{hashlib.sha256(canonical([group, list(columns.values()), arm.seed]).encode()).hexdigest()[:12]}",
+        id=f"distill-{digest(canonical([group, list(columns.values()), arm.seed]))[:12]}",
         name=f"{arm.defense}/{arm.attacker}/{arm.task}/s{arm.seed}", group=group, job="distill", tags=(control,),
         config=whole | {"seed": arm.seed, "inputs": inputs} | columns | meta,
         curves={"distill/loss": curve},

@@ -25,7 +25,7 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
         shown.add_row(
             row["task"], row["attacker"], row["defense"],
             points(row["floor"]), points(row["undefended"]), points(row["defended"]),
-            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"],
+            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"] or "-",
         )  # fmt: skip
     return shown
 
@@ -42,6 +42,17 @@ def interval(row: dict[str, Any]) -> str:
     low = "-∞" if row["transfer_lo"] is None else _two(row["transfer_lo"])
     high = "∞" if row["transfer_hi"] is None else _two(row["transfer_hi"])
     return f"{_two(row['transfer'])} [{low}, {high}]"
+
+
+def worst(case: dict[str, Any]) -> str:
+    """T of a case with its interval, or why there is none."""
+    row = {"transfer": case["transfer"], "transfer_lo": case["lcb"], "transfer_hi": case["hi"]}
+    return interval(row) if case["transfer"] is not None else str(case["kind"])
+
+
+def bound(value: float | None) -> str:
+    """A bound with two decimals; none is unbounded."""
+    return "∞" if value is None else _two(value)
 
 
 def _two(value: float) -> str:

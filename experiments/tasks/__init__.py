@@ -12,14 +12,14 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
-from distill.answers import Answer, BadInput, Prompt, digest
+from distill.answers import BadInput, Prompt, digest
 
-Split = Literal["train", "query", "select", "report"]
-SHARES: dict[Split, float] = {"train": 0.6, "query": 0.25, "select": 0.05, "report": 0.1}
+Split = Literal["train", "query", "validate", "select", "report"]
+SHARES: dict[Split, float] = {"train": 0.55, "query": 0.25, "validate": 0.05, "select": 0.05, "report": 0.1}
 
 
 class Outcome(StrEnum):
@@ -86,10 +86,10 @@ class Exam(ABC):
         """The one split that a question belongs to."""
         return split_of(canonical)
 
-    def public(self, n: int, seed: int) -> list[Answer]:
+    def public(self, n: int, seed: int) -> list[Item]:
         """What anybody owns without a teacher (floor F1): questions of the query split with their final answers."""
         items = self.items("query", n, seed)
-        return [Answer(item.prompt.id, item.prompt.text, f" {self.mark} {item.reference}") for item in items]
+        return [replace(item, solution=f" {self.mark} {item.reference}") for item in items]
 
     def corpus(self) -> list[str]:
         """Public text from which a vocabulary is learned; none where questions are drawn from rules."""
@@ -126,10 +126,15 @@ class Exam(ABC):
         """The steps and, behind the mark, the answer."""
         return f"{draft.steps} {self.mark} {draft.answer}"
 
-    def grade(self, text: str, reference: str) -> Outcome:
-        """Compare what follows the last mark with the reference; no mark, or not in canonical form, is unparsed."""
+    def final(self, text: str) -> str | None:
+        """The final answer in its canonical form: what follows the last mark, or None where that has no such form."""
         _, mark, said = text.rpartition(self.mark)
         said = said.strip(" \t\r\n")  # ASCII alone: other spaces are no part of an answer's form
-        if not mark or not self.form.fullmatch(said):
+        return said if mark and self.form.fullmatch(said) else None
+
+    def grade(self, text: str, reference: str) -> Outcome:
+        """Compare the final answer with the reference; none is unparsed."""
+        said = self.final(text)
+        if said is None:
             return Outcome.UNPARSED
         return Outcome.RIGHT if said == reference else Outcome.WRONG

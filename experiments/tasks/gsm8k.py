@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import Answer, BadInput, digest
-from experiments.tasks import SHARES, Draft, Exam, Outcome, Split, shuffled
+from distill.answers import BadInput, digest
+from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split, shuffled
 
 FILES = ("train.jsonl", "test.jsonl")
 
@@ -59,17 +59,20 @@ class Task(Exam):
         if index < self.public_size:
             return "train"
         place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64 * (1 - SHARES["train"])
-        return (
-            "query" if place < SHARES["query"] else "select" if place < SHARES["query"] + SHARES["select"] else "report"
-        )
+        for split, share in SHARES.items():
+            if split != "train":
+                place -= share
+                if place < 0:
+                    return split
+        return "report"  # what float rounding leaves over
 
-    def public(self, n: int, seed: int) -> list[Answer]:
+    def public(self, n: int, seed: int) -> list[Item]:
         """Public problems with the solutions that people wrote."""
         order = [index for index in shuffled(self.size, f"{self.name}/{seed}") if index < self.public_size][:n]
         if len(order) < n:
             raise BadInput(f"task gsm8k: {n} public problems asked for, only {len(order)} available")
         chosen = [self.drafts[index] for index in order]
-        return [Answer(self.prompt(one).id, one.text, self.solution(one)) for one in chosen]
+        return [Item(self.prompt(one), self.solution(one), one.answer) for one in chosen]
 
     def solution(self, draft: Draft) -> str:
         """As the recorded teachers write it: the answer has a line of its own."""
@@ -79,11 +82,16 @@ class Task(Exam):
         """The public problems with their solutions."""
         return [text for draft in self.drafts[: self.public_size] for text in (draft.text, self.solution(draft))]
 
-    def grade(self, text: str, reference: str) -> Outcome:
+    def final(self, text: str) -> str | None:
         """The number after the last mark, without currency signs, thousands separators and a trailing stop."""
         _, mark, said = text.rpartition(self.mark)
         said = re.sub(r"[$,%]", "", said.strip()).removesuffix(".")
-        if not mark or not self.form.fullmatch(said):
+        return f"{float(said):.15g}" if mark and self.form.fullmatch(said) and abs(float(said)) < 1e15 else None
+
+    def grade(self, text: str, reference: str) -> Outcome:
+        """Compare as numbers, so that 18 and 18.00 are the same answer."""
+        said = self.final(text)
+        if said is None:
             return Outcome.UNPARSED
         return Outcome.RIGHT if float(said) == float(reference) else Outcome.WRONG
 

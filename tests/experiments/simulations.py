@@ -247,7 +247,7 @@ def multiplier(case: str, factor: float, runs: int = 2000, draws: int = 200, see
     ratios, hits, greater, shown = [], [], [], []
     for arms in _nested(design):
         U, D = np.stack(arms[1:9]), np.stack(arms[9:])
-        one = curves.multipliers(arms[0], U, D, BUDGETS, levels=(0.5,), draws=draws)[0]
+        one = curves.multiplier(curves.needs(arms[0], U, D, BUDGETS, levels=(0.5,), draws=draws)[0])
         hits.append(one.lo <= truth <= one.hi)
         ratios.append(one.value / truth)
         greater.append(one.sign == ">")

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
+from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power
 from experiments.measure.contrast import Refuse, arm_mean, contrast
 from experiments.measure.transfer import transfer
-from experiments.measure.verdict import word
+from experiments.measure.utility import non_inferiority
 
 
 def arm(rng, mean, seeds=5, items=300, seed_sd=0.02, item_sd=0.1):
@@ -40,16 +43,6 @@ def test_two_way_standard_error_agrees_with_statsmodels():
     assert contrast([Y], [1]).se == pytest.approx(theirs, rel=0.12)
 
 
-def test_coverage_of_the_difference_and_of_transfer():
-    rng, hits, inside, runs = np.random.default_rng(2), 0, 0, 200
-    for _ in range(runs):
-        F, U, D = (arm(rng, m, items=200, item_sd=0.05) for m in (0.2, 0.7, 0.45))
-        e, t = contrast([D, U], [-1, 1]), transfer(F, U, D)
-        hits += e.lo <= 0.25 <= e.hi
-        inside += t.lo <= 0.5 <= t.hi
-    assert 0.9 <= hits / runs <= 1.0 and 0.9 <= inside / runs <= 1.0
-
-
 def test_no_gap_is_a_word_and_not_a_zero():
     rng, kinds = np.random.default_rng(3), []
     for _ in range(60):
@@ -71,12 +64,6 @@ def test_the_identity_defence_transfers_exactly_everything():
     F, U = arm(rng, 0.1), arm(rng, 0.8)
     t = transfer(F, U, U)
     assert t.value == 1 and t.lo <= 1 <= t.hi
-
-
-def test_outputs_that_never_vary_are_exact():
-    F, U = np.zeros((3, 10)), np.ones((3, 10))
-    assert transfer(F, U, U)[:5] == (1.0, 1.0, 1.0, 1.0, "ok")
-    assert transfer(F, U, F)[:4] == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_the_fieller_set_is_where_the_test_does_not_reject():
@@ -102,13 +89,170 @@ def test_wilson_for_a_single_model():
     assert (e.lo, e.hi) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
 
 
-def test_the_six_words_and_their_order():
-    rng = np.random.default_rng(8)
-    F, U, weak, strong = (arm(rng, m, seed_sd=0.01) for m in (0.1, 0.8, 0.15, 0.79))
-    teacher, broken = np.ones((1, 300)), np.r_[np.zeros(60), np.ones(240)][None]
-    assert word(F, U, weak, teacher, teacher)[0] == "effective"
-    assert word(F, U, strong, teacher, teacher)[0] == "ineffective"
-    assert word(F, U, weak, teacher, broken)[0] == "costly"
-    assert word(F, F, weak, teacher, teacher)[0] == "not measurable"
-    assert word(F[:3], U[:3], weak[:3], teacher, teacher) == ("inconclusive", "3 seeds; a verdict needs 5")
-    assert word(F, U, arm(rng, 0.45, seed_sd=0.05), teacher, teacher)[0] == "inconclusive"
+def test_the_wilson_interval_agrees_with_scipy_for_a_single_model():
+    Y = arm(np.random.default_rng(9), 0.7, seeds=1)
+    theirs = stats.binomtest(int(Y.sum()), Y.size).proportion_ci(method="wilson")
+    assert arm_mean(Y)[3:] == pytest.approx((theirs.low, theirs.high))
+
+
+def test_holm_agrees_with_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    ps = np.random.default_rng(10).random(12) ** 3
+    assert power.holm(list(ps)) == pytest.approx(multipletests(ps, method="holm")[1])
+
+
+def test_non_inferiority_agrees_with_the_paired_equivalence_test_of_statsmodels():
+    from statsmodels.stats.weightstats import ttost_paired
+
+    rng = np.random.default_rng(11)
+    clean, guarded = (arm(rng, m, seeds=1) for m in (0.8, 0.79))
+    margin = 0.05
+    _, (_, lower, _), _ = ttost_paired(guarded[0], clean[0], -margin, margin)
+    assert non_inferiority(clean, guarded, margin).passes == (lower < 0.025)
+
+
+def test_a_contrast_is_the_same_in_a_batch():
+    rng = np.random.default_rng(12)
+    F, D = (np.stack([arm(rng, m) for _ in range(3)]) for m in (0.2, 0.5))
+    whole = contrast([F, D], [-1, 1])
+    for i in range(3):
+        one = contrast([F[i], D[i]], [-1, 1])
+        assert [field[i] for field in whole] == pytest.approx(list(one))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0.05, 0.9), st.floats(0.1, 10.0))
+def test_invariances(seed, seeds, mean, scale):
+    rng = np.random.default_rng(seed)
+    F, U, D = (arm(rng, m, seeds, 80) for m in (mean / 2, mean, mean * 0.8))
+    swapped, plain = contrast([D, F], [1, -1]), contrast([F, D], [-1, 1])
+    assert swapped == pytest.approx(plain)
+    order = rng.permutation(80)
+    assert contrast([F[:, order], D[::-1][:, order]], [-1, 1]) == pytest.approx(plain)
+    scaled = contrast([F * scale, D * scale], [-1, 1])
+    assert (scaled.value, scaled.se) == pytest.approx((plain.value * scale, plain.se * scale))
+    before, after = transfer(F, U, D), transfer(F * scale, U * scale, D * scale)
+    assert before.kind == after.kind
+    if before.value is not None:
+        assert after[:4] == pytest.approx(before[:4], rel=1e-6, abs=1e-6)
+
+
+def test_components_worked_by_hand():
+    # Seeds differ by 1, items by 2, nothing is left over: MS_seed = 2 * 0.5, MS_item = 2 * 2.
+    Y = np.array([[0.0, 2.0], [1.0, 3.0]])
+    assert power.components(Y) == pytest.approx((0.5, 2.0, 0.0))
+
+
+def test_power_tends_to_the_normal_test_with_many_seeds():
+    parts = power.Components(0.0004, 0.03, 0.15)
+    se = power.standard_error(parts, 200, 2000)
+    expected = stats.norm.sf(1.96 - 0.01 / se)
+    assert power.power(0.01, parts, 200, 2000) == pytest.approx(expected, abs=0.03)
+    least = power.smallest_change(parts, 200, 2000)
+    assert least / se == pytest.approx(1.96 + 0.84, rel=0.05)
+
+
+def test_the_multiplier_of_curves_known_exactly():
+    budgets = np.array([100, 200, 400, 800])
+    steps = np.array([0.1, 0.3, 0.5, 0.7])
+    # Every item and seed is the mean itself; D is U one doubling later, so M = 2 at every level that it reaches.
+    U = np.broadcast_to(steps[:, None, None], (4, 3, 60))
+    D = np.broadcast_to(np.r_[0.1, steps[:3]][:, None, None], (4, 3, 60))
+    found = [curves.multiplier(n) for n in curves.needs(np.full((3, 60), 0.1), U, D, budgets, draws=100)]
+    assert [(m.sign, m.value) for m in found[:2]] == [("=", pytest.approx(2.0))] * 2
+    assert (found[2].sign, found[2].value) == (">", pytest.approx(800 / (400 * 2**0.25)))
+
+
+def test_the_area_between_curves_by_hand():
+    U, D = np.random.default_rng(13).random((2, 3, 4, 50))
+    e = curves.area_between(U, D)
+    assert e.value == pytest.approx(float((U - D).mean()))
+
+
+def test_the_hypervolume_by_hand():
+    losses, shares = np.array([0.01, 0.03, 0.02]), np.array([0.5, 0.2, 0.9])
+    # From 0.01 to 0.03 half is stopped, from 0.03 to 0.05 four fifths: (0.02 * 0.5 + 0.02 * 0.8) / 0.05.
+    assert frontier.hypervolume(losses, shares, 0.05) == pytest.approx(0.52)
+    assert frontier.non_dominated(losses, shares) == [0, 1]
+    assert frontier.hypervolume(np.array([0.0]), np.array([1.0]), 0.05) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 0.06), st.floats(0, 1.2)), min_size=1, max_size=8))
+def test_the_hypervolume_agrees_with_moocore(points):
+    import moocore
+
+    losses, shares = np.array(points).T
+    theirs = moocore.hypervolume(np.array(points), ref=[0.05, 1.0]) / 0.05
+    assert frontier.hypervolume(losses, shares, 0.05) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_accounts_and_dollars_by_hand():
+    assert cost.accounts(16e6, 16e6 / 24000) == 24000 and cost.accounts(1, 670) == 1
+    # 1,000 exchanges of 200 tokens in and 100 out at $1 and $10 a million, 2 accounts at $5, 3 hours at $2.
+    prices = {"price_in": 1.0, "price_out": 10.0, "price_account": 5.0, "price_gpu_hour": 2.0}
+    assert cost.dollars(1000, 200, 100, 2, 3, **prices) == pytest.approx(0.2 + 1.0 + 10 + 6)
+    fixed = cost.Inputs(*(cost.Range(v, v) for v in (10.0, 10.0, 50.0, 1.0, 10.0, 5.0, 2.0)))
+    accounts, money = cost.bill(np.log(np.full(100, 1000.0)), 200, 100, 3, fixed)
+    assert accounts == (20, 20, 20) and money.median == pytest.approx(0.2 + 1.0 + 20 * 5 + 6)
+    with pytest.raises(Refuse, match="more than 0"):
+        cost.accounts(5, 0)
+
+
+def test_equal_spending_is_read_from_the_curve_and_never_beyond_it():
+    assert cost.at_equal(20.0, [10.0, 40.0], [0.2, 0.6]) == pytest.approx(0.4)  # half way in the logarithm
+    assert cost.at_equal(50.0, [10.0, 40.0], [0.2, 0.6]) is None
+
+
+def test_error_consistency_is_cohens_kappa():
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    rng = np.random.default_rng(14)
+    a, b = rng.random((2, 200)) < [[0.6], [0.7]]
+    same = np.mean(a == b)
+    ours = fidelity.error_consistency(np.array(same), np.array(a.mean()), np.array(b.mean()))
+    table = [[np.sum((a == x) & (b == y)) for y in (0, 1)] for x in (0, 1)]
+    assert float(ours) == pytest.approx(cohens_kappa(np.array(table)).kappa)
+
+
+def test_the_fidelity_panel_of_a_copy_and_of_a_stranger():
+    rng = np.random.default_rng(15)
+    right = (rng.random((1, 400)) < 0.5).astype(float)
+    said = np.where(right == 1, 0, rng.integers(1, 50, right.shape))
+    sure = rng.random(right.shape)
+    teacher = fidelity.Student(said, right, None, sure)
+    copy = fidelity.Student(np.repeat(said, 3, 0), np.repeat(right, 3, 0), np.full((3, 400), 0.1), np.repeat(sure, 3, 0))
+    mine = (rng.random((3, 400)) < 0.5).astype(float)
+    other = fidelity.Student(np.where(mine == 1, 0, rng.integers(1, 50, mine.shape)), mine, np.full((3, 400), 0.9),
+                             rng.random((3, 400)))  # fmt: skip
+    draws = bootstrap.start(400, 200)
+    panel = fidelity.panel(fidelity.copying(copy, teacher, draws), fidelity.copying(other, teacher, draws))
+    assert panel["error_consistency"].value == pytest.approx(1.0, abs=0.1) and panel["error_consistency"].lo > 0.8
+    assert panel["agreement"].lo > 0.5 and panel["same_wrong"].lo > 0.9
+    assert panel["bits_per_byte"].value == pytest.approx(-0.8) and panel["confidence_rank"].lo > 0.8
+
+
+def test_calibration_by_hand():
+    # Two bins of five: confidences 0.2 and 0.8, right 1 of 5 and 4 of 5: calibrated; then everything right.
+    sure, right = np.r_[np.full(50, 0.2), np.full(50, 0.8)][None], np.tile([1.0, 0, 0, 0, 0], 10)
+    right = np.r_[right, 1 - right][None]
+    assert fidelity.calibration_error(sure, right) == pytest.approx(0.0, abs=1e-12)
+    assert fidelity.calibration_error(sure, np.ones_like(right)) == pytest.approx(0.5)
+    assert fidelity.brier(sure, right).mean() == pytest.approx(0.2 * 0.64 + 0.8 * 0.04)
+    assert fidelity.log_loss(np.array(0.5), np.array(1.0)) == pytest.approx(np.log(2))
+
+
+def test_the_crossed_bootstrap_agrees_with_the_two_way_error():
+    Y = arm(np.random.default_rng(16), 0.5, seeds=10, items=400, seed_sd=0.05)
+    drawn = bootstrap.means(bootstrap.start(400, 2000), Y)
+    assert drawn.std() == pytest.approx(contrast([Y], [1]).se, rel=0.15) and drawn.mean() == pytest.approx(Y.mean(), abs=0.01)
+
+
+def test_flags_by_hand():
+    falling = [*np.linspace(1.0, 0.2, 25)]
+    assert "%" in flags.under_trained(falling, False) and not flags.under_trained([1.0] * 10 + [0.1] * 20, False)
+    assert flags.extractor(0.2, 0.1) and not flags.extractor(0.12, 0.1)
+    assert flags.repeats_itself("ab" * 40) and flags.repeats_itself(" ") and not flags.repeats_itself("a=3;b=4+3=7 # 7")
+    assert flags.degenerate(["a good answer"] * 10, ["ab" * 40] * 10)
+    assert flags.aliases({"a": "1", "b": "2", "c": "1"}) == {"c": "a"}

@@ -1,0 +1,88 @@
+"""Pre-registration: the analysis is written down and hashed before the first report student is scored.
+
+`analysis.yaml` is never overwritten. What a later run does otherwise is a deviation, and is listed on the card.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.answers import BadInput, digest, write_bytes
+from experiments.plan import CHOICES, IDENTITY, SHUFFLED, Plan
+from experiments.store import Store
+
+ANALYSIS, SEAL = "analysis.yaml", "analysis.json"
+
+
+def analysis(plan: Plan) -> dict[str, Any]:
+    """What is estimated, how, on what, and what would be left out: a function of the study alone."""
+    study, measure = plan.study, plan.study.measure
+    return {
+        "study": study.name,
+        "question": study.question,
+        "estimands": {
+            "uplift": "D - F, points",
+            "harm": "U - D, points",
+            "transfer": "T = (D - F) / (U - F), Fieller set from the two-way (seed x item) variance",
+            "worst_case": "T of the attack chosen on selection_seeds and selection items; UCB: largest of all attacks",
+            "utility": "Te_d - Te, non-inferior above -utility_margin",
+        },
+        "floor": f"the best of {', '.join(CHOICES)} that exist, chosen on the selection split",
+        "controls": [IDENTITY, SHUFFLED],
+        "primary_match": "exchanges",
+        "thresholds": measure.model_dump(mode="json", exclude={"prices", "draws", "items", "selection_items"}),
+        "multiplicity": "Holm over all defences and tasks at their largest budget; alpha shared by the looks",
+        "items": {"report": measure.items, "selection": measure.selection_items},
+        "seeds": {"report": study.seeds, "selection": study.selection_seeds},
+        "search": study.search.model_dump(mode="json"),
+        "blocks": [block.model_dump(mode="json") for block in study.blocks],
+        "recipes": {"teacher": study.teacher.model_dump(mode="json"), "student": study.student.model_dump(mode="json")},
+        "exclusions": "none: a diverged student counts as trained; unparsed answers count as wrong and are told apart",
+    }
+
+
+def freeze(plan: Plan, store: Store, home: Path) -> None:
+    """Write the analysis unless one is there; say how many report exams had been scored by then."""
+    if (home / ANALYSIS).is_file():
+        return
+    text = yaml.safe_dump(analysis(plan), sort_keys=False, width=120).encode()
+    told = [arm for arm in plan.arms if arm.split == "report"]
+    scored = sum(store.has(arm.exam.kind, arm.exam.key) for arm in told)
+    seal = {"sha256": digest(text), "scored_before": scored, "of": len(told)}
+    write_bytes(home / SEAL, json.dumps(seal).encode())
+    write_bytes(home / ANALYSIS, text)
+
+
+def seal(home: Path) -> dict[str, Any]:
+    """The hash of the frozen analysis and how much had been scored before it; BadInput if the file was changed."""
+    try:
+        kept = dict(json.loads((home / SEAL).read_text()))
+        text = (home / ANALYSIS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{home / ANALYSIS}: the frozen analysis is missing or damaged ({error})") from error
+    if digest(text) != kept.get("sha256"):
+        raise BadInput(f"{home / ANALYSIS}: was changed after it was frozen (its SHA-256 is {digest(text)[:12]}, the "
+                       f"seal says {str(kept.get('sha256'))[:12]})")  # fmt: skip
+    return kept
+
+
+def deviations(plan: Plan, home: Path) -> list[str]:
+    """What this study does otherwise than its frozen analysis, one line a setting."""
+    frozen = yaml.safe_load((home / ANALYSIS).read_bytes())
+    now = yaml.safe_load(yaml.safe_dump(analysis(plan)))
+    return [f"{name}: {before!r} was registered, {after!r} was done" for name, before, after in changed(frozen, now)]
+
+
+def changed(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """The leaves in which two nested values differ, by dotted name; a key that only one has is None in the other."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = dict.fromkeys([*before, *after])
+        return [one for k in keys for one in changed(before.get(k), after.get(k), f"{name}.{k}" if name else str(k))]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [one for i, (a, b) in pairs for one in changed(a, b, f"{name}.{i}")]
+    return [] if before == after else [(name, before, after)]

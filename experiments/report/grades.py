@@ -1,0 +1,203 @@
+"""Every grade of a study as one Parquet file, and what each arm did: the two files all numbers follow from.
+
+`grades.parquet` has a row an exam item, exam after exam; `arms.json` has an entry a student: what it was trained on,
+what that took, and how training went.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distill.answers import BadInput, digest
+from experiments.measure import flags
+from experiments.plan import Arm, Plan
+from experiments.store import Store
+
+WHO = ("task", "defense", "attacker", "budget", "split", "seed")
+
+
+class Key(NamedTuple):
+    """Students that differ in their seed alone; a teacher has attacker "" and budget 0."""
+
+    task: str
+    defense: str
+    attacker: str
+    budget: int
+    split: str
+
+
+class Exam(NamedTuple):
+    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for unparsed."""
+
+    items: tuple[str, ...]
+    right_N: np.ndarray
+    said_N: np.ndarray
+    bits_N: np.ndarray | None
+    confidence_N: np.ndarray | None
+    l1: float
+    kl: float
+    flips: float
+    passes: float
+    tokens: float | None
+    bytes: float
+    unfinished: float
+    texts: tuple[str, ...]
+    prompts: tuple[str, ...]
+    digest: str
+
+
+class Sat(NamedTuple):
+    """The exams of one key, in the order of their seeds."""
+
+    seeds: tuple[int, ...]
+    exams: tuple[Exam, ...]
+
+    @property
+    def right_SN(self) -> np.ndarray:
+        return np.stack([exam.right_N for exam in self.exams])
+
+    @property
+    def said_SN(self) -> np.ndarray:
+        return np.stack([exam.said_N for exam in self.exams])
+
+    @property
+    def unparsed(self) -> float:
+        return float((self.said_SN < 0).mean())
+
+    @property
+    def digest(self) -> str:
+        """Over all answers of all its exams."""
+        return digest("".join(exam.digest for exam in self.exams))
+
+    def stacked(self, name: str) -> np.ndarray | None:
+        """A measure as seeds x items, or None where an exam lacks it."""
+        parts = [getattr(exam, name) for exam in self.exams]
+        return None if any(part is None for part in parts) else np.stack(parts)
+
+    def mean(self, name: str) -> float | None:
+        parts = [getattr(exam, name) for exam in self.exams]
+        return None if any(part is None for part in parts) else float(np.mean(parts))
+
+
+Grades = dict[Key, Sat]
+
+
+def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Every exam that is done, with who sat it; what is missing is left out, and is told by the arms."""
+    for (task, defense, split), exams in plan.teachers.items():
+        for seed, stage in enumerate(exams):
+            yield dict(zip(WHO, (task, defense, "", 0, split, seed), strict=True)), stage
+    for arm in plan.arms:
+        if store.has(arm.exam.kind, arm.exam.key):
+            yield {name: getattr(arm, name) for name in WHO}, arm.exam
+
+
+def collect(plan: Plan, store: Store) -> bytes:
+    """All grades as Parquet; the same results give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = []
+    for who, stage in sittings(plan, store):
+        graded = pq.read_table(store.open(stage.kind, stage.key) / "grades.parquet")
+        for place, (name, value) in enumerate(who.items()):
+            kind = pa.int64() if isinstance(value, int) else pa.string()
+            graded = graded.add_column(place, name, pa.array([value] * len(graded), kind))
+        parts.append(graded)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read(data: bytes | Path) -> Grades:
+    """The grades by key; BadInput if the file is not whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(data) if isinstance(data, bytes) else data).combine_chunks()
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})") from error
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    starts = _starts([columns[name] for name in WHO], len(table))
+    said = columns["said"].dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    right = np.asarray(columns["outcome"].to_numpy(zero_copy_only=False) == "right", float)
+    numbers = {
+        name: columns[name].to_numpy(zero_copy_only=False).astype(float)
+        for name in ("bits_per_byte", "confidence", "l1", "kl", "flips", "passes", "tokens")
+    }
+    finished = columns["finished"].to_numpy(zero_copy_only=False).astype(float)
+    held: dict[Key, dict[int, Exam]] = {}
+    for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
+        task, defense, attacker, budget, split, seed = (columns[name][start].as_py() for name in WHO)
+        part = slice(start, end)
+        texts, items, prompts = (
+            tuple(columns[name][start:end].to_pylist()) for name in ("text", "item", "prompt")
+        )
+        some = {name: _known(values[part]) for name, values in numbers.items()}
+        far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
+        exam = Exam(
+            items, right[part], said[part], some["bits_per_byte"], some["confidence"], **far,
+            passes=float(numbers["passes"][part].mean()),
+            tokens=None if some["tokens"] is None else float(some["tokens"].mean()),
+            bytes=float(np.mean([len(text.encode()) for text in texts])),
+            unfinished=1 - float(finished[part].mean()), texts=texts, prompts=prompts,
+            digest=digest("\0".join(texts)),
+        )  # fmt: skip
+        held.setdefault(Key(task, defense, attacker, budget, split), {})[seed] = exam
+    return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}
+
+
+def _starts(columns: list[Any], rows: int) -> list[int]:
+    """Where a new exam begins: a row that differs from the one before it in who sat it."""
+    changed = np.zeros(rows, bool)
+    changed[:1] = True
+    for column in columns:
+        values = column.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        changed[1:] |= values[1:] != values[:-1]
+    return [int(i) for i in np.flatnonzero(changed)]
+
+
+def _known(values: np.ndarray) -> np.ndarray | None:
+    return None if np.isnan(values).any() else values
+
+
+def arms(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """One entry a planned student: whether it is finished, its ledger, how training went, and leaked questions."""
+    counted: dict[str, int] = {}
+    return [_arm(plan, store, arm, counted) for arm in plan.arms]
+
+
+def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[str, Any]:
+    who = {name: getattr(arm, name) for name in WHO}
+    if not store.has(arm.exam.kind, arm.exam.key):
+        return who | {"finished": False}
+    training = json.loads((store.open(arm.student.kind, arm.student.key) / "training.json").read_text())
+    asked = store.open(arm.answers.kind, arm.answers.key) / "asked.json"
+    cost = json.loads(asked.read_text()) if asked.is_file() else {"exchanges": 0, "tokens_in": 0, "tokens_out": 0}
+    trials = plan.study.search.trials if len(arm.student.inputs) > 1 else 0
+    return who | {
+        "finished": True, **cost, "student_tokens": training["tokens"], "parameters": training["parameters"],
+        # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search costs as much a trial.
+        "flops": 6 * training["parameters"] * training["positions"] * (1 + trials), "trials": trials,
+        "steps": training["steps"], "learning_rate": training["learning_rate"],
+        "diverged": training["diverged"], "losses": training["losses"], "leaked": _leaked(arm, store, counted),
+    }  # fmt: skip
+
+
+def _leaked(arm: Arm, store: Store, counted: dict[str, int]) -> int:
+    """Report questions that this student was trained on; arms that asked the same are counted once."""
+    import pyarrow.parquet as pq
+
+    asked = store.folder(arm.answers.kind, arm.answers.key) / "answers.parquet"
+    graded = store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet"
+    queries, questions = (pq.read_table(path, columns=["prompt"])["prompt"].to_pylist() for path in (asked, graded))
+    same = digest("\0".join([*sorted(queries), "", *questions]))
+    if same not in counted:
+        counted[same] = len(flags.leaked(queries, questions))
+    return counted[same]
