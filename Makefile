@@ -2,7 +2,7 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test check bench
+.PHONY: quickstart test check bench simulations
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -24,3 +24,7 @@ check: .venv/installed ## Format, lint, types
 
 bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
 	@set -e; for one in benchmarks/*.py; do echo "$$one"; $(PY) -W ignore -m benchmarks.$$(basename $$one .py); done
+
+simulations: .venv/installed ## Estimators against simulated truth and real undefended students; writes docs/simulations.md
+	.venv/bin/distill-resist run controls
+	$(PY) -m tests.experiments.simulations --controls runs/controls

@@ -246,7 +246,7 @@ def _told(checks: Any) -> int:
     for one in checks:
         shown.add_row(one.word, one.claim, one.expected, one.got, one.tolerance)
     words = [check.word for check in checks]
-    console = Console(width=max(Console().width, 120))
+    console = Console(width=max(Console().width, min(180, Console(width=400).measure(shown).maximum)))
     console.print(shown, highlight=False)
     worst = "FAIL" if "FAIL" in words else "PASS"
     counts = ", ".join(f"{words.count(word)} {word}" for word in ("PASS", "FAIL", "INCONCLUSIVE"))

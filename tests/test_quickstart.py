@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import config, plan
 from experiments.stages import fingerprint
+from experiments.report import grades
 from experiments.store import Store
+from tests.experiments.simulations import undefended_splits
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,13 +68,29 @@ def test_the_folder_holds_what_a_reader_needs(runs):
     assert json.loads((home / "config.json").read_text())["name"] == "quickstart"
     # The table follows from the grades alone.
     graded = pq.read_table(home / "grades.parquet").to_pylist()
-    assert len(graded) == len(made.arms) * made.study.measure.items
-    cell = [
-        g["outcome"] == "right" for g in graded if (g["task"], g["defense"], g["attacker"]) == ("trace", "none", "sft")
-    ]
+    sizes = {"report": made.study.measure.items, "select": made.study.measure.selection_items}
+    assert sum(g["attacker"] != "" for g in graded) == sum(sizes[arm.split] for arm in made.arms)
+    wanted = ("trace", "none", "sft", "report")
+    cell = [g["outcome"] == "right" for g in graded if (g["task"], g["defense"], g["attacker"], g["split"]) == wanted]
     row = next(r for r in json.loads((home / "results.json").read_text())
                if (r["task"], r["defense"], r["attacker"]) == ("trace", "none", "sft"))  # fmt: skip
     assert sum(cell) / len(cell) == pytest.approx(row["undefended"])
+
+
+@pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
+def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
+    held = grades.read(runs / "quickstart" / "grades.parquet")
+    arms = [held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", plan.IDENTITY)]
+    got = undefended_splits(np.concatenate(arms), splits=300)
+    assert got.students == 6 and got.covered >= 0.93
+
+
+def test_the_run_verifies_and_a_smoke_test_repeats_its_bytes(runs, tmp_path):
+    words = [sys.executable, "-m", "experiments.cli", "reproduce", str(runs / "quickstart"), "--tier", "smoke"]
+    done = subprocess.run([*words, "--runs", str(runs), "--into", str(tmp_path / "again")], cwd=ROOT, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "FAIL:" not in done.stdout and "have the same bytes" in done.stdout
 
 
 def test_the_page_is_self_contained_and_shows_its_plots(runs):

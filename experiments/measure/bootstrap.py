@@ -5,6 +5,7 @@ Source: pigeonhole bootstrap (Owen 2007); mildly conservative (Owen & Eckles 201
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,18 @@ class Draws(NamedTuple):
 
 def start(items: int, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None) -> Draws:
     """Item weights for a study; with clusters, whole clusters are redrawn."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])
     if clusters is None:
-        return Draws(_multinomial(rng, items, draws), rng)
+        return Draws(_items(items, draws, seed), rng)
     names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
     weight_BN = _multinomial(rng, len(names), draws)[:, label_N]
     return Draws(weight_BN / weight_BN.sum(1, keepdims=True), rng)
+
+
+@functools.lru_cache(4)
+def _items(items: int, draws: int, seed: int) -> np.ndarray:
+    """Drawn once for all arms on the same items."""
+    return _multinomial(np.random.default_rng([seed, 0]), items, draws)
 
 
 def _multinomial(rng: np.random.Generator, units: int, draws: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 MIN_ITEMS, MIN_CLUSTERS = 50, 10
 
@@ -117,7 +117,7 @@ def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05) -
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(total > 0, np.maximum(total**2 / free, 1.0), np.inf)
     se = np.sqrt(total)
-    half = np.where(se > 0, stats.t.ppf(1 - alpha / 2, df) * se, np.nan)
+    half = np.where(se > 0, special.stdtrit(df, 1 - alpha / 2) * se, np.nan)
     return Estimate(*(one[()] for one in (value, se, df, value - half, value + half)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,25 +43,25 @@ class Bill(NamedTuple):
     hi: float
 
 
-def accounts(exchanges: float, per_account: float) -> float:
-    """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each."""
-    if per_account <= 0:
-        raise Refuse(f"an account must yield more than 0 exchanges, got {per_account}")
-    return math.inf if math.isinf(exchanges) else float(math.ceil(exchanges / per_account - 1e-9))
+def accounts(exchanges: Any, per_account: Any) -> Any:
+    """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each; numbers or arrays."""
+    if np.min(per_account) <= 0:
+        raise Refuse(f"an account must yield more than 0 exchanges, got {np.min(per_account):g}")
+    return np.ceil(np.asarray(exchanges) / per_account - 1e-9)
 
 
 def dollars(
-    exchanges: float,
+    exchanges: Any,
     tokens_in: float,
     tokens_out: float,
-    needed: float,
+    needed: Any,
     gpu_hours: float,
     *,
-    price_in: float,
-    price_out: float,
-    price_account: float,
-    price_gpu_hour: float,
-) -> float:
+    price_in: Any,
+    price_out: Any,
+    price_account: Any,
+    price_gpu_hour: Any,
+) -> Any:
     """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange, prices per million."""
     asked = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
     return asked + needed * price_account + gpu_hours * price_gpu_hour
@@ -71,29 +71,25 @@ def bill(
     log_exchanges_B: np.ndarray, tokens_in: float, tokens_out: float, gpu_hours: float, inputs: Inputs, seed: int = 0
 ) -> tuple[Bill, Bill]:
     """Accounts and dollars for an uncertain number of exchanges (draws of its natural logarithm), inputs from ranges."""
-    rng = np.random.default_rng(seed)
-    drawn = [{name: _draw(rng, getattr(inputs, name)) for name in Inputs._fields} for _ in log_exchanges_B]
-    held = np.array([
-        _one(math.exp(n) if n < 700 else math.inf, tokens_in, tokens_out, gpu_hours, d)
-        for n, d in zip(log_exchanges_B, drawn, strict=True)
-    ])  # fmt: skip
-    low, middle, high = (np.quantile(held, q, axis=0, method=m) for q, m in
-                         ((0.05, "lower"), (0.5, "higher"), (0.95, "higher")))  # fmt: skip
-    return (Bill(float(middle[0]), float(low[0]), float(high[0])), Bill(float(middle[1]), float(low[1]), float(high[1])))
-
-
-def _one(n: float, tokens_in: float, tokens_out: float, gpu_hours: float, d: dict[str, float]) -> tuple[float, float]:
-    needed = accounts(n, min(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"]))
+    rng, count = np.random.default_rng(seed), len(log_exchanges_B)
+    d = {name: _draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
+    asked_B = np.exp(np.asarray(log_exchanges_B, float))
+    needed_B = accounts(asked_B, np.minimum(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"]))
     prices = {name: d[name] for name in ("price_in", "price_out", "price_account", "price_gpu_hour")}
-    return needed, dollars(n, tokens_in, tokens_out, needed, gpu_hours, **prices)
+    return _bill(needed_B), _bill(dollars(asked_B, tokens_in, tokens_out, needed_B, gpu_hours, **prices))
 
 
-def _draw(rng: np.random.Generator, ends: Range) -> float:
+def _bill(value_B: np.ndarray) -> Bill:
+    ends = ((0.5, "higher"), (0.05, "lower"), (0.95, "higher"))
+    return Bill(*(float(np.quantile(value_B, q, method=m)) for q, m in ends))  # type: ignore[call-overload]
+
+
+def _draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
     if ends.low > ends.high or ends.low < 0:
         raise Refuse(f"a range is from low to high and not negative, got {ends.low} to {ends.high}")
     if ends.low == 0:
-        return float(rng.uniform(ends.low, ends.high))
-    return float(math.exp(rng.uniform(math.log(ends.low), math.log(ends.high))))
+        return rng.uniform(ends.low, ends.high, count)
+    return np.asarray(np.exp(rng.uniform(math.log(ends.low), math.log(ends.high), count)))
 
 
 def at_equal(spent: float, spent_K: Sequence[float], score_K: Sequence[float]) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from experiments.measure.contrast import Refuse, checked
 
@@ -75,7 +75,7 @@ def _test(parts: Components, seeds: int, items: int, alpha: float) -> _Test:
     rest = 2 * noise**2 / ((seeds - 1) * (items - 1))
     df_B = np.maximum(total_B**2 / (item**2 / (items - 1) + (seed_B2**2).sum(1) / (seeds - 1) + rest), 1.0)
     error_B = standard_error(parts, seeds, items) * rng.standard_normal(POWER_DRAWS)
-    return _Test(error_B, stats.t.ppf(1 - alpha / 2, df_B) * np.sqrt(total_B))
+    return _Test(error_B, special.stdtrit(df_B, 1 - alpha / 2) * np.sqrt(total_B))
 
 
 def _power(change: float, test: _Test) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from experiments.measure.contrast import Variance, combine, p_below, variance
 
@@ -64,7 +64,7 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
 def outside(parts: Variance, x: float, alpha: float) -> float:
     """How far x is from being accepted as T: at most 0 inside the Fieller set."""
     e = combine(parts, [x - 1, -x, 1], alpha=alpha)
-    return abs(e.value) - float(stats.t.ppf(1 - alpha / 2, e.df)) * e.se
+    return abs(e.value) - float(special.stdtrit(e.df, 1 - alpha / 2)) * e.se
 
 
 def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:

@@ -133,12 +133,14 @@ def read(data: bytes | Path) -> Grades:
     }
     finished = columns["finished"].to_numpy(zero_copy_only=False).astype(float)
     held: dict[Key, dict[int, Exam]] = {}
+    asked: dict[tuple[str, str], Any] = {}  # the exams of a split ask the same, so its texts are kept once
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
         task, defense, attacker, budget, split, seed = (columns[name][start].as_py() for name in WHO)
         part = slice(start, end)
-        texts, items, prompts = (
-            tuple(columns[name][start:end].to_pylist()) for name in ("text", "item", "prompt")
-        )
+        texts, items = (tuple(columns[name][start:end].to_pylist()) for name in ("text", "item"))
+        if (task, split) not in asked or asked[task, split][0] != items:
+            asked[task, split] = items, tuple(columns["prompt"][start:end].to_pylist())
+        items, prompts = asked[task, split]
         some = {name: _known(values[part]) for name, values in numbers.items()}
         far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
         exam = Exam(

@@ -105,8 +105,16 @@ class _Study:
     def budgets(self, task: str) -> list[int]:
         return sorted({key.budget for key in self.report if key.task == task})
 
+    @functools.cached_property
+    def by_key(self) -> dict[Key, list[dict[str, Any]]]:
+        """The planned students of each arm."""
+        held: dict[Key, list[dict[str, Any]]] = {}
+        for arm in self.arms:
+            held.setdefault(Key(*(arm[name] for name in Key._fields)), []).append(arm)
+        return held
+
     def planned(self, key: Key) -> int:
-        return sum(all(arm[name] == getattr(key, name) for name in Key._fields) for arm in self.arms)
+        return len(self.by_key.get(key, ()))
 
     def flag(self, kind: str, key: Any, evidence: str) -> None:
         if evidence:
@@ -225,7 +233,7 @@ class _Study:
     @functools.cache  # noqa: B019
     def _training(self, key: Key) -> list[str]:
         """What is wrong with how an arm's students were trained."""
-        mine = [arm for arm in self.arms if all(arm[name] == getattr(key, name) for name in Key._fields)]
+        mine = self.by_key.get(key, [])
         done = [arm for arm in mine if arm["finished"]]
         self.flag("missing", key, f"{len(done)} of {len(mine)} students finished" if len(done) < len(mine) else "")
         said = [text for arm in done if (text := flags.under_trained(arm["losses"], arm["diverged"]))]
@@ -281,9 +289,13 @@ class _Study:
     # Rows: an arm against one attacker.
 
     def rows(self, cases: dict[tuple[str, int, str], dict[str, Any]]) -> list[dict[str, Any]]:
+        return [self._row(key, cases) for key in self.ranked]
+
+    @functools.cached_property
+    def ranked(self) -> list[Key]:
+        """The reported arms in the order of the table."""
         order = {"floor": 0, "none": 1, "control": 2, "defense": 3}
-        ranked = sorted(self.report, key=lambda key: (key.task, key.budget, order[_group(key)]))
-        return [self._row(key, cases) for key in ranked]
+        return sorted(self.report, key=lambda key: (key.task, key.budget, order[_group(key)]))
 
     def _row(self, key: Key, cases: dict[tuple[str, int, str], dict[str, Any]]) -> dict[str, Any]:
         arm, floor, labels = self.report[key], self.floor_arm(key.task, key.budget), self.clusters(key.task)
@@ -302,14 +314,14 @@ class _Study:
             "budget": key.budget, "seeds": len(arm.seeds), "planned": planned, "items": arm.right_SN.shape[1],
             "floor": floor.right_SN.mean(), "floor_arm": self.floor(key.task, key.budget),
             "undefended": U.right_SN.mean(), "defended": arm.right_SN.mean(),
-            "defended_lo": own.lo, "defended_hi": own.hi,
+            "defended_lo": max(own.lo, 0.0), "defended_hi": min(own.hi, 1.0),
             "uplift": uplift.value, "uplift_lo": uplift.lo, "uplift_hi": uplift.hi,
             "harm": harm.value, "harm_lo": harm.lo, "harm_hi": harm.hi,
             "transfer": share.value, "transfer_lo": share.lo, "transfer_hi": share.hi, "transfer_kind": share.kind,
             "t_den": share.t_den, "effective": share.effective,
             "gap_recovered": gained.value, "gap_recovered_lo": gained.lo, "gap_recovered_hi": gained.hi,
             "teacher_clean": clean.right_SN.mean(), "teacher_defended": guarded.right_SN.mean(),
-            "verdict": case.get("verdict", ""), "rule": case.get("rule", "a control has no verdict"),
+            "verdict": case.get("verdict") or None, "rule": case.get("rule", "a control has no verdict"),
             "remarks": case.get("remarks", ()), "settle": case.get("settle", ""),
             "unparsed": arm.unparsed, "bits_per_byte": None if (b := arm.stacked("bits_N")) is None else b.mean(),
             "fidelity": copied, "components": self._components(key), "missing_bounds": self._bounds(arm, floor, U, planned),
@@ -470,19 +482,19 @@ class _Study:
 
     def _book(self, key: Key) -> dict[str, float]:
         """The ledger of an arm, means over its finished students; dollars at the middle of the stated ranges."""
-        done = [arm for arm in self.arms if arm["finished"] and all(arm[n] == getattr(key, n) for n in Key._fields)]
+        done = [arm for arm in self.by_key.get(key, ()) if arm["finished"]]
         names = ("exchanges", "tokens_in", "tokens_out", "student_tokens", "flops", "trials")
         held = {name: float(np.mean([arm[name] or 0 for arm in done])) if done else 0.0 for name in names}
         prices = {name: math.sqrt(low * high) for name, (low, high) in self.study.measure.prices.model_dump().items()}
         yielded = min(prices["rate_per_day"] * prices["days_until_ban"], prices["monthly_quota"])
-        needed = cost.accounts(held["exchanges"], yielded) if held["exchanges"] else 0.0
+        needed = float(cost.accounts(held["exchanges"], yielded))
         each = max(held["exchanges"], 1.0)
         money = cost.dollars(held["exchanges"], held["tokens_in"] / each, held["tokens_out"] / each, needed,
                              held["flops"] / GPU_FLOPS / 3600, **{n: p for n, p in prices.items() if n.startswith("price")})  # fmt: skip
         return held | {"accounts": needed, "dollars": money}
 
     def ledger(self) -> list[dict[str, Any]]:
-        return [key._asdict() | self._book(key) for key in self.report]
+        return [key._asdict() | self._book(key) for key in self.ranked]
 
 
 def _group(key: Key) -> str:

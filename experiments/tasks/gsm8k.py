@@ -55,24 +55,19 @@ class Task(Exam):
         return self.drafts[index]
 
     def split(self, index: int, canonical: str) -> Split:
-        """Public problems train; the others are divided in the proportions of the other splits."""
-        if index < self.public_size:
-            return "train"
-        place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64 * (1 - SHARES["train"])
-        for split, share in SHARES.items():
-            if split != "train":
-                place -= share
-                if place < 0:
-                    return split
-        return "report"  # what float rounding leaves over
+        """Public problems train and validate; the others are divided in the proportions of the other splits."""
+        among: tuple[Split, ...] = ("train", "validate") if index < self.public_size else ("query", "select", "report")
+        place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64
+        place *= sum(SHARES[split] for split in among)
+        for split in among:
+            place -= SHARES[split]
+            if place < 0:
+                return split
+        return among[-1]  # what float rounding leaves over
 
     def public(self, n: int, seed: int) -> list[Item]:
         """Public problems with the solutions that people wrote."""
-        order = [index for index in shuffled(self.size, f"{self.name}/{seed}") if index < self.public_size][:n]
-        if len(order) < n:
-            raise BadInput(f"task gsm8k: {n} public problems asked for, only {len(order)} available")
-        chosen = [self.drafts[index] for index in order]
-        return [Item(self.prompt(one), self.solution(one), one.answer) for one in chosen]
+        return self.items("train", n, seed)
 
     def solution(self, draft: Draft) -> str:
         """As the recorded teachers write it: the answer has a line of its own."""

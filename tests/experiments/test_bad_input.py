@@ -100,7 +100,7 @@ def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_p
 def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     path = tmp_path / "recorded.jsonl"
     exam = config.component("task", "addition")[1]
-    items = exam.items("report", 300, 0) + [i for seed in range(3) for i in exam.items("query", 1000, seed)]
+    items = exam.items("report", 300, 0) + [i for seed in (0, 1, 2, 900, 901) for i in exam.items("query", 1000, seed)]
     path.write_text("".join(json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items))
     words = ["plan", "quickstart", "teacher=recorded", f"teacher.path={path}", "task=addition", "attacker=sft"]
     assert cli.main([*words, "defense=release/truncate"]) == 0

@@ -13,7 +13,7 @@ from experiments import cli, config, plan, stages
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
-TINY = ["student.steps=2", "seeds=[0]", "measure.items=10"]
+TINY = ["student.steps=2", "seeds=[0]", "selection_seeds=[900]", "measure.items=10", "measure.selection_items=10"]
 
 
 def rows(capsys, *words):
@@ -29,16 +29,20 @@ def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, 
     held = rows(capsys, "quickstart", "--runs", str(tmp_path / "runs"), *TINY, "teacher=pretrained",
                 f"teacher.path={tmp_path / 'model'}", "teacher.max_new_tokens=8", "task=addition", "budget=6",
                 "attacker=[sft,logprob_kd]", "defense=release/top_k")  # fmt: skip
-    assert {row["attacker"] for row in held} >= {"sft", "logprob_kd"} and held[0]["verdict"] == "not measurable"
+    assert {row["attacker"] for row in held} >= {"sft", "logprob_kd"} and held[-1]["verdict"] == "not measurable"
 
 
 def test_a_changed_folder_is_another_teacher(tmp_path):
     (tmp_path / "weights").write_text("1")
     words = ["teacher=pretrained", f"teacher.path={tmp_path}", "task=addition"]
-    before = plan.make(config.load("quickstart", words)).teachers["addition", "none"].key
-    assert before == plan.make(config.load("quickstart", words)).teachers["addition", "none"].key
+
+    def address():
+        return plan.make(config.load("quickstart", words)).teachers["addition", "none", "report"][0].key
+
+    before = address()
+    assert before == address()
     (tmp_path / "weights").write_text("2")
-    assert before != plan.make(config.load("quickstart", words)).teachers["addition", "none"].key
+    assert before != address()
 
 
 def test_real_recorded_answers_make_a_study(tmp_path, capsys):
@@ -51,7 +55,7 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     assert all(0 < row["bits_per_byte"] < 20 for row in held)
     # The recorded teacher's own exam is what its authors graded.
     made = plan.make(config.load("gsm8k", [*TINY, *words]))
-    stage = made.teachers[words[0].removeprefix("task="), "none"]
+    stage = made.teachers[words[0].removeprefix("task="), "none", "report"][0]
     graded = stages.read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
     asked = {(line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()}
     right = [asked[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]

@@ -18,7 +18,7 @@ from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "measure.items=50", "teacher.items=200", "budget=16"]
+SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=50", "measure.selection_items=20", "teacher.items=200", "budget=16"]
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
@@ -71,11 +71,11 @@ def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_sa
     rows = json.loads(done.stdout)
     made = plan.make(config.load("quickstart", SMALL))
     assert fingerprint(Store(first / "store"), made.stages) == fingerprint(Store(second / "store"), made.stages)
-    for name in ("results.json", "report.html"):
+    for name in ("results.json", "measures.json", "arms.json", "grades.parquet", "analysis.yaml", "report.html"):
         assert (first / "quickstart" / name).read_bytes() == (second / "quickstart" / name).read_bytes()
     assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[0].keys()
     # Students of four steps learn nothing, and nothing is a word.
-    assert {row["verdict"] for row in rows} == {"not measurable"} and rows[0]["transfer"] is None
+    assert {row["verdict"] for row in rows} == {None, "not measurable"} and rows[0]["transfer"] is None
 
 
 def test_sixty_arms_and_more_are_planned():

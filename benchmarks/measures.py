@@ -1,0 +1,85 @@
+"""All measures of a study with 200 arms, 8 seeds and 1,000 items, from its grades file: seconds and peak memory.
+
+Beside it, what reading the same file with pyarrow alone takes, in the same process.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments import config
+from experiments.plan import CHOICES, IDENTITY
+from experiments.report import grades, measures
+
+SEEDS, ITEMS, BUDGETS = 8, 1000, (125, 250, 500, 1000, 2000, 4000)
+DEFENSES = ("none", IDENTITY, "decoding/perturbed", "decoding/temperature", "release/answer_only", "release/truncate")
+
+
+def study() -> config.Study:
+    """Settings that fit the simulated grades."""
+    seeds = f"seeds={list(range(SEEDS))}".replace(" ", "")
+    return config.load("quickstart", [seeds, f"measure.items={ITEMS}"])
+
+
+def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]:
+    """Grades and arms of 2 tasks x 6 budgets x (4 floors + 6 defences x 2 attackers), and the teachers' exams."""
+    parts, arms = [], []
+
+    def sit(task: str, defense: str, attacker: str, budget: int, split: str, seed: int, mean: float) -> None:
+        right = rng.random(ITEMS) < mean
+        said = np.where(right, "1", rng.integers(2, 90, ITEMS).astype(str))
+        sizes = {"task": task, "defense": defense, "attacker": attacker, "budget": budget, "split": split, "seed": seed}
+        columns = {name: pa.array([value] * ITEMS) for name, value in sizes.items()}
+        numbers = {name: pa.array(rng.random(ITEMS)) for name in ("bits_per_byte", "confidence", "l1", "kl", "flips")}
+        parts.append(pa.table(columns | numbers | {
+            "item": [f"{task}-{i}" for i in range(ITEMS)], "prompt": [f"{task} question {i}" for i in range(ITEMS)],
+            "text": [f"because of {s} # {s}" for s in said], "said": said, "passes": pa.array([1.0] * ITEMS),
+            "outcome": np.where(right, "right", "wrong"), "tokens": pa.array([20] * ITEMS), "finished": [True] * ITEMS,
+        }))  # fmt: skip
+        if attacker:
+            arms.append(sizes | {"finished": True, "exchanges": budget, "tokens_in": 20 * budget, "losses": [1.0, 0.1] * 20,
+                                 "tokens_out": 40 * budget, "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12,
+                                 "trials": 0, "steps": 100, "learning_rate": 1e-3, "diverged": False, "leaked": 0})  # fmt: skip
+
+    for task in ("trace", "addition"):
+        for defense in DEFENSES:
+            if defense != IDENTITY:
+                for split, seed in ((s, n) for s in ("report", "select") for n in range(3)):
+                    sit(task, defense, "", 0, split, seed, 0.95)
+        for k, budget in enumerate(BUDGETS):
+            cells = [("none", floor, 0.1) for floor in CHOICES[:4]]
+            cells += [(d, a, 0.1 + 0.12 * k * (1 if j < 2 else 0.5)) for j, d in enumerate(DEFENSES)
+                      for a in ("sft", "logprob_kd")]  # fmt: skip
+            for defense, attacker, mean in cells:
+                for seed in range(SEEDS):
+                    sit(task, defense, attacker, budget, "report", seed, mean)
+                if defense != IDENTITY:
+                    for seed in (900, 901):
+                        sit(task, defense, attacker, budget, "select", seed, mean)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes()), arms
+
+
+def main() -> None:
+    data, arms = simulated(np.random.default_rng(0))
+    asked = study()
+    made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    began = time.perf_counter()
+    rows = len(pq.read_table(pa.BufferReader(data)))
+    alone = time.perf_counter() - began
+    began = time.perf_counter()
+    held = measures.measure(asked, grades.read(data), arms)
+    took = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s ({took / alone:.0f} x reading the file); peak {peak:.2f} "
+          f"GiB, of which {made:.2f} before")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
