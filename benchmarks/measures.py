@@ -42,9 +42,9 @@ def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]
             "outcome": np.where(right, "right", "wrong"), "tokens": pa.array([20] * ITEMS), "finished": [True] * ITEMS,
         }))  # fmt: skip
         if attacker:
-            arms.append(sizes | {"finished": True, "exchanges": budget, "tokens_in": 20 * budget, "losses": [1.0, 0.1] * 20,
-                                 "tokens_out": 40 * budget, "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12,
-                                 "trials": 0, "steps": 100, "learning_rate": 1e-3, "diverged": False, "leaked": 0})  # fmt: skip
+            ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0, "steps": 100,
+                      "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "learning_rate": 1e-3}  # fmt: skip
+            arms.append(sizes | ledger | {"finished": True, "losses": [1.0, 0.1] * 20, "diverged": False, "leaked": 0})
 
     for task in ("trace", "addition"):
         for defense in DEFENSES:
@@ -77,8 +77,8 @@ def main() -> None:
     held = measures.measure(asked, grades.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s ({took / alone:.0f} x reading the file); peak {peak:.2f} "
-          f"GiB, of which {made:.2f} before")  # fmt: skip
+    print(f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s ({took / alone:.0f} x reading the file)")
+    print(f"peak {peak:.2f} GiB, of which {made:.2f} before")
 
 
 if __name__ == "__main__":

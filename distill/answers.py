@@ -61,7 +61,7 @@ class Answer:
 
     With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if `finished`.
     `passes` counts forward passes of any model per generated token. How far a decoding defence moved the sampling
-    distribution, as means over tokens: `l1` in [0, 2], `kl` (clean to defended, nats), `flips` (another likeliest token).
+    distribution, means over tokens: `l1` in [0, 2], `kl` (clean to defended, nats), `flips` (another likeliest token).
     """
 
     prompt_id: str

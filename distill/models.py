@@ -57,7 +57,7 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
 
 
 def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
-    """How far an edit moved each log-distribution: L1 in [0, 2], KL(clean || edited) in nats, argmax changed (3 x B)."""
+    """How far an edit moved log-distributions: L1 in [0, 2], KL(clean || edited) in nats, argmax changed (3 x B)."""
     p_BV, q_BV = clean_BV.exp(), edited_BV.exp()
     kl_B = torch.where(p_BV > 0, p_BV * (clean_BV - edited_BV), 0.0).sum(-1)
     flips_B = (clean_BV.argmax(-1) != edited_BV.argmax(-1)).to(p_BV.dtype)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 VERBS = ("run", "plan", "list", "show", "report", "verify", "reproduce", "export", "diff", "doctor")
 
 
@@ -55,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("overrides", nargs="*", metavar="key=value")
         one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
         if name in ("run", "plan"):
-            one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes, one thread each")
+            _processes(one)
         if name in ("run", "report"):
             one.add_argument("--json", action="store_true", help="print the table as JSON")
         if name == "report":
@@ -63,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "show":
             one.add_argument("--schema", action="store_true", help="print the JSON schema, for editors and other tools")
         one.set_defaults(verb=verb)
-    for name, verb, text in (
+    for name, check, text in (
         ("verify", verify, "check a run without compute: digests, seal, completeness, every aggregate"),
         ("reproduce", reproduce, "run a study or a run again in a new folder, and compare"),
         ("export", export, "pack a run for reviewers"),
@@ -77,16 +76,21 @@ def _parser() -> argparse.ArgumentParser:
         if name == "reproduce":
             one.add_argument("--tier", choices=("smoke", "full"), default="full", help="smoke: one arm of each kind")
             one.add_argument("--into", type=Path, help="new folder (default: <runs>/reproduced/<study>-<tier>)")
-            one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes, one thread each")
+            _processes(one)
         if name == "export":
             one.add_argument("--to", type=Path, help="archive to write (default: <study>.zip)")
-        one.set_defaults(verb=verb)
+        one.set_defaults(verb=check)
     one = verbs.add_parser("list", help="what exists: study, defense, attacker, task, ...")
     one.add_argument("group", nargs="?")
     one.set_defaults(verb=listing, runs=Path("runs"))
     one = verbs.add_parser("doctor", help="versions, device, threads, disk, tracking")
     one.set_defaults(verb=doctor, runs=Path("runs"))
     return parser
+
+
+def _processes(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    one.add_argument("--threads", type=_workers, default=1, help="threads a process; bytes depend on it (default: 1)")
 
 
 def _workers(text: str) -> int:
@@ -113,7 +117,7 @@ def run(given: argparse.Namespace) -> None:
     planned = _planned(given)
     registration.freeze(planned, Store(given.runs / "store"), writable(given.runs / planned.study.name))
     _say_notes(planned, console)
-    local.run(planned, given.runs / "store", given.workers, console)
+    local.run(planned, given.runs / "store", given.workers, console, given.threads)
     report(given, planned)
 
 
@@ -168,8 +172,8 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     missing = planned.missing(store)
     if missing and not getattr(given, "partial", False):
         raise BadInput(
-            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or see what "
-            "there is with --partial"
+            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or see "
+            "what there is with --partial"
         )
     home = writable(given.runs / planned.study.name)
     measured = folder.write(planned, store, home)
@@ -230,8 +234,8 @@ def reproduce(given: argparse.Namespace) -> int:
         if into.resolve() == given.runs.resolve():
             raise BadInput(f"reproduce: --into must be another folder than the results' own, got {into}")
         store = writable(into) / "store"
-        local.run(planning.make(study), store, given.workers, Console(stderr=True))
-        return _told(made + checks.compare(home, study, Store(store), given.tier))
+        local.run(planning.make(study), store, given.workers, Console(stderr=True), given.threads)
+        return _told(made + checks.compare(home, study, Store(store), given.tier, given.threads))
 
 
 def _told(checks: Any) -> int:

@@ -98,7 +98,7 @@ Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_l
 
 
 class Prices(Strict):
-    """What turns exchanges into accounts and dollars, each as a range from low to high; none of it was measured here."""
+    """What turns exchanges into accounts and dollars, as ranges from low to high; none of it was measured here."""
 
     rate_per_day: Range = Field(description="exchanges an account makes a day")
     days_until_ban: Range

@@ -187,7 +187,7 @@ class _Cells:
 
     def _student(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
         """A student, with the recipe that the study's search finds for its cell if there is one."""
-        inputs = (self._asked(defense, attacker, budget, seed),)
+        inputs: tuple[Stage, ...] = (self._asked(defense, attacker, budget, seed),)
         if self.plan.study.search.trials and attacker != UNTRAINED:
             inputs += (self._search(defense, attacker, budget),)
         return self._trained(attacker, seed, inputs, {})
@@ -280,7 +280,10 @@ def recipes(search: Search) -> list[dict[str, Any]]:
         {name: math.exp(rng.uniform(*map(math.log, getattr(search, name)))) for name in ("learning_rate", "steps")}
         for _ in range(search.trials - 1)
     ]
-    return [{}, *({"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])} for one in drawn)]
+    return [
+        {},
+        *({"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])} for one in drawn),
+    ]
 
 
 @functools.cache

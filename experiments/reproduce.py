@@ -46,7 +46,9 @@ def opened(run: Path) -> Iterator[Path]:
     """The folder of a run, or of an archive while it is needed; BadInput if it is neither."""
     if run.is_dir():
         if not (run / "manifest.json").is_file():
-            raise BadInput(f"{run}: no manifest.json there; a run is a folder like runs/quickstart, or an export of one")
+            raise BadInput(
+                f"{run}: no manifest.json there; a run is a folder like runs/quickstart, or an export of one"
+            )
         yield run
         return
     if not run.is_file():
@@ -149,7 +151,9 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
         near = [theirs[k] for k in gone if theirs[k]["kind"] == mine.kind]
         if near:
             changes = registration.changed(near[0]["settings"], mine.settings, mine.kind)
-            return f"{said}; " + (f"{changes[0][0]}: {changes[0][1]!r} became {changes[0][2]!r}" if changes else "inputs differ")
+            return f"{said}; " + (
+                f"{changes[0][0]}: {changes[0][1]!r} became {changes[0][2]!r}" if changes else "inputs differ"
+            )
     return said
 
 
@@ -238,12 +242,12 @@ def _meets(defense: str, attacker: str) -> bool:
     return not text or component("attacker", attacker)[1].needs_profile == "text"
 
 
-def compare(expected: Path, study: Study, store: Store, tier: str) -> list[Check]:
+def compare(expected: Path, study: Study, store: Store, tier: str, threads: int = 1) -> list[Check]:
     """What was run again in `store` beside the expected run: bytes, numbers within tolerance, words."""
     from experiments.report import folder, grades, measures
 
     manifest, planned = _load(expected / "manifest.json"), planning.make(study)
-    checks = [_machine(manifest, folder.machine(), folder.versions())]
+    checks = [_machine(manifest, folder.machine(threads), folder.versions())]
     theirs = {stage["key"]: stage["files"] for stage in manifest["stages"]}
     ours = {s.key: _load(store.folder(s.kind, s.key) / "done.json")["files"] for s in planned.stages}
     shared = [key for key in ours if key in theirs]

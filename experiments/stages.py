@@ -18,15 +18,15 @@ from experiments.plan import Stage
 from experiments.store import Store, canonical
 
 
-def run(stage: Stage, root: Path) -> float:
+def run(stage: Stage, root: Path, threads: int = 1) -> float:
     """Make one stage's result in the store; its inputs are there already. Returns the seconds that it took."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     store = Store(root)
     inputs = [store.open(one.kind, one.key) for one in stage.inputs]
     make = {"teacher": teacher, "answers": answers, "search": search, "student": student, "exam": exam}[stage.kind]
-    folder = store.make(stage.kind, stage.key, lambda out: make(stage.settings, inputs, out))
+    folder = store.make(stage.kind, stage.key, lambda out: make(stage.settings, inputs, out), {"threads": threads})
     return float(json.loads((folder / "done.json").read_text())["seconds"])
 
 
@@ -175,9 +175,9 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> None:
         | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
         for item, answer, bit, sure in zip(items, said, bits, _confidence(undefended, said), strict=True)
     ]
-    schema = pa.schema([*((name, pa.string()) for name in ("item", "prompt", "text", "said", "outcome")),
-                        *((name, pa.float64()) for name in ("bits_per_byte", "confidence", "l1", "kl", "flips", "passes")),
-                        ("tokens", pa.int64()), ("finished", pa.bool_())])  # fmt: skip
+    words, numbers = ("item", "prompt", "text", "said", "outcome"), ("bits_per_byte", "confidence", "l1", "kl", "flips")
+    schema = pa.schema([*((name, pa.string()) for name in words), *((name, pa.float64()) for name in numbers),
+                        ("passes", pa.float64()), ("tokens", pa.int64()), ("finished", pa.bool_())])  # fmt: skip
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     write_bytes(out / "grades.parquet", sink.getvalue().to_pybytes())

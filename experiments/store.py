@@ -64,8 +64,11 @@ class Store:
                 raise BadInput(f"{path}: missing or altered since it was written; delete {folder} to make it again")
         return folder
 
-    def make(self, stage: str, key: str, build: Callable[[Path], None]) -> Path:
-        """Return the result, building it first if it is not there; two processes never build the same one at once."""
+    def make(self, stage: str, key: str, build: Callable[[Path], None], noted: dict[str, Any] | None = None) -> Path:
+        """Return the result, building it first if it is not there; two processes never build the same one at once.
+
+        `noted` is written down beside the seconds that it took, and is no part of the result.
+        """
         from filelock import FileLock
 
         folder = self.folder(stage, key)
@@ -74,13 +77,13 @@ class Store:
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
                 if not self.has(stage, key):
-                    self._build(folder, build)
+                    self._build(folder, build, noted or {})
         except OSError as error:
             raise BadInput(f"{self.root}: cannot be written ({error.strerror or error}); nothing done is lost, and the "
                            "same command continues") from error  # fmt: skip
         return self.open(stage, key)
 
-    def _build(self, folder: Path, build: Callable[[Path], None]) -> None:
+    def _build(self, folder: Path, build: Callable[[Path], None], noted: dict[str, Any]) -> None:
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
@@ -89,7 +92,7 @@ class Store:
         build(part)
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
-        write_bytes(part / "done.json", canonical({"files": files} | took).encode())
+        write_bytes(part / "done.json", canonical({"files": files} | took | noted).encode())
         os.replace(part, folder)
         # What a stage left beside its result, to continue from if it was killed.
         part.with_suffix(".checkpoint").unlink(missing_ok=True)

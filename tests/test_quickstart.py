@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import config, plan
-from experiments.stages import fingerprint
 from experiments.report import grades
+from experiments.stages import fingerprint
 from experiments.store import Store
 from tests.experiments.simulations import undefended_splits
 

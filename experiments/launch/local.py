@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from experiments.plan import SECONDS, Plan, Stage
 from experiments.store import Store
 
 
-def run(plan: Plan, root: Path, workers: int, console: Console) -> None:
+def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1) -> None:
     """Make every missing result of a plan; the first error stops the rest and is raised."""
     waiting = plan.missing(Store(root))
     if not waiting:
         return
-    # Children read this before they import torch; a second thread each would oversubscribe the cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # Children read this before they import torch; more threads than cores would oversubscribe them.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
@@ -29,13 +30,13 @@ def run(plan: Plan, root: Path, workers: int, console: Console) -> None:
     ):
         task = bar.add_task("stages", total=len(waiting))
         try:
-            _drain(pool, waiting, root, lambda: bar.advance(task))
+            _drain(waiting, lambda one: pool.submit(stages.run, one, root, threads), lambda: bar.advance(task))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _drain(pool: ProcessPoolExecutor, waiting: list[Stage], root: Path, advance: object) -> None:
+def _drain(waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]) -> None:
     missing = {stage.key for stage in waiting}
     # Longest first: a teacher that starts last would leave a core idle at the end.
     queue = sorted(waiting, key=lambda stage: -SECONDS[stage.kind])
@@ -44,9 +45,9 @@ def _drain(pool: ProcessPoolExecutor, waiting: list[Stage], root: Path, advance:
         ready = [stage for stage in queue if not any(one.key in missing for one in stage.inputs)]
         for stage in ready:
             queue.remove(stage)
-            running[pool.submit(stages.run, stage, root)] = stage
+            running[submit(stage)] = stage
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()
             missing.discard(running.pop(future).key)
-            advance()  # type: ignore[operator]
+            advance()

@@ -22,8 +22,8 @@ class Range(NamedTuple):
 class Inputs(NamedTuple):
     """What the conversion assumes, each as a range; all of it is printed on the card.
 
-    Exchanges an account lives for: min(`rate_per_day` x `days_until_ban`, `monthly_quota`). Prices in dollars, tokens per
-    million.
+    Exchanges an account lives for: min(`rate_per_day` x `days_until_ban`, `monthly_quota`). Prices in dollars, those
+    of tokens per million.
     """
 
     rate_per_day: Range
@@ -70,7 +70,7 @@ def dollars(
 def bill(
     log_exchanges_B: np.ndarray, tokens_in: float, tokens_out: float, gpu_hours: float, inputs: Inputs, seed: int = 0
 ) -> tuple[Bill, Bill]:
-    """Accounts and dollars for an uncertain number of exchanges (draws of its natural logarithm), inputs from ranges."""
+    """Accounts and dollars for an uncertain number of exchanges (draws of its logarithm) and uncertain inputs."""
     rng, count = np.random.default_rng(seed), len(log_exchanges_B)
     d = {name: _draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
     asked_B = np.exp(np.asarray(log_exchanges_B, float))

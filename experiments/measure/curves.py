@@ -136,8 +136,8 @@ def common_shape(
 ) -> Shape:
     """Fit U and D as one Hill curve in log n, shifted by log M, against one with a ceiling of its own for D.
 
-    y(n) = F + (C - F) n^b / (n0^b + n^b), F fixed at the measured floor, weights 1/SE^2 over seeds; the two are compared
-    by the drop in weighted squares on one degree of freedom.
+    y(n) = F + (C - F) n^b / (n0^b + n^b), F fixed at the measured floor, weights 1/SE^2 over seeds; the two are
+    compared by the drop in weighted squares on one degree of freedom.
     """
     U, D, log_K = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), np.log(np.asarray(budgets, float))
     means_2K = np.stack([U.mean((1, 2)), D.mean((1, 2))])

@@ -1,7 +1,7 @@
 """How closely a student copies its teacher, right or wrong (E11): a secondary panel, always beside the floor arm.
 
-Answers are integer codes, equal codes for equal final answers and -1 for unparsed; S seeds x N items for students, N for
-the teacher. Two unparsed answers do not agree.
+Answers are integer codes, equal codes for equal final answers and -1 for unparsed; S seeds x N items for students, N
+for the teacher. Two unparsed answers do not agree.
 """
 
 from __future__ import annotations

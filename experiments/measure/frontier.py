@@ -1,4 +1,4 @@
-"""The frontier of transfer against the honest user's loss (E8). Losses and margins are shares, lower is better in both."""
+"""The frontier of transfer against the honest user's loss (E8). Both are shares, and lower is better in both."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def components(scores_SN: np.ndarray) -> Components:
 
 
 def difference_components(first: np.ndarray, second: np.ndarray) -> Components:
-    """Components of a difference of two arms: seed and residual are means over the arms, item is that of the difference.
+    """Components of a difference of two arms: seed and residual are means over the arms, item is the difference's.
 
     Then Var = 2 seed / S + item / N + 2 residual / (S N) with S seeds an arm and N items.
     """

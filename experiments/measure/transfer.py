@@ -1,4 +1,4 @@
-"""Normalised transfer T = (D - F) / (U - F) and its kin: E3, E5 (with the teacher as ceiling) and the worst case, E6."""
+"""Normalised transfer T = (D - F) / (U - F): E3, E5 (with the teacher as ceiling) and the worst case, E6."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from experiments.measure.contrast import contrast
 
 
 class Cost(NamedTuple):
-    """Change Te_d - Te with its interval, the share of Te that is lost, and whether the loss is surely below a margin."""
+    """Change Te_d - Te with its interval, the share of Te that is lost, and whether it is surely within a margin."""
 
     change: float
     lo: float
@@ -33,4 +33,6 @@ def non_inferiority(
         most = 1 - (alpha / 2) ** (1 / np.shape(clean)[1])
         lo, hi = e.value - most, e.value + most
     before = float(np.mean(clean))
-    return Cost(float(e.value), float(lo), float(hi), -float(e.value) / before if before else None, margin, lo > -margin)
+    return Cost(
+        float(e.value), float(lo), float(hi), -float(e.value) / before if before else None, margin, lo > -margin
+    )

@@ -145,4 +145,6 @@ def _settle(case: Case, rules: Rules) -> str:
         return f"no number of seeds: T is between {rules.theta:g} and {rules.ineffective:g}"
     parts = power.difference_components(case.undefended, D)
     seeds = power.seeds_to_settle(distance, parts, items, rules.level)
-    return f"about {seeds} seeds on {items} items" if seeds else f"more than 100 seeds on {items} items; take more items"
+    return (
+        f"about {seeds} seeds on {items} items" if seeds else f"more than 100 seeds on {items} items; take more items"
+    )

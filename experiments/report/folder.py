@@ -23,6 +23,7 @@ from experiments.stages import fingerprint, read_grades
 from experiments.store import Store, canonical
 from experiments.tracking import Run, comparison
 
+SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "tokenizers")
 
 
@@ -68,7 +69,7 @@ def manifest(plan: Plan, store: Store) -> dict[str, Any]:
         "config_sha256": digest(plan.study.model_dump_json()),
         "versions": versions(),
         "lock": sorted(f"{one.metadata['Name']}=={one.version}" for one in distributions()),
-        "machine": machine(),
+        "machine": machine(max((_done(store, stage).get("threads", 1) for stage in done), default=1)),
         "code": code(),
         "seeds": {
             "teacher": 0, "exam items": 0, "answers and students": plan.study.seeds,
@@ -92,14 +93,14 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def machine() -> dict[str, Any]:
-    """What bitwise repetition depends on beside versions: processor, capability, threads, device."""
+def machine(threads: int = 1) -> dict[str, Any]:
+    """What bitwise repetition depends on beside versions: processor, capability, threads a worker, device."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(), "threads": 1,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "device": device,
+        "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(),
+        "threads": threads, "cpu_capability": torch.backends.cpu.get_cpu_capability(), "device": device,
     }  # fmt: skip
 
 
@@ -145,7 +146,7 @@ def runs(plan: Plan, store: Store, rows: list[dict[str, Any]], home: Path) -> It
         id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",
         name=f"compare/{plan.study.name}", group=group, job="compare", tags=("compare",), config=whole, curves={},
         summary={}, tables={"compare": (names, [[row[name] for name in names] for row in rows])},
-        files=tuple(home / name for name in ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")),
+        files=tuple(home / name for name in SENT),
     )  # fmt: skip
 
 
@@ -164,9 +165,9 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
     right = sum(one["outcome"] == "right" for one in graded) / len(graded)
     control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
+    adaptive = arm.attacker not in FLOORS and component("attacker", arm.attacker)[1].adaptive
     columns = comparison(task=arm.task, defense=arm.defense, attacker=arm.attacker, student=plan.study.student.name,
-                         budget=arm.budget, strength=strength(arm.defense),
-                         adaptive=arm.attacker not in FLOORS and component("attacker", arm.attacker)[1].adaptive)  # fmt: skip
+                         budget=arm.budget, strength=strength(arm.defense), adaptive=adaptive)  # fmt: skip
     inputs = {stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]} for stage in arm.student.walk()}
     meta = {"meta.schema_version": 1, "meta.runkey": arm.exam.key, "meta.code": code()}
     return Run(

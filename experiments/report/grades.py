@@ -122,7 +122,9 @@ def read(data: bytes | Path) -> Grades:
     try:
         table = pq.read_table(pa.BufferReader(data) if isinstance(data, bytes) else data).combine_chunks()
     except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})") from error
+        raise BadInput(
+            f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})"
+        ) from error
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     starts = _starts([columns[name] for name in WHO], len(table))
     said = columns["said"].dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)

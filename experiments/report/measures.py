@@ -30,8 +30,9 @@ def measure(study: Study, grades: Grades, arms: list[dict[str, Any]]) -> dict[st
     here = _Study(study, grades, arms)
     cases = here.cases()
     return plain({
-        "rows": here.rows(cases), "cases": list(cases.values()), "teachers": here.teachers(), "curves": here.curves(),
-        "frontier": here.frontier(cases), "ledger": here.ledger(), "flags": here.flags,
+        "rows": here.rows(cases), "cases": list(cases.values()), "teachers": here.teacher_rows(),
+        "curves": here.curve_rows(),
+        "frontier": here.frontier_rows(cases), "ledger": here.ledger_rows(), "flags": here.flags,
     })  # fmt: skip
 
 
@@ -73,7 +74,7 @@ class _Study:
 
     # What an arm is compared with.
 
-    @functools.cache
+    @functools.cache  # noqa: B019 (this object lives for one report)
     def floor(self, task: str, budget: int) -> str:
         """The best teacher-free student, chosen on the selection split."""
         there = [name for name in CHOICES if Key(task, "none", name, budget, "report") in self.grades]
@@ -86,13 +87,14 @@ class _Study:
         return self.grades[Key(task, "none", self.floor(task, budget), budget, "report")]
 
     def attackers(self, task: str, budget: int, defense: str) -> list[str]:
+        at = (task, budget, defense)
         return [key.attacker for key in self.report
-                if (key.task, key.budget, key.defense) == (task, budget, defense) and key.attacker not in FLOORS]  # fmt: skip
+                if (key.task, key.budget, key.defense) == at and key.attacker not in FLOORS]  # fmt: skip
 
     def teacher(self, task: str, defense: str, split: str = "report") -> Sat:
         return self.grades[Key(task, "none" if defense == IDENTITY else defense, "", 0, split)]
 
-    @functools.cache
+    @functools.cache  # noqa: B019
     def clusters(self, task: str) -> np.ndarray | None:
         """Labels of report items of one text; None where every text is its own."""
         key = next(key for key in self.report if key.task == task)
@@ -224,8 +226,8 @@ class _Study:
             reasons += self._training(key)
         for attacker in dict.fromkeys(key.attacker for key in keys):
             reasons += self._training(Key(task, "none", attacker, budget, "report"))
-        texts = [[text for exam in sat.exams for text in exam.texts] for sat in (clean, guarded)]
-        self.flag("degenerate text", (task, defense), flags.degenerate(*texts))
+        before, after = ([text for exam in sat.exams for text in exam.texts] for sat in (clean, guarded))
+        self.flag("degenerate text", (task, defense), flags.degenerate(before, after))
         if len(guarded.seeds) < 3:
             self.flag("single sample", (task, defense), f"{len(guarded.seeds)} sampling seed(s)")
         return list(dict.fromkeys(reasons))
@@ -244,7 +246,7 @@ class _Study:
         return wrong + ([f"{leaked} report questions are among the queries of {key.attacker}"] if leaked else [])
 
     def _sensitivity(self, key: tuple[str, int, str], case: verdict.Case) -> dict[str, Any]:
-        """T under other choices: each floor, one seed or one attack less, parsed answers alone, equal compute or cost."""
+        """T under other choices: each floor, one seed or attack less, parsed answers alone, equal compute or cost."""
         task, budget, _ = key
         D, U = case.attacks[case.chosen], case.undefended
         floors = {name: _share(self.grades[at].right_SN, U, D) for name in CHOICES
@@ -276,7 +278,11 @@ class _Study:
         books = {n: self._book(Key(task, "none", attacker, n, "report")) for n in self.budgets(task)
                  if Key(task, "none", attacker, n, "report") in self.report}  # fmt: skip
         scores = [self.report[Key(task, "none", attacker, n, "report")].right_SN.mean() for n in books]
-        mine, F, D = self._book(Key(task, defense, attacker, budget, "report")), case.floor.mean(), case.attacks[case.chosen].mean()
+        mine, F, D = (
+            self._book(Key(task, defense, attacker, budget, "report")),
+            case.floor.mean(),
+            case.attacks[case.chosen].mean(),
+        )
         for name, of in (("compute", "flops"), ("cost", "dollars")):
             spent = [book[of] for book in books.values()]
             if mine[of] == books[budget][of]:
@@ -307,7 +313,6 @@ class _Study:
                         for one, w in ((floor, [-1, 1]), (U, [1, -1])))  # fmt: skip
         own = arm_mean(arm.right_SN, alpha=self.alpha, clusters=labels)
         case = cases.get((key.task, key.budget, key.defense), {}) if key.attacker not in FLOORS else {}
-        copied = self._panel(key)
         planned = self.planned(key)
         return {
             "task": key.task, "defense": key.defense, "attacker": key.attacker, "student": self.study.student.name,
@@ -324,7 +329,8 @@ class _Study:
             "verdict": case.get("verdict") or None, "rule": case.get("rule", "a control has no verdict"),
             "remarks": case.get("remarks", ()), "settle": case.get("settle", ""),
             "unparsed": arm.unparsed, "bits_per_byte": None if (b := arm.stacked("bits_N")) is None else b.mean(),
-            "fidelity": copied, "components": self._components(key), "missing_bounds": self._bounds(arm, floor, U, planned),
+            "fidelity": self._panel(key), "components": self._components(key),
+            "missing_bounds": self._bounds(arm, floor, U, planned),
         }  # fmt: skip
 
     def _ceiling(self, key: Key) -> Key:
@@ -374,7 +380,7 @@ class _Study:
 
     # Teachers, curves, frontier, ledger.
 
-    def teachers(self) -> list[dict[str, Any]]:
+    def teacher_rows(self) -> list[dict[str, Any]]:
         """E7: what each defence does to the teacher's own exam, its text and its work."""
         held = []
         for key, sat in self.grades.items():
@@ -392,11 +398,13 @@ class _Study:
             })  # fmt: skip
         return held
 
-    def curves(self) -> list[dict[str, Any]]:
+    def curve_rows(self) -> list[dict[str, Any]]:
         """E9, E10, E13 for every attacker and defence with budgets as an axis; n = 0 is the untrained student."""
         held = []
         for task in self.tasks():
-            pairs = dict.fromkeys((k.attacker, k.defense) for k in self.report if k.task == task and k.attacker not in FLOORS)
+            pairs = dict.fromkeys(
+                (k.attacker, k.defense) for k in self.report if k.task == task and k.attacker not in FLOORS
+            )
             for attacker, defense in pairs:
                 budgets = [n for n in self.budgets(task) if Key(task, defense, attacker, n, "report") in self.report]
                 if len(budgets) > 1:
@@ -407,9 +415,10 @@ class _Study:
         D, U = ([self.report[Key(task, d, attacker, n, "report")].right_SN for n in budgets] for d in (defense, "none"))
         points = [arm_mean(one, alpha=self.alpha, clusters=self.clusters(task)) for one in D]
         zero = self.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN.mean()
+        own = [self.report[Key(task, "none", FLOORS[1], n, "report")] for n in budgets]
         row = {"task": task, "attacker": attacker, "defense": defense, "budgets": budgets, "zero": zero,
                "values": [p.value for p in points], "lo": [p.lo for p in points], "hi": [p.hi for p in points],
-               "own_data": [self.report[Key(task, "none", FLOORS[1], n, "report")].right_SN.mean() for n in budgets]}  # fmt: skip
+               "own_data": [one.right_SN.mean() for one in own]}  # fmt: skip
         same = len({len(one) for one in (*U, *D)}) == 1
         if defense == "none" or len(budgets) < FEWEST_BUDGETS or not same:
             return row
@@ -423,7 +432,8 @@ class _Study:
             companion = curves.common_shape(float(floor.mean()), U_KSN, D_KSN, np.array(budgets), middle.value)
         return row | {
             "multipliers": [one._asdict() | {"text": _signed(one)} for one in found], "common_shape": companion,
-            "area_between": curves.area_between(U_KSN, D_KSN, self.alpha), "bill": self._bill(task, attacker, defense, needed),
+            "area_between": curves.area_between(U_KSN, D_KSN, self.alpha),
+            "bill": self._bill(task, attacker, defense, needed),
             "below_minimum": len(budgets) < 6 or U_KSN.shape[1] < 5 or U_KSN.shape[2] < 500,
         }  # fmt: skip
 
@@ -439,20 +449,30 @@ class _Study:
             hours = book["flops"] / GPU_FLOPS / 3600
             low_B = np.where(np.isfinite(draws_B2[:, 0]), draws_B2[:, 0], draws_B2[:, 1])
             bills = cost.bill(low_B, book["tokens_in"] / each, book["tokens_out"] / each, hours, inputs)
-            held[name] = {"accounts": bills[0], "dollars": bills[1], "lower_bound": bool(np.isinf(draws_B2[:, 1]).mean() > 0.025)}
+            held[name] = {
+                "accounts": bills[0],
+                "dollars": bills[1],
+                "lower_bound": bool(np.isinf(draws_B2[:, 1]).mean() > 0.025),
+            }
         return held
 
-    def frontier(self, cases: dict[tuple[str, int, str], dict[str, Any]]) -> list[dict[str, Any]]:
-        """E8 at the largest budget of each task: best transfer at each margin, hypervolume, what trivial defences beat."""
+    def frontier_rows(self, cases: dict[tuple[str, int, str], dict[str, Any]]) -> list[dict[str, Any]]:
+        """E8 at the largest budget: best transfer at each margin, hypervolume, which defences a trivial one beats."""
         held = []
         for task in self.tasks():
             budget = max(self.budgets(task))
-            here = [c for (t, n, d), c in cases.items() if (t, n) == (task, budget) and d != IDENTITY and c["transfer"] is not None]
+            here = [
+                c
+                for (t, n, d), c in cases.items()
+                if (t, n) == (task, budget) and d != IDENTITY and c["transfer"] is not None
+            ]
             points = [(c["utility"]["lo"], c["effective"]) for c in here]
             best = {}
             for margin in frontier.MARGINS:
                 i = frontier.best_at(points, margin)
-                best[f"{100 * margin:g}"] = None if i is None else {"defense": here[i]["defense"], "transfer": here[i]["effective"]}
+                best[f"{100 * margin:g}"] = (
+                    None if i is None else {"defense": here[i]["defense"], "transfer": here[i]["effective"]}
+                )
             dominated = {c["defense"]: by for c in here if (by := _dominated(c, here))}
             held.append({"task": task, "budget": budget, "best_at_points": best, "dominated_by": dominated,
                          "volume": self._volume(task, budget, here)})  # fmt: skip
@@ -489,11 +509,12 @@ class _Study:
         yielded = min(prices["rate_per_day"] * prices["days_until_ban"], prices["monthly_quota"])
         needed = float(cost.accounts(held["exchanges"], yielded))
         each = max(held["exchanges"], 1.0)
+        paid = {name: price for name, price in prices.items() if name.startswith("price")}
         money = cost.dollars(held["exchanges"], held["tokens_in"] / each, held["tokens_out"] / each, needed,
-                             held["flops"] / GPU_FLOPS / 3600, **{n: p for n, p in prices.items() if n.startswith("price")})  # fmt: skip
+                             held["flops"] / GPU_FLOPS / 3600, **paid)  # fmt: skip
         return held | {"accounts": needed, "dollars": money}
 
-    def ledger(self) -> list[dict[str, Any]]:
+    def ledger_rows(self) -> list[dict[str, Any]]:
         return [key._asdict() | self._book(key) for key in self.ranked]
 
 
@@ -516,7 +537,11 @@ def _dominated(case: dict[str, Any], here: list[dict[str, Any]]) -> str:
     """The trivial defence that costs no more and stops more, if there is one."""
     for other in here:
         trivial = other["defense"].partition("(")[0] in TRIVIAL and other is not case
-        if trivial and other["utility"]["change"] >= case["utility"]["change"] and other["effective"] < case["effective"]:
+        if (
+            trivial
+            and other["utility"]["change"] >= case["utility"]["change"]
+            and other["effective"] < case["effective"]
+        ):
             return str(other["defense"])
     return ""
 

@@ -3,64 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from experiments.measure.flags import KINDS
 from experiments.plan import FLOORS, IDENTITY
 from experiments.report.terminal import bound, interval, points, worst
 
-TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>{{ title }}</title><style>
-body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;width:100%;font-size:13px;margin:1rem 0}
-td,th{padding:.3rem .6rem;border-bottom:1px solid #d8dee4;text-align:left;vertical-align:top}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code{white-space:pre-wrap;word-break:break-word}
-svg{max-width:100%;height:auto}tr.quiet{color:#6a737d}h2{margin-top:2.2rem}</style>
-<h1>{{ title }}</h1><p><strong>{{ question }}</strong></p>
-<p>F is the best teacher-free student, U the student of the undefended teacher, D that of the defended one;
-T = (D−F)/(U−F) with its {{ level }} % Fieller set from the two-way (seed × item) variance.
-{{ seeds }} seeds, {{ items }} items an exam. Fewer than five seeds carry no verdict. Where U−F is not measurably
-above 0, T is <em>not measurable</em>.</p>
-<h2>Transfer against what the honest user pays</h2>{{ frontier|safe }}
-{% if budgets %}<h2>Capability against exchanges</h2>{{ budgets|safe }}
-<p>Points are means with intervals over seeds and items; the first is the untrained student (n = 0), the grey line trains
-on the attacker's own data. M is how many times more exchanges a capability takes, <em>&gt;</em> where the defended curve
-never reached it.</p>
-<table><tr><th>task<th>attacker<th>defence{% for l in ("25", "50", "75") %}<th class=n>M at {{ l }} %{% endfor %}
-<th class=n>area between (points)</tr>{% for r in curved %}<tr><td>{{ r.task }}<td>{{ r.attacker }}<td>{{ r.defense }}
-{% for m in r.multipliers %}<td class=n>{{ m.text }} [{{ bound(m.lo) }}, {{ bound(m.hi) }}]{% endfor %}
-<td class=n>{{ points(r.area_between.value) }} [{{ points(r.area_between.lo) }}, {{ points(r.area_between.hi) }}]</tr>
-{% endfor %}</table>{% endif %}
-<h2>What each student learned</h2>{{ bars|safe }}
-<h2>Verdicts</h2>
-<table><tr><th>task<th class=n>budget<th>defence<th>attack<th class=n>T, worst case<th class=n>UCB<th class=n>teacher (points)
-<th>verdict<th>rule<th>remarks<th>to settle</tr>{% for c in cases %}<tr{% if c.defense == identity %} class=quiet{% endif %}>
-<td>{{ c.task }}<td class=n>{{ c.budget }}<td>{{ c.defense }}<td>{{ c.attack }}<td class=n>{{ worst(c) }}
-<td class=n>{{ bound(c.ucb) }}<td class=n>{{ points(c.utility.change) }} [{{ points(c.utility.lo) }},
-{{ points(c.utility.hi) }}]<td>{{ c.verdict or "-" }}<td>{{ c.rule }}<td>{{ c.remarks|join("; ") }}<td>{{ c.settle }}</tr>
-{% endfor %}</table>
-<p>The worst case is over the listed attacks, chosen on other seeds and items than those reported; UCB is the largest upper
-bound of all of them.</p>
-{% if flags %}<h2>Flags</h2><table><tr><th>flag<th>where<th>evidence<th>means<th>do</tr>{% for f in flags %}<tr>
-<td>{{ f.flag }}<td>{{ f.where }}<td>{{ f.evidence }}<td>{{ kinds[f.flag].means }}<td>{{ kinds[f.flag].do }}</tr>
-{% endfor %}</table>{% endif %}
-<h2>The table</h2>
-<table><tr>{% for h in heads %}
-<th{% if loop.index > 3 and loop.index < 10 %} class=n{% endif %}>{{ h }}</th>{% endfor %}
-</tr>{% for r in rows %}<tr{% if quiet(r) %} class=quiet{% endif %}><td>{{ r.task }}<td>{{ r.attacker }}
-<td>{{ r.defense }}<td class=n>{{ points(r.floor) }}<td class=n>{{ points(r.undefended) }}
-<td class=n>{{ points(r.defended) }}<td class=n>{{ interval(r) }}
-<td class=n>{{ points(r.teacher_clean) }} → {{ points(r.teacher_defended) }}
-<td class=n>{{ "-" if r.bits_per_byte is none else "%.3f"|format(r.bits_per_byte) }}
-<td title="{{ r.rule }}">{{ r.verdict or "-" }}</tr>
-{% endfor %}</table>
-<p>Bits per byte: how well the student predicts the undefended teacher's text on the exam's prompts; lower is closer.
-Point at a verdict to read the rule that gave it.</p>
-{% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
-<h2>Answers, clean and defended</h2>
-<table><tr><th>task<th>defence<th>prompt<th>clean<th>defended</tr>{% for s in samples %}<tr>
-<td>{{ s.task }}<td>{{ s.defense }}<td><code>{{ s.prompt }}</code><td><code>{{ s.clean }}</code>
-<td><code>{{ s.defended }}</code></tr>{% endfor %}</table></html>"""
+TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",
     "attacker",
@@ -79,7 +29,7 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
     """A self-contained page; the same measures give the same bytes."""
     from jinja2 import Environment
 
-    page = Environment(autoescape=True).from_string(TEMPLATE)
+    page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     return page.render(
         title=f"Distillation resistance: {study.name}", question=study.question, rows=held["rows"], samples=samples,
         seeds=len(study.seeds), items=study.measure.items, heads=HEADS, points=points, interval=interval, notes=notes,
@@ -116,7 +66,9 @@ def frontier(held: dict[str, Any]) -> Any:
 
     Where budgets are an axis, the largest is drawn.
     """
-    most = {task: max(r["budget"] for r in held["rows"] if r["task"] == task) for task in {r["task"] for r in held["rows"]}}
+    most = {
+        task: max(r["budget"] for r in held["rows"] if r["task"] == task) for task in {r["task"] for r in held["rows"]}
+    }
     rows = [row for row in held["rows"] if row["budget"] == most[row["task"]]]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))

@@ -15,7 +15,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.answers import BadInput, digest
-from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split, shuffled
+from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
 
 FILES = ("train.jsonl", "test.jsonl")
 

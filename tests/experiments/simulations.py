@@ -1,7 +1,7 @@
 """Simulated studies with known truth: what the estimators promise, held against pass bands.
 
-`make simulations` runs all of it (2,000 studies a cell) and writes docs/simulations.md; test_simulations.py runs a part.
-The truth: logit of an item's success = arm + item + arm x item + seed + seed x item (+ cluster), answers are coin flips.
+`make simulations` runs all of it (2,000 studies a cell) and writes docs/simulations.md, test_simulations.py a part.
+The truth: logit of success = arm + item + arm x item + seed + seed x item (+ cluster); answers are coin flips.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from experiments.measure import bootstrap, curves, frontier, power
+from experiments.measure import curves, frontier, power
 from experiments.measure.contrast import combine, variance
-from experiments.measure.transfer import ratio, select
+from experiments.measure.transfer import select
 
 ITEM, ARM_ITEM, SEED_ITEM = 1.0, 0.3, 0.3  # standard deviations on the logit scale
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
@@ -409,20 +409,21 @@ def lines(runs: int, workers: int) -> list[Line]:
                              "within .05", abs(p.seen - p.predicted) <= 0.05))  # fmt: skip
         for (K, winner), one in zip(attacks, e6, strict=True):
             e = one.result()
-            held.append(Line(f"E6 K={K}, winner +{100 * winner:g}", f"bias {e.split_bias:+.3f} SE, UCB {e.ucb:.3f}, LCB "
-                             f"{e.lcb:.3f}; naive maximum {e.naive_points:+.1f} points", "bias < .2, both >= .97",
-                             e.split_bias < 0.2 and min(e.ucb, e.lcb) >= 0.97))  # fmt: skip
+            seen = f"bias {e.split_bias:+.3f} SE, UCB {e.ucb:.3f}, LCB {e.lcb:.3f}; naive {e.naive_points:+.1f} points"
+            ok = e.split_bias < 0.2 and min(e.ucb, e.lcb) >= 0.97
+            held.append(Line(f"E6 K={K}, winner +{100 * winner:g} points", seen, "bias < .2, both >= .97", ok))
         for (case, factor), one in zip(cases, e9, strict=True):
             m = one.result()
             if factor == 60.0:
                 held.append(Line("E9 censored", f"said > in {m.greater:.3f}", ">= .95", m.greater >= 0.95))
                 continue
             ok = 0.93 <= m.ratio <= 1.07 and m.coverage >= 0.93 and (case == "shift" or m.shown <= 0.2)
-            held.append(Line(f"E9 {case} {factor:g}", f"median ratio {m.ratio:.3f}, coverage {m.coverage:.3f}, common "
-                             f"shape shown {m.shown:.2f}", ".93 to 1.07, >= .93; ceiling: shown <= .2", ok))  # fmt: skip
+            seen = f"median ratio {m.ratio:.3f}, coverage {m.coverage:.3f}, common shape shown {m.shown:.2f}"
+            held.append(Line(f"E9 {case} {factor:g}", seen, ".93 to 1.07, >= .93; ceiling: shown <= .2", ok))
         f = e8.result()
-        held.append(Line("E8 hypervolume", f"bias {f.held_out:+.4f} held out, {f.naive:+.4f} naive, coverage "
-                         f"{f.coverage:.3f}", "held out < naive, >= .9", abs(f.held_out) < abs(f.naive) and f.coverage >= 0.9))  # fmt: skip
+        seen = f"bias {f.held_out:+.4f} held out, {f.naive:+.4f} naive, coverage {f.coverage:.3f}"
+        ok = abs(f.held_out) < abs(f.naive) and f.coverage >= 0.9
+        held.append(Line("E8 hypervolume", seen, "held out < naive, >= .9", ok))
         held.append(Line("Holm, 10 true nulls", f"{holm.result():.4f}", "<= .06", holm.result() <= 0.06))
         held.append(Line("looks at 5 and 10 seeds", f"{looks.result():.4f}", "<= .06", looks.result() <= 0.06))
     return held
@@ -432,7 +433,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="simulated studies a cell")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--controls", type=Path, help="folder of the study `controls`, for the control on real students")
+    parser.add_argument(
+        "--controls", type=Path, help="folder of the study `controls`, for the control on real students"
+    )
     parser.add_argument("--write", type=Path, default=Path("docs/simulations.md"))
     given = parser.parse_args()
     held = lines(given.runs, given.workers)
@@ -449,8 +452,8 @@ def main() -> None:
     text = f"""# What the estimators promise, and what they do
 
 `make simulations` writes this page: {given.runs} simulated studies a cell with known truth (E9 a fifth of that, E8 a
-quarter), through the functions that reports use. The truth is a logistic model with effects of item, arm x item, seed and
-seed x item; `tests/experiments/simulations.py` is all of it, and a part of it runs in every `make test`.
+quarter), through the functions that reports use. The truth is a logistic model with effects of item, arm x item, seed
+and seed x item; `tests/experiments/simulations.py` is all of it, and a part of it runs in every `make test`.
 
 | test | seen | pass band | holds |
 |---|---|---|---|

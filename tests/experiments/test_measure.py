@@ -222,7 +222,9 @@ def test_the_fidelity_panel_of_a_copy_and_of_a_stranger():
     said = np.where(right == 1, 0, rng.integers(1, 50, right.shape))
     sure = rng.random(right.shape)
     teacher = fidelity.Student(said, right, None, sure)
-    copy = fidelity.Student(np.repeat(said, 3, 0), np.repeat(right, 3, 0), np.full((3, 400), 0.1), np.repeat(sure, 3, 0))
+    copy = fidelity.Student(
+        np.repeat(said, 3, 0), np.repeat(right, 3, 0), np.full((3, 400), 0.1), np.repeat(sure, 3, 0)
+    )
     mine = (rng.random((3, 400)) < 0.5).astype(float)
     other = fidelity.Student(np.where(mine == 1, 0, rng.integers(1, 50, mine.shape)), mine, np.full((3, 400), 0.9),
                              rng.random((3, 400)))  # fmt: skip
@@ -246,7 +248,9 @@ def test_calibration_by_hand():
 def test_the_crossed_bootstrap_agrees_with_the_two_way_error():
     Y = arm(np.random.default_rng(16), 0.5, seeds=10, items=400, seed_sd=0.05)
     drawn = bootstrap.means(bootstrap.start(400, 2000), Y)
-    assert drawn.std() == pytest.approx(contrast([Y], [1]).se, rel=0.15) and drawn.mean() == pytest.approx(Y.mean(), abs=0.01)
+    assert drawn.std() == pytest.approx(contrast([Y], [1]).se, rel=0.15) and drawn.mean() == pytest.approx(
+        Y.mean(), abs=0.01
+    )
 
 
 def test_flags_by_hand():

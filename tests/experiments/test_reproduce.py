@@ -1,7 +1,10 @@
 """Verify, reproduce, export and diff on a study of seconds: what is whole passes, and every tampering is named."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from experiments import cli, config, plan, registration, reproduce
 from experiments.report import grades
 from experiments.store import Store
 
+ROOT = Path(__file__).parents[2]
 STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=60",
          "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[8,16]", "task=addition",
          "defense=release/answer_only", "attacker=sft"]  # fmt: skip
@@ -57,7 +61,9 @@ def test_a_tampered_grade_fails_even_if_its_digest_is_made_to_fit(runs):
     home = runs / "quickstart"
     table = pq.read_table(home / "grades.parquet")
     better = pc.if_else(pc.equal(table["defense"], "release/answer_only"), "right", table["outcome"])
-    pq.write_table(table.set_column(table.schema.get_field_index("outcome"), "outcome", better), home / "grades.parquet")
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("outcome"), "outcome", better), home / "grades.parquet"
+    )
     assert set(failed(runs)) >= {"grades.parquet is as it was written"}
     resign(home, "grades.parquet")
     claims = failed(runs)
@@ -93,7 +99,9 @@ def test_a_missing_seed_fails_with_its_name(runs):
     gone = pc.and_(pc.equal(table["seed"], 1), pc.equal(table["defense"], "release/answer_only"))
     pq.write_table(table.filter(pc.invert(gone)), home / "grades.parquet")
     resign(home, "grades.parquet")
-    assert "2 missing, first release/answer_only sft addition seed 1" in failed(runs)["every planned student was graded"]
+    assert (
+        "2 missing, first release/answer_only sft addition seed 1" in failed(runs)["every planned student was graded"]
+    )
 
 
 def test_a_swapped_artifact_fails(runs):
@@ -127,6 +135,17 @@ def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
     assert "bitwise" in out and "FAIL:" not in out and " 0 FAIL" in out and "verdict" in out
 
 
+@pytest.mark.parametrize("other", ["threads", "capability"])
+def test_another_thread_count_or_processor_keeps_numbers_and_words(made, tmp_path, other):
+    words = [sys.executable, "-m", "experiments.cli", "reproduce", "quickstart", "--runs", str(made),
+             "--into", str(tmp_path / "again"), "--workers", "2"]  # fmt: skip
+    words += ["--threads", "2", "--workers", "1"] if other == "threads" else []
+    slower = {"ATEN_CPU_CAPABILITY": "default"} if other == "capability" else {}
+    done = subprocess.run(words, cwd=ROOT, env=os.environ | slower, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert ("threads 1 -> 2" if other == "threads" else "-> DEFAULT") in " ".join(done.stdout.split())
+
+
 def test_a_smoke_test_runs_a_part_of_the_same_stages(made):
     study = reproduce.study_of(made / "quickstart")
     whole, part = plan.make(study), plan.make(reproduce.smoke(study))
@@ -142,7 +161,9 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     home = Path(shutil.copytree(made / "quickstart", tmp_path / "forged"))
     table = pq.read_table(home / "grades.parquet")
     flipped = pa.array(np.where(np.arange(len(table)) % 2, "right", "wrong"))
-    pq.write_table(table.set_column(table.schema.get_field_index("outcome"), "outcome", flipped), home / "grades.parquet")
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("outcome"), "outcome", flipped), home / "grades.parquet"
+    )
     checks = reproduce.compare(home, study, Store(made / "store"), "full")
     assert any(check.word == "FAIL" and "points" in check.tolerance for check in checks)
     manifest = json.loads((home / "manifest.json").read_text())

@@ -18,7 +18,16 @@ from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-SMALL = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=50", "measure.selection_items=20", "teacher.items=200", "budget=16"]
+SMALL = [
+    "teacher.steps=8",
+    "student.steps=4",
+    "seeds=[0,1]",
+    "selection_seeds=[900]",
+    "measure.items=50",
+    "measure.selection_items=20",
+    "teacher.items=200",
+    "budget=16",
+]
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
