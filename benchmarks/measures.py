@@ -42,8 +42,9 @@ def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]
             "outcome": np.where(right, "right", "wrong"), "tokens": pa.array([20] * ITEMS), "finished": [True] * ITEMS,
         }))  # fmt: skip
         if attacker:
-            ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0, "steps": 100,
-                      "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "learning_rate": 1e-3}  # fmt: skip
+            ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0,
+                      "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "steps": 9,
+                      "learning_rate": 1e-3}  # fmt: skip
             arms.append(sizes | ledger | {"finished": True, "losses": [1.0, 0.1] * 20, "diverged": False, "leaked": 0})
 
     for task in ("trace", "addition"):

@@ -30,9 +30,9 @@ def measure(study: Study, grades: Grades, arms: list[dict[str, Any]]) -> dict[st
     here = _Study(study, grades, arms)
     cases = here.cases()
     return plain({
-        "rows": here.rows(cases), "cases": list(cases.values()), "teachers": here.teacher_rows(),
-        "curves": here.curve_rows(),
-        "frontier": here.frontier_rows(cases), "ledger": here.ledger_rows(), "flags": here.flags,
+        "rows": here.rows(cases), "cases": sorted(cases.values(), key=lambda case: (case["task"], case["budget"])),
+        "teachers": here.teacher_rows(), "curves": here.curve_rows(), "frontier": here.frontier_rows(cases),
+        "ledger": here.ledger_rows(), "flags": here.flags,
     })  # fmt: skip
 
 

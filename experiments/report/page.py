@@ -32,7 +32,8 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     return page.render(
         title=f"Distillation resistance: {study.name}", question=study.question, rows=held["rows"], samples=samples,
-        seeds=len(study.seeds), items=study.measure.items, heads=HEADS, points=points, interval=interval, notes=notes,
+        seeds=len(study.seeds), items=study.measure.items, heads=HEADS,
+        looks=" and ".join(map(str, study.measure.looks)), points=points, interval=interval, notes=notes,
         level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(held)),
         bars=svg(bars(held["rows"])), cases=held["cases"], identity=IDENTITY, flags=held["flags"], kinds=KINDS,
         budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,

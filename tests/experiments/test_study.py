@@ -13,7 +13,7 @@ import pytest
 
 from distill.answers import BadInput
 from experiments import config, plan
-from experiments.stages import fingerprint
+from experiments.stages import _own, fingerprint, read_grades
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +96,53 @@ def test_sixty_arms_and_more_are_planned():
     spent = time.process_time() - began
     assert len(made.arms) >= 60
     print(f"{len(made.arms)} arms in {spent:.2f} s")  # shown with -s; machines here are too noisy to assert on time
+
+
+def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_own():
+    made = plan.make(config.load("quickstart", [*SMALL, "search=equal", "search.trials=3"]))
+    trained = {arm.attacker: arm.student for arm in made.arms if arm.split == "report" and arm.defense == "none"}
+    for attacker, student in trained.items():
+        searches = [stage for stage in student.inputs if stage.kind == "search"]
+        if attacker == plan.UNTRAINED:
+            assert not searches
+            continue
+        (search,) = searches
+        assert search.settings == {"recipes": plan.recipes(made.study.search)} and len(search.inputs) == 3
+        assert {exam.settings["split"] for exam in search.inputs} == {"validate"}
+        assert {exam.inputs[0].settings["seed"] for exam in search.inputs} == {900}
+    first, *others = plan.recipes(made.study.search)
+    assert first == {} and all(1e-3 <= r["learning_rate"] <= 8e-3 and 200 <= r["steps"] <= 900 for r in others)
+
+
+def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
+    more = ["search=equal", "search.trials=2", "search.items=20", "search.steps=[1,3]", "seeds=[0]"]
+    subprocess.run(run(tmp_path, *more), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    made, store = plan.make(config.load("quickstart", [*SMALL, *more])), Store(tmp_path / "store")
+    for arm in made.arms:
+        search = [stage for stage in arm.student.inputs if stage.kind == "search"]
+        report = json.loads((store.open("student", arm.student.key) / "training.json").read_text())
+        if not search:
+            assert report["steps"] == 0
+            continue
+        scores = [sum(row["outcome"] == "right" for row in read_grades(store.open("exam", exam.key)))
+                  for exam in search[0].inputs]  # fmt: skip
+        best = search[0].settings["recipes"][scores.index(max(scores))]
+        assert (report["steps"], report["learning_rate"]) == (best.get("steps", 4), best.get("learning_rate", 4e-3))
+    ledger = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["ledger"]
+    assert {row["trials"] for row in ledger if row["attacker"] != plan.UNTRAINED} == {2}
+
+
+def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
+    from distill.answers import Answer
+
+    task = config.component("task", "addition")[1]
+    items = task.public(6, 0)
+    right = [Answer(i.prompt.id, i.prompt.text, f"because # {i.reference}") for i in items[:3]]
+    wrong = [Answer(i.prompt.id, i.prompt.text, "# 0") for i in items[3:]]
+
+    class Own:
+        def answer(self, prompts, *, seed, profile):
+            return right + wrong
+
+    said = _own(task, items, Own(), 0)
+    assert said[:3] == right and [a.text for a in said[3:]] == [i.solution for i in items[3:]]
