@@ -68,6 +68,9 @@ class _Study:
             flags.common_items({"first": self._first(key).items, str(key): sat.exams[0].items})
             if len({exam.items for exam in sat.exams}) > 1:
                 raise Refuse(f"{key}: its seeds were scored on different items")
+        for key, planned in self.by_key.items():
+            if key not in self.grades and key.split == "report":
+                self.flag("missing", key, f"0 of {len(planned)} students finished")
 
     def _first(self, key: Key) -> Any:
         return next(sat for at, sat in self.grades.items() if (at.task, at.split) == (key.task, key.split)).exams[0]
@@ -79,7 +82,7 @@ class _Study:
         """The best teacher-free student, chosen on the selection split."""
         there = [name for name in CHOICES if Key(task, "none", name, budget, "report") in self.grades]
         chosen_on = [self.grades.get(Key(task, "none", name, budget, "select")) for name in there]
-        if not there or any(one is None for one in chosen_on):
+        if not {*CHOICES[:2]} <= {*there} or any(one is None for one in chosen_on):
             raise Refuse(f"{task}: the floors of budget {budget} are not complete; F0 and F1 must be there")
         return there[select([one.right_SN for one in chosen_on if one is not None])]
 
@@ -90,6 +93,21 @@ class _Study:
         at = (task, budget, defense)
         return [key.attacker for key in self.report
                 if (key.task, key.budget, key.defense) == at and key.attacker not in FLOORS]  # fmt: skip
+
+    def undefended(self, task: str, budget: int) -> list[str]:
+        """The attackers with a ceiling; Refuse if there is none, as nothing can be compared then."""
+        there = self.attackers(task, budget, "none")
+        if not there:
+            raise Refuse(f"{task}: no undefended student finished at budget {budget}, so there is no ceiling")
+        return there
+
+    def told(self, key: Key) -> Sat:
+        """The reported students of an arm; Refuse if none of them finished."""
+        if key not in self.report:
+            raise Refuse(
+                f"{key.task}: no student of {key.attacker} against {key.defense} finished at budget {key.budget}"
+            )
+        return self.report[key]
 
     def teacher(self, task: str, defense: str, split: str = "report") -> Sat:
         return self.grades[Key(task, "none" if defense == IDENTITY else defense, "", 0, split)]
@@ -149,7 +167,7 @@ class _Study:
         return verdict.Rules(m.theta, m.ineffective, m.utility_margin, m.alpha, tuple(m.looks))
 
     def _case(self, task: str, budget: int, defense: str) -> tuple[verdict.Case, dict[str, Any]]:
-        attackers, everyone = self.attackers(task, budget, defense), self.attackers(task, budget, "none")
+        attackers, everyone = self.attackers(task, budget, defense), self.undefended(task, budget)
         arms = [self.report[Key(task, defense, a, budget, "report")] for a in attackers]
         ceilings = [self.report[Key(task, "none", a, budget, "report")] for a in everyone]
         chosen, ceiling = (self._chosen(task, budget, d, names) for d, names in
@@ -157,8 +175,7 @@ class _Study:
         floor, labels = self.floor_arm(task, budget), self.clusters(task)
         clean, guarded = self.teacher(task, "none"), self.teacher(task, defense)
         keys = [Key(task, defense, a, budget, "report") for a in attackers]
-        missing = [f"{self.planned(k) - len(sat.seeds)} of {self.planned(k)} students of {k.attacker}"
-                   for k, sat in zip(keys, arms, strict=True) if len(sat.seeds) < self.planned(k)]  # fmt: skip
+        missing = self._missing(task, budget, defense)
         case = verdict.Case(
             floor.right_SN, ceilings[ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
             guarded.right_SN, chosen, [component("attacker", a)[1].adaptive for a in attackers],
@@ -175,6 +192,23 @@ class _Study:
             "utility": self._utility(clean, guarded, labels),
         }  # fmt: skip
         return case, row
+
+    def _missing(self, task: str, budget: int, defense: str) -> list[str]:
+        """Planned students of a case that are not there: its attacks', finished or not, its ceilings' and its floor's."""
+        held = []
+        for key, planned in self.by_key.items():
+            mine = key.defense in (defense, "none") and key.attacker not in FLOORS
+            mine |= key.attacker == self.floor(task, budget)
+            done = len(self.report[key].seeds) if key in self.report else 0
+            if mine and (key.task, key.budget, key.split) == (task, budget, "report") and done < len(planned):
+                held.append(f"{len(planned) - done} of {len(planned)} students of {key.defense} {key.attacker}")
+        return held
+
+    def _aliases(self, task: str, budget: int, attacker: str) -> dict[str, str]:
+        """Defences whose students answer as those of an earlier one do, all answers alike; undefended comes first."""
+        keys = sorted((k for k in self.report if (k.task, k.budget, k.attacker) == (task, budget, attacker)),
+                      key=lambda k: k.defense != "none")  # fmt: skip
+        return flags.aliases({key.defense: self.report[key].digest for key in keys})
 
     def _chosen(self, task: str, budget: int, defense: str, attackers: list[str]) -> int:
         """The strongest attack on the selection split; where there is one attack there is no choice."""
@@ -210,10 +244,11 @@ class _Study:
         reasons = []
         task, defense, _, budget, _ = keys[0]
         for key, arm in zip(keys, arms, strict=True):
-            undefended = self.report[key._replace(defense="none")]
+            undefended = self.told(key._replace(defense="none"))
             gap = flags.extractor(arm.unparsed, undefended.unparsed)
             self.flag("extractor", key, gap)
-            twin = "every answer equals that of the undefended arm" if arm.digest == undefended.digest else ""
+            other = self._aliases(task, budget, key.attacker).get(defense)
+            twin = f"every answer equals those under {other}" if other else ""
             self.flag("alias", key, twin)
             # A defence of logprobs does nothing to whoever asks for text alone: that is its result and no mistake.
             sees = component("attacker", key.attacker)[1].needs_profile
@@ -305,7 +340,7 @@ class _Study:
 
     def _row(self, key: Key, cases: dict[tuple[str, int, str], dict[str, Any]]) -> dict[str, Any]:
         arm, floor, labels = self.report[key], self.floor_arm(key.task, key.budget), self.clusters(key.task)
-        U = self.report[self._ceiling(key)]
+        U = self.told(self._ceiling(key))
         clean, guarded = self.teacher(key.task, "none"), self.teacher(key.task, key.defense)
         share = transfer(floor.right_SN, U.right_SN, arm.right_SN, self.alpha, labels)
         gained = transfer(floor.right_SN, clean.right_SN, arm.right_SN, self.alpha, labels)
@@ -335,8 +370,8 @@ class _Study:
 
     def _ceiling(self, key: Key) -> Key:
         """The undefended arm of the same attacker; floors are compared with the task's first attacker."""
-        first = self.attackers(key.task, key.budget, "none")
-        return key._replace(defense="none", attacker=first[0] if key.attacker in FLOORS else key.attacker)
+        first = self.undefended(key.task, key.budget)[0]
+        return key._replace(defense="none", attacker=first if key.attacker in FLOORS else key.attacker)
 
     @functools.cached_property
     def _draws(self) -> dict[int, bootstrap.Draws]:

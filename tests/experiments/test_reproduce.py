@@ -262,6 +262,38 @@ def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys)
     assert "1 of 2 students" in row["rule"] and any(flag["flag"] == "missing" for flag in held["flags"])
 
 
+def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently(runs, capsys):
+    made = plan.make(config.load("quickstart", STUDY))
+    words = ["report", "quickstart", "--runs", str(runs), *STUDY, "--partial"]
+
+    def without(defense):
+        for arm in made.arms:
+            if (arm.defense, arm.attacker, arm.budget) == (defense, "sft", 16):
+                shutil.rmtree(runs / "store" / "exam" / arm.exam.key, ignore_errors=True)
+        return cli.main(words)
+
+    assert without("release/answer_only") == 0
+    held = json.loads((runs / "quickstart" / "measures.json").read_text())
+    missing = [flag for flag in held["flags"] if flag["flag"] == "missing"]
+    assert missing[0]["evidence"] == "0 of 2 students finished" and "release/answer_only sft 16" in missing[0]["where"]
+    assert without("none") == 2
+    assert "no undefended student finished at budget 16" in capsys.readouterr().err
+
+
+def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
+    home, words = runs / "quickstart", ["report", "quickstart", "--runs", str(runs), *STUDY]
+    made = plan.make(config.load("quickstart", STUDY))
+    by = {(a.defense, a.attacker, a.budget, a.seed): a.exam.key for a in made.arms if a.split == "report"}
+    for seed in (0, 1):  # what a defence that was never applied would leave behind
+        shutil.rmtree(runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])
+        shutil.copytree(runs / "store" / "exam" / by["none", "sft", 16, seed],
+                        runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])  # fmt: skip
+    assert cli.main(words) == 0
+    held = json.loads((home / "measures.json").read_text())
+    (flag,) = [one for one in held["flags"] if one["flag"] == "alias"]
+    assert flag["evidence"] == "every answer equals those under none"
+
+
 def test_budgets_are_nested_within_a_seed(made):
     from distill.answers import read_answers
 
