@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,11 @@ def _trained(
     return replace(model, network=trained.network.eval()), report
 
 
-def exam(settings: Any, inputs: list[Path], out: Path) -> None:
+def exam(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
 
     With a second input, the undefended teacher's exam, `bits_per_byte` is how well the model predicts its text.
+    Returns the seconds that answering took.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -167,7 +169,9 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> None:
         bits = [n / math.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
     if settings["defense"] is not None:
         model = part("defense", settings["defense"])(model)
+    began = time.perf_counter()
     said = model.answer(prompts, seed=settings["seed"], profile=Profile())
+    seconds = time.perf_counter() - began
     rows = [
         {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "said": task.final(answer.text)}
         | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "confidence": sure}
@@ -181,6 +185,7 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     write_bytes(out / "grades.parquet", sink.getvalue().to_pybytes())
+    return {"answer_seconds": seconds}
 
 
 def _confidence(model: Any, said: list[Answer]) -> list[float | None]:

@@ -64,10 +64,11 @@ class Store:
                 raise BadInput(f"{path}: missing or altered since it was written; delete {folder} to make it again")
         return folder
 
-    def make(self, stage: str, key: str, build: Callable[[Path], None], noted: dict[str, Any] | None = None) -> Path:
+    def make(self, stage: str, key: str, build: Callable[[Path], Any], noted: dict[str, Any] | None = None) -> Path:
         """Return the result, building it first if it is not there; two processes never build the same one at once.
 
-        `noted` is written down beside the seconds that it took, and is no part of the result.
+        `noted`, and what `build` returns, are written down beside the seconds that it took; they are no part of the
+        result.
         """
         from filelock import FileLock
 
@@ -83,13 +84,14 @@ class Store:
                            "same command continues") from error  # fmt: skip
         return self.open(stage, key)
 
-    def _build(self, folder: Path, build: Callable[[Path], None], noted: dict[str, Any]) -> None:
+    def _build(self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any]) -> None:
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         part.mkdir()
         began, worked = time.perf_counter(), time.process_time()
-        build(part)
+        told = build(part)
+        noted = noted | (told if isinstance(told, dict) else {})
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
         write_bytes(part / "done.json", canonical({"files": files} | took | noted).encode())

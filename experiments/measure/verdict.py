@@ -72,7 +72,13 @@ def p_value(case: Case, theta: float) -> float:
 def judge(cases: Sequence[Case], rules: Rules) -> list[Verdict]:
     """The verdicts of one report, with Holm's correction over all its cases."""
     adjusted = power.holm([p_value(case, rules.theta) for case in cases])
-    return [_judge(case, p, rules) for case, p in zip(cases, adjusted, strict=True)]
+    stronger = power.holm([p_value(case, rules.theta / 2) for case in cases])
+    words = [_judge(case, p, rules) for case, p in zip(cases, adjusted, strict=True)]
+    return [
+        one._replace(remarks=(*one.remarks, f"effective at {rules.theta / 2:g} as well"))
+        if one.word == "effective" and p < rules.level / 2 else one
+        for one, p in zip(words, stronger, strict=True)
+    ]  # fmt: skip
 
 
 def _judge(case: Case, p: float, rules: Rules) -> Verdict:

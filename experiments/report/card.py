@@ -8,7 +8,7 @@ from typing import Any
 from experiments.config import Study, component
 from experiments.measure import flags
 from experiments.plan import FLOORS, IDENTITY
-from experiments.report.terminal import bound, points, worst
+from experiments.report.terminal import bound, points, times, two, worst
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -59,13 +59,19 @@ def markdown(fields: dict[str, Any]) -> str:
     page = Environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     curved = [row for row in fields["curves"] if "multipliers" in row]
     return (
-        page.render(c=fields, pct=points, pts=_signed, two=_two, bound=bound, t=worst, kinds=flags.KINDS, curved=curved)
+        page.render(
+            c=fields,
+            pct=points,
+            pts=_signed,
+            two=two,
+            times=times,
+            bound=bound,
+            t=worst,
+            kinds=flags.KINDS,
+            curved=curved,
+        )
         + "\n"
     )
-
-
-def _two(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _signed(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -48,10 +49,40 @@ def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
         files["budgets.svg"] = page.svg(page.curves(held)).encode()
     made = manifest(plan, store) | {"files": {name: digest(data) for name, data in files.items()}}
     told = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
+    told |= {"budget": _timed(plan, store, held["ledger"]), "utility": _answered(plan, store, held["teachers"])}
     files |= {"card.json": _json(told), "card.md": card.markdown(told).encode()}
     made["files"] |= {name: digest(files[name]) for name in ("card.json", "card.md")}
     for name, data in (files | {"manifest.json": _json(made)}).items():
         write_bytes(home / name, data)
+    return held
+
+
+def _timed(plan: Plan, store: Store, ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ledger with the wall and CPU seconds of each arm's own answers, student and exam, means over its seeds."""
+    spent: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    for arm in plan.arms:
+        if arm.split == "report" and store.has(arm.exam.kind, arm.exam.key):
+            done = [_done(store, stage) for stage in (arm.answers, arm.student, arm.exam)]
+            took = sum(one["seconds"] for one in done), sum(one["cpu_seconds"] for one in done)
+            spent.setdefault((arm.task, arm.defense, arm.attacker, arm.budget), []).append(took)
+    held = []
+    for row in ledger:
+        times = spent[row["task"], row["defense"], row["attacker"], row["budget"]]
+        wall, cpu = (sum(column) / len(times) for column in zip(*times, strict=True))
+        held.append(row | {"wall_seconds": wall, "cpu_seconds": cpu})
+    return held
+
+
+def _answered(plan: Plan, store: Store, teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What defences cost the honest user, with milliseconds an answer on this machine, in batches, and their ratio."""
+    took = {}
+    for (task, defense, split), exams in plan.teachers.items():
+        seconds = [_done(store, stage).get("answer_seconds", math.nan) for stage in exams]
+        took[task, defense, split] = 1000 * sum(seconds) / len(seconds) / plan.study.measure.items
+    held = []
+    for row in teachers:
+        mine, clean = (took[row["task"], defense, "report"] for defense in (row["defense"], "none"))
+        held.append(row | {"answer_ms": measures.plain(mine), "answer_ratio": measures.plain(mine / clean)})
     return held
 
 

@@ -194,7 +194,7 @@ class _Study:
         return case, row
 
     def _missing(self, task: str, budget: int, defense: str) -> list[str]:
-        """Planned students of a case that are not there: its attacks', finished or not, its ceilings' and its floor's."""
+        """Planned students of a case that are not there: of its attacks, its ceilings and its floor."""
         held = []
         for key, planned in self.by_key.items():
             mine = key.defense in (defense, "none") and key.attacker not in FLOORS

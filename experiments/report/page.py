@@ -8,8 +8,9 @@ from typing import Any
 
 from experiments.measure.flags import KINDS
 from experiments.plan import FLOORS, IDENTITY
-from experiments.report.terminal import bound, interval, points, worst
+from experiments.report.terminal import bound, interval, points, times, two, worst
 
+FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "ece", "confidence_rank")
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",
@@ -37,6 +38,8 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(held)),
         bars=svg(bars(held["rows"])), cases=held["cases"], identity=IDENTITY, flags=held["flags"], kinds=KINDS,
         budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
+        frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, floors=FLOORS, two=two,
+        times=times,
         curved=[row for row in held["curves"] if "multipliers" in row],
     )  # fmt: skip
 

@@ -55,6 +55,16 @@ def bound(value: float | None) -> str:
     return "∞" if value is None else _two(value)
 
 
+def two(value: float | None) -> str:
+    """Two decimals, or a dash for what was not measured."""
+    return "-" if value is None else _two(value)
+
+
+def times(value: float | None) -> str:
+    """A ratio."""
+    return "-" if value is None else f"{value:.2f} ×"
+
+
 def _two(value: float) -> str:
     """Two decimals, without a minus before zero."""
     return f"{round(value, 2) + 0.0:.2f}"
