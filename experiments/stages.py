@@ -175,7 +175,11 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     rows = [
         {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "said": task.final(answer.text)}
         | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "confidence": sure}
-        | {"tokens": len(answer.token_ids) or None, "finished": answer.finished, "passes": answer.passes}
+        | {
+            "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
+            "finished": answer.finished,
+            "passes": answer.passes,
+        }
         | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
         for item, answer, bit, sure in zip(items, said, bits, _confidence(undefended, said), strict=True)
     ]

@@ -11,12 +11,14 @@ import numpy as np
 
 from experiments.config import Study, component
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, verdict
-from experiments.measure.contrast import Refuse, arm_mean, bounded, contrast
+from experiments.measure.contrast import Estimate, Refuse, arm_mean, bounded, contrast
 from experiments.measure.transfer import select, transfer, worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.plan import CHOICES, FLOORS, IDENTITY
 from experiments.report.grades import Grades, Key, Sat
 
+MATCHED = {"compute_matched": "flops", "cost_matched": "dollars"}
+EQUAL_SPENDING = 0.02  # spendings this near need no curve
 FEWEST_BUDGETS = 4  # for a query curve to be inverted; a verdict on it takes six
 TRIVIAL = ("decoding/temperature", "release/truncate", "release/answer_only")
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
@@ -158,7 +160,9 @@ class _Study:
         for i, (key, (case, row)) in enumerate(zip(at, held, strict=True)):
             none = verdict.Verdict("", "verdicts are given at the largest budget", (), math.nan, "")
             word = words[judged.index(i)] if i in judged else none
-            table[key] = row | word._asdict() | {"verdict": word.word, "sensitivity": self._sensitivity(key, case)}
+            table[key] = (
+                row | word._asdict() | {"verdict": word.word, "sensitivity": self._sensitivity(key, case, row["kind"])}
+            )
         return table
 
     @property
@@ -280,7 +284,7 @@ class _Study:
         wrong = [f"{key.defense} {key.attacker} is under-trained"] if len(said) * 2 > len(done) else []
         return wrong + ([f"{leaked} report questions are among the queries of {key.attacker}"] if leaked else [])
 
-    def _sensitivity(self, key: tuple[str, int, str], case: verdict.Case) -> dict[str, Any]:
+    def _sensitivity(self, key: tuple[str, int, str], case: verdict.Case, kind: str) -> dict[str, Any]:
         """T under other choices: each floor, one seed or attack less, parsed answers alone, equal compute or cost."""
         task, budget, _ = key
         D, U = case.attacks[case.chosen], case.undefended
@@ -293,7 +297,8 @@ class _Study:
         return {
             "by_floor": floors, "drop_one_seed": [min(known), max(known)] if known else None,
             "drop_chosen_attack": max((one for one in others if one is not None), default=None),
-            "parsed_only": self._parsed_only(key, case), **self._matched(key, case),
+            "parsed_only": self._parsed_only(key, case),
+            **(self._matched(key, case) if kind in ("ok", "weak denominator") else dict.fromkeys(MATCHED)),
         }  # fmt: skip
 
     def _parsed_only(self, key: tuple[str, int, str], case: verdict.Case) -> float | None:
@@ -318,13 +323,13 @@ class _Study:
             case.floor.mean(),
             case.attacks[case.chosen].mean(),
         )
-        for name, of in (("compute", "flops"), ("cost", "dollars")):
+        for name, of in MATCHED.items():
             spent = [book[of] for book in books.values()]
-            if mine[of] == books[budget][of]:
+            if math.isclose(mine[of], books[budget][of], rel_tol=EQUAL_SPENDING):
                 U: float | None = float(case.undefended.mean())
             else:
                 U = cost.at_equal(mine[of], spent, scores)
-            held[f"{name}_matched"] = float((D - F) / (U - F)) if U is not None and U > F else None
+            held[name] = float((D - F) / (U - F)) if U is not None and U > F else None
         return held
 
     # Rows: an arm against one attacker.
@@ -348,7 +353,7 @@ class _Study:
                         for one, w in ((floor, [-1, 1]), (U, [1, -1])))  # fmt: skip
         own = arm_mean(arm.right_SN, alpha=self.alpha, clusters=labels)
         case = cases.get((key.task, key.budget, key.defense), {}) if key.attacker not in FLOORS else {}
-        planned = self.planned(key)
+        planned, saved = self.planned(key), self._saved(key)
         return {
             "task": key.task, "defense": key.defense, "attacker": key.attacker, "student": self.study.student.name,
             "budget": key.budget, "seeds": len(arm.seeds), "planned": planned, "items": arm.right_SN.shape[1],
@@ -364,8 +369,9 @@ class _Study:
             "verdict": case.get("verdict") or None, "rule": case.get("rule", "a control has no verdict"),
             "remarks": case.get("remarks", ()), "settle": case.get("settle", ""),
             "unparsed": arm.unparsed, "bits_per_byte": None if (b := arm.stacked("bits_N")) is None else b.mean(),
-            "fidelity": self._panel(key), "components": self._components(key),
-            "missing_bounds": self._bounds(arm, floor, U, planned),
+            "bits_saved": saved.value if saved else None, "bits_saved_lo": saved.lo if saved else None,
+            "bits_saved_hi": saved.hi if saved else None, "fidelity": self._panel(key),
+            "components": self._components(key), "missing_bounds": self._bounds(arm, floor, U, planned),
         }  # fmt: skip
 
     def _ceiling(self, key: Key) -> Key:
@@ -396,7 +402,23 @@ class _Study:
     def _panel(self, key: Key) -> dict[str, Any]:
         floor = Key(key.task, "none", self.floor(key.task, key.budget), key.budget, "report")
         panel = fidelity.panel(self._copy(key), self._copy(floor), self.alpha)
+        saved = self._saved(key)
+        if saved:
+            panel["bits_per_byte"] = saved._replace(value=-saved.value, lo=-saved.hi, hi=-saved.lo)
         return {name: {"value": e.value, "lo": e.lo, "hi": e.hi} for name, e in panel.items()}
+
+    def _saved(self, key: Key) -> Estimate | None:
+        """Bits per byte of the teacher's text that a student saves over the floor that predicts it best, F3 too.
+
+        The floor that is best at the exam has never seen reasoning, and would make anything look like fidelity.
+        """
+        floors = [self.report[at].stacked("bits_N") for name in FLOORS
+                  if (at := key._replace(attacker=name, defense="none")) in self.report]  # fmt: skip
+        mine, known = self.report[key].stacked("bits_N"), [bits for bits in floors if bits is not None]
+        if mine is None or not known:
+            return None
+        best = min(known, key=lambda bits: float(bits.mean()))
+        return contrast([best, mine], [1, -1], alpha=self.alpha, clusters=self.clusters(key.task))
 
     def _components(self, key: Key) -> dict[str, Any] | None:
         """E12 for U - D of this arm; None below two seeds."""
@@ -452,7 +474,8 @@ class _Study:
         zero = self.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN.mean()
         own = [self.report[Key(task, "none", FLOORS[1], n, "report")] for n in budgets]
         row = {"task": task, "attacker": attacker, "defense": defense, "budgets": budgets, "zero": zero,
-               "values": [p.value for p in points], "lo": [p.lo for p in points], "hi": [p.hi for p in points],
+               "values": [p.value for p in points], "lo": [max(p.lo, 0.0) for p in points],
+               "hi": [min(p.hi, 1.0) for p in points],
                "own_data": [one.right_SN.mean() for one in own]}  # fmt: skip
         same = len({len(one) for one in (*U, *D)}) == 1
         if defense == "none" or len(budgets) < FEWEST_BUDGETS or not same:

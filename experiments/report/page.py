@@ -16,6 +16,7 @@ HEADS = (
     "task",
     "attacker",
     "defence",
+    "budget",
     "floor %",
     "undefended %",
     "defended %",
@@ -36,8 +37,8 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         seeds=len(study.seeds), items=study.measure.items, heads=HEADS,
         looks=" and ".join(map(str, study.measure.looks)), points=points, interval=interval, notes=notes,
         level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(held)),
-        bars=svg(bars(held["rows"])), cases=held["cases"], identity=IDENTITY, flags=held["flags"], kinds=KINDS,
-        budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
+        bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
+        kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, floors=FLOORS, two=two,
         times=times,
         curved=[row for row in held["curves"] if "multipliers" in row],
@@ -65,15 +66,18 @@ def svg(figure: Any) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
+def _largest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where budgets are an axis, the rows of each task's largest."""
+    most = {row["task"]: max(r["budget"] for r in rows if r["task"] == row["task"]) for row in rows}
+    return [row for row in rows if row["budget"] == most[row["task"]]]
+
+
 def frontier(held: dict[str, Any]) -> Any:
     """Transfer against what the honest user loses, a panel a task; below and to the left is better for the provider.
 
     Where budgets are an axis, the largest is drawn.
     """
-    most = {
-        task: max(r["budget"] for r in held["rows"] if r["task"] == task) for task in {r["task"] for r in held["rows"]}
-    }
-    rows = [row for row in held["rows"] if row["budget"] == most[row["task"]]]
+    rows = _largest(held["rows"])
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))
     figure = _figure(11, 4.2)

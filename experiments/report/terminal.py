@@ -16,6 +16,9 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
         title=title,
         caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)",
     )
+    several = len({row["budget"] for row in rows}) > 1
+    if several:
+        shown.add_column("budget", justify="right", no_wrap=True)
     for name in ("task", "attacker", "defence"):
         shown.add_column(name, no_wrap=True)
     for name in ("floor", "undef.", "defended", "T [95 %]", "teacher"):
@@ -23,7 +26,7 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     shown.add_column("verdict", no_wrap=True)
     for row in rows:
         shown.add_row(
-            row["task"], row["attacker"], row["defense"],
+            *([str(row["budget"])] if several else []), row["task"], row["attacker"], row["defense"],
             points(row["floor"]), points(row["undefended"]), points(row["defended"]),
             interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"] or "-",
         )  # fmt: skip
