@@ -92,9 +92,12 @@ class _Study:
         return self.grades[Key(task, "none", self.floor(task, budget), budget, "report")]
 
     def attackers(self, task: str, budget: int, defense: str) -> list[str]:
+        """In the order of the study, so that no number depends on the order of a file."""
         at = (task, budget, defense)
-        return [key.attacker for key in self.report
-                if (key.task, key.budget, key.defense) == at and key.attacker not in FLOORS]  # fmt: skip
+        there = {key.attacker for key in self.report
+                 if (key.task, key.budget, key.defense) == at and key.attacker not in FLOORS}  # fmt: skip
+        named = [attacker for block in self.study.blocks for attacker in block.attackers]
+        return sorted(there, key=lambda one: (named.index(one) if one in named else len(named), one))
 
     def undefended(self, task: str, budget: int) -> list[str]:
         """The attackers with a ceiling; Refuse if there is none, as nothing can be compared then."""

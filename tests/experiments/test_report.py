@@ -1,0 +1,130 @@
+"""Every number of a report on simulated grades of known truth: several attacks, budgets and defences at once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import measures as simulated
+from experiments import config
+from experiments.measure.contrast import Refuse
+from experiments.plan import IDENTITY
+from experiments.report import card, grades, measures, page, terminal
+
+
+@pytest.fixture(scope="module")
+def study():
+    changes = ["seeds=[0,1,2,3,4]", "measure.items=200", "measure.draws=200"]
+    return config.load("quickstart", changes)
+
+
+@pytest.fixture(scope="module")
+def made():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated, "SEEDS", 5)
+        patch.setattr(simulated, "ITEMS", 200)
+        return simulated.simulated(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def held(study, made):
+    return measures.measure(study, grades.read(made[0]), made[1])
+
+
+def case(held, defense, budget=4000, task="trace"):
+    return next(c for c in held["cases"] if (c["task"], c["budget"], c["defense"]) == (task, budget, defense))
+
+
+def test_each_defence_has_a_case_over_all_its_attacks(held):
+    told = case(held, "release/truncate")
+    assert set(told["attacks"]) == {"sft", "logprob_kd"} and told["attack"] in told["attacks"]
+    assert told["lcb"] <= told["transfer"] <= told["ucb"]
+    # The truth is 0.1 + 0.6 x 0.5 against 0.1 + 0.6 over a floor of 0.1: half of the gain.
+    assert told["lcb"] < 0.5 < told["ucb"]
+
+
+def test_verdicts_stand_at_the_largest_budget_alone(held):
+    assert {c["verdict"] for c in held["cases"] if c["budget"] < 4000} == {""}
+    words = {c["defense"]: c["verdict"] for c in held["cases"] if c["budget"] == 4000}
+    # Defences beside the first two halve the gain; the identity control is the undefended arm again.
+    assert words[IDENTITY] == "ineffective" and words["release/truncate"] in ("inconclusive", "effective")
+    assert "naive-only: 0 adaptive attacks of 2" in case(held, IDENTITY)["remarks"]
+
+
+def test_rows_follow_from_the_grades(held, made):
+    rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in held["rows"]}
+    sat = grades.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
+    row = rows["trace", 500, "sft", "release/truncate"]
+    assert row["defended"] == pytest.approx(sat.right_SN.mean()) and row["seeds"] == row["planned"] == 5
+    assert rows["trace", 500, "sft", "none"]["transfer"] == pytest.approx(1.0)
+    assert row["floor_arm"].startswith("floor/") and row["components"]["smallest_change"] > 0
+    assert set(row["fidelity"]) >= {"agreement", "error_consistency", "brier", "ece", "bits_per_byte"}
+    assert rows["trace", 500, "floor/own_data", "none"]["verdict"] is None
+
+
+def test_query_curves_have_multipliers_and_bills(held):
+    curve = next(c for c in held["curves"] if (c["task"], c["attacker"], c["defense"]) == ("trace", "sft", IDENTITY))
+    middle = curve["multipliers"][1]
+    assert middle["lo"] <= 1 <= middle["hi"] and curve["below_minimum"]
+    halved = next(c for c in held["curves"] if (c["attacker"], c["defense"]) == ("sft", "release/truncate"))
+    assert halved["multipliers"][2]["sign"] == ">" and halved["area_between"]["lo"] > 0
+    assert halved["bill"]["defended"]["dollars"]["median"] >= halved["bill"]["undefended"]["dollars"]["median"]
+
+
+def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
+    told = held["frontier"][0]
+    assert told["volume"] is not None and told["volume"]["lo"] <= told["volume"]["value"] <= told["volume"]["hi"]
+    assert set(told["best_at_points"]) == {"0.5", "1", "2", "5"}
+
+
+def test_equal_budgets_are_equal_spending_here(held):
+    told = case(held, "release/truncate")
+    assert told["sensitivity"]["compute_matched"] == pytest.approx(told["transfer"])
+    low, high = told["sensitivity"]["drop_one_seed"]
+    assert low <= told["transfer"] <= high
+
+
+def test_order_of_the_file_changes_nothing(study, made):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(made[0]))
+    starts = range(0, len(table), 200)
+    shuffled = pa.concat_tables([table.slice(i, 200) for i in np.random.default_rng(0).permutation(list(starts))])
+    sink = pa.BufferOutputStream()
+    pq.write_table(shuffled, sink)
+    again = measures.measure(study, grades.read(sink.getvalue().to_pybytes()), made[1])
+    before = measures.measure(study, grades.read(made[0]), made[1])
+    key = lambda r: (r["task"], r["budget"], r["attacker"], r["defense"])  # noqa: E731
+    for a, b in zip(sorted(before["rows"], key=key), sorted(again["rows"], key=key), strict=True):
+        assert (a["transfer"], a["defended"], a["fidelity"]) == (b["transfer"], b["defended"], b["fidelity"])
+
+
+@pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
+def test_without_the_first_two_floors_nothing_is_computed(study, made, lost):
+    there = {key: sat for key, sat in grades.read(made[0]).items() if key.attacker != lost}
+    with pytest.raises(Refuse, match="F0 and F1 must be there"):
+        measures.measure(study, there, made[1])
+
+
+def test_other_items_in_one_arm_are_refused(study, made):
+    there = grades.read(made[0])
+    key = grades.Key("trace", "none", "sft", 500, "report")
+    exams = tuple(exam._replace(items=("other", *exam.items[1:])) for exam in there[key].exams)
+    with pytest.raises(Refuse, match="items are missing in"):
+        measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+
+
+def test_it_is_json_page_table_and_card(study, held):
+    json.dumps(held, allow_nan=False)
+    text = page.render(study, held, [], [])
+    assert text.count("<svg") == 3 and "Capability against exchanges" in text and "How closely students copy" in text
+    assert terminal.table(held["rows"], "x").columns[0].header == "budget"
+    manifest = {"stages": [], "config_sha256": "0" * 64, "fingerprint": "f", "code": {"sources_sha256": "0" * 64,
+                "revision": None}, "versions": {}, "machine": {"platform": "", "device": "", "cpu_capability": "",
+                "threads": 1}}  # fmt: skip
+    told = card.card(study, held, manifest, {"sha256": "s", "scored_before": 0, "of": 1}, ["theta: 1 was, 2 is"])
+    told["budget"] = [row | {"wall_seconds": 1.0, "cpu_seconds": 1.0} for row in told["budget"]]
+    told["utility"] = [row | {"answer_ms": 1.0, "answer_ratio": None} for row in told["utility"]]
+    text = card.markdown(told)
+    assert "theta: 1 was, 2 is" in text and "| trace | 4000 | release/truncate |" in text and "Query cost" in text
