@@ -1,0 +1,203 @@
+"""Cases: a defence on a task against all listed attacks, with its worst case, verdict, flags and sensitivity."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments.config import component
+from experiments.measure import cost, flags, frontier, verdict
+from experiments.measure.contrast import Refuse
+from experiments.measure.transfer import worst_case
+from experiments.measure.utility import non_inferiority
+from experiments.plan import CHOICES, FLOORS, IDENTITY
+from experiments.report.compared import Compared
+from experiments.report.grades import Key, Sat
+
+MATCHED = {"compute_matched": "flops", "cost_matched": "dollars"}
+EQUAL_SPENDING = 0.02  # spendings this near need no curve
+Cases = dict[tuple[str, int, str], dict[str, Any]]  # by task, budget and defence
+
+
+def cases(here: Compared) -> Cases:
+    """Verdicts at the largest budget of each task, with Holm over all of them; smaller budgets carry none."""
+    at, held = [], []
+    for task in here.tasks():
+        for budget in here.budgets(task):
+            for defense in dict.fromkeys(key.defense for key in here.report if key.task == task):
+                if defense != "none" and here.attackers(task, budget, defense):
+                    at.append((task, budget, defense))
+                    held.append(_case(here, *at[-1]))
+    judged = [i for i, (task, budget, _) in enumerate(at) if budget == max(here.budgets(task))]
+    words = verdict.judge([held[i][0] for i in judged], here.rules)
+    table = {}
+    for i, (key, (case, row)) in enumerate(zip(at, held, strict=True)):
+        none = verdict.Verdict("", "verdicts are given at the largest budget", (), math.nan, "")
+        word = words[judged.index(i)] if i in judged else none
+        more = {"verdict": word.word, "sensitivity": _sensitivity(here, key, case, row["kind"])}
+        table[key] = row | word._asdict() | more
+    return table
+
+
+def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict.Case, dict[str, Any]]:
+    """What is judged of a defence, and its row: the worst attack was chosen on the selection split."""
+    attackers, everyone = here.attackers(task, budget, defense), here.undefended(task, budget)
+    keys = [Key(task, defense, attacker, budget, "report") for attacker in attackers]
+    arms, ceilings = ([here.report[key] for key in some] for some in
+                      (keys, [Key(task, "none", attacker, budget, "report") for attacker in everyone]))  # fmt: skip
+    floor, labels = here.floor_arm(task, budget), here.clusters(task)
+    clean, guarded = here.teacher(task, "none"), here.teacher(task, defense)
+    selection = _selection(here, task, budget, "none", everyone), _selection(here, task, budget, defense, attackers)
+    worst = worst_case(floor.right_SN, [one.right_SN for one in ceilings], [arm.right_SN for arm in arms], selection,
+                       here.alpha, labels)  # fmt: skip
+    case = verdict.Case(
+        floor.right_SN, ceilings[worst.ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
+        guarded.right_SN, worst.attack, [component("attacker", a)[1].adaptive for a in attackers],
+        _invalid(here, keys, arms, clean, guarded), _missing(here, task, budget, defense), labels,
+    )  # fmt: skip
+    row = {
+        "task": task, "budget": budget, "defense": defense, "attack": attackers[worst.attack],
+        "attacks": attackers, "ceiling": everyone[worst.ceiling], "floor": here.floor(task, budget),
+        "tie": worst.tie, "transfer": worst.transfer.value, "effective": worst.transfer.effective,
+        "kind": worst.transfer.kind, "lcb": worst.lcb, "hi": worst.transfer.hi, "ucb": worst.ucb,
+        "utility": utility(here, clean, guarded, labels),
+    }  # fmt: skip
+    return case, row
+
+
+def _missing(here: Compared, task: str, budget: int, defense: str) -> list[str]:
+    """Planned students of a case that are not there: of its attacks, its ceilings and its floor."""
+    held = []
+    for key, planned in here.by_key.items():
+        mine = key.defense in (defense, "none") and key.attacker not in FLOORS
+        mine |= key.attacker == here.floor(task, budget)
+        done = len(here.report[key].seeds) if key in here.report else 0
+        if mine and (key.task, key.budget, key.split) == (task, budget, "report") and done < len(planned):
+            held.append(f"{len(planned) - done} of {len(planned)} students of {key.defense} {key.attacker}")
+    return held
+
+
+def _aliases(here: Compared, task: str, budget: int, attacker: str) -> dict[str, str]:
+    """Defences whose students answer as those of an earlier one do, all answers alike; undefended comes first."""
+    keys = sorted((k for k in here.report if (k.task, k.budget, k.attacker) == (task, budget, attacker)),
+                  key=lambda k: k.defense != "none")  # fmt: skip
+    return flags.aliases({key.defense: here.report[key].digest for key in keys})
+
+
+def _selection(here: Compared, task: str, budget: int, defense: str, attackers: list[str]) -> list[np.ndarray]:
+    """Each attack's scores on the selection split; where there is one attack there is no choice."""
+    if len(attackers) < 2:
+        return [np.zeros((1, 2))]
+    # The identity control is the undefended teacher, so its attack is chosen as the undefended one's is.
+    asked = "none" if defense == IDENTITY else defense
+    keys = [Key(task, asked, attacker, budget, "select") for attacker in attackers]
+    missing = [key.attacker for key in keys if key not in here.grades]
+    if missing:
+        raise Refuse(f"{task}: {', '.join(missing)} against {asked} has no students on the selection split")
+    return [here.grades[key].right_SN for key in keys]
+
+
+def utility(here: Compared, clean: Sat, guarded: Sat, labels: np.ndarray | None) -> dict[str, Any]:
+    """The honest user's cost at the study's margin, and the margins at which it is not inferior."""
+    margins = sorted({*frontier.MARGINS, here.study.measure.utility_margin})
+    costs = {margin: non_inferiority(clean.right_SN, guarded.right_SN, margin, here.alpha, labels)
+             for margin in margins}  # fmt: skip
+    main = costs[here.study.measure.utility_margin]
+    return main._asdict() | {"passes_at": [m for m, one in costs.items() if one.passes]}
+
+
+def _invalid(here: Compared, keys: list[Key], arms: list[Sat], clean: Sat, guarded: Sat) -> list[str]:
+    """Raise the flags of a case; those that make it an invalid run are its reasons."""
+    reasons = []
+    task, defense, _, budget, _ = keys[0]
+    for key, arm in zip(keys, arms, strict=True):
+        undefended = here.told(key._replace(defense="none"))
+        gap = flags.extractor(arm.unparsed, undefended.unparsed)
+        here.flag("extractor", key, gap)
+        other = _aliases(here, task, budget, key.attacker).get(defense)
+        twin = f"every answer equals those under {other}" if other else ""
+        here.flag("alias", key, twin)
+        # A defence of logprobs does nothing to whoever asks for text alone: that is its result and no mistake.
+        sees = component("attacker", key.attacker)[1].needs_profile
+        silent = sees == "text" and defense != IDENTITY and component("defense", defense)[1].point == "logprobs"
+        reasons += [f"arms are aliases: {twin}"] if twin and not silent else []
+        here.flag("defence helps", key, flags.helps(undefended.right_SN, arm.right_SN, here.alpha))
+        floor = here.floor_arm(task, budget).right_SN
+        here.flag("sabotage", key, flags.sabotage(floor, arm.right_SN, here.alpha))
+        reasons += [f"unparsed answers differ: {gap}"] if gap else []
+        reasons += _training(here, key)
+    for attacker in dict.fromkeys(key.attacker for key in keys):
+        reasons += _training(here, Key(task, "none", attacker, budget, "report"))
+    before, after = ([text for exam in sat.exams for text in exam.texts] for sat in (clean, guarded))
+    here.flag("degenerate text", (task, defense), flags.degenerate(before, after))
+    if len(guarded.seeds) < 3:
+        here.flag("single sample", (task, defense), f"{len(guarded.seeds)} sampling seed(s)")
+    return list(dict.fromkeys(reasons))
+
+
+def _training(here: Compared, key: Key) -> list[str]:
+    """What is wrong with how an arm's students were trained."""
+    mine = here.by_key.get(key, [])
+    done = [arm for arm in mine if arm["finished"]]
+    here.flag("missing", key, f"{len(done)} of {len(mine)} students finished" if len(done) < len(mine) else "")
+    said = [text for arm in done if (text := flags.under_trained(arm["losses"], arm["diverged"]))]
+    here.flag("under-trained", key, f"{len(said)} of {len(done)} students: {said[0]}" if said else "")
+    leaked = max((arm["leaked"] for arm in done), default=0)
+    here.flag("leakage", key, f"{leaked} report questions are among the queries" if leaked else "")
+    wrong = [f"{key.defense} {key.attacker} is under-trained"] if len(said) * 2 > len(done) else []
+    return wrong + ([f"{leaked} report questions are among the queries of {key.attacker}"] if leaked else [])
+
+
+def _sensitivity(here: Compared, key: tuple[str, int, str], case: verdict.Case, kind: str) -> dict[str, Any]:
+    """T under other choices: each floor, one seed or attack less, parsed answers alone, equal compute or cost."""
+    task, budget, _ = key
+    D, U = case.attacks[case.chosen], case.undefended
+    floors = {name: _share(here.grades[at].right_SN, U, D) for name in CHOICES
+              if (at := Key(task, "none", name, budget, "report")) in here.grades}  # fmt: skip
+    dropped = [_share(case.floor, U, np.delete(D, s, 0)) for s in range(len(D))] if len(D) > 1 else []
+    dropped += [_share(case.floor, np.delete(U, s, 0), D) for s in range(len(U))] if len(U) > 1 else []
+    known = [one for one in dropped if one is not None]
+    others = [_share(case.floor, U, one) for i, one in enumerate(case.attacks) if i != case.chosen]
+    return {
+        "by_floor": floors, "drop_one_seed": [min(known), max(known)] if known else None,
+        "drop_chosen_attack": max((one for one in others if one is not None), default=None),
+        "parsed_only": _parsed_only(here, key, case),
+        **(_matched(here, key, case) if kind in ("ok", "weak denominator") else dict.fromkeys(MATCHED)),
+    }  # fmt: skip
+
+
+def _parsed_only(here: Compared, key: tuple[str, int, str], case: verdict.Case) -> float | None:
+    """T from answers that could be read, which is not paired over items: a check and no estimate."""
+    task, budget, defense = key
+    chosen = here.attackers(task, budget, defense)[case.chosen]
+    arms = [here.floor_arm(task, budget), here.report[Key(task, "none", chosen, budget, "report")],
+            here.report[Key(task, defense, chosen, budget, "report")]]  # fmt: skip
+    F, U, D = (float(a.right_SN[a.said_SN >= 0].mean()) if (a.said_SN >= 0).any() else 0.0 for a in arms)
+    return (D - F) / (U - F) if U > F else None
+
+
+def _matched(here: Compared, key: tuple[str, int, str], case: verdict.Case) -> dict[str, float | None]:
+    """T against what U gets for the same compute or the same money, from its query curve; None out of range."""
+    task, budget, defense = key
+    attacker = here.attackers(task, budget, defense)[case.chosen]
+    held: dict[str, float | None] = {}
+    books = {n: here.book(Key(task, "none", attacker, n, "report")) for n in here.budgets(task)
+             if Key(task, "none", attacker, n, "report") in here.report}  # fmt: skip
+    scores = [here.report[Key(task, "none", attacker, n, "report")].right_SN.mean() for n in books]
+    mine = here.book(Key(task, defense, attacker, budget, "report"))
+    F, D = case.floor.mean(), case.attacks[case.chosen].mean()
+    for name, of in MATCHED.items():
+        spent = [book[of] for book in books.values()]
+        if math.isclose(mine[of], books[budget][of], rel_tol=EQUAL_SPENDING):
+            U: float | None = float(case.undefended.mean())
+        else:
+            U = cost.at_equal(mine[of], spent, scores)
+        held[name] = float((D - F) / (U - F)) if U is not None and U > F else None
+    return held
+
+
+def _share(F: np.ndarray, U: np.ndarray, D: np.ndarray) -> float | None:
+    gap = float(U.mean() - F.mean())
+    return float(D.mean() - F.mean()) / gap if gap > 0 else None
