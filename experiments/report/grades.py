@@ -32,7 +32,10 @@ class Key(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for unparsed."""
+    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for unparsed.
+
+    Texts are kept of teachers alone; students' are in the file and in `digest`.
+    """
 
     items: tuple[str, ...]
     right_N: np.ndarray
@@ -117,6 +120,7 @@ def collect(plan: Plan, store: Store) -> bytes:
 def read(data: bytes | Path) -> Grades:
     """The grades by key; BadInput if the file is not whole."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -134,27 +138,35 @@ def read(data: bytes | Path) -> Grades:
         for name in ("bits_per_byte", "confidence", "l1", "kl", "flips", "passes", "tokens")
     }
     finished = columns["finished"].to_numpy(zero_copy_only=False).astype(float)
+    item_codes = columns["item"].dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    sizes = pc.binary_length(columns["text"]).to_numpy(zero_copy_only=False)
     held: dict[Key, dict[int, Exam]] = {}
-    asked: dict[tuple[str, str], Any] = {}  # the exams of a split ask the same, so its texts are kept once
+    asked: dict[tuple[str, str], Any] = {}  # the exams of a split ask the same, so its questions are kept once
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
         task, defense, attacker, budget, split, seed = (columns[name][start].as_py() for name in WHO)
         part = slice(start, end)
-        texts, items = (tuple(columns[name][start:end].to_pylist()) for name in ("text", "item"))
-        if (task, split) not in asked or asked[task, split][0] != items:
-            asked[task, split] = items, tuple(columns["prompt"][start:end].to_pylist())
-        items, prompts = asked[task, split]
+        if (task, split) not in asked or not np.array_equal(asked[task, split][0], item_codes[part]):
+            questions = (tuple(columns[name][start:end].to_pylist()) for name in ("item", "prompt"))
+            asked[task, split] = item_codes[part], *questions
+        _, items, prompts = asked[task, split]
+        texts = pa.concat_arrays([columns["text"][start:end]])
         some = {name: _known(values[part]) for name, values in numbers.items()}
         far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
         exam = Exam(
             items, right[part], said[part], some["bits_per_byte"], some["confidence"], **far,
             passes=float(numbers["passes"][part].mean()),
             tokens=None if some["tokens"] is None else float(some["tokens"].mean()),
-            bytes=float(np.mean([len(text.encode()) for text in texts])),
-            unfinished=1 - float(finished[part].mean()), texts=texts, prompts=prompts,
-            digest=digest("\0".join(texts)),
+            bytes=float(sizes[part].mean()), unfinished=1 - float(finished[part].mean()), prompts=prompts,
+            texts=() if attacker else tuple(texts.to_pylist()), digest=_digest(texts),
         )  # fmt: skip
         held.setdefault(Key(task, defense, attacker, budget, split), {})[seed] = exam
     return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}
+
+
+def _digest(texts: Any) -> str:
+    """SHA-256 over an array of strings: their ends, then their bytes, as the array itself holds them."""
+    _, ends, data = texts.buffers()
+    return digest(bytes(ends)[: 4 * (len(texts) + 1)] + (bytes(data) if data else b""))
 
 
 def _starts(columns: list[Any], rows: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -180,6 +181,7 @@ def curve_rows(here: Compared) -> list[dict[str, Any]]:
 
 
 def _curve(here: Compared, task: str, attacker: str, defense: str, budgets: list[int]) -> dict[str, Any]:
+    """One curve with intervals; a defended one with M, the area between and the bill where budgets suffice."""
     D, U = ([here.report[Key(task, d, attacker, n, "report")].right_SN for n in budgets] for d in (defense, "none"))
     points = [arm_mean(one, alpha=here.alpha, clusters=here.clusters(task)) for one in D]
     zero = here.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN.mean()
@@ -187,7 +189,8 @@ def _curve(here: Compared, task: str, attacker: str, defense: str, budgets: list
     row = {"task": task, "attacker": attacker, "defense": defense, "budgets": budgets, "zero": zero,
            "values": [p.value for p in points], "lo": [max(p.lo, 0.0) for p in points],
            "hi": [min(p.hi, 1.0) for p in points],
-           "own_data": [one.right_SN.mean() for one in own]}  # fmt: skip
+           "own_data": [one.right_SN.mean() for one in own],
+           "falls": any(b.value < a.value for a, b in itertools.pairwise(points))}  # fmt: skip
     same = len({len(one) for one in (*U, *D)}) == 1
     if defense == "none" or len(budgets) < FEWEST_BUDGETS or not same:
         return row
