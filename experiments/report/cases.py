@@ -23,6 +23,7 @@ Cases = dict[tuple[str, int, str], dict[str, Any]]  # by task, budget and defenc
 
 def cases(here: Compared) -> Cases:
     """Verdicts at the largest budget of each task, with Holm over all of them; smaller budgets carry none."""
+    _teachers(here)
     at, held = [], []
     for task in here.tasks():
         for budget in here.budgets(task):
@@ -55,7 +56,7 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
     case = verdict.Case(
         floor.right_SN, ceilings[worst.ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
         guarded.right_SN, worst.attack, [component("attacker", a)[1].adaptive for a in attackers],
-        _invalid(here, keys, arms, clean, guarded), _missing(here, task, budget, defense), labels,
+        _invalid(here, keys, arms), _missing(here, task, budget, defense), labels,
     )  # fmt: skip
     row = {
         "task": task, "budget": budget, "defense": defense, "attack": attackers[worst.attack],
@@ -65,6 +66,19 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
         "utility": utility(here, clean, guarded, labels),
     }  # fmt: skip
     return case, row
+
+
+def _teachers(here: Compared) -> None:
+    """Raise the flags of defended teachers, whatever is asked of them."""
+    for key, guarded in here.grades.items():
+        if key.attacker or key.split != "report":
+            continue
+        where = (key.task, key.defense)
+        before, after = (
+            [text for exam in sat.exams for text in exam.texts] for sat in (here.teacher(key.task, "none"), guarded)
+        )
+        here.flag("degenerate text", where, flags.degenerate(before, after))
+        here.flag("single sample", where, f"{len(guarded.seeds)} sampling seed(s)" if len(guarded.seeds) < 3 else "")
 
 
 def _missing(here: Compared, task: str, budget: int, defense: str) -> list[str]:
@@ -108,7 +122,7 @@ def utility(here: Compared, clean: Sat, guarded: Sat, labels: np.ndarray | None)
     return main._asdict() | {"passes_at": [m for m, one in costs.items() if one.passes]}
 
 
-def _invalid(here: Compared, keys: list[Key], arms: list[Sat], clean: Sat, guarded: Sat) -> list[str]:
+def _invalid(here: Compared, keys: list[Key], arms: list[Sat]) -> list[str]:
     """Raise the flags of a case; those that make it an invalid run are its reasons."""
     reasons = []
     task, defense, _, budget, _ = keys[0]
@@ -130,10 +144,6 @@ def _invalid(here: Compared, keys: list[Key], arms: list[Sat], clean: Sat, guard
         reasons += _training(here, key)
     for attacker in dict.fromkeys(key.attacker for key in keys):
         reasons += _training(here, Key(task, "none", attacker, budget, "report"))
-    before, after = ([text for exam in sat.exams for text in exam.texts] for sat in (clean, guarded))
-    here.flag("degenerate text", (task, defense), flags.degenerate(before, after))
-    if len(guarded.seeds) < 3:
-        here.flag("single sample", (task, defense), f"{len(guarded.seeds)} sampling seed(s)")
     return list(dict.fromkeys(reasons))
 
 
