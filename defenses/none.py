@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from pydantic import BaseModel, ConfigDict
-
+from defenses import Base, Part
 from distill.models import Model
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """There is nothing to set."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class Defense:
+class Defense(Base):
     """Hands back the model it is given."""
 
-    point: ClassVar[str] = "none"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    point = "none"
+    keeps_argmax = True
+    identity = {}
 
     def __call__(self, model: Model) -> Model:
         return model

@@ -22,10 +22,11 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as a caller sends it; the reference stays with the referee."""
+    """A question as a caller sends it; the reference stays with the referee. No account means one of its own."""
 
     id: str
     text: str
+    account: str = ""
 
 
 @dataclass(frozen=True)

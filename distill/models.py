@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,15 +29,50 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One decoding step as a score edit sees it: left-padded tokens with their mask, a key a row, tokens generated."""
+    """One decoding step as an edit sees it: left-padded tokens with their mask, a key a row, tokens generated.
+
+    `hidden_BH` is the network's last hidden state; `memory` is what edits keep between the steps of one batch.
+    """
 
     tokens_BT: Tensor
     mask_BT: Tensor
     keys: list[str]
     index: int
+    hidden_BH: Tensor | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
 
 
-ScoreEdit = Callable[[Step, Tensor], Tensor]
+Edit = Callable[[Step, Tensor], Tensor]
+
+
+def read(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, **more: Any) -> Any:
+    """One forward pass over a batch's last columns; positions count from each row's first token that is no padding."""
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -tokens_BT.shape[1] :]
+    return network(
+        input_ids=tokens_BT,
+        attention_mask=mask_BT,
+        position_ids=positions_BT,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **more,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Follower:
+    """A second network that reads along while answers are generated, with a key-value cache of its own a batch."""
+
+    network: Any
+
+    def logits(self, step: Step) -> Tensor:
+        """Its next-token scores (B, V) in float32; one pass a step, however many edits ask."""
+        length, cache, logits_BV = step.memory.get(self, (0, None, None))
+        if length < step.tokens_BT.shape[1]:
+            out = read(self.network, step.tokens_BT[:, length:], step.mask_BT, cache)
+            logits_BV = out.logits[:, -1].float()
+            step.memory[self] = step.tokens_BT.shape[1], out.past_key_values, logits_BV
+        return logits_BV
 
 
 def uniform(key: str, *parts: object) -> float:
@@ -54,6 +89,11 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
     before_BV = sorted_BV.exp().cumsum(-1) - sorted_BV.exp()
     kept_BV = sorted_BV.masked_fill(before_BV >= top_p, -torch.inf)
     return torch.log_softmax(torch.empty_like(kept_BV).scatter_(-1, order_BV, kept_BV), -1)
+
+
+def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
+    """A key a prompt: an answer is a function of (seed, prompt text)."""
+    return [f"{seed}/{digest(prompt.text)}" for prompt in prompts]
 
 
 def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
@@ -73,15 +113,20 @@ def draw(logprobs_BV: Tensor, uniforms: Sequence[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal language model with its tokenizer, decoding settings and score edits.
+    """A causal language model with its tokenizer, decoding settings and edits of three kinds, applied in this order.
 
-    temperature 0 decodes greedily; an edit then still applies, and the edited distribution is sampled, because a
-    perturbation that is never sampled would be no perturbation. An answer is a function of (seed, prompt text).
+    `score_edits` change raw scores (logits) before temperature and nucleus; `edits` change the log-distribution that
+    is sampled; `released_edits` change the released logprobs alone, which the first two change as well.
+    temperature 0 decodes greedily; `edits` then still apply to the one likeliest token, and the result is sampled,
+    because a perturbation that is never sampled would be no perturbation. `randomness` gives each answer its key.
     """
 
     network: Any
     tokenizer: Any
-    edits: tuple[ScoreEdit, ...] = ()
+    score_edits: tuple[Edit, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    released_edits: tuple[Edit, ...] = ()
+    randomness: Callable[[Sequence[Prompt], int], list[str]] = own_randomness
     temperature: float = 0.0
     top_p: float = 1.0
     max_new_tokens: int = 64
@@ -89,13 +134,15 @@ class LanguageModel:
     passes: float = 1.0
 
     def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
-        encoded = [self.encode(prompt) for prompt in prompts]
+        encoded, keys = [self.encode(prompt) for prompt in prompts], self.randomness(prompts, seed)
         # Rows of one length need no padding at all, so most batches are free of it; order is restored below.
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            batch = self._generate([prompts[i] for i in rows], [encoded[i] for i in rows], seed, profile)
+            batch = self._generate(
+                [prompts[i] for i in rows], [encoded[i] for i in rows], [keys[i] for i in rows], profile
+            )
             answers.update(zip(rows, batch, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
@@ -151,46 +198,38 @@ class LanguageModel:
         return ids
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[Prompt], encoded: list[list[int]], seed: int, profile: Profile) -> list[Answer]:
+    def _generate(
+        self, prompts: list[Prompt], encoded: list[list[int]], keys: list[str], profile: Profile
+    ) -> list[Answer]:
         device, pad, end = self.network.device, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         width = max(map(len, encoded))
         tokens_BT = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded], device=device)
         mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded], device=device)
-        keys = [f"{seed}/{digest(prompt.text)}" for prompt in prompts]
+        edited = bool(self.score_edits or self.edits)
+        memory: dict[Any, Any] = {}
         cache, fed_BT = None, tokens_BT
         alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
         chosen, moved, released = [], [], []
         for index in range(self.max_new_tokens):
-            positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -fed_BT.shape[1] :]
-            out = self.network(
-                input_ids=fed_BT,
-                attention_mask=mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            hidden = {"output_hidden_states": True} if self.edits or self.released_edits else {}
+            out = read(self.network, fed_BT, mask_BT, cache, **hidden)
             cache = out.past_key_values
-            clean_BV, logprobs_BV = self._distributions(
-                Step(tokens_BT, mask_BT, keys, index), out.logits[:, -1].float()
-            )
+            hidden_BH = out.hidden_states[-1][:, -1] if hidden else None
+            step = Step(tokens_BT, mask_BT, keys, index, hidden_BH, memory)
+            clean_BV = out.logits[:, -1].float()
+            scores_BV = _applied(self.score_edits, step, clean_BV)
+            logprobs_BV = _applied(self.edits, step, self._sampled(scores_BV))
             if self.temperature == 0 and not self.edits:
                 picked_B = logprobs_BV.argmax(-1)
             else:
                 picked_B = draw(logprobs_BV, [uniform(key, "draw", index) for key in keys])
             picked_B = torch.where(alive, picked_B, pad)
             chosen.append(picked_B)
-            if self.edits:
-                moved.append(distortion(clean_BV, logprobs_BV).where(alive, 0))
+            if edited:
+                moved.append(distortion(self._sampled(clean_BV), logprobs_BV).where(alive, 0))
             if profile.kind != "text":
-                released.append(
-                    _released(
-                        torch.log_softmax(out.logits[:, -1].float(), -1),
-                        self.edits,
-                        Step(tokens_BT, mask_BT, keys, index),
-                        profile,
-                    )
-                )
+                raw_BV = torch.log_softmax(scores_BV, -1)
+                released.append(_released(_applied(self.edits + self.released_edits, step, raw_BV), profile))
             alive = alive & (picked_B != end)
             fed_BT = picked_B[:, None]
             tokens_BT = torch.cat([tokens_BT, fed_BT], 1)
@@ -199,16 +238,11 @@ class LanguageModel:
                 break
         return self._collect(prompts, torch.stack(chosen, 1).tolist(), moved, released)
 
-    def _distributions(self, step: Step, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-distributions that are sampled without and with the edits."""
+    def _sampled(self, scores_BV: Tensor) -> Tensor:
+        """The log-distribution that is sampled; at temperature 0 all of it lies on the likeliest token."""
         if self.temperature == 0:
-            clean_BV = torch.log_softmax(logits_BV.masked_fill(logits_BV < logits_BV.amax(-1, True), -torch.inf), -1)
-        else:
-            clean_BV = nucleus(torch.log_softmax(logits_BV / self.temperature, -1), self.top_p)
-        edited_BV = clean_BV
-        for edit in self.edits:
-            edited_BV = edit(step, edited_BV)
-        return clean_BV, edited_BV
+            return torch.log_softmax(scores_BV.masked_fill(scores_BV < scores_BV.amax(-1, True), -torch.inf), -1)
+        return nucleus(torch.log_softmax(scores_BV / self.temperature, -1), self.top_p)
 
     def _collect(self, prompts: list[Prompt], chosen: list[list[int]], moved: list[Tensor], released: list[Any]) -> Any:
         end, answers = self.tokenizer.eos_token_id, []
@@ -227,12 +261,16 @@ class LanguageModel:
         return answers
 
 
-def _released(raw_BV: Tensor, edits: tuple[ScoreEdit, ...], step: Step, profile: Profile) -> tuple[Tensor, Tensor]:
-    """The logprobs that are released: of the edited distribution at temperature 1, so that a defence shows in them."""
+def _applied(edits: Sequence[Edit], step: Step, values_BV: Tensor) -> Tensor:
     for edit in edits:
-        raw_BV = edit(step, raw_BV)
-    k = raw_BV.shape[-1] if profile.kind == "full" else min(profile.k, raw_BV.shape[-1])
-    values_BK, ids_BK = raw_BV.topk(k, dim=-1)
+        values_BV = edit(step, values_BV)
+    return values_BV
+
+
+def _released(logprobs_BV: Tensor, profile: Profile) -> tuple[Tensor, Tensor]:
+    """The logprobs that are released, at temperature 1 whatever the text is sampled at: ids and values, sorted."""
+    k = logprobs_BV.shape[-1] if profile.kind == "full" else min(profile.k, logprobs_BV.shape[-1])
+    values_BK, ids_BK = logprobs_BV.topk(k, dim=-1)
     return ids_BK.cpu(), values_BK.cpu()
 
 

@@ -9,13 +9,13 @@ Axes: B rows, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
-from defenses import with_scores
+from defenses import Base, Knob, Part, with_scores
 from distill.models import Model, Step, uniform
 
 
@@ -42,31 +42,26 @@ def least_likely(logprobs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     return (ranks_BV <= wanted_B[:, None]).sum(-1)
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`eps`: probability of the provider's token (0: no defence); `token`: which one it is; `key`: the provider's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     eps: float = Field(0.1, ge=0, le=1)
     token: Literal["random", "adversarial"] = "random"
     key: str = "perturbed"
 
 
-class Defense:
+class Defense(Base):
     """Mixes a keyed token into every next-token distribution."""
 
-    point: ClassVar[str] = "decoding"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"eps": 0.0}
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    point = "decoding"
+    scores = True
+    identity = {"eps": 0.0}
+    knob = Knob("eps", 0.0, 1e-3, 1.0, log=True)
+    paper = "Orekondy et al. 2020; Mazeika et al. 2022 (the random control)"
 
     def __call__(self, model: Model) -> Model:
         scored = with_scores(model, "decoding/perturbed")
-        if self.settings.eps == 0:  # an edit, even one that does nothing, would turn greedy ties into draws
+        if self.off:  # an edit, even one that does nothing, would turn greedy ties into draws
             return scored
         # Networks may have more rows than their tokenizer has tokens; the rows beyond it spell nothing.
         size = len(scored.tokenizer)

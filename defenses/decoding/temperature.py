@@ -9,34 +9,29 @@ of temperature 1, so they are unchanged.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from defenses import with_scores
+from defenses import Base, Knob, Part, with_scores
 from distill.models import Model
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`temperature` (0 is greedy) and `top_p` to decode with; None keeps the model's own, None and None the model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float | None = Field(1.0, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1)
 
 
-class Defense:
+class Defense(Base):
     """Decodes at the temperature and top_p that are set."""
 
-    point: ClassVar[str] = "decoding"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"temperature": None, "top_p": None}
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    point = "decoding"
+    scores = True
+    keeps_argmax = True
+    identity = {"temperature": None, "top_p": None}
+    knob = Knob("temperature", None, 0.25, 4.0, log=True)
+    paper = "Savani et al. 2025 (the control)"
 
     def __call__(self, model: Model) -> Model:
         changes = {name: value for name, value in self.settings.model_dump().items() if value is not None}

@@ -1,0 +1,46 @@
+"""What a finished answer is released as: a defence here changes its text or its logprobs, never both."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+
+from defenses import Base
+from distill.answers import Answer, Logprobs
+from distill.models import EditedModel, Model
+
+
+class TextEdit(Base):
+    """Releases another text, without token ids and logprobs, as they would spell the first one out."""
+
+    point = "text"
+
+    def __call__(self, model: Model) -> Model:
+        return model if self.off else EditedModel(model, self.edit)
+
+    def edit(self, answer: Answer) -> Answer:
+        """The answer as it is released."""
+        return replace(answer, text=self.text(answer), token_ids=(), logprobs=None)
+
+    @abstractmethod
+    def text(self, answer: Answer) -> str:
+        """The text that is released instead."""
+
+
+class LogprobEdit(Base):
+    """Releases other logprobs; the text and its token ids stay as they are."""
+
+    point = "logprobs"
+
+    def __call__(self, model: Model) -> Model:
+        return model if self.off else EditedModel(model, self.edit)
+
+    def edit(self, answer: Answer) -> Answer:
+        """The answer as it is released."""
+        if answer.logprobs is None:
+            return answer
+        return replace(answer, logprobs=self.logprobs(answer.logprobs, answer))
+
+    @abstractmethod
+    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+        """The rows that are released instead, each sorted from the most likely on."""

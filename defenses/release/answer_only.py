@@ -6,13 +6,11 @@ DistillGuard (2603.07835: MATH 67.8 -> 31.4). Token ids and logprobs go too, as 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from defenses import Part
+from defenses.release import TextEdit
 from distill.answers import Answer
-from distill.models import EditedModel, Model
 
 
 def final_answer(text: str, marker: str) -> str:
@@ -21,31 +19,18 @@ def final_answer(text: str, marker: str) -> str:
     return found + answer if found else ""
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`marker`: what the final answer begins with; None hides nothing, which is no defence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     marker: str | None = Field("#", min_length=1)
 
 
-class Defense:
+class Defense(TextEdit):
     """Releases what follows the last marker, without token ids and logprobs."""
 
-    point: ClassVar[str] = "text"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"marker": None}
+    identity = {"marker": None}
+    paper = "DistillGuard, 2603.07835"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, model: Model) -> Model:
-        return EditedModel(model, self.edit)
-
-    def edit(self, answer: Answer) -> Answer:
-        """The answer as it is released."""
-        if self.settings.marker is None:
-            return answer
-        return replace(answer, text=final_answer(answer.text, self.settings.marker), token_ids=(), logprobs=None)
+    def text(self, answer: Answer) -> str:
+        assert self.settings.marker is not None  # that would be no defence
+        return final_answer(answer.text, self.settings.marker)

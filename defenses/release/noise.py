@@ -8,14 +8,13 @@ Axes: T positions, K released entries.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from defenses import Knob, Part
+from defenses.release import LogprobEdit
 from distill.answers import Answer, Logprobs
-from distill.models import EditedModel, Model
 
 
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
@@ -57,33 +56,20 @@ def noised(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs
     return Logprobs(np.take_along_axis(logprobs.ids_TK, order_TK, -1), values_TK)
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`sigma`: standard deviation of the noise in nats (0: no defence); `key`: the provider's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sigma: float = Field(0.5, ge=0, allow_inf_nan=False)
     key: str = "noise"
 
 
-class Defense:
+class Defense(LogprobEdit):
     """Adds keyed noise to the released logprobs."""
 
-    point: ClassVar[str] = "logprobs"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"sigma": 0.0}
+    identity = {"sigma": 0.0}
+    knob = Knob("sigma", 0.0, 0.01, 10.0, log=True)
+    paper = "Orekondy et al. 2020"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, model: Model) -> Model:
-        return EditedModel(model, self.edit)
-
-    def edit(self, answer: Answer) -> Answer:
-        """The answer as it is released; its text is untouched."""
-        if answer.logprobs is None or self.settings.sigma == 0:
-            return answer
-        normals_TK = keyed_normals(self.settings.key, answer.prompt, answer.logprobs.ids_TK)
-        return replace(answer, logprobs=noised(answer.logprobs, normals_TK, self.settings.sigma))
+    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+        normals_TK = keyed_normals(self.settings.key, answer.prompt, logprobs.ids_TK)
+        return noised(logprobs, normals_TK, self.settings.sigma)

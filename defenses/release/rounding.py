@@ -7,14 +7,12 @@ exceed 1 by up to the factor exp(0.5 * 10**-d), and readers that want a tail cla
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from defenses import Knob, Part
+from defenses.release import LogprobEdit
 from distill.answers import Answer, Logprobs
-from distill.models import EditedModel, Model
 
 
 def rounded(logprobs: Logprobs, decimals: int) -> Logprobs:
@@ -22,31 +20,19 @@ def rounded(logprobs: Logprobs, decimals: int) -> Logprobs:
     return Logprobs(logprobs.ids_TK, np.round(logprobs.values_TK, decimals))
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`decimals`: how many decimals of a logprob are released; None releases it as it is, which is no defence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     decimals: int | None = Field(1, ge=0, le=6)
 
 
-class Defense:
+class Defense(LogprobEdit):
     """Rounds the released logprobs."""
 
-    point: ClassVar[str] = "logprobs"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"decimals": None}
+    keeps_argmax = True
+    identity = {"decimals": None}
+    knob = Knob("decimals", None, 6, 0)
+    paper = "Tramèr et al. 2016"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, model: Model) -> Model:
-        return EditedModel(model, self.edit)
-
-    def edit(self, answer: Answer) -> Answer:
-        """The answer as it is released; its text is untouched."""
-        if answer.logprobs is None or self.settings.decimals is None:
-            return answer
-        return replace(answer, logprobs=rounded(answer.logprobs, self.settings.decimals))
+    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+        return rounded(logprobs, self.settings.decimals)

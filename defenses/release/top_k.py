@@ -7,13 +7,11 @@ Axes: T positions, K released entries.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from defenses import Knob, Part
+from defenses.release import LogprobEdit
 from distill.answers import Answer, Logprobs
-from distill.models import EditedModel, Model
 
 
 def top_k(logprobs: Logprobs, k: int) -> Logprobs:
@@ -21,31 +19,19 @@ def top_k(logprobs: Logprobs, k: int) -> Logprobs:
     return Logprobs(logprobs.ids_TK[:, :k], logprobs.values_TK[:, :k])
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`k`: how many logprobs a position are released; None releases all that there are, which is no defence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     k: int | None = Field(5, ge=1)
 
 
-class Defense:
+class Defense(LogprobEdit):
     """Releases the k most likely of the logprobs."""
 
-    point: ClassVar[str] = "logprobs"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"k": None}
+    keeps_argmax = True
+    identity = {"k": None}
+    knob = Knob("k", None, 20, 1)
+    paper = "Orekondy et al. 2020"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, model: Model) -> Model:
-        return EditedModel(model, self.edit)
-
-    def edit(self, answer: Answer) -> Answer:
-        """The answer as it is released; its text is untouched."""
-        if answer.logprobs is None or self.settings.k is None:
-            return answer
-        return replace(answer, logprobs=top_k(answer.logprobs, self.settings.k))
+    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+        return top_k(logprobs, self.settings.k)

@@ -7,13 +7,11 @@ rest out.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from defenses import Knob, Part
+from defenses.release import TextEdit
 from distill.answers import Answer
-from distill.models import EditedModel, Model
 
 
 def truncate(text: str, marker: str, keep: float) -> str:
@@ -27,33 +25,19 @@ def truncate(text: str, marker: str, keep: float) -> str:
     return shown + rest if keep else rest.lstrip()
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """`keep`: share of the reasoning that is shown (1: no defence); `marker`: what the final answer begins with."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep: float = Field(0.5, ge=0, le=1)
     marker: str = Field("#", min_length=1)
 
 
-class Defense:
+class Defense(TextEdit):
     """Cuts the reasoning short, without token ids and logprobs."""
 
-    point: ClassVar[str] = "text"
-    passes: ClassVar[float] = 0.0
-    keeps_argmax: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
-    identity: ClassVar[dict[str, Any]] = {"keep": 1.0}
+    identity = {"keep": 1.0}
+    knob = Knob("keep", 1.0, 0.99, 0.0)
+    paper = "DistillGuard, 2603.07835"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, model: Model) -> Model:
-        return EditedModel(model, self.edit)
-
-    def edit(self, answer: Answer) -> Answer:
-        """The answer as it is released."""
-        if self.settings.keep == 1:
-            return answer
-        text = truncate(answer.text, self.settings.marker, self.settings.keep)
-        return replace(answer, text=text, token_ids=(), logprobs=None)
+    def text(self, answer: Answer) -> str:
+        return truncate(answer.text, self.settings.marker, self.settings.keep)
