@@ -90,7 +90,7 @@ def tune(
     seed: int = 0,
     clip: float = 1.0,
 ) -> list[float]:
-    """Minimise `objective(batch)` by AdamW with a linear warm-up of a tenth and a decay to 0; the losses of all steps."""
+    """Minimise `objective(batch)` by AdamW with a warm-up of a tenth and a linear decay; the loss of every step."""
     moving = list(parameters)
     optimizer = torch.optim.AdamW(moving, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     rng, losses = random.Random(seed), []
