@@ -35,7 +35,7 @@ def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]
         said = np.where(right, "1", rng.integers(2, 90, ITEMS).astype(str))
         sizes = {"task": task, "defense": defense, "attacker": attacker, "budget": budget, "split": split, "seed": seed}
         columns = {name: pa.array([value] * ITEMS) for name, value in sizes.items()}
-        numbers = {name: pa.array(rng.random(ITEMS)) for name in ("bits_per_byte", "confidence", "l1", "kl", "flips")}
+        numbers = {name: pa.array(rng.random(ITEMS)) for name in ("bits_per_byte", "nats", "l1", "kl", "flips")}
         parts.append(pa.table(columns | numbers | {
             "item": [f"{task}-{i}" for i in range(ITEMS)], "prompt": [f"{task} question {i}" for i in range(ITEMS)],
             "text": [f"because of {s} # {s}" for s in said], "said": said, "passes": pa.array([1.0] * ITEMS),
@@ -44,7 +44,7 @@ def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]
         if attacker:
             ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0,
                       "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "steps": 9,
-                      "learning_rate": 1e-3}  # fmt: skip
+                      "learning_rate": 1e-3, "prepared": None}  # fmt: skip
             arms.append(sizes | ledger | {"finished": True, "losses": [1.0, 0.1] * 20, "diverged": False, "leaked": 0})
 
     for task in ("trace", "addition"):

@@ -83,6 +83,8 @@ class Base(ABC):
     """Extra forward passes of any model per generated token."""
     keeps_argmax: ClassVar[bool] = False
     """Whether the likeliest next token is the same with it as without, whatever the settings."""
+    draws: ClassVar[bool] = False
+    """Whether it acts through sampling alone, so that it needs a teacher that does not decode greedily."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What of `Given` it must be handed, by name. An instance may differ, by its settings."""
     learns: ClassVar[bool] = False

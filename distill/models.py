@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest, read_answers
 
@@ -69,10 +71,70 @@ class Follower:
         """Its next-token scores (B, V) in float32; one pass a step, however many edits ask."""
         length, cache, logits_BV = step.memory.get(self, (0, None, None))
         if length < step.tokens_BT.shape[1]:
-            out = read(self.network, step.tokens_BT[:, length:], step.mask_BT, cache)
+            out = read(self.network, _unread(self.network, step, length), step.mask_BT, cache)
             logits_BV = out.logits[:, -1].float()
             step.memory[self] = step.tokens_BT.shape[1], out.past_key_values, logits_BV
         return logits_BV
+
+
+Tangents = Sequence[tuple[Tensor, Tensor]]  # of the keys and values of each layer
+
+
+def read_dual(network: Any, direction: Mapping[str, Tensor], tokens_BT: Tensor, mask_BT: Tensor, cache: Any,
+              tangents: Tangents) -> tuple[Tensor, Any, Tangents]:  # fmt: skip
+    """`read` in forward mode: the slopes d/ds log p(v) (B, V) at weights + s direction, s = 0; the cache; its tangents.
+
+    The direction is by parameter name, each with its parameter's dtype; tied weights have one name and move together.
+    Keys and values of the past depend on the weights as well, so those of each layer have tangents to carry along.
+    """
+    dual, parts = forward_ad.make_dual, forward_ad.unpack_dual
+    # Fused attention has no forward mode, and inference mode allows none; nothing keeps a graph.
+    with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        weights = {name: dual(p, direction[name]) for name, p in network.named_parameters() if name in direction}
+        for layer, (keys, values) in zip([] if cache is None else cache.layers, tangents, strict=True):
+            layer.keys, layer.values = dual(layer.keys, keys), dual(layer.values, values)
+
+        def moved(**inputs: Any) -> Any:
+            return torch.func.functional_call(network, weights, kwargs=inputs)
+
+        out = read(moved, tokens_BT.clone(), mask_BT.clone(), cache)  # clones are no inference tensors
+        slopes_BV = parts(torch.log_softmax(out.logits[:, -1], -1)).tangent
+        held = [(parts(layer.keys), parts(layer.values)) for layer in out.past_key_values.layers]
+        for layer, (keys, values) in zip(out.past_key_values.layers, held, strict=True):
+            layer.keys, layer.values = keys.primal, values.primal
+        return slopes_BV, out.past_key_values, [(keys.tangent, values.tangent) for keys, values in held]
+
+
+@dataclass(frozen=True, eq=False)
+class DualFollower:
+    """A `Follower` for how its log-probabilities change as its weights move in a direction (float32, by name)."""
+
+    network: Any
+    direction: Mapping[str, Tensor]
+
+    def slopes(self, step: Step) -> Tensor:
+        """d/ds log p(v) (B, V) in float32, see `read_dual`; one dual pass a step, the work of about two passes."""
+        length, slopes_BV, cache, tangents = step.memory.get(self, (0, None, None, ()))
+        if length < step.tokens_BT.shape[1]:
+            new_BT = _unread(self.network, step, length)
+            slopes_BV, cache, tangents = read_dual(self.network, self.direction, new_BT, step.mask_BT, cache, tangents)
+            slopes_BV = slopes_BV.float()
+            step.memory[self] = step.tokens_BT.shape[1], slopes_BV, cache, tangents
+        return slopes_BV
+
+
+# Networks of one tokenizer may be padded to different sizes; the rows beyond the tokenizer's tokens spell nothing.
+
+
+def _unread(network: Any, step: Step, length: int) -> Tensor:
+    """The columns from `length` on; a token that the network has no row for is read as its last row."""
+    return step.tokens_BT[:, length:].clamp(max=network.get_input_embeddings().num_embeddings - 1)
+
+
+def fitted(scores_BV: Tensor, size: int) -> Tensor:
+    """The first `size` columns; one that a second network lacks is as good as the worst of those it has."""
+    missing = max(0, size - scores_BV.shape[-1])
+    return torch.cat([scores_BV[:, :size], scores_BV.amin(-1, keepdim=True).expand(-1, missing)], -1)
 
 
 def uniform(key: str, *parts: object) -> float:
@@ -149,7 +211,7 @@ class LanguageModel:
     @functools.cached_property
     def vocabulary(self) -> str:
         """SHA-256 of the tokenizer: token ids of one vocabulary mean nothing in another."""
-        return digest(self.tokenizer.backend_tokenizer.to_str())
+        return _vocabulary(self.tokenizer)
 
     @torch.inference_mode()
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
@@ -356,19 +418,36 @@ def _inside(where: str, row: Any, path: str) -> str:
 
 def load(name: str, **decoding: Any) -> LanguageModel:
     """A causal language model and its tokenizer from a local folder or a hub name, through transformers."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-
     try:
         network = AutoModelForCausalLM.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"model {name!r}: {str(error).splitlines()[0]}") from error
+    return LanguageModel(network.eval(), _tokenizer(name), **decoding)
+
+
+def _tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     except (OSError, ValueError) as error:
-        raise BadInput(f"teacher {name!r}: {str(error).splitlines()[0]}") from error
+        raise BadInput(f"model {name!r}: {str(error).splitlines()[0]}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return LanguageModel(network.eval(), tokenizer, **decoding)
+    return tokenizer
+
+
+def tokenizer_digest(name: str) -> str:
+    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the same."""
+    return _vocabulary(_tokenizer(name))
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    return digest(tokenizer.backend_tokenizer.to_str())
 
 
 def save(model: LanguageModel, folder: Path) -> None:

@@ -80,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             one.add_argument("--to", type=Path, help="archive to write (default: <study>.zip)")
         one.set_defaults(verb=check)
-    one = verbs.add_parser("list", help="what exists: study, defense, attacker, task, ...")
+    one = verbs.add_parser("list", help="what exists: studies, defenses, attackers, tasks, ...")
     one.add_argument("group", nargs="?")
+    one.add_argument("--markdown", action="store_true", help="defences as the page docs/defenses.md")
     one.set_defaults(verb=listing, runs=Path("runs"))
     one = verbs.add_parser("doctor", help="versions, device, threads, disk, tracking")
     one.set_defaults(verb=doctor, runs=Path("runs"))
@@ -290,16 +291,22 @@ def diff(given: argparse.Namespace) -> None:
 
 
 def listing(given: argparse.Namespace) -> None:
+    from rich.console import Console
+
     from distill.answers import BadInput
-    from experiments import config
+    from experiments import catalogue, config
 
     groups = sorted(path.name for path in config.config_folder().iterdir() if path.is_dir())
-    if given.group and given.group not in groups:
+    group = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
+    if given.group and group not in groups:
         raise BadInput(
             f"list: no group {given.group!r}{config.near(given.group, groups)} (there are: {', '.join(groups)})"
         )
-    for group in [given.group] if given.group else groups:
-        print(f"{group}: {' '.join(config.names(group))}")
+    if group == "defense":
+        shown = catalogue.markdown() if given.markdown else catalogue.table()
+        return print(shown, end="") if given.markdown else Console(width=max(Console().width, 150)).print(shown)
+    for one in [group] if group else groups:
+        print(f"{one}: {' '.join(config.names(one))}")
 
 
 def doctor(given: argparse.Namespace) -> None:

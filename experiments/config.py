@@ -6,12 +6,14 @@ import ast
 import difflib
 import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from defenses import NOTHING, Chain, Given, chain
 from distill.answers import BadInput
 from distill.student import StudentSettings
 from experiments.tracking import Tracking
@@ -82,14 +84,36 @@ class Recorded(Strict):
 Teacher = Annotated[Recipe | Pretrained | Recorded, Field(discriminator="kind")]
 
 
+class Proxy(Network):
+    """A small model of the provider's own, trained on clean traces, that stands for students."""
+
+    kind: Literal["recipe"]
+
+
+class Provider(Strict):
+    """What the provider has beside its teacher; a defence says what of it it needs."""
+
+    traces: int = Field(description="clean answers to prompts of its own; a proxy learns from as many others", ge=1)
+    proxy: Annotated[Proxy | Pretrained, Field(discriminator="kind")] | None = Field(
+        description="it must have the teacher's tokenizer"
+    )
+    rewriter: Pretrained | None = Field(description="a model that follows instructions")
+
+
+def _joined(entry: Any) -> Any:
+    """A list of defences is a defence."""
+    return " + ".join(entry) if isinstance(entry, list) and all(isinstance(one, str) for one in entry) else entry
+
+
 class Block(Strict):
     """One grid: every task by every defence by every attacker by every budget.
 
-    An entry is a name of the group, or a name with settings: `decoding/perturbed(epsilon=0.2)`.
+    An entry is a name of the group, or a name with settings: `decoding/perturbed(eps=0.2)`. A defence may be a list,
+    or names joined by `+`, and may be matched to what it costs the honest user: `match_utility=2.0` points.
     """
 
     tasks: list[str] = Field(min_length=1)
-    defenses: list[str] = Field(min_length=1)
+    defenses: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
     attackers: list[str] = Field(min_length=1)
     budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
@@ -171,6 +195,7 @@ class Study(Strict):
     blocks: list[Block] = Field(min_length=1)
     teacher: Teacher
     weaker_teacher: Teacher | None = Field(None, description="a public, weaker teacher: floor F2")
+    provider: Provider
     student: Network
     measure: Measure
     search: Search
@@ -236,7 +261,7 @@ def _module(group: str, name: str) -> Any:
 
 
 def part(group: str, chosen: Any) -> Any:
-    """The task, defence or attacker that a resolved config names."""
+    """The task or attacker that a resolved config names."""
     module = _module(group, chosen["name"])
     return getattr(module, FIXED[group])(module.Settings(**chosen["settings"]))
 
@@ -244,15 +269,73 @@ def part(group: str, chosen: Any) -> Any:
 @functools.cache
 def component(group: str, entry: str) -> tuple[Component, Any]:
     """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
+    name, changes = call(entry)
+    return _component(group, name, changes, entry)
+
+
+def _component(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
     from omegaconf import OmegaConf
 
-    name, changes = call(entry)
     path = config_folder() / group / f"{known(group, name)}.yaml"
     chosen = _checked(Component, OmegaConf.to_container(OmegaConf.load(path)), path.name)
     module = _module(group, chosen.name)
     settings = _checked(module.Settings, chosen.settings | changes, f"{group} {entry}: settings")
     full = chosen.model_copy(update={"settings": settings.model_dump(mode="json")})
     return full, getattr(module, FIXED[group])(settings)
+
+
+class Match(Strict):
+    """Which part of a defence is set to what strength: the one at which the honest user loses that many points."""
+
+    part: int
+    points: float = Field(gt=0, le=100)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A defence entry taken apart: its parts with checked settings, in the order in which they act."""
+
+    parts: tuple[Component, ...]
+    chain: Chain
+    match: Match | None
+
+    @property
+    def spec(self) -> list[Any]:
+        """What stages are told."""
+        return [part.model_dump(mode="json") for part in self.parts]
+
+
+@functools.cache
+def guard(entry: str) -> Guard:
+    """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be matched."""
+    parts, match = [], None
+    for place, one in enumerate(_split(entry, "+")):
+        name, changes = call(one)
+        points = changes.pop("match_utility", None)
+        chosen, instance = _component("defense", name, changes, one)
+        parts.append((chosen, instance))
+        if points is None:
+            continue
+        if match:
+            raise BadInput(f"defense {entry}: match_utility: one part can be matched, the others keep their settings")
+        match = _checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
+        if instance.knob is None or instance.point == "logprobs":
+            why = "has no one setting that is its strength" if instance.knob is None else "changes no text"
+            raise BadInput(f"defense {one}: match_utility: {chosen.name} {why}, so it cannot be set by its cost")
+    whole = Chain(tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts))
+    return Guard(tuple(chosen for chosen, _ in parts), whole, match)
+
+
+def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()) -> Chain:
+    """The defence of a resolved spec, handed what there is and, if it was taught, what it learned."""
+    return chain([one["name"] for one in spec], makers(spec), given, learned)
+
+
+def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
+    """What makes each part of a resolved spec of what it is given."""
+    modules = [_module("defense", one["name"]) for one in spec]
+    checked = [module.Settings(**one["settings"]) for module, one in zip(modules, spec, strict=True)]
+    return [functools.partial(module.Defense, settings) for module, settings in zip(modules, checked, strict=True)]
 
 
 def load(name: str, overrides: list[str]) -> Study:
@@ -264,7 +347,9 @@ def load(name: str, overrides: list[str]) -> Study:
             block[PLURAL[single]] = _entries(values)
     study: Study = _checked(Study, raw, name)
     for block in study.blocks:
-        for group in ("task", "defense", "attacker"):
+        for entry in block.defenses:
+            guard(entry)
+        for group in ("task", "attacker"):
             for entry in getattr(block, PLURAL[group]):
                 component(group, entry)
     return study
@@ -279,11 +364,16 @@ def schema() -> dict[str, Any]:
 
 
 def _entries(text: str) -> list[str]:
-    """Split `[a,b(x=1,y=2)]` or `a,b` at the commas outside brackets."""
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries."""
+    return _split(text.strip().removeprefix("[").removesuffix("]"), ",")
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """A text at the marks outside brackets."""
     parts, depth = [""], 0
-    for letter in text.strip().removeprefix("[").removesuffix("]"):
+    for letter in text:
         depth += (letter in "([") - (letter in ")]")
-        if letter == "," and not depth:
+        if letter == mark and not depth:
             parts.append("")
         else:
             parts[-1] += letter

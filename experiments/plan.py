@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, Profile
-from distill.models import RecordedModel, read_recorded
-from experiments.config import Block, Pretrained, Recipe, Recorded, Search, Study, component
+from distill.models import RecordedModel, read_recorded, tokenizer_digest
+from experiments.config import Block, Pretrained, Proxy, Recipe, Recorded, Search, Study, component, guard
 from experiments.store import Store, canonical, key
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
@@ -26,10 +26,12 @@ CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
 # Undefended once more, with answers and students of fresh seeds: T must cover 1.
 IDENTITY = "control/identity"
 FRESH = 1000
+# The provider's proxy has a seed, and traces an order, that no student has.
+PROVIDER = 2000
 TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
-SECONDS = {"teacher": 45.0, "answers": 1.5, "student": 6.0, "exam": 1.0, "search": 0.1}
+SECONDS = {"teacher": 45.0, "guard": 30.0, "answers": 1.5, "student": 6.0, "exam": 1.0, "search": 0.1}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ class _Cells:
         return chosen.model_dump(mode="json") | ({"data": exam.data} if exam.data else {})
 
     @functools.cached_property
+    def lessons(self) -> int:
+        """How many training questions the task has, as far as the provider's traces and its proxy's need them."""
+        return len(component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER))
+
+    @functools.cached_property
     def teacher(self) -> Stage:
         return self._teacher(self.plan.study.teacher)
 
@@ -161,11 +168,10 @@ class _Cells:
             ]
 
     def _cell(self, defense: str, attacker: str) -> None:
-        guard, attack = component("defense", defense)[1], component("attacker", attacker)[1]
-        sees = attack.needs_profile
-        if sees != "text" and guard.point == "text":
+        point, sees = guard(defense).chain.point, component("attacker", attacker)[1].needs_profile
+        if sees != "text" and point == "text":
             return self.plan.notes.append(f"skipped {attacker} against {defense}: it releases no logprobs")
-        if sees == "text" and guard.point == "logprobs":
+        if sees == "text" and point == "logprobs":
             self.plan.notes.append(f"{defense} has no effect on {attacker}: it changes logprobs, and {attacker} asks "
                                    "for text alone")  # fmt: skip
         if sees != "text" and self.plan.study.student.vocabulary:
@@ -229,26 +235,87 @@ class _Cells:
             teacher = self._teacher(self.plan.study.weaker_teacher)
         else:
             teacher = self.teacher
-        guard = self._guard(defense, Profile(**released))
-        return Stage("answers", settings | {"defense": guard, "profile": released}, (teacher,))
+        spec, given = self._guard(defense, profile)
+        told = settings | {"defense": spec, "given": [*given], "profile": released}
+        return Stage("answers", told, (teacher, *given.values()))
 
     def _exam(self, defense: str | None, inputs: tuple[Stage, ...], split: str = "report", sampled: int = 0) -> Stage:
-        guard, study = None if defense is None else self._guard(defense, Profile()), self.plan.study
+        study = self.plan.study
+        spec, given = (None, {}) if defense is None else self._guard(defense, "text")
         sizes = {"report": study.measure.items, "select": study.measure.selection_items}
         items = sizes.get(split, study.search.items)
-        settings = {"task": self.spec, "split": split, "items": items, "defense": guard, "seed": sampled}
-        return Stage("exam", settings, inputs)
+        settings = {"task": self.spec, "split": split, "items": items, "defense": spec, "given": [*given]}
+        return Stage("exam", settings | {"seed": sampled}, (*inputs, *given.values()))
 
-    def _guard(self, defense: str, profile: Profile) -> Any:
-        chosen, instance = component("defense", defense)
-        if profile.kind == "text" and instance.point == "logprobs":
-            chosen, _ = component("defense", "none")  # the same answers, so the same work
-        return chosen.model_dump(mode="json")
+    def _guard(self, defense: str, profile: str) -> tuple[list[Any], dict[str, Stage]]:
+        """What a stage is told of a defence, and by name the results that this defence must be handed."""
+        chosen = guard(defense)
+        if profile == "text" and chosen.chain.point == "logprobs":
+            chosen = guard("none")  # the same answers, so the same work
+        given = {need: self._provided(defense, need) for need in chosen.chain.needs if need != "grade"}
+        if chosen.match or chosen.chain.learns:
+            settings = {"task": self.spec, "defense": chosen.spec, "given": [*given], "match": None}
+            if chosen.match:
+                measure = self.plan.study.measure
+                searched = {"items": measure.selection_items, "seeds": measure.teacher_seeds}
+                settings["match"] = chosen.match.model_dump() | searched
+            given["guard"] = Stage("guard", settings, (self.teacher, *given.values()))
+        return chosen.spec, given
+
+    def _provided(self, defense: str, need: str) -> Stage:
+        """A stage whose result the provider has beside its teacher; its proxy learns from its traces."""
+        provider = self.plan.study.provider
+        if need == "traces":
+            return self._traces(provider.traces)
+        model = getattr(provider, need)
+        if model is None:
+            raise BadInput(f"{defense}: needs a {need}; set provider.{need} (see configs/provider)")
+        if need == "proxy":
+            self._check_tokenizer(defense, model)
+        if isinstance(model, Pretrained):
+            return self._teacher(model)
+        shape = model.model_dump(mode="json", exclude={"name", "kind"})
+        attacker = component("attacker", "sft")[0].model_dump(mode="json")
+        settings = {"task": self.spec, "attacker": attacker, "shape": shape, "seed": PROVIDER}
+        # What the proxy learned from it knows too well: a gradient over other traces tells what a student has to learn.
+        return Stage("student", settings, (self._traces(0),))
+
+    def _traces(self, skip: int) -> Stage:
+        """Clean answers of the teacher to as many questions of its training split, behind the first `skip` of them."""
+        n = self.plan.study.provider.traces
+        if self.lessons < 2 * n:
+            raise BadInput(f"provider.traces: {n} and as many for a proxy are too many; {self.task} has {self.lessons} "
+                           "training questions")  # fmt: skip
+        asked = {"task": self.spec, "budget": n, "skip": skip, "seed": PROVIDER}
+        plain = {"defense": guard("none").spec, "given": [], "profile": {"kind": "text", "k": 0}}
+        return Stage("answers", asked | plain | {"source": "traces"}, (self.teacher,))
+
+    def _check_tokenizer(self, defense: str, proxy: Proxy | Pretrained) -> None:
+        """A proxy must spell as the teacher does, before anything runs; with_proxy compares the files themselves."""
+        teacher = self.plan.study.teacher
+        if isinstance(teacher, Recipe) and isinstance(proxy, Proxy) and teacher.vocabulary == proxy.vocabulary:
+            return
+        if isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
+            names = {one.path: tokenizer_digest(one.path) for one in (teacher, proxy)}
+            if len(set(names.values())) == 1:
+                return
+        raise BadInput(
+            f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher {teacher.name!r}; scores of "
+            "one vocabulary mean nothing in another (a pretrained teacher needs a pretrained proxy with its tokenizer)"
+        )
 
     def _check_point(self, defense: str) -> None:
-        point, teacher = component("defense", defense)[1].point, self.plan.study.teacher
-        if isinstance(teacher, Recorded) and point in ("decoding", "weights"):
-            raise BadInput(f"{defense}: acts on {point}; teacher {teacher.name!r} is recorded and can only be edited")
+        chain, teacher = guard(defense).chain, self.plan.study.teacher
+        wants = [name for name, part in zip(chain.names, chain.parts, strict=True) if part.scores]
+        if isinstance(teacher, Recorded) and wants:
+            raise BadInput(f"{wants[0]}: needs the teacher's scores; teacher {teacher.name!r} is recorded and can only "
+                           "be edited")  # fmt: skip
+        warm = getattr(teacher, "temperature", 0)
+        for name, part in zip(chain.names, chain.parts, strict=True):
+            warm = getattr(part.settings, "temperature", None) or warm
+            if part.draws and not warm and not part.off:
+                raise BadInput(f"{name}: acts through sampling; teacher {teacher.name!r} decodes greedily, so write "
+                               f"'decoding/temperature + {name}'")  # fmt: skip
 
     def _check_recording(self, teacher: Recorded) -> None:
         """Every prompt that this study will ask must be in the recording, before anything runs."""

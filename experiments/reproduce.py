@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from distill.answers import BadInput, digest
 from experiments import plan as planning
 from experiments import registration
-from experiments.config import Study, component
+from experiments.config import Study, component, guard
 from experiments.plan import Plan
 from experiments.store import Store
 
@@ -238,7 +238,7 @@ def smoke(study: Study) -> Study:
 
 
 def _meets(defense: str, attacker: str) -> bool:
-    text = component("defense", defense)[1].point == "text"
+    text = guard(defense).chain.point == "text"
     return not text or component("attacker", attacker)[1].needs_profile == "text"
 
 

@@ -1,6 +1,7 @@
-"""The main path, read downwards: teacher -> answers -> student -> exam. Each stage writes its result into a folder.
+"""The main path, read downwards: teacher -> guard -> answers -> student -> exam.
 
-A stage sees its settings and the opened folders of its inputs, nothing else; the planner decides what is run.
+Each stage writes its result into a folder; it sees its settings and the opened folders of its inputs, nothing else. The
+planner decides what is run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from defenses import Given, teach
 from distill.answers import Answer, BadInput, Profile, Prompt, digest, read_answers, write_answers, write_bytes
-from experiments.config import part
-from experiments.plan import Stage
+from experiments.config import defended, makers, part
+from experiments.measure.utility import strength_at
+from experiments.plan import PROVIDER, Stage
 from experiments.store import Store, canonical
 
 
@@ -26,8 +29,10 @@ def run(stage: Stage, root: Path, threads: int = 1) -> float:
     torch.set_num_threads(threads)
     store = Store(root)
     inputs = [store.open(one.kind, one.key) for one in stage.inputs]
-    make = {"teacher": teacher, "answers": answers, "search": search, "student": student, "exam": exam}[stage.kind]
-    folder = store.make(stage.kind, stage.key, lambda out: make(stage.settings, inputs, out), {"threads": threads})
+    make = {"teacher": teacher, "guard": guard, "answers": answers, "student": student, "exam": exam, "search": search}
+    folder = store.make(
+        stage.kind, stage.key, lambda out: make[stage.kind](stage.settings, inputs, out), {"threads": threads}
+    )
     return float(json.loads((folder / "done.json").read_text())["seconds"])
 
 
@@ -64,8 +69,77 @@ def opened(folder: Path) -> Any:
     return load(str(folder), **shape)
 
 
+def guard(settings: Any, inputs: list[Path], out: Path) -> None:
+    """Prepare a defence: find its strength where that is matched to what it costs, and teach what learns."""
+    from safetensors.torch import save_file
+
+    task, model = part("task", settings["task"]), opened(inputs[0])
+    given, spec, matched = _given(task, settings["given"], inputs[1:]), settings["defense"], None
+    if settings["match"]:
+        spec, matched = _matched(task, model, spec, given, settings["match"])
+    numbers: dict[str, float] = {}
+    for place, learned in enumerate(teach(makers(spec), given, model)):
+        save_file({name: tensor.contiguous() for name, tensor in learned.items()}, out / f"{place}.safetensors")
+        numbers |= {f"{spec[place]['name']}.{name}": float(one) for name, one in learned.items() if not one.dim()}
+    write_bytes(out / "guard.json", canonical({"defense": spec, "matched": matched, "numbers": numbers}).encode())
+
+
+def _given(task: Any, names: list[str], folders: list[Path]) -> Given:
+    """What the provider has, from the results that it was handed; it can grade answers to its own prompts."""
+    held = dict(zip(names, folders, strict=True))
+    traces = read_answers(held["traces"] / "answers.parquet") if "traces" in held else []
+    asked = {item.prompt.id: item.reference for item in task.lessons(2 * len(traces), PROVIDER)}
+    models = {name: opened(held[name]) for name in ("proxy", "rewriter") if name in held}
+    return Given(**models, traces=traces, grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right")
+
+
+def _matched(task: Any, model: Any, spec: list[Any], given: Given, match: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The spec with its strength set so that the teacher loses the points it is matched to, and how that was found."""
+    items = task.items("select", match["items"], 0)
+    knob = defended(spec).parts[match["part"]].knob
+
+    def set_to(share: float) -> list[Any]:
+        one = spec[match["part"]]
+        whole = isinstance(one["settings"][knob.name], int)
+        value = round(knob.at(share)) if whole else knob.at(share)
+        changed = one | {"settings": one["settings"] | {knob.name: value}}
+        return [changed if place == match["part"] else other for place, other in enumerate(spec)]
+
+    def right(guarded: Any) -> float:
+        said = [guarded.answer([i.prompt for i in items], seed=s, profile=Profile()) for s in range(match["seeds"])]
+        graded = [task.grade(a.text, i.reference) == "right" for one in said for a, i in zip(one, items, strict=True)]
+        return sum(graded) / len(graded)
+
+    def lost(share: float) -> float:
+        asked = set_to(share)
+        learned = teach(makers(asked), given, model)
+        return 100 * (clean - right(defended(asked, given, learned)(model)))
+
+    clean = right(model)
+    share, loss, tried = strength_at(lost, match["points"])
+    spec = set_to(share)
+    value = spec[match["part"]]["settings"][knob.name]
+    return spec, {"knob": knob.name, "value": value, "points": match["points"], "loss": loss, "tried": tried}
+
+
+def _guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
+    """The model behind a stage's defence, which is handed the results that the settings name."""
+    from safetensors.torch import load_file
+
+    spec, learned = settings["defense"], []
+    held = dict(zip(settings["given"], folders, strict=True))
+    prepared = held.pop("guard", None)
+    if prepared:
+        spec = json.loads((prepared / "guard.json").read_text())["defense"]
+        learned = [load_file(prepared / f"{place}.safetensors") for place in range(len(spec))]
+    return defended(spec, _given(task, [*held], [*held.values()]), learned)(model)
+
+
 def answers(settings: Any, inputs: list[Path], out: Path) -> None:
-    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or what needs no teacher."""
+    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or what needs no teacher.
+
+    The provider's own traces are answers too, to questions of the split that the teacher learned from.
+    """
     from distill import signals
 
     task = part("task", settings["task"])
@@ -75,9 +149,14 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
         said = own or [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
         return write_answers(out / "answers.parquet", said)
     model = opened(inputs[0])
-    prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])]
-    guarded = part("defense", settings["defense"])(model)
-    said = guarded.answer(prompts, seed=settings["seed"], profile=Profile(**settings["profile"]))
+    if settings["source"] == "traces":
+        lessons = task.lessons(settings["skip"] + settings["budget"], settings["seed"])
+        prompts = [item.prompt for item in lessons[settings["skip"] :]]
+    else:
+        prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])]
+    said = _guarded(task, model, settings, inputs[1:]).answer(
+        prompts, seed=settings["seed"], profile=Profile(**settings["profile"])
+    )
     if settings["source"] == "shuffled":
         said = _shuffled(said, settings["seed"])
     write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
@@ -152,7 +231,7 @@ def _trained(
 def exam(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
 
-    With a second input, the undefended teacher's exam, `bits_per_byte` is how well the model predicts its text.
+    A student's second input is the undefended teacher's exam: `bits_per_byte` is how well the model predicts its text.
     Returns the seconds that answering took.
     """
     import pyarrow as pa
@@ -163,27 +242,27 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     prompts = [item.prompt for item in items]
     model = undefended = opened(inputs[0])
     bits: list[float | None] = [None] * len(items)
-    if len(inputs) > 1:
+    if len(inputs) > 1 and settings["defense"] is None:
         texts = [row["text"] for row in read_grades(inputs[1])]
         nats = model.surprisal(prompts, texts)
         bits = [n / math.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
     if settings["defense"] is not None:
-        model = part("defense", settings["defense"])(model)
+        model = _guarded(task, model, settings, inputs[1:])
     began = time.perf_counter()
     said = model.answer(prompts, seed=settings["seed"], profile=Profile())
     seconds = time.perf_counter() - began
     rows = [
         {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "said": task.final(answer.text)}
-        | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "confidence": sure}
+        | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "nats": own}
         | {
             "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
             "finished": answer.finished,
             "passes": answer.passes,
         }
         | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
-        for item, answer, bit, sure in zip(items, said, bits, _confidence(undefended, said), strict=True)
+        for item, answer, bit, own in zip(items, said, bits, _surprisal(undefended, said), strict=True)
     ]
-    words, numbers = ("item", "prompt", "text", "said", "outcome"), ("bits_per_byte", "confidence", "l1", "kl", "flips")
+    words, numbers = ("item", "prompt", "text", "said", "outcome"), ("bits_per_byte", "nats", "l1", "kl", "flips")
     schema = pa.schema([*((name, pa.string()) for name in words), *((name, pa.float64()) for name in numbers),
                         ("passes", pa.float64()), ("tokens", pa.int64()), ("finished", pa.bool_())])  # fmt: skip
     sink = pa.BufferOutputStream()
@@ -192,12 +271,11 @@ def exam(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     return {"answer_seconds": seconds}
 
 
-def _confidence(model: Any, said: list[Answer]) -> list[float | None]:
-    """The model's probability of each of its answers, whole; a recording has none."""
+def _surprisal(model: Any, said: list[Answer]) -> list[float | None]:
+    """The undefended model's -log probability of each answer and its end, in nats; a recording has none."""
     if not hasattr(model, "surprisal"):
         return [None] * len(said)
-    nats = model.surprisal([Prompt(a.prompt_id, a.prompt) for a in said], [a.text for a in said])
-    return [math.exp(-one) for one in nats]
+    return list(model.surprisal([Prompt(a.prompt_id, a.prompt) for a in said], [a.text for a in said]))
 
 
 def search(settings: Any, inputs: list[Path], out: Path) -> None:

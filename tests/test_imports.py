@@ -14,6 +14,7 @@ HOMES = {
     "tokenizers": {"distill/embedded.py"},
     "accelerate": {"distill/student.py"},
     "wandb": {"experiments/tracking.py"},
+    "sklearn": {"experiments/measure/text.py"},
 }
 
 

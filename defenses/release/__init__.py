@@ -10,6 +10,22 @@ from distill.answers import Answer, Logprobs
 from distill.models import EditedModel, Model
 
 
+def divided(text: str, marker: str) -> tuple[str, str]:
+    """A text as its reasoning and the rest: the final answer from the last marker on, with the space before it.
+
+    Text without a marker is all reasoning. The two joined are the text.
+    """
+    before, found, _ = text.rpartition(marker)
+    reasoning = before.rstrip() if found else text
+    return reasoning, text[len(reasoning) :]
+
+
+def steps_of(text: str, separator: str, marker: str) -> tuple[list[str], str]:
+    """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the text."""
+    reasoning, rest = divided(text, marker)
+    return reasoning.split(separator) if reasoning else [], rest
+
+
 class TextEdit(Base):
     """Releases another text, without token ids and logprobs, as they would spell the first one out."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from defenses import Knob, Part
-from defenses.release import TextEdit
+from defenses.release import TextEdit, divided
 from distill.answers import Answer
 
 
@@ -19,10 +19,8 @@ def truncate(text: str, marker: str, keep: float) -> str:
 
     Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer alone.
     """
-    before, found, _ = text.rpartition(marker)
-    reasoning = before.rstrip() if found else text
-    shown, rest = reasoning[: round(keep * len(reasoning))], text[len(reasoning) :]
-    return shown + rest if keep else rest.lstrip()
+    reasoning, rest = divided(text, marker)
+    return reasoning[: round(keep * len(reasoning))] + rest if keep else rest.lstrip()
 
 
 class Settings(Part):

@@ -1,5 +1,7 @@
 """What a provider does with weights: batches of its own traces, gradients, and tuning a copy of a network.
 
+A tied head is the embedding itself: to train the head alone is to give it weights of its own first. What is learned
+then names the head, and `changed` takes that name as word that the head has its own.
 Axes: B rows, T positions, N positions that carry loss (those of answers), V vocabulary.
 """
 
@@ -7,15 +9,21 @@ from __future__ import annotations
 
 import copy
 import random
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill.answers import Answer, Prompt
-from distill.models import LanguageModel
+from defenses import NOTHING, Base, Given, with_scores
+from distill.answers import Answer, BadInput, Prompt
+from distill.models import LanguageModel, Model
+
+Which = Literal["all", "last_block", "head"]
+Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -53,13 +61,20 @@ def loss(network: Any, batch: Sequence[Row]) -> Tensor:
     return functional.cross_entropy(*answer_logits(network, batch))
 
 
+def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
+    """Scores (N, V) of a network that does not learn, such as the clean teacher or a proxy."""
+    with torch.no_grad():
+        return answer_logits(network, batch)[0]
+
+
 def gradient(network: Any, held: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
     """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is left as it was."""
     twin = copied(network).float()
     total = sum(len(row.answer_ids) for row in held)
-    for start in range(0, len(held), batch_size):
-        batch = held[start : start + batch_size]
-        (loss(twin, batch) * sum(len(row.answer_ids) for row in batch) / total).backward()
+    with torch.inference_mode(False), torch.enable_grad():
+        for start in range(0, len(held), batch_size):
+            batch = held[start : start + batch_size]
+            (loss(twin, batch) * sum(len(row.answer_ids) for row in batch) / total).backward()
     return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
 
@@ -69,10 +84,49 @@ def copied(network: Any) -> Any:
         return copy.deepcopy(network).eval().requires_grad_(True)
 
 
+def head(network: Any) -> str:
+    """The name of the module that turns the last hidden state into scores."""
+    return str(next(name for name, one in network.named_modules() if one is network.get_output_embeddings()))
+
+
+def untie(network: Any) -> None:
+    """Give the head weights of its own, equal to the embedding's; also in the config, so that saving keeps them."""
+    top = network.get_output_embeddings()
+    if top.weight is network.get_input_embeddings().weight:
+        with torch.inference_mode(False):
+            top.weight = torch.nn.Parameter(top.weight.detach().clone())
+        network.config.get_text_config().tie_word_embeddings = network.config.tie_word_embeddings = False
+
+
+def learner(network: Any, part: Which = "all") -> Any:
+    """A float32 copy of which one part asks for gradients: all, the last block, or the head (untied) alone."""
+    twin = copied(network).float()
+    if part == "all":
+        return twin
+    twin.requires_grad_(False)
+    if part == "head":
+        untie(twin)
+        twin.get_output_embeddings().requires_grad_(True)
+    else:
+        deep = twin.config.get_text_config().num_hidden_layers
+        blocks = next(m for m in twin.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == deep)
+        blocks[-1].requires_grad_(True)
+    return twin
+
+
+def learned(twin: Any) -> dict[str, Tensor]:
+    """The parameters of a `learner` that asked for gradients, by name."""
+    return {name: p.detach().clone() for name, p in twin.named_parameters() if p.requires_grad}
+
+
 def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A copy with some parameters replaced, by name."""
+    """A copy with some parameters replaced, by name; where these name a tied head, it is untied. BadInput otherwise."""
     twin = copied(network)
+    if any(name.startswith(f"{head(twin)}.") for name in weights):
+        untie(twin)
     named = dict(twin.named_parameters())
+    if strange := [name for name, value in weights.items() if name not in named or named[name].shape != value.shape]:
+        raise BadInput(f"learned weights: {strange[0]!r} is no parameter of the network, or has another shape there")
     with torch.no_grad():
         for name, value in weights.items():
             named[name].copy_(value)
@@ -81,8 +135,8 @@ def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
 
 def tune(
     parameters: Iterable[Tensor],
-    objective: Callable[[Sequence[Row]], Tensor],
-    held: Sequence[Row],
+    objective: Callable[[Sequence[Item]], Tensor],
+    held: Sequence[Item],
     *,
     steps: int,
     learning_rate: float,
@@ -106,3 +160,36 @@ def tune(
             optimizer.step()
             losses.append(float(value.detach()))
     return losses
+
+
+class Tuned(Base):
+    """Answers with other weights, which it learns; at its identity settings there is nothing to learn or to need."""
+
+    point = "weights"
+    scores = True
+    learns = True
+    name: ClassVar[str]
+
+    def __init__(self, settings: Any, given: Given = NOTHING) -> None:
+        super().__init__(settings, given)
+        if self.off:
+            self.learns, self.needs = False, ()  # type: ignore[misc]  # an instance may differ
+
+    def __call__(self, model: Model) -> Model:
+        scored = with_scores(model, self.name)
+        if self.off:
+            return scored
+        if not self.given.learned:
+            raise BadInput(f"defense {self.name}: has learned nothing yet; `learn` comes first")
+        return self.defended(scored)
+
+    def defended(self, model: LanguageModel) -> LanguageModel:
+        """The model with what was learned."""
+        return replace(model, network=changed(model.network, self.given.learned))
+
+    def learn(self, model: Model) -> Mapping[str, Tensor]:
+        return {} if self.off else self.taught(with_scores(model, self.name))
+
+    @abstractmethod
+    def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
+        """The parameters that change, by name, float32; the model is left as it was."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.measure.contrast import Refuse, contrast
+from experiments.measure.text import distinct as distinct_grams
 
 
 class Kind(NamedTuple):
@@ -126,10 +127,7 @@ def clusters(questions: Sequence[str]) -> np.ndarray:
 
 def repeats_itself(text: str) -> bool:
     """Empty, or most of its character 8-grams occur more than once (distinct-n below one half, Li et al. 2016)."""
-    if not text.strip():
-        return True
-    grams = [text[i : i + 8] for i in range(len(text) - 7)]
-    return len(grams) >= 16 and len(set(grams)) < len(grams) / 2
+    return not text.strip() or (len(text) >= 16 + 7 and distinct_grams(text, 8) < 0.5)
 
 
 def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,3 +37,21 @@ def non_inferiority(
     return Cost(
         float(e.value), float(lo), float(hi), -float(e.value) / before if before else None, margin, lo > -margin
     )
+
+
+def strength_at(
+    lost: Callable[[float], float], points: float, halvings: int = 7
+) -> tuple[float, float, list[tuple[float, float]]]:
+    """The share in (0, 1] of a defence's strength at which the honest user loses `points`, by bisection.
+
+    `lost` is taken to rise with strength. Returns the share tried whose loss is nearest to `points` (the weaker of
+    equals), that loss, and everything that was tried; where even full strength costs less, that is full strength.
+    """
+    tried = [(1.0, lost(1.0))]
+    low, high = 0.0, 1.0
+    for _ in range(halvings if tried[0][1] > points else 0):
+        middle = (low + high) / 2
+        tried.append((middle, lost(middle)))
+        low, high = (middle, high) if tried[-1][1] < points else (low, middle)
+    share, loss = min(tried, key=lambda one: (abs(one[1] - points), one[0]))
+    return share, loss, tried

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import component
+from experiments.config import component, guard
 from experiments.measure import cost, flags, frontier, verdict
 from experiments.measure.contrast import Refuse
 from experiments.measure.transfer import worst_case
@@ -135,7 +135,7 @@ def _invalid(here: Compared, keys: list[Key], arms: list[Sat]) -> list[str]:
         here.flag("alias", key, twin)
         # A defence of logprobs does nothing to whoever asks for text alone: that is its result and no mistake.
         sees = component("attacker", key.attacker)[1].needs_profile
-        silent = sees == "text" and defense != IDENTITY and component("defense", defense)[1].point == "logprobs"
+        silent = sees == "text" and defense != IDENTITY and guard(defense).chain.point == "logprobs"
         reasons += [f"arms are aliases: {twin}"] if twin and not silent else []
         here.flag("defence helps", key, flags.helps(undefended.right_SN, arm.right_SN, here.alpha))
         floor = here.floor_arm(task, budget).right_SN

@@ -102,6 +102,12 @@ class Compared:
             held.setdefault(Key(*(arm[name] for name in Key._fields)), []).append(arm)
         return held
 
+    def prepared(self, task: str, defense: str) -> dict[str, Any]:
+        """What was found and learned for a defence on a task before it could defend."""
+        at = (task, defense)
+        told = (arm["prepared"] for arm in self.arms if (arm["task"], arm["defense"]) == at and arm["finished"])
+        return next((one for one in told if one), {"matched": None, "numbers": {}})
+
     def planned(self, key: Key) -> int:
         return len(self.by_key.get(key, ()))
 

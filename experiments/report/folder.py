@@ -16,7 +16,7 @@ from typing import Any
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
 from experiments import registration
-from experiments.config import component
+from experiments.config import component, guard
 from experiments.measure.contrast import Refuse
 from experiments.plan import FLOORS, FRESH, IDENTITY, Arm, Plan, Stage
 from experiments.report import card, grades, measures, page
@@ -25,7 +25,7 @@ from experiments.store import Store, canonical
 from experiments.tracking import Run, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
-LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "tokenizers")
+LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "scikit-learn", "tokenizers")
 
 
 def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _samples(plan: Plan, store: Store) -> list[dict[str, str]]:
         {"task": task, "defense": defense, "prompt": answer.prompt, "clean": first[task, "none"].text,
          "defended": answer.text}
         for (task, defense), answer in first.items()
-        if defense != "none" and component("defense", defense)[1].point != "logprobs"
+        if defense != "none" and guard(defense).chain.point != "logprobs"
     ]  # fmt: skip
 
 
@@ -197,8 +197,10 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
     control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
     adaptive = arm.attacker not in FLOORS and component("attacker", arm.attacker)[1].adaptive
+    found = (grades.prepared(arm, store) or {}).get("matched")
     columns = comparison(task=arm.task, defense=arm.defense, attacker=arm.attacker, student=plan.study.student.name,
-                         budget=arm.budget, strength=strength(arm.defense), adaptive=adaptive)  # fmt: skip
+                         budget=arm.budget, strength=found["value"] if found else strength(arm.defense),
+                         adaptive=adaptive)  # fmt: skip
     inputs = {stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]} for stage in arm.student.walk()}
     meta = {"meta.schema_version": 1, "meta.runkey": arm.exam.key, "meta.code": code()}
     return Run(
@@ -218,9 +220,10 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
 
 
 def strength(defense: str) -> float:
-    """A defence's knob as a number: 0 for none, its setting where that is a number, else 1 (on)."""
+    """A defence's strength as a number: 0 for none, its first knob where that is set to a number, else 1 (on)."""
     if defense in ("none", IDENTITY):
         return 0.0
-    chosen, instance = component("defense", defense)
-    values = [chosen.settings[name] for name in instance.identity]
-    return next((float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), 1.0)
+    chosen = guard(defense)
+    knobs = [(one, part.knob) for one, part in zip(chosen.parts, chosen.chain.parts, strict=True) if part.knob]
+    values = [one.settings[knob.name] for one, knob in knobs]
+    return next((float(value) for value in values if value is not None), 1.0)

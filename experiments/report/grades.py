@@ -19,6 +19,7 @@ from experiments.plan import Arm, Plan
 from experiments.store import Store
 
 WHO = ("task", "defense", "attacker", "budget", "split", "seed")
+NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes", "tokens")
 
 
 class Key(NamedTuple):
@@ -34,14 +35,15 @@ class Key(NamedTuple):
 class Exam(NamedTuple):
     """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for unparsed.
 
-    Texts are kept of teachers alone; students' are in the file and in `digest`.
+    `nats_N` is the surprisal of each answer and its end to the model that sat, without its defence. Texts are kept of
+    teachers alone; students' are in the file and in `digest`.
     """
 
     items: tuple[str, ...]
     right_N: np.ndarray
     said_N: np.ndarray
     bits_N: np.ndarray | None
-    confidence_N: np.ndarray | None
+    nats_N: np.ndarray | None
     l1: float
     kl: float
     flips: float
@@ -52,6 +54,11 @@ class Exam(NamedTuple):
     texts: tuple[str, ...]
     prompts: tuple[str, ...]
     digest: str
+
+    @property
+    def confidence_N(self) -> np.ndarray | None:
+        """The model's probability of each of its answers, whole."""
+        return None if self.nats_N is None else np.exp(-self.nats_N)
 
 
 class Sat(NamedTuple):
@@ -67,6 +74,11 @@ class Sat(NamedTuple):
     @property
     def said_SN(self) -> np.ndarray:
         return np.stack([exam.said_N for exam in self.exams])
+
+    @property
+    def texts(self) -> list[str]:
+        """Of all its exams, one after the other; none of students."""
+        return [text for exam in self.exams for text in exam.texts]
 
     @property
     def unparsed(self) -> float:
@@ -130,13 +142,13 @@ def read(data: bytes | Path) -> Grades:
             f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})"
         ) from error
     columns = {name: table[name].combine_chunks() for name in table.column_names}
+    lacking = [name for name in (*WHO, *NUMBERS) if name not in columns]
+    if lacking:
+        raise BadInput(f"grades: no column {', '.join(lacking)}; another version wrote them, so run the study afresh")
     starts = _starts([columns[name] for name in WHO], len(table))
     said = columns["said"].dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     right = np.asarray(columns["outcome"].to_numpy(zero_copy_only=False) == "right", float)
-    numbers = {
-        name: columns[name].to_numpy(zero_copy_only=False).astype(float)
-        for name in ("bits_per_byte", "confidence", "l1", "kl", "flips", "passes", "tokens")
-    }
+    numbers = {name: columns[name].to_numpy(zero_copy_only=False).astype(float) for name in NUMBERS}
     finished = columns["finished"].to_numpy(zero_copy_only=False).astype(float)
     item_codes = columns["item"].dictionary_encode().indices.to_numpy(zero_copy_only=False)
     sizes = pc.binary_length(columns["text"]).to_numpy(zero_copy_only=False)
@@ -153,7 +165,7 @@ def read(data: bytes | Path) -> Grades:
         some = {name: _known(values[part]) for name, values in numbers.items()}
         far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
         exam = Exam(
-            items, right[part], said[part], some["bits_per_byte"], some["confidence"], **far,
+            items, right[part], said[part], some["bits_per_byte"], some["nats"], **far,
             passes=float(numbers["passes"][part].mean()),
             tokens=None if some["tokens"] is None else float(some["tokens"].mean()),
             bytes=float(sizes[part].mean()), unfinished=1 - float(finished[part].mean()), prompts=prompts,
@@ -203,7 +215,18 @@ def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[st
         "flops": 6 * training["parameters"] * training["positions"] * (1 + trials), "trials": trials,
         "steps": training["steps"], "learning_rate": training["learning_rate"],
         "diverged": training["diverged"], "losses": training["losses"], "leaked": _leaked(arm, store, counted),
+        "prepared": prepared(arm, store),
     }  # fmt: skip
+
+
+def prepared(arm: Arm, store: Store) -> dict[str, Any] | None:
+    """How an arm's defence was prepared: the strength that was found for it, and numbers that it learned."""
+    for stage in arm.answers.inputs:
+        if stage.kind == "guard":
+            told = json.loads((store.open(stage.kind, stage.key) / "guard.json").read_text())
+            found = told["matched"] and {name: told["matched"][name] for name in ("knob", "value", "points", "loss")}
+            return {"matched": found, "numbers": told["numbers"]}
+    return None
 
 
 def _leaked(arm: Arm, store: Store, counted: dict[str, int]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config import Study
-from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power
+from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import transfer
 from experiments.plan import FLOORS, IDENTITY
@@ -157,13 +157,37 @@ def teacher_rows(here: Compared) -> list[dict[str, Any]]:
         tokens, before = sat.mean("tokens"), clean.mean("tokens")
         held.append({
             "task": key.task, "defense": key.defense, "accuracy": sat.right_SN.mean(), "seeds": len(sat.seeds),
+            **here.prepared(key.task, key.defense),
             **defended.utility(here, clean, sat, here.clusters(key.task)), "unparsed": sat.unparsed,
             "l1": sat.mean("l1"), "kl": sat.mean("kl"), "flips": sat.mean("flips"),
             "token_ratio": tokens / before if tokens is not None and before else None,
             "byte_ratio": _ratio(sat.mean("bytes"), clean.mean("bytes")),
             "passes": sat.mean("passes"), "unfinished": sat.mean("unfinished"),
+            **_written(clean, sat, here.alpha),
         })  # fmt: skip
     return held
+
+
+def _written(clean: Sat, sat: Sat, alpha: float) -> dict[str, Any]:
+    """A teacher's text: how it repeats itself, its perplexity to the clean teacher, and whether it tells a defence.
+
+    Detectability takes one sampling seed of each; None of the clean teacher itself and where no answer differs.
+    """
+    first, other = clean.exams[0], sat.exams[0]
+    seen = text.detectability(first.texts, other.texts, first.prompts, alpha)
+    return {
+        "longest_repeat": np.mean([text.longest_repeat(one) for one in sat.texts]),
+        "distinct_4": np.mean([text.distinct(one, 4) for one in sat.texts]),
+        "perplexity": _perplexity(sat), "perplexity_clean": _perplexity(clean),
+        "detectability": seen.value if seen else None, "detectability_lo": seen.lo if seen else None,
+        "detectability_hi": seen.hi if seen else None,
+    }  # fmt: skip
+
+
+def _perplexity(sat: Sat) -> float | None:
+    """Per byte, of a teacher's answers over all its sittings; None of a recording."""
+    nats_SN = sat.stacked("nats_N")
+    return None if nats_SN is None else text.perplexity(nats_SN.ravel(), sat.texts)
 
 
 def curve_rows(here: Compared) -> list[dict[str, Any]]:

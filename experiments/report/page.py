@@ -8,9 +8,11 @@ from typing import Any
 
 from experiments.measure.flags import KINDS
 from experiments.plan import FLOORS, IDENTITY
+from experiments.report import numbered
 from experiments.report.terminal import bound, interval, points, times, two, worst
 
 FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "ece", "confidence_rank")
+MOST_NAMED = 12  # defences that the frontier can tell apart by colour and marker
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",
@@ -75,8 +77,10 @@ def _largest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def frontier(held: dict[str, Any]) -> Any:
     """Transfer against what the honest user loses, a panel a task; below and to the left is better for the provider.
 
-    Where budgets are an axis, the largest is drawn.
+    Where budgets are an axis, the largest is drawn. Many defences are numbered, each at its worst attack.
     """
+    if len({numbered.bare(case["defense"]) for case in held["cases"]}) > MOST_NAMED:
+        return numbered.draw(_figure(11, 4.2), _largest(held["cases"]))
     rows = _largest(held["rows"])
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))

@@ -1,13 +1,59 @@
-"""A tiny teacher: a random Llama over digits whose weights are large enough that it looks at its prompts."""
+"""Tiny random teachers whose weights are large enough that they look at their prompts, and what their providers have.
 
+One reads characters. Two are loaded from local folders as a user's own would be: a Llama with byte pairs and a chat
+template, and a GPT-2 (learned positions) without a padding token and with more rows than its tokenizer has tokens.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from defenses import Given
-from distill.answers import Profile, Prompt
-from distill.embedded import character_tokenizer, llama
-from distill.models import LanguageModel
+from distill.answers import Answer, Profile, Prompt
+from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
+from distill.models import LanguageModel, load
+
+LENGTH = 96
+TEMPLATE = (
+    "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+PUBLIC = [
+    "How many pens are in 3 boxes of 12 pens each? 3 boxes hold 3*12=36 pens.;So there are 36 pens. # 36",
+    "What is 7 plus 805? 7+805=812;The sum is 812. # 812",
+    "c=3;a=c+4;b=a-c;b? c=3;a=3+4=7;b=7-3=4 # 4",
+]
+
+
+class World(NamedTuple):
+    """A teacher, what its provider has, and questions of several lengths, so that a batch of them is padded."""
+
+    teacher: LanguageModel
+    given: Given
+    prompts: list[Prompt]
+
+
+def provided(
+    teacher: LanguageModel, proxy: LanguageModel, questions: Sequence[str], worked: Sequence[str] = ()
+) -> Given:
+    """What a provider might have: a smaller proxy, clean traces (some by hand), a grader, and a rewriter."""
+    own = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
+    pairs = [text.split("? ") for text in worked]
+    return Given(
+        proxy=proxy,
+        traces=teacher.answer(own, seed=9, profile=Profile("full"))
+        + [Answer(f"worked{i}", question + "?", text) for i, (question, text) in enumerate(pairs)],
+        grade=lambda answer: len(answer.text) % 2 == 0,
+        rewriter=replace(teacher, max_new_tokens=8),
+    )
+
+
+def asked(*texts: str) -> list[Prompt]:
+    return [Prompt(f"p{i}", text) for i, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="session")
@@ -19,17 +65,71 @@ def teacher() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def prompts() -> list[Prompt]:
-    return [Prompt(f"p{i}", text) for i, text in enumerate(("1+1=", "23+9=", "7+805=", "4+4=", "12+34=", "0+1=", "#"))]
+    return asked("1+1=", "23+9=", "7+805=", "4+4=", "12+34=", "0+1=", "#")
 
 
 @pytest.fixture(scope="session")
 def given(teacher) -> Given:
-    """What a provider of that teacher might have: a smaller proxy, clean traces, a grader, and a rewriter."""
     network = llama(teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5)
-    own = [Prompt(f"own{i}", f"{i}+{i}=") for i in range(12)]
-    return Given(
-        proxy=LanguageModel(network, teacher.tokenizer, max_new_tokens=24),
-        traces=teacher.answer(own, seed=9, profile=Profile("full")),
-        grade=lambda answer: len(answer.text) % 2 == 0,
-        rewriter=replace(teacher, max_new_tokens=8),
+    proxy = LanguageModel(network, teacher.tokenizer, max_new_tokens=24)
+    return provided(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
+
+
+def gpt2(tokens: int, spare: int, *, hidden_size: int, num_layers: int, seed: int, end: int) -> Any:
+    """A random GPT-2 with rows for more tokens than there are; as in models that were trained, it never says these."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=tokens + spare, n_positions=LENGTH, n_embd=hidden_size, n_layer=num_layers, n_head=2,
+        initializer_range=0.5, bos_token_id=end, eos_token_id=end, pad_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        network = GPT2LMHeadModel(config)
+        last, rows = network.transformer.ln_f, network.lm_head.weight  # the head is tied to the embedding
+        last.weight[0], last.bias[0] = 0, 10
+        rows[:, 0], rows[tokens:, 0] = 0, -5
+    return network
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """By shape, a folder with a model and its tokenizer; within it `proxy`, a smaller model with the same one."""
+    shapes: dict[str, tuple[Any, Any, Any]] = {}
+    size = {"num_heads": 2, "max_length": LENGTH, "init": 0.5}
+    chat = byte_pair_tokenizer(PUBLIC, 320)
+    chat.chat_template = TEMPLATE
+    shapes["llama"] = (
+        chat,
+        llama(chat, hidden_size=16, num_layers=2, seed=0, **size),
+        llama(chat, hidden_size=8, num_layers=1, seed=1, **size),
     )
+    plain = byte_pair_tokenizer(PUBLIC, 320)
+    plain.pad_token = None
+    end = plain.eos_token_id
+    shapes["gpt2"] = (
+        plain,
+        gpt2(len(plain), 8, hidden_size=16, num_layers=2, seed=0, end=end),
+        gpt2(len(plain), 0, hidden_size=8, num_layers=1, seed=1, end=end),
+    )
+    found = {}
+    for name, (tokenizer, network, proxy) in shapes.items():
+        found[name] = tmp_path_factory.mktemp(name)
+        for folder, one in ((found[name], network), (found[name] / "proxy", proxy)):
+            one.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    return found
+
+
+@pytest.fixture(scope="session")
+def worlds(folders, teacher, given, prompts) -> dict[str, World]:
+    """Every teacher that defences are held to their contract on."""
+    questions = asked("7+805=", "é ☃?", "a=8;b?", "3 boxes hold 12 pens each; how many pens is that?")
+    found = {
+        name: World(replace(teacher, temperature=temperature, max_new_tokens=12), given, prompts[1:5])
+        for name, temperature in (("characters", 1.0), ("greedy", 0.0))
+    }
+    for name, folder in folders.items():
+        model, proxy = (load(str(one), temperature=1.0, max_new_tokens=12) for one in (folder, folder / "proxy"))
+        found[name] = World(model, provided(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC), questions)
+    return found

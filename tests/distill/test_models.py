@@ -79,7 +79,7 @@ def test_an_empty_prompt_is_refused():
 
 
 def test_a_missing_folder_is_one_line(tmp_path):
-    with pytest.raises(BadInput, match="teacher"):
+    with pytest.raises(BadInput, match="model '.*nothing'"):
         load(str(tmp_path / "nothing"))
 
 

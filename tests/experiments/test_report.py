@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks import measures as simulated
+from distill.answers import BadInput
 from experiments import config
 from experiments.measure.contrast import Refuse
 from experiments.plan import IDENTITY
-from experiments.report import card, grades, measures, page, terminal
+from experiments.report import card, grades, measures, numbered, page, terminal
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,34 @@ def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
     assert set(told["best_at_points"]) == {"0.5", "1", "2", "5"}
 
 
+def test_teachers_are_told_by_their_text(study, made):
+    there = grades.read(made[0])
+    key = grades.Key("trace", "release/truncate", "", 0, "report")
+    exams = tuple(
+        exam._replace(texts=tuple("#" * 40 for _ in exam.texts), nats_N=np.full(len(exam.texts), 41 * np.log(7)))
+        for exam in there[key].exams
+    )
+    told = measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+    rows = {row["defense"]: row for row in told["teachers"] if row["task"] == "trace"}
+    broken, clean, other = rows["release/truncate"], rows["none"], rows["release/answer_only"]
+    assert (broken["longest_repeat"], broken["distinct_4"]) == (39, pytest.approx(1 / 37))
+    assert broken["perplexity"] == pytest.approx(7.0) and broken["perplexity_clean"] == clean["perplexity"] < 1.1
+    assert broken["detectability"] == 1.0 and 0.9 < broken["detectability_lo"] < broken["detectability_hi"] == 1.0
+    # "because of 1 # 1": simulated answers differ by their numbers alone, whatever the defence.
+    assert other["detectability_lo"] <= 0.5 <= other["detectability_hi"] and other["distinct_4"] == 1.0
+    assert clean["detectability"] is None and clean["longest_repeat"] < 4
+
+
+def test_what_a_file_of_grades_lacks_is_named(made):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pq.read_table(pa.BufferReader(made[0])).drop_columns("nats"), sink)
+    with pytest.raises(BadInput, match="grades: no column nats; another version wrote them"):
+        grades.read(sink.getvalue().to_pybytes())
+
+
 def test_equal_budgets_are_equal_spending_here(held):
     told = case(held, "release/truncate")
     assert told["sensitivity"]["compute_matched"] == pytest.approx(told["transfer"])
@@ -118,6 +147,7 @@ def test_other_items_in_one_arm_are_refused(study, made):
 def test_it_is_json_page_table_and_card(study, held):
     json.dumps(held, allow_nan=False)
     text = page.render(study, held, [], [])
+    assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert text.count("<svg") == 3 and "Capability against exchanges" in text and "How closely students copy" in text
     assert terminal.table(held["rows"], "x").columns[0].header == "budget"
     manifest = {"stages": [], "config_sha256": "0" * 64, "fingerprint": "f", "code": {"sources_sha256": "0" * 64,
@@ -128,3 +158,55 @@ def test_it_is_json_page_table_and_card(study, held):
     told["utility"] = [row | {"answer_ms": 1.0, "answer_ratio": None} for row in told["utility"]]
     text = card.markdown(told)
     assert "theta: 1 was, 2 is" in text and "| trace | 4000 | release/truncate |" in text and "Query cost" in text
+    paid = text[text.index("What the honest user pays") : text.index("Milliseconds")].splitlines()
+    assert len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1 and paid[3].count("---") == 17
+
+
+MANY = [IDENTITY, "release/noise(sigma=2.0) + release/top_k", "decoding/temperature + release/noise"]
+MANY += [f"{name}({setting}={value})" for name, setting, values in (
+    ("release/noise", "sigma", (0.5, 2.0)), ("decoding/perturbed", "eps", (0.02, 0.1)),
+    ("decoding/temperature", "temperature", (0.9, 1.2, 1.5)),
+) for value in values]  # fmt: skip
+
+
+def many(defenses, **more):
+    return [
+        {"task": task, "budget": 800, "defense": d, "transfer": 1.0, "lcb": 0.9, "hi": None, "utility": {"change": 0.0}}
+        | more
+        for task in ("trace", "addition") for d in defenses
+    ]  # fmt: skip
+
+
+def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
+    told = numbered.entries(MANY)
+    assert [(one.name, one.family) for one in told] == [
+        ("decoding/perturbed", "decoding"), ("decoding/temperature", "decoding"),
+        ("release/noise + release/top_k", "release, logprobs"), ("release/noise", "release, logprobs"),
+        ("decoding/temperature + release/noise", "several"), (IDENTITY, "controls"),
+    ]  # fmt: skip
+    assert str(told[1]) == "temperature: temperature=0.9 → 1.2 → 1.5" and str(told[5]) == IDENTITY
+    assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(IDENTITY) == 1.0
+    assert numbered.family("release/truncate") == "release, text"
+
+
+def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
+    monkeypatch.setattr(page, "MOST_NAMED", 5)
+    figure = page.frontier({"cases": many(MANY), "rows": []})
+    told = {text.get_text() for text in figure.texts}
+    assert {"decoding", "release, logprobs", "several", "controls"} <= told
+    assert any(text.strip() == "1  perturbed: eps=0.02 → 0.1" for text in told)
+    assert [axes.get_title() for axes in figure.axes] == ["trace", "addition"]
+    for axes in figure.axes:
+        # All have the same loss and transfer.
+        assert sorted(text.get_text() for text in axes.texts) == sorted("112223445" + "6")
+        dots = axes.transData.transform([text.xy for text in axes.texts]) / figure.dpi
+        apart = np.hypot(*(dots[:, None] - dots).T) + 9 * np.eye(len(dots))
+        assert apart.min() >= numbered.DOT - 1e-6 and np.ptp(dots[:, 1]) < 1e-9
+        assert np.ptp(dots[:, 0]) < 1.1 * numbered.DOT * len(dots)
+    assert page.svg(figure) == page.svg(page.frontier({"cases": many(MANY), "rows": []}))
+
+
+def test_a_crowd_of_which_nothing_is_measured_has_empty_panels(monkeypatch):
+    monkeypatch.setattr(page, "MOST_NAMED", 5)
+    figure = page.frontier({"cases": many(MANY, transfer=None), "rows": []})
+    assert [len(axes.texts) for axes in figure.axes] == [0, 0]

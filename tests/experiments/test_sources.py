@@ -60,6 +60,10 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     asked = {(line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()}
     right = [asked[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
     assert [row["outcome"] == "right" for row in graded] == right
+    # A recording has no surprisal; students have one of each of their own answers, however long.
+    assert all(row["nats"] is None for row in graded)
+    said = stages.read_grades(Store(tmp_path / "store").open("exam", made.arms[0].exam.key))
+    assert all(row["nats"] > 0 for row in said)
 
 
 def test_surprisal_is_the_negative_log_likelihood_of_a_plain_forward_pass():

@@ -1,0 +1,85 @@
+"""What every shipped defence adds to the time of an answer: defended beside undefended, the same model, one thread.
+
+What a defence learns is learned before, in a few steps. A proxy has the teacher's size, so that a pass costs a pass.
+Logprob defences are timed where logprobs are seen, all others where text is. Times are of the processor and not of the
+clock, of which neighbours take their share.
+"""
+
+from __future__ import annotations
+
+import string
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from defenses import Given
+from distill.answers import Profile, Prompt
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel, Model
+from experiments import config
+from experiments.tasks.addition import Settings, Task
+
+PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3
+SHAPE: dict[str, Any] = {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "max_length": 128}
+QUICK = {"steps": 1, "rounds": 1, "samples": 2, "batch_size": 2}
+EDIT, DECODING = 1.15, 1.2  # allowed for an edit of finished answers, and for each forward pass of any other
+
+
+def network(tokenizer: Any, seed: int) -> Any:
+    """A random Llama that never ends an answer, so that all answers take the same number of steps."""
+    made = llama(tokenizer, **SHAPE, seed=seed)
+    made.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+    made.lm_head.bias.data[tokenizer.eos_token_id] = -30
+    return made
+
+
+def built(name: str, given: Given, teacher: LanguageModel) -> Any:
+    """A defence as it is shipped, which has learned what it has to."""
+    chosen, instance = config.component("defense", name)
+    settings = chosen.settings | {key: value for key, value in QUICK.items() if key in chosen.settings}
+    [make] = config.makers([{"name": name, "settings": settings}])
+    return make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
+
+
+def seconds(model: Model, prompts: list[Prompt], profile: Profile) -> float:
+    """Processor time of one call."""
+    began = time.process_time()
+    model.answer(prompts, seed=0, profile=profile)
+    return time.process_time() - began
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    task = Task(Settings())
+    tokenizer = character_tokenizer(task.alphabet + string.ascii_letters)  # as many tokens as logprobs, and some more
+    prompts = [item.prompt for item in task.items("report", PROMPTS, 0)]
+    own = [item.prompt for item in task.items("train", 16, 0)]
+    teacher = LanguageModel(network(tokenizer, 0), tokenizer, temperature=1.0, max_new_tokens=NEW_TOKENS)
+    given = Given(
+        proxy=replace(teacher, network=network(tokenizer, 1)),
+        traces=teacher.answer(own, seed=0, profile=Profile()),
+        grade=lambda answer: len(answer.text) % 2 == 0,
+    )
+    print(f"{'defence':32s} {'passes':>6s} {'ratio':>6s} {'bound':>6s}")
+    over = []
+    for name in config.names("defense"):
+        defense = built(name, given, teacher)
+        profile = Profile("top_k", 20) if defense.point == "logprobs" else Profile()
+        edit = defense.point in ("text", "logprobs") and not defense.passes
+        bound = EDIT if edit else DECODING * (1 + defense.passes)
+        models = (teacher, defense(teacher))
+        for model in models:
+            model.answer(prompts[:8], seed=0, profile=profile)  # warms up
+        # In turn, so that a neighbour's load falls on both.
+        rounds = [[seconds(model, prompts, profile) for model in models] for _ in range(ROUNDS)]
+        plain, defended = map(min, zip(*rounds, strict=True))
+        ratio = defended / plain
+        over += [name] * (ratio > bound)
+        print(f"{name:32s} {defense.passes:6.1f} {ratio:6.2f} {bound:6.2f}{' over' * (ratio > bound)}", flush=True)
+    print(f"{len(over)} over their bound{': ' * bool(over)}{', '.join(over)}")
+
+
+if __name__ == "__main__":
+    main()

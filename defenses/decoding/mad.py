@@ -1,0 +1,147 @@
+"""Prediction poisoning (MAD): turn the update that a student makes away from the one that clean answers would make.
+
+Orekondy, Schiele, Fritz 2020 (1906.10908). Row k of G is grad log q_k of a stand-in for students. The objective is
+||G'y~/|G'y~| - G'y/|G'y|||^2 = 2 - 2 cos, within an L1 budget. The released code takes G from the last layer alone, and
+there (e_k - q)h' is row k, so that cos(G'y, G'y~) = cos(y - q, y~ - q) whatever h: no Jacobian, O(V). It also takes the
+teacher for a proxy where none is named; then y = q, G'y is 0 and the objective undefined. Such rows stay as they are.
+
+The objective is a context's own; for a batch, whose gradients add up before they are normalised, it is a stand-in.
+Axes: B rows, V vocabulary, C candidate tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from defenses import NOTHING, Base, Given, Knob, Part, with_proxy, with_scores
+from distill.models import Follower, Model, Step, fitted
+
+NAME = "decoding/mad"
+FIRST = 1e-5  # by how much the likeliest token of y* is above the others, as in the released code
+SAME = 1e-6  # L1 distance of y and q below which rounding decides where y - q points
+ROUNDS = 4
+
+
+def extreme(y_BV: Tensor, q_BV: Tensor) -> Tensor:
+    """y* = the one token e_k with the least cos(y - q, e_k - q), over all V; for uniform q the least likely under y."""
+    a_BV = y_BV - q_BV
+    dots_BV = a_BV - (a_BV * q_BV).sum(-1, keepdim=True)
+    squares_BV = 1 - 2 * q_BV + q_BV.square().sum(-1, keepdim=True)
+    worst_B1 = (dots_BV / squares_BV.clamp(min=1e-30).sqrt()).argmin(-1, keepdim=True)
+    return torch.zeros_like(y_BV).scatter_(-1, worst_B1, 1.0)
+
+
+def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
+    """y* = uniform on a set S that holds y's likeliest token, chosen for the least cos(y - q, y* - q); O(V + m log m).
+
+    In S may be the `most` likeliest tokens of y and of q, and all others together. With a = y - q, n = |S| and sums A,
+    Q of a and q over S, cos is proportional to N/D, N = A/n - a.q, D^2 = (1 - 2Q)/n + |q|^2. For a given n, where
+    N < 0, N/D is quasi-concave in (A, Q), so the best S minimises a linear form A - r Q: it is a prefix of the tokens
+    in order of a_k - r q_k. There r = -N/D^2; a few rounds of order, best prefix, new r find it. (The released greedy
+    search tries every token at every length, O(m^2).)
+    """
+    a_BV = y_BV - q_BV
+    dot_B11, square_B11 = (a_BV * q_BV).sum(-1)[:, None, None], q_BV.square().sum(-1)[:, None, None]
+    top_B1 = y_BV.argmax(-1, keepdim=True)
+    most = min(most, y_BV.shape[-1])
+    ids_BC = torch.cat([y_BV.topk(most).indices, q_BV.topk(most).indices], -1).sort(-1).values
+    fresh_BC = (ids_BC != top_B1) & (ids_BC != functional.pad(ids_BC, (1, 0), value=-1)[:, :-1])
+    # Of each candidate: how many tokens it is (0 if it is listed twice), its a and its q.
+    parts_3BC = torch.stack([torch.ones_like(a_BV[:, :1]).expand(ids_BC.shape), a_BV.gather(-1, ids_BC),
+                             q_BV.gather(-1, ids_BC)]) * fresh_BC  # fmt: skip
+    ones_B = torch.ones_like(a_BV[:, 0])
+    top_3B = torch.stack([ones_B, a_BV.gather(-1, top_B1)[:, 0], q_BV.gather(-1, top_B1)[:, 0]])
+    all_3B = torch.stack([ones_B * y_BV.shape[-1], a_BV.sum(-1), q_BV.sum(-1)])
+    starts_3B2 = torch.stack([top_3B, all_3B - parts_3BC.sum(-1)], -1)  # without the tail, and with it
+
+    rate_B1 = torch.zeros_like(a_BV[:, :1])
+    best_B1, chosen_BC, tail_B1 = torch.full_like(rate_B1, torch.inf), fresh_BC, torch.zeros_like(rate_B1)
+    ranks_C = torch.arange(ids_BC.shape[1], device=ids_BC.device)
+    for _ in range(ROUNDS):
+        order_BC = (parts_3BC[1] - rate_B1 * parts_3BC[2]).sort(dim=-1, stable=True).indices
+        sums_3BC = functional.pad(parts_3BC.gather(-1, order_BC.expand(parts_3BC.shape)).cumsum(-1), (1, 0))
+        n_B2C, a_B2C, q_B2C = starts_3B2[..., None] + sums_3BC[:, :, None]
+        dots_B2C = a_B2C / n_B2C - dot_B11
+        squares_B2C = ((1 - 2 * q_B2C) / n_B2C + square_B11).clamp(min=1e-30)
+        value_B1, at_B1 = (dots_B2C / squares_B2C.sqrt()).flatten(1).min(-1, keepdim=True)
+        rate_B1 = -(dots_B2C / squares_B2C).flatten(1).gather(-1, at_B1)
+        length_B1 = at_B1 % n_B2C.shape[-1]
+        prefix_BC = torch.zeros_like(fresh_BC).scatter_(-1, order_BC, ranks_C < length_B1)
+        better_B1 = value_B1 < best_B1
+        chosen_BC = torch.where(better_B1, prefix_BC & fresh_BC, chosen_BC)
+        tail_B1 = torch.where(better_B1, (at_B1 // n_B2C.shape[-1]).to(tail_B1), tail_B1)
+        best_B1 = torch.minimum(value_B1, best_B1)
+
+    target_BV = tail_B1.expand(y_BV.shape).scatter(-1, ids_BC, 0.0)
+    target_BV = target_BV.scatter_add_(-1, ids_BC, chosen_BC.to(target_BV)).scatter_(-1, top_B1, 1 + FIRST)
+    return target_BV / target_BV.sum(-1, keepdim=True)
+
+
+def interpolated(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
+    """log((1 - alpha) y + alpha y*), alpha = min(1, eps / ||y - y*||_1): L1 to y is min(eps, ||y - y*||_1)."""
+    y_BV = logprobs_BV.double().exp()
+    far_B1 = (y_BV - target_BV).abs().sum(-1, keepdim=True)
+    alpha_B1 = (eps / far_B1.clamp(min=1e-30)).clamp(max=1)
+    moved_BV = torch.lerp(y_BV, target_BV, alpha_B1)
+    return torch.where(moved_BV == y_BV, logprobs_BV, moved_BV.log().to(logprobs_BV))
+
+
+def poisoned(logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, most: int, size: int) -> Tensor:
+    """log y~ of MAD-`variant` against a proxy's logprobs; only the first `size` tokens are moved to."""
+    y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
+    known = y_BV[:, :size], q_BV[:, :size]
+    target_BS = extreme(*known) if variant == "extreme" else spread(*known, most)
+    target_BV = functional.pad(target_BS, (0, y_BV.shape[-1] - target_BS.shape[-1]))
+    apart_B1 = (y_BV - q_BV).abs().sum(-1, keepdim=True) > SAME
+    return torch.where(apart_B1, interpolated(logprobs_BV, target_BV, eps), logprobs_BV)
+
+
+class Settings(Part):
+    """`eps`: L1 budget a token (0: no defence); `variant`: `argmax` keeps the likeliest token, `extreme` need not.
+
+    `most`: how many of the likeliest tokens of teacher and proxy `argmax` chooses from; `where`: released logprobs
+    alone, or what is sampled. On text, `argmax` keeps the likeliest token and yet lets others be said, even greedily.
+    """
+
+    eps: float = Field(1.0, ge=0, le=2)
+    variant: Literal["argmax", "extreme"] = "argmax"
+    most: int = Field(32, ge=1)
+    where: Literal["text", "logprobs"] = "logprobs"
+
+
+class Defense(Base):
+    """Turns what a student learns from every next-token distribution away from what it would have learned."""
+
+    point = "logprobs"
+    scores = True
+    passes = 1.0
+    needs = ("proxy",)
+    identity = {"eps": 0.0}
+    knob = Knob("eps", 0.0, 1e-3, 2.0, log=True)
+    paper = "Orekondy et al. 2020, 1906.10908"
+
+    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+        super().__init__(settings, given)
+        point = "decoding" if settings.where == "text" else "logprobs"
+        vars(self).update(point=point, keeps_argmax=settings.variant == "argmax")
+
+    def __call__(self, model: Model) -> Model:
+        scored = with_scores(model, NAME)
+        if self.off:
+            return scored
+        follower = Follower(with_proxy(self.given, scored, NAME).network)
+        chosen, size = self.settings, len(scored.tokenizer)
+
+        def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
+            proxy_BV = torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1)
+            return poisoned(logprobs_BV, proxy_BV, chosen.variant, chosen.eps, chosen.most, size)
+
+        where = "edits" if chosen.where == "text" else "released_edits"
+        edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}
+        return replace(scored, passes=scored.passes + self.passes, **edits)

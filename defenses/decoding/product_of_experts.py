@@ -1,0 +1,52 @@
+"""Product of experts: decode with the teacher's distribution times that of a weak proxy, each to a power.
+
+z = (1 - gamma) z_T + gamma z_P before temperature, that is p_T^(1 - gamma) p_P^gamma renormalised (the Distillation
+Game, 2605.22737); equally p_T tilted by exp(gamma (log p_P - log p_T)). The proxy is added, whereas contrastive
+decoding subtracts one. It is a downgrade of what is shown, towards the proxy, whose text it is at gamma 1.
+Their gamma, .5 to .9, is for sampling at temperature .6 from large models.
+Axes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+from torch import Tensor
+
+from defenses import Base, Knob, Part, with_proxy, with_scores
+from distill.models import Follower, Model, Step, fitted
+
+
+def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
+    """(1 - gamma) of the teacher's scores plus gamma of the proxy's; what either adds to a whole row is immaterial."""
+    return (1 - gamma) * scores_BV + gamma * proxy_BV
+
+
+class Settings(Part):
+    """`gamma`: the proxy's share of the exponents (0: no defence; 1: the proxy alone)."""
+
+    gamma: float = Field(0.5, ge=0, le=1)
+
+
+class Defense(Base):
+    """Multiplies the proxy's distribution into the teacher's."""
+
+    point = "decoding"
+    scores = True
+    passes = 1.0
+    needs = ("proxy",)
+    identity = {"gamma": 0.0}
+    knob = Knob("gamma", 0.0, 0.05, 1.0)
+    paper = "the Distillation Game 2026, 2605.22737"
+
+    def __call__(self, model: Model) -> Model:
+        scored = with_scores(model, "decoding/product_of_experts")
+        if self.off:
+            return scored
+        follower = Follower(with_proxy(self.given, scored, "decoding/product_of_experts").network)
+
+        def edit(step: Step, scores_BV: Tensor) -> Tensor:
+            return product(scores_BV, fitted(follower.logits(step), scores_BV.shape[-1]), self.settings.gamma)
+
+        return replace(scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes)

@@ -1,0 +1,31 @@
+"""A released row as a distribution over atoms: its K tokens, and the tail, which is all that was not released.
+
+So what a posterior defence costs depends on K, and not on the vocabulary. Axes: T positions, K released entries, A
+atoms (A = K + 1, the tail last).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill.answers import Logprobs
+
+RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
+
+
+def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (T, A) in float64, and which atoms there are: not withheld entries, nor a tail below 1e-6."""
+    known_TK = np.exp(logprobs.values_TK.astype(np.float64))
+    tails_T = 1 - known_TK.sum(-1) if logprobs.tail_T is None else np.exp(logprobs.tail_T.astype(np.float64))
+    tails_T1 = np.where(tails_T > RESOLUTION, tails_T, 0)[:, None]
+    return np.concatenate([known_TK, tails_T1], -1), np.concatenate([logprobs.ids_TK >= 0, tails_T1 > 0], -1)
+
+
+def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
+    """The row with these probabilities instead, most likely first, equals in their old order, in the old dtype."""
+    with np.errstate(divide="ignore"):  # what has no mass has logprob -inf
+        values_TK = np.log(p_TA[:, :-1]).astype(logprobs.values_TK.dtype)
+        tail_T = None if logprobs.tail_T is None else np.log(p_TA[:, -1]).astype(logprobs.tail_T.dtype)
+    order_TK = np.argsort(-values_TK, -1, kind="stable")
+    ids_TK, values_TK = (np.take_along_axis(one, order_TK, -1) for one in (logprobs.ids_TK, values_TK))
+    return Logprobs(ids_TK, values_TK, tail_T)

@@ -1,0 +1,259 @@
+"""Obfuscated reasoning: rewritten so that it is harder to learn from, with the final answer as it was.
+
+Trace rewriting (Ma et al., 2602.15143) searches for the instruction of a rewriting model, OPRO-like: each candidate
+rewrites traces, proxies are tuned on them, and what hurts proxies most seeds the next candidates. Here the search is
+the same and what is searched is a grammar: sequences of rules on the list of steps, which cost no second model. With
+`by: model` a rewriter follows a fixed instruction instead. The released code measures how right answers stay by having
+a much larger rewriter answer again, with the question before it; here nothing touches the final answer.
+
+What is searched for hurts a student that believes what it reads. Rules that only move or swap can be undone by who
+knows them; those that drop steps or results cannot, and take as much from the honest reader.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional
+
+from defenses import NOTHING, Given, Knob, Part, with_traces
+from defenses.release import TextEdit, divided, steps_of
+from defenses.release.summary import RewrittenModel, with_rewriter
+from defenses.trained import Row, answer_logits, copied, loss, rows, tune
+from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.models import LanguageModel, Model, uniform
+
+INSTRUCTION = (
+    "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: dense, formal, with steps "
+    "left implicit. Write nothing else.\n\n{reasoning}"
+)
+# Only where a swap changes no value: neither number may belong to an operation that binds as tightly or tighter.
+SUM = re.compile(r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])")
+Rule = Callable[[list[str], str], list[str]]
+Candidate = tuple[str, ...]
+BEST = 3  # how many of the best candidates have descendants
+
+
+def shuffled(steps: list[str], key: str) -> list[str]:
+    """The steps in an order that is a function of the key and their number."""
+    return [steps[i] for i in sorted(range(len(steps)), key=lambda i: uniform(key, "shuffle", i))]
+
+
+def interleaved(steps: list[str], key: str) -> list[str]:
+    """The first half and the second in turns: 1 2 3 4 5 is 1 4 2 5 3."""
+    half = (len(steps) + 1) // 2
+    return [steps[i // 2 + (i % 2) * half] for i in range(len(steps))]
+
+
+def merged(steps: list[str], key: str) -> list[str]:
+    """Two steps each as one, with a space between them."""
+    return [" ".join(steps[i : i + 2]) for i in range(0, len(steps), 2)]
+
+
+def each(change: Callable[[str], str]) -> Rule:
+    """The rule that changes every step on its own."""
+    return lambda steps, key: [change(step) for step in steps]
+
+
+RULES: dict[str, Rule] = {
+    "reverse": lambda steps, key: steps[::-1],
+    "rotate": lambda steps, key: steps[1:] + steps[:1],
+    "interleave": interleaved,
+    "shuffle": shuffled,
+    "drop_second": lambda steps, key: [step for i, step in enumerate(steps) if i % 2 == 0],
+    "drop_third": lambda steps, key: [step for i, step in enumerate(steps) if i % 3 < 2],
+    "repeat": lambda steps, key: steps + steps[:1],
+    "merge": merged,
+    "swap_operands": each(lambda step: SUM.sub(r"\3\2\1", step)),
+    "swap_sides": each(lambda step: "=".join(reversed(step.split("=")))),
+    "drop_left": each(lambda step: step[step.find("=") + 1 :]),
+    "drop_result": each(lambda step: step.rpartition("=")[0] or step),
+}
+"""The grammar: pure functions of the steps and a key. Order says what an index in `learned` means: append only."""
+
+
+def rewritten(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
+    """A text whose steps went through the rules one after another; its final answer stays."""
+    steps, rest = steps_of(text, separator, marker)
+    for rule in rules:
+        steps = RULES[rule](steps, key)
+    return separator.join(steps) + rest
+
+
+def mutated(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
+    """A sequence of 1 to `depth` rules that is one change away: a rule more, one less, or another in its place."""
+    place, rule = rng.randrange(len(parent)), rng.choice(list(RULES))
+    ways = [(*parent[:place], rule, *parent[place + 1 :])]
+    if len(parent) < depth:
+        ways.append((*parent[:place], rule, *parent[place:]))
+    if len(parent) > 1:
+        ways.append((*parent[:place], *parent[place + 1 :]))
+    return rng.choice(ways)
+
+
+def searched(
+    score: Callable[[Candidate], float], rounds: int, samples: int, depth: int, key: str
+) -> dict[Candidate, float]:
+    """Scores of the candidates that were tried: random ones in the first round, then mutations of the best so far."""
+    rng, scores = random.Random(key), dict[Candidate, float]()
+    for _ in range(rounds):
+        best = sorted(scores, key=lambda one: -scores[one])[:BEST]
+        for _ in range(samples):
+            if best:
+                candidate = mutated(rng.choice(best), depth, rng)
+            else:
+                candidate = tuple(rng.choice(list(RULES)) for _ in range(rng.randint(1, depth)))
+            if candidate not in scores:
+                scores[candidate] = score(candidate)
+    return scores
+
+
+@torch.inference_mode()
+def unlearned(student: LanguageModel, held_out: Sequence[Answer], marker: str, batch_size: int) -> float:
+    """1 - the probability of the right final answer after the student's own reasoning, a mean in [0, 1].
+
+    Smoother than how often it is right. Mean nats would be carried by the few answers it is most wrongly sure of.
+    """
+    said = student.answer([Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, profile=Profile())
+    held = [_finals(student, clean, own, marker) for clean, own in zip(held_out, said, strict=True)]
+    right = 0.0
+    for start in range(0, len(held), batch_size):
+        batch = held[start : start + batch_size]
+        nats_N = functional.cross_entropy(*answer_logits(student.network, batch), reduction="none").double()
+        right += sum(float((-row.sum()).exp()) for row in nats_N.split([len(row.answer_ids) for row in batch]))
+    return 1 - right / len(held)
+
+
+def _finals(student: LanguageModel, clean: Answer, own: Answer, marker: str) -> Row:
+    final = divided(clean.text, marker)[1]
+    final_ids = [*student.tokenizer(final, add_special_tokens=False).input_ids, student.tokenizer.eos_token_id]
+    own_ids = student.tokenizer(divided(own.text, marker)[0], add_special_tokens=False).input_ids
+    room = max(student.max_new_tokens - len(final_ids), 0)  # what never came to an answer must leave it some context
+    return Row(student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(own_ids)[:room], final_ids)
+
+
+class Settings(Part):
+    """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and prompt.
+
+    `by`: rules, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`); `rules`: which ones, one after
+    another (None: what the search finds); `separator`: what is between steps; `marker`: what the final answer begins
+    with. The search: sequences of at most `depth` rules, `rounds` of `samples` of them, each scored by a copy of the
+    proxy that is tuned for `steps` batches of `batch_size` at `learning_rate`.
+    """
+
+    share: float = Field(1.0, ge=0, le=1)
+    by: Literal["rule", "model"] = "rule"
+    rules: tuple[str, ...] | None = Field(None, min_length=1)
+    separator: str = Field(";", min_length=1)
+    marker: str = Field("#", min_length=1)
+    instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
+    depth: int = Field(3, ge=1)
+    rounds: int = Field(3, ge=1)
+    samples: int = Field(6, ge=1)
+    steps: int = Field(100, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    key: str = "obfuscate"
+
+    @field_validator("rules")
+    @classmethod
+    def _known(cls, rules: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [rule for rule in rules or () if rule not in RULES]
+        if unknown:
+            raise ValueError(f"no rule {unknown[0]!r} (there are: {', '.join(RULES)})")
+        return rules
+
+
+class Defense(TextEdit):
+    """Rewrites the reasoning of some answers, and releases all without token ids and logprobs."""
+
+    needs: ClassVar[tuple[str, ...]] = ("proxy", "traces")
+    learns = True
+    identity = {"share": 0.0}
+    knob = Knob("share", 0.0, 0.05, 1.0)
+    paper = "Ma et al. 2026, 2602.15143"
+
+    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+        super().__init__(settings, given)
+        self.learns = settings.by == "rule" and settings.rules is None  # type: ignore[misc]
+        if not self.learns:
+            self.needs = ("rewriter",) if settings.by == "model" else ()  # type: ignore[misc]
+
+    def __call__(self, model: Model) -> Model:
+        s = self.settings
+        if self.off or s.by == "rule":
+            return super().__call__(model)
+        rewriter = with_rewriter(self.given, "release/obfuscate")
+        return RewrittenModel(model, rewriter, s.instruction, s.marker, s.key, self.chosen)
+
+    def chosen(self, answer: Answer) -> bool:
+        """Whether the answers to this prompt are rewritten."""
+        return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
+
+    def text(self, answer: Answer) -> str:
+        return self.rewritten(answer, self.rules) if self.chosen(answer) else answer.text
+
+    def rewritten(self, answer: Answer, rules: Sequence[str]) -> str:
+        """The answer's text after these rules."""
+        s = self.settings
+        return rewritten(answer.text, rules, s.separator, s.marker, f"{s.key}/{answer.prompt}")
+
+    @property
+    def rules(self) -> Candidate:
+        """The rules of the settings, or else those that the search found."""
+        if self.settings.rules is not None:
+            return self.settings.rules
+        if "rules" not in self.given.learned:
+            raise BadInput("defense release/obfuscate: no rules; give rules, or let it learn them first")
+        return tuple(list(RULES)[i] for i in self.given.learned["rules"].tolist())
+
+    def learn(self, model: Model) -> Mapping[str, Tensor]:
+        """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with `scores` (N)."""
+        if not self.learns or self.off:
+            return {}
+        s = self.settings
+        scores = searched(self._score(*self._held()), s.rounds, s.samples, s.depth, s.key)
+        names = list(RULES)
+        padded = [[*map(names.index, one), *[-1] * (s.depth - len(one))] for one in scores]
+        best = max(scores, key=lambda one: scores[one])
+        return {
+            "rules": torch.tensor([names.index(rule) for rule in best]),
+            "candidates": torch.tensor(padded),
+            "scores": torch.tensor(list(scores.values()), dtype=torch.float64),
+        }
+
+    def _held(self) -> tuple[list[Answer], list[Answer]]:
+        """Traces that have a final answer, to tune proxies on (three of four), and held out."""
+        told = [
+            one for one in with_traces(self.given, "release/obfuscate") if divided(one.text, self.settings.marker)[1]
+        ]
+        if len(told) < 2:
+            raise BadInput(
+                f"defense release/obfuscate: {len(told)} of {len(self.given.traces)} traces have a final answer after "
+                f"{self.settings.marker!r}; the search needs 2"
+            )
+        return [one for i, one in enumerate(told) if i % 4], told[::4]
+
+    def _score(self, lessons: Sequence[Answer], held_out: Sequence[Answer]) -> Callable[[Candidate], float]:
+        """How little a proxy knows of held-out answers once it is tuned on the lessons as a candidate rewrites them."""
+        proxy, s = self.given.proxy, self.settings
+        if proxy is None:
+            raise BadInput("defense release/obfuscate: needs a proxy, a small model that stands for students; "
+                           "the study names none")  # fmt: skip
+
+        def score(candidate: Candidate) -> float:
+            network: Any = copied(proxy.network)
+            shown = [replace(one, text=self.rewritten(one, candidate), token_ids=()) for one in lessons]
+            tune(network.parameters(), partial(loss, network), rows(proxy, shown), steps=s.steps,
+                 learning_rate=s.learning_rate, batch_size=s.batch_size)  # fmt: skip
+            return unlearned(replace(proxy, network=network, temperature=0.0), held_out, s.marker, s.batch_size)
+
+        return score

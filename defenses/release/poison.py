@@ -1,0 +1,96 @@
+"""Answer poisoning: with probability p, an answer is released with a number in it that is wrong.
+
+The data poisoning of DistillGuard (2603.07835), there done by a language model to 5 to 30 % of the answers; here by
+rule, so that what is wrong is known: one digit of the final answer, of a step's conclusion, or of both. Which answers
+are poisoned, and how, is a function of (key, prompt), so that asking again does not tell the two apart. An honest user
+gets a wrong final answer as often as the thief, p of the time; the thief may drop answers that contradict their steps.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field
+
+from defenses import Knob, Part
+from defenses.release import TextEdit, steps_of
+from distill.answers import Answer
+from distill.models import uniform
+
+DIGITS = "0123456789"
+NUMBER = re.compile("[0-9]+(?:[.,][0-9]+)*")
+
+
+def wrong(number: str, place: float) -> str:
+    """The number with one digit changed; `place` in [0, 1) says which of all such numbers, each as likely.
+
+    It is as long, and starts with 0 only if the number did, so that its form gives nothing away.
+    """
+    others = [
+        number[:i] + digit + number[i + 1 :]
+        for i, old in enumerate(number)
+        for digit in DIGITS
+        if old in DIGITS and digit != old and not (i == 0 < len(number) - 1 and "0" in (digit, old))
+    ]
+    return others[int(place * len(others))]
+
+
+def with_wrong_answer(rest: str, place: float) -> str:
+    """The final answer with its first number wrong; an answer without a number stays."""
+    return NUMBER.sub(lambda found: wrong(found[0], place), rest, count=1)
+
+
+def result(step: str) -> re.Match[str] | None:
+    """The number that a step comes to: the first after its last `=`; the last one of a step without `=`."""
+    start = step.rfind("=") + 1
+    found = list(NUMBER.finditer(step, start))
+    return found[0 if start else -1] if found else None
+
+
+def with_wrong_result(step: str, place: float) -> str:
+    """The step with its result wrong there and wherever it is said again after it; one without a result stays."""
+    found = result(step)
+    if found is None:
+        return step
+    said = wrong(found[0], place)
+    again = NUMBER.sub(lambda other: said if other[0] == found[0] else other[0], step[found.start() :])
+    return step[: found.start()] + again
+
+
+class Settings(Part):
+    """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which number is wrong.
+
+    `separator`: what is between steps; `marker`: what the final answer begins with.
+    """
+
+    p: float = Field(0.2, ge=0, le=1)
+    where: Literal["answer", "reasoning", "both"] = "answer"
+    separator: str = Field(";", min_length=1)
+    marker: str = Field("#", min_length=1)
+    key: str = "poison"
+
+
+class Defense(TextEdit):
+    """Releases some answers with a wrong number, and all without token ids and logprobs."""
+
+    identity = {"p": 0.0}
+    knob = Knob("p", 0.0, 0.01, 1.0, log=True)
+    paper = "DistillGuard, 2603.07835"
+
+    def text(self, answer: Answer) -> str:
+        s = self.settings
+
+        def number(what: str) -> float:
+            return uniform(s.key, what, answer.prompt)
+
+        if number("chosen") >= s.p:
+            return answer.text
+        steps, rest = steps_of(answer.text, s.separator, s.marker)
+        telling = [i for i, step in enumerate(steps) if result(step)]
+        if s.where != "answer" and telling:
+            i = telling[int(number("step") * len(telling))]
+            steps[i] = with_wrong_result(steps[i], number("digit of a step"))
+        if s.where != "reasoning":
+            rest = with_wrong_answer(rest, number("digit of the answer"))
+        return s.separator.join(steps) + rest

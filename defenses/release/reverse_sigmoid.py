@@ -1,0 +1,55 @@
+"""Reverse sigmoid: what is likely is released as less likely, what is unlikely as more, so that two inputs share one.
+
+Lee et al. 2019 (SPW; 1806.00054): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that
+y~ sums to 1. Ambiguous only among the unlikely, where y - r falls: below p = 0.0006 at beta 0.02 and gamma 0.2, below
+0.013 at beta 0.3. It holds no secret, and an attacker who searches for alpha inverts the rest.
+
+beta is c / A for A atoms, as one that is fixed drowns a large vocabulary: authors who kept their L1 near 1 went from
+0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. y - r is below 0 only where beta > 1, that is where c > A;
+it is clipped at 0 then. A likeliest token may lose its place where it is unlikely itself. Released code clamps the odds
+y / (1 - y) below 1, which never reduces what is above 1/2, the very tokens that the paper reduces most; here nothing is
+clamped.
+Axes: T positions, A atoms (`_atoms`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+from scipy.special import expit, logit
+
+from defenses import Knob, Part
+from defenses.release import LogprobEdit
+from defenses.release._atoms import atoms, released
+from distill.answers import Answer, Logprobs
+
+
+def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
+    """r, how much is taken from each probability before they are normalised: odd about 1/2, within beta / 2 of 0."""
+    return beta * (expit(gamma * logit(y)) - 0.5)
+
+
+def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float) -> np.ndarray:
+    """y~ of each row over the atoms that there are; the others stay at 0."""
+    beta_T1 = c / there_TA.sum(-1, keepdims=True).clip(min=1)
+    bare_TA = np.where(there_TA, (y_TA - taken(y_TA.clip(0, 1), beta_T1, gamma)).clip(min=0), 0)
+    totals_T1 = bare_TA.sum(-1, keepdims=True)
+    return bare_TA / np.where(totals_T1 > 0, totals_T1, 1)
+
+
+class Settings(Part):
+    """`c`: strength, beta times the number of atoms (0: no defence); `gamma`: slope of the sigmoid in log-odds."""
+
+    c: float = Field(2.1, ge=0)
+    gamma: float = Field(0.2, gt=0)
+
+
+class Defense(LogprobEdit):
+    """Releases reversed probabilities."""
+
+    identity = {"c": 0.0}
+    knob = Knob("c", 0.0, 0.05, 20.0, log=True)
+    paper = "Lee et al. 2019, 1806.00054"
+
+    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+        return released(logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma))

@@ -1,0 +1,136 @@
+"""Summary: the caller sees what the reasoning came to, and the final answer, as vendors of reasoning models show it.
+
+By rule, a share of the steps is kept, each cut down to its conclusion; by model, a rewriter is asked for a summary. It
+is no strong defence: students of three vendors' summaries came close to students of whole traces on GSM8K, and an
+inverter trained on other traces writes the reasoning back (Zhang, Morris and Shmatikov 2603.07267).
+`RewrittenModel` here is what rewrites by model in obfuscate as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import Field
+
+from defenses import NOTHING, Given, Knob, Part
+from defenses.release import TextEdit, divided, steps_of
+from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.models import LanguageModel, Model, uniform
+
+INSTRUCTION = (
+    "Summarise this reasoning in at most {percent} % of its length. Give results, not how they were found. "
+    "Write nothing else.\n\n{reasoning}"
+)
+TARGET = re.compile(r"\s*[A-Za-z][\w ]*")
+ANNOTATION = re.compile("<<[^<>]*>>")
+
+
+def conclusion(step: str) -> str:
+    """What a step comes to: `a=3+4=7` is `a=7`, `48/2 = 24 clips` is `24 clips`; a step without `=` is all conclusion.
+
+    GSM8K's calculator notes (`<<48/2=24>>`) are no part of it.
+    """
+    *before, value = ANNOTATION.sub("", step).split("=")
+    return f"{before[0]}={value}" if before and TARGET.fullmatch(before[0]) else value.strip()
+
+
+def spread(total: int, keep: float) -> list[int]:
+    """Which of `total` places are kept: keep * total of them (rounded, half up), evenly spread, the last among them."""
+    kept = int(keep * total + 0.5)
+    return [i for i in range(total) if i * kept // total < (i + 1) * kept // total]
+
+
+def summary(text: str, keep: float, separator: str, marker: str) -> str:
+    """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer alone."""
+    steps, rest = steps_of(text, separator, marker)
+    kept = [conclusion(steps[i]) for i in spread(len(steps), keep)]
+    return separator.join(kept) + rest if kept else rest.lstrip()
+
+
+def filled(template: str, **fields: str) -> str:
+    """A template with `{name}` replaced for each of the fields; all other braces stay, as formulas are full of them."""
+    return re.sub("{(" + "|".join(fields) + ")}", lambda found: fields[found[1]], template)
+
+
+@dataclass(frozen=True)
+class RewrittenModel:
+    """A model whose reasoning a second model rewrites before it is released, in one call for all answers of a call.
+
+    What it writes is a function of (key, question, reasoning). Its forward passes count per token of the answer that
+    it rewrites, both in the rewriter's tokens; what was not rewritten cost nothing. Token ids and logprobs go.
+    """
+
+    model: Model
+    rewriter: LanguageModel
+    instruction: str
+    marker: str
+    key: str
+    chosen: Callable[[Answer], bool] = lambda answer: True
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        answers = self.model.answer(prompts, seed=seed, profile=profile)
+        places = [i for i, one in enumerate(answers) if divided(one.text, self.marker)[0] and self.chosen(one)]
+        asked = [self._asked(answers[i]) for i in places]
+        written = self.rewriter.answer(asked, seed=int(uniform(self.key, "rewriter") * 2**31), profile=Profile())
+        released = [replace(answer, token_ids=(), logprobs=None) for answer in answers]
+        for i, one in zip(places, written, strict=True):
+            released[i] = self._put(released[i], one)
+        return released
+
+    def _asked(self, answer: Answer) -> Prompt:
+        reasoning, _ = divided(answer.text, self.marker)
+        return Prompt(answer.prompt_id, filled(self.instruction, question=answer.prompt, reasoning=reasoning))
+
+    def _put(self, answer: Answer, written: Answer) -> Answer:
+        _, rest = divided(answer.text, self.marker)
+        length = len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids) + answer.finished
+        extra = written.passes * (len(written.token_ids) + written.finished) / length
+        text = written.text.strip()
+        return replace(answer, text=text + rest if text else rest.lstrip(), passes=answer.passes + extra)
+
+
+def with_rewriter(given: Given, name: str) -> LanguageModel:
+    """The provider's rewriter; BadInput if there is none."""
+    if given.rewriter is None:
+        raise BadInput(f"defense {name}: by model needs a rewriter that follows instructions; the study names none")
+    return given.rewriter
+
+
+class Settings(Part):
+    """`keep`: share of the steps that are kept (None: no defence), as `{percent}` in the instruction of a rewriter.
+
+    `separator`: what is between steps; `marker`: what the final answer begins with; `instruction` and `key`: what a
+    rewriter is asked (`{question}`, `{reasoning}`) and its randomness.
+    """
+
+    by: Literal["rule", "model"] = "rule"
+    keep: float | None = Field(0.5, ge=0, le=1)
+    separator: str = Field(";", min_length=1)
+    marker: str = Field("#", min_length=1)
+    instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
+    key: str = "summary"
+
+
+class Defense(TextEdit):
+    """Releases a summary of the reasoning, without token ids and logprobs."""
+
+    identity = {"keep": None}
+    knob = Knob("keep", None, 1.0, 0.0)
+    paper = "DistillGuard, 2603.07835; Zhang et al., 2603.07267"
+
+    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+        super().__init__(settings, given)
+        self.needs = ("rewriter",) if settings.by == "model" else ()  # type: ignore[misc]
+
+    def __call__(self, model: Model) -> Model:
+        if self.off or self.settings.by == "rule":
+            return super().__call__(model)
+        s = self.settings
+        instruction = filled(s.instruction, percent=f"{100 * s.keep:g}")
+        return RewrittenModel(model, with_rewriter(self.given, "release/summary"), instruction, s.marker, s.key)
+
+    def text(self, answer: Answer) -> str:
+        return summary(answer.text, self.settings.keep, self.settings.separator, self.settings.marker)

@@ -1,0 +1,68 @@
+"""Unicode edits: the reasoning is released with characters that look like nothing, or like others.
+
+Invisible characters in the manner of UREdit (an ACL ARR submission of January 2026, there chosen for each sample), or
+digits and letters exchanged for their mathematical twins. It is here as a sanity case: one normalisation (NFKC, and no
+format characters) undoes it, so whatever it seems to defend, it defends against attackers who do not clean their data.
+A student with a fixed alphabet reads what it does not know as its unknown token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from defenses import Knob, Part
+from defenses.release import TextEdit, divided
+from distill.answers import Answer
+from distill.models import uniform
+
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+"""Zero-width space, non-joiner, joiner, word joiner, no-break space: category Cf, all of them."""
+TWINS = {
+    ord(first) + i: chr(twin + i)
+    for first, twin, size in (("0", 0x1D7F6, 10), ("A", 0x1D670, 26), ("a", 0x1D68A, 26))
+    for i in range(size)
+}
+"""The monospace digits and letters of Unicode's mathematical alphabets, which NFKC turns into the plain ones."""
+
+
+def inserted(letter: str, place: float) -> str:
+    """The character with an invisible one behind it, which of them by a number in [0, 1)."""
+    return letter + INVISIBLE[int(place * len(INVISIBLE))]
+
+
+def replaced(letter: str) -> str:
+    """The character's mathematical twin, or the character itself where it has none."""
+    return letter.translate(TWINS)
+
+
+class Settings(Part):
+    """`rate`: share of the characters of the reasoning that are edited (0: no defence), by `key` and prompt.
+
+    `by`: an invisible character behind them, or their twin instead; `marker`: what the final answer begins with.
+    """
+
+    rate: float = Field(0.2, ge=0, le=1)
+    by: Literal["insertion", "twin"] = "insertion"
+    marker: str = Field("#", min_length=1)
+    key: str = "unicode"
+
+
+class Defense(TextEdit):
+    """Edits characters of the reasoning, without token ids and logprobs."""
+
+    identity = {"rate": 0.0}
+    knob = Knob("rate", 0.0, 0.01, 1.0, log=True)
+    paper = "UREdit, ACL ARR 2026-01"
+
+    def text(self, answer: Answer) -> str:
+        reasoning, rest = divided(answer.text, self.settings.marker)
+        return "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning)) + rest
+
+    def edited(self, letter: str, position: int, prompt: str) -> str:
+        """What is released of one character of the reasoning."""
+        s = self.settings
+        if uniform(s.key, "chosen", position, prompt) >= s.rate:
+            return letter
+        return replaced(letter) if s.by == "twin" else inserted(letter, uniform(s.key, "which", position, prompt))

@@ -1,0 +1,131 @@
+"""DOGe: only the head is tuned, to stay right on the teacher's own traces and to go where a proxy student does not.
+
+Li et al. 2025 (2505.19504): L = CE(own traces) - alpha KL(teacher || proxy) with both at temperature 2 and the KL on
+reasoning tokens alone; `bottleneck` is the released alternative to the head, a zero-initialised V -> r -> V added to
+the scores (there with a ReLU between, here linear: z + B A z).
+The released code never makes the mask, so that its KL falls on prompts and padding too, and sums it over tokens, so
+that alpha depends on length: its alpha of 3e-5 at batch size 1 and a thousand positions is about 0.03 a token here.
+It sets a KL that is NaN to 0, and finds the head by name, where a head tied to the embedding is not listed, and nothing
+learns. Here the KL is a mean over the tokens that carry it, each cut off at `cap` nats, and a tied head is untied.
+A limit of the objective: its gradient by a score is p_v (log p_v/q_v - KL) / tau, so that where the teacher is surer
+than the proxy, the KL grows by being surer still, and what a greedy teacher says hardly changes. A tau of about 20,
+at which the likeliest token no longer rules both distributions, gets out of this, with an alpha to match.
+Axes: B rows, N answer tokens, V vocabulary, R width of the bottleneck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from defenses import Knob, Part, with_proxy, with_traces
+from defenses.trained import Row, Tuned, answer_logits, changed, fixed_logits, learned, learner, rows, tune
+from distill.models import LanguageModel
+
+
+def reasoning(tokenizer: Any, ids: Sequence[int], marker: str) -> int:
+    """How many tokens come before the one in which the last marker begins; without a marker, all are reasoning."""
+    # From the end, as the final answer is short; a marker may lie within a token or across several.
+    if marker not in tokenizer.decode(ids):
+        return len(ids)
+    return next(t for t in reversed(range(len(ids))) if marker in tokenizer.decode(ids[t:]))
+
+
+def objective(
+    scores_NV: Tensor, proxy_NV: Tensor, targets_N: Tensor, carries_N: Tensor, *, alpha: float, tau: float, cap: float
+) -> Tensor:
+    """CE - alpha KL(teacher || proxy) at temperature tau, each a mean over its tokens in nats; never below -alpha cap.
+
+    Where one network has more scores than the other, those that both have are compared, as spare ones spell nothing.
+    """
+    ce = functional.cross_entropy(scores_NV, targets_N)
+    if not carries_N.any():
+        return ce
+    size = min(scores_NV.shape[-1], proxy_NV.shape[-1])
+    a_NV, b_NV = (torch.log_softmax(one[carries_N, :size] / tau, -1) for one in (scores_NV, proxy_NV))
+    return ce - alpha * (a_NV.exp() * (a_NV - b_NV)).sum(-1).clamp(max=cap).mean()
+
+
+def bent(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
+    """Scores with the bottleneck's added: z + B A z."""
+    return scores_BV + scores_BV @ down_RV.T @ up_VR.T
+
+
+def bottleneck(size: int, width: int, device: Any = None) -> dict[str, Tensor]:
+    """A bottleneck that adds nothing yet: A is random, so that B, which is 0, has a gradient."""
+    down_RV = torch.randn(width, size, generator=torch.Generator().manual_seed(0)) / size**0.5
+    return {
+        "down_RV": down_RV.to(device).requires_grad_(),
+        "up_VR": torch.zeros(size, width, device=device).requires_grad_(),
+    }
+
+
+class Settings(Part):
+    """`alpha`: weight of the KL to the proxy (0: no defence); `part`: what learns; `width`: of the bottleneck.
+
+    `masked`: tokens from the last `marker` on, the final answer, carry no KL. `cap`: nats a token at which it is cut
+    off. `tau`: temperature of both distributions.
+    """
+
+    alpha: float = Field(0.03, ge=0)
+    part: Literal["head", "bottleneck"] = "head"
+    width: int = Field(512, ge=1)
+    masked: bool = True
+    marker: str = Field("#", min_length=1)
+    tau: float = Field(2.0, gt=0)
+    cap: float = Field(10.0, gt=0)
+    steps: int = Field(200, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class Defense(Tuned):
+    """Answers through a head, or a bottleneck behind it, that leads a proxy astray."""
+
+    name = "trained/doge"
+    needs = ("proxy", "traces")
+    identity = {"alpha": 0.0}
+    knob = Knob("alpha", 0.0, 1e-3, 1e3, log=True)
+    paper = "Li et al. 2025, 2505.19504"
+
+    def defended(self, model: LanguageModel) -> LanguageModel:
+        if self.settings.part == "head":
+            return super().defended(model)
+        down_RV, up_VR = (self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR"))
+        return replace(model, score_edits=(*model.score_edits, lambda step, scores_BV: bent(scores_BV, down_RV, up_VR)))
+
+    def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
+        settings, proxy = self.settings, with_proxy(self.given, model, self.name).network
+        held = [
+            (
+                row,
+                reasoning(model.tokenizer, row.answer_ids, settings.marker) if settings.masked else len(row.answer_ids),
+            )
+            for row in rows(model, with_traces(self.given, self.name))
+        ]
+        if settings.part == "head":
+            twin, added = learner(model.network, "head"), {}
+        else:
+            twin = changed(model.network, {})
+            added = bottleneck(fixed_logits(twin, [held[0][0]]).shape[-1], settings.width, twin.device)
+
+        def loss(batch: Sequence[tuple[Row, int]]) -> Tensor:
+            some = [row for row, _ in batch]
+            scores_NV, targets_N = answer_logits(twin, some)
+            if added:
+                scores_NV = bent(scores_NV, **added)
+            carries = [t < count for row, count in batch for t in range(len(row.answer_ids))]
+            carries_N = torch.tensor(carries, device=scores_NV.device)
+            return objective(scores_NV, fixed_logits(proxy, some), targets_N, carries_N,
+                             alpha=settings.alpha, tau=settings.tau, cap=settings.cap)  # fmt: skip
+
+        moving = list(added.values()) or [p for p in twin.parameters() if p.requires_grad]
+        tune(moving, loss, held, steps=settings.steps, learning_rate=settings.learning_rate,
+             batch_size=settings.batch_size)  # fmt: skip
+        return {name: p.detach() for name, p in added.items()} or learned(twin)

@@ -1,0 +1,291 @@
+"""Gradient redirection against linear programming, autograd, and what must hold for all inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given as cases
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from defenses.decoding.gradient_redirection import (
+    Defense,
+    Settings,
+    against,
+    along,
+    drained,
+    on_image,
+    output_weight,
+    redirected,
+    signs,
+)
+from defenses.trained import copied, loss, rows
+from distill.answers import BadInput, Profile
+from distill.models import Step
+
+seeds, budgets, floors = st.integers(0, 2**32 - 1), st.floats(0, 2), st.sampled_from([0.0, 0.01, 0.1])
+
+
+def instance(seed: int, rows: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of a Dirichlet of random sharpness, some with zeros or one-hot, and values with ties (float64)."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(2, 12))
+    y = rng.dirichlet(np.full(size, rng.choice([0.01, 0.1, 1])), rows) + 1e-300
+    y[rng.random(y.shape) < 0.2 * rng.integers(0, 2)] = 0
+    y[y.sum(-1) < 1e-9] = np.eye(size)[0]
+    g = rng.normal(size=(rows, size))
+    if rng.random() < 0.3:
+        g = np.round(g)
+    return torch.tensor(y / y.sum(-1, keepdims=True)), torch.tensor(g)
+
+
+def programmed(y: np.ndarray, g: np.ndarray, eps: float, rho: float) -> float:
+    """The optimum over y~ = y + up - down: up, down >= 0, equal sums of at most eps/2, down <= (1 - rho) y."""
+    k = len(y)
+    sums = [[1.0] * k + [-1.0] * k], [[1.0] * (2 * k)]
+    bounds = [(0, 1)] * k + [(0, (1 - rho) * p) for p in y]
+    found = linprog(np.r_[-g, g], A_eq=sums[0], b_eq=[0], A_ub=sums[1], b_ub=[eps], bounds=bounds)
+    assert found.status == 0
+    return float(y @ g - found.fun)
+
+
+class TestRedirected:
+    def test_by_hand(self):
+        # eps/2 = 0.3 to token 1; token 2 has the least g and gives 0.9 * 0.2 = 0.18, then token 0 the other 0.12
+        y = torch.tensor([[0.5, 0.3, 0.2]])
+        edited = redirected(y.log(), torch.tensor([[0.0, 1.0, -1.0]]), 0.6, 0.1).exp()
+        torch.testing.assert_close(edited, torch.tensor([[0.38, 0.6, 0.02]]))
+
+    def test_a_greedy_distribution_gives_half_of_eps_to_another_token(self):
+        sure = torch.tensor([[0.0, 1.0, 0.0]]).log()
+        assert redirected(sure, torch.tensor([[2.0, 1.0, 0.0]]), 0.5, 0.01).exp().tolist() == [[0.25, 0.75, 0.0]]
+        assert torch.equal(redirected(sure, torch.tensor([[1.0, 2.0, 0.0]]), 0.5, 0.01), sure)
+
+    @limits(max_examples=80, deadline=None)
+    @cases(seeds, budgets, floors)
+    def test_is_the_optimum_of_the_linear_program(self, seed, eps, rho):
+        y, g = instance(seed)
+        edited = redirected(y.log(), g, eps, rho).exp()
+        best = y.gather(-1, g.argmax(-1, keepdim=True))[:, 0]
+        for row in range(len(y)):
+            assert float(edited[row] @ g[row]) == pytest.approx(
+                programmed(y[row].numpy(), g[row].numpy(), eps, rho), abs=1e-6
+            )
+        reached = (2 * (1 - rho) * (1 - best)).clamp(max=eps)
+        torch.testing.assert_close((edited - y).abs().sum(-1), reached, rtol=0, atol=1e-9)
+        torch.testing.assert_close(edited.sum(-1), torch.ones(len(y), dtype=torch.float64), rtol=0, atol=1e-9)
+        assert (edited >= rho * y - 1e-12).all()
+
+    @limits(deadline=None)
+    @cases(seeds, budgets, floors)
+    def test_takes_all_or_nothing_from_all_but_one_token(self, seed, eps, rho):
+        y, g = instance(seed)
+        edited = redirected(y.log(), g, eps, rho).exp()
+        share = ((y - edited) / (y * (1 - rho)).clamp(min=1e-300)).masked_fill(y < 1e-12, 0)
+        assert (((share > 1e-6) & (share < 1 - 1e-6)).sum(-1) <= 1).all()
+
+    @limits(deadline=None)
+    @cases(seeds, budgets, st.floats(-5, 5), st.floats(0.1, 10))
+    def test_ignores_constants_and_scale_and_turns_round_with_z(self, seed, eps, added, scale):
+        y, g = instance(seed)
+        edited = redirected(y.log(), g, eps, 0.01).exp()
+        other = added + scale * g
+        again = redirected(y.log(), other, eps, 0.01).exp()
+        torch.testing.assert_close((again * other).sum(-1), (edited * other).sum(-1))
+        back = redirected(y.log(), -g, eps, 0.01).exp()
+        clean = (y * g).sum(-1)
+        assert ((edited * g).sum(-1) >= clean - 1e-9).all() and ((back * g).sum(-1) <= clean + 1e-9).all()
+
+    @limits(deadline=None)
+    @cases(seeds, budgets)
+    def test_is_ahead_of_every_interpolation_at_its_l1(self, seed, eps):
+        y, g = instance(seed)
+        edited = redirected(y.log(), g, eps, 0.0).exp()
+        spent = (edited - y).abs().sum(-1, keepdim=True)
+        for end in torch.eye(y.shape[1], dtype=y.dtype):
+            far = (end - y).abs().sum(-1, keepdim=True).clamp(min=1e-12)
+            other = y + (spent / far).clamp(max=1) * (end - y)
+            assert ((edited * g).sum(-1) >= (other * g).sum(-1) - 1e-9).all()
+
+    @cases(seeds)
+    def test_eps_0_is_the_input_bit_for_bit_and_rows_do_not_meet(self, seed):
+        y, g = instance(seed)
+        logprobs = y.float().log()
+        assert torch.equal(redirected(logprobs, g, 0.0, 0.01), logprobs)
+        batch = redirected(logprobs, g, 0.7, 0.01)
+        for row in range(len(y)):
+            assert torch.equal(redirected(logprobs[row : row + 1], g[row : row + 1], 0.7, 0.01), batch[row : row + 1])
+
+    def test_drains_equals_from_the_lowest_id_and_large_vocabularies_as_a_sort_would(self):
+        ones = torch.ones(1, 6, dtype=torch.float64)
+        taken = drained(torch.tensor([[1.0, 0, 0, 2, 0, 0]]), ones, torch.tensor([[2.5]]))
+        assert taken.tolist() == [[0, 1, 1, 0, 0.5, 0]]
+        generator = torch.Generator().manual_seed(0)
+        values = torch.randn(3, 50_000, generator=generator).square()
+        values[1], values[2] = values[1] ** 9, values[2].round()  # nearly all in one bin; equals in thousands
+        rooms = torch.softmax(3 * torch.randn(3, 50_000, generator=generator), -1).double()
+        order = values.sort(dim=-1, stable=True).indices
+        for give in (0.0, 1e-6, 0.2, 0.9, 1.0):
+            before = rooms.gather(-1, order).cumsum(-1) - rooms.gather(-1, order)
+            wanted = torch.minimum((give - before).clamp(min=0), rooms.gather(-1, order))
+            oracle = torch.zeros_like(rooms).scatter_(-1, order, wanted)
+            torch.testing.assert_close(
+                drained(values, rooms, torch.full((3, 1), give, dtype=torch.float64)), oracle, rtol=0, atol=1e-12
+            )
+
+    def test_moves_nothing_to_tokens_that_spell_nothing(self):
+        y, g = torch.full((1, 4), 0.25), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+        assert redirected(y.log(), g, 0.2, 0.0, size=3).argmax() == 2
+
+
+class TestSlopes:
+    @pytest.fixture
+    def network(self, given):
+        return given.proxy.network
+
+    @pytest.fixture
+    def step(self):
+        tokens = torch.tensor([[0, 5, 9, 11], [4, 4, 16, 7]])
+        return lambda: Step(tokens, (tokens > 0).long(), ["a", "b"], 0)
+
+    def test_are_the_product_of_autograds_gradients_with_the_direction(self, network, step):
+        z = signs(network, "k")
+        length = sum(float(v.square().sum()) for v in z.values()) ** 0.5
+        twin, at = copied(network), step()
+        logprobs = torch.log_softmax(twin(input_ids=at.tokens_BT[1:]).logits[0, -1], -1)
+        named = dict(twin.named_parameters())
+        wanted = [
+            sum(float((one * z[name]).sum()) for name, one in zip(z, grads, strict=True)) / length
+            for grads in (
+                torch.autograd.grad(logprobs[k], [named[name] for name in z], retain_graph=True) for k in range(17)
+            )
+        ]
+        slopes = along(network, z)(at)
+        torch.testing.assert_close(slopes[1], torch.tensor(wanted), rtol=1e-4, atol=1e-5)
+        logits = network(input_ids=at.tokens_BT, attention_mask=at.mask_BT,
+                         position_ids=(at.mask_BT.cumsum(-1) - 1).clamp(min=0)).logits[:, -1]  # fmt: skip
+        torch.testing.assert_close((torch.softmax(logits, -1) * slopes).sum(-1), torch.zeros(2), rtol=0, atol=1e-5)
+
+    def test_signs_are_keyed_plus_or_minus_one_and_leave_the_output_layer_out(self, network):
+        z, other = signs(network, "a"), signs(network, "b")
+        assert {float(v) for one in z.values() for v in one.unique()} == {-1.0, 1.0}
+        assert set(z) == {name for name, _ in network.named_parameters()} - {"model.embed_tokens.weight"}  # tied
+        assert all(torch.equal(z[name], one) for name, one in signs(network, "a").items())
+        same = torch.cat([(z[name] == other[name]).flatten() for name in z]).double()
+        assert abs(float(same.mean()) - 0.5) < 4 * 0.5 / len(same) ** 0.5
+
+    def test_all_ones_on_the_output_layer_are_inert(self, network, step):
+        from defenses.trained import untie
+
+        twin = copied(network)
+        untie(twin)
+        ones = {"lm_head.weight": torch.ones_like(twin.lm_head.weight)}
+        assert along(twin, ones)(step()).abs().max() < 1e-5
+        assert along(twin, signs(network, "k"))(step()).abs().max() > 1e-3
+
+    @cases(seeds)
+    def test_the_uncoordinated_form_is_the_last_layers_jacobian(self, seed):
+        rng = np.random.default_rng(seed)
+        y, q, h = rng.dirichlet(np.ones(10)), rng.dirichlet(np.ones(10)), rng.normal(size=4)
+        weight = torch.tensor(np.log(q)[:, None] * h / (h @ h), requires_grad=True)
+        logprobs = torch.log_softmax(weight @ torch.tensor(h), -1)
+        G = torch.stack([torch.autograd.grad(logprobs[k], weight, retain_graph=True)[0].flatten() for k in range(10)])
+        wanted = G @ -(G.T @ torch.tensor(y)) / (h @ h)
+        found = against(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+        assert abs(float((torch.tensor(q) * found).sum())) < 1e-12
+
+    def test_a_direction_without_length_is_an_error(self, network):
+        with pytest.raises(BadInput, match="direction has length 0"):
+            along(network, {})
+
+    def test_learning_from_loss_redirected_answers_raises_the_loss(self, teacher, given):
+        """A step of the proxy on y~ at one context, against one on y: the loss on the provider's traces is higher."""
+        defense = Defense(Settings(direction="loss", eps=2, rho=0), given)
+        told = replace(given, learned=defense.learn(teacher))
+        held = rows(given.proxy, given.traces)
+        slopes = along(given.proxy.network, told.learned)
+        tokens = torch.tensor([given.proxy.encode(SimpleNamespace(id="x", text="3+4="))])
+        g = slopes(Step(tokens, torch.ones_like(tokens), ["k"], 0))
+        y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
+
+        def after(target):
+            twin = copied(given.proxy.network)
+            (-(target * torch.log_softmax(twin(input_ids=tokens).logits[:, -1], -1)).sum()).backward()
+            with torch.no_grad():
+                for parameter in twin.parameters():
+                    parameter -= 1e-3 * parameter.grad
+                return float(loss(twin, held))
+
+        up, down = (after(redirected(y.log(), sign * g, 2, 0).exp()) for sign in (1, -1))
+        assert up > after(y) > down
+
+
+class TestOnImage:
+    @limits(deadline=None)
+    @cases(seeds, st.floats(0.01, 2))
+    def test_stays_in_the_image_within_eps_and_climbs(self, seed, eps):
+        rng = torch.Generator().manual_seed(seed)
+        weight, h, g = (torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((9, 3), (2, 3), (2, 9)))
+        clean = torch.log_softmax(h @ weight.T, -1)
+        edited = on_image(clean, g, weight, eps)
+        centred = (edited - edited.mean(-1, keepdim=True)).T
+        image = weight - weight.mean(0)
+        residual = centred - image @ torch.linalg.lstsq(image, centred).solution
+        assert residual.abs().max() < 1e-6 * max(1, float(centred.abs().max()))
+        l1 = (edited.exp() - clean.exp()).abs().sum(-1)
+        shift = (edited - clean).double()
+        assert (l1 <= eps + 1e-9).all()
+        # It falls short of eps only where all mass is on the token that is moved to.
+        assert ((l1 > eps - 1e-6) | (edited.exp().amax(-1) > 1 - 1e-4)).all()
+        assert ((clean.exp() * g * (shift - (clean.exp() * shift).sum(-1, keepdim=True))).sum(-1) >= 0).all()
+
+    def test_needs_logits_that_the_output_layer_makes(self, teacher, given):
+        assert output_weight(teacher.network) is teacher.network.get_output_embeddings().weight
+
+        class Capped(type(teacher.network)):
+            def forward(self, *args, **more):
+                out = super().forward(*args, **more)
+                out.logits = 5 * torch.tanh(out.logits / 5)
+                return out
+
+        network = Capped(teacher.network.config).eval()
+        network.load_state_dict(teacher.network.state_dict())
+        with pytest.raises(BadInput, match="Capped changes its logits"):
+            Defense(Settings(form="hidden"), given)(replace(teacher, network=network))
+
+
+class TestDefense:
+    @pytest.mark.parametrize("direction", ["random", "uncoordinated", "loss"])
+    @pytest.mark.parametrize("form", ["tokens", "hidden"])
+    @pytest.mark.parametrize("where", ["text", "logprobs"])
+    def test_every_setting_moves_what_it_says_within_eps(self, teacher, prompts, given, direction, form, where):
+        defense = Defense(Settings(eps=0.5, direction=direction, form=form, where=where), given)
+        assert defense.learns == (direction == "loss") == ("traces" in defense.needs)
+        if defense.learns:
+            defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
+        clean, held = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher)))
+        assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 2)
+        if where == "text":
+            assert defense.point == "decoding" and all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)
+            return
+        assert defense.point == "logprobs"
+        for a, b in zip(clean, held, strict=True):
+            assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
+            p, q = (np.zeros((len(a.logprobs.ids_TK), 17)) for _ in range(2))
+            np.put_along_axis(p, a.logprobs.ids_TK, np.exp(a.logprobs.values_TK), -1)
+            np.put_along_axis(q, b.logprobs.ids_TK, np.exp(b.logprobs.values_TK), -1)
+            assert 0.1 < np.abs(p - q).sum(-1).mean() <= np.abs(p - q).sum(-1).max() <= 0.5 + 1e-5
+
+    def test_a_greedy_text_is_moved_by_tokens_alone(self, teacher, prompts, given):
+        greedy = replace(teacher, temperature=0.0)
+        held = Defense(Settings(eps=0.5), given)(greedy).answer(prompts, seed=0, profile=Profile())
+        assert any(0 < one.l1 for one in held) and all(one.l1 <= 0.5 + 1e-6 for one in held)
+        with pytest.raises(BadInput, match="form=hidden cannot move a greedy"):
+            Defense(Settings(form="hidden"), given)(greedy)
+        Defense(Settings(form="hidden", where="logprobs"), given)(greedy)

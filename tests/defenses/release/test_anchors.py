@@ -1,0 +1,107 @@
+"""Anchors, counted by hand and by an oracle that looks at characters."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from defenses.release.anchors import Defense, Settings, anchors, uses
+from defenses.release.answer_only import final_answer
+from distill.answers import Answer
+from experiments.tasks import addition, trace
+
+ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
+PROSE = "She sells 16 - 3 - 4 = 9 eggs.\nNine it is.\nShe makes 9 * 2 = $18 a day.\nIn 7 days $18 * 7 = 126.\nA: 126"
+
+
+def released(text: str, prompt: str = "?", **settings: object) -> str:
+    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+
+
+def changed(text: str, said: str, separator: str = ";") -> list[int]:
+    return [i for i, (a, b) in enumerate(zip(text.split(separator), said.split(separator), strict=True)) if a != b]
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts"),
+    [
+        (["c=3", "a=3+4=7", "b=7-3=4"], {0: 2, 1: 1, 2: 0}),
+        (["760=13", "481=13", "351=09"], {0: 0, 1: 0, 2: 0}),
+        (PROSE.split("\n")[:-1], {0: 1, 2: 1, 3: 0}),
+        (["a=13", "b=13+1=14", "c=113+13.5=3", "d=13"], {0: 1, 1: 0, 2: 0, 3: 0}),
+        (["nothing", ""], {}),
+    ],
+)
+def test_uses_by_hand(steps, counts):
+    assert uses(steps) == counts
+
+
+def test_anchors_by_hand():
+    steps = ["a=1", "b=1+1=2", "c=2+2=4", "d=2+2=4"]
+    assert uses(steps) == {0: 2, 1: 4, 2: 0, 3: 0}
+    assert [anchors(steps, share, 0.5) for share in (0.1, 0.25, 0.5, 0.7, 1.0)] == [
+        [], [1], [1, 0], [1, 0, 2], [1, 0, 2, 3]]  # fmt: skip
+    # 0.6 * 4 = 2.4: three anchors in 0.4 of all cases
+    assert [len(anchors(steps, 0.6, luck)) for luck in (0.0, 0.39, 0.41, 0.99)] == [3, 3, 2, 2]
+
+
+@given(st.integers(0, 12), st.floats(0.001, 1), st.floats(0, 1, exclude_max=True))
+def test_the_number_of_anchors_is_the_share_on_average(n, share, luck):
+    steps = [f"x={i}" for i in range(n)]
+    grid = [len(anchors(steps, share, (i + 0.5) / 1000)) for i in range(1000)]
+    assert sum(grid) / 1000 == pytest.approx(share * n, abs=2e-3)
+    assert anchors(steps, share, luck) == list(range(len(anchors(steps, share, luck))))
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "places"),
+    [
+        (ADDITION, {"share": 1 / 3 + 1e-9}, [0]),
+        (TRACE, {"share": 1 / 3 + 1e-9}, [0]),
+        (TRACE, {"share": 2 / 3 + 1e-9}, [0, 1]),
+        (TRACE, {"share": 1.0}, [0, 1, 2]),
+    ],
+)
+def test_only_anchors_are_edited(text, settings, places):
+    said = released(text, **settings)
+    assert changed(text, said) == places and final_answer(said, "#") == final_answer(text, "#")
+    assert all(a == b for a, b in zip(said, text, strict=True) if b not in "0123456789")
+
+
+def test_a_prose_anchor_is_edited_where_it_is_concluded_alone():
+    said = released(PROSE, share=1 / 3 + 1e-9, separator="\n", marker="A:")
+    assert changed(PROSE, said, "\n") == [0] and said.startswith("She sells 16 - 3 - 4 = ")
+    assert said[len("She sells 16 - 3 - 4 = ")] != "9" and said.endswith("A: 126")
+
+
+@pytest.mark.parametrize("task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=5))])
+def test_edits_the_share_of_steps_by_one_digit_each_and_keeps_the_answer(task):
+    items = task.items("train", 300, 0)
+    count = 0
+    for item in items:
+        said = released(item.solution, item.prompt.text, share=0.4)
+        assert task.final(said) == item.reference and set(said) <= set(task.alphabet)
+        places = changed(item.solution, said)
+        assert sum(a != b for a, b in zip(said, item.solution, strict=True)) == len(places)
+        count += len(places)
+    # floor or ceil of share * steps each, so within four standard deviations of at most 1/2
+    steps = items[0].solution.count(";") + 1
+    assert abs(count - 300 * 0.4 * steps) <= 4 * 0.5 * 300**0.5
+
+
+@given(st.text("a1=;# +.0"), st.floats(0, 1), st.text("k", max_size=2))
+def test_says_the_same_again_and_keeps_the_final_answer(text, share, key):
+    said = released(text, share=share, key=key)
+    assert said == released(text, share=share, key=key) and len(said) == len(text)
+    assert final_answer(said, "#") == final_answer(text, "#")
+
+
+def test_share_0_is_the_model_itself_and_keys_differ(teacher):
+    assert Defense(Settings(share=0.0))(teacher) is teacher
+    assert len({released(ADDITION, key=str(key)) for key in range(20)}) > 3
+
+
+def test_the_config_is_the_default():
+    assert Settings(**yaml.safe_load(open("configs/defense/release/anchors.yaml"))["settings"]) == Settings()

@@ -1,0 +1,23 @@
+"""Answer-only by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from defenses.release.answer_only import Defense, Settings, final_answer
+from distill.answers import Answer
+from tests.defenses.release.rows import ROW
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("1+2=3, 3+4=7 # 7", "# 7"), ("# 1 # 2", "# 2"), ("all reasoning", ""), ("", ""), ("x #", "#")],
+)
+def test_by_hand(text, answer):
+    assert final_answer(text, "#") == answer
+
+
+def test_releases_nothing_that_spells_the_reasoning():
+    answer = Answer("a", "?", "because # 7", (1, 2, 3), logprobs=ROW)
+    kept = Defense(Settings()).edit(answer)
+    assert kept == Answer("a", "?", "# 7")

@@ -1,0 +1,112 @@
+"""Reverse sigmoid by hand, and what its form says of every distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from defenses.release._atoms import RESOLUTION, atoms, released
+from defenses.release.reverse_sigmoid import Defense, Settings, reversed_sigmoid, taken
+from distill.answers import Answer, Logprobs
+
+seeds, strengths, slopes = st.integers(0, 2**32 - 1), st.floats(0.01, 20), st.floats(0.01, 2)
+
+
+def distributions(seed: int, size: int = 6) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.full(size, 0.3), 3)
+
+
+def everywhere(y: np.ndarray, c: float, gamma: float) -> np.ndarray:
+    return reversed_sigmoid(y, np.ones_like(y, bool), c, gamma)
+
+
+class TestTaken:
+    def test_by_hand(self):
+        # gamma 1 undoes the logit: r = beta (y - 1/2); gamma 2 gives y^2 / (y^2 + (1 - y)^2), 9/10 at 3/4.
+        np.testing.assert_allclose(taken(np.array([0.0, 0.25, 0.5, 1.0]), 0.8, 1), [-0.4, -0.2, 0, 0.4], atol=1e-15)
+        assert taken(np.array(0.75), 1.0, 2.0) == pytest.approx(0.4)
+
+    @given(st.floats(0, 1), st.floats(0, 3), slopes)
+    def test_is_odd_about_a_half_and_within_half_of_beta(self, y, beta, gamma):
+        assert abs(taken(np.array(y), beta, gamma)) <= beta / 2
+        assert taken(np.array(1 - y), beta, gamma) == pytest.approx(
+            -taken(np.array(1 - (1 - y)), beta, gamma), abs=1e-12
+        )
+        assert taken(np.array(0.5), beta, gamma) == 0
+
+    def test_takes_most_from_the_likeliest_which_released_code_does_not(self):
+        likely = taken(np.array([0.6, 0.9, 0.999]), 1.0, 0.2)
+        assert (likely > 0).all() and (np.diff(likely) > 0).all()
+
+
+class TestReversedSigmoid:
+    @given(st.floats(0.001, 0.999), st.floats(0.01, 2), slopes)
+    def test_two_atoms_have_a_closed_form(self, y, c, gamma):
+        # beta = c / 2 <= 1, and what one gives the other takes, so that alpha = 1: y~ = y - beta (y^g / (..) - 1/2).
+        odds = (y / (1 - y)) ** gamma
+        expected = y - c / 2 * (odds / (1 + odds) - 0.5)
+        out = everywhere(np.array([[y, 1 - y]]), c, gamma)
+        if 0 <= expected <= 1:
+            np.testing.assert_allclose(out, [[expected, 1 - expected]], atol=1e-12)
+
+    @given(seeds, strengths, slopes)
+    def test_is_a_distribution_that_follows_a_permutation(self, seed, c, gamma):
+        y = distributions(seed)
+        out, order = everywhere(y, c, gamma), np.random.default_rng(seed).permutation(6)
+        assert (out >= 0).all() and np.allclose(out.sum(-1), 1, atol=1e-12)
+        np.testing.assert_allclose(everywhere(y[:, order], c, gamma), out[:, order], atol=1e-12)
+
+    def test_equals_a_loop_and_is_clipped_where_beta_is_above_1(self):
+        y = distributions(0)
+        for c in (2.1, 30.0):
+            rows = []
+            for row in y:
+                bare = [max(0.0, p - c / 6 * (p**0.2 / (p**0.2 + (1 - p) ** 0.2) - 0.5)) for p in row]
+                rows.append([b / sum(bare) for b in bare])
+            np.testing.assert_allclose(everywhere(y, c, 0.2), rows, atol=1e-12)
+        assert everywhere(np.array([[0.9, 0.1]]), 8.0, 2.0).tolist() == [[0, 1]]  # r = 4 (81/82 - 1/2) > 0.9
+
+    @given(seeds)
+    def test_a_flat_sigmoid_is_no_defence(self, seed):
+        y = distributions(seed)
+        np.testing.assert_allclose(everywhere(y, 2.1, 1e-9), y, atol=1e-7)
+
+    def test_the_same_c_moves_vocabularies_of_all_sizes_about_as_far(self):
+        rng, far, unscaled = np.random.default_rng(0), [], []
+        for size in (200, 2000, 20_000, 128_000):
+            scores = rng.normal(0, 5, (8, size))
+            y = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+            far.append(np.abs(everywhere(y, 2.1, 0.2) - y).sum(-1).mean())
+            unscaled.append(np.abs(everywhere(y, 0.0105 * size, 0.2) - y).sum(-1).mean())  # beta as at 200
+        assert 0.85 < min(far) < max(far) < 1.05
+        assert unscaled[0] == pytest.approx(far[0]) and unscaled[-1] > 1.9
+
+
+class TestAtoms:
+    def test_tails_and_withheld_entries_by_hand(self):
+        kept = Logprobs(np.array([[3, 1, -1], [1, 2, 3]]), np.log(np.array([[0.5, 0.25, 0], [0.5, 0.3, 0.2]]) + 1e-300))
+        kept.values_TK[0, 2] = -np.inf
+        p, there = atoms(kept)
+        np.testing.assert_allclose(p, [[0.5, 0.25, 0, 0.25], [0.5, 0.3, 0.2, 0]], atol=1e-12)
+        assert there.tolist() == [[True, True, False, True], [True, True, True, False]]
+
+    def test_a_tail_that_is_known_is_taken_and_given_back(self):
+        kept = Logprobs(np.array([[3, 1]]), np.log(np.array([[0.75, 0.25]])), np.log(np.array([RESOLUTION * 2])))
+        p, there = atoms(kept)
+        assert there.all() and p[0, 2] == pytest.approx(RESOLUTION * 2)
+        out = released(kept, np.array([[0.2, 0.3, 0.5]]))
+        assert out.ids_TK.tolist() == [[1, 3]] and np.exp(out.tail_T) == pytest.approx([0.5])
+
+    @given(seeds)
+    def test_released_undoes_atoms_to_the_bit(self, seed):
+        values = np.log(-np.sort(-distributions(seed))).astype(np.float32)
+        kept = Logprobs(np.arange(18, dtype=np.int32).reshape(3, 6), values)
+        assert np.array_equal(released(kept, atoms(kept)[0]).values_TK, values)
+
+    def test_the_tail_gains_as_any_unlikely_atom_does(self):
+        kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
+        p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Answer("a", "?", "")))
+        np.testing.assert_allclose(p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6)
+        assert p[0, 2] > 0.01 and p.sum() == pytest.approx(1)

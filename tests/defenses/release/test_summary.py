@@ -1,0 +1,152 @@
+"""Summaries by rule, worked out by hand; by model, against a rewriter that counts and can be predicted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from hypothesis import given as whatever
+from hypothesis import strategies as st
+
+from defenses import Given
+from defenses.release import divided, steps_of
+from defenses.release.answer_only import final_answer
+from defenses.release.summary import INSTRUCTION, Defense, Settings, conclusion, filled, spread, summary
+from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.models import RecordedModel
+
+ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
+PROSE = "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nThat is nine.\nShe makes 9 * 2 = $<<9*2=18>>18 a day.\n#### 18"
+
+
+class TestSteps:
+    @pytest.mark.parametrize(
+        ("text", "separator", "marker", "steps", "rest"),
+        [
+            (TRACE, ";", "#", ["c=3", "a=3+4=7", "b=7-3=4"], " # 4"),
+            ("no mark;at all ", ";", "#", ["no mark", "at all "], ""),
+            ("# 1;2 # 3", ";", "#", ["# 1", "2"], " # 3"),
+            ("# 9", ";", "#", [], "# 9"),
+            ("", ";", "#", [], ""),
+            ("It is 2. So 4.\nA: 4", ". ", "A:", ["It is 2", "So 4."], "\nA: 4"),
+        ],
+    )
+    def test_by_hand(self, text, separator, marker, steps, rest):
+        assert steps_of(text, separator, marker) == (steps, rest)
+
+    @whatever(st.text("a;# \n"), st.sampled_from([";", "; ", "\n"]))
+    def test_joined_again_they_are_the_text(self, text, separator):
+        steps, rest = steps_of(text, separator, "#")
+        assert separator.join(steps) + rest == text == "".join(divided(text, "#"))
+        assert final_answer(rest, "#") == final_answer(text, "#") and "#" not in rest[:-1].lstrip()[1:]
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("step", "short"),
+        [
+            ("760=13", "13"),
+            ("c=3", "c=3"),
+            ("a=3+4=7", "a=7"),
+            ("b=7-3=2+2=4", "b=4"),
+            ("She sold 48/2 = 24 clips", "24 clips"),
+            ("She sold 48/2 = $<<48/2=24>>24 of clips", "$24 of clips"),
+            ("Total cost = 3*4 = 12", "Total cost = 12"),
+            ("So nine", "So nine"),
+            ("", ""),
+        ],
+    )
+    def test_conclusions_by_hand(self, step, short):
+        assert conclusion(step) == short
+
+    @pytest.mark.parametrize(
+        ("text", "keep", "separator", "marker", "short"),
+        [
+            (ADDITION, 1, ";", "#", "13;13;09 # 933"),
+            (ADDITION, 0.5, ";", "#", "13;09 # 933"),
+            (TRACE, 0.34, ";", "#", "b=4 # 4"),
+            (TRACE, 0, ";", "#", "# 4"),
+            (PROSE, 1, "\n", "####", "9 eggs.\nThat is nine.\n$18 a day.\n#### 18"),
+        ],
+    )
+    def test_by_hand(self, text, keep, separator, marker, short):
+        assert summary(text, keep, separator, marker) == short
+
+    def test_what_is_kept_is_spread_and_ends_with_the_last(self):
+        assert [spread(4, share / 4) for share in range(5)] == [[], [3], [1, 3], [1, 2, 3], [0, 1, 2, 3]]
+
+    @whatever(st.integers(0, 40), st.floats(0, 1))
+    def test_the_share_is_kept_to_half_a_step(self, total, keep):
+        kept = spread(total, keep)
+        assert abs(len(kept) - keep * total) <= 0.5 + 1e-9 and kept[-1:] in ([], [total - 1])
+        gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
+        assert not gaps or max(gaps) - min(gaps) <= 1
+
+    @whatever(st.text("a1=;# "), st.floats(0, 1))
+    def test_keeps_the_final_answer_and_adds_nothing(self, text, keep):
+        short = summary(text, keep, ";", "#")
+        assert final_answer(short, "#") == final_answer(text, "#") and len(short) <= len(text)
+        assert set(short) <= set(text)
+
+
+class TestModel:
+    def defense(self, given, **settings):
+        return Defense(Settings(by="model", instruction="{reasoning}", **settings), given)
+
+    def test_one_call_rewrites_what_there_is_to_rewrite(self):
+        class Upper:
+            tokenizer = staticmethod(lambda text, add_special_tokens: type("Ids", (), {"input_ids": list(text)}))
+            calls: list = []
+
+            def answer(self, prompts, *, seed, profile):
+                self.calls.append([prompt.text for prompt in prompts])
+                return [Answer(p.id, p.text, f" {p.text.upper()}\n", (5,) * 9, passes=2.0) for p in prompts]
+
+        class Teacher:
+            def answer(self, prompts, *, seed, profile):
+                return [Answer(p.id, p.text, p.text, (1, 2)) for p in prompts]
+
+        texts = ["a=1;b # 7", "# 7", "no mark"]
+        model = Defense(
+            Settings(by="model", keep=0.25, instruction="{percent}{question}: {reasoning}{x}"), Given(rewriter=Upper())
+        )(Teacher())
+        said = model.answer([Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, profile=Profile())
+        assert Upper.calls == [["25a=1;b # 7: a=1;b{x}", "25no mark: no mark{x}"]]
+        assert [one.text for one in said] == ["25A=1;B # 7: A=1;B{X} # 7", "# 7", "25NO MARK: NO MARK{X}"]
+        # (9 tokens and end-of-text) * 2 passes for answers of 9 + 1 and 7 + 1 characters
+        assert [one.passes for one in said] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
+        assert all(one.token_ids == () for one in said)
+
+    def test_a_rewriter_that_says_nothing_leaves_the_final_answer(self, teacher):
+        def mute(prompts, *, seed, profile):
+            return [Answer(prompt.id, prompt.text, " ") for prompt in prompts]
+
+        rewriter = type("Mute", (), {"answer": staticmethod(mute), "tokenizer": teacher.tokenizer})
+        recorded = RecordedModel({"q": Answer("a", "q", "1+2=3 # 3")})
+        model = self.defense(Given(rewriter=rewriter))(recorded)
+        assert model.answer([Prompt("a", "q")], seed=0, profile=Profile())[0].text == "# 3"
+
+    def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
+        model = self.defense(given)(teacher)
+        together = model.answer(prompts, seed=3, profile=Profile("full"))
+        assert [model.answer([prompt], seed=3, profile=Profile("full"))[0] for prompt in prompts] == together
+        assert self.defense(given, key="other")(teacher).answer(prompts, seed=3, profile=Profile()) != together
+        clean = teacher.answer(prompts, seed=3, profile=Profile())
+        assert [final_answer(one.text, "#") for one in together] == [final_answer(one.text, "#") for one in clean]
+
+    def test_needs_a_rewriter_and_only_then(self, teacher, given):
+        assert Defense(Settings()).needs == () and self.defense(given).needs == ("rewriter",)
+        with pytest.raises(BadInput, match="release/summary.*rewriter"):
+            self.defense(replace(given, rewriter=None))(teacher)
+        assert self.defense(Given(), keep=None)(teacher) is teacher
+
+    def test_an_instruction_must_hold_the_reasoning(self):
+        with pytest.raises(ValueError, match="reasoning"):
+            Settings(instruction="Summarise!")
+        assert filled("{a}{b}{c}", a="{b}", b="1") == "{b}1{c}"
+
+
+def test_the_config_asks_what_the_code_does():
+    config = yaml.safe_load(open("configs/defense/release/summary.yaml"))["settings"]
+    assert config["instruction"] == INSTRUCTION and Settings(**config) == Settings()

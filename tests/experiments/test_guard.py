@@ -1,0 +1,136 @@
+"""Defences in a study: lists, what they must be handed, strength matched to its cost, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.answers import BadInput
+from experiments import catalogue, config, plan
+from experiments.measure.utility import strength_at
+from experiments.stages import read_grades
+from experiments.store import Store
+from tests.experiments.test_study import ENV, ROOT, SMALL
+
+PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
+
+
+class TestEntries:
+    def test_a_list_is_a_defence(self):
+        one = config.guard(PAIR)
+        assert [(p.name, p.settings) for p in one.parts] == [
+            ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
+            ("release/truncate", {"keep": 0.25, "marker": "#"}),
+        ]
+        assert one.chain.point == "text" and one.match is None
+
+    def test_a_list_in_yaml_and_one_on_the_command_line_are_the_same(self):
+        raw = {"tasks": ["trace"], "defenses": [["none", "release/top_k"]], "attackers": ["sft"], "budgets": [1]}
+        assert config.Block(**raw).defenses == ["none + release/top_k"]
+        words = [*SMALL, f"defense=[none,{PAIR}]"]
+        assert config.load("quickstart", words).blocks[0].defenses == ["none", PAIR]
+
+    @pytest.mark.parametrize(
+        ("entry", "line"),
+        [
+            ("release/answer_only + decoding/perturbed", "decoding/perturbed cannot act after release/answer_only"),
+            ("release/answer_onyl + none", "no 'release/answer_onyl'; did you mean 'release/answer_only'"),
+            ("release/rounding(match_utility=2)", "release/rounding changes no text"),
+            ("release/answer_only(match_utility=2)", "release/answer_only has no one setting that is its strength"),
+            ("decoding/perturbed(match_utility=0)", "match_utility: points: Input should be greater than 0"),
+            ("decoding/perturbed(match_utility=some)", "match_utility: points: Input should be a valid number"),
+            ("decoding/perturbed(eps=1.5)", "eps: Input should be less than or equal to 1"),
+            ("decoding/perturbed(epsilon=0.5)", "unknown key 'epsilon'; did you mean 'eps'"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, entry, line):
+        with pytest.raises(BadInput) as error:
+            config.guard(entry)
+        assert line in str(error.value) and "\n" not in str(error.value)
+
+    def test_two_parts_cannot_both_be_matched(self):
+        with pytest.raises(BadInput, match="match_utility: one part can be matched"):
+            config.guard("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
+
+
+class TestNeeds:
+    def made(self, *words):
+        return plan.make(config.load("quickstart", [*SMALL, *words]))
+
+    def test_a_proxy_and_traces_are_made_once_and_are_nobody_elses(self):
+        made = self.made("defense=[decoding/product_of_experts,decoding/antidistillation]")
+        seeds = [stage.settings["seed"] for stage in made.stages if stage.kind == "student"]
+        assert seeds.count(plan.PROVIDER) == 1 and max(seed for seed in seeds if seed != plan.PROVIDER) < 2000
+        traces = [stage for stage in made.stages if stage.kind == "answers" and stage.settings["source"] == "traces"]
+        # The proxy learns from one half; what defences learn with the other half, it has never seen.
+        assert {stage.settings["skip"] for stage in traces} == {0, made.study.provider.traces} and len(traces) == 2
+
+    def test_what_is_not_there_is_named_before_anything_runs(self):
+        with pytest.raises(BadInput, match="decoding/product_of_experts: needs a proxy; set provider.proxy"):
+            self.made("defense=decoding/product_of_experts", "provider.proxy=null")
+
+    def test_traces_that_a_task_does_not_have_are_refused(self):
+        with pytest.raises(BadInput, match="provider.traces: 2000 .* trace has 1926 training questions"):
+            self.made("task=trace", "defense=decoding/antidistillation", "provider.traces=2000")
+
+    def test_what_acts_through_sampling_needs_a_teacher_that_samples(self):
+        with pytest.raises(BadInput, match="write 'decoding/temperature \\+ decoding/lossless'"):
+            self.made("defense=decoding/lossless")
+        self.made("defense=[decoding/temperature + decoding/lossless]")
+
+    def test_a_proxy_with_another_tokenizer_is_refused_before_anything_runs(self):
+        with pytest.raises(BadInput, match="proxy 'proxy' has another tokenizer than the teacher 'embedded'"):
+            self.made("defense=decoding/product_of_experts", "provider.proxy.vocabulary=300")
+
+
+class TestStrength:
+    def test_by_hand(self):
+        # Loss is 10 x share: 2 points are lost at 0.2; seven halvings come within 1/128 of it.
+        share, loss, tried = strength_at(lambda x: 10 * x, 2.0)
+        assert abs(share - 0.2) <= 1 / 128 and loss == 10 * share
+        assert [x for x, _ in tried[:4]] == [1.0, 0.5, 0.25, 0.125]
+
+    def test_full_strength_where_even_that_costs_less(self):
+        assert strength_at(lambda x: 0.5 * x, 2.0) == (1.0, 0.5, [(1.0, 0.5)])
+
+    @given(st.floats(0.1, 5), st.floats(1, 50), st.floats(0.1, 20))
+    def test_the_loss_that_is_found_is_as_near_as_the_halvings_allow(self, power, most, points):
+        share, loss, tried = strength_at(lambda x: most * x**power, points, 12)
+        assert loss == min((lost for _, lost in tried), key=lambda lost: abs(lost - points))
+        if most > points:
+            wanted = (points / most) ** (1 / power)
+            assert abs(share - wanted) <= 2**-12 or abs(loss - points) < 1e-9
+
+
+def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(tmp_path):
+    """On a teacher that has learned something: sums of two digits, all of them right without a defence."""
+    words = ["task=addition(digits=2)", "attacker=sft", "seeds=[0]", "selection_seeds=[900]", "budget=16"]
+    words += ["teacher.steps=250", "teacher.items=3000", "student.steps=4", "measure.items=50"]
+    words += ["measure.selection_items=50", "measure.teacher_seeds=2"]
+    words += ["defense=[decoding/perturbed(match_utility=20) + release/answer_only]"]
+    command = [sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(tmp_path), *words]
+    subprocess.run(command, cwd=ROOT, env=ENV, check=True, capture_output=True)
+    made, store = plan.make(config.load("quickstart", words)), Store(tmp_path / "store")
+    (stage,) = [stage for stage in made.stages if stage.kind == "guard"]
+    told = json.loads((store.open("guard", stage.key) / "guard.json").read_text())
+    matched = told["matched"]
+    assert told["defense"][0]["settings"]["eps"] == matched["value"] > 0
+    # What was found is what the defended teacher then does on the questions it was found on.
+    clean, guarded = (
+        np.mean([row["outcome"] == "right" for exam in exams for row in read_grades(store.open("exam", exam.key))])
+        for (_, _, split), exams in made.teachers.items() if split == "report"
+    )  # fmt: skip
+    assert clean > 0.95 and abs(matched["loss"] - 20) <= 5
+    assert 0 < 100 * (clean - guarded) < 40  # other questions: 20 within three standard errors
+    rows = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["teachers"]
+    (mine,) = [row for row in rows if row["defense"] != "none"]
+    assert mine["matched"] == {name: matched[name] for name in ("knob", "value", "points", "loss")}
+
+
+def test_the_page_of_defences_is_what_the_code_says():
+    assert (ROOT / "docs" / "defenses.md").read_text() == catalogue.markdown()
+    assert {one.name for one in catalogue.entries()} == set(config.names("defense"))
