@@ -29,8 +29,9 @@ from distill.answers import Answer, Logprobs
 def bucketed(logprobs: Logprobs, eps: float) -> Logprobs:
     """The grid point of each row's bucket: logprobs are multiples of log(1 - eps/2), withheld entries -1 and -inf."""
     step = -np.log1p(-eps / 2)
-    # What is a power but for the rounding of float32 is that power, or a released row would not be in its own bucket.
-    powers_TK = np.ceil(-logprobs.values_TK.astype(np.float64) / step * (1 - 1e-6) - 1e-6).clip(min=0)
+    # What is a power but for the rounding of float32 is that power, or a released row would not be in its own bucket;
+    # and what is certain is not told from what is nearly so, as that is rounding too.
+    powers_TK = np.ceil(-logprobs.values_TK.astype(np.float64) / step * (1 - 1e-6)).clip(min=1)
     p_TK = np.exp(-step * powers_TK)
     named_TK = (p_TK > 0) & (np.cumsum(p_TK, -1) - p_TK < 1 - eps / 2 - 1e-9)
     width = int(named_TK.sum(-1).max(initial=0))  # rows are sorted, so what is named comes first

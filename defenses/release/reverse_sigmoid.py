@@ -1,6 +1,6 @@
 """Reverse sigmoid: what is likely is released as less likely, what is unlikely as more, so that two inputs share one.
 
-Lee et al. 2019 (SPW; 1806.00054): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that
+Lee et al. 2019 (SPW): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that
 y~ sums to 1. Ambiguous only among the unlikely, where y - r falls: below p = 0.0006 at beta 0.02 and gamma 0.2, below
 0.013 at beta 0.3. It holds no secret, and an attacker who searches for alpha inverts the rest.
 
@@ -49,7 +49,7 @@ class Defense(LogprobEdit):
 
     identity = {"c": 0.0}
     knob = Knob("c", 0.0, 0.05, 20.0, log=True)
-    paper = "Lee et al. 2019, 1806.00054"
+    paper = "Lee et al. 2019"
 
     def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
         return released(logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma))

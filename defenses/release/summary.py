@@ -1,8 +1,9 @@
 """Summary: the caller sees what the reasoning came to, and the final answer, as vendors of reasoning models show it.
 
 By rule, a share of the steps is kept, each cut down to its conclusion; by model, a rewriter is asked for a summary. It
-is no strong defence: students of three vendors' summaries came close to students of whole traces on GSM8K, and an
-inverter trained on other traces writes the reasoning back (Zhang, Morris and Shmatikov 2603.07267).
+bites where a student cannot fill in what is left out: pretrained students of three vendors' summaries came close to
+those of whole traces on GSM8K, and an inverter trained on other traces writes the reasoning back (Zhang, Morris and
+Shmatikov, 2603.07267).
 `RewrittenModel` here is what rewrites by model in obfuscate as well.
 """
 

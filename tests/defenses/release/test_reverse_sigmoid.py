@@ -105,6 +105,13 @@ class TestAtoms:
         kept = Logprobs(np.arange(18, dtype=np.int32).reshape(3, 6), values)
         assert np.array_equal(released(kept, atoms(kept)[0]).values_TK, values)
 
+    def test_beta_counts_the_atoms_that_there_are_and_no_others_gain(self):
+        kept = Logprobs(np.array([[3, 1, -1]], np.int32), np.array([[np.log(0.9), np.log(0.1), -np.inf]], np.float32))
+        out = Defense(Settings()).logprobs(kept, Answer("a", "?", ""))
+        assert out.ids_TK.tolist() == [[3, 1, -1]]
+        expected = everywhere(np.array([[0.9, 0.1]]), 2.1, 0.2)[0]
+        np.testing.assert_allclose(np.exp(out.values_TK[0]), [*expected, 0], atol=1e-6)
+
     def test_the_tail_gains_as_any_unlikely_atom_does(self):
         kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
         p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Answer("a", "?", "")))
