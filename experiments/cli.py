@@ -189,8 +189,8 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
     console.print(shown)
-    for one in measured["flags"]:
-        console.print(f"flag: {one['flag']} ({one['where']}): {one['evidence']}", soft_wrap=True, highlight=False)
+    for line in terminal.flags(measured["flags"]):
+        console.print(line, soft_wrap=True, highlight=False)
     console.print(f"card: {(home / 'card.md').resolve()}", soft_wrap=True, highlight=False)
     console.print(f"report: {(home / 'report.html').resolve()}", soft_wrap=True, highlight=False)
 

@@ -67,7 +67,7 @@ class Defense(Base):
     point = "decoding"
     scores = True
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 1e-3, 1.0, log=True)
+    knob = Knob("eps", 0.0, 1e-4, 1.0, log=True)
     paper = "Orekondy et al. 2020; Mazeika et al. 2022 (the random control)"
 
     def __call__(self, model: Model) -> Model:

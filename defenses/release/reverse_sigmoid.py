@@ -1,8 +1,8 @@
 """Reverse sigmoid: what is likely is released as less likely, what is unlikely as more, so that two inputs share one.
 
-Lee et al. 2019 (SPW): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that
-y~ sums to 1. Ambiguous only among the unlikely, where y - r falls: below p = 0.0006 at beta 0.02 and gamma 0.2, below
-0.013 at beta 0.3. It holds no secret, and an attacker who searches for alpha inverts the rest.
+Lee et al. 2019 (SPW): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that y~ sums to 1.
+Ambiguous only where y - r falls, at both ends: below p = 0.0006 and above 1 - 0.0006 at beta 0.02 and gamma 0.2, 0.013
+at beta 0.3. It holds no secret, and an attacker who searches for alpha inverts the rest.
 
 beta is c / A for A atoms, as one that is fixed drowns a large vocabulary: authors who kept their L1 near 1 went from
 0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. y - r is below 0 only where beta > 1, that is where c > A;

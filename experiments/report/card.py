@@ -8,7 +8,7 @@ from typing import Any
 from experiments.config import Study, component
 from experiments.measure import flags
 from experiments.plan import FLOORS, IDENTITY
-from experiments.report.terminal import bound, points, times, two, worst
+from experiments.report.terminal import bound, points, set_to, times, two, worst
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -65,6 +65,7 @@ def markdown(fields: dict[str, Any]) -> str:
             pts=_signed,
             two=two,
             times=times,
+            set_to=set_to,
             bound=bound,
             t=worst,
             kinds=flags.KINDS,

@@ -33,6 +33,15 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     return shown
 
 
+def flags(raised: list[dict[str, str]]) -> list[str]:
+    """A line a kind of flag: the first one, and how many more there are."""
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for one in raised:
+        kinds.setdefault(one["flag"], []).append(one)
+    more = {kind: f" (and {len(held) - 1} more, see the card)" if len(held) > 1 else "" for kind, held in kinds.items()}
+    return [f"flag: {kind} ({held[0]['where']}): {held[0]['evidence']}{more[kind]}" for kind, held in kinds.items()]
+
+
 def points(value: float | None) -> str:
     """A share as percent with one decimal."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -51,6 +60,14 @@ def worst(case: dict[str, Any]) -> str:
     """T of a case with its interval, or why there is none."""
     row = {"transfer": case["transfer"], "transfer_lo": case["lcb"], "transfer_hi": case["hi"]}
     return interval(row) if case["transfer"] is not None else str(case["kind"])
+
+
+def set_to(teacher: dict[str, Any]) -> str:
+    """The strength that a defence was set to by its cost, and what it learned; nothing where its settings are given."""
+    found = teacher["matched"]
+    parts = [f"{found['knob']} {found['value']:.4g} (-{found['loss']:.1f})"] if found else []
+    parts += [f"{name.rpartition('.')[2]} {value:.3g}" for name, value in teacher["numbers"].items()]
+    return ", ".join(parts)
 
 
 def bound(value: float | None) -> str:

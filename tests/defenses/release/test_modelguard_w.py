@@ -73,10 +73,11 @@ class TestPoisoned:
         y = distribution(seed, size, shape)
         assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-6)
 
-    def test_objective_equals_the_lp_where_all_are_about_as_likely(self):
-        for seed in range(60):  # where all that lies below the cap is filled, and what lies above is pressed down
-            y = np.random.default_rng(seed).dirichlet(np.full(5, 100.0))
-            assert objective(y, poisoned(y, 1.0)) == pytest.approx(solved(y, 1.0), abs=1e-8)
+    @pytest.mark.parametrize("eps", [0.5, 1.0])
+    def test_objective_equals_the_lp_where_all_below_the_cap_is_filled_and_all_above_pressed_down(self, eps):
+        for seed in range(1, 61, 3):  # likely tokens about as likely as each other, and zeros
+            y = distribution(seed, 5, 100.0)
+            assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-8)
 
     @given(seeds, sizes, shapes, budgets)
     def test_is_a_distribution_within_the_budget_that_keeps_the_top_ahead(self, seed, size, shape, eps):
