@@ -91,6 +91,8 @@ def read_dual(network: Any, direction: Mapping[str, Tensor], tokens_BT: Tensor, 
     # Fused attention has no forward mode, and inference mode allows none; nothing keeps a graph.
     with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
         weights = {name: dual(p, direction[name]) for name, p in network.named_parameters() if name in direction}
+        # Products of a dual and a plain tensor take a path a hundred times as long, and rotary tables are plain.
+        weights |= {n: dual(b, torch.zeros_like(b)) for n, b in network.named_buffers() if b.is_floating_point()}
         for layer, (keys, values) in zip([] if cache is None else cache.layers, tangents, strict=True):
             layer.keys, layer.values = dual(layer.keys, keys), dual(layer.values, values)
 
@@ -113,7 +115,7 @@ class DualFollower:
     direction: Mapping[str, Tensor]
 
     def slopes(self, step: Step) -> Tensor:
-        """d/ds log p(v) (B, V) in float32, see `read_dual`; one dual pass a step, the work of about two passes."""
+        """d/ds log p(v) (B, V) in float32, see `read_dual`; one dual pass a step, the work of about three passes."""
         length, slopes_BV, cache, tangents = step.memory.get(self, (0, None, None, ()))
         if length < step.tokens_BT.shape[1]:
             new_BT = _unread(self.network, step, length)

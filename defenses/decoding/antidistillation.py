@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Knob, Part, with_proxy, with_scores, with_traces
+from defenses import NOTHING, Base, Given, Knob, Part, with_proxy, with_scores, with_traces
 from defenses.trained import changed, copied, gradient, rows
 from distill.answers import BadInput
 from distill.models import DualFollower, Follower, Model, Step, fitted
@@ -69,12 +69,16 @@ class Defense(Base):
 
     point = "decoding"
     scores = True
-    passes = 2.0  # two perturbed proxies, or one dual pass that computes a tangent beside each value
+    passes = 3.0  # a dual pass has three products where a pass has one; two for two perturbed proxies
     needs = ("proxy", "traces")
     learns = True
     identity = {"lam": 0.0}
     knob = Knob("lam", 0.0, 0.01, 10.0, log=True)
     paper = "Savani et al. 2025, 2504.13146"
+
+    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+        super().__init__(settings, given)
+        self.passes = 3.0 if settings.product == "exact" else 2.0  # type: ignore[misc]
 
     @property
     def gradient_norm(self) -> float:

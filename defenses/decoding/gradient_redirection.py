@@ -7,7 +7,7 @@ paper's all-ones are inert on an output layer, which is left out here anyway); -
 in the form it has for the last layer; and the gradient of the proxy's loss on clean traces, along which learning
 undoes capability. The released code takes tokens to zero, so that KL(y || y~) is infinite; `rho` leaves a share.
 
-g is one forward-mode derivative of a proxy's log-probabilities for all tokens, the work of about two passes.
+g is one forward-mode derivative of a proxy's log-probabilities for all tokens, the work of about three passes.
 Axes: B rows, V vocabulary, K tokens near the threshold, H hidden state.
 """
 
@@ -159,7 +159,7 @@ class Defense(Base):
 
     point = "decoding"
     scores = True
-    passes = 2.0
+    passes = 3.0  # of one dual pass, see DualFollower
     needs = ("proxy",)
     identity = {"eps": 0.0}
     knob = Knob("eps", 0.0, 1e-3, 2.0, log=True)
@@ -170,7 +170,7 @@ class Defense(Base):
         loss = settings.direction == "loss"
         vars(self).update(
             point="decoding" if settings.where == "text" else "logprobs",
-            passes=1.0 if settings.direction == "uncoordinated" else 2.0,
+            passes=1.0 if settings.direction == "uncoordinated" else 3.0,
             needs=("proxy", "traces") if loss else ("proxy",),
             learns=loss,
         )

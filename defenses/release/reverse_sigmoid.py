@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit, logit
 
 from defenses import Knob, Part
 from defenses.release import LogprobEdit
@@ -26,7 +25,9 @@ from distill.answers import Answer, Logprobs
 
 def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
     """r, how much is taken from each probability before they are normalised: odd about 1/2, within beta / 2 of 0."""
-    return beta * (expit(gamma * logit(y)) - 0.5)
+    with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0 again
+        up, down = (np.exp(gamma * np.log(p)) for p in (y, 1 - y))
+    return beta * (up / (up + down) - 0.5)  # sigmoid(gamma logit y), without its two slow functions
 
 
 def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float) -> np.ndarray:

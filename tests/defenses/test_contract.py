@@ -261,7 +261,7 @@ class TestEveryDefence:
                 hook.remove()
         told = case.said()[0] if defense.point == "text" else answer  # text that was edited has no tokens any more
         steps = len(told.token_ids) + told.finished
-        assert steps <= len(calls) <= answer.passes * steps, "one dual pass counts as two, so calls may be fewer"
+        assert steps <= len(calls) <= answer.passes * steps, "a dual pass is one call and counts as more"
 
     def test_releases_rows_in_order_and_no_more_than_the_profile_allows(self, entry, case):
         for answer in case.said(entry):

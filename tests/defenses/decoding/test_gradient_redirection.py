@@ -270,7 +270,7 @@ class TestDefense:
         if defense.learns:
             defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
         clean, held = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher)))
-        assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 2)
+        assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
         if where == "text":
             assert defense.point == "decoding" and all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)
             return
