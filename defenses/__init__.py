@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from distill.answers import Answer
     from distill.models import LanguageModel, Model
 
-RANKS = {"weights": 0, "none": 0}  # what changes scores is 1, what edits finished answers 2
+RANKS = {"weights": 0}  # what changes scores is 1, what edits finished answers 2
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Base(ABC):
     """What of `Given` it must be handed, by name. An instance may differ, by its settings."""
     learns: ClassVar[bool] = False
     """Whether `learn(model)` must be called first, and its result handed back as `Given.learned`."""
+    keeps_answer: ClassVar[bool] = False
+    """Whether it costs no right answers at any strength, as what is final in an answer, or its law, stays as it is."""
     identity: ClassVar[dict[str, Any]]
     """The settings with which the defended model answers as the undefended one does, bit for bit."""
     knob: ClassVar[Knob | None] = None
@@ -122,8 +125,9 @@ class Chain:
     parts: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        ranks = [RANKS.get(part.point, 1 if part.scores else 2) for part in self.parts]
-        for (first, a), (second, b) in zip(pairs := list(zip(self.names, ranks, strict=True)), pairs[1:], strict=False):
+        acting = [(name, part) for name, part in zip(self.names, self.parts, strict=True) if part.point != "none"]
+        ranks = [(name, RANKS.get(part.point, 1 if part.scores else 2)) for name, part in acting]
+        for (first, a), (second, b) in pairwise(ranks):
             if a > b:
                 raise BadInput(
                     f"defence {' + '.join(self.names)}: {second} cannot act after {first}; the order is weights "
@@ -196,6 +200,10 @@ def with_proxy(given: Given, model: LanguageModel, name: str) -> LanguageModel:
             f"defense {name}: the proxy has another tokenizer than the teacher ({given.proxy.vocabulary[:12]}, not "
             f"{model.vocabulary[:12]}); token scores of one vocabulary mean nothing in another"
         )
+    room, wanted = (one.network.config.max_position_embeddings for one in (given.proxy, model))
+    if room < wanted:
+        raise BadInput(f"defense {name}: the proxy's context holds {room} tokens, the teacher's {wanted}; it must read "
+                       "all that the teacher says")  # fmt: skip
     return given.proxy
 
 

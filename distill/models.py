@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,17 +218,18 @@ class LanguageModel:
 
     @torch.inference_mode()
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-        """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw distribution."""
+        """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw distribution.
+
+        NaN where the context does not hold prompt and text, as where a defence has made a text longer.
+        """
         tails = [list(self.tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
         rows = [
             (self.encode(prompt), tail + [self.tokenizer.eos_token_id])
             for prompt, tail in zip(prompts, tails, strict=True)
         ]
-        longest = max((len(a) + len(b) for a, b in rows), default=0)
-        if longest > self.network.config.max_position_embeddings:
-            raise BadInput(f"a prompt and its text have {longest} tokens; the context holds "
-                           f"{self.network.config.max_position_embeddings}")  # fmt: skip
-        order, nats = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i]))), dict[int, float]()
+        sizes, most = [len(a) + len(b) for a, b in rows], self.network.config.max_position_embeddings
+        order = sorted((i for i, size in enumerate(sizes) if size <= most), key=lambda i: sizes[i])
+        nats = dict.fromkeys(range(len(rows)), math.nan)
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
             nats.update(zip(part, self._surprisal([rows[i] for i in part]), strict=True))

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("run", "report"):
             one.add_argument("--json", action="store_true", help="print the table as JSON")
         if name == "report":
+            one.add_argument("--markdown", action="store_true", help="print the verdicts as a Markdown table")
             one.add_argument("--partial", action="store_true", help="report what is done, with planned and finished")
         if name == "show":
             one.add_argument("--schema", action="store_true", help="print the JSON schema, for editors and other tools")
@@ -185,6 +186,8 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
         tracking.replay(folder.runs(planned, store, held, home), planned.study.tracking, home, _warn)
     if given.json:
         return print(json.dumps(held))
+    if getattr(given, "markdown", False):
+        return print(terminal.markdown(measured, planned.study.question), end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))

@@ -245,14 +245,18 @@ def call(text: str) -> tuple[str, dict[str, Any]]:
         return text.strip(), {}
     try:
         tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
-        assert isinstance(tree, ast.Call) and not tree.args
-        return name.strip(), {word.arg: _literal(word.value) for word in tree.keywords if word.arg}
-    except (SyntaxError, ValueError, AssertionError):
-        raise BadInput(f"{text!r}: an entry is a name, or name(key=value, ...)") from None
+        assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args
+        keys = [word.arg for word in tree.keywords]
+        assert all(keys) and len({*keys}) == len(keys)
+        return name.strip(), {str(word.arg): _literal(word.value) for word in tree.keywords}
+    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
+        raise BadInput(f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once") from None
 
 
 def _literal(node: ast.expr) -> Any:
     words = {"true": True, "false": False, "null": None}
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(one) for one in node.elts]
     return words.get(node.id, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
@@ -288,12 +292,12 @@ class Match(Strict):
     """Which part of a defence is set to what strength: the one at which the honest user loses that many points."""
 
     part: int
-    points: float = Field(gt=0, le=100)
+    points: Annotated[float, Field(strict=True, gt=0, le=100)]
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A defence entry taken apart: its parts with checked settings, in the order in which they act."""
+    """A defence entry taken apart: its parts with checked settings, as they were listed."""
 
     parts: tuple[Component, ...]
     chain: Chain
@@ -311,19 +315,30 @@ def guard(entry: str) -> Guard:
     parts, match = [], None
     for place, one in enumerate(_split(entry, "+")):
         name, changes = call(one)
-        points = changes.pop("match_utility", None)
+        matched, points = "match_utility" in changes, changes.pop("match_utility", None)
         chosen, instance = _component("defense", name, changes, one)
-        parts.append((chosen, instance))
-        if points is None:
-            continue
-        if match:
+        if matched and match:
             raise BadInput(f"defense {entry}: match_utility: one part can be matched, the others keep their settings")
-        match = _checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
-        if instance.knob is None or instance.point == "logprobs":
-            why = "has no one setting that is its strength" if instance.knob is None else "changes no text"
-            raise BadInput(f"defense {one}: match_utility: {chosen.name} {why}, so it cannot be set by its cost")
+        if matched:
+            match = _checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
+            # What it needs and where it acts is asked of it as it will be, and its own strength may be none.
+            instance = _at_full_strength(one, chosen, instance)
+        parts.append((chosen, instance))
     whole = Chain(tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts))
     return Guard(tuple(chosen for chosen, _ in parts), whole, match)
+
+
+def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
+    """A defence whose strength can be found by its cost, set to its strongest; BadInput for others."""
+    why = (
+        "has no one setting that is its strength" if instance.knob is None
+        else "changes no text" if instance.point == "logprobs"
+        else "keeps the final answers as they are" if instance.keeps_answer else ""
+    )  # fmt: skip
+    if why:
+        raise BadInput(f"defense {entry}: match_utility: {chosen.name} {why}, so it cannot be set by its cost")
+    settings = chosen.settings | {instance.knob.name: instance.knob.strongest}
+    return type(instance)(type(instance.settings)(**settings))
 
 
 def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()) -> Chain:
@@ -364,15 +379,18 @@ def schema() -> dict[str, Any]:
 
 
 def _entries(text: str) -> list[str]:
-    """`[a,b(x=1,y=2)]` or `a,b` as its entries."""
-    return _split(text.strip().removeprefix("[").removesuffix("]"), ",")
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of defences."""
+    inside = _split(text.strip().removeprefix("[").removesuffix("]"), ",")
+    return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """A text at the marks outside brackets."""
-    parts, depth = [""], 0
+    """A text at the marks outside brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
     for letter in text:
-        depth += (letter in "([") - (letter in ")]")
+        if letter == quote or (letter in "'\"" and depth and not quote):
+            quote = "" if quote else letter
+        depth += 0 if quote else (letter in "([") - (letter in ")]")
         if letter == mark and not depth:
             parts.append("")
         else:
@@ -401,7 +419,7 @@ def _composed(name: str, overrides: list[str]) -> dict[str, Any]:
 
     try:
         return composed(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         line = " ".join(str(error).split())
         raise BadInput(_override_line(overrides, lambda: composed([])) or f"{name}: {line}") from None
 
@@ -447,6 +465,7 @@ def _line(model: Any, where: str, error: Any) -> str:
         got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
         return f"{where}: {place}: {error['msg'].removeprefix('Value error, ')}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
+    fields += ["match_utility"] * where.startswith("defense ")
     return f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: {', '.join(fields)})"
 
 

@@ -146,6 +146,9 @@ class _Cells:
         return self._exam("none", (self.teacher,))
 
     def add(self) -> None:
+        study = self.plan.study
+        if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
+            component("task", self.task)[1].corpus()  # BadInput where there is no text to learn one from
         for defense in dict.fromkeys(["none", *self.block.defenses]):
             self._check_point(defense)
             self._sit(defense)
@@ -306,13 +309,20 @@ class _Cells:
 
     def _check_point(self, defense: str) -> None:
         chain, teacher = guard(defense).chain, self.plan.study.teacher
+        mark = component("task", self.task)[1].mark
+        for name, part in zip(chain.names, chain.parts, strict=True):
+            told = getattr(part.settings, "marker", None)
+            if told is not None and mark not in told and not part.off:
+                raise BadInput(f"{name}: marker {told!r} is not what final answers of {self.task} begin with; write "
+                               f"{name}(marker={mark!r})")  # fmt: skip
         wants = [name for name, part in zip(chain.names, chain.parts, strict=True) if part.scores]
         if isinstance(teacher, Recorded) and wants:
             raise BadInput(f"{wants[0]}: needs the teacher's scores; teacher {teacher.name!r} is recorded and can only "
                            "be edited")  # fmt: skip
         warm = getattr(teacher, "temperature", 0)
         for name, part in zip(chain.names, chain.parts, strict=True):
-            warm = getattr(part.settings, "temperature", None) or warm
+            cooled = getattr(part.settings, "temperature", None)
+            warm = warm if cooled is None else cooled
             if part.draws and not warm and not part.off:
                 raise BadInput(f"{name}: acts through sampling; teacher {teacher.name!r} decodes greedily, so write "
                                f"'decoding/temperature + {name}'")  # fmt: skip
@@ -322,10 +332,13 @@ class _Cells:
         exam, study = component("task", self.task)[1], self.plan.study
         recording = _recording(teacher.path, teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
-        if len(self.block.attackers) > 1:
+        guards = [guard(defense) for defense in self.block.defenses]
+        if len(self.block.attackers) > 1 or any(one.match for one in guards):
             asked += exam.items("select", study.measure.selection_items, 0)
         for seed in study.seeds + study.selection_seeds:
             asked += exam.items("query", max(self.block.budgets), seed)
+        if any("traces" in one.chain.needs for one in guards):
+            asked += exam.lessons(2 * study.provider.traces, PROVIDER)
         recording.answer([item.prompt for item in asked], seed=0, profile=Profile())
 
     def _teacher(self, teacher: Recipe | Pretrained | Recorded) -> Stage:

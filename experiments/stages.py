@@ -100,8 +100,7 @@ def _matched(task: Any, model: Any, spec: list[Any], given: Given, match: Any) -
 
     def set_to(share: float) -> list[Any]:
         one = spec[match["part"]]
-        whole = isinstance(one["settings"][knob.name], int)
-        value = round(knob.at(share)) if whole else knob.at(share)
+        value = round(knob.at(share)) if isinstance(knob.strongest, int) else knob.at(share)
         changed = one | {"settings": one["settings"] | {knob.name: value}}
         return [changed if place == match["part"] else other for place, other in enumerate(spec)]
 
@@ -162,10 +161,15 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
     write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
     encode = getattr(model, "encode", None)
     asked = {"exchanges": len(said), "tokens_in": sum(len(encode(p)) for p in prompts) if encode else None,
-             "tokens_out": sum(len(answer.token_ids) for answer in said) if encode else None}  # fmt: skip
+             "tokens_out": sum(_length(model.tokenizer, answer) for answer in said) if encode else None}  # fmt: skip
     write_bytes(out / "asked.json", canonical(asked).encode())
     if said and said[0].logprobs is not None:
         signals.write(out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer))
+
+
+def _length(tokenizer: Any, answer: Answer) -> int:
+    """Tokens of an answer as it is billed; one whose ids were withheld is counted by its text."""
+    return len(answer.token_ids or tokenizer(answer.text, add_special_tokens=False).input_ids)
 
 
 def _own(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:

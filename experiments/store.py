@@ -57,7 +57,7 @@ class Store:
         try:
             files = json.loads((folder / "done.json").read_text())["files"]
         except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{folder}: not a finished result ({error})") from error
+            raise BadInput(f"{folder}: not a finished result ({error}); delete it to make it again") from error
         for name, expected in files.items():
             path = folder / name
             if not path.is_file() or digest(path.read_bytes()) != expected:

@@ -87,8 +87,10 @@ class Defense(Base):
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
         """The direction by the proxy's parameter names, float32, and the raw norm as `gradient_norm`."""
-        proxy = with_proxy(self.given, with_scores(model, NAME), NAME)
-        direction, norm = normalised(gradient(proxy.network, rows(proxy, with_traces(self.given, NAME))))
+        scored = with_scores(model, NAME)
+        # Behind the teacher's own prompts, chat template included, as that is what the proxy reads while it answers.
+        held = rows(scored, with_traces(self.given, NAME))
+        direction, norm = normalised(gradient(with_proxy(self.given, scored, NAME).network, held))
         return direction | {NORM: norm}
 
     def __call__(self, model: Model) -> Model:

@@ -169,6 +169,7 @@ class Defense(Base):
         super().__init__(settings, given)
         loss = settings.direction == "loss"
         vars(self).update(
+            draws=settings.form == "hidden" and settings.where == "text",  # a greedy teacher's text is one token
             point="decoding" if settings.where == "text" else "logprobs",
             passes=1.0 if settings.direction == "uncoordinated" else 3.0,
             needs=("proxy", "traces") if loss else ("proxy",),
@@ -177,8 +178,9 @@ class Defense(Base):
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
         """The gradient of the proxy's loss on clean traces: y~ moves a student by +G'y~, and loss up with it."""
-        proxy = with_proxy(self.given, with_scores(model, NAME), NAME)
-        return gradient(proxy.network, rows(proxy, with_traces(self.given, NAME)))
+        scored = with_scores(model, NAME)
+        held = rows(scored, with_traces(self.given, NAME))
+        return gradient(with_proxy(self.given, scored, NAME).network, held)
 
     def __call__(self, model: Model) -> Model:
         scored = with_scores(model, NAME)

@@ -67,6 +67,7 @@ class Defense(Base):
     scores = True
     draws = True
     keeps_argmax = True
+    keeps_answer = True
     identity = {"bits": None}
     knob = Knob("bits", None, 16, 0)
     paper = "Diao et al. 2026, 2605.18829"

@@ -43,8 +43,8 @@ def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
     In S may be the `most` likeliest tokens of y and of q, and all others together. With a = y - q, n = |S| and sums A,
     Q of a and q over S, cos is proportional to N/D, N = A/n - a.q, D^2 = (1 - 2Q)/n + |q|^2. For a given n, where
     N < 0, N/D is quasi-concave in (A, Q), so the best S minimises a linear form A - r Q: it is a prefix of the tokens
-    in order of a_k - r q_k. There r = -N/D^2; a few rounds of order, best prefix, new r find it. (The released greedy
-    search tries every token at every length, O(m^2).)
+    in order of a_k - r q_k. There r = -N/D^2; a few rounds of order, best prefix, new r find it, or fall a little short
+    (by up to 0.023 in cos in trials). (The released greedy search tries every token at every length, O(m^2).)
     """
     a_BV = y_BV - q_BV
     dot_B11, square_B11 = (a_BV * q_BV).sum(-1)[:, None, None], q_BV.square().sum(-1)[:, None, None]

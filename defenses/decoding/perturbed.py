@@ -78,16 +78,16 @@ class Defense(Base):
         size, spending = len(scored.tokenizer), object()
 
         def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
-            tokens_B = self.tokens(step, logprobs_BV[:, :size])
-            others_B = 1 - logprobs_BV.gather(-1, tokens_B[:, None])[:, 0].double().exp()
             # A step edits the sampled distribution first and then, at most, the released one, from which nothing is
-            # drawn: it is edited with what the first had left to spend, and spends nothing.
-            index, before_B, after_B = step.memory.get(spending, (-1, others_B, torch.zeros_like(others_B)))
-            if index < step.index:
-                before_B = after_B
-            eps_B = within(self.settings.eps, others_B, self.budget(before_B))
-            if index < step.index:
-                step.memory[spending] = step.index, before_B, before_B + eps_B * others_B
+            # drawn: it gets the token that the first got, with what the first had left to spend, and spends nothing.
+            index, tokens_B, before_B, after_B = step.memory.get(spending, (-1, None, None, 0.0))
+            first = index < step.index
+            if first:
+                tokens_B, before_B = self.tokens(step, logprobs_BV[:, :size]), after_B
+            others_B = 1 - logprobs_BV.gather(-1, tokens_B[:, None])[:, 0].double().exp()
+            eps_B = within(self.settings.eps, others_B, self.budget(before_B + torch.zeros_like(others_B)))
+            if first:
+                step.memory[spending] = step.index, tokens_B, before_B, before_B + eps_B * others_B
             return mixture(logprobs_BV, tokens_B, eps_B)
 
         return replace(scored, edits=(*scored.edits, edit))

@@ -11,6 +11,7 @@ import numpy as np
 from distill.answers import Logprobs
 
 RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
+FEW_RISES = 0.01  # share of values larger than the one before them
 
 
 def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +25,12 @@ def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
 def descending(values_TK: np.ndarray) -> np.ndarray:
     """The order (T, K) of each row's float32 values from the largest on, equals in their old order.
 
-    Two passes of numpy's radix sort over the halves of the bits, which order as the values do once negative ones are
-    turned round: at 128,000 values a fifth of the time that sorting floats takes.
+    Rows with few rises are sorted run by run. Others by two passes of numpy's radix sort over the halves of the bits,
+    which order as the values do once negative ones are turned round: at 128,000 values a fifth of the time that
+    sorting floats takes.
     """
+    if np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size:
+        return np.argsort(-values_TK, -1, kind="stable")
     keys_TK = np.negative(values_TK, dtype=np.float32).view(np.uint32)
     keys_TK ^= (keys_TK.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
     low_TK = np.argsort(keys_TK.astype(np.uint16), -1, kind="stable")

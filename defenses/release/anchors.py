@@ -51,6 +51,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Releases wrong results of the steps that matter most, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"share": 0.0}
     knob = Knob("share", 0.0, 0.02, 1.0, log=True)
     paper = "TraceGuard, 2604.23238"

@@ -28,6 +28,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Releases what follows the last marker, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"marker": None}
     paper = "DistillGuard, 2603.07835"
 

@@ -2,23 +2,24 @@
 
 Tang et al. 2024 (USENIX Security), against attackers who do not adapt: min over y' of sum_k log(y_k + 1e-6) y'_k, where
 y' is a distribution with |y' - y|_1 <= eps and y'_top - y'_j >= margin. The released code hands this to an LP solver, a
-second for 1,000 classes. Here it is solved exactly: given the cap x = y'_top - margin of all other atoms, the cheapest
-(least likely) are filled up to x and the dearest drained until eps is spent; the objective is convex and piecewise
-linear in x, and the lines through two points on either side of its minimum meet there after a few steps. Work is O(A) a
-position plus O(log A) a step.
+second for 1,000 classes. Here it is solved exactly, many rows at once: given the cap x = y'_top - margin of all other
+atoms, the cheapest (least likely) are filled up to x and the dearest drained until eps is spent; the objective is
+convex and piecewise linear in x, and the lines through two points on either side of its minimum meet there after a few
+steps. Work is O(A) a row, if it is sorted, plus O(log A) a step.
 
 Where the two likeliest are closer than the margin, no budget may be enough to keep it: their clean gap is kept instead.
 The tail is an atom like any other, held below the top as well; where it is not so already, as it may be heavier than
 any token, it is left as it is. A drained token has logprob -inf: an honest reader's KL is then infinite.
-Axes: N atoms of one position, A atoms of a row (`_atoms`), the tail last.
+Axes: T rows, A atoms of a row (`_atoms`), the tail last.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from typing import Any, NamedTuple
+from itertools import count
+from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from defenses import Knob, Part
@@ -28,117 +29,153 @@ from distill.answers import Answer, Logprobs
 
 FLOOR, MARGIN = 1e-6, 1e-4  # the authors'
 DUST = 1e-12  # what is left of an atom that was drained but for rounding
+ABSENT = 2.0  # in place of what is no atom: sorted behind all that are, and above any cap
+AT_ONCE = 1 << 19  # atoms of all rows that are solved together, which bounds the memory
 
 
-class Plan(NamedTuple):
-    """The best y' for a cap x. From the least likely: `filled` atoms at x, one at `last`, those up to `drained` as they
-    were but at x at most, that one at `left`, and no mass beyond. `drained` = `filled` where none stays as it was."""
+class Rows:
+    """Problems of many rows: the mass of each top, its `n` other atoms `y_TA` from the least likely on, then ABSENT."""
 
-    x: float
-    filled: int
-    last: float
-    drained: int
-    left: float
-    value: float
-    slope: float
+    def __init__(self, top: np.ndarray, n: np.ndarray, y_TA: np.ndarray, eps: float, margin: float) -> None:
+        self.n, self.y_TA, places = n, y_TA, y_TA.shape[1]
+        self.firsts = np.arange(len(y_TA)) * places
+        costs_TA = np.log(self.y_TA + FLOOR)
+        self.masses_TA, self.prices_TA = _before(self.y_TA), _before(costs_TA)
+        costs_TA *= self.y_TA
+        self.values_TA = _before(costs_TA)
 
+        others = self.at(self.masses_TA, n)
+        second = np.where(n > 0, self.at(self.y_TA, np.maximum(n - 1, 0)), 0)
+        self.gap, self.top_cost = np.minimum(margin, top - second), np.log(top + FLOOR)
+        self.clean, self.budget = top - self.gap, eps / 2  # the clean cap; what may move up, and so down
+        self.rest = top + others - self.gap  # what the others and the cap, as one more of them, add up to
+        # At the lowest cap the whole budget goes into pressing the top and some of the dearest down to it.
+        levels_TA = (self.clean - self.budget + others)[:, None] - self.masses_TA
+        levels_TA /= np.maximum(n[:, None] + 1.0 - np.arange(places), 1)
+        self.low = np.maximum(np.maximum(levels_TA.max(-1), self.rest / (n + 1)), 1e-300)
+        self.high = np.maximum(self.low, np.minimum(self.clean + self.budget, self.rest))
+        # Less the cap at which the budget fills the i cheapest: it falls with i until atoms are above it.
+        i = np.arange(1, min(places - 1.0, (self.rest / self.low).max() + 1) + 1)
+        up_TI = self.masses_TA[:, 1 : len(i) + 1] + self.budget
+        caps_TI = up_TI / i
+        up_TI += self.clean[:, None]
+        up_TI /= -1 - i
+        np.maximum(up_TI, np.negative(caps_TI, out=caps_TI), out=up_TI)
+        self.fills_TI = torch.cummax(torch.from_numpy(up_TI), -1).values.numpy()
 
-class Row:
-    """One position's problem: `y_N` in any order, its first largest atom the top; masses need not sum to 1."""
+    def at(self, values_TA: np.ndarray, i: np.ndarray) -> Any:
+        """One value of each row."""
+        return values_TA.ravel().take(self.firsts + i)
 
-    def __init__(self, y_N: np.ndarray, eps: float, margin: float = MARGIN) -> None:
-        falling = bool((y_N[:-1] >= y_N[1:]).all())  # as rows are without their tail; sorting would cost most of all
-        self.order = slice(None, None, -1) if falling else np.argsort(-y_N, kind="stable")[::-1]
-        rising = np.ascontiguousarray(y_N[self.order])
-        self.y, self.top = rising[:-1], rising[-1]
-        self.costs, self.top_cost = np.log(self.y + FLOOR), np.log(self.top + FLOOR)
-        self.masses, self.prices, self.values = map(_sums, (self.y, self.costs, self.y * self.costs))
-        self.total = self.masses[-1] + self.top
-        self.gap = min(margin, self.top - self.y[-1])
-        self.start, self.budget = self.top - self.gap, eps / 2  # the clean cap; what may move up, and so down
+    def plan(self, x: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Caps, their least objectives, how these change with the cap while no atom changes its part; and the parts.
 
-    def bounds(self) -> tuple[float, float]:
-        """The caps for which there is any y': at the lowest, the whole budget goes into pressing down to it."""
-        n = len(self.y)
+        From the least likely on, `filled` atoms are at the cap, one has `more` than it had, those up to `drained` are
+        as they were but at the cap at most, that one has `left`, and nothing is beyond.
+        """
+        over = _position(self.y_TA, x)  # the first atom above the cap
+        rest = np.maximum(self.rest - x, 0)
+        most = np.minimum((rest / x).astype(int), over)  # filled, if the cheapest are given all there is
+        end = np.minimum(rest - most * x, x) - self.at(self.y_TA, most)
+        need = most * x - self.at(self.masses_TA, most) + np.maximum(end, 0)
+        budget = self.budget - np.maximum(x - self.clean, 0)
+        up = np.minimum(budget, need)
+        up_slope = np.where(budget <= need, -1 * (x >= self.clean), np.where(end >= 0, -1, most))
+        filled = np.minimum(_position(self.fills_TI, -x), most)
+        more = up - filled * x + self.at(self.masses_TA, filled)
 
-        def level(f: int) -> float:
-            return (self.start + self.masses[n] - self.masses[n - f] - self.budget) / (f + 1)
+        kept, below = rest - up, self.at(self.masses_TA, over)
+        drained = np.where(
+            kept < below, _position(self.masses_TA, kept) - 1, over + (np.maximum(kept - below, 0) / x).astype(int)
+        )
+        drained = np.maximum(np.minimum(drained, self.n - 1), 0)
+        low, high = np.minimum(drained, over), np.maximum(drained, over)
+        left = kept - self.at(self.masses_TA, low) - x * (high - over)
 
-        f = bisect_left(range(n), True, key=lambda f: bool(level(f) >= self.y[n - 1 - f]))
-        low = max(level(f), (self.total - self.gap) / (n + 1))
-        return low, max(low, min(self.start + self.budget, self.total - self.gap))
+        fill_cost, drain_cost = (np.log(self.at(self.y_TA, i) + FLOOR) for i in (filled, drained))
+        pressed = self.at(self.prices_TA, high) - self.at(self.prices_TA, over)
+        at_cap = self.top_cost + self.at(self.prices_TA, filled) + pressed
+        as_were = self.at(self.values_TA, low) - self.at(self.values_TA, filled)
+        value = self.top_cost * self.gap + x * at_cap + as_were + fill_cost * more + drain_cost * left
+        slope = at_cap + fill_cost * (up_slope - filled) - drain_cost * (1 + up_slope + high - over)
+        return np.stack([x, value, slope]), (filled, more, drained, left)
 
-    def plan(self, x: float) -> Plan:
-        """The best y' with cap x, its objective, and how that changes with x while no atom changes its part."""
-        n, y, masses, prices = len(self.y), self.y, self.masses, self.prices
-        over = bisect_right(y, x)  # the first atom above the cap
-        up = self.budget - max(x - self.start, 0)
-        s = bisect_right(range(1, over + 1), up, key=lambda i: i * x - masses[i])
-        if s < over:
-            last, last_slope = y[s] + up - (s * x - masses[s]), -s - (x >= self.start)
-        else:
-            s, last, last_slope = min(s, n - 1), x, 1
-        head = x + self.gap + s * x + last
-        if s == n - 1 or head >= self.total:  # enough budget to fill the cheapest with all there is
-            rest = self.total - self.gap - x
-            s = d = min(int(rest / x), n - 1)
-            last, last_slope = rest - s * x, -1 - s
-            value, slope, left = 0.0, 0.0, 0.0
-        else:
-            start, begin = min(s + 1, over), max(s + 1, over)
-
-            def through(i: int) -> float:
-                return head + masses[min(i + 1, over)] - masses[start] + x * (max(i + 1, over) - begin)
-
-            d = s + 1 + bisect_left(range(s + 1, n - 1), self.total, key=through)
-            left = self.total - through(d - 1)
-            pressed = prices[max(d, over)] - prices[begin]
-            value = self.values[min(d, over)] - self.values[start] + x * pressed + self.costs[d] * left
-            slope = pressed - self.costs[d] * (1 + s + last_slope + max(d, over) - begin)
-        value += self.top_cost * (x + self.gap) + x * prices[s] + self.costs[s] * last
-        slope += self.top_cost + prices[s] + self.costs[s] * last_slope
-        return Plan(x, s, last, d, left, float(value), float(slope))
-
-    def best(self) -> Plan:
-        """The plan at the cap where the objective is least."""
-        low, high = map(self.plan, self.bounds())
-        for step in range(150):
-            if low.slope >= 0 or high.slope <= 0:
+    def best(self) -> np.ndarray:
+        """The caps where the objectives are least."""
+        low, high = self.plan(self.low)[0], self.plan(self.high)[0]
+        for step in count():
+            (x0, value0, slope0), (x1, value1, slope1) = low, high
+            with np.errstate(divide="ignore", invalid="ignore"):  # in rows that are done
+                x = (value1 - value0 + slope0 * x0 - slope1 * x1) / (slope0 - slope1)
+                gain = np.minimum(value0, value1) - value0 - slope0 * (x - x0)
+            if step % 4 == 3:  # should the lines close in from one side alone
+                x = (x0 + x1) / 2
+            going = (slope0 < 0) & (slope1 > 0) & (gain > 1e-11) & (x0 < x) & (x < x1)
+            if not going.any():
                 break
-            x = (high.value - low.value + low.slope * low.x - high.slope * high.x) / (low.slope - high.slope)
-            least = low.value + low.slope * (x - low.x)
-            if step % 3 == 2:  # should the lines close in from one side alone
-                x = (low.x + high.x) / 2
-            if min(low.value, high.value) - least <= 1e-13 or not low.x < x < high.x:
-                break
-            middle = self.plan(x)
-            low, high = (middle, high) if middle.slope < 0 else (low, middle)
-        return min(low, high, key=lambda plan: plan.value)
+            middle = self.plan(np.where(going, x, x0))[0]
+            low = np.where(going & (middle[2] < 0), middle, low)
+            high = np.where(going & (middle[2] >= 0), middle, high)
+        return np.where(value0 <= value1, x0, x1)
 
-    def carried_out(self, plan: Plan) -> np.ndarray:
-        """y' (N) in the order of y."""
-        out = np.minimum(self.y, plan.x)
-        out[: plan.filled] = plan.x
-        out[plan.drained :] = 0
-        for i, mass in ((plan.drained, plan.left), (plan.filled, plan.last)):
-            out[i] = mass if mass > DUST else 0
-        whole = np.empty(len(out) + 1)
-        whole[self.order] = np.append(out, plan.x + self.gap)
-        return whole
+    def solution(self) -> tuple[np.ndarray, np.ndarray]:
+        """The tops of y', and y' (T, A) of the others in the order of y; what is ABSENT has no meaning."""
+        (x, _, _), parts = self.plan(self.best())
+        filled, more, drained, left = (part[:, None] for part in parts)
+        out_TA, i = np.minimum(self.y_TA, x[:, None]), np.arange(self.y_TA.shape[1])
+        np.copyto(out_TA, 0, where=i > drained)
+        np.put_along_axis(out_TA, drained, np.where(left > DUST, left, 0), -1)
+        more += np.take_along_axis(out_TA, filled, -1)
+        np.put_along_axis(out_TA, filled, np.where(more > DUST, more, 0), -1)
+        np.copyto(out_TA, x[:, None], where=i < filled)
+        return x + self.gap, out_TA
 
 
-def _sums(values: np.ndarray) -> Any:
-    out = np.zeros(len(values) + 1)
-    np.cumsum(values, out=out[1:])
-    return out
+def _turned(values_TA: np.ndarray) -> np.ndarray:
+    """The tokens from the last to the first, then the tail."""
+    return np.concatenate([values_TA[:, -2::-1], values_TA[:, -1:]], -1)
 
 
-def poisoned(y_N: np.ndarray, eps: float, margin: float = MARGIN) -> np.ndarray:
-    """y' (N) that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by margin or gap."""
-    if eps == 0 or len(y_N) < 2:
-        return y_N
-    row = Row(y_N, eps, margin)
-    return row.carried_out(row.best()) if row.total > row.gap else y_N
+def _before(values_TA: np.ndarray) -> np.ndarray:
+    """The sums of what is before each place (numpy's cumsum takes four times as long)."""
+    out_TA = np.zeros_like(values_TA)
+    torch.cumsum(torch.from_numpy(values_TA[:, :-1]), -1, out=torch.from_numpy(out_TA)[:, 1:])
+    return out_TA
+
+
+def _position(rising_TA: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """How many values of each row are at most x (T)."""
+    return torch.searchsorted(torch.from_numpy(rising_TA), torch.from_numpy(x)[:, None], right=True).numpy()[:, 0]
+
+
+def poisoned(y: np.ndarray, eps: float, margin: float = MARGIN, there: np.ndarray | None = None) -> np.ndarray:
+    """y' that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by margin or gap.
+
+    Of one row (A) or many (T, A); what is not `there` is no atom, and stays.
+    """
+    if eps == 0:
+        return y
+    y_TA = np.atleast_2d(y)
+    there_TA = np.ones(y_TA.shape, bool) if there is None else np.atleast_2d(there)
+    masses_TA = np.where(there_TA, y_TA, 0)
+    tops_T1 = masses_TA.argmax(-1)[:, None]
+    top_T1 = np.take_along_axis(masses_TA, tops_T1, -1)
+    masses_TA[~there_TA] = ABSENT
+    np.put_along_axis(masses_TA, tops_T1, ABSENT, -1)
+    masses_TA, order_TA = _turned(masses_TA), None
+    if (masses_TA[:, 1:] < masses_TA[:, :-1]).any():  # released rows are falling, but for their tail
+        order_TA = np.argsort(masses_TA, -1, kind="stable")
+        masses_TA = np.take_along_axis(masses_TA, order_TA, -1)
+    rows = Rows(top_T1[:, 0], np.maximum(there_TA.sum(-1) - 1, 0), masses_TA, eps, margin)
+    top_T, out_TA = rows.solution()
+    if order_TA is not None:
+        np.put_along_axis(masses_TA, order_TA, out_TA, -1)
+        out_TA = masses_TA
+    out_TA = _turned(out_TA)
+    np.put_along_axis(out_TA, tops_T1, top_T[:, None], -1)
+    solvable = (rows.n > 0) & (rows.rest > 0)
+    np.copyto(out_TA, y_TA, where=~(there_TA & solvable[:, None]))
+    return out_TA.reshape(y.shape)
 
 
 class Settings(Part):
@@ -158,6 +195,7 @@ class Defense(LogprobEdit):
     def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
         p_TA, there_TA = atoms(logprobs)
         there_TA[:, -1] &= p_TA[:, -1] <= p_TA[:, 0] - MARGIN
-        for p_A, there_A in zip(p_TA, there_TA, strict=True):
-            p_A[there_A] = poisoned(p_A[there_A], self.settings.eps)
+        step = max(1, AT_ONCE // p_TA.shape[1])
+        for rows in (slice(first, first + step) for first in range(0, len(p_TA), step)):
+            p_TA[rows] = poisoned(p_TA[rows], self.settings.eps, there=there_TA[rows])
         return released(logprobs, p_TA)

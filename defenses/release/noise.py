@@ -19,7 +19,7 @@ from distill.answers import Answer, Logprobs
 
 
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
-    """Standard normals (T, K), float32, at most 5.8: each a function of key, prompt, row and token id, not the column."""
+    """Standard normals (T, K), float32, at most 5.8, each a function of key, prompt, row and token id alone."""
     stem = hashlib.sha256(f"{len(key)}/{key}/{prompt}".encode())
     bases = []
     for position in range(len(ids_TK)):

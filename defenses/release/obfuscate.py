@@ -177,6 +177,7 @@ class Defense(TextEdit):
 
     needs: ClassVar[tuple[str, ...]] = ("proxy", "traces")
     learns = True
+    keeps_answer = True
     identity = {"share": 0.0}
     knob = Knob("share", 0.0, 0.05, 1.0)
     paper = "Ma et al. 2026, 2602.15143"

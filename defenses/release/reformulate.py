@@ -83,6 +83,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Reformulates steps of the reasoning, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"share": 0.0}
     knob = Knob("share", 0.0, 0.05, 1.0)
     paper = "Ding et al. 2025, 2510.11545"

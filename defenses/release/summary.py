@@ -118,6 +118,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Releases a summary of the reasoning, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"keep": None}
     knob = Knob("keep", None, 1.0, 0.0)
     paper = "DistillGuard, 2603.07835; Zhang et al., 2603.07267"

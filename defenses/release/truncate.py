@@ -33,6 +33,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Cuts the reasoning short, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"keep": 1.0}
     knob = Knob("keep", 1.0, 0.99, 0.0)
     paper = "DistillGuard, 2603.07835"

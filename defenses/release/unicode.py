@@ -52,6 +52,7 @@ class Settings(Part):
 class Defense(TextEdit):
     """Edits characters of the reasoning, without token ids and logprobs."""
 
+    keeps_answer = True
     identity = {"rate": 0.0}
     knob = Knob("rate", 0.0, 0.01, 1.0, log=True)
     paper = "UREdit, ACL ARR 2026-01"

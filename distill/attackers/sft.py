@@ -33,13 +33,14 @@ class Attacker:
         seed: int,
         checkpoint: Path | None = None,
     ) -> Trained:
-        """Fine-tune on the text of every answer; an unfinished answer teaches no end-of-text."""
-        examples = [example(answer, tokenizer) for answer in said]
+        """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no end-of-text."""
+        examples = [example(answer, tokenizer, recipe.max_length) for answer in said]
         return train(network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, checkpoint=checkpoint)
 
 
-def example(answer: Answer, tokenizer: Any) -> Example:
-    """An answer's text under the student's own tokenizer."""
+def example(answer: Answer, tokenizer: Any, most: int) -> Example:
+    """An answer's text under the student's own tokenizer, cut where prompt and answer would be over `most` tokens."""
     prompt = tokenizer(answer.prompt, add_special_tokens=False).input_ids
     text = tokenizer(answer.text, add_special_tokens=False).input_ids
-    return Example(list(prompt), list(text) + [tokenizer.eos_token_id] * answer.finished)
+    ids = list(text) + [tokenizer.eos_token_id] * answer.finished
+    return Example(list(prompt), ids[: max(most - len(prompt), 0)])

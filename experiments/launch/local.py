@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -25,7 +26,7 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
     os.environ["OMP_NUM_THREADS"] = str(threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool,
         Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("stages", total=len(waiting))
@@ -34,6 +35,18 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Let a worker of a killed run end as well, instead of holding the lock of the stage in flight."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _drain(waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]) -> None:

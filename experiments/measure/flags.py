@@ -61,6 +61,11 @@ KINDS = {
         "the two arms are one; the defence has no effect on what this attacker sees, or was not applied",
         "check the attacker's profile, the defence's strength and the plan's notes",
     ),
+    "off target": Kind(
+        "the strength that was found for a cost costs over a quarter more or less, and over a point",
+        "defences that are matched to this cost are not compared at it",
+        "read the loss beside the strength; take more selection questions, or another cost",
+    ),
     "missing": Kind(
         "an arm has fewer finished students than were planned",
         "missing is not random: divergence and memory are outcomes",
@@ -135,6 +140,13 @@ def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05
     before, after = (float(np.mean([repeats_itself(text) for text in texts])) for texts in (clean, defended))
     return f"{100 * after:.0f} % of the defended answers are empty or repeat themselves, clean {100 * before:.0f} %" \
         if after - before > most else ""  # fmt: skip
+
+
+def off_target(matched: Mapping[str, float] | None) -> str:
+    """The loss that the strength found has on selection questions, where it is not the one that was asked for."""
+    if not matched or abs(matched["loss"] - matched["points"]) <= max(1.0, matched["points"] / 4):
+        return ""
+    return f"{matched['loss']:.1f} points are lost at the strength found, {matched['points']:g} were asked for"
 
 
 def helps(undefended: np.ndarray, defended: np.ndarray, alpha: float = 0.05) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.config import Study, component
 from experiments.measure import flags
 from experiments.plan import FLOORS, IDENTITY
-from experiments.report.terminal import bound, points, set_to, times, two, worst
+from experiments.report.terminal import bound, points, set_to, signed, times, two, worst
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -62,7 +62,7 @@ def markdown(fields: dict[str, Any]) -> str:
         page.render(
             c=fields,
             pct=points,
-            pts=_signed,
+            pts=signed,
             two=two,
             times=times,
             set_to=set_to,
@@ -73,7 +73,3 @@ def markdown(fields: dict[str, Any]) -> str:
         )
         + "\n"
     )
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}"

@@ -74,10 +74,8 @@ def _teachers(here: Compared) -> None:
         if key.attacker or key.split != "report":
             continue
         where = (key.task, key.defense)
-        before, after = (
-            [text for exam in sat.exams for text in exam.texts] for sat in (here.teacher(key.task, "none"), guarded)
-        )
-        here.flag("degenerate text", where, flags.degenerate(before, after))
+        here.flag("degenerate text", where, flags.degenerate(here.teacher(key.task, "none").texts, guarded.texts))
+        here.flag("off target", where, flags.off_target(here.prepared(*where)["matched"]))
         here.flag("single sample", where, f"{len(guarded.seeds)} sampling seed(s)" if len(guarded.seeds) < 3 else "")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import Study
+from experiments.config import Study, guard
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import transfer
@@ -159,13 +159,20 @@ def teacher_rows(here: Compared) -> list[dict[str, Any]]:
             "task": key.task, "defense": key.defense, "accuracy": sat.right_SN.mean(), "seeds": len(sat.seeds),
             **here.prepared(key.task, key.defense),
             **defended.utility(here, clean, sat, here.clusters(key.task)), "unparsed": sat.unparsed,
-            "l1": sat.mean("l1"), "kl": sat.mean("kl"), "flips": sat.mean("flips"),
+            **_moved(key.defense, sat),
             "token_ratio": tokens / before if tokens is not None and before else None,
             "byte_ratio": _ratio(sat.mean("bytes"), clean.mean("bytes")),
             "passes": sat.mean("passes"), "unfinished": sat.mean("unfinished"),
             **_written(clean, sat, here.alpha),
         })  # fmt: skip
     return held
+
+
+def _moved(defense: str, sat: Sat) -> dict[str, float | None]:
+    """How far edits moved the sampled distribution; None where something else did, which no edit sees."""
+    parts = guard(defense).chain.parts
+    unseen = any(part.point == "weights" or hasattr(part.settings, "temperature") for part in parts)
+    return {name: None if unseen else sat.mean(name) for name in ("l1", "kl", "flips")}
 
 
 def _written(clean: Sat, sat: Sat, alpha: float) -> dict[str, Any]:

@@ -33,6 +33,27 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     return shown
 
 
+def markdown(held: dict[str, Any], question: str) -> str:
+    """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its text tells."""
+    heads = ("task", "defence", "set to", "T, worst of the attacks", "verdict", "teacher (points)", "detectability")
+    lines = [question, "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    teachers = {(one["task"], one["defense"]): one for one in held["teachers"]}
+    for case in held["cases"]:
+        told = teachers.get((case["task"], case["defense"]))
+        lost = case["utility"]
+        seen = "-" if told is None or told["detectability"] is None else two(told["detectability"])
+        change = f"{signed(lost['change'])} [{signed(lost['lo'])}, {signed(lost['hi'])}]"
+        cells = (case["task"], f"`{case['defense']}`", set_to(told) if told else "", worst(case),
+                 case["verdict"] or "-", change, seen)  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def signed(value: float | None) -> str:
+    """A difference of shares in points, with its sign."""
+    return "-" if value is None else f"{100 * value:+.1f}"
+
+
 def flags(raised: list[dict[str, str]]) -> list[str]:
     """A line a kind of flag: the first one, and how many more there are."""
     kinds: dict[str, list[dict[str, str]]] = {}

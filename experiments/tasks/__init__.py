@@ -93,7 +93,7 @@ class Exam(ABC):
 
     def corpus(self) -> list[str]:
         """Public text from which a vocabulary is learned; none where questions are drawn from rules."""
-        raise BadInput(f"task {self.name}: has no public text to learn a vocabulary from; student.vocabulary must be 0")
+        raise BadInput(f"task {self.name}: has no public text to learn a vocabulary from; vocabulary must be 0")
 
     def items(self, split: Split, n: int, seed: int) -> list[Item]:
         """The first n distinct questions of a split in the order of `seed`."""

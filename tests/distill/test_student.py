@@ -21,7 +21,7 @@ def weights(model):
 
 
 def fitted(recipe=RECIPE, **options):
-    examples = [sft.example(answer, TOKENIZER) for answer in SAID]
+    examples = [sft.example(answer, TOKENIZER, 64) for answer in SAID]
     return train(network(), examples, recipe, seed=0, **options)
 
 
@@ -104,3 +104,11 @@ def test_answers_of_which_nothing_is_left_teach_nothing():
     before = weights(network())
     result = train(network(), [Example([3, 4], [])], RECIPE, seed=0)
     assert torch.equal(weights(result.network), before) and not result.losses
+
+
+def test_an_answer_that_does_not_fit_is_cut_and_teaches_no_end():
+    whole = sft.example(SAID[0], TOKENIZER, 64)
+    size = len(whole.prompt_ids) + len(whole.answer_ids)
+    cut = sft.example(SAID[0], TOKENIZER, size - 2)
+    assert cut == Example(whole.prompt_ids, whole.answer_ids[:-2]) and TOKENIZER.eos_token_id not in cut.answer_ids
+    assert sft.example(SAID[0], TOKENIZER, 1).answer_ids == []

@@ -41,6 +41,15 @@ class TestEntries:
             ("release/answer_onyl + none", "no 'release/answer_onyl'; did you mean 'release/answer_only'"),
             ("release/rounding(match_utility=2)", "release/rounding changes no text"),
             ("release/answer_only(match_utility=2)", "release/answer_only has no one setting that is its strength"),
+            ("release/truncate(match_utility=2)", "release/truncate keeps the final answers as they are"),
+            ("decoding/lossless(match_utility=2)", "decoding/lossless keeps the final answers as they are"),
+            ("decoding/perturbed(match_utility=true)", "match_utility: points: Input should be a valid number"),
+            ("decoding/perturbed(match_utility=null)", "match_utility: points: Input should be a valid number"),
+            ("decoding/perturbed(match_utilty=2)", "unknown key 'match_utilty'; did you mean 'match_utility'"),
+            ("decoding/perturbed(eps=0.1, eps=0.2)", "an entry is a name, or name(key=value, ...) with each key once"),
+            ("decoding/perturbed(**{'eps': 0.1})", "an entry is a name, or name(key=value, ...) with each key once"),
+            ("decoding/perturbed(eps=0.1)(eps=0.2)", "an entry is a name, or name(key=value, ...) with each key once"),
+            ("decoding/perturbed(eps={[1]: 2})", "an entry is a name, or name(key=value, ...) with each key once"),
             ("decoding/perturbed(match_utility=0)", "match_utility: points: Input should be greater than 0"),
             ("decoding/perturbed(match_utility=some)", "match_utility: points: Input should be a valid number"),
             ("decoding/perturbed(eps=1.5)", "eps: Input should be less than or equal to 1"),
@@ -55,6 +64,20 @@ class TestEntries:
     def test_two_parts_cannot_both_be_matched(self):
         with pytest.raises(BadInput, match="match_utility: one part can be matched"):
             config.guard("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
+
+    def test_lists_and_quotes_are_values(self):
+        (part,) = config.guard("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
+        assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
+        words = [*SMALL, "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]"]
+        study = config.load("quickstart", words)
+        assert study.blocks[0].defenses == [
+            "decoding/temperature + release/truncate",
+            "release/answer_only(marker='#,')",
+        ]
+
+    def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
+        chain = config.guard("trained/doge(alpha=0, match_utility=2)").chain
+        assert chain.learns and chain.needs == ("proxy", "traces")
 
 
 class TestNeeds:
@@ -76,6 +99,16 @@ class TestNeeds:
     def test_traces_that_a_task_does_not_have_are_refused(self):
         with pytest.raises(BadInput, match="provider.traces: 2000 .* trace has 1926 training questions"):
             self.made("task=trace", "defense=decoding/antidistillation", "provider.traces=2000")
+
+    def test_a_marker_that_the_task_does_not_have_is_refused(self):
+        with pytest.raises(BadInput, match="marker 'A:' is not what final answers of addition begin with; write"):
+            self.made("defense=release/answer_only(marker='A:')")
+
+    def test_a_chain_that_cools_to_nothing_does_not_sample(self):
+        with pytest.raises(BadInput, match="acts through sampling"):
+            self.made("defense=[decoding/temperature(temperature=0) + decoding/lossless]")
+        with pytest.raises(BadInput, match="decoding/gradient_redirection: acts through sampling"):
+            self.made("defense=decoding/gradient_redirection(form=hidden)")
 
     def test_what_acts_through_sampling_needs_a_teacher_that_samples(self):
         with pytest.raises(BadInput, match="write 'decoding/temperature \\+ decoding/lossless'"):

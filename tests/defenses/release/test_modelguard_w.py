@@ -100,6 +100,19 @@ class TestPoisoned:
         order = np.random.default_rng(seed).permutation(size)
         assert objective(y[order], poisoned(y[order], eps)) == pytest.approx(objective(y, poisoned(y, eps)), abs=1e-9)
 
+    @given(seeds, sizes, budgets)
+    def test_rows_at_once_equal_the_rows_one_by_one(self, seed, size, eps):
+        rng = np.random.default_rng(seed)
+        y_TA = np.stack([distribution(seed + t, size, rng.choice([0.01, 0.1, 1.0, 100.0])) for t in range(6)])
+        there_TA = rng.random(y_TA.shape) < 0.8
+        out_TA = poisoned(y_TA, eps, there=there_TA)
+        for y_A, there_A, out_A in zip(y_TA, there_TA, out_TA, strict=True):
+            np.testing.assert_array_equal(out_A, poisoned(y_A, eps, there=there_A))
+            np.testing.assert_array_equal(out_A[~there_A], y_A[~there_A])
+            if there_A.any():  # what is absent is as if the row were shorter
+                y, out = y_A[there_A], out_A[there_A]
+                assert objective(y, out) == pytest.approx(objective(y, poisoned(y, eps)), abs=1e-9)
+
     def test_no_budget_is_the_input_itself(self):
         y = np.array([0.7, 0.3])
         assert poisoned(y, 0) is y

@@ -1,4 +1,4 @@
-"""The defences' maths against numbers worked out by hand, and against what must hold for all inputs."""
+"""Temperature sets what it is told to and nothing else."""
 
 from __future__ import annotations
 
