@@ -46,14 +46,15 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
     }
     if kept:
         values_RK = np.concatenate([logprobs.values_TK for logprobs in kept]).astype(np.float64)
-        with np.errstate(divide="ignore"):
+        # What is below the least float16 is as impossible as -inf.
+        with np.errstate(divide="ignore", over="ignore"):
             tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
-        arrays |= {
-            "rows": _offsets([len(logprobs.ids_TK) for logprobs in kept]),
-            "ids": np.concatenate([logprobs.ids_TK for logprobs in kept]).clip(min=0).astype(kind),
-            "values": values_RK.astype("<f2"),
-            "tail": tail_R.astype("<f2"),
-        }
+            arrays |= {
+                "rows": _offsets([len(logprobs.ids_TK) for logprobs in kept]),
+                "ids": np.concatenate([logprobs.ids_TK for logprobs in kept]).clip(min=0).astype(kind),
+                "values": values_RK.astype("<f2"),
+                "tail": tail_R.astype("<f2"),
+            }
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {}
     for name, array in arrays.items():

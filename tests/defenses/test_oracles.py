@@ -22,7 +22,7 @@ well or better, is what this table names; `here` are the tests below. Their path
 | 15     | reverse sigmoid                           | release/test_reverse_sigmoid; equals stay equal, here
 | 17     | top-k                                     | here; release/test_top_k
 | 18     | rounding                                  | here; release/test_rounding
-| 19     | permutations, batches, keys               | here; keys: release/test_noise, decoding/test_perturbed, test_lossless
+| 19     | permutations, batches, keys               | here; keys also in test_noise, test_perturbed, test_lossless
 | 22     | relabelling undoes what keeps the argmax  | here
 | 25, 27 | Pinsker, sequences, infinite KL           | here
 
@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -53,7 +54,7 @@ from defenses.decoding.product_of_experts import product
 from defenses.release import LogprobEdit, information, modelguard_s, modelguard_w, reverse_sigmoid, rounding, top_k
 from defenses.release.noise import keyed_normals, noised
 from distill.answers import Answer, Logprobs, Profile
-from distill.models import Step, distortion, draw, read_dual, uniform
+from distill.models import distortion, draw, read_dual, uniform
 from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
 
 KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")
@@ -383,16 +384,16 @@ def test_a_quantiser_tells_no_more_than_the_logarithm_of_its_buckets(seed, eps, 
     """Oracle 14: I(y; f(y~)) <= I(y; y~) <= log #buckets, in whatever order and company rows are asked for."""
     rng = np.random.default_rng([seed, 3])
     y = posterior(seed, kind, 5, 30).log()
-    asked = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 4, 30)))
-    halves = np.array_split(asked, 2)
+    asked = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 4, 30))).tolist()
+    halves = asked[:20], asked[20:]
     points = [point.tobytes() for half in halves for point in guards_s(y[half], y, y, y, eps).numpy()]
-    tops = [np.frombuffer(point).argmax() for point in points]
+    tops = [int(np.frombuffer(point).argmax()) for point in points]  # what an attacker may make of it
+
+    def entropy(seen: list) -> float:
+        return -sum(n / len(asked) * math.log(n / len(asked)) for n in Counter(seen).values())
 
     def information_of(seen: list) -> float:
-        tables = [np.unique(np.unique(np.array(one), return_inverse=True)[1], return_counts=True)[1] for one in (
-            list(map(str, asked)), list(map(repr, seen)), [f"{a}/{b!r}" for a, b in zip(asked, seen, strict=True)])]  # fmt: skip
-        x, z, both = (-(table / len(asked) * np.log(table / len(asked))).sum() for table in tables)
-        return float(x + z - both)
+        return entropy(list(asked)) + entropy(seen) - entropy(list(zip(asked, seen, strict=True)))
 
     assert information_of(tops) <= information_of(points) + 1e-9
     assert information_of(points) <= math.log(len(set(points))) + 1e-9
@@ -590,4 +591,4 @@ def test_a_sequence_is_as_far_as_its_tokens_allow(seed, kind, name, eps):
         assert whole == pytest.approx(sum(chance(y, one) * float(kl[row[one]]) for one in prefixes), abs=1e-9)
     worst = [max(float(moved[row[one]]) / 2 for one in prefixes if len(one) == t) for t in range(T)]
     tv = np.abs(clean - held).sum() / 2
-    assert tv <= 1 - math.prod(1 - one for one in worst) + 1e-9 and 1 - math.prod(1 - one for one in worst) <= sum(worst) + 1e-9
+    assert tv <= 1 - math.prod(1 - one for one in worst) + 1e-9 <= sum(worst) + 2e-9
