@@ -13,6 +13,7 @@ from experiments.report.terminal import bound, interval, points, set_to, times, 
 
 FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "ece", "confidence_rank")
 MOST_NAMED = 12  # defences that the frontier can tell apart by colour and marker
+LONG = 45  # letters of an arm's name
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",
@@ -137,9 +138,14 @@ def curves(held: dict[str, Any]) -> Any:
 def bars(rows: list[dict[str, Any]]) -> Any:
     """Accuracy of each student per capability, beside the floor."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    most = max(sum(row["task"] == task for row in rows) for task in tasks)
-    figure = _figure(11, 1.2 + 0.24 * most)
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    sizes = [sum(row["task"] == task for row in rows) for task in tasks]
+    if max(len(_name(row)) for row in rows) > LONG:  # long names leave no room for panels side by side
+        figure = _figure(11, sum(1.0 + 0.2 * size for size in sizes))
+        panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=sizes)[:, 0]
+    else:
+        figure = _figure(11, 1.2 + 0.24 * max(sizes))
+        panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for axes, task in zip(panels, tasks, strict=True):
         here = [row for row in rows if row["task"] == task][::-1]
         colours = ["0.7" if _is_control(r) else "C0" if r["defense"] == "none" else "C1" for r in here]
         low, high = ([100 * abs(r["defended"] - (r["defended"] if r[end] is None else r[end])) for r in here]
