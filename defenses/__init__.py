@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from distill.answers import BadInput
 
@@ -64,6 +64,10 @@ class Knob(NamedTuple):
         if self.log:
             return float(self.weakest * (self.strongest / self.weakest) ** share)
         return self.weakest + share * (self.strongest - self.weakest)
+
+
+Key = Annotated[str, Field(min_length=1)]
+"""The provider's secret: what is drawn with it can be drawn again, by nobody else."""
 
 
 class Part(BaseModel):

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import NOTHING, Base, Given, Knob, Part, with_proxy, with_scores, with_traces
+from defenses import NOTHING, Base, Given, Key, Knob, Part, with_proxy, with_scores, with_traces
 from defenses.trained import copied, gradient, rows
 from distill.answers import BadInput
 from distill.models import DualFollower, Follower, LanguageModel, Model, Step, fitted, uniform
@@ -151,7 +151,7 @@ class Settings(Part):
     direction: Literal["random", "uncoordinated", "loss"] = "random"
     form: Literal["tokens", "hidden"] = "tokens"
     where: Literal["text", "logprobs"] = "text"
-    key: str = "gradient_redirection"
+    key: Key = "gradient_redirection"
 
 
 class Defense(Base):

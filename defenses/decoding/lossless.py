@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from defenses import Base, Knob, Part, with_scores
+from defenses import Base, Key, Knob, Part, with_scores
 from distill.answers import BadInput, Prompt
 from distill.models import Model
 
@@ -57,7 +57,7 @@ class Settings(Part):
 
     bits: int | None = Field(4, ge=0, le=256)
     ngram: int = Field(3, ge=1)
-    key: str = "lossless"
+    key: Key = "lossless"
 
 
 class Defense(Base):

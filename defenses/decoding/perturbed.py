@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Knob, Part, with_scores
+from defenses import Base, Key, Knob, Part, with_scores
 from distill.models import Model, Step, uniform
 
 
@@ -58,7 +58,7 @@ class Settings(Part):
     token: Literal["random", "adversarial"] = "random"
     l1: float | None = Field(None, ge=0, le=2)
     flips: float | None = Field(None, ge=0)
-    key: str = "perturbed"
+    key: Key = "perturbed"
 
 
 class Defense(Base):

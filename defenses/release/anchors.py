@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Key, Knob, Part
 from defenses.release import TextEdit, steps_of
 from defenses.release.poison import NUMBER, result, with_wrong_result
 from distill.answers import Answer
@@ -45,7 +45,7 @@ class Settings(Part):
     share: float = Field(0.34, ge=0, le=1)
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: str = "anchors"
+    key: Key = "anchors"
 
 
 class Defense(TextEdit):

@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Key, Knob, Part
 from defenses.release import LogprobEdit
 from defenses.release._atoms import descending
 from distill.answers import Answer, Logprobs
@@ -59,7 +59,7 @@ class Settings(Part):
     """`sigma`: standard deviation of the noise in nats (0: no defence); `key`: the provider's."""
 
     sigma: float = Field(0.5, ge=0, allow_inf_nan=False)
-    key: str = "noise"
+    key: Key = "noise"
 
 
 class Defense(LogprobEdit):

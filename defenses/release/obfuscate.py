@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Given, Knob, Part, with_traces
+from defenses import NOTHING, Given, Key, Knob, Part, with_traces
 from defenses.release import TextEdit, divided, steps_of
 from defenses.release.summary import RewrittenModel, with_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
@@ -161,7 +161,7 @@ class Settings(Part):
     steps: int = Field(100, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
-    key: str = "obfuscate"
+    key: Key = "obfuscate"
 
     @field_validator("rules")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Key, Knob, Part
 from defenses.release import TextEdit, steps_of
 from distill.answers import Answer
 from distill.models import uniform
@@ -68,7 +68,7 @@ class Settings(Part):
     where: Literal["answer", "reasoning", "both"] = "answer"
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: str = "poison"
+    key: Key = "poison"
 
 
 class Defense(TextEdit):

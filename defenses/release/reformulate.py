@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Key, Knob, Part
 from defenses.release import TextEdit, steps_of
 from defenses.release.summary import ANNOTATION
 from distill.answers import Answer
@@ -77,7 +77,7 @@ class Settings(Part):
     fillers: tuple[str, ...] = FILLERS
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: str = "reformulate"
+    key: Key = "reformulate"
 
 
 class Defense(TextEdit):

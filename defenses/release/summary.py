@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import NOTHING, Given, Knob, Part
+from defenses import NOTHING, Given, Key, Knob, Part
 from defenses.release import TextEdit, divided, steps_of
 from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.models import LanguageModel, Model, uniform
@@ -112,7 +112,7 @@ class Settings(Part):
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
-    key: str = "summary"
+    key: Key = "summary"
 
 
 class Defense(TextEdit):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Key, Knob, Part
 from defenses.release import TextEdit, divided
 from distill.answers import Answer
 from distill.models import uniform
@@ -46,7 +46,7 @@ class Settings(Part):
     rate: float = Field(0.2, ge=0, le=1)
     by: Literal["insertion", "twin"] = "insertion"
     marker: str = Field("#", min_length=1)
-    key: str = "unicode"
+    key: Key = "unicode"
 
 
 class Defense(TextEdit):

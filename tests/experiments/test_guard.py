@@ -52,6 +52,8 @@ class TestEntries:
             ("decoding/perturbed(eps={[1]: 2})", "an entry is a name, or name(key=value, ...) with each key once"),
             ("decoding/perturbed(match_utility=0)", "match_utility: points: Input should be greater than 0"),
             ("decoding/perturbed(match_utility=some)", "match_utility: points: Input should be a valid number"),
+            ("decoding/perturbed(key='')", "key: String should have at least 1 character"),
+            ("release/poison(key=null)", "key: Input should be a valid string"),
             ("decoding/perturbed(eps=1.5)", "eps: Input should be less than or equal to 1"),
             ("decoding/perturbed(epsilon=0.5)", "unknown key 'epsilon'; did you mean 'eps'"),
         ],
