@@ -26,7 +26,6 @@ from distill.campaigns import (
     stream,
 )
 
-VPN_EXITS = 50  # popular exits that VPN users share; assumed
 STEPS = 65535  # resolution of a preference: probabilities are multiples of 1/65535
 
 
@@ -52,8 +51,8 @@ class Segment(Part):
     alike: float | None = Field(gt=0, description="concentration of members around their group's taste; none: equal")
 
 
-TALK = {"guidance": 29, "information": 24, "writing": 24, "coding": 4.2, "reasoning": 4, "vision": 6, "other": 9}
-CODE = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
+TALK: dict[str, float] = {"guidance": 29, "information": 24, "writing": 24, "coding": 4.2, "reasoning": 4, "vision": 6, "other": 9}
+CODE: dict[str, float] = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
 
 # share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend: assumed throughout.
 HONEST_SEGMENTS = {
@@ -108,7 +107,9 @@ class Population(Part):
     vpn: float = Field(default=0.05, ge=0, le=1, description="single accounts behind a popular VPN exit")
     campus: float = Field(default=0.08, ge=0, le=1, description="single accounts behind the NAT of a campus")
     campus_size: int = Field(default=200, ge=2)
+    exit_size: int = Field(default=400, ge=2, description="accounts behind a popular VPN exit, on average")
     joins: float = Field(default=0.1, ge=0, le=1, description="accounts that sign up during the horizon, evenly")
+    passes: float = Field(default=0.97, ge=0, le=1, description="accounts that prove who they are when asked")
     public: int = Field(default=5000, ge=1, description="public prompt templates, Zipf; ids 1 to this")
     viral: int = Field(default=40, ge=0, description="prompts that spread during the horizon; the ids after public")
     adoption_days: float = Field(default=3.0, gt=0, description="half of those who move to a new model have by then")
@@ -196,15 +197,21 @@ class World(NamedTuple):
     tastes: Tastes
     tokens: Names  # payment, device and network tokens alike
     templates: Names
+    hubs: tuple[np.ndarray, np.ndarray]  # VPN exits and campus addresses, whoever is behind them
     viral: np.ndarray  # [viral, days]: weight of each viral prompt beside all public ones (1)
 
 
 def world(settings: Population, days: int, seed: int, room: int = 0, campaigns: int = 0) -> World:
     """The honest accounts on day 0, and room for `room` more (those of campaigns, and what replaces them)."""
     capacity = settings.accounts + room
+    tokens = Names()
+    singles = sum(n for name, n in settings.sizes().items() if not settings.segments[name].group)
+    hubs = tuple(tokens.take(max(1, int(singles * share) // each)) for share, each in
+                 ((settings.vpn, settings.exit_size), (settings.campus, settings.campus_size)))  # fmt: skip
+    tastes = Tastes(capacity + len(SEGMENTS) + 2 * campaigns)
     made = World(
-        settings, seed, days, Accounts.room(capacity), Truth.room(capacity), Tastes(capacity + len(SEGMENTS) + 2 * campaigns),
-        Names(VPN_EXITS + 1), Names(settings.public + settings.viral + 1), _viral(settings, days, seed),
+        settings, seed, days, Accounts.room(capacity), Truth.room(capacity), tastes,
+        tokens, Names(settings.public + settings.viral + 1), (hubs[0], hubs[1]), _viral(settings, days, seed),
     )  # fmt: skip
     owners = Names()
     for number, (name, size) in enumerate(settings.sizes().items()):
@@ -226,13 +233,13 @@ def _settle(made: World, number: int, one: Segment, size: int, owners: Names, rn
     if not one.group:
         u = rng.random(size)
         hidden, campus = u < settings.vpn, (u >= settings.vpn) & (u < settings.vpn + settings.campus)
-        network[hidden] = (VPN_EXITS * rng.random(int(hidden.sum())) ** 2).astype(np.uint32)
-        hubs = made.tokens.take(max(1, int(campus.sum()) // settings.campus_size))
-        network[campus] = rng.choice(hubs, int(campus.sum()))
+        for behind, hubs in zip((hidden, campus), made.hubs, strict=True):
+            network[behind] = rng.choice(hubs, int(behind.sum()))
     new = rng.random(size) < settings.joins
     ids = accounts.add(
         size, segment=number, created=np.where(new, rng.integers(0, made.days, size), -rng.geometric(1 / 200, size)),
-        payment=payment, network=network, device=made.tokens.take(size), verified=name in ("organisation", "research", "reseller"),
+        payment=payment, network=network, device=made.tokens.take(size),
+        verified=name in ("organisation", "research", "reseller"),
     )  # fmt: skip
     rate = one.median * np.exp(one.sigma * rng.standard_normal(size))
     even = name == "reseller"  # a router spreads its load over its keys

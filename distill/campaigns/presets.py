@@ -156,8 +156,9 @@ PRESETS = {
     ),
     "hydra_reseller": Preset(
         Campaign(
-            exchanges=12_000_000, accounts=20_000, days=90, mix=0.2, targets={"coding": 4, "agentic": 3, "reasoning": 3},
-            templates=5000, pathways={"api": 0.9, "agent": 0.1}, per_payment=5, per_network=5, respawns=2.0,
+            exchanges=12_000_000, accounts=20_000, days=90, mix=0.2,
+            targets={"coding": 4, "agentic": 3, "reasoning": 3}, templates=5000,
+            pathways={"api": 0.9, "agent": 0.1}, per_payment=5, per_network=5, respawns=2.0,
         ),
         {
             "accounts": Reported("more than 20,000 at once, in one proxy network", FEB),

@@ -7,15 +7,15 @@ replace what they lose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from distill.campaigns import CAPABILITIES, CAPABILITY_OF, SEGMENTS, Accounts, Events, Traffic, Truth
+from distill.campaigns import CAPABILITIES, CAPABILITY_OF, SEGMENTS, Accounts, Events, Traffic, Truth, stream
 from distill.campaigns.operator import Operator
-from distill.campaigns.population import Population, world
+from distill.campaigns.population import Population, World, world
 from distill.campaigns.presets import Campaign
 from distill.campaigns.traffic import Honest
 
@@ -30,10 +30,14 @@ class Reply(NamedTuple):
     value: np.ndarray | None = None
 
 
+Identify = Callable[[np.ndarray], np.ndarray]
+"""Asks accounts for proof of identity and says which of them gave it; the same answer however often it is asked."""
+
+
 class Provider(Protocol):
     """Sees accounts and events, never the truth."""
 
-    def begin(self, accounts: Accounts, days: int) -> None:
+    def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
         """Before the first day."""
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
@@ -49,7 +53,7 @@ class Provider(Protocol):
 class Open:
     """Serves everybody and closes nobody."""
 
-    def begin(self, accounts: Accounts, days: int) -> None:
+    def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
         pass
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
@@ -97,7 +101,7 @@ def join(parts: Sequence[Traffic]) -> Traffic:
     parts = [part for part in parts if len(part.events)]
     names = [f.name for f in fields(Events)[1:]]
     columns = {name: np.concatenate([getattr(part.events, name) for part in parts]) for name in names}
-    return Traffic(replace(parts[0].events, **columns), np.concatenate([part.wanted for part in parts]))
+    return Traffic(Events(parts[0].events.day, **columns), np.concatenate([part.wanted for part in parts]))
 
 
 def simulate(population: Population, campaigns: Sequence[Campaign], provider: Provider | None = None, *, days: int,
@@ -113,7 +117,7 @@ def simulate(population: Population, campaigns: Sequence[Campaign], provider: Pr
         np.zeros((room, days), np.float32), np.array([_planned(one, days) for one in campaigns]),
         np.zeros((len(SEGMENTS), days), np.int64), np.zeros((len(SEGMENTS), days), np.int64),
     )  # fmt: skip
-    provider.begin(made.accounts, days)
+    provider.begin(made.accounts, days, identity(made, campaigns))
     for day in range(days):
         for one in operators:
             new = one.sign_up(day)
@@ -127,6 +131,17 @@ def simulate(population: Population, campaigns: Sequence[Campaign], provider: Pr
         for one in operators:
             one.closed(day, closed)
     return out
+
+
+def identity(made: World, campaigns: Sequence[Campaign]) -> Identify:
+    """Honest accounts give proof with the population's probability, a campaign's with its own."""
+    luck = stream(made.seed, "identity").random(made.accounts.capacity, np.float32)
+    chances = np.array([*(one.passes for one in campaigns), made.settings.passes])  # HONEST is -1, the last
+
+    def identify(ids: np.ndarray) -> np.ndarray:
+        return luck[ids] < chances[made.truth.campaign[ids]]
+
+    return identify
 
 
 def _planned(campaign: Campaign, days: int) -> float:

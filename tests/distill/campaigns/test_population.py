@@ -166,7 +166,7 @@ def test_honest_traffic_does_not_depend_on_campaigns():
 def test_every_wanted_exchange_leaks_when_nobody_is_closed():
     out, _ = run()
     assert out.events == out.sent_SD.sum() + sum(one.exchanges for one in CAMPAIGNS)
-    for number, one in enumerate(CAMPAIGNS):
+    for number in range(len(CAMPAIGNS)):
         assert abs(out.got(number).sum() / out.planned[number] - 1) < 0.02
     assert (out.value_AD.sum(axis=0) == out.leaked_ADC.sum(axis=(0, 2))).all()
 
