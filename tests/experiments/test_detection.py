@@ -33,8 +33,10 @@ def test_partial_area_of_a_perfect_a_useless_and_a_stepped_score():
     honest = np.arange(1000.0)
     assert partial_auc(honest, np.full(50, 2000.0), 0.01) == pytest.approx(1)
     assert partial_auc(honest, honest, 1.0) == pytest.approx(0.5, abs=0.01)
-    # Guilty between the 10th and the 11th highest honest score: caught at 1 % and not before.
-    assert partial_auc(honest, np.full(50, 988.5), 0.02) == pytest.approx(0.475, abs=0.03)
+    # Of the 20 highest honest scores, 980 to 999, the guilty ones are above 9.
+    assert partial_auc(honest, np.full(50, 988.5), 0.02) == pytest.approx(9 / 20)
+    assert partial_auc(honest, honest, 1e-2) == pytest.approx(0.005, abs=1e-4)
+    assert np.isnan(partial_auc(honest, honest, 1e-4))
 
 
 def test_shared_shocks_widen_the_error():
