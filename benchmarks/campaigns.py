@@ -1,7 +1,7 @@
 """Campaigns beside honest customers, watched by four detectors: exchanges a second, peak memory, linearity.
 
     python -m benchmarks.campaigns          three sizes, up to a tenth of the full one
-    python -m benchmarks.campaigns full     16 M campaign exchanges by 24,000 accounts beside 300,000 honest ones, 45 days
+    python -m benchmarks.campaigns full     16 M campaign exchanges by 24,000 accounts beside 300,000 honest, 45 days
 
 Each size runs in its own process, so that peaks do not add up; detectors are calibrated on a clean horizon of the same
 size first, and both are timed. Shadow mode: nothing is closed, so every exchange is simulated.

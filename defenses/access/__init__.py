@@ -133,19 +133,22 @@ def conformal(scores: np.ndarray, alpha: float) -> float:
 
 
 class Calibration:
-    """Highest scores over a whole clean horizon, by detector and segment; one for each customer, its worst account.
+    """Highest scores over a whole clean horizon, by detector and segment.
 
-    Customers and not accounts, because those of one customer rise and fall together.
+    Of customers, each by its worst account, because the accounts of one customer rise and fall together; and of
+    accounts, because what flags large customers flags more accounts than customers.
     """
 
     def __init__(self, highest: Mapping[str, np.ndarray], segment: np.ndarray, owner: np.ndarray) -> None:
-        self.sorted = {name: [np.sort(by_customer(one[here], owner[here])) for here in
-                       (np.flatnonzero(segment == s) for s in range(len(SEGMENTS)))]
+        rows = [np.flatnonzero(segment == s) for s in range(len(SEGMENTS))]
+        self.accounts = {name: [one[here] for here in rows] for name, one in highest.items()}
+        self.sorted = {name: [np.sort(by_customer(one[here], owner[here])) for here in rows]
                        for name, one in highest.items()}  # fmt: skip
 
     def threshold(self, name: str, alpha: float) -> np.ndarray:
-        """By segment: what a customer's score exceeds with probability at most alpha over the horizon."""
-        return np.array([conformal(one, alpha) for one in self.sorted[name]])
+        """By segment: exceeded over the horizon by no more than alpha of the customers nor of the accounts."""
+        both = zip(self.sorted[name], self.accounts[name], strict=True)
+        return np.array([max(conformal(one, alpha) for one in pair) for pair in both])
 
     def p_value(self, name: str, scores: np.ndarray, segment: np.ndarray) -> np.ndarray:
         """Conformal p-values: (1 + customers with at least this score) / (n + 1)."""

@@ -1,7 +1,7 @@
 """A running campaign: its accounts, how it routes exchanges over them, and what it does when some are closed.
 
-A campaign holds slots; a slot is an account, or empty between a closure and the replacement. The day's exchanges are
-routed over all slots, so that what falls on an empty one is lost and no account sends more because another is gone.
+A campaign holds slots; a slot is an account, or a closed one until it is replaced. The day's exchanges are routed over
+all slots, so that what falls on a closed account is lost and no account sends more because another is gone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from distill.campaigns import (
 )
 from distill.campaigns.population import World, clock, dirichlet, profile
 from distill.campaigns.presets import Campaign
-from distill.campaigns.traffic import below, lengths, popular, uniform16
+from distill.campaigns.traffic import below, lengths, popular, still_open, uniform16
 
-EMPTY = -1
 OLDEST = 30  # accounts are opened over so many days before the campaign; assumed
 
 
@@ -48,8 +47,7 @@ class Operator:
             [target(settings), profile(world.settings.segments["reseller"].mix)])), strict=True))  # fmt: skip
         self.templates = world.templates.take(settings.templates)[0]
         self.due = np.full(settings.accounts, np.iinfo(np.int64).max)
-        self.holder = np.full(settings.accounts, EMPTY)
-        self.payment = np.zeros(settings.accounts, np.uint32)  # of the account that a slot lost last
+        self.holder = np.zeros(settings.accounts, np.int64)
         rng = stream(world.seed, "campaign", number)
         self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts)) if settings.router == "sticky" else \
             np.ones(settings.accounts)  # fmt: skip
@@ -110,7 +108,7 @@ class Operator:
     def day(self, day: int) -> Traffic:
         made, settings = self.world, self.settings
         rng = stream(made.seed, "campaign", self.number, day)
-        counts = np.where(self.holder == EMPTY, 0, self.route(day))
+        counts = self.route(day)
         order = np.argsort(self.holder, kind="stable")  # events come in order of account
         slot = np.repeat(order, counts[order])
         account, n = self.holder[slot], len(slot)
@@ -134,7 +132,7 @@ class Operator:
             below(np.where(wanted, settings.phrase, cover), rng),
             below(np.full(n, settings.pivot if moved else 0.0), rng), tokens_in, tokens_out,
         )  # fmt: skip
-        return Traffic(events, wanted)
+        return still_open(Traffic(events, wanted), made.accounts)
 
     def _templates(self, day: int, account: np.ndarray, segment: np.ndarray, wanted: np.ndarray,
                    rng: np.random.Generator) -> np.ndarray:  # fmt: skip
@@ -155,8 +153,6 @@ class Operator:
         lost = np.flatnonzero(np.isin(self.holder, ids))
         if len(lost):
             self.due[lost] = day + self.settings.respawn_days
-            self.payment[lost] = self.world.accounts.payment[self.holder[lost]]
-            self.holder[lost] = EMPTY
             self.mix *= self.settings.adapts
 
     def sign_up(self, day: int) -> np.ndarray:
@@ -168,5 +164,6 @@ class Operator:
         self.left -= len(slots)
         rng = stream(self.world.seed, "respawn", self.number, day)
         fresh = self._tokens(slots, self.settings.per_payment)
-        payment = np.where(rng.random(len(slots)) < self.settings.reuse, self.payment[slots], fresh)
+        before = self.world.accounts.payment[self.holder[slots]]
+        payment = np.where(rng.random(len(slots)) < self.settings.reuse, before, fresh)
         return self._open(slots, day, payment, rng)

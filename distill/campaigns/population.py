@@ -26,6 +26,7 @@ from distill.campaigns import (
     stream,
 )
 
+SINGLE = ("chat", "agent", "api")  # segments whose customers may sit behind a VPN exit or a campus address
 STEPS = 65535  # resolution of a preference: probabilities are multiples of 1/65535
 
 
@@ -47,11 +48,21 @@ class Segment(Part):
     private: float = Field(ge=0, le=1, description="share of exchanges on the customer's own templates")
     templates: int = Field(ge=0, description="own templates a customer has, at most; at least 1 if any")
     adopts: float = Field(gt=0, lt=1, description="mean share of traffic that moves to a new model in the end")
-    group: float = Field(ge=0, description="accounts of a customer: 0 one, > 1 Zipf exponent, else geometric (p)")
-    alike: float | None = Field(gt=0, description="concentration of members around their group's taste; none: equal")
+    group: float = Field(gt=0, description="accounts of a customer: Zipf exponent above 1, else geometric (p)")
+    alike: float | None = Field(
+        gt=0, description="concentration of members around their group, as a multiple of the population's; none: equal"
+    )
 
 
-TALK: dict[str, float] = {"guidance": 29, "information": 24, "writing": 24, "coding": 4.2, "reasoning": 4, "vision": 6, "other": 9}
+TALK: dict[str, float] = {
+    "guidance": 29,
+    "information": 24,
+    "writing": 24,
+    "coding": 4.2,
+    "reasoning": 4,
+    "vision": 6,
+    "other": 9,
+}
 CODE: dict[str, float] = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
 
 # share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend: assumed throughout.
@@ -61,30 +72,30 @@ HONEST_SEGMENTS = {
     # coding 4.2 %.
     "chat": Segment(
         share=0.70, median=2, sigma=1.2, session=2.52, gap=2, burst=1.0, weekend=0.9, peak=4.0, tokens=(500, 250),
-        mix=TALK, phrase=0.01, public=0.04, private=0, templates=0, adopts=0.3, group=0, alike=None,
+        mix=TALK, phrase=0.01, public=0.04, private=0, templates=0, adopts=0.3, group=0.985, alike=0.5,
     ),
     # session: 30.9 calls; tokens: 67.8 k in, 527 out a call [Copilot]; gap: 5 to 7 requests a minute in small teams.
     "agent": Segment(
         share=0.17, median=4, sigma=1.3, session=30.9, gap=0.2, burst=1.2, weekend=0.5, peak=3.0, tokens=(67_800, 527),
-        mix=CODE, phrase=0.005, public=0.02, private=0.1, templates=2, adopts=0.4, group=0, alike=None,
+        mix=CODE, phrase=0.005, public=0.02, private=0.1, templates=2, adopts=0.4, group=0.9, alike=2,
     ),
     # sigma within 1.83 to 2.70 and so 76 % of the load from the top tenth, within 60 to 79 %; burst 1.9 to 2.5 and
     # peak 1.4 to 2.2 [ServeGen].
     "api": Segment(
         share=0.061, median=2.5, sigma=2.0, session=10, gap=0.1, burst=2.0, weekend=0.7, peak=2.0, tokens=(725, 200),
         mix=TALK | {"coding": 20, "analysis": 15, "grading": 2}, phrase=0.02, public=0.01, private=0.9, templates=5,
-        adopts=0.1, group=0, alike=None,
+        adopts=0.1, group=0.75, alike=2,
     ),
     "organisation": Segment(
         share=0.06, median=4, sigma=1.3, session=8, gap=1, burst=1.0, weekend=0.2, peak=6.0, tokens=(2000, 400),
         mix=TALK | {"coding": 30, "agentic": 10, "analysis": 15}, phrase=0.01, public=0.03, private=0.2, templates=5,
-        adopts=0.2, group=2.0, alike=20,
+        adopts=0.2, group=2.0, alike=2,
     ),
     # The hard negatives for content: few, heavy, batch work with rubrics and requests for reasoning.
     "research": Segment(
         share=0.006, median=20, sigma=2.2, session=100, gap=0.05, burst=2.0, weekend=0.7, peak=1.5, tokens=(725, 1000),
         mix={"reasoning": 40, "coding": 20, "grading": 25, "analysis": 10, "agentic": 5}, phrase=0.15, public=0.05,
-        private=0.8, templates=10, adopts=0.5, group=0.7, alike=20,
+        private=0.8, templates=10, adopts=0.5, group=0.7, alike=2,
     ),
     # The hard negatives for everything about pooling: lawful resellers, routers and universities whose keys carry
     # many people's traffic, on one card, evenly.
@@ -103,9 +114,8 @@ class Population(Part):
     concentration: float | None = Field(default=10.0, gt=0, description="Dirichlet, over customers; none: all alike")
     pooled: float = Field(default=300.0, gt=0, description="the same for resellers, who pool many customers")
     habit: float = Field(default=5.0, gt=0, description="concentration of the Beta of phrase and adoption shares")
-    family: float = Field(default=0.03, ge=0, le=1, description="chat accounts that share a card with one other")
-    vpn: float = Field(default=0.05, ge=0, le=1, description="single accounts behind a popular VPN exit")
-    campus: float = Field(default=0.08, ge=0, le=1, description="single accounts behind the NAT of a campus")
+    vpn: float = Field(default=0.05, ge=0, le=1, description="chat, agent and api customers behind a popular VPN exit")
+    campus: float = Field(default=0.08, ge=0, le=1, description="the same, behind the NAT of a campus")
     campus_size: int = Field(default=200, ge=2)
     exit_size: int = Field(default=400, ge=2, description="accounts behind a popular VPN exit, on average")
     joins: float = Field(default=0.1, ge=0, le=1, description="accounts that sign up during the horizon, evenly")
@@ -165,9 +175,7 @@ def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generato
 
 
 def groups(accounts: int, kind: float, rng: np.random.Generator) -> np.ndarray:
-    """Sizes of customers that add up to the accounts: ones, Zipf with an exponent above 1, or geometric(p)."""
-    if not kind:
-        return np.ones(accounts, np.int64)
+    """Sizes of customers that add up to the accounts: 1 + Zipf with an exponent above 1, or geometric(p)."""
     drawn = rng.zipf(kind, accounts) + 1 if kind > 1 else rng.geometric(kind, accounts)
     sizes = np.minimum(drawn, max(2, accounts // 20))
     kept = sizes[: int(np.searchsorted(np.cumsum(sizes), accounts)) + 1].copy()
@@ -205,7 +213,7 @@ def world(settings: Population, days: int, seed: int, room: int = 0, campaigns: 
     """The honest accounts on day 0, and room for `room` more (those of campaigns, and what replaces them)."""
     capacity = settings.accounts + room
     tokens = Names()
-    singles = sum(n for name, n in settings.sizes().items() if not settings.segments[name].group)
+    singles = sum(settings.sizes()[name] for name in SINGLE)
     hubs = tuple(tokens.take(max(1, int(singles * share) // each)) for share, each in
                  ((settings.vpn, settings.exit_size), (settings.campus, settings.campus_size)))  # fmt: skip
     tastes = Tastes(capacity + len(SEGMENTS) + 2 * campaigns)
@@ -227,11 +235,8 @@ def _settle(made: World, number: int, one: Segment, size: int, owners: Names, rn
     payment = made.tokens.take(len(sizes))[member]
     network = made.tokens.take(len(sizes))[member]
     name = SEGMENTS[number]
-    if name == "chat":
-        pairs = rng.permutation(size)[: int(size * settings.family) // 2 * 2].reshape(-1, 2)
-        payment[pairs[:, 1]] = payment[pairs[:, 0]]
-    if not one.group:
-        u = rng.random(size)
+    if name in SINGLE:
+        u = rng.random(len(sizes))[member]
         hidden, campus = u < settings.vpn, (u >= settings.vpn) & (u < settings.vpn + settings.campus)
         for behind, hubs in zip((hidden, campus), made.hubs, strict=True):
             network[behind] = rng.choice(hubs, int(behind.sum()))
@@ -276,7 +281,7 @@ def _tastes(made: World, one: Segment, name: str, sizes: np.ndarray, member: np.
             rows[inside] = made.tastes.add(of_group)[local]
         else:
             own, many = of_group[local], sizes[member[inside]] > 1
-            own[many] = dirichlet(own[many], one.alike, rng)
+            own[many] = dirichlet(own[many], one.alike * spread, rng)
             rows[inside] = made.tastes.add(own)
     return rows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from distill.campaigns import MINUTES, SEGMENTS, Events, Traffic, stream
+from distill.campaigns import MINUTES, SEGMENTS, Accounts, Events, Traffic, stream
 from distill.campaigns.population import Population, World, clock
 
 QUANTILES = (np.arange(65536) + 0.5) / 65536
@@ -36,6 +36,19 @@ def lengths(mean_in: np.ndarray, mean_out: np.ndarray, rng: np.random.Generator)
     )
 
 
+def still_open(traffic: Traffic, accounts: Accounts) -> Traffic:
+    """Without the events of accounts that are closed.
+
+    Events are drawn for closed accounts as well, so that closing one changes nobody else's traffic: what two policies
+    let through can be compared event by event.
+    """
+    shut = accounts.closed < traffic.events.day
+    if not shut[traffic.events.account].any():
+        return traffic
+    kept = ~shut[traffic.events.account]
+    return Traffic(traffic.events.take(kept), traffic.wanted[kept])
+
+
 class Honest:
     """The honest traffic of a world, day by day."""
 
@@ -52,10 +65,7 @@ class Honest:
         self.clock = np.stack([clock(one.peak) for one in kinds])
 
     def counts(self, day: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Accounts with traffic today, their sessions and their exchanges; what was closed or not yet open is silent.
-
-        Drawn for every honest account alike, so that a closed account changes nobody else's traffic.
-        """
+        """Accounts that would send something today, their sessions and their exchanges."""
         made = self.world
         ids = np.arange(made.settings.accounts)
         segment = made.accounts.segment[ids]
@@ -66,8 +76,8 @@ class Honest:
         exchanges = sessions.copy()
         some = sessions > 0
         exchanges[some] += rng.negative_binomial(sessions[some], 1 / self.session[segment[some]])
-        live = some & (made.accounts.created[ids] <= day) & (made.accounts.closed[ids] > day)
-        return ids[live], sessions[live], exchanges[live]
+        some &= made.accounts.created[ids] <= day
+        return ids[some], sessions[some], exchanges[some]
 
     def day(self, day: int) -> Traffic:
         made, rng = self.world, stream(self.world.seed, "honest", day)
@@ -86,7 +96,7 @@ class Honest:
             self._templates(day, ids, segment, each, rng), below(made.truth.phrase[ids][each], rng), newest,
             tokens_in, tokens_out,
         )  # fmt: skip
-        return Traffic(events, np.zeros(total, bool))
+        return still_open(Traffic(events, np.zeros(total, bool)), made.accounts)
 
     def _minutes(self, ids: np.ndarray, segment: np.ndarray, sessions: np.ndarray, each: np.ndarray,
                  rng: np.random.Generator) -> np.ndarray:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Operating points of a detector: rates at false-positive rates that matter, with exact intervals; never an AUC alone."""
+"""Operating points of a detector: rates where false alarms are rare, with exact intervals; never an AUC alone."""
 
 from __future__ import annotations
 

@@ -73,8 +73,17 @@ def test_organisations_and_resellers_share_cards_and_single_customers_mostly_do_
     segment, payment = made.accounts.segment[:6000], made.accounts.payment[:6000]
     shared = np.bincount(payment)[payment] > 1
     assert shared[segment == of("organisation")].all()
-    assert abs(shared[segment == of("chat")].mean() - SMALL.family) < 0.005
-    assert not shared[segment == of("api")].any()
+    assert abs(shared[segment == of("chat")].mean() - 0.03) < 0.01  # 1 - p^2 for geometric groups
+    assert abs(shared[segment == of("api")].mean() - (1 - 0.75**2)) < 0.1
+    assert len(np.unique(made.truth.owner[:6000])) == len(np.unique(payment))
+
+
+def test_addresses_are_shared_by_strangers(month):
+    made, _ = month
+    held = np.bincount(made.accounts.network[:6000])[made.accounts.network[:6000]]
+    behind = held > 60
+    single = made.accounts.segment[:6000] < 3
+    assert abs(behind[single].mean() - SMALL.vpn - SMALL.campus) < 0.02 and not behind[~single].any()
 
 
 def test_a_new_model_is_taken_up_slowly_and_never_before_it_is_out(month):
@@ -117,7 +126,7 @@ def test_draws_follow_the_taste_and_never_leave_its_topics():
     assert np.abs(share - base).max() < 5 * np.sqrt(0.25 / len(drawn)) + 1 / 65535
 
 
-@pytest.mark.parametrize("kind", [0, 0.4, 2.0])
+@pytest.mark.parametrize("kind", [0.985, 0.4, 2.0])
 def test_group_sizes_add_up(kind):
     sizes = groups(1000, kind, stream(0, "groups"))
     assert sizes.sum() == 1000 and sizes.min() >= 1
