@@ -22,7 +22,7 @@ from distill.campaigns.simulate import simulate
 DAYS, RELEASE = 21, 8
 SHARES = {"chat": 0.46, "agent": 0.15, "api": 0.14, "organisation": 0.13, "research": 0.07, "reseller": 0.05}
 HONEST = Population(
-    accounts=4000,
+    accounts=3000,
     segments={name: one.model_copy(update={"share": SHARES[name]}) for name, one in HONEST_SEGMENTS.items()},
 )
 FILES = (volume, phrase, content, average, mmd, homogeneity, templates, cotiming, pivot)
@@ -34,7 +34,7 @@ def detectors(baseline):
 
 
 def horizon(baseline, campaigns=(), *, seed, thresholds=None, population=HONEST, parts=None):
-    watch = Watch(parts or detectors(baseline), thresholds)
+    watch = Watch(detectors(baseline) if parts is None else parts, thresholds)
     out = simulate(population, campaigns, watch, days=DAYS, seed=seed, release=RELEASE)
     return SimpleNamespace(out=out, watch=watch)
 

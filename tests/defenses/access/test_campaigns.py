@@ -30,6 +30,7 @@ from tests.defenses.access.horizons import DAYS, HONEST, RELEASE, detectors, hor
 SMOOTH = ("volume", "phrase", "content", "average", "mmd", "pivot")  # scores without ties: two-sided
 NAMES = (*SMOOTH, "homogeneity", "templates", "cotiming")
 LEVELS = (1e-2, 1e-3)
+FEW = HONEST.model_copy(update={"accounts": 1000})
 
 QWEN = scaled(preset("qwen_2026", days=DAYS, exchanges=28_800_000 * DAYS // 44, templates=400, pivot=0.5), 0.006)
 
@@ -94,11 +95,12 @@ def simulate_days(out, days):
 
 
 class TestLawful:
-    def test_a_benign_twin_is_not_closed(self, baseline, thresholds):
-        twins = [preset("academic_benign_twin", start=start) for start in range(5)]
-        run = horizon(baseline, twins, seed=50, thresholds=thresholds)
-        for name, caught in flagged(run).items():
-            assert clopper_pearson(int(caught.sum()), len(caught)).lo <= LEVELS[0], name
+    def test_a_benign_twin_is_not_closed(self, baseline, calibration):
+        """150,000 exchanges of one group in 14 days are in the last per cent of research: at 4 in 1,000, no alarm."""
+        limits = {name: calibration.threshold(name, 4e-3)[None] for name in NAMES}
+        assert all(np.isfinite(limits["volume"][0, :5])), "a threshold that nothing reaches would show nothing"
+        twins = [preset("academic_benign_twin", start=start) for start in range(3)]
+        for name, caught in flagged(horizon(baseline, twins, seed=50, thresholds=limits, population=FEW)).items():
             assert not caught.any(), name
 
     def test_resellers_are_flagged_no_more_often_than_stated_beside_a_campaign(self, attacked):
@@ -167,9 +169,11 @@ class TestMetamorphic:
         quiet = QWEN.model_copy(update={"per_payment": 1, "per_network": 1, "cover": "persona", "templates": 100_000,
                                         "pivot": 0.0})  # fmt: skip
         mixes = (1.0, 0.2, 0.01)
-        idle = flagged(horizon(baseline, [quiet.model_copy(update={"mix": 0.0})], seed=43, thresholds=thresholds))
-        found = [leaks(horizon(baseline, [quiet.model_copy(update={"mix": mix})], seed=43, thresholds=thresholds))
-                 for mix in mixes]  # fmt: skip
+        idle = flagged(
+            horizon(baseline, [quiet.model_copy(update={"mix": 0.0})], seed=43, thresholds=thresholds, population=FEW)
+        )
+        found = [leaks(horizon(baseline, [quiet.model_copy(update={"mix": mix})], seed=43, thresholds=thresholds,
+                               population=FEW)) for mix in mixes]  # fmt: skip
         for name in NAMES:  # all that is left are false alarms at the cover
             assert found[2][name] >= 1 - idle[name].mean() - 0.02 > 0.9, name
         assert found[0]["content"] < found[1]["content"] and found[0]["content"] < 0.7
@@ -177,7 +181,7 @@ class TestMetamorphic:
     def test_more_accounts_on_one_card_never_leak_more(self, baseline, thresholds):
         """To what looks at links, and to all detectors together: spread alone counts linked accounts as one."""
         runs = [horizon(baseline, [QWEN.model_copy(update={"per_payment": n, "per_network": 1})], seed=44,
-                        thresholds=thresholds) for n in (1, 4, 20)]  # fmt: skip
+                        thresholds=thresholds, population=FEW) for n in (1, 4, 20)]  # fmt: skip
         for names in (("homogeneity",), NAMES):
             leaked = [run.out.got(0, np.min([run.watch.crossed[n][0] for n in names], axis=0)).sum() for run in runs]
             assert leaked[0] >= leaked[1] >= leaked[2]
@@ -185,7 +189,8 @@ class TestMetamorphic:
 
     def test_more_templates_never_spread_sooner(self, baseline, thresholds):
         leaked = [leaks(horizon(baseline, [QWEN.model_copy(update={"templates": n, "per_payment": 1})], seed=45,
-                                thresholds=thresholds))["templates"] for n in (50, 500, 5000, 50_000)]  # fmt: skip
+                                thresholds=thresholds, population=FEW))["templates"]
+                  for n in (50, 500, 5000, 50_000)]  # fmt: skip
         assert leaked == sorted(leaked) and leaked[0] < 0.3 and leaked[-1] > 0.95
 
     def test_honest_customers_who_differ_less_are_told_apart_from_campaigns_more_easily(self, baseline):
@@ -211,7 +216,7 @@ class TestFusion:
                  preset("deepseek_2026", days=DAYS), preset("gtig_trace_coercion")]  # fmt: skip
         runs = []
         for number, kind in enumerate(kinds):
-            run = horizon(baseline, [kind], seed=70 + number)
+            run = horizon(baseline, [kind], seed=70 + number, population=FEW)
             known = slice(run.out.accounts.count)
             highest = {name: held[known] for name, held in run.watch.highest.items()}
             x = fusion.features(highest, run.out.accounts.segment[known], calibration)
@@ -228,7 +233,7 @@ class TestFusion:
         ]
         few = fusion.Weights(weights.intercept, weights.weights[[sorted(NAMES).index(p.name) for p in parts]])
         live = fusion.Detector(fusion.Settings(), baseline, parts, calibration, few)
-        run = horizon(baseline, [QWEN], seed=75, parts=[live])
+        run = horizon(baseline, [QWEN], seed=75, parts=[live], population=FEW)
         score = run.watch.highest["fusion"][: run.out.accounts.count]
         assert np.median(score[run.out.first :]) > np.quantile(score[: run.out.first], 0.99)
 
@@ -245,7 +250,7 @@ def desk(baseline, thresholds, *rules, **changes):
 
 def live(baseline, thresholds, *rules, campaign, seed=40, **changes):
     provider = desk(baseline, thresholds, *rules, **changes)
-    out = simulate(HONEST, [campaign], provider, days=DAYS, seed=seed, release=RELEASE)
+    out = simulate(FEW, [campaign], provider, days=DAYS, seed=seed, release=RELEASE)
     return out, provider
 
 
@@ -257,7 +262,7 @@ class TestClosedLoop:
 
     def test_live_bans_leak_what_shadow_mode_said(self, baseline, thresholds):
         """Without replacements, and with a detector that looks at no one else's events, the two must agree exactly."""
-        shadow = horizon(baseline, [self.one_shot], seed=40, thresholds=thresholds)
+        shadow = horizon(baseline, [self.one_shot], seed=40, thresholds=thresholds, population=FEW)
         out, provider = live(baseline, thresholds, ("average", "ban"), campaign=self.one_shot)
         closed = shadow.watch.crossed["average"][0]
         assert out.got(0).sum() == shadow.out.got(0, closed).sum() < 0.9 * shadow.out.got(0).sum()
@@ -312,7 +317,7 @@ class TestClosedLoop:
 
     def test_canaries_change_nothing_but_are_counted(self, baseline, thresholds):
         out, provider = live(baseline, thresholds, ("homogeneity", "canary"), campaign=self.one_shot)
-        clean = horizon(baseline, [self.one_shot], seed=40).out
+        clean = horizon(baseline, [self.one_shot], seed=40, population=FEW, parts=[]).out
         assert (out.leaked_ADC == clean.leaked_ADC).all()
         assert (provider.done["canary"][out.first :] < OPEN).mean() > 0.9
 

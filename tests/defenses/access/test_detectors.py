@@ -274,11 +274,14 @@ def test_cotiming_sees_a_meeting_and_not_a_loud_account():
 
 
 def test_surprise_by_hand():
-    met = np.zeros((2, 100))
-    met[0] = 1
+    """2 a minute, and 50 at midnight: expected there is 2, and its neighbours two minutes off are no bursts for it."""
+    met = np.full((2, 100), 2)
     met[1, 0] = 50
-    weight = cotiming.surprise(met, 6.0)
-    assert weight[1, 0] == pytest.approx(np.log(50 / (50 * 51 / 150))) and weight[0].max() == 0
+    usual = cotiming.expected(met, 5)
+    assert usual[0] == pytest.approx(np.full(100, 2.0)) and usual[1, 0] == 2
+    assert usual[1, [1, 99]].tolist() == [2, 2] and usual[1, 3] == usual[1, 97] == (7 * 2 + 50) / 8
+    weight = cotiming.surprise(met, 5, 6.0)
+    assert weight[1, 0] == pytest.approx(np.log(25)) and (weight > 0).sum() == 1
 
 
 class TestPivot:
