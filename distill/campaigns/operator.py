@@ -45,7 +45,7 @@ class Operator:
         self.sent_before = np.cumsum(self.daily) - self.daily
         self.rows = dict(zip(("target", "pooled"), world.tastes.add(np.stack(
             [target(settings), profile(world.settings.segments["reseller"].mix)])), strict=True))  # fmt: skip
-        self.templates = world.templates.take(settings.templates)[0]
+        self.templates = world.templates.take(settings.templates)
         self.due = np.full(settings.accounts, np.iinfo(np.int64).max)
         self.holder = np.zeros(settings.accounts, np.int64)
         rng = stream(world.seed, "campaign", number)
@@ -145,7 +145,7 @@ class Operator:
         own = made.truth.first_template[account] + (rng.random(len(account)) * held).astype(np.uint32)
         known = popular(made.settings, made.viral[:, day])[uniform16(rng, len(account))]
         cover = np.where(u < public, known, np.where((held > 0) & (u < public + private), own, 0))
-        cut = self.templates + rng.integers(0, self.settings.templates, len(account))
+        cut = self.templates[rng.integers(0, self.settings.templates, len(account))]
         return np.where(wanted, cut, cover).astype(np.uint32)
 
     def closed(self, day: int, ids: np.ndarray) -> None:
@@ -154,6 +154,8 @@ class Operator:
         if len(lost):
             self.due[lost] = day + self.settings.respawn_days
             self.mix *= self.settings.adapts
+            old = round(self.settings.renews * self.settings.templates)
+            self.templates = np.concatenate([self.templates[old:], self.world.templates.take(old)])
 
     def sign_up(self, day: int) -> np.ndarray:
         """New accounts for the slots that are due, as far as it can pay; a provider may refuse them."""

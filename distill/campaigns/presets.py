@@ -55,6 +55,7 @@ class Campaign(Part):
     respawns: float = Field(default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`")
     reuse: float = Field(default=0.0, ge=0, le=1, description="replacements that keep the closed account's payment")
     adapts: float = Field(default=1.0, gt=0, le=1, description="factor on the mix of what follows after each ban wave")
+    renews: float = Field(default=0.0, ge=0, le=1, description="share of its templates rewritten after each ban wave")
     passes: float = Field(default=0.05, ge=0, le=1, description="its accounts that get through an identity check")
     lawful: bool = Field(default=False, description="honest work that looks like a campaign: closing it is an error")
 
@@ -198,10 +199,10 @@ PRESETS = {
             exchanges=5_000_000, accounts=10_000, days=44, mix=0.2, cover="persona",
             targets={"coding": 4, "reasoning": 3, "agentic": 3}, narrow=12, templates=100_000,
             pathways={"api": 0.4, "agent": 0.4, "chat": 0.2}, router="sticky", schedule="working", warm_up=7,
-            respawns=2.0, adapts=0.5,
+            respawns=2.0, adapts=0.5, renews=1.0,
         ),
         {},
-        "Knows the detectors: one coherent customer's cover, nothing shared, warmed up, mixing less after every ban.",
+        "Knows the detectors: cover of one coherent customer, nothing shared, warm; a ban makes it mix less and rewrite.",
     ),
 }  # fmt: skip
 

@@ -71,8 +71,9 @@ class Outcome:
     """What happened. Rows of `leaked` are the accounts from `first` on, the campaigns'; axes A accounts, D days.
 
     `leaked_ADC`: exchanges that campaigns wanted and got, by capability. `value_AD`: their worth to a student.
-    `planned`: what each campaign would have got from a provider that serves all. `sent_SD`, `refused_SD`: exchanges
-    of honest accounts by segment. `events`: all exchanges sent.
+    `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens out.
+    `planned`: the wanted exchanges each campaign would have got from a provider that serves all (expected).
+    `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `events`: all exchanges sent.
     """
 
     days: int
@@ -82,6 +83,7 @@ class Outcome:
     campaigns: tuple[Campaign, ...]
     leaked_ADC: np.ndarray
     value_AD: np.ndarray
+    bought: np.ndarray
     planned: np.ndarray
     sent_SD: np.ndarray
     refused_SD: np.ndarray
@@ -114,7 +116,8 @@ def simulate(population: Population, campaigns: Sequence[Campaign], provider: Pr
     operators = [Operator(made, one, number, release) for number, one in enumerate(campaigns)]
     out = Outcome(
         days, first, made.accounts, made.truth, tuple(campaigns), np.zeros((room, days, len(CAPABILITIES)), np.uint32),
-        np.zeros((room, days), np.float32), np.array([_planned(one, days) for one in campaigns]),
+        np.zeros((room, days), np.float32), np.zeros((len(campaigns), 3), np.int64),
+        np.array([_planned(one, days) for one in campaigns]),
         np.zeros((len(SEGMENTS), days), np.int64), np.zeros((len(SEGMENTS), days), np.int64),
     )  # fmt: skip
     provider.begin(made.accounts, days, identity(made, campaigns))
@@ -157,6 +160,10 @@ def _record(out: Outcome, today: Traffic, reply: Reply) -> None:
     out.sent_SD[:, day] = np.bincount(of, minlength=len(SEGMENTS))
     served = np.ones(len(events), bool) if reply.served is None else reply.served
     out.refused_SD[:, day] = np.bincount(of[~served[:split]], minlength=len(SEGMENTS))
+    theirs = np.flatnonzero(served[split:]) + split
+    number = out.truth.campaign[events.account[theirs]]
+    for column, what in enumerate((None, events.tokens_in[theirs], events.tokens_out[theirs])):
+        out.bought[:, column] += np.bincount(number, what, minlength=len(out.bought)).astype(np.int64)
     got = np.flatnonzero(today.wanted[split:] & served[split:]) + split
     row, capability = events.account[got].astype(np.int64) - out.first, CAPABILITY_OF[events.topic[got]]
     key, counts = np.unique(row * len(CAPABILITIES) + capability, return_counts=True)

@@ -177,6 +177,9 @@ def test_every_wanted_exchange_leaks_when_nobody_is_closed():
     assert out.events == out.sent_SD.sum() + sum(one.exchanges for one in CAMPAIGNS)
     for number in range(len(CAMPAIGNS)):
         assert abs(out.got(number).sum() / out.planned[number] - 1) < 0.02
+    assert out.bought[:, 0].tolist() == [one.exchanges for one in CAMPAIGNS]
+    mean_in, mean_out = out.bought[1, 1:] / out.bought[1, 0]  # 9 in 10 at (500, 6000), the cover at (725, 300)
+    assert mean_in == pytest.approx(522, rel=0.03) and mean_out == pytest.approx(5430, rel=0.03)
     assert (out.value_AD.sum(axis=0) == out.leaked_ADC.sum(axis=(0, 2))).all()
 
 

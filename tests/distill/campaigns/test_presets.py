@@ -74,6 +74,17 @@ def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
     assert np.isin(operator.holder, gone).sum() == 3
 
 
+def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
+    one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4)
+    operator = Operator(world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0)
+    before = operator.templates.copy()
+    operator.closed(1, np.array([3]))
+    assert operator.mix == 1 and (operator.templates == before).all(), "none of its own"
+    operator.closed(1, operator.holder[:2])
+    assert operator.mix == 0.5 and np.isin(operator.templates, before).sum() == 30
+    assert len(np.unique(operator.templates)) == 50
+
+
 def test_targets_are_topics_of_the_wanted_capabilities_alone():
     shares = target(preset("qwen_2026"))
     assert abs(shares.sum() - 1) < 1e-12 and (shares > 0).sum() == 8
