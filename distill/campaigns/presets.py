@@ -202,7 +202,7 @@ PRESETS = {
             respawns=2.0, adapts=0.5, renews=1.0,
         ),
         {},
-        "Knows the detectors: cover of one coherent customer, nothing shared, warm; a ban makes it mix less and rewrite.",
+        "Knows the detectors: one coherent customer's cover, nothing shared; a ban makes it mix less and rewrite.",
     ),
 }  # fmt: skip
 

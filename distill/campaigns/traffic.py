@@ -42,7 +42,7 @@ def still_open(traffic: Traffic, accounts: Accounts) -> Traffic:
     Events are drawn for closed accounts as well, so that closing one changes nobody else's traffic: what two policies
     let through can be compared event by event.
     """
-    shut = accounts.closed < traffic.events.day
+    shut = accounts.closed <= traffic.events.day  # today's closures come after today's traffic
     if not shut[traffic.events.account].any():
         return traffic
     kept = ~shut[traffic.events.account]

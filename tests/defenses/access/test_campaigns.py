@@ -293,7 +293,9 @@ class TestClosedLoop:
         rules = (("homogeneity", "ban"), ("homogeneity", "share"))
         open_door, _ = live(baseline, thresholds, rules[0], campaign=reuse)
         out, provider = live(baseline, thresholds, *rules, campaign=reuse)
-        assert provider.turned_away > 0 and out.got(0).sum() < open_door.got(0).sum()
+        turned = out.accounts.closed[out.first :] == out.accounts.created[out.first :]
+        assert provider.turned_away == turned.sum() > 0 and out.leaked_ADC[turned].sum() == 0
+        assert out.got(0).sum() < open_door.got(0).sum()
 
     def test_identity_checks_stop_campaigns_and_few_others(self, baseline, thresholds):
         out, provider = live(baseline, thresholds, ("homogeneity", "verify"), campaign=self.one_shot)

@@ -323,6 +323,10 @@ class TestMmd:
         days = [events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30)) for d in range(4)]
         found = watch(mmd.Detector(settings, flat_baseline()), table(1), days)[:, 0]
         assert found[0] == -np.inf and np.isfinite(found[1]) and found[2] == found[1] and found[3] > found[1]
+        detector = mmd.Detector(settings, flat_baseline())
+        phi = detector.phi_KD[np.concatenate([days[0].topic, days[1].topic])]
+        naive = mmd.mmd2(phi.sum(axis=0), (phi**2).sum(), np.array(60), detector.phi_KD.mean(axis=0))
+        assert found[1] == pytest.approx(60 * naive, rel=1e-3)
 
 
 ENCODER = Encoder()
@@ -391,6 +395,12 @@ class TestBaselines:
         angle = np.deg2rad([0, 90, 180, 95])
         x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         assert prada.nearest(x) == pytest.approx([2**0.5, 2**0.5, 2 * np.sin(np.deg2rad(2.5))])
+
+    def test_prada_s_set_grows_by_what_is_farther_than_its_mean_less_a_deviation(self):
+        """Degrees 0, 20, 60: the set's distances are 0.347 and 0.684, its limit 0.347; 85 joins, so 88 is near it."""
+        angle = np.deg2rad([0, 20, 60, 85, 88])
+        x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        assert prada.nearest(x) == pytest.approx(2 * np.sin(np.deg2rad([10, 20, 12.5, 1.5])))
 
     def test_prada_s_score_is_one_minus_shapiro_wilk(self):
         x = stream(16, "normal").standard_normal(80)
