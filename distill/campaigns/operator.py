@@ -153,6 +153,7 @@ class Operator:
         lost = np.flatnonzero(np.isin(self.holder, ids))
         if len(lost):
             self.due[lost] = day + self.settings.respawn_days
+        if len(lost) and len(lost) >= self.settings.wave * self.settings.accounts:
             self.mix *= self.settings.adapts
             old = round(self.settings.renews * self.settings.templates)
             self.templates = np.concatenate([self.templates[old:], self.world.templates.take(old)])

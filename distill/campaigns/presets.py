@@ -54,8 +54,9 @@ class Campaign(Part):
     respawn_days: int = Field(default=1, ge=1, description="days until a closed account is replaced")
     respawns: float = Field(default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`")
     reuse: float = Field(default=0.0, ge=0, le=1, description="replacements that keep the closed account's payment")
-    adapts: float = Field(default=1.0, gt=0, le=1, description="factor on the mix of what follows after each ban wave")
-    renews: float = Field(default=0.0, ge=0, le=1, description="share of its templates rewritten after each ban wave")
+    adapts: float = Field(default=1.0, gt=0, le=1, description="factor on its mix after each wave of bans")
+    renews: float = Field(default=0.0, ge=0, le=1, description="share of its templates rewritten after each wave")
+    wave: float = Field(default=0.02, ge=0, le=1, description="share of its accounts closed in a day that it reacts to")
     passes: float = Field(default=0.05, ge=0, le=1, description="its accounts that get through an identity check")
     lawful: bool = Field(default=False, description="honest work that looks like a campaign: closing it is an error")
 

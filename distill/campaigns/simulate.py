@@ -99,11 +99,14 @@ class Outcome:
 
 
 def join(parts: Sequence[Traffic]) -> Traffic:
-    """Traffic of several senders as one day, in order of account (each part is, and later parts have later ones)."""
-    parts = [part for part in parts if len(part.events)]
+    """Traffic of several senders as one day, in order of account."""
     names = [f.name for f in fields(Events)[1:]]
     columns = {name: np.concatenate([getattr(part.events, name) for part in parts]) for name in names}
-    return Traffic(Events(parts[0].events.day, **columns), np.concatenate([part.wanted for part in parts]))
+    events, wanted = Events(parts[0].events.day, **columns), np.concatenate([part.wanted for part in parts])
+    if (events.account[1:] >= events.account[:-1]).all():
+        return Traffic(events, wanted)
+    order = np.argsort(events.account, kind="stable")  # replacements of one campaign come after another's accounts
+    return Traffic(events.take(order), wanted[order])
 
 
 def simulate(population: Population, campaigns: Sequence[Campaign], provider: Provider | None = None, *, days: int,

@@ -194,6 +194,29 @@ def test_nothing_leaks_after_an_account_is_closed_and_replacements_go_on():
         assert out.got(0).sum() == mine[out.truth.campaign[out.first :] == 0].sum()
 
 
+class Closer(Open):
+    """Closes one account of each campaign a day; sees that days come in order and that the closed are silent."""
+
+    def begin(self, accounts, days, identify):
+        self.accounts, self.first = accounts, 1500
+
+    def serve(self, events):
+        assert (np.diff(events.account.astype(np.int64)) >= 0).all()
+        assert (self.accounts.closed[events.account] > events.day).all()
+        return Reply()
+
+    def close(self, day):
+        return self.first + np.array([day, 100 + day])
+
+
+def test_days_stay_in_order_when_two_campaigns_replace_accounts():
+    both = [one.model_copy(update={"respawns": 1.0}) for one in CAMPAIGNS]
+    out = simulate(Population(accounts=1500), both, Closer(), days=6, seed=0)
+    new = np.arange(out.first + 200, out.accounts.count)
+    assert len(new) == 10 and (np.diff(out.truth.campaign[new]) != 0).all(), "replacements take turns"
+    assert (out.leaked_ADC[200:210].sum(axis=(1, 2)) > 0).all()
+
+
 def test_what_would_have_leaked_counts_the_day_of_closure():
     out, _ = run()
     closed = np.full(out.accounts.capacity, 4)

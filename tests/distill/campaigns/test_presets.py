@@ -75,12 +75,14 @@ def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
 
 
 def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
-    one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4)
+    one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
     operator = Operator(world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0)
     before = operator.templates.copy()
     operator.closed(1, np.array([3]))
     assert operator.mix == 1 and (operator.templates == before).all(), "none of its own"
-    operator.closed(1, operator.holder[:2])
+    operator.closed(1, operator.holder[:1])
+    assert operator.mix == 1 and (operator.templates == before).all(), "one account is no wave"
+    operator.closed(2, operator.holder[1:3])
     assert operator.mix == 0.5 and np.isin(operator.templates, before).sum() == 30
     assert len(np.unique(operator.templates)) == 50
 
