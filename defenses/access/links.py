@@ -1,0 +1,42 @@
+"""Who belongs together: accounts that share a payment method, a device or an exit address, transitively.
+
+Tokens that more than `cap` accounts hold are hubs (campus NAT, VPN exits, a leaked card) and link nobody; without
+that, a few of them would join half of the population into one cluster.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from distill.campaigns import Accounts
+
+TOKENS = ("payment", "device", "network")
+
+
+def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
+    """A cluster number for each account that exists, by union-find over the tokens named in `caps`."""
+    n, left, right = accounts.count, [], []
+    for name, cap in caps.items():
+        token = getattr(accounts, name)[:n]
+        order = np.argsort(token, kind="stable")
+        _, first, size = np.unique(token[order], return_index=True, return_counts=True)
+        linked = np.repeat((size > 1) & (size <= cap), size)
+        left.append(order[linked])
+        right.append(order[np.repeat(first, size)[linked]])  # every holder to the first
+    a, b = np.concatenate(left), np.concatenate(right)
+    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
+
+
+class Links:
+    """Clusters of a table of accounts, found again only when it has grown."""
+
+    def __init__(self, caps: dict[str, int]) -> None:
+        self.caps, self.known, self.cluster = caps, 0, np.zeros(0, np.int32)
+
+    def of(self, accounts: Accounts) -> np.ndarray:
+        if self.known != accounts.count:
+            self.cluster, self.known = clusters(accounts, self.caps), accounts.count
+        return self.cluster

@@ -1,0 +1,80 @@
+"""Windowed MMD: are an account's last `window` prompts drawn from what its segment usually sends?
+
+Maximum mean discrepancy (Gretton et al. 2012) with a mixture of RBF kernels at 0.5, 1, 2 and 4 times the median
+distance, as in arXiv 2606.05725, but with random Fourier features (Rahimi & Recht 2007), so a window of n prompts costs
+O(n) and is kept as one sum. The paper's windows are draws from pooled traffic, where this works as published; an
+honest account is no such draw, and differs from its segment's mean more than a campaign's mix moves it.
+
+In the simulation a prompt's features are those of its topic's centre.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from defenses.access import Base, Baseline, Day
+from distill.campaigns import TOPICS, Accounts, Part, stream
+from distill.campaigns.encoder import Encoder
+
+SCALES = (0.5, 1.0, 2.0, 4.0)
+
+
+class Settings(Part):
+    window: int = Field(default=500, ge=2, description="exchanges; a window closes on the day on which it is full")
+    features: int = Field(default=64, ge=8, description="random Fourier features")
+
+
+def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np.ndarray:
+    """phi [N, D] with phi(x) . phi(y) near the mean over SCALES of exp(-|x - y|^2 / (2 (scale median)^2))."""
+    rng = stream(seed, "fourier")
+    scale = np.resize(SCALES, features) * median
+    frequency = rng.standard_normal((x_NE.shape[-1], features)) / scale
+    return np.sqrt(2 / features) * np.cos(x_NE @ frequency + rng.uniform(0, 2 * np.pi, features))
+
+
+def mmd2(total_D: np.ndarray, squares: np.ndarray, n: np.ndarray, reference_D: np.ndarray) -> np.ndarray:
+    """MMD^2 of windows to a reference, from sums: features [..., D], squared norms, n; unbiased in the window.
+
+    (|sum|^2 - sum of squared norms) / (n (n - 1)) - 2 sum . reference / n + |reference|^2.
+    """
+    inside = ((total_D**2).sum(axis=-1) - squares) / (n * (n - 1))
+    return inside - 2 * (total_D * reference_D).sum(axis=-1) / n + (reference_D**2).sum(axis=-1)
+
+
+class Detector(Base):
+    name = "mmd"
+    paper = "2606.05725"
+
+    def __init__(self, settings: Settings, baseline: Baseline) -> None:
+        super().__init__(settings, baseline)
+        centres = Encoder().centres_KE
+        gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+        self.phi_KD = fourier(centres, settings.features, float(np.median(gaps[gaps > 0])))
+        self.reference_SD = baseline.topics_SK @ self.phi_KD
+
+    def begin(self, accounts: Accounts) -> None:
+        super().begin(accounts)
+        self.sum_AD = np.zeros((accounts.capacity, self.settings.features), np.float32)
+        self.squares = np.zeros(accounts.capacity, np.float32)
+        self.n = np.zeros(accounts.capacity, np.int64)
+
+    def update(self, day: Day) -> None:
+        account, topic, count = day.cells
+        if not len(account):
+            return
+        block = 1 << 14  # active accounts at a time, so that the dense topic counts stay small
+        edges = np.append(np.searchsorted(account, day.active), len(account))
+        for start in range(0, len(day.active), block):
+            ids = day.active[start : start + block]
+            inside = slice(edges[start], edges[min(start + block, len(day.active))])
+            x_AK = np.zeros((len(ids), TOPICS), np.float32)
+            x_AK[np.searchsorted(ids, account[inside]), topic[inside]] = count[inside]
+            self.sum_AD[ids] += x_AK @ self.phi_KD.astype(np.float32)
+            self.squares[ids] += x_AK @ (self.phi_KD**2).sum(axis=1).astype(np.float32)
+        self.n[day.active] += day.n
+        full = day.active[self.n[day.active] >= self.settings.window]
+        n = self.n[full]
+        reference = self.reference_SD[day.accounts.segment[full]]
+        self.score[full] = n * mmd2(self.sum_AD[full].astype(float), self.squares[full], n, reference)
+        self.sum_AD[full], self.squares[full], self.n[full] = 0, 0, 0

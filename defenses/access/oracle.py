@@ -1,0 +1,26 @@
+"""Oracle: knows every campaign account, and stops it after the first day on which it sends anything.
+
+No detector that acts at the end of a day can leak less; the referee hands it the truth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from defenses.access import Base, Baseline, Day
+from distill.campaigns import Part
+
+
+class Settings(Part):
+    pass
+
+
+class Detector(Base):
+    name = "oracle"
+
+    def __init__(self, settings: Settings, baseline: Baseline, guilty: np.ndarray) -> None:
+        super().__init__(settings, baseline)
+        self.guilty = guilty
+
+    def update(self, day: Day) -> None:
+        self.score[day.active[self.guilty[day.active]]] = np.inf

@@ -1,0 +1,104 @@
+"""Policy: what a provider does when a detector's score passes a threshold; the closed loop.
+
+Rules are tried in their order at the end of each day, each once for an account. `throttle`: few exchanges a day.
+`verify`: proof of identity, or closure. `reduce`: answers worth less to a student (no reasoning, a summary). `canary`:
+marked answers, which change nothing now and prove copying later. `ban`, `ban_cluster`: closure of the account, or of
+everything linked to it. `share`: its payment and device tokens refuse sign-ups from then on, here and elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from defenses.access import Base, Watch, gateway
+from defenses.access.links import Links
+from distill.campaigns import OPEN, Accounts, Events, Part
+from distill.campaigns.simulate import Identify, Reply
+
+Action = Literal["throttle", "verify", "reduce", "canary", "ban", "ban_cluster", "share"]
+
+
+class Rule(Part):
+    """`level`: which of the detector's thresholds, in the order in which they were given."""
+
+    detector: str
+    level: int = Field(default=0, ge=0)
+    action: Action
+
+
+class Settings(Part):
+    rules: tuple[Rule, ...]
+    latency: int = Field(default=0, ge=0, description="days between the alarm and what is done")
+    worth: float = Field(default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed")
+    limits: gateway.Settings = gateway.Settings()
+    payment: int = Field(default=5000, ge=2, description="accounts of one payment method from which it links nobody")
+    device: int = Field(default=50, ge=2)
+    network: int = Field(default=50, ge=2)
+
+
+class Desk(Watch):
+    """Live mode. `done[action]`: by account, the day on which it first happened, or `OPEN`."""
+
+    def __init__(self, settings: Settings, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray]) -> None:
+        super().__init__(detectors, thresholds)
+        self.settings = settings
+        for rule in settings.rules:
+            if rule.detector not in self.thresholds or rule.level >= len(self.thresholds[rule.detector]):
+                raise ValueError(f"policy: no threshold for {rule.detector} at level {rule.level}")
+        self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
+
+    def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
+        super().begin(accounts, days, identify)
+        self.identify, self.gateway = identify, gateway.Gateway(self.settings.limits, accounts)
+        self.done = {rule.action: np.full(accounts.capacity, OPEN, np.int16) for rule in self.settings.rules}
+        self.acted = [np.zeros(accounts.capacity, bool) for _ in self.settings.rules]
+        self.shared: dict[str, np.ndarray] = {name: np.zeros(0, np.uint32) for name in ("payment", "device")}
+        self.turned_away = 0
+
+    def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
+        known = [np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()]
+        self.turned_away += int(np.any(known, axis=0).sum())
+        return ~np.any(known, axis=0)
+
+    def serve(self, events: Events) -> Reply:
+        served = self.gateway.admit(events)
+        self.look(events)
+        if "reduce" not in self.done:
+            return Reply(served)
+        reduced = self.done["reduce"][events.account] < events.day
+        return Reply(served, np.where(reduced, self.settings.worth, 1).astype(np.float32))
+
+    def close(self, day: int) -> np.ndarray:
+        gone = [np.zeros(0, np.int64)]
+        for rule, acted in zip(self.settings.rules, self.acted, strict=True):
+            crossed = self.crossed[rule.detector][rule.level]
+            ids = np.flatnonzero((crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == OPEN))
+            acted[ids] = True
+            if len(ids):
+                gone.append(self._act(rule.action, day, ids))
+        closed = np.unique(np.concatenate(gone))
+        for one in self.detectors:
+            one.closed(day, closed)
+        return closed
+
+    def _act(self, action: Action, day: int, ids: np.ndarray) -> np.ndarray:
+        """Do it, and return which accounts it closes."""
+        if action == "ban_cluster":
+            cluster = self.links.of(self.accounts)
+            ids = np.flatnonzero(np.isin(cluster, cluster[ids]) & (self.accounts.closed[: len(cluster)] == OPEN))
+        fresh = self.done[action][ids] == OPEN
+        self.done[action][ids[fresh]] = day
+        if action == "throttle":
+            self.gateway.throttled[ids] = True
+        if action == "share":
+            for name in self.shared:
+                self.shared[name] = np.union1d(self.shared[name], getattr(self.accounts, name)[ids])
+        if action == "verify":
+            passed = self.identify(ids)
+            self.accounts.verified[ids[passed]] = True
+            return ids[~passed]
+        return ids if action in ("ban", "ban_cluster") else ids[:0]

@@ -1,0 +1,53 @@
+"""Spawn replacement: new accounts that go on where closed ones stopped.
+
+When accounts are closed, the templates that they used in the last days (and that are in no public catalogue) are
+remembered. An account that signed up after the first closure scores the (template, day) pairs it has among them. Says
+nothing until something was closed, so it matters only in live mode.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from pydantic import Field
+
+from defenses.access import Base, Day
+from defenses.access.templates import grown
+from distill.campaigns import Accounts, Part, cells
+
+
+class Settings(Part):
+    public: int = Field(default=5000, ge=0, description="template ids up to this are public and never remembered")
+    memory: int = Field(default=3, ge=1, description="days of a closed account that are looked back on")
+
+
+class Detector(Base):
+    name = "spawn"
+
+    def begin(self, accounts: Accounts) -> None:
+        super().begin(accounts)
+        self.recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=self.settings.memory)
+        self.tainted = np.zeros(1, bool)
+        self.first: int | None = None
+
+    def update(self, day: Day) -> None:
+        told = np.flatnonzero(day.events.template > self.settings.public)
+        template = day.events.template[told]
+        highest = int(template.max(initial=0))
+        account, template, _ = cells(day.events.account[told], template, highest + 1)
+        self.tainted = grown(self.tainted, highest + 1)
+        self.recent.append((account, template))
+        if self.first is None:
+            return
+        late = day.active[day.accounts.created[day.active] > self.first]
+        self.score[late] = np.maximum(self.score[late], 0)
+        hits = account[self.tainted[template]]
+        np.add.at(self.score, hits[day.accounts.created[hits] > self.first], 1)
+
+    def closed(self, day: int, ids: np.ndarray) -> None:
+        if not len(ids):
+            return
+        self.first = day if self.first is None else self.first
+        for account, template in self.recent:
+            self.tainted[template[np.isin(account, ids)]] = True

@@ -1,0 +1,32 @@
+"""Volume: exchanges in the last days. Sees a few hot accounts, and nothing of many cold ones.
+
+26 exchanges a day and account (the one campaign with a reported rate) are fewer than one agentic session.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from defenses.access import Base, Day
+from distill.campaigns import Accounts, Part
+
+
+class Settings(Part):
+    window: int = Field(default=7, ge=1, description="days summed")
+
+
+class Detector(Base):
+    name = "volume"
+
+    def begin(self, accounts: Accounts) -> None:
+        super().begin(accounts)
+        self.ring = np.zeros((self.settings.window, accounts.capacity), np.uint32)
+        self.score[:] = 0
+
+    def update(self, day: Day) -> None:
+        slot = self.ring[day.number % self.settings.window]
+        self.score -= slot
+        slot[:] = 0
+        slot[day.active] = day.n
+        self.score[day.active] += day.n  # whole numbers below 2^24 are exact in float32

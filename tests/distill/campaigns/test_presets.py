@@ -1,0 +1,118 @@
+"""Preset arithmetic: totals, per account and per day, against the figures that were reported."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from distill.answers import BadInput
+from distill.campaigns import apportion
+from distill.campaigns.operator import Operator, target
+from distill.campaigns.population import Population, world
+from distill.campaigns.presets import PRESETS, Campaign, preset, responses, scaled
+
+ASKED = ("deepseek_2026", "moonshot_2026", "minimax_2026", "qwen_2026", "hydra_reseller", "gtig_trace_coercion",
+         "openai_routers", "academic_benign_twin", "adaptive_best_response")  # fmt: skip
+
+
+def test_the_presets_are_those_that_were_asked_for():
+    assert tuple(PRESETS) == ASKED
+
+
+def test_the_only_reported_rate_is_right():
+    one = preset("qwen_2026")
+    assert one.per_account == 1152 and round(one.per_account_day, 1) == 26.2
+    assert round(one.exchanges / one.days) == 654_545
+
+
+@pytest.mark.parametrize(("names", "exchanges", "accounts"), [
+    (("deepseek_2026", "moonshot_2026", "minimax_2026"), 16_000_000, 24_000),
+])  # fmt: skip
+def test_the_three_of_february_add_up(names, exchanges, accounts):
+    """More than 16 million and about 24,000 were reported together; within 4 % and 2 %."""
+    held = [preset(name) for name in names]
+    assert abs(sum(one.exchanges for one in held) / exchanges - 1) < 0.04
+    assert abs(sum(one.accounts for one in held) / accounts - 1) < 0.02
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_reported_and_what_is_assumed_are_apart_and_sourced(name):
+    one = PRESETS[name]
+    assert not set(one.reported) & set(one.assumed) and len(one.note) > 20
+    assert set(Campaign.model_fields) <= set(one.reported) | set(one.assumed)
+    for key, fact in one.reported.items():
+        assert fact.source and (not isinstance(fact.value, int) or fact.value == getattr(one.settings, key))
+
+
+@pytest.mark.parametrize("router", ["round_robin", "random", "sticky"])
+@pytest.mark.parametrize("name", ASKED)
+def test_routing_adds_up_exactly(name, router):
+    one = preset(name, router=router)
+    if one.accounts > 1000:
+        one = scaled(one, 1000 / one.accounts)
+    made = world(Population(accounts=200), one.start + one.days, seed=3, room=one.accounts, campaigns=1)
+    operator = Operator(made, one, 0)
+    days = np.stack([operator.route(day) for day in range(one.start + one.days)])
+    assert days.sum() == one.exchanges
+    assert (days.sum(axis=1)[one.start :] == one.daily()).all()
+    if router == "round_robin":
+        assert np.ptp(days.sum(axis=0)) <= 1 and np.ptp(days, axis=1).max() <= 1
+
+
+def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
+    one = preset("gtig_trace_coercion", respawns=0.1, respawn_days=2, reuse=1.0)
+    made = world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1)
+    operator = Operator(made, one, 0)
+    gone = operator.holder[:8].copy()
+    operator.closed(3, gone)
+    assert len(operator.sign_up(4)) == 0
+    new = operator.sign_up(5)
+    assert len(new) == 5 and (made.accounts.created[new] == 5).all()
+    assert (made.accounts.payment[new] == made.accounts.payment[gone[:5]]).all()
+    assert len(operator.sign_up(6)) == 0, "five replacements were all it could pay for"
+    assert np.isin(operator.holder, gone).sum() == 3
+
+
+def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
+    one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
+    operator = Operator(world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0)
+    before = operator.templates.copy()
+    operator.closed(1, np.array([3]))
+    assert operator.mix == 1 and (operator.templates == before).all(), "none of its own"
+    operator.closed(1, operator.holder[:1])
+    assert operator.mix == 1 and (operator.templates == before).all(), "one account is no wave"
+    operator.closed(2, operator.holder[1:3])
+    assert operator.mix == 0.5 and np.isin(operator.templates, before).sum() == 30
+    assert len(np.unique(operator.templates)) == 50
+
+
+def test_targets_are_topics_of_the_wanted_capabilities_alone():
+    shares = target(preset("qwen_2026"))
+    assert abs(shares.sum() - 1) < 1e-12 and (shares > 0).sum() == 8
+
+
+@given(st.integers(0, 10**9), st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50))
+def test_apportioned_numbers_add_up_and_stay_within_one_of_their_share(total, weights):
+    parts = apportion(total, np.array(weights))
+    assert parts.sum() == total
+    assert (np.abs(parts - total * np.array(weights) / np.sum(weights)) < 1 + 1e-6 * total).all()
+
+
+def test_scaling_keeps_the_rate():
+    one = scaled(preset("qwen_2026"), 0.01)
+    assert one.accounts == 250 and one.per_account == 1152
+
+
+def test_responses_are_the_whole_grid():
+    found = responses(preset("adaptive_best_response"), (0.05, 0.2), (500, 20_000), (1,), ("persona", "pooled"))
+    assert len({(r.mix, r.templates, r.cover) for r in found}) == 8
+
+
+def test_mistakes_are_named():
+    with pytest.raises(BadInput, match="no preset 'qwen'.*qwen_2026"):
+        preset("qwen")
+    with pytest.raises(ValidationError, match="targets: got codding"):
+        preset("qwen_2026", targets={"codding": 1.0})
+    with pytest.raises(ValidationError):
+        preset("qwen_2026", mix=1.5)
