@@ -63,7 +63,7 @@ class TestRules:
         if step.count("**") < 2:
             assert eval(swapped) == pytest.approx(eval(step))
 
-    @whatever(st.text("a1=;# +"), names, st.text("k", max_size=2))
+    @whatever(st.text("a1=;# +"), names, st.text("k", min_size=1, max_size=2))
     def test_keep_the_final_answer_and_are_functions_of_the_key(self, text, rules, key):
         said = rewritten(text, rules, ";", "#", key)
         assert final_answer(said, "#") == final_answer(text, "#")

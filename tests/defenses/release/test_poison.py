@@ -96,7 +96,10 @@ def test_the_share_of_poisoned_answers_is_p(p):
 
 
 @given(
-    st.text("a1=;# +.0"), st.floats(0, 1), st.sampled_from(["answer", "reasoning", "both"]), st.text("k", max_size=2)
+    st.text("a1=;# +.0"),
+    st.floats(0, 1),
+    st.sampled_from(["answer", "reasoning", "both"]),
+    st.text("k", min_size=1, max_size=2),
 )
 def test_says_the_same_again_and_keeps_the_answer_unless_told(text, p, where, key):
     said = released(text, p=p, where=where, key=key)
