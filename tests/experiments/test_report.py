@@ -159,7 +159,7 @@ def test_it_is_json_page_table_and_card(study, held):
     text = card.markdown(told)
     assert "theta: 1 was, 2 is" in text and "| trace | 4000 | release/truncate |" in text and "Query cost" in text
     paid = text[text.index("What the honest user pays") : text.index("Milliseconds")].splitlines()
-    assert len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1 and paid[3].count("---") == 17
+    assert len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1 and paid[3].count("---") == 18
 
 
 MANY = [IDENTITY, "release/noise(sigma=2.0) + release/top_k", "decoding/temperature + release/noise"]
