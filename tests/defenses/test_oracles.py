@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,6 +58,8 @@ from defenses.release.noise import keyed_normals, noised
 from distill.answers import Answer, Logprobs, Profile
 from distill.models import distortion, draw, read_dual, uniform
 from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
+
+pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="minutes of compute; SLOW=1 runs it")
 
 KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
