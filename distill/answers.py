@@ -22,11 +22,17 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as a caller sends it; the reference stays with the referee. No account means one of its own."""
+    """A question as a caller sends it; the reference stays with the referee. No account means one of its own.
+
+    `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`: which time it is asked;
+    the same question may be sampled anew.
+    """
 
     id: str
     text: str
     account: str = ""
+    begin: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

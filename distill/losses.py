@@ -12,6 +12,12 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return functional.cross_entropy(logits_NV.float(), targets_N)
 
 
+def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
+    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not by their sum."""
+    nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return (weights_N * nats_N).mean()
+
+
 def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail_N: Tensor | None = None) -> Tensor:
     """Mean KL(teacher || student) over K + 1 categories: the released tokens, and one bucket for all others.
 

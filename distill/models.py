@@ -157,8 +157,8 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
 
 
 def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
-    """A key a prompt: an answer is a function of (seed, prompt text)."""
-    return [f"{seed}/{digest(prompt.text)}" for prompt in prompts]
+    """A key a prompt: an answer is a function of (seed, prompt text, attempt)."""
+    return [f"{seed}/{digest(p.text)}{f'/{p.attempt}' if p.attempt else ''}" for p in prompts]
 
 
 def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
@@ -276,6 +276,7 @@ class LanguageModel:
         cache, fed_BT = None, tokens_BT
         alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
         chosen, moved, released = [], [], []
+        begun = [self.tokenizer(p.begin, add_special_tokens=False).input_ids if p.begin else [] for p in prompts]
         for index in range(self.max_new_tokens):
             hidden = {"output_hidden_states": True} if self.edits or self.released_edits else {}
             out = read(self.network, fed_BT, mask_BT, cache, **hidden)
@@ -289,6 +290,8 @@ class LanguageModel:
                 picked_B = logprobs_BV.argmax(-1)
             else:
                 picked_B = draw(logprobs_BV, [uniform(key, "draw", index) for key in keys])
+            for row in [row for row, ids in enumerate(begun) if index < len(ids)]:
+                picked_B[row] = begun[row][index]
             picked_B = torch.where(alive, picked_B, pad)
             chosen.append(picked_B)
             if edited:

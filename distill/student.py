@@ -52,6 +52,7 @@ class Example:
     prompt_ids: list[int]
     answer_ids: list[int]
     logprobs: Logprobs | None = None
+    weight: float = 1.0
 
 
 @dataclass
@@ -97,21 +98,26 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list
         epoch += 1
 
 
+Loss = Callable[[Any, list[Example], int, torch.device], Tensor]
+"""The loss of one batch, of (network, rows, padding token, device)."""
+
+
 def train(
     network: Any,
-    examples: Sequence[Example],
+    examples: Sequence[Example | Sequence[Example]],
     settings: StudentSettings,
     *,
     seed: int,
     pad: int = 0,
-    ce_weight: float = 1.0,
+    loss: Loss | None = None,
     log: Callable[[int, float], None] | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> Trained:
     """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is whole.
 
-    The loss is `ce_weight` x cross-entropy + (1 - ce_weight) x forward KL with tail; a weight below 1 needs logprobs.
+    `loss` is `imitation` unless told otherwise. Examples of a group, such as a chosen and a rejected answer, come in the
+    same batch, one behind the other.
     """
     from accelerate import Accelerator
 
@@ -120,10 +126,12 @@ def train(
     if not examples:
         raise BadInput("student: there is no answer to learn from; at least one is needed")
     # A cut-off answer of which nothing is left has no position that carries loss.
-    examples = [e for e in examples if e.answer_ids]
-    if not examples:
+    groups = [[one] if isinstance(one, Example) else list(one) for one in examples]
+    groups = [group for group in groups if all(e.answer_ids for e in group)]
+    if not groups:
         return Trained(network)
-    too_long = max(len(e.prompt_ids) + len(e.answer_ids) for e in examples)
+    lengths = [max(len(e.prompt_ids) + len(e.answer_ids) for e in group) for group in groups]
+    too_long = max(lengths)
     if too_long > settings.max_length:
         raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -135,25 +143,24 @@ def train(
     state = _State()
     if checkpoint:
         _resume(checkpoint, network, optimizer, state)
-    lengths = [len(e.prompt_ids) + len(e.answer_ids) for e in examples]
     plan = batches(lengths, settings.batch_size, seed)
     for _ in range(state.step):
         next(plan)
     pending = torch.zeros((), device=accelerator.device)
     network.train()
     for step in range(state.step, settings.steps):
-        rows = [examples[i] for i in next(plan)]
+        rows = [e for i in next(plan) for e in groups[i]]
         state.tokens += sum(len(e.answer_ids) for e in rows)
         state.positions += sum(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings)
         with accelerator.autocast():
-            loss = _loss(network, rows, pad, ce_weight, accelerator.device)
+            value = (loss or imitation)(network, rows, pad, accelerator.device)
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        accelerator.backward(value)
         accelerator.clip_grad_norm_(network.parameters(), settings.clip)
         optimizer.step()
-        pending = pending + loss.detach()
+        pending = pending + value.detach()
         if (step + 1) % LOG_EVERY and step + 1 < settings.steps:
             continue
         # One synchronisation for LOG_EVERY steps.
@@ -175,24 +182,40 @@ def _diverged(losses: list[float]) -> bool:
     return not math.isfinite(losses[-1]) or (len(losses) > 2 and min(losses[-2:]) > 3 * losses[0])
 
 
-def _loss(network: Any, rows: list[Example], pad: int, ce_weight: float, device: torch.device) -> Tensor:
-    """The loss of one right-padded batch; row t of an answer is predicted at the position before it."""
+@dataclass(frozen=True)
+class Read:
+    """One batch as the network reads it: scores of the N positions that carry loss, their targets, and their rows."""
+
+    logits_NV: Tensor
+    targets_N: Tensor
+    row_N: Tensor
+
+
+def read(network: Any, rows: list[Example], pad: int, device: torch.device) -> Read:
+    """Right-padded rows through the network; token t of an answer is predicted at the position before it."""
     width = max(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
     full = [(e.prompt_ids + e.answer_ids) for e in rows]
     tokens_BT = torch.tensor([ids + [pad] * (width - len(ids)) for ids in full], device=device)
     index = [b * width + len(e.prompt_ids) - 1 + t for b, e in enumerate(rows) for t in range(len(e.answer_ids))]
     targets_N = torch.tensor([token for e in rows for token in e.answer_ids], device=device)
+    row_N = torch.tensor([b for b, e in enumerate(rows) for _ in e.answer_ids], device=device)
     # Causal attention never looks right, so right padding needs no mask.
     hidden_BTH = network.get_decoder()(input_ids=tokens_BT).last_hidden_state
     kept_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[torch.tensor(index, device=device)]
-    logits_NV = network.get_output_embeddings()(kept_NH)
-    loss = ce_weight * losses.cross_entropy(logits_NV, targets_N) if ce_weight else 0.0
-    if ce_weight < 1:
-        loss = loss + (1 - ce_weight) * losses.forward_kl_tail(logits_NV, *_signals(rows, device))
-    return torch.as_tensor(loss)
+    return Read(network.get_output_embeddings()(kept_NH), targets_N, row_N)
 
 
-def _signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+def imitation(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+    """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's weight."""
+    seen = read(network, rows, pad, device)
+    if all(e.weight == 1 for e in rows):
+        return losses.cross_entropy(seen.logits_NV, seen.targets_N)
+    weights_N = torch.tensor([e.weight for e in rows], device=device)[seen.row_N]
+    return losses.weighted_cross_entropy(seen.logits_NV, seen.targets_N, weights_N)
+
+
+def signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What was released for the positions that carry loss: ids (N, K), logprobs (N, K), log tail (N) if known."""
     kept = [e.logprobs for e in rows if e.logprobs is not None]
     if len(kept) < len(rows):
         raise BadInput("student: a divergence needs logprobs in every answer; the interface profile gave none")

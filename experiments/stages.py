@@ -223,7 +223,7 @@ def _trained(
     recipe = StudentSettings(**{name: shape[name] for name in StudentSettings.model_fields})
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     trained = attacker.train(
-        said, network, tokenizer, recipe, seed=settings["seed"], checkpoint=out.with_suffix(".checkpoint")
+        said, model, recipe, seed=settings["seed"], checkpoint=out.with_suffix(".checkpoint")
     )
     losses = [loss if math.isfinite(loss) else None for loss in trained.losses]
     report = {"losses": losses, "diverged": trained.diverged, "tokens": trained.tokens, "decoding": decoding}

@@ -1,4 +1,77 @@
-"""Attackers, one file each: `Attacker(settings).train(said, network, tokenizer, recipe, seed=...)` returns a student.
+"""The attacker: an attack is a list of parts, each one file that holds `Settings` and `Attacker`, in this order.
 
-`said` is all that an attacker sees of the provider; `needs_profile` is what its interface must release.
+    ask/      what is asked: `ask(prompts, budget, own, seed=...)` returns the prompts that are sent
+    clean/    what is done to the answers that came back: `clean(said, own, seed=...)` returns those to learn from
+    repair/   the same for released logprobs: `clean(said, own, seed=...)`
+    <name>    how the student learns: `train(said, model, recipe, seed=..., own=..., checkpoint=...)`; exactly one
+    follow/   what is done to the trained student: `follow(model, recipe, own, seed=...)` returns a model
+
+What a part sees of the provider is `said`; what else an attacker has is `Own`, and a part names in `needs` what of it
+it must be handed. Nothing here ever holds a report question, a clean answer or another arm's data.
 """
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from distill.answers import Answer
+    from distill.models import LanguageModel, Model
+    from distill.student import StudentSettings
+
+ORDER = ("ask", "clean", "repair", "learn", "follow")
+
+
+@dataclass(frozen=True)
+class Own:
+    """What an attacker has beside the answers it was sold.
+
+    `public`: questions of its own with their final answers, as answers whose text is the mark and the final answer.
+    `worked`: worked solutions of its own, few. `final(text)`: the final answer in a text, or None. `check(answer)`:
+    whether the final answer to one of its own or asked questions is right, where the task lets anybody check. `mark`:
+    what a final answer follows. `fresh(seed)`: an untrained model of the student's shape. `recipe`: how it trains one.
+    `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to answers with logprobs.
+    `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a student of the first
+    answers, for attacks that choose what to ask next.
+    """
+
+    public: Sequence[Answer] = ()
+    worked: Sequence[Answer] = ()
+    final: Callable[[str], str | None] = lambda text: None
+    check: Callable[[Answer], bool] | None = None
+    mark: str = "#"
+    fresh: Callable[[int], LanguageModel] | None = None
+    recipe: StudentSettings | None = None
+    defense: Callable[[Sequence[Answer]], list[Answer]] | None = None
+    teacher: Model | None = None
+    pilot: LanguageModel | None = None
+
+
+NOTHING = Own()
+
+
+class Part(BaseModel):
+    """What a part's settings are: frozen, nothing unknown, every field in its config."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Base(ABC):
+    """What every part says of itself; a file's `Attacker` states what differs from these defaults."""
+
+    adaptive: ClassVar[bool] = True
+    """Whether it reacts to a defence; a passive student does not."""
+    needs_profile: ClassVar[str] = "text"
+    """What the interface must release: `text`, `top_k` or `full`."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What of `Own` it must be handed, by name. An instance may differ, by its settings."""
+    paper: ClassVar[str] = "-"
+    """Where it comes from."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings

@@ -6,36 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from distill.answers import Answer
+from distill.attackers import NOTHING, Base, Own, Part
+from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(Part):
+    pass
 
 
-class Attacker:
+class Attacker(Base):
     adaptive = False
-    needs_profile = "text"
+    paper = "Kim & Rush 2016, 1606.07947"
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def train(
-        self,
-        said: Sequence[Answer],
-        network: Any,
-        tokenizer: Any,
-        recipe: StudentSettings,
-        *,
-        seed: int,
-        checkpoint: Path | None = None,
-    ) -> Trained:
+    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
+              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
         """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no end-of-text."""
-        examples = [example(answer, tokenizer, recipe.max_length) for answer in said]
-        return train(network, examples, recipe, seed=seed, pad=tokenizer.pad_token_id, checkpoint=checkpoint)
+        examples = [example(answer, model.tokenizer, recipe.max_length) for answer in said]
+        pad = model.tokenizer.pad_token_id
+        return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
 
 
 def example(answer: Answer, tokenizer: Any, most: int) -> Example:

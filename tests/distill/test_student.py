@@ -27,7 +27,7 @@ def fitted(recipe=RECIPE, **options):
 
 def test_it_memorises_sixteen_answers():
     result = sft.Attacker(sft.Settings()).train(
-        SAID, network(), TOKENIZER, RECIPE.model_copy(update={"steps": 250}), seed=0
+        SAID, LanguageModel(network(), TOKENIZER), RECIPE.model_copy(update={"steps": 250}), seed=0
     )
     assert result.losses[-1] < 0.2 * result.losses[0]
     student = LanguageModel(result.network.eval(), TOKENIZER, max_new_tokens=12)
@@ -72,13 +72,13 @@ def test_divergence_training_pulls_the_student_to_the_teacher():
     prompts = [Prompt(a.prompt_id, a.prompt) for a in SAID]
     said = teacher.answer(prompts, seed=0, profile=Profile("top_k", 5))
     attacker = logprob_kd.Attacker(logprob_kd.Settings())
-    result = attacker.train(said, network(1), TOKENIZER, RECIPE, seed=0)
+    result = attacker.train(said, LanguageModel(network(1), TOKENIZER), RECIPE, seed=0)
     assert result.losses[-1] < 0.5 * result.losses[0]
 
 
 def test_divergence_training_needs_logprobs():
     with pytest.raises(BadInput, match="has no logprobs"):
-        logprob_kd.Attacker(logprob_kd.Settings()).train(SAID, network(), TOKENIZER, RECIPE, seed=0)
+        logprob_kd.Attacker(logprob_kd.Settings()).train(SAID, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
 
 
 def test_an_example_that_does_not_fit_and_no_example_are_refused():
