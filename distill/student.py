@@ -64,6 +64,7 @@ class Trained:
     diverged: bool = False
     tokens: int = 0  # that carried loss
     positions: int = 0  # that went through the network, padding left out
+    asked: int = 0  # exchanges with the provider while it learned
 
 
 @dataclass
@@ -116,8 +117,8 @@ def train(
 ) -> Trained:
     """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is whole.
 
-    `loss` is `imitation` unless told otherwise. Examples of a group, such as a chosen and a rejected answer, come in the
-    same batch, one behind the other.
+    `loss` is `imitation` unless told otherwise. Examples of a group, such as a chosen and a rejected answer, come in
+    the same batch, one behind the other.
     """
     from accelerate import Accelerator
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from defenses import NOTHING, Chain, Given, chain
 from distill.answers import BadInput
+from distill.attackers import ORDER
 from distill.student import StudentSettings
 from experiments.tracking import Tracking
 
@@ -98,23 +99,31 @@ class Provider(Strict):
         description="it must have the teacher's tokenizer"
     )
     rewriter: Pretrained | None = Field(description="a model that follows instructions")
+    prefill: bool = Field(description="whether its interface lets a caller begin the answer, and scores what was begun")
+
+
+class Owned(Strict):
+    """What every attacker of a study has without a teacher, beside final answers to as many questions as it asks."""
+
+    worked: int = Field(description="worked solutions; what can be learned from them alone is a floor", ge=0)
 
 
 def _joined(entry: Any) -> Any:
-    """A list of defences is a defence."""
+    """A list of defences is a defence, and a list of an attacker's parts an attacker."""
     return " + ".join(entry) if isinstance(entry, list) and all(isinstance(one, str) for one in entry) else entry
 
 
 class Block(Strict):
     """One grid: every task by every defence by every attacker by every budget.
 
-    An entry is a name of the group, or a name with settings: `decoding/perturbed(eps=0.2)`. A defence may be a list,
-    or names joined by `+`, and may be matched to what it costs the honest user: `match_utility=2.0` points.
+    An entry is a name of the group, or a name with settings: `decoding/perturbed(eps=0.2)`. A defence or an attacker
+    may be a list, or names joined by `+`. A defence may be matched to what it costs the honest user:
+    `match_utility=2.0` points. An attacker may be a battery, which stands for all of its attacks.
     """
 
     tasks: list[str] = Field(min_length=1)
     defenses: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
-    attackers: list[str] = Field(min_length=1)
+    attackers: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
     budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
 
@@ -196,6 +205,7 @@ class Study(Strict):
     teacher: Teacher
     weaker_teacher: Teacher | None = Field(None, description="a public, weaker teacher: floor F2")
     provider: Provider
+    own: Owned
     student: Network
     measure: Measure
     search: Search
@@ -265,7 +275,7 @@ def _module(group: str, name: str) -> Any:
 
 
 def part(group: str, chosen: Any) -> Any:
-    """The task or attacker that a resolved config names."""
+    """The task or the attacker's part that a resolved config names."""
     module = _module(group, chosen["name"])
     return getattr(module, FIXED[group])(module.Settings(**chosen["settings"]))
 
@@ -274,6 +284,8 @@ def part(group: str, chosen: Any) -> Any:
 def component(group: str, entry: str) -> tuple[Component, Any]:
     """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
     name, changes = call(entry)
+    if group == "attacker" and battery(name):
+        raise BadInput(f"attacker {entry}: a battery stands alone in the list of attackers")
     return _component(group, name, changes, entry)
 
 
@@ -328,6 +340,95 @@ def guard(entry: str) -> Guard:
     return Guard(tuple(chosen for chosen, _ in parts), whole, match)
 
 
+class Battery(Strict):
+    """A standard list of attacks without settings; two papers' numbers compare where name and version are the same."""
+
+    name: str
+    version: int = Field(ge=1)
+    attacks: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
+
+
+@functools.cache
+def battery(name: str) -> Battery | None:
+    """The battery of that name, or None where the name is an attacker's part."""
+    from omegaconf import OmegaConf
+
+    path = config_folder() / "attacker" / f"{known('attacker', name)}.yaml"
+    raw = OmegaConf.to_container(OmegaConf.load(path))
+    return _checked(Battery, raw, path.name) if isinstance(raw, dict) and "attacks" in raw else None
+
+
+def batteries(attackers: Sequence[str]) -> list[str]:
+    """The batteries, `name version`, all of whose attacks are among these."""
+    found = [one for name in names("attacker") if (one := battery(name))]
+    return [f"{one.name} {one.version}" for one in found if {*one.attacks} <= {*attackers}]
+
+
+def _unpacked(attackers: list[str]) -> list[str]:
+    """The attackers, each battery replaced by its attacks."""
+    held = []
+    for entry in attackers:
+        name, changes = call(entry) if "+" not in entry else (entry, {})
+        found = battery(name) if name in names("attacker") else None
+        if found and changes:
+            raise BadInput(f"attacker {entry}: a battery has no settings; list attacks of your own instead")
+        held += found.attacks if found else [entry]
+    return list(dict.fromkeys(held))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attacker entry taken apart: its parts with checked settings, in the order in which they act."""
+
+    parts: tuple[Component, ...]
+    instances: tuple[Any, ...]
+
+    def of(self, *kinds: str) -> list[Any]:
+        """What stages are told of the parts of these kinds."""
+        return [part.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds]
+
+    def made(self, kind: str) -> list[Any]:
+        """The parts of a kind."""
+        return [one for part, one in zip(self.parts, self.instances, strict=True) if kind_of(part.name) == kind]
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks the provider anything; one that does not is a floor."""
+        return all(one.asks for one in self.instances)
+
+    @property
+    def adaptive(self) -> bool:
+        return any(one.adaptive for one in self.instances)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(need for one in self.instances for need in one.needs))
+
+    @property
+    def needs_profile(self) -> str:
+        """The least that the interface must release for all parts to work."""
+        return max((one.needs_profile for one in self.instances), key=("text", "top_k", "full").index)
+
+
+def kind_of(name: str) -> str:
+    """Where in an attack a part acts: `ask`, `clean`, `repair`, `learn` or `follow`."""
+    folder, slash, _ = name.partition("/")
+    return folder if slash else "learn"
+
+
+@functools.cache
+def attack(entry: str) -> Attack:
+    """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student, or two, learn."""
+    made = [component("attacker", one) for one in _split(entry, "+")]
+    kinds = [ORDER.index(kind_of(chosen.name)) for chosen, _ in made]
+    if kinds != sorted(kinds):
+        raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")
+    if [ORDER[kind] for kind in kinds].count("learn") != 1:
+        learners = [name for name in names("attacker") if kind_of(name) == "learn" and not battery(name)]
+        raise BadInput(f"attacker {entry}: exactly one part must be how the student learns ({', '.join(learners)})")
+    return Attack(tuple(chosen for chosen, _ in made), tuple(instance for _, instance in made))
+
+
 def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
     """A defence whose strength can be found by its cost, set to its strongest; BadInput for others."""
     why = (
@@ -361,25 +462,32 @@ def load(name: str, overrides: list[str]) -> Study:
         for block in raw["blocks"]:
             block[PLURAL[single]] = _entries(values)
     study: Study = _checked(Study, raw, name)
-    for block in study.blocks:
+    blocks = [one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks]
+    for block in blocks:
         for entry in block.defenses:
             guard(entry)
-        for group in ("task", "attacker"):
-            for entry in getattr(block, PLURAL[group]):
-                component(group, entry)
-    return study
+        for entry in block.tasks:
+            component("task", entry)
+        for entry in block.attackers:
+            attack(entry)
+    return study.model_copy(update={"blocks": blocks})
 
 
 def schema() -> dict[str, Any]:
     """JSON schema of a study, and of the settings of every shipped component, by group and name."""
     parts = {
-        group: {name: _module(group, name).Settings.model_json_schema() for name in names(group)} for group in PACKAGES
+        group: {
+            name: _module(group, name).Settings.model_json_schema()
+            for name in names(group)
+            if group != "attacker" or not battery(name)
+        }
+        for group in PACKAGES
     }
     return {"study": Study.model_json_schema(), **parts}
 
 
 def _entries(text: str) -> list[str]:
-    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of defences."""
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of parts."""
     inside = _split(text.strip().removeprefix("[").removesuffix("]"), ",")
     return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
 

@@ -13,7 +13,19 @@ from typing import Any
 
 from distill.answers import BadInput, Profile
 from distill.models import RecordedModel, read_recorded, tokenizer_digest
-from experiments.config import Block, Pretrained, Proxy, Recipe, Recorded, Search, Study, component, guard
+from experiments.config import (
+    Attack,
+    Block,
+    Pretrained,
+    Proxy,
+    Recipe,
+    Recorded,
+    Search,
+    Study,
+    attack,
+    component,
+    guard,
+)
 from experiments.store import Store, canonical, key
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
@@ -28,10 +40,29 @@ IDENTITY = "control/identity"
 FRESH = 1000
 # The provider's proxy has a seed, and traces an order, that no student has.
 PROVIDER = 2000
+# The questions whose worked solutions every attacker owns are drawn in an order of their own.
+WORKED = 3000
 TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
-SECONDS = {"teacher": 45.0, "guard": 30.0, "answers": 1.5, "student": 6.0, "exam": 1.0, "search": 0.1}
+SECONDS = {"teacher": 45.0, "guard": 30.0, "answers": 1.5, "student": 6.0, "follow": 6.0, "exam": 1.0,
+           "search": 0.1}  # fmt: skip
+
+
+def is_floor(attacker: str) -> bool:
+    """Whether a student learns nothing from the teacher; besides the floors, an attack that asks nothing."""
+    return attacker in FLOORS or not attack(attacker).asks
+
+
+def choices(study: Study) -> list[str]:
+    """What the best teacher-free student is chosen from."""
+    named = [attacker for block in study.blocks for attacker in block.attackers]
+    return [*CHOICES, *dict.fromkeys(one for one in named if is_floor(one))]
+
+
+def learning(attacker: str) -> Attack:
+    """How an arm's student learns: floors learn as the plain student does."""
+    return attack("sft" if attacker in FLOORS else attacker)
 
 
 @dataclass(frozen=True)
@@ -70,11 +101,15 @@ class Arm:
 
     @property
     def student(self) -> Stage:
+        """The trained student, with what followed its training."""
         return self.exam.inputs[0]
 
     @property
     def answers(self) -> Stage:
-        return self.student.inputs[0]
+        first = self.student
+        while first.kind != "answers":
+            first = first.inputs[0]
+        return first
 
 
 @dataclass(frozen=True)
@@ -108,7 +143,7 @@ def make(study: Study) -> Plan:
     seen = {_arm_key(arm): arm for arm in plan.arms}
     plan.arms[:] = seen.values()
     plan.notes[:] = dict.fromkeys(plan.notes)
-    if all(arm.attacker in FLOORS for arm in plan.arms):
+    if all(is_floor(arm.attacker) for arm in plan.arms):
         raise BadInput(f"{study.name}: no cell is left to run; {'; '.join(plan.notes)}")
     return plan
 
@@ -137,6 +172,11 @@ class _Cells:
         return len(component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER))
 
     @functools.cached_property
+    def asking(self) -> list[str]:
+        """The block's attackers that ask the teacher; the others are floors."""
+        return [one for one in self.block.attackers if not is_floor(one)]
+
+    @functools.cached_property
     def teacher(self) -> Stage:
         return self._teacher(self.plan.study.teacher)
 
@@ -153,34 +193,54 @@ class _Cells:
             self._check_point(defense)
             self._sit(defense)
             self.plan.samples[self.task, defense] = self._answers(defense, SAMPLES, 0, "teacher", "text")
-            for attacker in self.block.attackers:
+            for attacker in self.asking:
                 self._cell(defense, attacker)
         for budget in self.block.budgets:
-            for attacker in self.block.attackers:
-                self._arms(IDENTITY, attacker, budget)
-            for floor in FLOORS:
+            for attacker in self.asking:
+                if self._possible("none", attacker):
+                    self._arms(IDENTITY, attacker, budget)
+            for floor in [*FLOORS, *(one for one in self.block.attackers if is_floor(one))]:
                 if floor != WEAKER or self.plan.study.weaker_teacher:
                     self._arms("none", floor, budget)
 
     def _sit(self, defense: str) -> None:
         """The defended teacher's own exams, on other questions as well if defences are compared there."""
-        for split in ("report", "select") if len(self.block.attackers) > 1 else ("report",):
+        for split in ("report", "select") if len(self.asking) > 1 else ("report",):
             self.plan.teachers[self.task, defense, split] = [
                 self._exam(defense, (self.teacher,), split, sampled)
                 for sampled in range(self.plan.study.measure.teacher_seeds)
             ]
 
     def _cell(self, defense: str, attacker: str) -> None:
-        point, sees = guard(defense).chain.point, component("attacker", attacker)[1].needs_profile
-        if sees != "text" and point == "text":
-            return self.plan.notes.append(f"skipped {attacker} against {defense}: it releases no logprobs")
-        if sees == "text" and point == "logprobs":
+        if guard(defense).chain.point == "logprobs" and attack(attacker).needs_profile == "text":
             self.plan.notes.append(f"{defense} has no effect on {attacker}: it changes logprobs, and {attacker} asks "
                                    "for text alone")  # fmt: skip
-        if sees != "text" and self.plan.study.student.vocabulary:
+        # BadInput where the task has fewer questions than may be asked.
+        component("task", self.task)[1].items("query", self._pool(attacker) * max(self.block.budgets), 0)
+        if self._possible(defense, attacker):
+            for budget in self.block.budgets:
+                self._arms(defense, attacker, budget)
+
+    def _possible(self, defense: str, attacker: str) -> bool:
+        """Whether the attack can be made on what this defence releases; a note says why not."""
+        chain, mounted, study = guard(defense).chain, attack(attacker), self.plan.study
+        sees, needs = mounted.needs_profile, mounted.needs
+        if sees != "text" and study.student.vocabulary:
             raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
-        for budget in self.block.budgets:
-            self._arms(defense, attacker, budget)
+        if "worked" in needs and not study.own.worked:
+            raise BadInput(f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)")
+        recorded = isinstance(study.teacher, Recorded)
+        why = (
+            "it releases no logprobs" if sees != "text" and chain.point == "text"
+            else "the provider's interface lets nobody begin an answer (provider.prefill)"
+            if {"prefill", "teacher"} & {*needs} and not study.provider.prefill
+            else "a recorded teacher answers nothing new" if {"prefill", "teacher"} & {*needs} and recorded
+            else "who sees answers alone cannot rebuild a defence that learns or reads scores"
+            if "defense" in needs and (chain.learns or any(one.scores for one in chain.parts)) else ""
+        )  # fmt: skip
+        if why:
+            self.plan.notes.append(f"skipped {attacker} against {defense}: {why}")
+        return not why
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
         study = self.plan.study
@@ -189,45 +249,76 @@ class _Cells:
             exam = self._exam(None, (student, self.clean))
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
         # Where there is a choice, it is made on students and questions that are not reported.
-        if attacker in CHOICES or (attacker not in FLOORS and defense != IDENTITY and len(self.block.attackers) > 1):
+        chosen = attacker != SHUFFLED if is_floor(attacker) else defense != IDENTITY and len(self.asking) > 1
+        if chosen:
             for seed in study.selection_seeds:
                 exam = self._exam(None, (self._student(defense, attacker, budget, seed),), "select")
                 self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "select", exam))
 
     def _student(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
         """A student, with the recipe that the study's search finds for its cell if there is one."""
-        inputs: tuple[Stage, ...] = (self._asked(defense, attacker, budget, seed),)
+        search = None
         if self.plan.study.search.trials and attacker != UNTRAINED:
-            inputs += (self._search(defense, attacker, budget),)
-        return self._trained(attacker, seed, inputs, {})
+            search = self._search(defense, attacker, budget)
+        student = self._trained(defense, attacker, budget, seed, {}, search)
+        following = learning(attacker).of("follow")
+        if not following:
+            return student
+        told = {name: student.settings[name] for name in ("task", "shape", "seed")}
+        return Stage("follow", told | {"follow": following, "own": self._own(attacker, budget)}, (student,))
 
-    def _trained(self, attacker: str, seed: int, inputs: tuple[Stage, ...], recipe: dict[str, Any]) -> Stage:
-        chosen, _ = component("attacker", "sft" if attacker in FLOORS else attacker)
+    def _trained(self, defense: str, attacker: str, budget: int, seed: int, recipe: dict[str, Any],
+                 search: Stage | None = None) -> Stage:  # fmt: skip
+        mounted = learning(attacker)
+        inputs: tuple[Stage, ...] = (self._asked(defense, attacker, budget, seed),)
         shape = self.plan.study.student.model_dump(mode="json", exclude={"name"}) | recipe
         shape |= {"steps": 0} if attacker == UNTRAINED else {}
-        settings = {"task": self.spec, "attacker": chosen.model_dump(mode="json"), "shape": shape, "seed": seed}
+        (learner,), cleaning = mounted.of("learn"), mounted.of("clean", "repair")
+        settings = {"task": self.spec, "attacker": learner, "shape": shape, "seed": seed}
+        # What an attack has no use for is not told, so that the plain student is the same work in every study.
+        if cleaning or mounted.needs or not mounted.asks:
+            settings |= {"clean": cleaning, "own": self._own(attacker, budget)}
+        if {"teacher", "defense"} & {*mounted.needs}:
+            spec, given = self._guard("none" if defense == IDENTITY else defense, mounted.needs_profile)
+            given = {"teacher": self.teacher, **given} if "teacher" in mounted.needs else {}
+            settings |= {"released": {"defense": spec, "given": [*given]}}
+            inputs += tuple(given.values())
+        if search:
+            settings, inputs = settings | {"searched": True}, (*inputs, search)
         return Stage("student", settings, inputs)
+
+    def _own(self, attacker: str, budget: int) -> dict[str, int]:
+        """How much an attacker owns: final answers to as many questions as it may choose from, and worked solutions."""
+        return {"budget": budget, "pool": self._pool(attacker), "worked": self.plan.study.own.worked}
+
+    @staticmethod
+    def _pool(attacker: str) -> int:
+        """From how many times its budget an attack chooses its questions."""
+        return max((getattr(one.settings, "pool", 1) for one in learning(attacker).made("ask")), default=1)
 
     def _search(self, defense: str, attacker: str, budget: int) -> Stage:
         """Equal trials for every trained arm, scored on the validation split with the first selection seed."""
         study, search = self.plan.study, self.plan.study.search
         seed, exams, trials = study.selection_seeds[0], [], recipes(search)
-        answers = self._asked(defense, attacker, budget, seed)
         for recipe in trials:
-            student = self._trained(attacker, seed, (answers,), recipe)
+            student = self._trained(defense, attacker, budget, seed, recipe)
             exams.append(self._exam(None, (student,), "validate"))
         return Stage("search", {"recipes": trials}, tuple(exams))
 
     def _asked(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
         """What an arm's student is trained on."""
         sources = {UNTRAINED: "public", OWN_DATA: "public", SELF: "self", SHUFFLED: "shuffled", WEAKER: "weaker"}
-        _, attack = component("attacker", "sft" if attacker in FLOORS else attacker)
-        asked = "none" if defense == IDENTITY else defense
-        return self._answers(asked, budget, seed, sources.get(attacker, "teacher"), attack.needs_profile)
+        mounted, asked = learning(attacker), "none" if defense == IDENTITY else defense
+        if not mounted.asks:
+            return self._answers(asked, budget, seed, "public", "text")
+        source = sources.get(attacker, "teacher")
+        return self._answers(asked, budget, seed, source, mounted.needs_profile, attacker)
 
-    def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str) -> Stage:
+    def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str, attacker: str = "sft") -> Stage:
         released: dict[str, Any] = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
         settings = {"task": self.spec, "budget": budget, "seed": seed, "source": source}
+        mounted = learning(attacker)
+        asking = mounted.made("ask")
         # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
         if source == "public":
             return Stage("answers", settings)
@@ -240,7 +331,18 @@ class _Cells:
             teacher = self.teacher
         spec, given = self._guard(defense, profile)
         told = settings | {"defense": spec, "given": [*given], "profile": released}
-        return Stage("answers", told, (teacher, *given.values()))
+        inputs = (teacher, *given.values())
+        if asking:
+            told |= {"ask": mounted.of("ask"), "own": self._own(attacker, budget)}
+        pilots = [one for one in asking if "pilot" in one.needs]
+        if pilots:
+            first = self._answers(defense, pilots[0].first(budget), seed, source, "text")
+            shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
+            plain = attack("sft").of("learn")[0]
+            inputs += (
+                Stage("student", {"task": self.spec, "attacker": plain, "shape": shape, "seed": seed}, (first,)),
+            )
+        return Stage("answers", told, inputs)
 
     def _exam(self, defense: str | None, inputs: tuple[Stage, ...], split: str = "report", sampled: int = 0) -> Stage:
         study = self.plan.study
@@ -278,8 +380,7 @@ class _Cells:
         if isinstance(model, Pretrained):
             return self._teacher(model)
         shape = model.model_dump(mode="json", exclude={"name", "kind"})
-        attacker = component("attacker", "sft")[0].model_dump(mode="json")
-        settings = {"task": self.spec, "attacker": attacker, "shape": shape, "seed": PROVIDER}
+        settings = {"task": self.spec, "attacker": attack("sft").of("learn")[0], "shape": shape, "seed": PROVIDER}
         # What the proxy learned from it knows too well: a gradient over other traces tells what a student has to learn.
         return Stage("student", settings, (self._traces(0),))
 
@@ -333,10 +434,11 @@ class _Cells:
         recording = _recording(teacher.path, teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
         guards = [guard(defense) for defense in self.block.defenses]
-        if len(self.block.attackers) > 1 or any(one.match for one in guards):
+        if len(self.asking) > 1 or any(one.match for one in guards):
             asked += exam.items("select", study.measure.selection_items, 0)
+        pool = max(map(self._pool, self.asking), default=1)
         for seed in study.seeds + study.selection_seeds:
-            asked += exam.items("query", max(self.block.budgets), seed)
+            asked += exam.items("query", pool * max(self.block.budgets), seed)
         if any("traces" in one.chain.needs for one in guards):
             asked += exam.lessons(2 * study.provider.traces, PROVIDER)
         recording.answer([item.prompt for item in asked], seed=0, profile=Profile())

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from distill.answers import BadInput, digest, write_bytes
-from experiments.plan import CHOICES, IDENTITY, SHUFFLED, Plan
+from experiments.plan import IDENTITY, SHUFFLED, Plan, choices
 from experiments.store import Store
 
 ANALYSIS, SEAL = "analysis.yaml", "analysis.json"
@@ -31,7 +31,7 @@ def analysis(plan: Plan) -> dict[str, Any]:
             "worst_case": "T of the attack chosen on selection_seeds and selection items; UCB: largest of all attacks",
             "utility": "Te_d - Te, non-inferior above -utility_margin",
         },
-        "floor": f"the best of {', '.join(CHOICES)} that exist, chosen on the selection split",
+        "floor": f"the best of {', '.join(choices(study))} that exist, chosen on the selection split",
         "controls": [IDENTITY, SHUFFLED],
         "primary_match": "exchanges",
         "thresholds": measure.model_dump(mode="json", exclude={"prices", "draws", "items", "selection_items"}),
@@ -39,6 +39,7 @@ def analysis(plan: Plan) -> dict[str, Any]:
         "items": {"report": measure.items, "selection": measure.selection_items},
         "seeds": {"report": study.seeds, "selection": study.selection_seeds},
         "search": study.search.model_dump(mode="json"),
+        "own": study.own.model_dump(mode="json"),
         "blocks": [block.model_dump(mode="json") for block in study.blocks],
         "recipes": {"teacher": study.teacher.model_dump(mode="json"), "student": study.student.model_dump(mode="json")},
         "exclusions": "none: a diverged student counts as trained; unparsed answers count as wrong and are told apart",

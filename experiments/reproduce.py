@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from distill.answers import BadInput, digest
 from experiments import plan as planning
 from experiments import registration
-from experiments.config import Study, component, guard
+from experiments.config import Study, attack, guard
 from experiments.plan import Plan
 from experiments.store import Store
 
@@ -239,7 +239,7 @@ def smoke(study: Study) -> Study:
 
 def _meets(defense: str, attacker: str) -> bool:
     text = guard(defense).chain.point == "text"
-    return not text or component("attacker", attacker)[1].needs_profile == "text"
+    return not text or attack(attacker).needs_profile == "text"
 
 
 def compare(expected: Path, study: Study, store: Store, tier: str, threads: int = 1) -> list[Check]:

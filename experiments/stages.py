@@ -1,4 +1,4 @@
-"""The main path, read downwards: teacher -> guard -> answers -> student -> exam.
+"""The main path, read downwards: teacher -> guard -> answers -> student -> follow -> exam.
 
 Each stage writes its result into a folder; it sees its settings and the opened folders of its inputs, nothing else. The
 planner decides what is run.
@@ -6,19 +6,22 @@ planner decides what is run.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from defenses import Given, teach
 from distill.answers import Answer, BadInput, Profile, Prompt, digest, read_answers, write_answers, write_bytes
+from distill.attackers import Own
 from experiments.config import defended, makers, part
 from experiments.measure.utility import strength_at
-from experiments.plan import PROVIDER, Stage
+from experiments.plan import PROVIDER, WORKED, Stage
 from experiments.store import Store, canonical
 
 
@@ -29,7 +32,8 @@ def run(stage: Stage, root: Path, threads: int = 1) -> float:
     torch.set_num_threads(threads)
     store = Store(root)
     inputs = [store.open(one.kind, one.key) for one in stage.inputs]
-    make = {"teacher": teacher, "guard": guard, "answers": answers, "student": student, "exam": exam, "search": search}
+    make = {"teacher": teacher, "guard": guard, "answers": answers, "student": student, "follow": follow, "exam": exam,
+            "search": search}  # fmt: skip
     folder = store.make(
         stage.kind, stage.key, lambda out: make[stage.kind](stage.settings, inputs, out), {"threads": threads}
     )
@@ -48,8 +52,8 @@ def teacher(settings: Any, inputs: list[Path], out: Path) -> None:
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
     items = task.lessons(settings["items"], settings["seed"])
-    said = [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
-    model, report = _trained(task, settings, Attacker(Settings()), said, out)
+    said = _solved(items)
+    model, report = _trained(task, settings, Attacker(Settings()), said, Own(), out)
     save(model, out)
     write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())
 
@@ -139,14 +143,15 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
 
     The provider's own traces are answers too, to questions of the split that the teacher learned from.
     """
-    from distill import signals
-
     task = part("task", settings["task"])
     if settings["source"] in ("public", "self"):
         items = task.public(settings["budget"], settings["seed"])
-        own = _own(task, items, opened(inputs[0]), settings["seed"]) if settings["source"] == "self" else None
-        said = own or [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
+        said = _solved(items)
+        if settings["source"] == "self":
+            said = _verified(task, items, opened(inputs[0]), settings["seed"])
         return write_answers(out / "answers.parquet", said)
+    if "ask" in settings:
+        return _asked(task, settings, inputs, out)
     model = opened(inputs[0])
     if settings["source"] == "traces":
         lessons = task.lessons(settings["skip"] + settings["budget"], settings["seed"])
@@ -158,6 +163,32 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
     )
     if settings["source"] == "shuffled":
         said = _shuffled(said, settings["seed"])
+    _keep(model, prompts, said, out)
+
+
+def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
+    """Answers to what an attack chose to ask, each kept with the question itself, whatever form it was sent in."""
+    model, given = opened(inputs[0]), inputs[1 : len(settings["given"]) + 1]
+    pilots = inputs[len(given) + 1 :]
+    own = _means(task, settings, pilot=opened(pilots[0]) if pilots else None)
+    items = task.items("query", settings["own"]["pool"] * settings["budget"], settings["seed"])
+    question = {item.prompt.id: item.prompt.text for item in items}
+    prompts = [item.prompt for item in items]
+    for one in settings["ask"]:
+        prompts = part("attacker", one).ask(prompts, settings["budget"], own, seed=settings["seed"])
+    guarded = _guarded(task, model, settings, given)
+    said = guarded.answer(prompts, seed=settings["seed"], profile=Profile(**settings["profile"]))
+    kept = [
+        replace(answer, prompt=question[sent.id], prompt_id=f"{sent.id}~{sent.attempt}" if sent.attempt else sent.id)
+        for answer, sent in zip(said, prompts, strict=True)
+    ]
+    _keep(model, prompts, kept, out)
+
+
+def _keep(model: Any, prompts: list[Prompt], said: list[Answer], out: Path) -> None:
+    """Write answers, what was exchanged for them, and their logprobs where they were released."""
+    from distill import signals
+
     write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
     encode = getattr(model, "encode", None)
     asked = {"exchanges": len(said), "tokens_in": sum(len(encode(p)) for p in prompts) if encode else None,
@@ -172,7 +203,11 @@ def _length(tokenizer: Any, answer: Answer) -> int:
     return len(answer.token_ids or tokenizer(answer.text, add_special_tokens=False).input_ids)
 
 
-def _own(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
+def _solved(items: list[Any]) -> list[Answer]:
+    return [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
+
+
+def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
     """A student's own answers where they are right (the attacker owns these solutions), else the solution."""
     said = model.answer([item.prompt for item in items], seed=seed, profile=Profile())
     return [
@@ -189,46 +224,119 @@ def _shuffled(said: list[Answer], seed: int) -> list[Answer]:
 
 
 def student(settings: Any, inputs: list[Path], out: Path) -> None:
-    """The attacker trains its student on the answers it holds."""
+    """The attacker cleans the answers it holds and trains its student on them."""
+    from distill import signals
     from distill.models import save
 
     said = read_answers(inputs[0] / "answers.parquet")
     task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
-    if len(inputs) > 1:
-        settings = settings | {"shape": settings["shape"] | json.loads((inputs[1] / "choice.json").read_text())}
-    model, report = _trained(task, settings, attacker, said, out, inputs[0] / "signals")
+    if settings.get("searched"):
+        settings = settings | {"shape": settings["shape"] | json.loads((inputs[-1] / "choice.json").read_text())}
+    if (inputs[0] / "signals").is_dir():
+        fresh = _fresh(task, settings["shape"], 0)
+        said = signals.read(inputs[0] / "signals", tokenizer=fresh.vocabulary).attach(said)
+    own = _means(task, settings, **_released(task, settings, inputs[1:])) if "own" in settings else Own()
+    for one in settings.get("clean", []):
+        said = part("attacker", one).clean(said, own, seed=settings["seed"])
+    model, report = _trained(task, settings, attacker, said, own, out)
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())
 
 
-def _trained(
-    task: Any, settings: Any, attacker: Any, said: list[Answer], out: Path, kept: Path | None = None
-) -> tuple[Any, Any]:
-    from distill import signals
-    from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
-    from distill.models import LanguageModel
+def follow(settings: Any, inputs: list[Path], out: Path) -> None:
+    """What the attacker does to the student once it is trained."""
+    from distill.models import save
+
+    task, model = part("task", settings["task"]), opened(inputs[0])
+    own, recipe = _means(task, settings), _recipe(settings["shape"])
+    report = json.loads((inputs[0] / "training.json").read_text())
+    for one in settings["follow"]:
+        followed = part("attacker", one).follow(model, recipe, own, seed=settings["seed"])
+        model = replace(model, network=followed.network.eval())
+        report |= {name: report[name] + getattr(followed, name) for name in ("tokens", "positions")}
+        report["diverged"] |= followed.diverged
+    save(model, out)
+    write_bytes(out / "training.json", canonical(report).encode())
+
+
+def _means(task: Any, settings: Any, **more: Any) -> Own:
+    """What an attacker has beside the answers: a function of the task, its seed and the study's `own` alone."""
+    held, seed = settings["own"], settings["seed"]
+    asked = task.items("query", held["pool"] * held["budget"], seed)
+    worked = task.items("query", held["worked"], WORKED)
+    final = {item.prompt.text: item.reference for item in [*asked, *worked]}
+    shape = settings.get("shape")
+    return Own(
+        public=_solved(task.public(held["budget"], seed)), worked=_solved(worked), final=task.final, mark=task.mark,
+        check=lambda answer: bool(task.grade(answer.text, final[answer.prompt]) == "right"),
+        fresh=functools.partial(_fresh, task, shape) if shape else None, recipe=_recipe(shape) if shape else None,
+        **more,
+    )  # fmt: skip
+
+
+def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
+    """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild it."""
+    if "released" not in settings:
+        return {}
+    released = settings["released"]
+    if "teacher" in released["given"]:
+        held = dict(zip(released["given"], folders, strict=False))
+        given = [name for name in held if name != "teacher"]
+        told = {"defense": released["defense"], "given": given}
+        return {"teacher": _guarded(task, opened(held["teacher"]), told, [held[name] for name in given])}
+    rebuilt = defended([_with_own_key(one) for one in released["defense"]])
+    return {"defense": lambda said: rebuilt(_Said(said)).answer((), seed=settings["seed"], profile=Profile("full"))}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Answers that are there already, as a model whose answers can be edited."""
+
+    said: Sequence[Answer]
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        return list(self.said)
+
+
+def _with_own_key(part: Any) -> Any:
+    """A defence's settings with the provider's secret replaced by the attacker's guess of one."""
+    secret = {"key": "the attacker's own"} if "key" in part["settings"] else {}
+    return part | {"settings": part["settings"] | secret}
+
+
+def _recipe(shape: Any) -> Any:
     from distill.student import StudentSettings
 
-    shape = settings["shape"]
+    return StudentSettings(**{name: shape[name] for name in StudentSettings.model_fields})
+
+
+def _fresh(task: Any, shape: Any, seed: int) -> Any:
+    """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its public text."""
+    from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
+    from distill.models import LanguageModel
+
     if shape["vocabulary"]:
         tokenizer = byte_pair_tokenizer(task.corpus(), shape["vocabulary"])
     else:
         tokenizer = character_tokenizer(task.alphabet)
     size = {name: shape[name] for name in ("hidden_size", "num_layers", "num_heads", "max_length")}
-    network = llama(tokenizer, seed=settings["seed"], **size)
-    decoding = {"max_new_tokens": shape["max_new_tokens"]}
-    model = LanguageModel(network, tokenizer, **decoding)
-    if attacker.needs_profile != "text" and kept is not None:
-        said = signals.read(kept, tokenizer=model.vocabulary).attach(said)
-    recipe = StudentSettings(**{name: shape[name] for name in StudentSettings.model_fields})
+    return LanguageModel(llama(tokenizer, seed=seed, **size), tokenizer, max_new_tokens=shape["max_new_tokens"])
+
+
+def _trained(task: Any, settings: Any, attacker: Any, said: list[Answer], own: Own, out: Path) -> tuple[Any, Any]:
+    """A fresh model trained by an attacker, and how that went."""
+    shape = settings["shape"]
+    model, recipe = _fresh(task, shape, settings["seed"]), _recipe(shape)
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     trained = attacker.train(
-        said, model, recipe, seed=settings["seed"], checkpoint=out.with_suffix(".checkpoint")
+        said, model, recipe, seed=settings["seed"], own=own, checkpoint=out.with_suffix(".checkpoint")
     )
     losses = [loss if math.isfinite(loss) else None for loss in trained.losses]
+    decoding = {"max_new_tokens": shape["max_new_tokens"]}
     report = {"losses": losses, "diverged": trained.diverged, "tokens": trained.tokens, "decoding": decoding}
-    report |= {"positions": trained.positions, "parameters": sum(p.numel() for p in network.parameters())}
+    report |= {"positions": trained.positions, "parameters": sum(p.numel() for p in trained.network.parameters())}
     report |= {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
+    report |= {"asked": trained.asked} if trained.asked else {}
     return replace(model, network=trained.network.eval()), report
 
 

@@ -12,7 +12,6 @@ it must be handed. Nothing here ever holds a report question, a clean answer or 
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,7 +60,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Base(ABC):
+class Base:
     """What every part says of itself; a file's `Attacker` states what differs from these defaults."""
 
     adaptive: ClassVar[bool] = True
@@ -69,7 +68,10 @@ class Base(ABC):
     needs_profile: ClassVar[str] = "text"
     """What the interface must release: `text`, `top_k` or `full`."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What of `Own` it must be handed, by name. An instance may differ, by its settings."""
+    """What of `Own` it must be handed, by name, or `prefill`: that an answer's beginning can be asked for. An instance
+    may differ, by its settings."""
+    asks: ClassVar[bool] = True
+    """Whether it asks the provider anything."""
     paper: ClassVar[str] = "-"
     """Where it comes from."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Study, component
+from experiments.config import Study, attack, batteries
 from experiments.measure import flags
-from experiments.plan import FLOORS, IDENTITY
+from experiments.plan import IDENTITY, is_floor
 from experiments.report.terminal import bound, points, set_to, signed, times, two, worst
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dict[str, Any], deviations: list[str]
          ) -> dict[str, Any]:  # fmt: skip
     """The fields of the card; numbers are those of measures.json."""
-    attackers = sorted({row["attacker"] for row in held["rows"] if row["attacker"] not in FLOORS})
+    attackers = sorted({row["attacker"] for row in held["rows"] if not is_floor(row["attacker"])})
     seconds = sum(stage["seconds"] for stage in manifest["stages"])
     return {
         "identity": {
@@ -27,7 +27,8 @@ def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dic
         "claim": {
             "question": study.question,
             "defenses": [c["defense"] for c in held["cases"] if c["defense"] != IDENTITY],
-            "attacker_sees": {name: component("attacker", name)[1].needs_profile for name in attackers},
+            "attacker_sees": {name: attack(name).needs_profile for name in attackers},
+            "batteries": batteries(attackers),
             "attacks": f"worst of {len(attackers)} listed attacks, {max(study.search.trials, 1)} trial(s) each",
             "capabilities": sorted({row["task"] for row in held["rows"]}),
             "budgets": sorted({row["budget"] for row in held["rows"]}),
@@ -43,7 +44,7 @@ def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dic
         "frontier": held["frontier"],
         "curves": held["curves"],
         "fidelity": [{"task": r["task"], "defense": r["defense"], "attacker": r["attacker"], "budget": r["budget"],
-                      **r["fidelity"]} for r in held["rows"] if r["attacker"] not in FLOORS],
+                      **r["fidelity"]} for r in held["rows"] if not is_floor(r["attacker"])],
         "missing": [{"task": r["task"], "defense": r["defense"], "attacker": r["attacker"], "planned": r["planned"],
                      "finished": r["seeds"], "bounds": r["missing_bounds"]} for r in held["rows"]
                     if r["seeds"] < r["planned"]],

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import component, guard
+from experiments.config import attack, guard
 from experiments.measure import cost, flags, frontier, verdict
 from experiments.measure.contrast import Refuse
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
-from experiments.plan import CHOICES, FLOORS, IDENTITY
+from experiments.plan import IDENTITY, choices, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key, Sat
 
@@ -55,7 +55,7 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
                        here.alpha, labels)  # fmt: skip
     case = verdict.Case(
         floor.right_SN, ceilings[worst.ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
-        guarded.right_SN, worst.attack, [component("attacker", a)[1].adaptive for a in attackers],
+        guarded.right_SN, worst.attack, [attack(a).adaptive for a in attackers],
         _invalid(here, keys, arms), _missing(here, task, budget, defense), labels,
     )  # fmt: skip
     row = {
@@ -83,7 +83,7 @@ def _missing(here: Compared, task: str, budget: int, defense: str) -> list[str]:
     """Planned students of a case that are not there: of its attacks, its ceilings and its floor."""
     held = []
     for key, planned in here.by_key.items():
-        mine = key.defense in (defense, "none") and key.attacker not in FLOORS
+        mine = key.defense in (defense, "none") and not is_floor(key.attacker)
         mine |= key.attacker == here.floor(task, budget)
         done = len(here.report[key].seeds) if key in here.report else 0
         if mine and (key.task, key.budget, key.split) == (task, budget, "report") and done < len(planned):
@@ -132,7 +132,7 @@ def _invalid(here: Compared, keys: list[Key], arms: list[Sat]) -> list[str]:
         twin = f"every answer equals those under {other}" if other else ""
         here.flag("alias", key, twin)
         # A defence of logprobs does nothing to whoever asks for text alone: that is its result and no mistake.
-        sees = component("attacker", key.attacker)[1].needs_profile
+        sees = attack(key.attacker).needs_profile
         silent = sees == "text" and defense != IDENTITY and guard(defense).chain.point == "logprobs"
         reasons += [f"arms are aliases: {twin}"] if twin and not silent else []
         here.flag("defence helps", key, flags.helps(undefended.right_SN, arm.right_SN, here.alpha))
@@ -162,7 +162,7 @@ def _sensitivity(here: Compared, key: tuple[str, int, str], case: verdict.Case, 
     """T under other choices: each floor, one seed or attack less, parsed answers alone, equal compute or cost."""
     task, budget, _ = key
     D, U = case.attacks[case.chosen], case.undefended
-    floors = {name: _share(here.grades[at].right_SN, U, D) for name in CHOICES
+    floors = {name: _share(here.grades[at].right_SN, U, D) for name in choices(here.study)
               if (at := Key(task, "none", name, budget, "report")) in here.grades}  # fmt: skip
     dropped = [_share(case.floor, U, np.delete(D, s, 0)) for s in range(len(D))] if len(D) > 1 else []
     dropped += [_share(case.floor, np.delete(U, s, 0), D) for s in range(len(U))] if len(U) > 1 else []

@@ -13,7 +13,7 @@ from experiments.config import Study
 from experiments.measure import cost, flags, verdict
 from experiments.measure.contrast import Refuse, bounded
 from experiments.measure.transfer import select
-from experiments.plan import CHOICES, FLOORS, IDENTITY
+from experiments.plan import CHOICES, IDENTITY, choices, is_floor
 from experiments.report.grades import Grades, Key, Sat
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
@@ -46,7 +46,7 @@ class Compared:
     @functools.cache  # noqa: B019 (this object lives for one report)
     def floor(self, task: str, budget: int) -> str:
         """The best teacher-free student, chosen on the selection split."""
-        there = [name for name in CHOICES if Key(task, "none", name, budget, "report") in self.grades]
+        there = [name for name in choices(self.study) if Key(task, "none", name, budget, "report") in self.grades]
         chosen_on = [self.grades.get(Key(task, "none", name, budget, "select")) for name in there]
         if not {*CHOICES[:2]} <= {*there} or any(one is None for one in chosen_on):
             raise Refuse(f"{task}: the floors of budget {budget} are not complete; F0 and F1 must be there")
@@ -59,7 +59,7 @@ class Compared:
         """In the order of the study, so that no number depends on the order of a file."""
         at = (task, budget, defense)
         there = {key.attacker for key in self.report
-                 if (key.task, key.budget, key.defense) == at and key.attacker not in FLOORS}  # fmt: skip
+                 if (key.task, key.budget, key.defense) == at and not is_floor(key.attacker)}  # fmt: skip
         named = [attacker for block in self.study.blocks for attacker in block.attackers]
         return sorted(there, key=lambda one: (named.index(one) if one in named else len(named), one))
 
@@ -130,7 +130,7 @@ class Compared:
     def ceiling(self, key: Key) -> Key:
         """The undefended arm of the same attacker; floors are compared with the task's first attacker."""
         first = self.undefended(key.task, key.budget)[0]
-        return key._replace(defense="none", attacker=first if key.attacker in FLOORS else key.attacker)
+        return key._replace(defense="none", attacker=first if is_floor(key.attacker) else key.attacker)
 
     def book(self, key: Key) -> dict[str, float]:
         """The ledger of an arm, means over its finished students; dollars at the middle of the stated ranges."""
@@ -148,6 +148,6 @@ class Compared:
 
 
 def _group(key: Key) -> str:
-    if key.attacker in FLOORS:
+    if is_floor(key.attacker):
         return "floor"
     return {"none": "none", IDENTITY: "control"}.get(key.defense, "defense")

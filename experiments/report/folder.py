@@ -16,9 +16,9 @@ from typing import Any
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
 from experiments import registration
-from experiments.config import component, guard
+from experiments.config import guard
 from experiments.measure.contrast import Refuse
-from experiments.plan import FLOORS, FRESH, IDENTITY, Arm, Plan, Stage
+from experiments.plan import FRESH, IDENTITY, Arm, Plan, Stage, is_floor, learning
 from experiments.report import card, grades, measures, page
 from experiments.stages import fingerprint, read_grades
 from experiments.store import Store, canonical
@@ -194,9 +194,9 @@ def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dic
                for s, clean, guarded in zip(graded[:50], *teachers, strict=False)]  # fmt: skip
     curve = [(LOG_EVERY * (i + 1), loss) for i, loss in enumerate(training["losses"]) if loss is not None]
     right = sum(one["outcome"] == "right" for one in graded) / len(graded)
-    control = "control:floor" if arm.attacker in FLOORS else "control:ceiling" if arm.defense == "none" else "defended"
+    control = "control:floor" if is_floor(arm.attacker) else "control:ceiling" if arm.defense == "none" else "defended"
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
-    adaptive = arm.attacker not in FLOORS and component("attacker", arm.attacker)[1].adaptive
+    adaptive = not is_floor(arm.attacker) and learning(arm.attacker).adaptive
     found = (grades.prepared(arm, store) or {}).get("matched")
     columns = comparison(task=arm.task, defense=arm.defense, attacker=arm.attacker, student=plan.study.student.name,
                          budget=arm.budget, strength=found["value"] if found else strength(arm.defense),

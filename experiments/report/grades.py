@@ -208,7 +208,9 @@ def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[st
     training = json.loads((store.open(arm.student.kind, arm.student.key) / "training.json").read_text())
     asked = store.open(arm.answers.kind, arm.answers.key) / "asked.json"
     cost = json.loads(asked.read_text()) if asked.is_file() else {"exchanges": 0, "tokens_in": 0, "tokens_out": 0}
-    trials = plan.study.search.trials if len(arm.student.inputs) > 1 else 0
+    cost["exchanges"] += training.get("asked", 0)
+    searched = any(stage.settings.get("searched") for stage in arm.student.walk() if stage.kind == "student")
+    trials = plan.study.search.trials if searched else 0
     return who | {
         "finished": True, **cost, "student_tokens": training["tokens"], "parameters": training["parameters"],
         # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search costs as much a trial.

@@ -14,7 +14,7 @@ from experiments.config import Study, guard
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import transfer
-from experiments.plan import FLOORS, IDENTITY
+from experiments.plan import FLOORS, IDENTITY, choices, is_floor
 from experiments.report import cases as defended
 from experiments.report.cases import Cases
 from experiments.report.compared import GPU_FLOPS, Compared
@@ -68,7 +68,7 @@ def _row(here: Compared, key: Key, cases: Cases, copy: Callable[[Key], fidelity.
     uplift, harm = (contrast([one.right_SN, arm.right_SN], w, alpha=here.alpha, clusters=labels)
                     for one, w in ((floor, [-1, 1]), (U, [1, -1])))  # fmt: skip
     own = arm_mean(arm.right_SN, alpha=here.alpha, clusters=labels)
-    case = cases.get((key.task, key.budget, key.defense), {}) if key.attacker not in FLOORS else {}
+    case = cases.get((key.task, key.budget, key.defense), {}) if not is_floor(key.attacker) else {}
     planned, saved = here.planned(key), _saved(here, key)
     return {
         "task": key.task, "defense": key.defense, "attacker": key.attacker, "student": here.study.student.name,
@@ -121,7 +121,7 @@ def _saved(here: Compared, key: Key) -> Estimate | None:
 
     The floor that is best at the exam has never seen reasoning, and would make anything look like fidelity.
     """
-    floors = [here.report[at].stacked("bits_N") for name in FLOORS
+    floors = [here.report[at].stacked("bits_N") for name in dict.fromkeys([*FLOORS, *choices(here.study)])
               if (at := key._replace(attacker=name, defense="none")) in here.report]  # fmt: skip
     mine, known = here.report[key].stacked("bits_N"), [bits for bits in floors if bits is not None]
     if mine is None or not known:
@@ -202,7 +202,7 @@ def curve_rows(here: Compared) -> list[dict[str, Any]]:
     held = []
     for task in here.tasks():
         pairs = dict.fromkeys(
-            (k.attacker, k.defense) for k in here.report if k.task == task and k.attacker not in FLOORS
+            (k.attacker, k.defense) for k in here.report if k.task == task and not is_floor(k.attacker)
         )
         for attacker, defense in pairs:
             budgets = [n for n in here.budgets(task) if Key(task, defense, attacker, n, "report") in here.report]

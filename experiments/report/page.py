@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measure.flags import KINDS
-from experiments.plan import FLOORS, IDENTITY
+from experiments.plan import FLOORS, IDENTITY, is_floor
 from experiments.report import numbered
 from experiments.report.terminal import bound, interval, points, set_to, times, two, worst
 
@@ -42,14 +42,14 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(held)),
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
         kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
-        frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, floors=FLOORS, two=two,
+        frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
         times=times, set_to=set_to,
         curved=[row for row in held["curves"] if "multipliers" in row],
     )  # fmt: skip
 
 
 def _is_control(row: dict[str, Any]) -> bool:
-    return row["attacker"] in FLOORS or row["defense"] == IDENTITY
+    return is_floor(row["attacker"]) or row["defense"] == IDENTITY
 
 
 def _figure(width: float, height: float) -> Any:
@@ -159,4 +159,4 @@ def bars(rows: list[dict[str, Any]]) -> Any:
 
 
 def _name(row: dict[str, Any]) -> str:
-    return row["attacker"] if row["attacker"] in FLOORS else f"{row['defense']} ({row['attacker']})"
+    return row["attacker"] if is_floor(row["attacker"]) else f"{row['defense']} ({row['attacker']})"

@@ -1,0 +1,1 @@
+"""What is asked: which questions, how often, from which accounts, and in what form."""
