@@ -1,49 +1,68 @@
-"""What each defence says of itself, as a table and as the page docs/defenses.md."""
+"""What each defence, and each part of an attacker, says of itself: tables, and two pages below docs."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.config import config_folder, guard, names
-
-FAMILIES = {
-    "none": "Undefended",
-    "trained": "Trained teachers: the weights are changed",
-    "decoding": "Decoding: the next-token distribution is changed",
-    "release": "Release: the finished answer, or its logprobs, is changed",
-}
-HEAD = ("defence", "acts on", "strength", "passes", "needs", "keeps argmax", "paper")
+from experiments.config import battery, component, config_folder, guard, kind_of, names
 
 
-class Entry(NamedTuple):
-    """A defence with the settings of its config."""
+@dataclass(frozen=True)
+class Page:
+    """A group of components: its families with their titles, and what is told of each component."""
 
-    name: str
-    point: str
-    strength: str
-    passes: str
-    needs: str
-    keeps_argmax: str
-    paper: str
-    said: str
+    group: str
+    word: str
+    title: str
+    reading: str  # what the columns mean
+    families: dict[str, str]
+    family: Callable[[str], str]
+    columns: dict[str, Callable[[Any], str]]
+    part: Callable[[str], Any]
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Every shipped component, family by family: its name, its columns, and the first line of its config."""
+        order = list(self.families)
+        there = sorted(self.shipped(), key=lambda name: (order.index(self.family(name)), name))
+        return [(name, *(told(self.part(name)) for told in self.columns.values()), self.said(name)) for name in there]
 
-def entries() -> list[Entry]:
-    """Every shipped defence, family by family."""
-    order = list(FAMILIES)
-    return [_entry(name) for name in sorted(names("defense"), key=lambda n: (order.index(n.partition("/")[0]), n))]
+    def shipped(self) -> list[str]:
+        return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
 
+    def said(self, name: str) -> str:
+        text = (config_folder() / self.group / f"{name}.yaml").read_text(encoding="utf-8")
+        return text.splitlines()[0].removeprefix("# ")
 
-def _entry(name: str) -> Entry:
-    (part,) = guard(name).chain.parts
-    first = (config_folder() / "defense" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-    return Entry(
-        name, part.point, _strength(part), f"{part.passes:g}", ", ".join((*part.needs, *["learns"] * part.learns)),
-        "yes" if part.keeps_argmax else "no", part.paper, first.removeprefix("# "),
-    )  # fmt: skip
+    def table(self) -> Table:
+        """For a terminal."""
+        shown = Table(self.word, *self.columns, box=SIMPLE_HEAD, padding=(0, 1))
+        for *row, _ in self.rows():
+            shown.add_row(*row)
+        return shown
+
+    def markdown(self) -> str:
+        """The page; a test holds the file to what this returns."""
+        lines = [f"# {self.title}", "", self.reading]
+        head = [self.word, *self.columns]
+        for family, title in self.families.items():
+            held = [row for row in self.rows() if self.family(row[0]) == family]
+            lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+            lines += [f"| `{name}` | {' | '.join(told)} |" for name, *told, _ in held]
+            lines += ["", *(f"- `{name}`: {said}" for name, *_, said in held)]
+        return "\n".join(lines + self.batteries()) + "\n"
+
+    def batteries(self) -> list[str]:
+        """The standard batteries of attacks, for attackers alone."""
+        lines = []
+        for one in filter(None, map(battery, names("attacker") if self.group == "attacker" else [])):
+            lines += ["", f"## Battery `{one.name}`, version {one.version}", "", self.said(one.name), ""]
+            lines += [f"- `{entry}`" for entry in one.attacks]
+        return lines
 
 
 def _strength(part: Any) -> str:
@@ -57,26 +76,58 @@ def _value(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def table() -> Table:
-    """For a terminal."""
-    shown = Table(*HEAD, box=SIMPLE_HEAD, padding=(0, 1))
-    for one in entries():
-        shown.add_row(*one[: len(HEAD)])
-    return shown
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
-def markdown() -> str:
-    """The page; a test holds the file to what this returns."""
-    lines = [
-        "# Defences", "",
-        "Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts on*: where a defence shows; "
-        "*strength*: its", "knob, from no defence to the strongest; *passes*: extra forward passes a token; *needs*: "
-        "what the provider must have", "(`configs/provider`), and whether it learns before it can defend; *keeps "
-        "argmax*: whether the likeliest next token", "stays so, whatever the settings.",
-    ]  # fmt: skip
-    for family, title in FAMILIES.items():
-        held = [one for one in entries() if one.name.partition("/")[0] == family]
-        lines += ["", f"## {title}", "", f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
-        lines += [f"| `{one.name}` | {' | '.join(one[1 : len(HEAD)])} |" for one in held]
-        lines += ["", *(f"- `{one.name}`: {one.said}" for one in held)]
-    return "\n".join(lines) + "\n"
+PAGES = {
+    "defense": Page(
+        group="defense",
+        word="defence",
+        title="Defences",
+        reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts on*: where a defence "
+        "shows; *strength*: its\nknob, from no defence to the strongest; *passes*: extra forward passes a token; "
+        "*needs*: what the provider must have\n(`configs/provider`), and whether it learns before it can defend; "
+        "*keeps argmax*: whether the likeliest next token\nstays so, whatever the settings.",
+        families={
+            "none": "Undefended",
+            "trained": "Trained teachers: the weights are changed",
+            "decoding": "Decoding: the next-token distribution is changed",
+            "release": "Release: the finished answer, or its logprobs, is changed",
+        },
+        family=lambda name: name.partition("/")[0],
+        columns={
+            "acts on": lambda one: str(one.point),
+            "strength": _strength,
+            "passes": lambda one: f"{one.passes:g}",
+            "needs": lambda one: ", ".join((*one.needs, *["learns"] * one.learns)),
+            "keeps argmax": lambda one: _yes(one.keeps_argmax),
+            "paper": lambda one: str(one.paper),
+        },
+        part=lambda name: guard(name).chain.parts[0],
+    ),
+    "attacker": Page(
+        group="attacker",
+        word="part",
+        title="Attackers",
+        reading="Made by `distill-resist list attackers --markdown > docs/attackers.md`. An attacker is a list of "
+        "parts in this order, such\nas `ask/repeats(k=4) + clean/vote + sft + follow/expert_iteration`; exactly one "
+        "is how the student learns. *Sees*: what the\ninterface must release; *needs*: what else the attacker must "
+        "have (`configs/own`, `provider.prefill`); *adaptive*: whether\nit reacts to a defence.",
+        families={
+            "ask": "What is asked",
+            "clean": "What is done to the answers",
+            "repair": "What is done to released logprobs",
+            "learn": "How the student learns",
+            "follow": "What follows",
+        },
+        family=kind_of,
+        columns={
+            "sees": lambda one: str(one.needs_profile),
+            "needs": lambda one: ", ".join(one.needs),
+            "adaptive": lambda one: _yes(one.adaptive),
+            "paper": lambda one: str(one.paper),
+        },
+        part=lambda name: component("attacker", name)[1],
+    ),
+}

@@ -305,9 +305,11 @@ def listing(given: argparse.Namespace) -> None:
         raise BadInput(
             f"list: no group {given.group!r}{config.near(given.group, groups)} (there are: {', '.join(groups)})"
         )
-    if group == "defense":
-        shown = catalogue.markdown() if given.markdown else catalogue.table()
-        return print(shown, end="") if given.markdown else Console(width=max(Console().width, 150)).print(shown)
+    page = catalogue.PAGES.get(group)
+    if page and given.markdown:
+        return print(page.markdown(), end="")
+    if page:
+        return Console(width=max(Console().width, 150)).print(page.table())
     for one in [group] if group else groups:
         print(f"{one}: {' '.join(config.names(one))}")
 

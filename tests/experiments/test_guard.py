@@ -167,5 +167,6 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
 
 
 def test_the_page_of_defences_is_what_the_code_says():
-    assert (ROOT / "docs" / "defenses.md").read_text() == catalogue.markdown()
-    assert {one.name for one in catalogue.entries()} == set(config.names("defense"))
+    page = catalogue.PAGES["defense"]
+    assert (ROOT / "docs" / "defenses.md").read_text() == page.markdown()
+    assert {name for name, *_ in page.rows()} == set(config.names("defense"))

@@ -32,11 +32,11 @@ def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
 def farthest_first(points: np.ndarray, k: int) -> list[int]:
     """k indices of points (A, D), each the farthest from those before it, from the first on; at most twice the best
     radius (Gonzalez 1985)."""
-    chosen, distance = [0], ((points - points[0]) ** 2).sum(1)
+    chosen, distance = [0], np.full(len(points), np.inf)
     while len(chosen) < min(k, len(points)):
-        chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(1))
-        distance[chosen] = -1.0  # equal questions are no reason to ask one twice
+        distance[chosen] = -1.0  # one that is taken is not taken again, were all others equal to it
+        chosen.append(int(distance.argmax()))
     return chosen
 
 

@@ -1,0 +1,145 @@
+"""Attackers in a study: lists of parts, batteries, floors, what an attack may see, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from distill.answers import BadInput
+from experiments import catalogue, config, plan, stages, tasks
+from tests.experiments.test_study import ENV, ROOT, SMALL
+
+OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
+
+
+def made(*words):
+    return plan.make(config.load("quickstart", [*OWN, *words]))
+
+
+class TestEntries:
+    def test_a_list_is_an_attack(self):
+        one = config.attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
+        assert [config.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
+        assert one.adaptive and one.asks and one.needs_profile == "text" and "check" in one.needs
+        assert not config.attack("sft").adaptive and config.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
+
+    @pytest.mark.parametrize(
+        ("entry", "line"),
+        [
+            ("sft + clean/vote", "its parts act in the order ask, clean, repair, learn, follow"),
+            ("clean/vote", "exactly one part must be how the student learns"),
+            ("sft + logprob_kd", "exactly one part must be how the student learns"),
+            ("clean/vtoe + sft", "no 'clean/vtoe'; did you mean 'clean/vote'"),
+            ("ask/repeats(k=0) + sft", "k: Input should be greater than or equal to 1"),
+            ("strongest + sft", "a battery stands alone"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, entry, line):
+        with pytest.raises(BadInput) as error:
+            config.attack(entry)
+        assert line in str(error.value) and "\n" not in str(error.value)
+
+    def test_a_battery_is_its_attacks_and_has_no_settings(self):
+        battery = config.battery("strongest")
+        study = config.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
+        assert set(study.blocks[0].attackers) == {"sft", *battery.attacks}
+        assert config.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
+        assert config.batteries(["sft"]) == []
+        with pytest.raises(BadInput, match="a battery has no settings"):
+            config.load("quickstart", [*OWN, "attacker=strongest(k=2)"])
+
+
+class TestPlan:
+    def test_plain_students_are_the_same_work_with_or_without_other_attacks(self):
+        alone, beside = made("attacker=sft"), made("attacker=[sft,clean/vote + sft]")
+        ours = {arm.exam.key for arm in alone.arms if arm.split == "report"}
+        assert ours <= {arm.exam.key for arm in beside.arms}
+
+    def test_what_follows_shares_the_student(self):
+        here = made("attacker=[sft,sft + follow/prune]")
+        arms = {arm.attacker: arm for arm in here.arms if arm.defense == "none" and arm.split == "report"}
+        followed = arms["sft + follow/prune"]
+        assert followed.student.kind == "follow" and followed.student.inputs[0].key == arms["sft"].student.key
+        assert followed.answers.key == arms["sft"].answers.key
+
+    def test_an_attack_that_asks_nothing_is_a_floor(self):
+        here = made("attacker=[sft,solo]", "defense=[none,release/answer_only]")
+        solo = [arm for arm in here.arms if arm.attacker == "solo"]
+        assert {arm.defense for arm in solo} == {"none"} and {arm.split for arm in solo} == {"report", "select"}
+        assert plan.is_floor("solo") and "solo" in plan.choices(here.study)
+        assert all(arm.answers.settings["source"] == "public" for arm in solo)
+        # With one attack that asks there is nothing to choose, so no student is trained to choose it.
+        assert not [arm for arm in here.arms if arm.attacker == "sft" and arm.split == "select"]
+
+    def test_attacks_that_an_interface_does_not_allow_are_left_out_with_a_note(self):
+        here = made("attacker=[sft,ask/prefill + sft]", "provider.prefill=false")
+        assert "ask/prefill + sft" not in {arm.attacker for arm in here.arms}
+        assert any("lets nobody begin an answer" in note for note in here.notes)
+        here = made("attacker=[logprob_kd,repair/recovery + logprob_kd]", "defense=[none,release/information]")
+        assert any("cannot rebuild a defence that learns" in note for note in here.notes)
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["attacker=solo"], "no cell is left to run"),
+            (["attacker=[sft,solo]", "own.worked=0"], "solo: needs worked solutions; own.worked must be above 0"),
+            (["task=trace", "attacker=ask/select(pool=500) + sft"], "query items asked for, only 892 available"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_anything_runs(self, words, line):
+        with pytest.raises(BadInput) as error:
+            made(*words)
+        assert line in str(error.value)
+
+    def test_no_attack_is_fed_by_a_clean_answer_or_by_another_arm(self):
+        """Everything a student is made from carries its own arm's defence, seed and budget, or needs no teacher."""
+        here = made("attacker=strongest", "defense=[none,release/answer_only,release/truncate]")
+        asking = [arm for arm in here.arms if not plan.is_floor(arm.attacker) and arm.defense != plan.IDENTITY]
+        assert len({arm.attacker for arm in asking}) > 5
+        for arm in asking:
+            spec = config.guard(arm.defense).spec
+            for stage in arm.student.walk():
+                assert stage.kind not in ("exam", "search")
+                if stage.kind == "answers":
+                    mine = stage.settings["defense"] == spec and stage.settings["seed"] == arm.seed
+                    assert mine and stage.settings["source"] == "teacher" and stage.settings["budget"] <= arm.budget
+
+
+def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monkeypatch, tmp_path):
+    """Only query questions are drawn, and only their references are held, while answers and students are made."""
+    here = made("attacker=[solo,sft,clean/filter + sft + follow/expert_iteration]", "seeds=[0]")
+    drawn, making = [], [""]
+    original = tasks.Exam.items
+
+    def watched(self, split, n, seed):
+        drawn.append((making[0], split))
+        return original(self, split, n, seed)
+
+    monkeypatch.setattr(tasks.Exam, "items", watched)
+    for stage in here.stages:
+        making[0] = stage.kind
+        stages.run(stage, tmp_path)
+    splits = {kind: {split for k, split in drawn if k == kind} for kind, _ in drawn}
+    assert all(splits[kind] <= {"query"} for kind in ("answers", "student", "follow")) and "report" in splits["exam"]
+    assert {"answers", "student", "follow", "exam"} <= {*splits}
+
+
+def test_the_page_of_attackers_is_what_the_code_says():
+    page = catalogue.PAGES["attacker"]
+    assert (ROOT / "docs" / "attackers.md").read_text() == page.markdown()
+    assert {name for name, *_ in page.rows()} | {"strongest"} == set(config.names("attacker"))
+
+
+def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp_path):
+    attacks = "[sft,ask/repeats(k=2) + clean/vote + sft + follow/prune,ask/select(pool=2) + sft,solo]"
+    command = [sys.executable, "-m", "experiments.cli", "run", "quickstart", *OWN, f"attacker={attacks}",
+               "defense=[none,decoding/temperature]", "--runs", str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    held = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
+    spent = {row["attacker"]: row["exchanges"] for row in held["ledger"] if row["defense"] == "decoding/temperature"}
+    assert spent["ask/repeats(k=2) + clean/vote + sft + follow/prune"] == 2 * spent["sft"] > 0
+    assert spent["ask/select(pool=2) + sft"] == spent["sft"]
+    (case,) = [case for case in held["cases"] if case["defense"] == "decoding/temperature"]
+    assert len(case["attacks"]) == 3 and case["attack"] in case["attacks"] and "solo" in case["sensitivity"]["by_floor"]
