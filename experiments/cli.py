@@ -166,7 +166,7 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     from rich.console import Console
 
     from distill.answers import BadInput
-    from experiments.report import folder, terminal
+    from experiments.report import folder, matrix, terminal
     from experiments.store import Store, writable
 
     planned = planned or _planned(given)
@@ -187,7 +187,7 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     if given.json:
         return print(json.dumps(held))
     if getattr(given, "markdown", False):
-        return print(terminal.markdown(measured, planned.study.question), end="")
+        return print(terminal.markdown(measured, planned.study.question) + matrix.markdown(measured), end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))

@@ -1,0 +1,76 @@
+"""Defence x attacker: every cell's transfer on one scale, the worst of the listed attacks marked, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from experiments.report.terminal import bound, signed, two, worst
+
+
+class Line(NamedTuple):
+    """A defence against all attacks: T of each in the order of the columns, None where an attack cannot be made."""
+
+    defense: str
+    cells: tuple[float | None, ...]
+    chosen: int
+    case: dict[str, Any]
+
+
+class Matrix(NamedTuple):
+    """A task at its largest budget; the attacks are numbered, as their names are long."""
+
+    task: str
+    budget: int
+    attacks: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+def matrices(held: dict[str, Any]) -> list[Matrix]:
+    """One a task with several attacks. T = (D - F) / (U* - F) with one U*, that of the best undefended attack.
+
+    The worst case was chosen on the selection split, so it need not be the largest of its line.
+    """
+    found = []
+    for task in dict.fromkeys(case["task"] for case in held["cases"]):
+        here = [case for case in held["cases"] if case["task"] == task]
+        budget = max(case["budget"] for case in here)
+        here = [case for case in here if case["budget"] == budget]
+        attacks = tuple(dict.fromkeys(attack for case in here for attack in case["attacks"]))
+        if len(attacks) < 2:
+            continue
+        right = {(row["defense"], row["attacker"]): row["defended"] for row in held["rows"]
+                 if (row["task"], row["budget"]) == (task, budget)}  # fmt: skip
+        lines = tuple(_line(case, attacks, right) for case in here)
+        found.append(Matrix(task, budget, attacks, lines))
+    return found
+
+
+def _line(case: dict[str, Any], attacks: tuple[str, ...], right: dict[tuple[str, str], float]) -> Line:
+    F, U = right["none", case["floor"]], right["none", case["ceiling"]]
+    D = [right.get((case["defense"], attack)) for attack in attacks]
+    cells = tuple(None if d is None or U <= F else (d - F) / (U - F) for d in D)
+    return Line(case["defense"], cells, attacks.index(case["attack"]), case)
+
+
+def markdown(held: dict[str, Any]) -> str:
+    """The matrices of a study, each with the names of its attacks below."""
+    lines: list[str] = []
+    for one in matrices(held):
+        numbers = [str(i) for i, _ in enumerate(one.attacks, 1)]
+        heads = [f"{one.task}: defence", "teacher (points)", *numbers, "worst: T [95 %]", "UCB", "verdict"]
+        lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 2) + "---|"]
+        for line in one.lines:
+            cells = [f"**{two(t)}**" if i == line.chosen else two(t) for i, t in enumerate(line.cells)]
+            told = (f"`{line.defense}`", signed(line.case["utility"]["change"]), *cells, worst(line.case),
+                    bound(line.case["ucb"]), line.case["verdict"] or "-")  # fmt: skip
+            lines.append(f"| {' | '.join(told)} |")
+        lines += ["", *(f"{number}. `{attack}`" for number, attack in zip(numbers, one.attacks, strict=True)), ""]
+    return "\n".join(["", *lines]) if lines else ""
+
+
+def colour(share: float | None) -> str:
+    """A cell's background: white where nothing is transferred, red where all is."""
+    if share is None:
+        return "#f6f8fa"
+    part = min(max(share, 0.0), 1.0)
+    return "#{:02x}{:02x}{:02x}".format(*(round(255 + part * (to - 255)) for to in (0xF0, 0x8A, 0x7A)))
