@@ -179,8 +179,8 @@ def train(
 
 
 def _diverged(losses: list[float]) -> bool:
-    """Not finite, or twice in a row above three times the first mean."""
-    return not math.isfinite(losses[-1]) or (len(losses) > 2 and min(losses[-2:]) > 3 * losses[0])
+    """Not finite, or twice in a row above three times the first mean, where that is a likelihood's."""
+    return not math.isfinite(losses[-1]) or (len(losses) > 2 and min(losses[-2:]) > 3 * losses[0] > 0)
 
 
 @dataclass(frozen=True)

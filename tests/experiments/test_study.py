@@ -13,7 +13,7 @@ import pytest
 
 from distill.answers import BadInput
 from experiments import config, plan
-from experiments.stages import _own, fingerprint, read_grades
+from experiments.stages import _verified, fingerprint, read_grades
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -144,5 +144,5 @@ def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
         def answer(self, prompts, *, seed, profile):
             return right + wrong
 
-    said = _own(task, items, Own(), 0)
+    said = _verified(task, items, Own(), 0)
     assert said[:3] == right and [a.text for a in said[3:]] == [i.solution for i in items[3:]]

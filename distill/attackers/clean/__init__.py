@@ -1,0 +1,39 @@
+"""What an attacker does to the answers it holds: `clean(said, own, seed=...)` returns those that the student learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distill.answers import Answer, Prompt
+from distill.attackers import Own, sft
+from distill.models import LanguageModel
+
+
+def groups(said: Sequence[Answer]) -> list[list[Answer]]:
+    """The answers to each question, in order of appearance."""
+    held: dict[str, list[Answer]] = {}
+    for one in said:
+        held.setdefault(one.prompt, []).append(one)
+    return list(held.values())
+
+
+def rewritten(answer: Answer, text: str) -> Answer:
+    """The answer with another text; token ids and logprobs would spell the old one."""
+    return answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
+
+
+def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -> LanguageModel:
+    """A model of the student's shape that the attacker trains on answers of its choice, for `share` of the steps."""
+    assert own.fresh is not None and own.recipe is not None
+    model = own.fresh(seed)
+    recipe = own.recipe.model_copy(update={"steps": max(1, round(share * own.recipe.steps))})
+    trained = sft.Attacker(sft.Settings()).train(said, model, recipe, seed=seed)
+    return replace(model, network=trained.network.eval())
+
+
+def surprisal(model: LanguageModel, said: Sequence[Answer]) -> list[float]:
+    """-log p of each answer a token of it and its end, in nats; NaN where the context does not hold it."""
+    nats = model.surprisal([Prompt(one.prompt_id, one.prompt) for one in said], [one.text for one in said])
+    sizes = [len(model.tokenizer(one.text, add_special_tokens=False).input_ids) + 1 for one in said]
+    return [n / size for n, size in zip(nats, sizes, strict=True)]

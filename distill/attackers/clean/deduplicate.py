@@ -1,0 +1,45 @@
+"""De-duplication: of answers to a question that are nearly the same, the first is kept.
+
+Alike is by the Jaccard overlap of their character n-grams (Broder 1997): 1 keeps all but identical n-gram sets apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from distill.answers import Answer
+from distill.attackers import Base, Own, Part
+from distill.attackers.clean import groups
+
+
+def grams(text: str, n: int) -> frozenset[str]:
+    """The character n-grams of a text; of one with fewer characters, the text."""
+    return frozenset(text[i : i + n] for i in range(max(1, len(text) - n + 1)))
+
+
+def overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    """Jaccard similarity |a and b| / |a or b|, in [0, 1]."""
+    return len(a & b) / len(a | b)
+
+
+class Settings(Part):
+    above: float = Field(0.9, gt=0, le=1)
+    n: int = Field(4, ge=1)
+
+
+class Attacker(Base):
+    paper = "Broder 1997"
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """Those that overlap by less than `above` with every one kept before."""
+        kept = []
+        for group in groups(said):
+            seen: list[frozenset[str]] = []
+            for one in group:
+                mine = grams(one.text, self.settings.n)
+                if all(overlap(mine, other) < self.settings.above for other in seen):
+                    seen.append(mine)
+                    kept.append(one)
+        return kept

@@ -1,0 +1,76 @@
+"""Filters: answers that are wrong, that repeat themselves, that surprise the attacker's own model, or that are long.
+
+Each is a setting that can be off. Cheap filters undo much of what perturbed sampling costs a student: de-duplication
+alone is reported to lift students of antidistillation sampling a lot. If none is left the attacker keeps the `least`
+share that fails fewest, as no attacker throws all away that was paid for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from distill.answers import Answer
+from distill.attackers import Base, Own, Part
+from distill.attackers.clean import own_model, surprisal
+
+
+def repetition(text: str, n: int) -> float:
+    """Share of a text's character n-grams that occurred in it before, in [0, 1); 0 for texts of fewer characters."""
+    grams = Counter(text[i : i + n] for i in range(len(text) - n + 1))
+    return 1 - len(grams) / sum(grams.values()) if grams else 0.0
+
+
+def upper(values: Sequence[float], share: float) -> float:
+    """The value that `share` of the numbers do not exceed; NaN counts as larger than any."""
+    ordered = sorted(math.inf if math.isnan(value) else value for value in values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+class Settings(Part):
+    """`wrong`: drop what can be checked to be wrong; `repeats`: most that may be repeated (of n-grams of `n`);
+    `likely`: share that is kept by likelihood; `long`: most characters, times the median. null is off."""
+
+    wrong: bool = True
+    repeats: float | None = Field(None, ge=0, le=1)
+    n: int = Field(8, ge=1)
+    likely: float | None = Field(None, gt=0, le=1)
+    long: float | None = Field(None, gt=0)
+    least: float = Field(0.05, gt=0, le=1)
+
+
+class Attacker(Base):
+    paper = "Libon 2025, as reported"
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("check",) * self.settings.wrong + ("fresh",) * (self.settings.likely is not None)
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """Those that pass all filters, in their order."""
+        failures = [sum(marks) for marks in zip(*self._marks(said, own, seed), strict=True)] or [0] * len(said)
+        kept = [one for one, failed in zip(said, failures, strict=True) if not failed]
+        if kept or not said:
+            return kept
+        order = sorted(range(len(said)), key=lambda i: failures[i])[: math.ceil(self.settings.least * len(said))]
+        return [said[i] for i in sorted(order)]
+
+    def _marks(self, said: Sequence[Answer], own: Own, seed: int) -> list[list[bool]]:
+        """For each filter that is on, which answers fail it."""
+        s, marks = self.settings, []
+        if s.wrong:
+            assert own.check is not None
+            marks.append([not own.check(one) for one in said])
+        if s.repeats is not None:
+            marks.append([repetition(one.text, s.n) > s.repeats for one in said])
+        if s.long is not None:
+            most = s.long * upper([len(one.text) for one in said], 0.5)
+            marks.append([len(one.text) > most for one in said])
+        if s.likely is not None:
+            nats = surprisal(own_model(said, own, seed), said)
+            most = upper(nats, s.likely)
+            marks.append([not value <= most for value in nats])
+        return marks

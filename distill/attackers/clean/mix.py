@@ -1,0 +1,48 @@
+"""Mixing with clean data of the attacker's own, as a share of all tokens that the student learns from.
+
+Half and half is reported to give as much as clean data alone, and a tenth to be worse than none. Worked solutions are
+repeated as often as the share needs; the sold answers all stay.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import Field
+
+from distill.answers import Answer, BadInput
+from distill.attackers import Base, Own, Part
+
+
+def filled(own: Sequence[Answer], size: float, seed: int) -> list[Answer]:
+    """Answers in rounds of shuffled order until their characters come to `size`; each copy has an id of its own."""
+    if not any(one.text for one in own):
+        raise BadInput("attacker clean/mix: the attacker owns no worked solutions; see own.worked")
+    held: list[Answer] = []
+    total = 0
+    for turn in itertools.count():
+        for one in random.Random(f"mix/{seed}/{turn}").sample(list(own), len(own)):
+            if total >= size:
+                return held
+            held.append(replace(one, prompt_id=f"{one.prompt_id}+{turn}"))
+            total += len(one.text)
+    raise AssertionError("a count has no end")
+
+
+class Settings(Part):
+    share: float = Field(0.5, ge=0, lt=1)
+
+
+class Attacker(Base):
+    needs = ("worked",)
+    paper = "umidsvt/antidistill, 2026"
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """The sold answers and, behind them, enough worked solutions to be that share of all characters."""
+        share = self.settings.share
+        if not share:
+            return list(said)
+        return [*said, *filled(own.worked, share / (1 - share) * sum(len(one.text) for one in said), seed)]

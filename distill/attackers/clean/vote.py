@@ -1,0 +1,34 @@
+"""Majority vote (self-consistency, Wang et al. 2023, 2203.11171) over several answers to a question.
+
+The final answer that most of them give wins, the earliest of equals; answers whose final answer cannot be read have no
+vote. What is kept is a trace that agrees: the first, or all. A question without any vote keeps its first answer, as it
+would without this part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from distill.answers import Answer
+from distill.attackers import Base, Own, Part
+from distill.attackers.clean import groups
+
+
+class Settings(Part):
+    keep: Literal["first", "all"] = "all"
+
+
+class Attacker(Base):
+    paper = "Wang et al. 2023, 2203.11171"
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """The answers of each question that agree with its majority."""
+        kept: list[Answer] = []
+        for group in groups(said):
+            votes = Counter(final for one in group if (final := own.final(one.text)) is not None)
+            winner = votes.most_common(1)[0][0] if votes else None
+            agreeing = [one for one in group if winner is not None and own.final(one.text) == winner] or group[:1]
+            kept += agreeing if self.settings.keep == "all" else agreeing[:1]
+        return kept

@@ -1,0 +1,51 @@
+"""What an attacker does to its student once it is trained: `follow(model, recipe, own, seed=...)` returns a `Trained`.
+
+The student that is given stays as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distill.answers import Answer, Profile, Prompt
+from distill.attackers import Own, sft
+from distill.models import LanguageModel
+from distill.student import StudentSettings, Trained
+
+
+def copied(model: LanguageModel) -> LanguageModel:
+    """The same model with weights of its own."""
+    return replace(model, network=copy.deepcopy(model.network))
+
+
+def sampled(model: LanguageModel, questions: Sequence[Answer], k: int, temperature: float, seed: int) -> list[Answer]:
+    """k answers of the model to each question, those to one question one behind the other."""
+    prompts = [Prompt(one.prompt_id, one.prompt, attempt=i) for one in questions for i in range(k)]
+    warm = replace(model, network=model.network.eval(), temperature=temperature)
+    return warm.answer(prompts, seed=seed, profile=Profile())
+
+
+def tuned(model: LanguageModel, said: Sequence[Answer], recipe: StudentSettings, seed: int, steps: int, rate: float
+          ) -> Trained:  # fmt: skip
+    """Fine-tune in place for some steps at a share of the recipe's learning rate."""
+    changed = recipe.model_copy(update={"steps": steps, "learning_rate": rate * recipe.learning_rate})
+    return sft.Attacker(sft.Settings()).train(said, model, changed, seed=seed)
+
+
+def joined(parts: Sequence[Trained]) -> Trained:
+    """Trainings one after the other as one, with the last one's network."""
+    return Trained(
+        parts[-1].network,
+        [loss for part in parts for loss in part.losses],
+        any(part.diverged for part in parts),
+        sum(part.tokens for part in parts),
+        sum(part.positions for part in parts),
+        sum(part.asked for part in parts),
+    )
+
+
+def questions(own: Own) -> list[Answer]:
+    """The attacker's own questions, whose final answers it owns, each once."""
+    return list({one.prompt: one for one in [*own.public, *own.worked]}.values())

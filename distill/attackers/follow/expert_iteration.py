@@ -1,0 +1,43 @@
+"""Expert iteration: the student answers its own questions, and learns from what turns out right.
+
+ReST-EM (Singh et al. 2023, 2312.06585) and STaR (Zelikman et al. 2022, 2203.14465) without rationalisation: in every
+round k answers a question are sampled, those whose final answer is right are kept, each text once, and the student is
+tuned on them. It needs final answers to its own questions and no teacher, so it closes what a defence has left open.
+Released recipes start each round anew from the base model; here a round goes on from the last, at a lower rate.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from distill.attackers import Base, Own, Part
+from distill.attackers.follow import copied, joined, questions, sampled, tuned
+from distill.models import LanguageModel
+from distill.student import StudentSettings, Trained
+
+
+class Settings(Part):
+    """`steps` of each round are at `rate` times the recipe's learning rate."""
+
+    rounds: int = Field(2, ge=1)
+    samples: int = Field(4, ge=1)
+    temperature: float = Field(0.7, gt=0)
+    steps: int = Field(150, ge=1)
+    rate: float = Field(0.5, gt=0)
+
+
+class Attacker(Base):
+    needs = ("check", "worked")
+    paper = "Singh et al. 2023, 2312.06585"
+
+    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+        """Tune on right answers of its own and on worked solutions; a round without any ends it."""
+        s, here, done = self.settings, copied(model), [Trained(copied(model).network)]
+        assert own.check is not None
+        for turn in range(s.rounds):
+            said = sampled(here, questions(own), s.samples, s.temperature, seed + turn)
+            right = {(one.prompt, one.text): one for one in [*own.worked, *filter(own.check, said)]}
+            if not right:
+                break
+            done.append(tuned(here, list(right.values()), recipe, seed + turn, s.steps, s.rate))
+        return joined(done)

@@ -1,0 +1,36 @@
+"""Magnitude pruning: of every matrix, the weights nearest to zero become zero (Han et al. 2015)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distill.attackers import Base, Own, Part
+from distill.attackers.follow import copied
+from distill.models import LanguageModel
+from distill.student import StudentSettings, Trained
+
+
+def pruned(weights: Tensor, share: float) -> Tensor:
+    """The weights with the round(share x number) smallest in magnitude set to 0."""
+    flat = weights.flatten().clone()
+    flat[flat.abs().argsort(stable=True)[: round(share * flat.numel())]] = 0
+    return flat.view_as(weights)
+
+
+class Settings(Part):
+    share: float = Field(0.3, ge=0, lt=1)
+
+
+class Attacker(Base):
+    paper = "Han et al. 2015, 1506.02626"
+
+    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+        """Every matrix pruned; norms and biases stay."""
+        network = copied(model).network
+        with torch.no_grad():
+            for weights in network.parameters():
+                if weights.dim() == 2:
+                    weights.copy_(pruned(weights, self.settings.share))
+        return Trained(network)

@@ -1,0 +1,39 @@
+"""Weights rounded to few bits: symmetric and uniform, one scale a row, as a stolen model would be served.
+
+A mark or a fragile trait may be lost on the way, and so may skill. Weights are returned as the numbers they stand for.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distill.attackers import Base, Own, Part
+from distill.attackers.follow import copied
+from distill.models import LanguageModel
+from distill.student import StudentSettings, Trained
+
+
+def quantised(weights_OI: Tensor, bits: int) -> Tensor:
+    """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most half a step."""
+    most = 2 ** (bits - 1) - 1
+    step_O1 = weights_OI.abs().amax(-1, keepdim=True).clamp(min=1e-30) / most
+    return (weights_OI / step_O1).round() * step_O1
+
+
+class Settings(Part):
+    bits: int = Field(4, ge=2, le=16)
+
+
+class Attacker(Base):
+    paper = "Jacob et al. 2018, 1712.05877"
+
+    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+        """Every matrix rounded; norms and biases stay."""
+        network = copied(model).network
+        with torch.no_grad():
+            for weights in network.parameters():
+                if weights.dim() == 2:
+                    weights.copy_(quantised(weights, self.settings.bits))
+        return Trained(network)

@@ -1,0 +1,95 @@
+"""Gradient-reweighted fine-tuning: answers whose gradient points where the attacker's own data does count for more.
+
+Distillation Game (2605.22737), Algorithm 1: with g the gradient of the loss on the attacker's data, the value of an
+answer is v = -<g, grad log pi(y | x)>, and a batch is weighted by softmax(eta v). Since grad L_i = -grad log pi, v is
+<g, grad L_i>: following that answer lowers the attacker's own loss. The released code estimates
+(NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps, which is -v, and weights by exp(+beta times it): it weights down what
+the paper weights up. `sign` 1 is the paper's, -1 the code's. The code weights once, before training, and takes g from
+clean answers of the teacher that no attacker has; here weights are made again every `every` steps and g is that of
+worked solutions which the attacker owns.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distill.answers import Answer
+from distill.attackers import NOTHING, Base, Own, Part
+from distill.attackers.sft import example
+from distill.models import LanguageModel
+from distill.student import Example, StudentSettings, Trained, imitation, read, train
+
+
+def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+    """Mean negative log-likelihood of each row's answer, nats a token (B)."""
+    seen = read(network, rows, pad, device)
+    each_N = torch.nn.functional.cross_entropy(seen.logits_NV.float(), seen.targets_N, reduction="none")
+    sums_B = torch.zeros(len(rows), device=device).index_add(0, seen.row_N, each_N)
+    return sums_B / torch.tensor([len(row.answer_ids) for row in rows], device=device)
+
+
+def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) -> list[Tensor]:
+    """Gradient of the mean loss on rows, one tensor a parameter, divided by its length over all of them."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    held = torch.autograd.grad(nats(network, rows, pad, device).mean(), weights)
+    length = torch.sqrt(torch.stack([(one**2).sum() for one in held]).sum()).clamp(min=1e-12)
+    return [one / length for one in held]
+
+
+def values(network: Any, direction: list[Tensor], rows: list[Example], pad: int, device: torch.device, eps: float
+           ) -> Tensor:  # fmt: skip
+    """<direction, grad L_i> for each row (B), by a central difference of its loss; the network is left as it was."""
+    moved, ends = copy.deepcopy(network), []
+    with torch.no_grad():
+        for sign in (1, -1):
+            for p, start, d in zip(moved.parameters(), network.parameters(), direction, strict=True):
+                p.copy_(start + sign * eps * d)
+            ends.append(nats(moved, rows, pad, device))
+    return (ends[0] - ends[1]) / (2 * eps)
+
+
+def weighted(values_B: Tensor, beta: float) -> Tensor:
+    """Softmax of beta x standardised values, with mean 1 (B); equal values weigh the same."""
+    spread = values_B.std(correction=0).clamp(min=1e-12)
+    return torch.softmax(beta * (values_B - values_B.mean()) / spread, 0) * len(values_B)
+
+
+class Settings(Part):
+    sign: Literal[1, -1] = 1
+    beta: float = Field(0.5, ge=0)
+    every: int = Field(5, ge=1)
+    held: int = Field(32, ge=1)
+    eps: float = Field(1e-2, gt=0)
+
+
+class Attacker(Base):
+    needs = ("worked",)
+    paper = "Distillation Game 2026, 2605.22737"
+
+    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
+              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
+        """Fine-tune with weights that are a function of the weights, the batch and the attacker's own data."""
+        s, pad = self.settings, model.tokenizer.pad_token_id
+        examples = [example(one, model.tokenizer, recipe.max_length) for one in said]
+        mine = [example(one, model.tokenizer, recipe.max_length) for one in own.worked[: s.held]]
+        step, direction = -1, list[Tensor]()
+
+        def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+            nonlocal step, direction
+            step += 1
+            if not s.beta:
+                return imitation(network, rows, pad, device)
+            if step % s.every == 0 or not direction:
+                direction = gradient(network, mine, pad, device)
+            weights_B = weighted(s.sign * values(network, direction, rows, pad, device, s.eps), s.beta)
+            return (weights_B * nats(network, rows, pad, device)).mean()
+
+        # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
+        return train(model.network, examples, recipe, seed=seed, pad=pad, loss=loss)

@@ -1,0 +1,32 @@
+"""The attacker without a teacher: its own best data, the same recipe, and no answer of anybody's.
+
+An attacker who ignores the defended answers has beaten everyone who trained on them (antidistill's "solo" arm), so a
+defence is judged against it: what it reaches is a floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.answers import Answer
+from distill.attackers import NOTHING, Base, Own, Part, sft
+from distill.models import LanguageModel
+from distill.student import StudentSettings, Trained
+
+
+class Settings(Part):
+    pass
+
+
+class Attacker(Base):
+    adaptive = False
+    asks = False
+    needs = ("worked",)
+    paper = "umidsvt/antidistill, 2026"
+
+    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
+              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
+        """Fine-tune on the attacker's worked solutions; answers alone would only dilute them."""
+        plain = sft.Attacker(sft.Settings())
+        return plain.train(own.worked, model, recipe, seed=seed, checkpoint=checkpoint)
