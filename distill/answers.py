@@ -24,8 +24,8 @@ class BadInput(ValueError):
 class Prompt:
     """A question as a caller sends it; the reference stays with the referee. No account means one of its own.
 
-    `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`: which time it is asked;
-    the same question may be sampled anew.
+    `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`: which time it is
+    asked; the same question may be sampled anew.
     """
 
     id: str

@@ -1,10 +1,28 @@
-"""What a student minimises; pure functions of tensors. N loss positions, V vocabulary, K released entries; nats."""
+"""What a student minimises; pure functions of tensors. N loss positions, V vocabulary, K released entries; nats.
+
+A divergence of released logprobs is two choices. `categories` says what is compared, because a released row is only a
+part of a distribution: two log-distributions over C categories. `divergence` says how. docs/losses.md has the formulas,
+and what other frameworks mean by the same names. All values are true divergences: the teacher's entropy is included.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from distill.answers import BadInput
+
+Divergence = Literal["forward", "reverse", "jsd", "skew", "skew_reverse", "tvd"]
+Semantics = Literal["tail", "renorm_teacher", "conditional", "truncated"]
+
+NOTHING = -100.0
+"""Stands for log 0 where a logarithm must be finite: e**-100 is below float32's normal range."""
+RESOLUTION = 1e-6
+"""A tail below it may be rounding of the row's float32 values."""
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -16,6 +34,96 @@ def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tens
     """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not by their sum."""
     nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return (weights_N * nats_N).mean()
+
+
+def kl(p_NC: Tensor, q_NC: Tensor) -> Tensor:
+    """KL(p || q) of each row of two log-distributions without infinities (N)."""
+    return (p_NC.exp() * (p_NC - q_NC)).sum(-1)
+
+
+def mixture(p_NC: Tensor, q_NC: Tensor, weight: float) -> Tensor:
+    """log(weight p + (1 - weight) q) of two log-distributions; 0 < weight < 1."""
+    return torch.logaddexp(p_NC + math.log(weight), q_NC + math.log1p(-weight))
+
+
+def divergence(kind: Divergence, teacher_NC: Tensor, student_NC: Tensor, *, beta: float = 0.5, skew: float = 0.1
+               ) -> Tensor:  # fmt: skip
+    """How far each row of two log-distributions is apart (N); total variation in [0, 1], all others in nats.
+
+    `beta` is the teacher's share of the mixture in `jsd` (2306.13649; TRL's convention: 0 is forward KL, 1 reverse),
+    `skew` the share of the first argument in that of `skew` and `skew_reverse` (2402.03898), above 0 and below 1.
+    """
+    p, q = teacher_NC, student_NC
+    match kind:
+        case "forward":
+            return kl(p, q)
+        case "reverse":
+            return kl(q, p)
+        case "skew":
+            return kl(p, mixture(p, q, skew))
+        case "skew_reverse":
+            return kl(q, mixture(q, p, skew))
+        case "tvd":
+            return 0.5 * (p.exp() - q.exp()).abs().sum(-1)
+        case "jsd" if beta in (0, 1):  # the formula itself would give 0
+            return kl(q, p) if beta else kl(p, q)
+        case "jsd":
+            between_NC = mixture(p, q, beta)
+            return beta * kl(p, between_NC) + (1 - beta) * kl(q, between_NC)
+
+
+def categories(semantics: Semantics, logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor,
+               tail_N: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Teacher and student as log-distributions over what is compared: the released tokens, and a bucket for the rest.
+
+    `tail`: K + 1 categories, the last one all that was not released; no bucket where a row names all V tokens.
+    `renorm_teacher`: the same, but the teacher's released tokens are made to sum to 1 and its bucket is empty.
+    `conditional`: K categories, both made to sum to 1. `truncated`: K categories as they are; these sum to less than 1.
+    Withheld entries (id -1, logprob -inf) are categories of no mass on either side. Under `tail`, mass above 1 is made
+    1 and a teacher's bucket is at least RESOLUTION, which leaves reverse KL finite and a lower bound of the full one.
+    """
+    kept_NK = ids_NK >= 0
+    all_NV = torch.log_softmax(logits_NV.float(), -1)
+    student_NK = all_NV.gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, NOTHING)
+    teacher_NK = logprobs_NK.clamp(min=NOTHING)
+    mass_N1 = teacher_NK.logsumexp(-1, keepdim=True)
+    whole_N1 = kept_NK.sum(-1, keepdim=True) == logits_NV.shape[-1]
+    if semantics in ("conditional", "renorm_teacher"):
+        teacher_NK = teacher_NK - mass_N1
+    elif semantics == "tail":
+        teacher_NK = teacher_NK - torch.where(whole_N1, mass_N1, mass_N1.clamp(min=0))
+    teacher_NK = teacher_NK.masked_fill(~kept_NK, NOTHING)
+    if semantics == "conditional":
+        student_NK = (student_NK - student_NK.logsumexp(-1, keepdim=True)).masked_fill(~kept_NK, NOTHING)
+    if semantics in ("conditional", "truncated"):
+        return teacher_NK, student_NK
+    # Summed over the tokens that were not released: 1 minus the others would be rounding error where it is small.
+    size = logits_NV.shape[-1]
+    named_NV = ids_NK.new_zeros(len(ids_NK), size + 1, dtype=torch.bool)
+    named_NV = named_NV.scatter(-1, ids_NK.where(kept_NK, size), True)[:, :-1]
+    left_N1 = all_NV.masked_fill(named_NV, -torch.inf).logsumexp(-1, keepdim=True).clamp(min=NOTHING)
+    rest_N1 = (-torch.expm1(mass_N1.clamp(max=0))).log() if tail_N is None else tail_N[:, None]
+    rest_N1 = rest_N1.clamp(min=math.log(RESOLUTION)).masked_fill(whole_N1 | (semantics != "tail"), NOTHING)
+    return torch.cat([teacher_NK, rest_N1], -1), torch.cat([student_NK, left_N1], -1)
+
+
+def check(kind: Divergence, semantics: Semantics, beta: float = 0.5) -> None:
+    """BadInput where a student could lower the loss by leaving the released tokens, or the value would be infinite."""
+    if semantics == "truncated" and kind != "forward":
+        raise BadInput(f"divergence {kind}: semantics truncated is for forward alone, got truncated")
+    if semantics != "tail" and (kind == "reverse" or (kind == "jsd" and beta == 1)):
+        raise BadInput(f"divergence {kind}: reverse KL on released rows needs semantics tail, got {semantics}")
+
+
+def released_divergence(kind: Divergence, semantics: Semantics, logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor,
+                        tail_N: Tensor | None = None, *, beta: float = 0.5, skew: float = 0.1
+                        ) -> Tensor:  # fmt: skip
+    """Mean divergence between released rows and the student; BadInput for pairs that `check` refuses."""
+    check(kind, semantics, beta)
+    if kind == "forward" and semantics == "tail":
+        return forward_kl_tail(logits_NV, ids_NK, logprobs_NK, tail_N)
+    pair = categories(semantics, logits_NV, ids_NK, logprobs_NK, tail_N)
+    return divergence(kind, *pair, beta=beta, skew=skew).mean()
 
 
 def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail_N: Tensor | None = None) -> Tensor:

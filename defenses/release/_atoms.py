@@ -6,12 +6,21 @@ atoms (A = K + 1, the tail last).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from distill.answers import Logprobs
 
 RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
 FEW_RISES = 0.01  # share of values larger than the one before them
+AT_ONCE = 1 << 18  # entries of all rows that are worked on together: what is in between should stay in the cache
+
+
+def blocks(count: int, width: int) -> Iterator[slice]:
+    """Slices that divide `count` rows of this width into as many as are worked on together."""
+    step = max(1, AT_ONCE // max(1, width))
+    return (slice(first, first + step) for first in range(0, count, step))
 
 
 def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
@@ -22,21 +31,43 @@ def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([known_TK, tails_T1], -1), np.concatenate([logprobs.ids_TK >= 0, tails_T1 > 0], -1)
 
 
-def descending(values_TK: np.ndarray) -> np.ndarray:
-    """The order (T, K) of each row's float32 values from the largest on, equals in their old order.
+def along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
+    """`np.take_along_axis` over rows of one length, which takes a third of its time."""
+    firsts_T1 = np.arange(len(order_TK))[:, None] * values_TK.shape[1]
+    return np.ascontiguousarray(values_TK).ravel().take(order_TK + firsts_T1)
 
-    Rows with few rises are sorted run by run. Others by two passes of numpy's radix sort over the halves of the bits,
-    which order as the values do once negative ones are turned round: at 128,000 values a fifth of the time that
-    sorting floats takes.
+
+def ascending(keys_TK: np.ndarray) -> np.ndarray:
+    """The order (T, K) of each row's 32-bit keys from the smallest on, as unsigned numbers, equals in their old order.
+
+    Two passes of numpy's radix sort, which is for 16 bits: at 128,000 keys a fifth of the time that sorting takes.
     """
-    if np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size:
-        return np.argsort(-values_TK, -1, kind="stable")
-    keys_TK = np.negative(values_TK, dtype=np.float32).view(np.uint32)
-    keys_TK ^= (keys_TK.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
     low_TK = np.argsort(keys_TK.astype(np.uint16), -1, kind="stable")
-    keys_TK >>= 16
-    high_TK = np.take_along_axis(keys_TK.astype(np.uint16), low_TK, -1)
-    return np.take_along_axis(low_TK, np.argsort(high_TK, -1, kind="stable"), -1)
+    high_TK = along((keys_TK.view(np.uint32) >> 16).astype(np.uint16), low_TK)
+    return along(low_TK, np.argsort(high_TK, -1, kind="stable"))
+
+
+def descending(values_TK: np.ndarray) -> np.ndarray:
+    """The order (T, K) of each row's values from the largest on, equals in their old order.
+
+    Rows with few rises are sorted run by run; others of float32 by their bits, which order as the values do once
+    negative ones are turned round.
+    """
+    few = np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size
+    if few or values_TK.dtype != np.float32:
+        return np.argsort(-values_TK, -1, kind="stable")
+    keys_TK = np.negative(values_TK).view(np.uint32)
+    keys_TK ^= (keys_TK.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
+    return ascending(keys_TK)
+
+
+def falling(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and values of each row from the largest value on, equals in their old order."""
+    out = np.empty_like(ids_TK), np.empty_like(values_TK)
+    for rows in blocks(*values_TK.shape):
+        order_TK = descending(values_TK[rows])
+        out[0][rows], out[1][rows] = along(ids_TK[rows], order_TK), along(values_TK[rows], order_TK)
+    return out
 
 
 def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
@@ -44,6 +75,4 @@ def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
     with np.errstate(divide="ignore"):  # what has no mass has logprob -inf
         values_TK = np.log(p_TA[:, :-1]).astype(logprobs.values_TK.dtype)
         tail_T = None if logprobs.tail_T is None else np.log(p_TA[:, -1]).astype(logprobs.tail_T.dtype)
-    order_TK = descending(values_TK)
-    ids_TK, values_TK = (np.take_along_axis(one, order_TK, -1) for one in (logprobs.ids_TK, values_TK))
-    return Logprobs(ids_TK, values_TK, tail_T)
+    return Logprobs(*falling(logprobs.ids_TK, values_TK), tail_T)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from defenses import Key, Knob, Part
 from defenses.release import LogprobEdit
-from defenses.release._atoms import descending
+from defenses.release._atoms import falling
 from distill.answers import Answer, Logprobs
 
 
@@ -51,8 +51,7 @@ def noised(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs
     top_T1 = noisy_TK.max(-1, keepdims=True).clip(min=-80)  # a row of withheld tokens alone has none
     mass_T1 = np.exp(noisy_TK - top_T1).sum(-1, keepdims=True, dtype=np.float64) + tails_T1 * np.exp(-top_T1)
     noisy_TK -= (top_T1 + np.log(mass_T1)).astype(noisy_TK.dtype)
-    order_TK = descending(noisy_TK)
-    return Logprobs(*(np.take_along_axis(one, order_TK, -1) for one in (logprobs.ids_TK, noisy_TK)))
+    return Logprobs(*falling(logprobs.ids_TK, noisy_TK))
 
 
 class Settings(Part):

@@ -25,17 +25,28 @@ from distill.answers import Answer, Logprobs
 
 def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
     """r, how much is taken from each probability before they are normalised: odd about 1/2, within beta / 2 of 0."""
+    up, down = y.copy(), np.asarray(1 - y)
     with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0 again
-        up, down = (np.exp(gamma * np.log(p)) for p in (y, 1 - y))
-    return beta * (up / (up + down) - 0.5)  # sigmoid(gamma logit y), without its two slow functions
+        for power in (up, down):
+            np.log(power, out=power)
+            power *= gamma
+            np.exp(power, out=power)
+    down += up
+    up /= down  # sigmoid(gamma logit y), without its two slow functions
+    up -= 0.5
+    up *= beta
+    return up
 
 
 def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float) -> np.ndarray:
     """y~ of each row over the atoms that there are; the others stay at 0."""
     beta_T1 = c / there_TA.sum(-1, keepdims=True).clip(min=1)
-    bare_TA = np.where(there_TA, (y_TA - taken(y_TA.clip(0, 1), beta_T1, gamma)).clip(min=0), 0)
+    bare_TA = taken(y_TA.clip(0, 1), beta_T1, gamma)
+    np.maximum(np.subtract(y_TA, bare_TA, out=bare_TA), 0, out=bare_TA)
+    bare_TA[~there_TA] = 0
     totals_T1 = bare_TA.sum(-1, keepdims=True)
-    return bare_TA / np.where(totals_T1 > 0, totals_T1, 1)
+    bare_TA /= np.where(totals_T1 > 0, totals_T1, 1)
+    return bare_TA
 
 
 class Settings(Part):

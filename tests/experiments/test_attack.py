@@ -22,7 +22,8 @@ class TestEntries:
         one = config.attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
         assert [config.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
         assert one.adaptive and one.asks and one.needs_profile == "text" and "check" in one.needs
-        assert not config.attack("sft").adaptive and config.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
+        assert not config.attack("sft").adaptive
+        assert config.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
 
     @pytest.mark.parametrize(
         ("entry", "line"),

@@ -11,8 +11,8 @@ def held():
 
     def case(defense, attack, attacks):
         return {"task": "t", "budget": 10, "defense": defense, "attack": attack, "attacks": attacks, "floor": "f",
-                "ceiling": "b", "transfer": 0.5, "lcb": 0.4, "hi": None, "ucb": None, "kind": "ok", "verdict": "partial",
-                "utility": {"change": -0.021}}  # fmt: skip
+                "ceiling": "b", "transfer": 0.5, "lcb": 0.4, "hi": None, "ucb": None, "kind": "ok",
+                "verdict": "partial", "utility": {"change": -0.021}}  # fmt: skip
 
     rows = [row("none", "f", 0.1), row("none", "a", 0.7), row("none", "b", 0.9), row("d", "a", 0.3), row("d", "b", 0.5),
             row("e", "a", 0.9)]  # fmt: skip

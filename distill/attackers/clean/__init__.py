@@ -23,6 +23,13 @@ def rewritten(answer: Answer, text: str) -> Answer:
     return answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
 
 
+def divided(text: str, mark: str) -> tuple[str, str]:
+    """A text as its reasoning and the rest, which begins with the space before the last mark; the two joined are it."""
+    before, found, _ = text.rpartition(mark)
+    reasoning = before.rstrip() if found else text
+    return reasoning, text[len(reasoning) :]
+
+
 def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -> LanguageModel:
     """A model of the student's shape that the attacker trains on answers of its choice, for `share` of the steps."""
     assert own.fresh is not None and own.recipe is not None

@@ -1,9 +1,9 @@
 """Trace inversion: reasoning that was withheld is written anew, from the question and the answer that was sold.
 
-An inverter learns from worked solutions of the attacker's own, given question and final answer; it is then asked about
-the sold answers whose reasoning is missing. What it writes is believed only if it ends in the answer that was sold. In
-every further round it learns from what was believed as well. Published inverters learn from traces of open models; here
-these are `own.worked`.
+Zhang, Morris & Shmatikov 2026 (2603.07267): an inverter learns from traces of open models, given question and answer,
+and the student learns from what it writes for the sold answers. Here the surrogate traces are worked solutions that the
+attacker owns. Who is given the answer can end in it whatever came before, so what one inverter writes is believed only
+if all `voters`, trained from other seeds, write the same. In further rounds they learn from what was believed as well.
 """
 
 from __future__ import annotations
@@ -16,34 +16,40 @@ from pydantic import Field
 
 from distill.answers import Answer, Profile, Prompt
 from distill.attackers import Base, Own, Part
-from distill.attackers.clean import own_model, rewritten
+from distill.attackers.clean import divided, own_model, rewritten
 from distill.models import LanguageModel
 
 
 class Settings(Part):
-    """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its reasoning."""
+    """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its reasoning;
+    `keep`: whether one for which none was found is kept as it was sold; `effort`: share of the recipe's steps."""
 
-    rounds: int = Field(3, ge=1)
+    rounds: int = Field(1, ge=1)
+    voters: int = Field(2, ge=1)
     short: float = Field(0.8, gt=0)
+    keep: bool = False
+    effort: float = Field(0.7, gt=0, le=1)
 
 
 class Attacker(Base):
     needs = ("fresh", "worked")
-    paper = "language-model inversion, 2026; ReST, 2308.08998"
+    paper = "Zhang et al. 2026, 2603.07267"
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
-        """Short answers with the reasoning that was found for them, or as they are; all others as they are."""
-        usual = median(len(one.text) for one in own.worked)
+        """Short answers with the reasoning that was found for them; with none found for any, all as they were sold."""
+        s, usual = self.settings, median(len(one.text) for one in own.worked)
         wanted = [i for i, one in enumerate(said)
-                  if len(one.text) < self.settings.short * usual and own.final(one.text) is not None]  # fmt: skip
+                  if len(one.text) < s.short * usual and own.final(one.text) is not None]  # fmt: skip
         found: dict[int, Answer] = {}
-        for turn in range(self.settings.rounds if wanted else 0):
+        for turn in range(s.rounds if wanted else 0):
             lessons = [hinted(one, own) for one in [*own.worked, *found.values()]]
-            inverter = own_model(lessons, own, seed + turn)
             missing = [i for i in wanted if i not in found]
-            written = expanded(inverter, [said[i] for i in missing], own)
-            found |= {i: new for i, new in zip(missing, written, strict=True) if believed(new, said[i], own)}
-        return [found.get(i, one) for i, one in enumerate(said)]
+            inverters = [own_model(lessons, own, seed + 1000 * turn + voter, s.effort) for voter in range(s.voters)]
+            written = [expanded(one, [said[i] for i in missing], own) for one in inverters]
+            found |= {i: forms[0] for i, forms in zip(missing, zip(*written, strict=True), strict=True)
+                      if len({one.text for one in forms}) == 1 and believed(forms[0], said[i], own)}  # fmt: skip
+        dropped = {*wanted} - {*found} if found and not s.keep else set()
+        return [found.get(i, one) for i, one in enumerate(said) if i not in dropped]
 
 
 def hinted(answer: Answer, own: Own) -> Answer:
@@ -52,8 +58,8 @@ def hinted(answer: Answer, own: Own) -> Answer:
 
 
 def expanded(inverter: LanguageModel, said: Sequence[Answer], own: Own) -> list[Answer]:
-    """What the inverter writes for each answer, given its question and its final answer."""
-    prompts = [Prompt(one.prompt_id, hinted(one, own).prompt) for one in said]
+    """What the inverter writes for each answer, given question and final answer, behind the reasoning that was sold."""
+    prompts = [Prompt(one.prompt_id, hinted(one, own).prompt, begin=divided(one.text, own.mark)[0]) for one in said]
     written = inverter.answer(prompts, seed=0, profile=Profile())
     return [rewritten(one, new.text) for one, new in zip(said, written, strict=True)]
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from distill.answers import Answer
 from distill.attackers import Base, Own, Part
-from distill.attackers.clean import own_model, rewritten, surprisal
+from distill.attackers.clean import divided, own_model, rewritten, surprisal
 
 TURNED = re.compile(r"(?<![\w.])(\d+)(\s*=\s*)(\d+(?:\s*[-+*/]\s*\d+)+|\d{2,}(?=\Z))")
 
@@ -25,13 +25,6 @@ TURNED = re.compile(r"(?<![\w.])(\d+)(\s*=\s*)(\d+(?:\s*[-+*/]\s*\d+)+|\d{2,}(?=
 def turned(step: str) -> str:
     """A step whose result stands before its derivation, the other way round: `a=7=3+4` is `a=3+4=7`, `c=3` stays."""
     return TURNED.sub(r"\3\2\1", step)
-
-
-def divided(text: str, mark: str) -> tuple[str, str]:
-    """A text as its reasoning and the rest, which begins with the space before the last mark; the two joined are it."""
-    before, found, _ = text.rpartition(mark)
-    reasoning = before.rstrip() if found else text
-    return reasoning, text[len(reasoning) :]
 
 
 def candidates(text: str, separator: str, mark: str, most: int) -> list[str]:
@@ -48,11 +41,13 @@ def candidates(text: str, separator: str, mark: str, most: int) -> list[str]:
 
 
 class Settings(Part):
-    """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token that a change saves."""
+    """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token that a change saves;
+    `effort`: share of the recipe's steps."""
 
     separator: str = Field(";", min_length=1)
     most: int = Field(24, ge=1)
     margin: float = Field(0.1, ge=0)
+    effort: float = Field(0.5, gt=0, le=1)
 
 
 class Attacker(Base):
@@ -61,7 +56,7 @@ class Attacker(Base):
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
         """Every answer in the likeliest of the forms that it may have had."""
-        s, model = self.settings, own_model(own.worked, own, seed)
+        s, model = self.settings, own_model(own.worked, own, seed, self.settings.effort)
         tried = [[rewritten(one, text) for text in candidates(one.text, s.separator, own.mark, s.most)] for one in said]
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
         return [self._likeliest(forms, list(itertools.islice(nats, len(forms)))) for forms in tried]

@@ -33,7 +33,7 @@ class Settings(Part):
     rounds: int = Field(4, ge=1)
     samples: int = Field(4, ge=2)
     temperature: float = Field(1.0, gt=0)
-    rate: float = Field(0.1, gt=0)
+    rate: float = Field(0.02, gt=0)
 
 
 class Attacker(Base):
