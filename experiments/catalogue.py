@@ -61,7 +61,7 @@ class Page:
         lines = []
         for one in filter(None, map(battery, names("attacker") if self.group == "attacker" else [])):
             lines += ["", f"## Battery `{one.name}`, version {one.version}", "", self.said(one.name), ""]
-            lines += [f"- `{entry}`" for entry in one.attacks]
+            lines += [f"- `{one.name}/{key}`: `{entry}`" for key, entry in one.attacks.items()]
         return lines
 
 

@@ -284,8 +284,6 @@ def part(group: str, chosen: Any) -> Any:
 def component(group: str, entry: str) -> tuple[Component, Any]:
     """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
     name, changes = call(entry)
-    if group == "attacker" and battery(name):
-        raise BadInput(f"attacker {entry}: a battery stands alone in the list of attackers")
     return _component(group, name, changes, entry)
 
 
@@ -341,11 +339,14 @@ def guard(entry: str) -> Guard:
 
 
 class Battery(Strict):
-    """A standard list of attacks without settings; two papers' numbers compare where name and version are the same."""
+    """Standard attacks, each with a name; two papers' numbers compare where a battery's name and version are the same.
+
+    It has no settings. `strongest` in a list of attackers stands for all of them, `strongest/vote` for one.
+    """
 
     name: str
     version: int = Field(ge=1)
-    attacks: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
+    attacks: dict[str, Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
 
 
 @functools.cache
@@ -361,19 +362,33 @@ def battery(name: str) -> Battery | None:
 def batteries(attackers: Sequence[str]) -> list[str]:
     """The batteries, `name version`, all of whose attacks are among these."""
     found = [one for name in names("attacker") if (one := battery(name))]
-    return [f"{one.name} {one.version}" for one in found if {*one.attacks} <= {*attackers}]
+    return [
+        f"{one.name} {one.version}" for one in found if {f"{one.name}/{key}" for key in one.attacks} <= {*attackers}
+    ]
 
 
 def _unpacked(attackers: list[str]) -> list[str]:
     """The attackers, each battery replaced by its attacks."""
     held = []
     for entry in attackers:
-        name, changes = call(entry) if "+" not in entry else (entry, {})
-        found = battery(name) if name in names("attacker") else None
-        if found and changes:
-            raise BadInput(f"attacker {entry}: a battery has no settings; list attacks of your own instead")
-        held += found.attacks if found else [entry]
+        found = battery(entry) if entry in names("attacker") else None
+        held += [f"{entry}/{key}" for key in found.attacks] if found else [entry]
     return list(dict.fromkeys(held))
+
+
+def spelled(entry: str) -> str:
+    """An attacker as the list of its parts: of a battery's attack what it stands for, of others the entry itself."""
+    folder, _, key = entry.partition("/")
+    found = battery(folder) if folder in names("attacker") else None
+    if not found:
+        return entry
+    if "(" in entry or "+" in entry:
+        raise BadInput(f"attacker {entry}: a battery's attack stands alone and has no settings")
+    if key not in found.attacks:
+        raise BadInput(
+            f"attacker {entry}: no {key!r}{near(key, found.attacks)} (there are: {', '.join(found.attacks)})"
+        )
+    return found.attacks[key]
 
 
 @dataclass(frozen=True)
@@ -419,7 +434,7 @@ def kind_of(name: str) -> str:
 @functools.cache
 def attack(entry: str) -> Attack:
     """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student, or two, learn."""
-    made = [component("attacker", one) for one in _split(entry, "+")]
+    made = [component("attacker", one) for one in _split(spelled(entry), "+")]
     kinds = [ORDER.index(kind_of(chosen.name)) for chosen, _ in made]
     if kinds != sorted(kinds):
         raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")

@@ -120,7 +120,17 @@ class Plan:
     arms: list[Arm] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, what: str, attacker: str) -> None:
+        """Remember what is to be said of an attacker; those of whom the same is said share a line."""
+        held = self.told.setdefault(what, [])
+        held += [] if attacker in held else [attacker]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for everything that was left out or has no effect."""
+        return [f"{what}: {', '.join(attackers)}" for what, attackers in self.told.items()]
 
     @functools.cached_property
     def stages(self) -> list[Stage]:
@@ -142,7 +152,6 @@ def make(study: Study) -> Plan:
             _Cells(plan, block, task).add()
     seen = {_arm_key(arm): arm for arm in plan.arms}
     plan.arms[:] = seen.values()
-    plan.notes[:] = dict.fromkeys(plan.notes)
     if all(is_floor(arm.attacker) for arm in plan.arms):
         raise BadInput(f"{study.name}: no cell is left to run; {'; '.join(plan.notes)}")
     return plan
@@ -189,6 +198,8 @@ class _Cells:
         study = self.plan.study
         if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
             component("task", self.task)[1].corpus()  # BadInput where there is no text to learn one from
+        for attacker in self.block.attackers:
+            self._check_attacker(attacker)
         for defense in dict.fromkeys(["none", *self.block.defenses]):
             self._check_point(defense)
             self._sit(defense)
@@ -213,10 +224,9 @@ class _Cells:
 
     def _cell(self, defense: str, attacker: str) -> None:
         if guard(defense).chain.point == "logprobs" and attack(attacker).needs_profile == "text":
-            self.plan.notes.append(f"{defense} has no effect on {attacker}: it changes logprobs, and {attacker} asks "
-                                   "for text alone")  # fmt: skip
-        # BadInput where the task has fewer questions than may be asked.
-        component("task", self.task)[1].items("query", self._pool(attacker) * max(self.block.budgets), 0)
+            self.plan.note(
+                f"{defense} changes logprobs and has no effect on attackers that ask for text alone", attacker
+            )
         if self._possible(defense, attacker):
             for budget in self.block.budgets:
                 self._arms(defense, attacker, budget)
@@ -225,10 +235,6 @@ class _Cells:
         """Whether the attack can be made on what this defence releases; a note says why not."""
         chain, mounted, study = guard(defense).chain, attack(attacker), self.plan.study
         sees, needs = mounted.needs_profile, mounted.needs
-        if sees != "text" and study.student.vocabulary:
-            raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
-        if "worked" in needs and not study.own.worked:
-            raise BadInput(f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)")
         recorded = isinstance(study.teacher, Recorded)
         why = (
             "it releases no logprobs" if sees != "text" and chain.point == "text"
@@ -239,7 +245,7 @@ class _Cells:
             if "defense" in needs and (chain.learns or any(one.scores for one in chain.parts)) else ""
         )  # fmt: skip
         if why:
-            self.plan.notes.append(f"skipped {attacker} against {defense}: {why}")
+            self.plan.note(f"skipped against {defense}, as {why}", attacker)
         return not why
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
@@ -407,6 +413,15 @@ class _Cells:
             f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher {teacher.name!r}; scores of "
             "one vocabulary mean nothing in another (a pretrained teacher needs a pretrained proxy with its tokenizer)"
         )
+
+    def _check_attacker(self, attacker: str) -> None:
+        """BadInput where the study lacks what an attack needs whatever it is made on."""
+        study, mounted = self.plan.study, attack(attacker)
+        if mounted.needs_profile != "text" and study.student.vocabulary:
+            raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
+        if "worked" in mounted.needs and not study.own.worked:
+            raise BadInput(f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)")
+        component("task", self.task)[1].items("query", self._pool(attacker) * max(self.block.budgets), 0)
 
     def _check_point(self, defense: str) -> None:
         chain, teacher = guard(defense).chain, self.plan.study.teacher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from experiments.config import spelled
 from experiments.report.terminal import bound, signed, two, worst
 
 
@@ -17,12 +18,22 @@ class Line(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A task at its largest budget; the attacks are numbered, as their names are long."""
+    """A task at its largest budget."""
 
     task: str
     budget: int
     attacks: tuple[str, ...]
     lines: tuple[Line, ...]
+
+    @property
+    def heads(self) -> list[str]:
+        """Short names of the attacks: a battery's own, and numbers for lists of parts, which are long."""
+        return [str(i) if spelled(one) == one else one.partition("/")[2] for i, one in enumerate(self.attacks, 1)]
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """What the short names stand for."""
+        return [(head, spelled(one)) for head, one in zip(self.heads, self.attacks, strict=True)]
 
 
 def matrices(held: dict[str, Any]) -> list[Matrix]:
@@ -56,15 +67,14 @@ def markdown(held: dict[str, Any]) -> str:
     """The matrices of a study, each with the names of its attacks below."""
     lines: list[str] = []
     for one in matrices(held):
-        numbers = [str(i) for i, _ in enumerate(one.attacks, 1)]
-        heads = [f"{one.task}: defence", "teacher (points)", *numbers, "worst: T [95 %]", "UCB", "verdict"]
+        heads = [f"{one.task}: defence", "teacher (points)", *one.heads, "worst: T [95 %]", "UCB", "verdict"]
         lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 2) + "---|"]
         for line in one.lines:
             cells = [f"**{two(t)}**" if i == line.chosen else two(t) for i, t in enumerate(line.cells)]
             told = (f"`{line.defense}`", signed(line.case["utility"]["change"]), *cells, worst(line.case),
                     bound(line.case["ucb"]), line.case["verdict"] or "-")  # fmt: skip
             lines.append(f"| {' | '.join(told)} |")
-        lines += ["", *(f"{number}. `{attack}`" for number, attack in zip(numbers, one.attacks, strict=True)), ""]
+        lines += ["", *(f"- {head}: `{parts}`" for head, parts in one.legend), ""]
     return "\n".join(["", *lines]) if lines else ""
 
 

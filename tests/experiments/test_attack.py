@@ -33,7 +33,8 @@ class TestEntries:
             ("sft + logprob_kd", "exactly one part must be how the student learns"),
             ("clean/vtoe + sft", "no 'clean/vtoe'; did you mean 'clean/vote'"),
             ("ask/repeats(k=0) + sft", "k: Input should be greater than or equal to 1"),
-            ("strongest + sft", "a battery stands alone"),
+            ("strongest/vote(k=2)", "a battery's attack stands alone and has no settings"),
+            ("strongest/vtoe", "no 'vtoe'; did you mean 'vote'"),
         ],
     )
     def test_a_mistake_is_one_line(self, entry, line):
@@ -44,11 +45,10 @@ class TestEntries:
     def test_a_battery_is_its_attacks_and_has_no_settings(self):
         battery = config.battery("strongest")
         study = config.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
-        assert set(study.blocks[0].attackers) == {"sft", *battery.attacks}
+        assert study.blocks[0].attackers == ["sft", *(f"strongest/{key}" for key in battery.attacks)]
+        assert config.attack("strongest/vote").parts == config.attack(battery.attacks["vote"]).parts
         assert config.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
         assert config.batteries(["sft"]) == []
-        with pytest.raises(BadInput, match="a battery has no settings"):
-            config.load("quickstart", [*OWN, "attacker=strongest(k=2)"])
 
 
 class TestPlan:

@@ -6,22 +6,24 @@ from experiments.report import matrix
 
 
 def held():
+    """Two defences against `sft` and `strongest/vote`, by hand."""
+
     def row(defense, attacker, right):
         return {"task": "t", "budget": 10, "defense": defense, "attacker": attacker, "defended": right}
 
     def case(defense, attack, attacks):
         return {"task": "t", "budget": 10, "defense": defense, "attack": attack, "attacks": attacks, "floor": "f",
-                "ceiling": "b", "transfer": 0.5, "lcb": 0.4, "hi": None, "ucb": None, "kind": "ok",
+                "ceiling": "strongest/vote", "transfer": 0.5, "lcb": 0.4, "hi": None, "ucb": None, "kind": "ok",
                 "verdict": "partial", "utility": {"change": -0.021}}  # fmt: skip
 
-    rows = [row("none", "f", 0.1), row("none", "a", 0.7), row("none", "b", 0.9), row("d", "a", 0.3), row("d", "b", 0.5),
-            row("e", "a", 0.9)]  # fmt: skip
-    return {"rows": rows, "cases": [case("d", "b", ["a", "b"]), case("e", "a", ["a"])]}
+    rows = [row("none", "f", 0.1), row("none", "sft", 0.7), row("none", "strongest/vote", 0.9), row("d", "sft", 0.3), row("d", "strongest/vote", 0.5),
+            row("e", "sft", 0.9)]  # fmt: skip
+    return {"rows": rows, "cases": [case("d", "strongest/vote", ["sft", "strongest/vote"]), case("e", "sft", ["sft"])]}
 
 
 def test_cells_share_one_scale_and_the_chosen_attack_is_marked():
     (one,) = matrix.matrices(held())
-    # F .1 and U .9, of attack b, for every cell: (.3 - .1) / .8, (.5 - .1) / .8, and (.9 - .1) / .8.
+    # F .1 and U .9, of the vote, for every cell: (.3 - .1) / .8, (.5 - .1) / .8, and (.9 - .1) / .8.
     assert one.lines[0].cells == pytest.approx((0.25, 0.5)) and one.lines[0].chosen == 1
     assert one.lines[1].cells == (pytest.approx(1.0), None) and one.lines[1].chosen == 0
 
@@ -29,7 +31,9 @@ def test_cells_share_one_scale_and_the_chosen_attack_is_marked():
 def test_as_markdown():
     lines = matrix.markdown(held()).splitlines()
     assert lines[3] == "| `d` | -2.1 | 0.25 | **0.50** | 0.50 [0.40, ∞] | ∞ | partial |"
-    assert lines[4].startswith("| `e` | -2.1 | **1.00** | - |") and "2. `b`" in lines
+    assert lines[4].startswith("| `e` | -2.1 | **1.00** | - |")
+    assert lines[1].startswith("| t: defence | teacher (points) | 1 | vote |")
+    assert {"- 1: `sft`", "- vote: `ask/repeats(k=4) + clean/vote + sft`"} <= {*lines}
     assert matrix.markdown({"rows": [], "cases": []}) == ""
 
 
