@@ -44,6 +44,8 @@ def test_every_shipped_study_plans(name):
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
 def test_every_shipped_component_builds_and_shows_all_its_settings(group):
     for name in config.names(group):
+        if group == "attacker" and config.battery(name):
+            continue
         from omegaconf import OmegaConf
 
         written = OmegaConf.load(config.config_folder() / group / f"{name}.yaml")
