@@ -120,15 +120,17 @@ class Rows:
 
     def solution(self) -> tuple[np.ndarray, np.ndarray]:
         """The tops of y', and y' (T, A) of the others in the order of y; what is ABSENT has no meaning."""
-        (x, _, _), parts = self.plan(self.best())
+        (cap, _, _), parts = self.plan(self.best())
         filled, more, drained, left = (part[:, None] for part in parts)
-        out_TA, i = np.minimum(self.y_TA, x[:, None]), np.arange(self.y_TA.shape[1])
+        x_T1, i = cap[:, None], np.arange(self.y_TA.shape[1])
+        out_TA = np.minimum(self.y_TA, x_T1)
         np.copyto(out_TA, 0, where=i > drained)
-        np.put_along_axis(out_TA, drained, np.where(left > DUST, left, 0), -1)
+        # Rounding must lift no atom above the cap: where the gap is 0, that would be another likeliest token.
+        np.put_along_axis(out_TA, drained, np.where(left > DUST, np.minimum(left, x_T1), 0), -1)
         more += np.take_along_axis(out_TA, filled, -1)
-        np.put_along_axis(out_TA, filled, np.where(more > DUST, more, 0), -1)
-        np.copyto(out_TA, x[:, None], where=i < filled)
-        return x + self.gap, out_TA
+        np.put_along_axis(out_TA, filled, np.where(more > DUST, np.minimum(more, x_T1), 0), -1)
+        np.copyto(out_TA, x_T1, where=i < filled)
+        return cap + self.gap, out_TA
 
 
 def _turned(values_TA: np.ndarray) -> np.ndarray:

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +42,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, assume
 from hypothesis import given as cases
 from hypothesis import settings as limits
 from hypothesis import strategies as st
@@ -59,11 +58,10 @@ from distill.answers import Answer, Logprobs, Profile
 from distill.models import distortion, draw, read_dual, uniform
 from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
 
-pytestmark = pytest.mark.skipif(not os.environ.get("SLOW"), reason="minutes of compute; SLOW=1 runs it")
-
 KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HIDDEN = 4
+LEAST = 0.01  # budget of ModelGuard-S, whose grid would have too many buckets below it
 LOOSE = {"modelguard_s": 1e-5}  # its grid allows for the rounding of float32, whatever the dtype
 PRODUCTS = ("on the image", "information")  # whose matrix products differ in their last bits with the rows of a batch
 # From the weakest strength on: no budget at all is a test of its own.
@@ -79,7 +77,8 @@ def posterior(seed: int, kind: str, size: int, count: int = 2) -> Tensor:
     rng = np.random.default_rng([seed, 0])
     y = np.ones((count, size))
     if kind == "one-hot":
-        y = np.eye(size)[rng.integers(0, size, count)]
+        y = np.zeros((count, size))
+        y[np.arange(count), rng.integers(0, size, count)] = 1
     elif kind == "ties":
         y = rng.integers(1, 4, (count, size)).astype(float)
     elif kind != "uniform":
@@ -146,7 +145,7 @@ def guards_w(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float)
 
 
 def guards_s(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return posted(modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, 0.01), 1.99))), logprobs)
+    return posted(modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))), logprobs)
 
 
 # Every defence that has an L1 budget for a distribution; `WHOLE` are those that withhold nothing.
@@ -237,7 +236,9 @@ def test_an_interpolation_goes_as_far_as_the_budget_or_its_end(y, seed, eps):
 def test_a_budget_below_the_gap_cannot_change_the_likeliest_token(name, y, seed, share):
     """Oracle 4."""
     first, second = y.topk(2).values[0]
-    clean, out = run(name, y, seed, share * float(first - second))
+    eps = share * float(first - second)
+    assume(name != "modelguard_s" or eps >= LEAST)
+    clean, out = run(name, y, seed, eps)
     assert (out.argmax(-1) == clean.argmax(-1)).all()
 
 
@@ -484,17 +485,26 @@ def test_every_defence_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(
         close(moved.double().exp(), out[:, order].double().exp(), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("name", [*BUDGETED, *OTHERS])
-def test_rows_of_a_large_vocabulary_do_not_meet(name):
-    """Oracle 19, with rows that are as different as can be."""
+@pytest.fixture(scope="module")
+def large():
+    """Rows over 50,000 tokens that are as different as can be, and what else a defence looks at."""
     y = torch.cat([posterior(0, kind, 50_000, 1) for kind in ("1", "one-hot", "uniform")])
-    logprobs, (q, g, weight) = y.log().float(), beside(0, y)
+    return y.log().float(), *beside(0, y)
+
+
+@pytest.mark.parametrize("name", [*BUDGETED, *OTHERS])
+def test_rows_of_a_large_vocabulary_do_not_meet(large, name):
+    """Oracle 19."""
+    logprobs, q, g, weight = large
     release = (BUDGETED | OTHERS)[name]
     out = release(logprobs, q, g, weight, 0.7)
-    for b in range(len(y)):
+    for b in range(len(logprobs)):
         rows = slice(b, b + 1)
         alone = release(logprobs[rows], q[rows], g[rows], weight, 0.7)
-        close(alone.double().exp(), out[rows].double().exp(), 1e-5 if name in PRODUCTS else 0)
+        if name in PRODUCTS:
+            close(alone.double().exp(), out[rows].double().exp(), 1e-5)
+        else:
+            assert torch.equal(alone, out[rows])
 
 
 def test_keyed_noise_has_mean_0_and_another_key_is_other_noise():
@@ -558,7 +568,7 @@ def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtyp
     kept = shuffled(y.log().to(dtype))
     for edit in (
         modelguard_w.Defense(modelguard_w.Settings(eps=eps)),
-        modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, 0.01), 1.99))),
+        modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))),
         rounding.Defense(rounding.Settings(decimals=int(3 * eps))),
         top_k.Defense(top_k.Settings(k=1 + int(20 * eps))),
     ):

@@ -16,8 +16,9 @@ def held():
                 "ceiling": "strongest/vote", "transfer": 0.5, "lcb": 0.4, "hi": None, "ucb": None, "kind": "ok",
                 "verdict": "partial", "utility": {"change": -0.021}}  # fmt: skip
 
-    rows = [row("none", "f", 0.1), row("none", "sft", 0.7), row("none", "strongest/vote", 0.9), row("d", "sft", 0.3), row("d", "strongest/vote", 0.5),
-            row("e", "sft", 0.9)]  # fmt: skip
+    vote = "strongest/vote"
+    rows = [row("none", "f", 0.1), row("none", "sft", 0.7), row("none", vote, 0.9), row("d", "sft", 0.3),
+            row("d", vote, 0.5), row("e", "sft", 0.9)]  # fmt: skip
     return {"rows": rows, "cases": [case("d", "strongest/vote", ["sft", "strongest/vote"]), case("e", "sft", ["sft"])]}
 
 
