@@ -122,15 +122,15 @@ class Plan:
     samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
 
-    def note(self, what: str, attacker: str) -> None:
-        """Remember what is to be said of an attacker; those of whom the same is said share a line."""
+    def note(self, what: str, *attackers: str) -> None:
+        """Remember what is to be said, and of whom; attackers of whom the same is said share a line."""
         held = self.told.setdefault(what, [])
-        held += [] if attacker in held else [attacker]
+        held += [one for one in attackers if one not in held]
 
     @property
     def notes(self) -> list[str]:
         """A line for everything that was left out or has no effect."""
-        return [f"{what}: {', '.join(attackers)}" for what, attackers in self.told.items()]
+        return [f"{what}{': ' if of else ''}{', '.join(of)}" for what, of in self.told.items()]
 
     @functools.cached_property
     def stages(self) -> list[Stage]:
@@ -179,6 +179,11 @@ class _Cells:
     def lessons(self) -> int:
         """How many training questions the task has, as far as the provider's traces and its proxy's need them."""
         return len(component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER))
+
+    @functools.cached_property
+    def examples(self) -> list[Any]:
+        """A few training questions with their worked solutions."""
+        return list(component("task", self.task)[1].lessons(20, PROVIDER))
 
     @functools.cached_property
     def asking(self) -> list[str]:
@@ -431,6 +436,12 @@ class _Cells:
             if told is not None and mark not in told and not part.off:
                 raise BadInput(f"{name}: marker {told!r} is not what final answers of {self.task} begin with; write "
                                f"{name}(marker={mark!r})")  # fmt: skip
+        told = [(name, getattr(part.settings, "separator", None)) for name, part in
+                zip(chain.names, chain.parts, strict=True) if not part.off]  # fmt: skip
+        for name, separator in told:
+            if separator and not any(separator in item.solution for item in self.examples):
+                self.plan.note(f"{name}: separator {separator!r} is in no worked solution of {self.task}; it does "
+                               "nothing to answers without steps")  # fmt: skip
         wants = [name for name, part in zip(chain.names, chain.parts, strict=True) if part.scores]
         if isinstance(teacher, Recorded) and wants:
             raise BadInput(f"{wants[0]}: needs the teacher's scores; teacher {teacher.name!r} is recorded and can only "

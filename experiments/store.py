@@ -56,8 +56,10 @@ class Store:
         folder = self.folder(stage, key)
         try:
             files = json.loads((folder / "done.json").read_text())["files"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{folder}: not a finished result ({error}); delete it to make it again") from error
+        if not files or not isinstance(files, dict):
+            raise BadInput(f"{folder}: not a finished result (its done.json names no file); delete it to make it again")
         for name, expected in files.items():
             path = folder / name
             if not path.is_file() or digest(path.read_bytes()) != expected:

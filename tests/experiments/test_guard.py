@@ -106,6 +106,11 @@ class TestNeeds:
         with pytest.raises(BadInput, match="marker 'A:' is not what final answers of addition begin with; write"):
             self.made("defense=release/answer_only(marker='A:')")
 
+    def test_a_separator_that_no_solution_has_is_told(self):
+        made = self.made("defense=release/anchors(separator='|')")
+        assert [note for note in made.notes if "separator '|' is in no worked solution of addition" in note]
+        assert not self.made("defense=release/anchors").notes
+
     def test_a_chain_that_cools_to_nothing_does_not_sample(self):
         with pytest.raises(BadInput, match="acts through sampling"):
             self.made("defense=[decoding/temperature(temperature=0) + decoding/lossless]")

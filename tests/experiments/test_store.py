@@ -33,6 +33,14 @@ def test_an_altered_file_is_refused(tmp_path):
         Store(tmp_path).open("s", "k")
 
 
+@pytest.mark.parametrize("told", ['{"files":{}}', '{"files":[]}', "{}", "[]", "7", ""])
+def test_a_result_that_names_no_file_is_none(tmp_path, told):
+    folder = Store(tmp_path).make("s", "k", lambda out: (out / "x").write_text("1"))
+    (folder / "done.json").write_text(told)
+    with pytest.raises(BadInput, match="not a finished result"):
+        Store(tmp_path).open("s", "k")
+
+
 def test_keys_depend_on_settings_and_inputs_and_not_on_their_order():
     assert key("s", {"a": 1, "b": 2}, []) == key("s", {"b": 2, "a": 1}, [])
     assert len({key("s", 1, []), key("s", 2, []), key("t", 1, []), key("s", 1, ["x"])}) == 4
