@@ -38,6 +38,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,9 @@ from defenses.decoding.product_of_experts import product
 from defenses.release import LogprobEdit, information, modelguard_s, modelguard_w, reverse_sigmoid, rounding, top_k
 from defenses.release.noise import keyed_normals, noised
 from distill.answers import Answer, Logprobs, Profile
+from distill.attackers import Own
+from distill.attackers.logprob_kd import example
+from distill.attackers.repair import relabel
 from distill.models import distortion, draw, read_dual, uniform
 from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
 
@@ -536,12 +540,10 @@ def keepers() -> list[Entry]:
     return found
 
 
-def relabelled(answers: list[Answer]) -> list[tuple]:
-    """The training data of a student that takes each position's likeliest token for its label."""
-    return [
-        (one.prompt_id, one.prompt, one.text, one.token_ids, one.finished, one.logprobs.ids_TK[:, 0].tobytes())
-        for one in answers
-    ]
+def relabelled(answers: list[Answer], tokenizer: Any) -> list[tuple]:
+    """The training data of an attacker that takes each position's likeliest token for its label."""
+    examples = [example(one, tokenizer) for one in relabel.Attacker(relabel.Settings()).clean(answers, Own(), seed=0)]
+    return [(e.prompt_ids, e.answer_ids, e.logprobs.ids_TK.tobytes(), e.logprobs.values_TK.tobytes()) for e in examples]
 
 
 def test_the_defences_that_keep_the_likeliest_token_are_found():
@@ -556,9 +558,9 @@ def test_the_defences_that_keep_the_likeliest_token_are_found():
 def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, world, profile):
     """Oracle 22, bit for bit."""
     case = Case(worlds[world], profile)
-    clean = relabelled(case.said())
+    clean = relabelled(case.said(), worlds[world].teacher.tokenizer)
     for entry in keepers():
-        assert relabelled(case.said(entry)) == clean, str(entry)
+        assert relabelled(case.said(entry), worlds[world].teacher.tokenizer) == clean, str(entry)
 
 
 @examples(60)
