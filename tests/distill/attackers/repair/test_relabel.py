@@ -66,7 +66,13 @@ def training_set(said: list[Answer]) -> list[tuple[Any, ...]]:
 
 def test_the_defences_that_are_known_to_keep_it_are_among_those_found():
     names = {name.partition(" ")[0] for name in KEEPERS}
-    assert names >= {"release/top_k", "release/rounding", "release/modelguard_w", "release/modelguard_s", "decoding/mad"}
+    assert names >= {
+        "release/top_k",
+        "release/rounding",
+        "release/modelguard_w",
+        "release/modelguard_s",
+        "decoding/mad",
+    }
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0], ids=["greedy", "sampled"])

@@ -29,7 +29,7 @@ class TestRelabel:
         assert out.ids_TK.tolist() == [[1], [2]] and (out.values_TK == 0).all()
 
     def test_withheld_entries_are_no_labels_and_an_empty_row_stays_empty(self):
-        held = Logprobs(np.array([[-1, 3], [-1, -1]], np.int32), np.array([[-np.inf, -1], [-np.inf, -np.inf]], "f4"))
+        held = Logprobs(np.array([[3, -1], [-1, -1]], np.int32), np.array([[-1, -np.inf], [-np.inf, -np.inf]], "f4"))
         out = relabel.relabelled(held)
         assert out.ids_TK.tolist() == [[3], [-1]] and np.isneginf(out.values_TK[1]).all()
 
