@@ -53,7 +53,7 @@ class LogprobEdit(Base):
 
     def edit(self, answer: Answer) -> Answer:
         """The answer as it is released."""
-        if answer.logprobs is None:
+        if answer.logprobs is None or self.off:
             return answer
         return replace(answer, logprobs=self.logprobs(answer.logprobs, answer))
 
