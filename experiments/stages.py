@@ -263,11 +263,11 @@ def _means(task: Any, settings: Any, **more: Any) -> Own:
     """What an attacker has beside the answers: a function of the task, its seed and the study's `own` alone."""
     held, seed = settings["own"], settings["seed"]
     asked = task.items("query", held["pool"] * held["budget"], seed)
-    worked = task.items("query", held["worked"], WORKED)
-    final = {item.prompt.text: item.reference for item in [*asked, *worked]}
+    worked, public = task.items("query", held["worked"], WORKED), task.public(held["budget"], seed)
+    final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
     shape = settings.get("shape")
     return Own(
-        public=_solved(task.public(held["budget"], seed)), worked=_solved(worked), final=task.final, mark=task.mark,
+        public=_solved(public), worked=_solved(worked), final=task.final, mark=task.mark,
         check=lambda answer: bool(task.grade(answer.text, final[answer.prompt]) == "right"),
         fresh=functools.partial(_fresh, task, shape) if shape else None, recipe=_recipe(shape) if shape else None,
         **more,
