@@ -2,7 +2,7 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test check bench simulations
+.PHONY: quickstart test check bench simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -28,3 +28,15 @@ bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
 simulations: .venv/installed ## Estimators against simulated truth and real undefended students; writes docs/simulations.md
 	.venv/bin/distill-resist run controls
 	$(PY) -m tests.experiments.simulations --controls runs/controls
+
+# An environment of its own: TRL is no dependency, and its pins are not ours.
+.venv-parity/installed: constraints.txt
+	python3 -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q --upgrade pip
+	# First and alone, as above.
+	.venv-parity/bin/python -m pip install -q torch==2.13.0
+	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0
+	touch $@
+
+parity: .venv-parity/installed ## Divergences against TRL's, values and gradients; fails above 1e-6
+	.venv-parity/bin/python -m tests.parity.against_trl

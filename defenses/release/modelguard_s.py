@@ -23,6 +23,7 @@ from pydantic import Field
 
 from defenses import Knob, Part
 from defenses.release import LogprobEdit
+from defenses.release._atoms import along, ascending
 from distill.answers import Answer, Logprobs
 
 
@@ -37,11 +38,15 @@ def bucketed(logprobs: Logprobs, eps: float) -> Logprobs:
     width = int(named_TK.sum(-1).max(initial=0))  # rows are sorted, so what is named comes first
     ids_TN, named_TN = logprobs.ids_TK[:, :width], named_TK[:, :width]
     powers_TN = np.where(named_TN, powers_TK[:, :width], np.inf)
-    first_TN = np.arange(width) > 0
-    order_TN = np.lexsort((ids_TN, powers_TN, np.broadcast_to(first_TN, ids_TN.shape)), -1)
+    # By power, where the likeliest is one of its own, and then by id: powers rise already, and change at few places.
+    changes_TN = np.ones(powers_TN.shape, bool)
+    np.not_equal(powers_TN[:, 2:], powers_TN[:, 1:-1], out=changes_TN[:, 2:])
+    order_TN = ascending(ids_TN)
+    places_TN = np.cumsum(changes_TN, -1, dtype=np.int32)
+    order_TN = along(order_TN, ascending(along(places_TN, order_TN)))
     ids_TK, values_TK = np.full_like(logprobs.ids_TK, -1), np.full_like(logprobs.values_TK, -np.inf)
-    ids_TK[:, :width] = np.take_along_axis(np.where(named_TN, ids_TN, -1), order_TN, -1)
-    values_TK[:, :width] = np.take_along_axis(-step * powers_TN, order_TN, -1)
+    ids_TK[:, :width] = along(np.where(named_TN, ids_TN, -1), order_TN)
+    values_TK[:, :width] = along(-step * powers_TN, order_TN)
     return Logprobs(ids_TK, values_TK)
 
 

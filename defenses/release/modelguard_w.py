@@ -24,13 +24,12 @@ from pydantic import Field
 
 from defenses import Knob, Part
 from defenses.release import LogprobEdit
-from defenses.release._atoms import atoms, released
+from defenses.release._atoms import atoms, blocks, released
 from distill.answers import Answer, Logprobs
 
 FLOOR, MARGIN = 1e-6, 1e-4  # the authors'
 DUST = 1e-12  # what is left of an atom that was drained but for rounding
 ABSENT = 2.0  # in place of what is no atom: sorted behind all that are, and above any cap
-AT_ONCE = 1 << 19  # atoms of all rows that are solved together, which bounds the memory
 
 
 class Rows:
@@ -197,7 +196,6 @@ class Defense(LogprobEdit):
     def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
         p_TA, there_TA = atoms(logprobs)
         there_TA[:, -1] &= p_TA[:, -1] <= p_TA[:, 0] - MARGIN
-        step = max(1, AT_ONCE // p_TA.shape[1])
-        for rows in (slice(first, first + step) for first in range(0, len(p_TA), step)):
+        for rows in blocks(*p_TA.shape):
             p_TA[rows] = poisoned(p_TA[rows], self.settings.eps, there=there_TA[rows])
         return released(logprobs, p_TA)

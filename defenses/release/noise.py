@@ -14,7 +14,7 @@ from pydantic import Field
 
 from defenses import Key, Knob, Part
 from defenses.release import LogprobEdit
-from defenses.release._atoms import falling
+from defenses.release._atoms import blocks, falling
 from distill.answers import Answer, Logprobs
 
 
@@ -26,8 +26,16 @@ def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
         row = stem.copy()
         row.update(b"/%d" % position)
         bases.append(int.from_bytes(row.digest()[:8], "big"))
+    bases_T1, normals_TK = np.array(bases, np.uint64)[:, None], np.empty(ids_TK.shape, np.float32)
+    for rows in blocks(*ids_TK.shape):
+        normals_TK[rows] = _normals(bases_T1[rows] + ids_TK[rows].astype(np.uint64))
+    return normals_TK
+
+
+def _normals(counters_TK: np.ndarray) -> np.ndarray:
+    """A standard normal, float32, of each 64-bit number."""
     # Counter-based: SHA-256 once a row, then one step of SplitMix64 (Steele et al. 2014) an id, so that V may be large.
-    z_TK = (np.array(bases, np.uint64)[:, None] + ids_TK.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    z_TK = counters_TK * np.uint64(0x9E3779B97F4A7C15)
     z_TK = (z_TK ^ (z_TK >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z_TK = (z_TK ^ (z_TK >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z_TK ^= z_TK >> np.uint64(31)

@@ -3,7 +3,8 @@
 GKD (Agarwal et al. 2024, 2306.13649) with the student's own answers, in phases instead of steps, so that the training
 loop, and what a provider sees, stay the same: sold answers first, then in every phase one answer of the student to each
 question, whose tokens the teacher is made to begin its answer with and scores on the way. It takes an interface that
-lets a caller begin the answer and gives logprobs for what was begun. The loss is forward KL with a tail bucket.
+lets a caller begin the answer and gives logprobs for what was begun. The loss is a divergence over the released tokens
+and a tail bucket (distill/losses.py): forward KL unless told otherwise, on the sold answers always.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from distill import losses
 from distill.answers import Answer, Logprobs, Profile, Prompt
 from distill.attackers import NOTHING, Base, Own, Part, logprob_kd
+from distill.attackers.follow import joined
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
@@ -35,12 +38,17 @@ def scored(own: Own, said: Sequence[Answer], k: int, seed: int) -> list[Answer]:
 
 
 class Settings(Part):
-    """`first`: share of the steps on the sold answers, the rest is divided among the phases; `k`: logprobs a token."""
+    """`first`: share of the steps on the sold answers, the rest is divided among the phases; `k`: logprobs a token.
+
+    `beta` is read by `jsd`.
+    """
 
     phases: int = Field(3, ge=1)
     first: float = Field(0.5, gt=0, lt=1)
     temperature: float = Field(0.7, gt=0)
     k: int = Field(20, ge=1)
+    divergence: losses.Divergence = "forward"
+    beta: float = Field(0.5, ge=0, le=1)
 
 
 class Attacker(Base):
@@ -51,9 +59,11 @@ class Attacker(Base):
     def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
               own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
         """Logprob distillation on sold answers, then on the student's own, the recipe's steps in all."""
-        s, learner = self.settings, logprob_kd.Attacker(logprob_kd.Settings.model_validate({}))
+        s, passive = self.settings, logprob_kd.Attacker(logprob_kd.Settings.model_validate({}))
+        told = {"divergence": s.divergence, "beta": s.beta}
+        learner = logprob_kd.Attacker(logprob_kd.Settings.model_validate(told))
         first = max(1, round(s.first * recipe.steps))
-        whole = learner.train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)
+        whole = passive.train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)
         each = recipe.model_copy(update={"steps": max(1, (recipe.steps - first) // s.phases), "learning_rate":
                                          recipe.learning_rate / 2})  # fmt: skip
         questions = [Prompt(one.prompt_id, one.prompt) for one in {one.prompt: one for one in said}.values()]
@@ -61,7 +71,5 @@ class Attacker(Base):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
             mine = scored(own, warm.answer(questions, seed=seed + phase, profile=Profile()), s.k, seed)
             more = learner.train(mine, model, each, seed=seed + phase + 1) if mine else Trained(whole.network)
-            whole = Trained(more.network, whole.losses + more.losses, whole.diverged or more.diverged,
-                            whole.tokens + more.tokens, whole.positions + more.positions,
-                            whole.asked + len(questions))  # fmt: skip
+            whole = joined([whole, replace(more, asked=len(questions))])
         return whole

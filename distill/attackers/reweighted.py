@@ -4,15 +4,17 @@ Distillation Game (2605.22737), Algorithm 1: with g the gradient of the loss on 
 answer is v = -<g, grad log pi(y | x)>, and a batch is weighted by softmax(eta v). Since grad L_i = -grad log pi, v is
 <g, grad L_i>: following that answer lowers the attacker's own loss. The released code estimates
 (NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps, which is -v, and weights by exp(+beta times it): it weights down what
-the paper weights up. `sign` 1 is the paper's, -1 the code's. The code weights once, before training, and takes g from
-clean answers of the teacher that no attacker has; here weights are made again every `every` steps and g is that of
-worked solutions which the attacker owns.
+the paper weights up. `sign` 1 is the paper's, -1 the code's. `scope` batch is the paper's: a softmax over each batch,
+with g made again every `every` steps; global is the code's: one softmax over all answers at the student's start. The
+code takes g from clean answers of the teacher, which no attacker has; here it is that of worked solutions which the
+attacker owns. Values are standardised, where the code clips them to +-10, so that `beta` means the same for any task.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from distill.answers import Answer
 from distill.attackers import NOTHING, Base, Own, Part
 from distill.attackers.sft import example
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, imitation, read, train
+from distill.student import Example, Loss, StudentSettings, Trained, read, train
 
 
 def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
@@ -61,8 +63,17 @@ def weighted(values_B: Tensor, beta: float) -> Tensor:
     return torch.softmax(beta * (values_B - values_B.mean()) / spread, 0) * len(values_B)
 
 
+def as_weighted(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+    """Mean over answers of weight x nats a token."""
+    weights_B = torch.tensor([row.weight for row in rows], device=device)
+    return (weights_B * nats(network, rows, pad, device)).mean()
+
+
 class Settings(Part):
+    """`every` is read by scope batch."""
+
     sign: Literal[1, -1] = 1
+    scope: Literal["batch", "global"] = "batch"
     beta: float = Field(0.5, ge=0)
     every: int = Field(5, ge=1)
     held: int = Field(32, ge=1)
@@ -79,17 +90,33 @@ class Attacker(Base):
         s, pad = self.settings, model.tokenizer.pad_token_id
         examples = [example(one, model.tokenizer, recipe.max_length) for one in said]
         mine = [example(one, model.tokenizer, recipe.max_length) for one in own.worked[: s.held]]
-        step, direction = -1, list[Tensor]()
+        if not s.beta:
+            return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
+        if s.scope == "global":
+            known = self._once(model.network, mine, examples, pad, recipe.batch_size)
+            return train(model.network, known, recipe, seed=seed, pad=pad, loss=as_weighted, checkpoint=checkpoint)
+        # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
+        return train(model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(mine))
+
+    def _once(self, network: Any, mine: list[Example], examples: list[Example], pad: int, size: int) -> list[Example]:
+        """The answers that have a token, with weights of mean 1 by their values at the student's start."""
+        s, device = self.settings, network.device
+        direction = gradient(network, mine, pad, device)
+        kept = [one for one in examples if one.answer_ids]
+        parts = [kept[start : start + size] for start in range(0, len(kept), size)]
+        found = torch.cat([values(network, direction, part, pad, device, s.eps) for part in parts])
+        weights = weighted(s.sign * found, s.beta).tolist()
+        return [replace(one, weight=weight) for one, weight in zip(kept, weights, strict=True)]
+
+    def _every_batch(self, mine: list[Example]) -> Loss:
+        s, step, direction = self.settings, -1, list[Tensor]()
 
         def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
             nonlocal step, direction
             step += 1
-            if not s.beta:
-                return imitation(network, rows, pad, device)
-            if step % s.every == 0 or not direction:
+            if step % s.every == 0:
                 direction = gradient(network, mine, pad, device)
             weights_B = weighted(s.sign * values(network, direction, rows, pad, device, s.eps), s.beta)
             return (weights_B * nats(network, rows, pad, device)).mean()
 
-        # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
-        return train(model.network, examples, recipe, seed=seed, pad=pad, loss=loss)
+        return loss

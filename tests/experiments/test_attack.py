@@ -77,6 +77,8 @@ class TestPlan:
         here = made("attacker=[sft,ask/prefill + sft]", "provider.prefill=false")
         assert "ask/prefill + sft" not in {arm.attacker for arm in here.arms}
         assert any("lets nobody begin an answer" in note for note in here.notes)
+        here = made("attacker=[logprob_kd,repair/recovery + logprob_kd]", "defense=[none,release/information]")
+        assert any("cannot rebuild a defence that learns" in note for note in here.notes)
 
     @pytest.mark.parametrize(
         ("words", "line"),

@@ -1,6 +1,6 @@
 """What an attacker does to released logprobs: `clean(said, own, seed=...)` returns answers with other logprobs.
 
-Axes: T positions, K released entries, V vocabulary.
+Axes: T positions, K released entries, V vocabulary, A atoms (the first entries of a row, and all else as the last).
 """
 
 from __future__ import annotations
@@ -39,3 +39,26 @@ def sparse(p_TV: np.ndarray, k: int) -> Logprobs:
 def with_rows(said: Sequence[Answer], rows: Sequence[Logprobs]) -> list[Answer]:
     """The answers with other rows; text and tokens stay."""
     return [replace(answer, logprobs=one) for answer, one in zip(said, rows, strict=True)]
+
+
+def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
+    """Probabilities (T, A) of the first `most` entries of each row, and last of all else; 0 where withheld."""
+    p_TK = np.exp(logprobs.values_TK[:, :most].astype(np.float64))
+    mass_T1 = p_TK.sum(-1, keepdims=True)
+    p_TK /= np.maximum(mass_T1, 1)  # rounding may have made it more than 1
+    return np.concatenate([p_TK, np.maximum(1 - mass_T1, 0)], -1)
+
+
+def retold(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
+    """Rows with other `atoms`, most likely first; what is behind the first entries keeps its share of all else."""
+    first = p_TA.shape[1] - 1
+    before_TA = atoms(logprobs, first)
+    values_TK = np.full(logprobs.values_TK.shape, -np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what has no mass has logprob -inf
+        values_TK[:, :first] = np.log(p_TA[:, :-1])
+        moved_T1 = np.where(before_TA[:, -1:] > 0, np.log(p_TA[:, -1:]) - np.log(before_TA[:, -1:]), 0)
+    values_TK[:, first:] = logprobs.values_TK[:, first:] + moved_T1
+    values_TK[logprobs.ids_TK < 0] = -np.inf
+    order_TK = np.argsort(-values_TK, -1, kind="stable")
+    values_TK = np.take_along_axis(values_TK, order_TK, -1).astype(np.float32)
+    return Logprobs(np.take_along_axis(logprobs.ids_TK, order_TK, -1), values_TK)

@@ -44,11 +44,12 @@ def fresh(seed: int) -> LanguageModel:
 TEACHER = replace(fresh(5), temperature=1.0)
 
 
-def sold() -> list[Answer]:
+def sold(name: str) -> list[Answer]:
     """Two answers to each of some questions, one of them solved, with what a random teacher would release for it."""
+    profile = Profile("full") if made(name).needs_profile == "full" else Profile("top_k", 8)
     prompts = [replace(i.prompt, begin=i.solution) for i in ASKED[:BUDGET]]
-    said = TEACHER.answer(prompts, seed=0, profile=Profile("top_k", 8))
-    more = TEACHER.answer([replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, profile=Profile("top_k", 8))
+    said = TEACHER.answer(prompts, seed=0, profile=profile)
+    more = TEACHER.answer([replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, profile=profile)
     return [one for a, b in zip(said, more, strict=True) for one in (a, replace(b, prompt_id=f"{b.prompt_id}~1"))]
 
 
@@ -85,7 +86,7 @@ def made(name: str) -> Any:
 
 def acted(name: str, own: Own, seed: int = 0) -> Any:
     """What a part returns, as something that can be compared."""
-    one, said = made(name), sold()
+    one, said = made(name), sold(name)
     match name.partition("/")[0] if "/" in name else "learn":
         case "ask":
             return one.ask([item.prompt for item in ASKED], BUDGET, own, seed=seed)
@@ -133,7 +134,7 @@ def test_the_same_seed_gives_the_same_bytes_and_only_what_is_declared_is_looked_
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("clean/", "repair/"))])
 def test_cleaning_keeps_questions_and_forgets_what_no_longer_fits(name):
-    said = sold()
+    said = sold(name)
     before = copy.deepcopy(said)
     kept = made(name).clean(said, means(), seed=0)
     assert kept and {a.prompt for a in kept} <= {a.prompt for a in said} | {a.prompt for a in means().worked}

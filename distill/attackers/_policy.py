@@ -1,0 +1,62 @@
+"""What learners from a student's own answers share: the log-probabilities that networks give to an answer's tokens.
+
+Axes: B rows, N positions that carry loss, A networks that are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distill.answers import Logprobs
+from distill.student import Example, read, signals
+
+
+def spoken(network: Any, rows: list[Example], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The log-probability of each answer token (N), nats, and the row that it is in (N)."""
+    seen = read(network, rows, pad, device)
+    return -functional.cross_entropy(seen.logits_NV.float(), seen.targets_N, reduction="none"), seen.row_N
+
+
+def totals(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
+    """The sum of the values of each row (B)."""
+    return torch.zeros(count, device=values_N.device).index_add(0, row_N, values_N)
+
+
+def means(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
+    """The mean of the values of each row (B), every row with at least one."""
+    return totals(values_N, row_N, count) / torch.bincount(row_N, minlength=count)
+
+
+@torch.no_grad()
+def remembered(groups: Sequence[Sequence[Example]], networks: Sequence[Any], pad: int, size: int = 64
+               ) -> list[list[Example]]:  # fmt: skip
+    """The groups with what each of A networks gives to every token, in `logprobs` (A columns of the token's own id).
+
+    Groups in which an answer has no token are left out, as in training.
+    """
+    kept = [list(group) for group in groups if all(one.answer_ids for one in group)]
+    rows = [one for group in kept for one in group]
+    told = []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        values_NA = torch.stack([spoken(n.eval(), part, pad, n.device)[0] for n in networks], -1).cpu().numpy()
+        told += np.split(values_NA, np.cumsum([len(one.answer_ids) for one in part])[:-1])
+    held = (replace(one, logprobs=_of(one, values_TA)) for one, values_TA in zip(rows, told, strict=True))
+    return [[next(held) for _ in group] for group in kept]
+
+
+def _of(example: Example, values_TA: np.ndarray) -> Logprobs:
+    ids_T1 = np.array(example.answer_ids, np.int32)[:, None]
+    return Logprobs(ids_T1.repeat(values_TA.shape[1], 1), values_TA.astype(np.float32))
+
+
+def recalled(rows: list[Example], device: torch.device) -> Tensor:
+    """What `remembered` noted for the answers' tokens (N, A), in the order of `spoken`."""
+    return signals(rows, device)[1]

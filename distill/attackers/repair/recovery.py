@@ -1,0 +1,95 @@
+"""A recovery net: a small network that learns from a rebuilt defence to turn released rows back into clean ones.
+
+Chen et al. 2023 (D-DAE, USENIX Security), its second half, as Tang et al. 2024 (ModelGuard) implemented it: shadow
+models' rows y, the defence's y~ of them, a network K-h1-h2-K with batch norm and LeakyReLU(0.2), and the loss
+|f(y~) - y|_1. Their net stays in train mode when it is used, so that what it says of a row depends on the batch the
+row is in; here it is in eval mode then. Theirs is as wide as there are classes; here a row is the sorted logprobs of a
+few likeliest tokens, of all else, and the entropy, so that the net knows ranks and no tokens: renaming tokens renames
+what it says. It learns what to add to the released logprobs and starts at nothing, which is what it should say where
+there is no defence. The shadow model is one of the attacker's own, trained on what it was sold.
+Axes: R rows of the table, A atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from distill.answers import Answer
+from distill.attackers import Base, Own, Part
+from distill.attackers.repair import retold, rows_of, with_rows
+from distill.attackers.repair._shadow import fitting, shadow
+
+LEAST = -14.0  # nats, where logprobs end: a token that was drained could be as unlikely as that
+BATCH = 256
+
+
+class Net(nn.Module):
+    """What to add to each released log atom (R, A), from the sorted row and its entropy."""
+
+    def __init__(self, atoms: int, hidden: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in ((atoms + 1, hidden), (hidden, hidden)):
+            layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU(0.2)]
+        last = nn.Linear(hidden, atoms)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, seen_RA: Tensor) -> Tensor:
+        """Clean probabilities (R, A) of released ones."""
+        logs_RA = seen_RA.log().clamp(min=LEAST)
+        entropy_R1 = -(seen_RA * logs_RA).sum(-1, keepdim=True)
+        return torch.softmax(logs_RA + self.layers(torch.cat([logs_RA, entropy_R1], -1)), -1)
+
+
+def learned(clean_RA: np.ndarray, defended_RA: np.ndarray, *, hidden: int, steps: int, seed: int) -> Net:
+    """A net, in eval mode, that has learned to recover clean rows from defended ones; a function of data and seed."""
+    clean, seen = (torch.from_numpy(one).float() for one in (clean_RA, defended_RA))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = Net(clean.shape[1], hidden)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            batch = torch.randint(len(seen), (BATCH,))
+            loss = (net(seen[batch]) - clean[batch]).abs().sum(-1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return net.eval()
+
+
+@torch.inference_mode()
+def recovered(net: Net, seen_NA: np.ndarray) -> np.ndarray:
+    """What a net in eval mode makes of released rows, in float64."""
+    return net(torch.from_numpy(seen_NA).float()).double().numpy()
+
+
+class Settings(Part):
+    """`table`: most shadow rows; `most`: entries of a row that are recovered; `hidden` and `steps`: of the net."""
+
+    table: int = Field(20000, ge=2)
+    most: int = Field(16, ge=1)
+    hidden: int = Field(128, ge=1)
+    steps: int = Field(1500, ge=1)
+
+
+class Attacker(Base):
+    needs_profile = "top_k"
+    needs = ("fresh", "defense")
+    paper = "Chen et al. 2023 (D-DAE); Tang et al. 2024 (ModelGuard)"
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """Every answer with the rows that the net makes of its own."""
+        name, s = "repair/recovery", self.settings
+        clean_RA, defended_RA = shadow(said, own, name, seed=seed, most=s.most, table=s.table)
+        net = learned(clean_RA, defended_RA, hidden=s.hidden, steps=s.steps, seed=seed)
+        told = [recovered(net, one) for one in fitting(said, name, clean_RA.shape[1])]
+        return with_rows(said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)])

@@ -1,0 +1,107 @@
+"""On-policy distillation: the teacher's rows for the student's own tokens, what is asked, and what is learned."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from distill.answers import Answer, Profile, Prompt
+from distill.attackers import Own, logprob_kd, on_policy
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel
+from distill.student import StudentSettings
+
+TOKENIZER = character_tokenizer("0123456789+= #")
+RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4)
+PROMPTS = [Prompt(f"{a}{b}", f"{a}+{b}=") for a in range(3) for b in range(2)]
+
+
+def model(seed, **options):
+    network = llama(TOKENIZER, hidden_size=16, num_layers=1, num_heads=2, max_length=32, seed=seed)
+    return LanguageModel(network, TOKENIZER, max_new_tokens=8, **options)
+
+
+TEACHER = model(7, temperature=1.0)
+SAID = TEACHER.answer(PROMPTS, seed=0, profile=Profile("top_k", 5))
+
+
+@dataclass
+class Noted:
+    """A teacher that remembers what it was asked."""
+
+    asked: list
+    releases: bool = True
+
+    def answer(self, prompts, *, seed, profile):
+        self.asked.append((list(prompts), profile))
+        said = TEACHER.answer(prompts, seed=seed, profile=profile)
+        return said if self.releases else [replace(one, logprobs=None) for one in said]
+
+
+def flat(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def trained(teacher, **settings):
+    one = on_policy.Attacker(on_policy.Settings(**{"k": 5} | settings))
+    return one.train(SAID, model(0), RECIPE, seed=0, own=Own(teacher=teacher))
+
+
+def test_the_rows_are_the_teachers_own_for_the_students_tokens():
+    texts = [("1 # 1", True), ("", True), ("2+", False)]
+    mine = [Answer(p.id, p.text, text, tuple(TOKENIZER(text, add_special_tokens=False).input_ids), finished)
+            for p in PROMPTS[:2] for text, finished in texts]  # fmt: skip
+    held = on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=5)
+    assert [one.token_ids for one in held] == [one.token_ids for one in mine]
+    for one in held:
+        assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
+        ids = TOKENIZER(one.prompt, add_special_tokens=False).input_ids + list(one.token_ids)
+        with torch.no_grad():
+            all_TV = TEACHER.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        start = len(ids) - len(one.token_ids) - 1
+        want = all_TV[start : start + len(one.logprobs.ids_TK)].topk(4).values
+        np.testing.assert_allclose(one.logprobs.values_TK, want, atol=1e-4)
+
+
+def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
+    teacher = Noted([])
+    done = trained(teacher, phases=3)
+    assert done.asked == 3 * len(PROMPTS) and len(teacher.asked) == 3
+    for prompts, profile in teacher.asked:
+        assert [one.id for one in prompts] == [one.id for one in PROMPTS] and profile == Profile("top_k", 5)
+    assert len({tuple(one.begin for one in prompts) for prompts, _ in teacher.asked}) == 3
+    assert len(done.losses) == 4  # the sold answers, then three phases of two steps
+
+
+def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
+    mine = [Answer("a", "1+1=", "12", (5, 99)), Answer("b", "1+1=", "1", (4,))]
+    mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
+    assert [one.prompt_id for one in on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=0)] == ["b"]
+
+
+def test_what_is_not_scored_teaches_nothing():
+    done = trained(Noted([], releases=False), phases=2)
+    plain = logprob_kd.Attacker(logprob_kd.Settings())
+    half = RECIPE.model_copy(update={"steps": 6})
+    assert torch.equal(flat(done.network), flat(plain.train(SAID, model(0), half, seed=0).network))
+    assert done.asked == 2 * len(PROMPTS)
+
+
+def test_the_divergence_is_that_of_the_students_own_answers():
+    found = [flat(trained(TEACHER, phases=1, divergence=kind).network) for kind in ("forward", "reverse", "jsd")]
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    one = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
+    done = on_policy.Attacker(one).train(SAID, model(0), RECIPE, seed=0, own=Own(teacher=TEACHER))
+    assert torch.equal(flat(done.network), found[1])  # jsd at beta 1 is reverse KL
+    with pytest.raises(ValidationError):
+        on_policy.Settings(divergence="sideways")
+
+
+def test_a_question_that_was_sold_twice_is_answered_once():
+    twice = [*SAID, replace(SAID[0], prompt_id="00~1")]
+    done = on_policy.Attacker(on_policy.Settings(phases=1, k=5)).train(
+        twice, model(0), RECIPE, seed=0, own=Own(teacher=TEACHER)
+    )
+    assert done.asked == len(PROMPTS)

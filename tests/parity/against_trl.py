@@ -1,0 +1,91 @@
+"""Our divergences against TRL's, values and gradients in float32; exit 1 where they differ by more than 1e-6.
+
+Runs in an environment of its own (`make parity`), because TRL is no dependency. Full rows: GKDTrainer's generalised
+JSD. Released rows: the top-k loss of TRL's server trainer, which has forward KL alone for k above 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+import torch
+import trl
+from torch import Tensor
+from trl.experimental.gkd import GKDTrainer
+from trl.experimental.server_distillation import ServerDistillationTrainer
+
+from distill.losses import released_divergence
+
+MOST = 1e-6
+ROWS, SIZE = 64, 50
+BETAS = (0.0, 0.1, 0.5, 0.9, 1.0)
+KS = (1, 5, 20)
+
+Loss = Callable[[Tensor], Tensor]
+
+
+def theirs_on_released(add_tail: bool, ids_NK: Tensor, logprobs_NK: Tensor) -> Loss:
+    """The server trainer's top-k forward KL without a server or a trainer: only two of its attributes are read."""
+    trainer = SimpleNamespace(
+        loss_add_tail=add_tail, _reduce_divergence_loss=ServerDistillationTrainer._reduce_divergence_loss
+    )
+    sent = {"topk_logprobs": logprobs_NK[None], "topk_token_ids": ids_NK[None]}
+    labels = torch.zeros(1, len(ids_NK), dtype=torch.long)
+
+    def loss(logits_NV: Tensor) -> Tensor:
+        logs = torch.log_softmax(logits_NV, -1)[None]
+        return ServerDistillationTrainer._compute_server_forward_kl_loss(trainer, sent, logs, labels)
+
+    return loss
+
+
+def pairs(teacher_NV: Tensor) -> Iterator[tuple[str, Loss, Loss]]:
+    """What is compared: a name, our loss and TRL's, both functions of the student's logits."""
+    labels = torch.zeros(1, len(teacher_NV), dtype=torch.long)
+    everything = torch.arange(SIZE).expand(teacher_NV.shape), teacher_NV
+    for beta in BETAS:
+        yield (
+            f"generalised JSD, beta {beta}, all tokens",
+            lambda q, b=beta: released_divergence("jsd", "tail", q, *everything, beta=b),
+            lambda q, b=beta: GKDTrainer.generalized_jsd_loss(q[None], teacher_NV[None], labels, beta=b),
+        )
+    for k in KS:
+        values_NK, ids_NK = teacher_NV.topk(k)
+        for semantics, add_tail in (("tail", True), ("conditional", False)):
+            yield (
+                f"forward KL, top {k}, {semantics}",
+                lambda q, s=semantics, i=ids_NK, v=values_NK: released_divergence("forward", s, q, i, v),
+                theirs_on_released(add_tail, ids_NK, values_NK),
+            )
+
+
+def measured(loss: Loss, start_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """Value, and gradient times the number of rows: that of one row, which does not shrink with how many there are."""
+    logits_NV = start_NV.clone().requires_grad_()
+    value = loss(logits_NV)
+    value.backward()
+    return value.detach(), logits_NV.grad * len(start_NV)
+
+
+def main() -> int:
+    torch.manual_seed(0)
+    teacher_NV, student_NV = torch.log_softmax(2 * torch.randn(ROWS, SIZE), -1), torch.randn(ROWS, SIZE)
+    print(f"trl {trl.__version__}, torch {torch.__version__}, {ROWS} rows of {SIZE} tokens, float32\n")
+    print(f"{'':40}{'ours':>12}{'TRL':>12}{'difference':>14}{'gradient':>14}")
+    worst = 0.0
+    for name, ours, theirs in pairs(teacher_NV):
+        (a, slope_a), (b, slope_b) = measured(ours, student_NV), measured(theirs, student_NV)
+        apart = float((a - b).abs()), float((slope_a - slope_b).abs().max())
+        worst = max(worst, *apart)
+        print(f"{name:40}{float(a):12.6f}{float(b):12.6f}{apart[0]:14.1e}{apart[1]:14.1e}")
+    print(f"\nlargest difference {worst:.1e}, at most {MOST:.0e} is allowed")
+    return int(not worst <= MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
