@@ -56,7 +56,7 @@ def descending(values_TK: np.ndarray) -> np.ndarray:
     few = np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size
     if few or values_TK.dtype != np.float32:
         return np.argsort(-values_TK, -1, kind="stable")
-    keys_TK = np.negative(values_TK).view(np.uint32)
+    keys_TK = (0 - values_TK).view(np.uint32)  # of either zero the positive one, as they are equal
     keys_TK ^= (keys_TK.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
     return ascending(keys_TK)
 

@@ -6,7 +6,8 @@ does there. Their loss, read from the released code, with temperature t and weig
 a t^2 KL(T || early) + (1 - a) CE(early) + 0.3 KL(last || middle) + 0.7 CE(middle) + CE(last). Here: the labels are the
 released text, so nothing true is read that was not sold; there is no middle head and no first phase; t is 1, because
 top-k logprobs at another temperature are unknown; and KL is over the released tokens with a tail bucket. The early
-head is new, reads a normalised hidden state, and is thrown away.
+head is new, reads a normalised hidden state, and is thrown away. Where embeddings are tied, those that it has taught
+are the last head's as well.
 """
 
 from __future__ import annotations

@@ -375,8 +375,11 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 
     close(objective(q + t * a), torch.zeros(len(y), dtype=torch.float64))
     for variant in ("argmax", "extreme"):
-        found = objective(mad.poisoned(y.log(), q.log(), variant, eps, 8, y.shape[1]).exp())
+        out = mad.poisoned(y.log(), q.log(), variant, eps, 8, y.shape[1]).exp()
+        found, b = objective(out), out - q
         assert (found >= -1e-9).all() and (found <= 4 + 1e-9).all()
+        across = b - (a * b).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True) * a
+        assert (found >= across.square().sum(-1) / b.square().sum(-1) - 1e-9).all()  # the squared sine
 
 
 @examples(100)

@@ -130,11 +130,12 @@ def test_full_rows_agree_with_torch():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, SIZE), st.sampled_from(WAYS))
 def test_it_lies_between_zero_and_the_full_divergence(seed, k, way):
-    # data processing: joining categories never adds to a divergence
+    # data processing: joining categories never adds to a divergence; 1 minus float32 values would be no exact tail
     kind, options = way
     teacher, logits, ids, values = distributions(seed, k)
+    tail = teacher.scatter(-1, ids, -torch.inf).logsumexp(-1)
     full = divergence(kind, teacher, torch.log_softmax(logits, -1), **options).mean()
-    got = released_divergence(kind, "tail", logits, ids, values, **options)
+    got = released_divergence(kind, "tail", logits, ids, values, tail, **options)
     assert -1e-6 <= got <= full + 2e-6
     if k == SIZE:
         assert torch.isclose(got, full, atol=1e-6)
@@ -173,10 +174,10 @@ def test_the_semantics_are_one_where_everything_is_released():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.02, 0.98))
 def test_limits_and_symmetry_of_beta_and_skew(seed, beta):
-    p, q = (torch.log_softmax(2 * torch.randn(4, 7, generator=torch.Generator().manual_seed(seed + i)).double(), -1)
+    p, q = (torch.log_softmax(torch.randn(4, 7, generator=torch.Generator().manual_seed(seed + i)).double(), -1)
             for i in range(2))  # fmt: skip
-    forward, reverse, small = divergence("forward", p, q), divergence("reverse", p, q), 1e-7
-    close = {"rtol": 1e-3, "atol": 1e-6}
+    forward, reverse, small = divergence("forward", p, q), divergence("reverse", p, q), 1e-9
+    close = {"rtol": 1e-4, "atol": 1e-6}
     assert torch.allclose(divergence("jsd", p, q, beta=small) / small, forward, **close)
     assert torch.allclose(divergence("jsd", p, q, beta=1 - small) / small, reverse, **close)
     assert torch.equal(divergence("jsd", p, q, beta=0), forward) and torch.equal(

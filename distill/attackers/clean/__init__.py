@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,7 +41,7 @@ def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -
 
 
 def surprisal(model: LanguageModel, said: Sequence[Answer]) -> list[float]:
-    """-log p of each answer a token of it and its end, in nats; NaN where the context does not hold it."""
+    """-log p of each answer a token of it and its end, in nats; infinite where the context does not hold it."""
     nats = model.surprisal([Prompt(one.prompt_id, one.prompt) for one in said], [one.text for one in said])
     sizes = [len(model.tokenizer(one.text, add_special_tokens=False).input_ids) + 1 for one in said]
-    return [n / size for n, size in zip(nats, sizes, strict=True)]
+    return [math.inf if math.isnan(n) else n / size for n, size in zip(nats, sizes, strict=True)]

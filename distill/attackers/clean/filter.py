@@ -25,9 +25,8 @@ def repetition(text: str, n: int) -> float:
 
 
 def upper(values: Sequence[float], share: float) -> float:
-    """The value that `share` of the numbers do not exceed; NaN counts as larger than any."""
-    ordered = sorted(math.inf if math.isnan(value) else value for value in values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    """The least of the numbers that at least `share` of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 class Settings(Part):
@@ -51,9 +50,11 @@ class Attacker(Base):
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
         """Those that pass all filters, in their order."""
+        if not said:
+            return []
         failures = [sum(marks) for marks in zip(*self._marks(said, own, seed), strict=True)] or [0] * len(said)
         kept = [one for one, failed in zip(said, failures, strict=True) if not failed]
-        if kept or not said:
+        if kept:
             return kept
         order = sorted(range(len(said)), key=lambda i: failures[i])[: math.ceil(self.settings.least * len(said))]
         return [said[i] for i in sorted(order)]
@@ -72,5 +73,5 @@ class Attacker(Base):
         if s.likely is not None:
             nats = surprisal(own_model(said, own, seed), said)
             most = upper(nats, s.likely)
-            marks.append([not value <= most for value in nats])
+            marks.append([value > most for value in nats])
         return marks

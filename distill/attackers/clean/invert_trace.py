@@ -14,7 +14,7 @@ from statistics import median
 
 from pydantic import Field
 
-from distill.answers import Answer, Profile, Prompt
+from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.attackers import Base, Own, Part
 from distill.attackers.clean import divided, own_model, rewritten
 from distill.models import LanguageModel
@@ -22,12 +22,14 @@ from distill.models import LanguageModel
 
 class Settings(Part):
     """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its reasoning;
-    `keep`: whether one for which none was found is kept as it was sold; `effort`: share of the recipe's steps."""
+    `keep`: whether one for which none was found is kept as it was sold; `begun`: whether what was sold of a reasoning
+    is its beginning, as under truncation and not under a summary; `effort`: share of the recipe's steps."""
 
     rounds: int = Field(1, ge=1)
     voters: int = Field(2, ge=1)
     short: float = Field(0.8, gt=0)
     keep: bool = False
+    begun: bool = False
     effort: float = Field(0.7, gt=0, le=1)
 
 
@@ -37,15 +39,19 @@ class Attacker(Base):
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
         """Short answers with the reasoning that was found for them; with none found for any, all as they were sold."""
+        if not own.worked:
+            raise BadInput("attacker clean/invert_trace: the attacker owns no worked solutions; see own.worked")
         s, usual = self.settings, median(len(one.text) for one in own.worked)
         wanted = [i for i, one in enumerate(said)
                   if len(one.text) < s.short * usual and own.final(one.text) is not None]  # fmt: skip
         found: dict[int, Answer] = {}
-        for turn in range(s.rounds if wanted else 0):
-            lessons = [hinted(one, own) for one in [*own.worked, *found.values()]]
+        for turn in range(s.rounds):
             missing = [i for i in wanted if i not in found]
+            if not missing:
+                break
+            lessons = [hinted(one, own) for one in [*own.worked, *found.values()]]
             inverters = [own_model(lessons, own, seed + 1000 * turn + voter, s.effort) for voter in range(s.voters)]
-            written = [expanded(one, [said[i] for i in missing], own) for one in inverters]
+            written = [expanded(one, [said[i] for i in missing], own, s.begun) for one in inverters]
             found |= {i: forms[0] for i, forms in zip(missing, zip(*written, strict=True), strict=True)
                       if len({one.text for one in forms}) == 1 and believed(forms[0], said[i], own)}  # fmt: skip
         dropped = {*wanted} - {*found} if found and not s.keep else set()
@@ -57,9 +63,11 @@ def hinted(answer: Answer, own: Own) -> Answer:
     return replace(answer, prompt=f"{answer.prompt} {own.mark} {own.final(answer.text)}")
 
 
-def expanded(inverter: LanguageModel, said: Sequence[Answer], own: Own) -> list[Answer]:
-    """What the inverter writes for each answer, given question and final answer, behind the reasoning that was sold."""
-    prompts = [Prompt(one.prompt_id, hinted(one, own).prompt, begin=divided(one.text, own.mark)[0]) for one in said]
+def expanded(inverter: LanguageModel, said: Sequence[Answer], own: Own, begun: bool) -> list[Answer]:
+    """What the inverter writes for each answer, given question and final answer; behind its reasoning if `begun`."""
+    begins = [divided(one.text, own.mark)[0] if begun else "" for one in said]
+    prompts = [Prompt(one.prompt_id, hinted(one, own).prompt, begin=begin)
+               for one, begin in zip(said, begins, strict=True)]  # fmt: skip
     written = inverter.answer(prompts, seed=0, profile=Profile())
     return [rewritten(one, new.text) for one, new in zip(said, written, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Mixing with clean data of the attacker's own, as a share of all tokens that the student learns from.
+"""Mixing with clean data of the attacker's own, as a share of all characters that the student learns from.
 
 Half and half is reported to give as much as clean data alone, and a tenth to be worse than none. Worked solutions are
 repeated as often as the share needs; the sold answers all stay.
@@ -21,15 +21,14 @@ def filled(own: Sequence[Answer], size: float, seed: int) -> list[Answer]:
     """Answers in rounds of shuffled order until their characters come to `size`; each copy has an id of its own."""
     if not any(one.text for one in own):
         raise BadInput("attacker clean/mix: the attacker owns no worked solutions; see own.worked")
+    copies = (replace(one, prompt_id=f"{one.prompt_id}+{turn}") for turn in itertools.count()
+              for one in random.Random(f"mix/{seed}/{turn}").sample(own, len(own)))  # fmt: skip
     held: list[Answer] = []
     total = 0
-    for turn in itertools.count():
-        for one in random.Random(f"mix/{seed}/{turn}").sample(list(own), len(own)):
-            if total >= size:
-                return held
-            held.append(replace(one, prompt_id=f"{one.prompt_id}+{turn}"))
-            total += len(one.text)
-    raise AssertionError("a count has no end")
+    while total < size:
+        held.append(next(copies))
+        total += len(held[-1].text)
+    return held
 
 
 class Settings(Part):

@@ -1,25 +1,35 @@
-"""Restoration of reasoning that was rearranged: steps in another order, results before their derivation, steps merged.
+"""Restoration of reasoning that was rearranged: steps in another order, merged, repeated, or each turned in itself.
 
-The attacker knows which rules such defences use and not their keys. It undoes them in every way there is, and believes
-the way that a model of its own, which has seen its worked solutions alone, finds likeliest: an order in which each step
-uses what those before it made. What a rule dropped is gone. An answer is changed only where that saves `margin` nats a
-token, so that undefended answers stay as they are.
+The attacker knows which rules such defences use and not their keys. It undoes them one with another, and believes the
+way that a model of its own, which has seen its worked solutions alone, finds likeliest: an order in which each step
+uses what those before it made. Of many steps not every order can be tried, so those that undo a known rule come first.
+All rules are tried on the first answers, and on the others those that were believed there: a key may change the order
+from answer to answer, but a defence has one set of rules. What a rule dropped is gone. An answer is changed only where
+that saves `margin` nats a token, so that undefended answers stay as they are.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-import numpy as np
 from pydantic import Field
 
 from distill.answers import Answer
 from distill.attackers import Base, Own, Part
 from distill.attackers.clean import divided, own_model, rewritten, surprisal
+from distill.models import LanguageModel
 
-TURNED = re.compile(r"(?<![\w.])(\d+)(\s*=\s*)(\d+(?:\s*[-+*/]\s*\d+)+|\d{2,}(?=\Z))")
+NUMBER = r"[$]?\d+(?:[.,]\d+)*%?"
+OPERAND, OPERATOR = rf"[(]*{NUMBER}[)]*", r"\s*[-+*/×÷x]\s*"
+CHAIN = rf"{OPERAND}(?:{OPERATOR}{OPERAND})+(?:\s*=\s*{OPERAND}(?:{OPERATOR}{OPERAND})*)*"
+# What is turned or swapped must not begin or end within something longer.
+TURNED = re.compile(rf"(?<![\w.,$)(+\-*/×÷^])(?<![-+*/×÷x] )({NUMBER})(\s*=\s*)({CHAIN}|{NUMBER}\Z)")
+SWAPPED = re.compile(
+    r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])"
+)
 
 
 def turned(step: str) -> str:
@@ -27,26 +37,60 @@ def turned(step: str) -> str:
     return TURNED.sub(r"\3\2\1", step)
 
 
-def candidates(text: str, separator: str, mark: str, most: int) -> list[str]:
-    """Every text that the known rules could have been applied to, the text itself first, with at most `most` orders."""
+def mirrored(step: str) -> str:
+    """A step with what is between its equals signs in the opposite order: `7=3+4=a` is `a=3+4=7`."""
+    return "=".join(reversed(step.split("=")))
+
+
+def swapped(step: str) -> str:
+    """A step with the operands of its sums and products exchanged: `a=4+3=7` is `a=3+4=7`."""
+    return SWAPPED.sub(r"\3\2\1", step)
+
+
+class Rule(NamedTuple):
+    """What may have been done to all steps besides their order: merged, repeated, turned, swapped."""
+
+    merged: bool
+    repeated: bool
+    first: Callable[[str], str]
+    then: Callable[[str], str]
+
+
+# `str` leaves a step as it is, so the first rule is none.
+RULES = tuple(itertools.starmap(Rule, itertools.product((False, True), (False, True), (str, turned, mirrored),
+                                                        (str, swapped))))  # fmt: skip
+
+
+def orders(size: int, most: int) -> list[tuple[int, ...]]:
+    """Orders of so many steps, at most `most`: as they are, what undoes reversing, rotating, interleaving, others."""
+    places = tuple(range(size))
+    known = [places, places[::-1], places[-1:] + places[:-1], places[::2] + places[1::2]]
+    every = itertools.chain(known, itertools.islice(itertools.permutations(places), most))
+    return list(dict.fromkeys(every))[:most]
+
+
+def undone(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[str]:
+    """A text with a rule undone, in every order of its steps, at most `most`."""
     reasoning, rest = divided(text, mark)
-    found = []
-    for whole in (reasoning, reasoning.replace(" ", separator)):
-        steps = whole.split(separator)
-        for turn in (False, True):
-            told = [turned(step) if turn else step for step in steps]
-            for order in itertools.islice(itertools.permutations(range(len(told))), most):
-                found.append(separator.join(told[i] for i in order) + rest)
-    return list(dict.fromkeys(found))
+    steps = (reasoning.replace(" ", separator) if rule.merged else reasoning).split(separator)
+    steps = list(dict.fromkeys(steps)) if rule.repeated else steps
+    told = [rule.then(rule.first(step)) for step in steps]
+    return [separator.join(told[i] for i in order) + rest for order in orders(len(told), most)]
+
+
+def candidates(text: str, separator: str, mark: str, most: int, rules: Iterable[Rule] = RULES) -> list[str]:
+    """Every text that the rules could have been applied to, the text itself first, with at most `most` orders each."""
+    return list(dict.fromkeys(form for rule in rules for form in undone(text, rule, separator, mark, most)))
 
 
 class Settings(Part):
     """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token that a change saves;
-    `effort`: share of the recipe's steps."""
+    `probe`: answers on which all rules are tried; `effort`: share of the recipe's steps."""
 
     separator: str = Field(";", min_length=1)
     most: int = Field(24, ge=1)
     margin: float = Field(0.1, ge=0)
+    probe: int = Field(64, ge=1)
     effort: float = Field(0.5, gt=0, le=1)
 
 
@@ -57,11 +101,26 @@ class Attacker(Base):
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
         """Every answer in the likeliest of the forms that it may have had."""
         s, model = self.settings, own_model(own.worked, own, seed, self.settings.effort)
-        tried = [[rewritten(one, text) for text in candidates(one.text, s.separator, own.mark, s.most)] for one in said]
+        probe, rest = said[: s.probe], said[s.probe :]
+        read = self._likeliest_of(probe, model, own, RULES)
+        believed = {self._rule(old.text, new.text, own) for old, new in zip(probe, read, strict=True)}
+        return read + self._likeliest_of(rest, model, own, [rule for rule in RULES if rule in {RULES[0], *believed}])
+
+    def _likeliest_of(self, said: Sequence[Answer], model: LanguageModel, own: Own, rules: Iterable[Rule]
+                      ) -> list[Answer]:  # fmt: skip
+        s = self.settings
+        tried = [
+            [rewritten(one, text) for text in candidates(one.text, s.separator, own.mark, s.most, rules)]
+            for one in said
+        ]  # fmt: skip
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
         return [self._likeliest(forms, list(itertools.islice(nats, len(forms)))) for forms in tried]
 
+    def _rule(self, old: str, new: str, own: Own) -> Rule:
+        """The first rule that leads from what was sold to what was believed."""
+        s = self.settings
+        return next(rule for rule in RULES if new in undone(old, rule, s.separator, own.mark, s.most))
+
     def _likeliest(self, forms: list[Answer], nats: list[float]) -> Answer:
-        known = np.nan_to_num(nats, nan=np.inf)
-        best = int(known.argmin())
-        return forms[best] if known[best] < known[0] - self.settings.margin else forms[0]
+        least = min(nats)
+        return forms[nats.index(least)] if least < nats[0] - self.settings.margin else forms[0]

@@ -32,7 +32,8 @@ class Attacker(Base):
 
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Tune on right answers of its own and on worked solutions; a round without any ends it."""
-        s, here, done = self.settings, copied(model), [Trained(copied(model).network)]
+        s, here = self.settings, copied(model)
+        done = [Trained(here.network)]
         assert own.check is not None
         for turn in range(s.rounds):
             said = sampled(here, questions(own), s.samples, s.temperature, seed + turn)

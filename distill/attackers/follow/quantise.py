@@ -18,8 +18,9 @@ from distill.student import StudentSettings, Trained
 def quantised(weights_OI: Tensor, bits: int) -> Tensor:
     """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most half a step."""
     most = 2 ** (bits - 1) - 1
-    step_O1 = weights_OI.abs().amax(-1, keepdim=True).clamp(min=1e-30) / most
-    return (weights_OI / step_O1).round() * step_O1
+    exact_OI = weights_OI.float()  # half precision has no room for the steps of many bits
+    step_O1 = exact_OI.abs().amax(-1, keepdim=True) / most
+    return ((exact_OI / step_O1.where(step_O1 > 0, 1)).round() * step_O1).to(weights_OI.dtype)
 
 
 class Settings(Part):

@@ -1,6 +1,6 @@
 """A recovery net: a small network that learns from a rebuilt defence to turn released rows back into clean ones.
 
-Chen et al. 2023 (D-DAE, USENIX Security), its second half, as Tang et al. 2024 (ModelGuard) implemented it: shadow
+D-DAE (Chen et al. 2023), its second half, as Tang et al. 2024 (ModelGuard) implemented it: shadow
 models' rows y, the defence's y~ of them, a network K-h1-h2-K with batch norm and LeakyReLU(0.2), and the loss
 |f(y~) - y|_1. Their net stays in train mode when it is used, so that what it says of a row depends on the batch the
 row is in; here it is in eval mode then. Theirs is as wide as there are classes; here a row is the sorted logprobs of a

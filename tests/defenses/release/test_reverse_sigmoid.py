@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release._atoms import RESOLUTION, atoms, released
+from defenses.release import _atoms, modelguard_w, noise, reverse_sigmoid
+from defenses.release._atoms import RESOLUTION, ascending, atoms, descending, released
 from defenses.release.reverse_sigmoid import Defense, Settings, reversed_sigmoid, taken
 from distill.answers import Answer, Logprobs
 
@@ -82,6 +83,32 @@ class TestReversedSigmoid:
             unscaled.append(np.abs(everywhere(y, 0.0105 * size, 0.2) - y).sum(-1).mean())  # beta as at 200
         assert 0.85 < min(far) < max(far) < 1.05
         assert unscaled[0] == pytest.approx(far[0]) and unscaled[-1] > 1.9
+
+
+class TestOrder:
+    @given(seeds, st.sampled_from([np.float32, np.float64]))
+    def test_is_that_of_a_stable_sort_for_rows_that_rise_and_rows_that_hardly_do(self, seed, dtype):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(0, 10, (3, 200)).round(int(rng.integers(0, 9))).astype(dtype)  # with and without ties
+        values[:, rng.integers(0, 200, 9)] = -np.inf
+        for rows in (values, -np.sort(-values, -1)):
+            assert np.array_equal(descending(rows), np.argsort(-rows, -1, kind="stable"))
+
+    @given(seeds, st.sampled_from([9, 2**16 + 9, 2**32]))
+    def test_of_keys_is_that_of_unsigned_numbers(self, seed, end):
+        keys = np.random.default_rng(seed).integers(0, end, (3, 50), np.uint32)
+        assert np.array_equal(ascending(keys), np.argsort(keys, -1, kind="stable"))
+
+    @pytest.mark.parametrize("kind", [noise, modelguard_w, reverse_sigmoid])
+    def test_how_many_rows_are_worked_on_together_makes_no_difference(self, monkeypatch, kind):
+        values = np.log(-np.sort(-distributions(1, 20))).astype(np.float32)
+        said = Answer("a", "?", "", logprobs=Logprobs(np.tile(np.arange(20, dtype=np.int32), (3, 1)), values))
+        together = kind.Defense(kind.Settings()).edit(said).logprobs
+        for most in (1, 40):
+            monkeypatch.setattr(_atoms, "AT_ONCE", most)
+            apart = kind.Defense(kind.Settings()).edit(said).logprobs
+            assert np.array_equal(apart.ids_TK, together.ids_TK)
+            assert np.array_equal(apart.values_TK, together.values_TK)
 
 
 class TestAtoms:

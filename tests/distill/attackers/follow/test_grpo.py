@@ -1,22 +1,103 @@
-"""GRPO's loss: clipping and its gradient by hand, the KL estimator against the exact KL, a whole loss in float64."""
+"""GRPO by hand: advantages, clipping with its gradient, the KL estimator, a whole loss in float64, one step by AdamW.
+
+And what rounds do to a student.
+"""
+
+from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
-from distill.answers import Answer
+from distill.answers import Answer, Prompt
 from distill.attackers import _policy, sft
-from distill.attackers.follow import grpo
-from distill.embedded import character_tokenizer, llama
+from distill.attackers.follow import copied, grpo
+from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, TOKENIZER, followed, student, weights
 
-TOKENIZER = character_tokenizer("0123456789+= #")
-CPU = torch.device("cpu")
+RIGHT, WRONG = PUBLIC[0], replace(PUBLIC[0], text=" # 71")
 
 
-def network(seed):
-    return llama(TOKENIZER, hidden_size=16, num_layers=1, num_heads=2, max_length=32, seed=seed)
+@pytest.fixture
+def one_group(monkeypatch):
+    """One question with a right and a wrong answer, whoever is sampled."""
+    monkeypatch.setattr(grpo, "questions", lambda own: PUBLIC[:1])
+    monkeypatch.setattr(grpo, "sampled", lambda *args: [RIGHT, WRONG])
+
+
+def test_advantages_by_hand():
+    # Mean 1/4, variance 3/16: the right one is sqrt 3 ahead, the others 1/sqrt 3 behind.
+    found = grpo.advantages(np.array([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
+    assert found[0] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3]) and (found[1:] == 0).all()
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_advantages_are_scipys_standard_scores_where_a_group_differs(rewards):
+    rewards = np.array(rewards, float)
+    found = grpo.advantages(rewards)
+    mixed = np.ptp(rewards, 1) > 0
+    assert found[mixed] == pytest.approx(stats.zscore(rewards[mixed], axis=1)) if mixed.any() else True
+    assert (found[~mixed] == 0).all() and ((found > 0) == (rewards > rewards.mean(1, keepdims=True))).all()
+
+
+def mean_logprob(network, answer):
+    """The mean over an answer's tokens and its end of their log-probabilities."""
+    ids = [TOKENIZER(text, add_special_tokens=False).input_ids for text in (answer.prompt, answer.text)]
+    whole = torch.tensor([[*ids[0], *ids[1], TOKENIZER.eos_token_id]])
+    told = network(input_ids=whole).logits[0, len(ids[0]) - 1 : -1].log_softmax(-1)
+    return told.gather(-1, whole[0, len(ids[0]) :, None]).mean()
+
+
+def test_one_step_by_hand(one_group):
+    done = followed(grpo, student(), rounds=1, samples=2, rate=0.5)
+    want = copied(student()).network
+    # Two answers, advantages 1 and -1; where the student is the one that was sampled the ratio has slope 1.
+    loss = -(mean_logprob(want, RIGHT) - mean_logprob(want, WRONG)) / 2
+    optimizer = torch.optim.AdamW(want.parameters(), 0.5 * RECIPE.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(want.parameters(), RECIPE.clip)
+    slopes = torch.cat([p.grad.flatten() for p in want.parameters()])
+    optimizer.step()
+    sure = slopes.abs() > 1e-6  # where rounding cannot turn the sign of AdamW's first step
+    assert sure.float().mean() > 0.5
+    assert torch.allclose(weights(done.network)[sure], weights(want)[sure], atol=1e-5)
+    assert done.tokens == len(RIGHT.text) + len(WRONG.text) + 2
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_right_answers_become_likelier_and_wrong_ones_less(one_group, rounds):
+    before = student()
+    after = replace(before, network=followed(grpo, before, rounds=rounds, samples=2, rate=0.2).network.eval())
+    prompts, texts = [Prompt("a", RIGHT.prompt)] * 2, [RIGHT.text, WRONG.text]
+    gained = np.subtract(before.surprisal(prompts, texts), after.surprisal(prompts, texts))
+    assert gained[0] > 0.02 and gained[1] < -0.02
+
+
+@pytest.mark.parametrize("verdict", [True, False])
+def test_groups_that_agree_change_nothing_to_the_bit(verdict):
+    done = followed(grpo, student(), replace(OWN, check=lambda answer: verdict))
+    assert torch.equal(weights(done.network), weights(student().network))
+    assert (done.positions, done.tokens, done.losses) == (0, 0, [])
+
+
+def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
+    seen = []
+
+    def drawn(model, asked, k, temperature, seed):
+        seen.append((weights(model.network), len(asked), k, temperature, seed))
+        return [one for asked_one in asked for one in (asked_one, *[replace(asked_one, text="7")] * (k - 1))]
+
+    monkeypatch.setattr(grpo, "sampled", drawn)
+    done = followed(grpo, student(), seed=4, rounds=2, samples=3, temperature=0.9)
+    assert [one[1:] for one in seen] == [(len(PUBLIC), 3, 0.9, 4), (len(PUBLIC), 3, 0.9, 5)]
+    assert torch.equal(seen[0][0], weights(student().network)) and not torch.equal(seen[1][0], seen[0][0])
+    assert not torch.equal(weights(done.network), seen[1][0])
+    # 27 answers in batches of 8 are four steps a round, each answer once.
+    assert done.tokens == 2 * sum(len(one.text) + 1 + 2 * len("7#") for one in PUBLIC)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +128,7 @@ def test_the_loss_in_float64():
     texts, gains = ["3 # 3", "12", "4 # 4"], [1.0, -0.5, -0.5]
     rows = [replace(sft.example(Answer("q", "1+2=", text), TOKENIZER, 32), weight=gain)
             for text, gain in zip(texts, gains, strict=True)]  # fmt: skip
-    now, old, start = network(1), network(2), network(3)
+    now, old, start = (student(seed).network for seed in (1, 2, 3))
     held = [one for group in _policy.remembered([[row] for row in rows], [old, start], 0) for one in group]
     answers = []
     for row in rows:
@@ -61,5 +142,5 @@ def test_the_loss_in_float64():
         gained = np.minimum(ratio * row.weight, np.clip(ratio, 0.9, 1.1) * row.weight)
         far = np.exp(told[2] - told[0]) - (told[2] - told[0]) - 1
         answers.append((gained - 0.3 * far).mean())
-    found = grpo.Attacker(grpo.Settings(clip=0.1, kl=0.3))._loss(now, held, 0, CPU)
+    found = grpo.Attacker(grpo.Settings(clip=0.1, kl=0.3))._loss(now, held, 0, torch.device("cpu"))
     assert float(found.detach()) == pytest.approx(-np.mean(answers), rel=1e-4)

@@ -1,0 +1,128 @@
+"""What inverters learn and are asked, and that only what all of them write, and what ends as sold, is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from defenses.release import answer_only
+from distill.answers import Answer, BadInput
+from distill.attackers.clean import invert_trace
+from tests.distill.attackers.clean.traces import CLEAN, OWN, TRUE, WORKED, fresh, made, said, texts
+
+
+@dataclass
+class Writer:
+    """An inverter with a mind of its own: what it writes, by question, and whether it changes it."""
+
+    written: dict[str, str]
+    asked: list = field(default_factory=list)
+
+    def answer(self, prompts, *, seed, profile):
+        self.asked += prompts
+        return [Answer(one.id, one.text, self.written[one.text.partition(" #")[0]]) for one in prompts]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What every inverter is trained on and from which seed; the inverters stand in `writers`, by turns."""
+    lessons, writers = [], []
+
+    def own_model(held, own, seed, effort):
+        lessons.append((list(held), seed, effort))
+        return writers[(len(lessons) - 1) % len(writers)]
+
+    monkeypatch.setattr(invert_trace, "own_model", own_model)
+    return lessons, writers
+
+
+def sold(*answers):
+    defense = answer_only.Defense(answer_only.Settings())
+    return [defense.edit(one) for one in answers]
+
+
+def test_an_answer_is_sold_without_reasoning():
+    assert texts(sold(CLEAN[0])) == [f"# {TRUE[CLEAN[0].prompt]}"]
+
+
+def test_what_all_write_and_ends_in_what_was_sold_is_believed_and_the_rest_dropped_or_kept(trained):
+    whole, agreed, split, wrong, short = CLEAN[:5]
+    held = [whole, *sold(agreed, split, wrong, short)]
+    for i in range(2):
+        trained[1].append(Writer({one.prompt: one.text for one in CLEAN[:5]}))
+        trained[1][i].written |= {wrong.prompt: "c=1;a=1;b=1 # x", short.prompt: held[4].text}
+    trained[1][1].written[split.prompt] = "something longer # " + TRUE[split.prompt]
+    kept = made(invert_trace).clean(held, OWN, seed=0)
+    assert texts(kept) == texts([whole, agreed]) and kept[0] is whole
+    assert kept[1] == replace(held[1], text=agreed.text, token_ids=(), logprobs=None)
+    everything = made(invert_trace, keep=True).clean(held, OWN, seed=0)
+    assert texts(everything) == texts([whole, agreed, *held[2:]]) and everything[2] is held[2]
+
+
+def test_one_voter_is_believed_whenever_the_end_is_right(trained):
+    trained[1].append(Writer({CLEAN[0].prompt: "anything at all # " + TRUE[CLEAN[0].prompt]}))
+    kept = made(invert_trace, voters=1).clean(sold(CLEAN[0]), OWN, seed=0)
+    assert texts(kept) == ["anything at all # " + TRUE[CLEAN[0].prompt]] and len(trained[0]) == 1
+
+
+def test_what_inverters_learn_and_what_they_are_asked(trained):
+    one, cut = CLEAN[0], CLEAN[1]
+    start = cut.text.partition(";")[0]
+    held = [*sold(one), replace(cut, text=f"{start} # {TRUE[cut.prompt]}")]
+    trained[1].extend(Writer({a.prompt: a.text for a in (one, cut)}) for _ in range(3))
+    own = replace(OWN, worked=WORKED[:3])
+    kept = made(invert_trace, voters=3, effort=0.4, begun=True).clean(held, own, seed=7)
+    assert texts(kept) == texts([one, cut])
+    assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
+    for lessons, *_ in trained[0]:
+        assert [(a.prompt, a.text) for a in lessons] == [(f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in own.worked]
+    for writer in trained[1]:
+        assert [(a.text, a.begin) for a in writer.asked] == [
+            (f"{one.prompt} # {TRUE[one.prompt]}", ""), (f"{cut.prompt} # {TRUE[cut.prompt]}", start)
+        ]  # fmt: skip
+
+
+def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_missing(trained):
+    first, second = CLEAN[:2]
+    early = Writer({first.prompt: first.text, second.prompt: "no answer"})
+    late = Writer({second.prompt: second.text})
+    trained[1].extend([early, late])
+    kept = made(invert_trace, voters=1, rounds=3).clean(sold(first, second), replace(OWN, worked=WORKED[:3]), seed=7)
+    assert texts(kept) == texts([first, second])
+    assert [len(held) for held, *_ in trained[0]] == [3, 4]  # and no third round, in which nothing would be missing
+    new = trained[0][1][0][3]
+    assert (new.prompt, new.text) == (f"{first.prompt} # {TRUE[first.prompt]}", first.text)
+    assert [one.text for one in late.asked] == [f"{second.prompt} # {TRUE[second.prompt]}"]
+    assert len({seed for _, seed, _ in trained[0]}) == 2
+
+
+def test_with_none_believed_all_stay_as_they_were_sold(trained):
+    held = sold(*CLEAN[:3])
+    trained[1].append(Writer({one.prompt: "no answer" for one in held}))
+    assert made(invert_trace).clean(held, OWN, seed=0) == held
+
+
+@pytest.mark.parametrize(("text", "asked"), [("c=3;a=13+4=7 # 4", 0), ("c=3;a=3+4=7 # 4", 1), ("c=3;a=3+4=7", 0)])
+def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(trained, text, asked):
+    # The usual length is 20, so 16 characters are whole and 15 are not.
+    own = replace(OWN, worked=[Answer("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)])
+    trained[1].append(Writer({CLEAN[0].prompt: "no answer"}))
+    held = said(text, prompt=CLEAN[0].prompt)
+    assert made(invert_trace, voters=1, short=0.8).clean(held, own, seed=0) == held
+    assert len(trained[0]) == asked
+
+
+def test_who_owns_nothing_is_told_in_one_line():
+    with pytest.raises(BadInput, match="clean/invert_trace: the attacker owns no worked solutions"):
+        made(invert_trace).clean(CLEAN, replace(OWN, worked=[]), seed=0)
+
+
+def test_a_real_inverter_writes_behind_what_was_sold():
+    held = [replace(CLEAN[0], text=f"c=3;a # {TRUE[CLEAN[0].prompt]}")]
+    new = invert_trace.expanded(fresh(0), held, OWN, True)[0]
+    assert new.text.startswith("c=3;a") and new.prompt == CLEAN[0].prompt and new.token_ids == ()
+
+
+def test_right_answers_gain_nothing(trained):
+    assert made(invert_trace).clean(CLEAN, OWN, seed=0) == CLEAN and not trained[0]

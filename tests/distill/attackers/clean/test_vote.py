@@ -1,0 +1,59 @@
+"""Majority by hand and against a count of all votes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.answers import Answer
+from distill.attackers import Own
+from distill.attackers.clean import vote
+from tests.distill.attackers.clean.traces import CLEAN, OWN, made, said, texts
+
+# 0 stands for an answer without a final one.
+ballots = st.lists(st.tuples(st.sampled_from("pq"), st.integers(0, 3)), max_size=12)
+READ = Own(final=lambda text: text.rpartition("# ")[2].strip() if "# " in text else None)
+
+
+@pytest.mark.parametrize(
+    ("held", "every", "first"),
+    [
+        (("x # 1", "y # 2", "no answer", "z # 2"), ["y # 2", "z # 2"], ["y # 2"]),
+        (("x # 1", "y # 2"), ["x # 1"], ["x # 1"]),  # the earliest of equals
+        (("z # 2", "x # 1", "y # 1", "w # 2"), ["z # 2", "w # 2"], ["z # 2"]),
+        (("x", "y # 2"), ["y # 2"], ["y # 2"]),  # who says nothing has no vote
+        (("x", "y"), ["x"], ["x"]),
+    ],
+)
+def test_by_hand(held, every, first):
+    assert texts(made(vote, keep="all").clean(said(*held), OWN, seed=0)) == every
+    assert texts(made(vote, keep="first").clean(said(*held), OWN, seed=0)) == first
+
+
+@given(ballots, st.sampled_from(["all", "first"]))
+def test_against_brute_force(drawn, keep):
+    held = [Answer(str(i), prompt, f"{i} # {digit}" if digit else "?") for i, (prompt, digit) in enumerate(drawn)]
+    kept = made(vote, keep=keep).clean(held, READ, seed=0)
+    want = []
+    for prompt in dict.fromkeys(prompt for prompt, _ in drawn):
+        mine = [(one, digit) for one, (asked, digit) in zip(held, drawn, strict=True) if asked == prompt]
+        digits = [digit for _, digit in mine if digit]
+        most = max((digits.count(digit) for digit in digits), default=0)
+        winner = next((digit for digit in digits if digits.count(digit) == most), None)
+        agreeing = [one for one, digit in mine if digit == winner] or [mine[0][0]]
+        want += agreeing if keep == "all" else agreeing[:1]
+    assert kept == want
+
+
+def test_it_counts_final_answers_and_not_texts():
+    held = said("1 # 07", "2 # 7", "3 # 8")
+    read = replace(READ, final=lambda text: text.rpartition("# ")[2].lstrip("0"))
+    assert texts(made(vote).clean(held, read, seed=0)) == ["1 # 07", "2 # 7"]
+
+
+def test_right_answers_gain_nothing():
+    both = [copy for one in CLEAN for copy in (one, replace(one, prompt_id=f"{one.prompt_id}~1"))]
+    assert made(vote).clean(both, OWN, seed=0) == both and made(vote, keep="first").clean(CLEAN, OWN, seed=0) == CLEAN

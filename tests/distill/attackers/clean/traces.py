@@ -1,0 +1,46 @@
+"""What tests of cleaning share: worked traces and their questions, answers by hand, and a small model to train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill.answers import Answer
+from distill.attackers import Own
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel
+from distill.student import StudentSettings
+from experiments.tasks.trace import Settings as Program
+from experiments.tasks.trace import Task
+
+TASK = Task(Program())
+ITEMS = TASK.items("query", 200, 0)
+TRUE = {item.prompt.text: item.reference for item in ITEMS}
+SOLVED = [Answer(item.prompt.id, item.prompt.text, item.solution, (1, 2)) for item in ITEMS]
+CLEAN, WORKED = SOLVED[:12], SOLVED[12:]
+TOKENIZER = character_tokenizer(TASK.alphabet)
+RECIPE = StudentSettings(hidden_size=32, num_layers=2, num_heads=4, max_length=48, steps=300, batch_size=16)
+
+
+def fresh(seed: int) -> LanguageModel:
+    network = llama(TOKENIZER, hidden_size=32, num_layers=2, num_heads=4, max_length=64, seed=seed)
+    return LanguageModel(network, TOKENIZER, max_new_tokens=30)
+
+
+def right(answer: Answer) -> bool:
+    return TASK.grade(answer.text, TRUE.get(answer.prompt, "")) == "right"
+
+
+OWN = Own(worked=WORKED, final=TASK.final, mark=TASK.mark, check=right, fresh=fresh, recipe=RECIPE)
+
+
+def said(*texts: str, prompt: str = "q") -> list[Answer]:
+    """Answers to one question, with the ids that they come with."""
+    return [Answer(f"a~{i}" if i else "a", prompt, text, (i,)) for i, text in enumerate(texts)]
+
+
+def texts(answers: list[Answer]) -> list[str]:
+    return [one.text for one in answers]
+
+
+def made(module: Any, **settings: Any) -> Any:
+    return module.Attacker(module.Settings(**settings))

@@ -1,0 +1,72 @@
+"""What all follow-ups share: copies, samples of one's own, tuning, and trainings that are one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.answers import Answer, Profile, Prompt
+from distill.attackers import Own, sft
+from distill.attackers.follow import copied, joined, questions, sampled, tuned
+from distill.student import Trained
+from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, student, weights
+
+
+def test_samples_of_a_question_stand_together_differ_and_are_the_seeds():
+    held = sampled(student(), PUBLIC[:2], 3, 2.0, seed=0)
+    assert [one.prompt for one in held] == [PUBLIC[0].prompt] * 3 + [PUBLIC[1].prompt] * 3
+    assert len({one.text for one in held[:3]}) > 1 and held == sampled(student(), PUBLIC[:2], 3, 2.0, seed=0)
+    assert held != sampled(student(), PUBLIC[:2], 3, 2.0, seed=1)
+
+
+def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
+    hot = replace(student(), temperature=0.8)
+    want = hot.answer([Prompt("x", "1+1=", attempt=i) for i in range(4)], seed=5, profile=Profile())
+    assert [one.text for one in sampled(student(), [Answer("x", "1+1=", "")], 4, 0.8, 5)] == [o.text for o in want]
+
+
+def test_a_greedy_student_stays_greedy_after_sampling():
+    before = student()
+    sampled(before, PUBLIC, 1, 1.0, seed=0)
+    asked = [Prompt("a", "1+1=")]
+    assert before.answer(asked, seed=0, profile=Profile()) == student().answer(asked, seed=1, profile=Profile())
+
+
+def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
+    here, other = student(), student()
+    done = tuned(here, PUBLIC, RECIPE, 3, 20, 0.5)
+    slower = RECIPE.model_copy(update={"steps": 20, "learning_rate": 0.5 * RECIPE.learning_rate})
+    want = sft.Attacker(sft.Settings()).train(PUBLIC, other, slower, seed=3)
+    assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
+    assert done.network is here.network and not torch.equal(weights(done.network), weights(student().network))
+
+
+def test_a_copy_has_weights_of_its_own():
+    before = student()
+    here = copied(before)
+    with torch.no_grad():
+        for p in here.network.parameters():
+            p.add_(1)
+    assert torch.equal(weights(before.network), weights(student().network)) and here.tokenizer is before.tokenizer
+
+
+def test_trainings_in_a_row_are_one():
+    whole = joined(
+        [Trained(1, [1.0], False, 2, 3, 4), Trained(2, [2.0], True, 5, 6, 7), Trained(3, [], False, 1, 1, 1)]
+    )
+    assert whole == Trained(3, [1.0, 2.0], True, 8, 10, 12)
+
+
+def test_questions_are_asked_once():
+    assert [one.prompt for one in questions(OWN)] == list(SUMS)
+    assert questions(Own()) == [] and questions(Own(worked=PUBLIC[:2])) == PUBLIC[:2]
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_the_first_step_is_as_long_as_the_rate_says(rate):
+    # AdamW's first step moves every weight that has a gradient by the learning rate.
+    done = tuned(here := copied(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
+    moved = (weights(done.network) - weights(student().network)).abs()
+    assert float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3) and here.network is done.network
