@@ -44,6 +44,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, assume
+from hypothesis import example as case_of
 from hypothesis import given as cases
 from hypothesis import settings as limits
 from hypothesis import strategies as st
@@ -568,6 +569,7 @@ def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, w
 
 @examples(60)
 @cases(posteriors(2, 10, 1000, 50_000), seeds, budgets, dtypes)
+@case_of(posterior(0, "ties", 1000), 0, 0.25, torch.float64)  # where rounding once lifted others above the likeliest
 def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtype):
     """Oracle 22, for rows that no tiny teacher has; ties as well."""
     kept = shuffled(y.log().to(dtype))
