@@ -57,7 +57,10 @@ class Attacker(Base):
 
     def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
               own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Sold answers first, then preferences, the recipe's steps in all and as many answers a step."""
+        """Sold answers first, then preferences, the recipe's steps in all and as many answers a step.
+
+        Where nothing disagrees there is no second part, and only `first` of the steps are made.
+        """
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
         begun = sft.Attacker(sft.Settings()).train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)

@@ -7,11 +7,12 @@ the larger delta, unless it is neither likely (P below `tau`) nor gained (delta 
 stands for it. The loss of a question is sigmoid(-m(sold) - m(y+) + 2 m(y-)), m the mean log-probability of a token.
 In the first period there is no delta and the sold answer is y+.
 
-What differs: P is the geometric mean over tokens, where the released code takes the arithmetic one; the released code
-(train_pod2.py, early 2024) swaps by P_t and not by delta, and takes the second delta from the first's P. A student that
-starts untrained has nothing to say, so a share of the steps is fine-tuning; every period covers all questions. Where
-y- is the sold answer, word for word, the loss would make it unlikely, so such a question is left out: with one right
-answer and a student that often finds it, what the paper does unlearns it.
+What differs: P is the geometric mean over tokens, before and after. The released code (train_pod2.py, where variant VI
+has this loss) takes the difference of P and not of log P, of an arithmetic mean before and a geometric one after, and
+swaps by P_t and not by delta. A student that starts untrained has nothing to say, so a share of the steps is
+fine-tuning; every period covers all questions. Where y- is the sold answer, word for word, the loss would make it
+unlikely, so such a question is left out: with one right answer and a student that often finds it, what the paper does
+unlearns it. A period in which all are left out has no steps.
 """
 
 from __future__ import annotations
@@ -68,11 +69,9 @@ class Attacker(Base):
         """Sold answers first, then periods, the recipe's steps in all and as many answers a step."""
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
+        rest = recipe.steps - first
         done = [sft.Attacker(sft.Settings()).train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)]
         here = replace(model, network=done[0].network)
-        each = recipe.model_copy(update={"steps": (recipe.steps - first) // s.periods,
-                                         "batch_size": max(1, recipe.batch_size // 3),
-                                         "learning_rate": s.rate * recipe.learning_rate})  # fmt: skip
         sold = [answers[0] for answers in groups(said)]
         last: list[list[Example]] = []
         for period in range(s.periods):
@@ -82,6 +81,9 @@ class Attacker(Base):
             fresh = remembered(rows, [here.network], pad)
             triples = self._judged(last, remembered(last, [here.network], pad)) or [[a, a, c] for a, _, c in fresh]
             useful = [three for three in triples if three[0].answer_ids != three[2].answer_ids]
+            each = recipe.model_copy(update={"steps": rest // s.periods + (period < rest % s.periods),
+                                             "batch_size": max(1, recipe.batch_size // 3),
+                                             "learning_rate": s.rate * recipe.learning_rate})  # fmt: skip
             if useful:
                 done.append(train(here.network, useful, each, seed=seed + period, pad=pad, loss=loss))
             last = fresh

@@ -106,3 +106,10 @@ def test_a_question_whose_y_minus_is_the_sold_answer_is_left_out(monkeypatch):
         replace(one, text="9" if i else one.text) for i, one in enumerate(sold) for _ in range(2)])  # fmt: skip
     lord.Attacker(lord.Settings(periods=2, tau=0.0)).train(SOLD, model(), RECIPE, seed=0)
     assert [len(groups) for groups in seen] == [len(SOLD) - 1] * 2
+
+
+def test_periods_share_all_steps_that_are_left(monkeypatch):
+    steps = []
+    monkeypatch.setattr(lord, "train", lambda net, groups, recipe, **kw: steps.append(recipe.steps) or Trained(net))
+    lord.Attacker(lord.Settings(periods=4, first=0.5)).train(SOLD, model(), RECIPE, seed=0)
+    assert steps == [4, 4, 4, 3]

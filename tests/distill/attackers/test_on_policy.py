@@ -61,8 +61,9 @@ def test_the_rows_are_the_teachers_own_for_the_students_tokens():
         with torch.no_grad():
             all_TV = TEACHER.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
         start = len(ids) - len(one.token_ids) - 1
-        want = all_TV[start : start + len(one.logprobs.ids_TK)].topk(4).values
-        np.testing.assert_allclose(one.logprobs.values_TK, want, atol=1e-4)
+        rows_TV, ids_TK = all_TV[start : start + len(one.logprobs.ids_TK)], torch.tensor(one.logprobs.ids_TK).long()
+        np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.topk(4).values, atol=1e-4)
+        np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.gather(-1, ids_TK), atol=1e-4)
 
 
 def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
@@ -75,6 +76,14 @@ def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
     assert len(done.losses) == 4  # the sold answers, then three phases of two steps
 
 
+def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
+    teacher, slow = Noted([]), RECIPE.model_copy(update={"learning_rate": 1e-12})
+    one = on_policy.Attacker(on_policy.Settings(phases=2, k=5))
+    one.train(SAID, model(0), slow, seed=0, own=Own(teacher=teacher))
+    first, second = ([one.begin for one in prompts] for prompts, _ in teacher.asked)
+    assert first != second
+
+
 def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
     mine = [Answer("a", "1+1=", "12", (5, 99)), Answer("b", "1+1=", "1", (4,))]
     mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
@@ -82,7 +91,7 @@ def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
 
 
 def test_what_is_not_scored_teaches_nothing():
-    done = trained(Noted([], releases=False), phases=2)
+    done = trained(Noted([], releases=False), phases=2, divergence="reverse")  # sold answers: forward all the same
     plain = logprob_kd.Attacker(logprob_kd.Settings())
     half = RECIPE.model_copy(update={"steps": 6})
     assert torch.equal(flat(done.network), flat(plain.train(SAID, model(0), half, seed=0).network))

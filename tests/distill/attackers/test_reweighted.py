@@ -116,10 +116,11 @@ def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely()
 
 
 def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
-    plain = sft.Attacker(sft.Settings()).train(SAID, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
+    said = [*SAID, Answer("short", "8+8=", "# 16")]  # in a batch with longer ones: a mean over tokens is none of answers
+    plain = sft.Attacker(sft.Settings()).train(said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
     want = torch.cat([p.detach().flatten() for p in plain.network.parameters()])
-    assert torch.equal(trained(beta=0.0), want)
-    kinds = [trained(sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")]
+    assert torch.equal(trained(said, beta=0.0), want)
+    kinds = [trained(said, sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")]
     assert all(not torch.equal(a, b) for i, a in enumerate([want, *kinds]) for b in kinds[i:])
     assert torch.equal(trained(sign=-1), trained(sign=-1))
 

@@ -44,6 +44,9 @@ def test_repeating_answers_go():
     held = said("abcabcabcabcabc", "no loops at all")
     assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(held, OWN, seed=0)) == ["no loops at all"]
     assert made(filter, wrong=False, repeats=0.8, n=3).clean(held, OWN, seed=0) == held
+    # 1-grams: two thirds, a half and none of them again; what is just at the limit may stay.
+    half = said("bbb", "aa", "ab")
+    assert made(filter, wrong=False, repeats=0.5, n=1).clean(half, OWN, seed=0) == half[1:]
 
 
 def test_long_answers_go():

@@ -83,6 +83,15 @@ def test_what_inverters_learn_and_what_they_are_asked(trained):
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("begun", "begin"), [(False, ""), (True, "c=3;a")])
+def test_what_was_sold_is_a_beginning_only_where_that_is_said(trained, begun, begin):
+    one = CLEAN[0]
+    trained[1].append(Writer({one.prompt: one.text}))
+    held = [replace(one, text=f"c=3;a # {TRUE[one.prompt]}")]
+    assert texts(made(invert_trace, voters=1, begun=begun).clean(held, OWN, seed=0)) == [one.text]
+    assert [asked.begin for asked in trained[1][0].asked] == [begin]
+
+
 def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_missing(trained):
     first, second = CLEAN[:2]
     early = Writer({first.prompt: first.text, second.prompt: "no answer"})

@@ -135,6 +135,12 @@ def test_rules_that_the_first_answers_do_not_show_are_not_tried_on_the_others(kn
     assert made(reorder, probe=2).clean(late, OWN, seed=0) == late
 
 
+def test_an_answer_may_be_as_it_was_sold_whatever_the_first_answers_show(knowing):
+    defense = obfuscate.Defense(obfuscate.Settings(rules=("swap_sides",)))
+    kept = made(reorder, probe=1).clean([defense.edit(CLEAN[0]), *CLEAN[1:]], OWN, seed=0)
+    assert texts(kept) == texts(CLEAN) and kept[1:] == CLEAN[1:]
+
+
 def test_right_answers_gain_nothing(knowing):
     assert made(reorder).clean(CLEAN, OWN, seed=0) == CLEAN
 

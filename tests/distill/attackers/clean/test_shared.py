@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from defenses.release import divided as providers
 from distill.answers import Answer, Logprobs
+from distill.attackers import sft
 from distill.attackers.clean import divided, groups, own_model, rewritten, surprisal
 from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, fresh
 
@@ -70,4 +71,7 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
 
     assert torch.equal(weights(ten, 0, 0.4), weights(four, 0)) and not torch.equal(weights(ten, 0), weights(four, 0))
     assert not torch.equal(weights(four, 1), weights(four, 0)) and torch.equal(weights(four, 1), weights(four, 1))
-    assert not own_model(WORKED[:20], four, 0, 0.01).network.training  # one step at least
+    by_hand = sft.Attacker(sft.Settings()).train(WORKED[:20], fresh(1), four.recipe, seed=1)
+    assert torch.equal(weights(four, 1), torch.cat([p.flatten() for p in by_hand.network.parameters()]))
+    one = own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
+    assert not one.training and not torch.equal(one.lm_head.weight, fresh(0).network.lm_head.weight)
