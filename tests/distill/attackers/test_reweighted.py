@@ -116,7 +116,7 @@ def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely()
 
 
 def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
-    said = [*SAID, Answer("short", "8+8=", "# 16")]  # in a batch with longer ones: a mean over tokens is none of answers
+    said = [*SAID, Answer("short", "8+8=", "# 16")]  # shorter: a mean over answers is none over tokens
     plain = sft.Attacker(sft.Settings()).train(said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
     want = torch.cat([p.detach().flatten() for p in plain.network.parameters()])
     assert torch.equal(trained(said, beta=0.0), want)
