@@ -15,7 +15,7 @@ quickstart: .venv/installed ## Runs, or continues, configs/study/quickstart.yaml
 	.venv/bin/distill-resist run quickstart
 
 test: .venv/installed ## All tests that need no GPU
-	$(PY) -m pytest -q -rs
+	$(PY) -m pytest -q -rs -n 2 --dist loadfile
 
 check: .venv/installed ## Format, lint, types
 	$(PY) -m ruff format --check .
