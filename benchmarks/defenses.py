@@ -18,7 +18,7 @@ from defenses import Given
 from distill.answers import Profile, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, Model
-from experiments import config
+from experiments import config, entries
 from experiments.tasks.addition import Settings, Task
 
 PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3
@@ -37,7 +37,7 @@ def network(tokenizer: Any, seed: int) -> Any:
 
 def built(name: str, given: Given, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
-    chosen, instance = config.component("defense", name)
+    chosen, instance = entries.component("defense", name)
     settings = chosen.settings | {key: value for key, value in QUICK.items() if key in chosen.settings}
     [make] = config.makers([{"name": name, "settings": settings}])
     return make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
@@ -64,7 +64,7 @@ def main() -> None:
     )
     print(f"{'defence':32s} {'passes':>6s} {'ratio':>6s} {'bound':>6s}")
     over = []
-    for name in config.names("defense"):
+    for name in entries.names("defense"):
         defense = built(name, given, teacher)
         profile = Profile("top_k", 20) if defense.point == "logprobs" else Profile()
         edit = defense.point in ("text", "logprobs") and not defense.passes

@@ -9,7 +9,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.config import battery, component, config_folder, guard, kind_of, names
+from experiments.config import battery, guard, kind_of
+from experiments.entries import component, config_folder, names
 
 
 @dataclass(frozen=True)

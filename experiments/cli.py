@@ -151,12 +151,12 @@ def show(given: argparse.Namespace) -> None:
     import json
 
     from distill.answers import BadInput
-    from experiments import config
+    from experiments import config, entries
 
     if given.schema:
         return print(json.dumps(config.schema(), indent=1))
     if given.study is None:
-        raise BadInput(f"show: which study? (there are: {', '.join(config.names('study'))})")
+        raise BadInput(f"show: which study? (there are: {', '.join(entries.names('study'))})")
     print(config.load(given.study, given.overrides).model_dump_json(indent=2))
 
 
@@ -166,6 +166,7 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     from rich.console import Console
 
     from distill.answers import BadInput
+    from experiments.campaigns import shown as campaigns
     from experiments.report import folder, matrix, terminal
     from experiments.store import Store, writable
 
@@ -183,15 +184,18 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     if planned.study.tracking.mode != "off":
         from experiments import tracking
 
-        tracking.replay(folder.runs(planned, store, held, home), planned.study.tracking, home, _warn)
+        tracking.replay(folder.runs(planned, store, measured, home), planned.study.tracking, home, _warn)
     if given.json:
         return print(json.dumps(held))
     if getattr(given, "markdown", False):
-        return print(terminal.markdown(measured, planned.study.question) + matrix.markdown(measured), end="")
+        more = campaigns.markdown(measured["campaigns"]) if measured["campaigns"] else ""
+        return print(terminal.markdown(measured, planned.study.question) + matrix.markdown(measured) + more, end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
     console.print(shown)
+    for line in campaigns.lines(measured["campaigns"]) if measured["campaigns"] else []:
+        console.print(line, soft_wrap=True, highlight=False)
     for line in terminal.flags(measured["flags"]):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"card: {(home / 'card.md').resolve()}", soft_wrap=True, highlight=False)
@@ -297,13 +301,13 @@ def listing(given: argparse.Namespace) -> None:
     from rich.console import Console
 
     from distill.answers import BadInput
-    from experiments import catalogue, config
+    from experiments import catalogue, entries
 
-    groups = sorted(path.name for path in config.config_folder().iterdir() if path.is_dir())
+    groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
     group = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
     if given.group and group not in groups:
         raise BadInput(
-            f"list: no group {given.group!r}{config.near(given.group, groups)} (there are: {', '.join(groups)})"
+            f"list: no group {given.group!r}{entries.near(given.group, groups)} (there are: {', '.join(groups)})"
         )
     page = catalogue.PAGES.get(group)
     if page and given.markdown:
@@ -311,7 +315,7 @@ def listing(given: argparse.Namespace) -> None:
     if page:
         return Console(width=max(Console().width, 150)).print(page.table())
     for one in [group] if group else groups:
-        print(f"{one}: {' '.join(config.names(one))}")
+        print(f"{one}: {' '.join(entries.names(one))}")
 
 
 def doctor(given: argparse.Namespace) -> None:

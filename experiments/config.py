@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import functools
-import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from defenses import NOTHING, Chain, Given, chain
 from distill.answers import BadInput
 from distill.attackers import ORDER
 from distill.student import StudentSettings
+from experiments.campaigns import Campaigns
+from experiments.entries import (
+    PACKAGES,
+    Component,
+    Range,
+    Strict,
+    built,
+    call,
+    checked,
+    component,
+    config_folder,
+    file_of,
+    known,
+    names,
+    near,
+    split,
+    written,
+)
 from experiments.tracking import Tracking
 
-PACKAGES = {"defense": "defenses", "attacker": "distill.attackers", "task": "experiments.tasks"}
-FIXED = {"defense": "Defense", "attacker": "Attacker", "task": "Task"}
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Component(Strict):
-    """A component by its file's path below its package, with that file's own settings."""
-
-    name: str
-    settings: dict[str, Any] = {}
+SIMULATED = {"preset": "presets", "access": "access", "detector": "detectors"}  # the same of campaigns
 
 
 class Network(StudentSettings):
@@ -127,9 +130,6 @@ class Block(Strict):
     budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
 
 
-Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
-
-
 class Prices(Strict):
     """What turns exchanges into accounts and dollars, as ranges from low to high; none of it was measured here."""
 
@@ -210,6 +210,7 @@ class Study(Strict):
     measure: Measure
     search: Search
     tracking: Tracking
+    campaigns: Campaigns | None = Field(None, description="simulated beside the students; see configs/campaigns")
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Study:
@@ -220,82 +221,6 @@ class Study(Strict):
         if both:
             raise ValueError(f"selection_seeds must not be among seeds, got {both} in both")
         return self
-
-
-def config_folder() -> Path:
-    """The shipped configs: beside the packages in a checkout, inside `experiments` in an installed wheel."""
-    inside = Path(__file__).parent / "_configs"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
-
-
-def names(group: str) -> list[str]:
-    """What exists in a group of configs, by name."""
-    root = config_folder() / group
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-
-
-def near(word: str, there: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if some name is close to the word, else nothing."""
-    found = difflib.get_close_matches(word, list(there), 1, 0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def known(group: str, name: str) -> str:
-    """The name if it exists, else BadInput with the nearest and all that exist."""
-    there = names(group)
-    if name in there:
-        return name
-    raise BadInput(f"{group}: no {name!r}{near(name, there)} (there are: {', '.join(there)})")
-
-
-def call(text: str) -> tuple[str, dict[str, Any]]:
-    """Take `name(key=value, ...)` apart; a bare word is a string, the rest are Python or YAML literals."""
-    name, bracket, _ = text.partition("(")
-    if not bracket:
-        return text.strip(), {}
-    try:
-        tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
-        assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args
-        keys = [word.arg for word in tree.keywords]
-        assert all(keys) and len({*keys}) == len(keys)
-        return name.strip(), {str(word.arg): _literal(word.value) for word in tree.keywords}
-    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
-        raise BadInput(f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once") from None
-
-
-def _literal(node: ast.expr) -> Any:
-    words = {"true": True, "false": False, "null": None}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(one) for one in node.elts]
-    return words.get(node.id, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-
-def _module(group: str, name: str) -> Any:
-    return importlib.import_module(f"{PACKAGES[group]}.{name.replace('/', '.')}")
-
-
-def part(group: str, chosen: Any) -> Any:
-    """The task or the attacker's part that a resolved config names."""
-    module = _module(group, chosen["name"])
-    return getattr(module, FIXED[group])(module.Settings(**chosen["settings"]))
-
-
-@functools.cache
-def component(group: str, entry: str) -> tuple[Component, Any]:
-    """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
-    name, changes = call(entry)
-    return _component(group, name, changes, entry)
-
-
-def _component(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
-    from omegaconf import OmegaConf
-
-    path = config_folder() / group / f"{known(group, name)}.yaml"
-    chosen = _checked(Component, OmegaConf.to_container(OmegaConf.load(path)), path.name)
-    module = _module(group, chosen.name)
-    settings = _checked(module.Settings, chosen.settings | changes, f"{group} {entry}: settings")
-    full = chosen.model_copy(update={"settings": settings.model_dump(mode="json")})
-    return full, getattr(module, FIXED[group])(settings)
 
 
 class Match(Strict):
@@ -323,14 +248,14 @@ class Guard:
 def guard(entry: str) -> Guard:
     """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be matched."""
     parts, match = [], None
-    for place, one in enumerate(_split(entry, "+")):
+    for place, one in enumerate(split(entry, "+")):
         name, changes = call(one)
         matched, points = "match_utility" in changes, changes.pop("match_utility", None)
-        chosen, instance = _component("defense", name, changes, one)
+        chosen, instance = built("defense", name, changes, one)
         if matched and match:
             raise BadInput(f"defense {entry}: match_utility: one part can be matched, the others keep their settings")
         if matched:
-            match = _checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
+            match = checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
             # What it needs and where it acts is asked of it as it will be, and its own strength may be none.
             instance = _at_full_strength(one, chosen, instance)
         parts.append((chosen, instance))
@@ -356,7 +281,7 @@ def battery(name: str) -> Battery | None:
 
     path = config_folder() / "attacker" / f"{known('attacker', name)}.yaml"
     raw = OmegaConf.to_container(OmegaConf.load(path))
-    return _checked(Battery, raw, path.name) if isinstance(raw, dict) and "attacks" in raw else None
+    return checked(Battery, raw, path.name) if isinstance(raw, dict) and "attacks" in raw else None
 
 
 def batteries(attackers: Sequence[str]) -> list[str]:
@@ -434,7 +359,7 @@ def kind_of(name: str) -> str:
 @functools.cache
 def attack(entry: str) -> Attack:
     """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student, or two, learn."""
-    made = [component("attacker", one) for one in _split(spelled(entry), "+")]
+    made = [component("attacker", one) for one in split(spelled(entry), "+")]
     kinds = [ORDER.index(kind_of(chosen.name)) for chosen, _ in made]
     if kinds != sorted(kinds):
         raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")
@@ -464,19 +389,22 @@ def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[
 
 def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
     """What makes each part of a resolved spec of what it is given."""
-    modules = [_module("defense", one["name"]) for one in spec]
-    checked = [module.Settings(**one["settings"]) for module, one in zip(modules, spec, strict=True)]
-    return [functools.partial(module.Defense, settings) for module, settings in zip(modules, checked, strict=True)]
+    files = [file_of("defense", one["name"]) for one in spec]
+    held = [file.Settings(**one["settings"]) for file, one in zip(files, spec, strict=True)]
+    return [functools.partial(file.Defense, settings) for file, settings in zip(files, held, strict=True)]
 
 
 def load(name: str, overrides: list[str]) -> Study:
     """Compose a study by name or by the path of a YAML file, apply overrides, and check every value."""
-    picks = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in PLURAL}
-    raw = _composed(name, [o for o in overrides if o.partition("=")[0] not in PLURAL])
+    short = PLURAL | SIMULATED
+    picks = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in short}
+    raw = _composed(name, [o for o in overrides if o.partition("=")[0] not in short])
     for single, values in picks.items():
-        for block in raw["blocks"]:
-            block[PLURAL[single]] = _entries(values)
-    study: Study = _checked(Study, raw, name)
+        if single in SIMULATED and not raw.get("campaigns"):
+            raise BadInput(f"override {single}=...: {name} simulates no campaigns (see configs/campaigns)")
+        for part in raw["blocks"] if single in PLURAL else [raw["campaigns"]]:
+            part[short[single]] = _entries(values)
+    study: Study = checked(Study, raw, name)
     blocks = [one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks]
     for block in blocks:
         for entry in block.defenses:
@@ -485,6 +413,8 @@ def load(name: str, overrides: list[str]) -> Study:
             component("task", entry)
         for entry in block.attackers:
             attack(entry)
+    if study.campaigns:
+        study.campaigns.check()
     return study.model_copy(update={"blocks": blocks})
 
 
@@ -492,7 +422,7 @@ def schema() -> dict[str, Any]:
     """JSON schema of a study, and of the settings of every shipped component, by group and name."""
     parts = {
         group: {
-            name: _module(group, name).Settings.model_json_schema()
+            name: file_of(group, written(group, name).name).Settings.model_json_schema()
             for name in names(group)
             if group != "attacker" or not battery(name)
         }
@@ -503,22 +433,8 @@ def schema() -> dict[str, Any]:
 
 def _entries(text: str) -> list[str]:
     """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of parts."""
-    inside = _split(text.strip().removeprefix("[").removesuffix("]"), ",")
+    inside = split(text.strip().removeprefix("[").removesuffix("]"), ",")
     return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
-
-
-def _split(text: str, mark: str) -> list[str]:
-    """A text at the marks outside brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if letter == quote or (letter in "'\"" and depth and not quote):
-            quote = "" if quote else letter
-        depth += 0 if quote else (letter in "([") - (letter in ")]")
-        if letter == mark and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
 
 
 def _composed(name: str, overrides: list[str]) -> dict[str, Any]:
@@ -567,41 +483,7 @@ def _override_line(overrides: list[str], plain: Any) -> str | None:
         at: Any = here
         for part in path.split("."):
             if not isinstance(at, dict) or part not in at:
-                keys = [*at, *(PLURAL if at is here else ())] if isinstance(at, dict) else []
+                keys = [*at, *({**PLURAL, **SIMULATED} if at is here else ())] if isinstance(at, dict) else []
                 return f"override {override!r}: unknown key {path!r}{near(part, keys)} (known: {', '.join(keys)})"
             at = at[part]
     return None
-
-
-def _checked(model: Any, raw: Any, where: str) -> Any:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise BadInput("; ".join(_line(model, where, e) for e in error.errors())) from None
-
-
-def _line(model: Any, where: str, error: Any) -> str:
-    place = ".".join(map(str, error["loc"])) or "settings"
-    if error["type"] == "missing":
-        return f"{where}: {place}: is missing"
-    if error["type"] != "extra_forbidden":
-        got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
-        return f"{where}: {place}: {error['msg'].removeprefix('Value error, ')}{got}"
-    fields = list(_model_at(model, error["loc"][:-1]).model_fields)
-    fields += ["match_utility"] * where.startswith("defense ")
-    return f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: {', '.join(fields)})"
-
-
-def _model_at(model: Any, loc: tuple[Any, ...]) -> Any:
-    """The pydantic model that an error's location points into; a union's member is told by its `kind`."""
-    choices = [model]
-    for part in loc:
-        members = [one for one in choices if hasattr(one, "model_fields")]
-        tagged = [m for m in members if part in get_args(getattr(m.model_fields.get("kind"), "annotation", None))]
-        fields = [m.model_fields[part].annotation for m in members if part in m.model_fields]
-        choices = tagged or (_leaves(fields[0]) if fields else choices)
-    return next(one for one in choices if hasattr(one, "model_fields"))
-
-
-def _leaves(kind: Any) -> list[Any]:
-    return [leaf for inner in get_args(kind) for leaf in _leaves(inner)] or [kind]

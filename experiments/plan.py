@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from distill.answers import BadInput, Profile
 from distill.models import RecordedModel, read_recorded, tokenizer_digest
+from experiments import campaigns
 from experiments.config import (
     Attack,
     Block,
@@ -23,9 +25,10 @@ from experiments.config import (
     Search,
     Study,
     attack,
-    component,
     guard,
+    kind_of,
 )
+from experiments.entries import component
 from experiments.store import Store, canonical, key
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
@@ -45,8 +48,8 @@ WORKED = 3000
 TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
-SECONDS = {"teacher": 45.0, "guard": 30.0, "answers": 1.5, "student": 6.0, "follow": 6.0, "exam": 1.0,
-           "search": 0.1}  # fmt: skip
+SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
+           "follow": 6.0, "exam": 1.0, "search": 0.1}  # fmt: skip
 
 
 def is_floor(attacker: str) -> bool:
@@ -113,11 +116,23 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """A campaign's run against an access, and the students of exactly what it got (arms of split `leaked`)."""
+
+    preset: str
+    access: str
+    seed: int
+    run: Stage
+    students: list[Arm]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All arms of a study, the teacher's own exams by (task, defence, split), sample answers, and what was left out."""
 
     study: Study
     arms: list[Arm] = field(default_factory=list)
+    leaks: list[Leak] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
@@ -136,7 +151,8 @@ class Plan:
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them."""
         teachers = [exam for exams in self.teachers.values() for exam in exams]
-        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values())
+        leaks = [top for leak in self.leaks for top in (leak.run, *(arm.exam for arm in leak.students))]
+        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values()) + leaks
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
     def missing(self, store: Store) -> list[Stage]:
@@ -146,7 +162,7 @@ class Plan:
 
 def make(study: Study) -> Plan:
     """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control come unasked."""
-    plan = Plan(study)
+    plan = Plan(study, leaks=_leaks(study))
     for block in study.blocks:
         for task in block.tasks:
             _Cells(plan, block, task).add()
@@ -155,6 +171,27 @@ def make(study: Study) -> Plan:
     if all(is_floor(arm.attacker) for arm in plan.arms):
         raise BadInput(f"{study.name}: no cell is left to run; {'; '.join(plan.notes)}")
     return plan
+
+
+def _leaks(study: Study) -> list[Leak]:
+    """Every campaign against every access, a run a seed; what leaks is the same whatever it teaches."""
+    held = study.campaigns
+    if held is None:
+        return []
+    if all(len(block.budgets) < 2 for block in study.blocks):
+        raise BadInput(f"{study.name}: campaigns are read through the query curve; a block needs two budgets or more")
+    told = held.model_dump(mode="json", include={"honest", "days", "release"})
+    watching = [campaigns.detector(entry).model_dump(mode="json") for entry in held.detectors]
+    for one in watching:
+        one["settings"] |= {"release": held.release} if one["name"] == "pivot" else {}
+    told |= {"detectors": watching}
+    clean = Stage("calibration", told | {"clean": held.clean})
+    leaks = []
+    for preset, access, seed in itertools.product(held.presets, held.access, study.seeds):
+        settings = {"campaign": campaigns.campaign(preset).model_dump(mode="json"), "access": campaigns.told(access)}
+        run = Stage("campaign", told | settings | {"rates": held.rates, "seed": seed}, (clean,))
+        leaks.append(Leak(preset, access, seed, run, []))
+    return leaks
 
 
 def _arm_key(arm: Arm) -> tuple[Any, ...]:
@@ -218,6 +255,42 @@ class _Cells:
             for floor in [*FLOORS, *(one for one in self.block.attackers if is_floor(one))]:
                 if floor != WEAKER or self.plan.study.weaker_teacher:
                     self._arms("none", floor, budget)
+        for leak in self.plan.leaks:
+            for defense in dict.fromkeys(["none", *self.block.defenses]):
+                self._learned_from(leak, defense)
+
+    def _learned_from(self, leak: Leak, defense: str) -> None:
+        """The student of exactly what a campaign got; it learns as the first attacker does that asks."""
+        held, budget, attacker = self.plan.study.campaigns, max(self.block.budgets), self.asking[0]
+        mounted = attack(attacker)
+        if held is None or not held.students or not self._possible(defense, attacker):
+            return
+        if (
+            [kind_of(part.name) for part in mounted.parts] != ["learn"]
+            or mounted.needs
+            or mounted.needs_profile != "text"
+        ):
+            raise BadInput(f"{attacker}: campaigns.students trains on what leaked, so the block's first attacker must "
+                           "be a plain learner of text, such as sft")  # fmt: skip
+        (full, given), (less, more) = (self._guard(entry, "text") for entry in (defense, self._reduced(defense)))
+        settings = {
+            "task": self.spec, "budget": budget, "seed": leak.seed, "source": "leaked",
+            "profile": {"kind": "text", "k": 0},
+            "defense": full, "given": [*given], "reduced": {"defense": less, "given": [*more]},
+            "stands_for": held.stands_for, "per_question": held.per_question(leak.preset, budget),
+        }  # fmt: skip
+        answers = Stage("answers", settings, (self.teacher, *given.values(), *more.values(), leak.run))
+        shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
+        told = {"task": self.spec, "attacker": mounted.of("learn")[0], "shape": shape, "seed": leak.seed}
+        student = Stage("student", told | {"leaked": True}, (answers,))
+        exam = self._exam(None, (student, self.clean))
+        leak.students.append(Arm(self.task, defense, attacker, budget, leak.seed, "leaked", exam))
+
+    def _reduced(self, defense: str) -> str:
+        """The defence that answers of reduced accounts pass, behind the one in force."""
+        assert self.plan.study.campaigns
+        less = self.plan.study.campaigns.reduced
+        return less if defense == "none" else defense if defense.endswith(less) else f"{defense} + {less}"
 
     def _sit(self, defense: str) -> None:
         """The defended teacher's own exams, on other questions as well if defences are compared there."""

@@ -25,6 +25,7 @@ from experiments.store import Store
 Word = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 EXPORTED = ("card.md", "card.json", "manifest.json", "config.json", "analysis.yaml", "analysis.json", "grades.parquet",
             "arms.json", "measures.json", "results.json", "report.html", "transfer.svg")  # fmt: skip
+EXTRA = ("budgets.svg", "outcomes.json", "campaigns.svg")  # where the study has such things
 # Two runs on unlike machines are two draws of the same students: their means may differ by this many standard errors.
 TOLERANCE_SE = 3.0
 # Below this many seeds the standard error itself is too uncertain, so this many points are allowed as well.
@@ -182,7 +183,8 @@ def _aggregates(home: Path, study: Study) -> list[Check]:
 
     claim = "every aggregate follows from the grades"
     try:
-        held = measures.measure(study, grades.read(home / "grades.parquet"), _load(home / "arms.json"))
+        outcomes = _load(home / "outcomes.json") if study.campaigns else []
+        held = measures.measure(study, grades.read(home / "grades.parquet"), _load(home / "arms.json"), outcomes)
         held = json.loads(json.dumps(held))
         stored = _load(home / "measures.json")
         pairs = [("measures.json", stored, held), ("results.json", _load(home / "results.json"), held["rows"]),
@@ -234,7 +236,7 @@ def smoke(study: Study) -> Study:
     small = block.model_copy(update={"tasks": block.tasks[:1], "defenses": ["none", first], "attackers": attackers,
                                      "budgets": block.budgets[:1]})  # fmt: skip
     return study.model_copy(update={"seeds": study.seeds[:1], "selection_seeds": study.selection_seeds[:1],
-                                    "blocks": [small]})  # fmt: skip
+                                    "blocks": [small], "campaigns": None})  # fmt: skip
 
 
 def _meets(defense: str, attacker: str) -> bool:
@@ -324,8 +326,7 @@ def export(home: Path, target: Path) -> list[str]:
         raise BadInput(f"{home}: cannot be exported, {', '.join(missing)} missing; `distill-resist report` writes them")
     lock = "\n".join(_load(home / "manifest.json")["lock"]) + "\n"
     held = {name: (home / name).read_bytes() for name in EXPORTED} | {"lock.txt": lock.encode()}
-    more = home / "budgets.svg"
-    held |= {more.name: more.read_bytes()} if more.is_file() else {}
+    held |= {more.name: more.read_bytes() for name in EXTRA if (more := home / name).is_file()}
     part = target.with_name(f".{target.name}.part")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -19,7 +19,9 @@ from typing import Any
 from defenses import Given, teach
 from distill.answers import Answer, BadInput, Profile, Prompt, digest, read_answers, write_answers, write_bytes
 from distill.attackers import Own
-from experiments.config import defended, makers, part
+from experiments.campaigns import runs
+from experiments.config import defended, makers
+from experiments.entries import part
 from experiments.measure.utility import strength_at
 from experiments.plan import PROVIDER, WORKED, Stage
 from experiments.store import Store, canonical
@@ -33,7 +35,7 @@ def run(stage: Stage, root: Path, threads: int = 1) -> float:
     store = Store(root)
     inputs = [store.open(one.kind, one.key) for one in stage.inputs]
     make = {"teacher": teacher, "guard": guard, "answers": answers, "student": student, "follow": follow, "exam": exam,
-            "search": search}  # fmt: skip
+            "search": search, "calibration": runs.calibrate, "campaign": runs.run}  # fmt: skip
     folder = store.make(
         stage.kind, stage.key, lambda out: make[stage.kind](stage.settings, inputs, out), {"threads": threads}
     )
@@ -152,6 +154,8 @@ def answers(settings: Any, inputs: list[Path], out: Path) -> None:
         return write_answers(out / "answers.parquet", said)
     if "ask" in settings:
         return _asked(task, settings, inputs, out)
+    if settings["source"] == "leaked":
+        return _leaked(task, settings, inputs, out)
     model = opened(inputs[0])
     if settings["source"] == "traces":
         lessons = task.lessons(settings["skip"] + settings["budget"], settings["seed"])
@@ -183,6 +187,22 @@ def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
         for answer, sent in zip(said, prompts, strict=True)
     ]
     _keep(model, prompts, kept, out)
+
+
+def _leaked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
+    """Answers to exactly the questions that a campaign was served: it goes through its list, and some were reduced."""
+    model, given = opened(inputs[0]), len(settings["given"])
+    happened = json.loads((inputs[-1] / "run.json").read_text())
+    reduced = runs.questions(happened, settings["stands_for"], settings["per_question"], settings["budget"])
+    prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])][: len(reduced)]
+    full = _guarded(task, model, settings, inputs[1 : 1 + given])
+    less = _guarded(task, model, settings["reduced"], inputs[1 + given : -1])
+    said: dict[str, Answer] = {}
+    for provider, which in ((full, False), (less, True)):
+        asked = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]
+        answered = provider.answer(asked, seed=settings["seed"], profile=Profile()) if asked else []
+        said |= {answer.prompt_id: answer for answer in answered}
+    _keep(model, prompts, [said[prompt.id] for prompt in prompts], out)
 
 
 def _keep(model: Any, prompts: list[Prompt], said: list[Answer], out: Path) -> None:
@@ -232,6 +252,8 @@ def student(settings: Any, inputs: list[Path], out: Path) -> None:
     task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
     if settings.get("searched"):
         settings = settings | {"shape": settings["shape"] | json.loads((inputs[-1] / "choice.json").read_text())}
+    if settings.get("leaked") and not said:  # a campaign that got nothing has an untrained student
+        settings = settings | {"shape": settings["shape"] | {"steps": 0}}
     if (inputs[0] / "signals").is_dir():
         fresh = _fresh(task, settings["shape"], 0)
         said = signals.read(inputs[0] / "signals", tokenizer=fresh.vocabulary).attach(said)

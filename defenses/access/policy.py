@@ -23,10 +23,10 @@ Action = Literal["throttle", "verify", "reduce", "canary", "ban", "ban_cluster",
 
 
 class Rule(Part):
-    """`level`: which of the detector's thresholds, in the order in which they were given."""
+    """What is done about an account whose score passes the detector's threshold for a rate of false alarms."""
 
     detector: str
-    level: int = Field(default=0, ge=0)
+    rate: float = Field(gt=0, lt=1, description="of honest customers over the horizon, one of those calibrated for")
     action: Action
 
 
@@ -43,12 +43,13 @@ class Settings(Part):
 class Desk(Watch):
     """Live mode. `done[action]`: by account, the day on which it first happened, or `OPEN`."""
 
-    def __init__(self, settings: Settings, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, settings: Settings, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray],
+                 rates: Sequence[float]) -> None:  # fmt: skip
         super().__init__(detectors, thresholds)
-        self.settings = settings
+        self.settings, self.rates = settings, list(rates)
         for rule in settings.rules:
-            if rule.detector not in self.thresholds or rule.level >= len(self.thresholds[rule.detector]):
-                raise ValueError(f"policy: no threshold for {rule.detector} at level {rule.level}")
+            if rule.detector not in self.thresholds or rule.rate not in self.rates:
+                raise ValueError(f"policy: no threshold for {rule.detector} at a rate of {rule.rate:g}")
         self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
@@ -75,7 +76,7 @@ class Desk(Watch):
     def close(self, day: int) -> np.ndarray:
         gone = [np.zeros(0, np.int64)]
         for rule, acted in zip(self.settings.rules, self.acted, strict=True):
-            crossed = self.crossed[rule.detector][rule.level]
+            crossed = self.crossed[rule.detector][self.rates.index(rule.rate)]
             ids = np.flatnonzero((crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == OPEN))
             acted[ids] = True
             if len(ids):

@@ -83,6 +83,10 @@ class Campaign(Part):
         weekday = (self.start + np.arange(self.days)) % 7
         return apportion(self.exchanges, np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0))
 
+    def planned(self, days: int) -> float:
+        """Wanted exchanges expected within a horizon of so many days if nothing is closed or refused."""
+        return float(self.daily()[: max(0, days - self.start)].sum() * self.mix)
+
 
 class Preset(NamedTuple):
     """A campaign with its sources; reported under a name that is no setting: what we do not simulate."""

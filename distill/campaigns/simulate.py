@@ -120,7 +120,7 @@ def simulate(population: Population, campaigns: Sequence[Campaign], provider: Pr
     out = Outcome(
         days, first, made.accounts, made.truth, tuple(campaigns), np.zeros((room, days, len(CAPABILITIES)), np.uint32),
         np.zeros((room, days), np.float32), np.zeros((len(campaigns), 3), np.int64),
-        np.array([_planned(one, days) for one in campaigns]),
+        np.array([one.planned(days) for one in campaigns]),
         np.zeros((len(SEGMENTS), days), np.int64), np.zeros((len(SEGMENTS), days), np.int64),
     )  # fmt: skip
     provider.begin(made.accounts, days, identity(made, campaigns))
@@ -148,11 +148,6 @@ def identity(made: World, campaigns: Sequence[Campaign]) -> Identify:
         return luck[ids] < chances[made.truth.campaign[ids]]
 
     return identify
-
-
-def _planned(campaign: Campaign, days: int) -> float:
-    """Expected wanted exchanges within the horizon if nothing is closed or refused."""
-    return float(campaign.daily()[: max(0, days - campaign.start)].sum() * campaign.mix)
 
 
 def _record(out: Outcome, today: Traffic, reply: Reply) -> None:

@@ -72,19 +72,21 @@ def bill(
 ) -> tuple[Bill, Bill]:
     """Accounts and dollars for an uncertain number of exchanges (draws of its logarithm) and uncertain inputs."""
     rng, count = np.random.default_rng(seed), len(log_exchanges_B)
-    d = {name: _draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
+    d = {name: draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
     asked_B = np.exp(np.asarray(log_exchanges_B, float))
     needed_B = accounts(asked_B, np.minimum(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"]))
     prices = {name: d[name] for name in ("price_in", "price_out", "price_account", "price_gpu_hour")}
-    return _bill(needed_B), _bill(dollars(asked_B, tokens_in, tokens_out, needed_B, gpu_hours, **prices))
+    return summary(needed_B), summary(dollars(asked_B, tokens_in, tokens_out, needed_B, gpu_hours, **prices))
 
 
-def _bill(value_B: np.ndarray) -> Bill:
+def summary(value_B: np.ndarray) -> Bill:
+    """Median and 90 % interval by order statistics, so that infinite draws stay infinite."""
     ends = ((0.5, "higher"), (0.05, "lower"), (0.95, "higher"))
     return Bill(*(float(np.quantile(value_B, q, method=m)) for q, m in ends))  # type: ignore[call-overload]
 
 
-def _draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
+def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
+    """Log-uniform draws from a range; uniform where it begins at 0."""
     if ends.low > ends.high or ends.low < 0:
         raise Refuse(f"a range is from low to high and not negative, got {ends.low} to {ends.high}")
     if ends.low == 0:

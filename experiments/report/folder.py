@@ -16,6 +16,7 @@ from typing import Any
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
 from experiments import registration
+from experiments.campaigns import measured, shown
 from experiments.config import guard
 from experiments.measure.contrast import Refuse
 from experiments.plan import FRESH, IDENTITY, Arm, Plan, Stage, is_floor, learning
@@ -32,25 +33,33 @@ def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
     """Write everything and return all measures; all but manifest and card are functions of the results alone."""
     registration.freeze(plan, store, home)
     graded, arms = grades.collect(plan, store), grades.arms(plan, store)
+    outcomes = measured.collect(plan, store)
     try:
-        held = measures.measure(plan.study, grades.read(graded), arms)
+        held = measures.measure(plan.study, grades.read(graded), arms, outcomes)
     except Refuse as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
+    told = held["campaigns"]
+    campaigns = (
+        shown.section(plan.study.campaigns, told, len(plan.study.seeds)) if plan.study.campaigns and told else ""
+    )
     files = {
         "config.json": plan.study.model_dump_json(indent=2).encode(),
         "grades.parquet": graded,
         "arms.json": _json(arms),
         "measures.json": _json(held),
         "results.json": _json(held["rows"]),
-        "report.html": page.render(plan.study, held, _samples(plan, store), plan.notes).encode(),
+        "report.html": page.render(plan.study, held, _samples(plan, store), plan.notes, campaigns).encode(),
         "transfer.svg": page.svg(page.frontier(held)).encode(),
     }
     if any(len(curve["budgets"]) > 1 for curve in held["curves"]):
         files["budgets.svg"] = page.svg(page.curves(held)).encode()
+    if told:
+        files["outcomes.json"] = _json(outcomes)
+        files["campaigns.svg"] = page.svg(shown.frontier(told)).encode()
     made = manifest(plan, store) | {"files": {name: digest(data) for name, data in files.items()}}
-    told = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
-    told |= {"budget": _timed(plan, store, held["ledger"]), "utility": _answered(plan, store, held["teachers"])}
-    files |= {"card.json": _json(told), "card.md": card.markdown(told).encode()}
+    carded = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
+    carded |= {"budget": _timed(plan, store, held["ledger"]), "utility": _answered(plan, store, held["teachers"])}
+    files |= {"card.json": _json(carded), "card.md": card.markdown(carded).encode()}
     made["files"] |= {name: digest(files[name]) for name in ("card.json", "card.md")}
     for name, data in (files | {"manifest.json": _json(made)}).items():
         write_bytes(home / name, data)
@@ -162,8 +171,9 @@ def _samples(plan: Plan, store: Store) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def runs(plan: Plan, store: Store, rows: list[dict[str, Any]], home: Path) -> Iterator[Run]:
-    """The study as wandb sees it: one run a reported arm, and one that compares."""
+def runs(plan: Plan, store: Store, held: dict[str, Any], home: Path) -> Iterator[Run]:
+    """The study as wandb sees it: one run a reported arm, and one that compares, campaigns with it."""
+    rows = held["rows"]
     whole = plan.study.model_dump(mode="json")
     group = f"{plan.study.name}-{digest(plan.study.model_dump_json())[:8]}"
     by_cell = {(r["task"], r["attacker"], r["budget"], r["defense"]): r for r in rows}
@@ -172,13 +182,21 @@ def runs(plan: Plan, store: Store, rows: list[dict[str, Any]], home: Path) -> It
             continue
         row = by_cell[arm.task, arm.attacker, arm.budget, arm.defense]
         yield _arm_run(plan, store, arm, row, whole, group)
-    names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
+    tables = {"compare": _flat(rows)}
+    if held["campaigns"]:
+        tables["campaigns"] = _flat(held["campaigns"]["leaks"])
     yield Run(
         id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",
         name=f"compare/{plan.study.name}", group=group, job="compare", tags=("compare",), config=whole, curves={},
-        summary={}, tables={"compare": (names, [[row[name] for name in names] for row in rows])},
+        summary={}, tables=tables,
         files=tuple(home / name for name in SENT),
     )  # fmt: skip
+
+
+def _flat(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """The single values of rows, as a table."""
+    names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
+    return names, [[row[name] for name in names] for row in rows]
 
 
 def _arm_run(plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dict[str, Any], group: str) -> Run:

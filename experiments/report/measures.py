@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.campaigns import measured
 from experiments.config import Study, guard
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
@@ -24,10 +25,12 @@ FEWEST_BUDGETS = 4  # for a query curve to be inverted; a verdict on it takes si
 TRIVIAL = ("decoding/temperature", "release/truncate", "release/answer_only")
 
 
-def measure(study: Study, grades: Grades, arms: list[dict[str, Any]]) -> dict[str, Any]:
+def measure(study: Study, grades: Grades, arms: list[dict[str, Any]], outcomes: Sequence[dict[str, Any]] = ()
+            ) -> dict[str, Any]:  # fmt: skip
     """All of E1 to E13: rows by arm, cases by defence, teachers, curves, frontier, ledger, flags; NaN and inf as null.
 
-    `arms` tells what was planned: an arm without grades is counted as missing and never as zero.
+    `arms` tells what was planned: an arm without grades is counted as missing and never as zero. `outcomes`: the runs
+    of simulated campaigns, if the study has any.
     """
     here = Compared(study, grades, arms)
     cases = defended.cases(here)
@@ -35,6 +38,7 @@ def measure(study: Study, grades: Grades, arms: list[dict[str, Any]]) -> dict[st
         "rows": rows(here, cases), "cases": sorted(cases.values(), key=lambda case: (case["task"], case["budget"])),
         "teachers": teacher_rows(here), "curves": curve_rows(here), "frontier": frontier_rows(here, cases),
         "ledger": ledger_rows(here), "flags": here.flags,
+        "campaigns": measured.measure(study.campaigns, outcomes, here) if study.campaigns and outcomes else None,
     })  # fmt: skip
 
 

@@ -31,8 +31,8 @@ HEADS = (
 )
 
 
-def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], notes: list[str]) -> str:
-    """A self-contained page; the same measures give the same bytes."""
+def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], notes: list[str], campaigns: str) -> str:
+    """A self-contained page, with a section on campaigns if there is one; the same measures give the same bytes."""
     from jinja2 import Environment
 
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
         kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
-        times=times, set_to=set_to, matrices=matrices(held), colour=colour, signed=signed,
+        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour, signed=signed,
         curved=[row for row in held["curves"] if "multipliers" in row],
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ def _is_control(row: dict[str, Any]) -> bool:
     return is_floor(row["attacker"]) or row["defense"] == IDENTITY
 
 
-def _figure(width: float, height: float) -> Any:
+def figure(width: float, height: float) -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -63,10 +63,10 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(figure: Any) -> str:
+def svg(drawn: Any) -> str:
     """A figure as SVG; the same figure gives the same bytes."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
@@ -82,12 +82,12 @@ def frontier(held: dict[str, Any]) -> Any:
     Where budgets are an axis, the largest is drawn. Many defences are numbered, each at its worst attack.
     """
     if len({numbered.bare(case["defense"]) for case in held["cases"]}) > MOST_NAMED:
-        return numbered.draw(_figure(11, 4.2), _largest(held["cases"]))
+        return numbered.draw(figure(11, 4.2), _largest(held["cases"]))
     rows = _largest(held["rows"])
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))
-    figure = _figure(11, 4.2)
-    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+    drawn = figure(11, 4.2)
+    panels = drawn.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, tasks, strict=True):
         axes.axhspan(0, 1, color="0.96", zorder=0)
         here = [r for r in rows if r["task"] == task and not _is_control(r) and r["transfer"] is not None]
@@ -108,15 +108,15 @@ def frontier(held: dict[str, Any]) -> Any:
     panels[0].set_ylabel("transfer T (1: all, 0: none)")
     held = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if held:
-        figure.legend(held.values(), held.keys(), fontsize=8, loc="outside right upper", frameon=False)
-    return figure
+        drawn.legend(held.values(), held.keys(), fontsize=8, loc="outside right upper", frameon=False)
+    return drawn
 
 
 def curves(held: dict[str, Any]) -> Any:
     """Accuracy against exchanges with intervals, a panel a task and attacker."""
     panels = list(dict.fromkeys((row["task"], row["attacker"]) for row in held["curves"]))
-    figure = _figure(11, 4.2)
-    for axes, at in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
+    drawn = figure(11, 4.2)
+    for axes, at in zip(drawn.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
         here = [row for row in held["curves"] if (row["task"], row["attacker"]) == at]
         budgets = here[0]["budgets"]
         axes.plot(budgets, [100 * v for v in here[0]["own_data"]], color="0.6", linestyle=":", label=FLOORS[1])
@@ -131,9 +131,9 @@ def curves(held: dict[str, Any]) -> Any:
         axes.set_xticks(budgets, [str(n) for n in budgets], minor=False)
         axes.minorticks_off()
         axes.set(title=f"{at[0]}, {at[1]}", xlabel="exchanges", ylim=(-3, 103))
-    figure.axes[0].set_ylabel("student accuracy (%)")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper", frameon=False)
-    return figure
+    drawn.axes[0].set_ylabel("student accuracy (%)")
+    drawn.legend(*drawn.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper", frameon=False)
+    return drawn
 
 
 def bars(rows: list[dict[str, Any]]) -> Any:
@@ -141,11 +141,11 @@ def bars(rows: list[dict[str, Any]]) -> Any:
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     sizes = [sum(row["task"] == task for row in rows) for task in tasks]
     if max(len(_name(row)) for row in rows) > LONG:  # long names leave no room for panels side by side
-        figure = _figure(11, sum(1.0 + 0.2 * size for size in sizes))
-        panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=sizes)[:, 0]
+        drawn = figure(11, sum(1.0 + 0.2 * size for size in sizes))
+        panels = drawn.subplots(len(tasks), 1, squeeze=False, height_ratios=sizes)[:, 0]
     else:
-        figure = _figure(11, 1.2 + 0.24 * max(sizes))
-        panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+        drawn = figure(11, 1.2 + 0.24 * max(sizes))
+        panels = drawn.subplots(1, len(tasks), squeeze=False)[0]
     for axes, task in zip(panels, tasks, strict=True):
         here = [row for row in rows if row["task"] == task][::-1]
         colours = ["0.7" if _is_control(r) else "C0" if r["defense"] == "none" else "C1" for r in here]
@@ -156,7 +156,7 @@ def bars(rows: list[dict[str, Any]]) -> Any:
         axes.axvline(100 * here[0]["floor"], color="black", linestyle=":", linewidth=1)
         axes.set(title=task, xlabel="student accuracy (%); dotted: floor", xlim=(0, 100))
         axes.tick_params(axis="y", labelsize=8)
-    return figure
+    return drawn
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from distill.answers import BadInput
-from experiments import catalogue, config, plan, stages, tasks
+from experiments import catalogue, config, entries, plan, stages, tasks
 from tests.experiments.test_study import ENV, ROOT, SMALL
 
 OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
@@ -129,7 +129,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
 def test_the_page_of_attackers_is_what_the_code_says():
     page = catalogue.PAGES["attacker"]
     assert (ROOT / "docs" / "attackers.md").read_text() == page.markdown()
-    assert {name for name, *_ in page.rows()} | {"strongest"} == set(config.names("attacker"))
+    assert {name for name, *_ in page.rows()} | {"strongest"} == set(entries.names("attacker"))
 
 
 def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp_path):

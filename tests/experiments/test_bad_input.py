@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, config, plan
+from experiments import cli, config, entries, plan
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["teacher.steps=4", "student.steps=2", "seeds=[0]", "measure.items=50", "teacher.items=100", "budget=8",
@@ -99,7 +99,7 @@ def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_p
 
 def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     path = tmp_path / "recorded.jsonl"
-    exam = config.component("task", "addition")[1]
+    exam = entries.component("task", "addition")[1]
     items = exam.items("report", 300, 0) + [i for seed in (0, 1, 2, 900, 901) for i in exam.items("query", 1000, seed)]
     path.write_text("".join(json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items))
     words = ["plan", "quickstart", "teacher=recorded", f"teacher.path={path}", "task=addition", "attacker=sft"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.answers import BadInput
-from experiments import catalogue, config, plan
+from experiments import catalogue, config, entries, plan
 from experiments.measure.utility import strength_at
 from experiments.stages import read_grades
 from experiments.store import Store
@@ -174,4 +174,4 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
 def test_the_page_of_defences_is_what_the_code_says():
     page = catalogue.PAGES["defense"]
     assert (ROOT / "docs" / "defenses.md").read_text() == page.markdown()
-    assert {name for name, *_ in page.rows()} == set(config.names("defense"))
+    assert {name for name, *_ in page.rows()} == set(entries.names("defense"))

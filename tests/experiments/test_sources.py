@@ -9,7 +9,7 @@ import torch
 from distill.answers import Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel, save
-from experiments import cli, config, plan, stages
+from experiments import cli, config, entries, plan, stages
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -22,7 +22,7 @@ def rows(capsys, *words):
 
 
 def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, capsys):
-    exam = config.component("task", "addition")[1]
+    exam = entries.component("task", "addition")[1]
     tokenizer = character_tokenizer(exam.alphabet)
     network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128, seed=3)
     save(LanguageModel(network, tokenizer), tmp_path / "model")

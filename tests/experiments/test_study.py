@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import config, plan
+from experiments import config, entries, plan
 from experiments.stages import _verified, fingerprint, read_grades
 from experiments.store import Store
 
@@ -31,7 +31,7 @@ SMALL = [
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
-@pytest.mark.parametrize("name", config.names("study"))
+@pytest.mark.parametrize("name", entries.names("study"))
 def test_every_shipped_study_plans(name):
     data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
     data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
@@ -43,13 +43,13 @@ def test_every_shipped_study_plans(name):
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
 def test_every_shipped_component_builds_and_shows_all_its_settings(group):
-    for name in config.names(group):
+    for name in entries.names(group):
         if group == "attacker" and config.battery(name):
             continue
         from omegaconf import OmegaConf
 
-        written = OmegaConf.load(config.config_folder() / group / f"{name}.yaml")
-        resolved, _ = config.component(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
+        written = OmegaConf.load(entries.config_folder() / group / f"{name}.yaml")
+        resolved, _ = entries.component(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
         assert dict(written.get("settings", {})).keys() == resolved.settings.keys(), name
 
 
@@ -137,7 +137,7 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
 def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
     from distill.answers import Answer
 
-    task = config.component("task", "addition")[1]
+    task = entries.component("task", "addition")[1]
     items = task.public(6, 0)
     right = [Answer(i.prompt.id, i.prompt.text, f"because # {i.reference}") for i in items[:3]]
     wrong = [Answer(i.prompt.id, i.prompt.text, "# 0") for i in items[3:]]

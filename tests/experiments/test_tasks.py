@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.answers import BadInput
-from experiments.config import component, names
+from experiments.entries import component, names
 from experiments.tasks import SHARES, Outcome, Split, addition, gsm8k, lookup, shuffled, split_of, trace
 
 SPLITS = get_args(Split)

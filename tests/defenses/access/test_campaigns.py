@@ -239,13 +239,13 @@ class TestFusion:
 
 
 def desk(baseline, thresholds, *rules, **changes):
-    chosen = [Rule(detector=name, action=action) for name, action in rules]
+    chosen = [Rule(detector=name, rate=LEVELS[0], action=action) for name, action in rules]
     parts = [one for one in detectors(baseline) if one.name in {name for name, _ in rules}]
     if any(name == "spawn" for name, _ in rules):
         parts.append(spawn.Detector(spawn.Settings(), baseline))
         thresholds = {**thresholds, "spawn": np.full((len(LEVELS), len(SEGMENTS)), 3.0)}
     wide = Limits(tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),))
-    return Desk(Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds)
+    return Desk(Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds, LEVELS)
 
 
 def live(baseline, thresholds, *rules, campaign, seed=40, **changes):
@@ -341,8 +341,8 @@ class TestClosedLoop:
         assert 0 < shares[1] < shares[0]
 
     def test_a_rule_without_a_threshold_is_refused(self, baseline):
-        with pytest.raises(ValueError, match="no threshold for volume at level 0"):
-            Desk(Settings(rules=(Rule(detector="volume", action="ban"),)), detectors(baseline), {})
+        with pytest.raises(ValueError, match="no threshold for volume at a rate of 0.01"):
+            Desk(Settings(rules=(Rule(detector="volume", rate=0.01, action="ban"),)), detectors(baseline), {}, LEVELS)
 
 
 def test_a_population_as_published_is_near_its_stated_sizes():

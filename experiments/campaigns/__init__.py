@@ -1,0 +1,129 @@
+"""Campaigns in a study: accounts and detectors are simulated, what leaks is joined with what real students learn.
+
+`runs.py` simulates (stages `calibration` and `campaign`), `measured.py` turns runs and query curves into numbers,
+`shown.py` draws and writes them. Here is what a study may ask for.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from defenses.access import policy
+from distill.answers import BadInput
+from distill.campaigns import CAPABILITIES
+from distill.campaigns.population import Population
+from distill.campaigns.presets import PRESETS, Campaign, scaled
+from experiments.entries import Component, Range, Strict, call, checked, near, resolved
+
+OPEN = "open"
+"""The access of a provider that serves everybody and closes nobody; detectors watch, and are compared."""
+
+
+class Campaigns(Strict):
+    """Campaigns, each alone beside honest customers, against every access: detectors, limits and a policy."""
+
+    honest: Population = Field(description="honest accounts; what is not written here is in distill/campaigns")
+    days: int = Field(description="horizon", ge=2)
+    release: int | None = Field(description="day on which a new model comes out, if one does", ge=0)
+    clean: int = Field(description="clean horizons that thresholds are calibrated on", ge=1)
+    rates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        description="of false alarms, shares of honest customers over the horizon, falling", min_length=1
+    )
+    detectors: list[str] = Field(min_length=1)
+    presets: list[str] = Field(
+        description="`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py", min_length=1
+    )
+    access: list[str] = Field(description=f"`{OPEN}`, or a policy of configs/access", min_length=1)
+    reduced: str = Field(description="what answers of reduced accounts pass behind the defence in force")
+    stands_for: list[str] = Field(description="capabilities whose exchanges teach what the study's tasks are about")
+    exchanges_per_question: Annotated[float, Field(gt=0)] | None = Field(
+        description="that teach what one question teaches; none: all that are planned teach the largest budget"
+    )
+    students: bool = Field(description="train a student on exactly what leaked, beside reading the query curve")
+    price_identity: Range = Field(description="dollars an account that passes an identity check; assumed")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Campaigns:
+        if sorted(set(self.rates), reverse=True) != self.rates:
+            raise ValueError(f"rates must fall, got {self.rates}")
+        if self.release is not None and self.release >= self.days:
+            raise ValueError(f"release must be a day of the horizon, got {self.release} of {self.days}")
+        if self.price_identity[0] > self.price_identity[1]:
+            raise ValueError(f"price_identity must go from low to high, got {self.price_identity}")
+        if wrong := sorted(set(self.stands_for) - set(CAPABILITIES)):
+            raise ValueError(f"stands_for: got {', '.join(wrong)} (there are: {', '.join(CAPABILITIES)})")
+        for name in ("presets", "access", "detectors", "stands_for"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)) or not getattr(self, name):
+                raise ValueError(f"{name} must differ and not be none, got {getattr(self, name)}")
+        return self
+
+    def check(self) -> None:
+        """BadInput where an entry names nothing, or a policy has no threshold to act on."""
+        if self.access[0] != OPEN:
+            raise BadInput(f"campaigns.access: the first must be {OPEN!r}, with which the others are compared")
+        watched = {one.name for one in map(detector, self.detectors)}
+        if "pivot" in watched and self.release is None:
+            raise BadInput("campaigns.detectors: pivot needs campaigns.release, the day on which a new model comes out")
+        for entry in self.presets:
+            wanted = campaign(entry)
+            if not set(wanted.targets) & set(self.stands_for):
+                raise BadInput(f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
+                               f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})")  # fmt: skip
+            if wanted.start >= self.days:
+                raise BadInput(f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}")
+        for entry in self.access:
+            for rule in access(entry).rules if entry != OPEN else ():
+                if rule.detector not in watched:
+                    raise BadInput(f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
+                                   f"campaigns.detectors ({', '.join(self.detectors)})")  # fmt: skip
+                if rule.rate not in self.rates:
+                    raise BadInput(f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
+                                   f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})")  # fmt: skip
+
+    def share(self, wanted: Campaign) -> float:
+        """Of the exchanges that a campaign wants, those that stand for the study's tasks."""
+        told = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
+        return told / sum(wanted.targets.values())
+
+    def per_question(self, entry: str, budget: int) -> float:
+        """Exchanges that teach what one of `budget` questions teaches."""
+        wanted = campaign(entry)
+        planned = wanted.planned(self.days) * self.share(wanted)
+        return self.exchanges_per_question or max(planned / budget, 1e-9)
+
+
+@functools.cache
+def campaign(entry: str) -> Campaign:
+    """A preset, `scale` of its accounts and exchanges, with some of its settings changed."""
+    name, changes = call(entry)
+    if name not in PRESETS:
+        raise BadInput(f"campaigns.presets: no {name!r}{near(name, PRESETS)} (there are: {', '.join(PRESETS)})")
+    share = changes.pop("scale", 1.0)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise BadInput(f"campaigns.presets: {entry}: scale must be above 0 and at most 1, got {share!r}")
+    settings = scaled(PRESETS[name].settings, share).model_dump() | changes
+    made: Campaign = checked(Campaign, settings, f"campaigns.presets {entry}")
+    return made
+
+
+@functools.cache
+def access(entry: str) -> policy.Settings:
+    """The policy of an entry of configs/access."""
+    name, changes = call(entry)
+    settings: policy.Settings = resolved("access", name, changes, entry)[1]
+    return settings
+
+
+@functools.cache
+def detector(entry: str) -> Component:
+    """A detector with its checked settings, from an entry of configs/detector."""
+    name, changes = call(entry)
+    return resolved("detector", name, changes, entry)[0]
+
+
+def told(entry: str) -> dict[str, Any] | None:
+    """What a stage is told of an access: nothing if it is open."""
+    return None if entry == OPEN else access(entry).model_dump(mode="json")

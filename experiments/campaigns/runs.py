@@ -1,0 +1,211 @@
+"""Stages: a provider's clean past gives thresholds (`calibrate`), a campaign meets one access (`run`).
+
+A run is one campaign beside honest customers. Under the open access every detector watches the same trajectory, which
+none of them touches, and an oracle bounds them; under a policy the loop is closed and the campaign replaces what it
+loses. What is kept is small: counts by day, capability and segment, and each account's p-values.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch, oracle, policy
+from distill.answers import BadInput, write_bytes
+from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
+from distill.campaigns.population import Population
+from distill.campaigns.presets import Campaign
+from distill.campaigns.simulate import Outcome, simulate
+from experiments.store import canonical
+
+PAST, PAST_RELEASE = 14, 7  # days of clean traffic that a provider learned its baseline from, and its release in them
+PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
+ORACLE = "oracle"
+HARM = ("throttle", "verify", "reduce", "ban", "ban_cluster")  # what an honest account would notice
+ROC = np.logspace(-5, 0, 101)  # nominal rates at which a curve is drawn
+
+
+def calibrate(settings: Any, inputs: list[Path], out: Path) -> None:
+    """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
+    honest = Population(**settings["honest"])
+    learner = Learner(release=PAST_RELEASE)
+    simulate(honest, [], learner, days=PAST, seed=PAST_SEED, release=PAST_RELEASE)
+    learned = learner.baseline()
+    highest: dict[str, list[np.ndarray]] = {}
+    segment, owner = [], []
+    for number in range(settings["clean"]):
+        watch = Watch(detectors(settings["detectors"], learned))
+        seed = CLEAN_SEED + number
+        clean = simulate(honest, [], watch, days=settings["days"], seed=seed, release=settings["release"])
+        for name, score in watch.highest.items():
+            highest.setdefault(name, []).append(score[: clean.first])
+        segment.append(clean.accounts.segment[: clean.first])
+        owner.append(clean.truth.owner[: clean.first].astype(np.int64) + (number << 32))  # customers of a horizon each
+    arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
+    arrays |= {"segment": np.concatenate(segment), "owner": np.concatenate(owner)}
+    arrays |= {"topics": learned.topics_SK, "rho": learned.rho_S}
+    arrays |= {f"{name}.{part}": getattr(getattr(learned, name), part) for name in ("phrase", "newest")
+               for part in Habit._fields}  # fmt: skip
+    save(out / "calibration.npz", arrays)
+
+
+def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
+    """What `calibrate` left."""
+    held = load(folder / "calibration.npz")
+    phrase, newest = (Habit(*(held[f"{name}.{part}"] for part in Habit._fields)) for name in ("phrase", "newest"))
+    highest = {name.partition(".")[2]: one for name, one in held.items() if name.startswith("highest.")}
+    learned = Baseline(held["topics"], held["rho"], phrase, newest)
+    return learned, Calibration(highest, held["segment"], held["owner"])
+
+
+def detectors(chosen: Sequence[Any], learned: Baseline) -> list[Base]:
+    """Detectors of resolved settings, as a provider that learned this baseline has them."""
+    files = [importlib.import_module(f"defenses.access.{one['name']}") for one in chosen]
+    return [file.Detector(file.Settings(**one["settings"]), learned) for file, one in zip(files, chosen, strict=True)]
+
+
+def run(settings: Any, inputs: list[Path], out: Path) -> None:
+    """One campaign against one access; `run.json` says what happened, `scores.npz` what detectors made of it."""
+    learned, calibration = calibrated(inputs[0])
+    wanted, honest, rates = Campaign(**settings["campaign"]), Population(**settings["honest"]), settings["rates"]
+    names = [one["name"] for one in settings["detectors"]]
+    limits = {name: np.stack([calibration.threshold(name, rate) for rate in rates]) for name in names}
+    if settings["access"] is None:
+        bound = oracle.Detector(oracle.Settings(), learned, _guilty(honest, wanted))
+        limits[ORACLE] = np.zeros((len(rates), len(SEGMENTS)))
+        provider: Watch = Watch([*detectors(settings["detectors"], learned), bound], limits)
+    else:
+        told = policy.Settings(**settings["access"])
+        acting = [one for one in settings["detectors"] if one["name"] in {rule.detector for rule in told.rules}]
+        provider = policy.Desk(told, detectors(acting, learned), limits, rates)
+    happened = simulate(
+        honest, [wanted], provider, days=settings["days"], seed=settings["seed"], release=settings["release"]
+    )
+    report = _counts(happened, provider)
+    if settings["access"] is None:
+        report["detectors"] = {name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]}
+        save(out / "scores.npz", _scores(happened, provider, calibration, names))
+    write_bytes(out / "run.json", canonical(report).encode())
+
+
+def _guilty(honest: Population, wanted: Campaign) -> np.ndarray:
+    """The campaign's rows in the table of accounts: all behind the honest ones."""
+    room = honest.accounts + wanted.accounts + int(wanted.respawns * wanted.accounts)
+    return np.arange(room) >= honest.accounts
+
+
+def _counts(happened: Outcome, provider: Watch) -> dict[str, Any]:
+    """What leaked by day and capability, what it took, and what honest accounts met, by segment."""
+    accounts, first = happened.accounts, happened.first
+    theirs, known = slice(first, accounts.count), slice(accounts.count)
+    done: dict[str, np.ndarray] = getattr(provider, "done", {})
+    leaked_ADC = happened.leaked_ADC[: accounts.count - first].astype(np.int64)
+    since = done["reduce"][theirs] if "reduce" in done else np.full(accounts.count - first, OPEN)
+    reduced_AD = since[:, None] < np.arange(happened.days)
+    shut = accounts.closed[known]
+    refused = getattr(provider, "gateway", None)
+    segment = accounts.segment[:first]
+    limited = refused.refused[known] > 0 if refused else np.zeros(accounts.count, bool)
+    touched = np.any([shut < OPEN, limited, *(done[name][known] < OPEN for name in HARM if name in done)], axis=0)
+
+    def by_segment(mask: np.ndarray) -> list[int]:
+        return [int(one) for one in np.bincount(segment[mask[:first]], minlength=len(SEGMENTS))]
+
+    opened = np.maximum(accounts.created[theirs], 0)
+    turned = accounts.closed[theirs] == accounts.created[theirs]
+    proved = accounts.verified[theirs] & (done["verify"][theirs] < OPEN) if "verify" in done else np.zeros(1)
+    return {
+        "planned": float(happened.planned[0]), "events": happened.events,
+        "capabilities": list(CAPABILITIES), "segments": list(SEGMENTS),
+        "leaked_DC": leaked_ADC.sum(axis=0).tolist(),
+        "reduced_DC": np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
+        "bought": [int(one) for one in happened.bought[0]],
+        "campaign": {
+            "opened": int((~turned).sum()), "turned_away": int(turned.sum()),
+            "verified": int(proved.sum()),
+            "opened_D": np.bincount(opened[~turned], minlength=happened.days).tolist(),
+            "closed_D": np.bincount(shut[first:][(shut[first:] < OPEN) & ~turned], minlength=happened.days).tolist(),
+            "done": {name: int((one[theirs] < OPEN).sum()) for name, one in done.items()},
+        },
+        "honest": {
+            "accounts": by_segment(np.ones(first, bool)), "closed": by_segment(shut < OPEN),
+            "done": {name: by_segment(one[known] < OPEN) for name, one in done.items()},
+            "limited": by_segment(limited), "touched": by_segment(touched),
+            "sent": [int(one) for one in happened.sent_SD.sum(axis=1)],
+            "refused": [int(one) for one in happened.refused_SD.sum(axis=1)],
+        },
+    }  # fmt: skip
+
+
+def _detected(happened: Outcome, crossed: np.ndarray) -> list[dict[str, Any]]:
+    """By rate: accounts found and when, what had leaked by then, and honest customers flagged, by segment."""
+    first, count, days = happened.first, happened.accounts.count, happened.days
+    segment, owner = happened.accounts.segment[:first], happened.truth.owner[:first]
+    customers = [np.unique(owner[segment == s]) for s in range(len(SEGMENTS))]
+    held = []
+    for level in crossed:
+        hit, when = level[:first] < OPEN, np.sort(level[first:count])
+        false = [int(len(np.unique(owner[(segment == s) & hit]))) for s in range(len(SEGMENTS))]
+        until = np.arange(days)[None] <= level[first:count][:, None]
+        leaked_C = np.einsum("adc,ad->c", happened.leaked_ADC[: count - first].astype(np.int64), until)
+        found = int((when < OPEN).sum())
+        held.append({
+            "found": found, "of": len(when), "leaked_C": leaked_C.tolist(),
+            "false": false, "customers": [len(one) for one in customers],
+            "days": {f"{share:g}": _day(when, share) for share in (0.0, 0.5, 0.9)},
+        })  # fmt: skip
+    return held
+
+
+def _day(when: np.ndarray, share: float) -> int | None:
+    """The day by which this share of the accounts was found (0: the first of them); None is never."""
+    at = max(int(np.ceil(share * len(when))) - 1, 0)
+    return int(when[at]) if when[at] < OPEN else None
+
+
+def _scores(happened: Outcome, watch: Watch, calibration: Calibration, names: list[str]) -> dict[str, np.ndarray]:
+    """Conformal p-values of each detector's highest score, by account [F, A]; who is who."""
+    known = slice(happened.accounts.count)
+    segment = happened.accounts.segment[known]
+    p = np.stack([calibration.p_value(name, watch.highest[name][known], segment) for name in names])
+    guilty = happened.truth.campaign[known] != HONEST
+    owner = happened.truth.owner[known].astype(np.int64)
+    return {"p": p.astype(np.float32), "guilty": guilty, "segment": segment, "owner": owner, "names": np.array(names)}
+
+
+def questions(happened: dict[str, Any], stands_for: Iterable[str], per_question: float, budget: int) -> list[bool]:
+    """Which of its questions a campaign was served, in order, each with whether the answer was a reduced one.
+
+    A campaign goes through its list: every `per_question`-th exchange that it got carries the next question.
+    """
+    full_D, reduced_D = by_day(happened, stands_for)
+    ends = np.cumsum(np.stack([full_D, reduced_D], axis=1).ravel())
+    count = min(budget, round(float(ends[-1]) / per_question))
+    at = np.minimum((np.arange(count) + 0.5) * per_question, max(ends[-1] - 0.5, 0))
+    return [bool(place % 2) for place in np.searchsorted(ends, at, side="right")]
+
+
+def by_day(happened: dict[str, Any], stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Exchanges that stand for the task and were answered in full and reduced, by day."""
+    columns = [happened["capabilities"].index(name) for name in stands_for]
+    leaked, reduced = (np.array(happened[name])[:, columns].sum(axis=1) for name in ("leaked_DC", "reduced_DC"))
+    return leaked - reduced, reduced
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members 1980)."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; BadInput if it is not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"{path}: not a whole file of arrays ({error})") from error
