@@ -8,6 +8,7 @@ loses. What is kept is small: counts by day, capability and segment, and each ac
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -207,5 +208,5 @@ def load(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: not a whole file of arrays ({error})") from error

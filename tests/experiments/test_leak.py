@@ -1,0 +1,129 @@
+"""The join by hand, against numpy's interpolation, and at its ends: nothing leaked, everything leaked."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.measure import leak
+from experiments.measure.contrast import Refuse
+from experiments.measure.cost import Range
+
+BUDGETS = np.array([10, 100, 1000])
+Y, ZERO = np.array([0.2, 0.5, 0.8]), np.array([0.1])
+
+
+@pytest.mark.parametrize(
+    ("n", "accuracy"),
+    [
+        (0, 0.1),
+        (5, 0.15),  # halfway from the untrained student to the first budget, in n
+        (10, 0.2),
+        (10**1.5, 0.35),  # halfway in log n
+        (100, 0.5),
+        (1000, 0.8),
+        (50_000, 0.8),  # nothing is said beyond the last budget
+    ],
+)
+def test_a_curve_is_read_by_hand(n, accuracy):
+    assert leak.read(Y[None], ZERO, BUDGETS, [n]) == pytest.approx([accuracy])
+
+
+def test_a_negative_leak_is_refused():
+    with pytest.raises(Refuse, match="not be negative, got -1"):
+        leak.read(Y[None], ZERO, BUDGETS, [-1])
+
+
+@given(
+    y=st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    zero=st.floats(0, 1),
+    n=st.lists(st.floats(0, 5000), min_size=1, max_size=9),
+)
+def test_as_numpy_interpolates_and_never_falls(y, zero, n):
+    y = np.sort(y)
+    n = np.sort(n)
+    ours = np.array([leak.read(y[None], np.array([zero]), BUDGETS, [one])[0] for one in n])
+    knots = np.maximum.accumulate([zero, *y])
+    at = np.where(n < 10, n / 10 - 1, np.log(np.maximum(n, 1e-9) / 10))
+    assert ours == pytest.approx(np.interp(at, [-1, 0, np.log(10), np.log(100)], knots), abs=1e-12)
+    assert (np.diff(ours) >= -1e-12).all()
+
+
+@pytest.fixture
+def students():
+    """Floor .2, untrained 0, curve .3, .6, .9: five seeds, 400 items."""
+    rng = np.random.default_rng(3)
+
+    def at(p):
+        return (rng.random((5, 400)) < p).astype(float)
+
+    return at(0.2), np.zeros((5, 400)), np.stack([at(p) for p in (0.3, 0.6, 0.9)])
+
+
+class TestGained:
+    def test_everything_leaked_is_the_undefended_student_above_the_floor(self, students):
+        F, zero, Y = students
+        gain = leak.gained(F, zero, Y, BUDGETS, [1000.0] * 5)
+        assert gain.value == pytest.approx(Y[-1].mean() - F.mean()) and gain.beyond == 0
+        assert gain.lo < gain.value < gain.hi < gain.lo + 0.15
+
+    def test_nothing_leaked_gains_nothing(self, students):
+        gain = leak.gained(*students, BUDGETS, [0.0, 0.0])
+        assert (gain.value, gain.lo, gain.hi) == (0, 0, 0), "the attacker's own data are worth more"
+
+    def test_runs_are_averaged_after_the_curve(self, students):
+        """A campaign that leaks all or nothing gains half of all, not what the mean leak would teach."""
+        F, zero, Y = students
+        half = leak.gained(F, zero, Y, BUDGETS, [0.0, 1000.0])
+        assert half.value == pytest.approx((Y[-1].mean() - F.mean()) / 2)
+        assert half.lo == 0, "two runs say little"
+
+    def test_beyond_the_last_budget_is_told(self, students):
+        assert leak.gained(*students, BUDGETS, [1010.0, 5000.0]).beyond == 0.5
+
+    def test_intervals_cover_the_truth(self):
+        """Of 200 experiments with known curves, at least 92 % of nominal 95 % intervals hold the true gain."""
+        covered, truth = 0, 0.6 - 0.2
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            item = rng.normal(0, 0.05, 200)
+
+            def at(p, rng=rng, item=item):
+                each = np.clip(p + item[None] + rng.normal(0, 0.02, (5, 1)), 0, 1)
+                return (rng.random((5, 200)) < each).astype(float)
+
+            gain = leak.gained(
+                at(0.2), np.zeros((5, 200)), np.stack([at(0.4), at(0.6), at(0.8)]), BUDGETS, [100.0] * 5, draws=400
+            )
+            covered += gain.lo <= truth <= gain.hi
+        assert covered >= 184
+
+    def test_a_curve_needs_two_budgets(self, students):
+        F, zero, Y = students
+        with pytest.raises(Refuse, match="a curve is budgets x seeds x items"):
+            leak.gained(F, zero, Y[:1], BUDGETS[:1], [1.0])
+
+
+def exact(price_in, price_out, account, identity):
+    return leak.Prices(*(Range(value, value) for value in (price_in, price_out, account, identity)))
+
+
+def test_a_bill_by_hand():
+    """2 M tokens in at $3 and 1 M out at $15 a million, 10 accounts at $1, 2 identities at $50: $131."""
+    spent = leak.Spent(2e6, 1e6, 10, 2)
+    assert leak.dollars([spent], exact(3, 15, 1, 50), 7) == pytest.approx(np.full(7, 131.0))
+
+
+def test_a_point_that_nobody_gains_costs_without_end():
+    assert leak.per_point(np.array([100.0, 100.0]), np.array([0.2, 0.0])) == pytest.approx([5.0, np.inf])
+
+
+def test_prices_cancel_in_the_ratio():
+    prices = leak.Prices(Range(0.5, 5), Range(2, 25), Range(0, 20), Range(20, 100))
+    spent = [leak.Spent(1e6, 2e6, 10, 0)]
+    before, after = (leak.per_point(leak.dollars(spent, prices, 500), np.full(500, gain)) for gain in (0.5, 0.125))
+    assert leak.multiple(after, before) == pytest.approx((4, 4, 4))
+
+
+def test_no_ratio_where_the_undefended_campaign_gains_nothing():
+    assert leak.multiple(np.full(100, 2.0), np.full(100, np.inf)) is None
