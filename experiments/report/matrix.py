@@ -18,12 +18,13 @@ class Line(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A task at its largest budget."""
+    """A task at its largest budget; `gains`: by defence, rows of what each attack gains over the first one."""
 
     task: str
     budget: int
     attacks: tuple[str, ...]
     lines: tuple[Line, ...]
+    gains: dict[str, tuple[dict[str, Any] | None, ...]]
 
     @property
     def heads(self) -> list[str]:
@@ -49,11 +50,21 @@ def matrices(held: dict[str, Any]) -> list[Matrix]:
         attacks = tuple(dict.fromkeys(attack for case in here for attack in case["attacks"]))
         if len(attacks) < 2:
             continue
-        right = {(row["defense"], row["attacker"]): row["defended"] for row in held["rows"]
-                 if (row["task"], row["budget"]) == (task, budget)}  # fmt: skip
+        rows = {(row["defense"], row["attacker"]): row for row in held["rows"]
+                if (row["task"], row["budget"]) == (task, budget)}  # fmt: skip
+        right = {at: row["defended"] for at, row in rows.items()}
         lines = tuple(_line(case, attacks, right) for case in here)
-        found.append(Matrix(task, budget, attacks, lines))
+        gains = {defense: tuple(rows.get((defense, attack)) for attack in attacks)
+                 for defense in ["none", *(line.defense for line in lines)]}  # fmt: skip
+        found.append(Matrix(task, budget, attacks, lines, gains))
     return found
+
+
+def gained(row: dict[str, Any] | None) -> str:
+    """What an attack gains over the first one, in points, with its interval."""
+    if row is None or row["over_first"] is None:
+        return "-"
+    return f"{signed(row['over_first'])} [{signed(row['over_first_lo'])}, {signed(row['over_first_hi'])}]"
 
 
 def _line(case: dict[str, Any], attacks: tuple[str, ...], right: dict[tuple[str, str], float]) -> Line:
@@ -74,6 +85,9 @@ def markdown(held: dict[str, Any]) -> str:
             told = (f"`{line.defense}`", signed(line.case["utility"]["change"]), *cells, worst(line.case),
                     bound(line.case["ucb"]), line.case["verdict"] or "-")  # fmt: skip
             lines.append(f"| {' | '.join(told)} |")
+        lines += ["", f"Points over `{one.attacks[0]}` against the same defence:", ""]
+        lines += [f"| defence | {' | '.join(one.heads[1:])} |", "|---|" + "--:|" * (len(one.heads) - 1)]
+        lines += [f"| `{defense}` | {' | '.join(map(gained, row[1:]))} |" for defense, row in one.gains.items()]
         lines += ["", *(f"- {head}: `{parts}`" for head, parts in one.legend), ""]
     return "\n".join(["", *lines]) if lines else ""
 

@@ -81,7 +81,7 @@ def _row(here: Compared, key: Key, cases: Cases, copy: Callable[[Key], fidelity.
         "undefended": U.right_SN.mean(), "defended": arm.right_SN.mean(),
         "defended_lo": max(own.lo, 0.0), "defended_hi": min(own.hi, 1.0),
         "uplift": uplift.value, "uplift_lo": uplift.lo, "uplift_hi": uplift.hi,
-        "harm": harm.value, "harm_lo": harm.lo, "harm_hi": harm.hi,
+        "harm": harm.value, "harm_lo": harm.lo, "harm_hi": harm.hi, **_over_first(here, key),
         "transfer": share.value, "transfer_lo": share.lo, "transfer_hi": share.hi, "transfer_kind": share.kind,
         "t_den": share.t_den, "effective": share.effective,
         "gap_recovered": gained.value, "gap_recovered_lo": gained.lo, "gap_recovered_hi": gained.hi,
@@ -93,6 +93,16 @@ def _row(here: Compared, key: Key, cases: Cases, copy: Callable[[Key], fidelity.
         "bits_saved_hi": saved.hi if saved else None, "fidelity": _panel(here, key, copy),
         "components": _components(here, key), "missing_bounds": _bounds(here, arm, floor, U, planned),
     }  # fmt: skip
+
+
+def _over_first(here: Compared, key: Key) -> dict[str, float | None]:
+    """What an attack gains over the study's first, against the same defence; None of the first itself and of floors."""
+    first = here.attackers(key.task, key.budget, key.defense)[:1]
+    if is_floor(key.attacker) or first == [key.attacker]:
+        return dict.fromkeys(("over_first", "over_first_lo", "over_first_hi"))
+    plain = here.report[key._replace(attacker=first[0])].right_SN
+    gain = contrast([plain, here.report[key].right_SN], [-1, 1], alpha=here.alpha, clusters=here.clusters(key.task))
+    return {"over_first": gain.value, "over_first_lo": gain.lo, "over_first_hi": gain.hi}
 
 
 def _copy(here: Compared, key: Key) -> fidelity.Copy:

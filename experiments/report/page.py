@@ -9,7 +9,7 @@ from typing import Any
 from experiments.measure.flags import KINDS
 from experiments.plan import FLOORS, IDENTITY, is_floor
 from experiments.report import numbered
-from experiments.report.matrix import colour, matrices
+from experiments.report.matrix import colour, gained, matrices
 from experiments.report.terminal import bound, interval, points, set_to, signed, times, two, worst
 
 FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "ece", "confidence_rank")
@@ -44,7 +44,8 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
         kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
-        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour, signed=signed,
+        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour,
+        gained=gained, signed=signed,
         curved=[row for row in held["curves"] if "multipliers" in row],
     )  # fmt: skip
 

@@ -9,7 +9,8 @@ def held():
     """Two defences against `sft` and `strongest/vote`, by hand."""
 
     def row(defense, attacker, right):
-        return {"task": "t", "budget": 10, "defense": defense, "attacker": attacker, "defended": right}
+        return {"task": "t", "budget": 10, "defense": defense, "attacker": attacker, "defended": right,
+                "over_first": right - 0.3, "over_first_lo": -0.1, "over_first_hi": 0.4}  # fmt: skip
 
     def case(defense, attack, attacks):
         return {"task": "t", "budget": 10, "defense": defense, "attack": attack, "attacks": attacks, "floor": "f",
@@ -34,6 +35,8 @@ def test_as_markdown():
     assert lines[3] == "| `d` | -2.1 | 0.25 | **0.50** | 0.50 [0.40, ∞] | ∞ | partial |"
     assert lines[4].startswith("| `e` | -2.1 | **1.00** | - |")
     assert lines[1].startswith("| t: defence | teacher (points) | 1 | vote |")
+    assert "Points over `sft` against the same defence:" in lines
+    assert "| `d` | +20.0 [-10.0, +40.0] |" in lines and "| `e` | - |" in lines
     assert {"- 1: `sft`", "- vote: `ask/repeats(k=4) + clean/vote + sft`"} <= {*lines}
     assert matrix.markdown({"rows": [], "cases": []}) == ""
 
