@@ -117,11 +117,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leak:
-    """A campaign's run against an access, and the students of exactly what it got (arms of split `leaked`)."""
+    """A campaign's run against an access, and the students of exactly what it got (arms of split `leaked`).
+
+    `split` is `report`, or `select` for runs that only choose which campaign gains most.
+    """
 
     preset: str
     access: str
     seed: int
+    split: str
     run: Stage
     students: list[Arm]
 
@@ -187,10 +191,12 @@ def _leaks(study: Study) -> list[Leak]:
     told |= {"detectors": watching}
     clean = Stage("calibration", told | {"clean": held.clean})
     leaks = []
-    for preset, access, seed in itertools.product(held.presets, held.access, study.seeds):
+    seeds = [(seed, "report") for seed in study.seeds]
+    seeds += [(seed, "select") for seed in study.selection_seeds if len(held.presets) > 1]
+    for preset, access, (seed, split) in itertools.product(held.presets, held.access, seeds):
         settings = {"campaign": campaigns.campaign(preset).model_dump(mode="json"), "access": campaigns.told(access)}
         run = Stage("campaign", told | settings | {"rates": held.rates, "seed": seed}, (clean,))
-        leaks.append(Leak(preset, access, seed, run, []))
+        leaks.append(Leak(preset, access, seed, split, run, []))
     return leaks
 
 
@@ -255,7 +261,7 @@ class _Cells:
             for floor in [*FLOORS, *(one for one in self.block.attackers if is_floor(one))]:
                 if floor != WEAKER or self.plan.study.weaker_teacher:
                     self._arms("none", floor, budget)
-        for leak in self.plan.leaks:
+        for leak in (one for one in self.plan.leaks if one.split == "report"):
             for defense in dict.fromkeys(["none", *self.block.defenses]):
                 self._learned_from(leak, defense)
 

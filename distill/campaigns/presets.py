@@ -7,7 +7,6 @@ beyond that is assumed by us, and `assumed` lists those fields by name, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -223,11 +222,3 @@ def scaled(campaign: Campaign, share: float) -> Campaign:
     """The same campaign with this share of its accounts and exchanges, so the same rate for each account."""
     accounts = max(1, round(campaign.accounts * share))
     return campaign.model_copy(update={"accounts": accounts, "exchanges": round(campaign.per_account * accounts)})
-
-
-def responses(campaign: Campaign, mixes: Iterable[float], templates: Iterable[int], per_payment: Iterable[int],
-              covers: Iterable[Literal["pooled", "persona"]]) -> list[Campaign]:  # fmt: skip
-    """The campaigns an attacker who knows the detectors chooses from; the referee simulates each and keeps the best."""
-    grid = [(m, t, p, c) for m in mixes for t in templates for p in per_payment for c in covers]
-    return [campaign.model_copy(update=dict(zip(("mix", "templates", "per_payment", "cover"), one, strict=True)))
-            for one in grid]  # fmt: skip

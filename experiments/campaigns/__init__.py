@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from defenses.access import policy
 from distill.answers import BadInput
@@ -20,6 +21,21 @@ from experiments.entries import Component, Range, Strict, call, checked, near, r
 
 OPEN = "open"
 """The access of a provider that serves everybody and closes nobody; detectors watch, and are compared."""
+
+
+def _grids(presets: Any) -> Any:
+    """Each entry with lists of choices as all entries that it stands for: what an attacker may choose from."""
+    told = isinstance(presets, list) and all(isinstance(one, str) for one in presets)
+    return [entry for one in presets for entry in _grid(one)] if told else presets
+
+
+def _grid(entry: str) -> list[str]:
+    name, changes = call(entry)
+    choices = {key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"}
+    if not choices:
+        return [entry]
+    made = [changes | dict(zip(choices, one, strict=True)) for one in itertools.product(*choices.values())]
+    return [f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made]
 
 
 class Campaigns(Strict):
@@ -33,8 +49,9 @@ class Campaigns(Strict):
         description="of false alarms, shares of honest customers over the horizon, falling", min_length=1
     )
     detectors: list[str] = Field(min_length=1)
-    presets: list[str] = Field(
-        description="`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py", min_length=1
+    presets: Annotated[list[str], BeforeValidator(_grids)] = Field(
+        description="`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py; a setting may be a list of choices",
+        min_length=1,
     )
     access: list[str] = Field(description=f"`{OPEN}`, or a policy of configs/access", min_length=1)
     reduced: str = Field(description="what answers of reduced accounts pass behind the defence in force")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from experiments.store import Store
 
 FUSION = "fusion"
 ALL = "all"
+Runs = dict[tuple[str, str], list[dict[str, Any]]]  # outcomes by preset and access
 ATLAS = {
     "AML.CS0056": "case study: distillation campaigns of February 2026",
     "AML.T0008.005": "acquire infrastructure: AI service proxies (resellers, pooled accounts)",
@@ -45,7 +46,8 @@ def collect(plan: Plan, store: Store) -> list[dict[str, Any]]:
         folder = store.open(one.run.kind, one.run.key)
         happened = json.loads((folder / "run.json").read_text())
         students = [_student(plan, store, arm) for arm in one.students if store.has(arm.exam.kind, arm.exam.key)]
-        held.append({"preset": one.preset, "access": one.access, "seed": one.seed, "students": students} | happened)
+        who = {name: getattr(one, name) for name in ("preset", "access", "seed", "split")}
+        held.append(who | {"students": students} | happened)
     for seed, watched in _shadows(plan, store).items():
         for preset, roc in _curves(watched, plan.study.campaigns).items():
             row = next(r for r in held if (r["preset"], r["access"], r["seed"]) == (preset, OPEN, seed))
@@ -65,7 +67,7 @@ def _shadows(plan: Plan, store: Store) -> dict[int, dict[str, dict[str, np.ndarr
     """Scores of the runs in which detectors only watch, by seed and preset."""
     held: dict[int, dict[str, dict[str, np.ndarray]]] = {}
     for one in plan.leaks:
-        if one.access == OPEN and store.has(one.run.kind, one.run.key):
+        if (one.access, one.split) == (OPEN, "report") and store.has(one.run.kind, one.run.key):
             path = store.open(one.run.kind, one.run.key) / "scores.npz"
             held.setdefault(one.seed, {})[one.preset] = runs.load(path)
     return held
@@ -120,19 +122,22 @@ def _fused_p(watched: dict[str, dict[str, np.ndarray]], names: list[str], x: lis
 
 def measure(held: Campaigns, outcomes: Sequence[dict[str, Any]], here: Compared) -> dict[str, Any]:
     """Every number that is shown of campaigns, from the outcomes and the study's grades alone."""
-    by: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    by: Runs = {}
+    choosing: Runs = {}
     for one in outcomes:
-        by.setdefault((one["preset"], one["access"]), []).append(one)
+        split = by if one["split"] == "report" else choosing
+        split.setdefault((one["preset"], one["access"]), []).append(one)
     leaks = [row for task in here.tasks() for row in _leaks(held, by, here, task)]
     return {
-        "leaks": leaks, "worst": _worst(leaks), "detectors": _detectors(held, by), "roc": _roc(by),
+        "leaks": leaks, "worst": _worst(held, here, leaks, choosing),
+        "detectors": _detectors(held, by), "roc": _roc(by),
         "days": [_days(held, at, found) for at, found in by.items()],
         "harm": _harms(by), "atlas": ATLAS,
         "rates": held.rates, "horizon": held.days, "release": held.release,
     }  # fmt: skip
 
 
-def _leaks(held: Campaigns, by: dict[tuple[str, str], list[dict[str, Any]]], here: Compared, task: str
+def _leaks(held: Campaigns, by: Runs, here: Compared, task: str
            ) -> list[dict[str, Any]]:  # fmt: skip
     """A row a campaign, access and output defence: what leaked through the query curve, and at what price."""
     budgets = here.budgets(task)
@@ -145,43 +150,36 @@ def _leaks(held: Campaigns, by: dict[tuple[str, str], list[dict[str, Any]]], her
             continue
         for defense in dict.fromkeys(["none", *block.defenses]):
             if (attacker, defense) in asking:
-                rows += [_leak(held, here, (task, defense, attacker), at, found, by) for at, found in by.items()]
+                rows += [_leak(held, here, (task, defense, attacker), at, by) for at in by]
     return rows
 
 
-def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[str, str],
-          found: list[dict[str, Any]], by: dict[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any]:  # fmt: skip
-    (task, defense, attacker), (preset, access) = arm, at
-    worth = 1.0 if access == OPEN else campaigns.access(access).worth
-    per = held.per_question(preset, max(here.budgets(task)))
-    days = [runs.by_day(one, held.stands_for) for one in found]
-    counts = [(full.sum() / per, less.sum() / per) for full, less in days]
-    n_R = [full + worth * less for full, less in counts]
-    wanted = campaigns.campaign(preset)
-    planned = wanted.planned(held.days) * held.share(wanted) / per
-    gain = _gain(here, task, defense, attacker, n_R)
-    everything = [float(np.sum(runs.by_day(one, held.stands_for))) / per for one in by[preset, OPEN]]
-    undefended = _gain(here, task, "none", attacker, everything)
-    told = here.study.measure.prices
-    prices = leak.Prices(*(Range(*ends) for ends in (told.price_in, told.price_out, told.price_account,
-                                                     held.price_identity)))  # fmt: skip
-    draws = here.study.measure.draws
-    spent, before = (leak.dollars([_spent(one) for one in some], prices, draws) for some in (found, by[preset, OPEN]))
-    point, point_open = leak.per_point(spent, gain.draws_B), leak.per_point(before, undefended.draws_B)
-    trained = _trained(here, task, defense, attacker, found)
+def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[str, str], by: Runs) -> dict[str, Any]:
+    (task, defense, attacker), (preset, access), found = arm, at, by[at]
+    budget, wanted = max(here.budgets(task)), campaigns.campaign(preset)
+    planned = wanted.planned(held.days) * held.share(wanted) / held.per_question(preset, budget)
+    taught = _taught(held, budget, at, found)
+    gain, trained = _gain(here, arm, taught.n_R), _trained(here, arm, found)
+    spent = _dollars(held, here, found)
+    point = leak.per_point(spent, gain.draws_B)
+    times = None
+    if unstopped := by.get((preset, OPEN)):
+        everything = _gain(here, (task, "none", attacker), _taught(held, budget, (preset, OPEN), unstopped).n_R)
+        times = leak.multiple(point, leak.per_point(_dollars(held, here, unstopped), everything.draws_B))
     return {
         "task": task, "defense": defense, "attacker": attacker, "preset": preset, "access": access, "runs": len(found),
-        "planned": planned, "questions": float(np.mean(n_R)), "full": float(np.mean([full for full, _ in counts])),
-        "reduced": float(np.mean([less for _, less in counts])),
-        "leaked": float(np.mean(n_R)) / planned, "leaked_runs": [float(n) / planned for n in n_R],
+        "planned": planned, "questions": float(taught.n_R.mean()), "full": float(taught.full_R.mean()),
+        "reduced": float(taught.reduced_R.mean()), "leaked": float(taught.n_R.mean()) / planned,
+        "leaked_runs": (taught.n_R / planned).tolist(),
         "gain": gain.value, "gain_lo": gain.lo, "gain_hi": gain.hi, "beyond": gain.beyond,
         "trained": _plain(trained), "trained_runs": 0 if trained is None else len(found),
         "dollars": _finite(summary(spent)), "per_point": _finite(summary(point)),
-        "times": None if (ratio := leak.multiple(point, point_open)) is None else _finite(ratio),
+        "times": None if times is None else _finite(times),
     }  # fmt: skip
 
 
-def _gain(here: Compared, task: str, defense: str, attacker: str, n_R: list[float]) -> leak.Gain:
+def _gain(here: Compared, arm: tuple[str, str, str], n_R: np.ndarray) -> leak.Gain:
+    task, defense, attacker = arm
     budgets = [n for n in here.budgets(task) if Key(task, defense, attacker, n, "report") in here.report]
     curve = np.stack([here.report[Key(task, defense, attacker, n, "report")].right_SN for n in budgets])
     zero = here.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN
@@ -189,15 +187,22 @@ def _gain(here: Compared, task: str, defense: str, attacker: str, n_R: list[floa
                        draws=here.study.measure.draws, alpha=here.alpha, clusters=here.clusters(task))  # fmt: skip
 
 
+def _dollars(held: Campaigns, here: Compared, found: list[dict[str, Any]]) -> np.ndarray:
+    told = here.study.measure.prices
+    ends = (told.price_in, told.price_out, told.price_account, held.price_identity)
+    prices = leak.Prices(*(Range(*one) for one in ends))
+    return leak.dollars([_spent(one) for one in found], prices, here.study.measure.draws)
+
+
 def _spent(one: dict[str, Any]) -> leak.Spent:
     theirs = one["campaign"]
     return leak.Spent(one["bought"][1], one["bought"][2], theirs["opened"] + theirs["turned_away"], theirs["verified"])
 
 
-def _trained(here: Compared, task: str, defense: str, attacker: str, found: list[dict[str, Any]]) -> Estimate | None:
+def _trained(here: Compared, arm: tuple[str, str, str], found: list[dict[str, Any]]) -> Estimate | None:
     """Points above the floor of the students that learned exactly what leaked; None unless every run has one."""
-    at = (task, defense, attacker)
-    right = [s["right"] for one in found for s in one["students"] if (s["task"], s["defense"], s["attacker"]) == at]
+    task = arm[0]
+    right = [s["right"] for one in found for s in one["students"] if (s["task"], s["defense"], s["attacker"]) == arm]
     if len(right) != len(found):
         return None
     D = np.array([[letter == "1" for letter in text] for text in right], float)
@@ -214,15 +219,37 @@ def _finite(values: Iterable[float]) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
-def _worst(leaks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The campaign that gains most against each pair of defences; the largest of several, so no unbiased estimate."""
-    most: dict[tuple[str, str, str], dict[str, Any]] = {}
+def _worst(held: Campaigns, here: Compared, leaks: list[dict[str, Any]], choosing: Runs) -> list[dict[str, Any]]:
+    """The campaign that gains most against each pair of defences, chosen on other runs than those reported."""
+    found: dict[tuple[str, str, str], list[tuple[float, dict[str, Any]]]] = {}
     for row in leaks:
-        at = row["task"], row["access"], row["defense"]
-        if at not in most or row["gain"] > most[at]["gain"]:
-            most[at] = row
-    return [{name: row[name] for name in ("task", "access", "defense", "preset", "gain", "gain_lo", "gain_hi")}
-            for row in most.values()]  # fmt: skip
+        at = row["preset"], row["access"]
+        n_R = _taught(held, max(here.budgets(row["task"])), at, choosing.get(at, [])).n_R
+        chosen = _gain(here, (row["task"], row["defense"], row["attacker"]), n_R).value if len(n_R) else -np.inf
+        found.setdefault((row["task"], row["access"], row["defense"]), []).append((chosen, row))
+    shown = ("task", "access", "defense", "preset", "gain", "gain_lo", "gain_hi", "beyond")
+    most = (max(rows, key=lambda pair: pair[0])[1] for rows in found.values())
+    return [{name: row[name] for name in shown} for row in most]
+
+
+class Taught(NamedTuple):
+    """Questions that runs (R) were answered, in full and reduced, and what a reduced answer is said to be worth."""
+
+    full_R: np.ndarray
+    reduced_R: np.ndarray
+    worth: float
+
+    @property
+    def n_R(self) -> np.ndarray:
+        return self.full_R + self.worth * self.reduced_R
+
+
+def _taught(held: Campaigns, budget: int, at: tuple[str, str], found: list[dict[str, Any]]) -> Taught:
+    preset, access = at
+    per = held.per_question(preset, budget)
+    days = [runs.by_day(one, held.stands_for) for one in found]
+    full_R, reduced_R = (np.array([part[i].sum() for part in days]) / per for i in (0, 1))
+    return Taught(full_R, reduced_R, 1.0 if access == OPEN else campaigns.access(access).worth)
 
 
 def _rate(hits: int, of: int) -> dict[str, float | None]:
@@ -230,7 +257,7 @@ def _rate(hits: int, of: int) -> dict[str, float | None]:
     return {"value": rate.value if of else None, "lo": rate.lo, "hi": rate.hi, "n": of, "hits": hits}
 
 
-def _detectors(held: Campaigns, by: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _detectors(held: Campaigns, by: Runs) -> list[dict[str, Any]]:
     """A row a campaign, detector and rate: found, false alarms overall and in the worst segment, leaked before."""
     rows = []
     for (preset, access), found in by.items():
@@ -280,7 +307,7 @@ def _median(values: list[int | None]) -> float | None:
     return ordered[len(ordered) // 2]
 
 
-def _roc(by: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _roc(by: Runs) -> list[dict[str, Any]]:
     """Means over runs of the curves of each campaign and detector."""
     rows = []
     for (preset, access), found in by.items():
@@ -304,9 +331,9 @@ def _days(held: Campaigns, at: tuple[str, str], found: list[dict[str, Any]]) -> 
     }  # fmt: skip
 
 
-def _harms(by: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _harms(by: Runs) -> list[dict[str, Any]]:
     """What honest accounts met under each access, beside each campaign and over all of them."""
-    over: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    over: Runs = {}
     for (_, access), found in by.items():
         over.setdefault((ALL, access), []).extend(found)
     return [row for at, found in (by | over).items() for row in _harm(at, found)]

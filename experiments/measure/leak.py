@@ -54,7 +54,7 @@ def gained(
     zero_SN: np.ndarray,
     curve_KSN: np.ndarray,
     budgets: np.ndarray,
-    n_R: Sequence[float],
+    n_R: Sequence[float] | np.ndarray,
     *,
     draws: int = bootstrap.DRAWS,
     alpha: float = 0.05,

@@ -109,6 +109,13 @@ class TestSettings:
         whole, part = campaigns.campaign("qwen_2026"), campaigns.campaign("qwen_2026(scale=0.01)")
         assert part.accounts == 250 and part.per_account_day == pytest.approx(whole.per_account_day, rel=1e-3)
 
+    def test_choices_of_an_attacker_are_a_grid(self):
+        held = small().model_dump() | {
+            "presets": ["adaptive_best_response(mix=[0.05, 0.2], cover=['persona', 'pooled'])"]
+        }
+        made = [campaigns.campaign(entry) for entry in campaigns.Campaigns(**held).presets]
+        assert {(one.mix, one.cover) for one in made} == {(m, c) for m in (0.05, 0.2) for c in ("persona", "pooled")}
+
     def test_exchanges_a_question_by_hand(self):
         """20 accounts x 1,500 at 90 % wanted, 9 of 10 of them reasoning or grading: 24,300 for 800 questions."""
         held = small()
@@ -148,7 +155,7 @@ class TestControls:
     def test_a_campaign_that_nobody_stops_has_the_undefended_student_bit_for_bit(self, made, planned):
         store = Store(made / "store")
         for leak in planned.leaks:
-            if leak.access != "open" or not leak.preset.startswith("gtig"):
+            if (leak.access, leak.split) != ("open", "report") or not leak.preset.startswith("gtig"):
                 continue
             for arm in leak.students:
                 twin = next(one for one in planned.arms if (one.defense, one.attacker, one.budget, one.seed, one.split)
@@ -182,11 +189,17 @@ class TestControls:
             assert row["leaked"] <= rows[preset, "open", defense]["leaked"] + 1e-9
             assert row["trained_runs"] == 2
 
+    def test_the_campaign_that_gains_most_is_chosen_in_runs_of_its_own(self, planned, told):
+        """Selection runs have their own seed and no students, and every pair of defences has one choice."""
+        select = [leak for leak in planned.leaks if leak.split == "select"]
+        assert {leak.seed for leak in select} == {900} and not any(leak.students for leak in select)
+        assert len(told["worst"]) == 3 * 2
+
     def test_reduced_answers_are_short_ones(self, made, planned):
         from distill.answers import read_answers
 
         store, seen = Store(made / "store"), 0
-        for leak in planned.leaks:
+        for leak in (one for one in planned.leaks if one.split == "report"):
             held = json.loads((store.open(leak.run.kind, leak.run.key) / "run.json").read_text())
             less = runs.questions(held, small().stands_for, small().per_question(leak.preset, 24), 24)
             arm = next(one for one in leak.students if one.defense == "none")
@@ -278,7 +291,7 @@ class TestReport:
     def test_partial_runs_are_reported_as_far_as_they_go(self, made, tmp_path, capsys):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))
         again = plan.make(config.load("campaigns", STUDY))
-        lost = next(leak for leak in again.leaks if leak.access == "reduce")
+        lost = next(leak for leak in again.leaks if (leak.access, leak.split) == ("reduce", "report"))
         shutil.rmtree(folder / "store" / "campaign" / lost.run.key)
         assert cli.main(["report", "campaigns", "--runs", str(folder), *STUDY]) == 2
         assert cli.main(["report", "campaigns", "--partial", "--runs", str(folder), *STUDY]) == 0

@@ -10,7 +10,7 @@ from distill.answers import BadInput
 from distill.campaigns import apportion
 from distill.campaigns.operator import Operator, target
 from distill.campaigns.population import Population, world
-from distill.campaigns.presets import PRESETS, Campaign, preset, responses, scaled
+from distill.campaigns.presets import PRESETS, Campaign, preset, scaled
 
 ASKED = ("deepseek_2026", "moonshot_2026", "minimax_2026", "qwen_2026", "hydra_reseller", "gtig_trace_coercion",
          "openai_routers", "academic_benign_twin", "adaptive_best_response")  # fmt: skip
@@ -102,11 +102,6 @@ def test_apportioned_numbers_add_up_and_stay_within_one_of_their_share(total, we
 def test_scaling_keeps_the_rate():
     one = scaled(preset("qwen_2026"), 0.01)
     assert one.accounts == 250 and one.per_account == 1152
-
-
-def test_responses_are_the_whole_grid():
-    found = responses(preset("adaptive_best_response"), (0.05, 0.2), (500, 20_000), (1,), ("persona", "pooled"))
-    assert len({(r.mix, r.templates, r.cover) for r in found}) == 8
 
 
 def test_mistakes_are_named():
