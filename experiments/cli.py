@@ -189,7 +189,7 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
         return print(json.dumps(held))
     if getattr(given, "markdown", False):
         more = campaigns.markdown(measured["campaigns"]) if measured["campaigns"] else ""
-        return print(terminal.markdown(measured, planned.study.question) + matrix.markdown(measured) + more, end="")
+        return print(terminal.markdown(measured, planned.study) + matrix.markdown(measured) + more, end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name)
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))

@@ -7,6 +7,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.config import Study
+
 
 def table(rows: list[dict[str, Any]], title: str) -> Table:
     """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
@@ -33,10 +35,13 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     return shown
 
 
-def markdown(held: dict[str, Any], question: str) -> str:
+def markdown(held: dict[str, Any], study: Study) -> str:
     """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its text tells."""
+    seeds, items, name = len(study.seeds), study.measure.items, study.name
+    made = f"`distill-resist run {name}`, `distill-resist report {name} --markdown`; {seeds} seeds, {items} questions."
     heads = ("task", "defence", "set to", "T, worst of the attacks", "verdict", "teacher (points)", "detectability")
-    lines = [question, "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    lines = [f"# Study `{name}`", "", study.question, "", made, ""]
+    lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     teachers = {(one["task"], one["defense"]): one for one in held["teachers"]}
     for case in held["cases"]:
         told = teachers.get((case["task"], case["defense"]))
