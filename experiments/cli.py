@@ -128,7 +128,7 @@ def plan(given: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from experiments.plan import SECONDS
+    from experiments.plan import seconds
     from experiments.store import Store
 
     planned = _planned(given)
@@ -138,7 +138,7 @@ def plan(given: argparse.Namespace) -> None:
     for kind, count in Counter(stage.kind for stage in planned.stages).items():
         console.print(f"  {kind}: {count}, {sum(stage.kind == kind for stage in missing)} to do")
     _say_notes(planned, console)
-    cost = sum(SECONDS[stage.kind] for stage in missing) / given.workers
+    cost = sum(map(seconds, missing)) / given.workers
     console.print(f"  about {cost / 60:.1f} minutes with {given.workers} workers, if it is of the embedded size")
 
 

@@ -212,6 +212,10 @@ class Study(Strict):
     tracking: Tracking
     campaigns: Campaigns | None = Field(None, description="simulated beside the students; see configs/campaigns")
 
+    def most(self, task: str) -> int:
+        """The largest budget of a task."""
+        return max(n for block in self.blocks if task in block.tasks for n in block.budgets)
+
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Study:
         for name in ("seeds", "selection_seeds"):

@@ -47,9 +47,15 @@ PROVIDER = 2000
 WORKED = 3000
 TOP_K = 20
 SAMPLES = 4
-# Rough costs on one core of the embedded default; they order the queue and give the estimate its first value.
+# Rough costs on one core of the embedded default; they order the queue and are the estimate.
 SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
            "follow": 6.0, "exam": 1.0, "search": 0.1}  # fmt: skip
+
+
+def seconds(stage: Stage) -> float:
+    """About how long a stage takes; simulations grow with honest accounts and days."""
+    honest = stage.settings.get("honest")
+    return SECONDS[stage.kind] * (honest["accounts"] / 30_000 * stage.settings["days"] / 44 if honest else 1.0)
 
 
 def is_floor(attacker: str) -> bool:
@@ -261,42 +267,55 @@ class _Cells:
             for floor in [*FLOORS, *(one for one in self.block.attackers if is_floor(one))]:
                 if floor != WEAKER or self.plan.study.weaker_teacher:
                     self._arms("none", floor, budget)
-        for leak in (one for one in self.plan.leaks if one.split == "report"):
+        for leak in (one for one in self.plan.leaks if one.split == "report" and self.reduced):
             for defense in dict.fromkeys(["none", *self.block.defenses]):
                 self._learned_from(leak, defense)
 
     def _learned_from(self, leak: Leak, defense: str) -> None:
         """The student of exactly what a campaign got; it learns as the first attacker does that asks."""
-        held, budget, attacker = self.plan.study.campaigns, max(self.block.budgets), self.asking[0]
-        mounted = attack(attacker)
-        if held is None or not held.students or not self._possible(defense, attacker):
+        held, budget = self.plan.study.campaigns, self.plan.study.most(self.task)
+        if held is None or not held.students or not self.asking or not self._possible(defense, self.asking[0]):
             return
-        if (
-            [kind_of(part.name) for part in mounted.parts] != ["learn"]
-            or mounted.needs
-            or mounted.needs_profile != "text"
-        ):
+        attacker, mounted = self.asking[0], attack(self.asking[0])
+        plain = [kind_of(part.name) for part in mounted.parts] == ["learn"] and not mounted.needs
+        if not plain or mounted.needs_profile != "text":
             raise BadInput(f"{attacker}: campaigns.students trains on what leaked, so the block's first attacker must "
                            "be a plain learner of text, such as sft")  # fmt: skip
-        (full, given), (less, more) = (self._guard(entry, "text") for entry in (defense, self._reduced(defense)))
+        if any((arm.task, arm.defense, arm.attacker) == (self.task, defense, attacker) for arm in leak.students):
+            return  # another block's already
+        spec, given = self._guard(defense, "text")
         settings = {
             "task": self.spec, "budget": budget, "seed": leak.seed, "source": "leaked",
-            "profile": {"kind": "text", "k": 0},
-            "defense": full, "given": [*given], "reduced": {"defense": less, "given": [*more]},
+            "profile": {"kind": "text", "k": 0}, "defense": spec, "given": [*given], "reduced": self.reduced,
             "stands_for": held.stands_for, "per_question": held.per_question(leak.preset, budget),
         }  # fmt: skip
-        answers = Stage("answers", settings, (self.teacher, *given.values(), *more.values(), leak.run))
+        inputs: tuple[Stage, ...] = (Stage("answers", settings, (self.teacher, *given.values(), leak.run)),)
         shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
-        told = {"task": self.spec, "attacker": mounted.of("learn")[0], "shape": shape, "seed": leak.seed}
-        student = Stage("student", told | {"leaked": True}, (answers,))
-        exam = self._exam(None, (student, self.clean))
+        told = {
+            "task": self.spec,
+            "attacker": mounted.of("learn")[0],
+            "shape": shape,
+            "seed": leak.seed,
+            "leaked": True,
+        }
+        if self.plan.study.search.trials:
+            told |= {"searched": True}
+            inputs += (self._search(defense, attacker, budget),)
+        exam = self._exam(None, (Stage("student", told, inputs), self.clean))
         leak.students.append(Arm(self.task, defense, attacker, budget, leak.seed, "leaked", exam))
 
-    def _reduced(self, defense: str) -> str:
-        """The defence that answers of reduced accounts pass, behind the one in force."""
+    @functools.cached_property
+    def reduced(self) -> Any:
+        """What answers of reduced accounts pass behind the defence in force."""
         assert self.plan.study.campaigns
-        less = self.plan.study.campaigns.reduced
-        return less if defense == "none" else defense if defense.endswith(less) else f"{defense} + {less}"
+        entry = self.plan.study.campaigns.reduced
+        chosen = guard(entry)
+        edits = all(part.name.startswith("release/") for part in chosen.parts) and chosen.chain.point == "text"
+        if not edits or chosen.chain.needs or chosen.match:
+            raise BadInput(f"campaigns.reduced: {entry} must edit finished answers and need nothing, as "
+                           "release/answer_only does")  # fmt: skip
+        self._check_point(entry)
+        return chosen.spec
 
     def _sit(self, defense: str) -> None:
         """The defended teacher's own exams, on other questions as well if defences are compared there."""

@@ -196,7 +196,7 @@ def _leaked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
     reduced = runs.questions(happened, settings["stands_for"], settings["per_question"], settings["budget"])
     prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])][: len(reduced)]
     full = _guarded(task, model, settings, inputs[1 : 1 + given])
-    less = _guarded(task, model, settings["reduced"], inputs[1 + given : -1])
+    less = defended(settings["reduced"])(full)
     said: dict[str, Answer] = {}
     for provider, which in ((full, False), (less, True)):
         asked = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]

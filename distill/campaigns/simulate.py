@@ -73,7 +73,8 @@ class Outcome:
     `leaked_ADC`: exchanges that campaigns wanted and got, by capability. `value_AD`: their worth to a student.
     `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens out.
     `planned`: the wanted exchanges each campaign would have got from a provider that serves all (expected).
-    `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `events`: all exchanges sent.
+    `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `turned_away`: accounts that were refused when
+    they signed up. `events`: all exchanges sent.
     """
 
     days: int
@@ -87,6 +88,7 @@ class Outcome:
     planned: np.ndarray
     sent_SD: np.ndarray
     refused_SD: np.ndarray
+    turned_away: np.ndarray
     events: int = 0
 
     def got(self, number: int, closed: np.ndarray | None = None) -> np.ndarray:
@@ -122,13 +124,14 @@ def simulate(population: Population, campaigns: Sequence[Campaign], provider: Pr
         np.zeros((room, days), np.float32), np.zeros((len(campaigns), 3), np.int64),
         np.array([one.planned(days) for one in campaigns]),
         np.zeros((len(SEGMENTS), days), np.int64), np.zeros((len(SEGMENTS), days), np.int64),
+        np.zeros(made.accounts.capacity, bool),
     )  # fmt: skip
     provider.begin(made.accounts, days, identity(made, campaigns))
     for day in range(days):
         for one in operators:
             new = one.sign_up(day)
             refused = new[~provider.sign_up(day, new)]
-            made.accounts.closed[refused] = day
+            made.accounts.closed[refused], out.turned_away[refused] = day, True
             one.closed(day, refused)
         today = join([honest.day(day), *(one.day(day) for one in operators)])
         _record(out, today, provider.serve(today.events))

@@ -34,6 +34,8 @@ def _grid(entry: str) -> list[str]:
     choices = {key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"}
     if not choices:
         return [entry]
+    if not all(choices.values()):
+        raise BadInput(f"campaigns.presets: {entry}: a list of choices must not be empty")
     made = [changes | dict(zip(choices, one, strict=True)) for one in itertools.product(*choices.values())]
     return [f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made]
 
@@ -78,27 +80,44 @@ class Campaigns(Strict):
         return self
 
     def check(self) -> None:
-        """BadInput where an entry names nothing, or a policy has no threshold to act on."""
+        """BadInput where an entry names nothing, says the same as another, or a policy has no threshold to act on."""
         if self.access[0] != OPEN:
             raise BadInput(f"campaigns.access: the first must be {OPEN!r}, with which the others are compared")
-        watched = {one.name for one in map(detector, self.detectors)}
-        if "pivot" in watched and self.release is None:
-            raise BadInput("campaigns.detectors: pivot needs campaigns.release, the day on which a new model comes out")
+        _distinct("detectors", {entry: detector(entry).name for entry in self.detectors})
+        _distinct("presets", {entry: campaign(entry) for entry in self.presets})
+        _distinct("access", {entry: told(entry) for entry in self.access})
+        for entry in self.detectors:
+            self._check_detector(entry)
         for entry in self.presets:
-            wanted = campaign(entry)
-            if not set(wanted.targets) & set(self.stands_for):
-                raise BadInput(f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
-                               f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})")  # fmt: skip
-            if wanted.start >= self.days:
-                raise BadInput(f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}")
-        for entry in self.access:
-            for rule in access(entry).rules if entry != OPEN else ():
-                if rule.detector not in watched:
-                    raise BadInput(f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
-                                   f"campaigns.detectors ({', '.join(self.detectors)})")  # fmt: skip
-                if rule.rate not in self.rates:
-                    raise BadInput(f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
-                                   f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})")  # fmt: skip
+            self._check_preset(entry)
+        for entry in (one for one in self.access if one != OPEN):
+            self._check_access(entry)
+
+    def _check_detector(self, entry: str) -> None:
+        if detector(entry).name == "pivot" and self.release is None:
+            raise BadInput("campaigns.detectors: pivot needs campaigns.release, the day on which a new model comes out")
+        if "release" in call(entry)[1]:
+            raise BadInput(f"campaigns.detectors: {entry}: the day of the release is campaigns.release")
+
+    def _check_preset(self, entry: str) -> None:
+        wanted = campaign(entry)
+        if not set(wanted.targets) & set(self.stands_for):
+            raise BadInput(f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
+                           f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})")  # fmt: skip
+        if wanted.start >= self.days:
+            raise BadInput(f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}")
+        if wanted.planned(self.days) < 1:
+            raise BadInput(f"campaigns.presets: {entry} wants no exchange within {self.days} days")
+
+    def _check_access(self, entry: str) -> None:
+        watched = {detector(one).name for one in self.detectors}
+        for rule in access(entry).rules:
+            if rule.detector not in watched:
+                raise BadInput(f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
+                               f"campaigns.detectors ({', '.join(self.detectors)})")  # fmt: skip
+            if rule.rate not in self.rates:
+                raise BadInput(f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
+                               f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})")  # fmt: skip
 
     def share(self, wanted: Campaign) -> float:
         """Of the exchanges that a campaign wants, those that stand for the study's tasks."""
@@ -142,5 +161,14 @@ def detector(entry: str) -> Component:
 
 
 def told(entry: str) -> dict[str, Any] | None:
-    """What a stage is told of an access: nothing if it is open."""
-    return None if entry == OPEN else access(entry).model_dump(mode="json")
+    """What a stage is told of an access: nothing if it is open, and not what the referee says an answer is worth."""
+    return None if entry == OPEN else access(entry).model_dump(mode="json", exclude={"worth"})
+
+
+def _distinct(field: str, made: dict[str, Any]) -> None:
+    """BadInput where two entries come to the same."""
+    entries = list(made)
+    for place, one in enumerate(entries):
+        twin = next((other for other in entries[:place] if made[other] == made[one]), None)
+        if twin is not None:
+            raise BadInput(f"campaigns.{field}: {twin} and {one} are the same")

@@ -19,8 +19,8 @@ from experiments.campaigns import OPEN, Campaigns, runs
 from experiments.measure import leak
 from experiments.measure.contrast import Estimate, contrast
 from experiments.measure.cost import Range, summary
-from experiments.measure.detection import Rate, clopper_pearson, partial_auc
-from experiments.plan import FLOORS, IDENTITY, Plan
+from experiments.measure.detection import Rate, clopper_pearson
+from experiments.plan import FLOORS, Plan, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key
 from experiments.stages import read_grades
@@ -39,85 +39,85 @@ ATLAS = {
 
 def collect(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """One entry a finished run: its outcome, its students' grades by item, and curves of what detectors scored."""
-    held = []
+    held, scores = [], {}
     for one in plan.leaks:
         if not store.has(one.run.kind, one.run.key):
             continue
         folder = store.open(one.run.kind, one.run.key)
         happened = json.loads((folder / "run.json").read_text())
-        students = [_student(plan, store, arm) for arm in one.students if store.has(arm.exam.kind, arm.exam.key)]
+        students = [_student(store, arm) for arm in one.students if store.has(arm.exam.kind, arm.exam.key)]
         who = {name: getattr(one, name) for name in ("preset", "access", "seed", "split")}
         held.append(who | {"students": students} | happened)
-    for seed, watched in _shadows(plan, store).items():
-        for preset, roc in _curves(watched, plan.study.campaigns).items():
-            row = next(r for r in held if (r["preset"], r["access"], r["seed"]) == (preset, OPEN, seed))
-            row["roc"] = roc
+        if (one.access, one.split) == (OPEN, "report"):
+            scores[one.preset, one.seed] = runs.load(folder / "scores.npz")
+    rates = plan.study.campaigns.rates if plan.study.campaigns else []
+    for row in held:
+        at = row["preset"], row["seed"]
+        if (row["access"], row["split"]) == (OPEN, "report"):
+            row["roc"] = {name: roc(one, scores[at]) for name, one in _p_values(scores[at]).items()}
+            if told := fused(scores, at, rates):
+                row["roc"][FUSION], row["fused"] = roc(told.p, scores[at]), told.at_rates
     return held
 
 
-def _student(plan: Plan, store: Store, arm: Any) -> dict[str, Any]:
+def _student(store: Store, arm: Any) -> dict[str, Any]:
     graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
-    asked = json.loads((store.open(arm.answers.kind, arm.answers.key) / "asked.json").read_text())
     right = "".join("01"[row["outcome"] == "right"] for row in graded)
-    return {"task": arm.task, "defense": arm.defense, "attacker": arm.attacker, "questions": asked["exchanges"],
-            "right": right}  # fmt: skip
+    return {"task": arm.task, "defense": arm.defense, "attacker": arm.attacker, "right": right}
 
 
-def _shadows(plan: Plan, store: Store) -> dict[int, dict[str, dict[str, np.ndarray]]]:
-    """Scores of the runs in which detectors only watch, by seed and preset."""
-    held: dict[int, dict[str, dict[str, np.ndarray]]] = {}
-    for one in plan.leaks:
-        if (one.access, one.split) == (OPEN, "report") and store.has(one.run.kind, one.run.key):
-            path = store.open(one.run.kind, one.run.key) / "scores.npz"
-            held.setdefault(one.seed, {})[one.preset] = runs.load(path)
-    return held
+def _p_values(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(zip(scores["names"].tolist(), scores["p"], strict=True))
 
 
-def _curves(watched: dict[str, dict[str, np.ndarray]], held: Campaigns | None) -> dict[str, dict[str, Any]]:
-    """By preset and detector: ROC over honest customers, partial AUC, and fusion as one more detector."""
-    assert held
-    for preset, p in fused(watched).items():
-        one = watched[preset]
-        one["p"], one["names"] = np.vstack([one["p"], p[None]]), np.append(one["names"], FUSION)
-    told: dict[str, dict[str, Any]] = {}
-    for preset, one in watched.items():
-        guilty, told[preset] = one["guilty"], {}
-        for name, p in zip(one["names"].tolist(), one["p"], strict=True):
-            honest = 1 - by_customer(1 - p[~guilty], one["owner"][~guilty])
-            told[preset][name] = {
-                "fpr": [float((honest <= rate).mean()) for rate in runs.ROC],
-                "tpr": [float((p[guilty] <= rate).mean()) for rate in runs.ROC],
-                "partial_auc": partial_auc(-honest, -p[guilty], 1e-2),
-                "found": [int((p[guilty] <= rate).sum()) for rate in held.rates], "of": int(guilty.sum()),
-                "false": [int((honest <= rate).sum()) for rate in held.rates], "customers": len(honest),
-            }  # fmt: skip
-    return told
+def roc(p: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Shares of honest customers, each by its worst account, and of the campaign's accounts with a p-value as low."""
+    guilty = scores["guilty"]
+    honest = -by_customer(-p[~guilty], scores["owner"][~guilty])
+    return {"fpr": [float((honest <= rate).mean()) for rate in runs.ROC],
+            "tpr": [float((p[guilty] <= rate).mean()) for rate in runs.ROC]}  # fmt: skip
 
 
-def fused(watched: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """p-values of the fusion of all detectors, for each campaign from a fit and a calibration on the others alone."""
-    if len(watched) < 2:
-        return {}
-    names = list(watched)
-    x = [-np.log10(watched[name]["p"]).T.astype(float) for name in names]
-    odds = fusion.held_out([(one, watched[name]["guilty"]) for one, name in zip(x, names, strict=True)],
-                           fusion.Settings().ridge)  # fmt: skip
-    told = {}
-    for number, name in enumerate(names):
-        others = [i for i in range(len(names)) if i != number]
-        told[name] = _fused_p(watched, names, x, others, odds[number], name)
-    return told
+class Fused(NamedTuple):
+    """A fusion's p-values by account, and at each rate: accounts found, of all; honest customers flagged, of all."""
+
+    p: np.ndarray
+    at_rates: list[list[int]]
 
 
-def _fused_p(watched: dict[str, dict[str, np.ndarray]], names: list[str], x: list[np.ndarray], others: list[int],
-             odds: np.ndarray, name: str) -> np.ndarray:  # fmt: skip
-    rows = np.concatenate([x[i] for i in others])
-    guilty, segment, owner = (np.concatenate([watched[names[i]][column] for i in others])
-                              for column in ("guilty", "segment", "owner"))  # fmt: skip
-    owner = owner + np.repeat(np.arange(len(others)), [len(x[i]) for i in others]) * 2**32
-    weights = fusion.fit(rows, guilty, fusion.Settings().ridge)
-    clean = Calibration({FUSION: fusion.odds(rows[~guilty], weights)}, segment[~guilty], owner[~guilty])
-    return clean.p_value(FUSION, odds, watched[name]["segment"]).astype(np.float32)
+def fused(scores: dict[tuple[str, int], dict[str, np.ndarray]], at: tuple[str, int], rates: Sequence[float]
+          ) -> Fused | None:  # fmt: skip
+    """All detectors as one for the run `at`, fitted and calibrated on other seeds and other presets alone.
+
+    Runs of a seed share their honest customers, so these come from one run of each other seed; None where there is no
+    other seed or no other preset.
+    """
+    name, seed = at
+    other = [key for key in scores if key[1] != seed and key[0].partition("(")[0] != name.partition("(")[0]]
+    if not other:
+        return None
+    clean = {key[1]: key for key in reversed(other)}.values()
+    parts = [(scores[key], ~scores[key]["guilty"]) for key in clean]
+    parts += [(scores[key], scores[key]["guilty"]) for key in other]
+    x_NF = np.concatenate([_features(one)[rows] for one, rows in parts])
+    guilty_N = np.concatenate([one["guilty"][rows] for one, rows in parts])
+    weights = fusion.fit(x_NF, guilty_N, fusion.Settings().ridge)
+    segment, owner = (np.concatenate([one[column][rows] for one, rows in parts[: len(clean)]])
+                      for column in ("segment", "owner"))  # fmt: skip
+    number = np.repeat(np.arange(len(clean)), [rows.sum() for _, rows in parts[: len(clean)]])
+    known = Calibration({FUSION: fusion.odds(x_NF[~guilty_N], weights)}, segment, owner + number * 2**32)
+    mine = scores[at]
+    odds, guilty = fusion.odds(_features(mine), weights), mine["guilty"]
+    owners, flagged = mine["owner"][~guilty], []
+    for rate in rates:
+        hit = odds > known.threshold(FUSION, rate)[mine["segment"]]
+        false = len(np.unique(owners[hit[~guilty]]))
+        flagged.append([int(hit[guilty].sum()), int(guilty.sum()), false, len(np.unique(owners))])
+    return Fused(known.p_value(FUSION, odds, mine["segment"]), flagged)
+
+
+def _features(scores: dict[str, np.ndarray]) -> np.ndarray:
+    return -np.log10(scores["p"].astype(float)).T
 
 
 def measure(held: Campaigns, outcomes: Sequence[dict[str, Any]], here: Compared) -> dict[str, Any]:
@@ -130,33 +130,32 @@ def measure(held: Campaigns, outcomes: Sequence[dict[str, Any]], here: Compared)
     leaks = [row for task in here.tasks() for row in _leaks(held, by, here, task)]
     return {
         "leaks": leaks, "worst": _worst(held, here, leaks, choosing),
-        "detectors": _detectors(held, by), "roc": _roc(by),
+        "detectors": _detectors(held, by, here.alpha), "roc": _roc(by),
         "days": [_days(held, at, found) for at, found in by.items()],
-        "harm": _harms(by), "atlas": ATLAS,
+        "harm": _harms(by, here.alpha), "atlas": ATLAS,
         "rates": held.rates, "horizon": held.days, "release": held.release,
     }  # fmt: skip
 
 
-def _leaks(held: Campaigns, by: Runs, here: Compared, task: str
-           ) -> list[dict[str, Any]]:  # fmt: skip
-    """A row a campaign, access and output defence: what leaked through the query curve, and at what price."""
-    budgets = here.budgets(task)
-    asking = {(k.attacker, k.defense) for k in here.report
-              if k.task == task and k.attacker not in FLOORS and k.defense != IDENTITY}  # fmt: skip
-    rows = []
-    for block in here.study.blocks:
-        attacker = next((one for one in block.attackers if (one, "none") in asking), None)
-        if task not in block.tasks or attacker is None or len(budgets) < 2:
-            continue
-        for defense in dict.fromkeys(["none", *block.defenses]):
-            if (attacker, defense) in asking:
-                rows += [_leak(held, here, (task, defense, attacker), at, by) for at in by]
-    return rows
+def _leaks(held: Campaigns, by: Runs, here: Compared, task: str) -> list[dict[str, Any]]:
+    """A row a campaign, access and output defence: what leaked through the query curve, and at what price.
+
+    Of each block its first attacker that asks; a defence with fewer than two budgets has no curve to read.
+    """
+    arms: dict[tuple[str, str, str], None] = {}
+    for block in (one for one in here.study.blocks if task in one.tasks):
+        attacker = next((one for one in block.attackers if not is_floor(one)), None)
+        arms |= {(task, defense, attacker): None for defense in ["none", *block.defenses] if attacker}
+    return [_leak(held, here, arm, at, by) for arm in arms if len(_budgets(here, arm)) > 1 for at in by]
+
+
+def _budgets(here: Compared, arm: tuple[str, str, str]) -> list[int]:
+    return [n for n in here.budgets(arm[0]) if Key(*arm, n, "report") in here.report]
 
 
 def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[str, str], by: Runs) -> dict[str, Any]:
     (task, defense, attacker), (preset, access), found = arm, at, by[at]
-    budget, wanted = max(here.budgets(task)), campaigns.campaign(preset)
+    budget, wanted = here.study.most(task), campaigns.campaign(preset)
     planned = wanted.planned(held.days) * held.share(wanted) / held.per_question(preset, budget)
     taught = _taught(held, budget, at, found)
     gain, trained = _gain(here, arm, taught.n_R), _trained(here, arm, found)
@@ -172,19 +171,20 @@ def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[
         "reduced": float(taught.reduced_R.mean()), "leaked": float(taught.n_R.mean()) / planned,
         "leaked_runs": (taught.n_R / planned).tolist(),
         "gain": gain.value, "gain_lo": gain.lo, "gain_hi": gain.hi, "beyond": gain.beyond,
-        "trained": _plain(trained), "trained_runs": 0 if trained is None else len(found),
+        "trained": _plain(trained), "lawful": wanted.lawful,
         "dollars": _finite(summary(spent)), "per_point": _finite(summary(point)),
         "times": None if times is None else _finite(times),
     }  # fmt: skip
 
 
 def _gain(here: Compared, arm: tuple[str, str, str], n_R: np.ndarray) -> leak.Gain:
-    task, defense, attacker = arm
-    budgets = [n for n in here.budgets(task) if Key(task, defense, attacker, n, "report") in here.report]
-    curve = np.stack([here.report[Key(task, defense, attacker, n, "report")].right_SN for n in budgets])
-    zero = here.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN
-    return leak.gained(here.floor_arm(task, budgets[-1]).right_SN, zero, curve, np.array(budgets), n_R,
-                       draws=here.study.measure.draws, alpha=here.alpha, clusters=here.clusters(task))  # fmt: skip
+    budgets = _budgets(here, arm)
+    sat = [here.report[Key(*arm, n, "report")] for n in budgets]
+    common = set.intersection(*(set(one.seeds) for one in sat))  # of a partial report some students may be missing
+    curve = np.stack([one.right_SN[[seed in common for seed in one.seeds]] for one in sat])
+    zero = here.report[Key(arm[0], "none", FLOORS[0], budgets[0], "report")].right_SN
+    return leak.gained(here.floor_arm(arm[0], budgets[-1]).right_SN, zero, curve, np.array(budgets), n_R,
+                       draws=here.study.measure.draws, alpha=here.alpha, clusters=here.clusters(arm[0]))  # fmt: skip
 
 
 def _dollars(held: Campaigns, here: Compared, found: list[dict[str, Any]]) -> np.ndarray:
@@ -200,13 +200,16 @@ def _spent(one: dict[str, Any]) -> leak.Spent:
 
 
 def _trained(here: Compared, arm: tuple[str, str, str], found: list[dict[str, Any]]) -> Estimate | None:
-    """Points above the floor of the students that learned exactly what leaked; None unless every run has one."""
+    """Points above the floor of the students that learned exactly what leaked; None unless every run has one.
+
+    Below 0 where the leak teaches less than the attacker's own data, which these students do not see.
+    """
     task = arm[0]
     right = [s["right"] for one in found for s in one["students"] if (s["task"], s["defense"], s["attacker"]) == arm]
     if len(right) != len(found):
         return None
     D = np.array([[letter == "1" for letter in text] for text in right], float)
-    F = here.floor_arm(task, max(here.budgets(task))).right_SN
+    F = here.floor_arm(task, _budgets(here, arm)[-1]).right_SN
     return contrast([F, D], [-1, 1], alpha=here.alpha, clusters=here.clusters(task))
 
 
@@ -222,9 +225,9 @@ def _finite(values: Iterable[float]) -> list[float | None]:
 def _worst(held: Campaigns, here: Compared, leaks: list[dict[str, Any]], choosing: Runs) -> list[dict[str, Any]]:
     """The campaign that gains most against each pair of defences, chosen on other runs than those reported."""
     found: dict[tuple[str, str, str], list[tuple[float, dict[str, Any]]]] = {}
-    for row in leaks:
+    for row in (one for one in leaks if not one["lawful"]):
         at = row["preset"], row["access"]
-        n_R = _taught(held, max(here.budgets(row["task"])), at, choosing.get(at, [])).n_R
+        n_R = _taught(held, here.study.most(row["task"]), at, choosing.get(at, [])).n_R
         chosen = _gain(here, (row["task"], row["defense"], row["attacker"]), n_R).value if len(n_R) else -np.inf
         found.setdefault((row["task"], row["access"], row["defense"]), []).append((chosen, row))
     shown = ("task", "access", "defense", "preset", "gain", "gain_lo", "gain_hi", "beyond")
@@ -249,42 +252,47 @@ def _taught(held: Campaigns, budget: int, at: tuple[str, str], found: list[dict[
     per = held.per_question(preset, budget)
     days = [runs.by_day(one, held.stands_for) for one in found]
     full_R, reduced_R = (np.array([part[i].sum() for part in days]) / per for i in (0, 1))
-    return Taught(full_R, reduced_R, 1.0 if access == OPEN else campaigns.access(access).worth)
+    return Taught(full_R, reduced_R, _worth(access))
 
 
-def _rate(hits: int, of: int) -> dict[str, float | None]:
-    rate: Rate = clopper_pearson(hits, of)
-    return {"value": rate.value if of else None, "lo": rate.lo, "hi": rate.hi, "n": of, "hits": hits}
+def _worth(access: str) -> float:
+    """What a reduced answer is said to teach under an access."""
+    return 1.0 if access == OPEN else campaigns.access(access).worth
 
 
-def _detectors(held: Campaigns, by: Runs) -> list[dict[str, Any]]:
+def _rate(hits: float, of: int, alpha: float) -> dict[str, Any]:
+    """A share with the exact interval of its count, as if accounts were independent of one another."""
+    rate: Rate = clopper_pearson(round(hits), of, alpha)
+    return {"value": hits / of if of else None, "lo": rate.lo, "hi": rate.hi, "n": of, "hits": hits}
+
+
+def _detectors(held: Campaigns, by: Runs, alpha: float) -> list[dict[str, Any]]:
     """A row a campaign, detector and rate: found, false alarms overall and in the worst segment, leaked before."""
     rows = []
     for (preset, access), found in by.items():
         if access != OPEN:
             continue
+        who = {"preset": preset, "lawful": campaigns.campaign(preset).lawful}
         for name in found[0]["detectors"]:
             for level, rate in enumerate(held.rates):
-                rows.append(
-                    _detected(held, preset, name, rate, [one["detectors"][name][level] for one in found], found)
-                )
-        if FUSION in found[0].get("roc", {}):
-            rows += [_fused_row(preset, rate, level, [one["roc"][FUSION] for one in found])
+                told = [one["detectors"][name][level] for one in found]
+                rows.append(who | {"detector": name, "rate": rate} | _detected(held, rate, told, found, alpha))
+        if judged := [one["fused"] for one in found if "fused" in one]:
+            rows += [who | {"detector": FUSION, "rate": rate} | _fused_row(rate, [one[level] for one in judged], alpha)
                      for level, rate in enumerate(held.rates)]  # fmt: skip
     return rows
 
 
-def _detected(held: Campaigns, preset: str, name: str, rate: float, told: list[dict[str, Any]],
-              found: list[dict[str, Any]]) -> dict[str, Any]:  # fmt: skip
+def _detected(held: Campaigns, rate: float, told: list[dict[str, Any]], found: list[dict[str, Any]], alpha: float
+              ) -> dict[str, Any]:  # fmt: skip
     false_S, of_S = (np.sum([one[column] for one in told], axis=0) for column in ("false", "customers"))
-    segments = {name: _rate(int(k), int(n)) for name, k, n in zip(SEGMENTS, false_S, of_S, strict=True)}
     columns = [list(CAPABILITIES).index(one) for one in held.stands_for]
     share = [np.take(one["leaked_C"], columns).sum() / max(np.array(run["leaked_DC"])[:, columns].sum(), 1)
              for one, run in zip(told, found, strict=True)]  # fmt: skip
     return {
-        "preset": preset, "detector": name, "rate": rate,
-        "found": _rate(sum(one["found"] for one in told), sum(one["of"] for one in told)),
-        "false": _rate(int(false_S.sum()), int(of_S.sum())), "segments": segments,
+        "found": _rate(sum(one["found"] for one in told), sum(one["of"] for one in told), alpha),
+        "false": _rate(int(false_S.sum()), int(of_S.sum()), alpha),
+        "segments": {name: _rate(int(k), int(n), alpha) for name, k, n in zip(SEGMENTS, false_S, of_S, strict=True)},
         "leaked": float(np.mean(share)),
         "days": {key: _median([one["days"][key] for one in told]) for key in told[0]["days"]},
         # Rule of three: fewer honest customers than 3 / rate cannot show the rate at all.
@@ -292,12 +300,10 @@ def _detected(held: Campaigns, preset: str, name: str, rate: float, told: list[d
     }  # fmt: skip
 
 
-def _fused_row(preset: str, rate: float, level: int, told: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fusion is fitted to whole horizons, so it has no day on which it alarms."""
-    found = _rate(sum(one["found"][level] for one in told), sum(one["of"] for one in told))
-    customers = sum(one["customers"] for one in told)
-    false = _rate(sum(one["false"][level] for one in told), customers)
-    return {"preset": preset, "detector": FUSION, "rate": rate, "found": found, "false": false, "segments": {},
+def _fused_row(rate: float, told: list[list[int]], alpha: float) -> dict[str, Any]:
+    """Fusion judges whole horizons, so it has no day on which it alarms."""
+    found, accounts, false, customers = (int(one) for one in np.sum(told, axis=0))
+    return {"found": _rate(found, accounts, alpha), "false": _rate(false, customers, alpha), "segments": {},
             "leaked": None, "days": {}, "told": customers * rate >= 3}  # fmt: skip
 
 
@@ -313,17 +319,21 @@ def _roc(by: Runs) -> list[dict[str, Any]]:
     for (preset, access), found in by.items():
         told = [one["roc"] for one in found if "roc" in one]
         for name in told[0] if access == OPEN and told else ():
-            mean = {part: np.mean([one[name][part] for one in told], axis=0).tolist() for part in ("fpr", "tpr")}
-            area = float(np.mean([one[name]["partial_auc"] for one in told]))
-            rows.append({"preset": preset, "detector": name, **mean, "partial_auc": area})
+            some = [one[name] for one in told if name in one]
+            mean = {part: np.mean([one[part] for one in some], axis=0).tolist() for part in ("fpr", "tpr")}
+            rows.append({"preset": preset, "detector": name, **mean})
     return rows
 
 
 def _days(held: Campaigns, at: tuple[str, str], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Leaked exchanges so far as a share of those planned, and accounts opened and closed, by day; means over runs."""
+    """Leaked so far as a share of what was planned, reduced answers at their stated worth; accounts opened and closed.
+
+    Means over runs, by day.
+    """
     wanted = campaigns.campaign(at[0])
-    planned = wanted.planned(held.days) * held.share(wanted)
-    total = np.array([np.sum(runs.by_day(one, held.stands_for), axis=0).cumsum() / planned for one in found])
+    planned, worth = wanted.planned(held.days) * held.share(wanted), _worth(at[1])
+    days = [runs.by_day(one, held.stands_for) for one in found]
+    total = np.array([(full + worth * less).cumsum() / planned for full, less in days])
     opened, closed = (np.mean([one["campaign"][name] for one in found], axis=0) for name in ("opened_D", "closed_D"))
     return {
         "preset": at[0], "access": at[1], "leaked": total.mean(axis=0).tolist(), "lo": total.min(axis=0).tolist(),
@@ -331,23 +341,27 @@ def _days(held: Campaigns, at: tuple[str, str], found: list[dict[str, Any]]) -> 
     }  # fmt: skip
 
 
-def _harms(by: Runs) -> list[dict[str, Any]]:
-    """What honest accounts met under each access, beside each campaign and over all of them."""
+def _harms(by: Runs, alpha: float) -> list[dict[str, Any]]:
+    """What honest accounts met under each access, beside each campaign and on average over campaigns.
+
+    Runs of a seed share their honest accounts whatever the campaign, so these count once.
+    """
     over: Runs = {}
     for (_, access), found in by.items():
         over.setdefault((ALL, access), []).extend(found)
-    return [row for at, found in (by | over).items() for row in _harm(at, found)]
+    return [row for at, found in (by | over).items() for row in _harm(at, found, alpha)]
 
 
-def _harm(at: tuple[str, str], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Shares of honest accounts, by segment and in all; `touched` is anything that one would notice."""
-    rows = []
+def _harm(at: tuple[str, str], found: list[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
+    """Shares of honest accounts, by segment and in all; `touched` is anything that one would notice of a policy."""
+    rows, copies = [], len(found) / len({one["seed"] for one in found})
     for segment, places in [*((name, [s]) for s, name in enumerate(SEGMENTS)), (ALL, range(len(SEGMENTS)))]:
         honest = [one["honest"] for one in found]
-        total = {name: sum(one[name][s] for one in honest for s in places)
+        total = {name: sum(one[name][s] for one in honest for s in places) / copies
                  for name in ("accounts", "closed", "limited", "touched", "sent", "refused")}  # fmt: skip
-        shares = {name: _rate(total[name], total["accounts"]) for name in ("closed", "limited", "touched")}
-        done = {name: _rate(sum(one["done"][name][s] for one in honest for s in places), total["accounts"])
+        of = round(total["accounts"])
+        shares = {name: _rate(total[name], of, alpha) for name in ("closed", "limited", "touched")}
+        done = {name: _rate(sum(one["done"][name][s] for one in honest for s in places) / copies, of, alpha)
                 for name in honest[0]["done"]}  # fmt: skip
         rows.append({"preset": at[0], "access": at[1], "segment": segment, **shares, "done": done,
                      "refused": total["refused"] / max(total["sent"], 1)})  # fmt: skip

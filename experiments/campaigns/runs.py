@@ -26,7 +26,7 @@ from experiments.store import canonical
 PAST, PAST_RELEASE = 14, 7  # days of clean traffic that a provider learned its baseline from, and its release in them
 PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
 ORACLE = "oracle"
-HARM = ("throttle", "verify", "reduce", "ban", "ban_cluster")  # what an honest account would notice
+HARM = ("throttle", "verify", "reduce", "ban", "ban_cluster")  # what an honest account notices of a policy
 ROC = np.logspace(-5, 0, 101)  # nominal rates at which a curve is drawn
 
 
@@ -111,13 +111,13 @@ def _counts(happened: Outcome, provider: Watch) -> dict[str, Any]:
     refused = getattr(provider, "gateway", None)
     segment = accounts.segment[:first]
     limited = refused.refused[known] > 0 if refused else np.zeros(accounts.count, bool)
-    touched = np.any([shut < OPEN, limited, *(done[name][known] < OPEN for name in HARM if name in done)], axis=0)
+    touched = np.any([shut < OPEN, *(done[name][known] < OPEN for name in HARM if name in done)], axis=0)
 
     def by_segment(mask: np.ndarray) -> list[int]:
         return [int(one) for one in np.bincount(segment[mask[:first]], minlength=len(SEGMENTS))]
 
     opened = np.maximum(accounts.created[theirs], 0)
-    turned = accounts.closed[theirs] == accounts.created[theirs]
+    turned = happened.turned_away[theirs]
     proved = accounts.verified[theirs] & (done["verify"][theirs] < OPEN) if "verify" in done else np.zeros(1)
     return {
         "planned": float(happened.planned[0]), "events": happened.events,

@@ -64,13 +64,13 @@ def lines(measured: dict[str, Any]) -> list[str]:
 def markdown(measured: dict[str, Any]) -> str:
     """What each campaign gained against each pair of defences, as a Markdown table."""
     heads = ("campaign", "access", "output defence", "leaked %", "by the curve (points)", "trained (points)",
-             "dollars a point, × open and undefended", "honest closed %", "honest touched %")  # fmt: skip
-    out = ["", f"| {' | '.join(heads)} |", "|" + "---|" * 3 + "--:|" * 6]
+             "dollars a point, × open and undefended", "honest closed %", "touched %", "limited %")  # fmt: skip
+    out = ["", f"| {' | '.join(heads)} |", "|" + "---|" * 3 + "--:|" * 7]
     harm = {(row["preset"], row["access"]): row for row in measured["harm"] if row["segment"] == ALL}
     for row in measured["leaks"]:
         honest = harm[row["preset"], row["access"]]
         cells = (f"`{row['preset']}`", row["access"], f"`{row['defense']}`", points(row["leaked"]), gain(row),
-                 trained(row), ratio(row["times"]), rate(honest["closed"]), rate(honest["touched"]))  # fmt: skip
+                 trained(row), ratio(row["times"]), *(rate(honest[name]) for name in ("closed", "touched", "limited")))  # fmt: skip
         out.append(f"| {' | '.join(cells)} |")
     return "\n".join(out) + "\n"
 

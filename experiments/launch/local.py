@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import stages
-from experiments.plan import SECONDS, Plan, Stage
+from experiments.plan import Plan, Stage, seconds
 from experiments.store import Store
 
 
@@ -52,7 +52,7 @@ def _end_with_parent() -> None:
 def _drain(waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]) -> None:
     missing = {stage.key for stage in waiting}
     # Longest first: a teacher that starts last would leave a core idle at the end.
-    queue = sorted(waiting, key=lambda stage: -SECONDS[stage.kind])
+    queue = sorted(waiting, key=lambda stage: -seconds(stage))
     running: dict[Future[float], Stage] = {}
     while queue or running:
         ready = [stage for stage in queue if not any(one.key in missing for one in stage.inputs)]

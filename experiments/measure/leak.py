@@ -36,6 +36,11 @@ def read(y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndar
     return np.asarray(y_BJ[rows, right - 1] * (1 - share) + y_BJ[rows, right] * share)
 
 
+def redrawn(runs: int, draws: int) -> np.ndarray:
+    """Runs of a campaign redrawn with replacement (draws x R): the same for what they leaked and for what they cost."""
+    return np.random.default_rng([0, 2]).integers(0, runs, (draws, runs))
+
+
 class Gain(NamedTuple):
     """Accuracy above the floor that a leak buys: point, ends, and every draw.
 
@@ -62,7 +67,8 @@ def gained(
 ) -> Gain:
     """max(c(n), F) - F, mean over runs: an attacker to whom a leak is worth less than its own data uses its own data.
 
-    Percentile interval of the crossed bootstrap over seeds, items and runs.
+    The maximum makes a gain near 0 look larger than it is. Percentile interval of the crossed bootstrap over seeds,
+    items and runs.
     """
     F, zero, Y, n = bounded(floor_SN), bounded(zero_SN), bounded(curve_KSN), np.asarray(n_R, float)
     if Y.ndim != 3 or len(Y) != len(budgets) or len(budgets) < 2 or not len(n):
@@ -71,8 +77,7 @@ def gained(
     y_BK = np.apply_along_axis(monotone, 1, np.c_[Y.mean((1, 2)), bootstrap.means(start, Y)].T)  # row 0: the estimate
     zero_B = np.append(zero.mean(), bootstrap.means(start, zero))
     f_B = np.append(F.mean(), bootstrap.means(start, F))
-    runs_BR = np.random.default_rng([0, 2]).integers(0, len(n), (draws, len(n)))
-    runs_BR = np.concatenate([np.arange(len(n))[None], runs_BR])
+    runs_BR = np.concatenate([np.arange(len(n))[None], redrawn(len(n), draws)])
     over = [np.maximum(read(y_BK, zero_B, budgets, n[column]), f_B) - f_B for column in runs_BR.T]
     gain_B = np.mean(over, axis=0)
     lo, hi = bootstrap.interval(gain_B[1:], None, alpha)
@@ -98,10 +103,13 @@ class Prices(NamedTuple):
 
 
 def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
-    """Cost of a campaign in every draw of the prices and of the runs (B); the same prices whatever was spent."""
+    """Cost of a run, mean over the runs redrawn as their leaks are, in every draw of the prices (B).
+
+    The same prices whatever was spent, so that they cancel in a ratio.
+    """
     rng = np.random.default_rng([0, 3])
     p = {name: drawn(rng, ends, draws) for name, ends in prices._asdict().items()}
-    bought = np.array(spent_R, float)[rng.integers(0, len(spent_R), draws)]
+    bought = np.array(spent_R, float)[redrawn(len(spent_R), draws)].mean(axis=1)
     return np.asarray((bought[:, 0] * p["price_in"] + bought[:, 1] * p["price_out"]) / 1e6
                       + bought[:, 2] * p["price_account"] + bought[:, 3] * p["price_identity"])  # fmt: skip
 

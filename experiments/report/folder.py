@@ -183,7 +183,7 @@ def runs(plan: Plan, store: Store, held: dict[str, Any], home: Path) -> Iterator
         row = by_cell[arm.task, arm.attacker, arm.budget, arm.defense]
         yield _arm_run(plan, store, arm, row, whole, group)
     tables = {"compare": _flat(rows)}
-    if held["campaigns"]:
+    if held["campaigns"] and held["campaigns"]["leaks"]:
         tables["campaigns"] = _flat(held["campaigns"]["leaks"])
     yield Run(
         id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",

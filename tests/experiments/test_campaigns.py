@@ -4,21 +4,25 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
-from distill.answers import BadInput
+from distill.answers import BadInput, read_answers
+from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
 from distill.campaigns.presets import PRESETS
+from distill.campaigns.simulate import Outcome
 from experiments import campaigns, cli, config, entries, plan, reproduce
 from experiments.campaigns import measured, runs, shown
 from experiments.plan import FLOORS
+from experiments.report.grades import Key
 from experiments.store import Store
 
 STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=40",
          "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[8,24]", "task=trace",
-         "defense=[none,release/answer_only]", "measure.draws=200", "campaigns.honest.accounts=1500",
+         "defense=[none,decoding/temperature]", "measure.draws=200", "campaigns.honest.accounts=1500",
          "campaigns.days=14", "campaigns.release=null", "campaigns.clean=2",
          "detector=[volume,content,average,homogeneity,templates]",
          "preset=[gtig_trace_coercion(scale=0.04),deepseek_2026(scale=0.2,days=14,exchanges=30000)]",
@@ -94,6 +98,14 @@ class TestSettings:
             ("budget=10", "a block needs two budgets or more"),
             ("attacker=clean/filter + sft", "first attacker must be a plain learner of text"),
             ("campaigns=tiny", "campaigns: no 'tiny'"),
+            ("detector=volume,volume(window=3)", r"volume and volume\(window=3\) are the same"),
+            ("preset=qwen_2026(scale=0.1),qwen_2026(scale=0.10)", "are the same"),
+            ("access=open,reduce,reduce(worth=0.5)", "are the same"),
+            ("preset=qwen_2026(mix=0)", "wants no exchange within 44 days"),
+            ("preset=qwen_2026(mix=[])", "a list of choices must not be empty"),
+            ("detector=pivot(release=5)", "the day of the release is campaigns.release"),
+            ("campaigns.reduced=bogus", "defense: no 'bogus'"),
+            ("campaigns.reduced=release/noise", "must edit finished answers"),
         ],
     )
     def test_a_mistake_is_one_line(self, override, message, capsys):
@@ -187,7 +199,7 @@ class TestControls:
         assert len(rows) == 2 * 3 * 2
         for (preset, _, defense), row in rows.items():
             assert row["leaked"] <= rows[preset, "open", defense]["leaked"] + 1e-9
-            assert row["trained_runs"] == 2
+            assert row["trained"] is not None
 
     def test_the_campaign_that_gains_most_is_chosen_in_runs_of_its_own(self, planned, told):
         """Selection runs have their own seed and no students, and every pair of defences has one choice."""
@@ -195,20 +207,30 @@ class TestControls:
         assert {leak.seed for leak in select} == {900} and not any(leak.students for leak in select)
         assert len(told["worst"]) == 3 * 2
 
-    def test_reduced_answers_are_short_ones(self, made, planned):
-        from distill.answers import read_answers
-
+    def test_reduced_answers_have_passed_the_reduction_and_the_others_have_not(self, made, planned):
         store, seen = Store(made / "store"), 0
-        for leak in (one for one in planned.leaks if one.split == "report"):
+        cut = config.guard(small().reduced).chain.parts[0]
+
+        def said(leak, defense):
+            arm = next(one for one in leak.students if one.defense == defense)
+            return read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
+
+        there = {(leak.preset, leak.access, leak.seed): leak for leak in planned.leaks if leak.split == "report"}
+        for (preset, access, seed), leak in there.items():
             held = json.loads((store.open(leak.run.kind, leak.run.key) / "run.json").read_text())
-            less = runs.questions(held, small().stands_for, small().per_question(leak.preset, 24), 24)
-            arm = next(one for one in leak.students if one.defense == "none")
-            said = read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
-            assert len(said) == len(less) or leak.preset.startswith("deepseek")
-            seen += sum(less)
-            if leak.access != "reduce":
-                assert not any(less)
-        assert seen, "no campaign was ever reduced, so nothing was tested"
+            less = runs.questions(held, small().stands_for, small().per_question(preset, 24), 24)
+            assert access == "reduce" or not any(less)
+            for defense in ("none", "decoding/temperature"):
+                full, got = (said(one, defense) for one in (there[preset, "open", seed], leak))
+                expected = [
+                    cut.text(answer) if short else answer.text for answer, short in zip(full, less, strict=False)
+                ]
+                if defense == "none":  # sampled ones differ with what else is asked in a batch
+                    assert [answer.text for answer in got] == expected
+                assert len(got) == len(less)
+                changed = [e != answer.text for e, answer in zip(expected, full, strict=False)]
+                seen += sum(changed)
+        assert seen, "no campaign was ever reduced, or no answer was changed by it, so nothing was tested"
 
     def test_the_same_seed_gives_the_same_bytes(self, made, planned, tmp_path):
         store = Store(made / "store")
@@ -241,25 +263,158 @@ class TestDetectors:
             assert row["told"] == (row["false"]["n"] * row["rate"] >= 3)
         assert not any(row["told"] for row in told["detectors"] if row["rate"] == 1e-4)
 
-    def test_fusion_is_fitted_on_the_other_campaigns_alone(self):
-        """Labels of the campaign that is judged change nothing about its p-values."""
-        rng = np.random.default_rng(0)
+    @pytest.fixture
+    def scores(self):
+        """Two presets by two seeds; the first of three detectors sees the guilty, and seeds share their customers."""
 
-        def run(seed):
-            n = 600
-            guilty = np.arange(n) >= 500
-            p = rng.random((3, n)).astype(np.float32)
+        def one(seed):
+            p = np.random.default_rng(seed).random((3, 600)).astype(np.float32)
+            guilty = np.arange(600) >= 500
             p[0, guilty] *= 0.01
-            return {"p": p, "guilty": guilty, "segment": np.zeros(n, np.uint8), "owner": np.arange(n),
+            return {"p": p, "guilty": guilty, "segment": np.zeros(600, np.uint8), "owner": np.arange(600),
                     "names": np.array(["a", "b", "c"])}  # fmt: skip
 
-        watched = {"one": run(0), "two": run(1), "three": run(2)}
-        first = measured.fused(watched)
-        watched["one"] = watched["one"] | {"guilty": ~watched["one"]["guilty"]}
-        again = measured.fused(watched)
-        assert (first["one"] == again["one"]).all() and not (first["two"] == again["two"]).all()
-        assert np.median(first["one"][500:]) < 0.02 < np.median(first["one"][:500])
-        assert measured.fused({"one": watched["one"]}) == {}, "alone there is nothing to fit on"
+        return {(name, seed): one(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
+
+    def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(self, scores):
+        told = measured.fused(scores, ("y", 0), [0.01])
+        assert np.median(told.p[500:]) < 0.02 < np.median(told.p[:500])
+        found, accounts, false, customers = told.at_rates[0]
+        assert (accounts, customers) == (100, 500) and found > 50 and false < 25
+        # What is judged, its seed and its preset, may hold anything: the fit does not look at it.
+        spoilt = {at: one if at in (("y", 0), ("x(mix=1)", 1)) else one | {"p": one["p"][::-1]}
+                  for at, one in scores.items()}  # fmt: skip
+        assert (measured.fused(spoilt, ("y", 0), [0.01]).p == told.p).all()
+        assert measured.fused({("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01]) is None
+        grid = {("y(mix=0.1)", 1): scores["y", 1], ("y", 0): scores["y", 0]}
+        assert measured.fused(grid, ("y", 0), [0.01]) is None, "siblings of a grid are the same campaign"
+
+    def test_roc_by_hand(self):
+        """Customers 0 (accounts at .2 and .004), 1 (.5), 2 (.03); campaign accounts .001 and .6."""
+        scores = {"guilty": np.array([0, 0, 0, 0, 1, 1], bool), "owner": np.array([0, 0, 1, 2, 9, 9])}
+        curve = measured.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
+        at = int(np.argmin(abs(runs.ROC - 0.01)))
+        assert runs.ROC[at] == pytest.approx(0.01)
+        assert (curve["fpr"][at], curve["tpr"][at]) == (pytest.approx(1 / 3), 0.5)
+        assert (curve["fpr"][-1], curve["tpr"][-1]) == (1, 1)
+
+
+class Watched:
+    """A provider that did as told: the day of each action by account, 429s, and closures."""
+
+    def __init__(self, done=None, refused=None):
+        if done is not None:
+            self.done = {name: np.array(days, np.int16) for name, days in done.items()}
+            self.gateway = SimpleNamespace(refused=np.array(refused))
+
+
+@pytest.fixture
+def outcome():
+    """Honest accounts 0 and 1; of the campaign 2 (all three days), 3 (reduced after day 0) and 4 (turned away on day 1)
+    and 5 (opened and banned on day 1); two wanted exchanges a day and account of coding."""
+    accounts, truth = Accounts.room(6), Truth.room(6)
+    accounts.add(6, segment=[0, 1, 2, 2, 2, 2], created=[-5, -5, -3, 0, 1, 1], payment=0, device=0, network=0,
+                 verified=[False, False, True, False, False, False])  # fmt: skip
+    accounts.closed[:] = [OPEN, 1, OPEN, OPEN, 1, 1]
+    truth.campaign[2:], truth.owner[:2] = 0, [7, 8]
+    leaked = np.zeros((4, 3, len(CAPABILITIES)), np.uint32)
+    coding = list(CAPABILITIES).index("coding")
+    leaked[0, :, coding], leaked[1, :, coding], leaked[3, 1, coding] = 2, 2, 2
+    turned = np.array([False] * 4 + [True, False])
+    return Outcome(3, 2, accounts, truth, (), leaked, np.zeros((4, 3)), np.array([[14, 100, 200]]), np.array([18.0]),
+                   np.full((6, 3), 5), np.zeros((6, 3), np.int64), turned, events=99)  # fmt: skip
+
+
+class TestCounts:
+    def test_of_a_run_by_hand(self, outcome):
+        never = OPEN
+        done = {"reduce": [never, never, never, 0, never, never], "verify": [0, never, 0, 0, never, never]}
+        told = runs._counts(outcome, Watched(done, [3, 0, 0, 0, 0, 0]))
+        coding = told["capabilities"].index("coding")
+        assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
+        assert [day[coding] for day in told["reduced_DC"]] == [0, 2, 2], "from the day after"
+        theirs, honest = told["campaign"], told["honest"]
+        assert (theirs["opened"], theirs["turned_away"], theirs["verified"]) == (3, 1, 1)
+        assert (theirs["opened_D"], theirs["closed_D"]) == ([2, 1, 0], [0, 1, 0]), (
+            "banned where it opened, not turned away"
+        )
+        assert theirs["done"] == {"reduce": 1, "verify": 2}
+        assert honest["accounts"] == [1, 1, 0, 0, 0, 0] and honest["closed"] == [0, 1, 0, 0, 0, 0]
+        assert honest["touched"] == [1, 1, 0, 0, 0, 0] and honest["limited"] == [1, 0, 0, 0, 0, 0]
+        assert honest["done"]["verify"][0] == 1 and sum(honest["sent"]) == 90
+        assert told["bought"] == [14, 100, 200]
+
+    def test_of_a_provider_that_only_watches(self, outcome):
+        told = runs._counts(outcome, Watched())
+        assert sum(map(sum, told["reduced_DC"])) == 0 and told["campaign"]["verified"] == 0
+        assert sum(told["honest"]["limited"]) == 0
+
+    def test_what_a_detector_found(self, outcome):
+        """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest customer is flagged."""
+        crossed = np.array([[2, OPEN, 1, 0, OPEN, OPEN]])
+        (told,) = runs._detected(outcome, crossed)
+        assert (told["found"], told["of"]) == (2, 4)
+        assert told["leaked_C"][list(CAPABILITIES).index("coding")] == 4 + 2 + 2
+        assert told["false"] == [1, 0, 0, 0, 0, 0] and told["customers"] == [1, 1, 0, 0, 0, 0]
+        assert told["days"] == {"0": 0, "0.5": 1, "0.9": None}
+
+
+class TestJoined:
+    """Rows of the join by hand: a curve of five students that are right on their first 10, 40 and 80 % of questions."""
+
+    @pytest.fixture
+    def here(self):
+        study = config.load("campaigns", ["budget=[10,100,1000]", "seeds=[0,1]", "measure.draws=400"])
+
+        def sat(p, seeds=(0, 1)):
+            right = np.tile((np.arange(200) < 200 * p).astype(float), (len(seeds), 1))
+            return SimpleNamespace(right_SN=right, seeds=seeds)
+
+        at = {Key("trace", defense, "sft", n, "report"): sat(p) for defense in study.blocks[0].defenses
+              for n, p in ((10, 0.1), (100, 0.4), (1000, 0.8))}  # fmt: skip
+        at |= {Key("trace", "none", FLOORS[0], 10, "report"): sat(0.0)}
+        return SimpleNamespace(study=study, report=at, alpha=0.05, budgets=lambda task: [10, 100, 1000],
+                               clusters=lambda task: None, floor_arm=lambda *_: sat(0.2))  # fmt: skip
+
+    def run(self, preset, access, full, reduced, bought, seed=0, split="report"):
+        who = {"preset": preset, "access": access, "seed": seed, "split": split, "students": [], "bought": bought}
+        theirs = {"opened": 10, "turned_away": 2, "verified": 1}
+        return happened([full], [reduced]) | who | {"campaign": theirs}
+
+    def test_a_row(self, here):
+        """1,000 exchanges in full and 1,000 reduced at .3 are 100 questions of 13: accuracy .4, .2 above the floor."""
+        held = here.study.campaigns.model_copy(update={"exchanges_per_question": 13.0, "stands_for": ["coding"]})
+        preset = held.presets[0]
+        by = {(preset, "reduce"): [self.run(preset, "reduce", 1000, 1000, [1, 2e6, 1e6])] * 2,
+              (preset, "open"): [self.run(preset, "open", 13_000, 0, [1, 2e6, 1e6])] * 2}  # fmt: skip
+        row = measured._leak(held, here, ("trace", "none", "sft"), (preset, "reduce"), by)
+        assert row["questions"] == pytest.approx(100) and row["full"] == pytest.approx(1000 / 13)
+        assert row["gain"] == pytest.approx(0.2) and row["trained"] is None
+        spent = measured._spent(by[preset, "open"][0])
+        assert spent == (2e6, 1e6, 12, 1)
+        # Open it gains .6 for the same money, so a point costs three times as much; items are redrawn for both alike.
+        assert row["times"][0] == pytest.approx(3, rel=0.15)
+
+    def test_the_worst_is_chosen_by_the_runs_that_are_not_reported(self, here):
+        held = here.study.campaigns.model_copy(update={"exchanges_per_question": 13.0, "stands_for": ["coding"]})
+        one, other = held.presets[0], held.presets[2]
+        by = {(name, "open"): [self.run(name, "open", n, 0, [1, 1, 1])] for name, n in ((one, 1300), (other, 13_000))}
+        rows = measured._leaks(held, by, here, "trace")
+        choosing = {(one, "open"): by[other, "open"], (other, "open"): by[one, "open"]}
+        assert {row["preset"] for row in measured._worst(held, here, rows, choosing)} == {one}
+        lawful = [row | {"lawful": row["preset"] == one} for row in rows]
+        assert {row["preset"] for row in measured._worst(held, here, lawful, choosing)} == {other}
+
+    def test_honest_accounts_beside_several_campaigns_count_once(self):
+        def beside(preset, seed, touched):
+            zero = [0] * 6
+            honest = {"accounts": [100, *zero[1:]], "closed": zero, "limited": zero, "touched": [touched, *zero[1:]],
+                      "sent": zero, "refused": zero, "done": {}}  # fmt: skip
+            return {"preset": preset, "seed": seed, "honest": honest}
+
+        by = {(p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")}
+        (row,) = [r for r in measured._harms(by, 0.05) if (r["preset"], r["segment"]) == ("all", "all")]
+        assert row["touched"]["n"] == 200 and row["touched"]["value"] == pytest.approx(0.02)
 
 
 class TestReport:

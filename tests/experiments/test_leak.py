@@ -114,6 +114,20 @@ def test_a_bill_by_hand():
     assert leak.dollars([spent], exact(3, 15, 1, 50), 7) == pytest.approx(np.full(7, 131.0))
 
 
+def test_a_run_is_paid_by_its_own_bill():
+    """Two runs at $5 a point each, $50 for 10 points and $150 for 30: whichever is redrawn, a point costs $5."""
+    right = [np.tile((np.arange(100) < k).astype(float), (2, 1)) for k in (0, 10, 30)]
+    gain = leak.gained(right[0], right[0], np.stack(right[1:]), BUDGETS[:2], [10.0, 100.0], draws=300)
+    spent = [leak.Spent(0, 0, 50, 0), leak.Spent(0, 0, 150, 0)]
+    flat = np.array([0.2, 0.1, 0.3])  # mean gain of both, of the first twice, of the second twice
+    cost = leak.dollars(spent, exact(0, 0, 1, 0), 300)
+    assert set(np.round(cost)) == {50, 100, 150}
+    assert gain.value == pytest.approx(flat[0])
+    # Items are redrawn as well, so that the ratio is 5 on average and spreads by the items alone.
+    assert np.median(leak.per_point(cost, gain.draws_B)) == pytest.approx(5, rel=0.1)
+    assert np.corrcoef(cost, gain.draws_B)[0, 1] > 0.8
+
+
 def test_a_point_that_nobody_gains_costs_without_end():
     assert leak.per_point(np.array([100.0, 100.0]), np.array([0.2, 0.0])) == pytest.approx([5.0, np.inf])
 
