@@ -69,8 +69,9 @@ def markdown(measured: dict[str, Any]) -> str:
     harm = {(row["preset"], row["access"]): row for row in measured["harm"] if row["segment"] == ALL}
     for row in measured["leaks"]:
         honest = harm[row["preset"], row["access"]]
-        cells = (f"`{row['preset']}`", row["access"], f"`{row['defense']}`", points(row["leaked"]), gain(row),
-                 trained(row), ratio(row["times"]), *(rate(honest[name]) for name in ("closed", "touched", "limited")))  # fmt: skip
+        who = f"`{row['preset']}`", row["access"], f"`{row['defense']}`"
+        hit = (rate(honest[name]) for name in ("closed", "touched", "limited"))
+        cells = (*who, points(row["leaked"]), gain(row), trained(row), ratio(row["times"]), *hit)
         out.append(f"| {' | '.join(cells)} |")
     return "\n".join(out) + "\n"
 

@@ -56,7 +56,8 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
     case = verdict.Case(
         floor.right_SN, ceilings[worst.ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
         guarded.right_SN, worst.attack, [attack(a).adaptive for a in attackers],
-        _invalid(here, keys, arms), _missing(here, task, budget, defense), labels,
+        _invalid(_faults(here, keys, arms), worst.attack, worst.lcb, here.study.measure.ineffective),
+        _missing(here, task, budget, defense), labels,
     )  # fmt: skip
     row = {
         "task": task, "budget": budget, "defense": defense, "attack": attackers[worst.attack],
@@ -120,9 +121,19 @@ def utility(here: Compared, clean: Sat, guarded: Sat, labels: np.ndarray | None)
     return main._asdict() | {"passes_at": [m for m, one in costs.items() if one.passes]}
 
 
-def _invalid(here: Compared, keys: list[Key], arms: list[Sat]) -> list[str]:
-    """Raise the flags of a case; those that make it an invalid run are its reasons."""
-    reasons = []
+def _invalid(faults: list[list[str]], chosen: int, lcb: float | None, ineffective: float) -> list[str]:
+    """What makes a case an invalid run.
+
+    Where the worst attack is sound and surely recovers more than `ineffective`, faults of others change no word: they
+    could only have recovered more.
+    """
+    told = [faults[chosen]] if lcb is not None and lcb > ineffective else faults
+    return list(dict.fromkeys(reason for one in told for reason in one))
+
+
+def _faults(here: Compared, keys: list[Key], arms: list[Sat]) -> list[list[str]]:
+    """Raise the flags of a case; those that say that an attack's students cannot be judged, by attack."""
+    held = []
     task, defense, _, budget, _ = keys[0]
     for key, arm in zip(keys, arms, strict=True):
         undefended = here.told(key._replace(defense="none"))
@@ -131,18 +142,19 @@ def _invalid(here: Compared, keys: list[Key], arms: list[Sat]) -> list[str]:
         other = _aliases(here, task, budget, key.attacker).get(defense)
         twin = f"every answer equals those under {other}" if other else ""
         here.flag("alias", key, twin)
-        # A defence of logprobs does nothing to whoever asks for text alone: that is its result and no mistake.
+        # A defence of logprobs does nothing to whoever asks for text alone, and an attack that adapts may undo a
+        # defence to the last answer: these are their results and no mistake.
         sees = attack(key.attacker).needs_profile
         silent = sees == "text" and defense != IDENTITY and guard(defense).chain.point == "logprobs"
-        reasons += [f"arms are aliases: {twin}"] if twin and not silent else []
+        silent |= attack(key.attacker).adaptive
         here.flag("defence helps", key, flags.helps(undefended.right_SN, arm.right_SN, here.alpha))
         floor = here.floor_arm(task, budget).right_SN
         here.flag("sabotage", key, flags.sabotage(floor, arm.right_SN, here.alpha))
+        reasons = [f"arms are aliases: {twin}"] if twin and not silent else []
         reasons += [f"unparsed answers differ: {gap}"] if gap else []
-        reasons += _training(here, key)
-    for attacker in dict.fromkeys(key.attacker for key in keys):
-        reasons += _training(here, Key(task, "none", attacker, budget, "report"))
-    return list(dict.fromkeys(reasons))
+        reasons += _training(here, key) + _training(here, Key(task, "none", key.attacker, budget, "report"))
+        held.append(list(dict.fromkeys(reasons)))
+    return held
 
 
 def _training(here: Compared, key: Key) -> list[str]:

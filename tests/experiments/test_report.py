@@ -1,6 +1,7 @@
 """Every number of a report on simulated grades of known truth: several attacks, budgets and defences at once."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from distill.answers import BadInput
 from experiments import config
 from experiments.measure.contrast import Refuse
 from experiments.plan import IDENTITY
-from experiments.report import card, grades, measures, numbered, page, terminal
+from experiments.report import card, cases, grades, measures, numbered, page, terminal
+from experiments.report.grades import Key
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +212,34 @@ def test_a_crowd_of_which_nothing_is_measured_has_empty_panels(monkeypatch):
     monkeypatch.setattr(page, "MOST_NAMED", 5)
     figure = page.frontier({"cases": many(MANY, transfer=None), "rows": []})
     assert [len(axes.texts) for axes in figure.axes] == [0, 0]
+
+
+class TestFaults:
+    """What makes a case invalid, by attack: a passive student and one that adapts, under a defence of text."""
+
+    @staticmethod
+    def faults(digest, unparsed):
+        """Of `sft` and of a vote: digests of their answers (those of the undefended are `u`), and shares unparsed."""
+        attackers = ("sft", "ask/repeats(k=4) + clean/vote + sft")
+
+        def sat(digest, unparsed):
+            return SimpleNamespace(digest=digest, unparsed=unparsed, right_SN=np.full((5, 50), 0.5), seeds=(0,))
+
+        keys = [Key("t", "release/reformulate(share=1.0)", one, 9, "report") for one in attackers]
+        mine = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
+        there = dict(zip(keys, mine, strict=True)) | {key._replace(defense="none"): sat("u", 0.0) for key in keys}
+        here = SimpleNamespace(told=there.get, report=there, flag=lambda *_: None, by_key={}, alpha=0.05,
+                               floor_arm=lambda *_: sat("f", 0.0))  # fmt: skip
+        return cases._faults(here, keys, mine)
+
+    def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):
+        passive, adaptive = self.faults(("u", "u"), (0.0, 0.0))
+        assert "arms are aliases: every answer equals those under none" in passive and not adaptive
+
+    def test_a_fault_of_an_attack_that_is_not_the_worst(self):
+        """It matters as long as the attack could have recovered more than the worst one surely does."""
+        told = self.faults(("a", "b"), (0.3, 0.0))
+        assert "unparsed answers differ" in told[0][0] and not told[1]
+        assert cases._invalid(told, 1, 0.85, 0.8) == []
+        assert cases._invalid(told, 1, 0.75, 0.8) == cases._invalid(told, 1, None, 0.8) == told[0]
+        assert cases._invalid(told, 0, 0.85, 0.8) == told[0], "the worst attack itself must be sound"
