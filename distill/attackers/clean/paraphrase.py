@@ -1,0 +1,85 @@
+"""Paraphrase: the same solution in other words, so that what was hidden in the wording goes.
+
+What attackers do to wash watermarks and styles off answers (UP in Pan et al., ACL 2025). By rule: operands of a sum or
+a product change places, and connectives of prose are exchanged for others, each place with probability `share`. By the
+attacker's own model: one that follows instructions is asked for the solution in other words. A paraphrase whose final
+answer is another one is not kept: the answer stays as it was.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from pydantic import Field, model_validator
+
+from distill.answers import Answer, Profile, Prompt
+from distill.attackers import Base, Own, Part
+from distill.attackers.clean import divided, rewritten
+from distill.models import load
+
+# Words that stand for one another at the beginning of a step or a sentence.
+CONNECTIVES = (
+    ("So", "Thus", "Therefore", "Hence"),
+    ("First", "To begin"),
+    ("Then", "Next", "After that"),
+    ("Finally", "Lastly"),
+    ("But", "However"),
+)
+OTHERS = {word: [other for other in group if other != word] for group in CONNECTIVES for word in group}
+# A sum or product of exactly two numbers, names or digits, neither of which belongs to a longer term.
+TWO = re.compile(r"(?<![\w.+*/-])(\w+(?:\.\d+)?)( ?[+*] ?)(\w+(?:\.\d+)?)(?![\w.]| ?[+*/(-])")
+WORD = re.compile(r"(?:(?<=^)|(?<=[.!?;\n] )|(?<=\n))(" + "|".join(sorted(OTHERS, key=len, reverse=True)) + r")\b")
+
+
+def by_rule(text: str, share: float, rng: random.Random) -> str:
+    """Commutative operands swapped and connectives exchanged, each place with that probability."""
+    text = TWO.sub(lambda m: f"{m[3]}{m[2]}{m[1]}" if rng.random() < share else m[0], text)
+    return WORD.sub(lambda m: rng.choice(OTHERS[m[1]]) if rng.random() < share else m[0], text)
+
+
+class Settings(Part):
+    """`path`: a local folder or hub name of a model that follows instructions, or none: by rule."""
+
+    share: float = Field(1.0, ge=0, le=1)
+    path: str | None = None
+    instruction: str = "Say this solution in other words, and keep its result.\nQuestion: {question}\n{solution}\n"
+    temperature: float = Field(0.7, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+
+    @model_validator(mode="after")
+    def _asks(self) -> Settings:
+        if self.path is not None and "{solution}" not in self.instruction:
+            raise ValueError(f"instruction must say where the {{solution}} goes, got {self.instruction!r}")
+        return self
+
+
+class Attacker(Base):
+    paper = "Pan et al. 2025, 2502.11598"
+
+    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+        """Every answer's reasoning in other words, where its final answer stays."""
+        reasoning = [divided(one.text, own.mark)[0] for one in said]
+        kept = []
+        for one, before, after in zip(said, reasoning, self._written(said, reasoning, seed), strict=True):
+            text = after + one.text[len(before) :]
+            same = own.final(text) == own.final(one.text)
+            kept.append(rewritten(one, text) if after and same else one)
+        return kept
+
+    def _written(self, said: Sequence[Answer], reasoning: Sequence[str], seed: int) -> list[str]:
+        if self.settings.path is None:
+            drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in said)
+            return [by_rule(text, self.settings.share, rng) for text, rng in zip(reasoning, drawn, strict=True)]
+        told = self.settings
+        model = load(told.path, temperature=told.temperature, max_new_tokens=told.max_new_tokens)
+        chosen = [random.Random(f"paraphrase {seed} {one.prompt_id}").random() < told.share for one in said]
+        asked = [self._asked(one, text) for one, text, ask in zip(said, reasoning, chosen, strict=True) if ask and text]
+        written = {one.prompt_id: one.text.strip() for one in model.answer(asked, seed=seed, profile=Profile())}
+        return [written.get(one.prompt_id, text) for one, text in zip(said, reasoning, strict=True)]
+
+    def _asked(self, answer: Answer, reasoning: str) -> Prompt:
+        fields = {"question": answer.prompt, "solution": reasoning}
+        text = re.sub(r"{(question|solution)}", lambda found: fields[found[1]], self.settings.instruction)
+        return Prompt(answer.prompt_id, text)

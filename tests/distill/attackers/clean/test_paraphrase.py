@@ -1,0 +1,93 @@
+"""Paraphrases by rule, by hand; the final answer always stays; and by a model, from a folder."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.answers import Answer, BadInput
+from distill.attackers import Own
+from distill.attackers.clean import paraphrase
+from distill.attackers.clean.paraphrase import OTHERS, by_rule
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel, save
+
+
+def final(text):
+    return text.rpartition("#")[2].strip() or None if "#" in text else None
+
+
+OWN = Own(final=final)
+
+
+def attacker(**changes):
+    return paraphrase.Attacker(paraphrase.Settings(**changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("c=3;a=3+4=7;b=7-3=4", "c=3;a=4+3=7;b=7-3=4"),  # a difference does not commute
+        ("a=2*b;d=10 + 5.5", "a=b*2;d=5.5 + 10"),
+        ("a=1+2+3", "a=1+2+3"),  # of longer terms nothing is moved
+        ("a=-1+2", "a=-1+2"),
+        ("a=2*(3)", "a=2*(3)"),
+        ("First we add. But it is late", "To begin we add. However it is late"),
+        ("sofa So", "sofa So"),  # only where a sentence begins
+    ],
+)
+def test_by_rule(text, expected):
+    assert by_rule(text, 1.0, random.Random(0)) == expected
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.sampled_from("+*"))
+def test_a_moved_term_has_the_same_value(a, b, sign):
+    moved = by_rule(f"{a}{sign}{b}", 1.0, random.Random(0))
+    assert moved == f"{b}{sign}{a}" and eval(moved) == eval(f"{a}{sign}{b}")
+
+
+def test_connectives_are_of_their_kind_and_each_place_has_its_chance():
+    text = "\n".join(["So it is"] * 400)
+    words = [line.split(" it")[0] for line in by_rule(text, 0.5, random.Random(1)).splitlines()]
+    assert set(words) == {"So", *OTHERS["So"]} and 150 < words.count("So") < 250
+
+
+@given(st.text("0123456789+*=;-# Soab", max_size=30), st.integers(0, 3))
+def test_final_answers_stay_and_the_same_seed_gives_the_same(text, seed):
+    said = [Answer("q", "p", text)]
+    once, again = (attacker().clean(said, OWN, seed=seed) for _ in range(2))
+    assert final(once[0].text) == final(text) and once == again
+    assert attacker(share=0.0).clean(said, OWN, seed=seed) == said
+
+
+def test_only_the_reasoning_is_touched_and_ids_go():
+    said = [Answer("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)), Answer("r", "p", "# 4", token_ids=(3,))]
+    changed, same = attacker().clean(said, OWN, seed=0)
+    assert changed.text == "a=2+1=3 # 1+2" and changed.token_ids == ()
+    assert same is said[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("model")
+    tokenizer = character_tokenizer("abcdefghijklmnopqrstuvwxyz0123456789+*=;#: .,'\nSQ")
+    network = llama(tokenizer, seed=0, hidden_size=16, num_layers=1, num_heads=2, max_length=256)
+    save(LanguageModel(network, tokenizer, max_new_tokens=12), out)
+    return out
+
+
+def test_by_a_model_from_a_folder(folder):
+    """A random model says something else, so the reasoning is another, and the final answer is the one it was."""
+    said = [Answer(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
+    told = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
+    once, again = (told.clean(said, OWN, seed=0) for _ in range(2))
+    assert once == again and [final(one.text) for one in once] == [final(one.text) for one in said]
+    assert any(new.text != old.text for new, old in zip(once, said, strict=True))
+
+
+def test_mistakes_are_one_line(tmp_path):
+    with pytest.raises(BadInput, match="model "):
+        attacker(path=str(tmp_path / "nowhere")).clean([Answer("q", "p", "a # 1")], OWN, seed=0)
+    with pytest.raises(ValueError, match="where the {solution} goes"):
+        paraphrase.Settings(path="x", instruction="again")
