@@ -36,14 +36,18 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def markdown(held: dict[str, Any], study: Study) -> str:
-    """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its text tells."""
+    """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its text tells.
+
+    At each task's largest budget, as verdicts are.
+    """
     seeds, items, name = len(study.seeds), study.measure.items, study.name
     made = f"`distill-resist run {name}`, `distill-resist report {name} --markdown`; {seeds} seeds, {items} questions."
+    most = {task: study.most(task) for block in study.blocks for task in block.tasks}
     heads = ("task", "defence", "set to", "T, worst of the attacks", "verdict", "teacher (points)", "detectability")
     lines = [f"# Study `{name}`", "", study.question, "", made, ""]
     lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     teachers = {(one["task"], one["defense"]): one for one in held["teachers"]}
-    for case in held["cases"]:
+    for case in (one for one in held["cases"] if one["budget"] == most[one["task"]]):
         told = teachers.get((case["task"], case["defense"]))
         lost = case["utility"]
         seen = "-" if told is None or told["detectability"] is None else two(told["detectability"])
