@@ -429,6 +429,7 @@ class TestReport:
         assert cli.main(["report", "campaigns", "--markdown", "--runs", str(made), *STUDY]) == 0
         out = capsys.readouterr().out
         assert "| `gtig_trace_coercion(scale=0.04)` | open | `none` | 100.0 |" in out
+        assert out.count("| trace | `control/identity` |") == 1, "verdicts are those of the largest budget"
         assert cli.main(["report", "campaigns", "--runs", str(made), *STUDY]) == 0
         assert capsys.readouterr().out.count("campaign (trace, ") == 3 * 2
 
