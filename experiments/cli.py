@@ -304,8 +304,9 @@ def listing(given: argparse.Namespace) -> None:
     from experiments import catalogue, entries
 
     groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
-    group = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
-    if given.group and group not in groups:
+    singular = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
+    group = given.group if given.group in groups else singular
+    if group and group not in groups:
         raise BadInput(
             f"list: no group {given.group!r}{entries.near(given.group, groups)} (there are: {', '.join(groups)})"
         )

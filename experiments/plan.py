@@ -179,7 +179,8 @@ def make(study: Study) -> Plan:
     seen = {_arm_key(arm): arm for arm in plan.arms}
     plan.arms[:] = seen.values()
     if all(is_floor(arm.attacker) for arm in plan.arms):
-        raise BadInput(f"{study.name}: no cell is left to run; {'; '.join(plan.notes)}")
+        why = "; ".join(plan.notes) or "no attacker asks the provider anything"
+        raise BadInput(f"{study.name}: no cell is left to run; {why}")
     return plan
 
 

@@ -60,6 +60,15 @@ def test_a_mistake_in_the_settings(override, message, capsys):
     assert code == 2 and re.search(message, error) and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "group"),
+    [("access", "access"), ("campaigns", "campaigns"), ("detectors", "detector"), ("studies", "study")],
+)
+def test_a_group_is_listed_by_its_name_and_by_its_plural(word, group, capsys):
+    assert cli.main(["list", word]) == 0
+    assert capsys.readouterr().out == f"{group}: {' '.join(entries.names(group))}\n"
+
+
 @pytest.mark.parametrize("words", [["report", "nothing"], ["run", "my.yaml"], ["list", "defence"], ["show"]])
 def test_what_does_not_exist_is_named_with_what_does(words, capsys):
     assert cli.main(words) == 2

@@ -104,6 +104,7 @@ class TestSettings:
             ("preset=qwen_2026(mix=0)", "wants no exchange within 44 days"),
             ("preset=qwen_2026(mix=[])", "a list of choices must not be empty"),
             ("detector=pivot(release=5)", "the day of the release is campaigns.release"),
+            ("attacker=floor", "attacker: no 'floor'"),
             ("campaigns.reduced=bogus", "defense: no 'bogus'"),
             ("campaigns.reduced=release/noise", "must edit finished answers"),
         ],
