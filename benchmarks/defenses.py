@@ -7,8 +7,10 @@ clock, of which neighbours take their share.
 
 from __future__ import annotations
 
+import argparse
 import string
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +29,9 @@ QUICK = {"steps": 1, "rounds": 1, "samples": 2, "batch_size": 2}
 EDIT, DECODING = 1.15, 1.2  # allowed for an edit of finished answers, and for each forward pass of any other
 
 
-def network(tokenizer: Any, seed: int) -> Any:
+def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
     """A random Llama that never ends an answer, so that all answers take the same number of steps."""
-    made = llama(tokenizer, **SHAPE, seed=seed)
+    made = llama(tokenizer, **shape, seed=seed)
     made.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
     made.lm_head.bias.data[tokenizer.eos_token_id] = -30
     return made
@@ -50,19 +52,24 @@ def seconds(model: Model, prompts: list[Prompt], profile: Profile) -> float:
     return time.process_time() - began
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    toy = parser.parse_args(argv).toy
+    shape = SHAPE | {"hidden_size": 16, "num_layers": 1} if toy else SHAPE
+    count, new_tokens, rounds = (4, 6, 1) if toy else (PROMPTS, NEW_TOKENS, ROUNDS)
     torch.set_num_threads(1)
     task = Task(Settings())
     tokenizer = character_tokenizer(task.alphabet + string.ascii_letters)  # as many tokens as logprobs, and some more
-    prompts = [item.prompt for item in task.items("report", PROMPTS, 0)]
+    prompts = [item.prompt for item in task.items("report", count, 0)]
     own = [item.prompt for item in task.items("train", 16, 0)]
-    teacher = LanguageModel(network(tokenizer, 0), tokenizer, temperature=1.0, max_new_tokens=NEW_TOKENS)
+    teacher = LanguageModel(network(tokenizer, shape, 0), tokenizer, temperature=1.0, max_new_tokens=new_tokens)
     given = Given(
-        proxy=replace(teacher, network=network(tokenizer, 1)),
+        proxy=replace(teacher, network=network(tokenizer, shape, 1)),
         traces=teacher.answer(own, seed=0, profile=Profile()),
         grade=lambda answer: len(answer.text) % 2 == 0,
     )
-    print(f"{'defence':32s} {'passes':>6s} {'ratio':>6s} {'bound':>6s}")
+    print(f"{'defence':32s} {'passes':>6s} {'bound':>6s}  ratio")
     over = []
     for name in entries.names("defense"):
         defense = built(name, given, teacher)
@@ -73,11 +80,14 @@ def main() -> None:
         for model in models:
             model.answer(prompts[:8], seed=0, profile=profile)  # warms up
         # In turn, so that a neighbour's load falls on both.
-        rounds = [[seconds(model, prompts, profile) for model in models] for _ in range(ROUNDS)]
-        plain, defended = map(min, zip(*rounds, strict=True))
+        times = [[seconds(model, prompts, profile) for model in models] for _ in range(rounds)]
+        plain, defended = map(min, zip(*times, strict=True))
         ratio = defended / plain
         over += [name] * (ratio > bound)
-        print(f"{name:32s} {defense.passes:6.1f} {ratio:6.2f} {bound:6.2f}{' over' * (ratio > bound)}", flush=True)
+        print(
+            f"{name:32s} {defense.passes:6.1f} {bound:6.2f} {ratio:6.2f} x undefended{', over' * (ratio > bound)}",
+            flush=True,
+        )
     print(f"{len(over)} over their bound{': ' * bool(over)}{', '.join(over)}")
 
 

@@ -5,8 +5,10 @@ Beside it, what reading the same file with pyarrow alone takes, in the same proc
 
 from __future__ import annotations
 
+import argparse
 import resource
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,26 +22,26 @@ SEEDS, ITEMS, BUDGETS = 8, 1000, (125, 250, 500, 1000, 2000, 4000)
 DEFENSES = ("none", IDENTITY, "decoding/perturbed", "decoding/temperature", "release/answer_only", "release/truncate")
 
 
-def study() -> config.Study:
+def study(items: int = ITEMS) -> config.Study:
     """Settings that fit the simulated grades."""
     seeds = f"seeds={list(range(SEEDS))}".replace(" ", "")
-    return config.load("quickstart", [seeds, f"measure.items={ITEMS}"])
+    return config.load("quickstart", [seeds, f"measure.items={items}"])
 
 
-def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]:
+def simulated(rng: np.random.Generator, items: int = ITEMS) -> tuple[bytes, list[dict[str, object]]]:
     """Grades and arms of 2 tasks x 6 budgets x (4 floors + 6 defences x 2 attackers), and the teachers' exams."""
     parts, arms = [], []
 
     def sit(task: str, defense: str, attacker: str, budget: int, split: str, seed: int, mean: float) -> None:
-        right = rng.random(ITEMS) < mean
-        said = np.where(right, "1", rng.integers(2, 90, ITEMS).astype(str))
+        right = rng.random(items) < mean
+        said = np.where(right, "1", rng.integers(2, 90, items).astype(str))
         sizes = {"task": task, "defense": defense, "attacker": attacker, "budget": budget, "split": split, "seed": seed}
-        columns = {name: pa.array([value] * ITEMS) for name, value in sizes.items()}
-        numbers = {name: pa.array(rng.random(ITEMS)) for name in ("bits_per_byte", "nats", "l1", "kl", "flips")}
+        columns = {name: pa.array([value] * items) for name, value in sizes.items()}
+        numbers = {name: pa.array(rng.random(items)) for name in ("bits_per_byte", "nats", "l1", "kl", "flips")}
         parts.append(pa.table(columns | numbers | {
-            "item": [f"{task}-{i}" for i in range(ITEMS)], "prompt": [f"{task} question {i}" for i in range(ITEMS)],
-            "text": [f"because of {s} # {s}" for s in said], "said": said, "passes": pa.array([1.0] * ITEMS),
-            "outcome": np.where(right, "right", "wrong"), "tokens": pa.array([20] * ITEMS), "finished": [True] * ITEMS,
+            "item": [f"{task}-{i}" for i in range(items)], "prompt": [f"{task} question {i}" for i in range(items)],
+            "text": [f"because of {s} # {s}" for s in said], "said": said, "passes": pa.array([1.0] * items),
+            "outcome": np.where(right, "right", "wrong"), "tokens": pa.array([20] * items), "finished": [True] * items,
         }))  # fmt: skip
         if attacker:
             ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0,
@@ -67,9 +69,13 @@ def simulated(rng: np.random.Generator) -> tuple[bytes, list[dict[str, object]]]
     return bytes(sink.getvalue().to_pybytes()), arms
 
 
-def main() -> None:
-    data, arms = simulated(np.random.default_rng(0))
-    asked = study()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    toy = parser.parse_args(argv).toy
+    items = 20 if toy else ITEMS
+    data, arms = simulated(np.random.default_rng(0), items)
+    asked = study(items)
     made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     began = time.perf_counter()
     rows = len(pq.read_table(pa.BufferReader(data)))
@@ -78,7 +84,7 @@ def main() -> None:
     held = measures.measure(asked, grades.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s ({took / alone:.0f} x reading the file)")
+    print(f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s, {took / alone:.1f} x reading the file")
     print(f"peak {peak:.2f} GiB, of which {made:.2f} before")
 
 

@@ -5,21 +5,22 @@ The networks that some of them read along (their passes) are not in it. Beside t
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from defenses.decoding import gradient_redirection, mad, perturbed
 
-SIZE, LIMIT = 128_000, 5.0  # tokens; milliseconds
+SIZE, LIMIT, ROUNDS = 128_000, 5.0, 15  # tokens; milliseconds
 
 
-def edits() -> dict[str, Callable[[], Tensor]]:
+def edits(size: int) -> dict[str, Callable[[], Tensor]]:
     """Each edit on one fixed position: logits of a peaked teacher, and of a proxy that half agrees."""
     generator = torch.Generator().manual_seed(0)
-    scores, own, g = (torch.randn(1, SIZE, generator=generator) for _ in range(3))
+    scores, own, g = (torch.randn(1, size, generator=generator) for _ in range(3))
     y, q = torch.log_softmax(4 * scores, -1), torch.log_softmax(2 * (scores + own), -1)
     token = torch.tensor([7])
     least = torch.tensor([0.5], dtype=torch.float64)
@@ -36,17 +37,22 @@ def edits() -> dict[str, Callable[[], Tensor]]:
         "the same, eps 1.9 (runs into equals)": lambda: gradient_redirection.redirected(
             y, gradient_redirection.against(y, q), 1.9, 0.01
         ),
-        "mad: argmax": lambda: mad.poisoned(y, q, "argmax", 1.0, 32, SIZE),
-        "mad: extreme": lambda: mad.poisoned(y, q, "extreme", 1.0, 32, SIZE),
+        "mad: argmax": lambda: mad.poisoned(y, q, "argmax", 1.0, 32, size),
+        "mad: extreme": lambda: mad.poisoned(y, q, "extreme", 1.0, 32, size),
     }
 
 
 @torch.inference_mode()
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    toy = parser.parse_args(argv).toy
+    size, rounds = (200, 1) if toy else (SIZE, ROUNDS)
     torch.set_num_threads(1)
-    best = dict.fromkeys(edits(), float("inf"))
-    for _ in range(15):  # in turn, so that a neighbour's use of the caches falls on all
-        for name, run in edits().items():
+    run_by_name = edits(size)
+    best = dict.fromkeys(run_by_name, float("inf"))
+    for _ in range(rounds):  # in turn, so that a neighbour's use of the caches falls on all
+        for name, run in run_by_name.items():
             began = time.thread_time()
             run()
             best[name] = min(best[name], 1000 * (time.thread_time() - began))

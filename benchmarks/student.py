@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from distill.answers import Answer
 from distill.attackers.sft import example
@@ -15,7 +17,8 @@ from distill.embedded import character_tokenizer, llama
 from distill.student import Example, StudentSettings, train
 from experiments.tasks.addition import Settings, Task
 
-STEPS, BATCH = 60, 32
+STEPS, BATCH, QUESTIONS, ROUNDS = 60, 32, 2000, 4
+MOST = 128  # tokens of an example
 
 
 def collate(rows: list[Example]) -> dict[str, torch.Tensor]:
@@ -30,34 +33,42 @@ def collate(rows: list[Example]) -> dict[str, torch.Tensor]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    toy = parser.parse_args(argv).toy
+    steps, batch, questions, rounds = (2, 4, 16, 2) if toy else (STEPS, BATCH, QUESTIONS, ROUNDS)
     torch.set_num_threads(1)
     task = Task(Settings())
     tokenizer = character_tokenizer(task.alphabet)
-    said = [Answer(i.prompt.id, i.prompt.text, i.solution) for i in task.items("train", 2000, 0)]
-    examples = [example(answer, tokenizer) for answer in said]
-    size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": 128, "seed": 0}
+    said = [Answer(i.prompt.id, i.prompt.text, i.solution) for i in task.items("train", questions, 0)]
+    examples = [example(answer, tokenizer, MOST) for answer in said]
+    size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": MOST}
 
     def ours() -> None:
-        train(llama(tokenizer, **size), examples, StudentSettings(steps=STEPS, batch_size=BATCH), seed=0)
+        recipe = StudentSettings(**size, steps=steps, batch_size=batch)
+        train(llama(tokenizer, **size, seed=0), examples, recipe, seed=0)
 
     def theirs() -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
-                folder, max_steps=STEPS, per_device_train_batch_size=BATCH, report_to=[], save_strategy="no",
+                folder, max_steps=steps, per_device_train_batch_size=batch, report_to=[], save_strategy="no",
                 disable_tqdm=True, logging_steps=20, use_cpu=True, remove_unused_columns=False,
             )  # fmt: skip
-            Trainer(llama(tokenizer, **size), arguments, data_collator=collate, train_dataset=examples).train()
+            network = llama(tokenizer, **size, seed=0)
+            trainer = Trainer(network, arguments, data_collator=collate, train_dataset=examples)
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
 
     seconds: dict[str, list[float]] = {"ours": [], "transformers.Trainer": []}
-    for _ in range(4):  # in turn, so that a neighbour's load falls on both; the first round warms up
+    for _ in range(rounds):  # in turn, so that a neighbour's load falls on both; the first round warms up
         for name, run in (("ours", ours), ("transformers.Trainer", theirs)):
             began = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - began)
     best = {name: min(times[1:]) for name, times in seconds.items()}
     for name, time_ in best.items():
-        print(f"{name:22s} {STEPS / time_:7.1f} steps/s")
+        print(f"{name:22s} {steps / time_:7.1f} steps/s")
     print(f"ratio: {best['transformers.Trainer'] / best['ours']:.2f} x the peer's speed")
 
 
