@@ -28,9 +28,9 @@ def study(items: int = ITEMS) -> config.Study:
     return config.load("quickstart", [seeds, f"measure.items={items}"])
 
 
-def simulated(rng: np.random.Generator, items: int = ITEMS) -> tuple[bytes, list[dict[str, object]]]:
+def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[dict[str, object]]]:
     """Grades and arms of 2 tasks x 6 budgets x (4 floors + 6 defences x 2 attackers), and the teachers' exams."""
-    parts, arms = [], []
+    parts, arms, items = [], [], items or ITEMS
 
     def sit(task: str, defense: str, attacker: str, budget: int, split: str, seed: int, mean: float) -> None:
         right = rng.random(items) < mean
