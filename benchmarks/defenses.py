@@ -20,7 +20,7 @@ from defenses import Given
 from distill.answers import Profile, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, Model
-from experiments import config, entries
+from experiments import components, entries
 from experiments.tasks.addition import Settings, Task
 
 PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3
@@ -41,7 +41,7 @@ def built(name: str, given: Given, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
     chosen, instance = entries.component("defense", name)
     settings = chosen.settings | {key: value for key, value in QUICK.items() if key in chosen.settings}
-    [make] = config.makers([{"name": name, "settings": settings}])
+    [make] = components.makers([{"name": name, "settings": settings}])
     return make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
 
 

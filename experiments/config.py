@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from defenses import NOTHING, Chain, Given, chain
+from defenses import Chain
 from distill.answers import BadInput
 from distill.attackers import ORDER
 from distill.student import StudentSettings
 from experiments.campaigns import Campaigns
+from experiments.components import PACKAGES, file_of
 from experiments.entries import (
-    PACKAGES,
     Component,
     Range,
     Strict,
@@ -25,7 +25,6 @@ from experiments.entries import (
     checked,
     component,
     config_folder,
-    file_of,
     known,
     names,
     near,
@@ -384,18 +383,6 @@ def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
         raise BadInput(f"defense {entry}: match_utility: {chosen.name} {why}, so it cannot be set by its cost")
     settings = chosen.settings | {instance.knob.name: instance.knob.strongest}
     return type(instance)(type(instance.settings)(**settings))
-
-
-def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()) -> Chain:
-    """The defence of a resolved spec, handed what there is and, if it was taught, what it learned."""
-    return chain([one["name"] for one in spec], makers(spec), given, learned)
-
-
-def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
-    """What makes each part of a resolved spec of what it is given."""
-    files = [file_of("defense", one["name"]) for one in spec]
-    held = [file.Settings(**one["settings"]) for file, one in zip(files, spec, strict=True)]
-    return [functools.partial(file.Defense, settings) for file, settings in zip(files, held, strict=True)]
 
 
 def load(name: str, overrides: list[str]) -> Study:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
-import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -13,15 +12,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.answers import BadInput
-
-PACKAGES = {
-    "defense": "defenses",
-    "attacker": "distill.attackers",
-    "task": "experiments.tasks",
-    "access": "defenses.access",
-    "detector": "defenses.access",
-}
-FIXED = {"defense": "Defense", "attacker": "Attacker", "task": "Task"}
+from experiments.components import FIXED, file_of
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
@@ -84,16 +75,6 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
         return [_literal(one) for one in node.elts]
     return words.get(node.id, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-
-def file_of(group: str, name: str) -> Any:
-    return importlib.import_module(f"{PACKAGES[group]}.{name.replace('/', '.')}")
-
-
-def part(group: str, chosen: Any) -> Any:
-    """The task or the attacker's part that a resolved config names."""
-    file = file_of(group, chosen["name"])
-    return getattr(file, FIXED[group])(file.Settings(**chosen["settings"]))
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,9 @@ from experiments.config import (
     kind_of,
 )
 from experiments.entries import component
-from experiments.store import Store, canonical, key
+from experiments.stage import Stage, canonical
+from experiments.stages.guarded import PROVIDER
+from experiments.store import Store
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
 # to other prompts, which shows what form alone gives and is no choice of the attacker.
@@ -41,10 +42,6 @@ CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
 # Undefended once more, with answers and students of fresh seeds: T must cover 1.
 IDENTITY = "control/identity"
 FRESH = 1000
-# The provider's proxy has a seed, and traces an order, that no student has.
-PROVIDER = 2000
-# The questions whose worked solutions every attacker owns are drawn in an order of their own.
-WORKED = 3000
 TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and are the estimate.
@@ -72,25 +69,6 @@ def choices(study: Study) -> list[str]:
 def learning(attacker: str) -> Attack:
     """How an arm's student learns: floors learn as the plain student does."""
     return attack("sft" if attacker in FLOORS else attacker)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A function of its settings and the results of its inputs, with a content address."""
-
-    kind: str
-    settings: Any
-    inputs: tuple[Stage, ...] = ()
-
-    @functools.cached_property
-    def key(self) -> str:
-        return key(self.kind, self.settings, [stage.key for stage in self.inputs])
-
-    def walk(self) -> Iterator[Stage]:
-        """This stage and all that it needs, inputs first."""
-        for stage in self.inputs:
-            yield from stage.walk()
-        yield self
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, digest, write_bytes
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: the same value gives the same text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def key(stage: str, settings: Any, inputs: list[str]) -> str:
-    """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256)."""
-    return digest(canonical([stage, settings, inputs]))[:16]
+from experiments.stage import Stage, canonical
 
 
 def writable(folder: Path) -> Path:
@@ -100,3 +91,11 @@ class Store:
         os.replace(part, folder)
         # What a stage left beside its result, to continue from if it was killed.
         part.with_suffix(".checkpoint").unlink(missing_ok=True)
+
+
+def fingerprint(store: Store, stages: Sequence[Stage]) -> str:
+    """One digest over the file hashes of all given results: equal runs have equal fingerprints."""
+    files = [
+        [s.kind, s.key, json.loads((store.folder(s.kind, s.key) / "done.json").read_text())["files"]] for s in stages
+    ]
+    return digest(canonical(sorted(files)))

@@ -45,6 +45,14 @@ def test_the_provider_imports_only_shared_nouns(path):
     assert not campaigns or path.parent.name == "access", "accounts and traffic are what access control is about"
 
 
+@pytest.mark.parametrize("path", files("experiments/stages"), ids=str)
+def test_a_stage_imports_only_what_its_bytes_depend_on(path):
+    """Whatever it imports makes its results again when it is edited: nothing that plans, measures or reports."""
+    ours = {n for n in imported(path) if n.startswith("experiments.")}
+    bytes_of_theirs = {"experiments.components", "experiments.stage", "experiments.campaigns.runs"}
+    assert {n for n in ours if not n.startswith("experiments.stages.")} <= bytes_of_theirs
+
+
 @pytest.mark.parametrize("path", [p for package in sorted(OURS) for p in files(package)], ids=str)
 def test_a_heavy_library_has_one_home(path):
     for name in imported(path):

@@ -11,8 +11,7 @@ import pytest
 
 from experiments import config, plan
 from experiments.report import grades
-from experiments.stages import fingerprint
-from experiments.store import Store
+from experiments.store import Store, fingerprint
 from tests.experiments.simulations import undefended_splits
 
 ROOT = Path(__file__).parents[1]

@@ -23,7 +23,8 @@ from experiments.measure.detection import Rate, clopper_pearson
 from experiments.plan import FLOORS, Plan, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key
-from experiments.stages import read_grades
+from experiments.stages.grades import read_grades
+from experiments.stages.served import by_day
 from experiments.store import Store
 
 FUSION = "fusion"
@@ -250,7 +251,7 @@ class Taught(NamedTuple):
 def _taught(held: Campaigns, budget: int, at: tuple[str, str], found: list[dict[str, Any]]) -> Taught:
     preset, access = at
     per = held.per_question(preset, budget)
-    days = [runs.by_day(one, held.stands_for) for one in found]
+    days = [by_day(one, held.stands_for) for one in found]
     full_R, reduced_R = (np.array([part[i].sum() for part in days]) / per for i in (0, 1))
     return Taught(full_R, reduced_R, _worth(access))
 
@@ -332,7 +333,7 @@ def _days(held: Campaigns, at: tuple[str, str], found: list[dict[str, Any]]) -> 
     """
     wanted = campaigns.campaign(at[0])
     planned, worth = wanted.planned(held.days) * held.share(wanted), _worth(at[1])
-    days = [runs.by_day(one, held.stands_for) for one in found]
+    days = [by_day(one, held.stands_for) for one in found]
     total = np.array([(full + worth * less).cumsum() / planned for full, less in days])
     opened, closed = (np.mean([one["campaign"][name] for one in found], axis=0) for name in ("opened_D", "closed_D"))
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
 from distill.campaigns.population import Population
 from distill.campaigns.presets import Campaign
 from distill.campaigns.simulate import Outcome, simulate
-from experiments.store import canonical
+from experiments.stage import canonical
 
 PAST, PAST_RELEASE = 14, 7  # days of clean traffic that a provider learned its baseline from, and its release in them
 PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
@@ -176,25 +176,6 @@ def _scores(happened: Outcome, watch: Watch, calibration: Calibration, names: li
     guilty = happened.truth.campaign[known] != HONEST
     owner = happened.truth.owner[known].astype(np.int64)
     return {"p": p.astype(np.float32), "guilty": guilty, "segment": segment, "owner": owner, "names": np.array(names)}
-
-
-def questions(happened: dict[str, Any], stands_for: Iterable[str], per_question: float, budget: int) -> list[bool]:
-    """Which of its questions a campaign was served, in order, each with whether the answer was a reduced one.
-
-    A campaign goes through its list: every `per_question`-th exchange that it got carries the next question.
-    """
-    full_D, reduced_D = by_day(happened, stands_for)
-    ends = np.cumsum(np.stack([full_D, reduced_D], axis=1).ravel())
-    count = min(budget, round(float(ends[-1]) / per_question))
-    at = np.minimum((np.arange(count) + 0.5) * per_question, max(ends[-1] - 0.5, 0))
-    return [bool(place % 2) for place in np.searchsorted(ends, at, side="right")]
-
-
-def by_day(happened: dict[str, Any], stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Exchanges that stand for the task and were answered in full and reduced, by day."""
-    columns = [happened["capabilities"].index(name) for name in stands_for]
-    leaked, reduced = (np.array(happened[name])[:, columns].sum(axis=1) for name in ("leaked_DC", "reduced_DC"))
-    return leaked - reduced, reduced
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments import stages
-from experiments.plan import Plan, Stage, seconds
+from experiments.launch import one
+from experiments.plan import Plan, seconds
+from experiments.stage import Stage
 from experiments.store import Store
 
 
@@ -31,7 +32,7 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
     ):
         task = bar.add_task("stages", total=len(waiting))
         try:
-            _drain(waiting, lambda one: pool.submit(stages.run, one, root, threads), lambda: bar.advance(task))
+            _drain(waiting, lambda stage: pool.submit(one.make, stage, root, threads), lambda: bar.advance(task))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

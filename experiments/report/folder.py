@@ -19,10 +19,11 @@ from experiments import registration
 from experiments.campaigns import measured, shown
 from experiments.config import guard
 from experiments.measure.contrast import Refuse
-from experiments.plan import FRESH, IDENTITY, Arm, Plan, Stage, is_floor, learning
+from experiments.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
 from experiments.report import card, grades, measures, page
-from experiments.stages import fingerprint, read_grades
-from experiments.store import Store, canonical
+from experiments.stage import Stage, canonical
+from experiments.stages.grades import read_grades
+from experiments.store import Store, fingerprint
 from experiments.tracking import Run, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from distill.answers import BadInput
-from experiments import catalogue, config, entries, plan, stages, tasks
+from experiments import catalogue, config, entries, plan, tasks
+from experiments.launch import one
 from tests.experiments.test_study import ENV, ROOT, SMALL
 
 OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
@@ -120,7 +121,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
     monkeypatch.setattr(tasks.Exam, "items", watched)
     for stage in here.stages:
         making[0] = stage.kind
-        stages.run(stage, tmp_path)
+        one.make(stage, tmp_path)
     splits = {kind: {split for k, split in drawn if k == kind} for kind, _ in drawn}
     assert all(splits[kind] <= {"query"} for kind in ("answers", "student", "follow")) and "report" in splits["exam"]
     assert {"answers", "student", "follow", "exam"} <= {*splits}

@@ -18,6 +18,7 @@ from experiments import campaigns, cli, config, entries, plan, reproduce
 from experiments.campaigns import measured, runs, shown
 from experiments.plan import FLOORS
 from experiments.report.grades import Key
+from experiments.stages.served import questions
 from experiments.store import Store
 
 STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=40",
@@ -152,16 +153,16 @@ def happened(full, reduced):
 class TestQuestions:
     def test_in_the_order_of_days_every_third_exchange_carries_one(self):
         """Day 0: 3 full; day 1: 3 full and 3 reduced; day 2: 3 reduced: full, full, reduced, reduced."""
-        assert runs.questions(happened([3, 3, 0], [0, 3, 3]), ["coding"], 3, 10) == [False, False, True, True]
+        assert questions(happened([3, 3, 0], [0, 3, 3]), ["coding"], 3, 10) == [False, False, True, True]
 
     def test_no_more_than_the_budget_and_none_of_nothing(self):
-        assert runs.questions(happened([9], [0]), ["coding"], 1, 4) == [False] * 4
-        assert runs.questions(happened([0, 0], [0, 0]), ["coding"], 3, 10) == []
-        assert runs.questions(happened([1], [0]), ["coding"], 3, 10) == [], "less than half of a question"
+        assert questions(happened([9], [0]), ["coding"], 1, 4) == [False] * 4
+        assert questions(happened([0, 0], [0, 0]), ["coding"], 3, 10) == []
+        assert questions(happened([1], [0]), ["coding"], 3, 10) == [], "less than half of a question"
 
     def test_other_capabilities_teach_nothing(self):
         run = {"capabilities": ["coding", "vision"], "leaked_DC": [[2, 50]], "reduced_DC": [[0, 0]]}
-        assert runs.questions(run, ["coding"], 1, 10) == [False, False]
+        assert questions(run, ["coding"], 1, 10) == [False, False]
 
 
 class TestControls:
@@ -219,7 +220,7 @@ class TestControls:
         there = {(leak.preset, leak.access, leak.seed): leak for leak in planned.leaks if leak.split == "report"}
         for (preset, access, seed), leak in there.items():
             held = json.loads((store.open(leak.run.kind, leak.run.key) / "run.json").read_text())
-            less = runs.questions(held, small().stands_for, small().per_question(preset, 24), 24)
+            less = questions(held, small().stands_for, small().per_question(preset, 24), 24)
             assert access == "reduce" or not any(less)
             for defense in ("none", "decoding/temperature"):
                 full, got = (said(one, defense) for one in (there[preset, "open", seed], leak))

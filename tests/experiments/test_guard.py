@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from distill.answers import BadInput
 from experiments import catalogue, config, entries, plan
-from experiments.measure.utility import strength_at
-from experiments.stages import read_grades
+from experiments.stages.grades import read_grades
+from experiments.stages.guard import strength_at
 from experiments.store import Store
 from tests.experiments.test_study import ENV, ROOT, SMALL
 

@@ -9,7 +9,8 @@ import torch
 from distill.answers import Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel, save
-from experiments import cli, config, entries, plan, stages
+from experiments import cli, config, entries, plan
+from experiments.stages.grades import read_grades
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -56,13 +57,13 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     # The recorded teacher's own exam is what its authors graded.
     made = plan.make(config.load("gsm8k", [*TINY, *words]))
     stage = made.teachers[words[0].removeprefix("task="), "none", "report"][0]
-    graded = stages.read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
+    graded = read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
     asked = {(line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()}
     right = [asked[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
     assert [row["outcome"] == "right" for row in graded] == right
     # A recording has no surprisal; students have one of each of their own answers, however long.
     assert all(row["nats"] is None for row in graded)
-    said = stages.read_grades(Store(tmp_path / "store").open("exam", made.arms[0].exam.key))
+    said = read_grades(Store(tmp_path / "store").open("exam", made.arms[0].exam.key))
     assert all(row["nats"] > 0 for row in said)
 
 

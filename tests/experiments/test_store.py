@@ -1,7 +1,8 @@
 import pytest
 
 from distill.answers import BadInput
-from experiments.store import Store, canonical, key
+from experiments.stage import canonical, key
+from experiments.store import Store
 
 
 def test_the_same_stage_is_never_done_twice(tmp_path):

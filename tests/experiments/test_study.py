@@ -13,8 +13,9 @@ import pytest
 
 from distill.answers import BadInput
 from experiments import config, entries, plan
-from experiments.stages import _verified, fingerprint, read_grades
-from experiments.store import Store
+from experiments.stages.answers import _verified
+from experiments.stages.grades import read_grades
+from experiments.store import Store, fingerprint
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"

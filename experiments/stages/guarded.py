@@ -1,0 +1,37 @@
+"""A model behind its defence, and what a provider has beside its teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from defenses import Given
+from distill.answers import read_answers
+from experiments.components import defended
+from experiments.stages.opened import opened
+
+# The provider's proxy has a seed, and traces an order, that no student has.
+PROVIDER = 2000
+
+
+def guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
+    """The model behind a stage's defence, which is handed the results that the settings name."""
+    spec, learned = settings["defense"], []
+    held = dict(zip(settings["given"], folders, strict=True))
+    prepared = held.pop("guard", None)
+    if prepared:
+        spec = json.loads((prepared / "guard.json").read_text())["defense"]
+        learned = [load_file(prepared / f"{place}.safetensors") for place in range(len(spec))]
+    return defended(spec, given(task, [*held], [*held.values()]), learned)(model)
+
+
+def given(task: Any, names: list[str], folders: list[Path]) -> Given:
+    """What the provider has, from the results that it was handed; it can grade answers to its own prompts."""
+    held = dict(zip(names, folders, strict=True))
+    traces = read_answers(held["traces"] / "answers.parquet") if "traces" in held else []
+    asked = {item.prompt.id: item.reference for item in task.lessons(2 * len(traces), PROVIDER)}
+    models = {name: opened(held[name]) for name in ("proxy", "rewriter") if name in held}
+    return Given(**models, traces=traces, grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right")

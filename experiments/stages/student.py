@@ -1,0 +1,73 @@
+"""Stage `student`: what an attacker makes of the answers that it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill import signals
+from distill.answers import Answer, Profile, Prompt, read_answers, write_bytes
+from distill.attackers import Own
+from distill.models import save
+from experiments.components import defended, part
+from experiments.stage import canonical
+from experiments.stages.guarded import guarded
+from experiments.stages.means import means
+from experiments.stages.opened import opened
+from experiments.stages.training import fresh, trained, training
+
+VERSION = 1
+
+
+def run(settings: Any, inputs: list[Path], out: Path) -> None:
+    """The attacker cleans the answers it holds and trains its student on them."""
+    said = read_answers(inputs[0] / "answers.parquet")
+    task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
+    if settings.get("searched"):
+        settings = settings | {"shape": settings["shape"] | json.loads((inputs[-1] / "choice.json").read_text())}
+    if settings.get("leaked") and not said:  # a campaign that got nothing has an untrained student
+        settings = settings | {"shape": settings["shape"] | {"steps": 0}}
+    if (inputs[0] / "signals").is_dir():
+        vocabulary = fresh(task, settings["shape"], 0).vocabulary
+        said = signals.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
+    own = Own()
+    if "own" in settings:
+        own = means(task, settings, **training(task, settings["shape"]), **_released(task, settings, inputs[1:]))
+    for one in settings.get("clean", []):
+        said = part("attacker", one).clean(said, own, seed=settings["seed"])
+    model, report = trained(task, settings, attacker, said, own, out)
+    save(model, out)
+    write_bytes(out / "training.json", canonical(report).encode())
+
+
+def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
+    """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild it."""
+    if "released" not in settings:
+        return {}
+    released = settings["released"]
+    if "teacher" in released["given"]:
+        held = dict(zip(released["given"], folders, strict=False))
+        given = [name for name in held if name != "teacher"]
+        told = {"defense": released["defense"], "given": given}
+        return {"teacher": guarded(task, opened(held["teacher"]), told, [held[name] for name in given])}
+    rebuilt = defended([_with_own_key(one) for one in released["defense"]])
+    return {"defense": lambda said: rebuilt(_Said(said)).answer((), seed=settings["seed"], profile=Profile("full"))}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Answers that are there already, as a model whose answers can be edited."""
+
+    said: Sequence[Answer]
+
+    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+        return list(self.said)
+
+
+def _with_own_key(part: Any) -> Any:
+    """A defence's settings with the provider's secret replaced by the attacker's guess of one."""
+    secret = {"key": "the attacker's own"} if "key" in part["settings"] else {}
+    return part | {"settings": part["settings"] | secret}

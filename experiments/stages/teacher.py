@@ -1,0 +1,31 @@
+"""Stage `teacher`: the model that is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distill.answers import write_answers, write_bytes
+from distill.attackers import Own
+from distill.attackers.sft import Attacker, Settings
+from distill.models import read_recorded, save
+from experiments.components import part
+from experiments.stage import canonical
+from experiments.stages.means import solved
+from experiments.stages.training import trained
+
+VERSION = 1
+
+
+def run(settings: Any, inputs: list[Path], out: Path) -> None:
+    """Train the teacher by recipe on worked solutions of its own split, or write down where it comes from."""
+    if settings.get("kind") == "recorded":
+        recorded = read_recorded(Path(settings["path"]), settings["prompt"], settings["answer"])
+        return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
+    if settings.get("kind") == "pretrained":
+        return write_bytes(out / "pretrained.json", canonical(settings).encode())
+    task = part("task", settings["task"])
+    items = task.lessons(settings["items"], settings["seed"])
+    model, report = trained(task, settings, Attacker(Settings()), solved(items), Own(), out)
+    save(model, out)
+    write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())
