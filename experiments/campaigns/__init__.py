@@ -1,6 +1,6 @@
 """Campaigns in a study: accounts and detectors are simulated, what leaks is joined with what real students learn.
 
-`runs.py` simulates (stages `calibration` and `campaign`), `measured.py` turns runs and query curves into numbers,
+Stages `calibration` and `campaign` simulate, `measured.py` turns runs and query curves into numbers,
 `shown.py` draws and writes them. Here is what a study may ask for.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 from defenses.access import Calibration, by_customer, fusion
 from distill.campaigns import CAPABILITIES, SEGMENTS
 from experiments import campaigns
-from experiments.campaigns import OPEN, Campaigns, runs
+from experiments.campaigns import OPEN, Campaigns
 from experiments.measure import leak
 from experiments.measure.contrast import Estimate, contrast
 from experiments.measure.cost import Range, summary
@@ -23,6 +23,8 @@ from experiments.measure.detection import Rate, clopper_pearson
 from experiments.plan import FLOORS, Plan, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key
+from experiments.stages.calibration import load
+from experiments.stages.campaign import ROC
 from experiments.stages.grades import read_grades
 from experiments.stages.served import by_day
 from experiments.store import Store
@@ -50,7 +52,7 @@ def collect(plan: Plan, store: Store) -> list[dict[str, Any]]:
         who = {name: getattr(one, name) for name in ("preset", "access", "seed", "split")}
         held.append(who | {"students": students} | happened)
         if (one.access, one.split) == (OPEN, "report"):
-            scores[one.preset, one.seed] = runs.load(folder / "scores.npz")
+            scores[one.preset, one.seed] = load(folder / "scores.npz")
     rates = plan.study.campaigns.rates if plan.study.campaigns else []
     for row in held:
         at = row["preset"], row["seed"]
@@ -75,8 +77,8 @@ def roc(p: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """Shares of honest customers, each by its worst account, and of the campaign's accounts with a p-value as low."""
     guilty = scores["guilty"]
     honest = -by_customer(-p[~guilty], scores["owner"][~guilty])
-    return {"fpr": [float((honest <= rate).mean()) for rate in runs.ROC],
-            "tpr": [float((p[guilty] <= rate).mean()) for rate in runs.ROC]}  # fmt: skip
+    return {"fpr": [float((honest <= rate).mean()) for rate in ROC],
+            "tpr": [float((p[guilty] <= rate).mean()) for rate in ROC]}  # fmt: skip
 
 
 class Fused(NamedTuple):

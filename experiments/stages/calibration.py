@@ -1,6 +1,74 @@
-"""Stage `calibration`: what is usual, and how high scores of clean horizons go."""
+"""Stage `calibration`: a provider's clean past says what is usual, and clean horizons how high scores go."""
 
-from experiments.campaigns.runs import calibrate as run
+from __future__ import annotations
 
-__all__ = ["VERSION", "run"]
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
+from distill.answers import BadInput
+from distill.campaigns.population import Population
+from distill.campaigns.simulate import simulate
+from experiments.components import file_of
+
 VERSION = 1
+PAST, PAST_RELEASE = 14, 7  # days of clean traffic that a provider learned its baseline from, and its release in them
+PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
+
+
+def run(settings: Any, inputs: list[Path], out: Path) -> None:
+    """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
+    honest = Population(**settings["honest"])
+    learner = Learner(release=PAST_RELEASE)
+    simulate(honest, [], learner, days=PAST, seed=PAST_SEED, release=PAST_RELEASE)
+    learned = learner.baseline()
+    highest: dict[str, list[np.ndarray]] = {}
+    segment, owner = [], []
+    for number in range(settings["clean"]):
+        watch = Watch(detectors(settings["detectors"], learned))
+        seed = CLEAN_SEED + number
+        clean = simulate(honest, [], watch, days=settings["days"], seed=seed, release=settings["release"])
+        for name, score in watch.highest.items():
+            highest.setdefault(name, []).append(score[: clean.first])
+        segment.append(clean.accounts.segment[: clean.first])
+        owner.append(clean.truth.owner[: clean.first].astype(np.int64) + (number << 32))  # customers of a horizon each
+    arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
+    arrays |= {"segment": np.concatenate(segment), "owner": np.concatenate(owner)}
+    arrays |= {"topics": learned.topics_SK, "rho": learned.rho_S}
+    arrays |= {f"{name}.{part}": getattr(getattr(learned, name), part) for name in ("phrase", "newest")
+               for part in Habit._fields}  # fmt: skip
+    save(out / "calibration.npz", arrays)
+
+
+def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
+    """What the stage left."""
+    held = load(folder / "calibration.npz")
+    phrase, newest = (Habit(*(held[f"{name}.{part}"] for part in Habit._fields)) for name in ("phrase", "newest"))
+    highest = {name.partition(".")[2]: one for name, one in held.items() if name.startswith("highest.")}
+    learned = Baseline(held["topics"], held["rho"], phrase, newest)
+    return learned, Calibration(highest, held["segment"], held["owner"])
+
+
+def detectors(chosen: Sequence[Any], learned: Baseline) -> list[Base]:
+    """Detectors of resolved settings, as a provider that learned this baseline has them."""
+    files = [file_of("detector", one["name"]) for one in chosen]
+    return [file.Detector(file.Settings(**one["settings"]), learned) for file, one in zip(files, chosen, strict=True)]
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members 1980)."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; BadInput if it is not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path}: not a whole file of arrays ({error})") from error

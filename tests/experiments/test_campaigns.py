@@ -15,9 +15,10 @@ from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
 from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
 from experiments import campaigns, cli, config, entries, plan, reproduce
-from experiments.campaigns import measured, runs, shown
+from experiments.campaigns import measured, shown
 from experiments.plan import FLOORS
 from experiments.report.grades import Key
+from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
 
@@ -238,18 +239,18 @@ class TestControls:
         store = Store(made / "store")
         leak = next(one for one in planned.leaks if one.access == "reduce")
         (clean,) = leak.run.inputs
-        runs.run(leak.run.settings, [store.open(clean.kind, clean.key)], tmp_path)
+        campaign.run(leak.run.settings, [store.open(clean.kind, clean.key)], tmp_path)
         assert (tmp_path / "run.json").read_bytes() == (
             store.folder("campaign", leak.run.key) / "run.json"
         ).read_bytes()
-        runs.calibrate(clean.settings, [], tmp_path)
+        calibration.run(clean.settings, [], tmp_path)
         ours, theirs = tmp_path / "calibration.npz", store.folder("calibration", clean.key) / "calibration.npz"
         assert ours.read_bytes() == theirs.read_bytes()
 
     def test_a_torn_file_of_scores_is_refused(self, tmp_path):
         (tmp_path / "scores.npz").write_bytes(b"PK\x03\x04 torn")
         with pytest.raises(BadInput, match="not a whole file of arrays"):
-            runs.load(tmp_path / "scores.npz")
+            calibration.load(tmp_path / "scores.npz")
 
 
 class TestDetectors:
@@ -257,7 +258,7 @@ class TestDetectors:
         at = {
             (r["preset"], r["detector"], r["rate"]): r["leaked"] for r in told["detectors"] if r["leaked"] is not None
         }
-        assert all(at[preset, runs.ORACLE, rate] <= leaked for (preset, _, rate), leaked in at.items())
+        assert all(at[preset, campaign.ORACLE, rate] <= leaked for (preset, _, rate), leaked in at.items())
 
     def test_false_alarms_have_exact_intervals_and_too_few_customers_say_so(self, told):
         for row in told["detectors"]:
@@ -295,8 +296,8 @@ class TestDetectors:
         """Customers 0 (accounts at .2 and .004), 1 (.5), 2 (.03); campaign accounts .001 and .6."""
         scores = {"guilty": np.array([0, 0, 0, 0, 1, 1], bool), "owner": np.array([0, 0, 1, 2, 9, 9])}
         curve = measured.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
-        at = int(np.argmin(abs(runs.ROC - 0.01)))
-        assert runs.ROC[at] == pytest.approx(0.01)
+        at = int(np.argmin(abs(campaign.ROC - 0.01)))
+        assert campaign.ROC[at] == pytest.approx(0.01)
         assert (curve["fpr"][at], curve["tpr"][at]) == (pytest.approx(1 / 3), 0.5)
         assert (curve["fpr"][-1], curve["tpr"][-1]) == (1, 1)
 
@@ -331,7 +332,7 @@ class TestCounts:
     def test_of_a_run_by_hand(self, outcome):
         never = OPEN
         done = {"reduce": [never, never, never, 0, never, never], "verify": [0, never, 0, 0, never, never]}
-        told = runs._counts(outcome, Watched(done, [3, 0, 0, 0, 0, 0]))
+        told = campaign._counts(outcome, Watched(done, [3, 0, 0, 0, 0, 0]))
         coding = told["capabilities"].index("coding")
         assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
         assert [day[coding] for day in told["reduced_DC"]] == [0, 2, 2], "from the day after"
@@ -347,14 +348,14 @@ class TestCounts:
         assert told["bought"] == [14, 100, 200]
 
     def test_of_a_provider_that_only_watches(self, outcome):
-        told = runs._counts(outcome, Watched())
+        told = campaign._counts(outcome, Watched())
         assert sum(map(sum, told["reduced_DC"])) == 0 and told["campaign"]["verified"] == 0
         assert sum(told["honest"]["limited"]) == 0
 
     def test_what_a_detector_found(self, outcome):
         """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest customer is flagged."""
         crossed = np.array([[2, OPEN, 1, 0, OPEN, OPEN]])
-        (told,) = runs._detected(outcome, crossed)
+        (told,) = campaign._detected(outcome, crossed)
         assert (told["found"], told["of"]) == (2, 4)
         assert told["leaked_C"][list(CAPABILITIES).index("coding")] == 4 + 2 + 2
         assert told["false"] == [1, 0, 0, 0, 0, 0] and told["customers"] == [1, 1, 0, 0, 0, 0]
