@@ -1,4 +1,4 @@
-"""Contrasts of arms with the two-way (seed x item) variance (E1, E2, E4).
+"""Contrasts of arms with the two-way (seed x item) variance (E1, E2, E4), paired by seed where seeds are shared.
 
 An arm is an array of scores, S seeds x N items, items common to all arms. Every function also takes leading axes (many
 studies at once), which is how the simulations run the code that the report runs.
@@ -6,17 +6,53 @@ studies at once), which is how the simulations run the code that the report runs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 MIN_ITEMS, MIN_CLUSTERS = 50, 10
+FEWEST_POOLED = 4  # contrasts from which the spread of their seed variances is estimated
 
 
 class Refuse(ValueError):
     """There is nothing to measure here, and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Scores (S x N) and the seeds they belong to.
+
+    Arms that list a seed share its questions, initial weights and batch order by design, so they are contrasted seed
+    by seed; seeds that only one arm lists are its own.
+    """
+
+    scores_SN: np.ndarray
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if np.shape(self.scores_SN)[-2] != len(self.seeds) or len(set(self.seeds)) < len(self.seeds):
+            raise Refuse(f"an arm of {np.shape(self.scores_SN)[-2]} rows cannot have the seeds {self.seeds}")
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores_SN))
+
+    @property
+    def items(self) -> int:
+        return int(np.shape(self.scores_SN)[-1])
+
+    def without(self, seed: int) -> Arm:
+        """The arm without one of its seeds."""
+        kept = [i for i, one in enumerate(self.seeds) if one != seed]
+        return Arm(self.scores_SN[kept], tuple(self.seeds[i] for i in kept))
+
+
+Scores = np.ndarray | Arm
+"""An array alone shares no seed with any other arm."""
 
 
 class Estimate(NamedTuple):
@@ -33,20 +69,36 @@ class Estimate(NamedTuple):
 
 
 class Variance(NamedTuple):
-    """What A arms vary by: means (A), item covariance of the means (A x A), seed and residual parts (A), counts."""
+    """What A arms vary by: means (A), item covariance of the means (A x A), and by group of seeds (G) the covariance
+    of the means by seeds and its seed x item part (A x A each), with the number of seeds in each group (G).
+
+    A group is the seeds that the same arms list.
+    """
 
     mean_A: np.ndarray
     item_AA: np.ndarray
-    seed_A: np.ndarray
-    residual_A: np.ndarray
-    seeds_A: np.ndarray
+    seed_GAA: list[np.ndarray]
+    residual_GAA: list[np.ndarray]
+    seeds_G: list[int]
     items: int
     item_df: int
 
 
-def checked(scores_SN: np.ndarray) -> np.ndarray:
+class Prior(NamedTuple):
+    """What the seed variances of a study's contrasts have in common: `df` degrees of freedom worth of `variance`."""
+
+    df: float
+    variance: float
+
+
+def raw(scores: Scores) -> np.ndarray:
+    """The array of an arm."""
+    return scores.scores_SN if isinstance(scores, Arm) else scores
+
+
+def checked(scores: Scores) -> np.ndarray:
     """The scores as floats; Refuse unless they are seeds x items and finite."""
-    Y = np.asarray(scores_SN, float)
+    Y = np.asarray(raw(scores), float)
     if Y.ndim < 2 or Y.shape[-2] < 1 or Y.shape[-1] < 2:
         raise Refuse(f"an arm is seeds x items with at least two items, got shape {Y.shape}")
     if not np.isfinite(Y).all():
@@ -54,15 +106,34 @@ def checked(scores_SN: np.ndarray) -> np.ndarray:
     return Y
 
 
-def bounded(scores_SN: np.ndarray) -> np.ndarray:
+def bounded(scores: Scores) -> np.ndarray:
     """Scores that must be shares; Refuse outside [0, 1], as percent beside fractions would be."""
-    Y = checked(scores_SN)
+    Y = checked(scores)
     if Y.min() < 0 or Y.max() > 1:
         raise Refuse(f"a score lies outside [0, 1] ({Y.min():g} to {Y.max():g}); give fractions, not percent")
     return Y
 
 
-def variance(arms: Sequence[np.ndarray], clusters: np.ndarray | None = None) -> Variance:
+def groups(arms: Sequence[Scores]) -> list[dict[int, list[int]]]:
+    """Seeds by the arms that list them: for each such set, the rows of those seeds in each of its arms.
+
+    A set that holds a single seed cannot be told from chance, so then every arm is a group of its own, as are arms
+    without names for their seeds. Arms of one seed are deterministic and never make others unpaired.
+    """
+    alone = [{a: list(range(np.shape(raw(arm))[-2]))} for a, arm in enumerate(arms)]
+    if not all(isinstance(arm, Arm) for arm in arms):
+        return alone
+    names = [arm.seeds for arm in arms if isinstance(arm, Arm)]
+    held: dict[tuple[int, ...], list[int]] = {}
+    for seed in sorted({seed for one in names for seed in one}):
+        held.setdefault(tuple(a for a, one in enumerate(names) if seed in one), []).append(seed)
+    several = [those for those, seeds in held.items() if len(seeds) == 1 and any(len(names[a]) > 1 for a in those)]
+    if several:
+        return alone
+    return [{a: [names[a].index(seed) for seed in seeds] for a in those} for those, seeds in held.items()]
+
+
+def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Variance:
     """The parts of the two-way variance of some arms, from which every contrast of them follows.
 
     Source: crossed random effects (Owen 2007); an arm of one seed counts as deterministic. `clusters` (N labels) makes
@@ -76,44 +147,82 @@ def variance(arms: Sequence[np.ndarray], clusters: np.ndarray | None = None) -> 
     mean_A = items_AN.mean(-1)
     centred_AN = items_AN - mean_A[..., None]
     if clusters is None:
-        item_AA, groups = np.einsum("...an,...bn->...ab", centred_AN, centred_AN) / (N - 1) / N, N
+        item_AA, units = np.einsum("...an,...bn->...ab", centred_AN, centred_AN) / (N - 1) / N, N
     else:
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
-        groups = len(names)
-        if groups < 2 or len(label_N) != N:
-            raise Refuse(f"clusters must label each of {N} items and be at least two, got {groups} of {len(label_N)}")
-        sums_AG = centred_AN @ np.eye(groups)[label_N]
-        item_AA = np.einsum("...ag,...bg->...ab", sums_AG, sums_AG) * groups / (groups - 1) / N**2
-    seed, residual = zip(*(_seed_parts(Y) for Y in Ys), strict=True)
-    seeds_A = np.array([Y.shape[-2] for Y in Ys])
-    return Variance(mean_A, item_AA, np.stack(seed, -1), np.stack(residual, -1), seeds_A, N, groups - 1)
+        units = len(names)
+        if units < 2 or len(label_N) != N:
+            raise Refuse(f"clusters must label each of {N} items and be at least two, got {units} of {len(label_N)}")
+        sums_AG = centred_AN @ np.eye(units)[label_N]
+        item_AA = np.einsum("...ag,...bg->...ab", sums_AG, sums_AG) * units / (units - 1) / N**2
+    grouped = groups(arms)
+    parts = [_seed_parts(Ys, rows) for rows in grouped]
+    counts = [len(next(iter(rows.values()))) for rows in grouped]
+    return Variance(mean_A, item_AA, [seed for seed, _ in parts], [rest for _, rest in parts], counts, N, units - 1)
 
 
-def _seed_parts(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of an arm's mean by its seeds, which holds the seed x item noise as well, and that noise alone."""
-    S, N = Y.shape[-2:]
-    if S == 1:
-        return np.zeros(Y.shape[:-2]), np.zeros(Y.shape[:-2])
-    seeds = Y.mean(-1)
-    rest = Y - seeds[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None]
-    return seeds.var(-1, ddof=1) / S, (rest**2).sum((-2, -1)) / ((S - 1) * (N - 1)) / (S * N)
+def _seed_parts(Ys: list[np.ndarray], rows: dict[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of the arms' means by one group of seeds, which holds the seed x item noise as well, and that noise.
+
+    An arm's mean is the sum over its S seeds of their means / S, so a group of n seeds adds n times the covariance of
+    those terms.
+    """
+    A, lead, N = len(Ys), Ys[0].shape[:-2], Ys[0].shape[-1]
+    seed_AA, residual_AA = np.zeros((*lead, A, A)), np.zeros((*lead, A, A))
+    at, n = list(rows), len(next(iter(rows.values())))
+    if n == 1:
+        return seed_AA, residual_AA
+    held = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
+    means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in held]
+    rests = [Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None] for Y in held]
+    for i, a in enumerate(at):
+        for j, b in enumerate(at[: i + 1]):
+            shared = n / (n - 1) * (means[i] * means[j]).sum(-1)
+            noise = n / (n - 1) / (N - 1) / N * np.einsum("...sn,...sn->...", rests[i], rests[j])
+            seed_AA[..., a, b] = seed_AA[..., b, a] = shared
+            residual_AA[..., a, b] = residual_AA[..., b, a] = noise
+    return seed_AA, residual_AA
 
 
-def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05) -> Estimate:
+class Parts(NamedTuple):
+    """What one contrast varies by: its seed part with degrees of freedom, its item part, the noise counted in both."""
+
+    value: Any
+    seed: Any
+    seed_df: Any
+    item: Any
+    residual: Any
+    residual_free: Any  # sum of squares over degrees of freedom, for Satterthwaite
+
+
+def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
+    """The weighted sum of arm means and the parts of its variance."""
+    c = np.asarray(weights, float)
+    quadratic = lambda one: np.maximum(np.einsum("a,...ab,b->...", c, one, c), 0.0)  # noqa: E731
+    seed_G, rest_G = [quadratic(one) for one in parts.seed_GAA], [quadratic(one) for one in parts.residual_GAA]
+    free = [max(n - 1, 1) for n in parts.seeds_G]
+    seed: Any = np.sum(seed_G, axis=0)
+    squares = np.sum([one**2 / df for one, df in zip(seed_G, free, strict=True)], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seed_df = np.where(seed > 0, seed**2 / squares, min(free))
+    rest_free = np.sum([one**2 / (df * (parts.items - 1)) for one, df in zip(rest_G, free, strict=True)], axis=0)
+    return Parts(parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), np.sum(rest_G, axis=0), rest_free)
+
+
+def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05, prior: Prior | None = None) -> Estimate:
     """The weighted sum of arm means with Satterthwaite's t interval.
 
-    V = sum c^2 V_seed + V_item - sum c^2 R, bounded below by its first two parts, as R is counted in both.
+    V = V_seed + V_item - R, bounded below by its first two parts, as the seed x item noise R is counted in both. With
+    a `prior` the seed variance is moderated (Smyth 2004): the mean of its own and the prior's, weighted by degrees of
+    freedom, which add up.
     """
-    c = np.asarray(weights, float)
-    value = parts.mean_A @ c
-    item = np.maximum(np.einsum("a,...ab,b->...", c, parts.item_AA, c), 0.0)
-    seed_A, residual_A = c**2 * parts.seed_A, c**2 * parts.residual_A
-    seed = seed_A.sum(-1)
-    total = np.maximum(np.maximum(seed + item - residual_A.sum(-1), seed), item)
+    value, seed, seed_df, item, residual, rest_free = parts_of(parts, weights)
+    if prior is not None:
+        seed, seed_df = (prior.df * prior.variance + seed_df * seed) / (prior.df + seed_df), prior.df + seed_df
+    total = np.maximum(np.maximum(seed + item - residual, seed), item)
     # What is left of a variance that cancels is rounding.
     total = np.where(total > 1e-20, total, 0.0)
-    more_A = np.maximum(parts.seeds_A - 1, 1)
-    free = item**2 / parts.item_df + (seed_A**2 / more_A + residual_A**2 / (more_A * (parts.items - 1))).sum(-1)
+    free = item**2 / parts.item_df + seed**2 / seed_df + rest_free
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(total > 0, np.maximum(total**2 / free, 1.0), np.inf)
     se = np.sqrt(total)
@@ -121,14 +230,36 @@ def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05) -
     return Estimate(*(one[()] for one in (value, se, df, value - half, value + half)))
 
 
+def pooled(contrasts: Sequence[Parts]) -> Prior | None:
+    """The prior of seed variances that a study's contrasts show together (Smyth 2004, section 6.2); None of too few.
+
+    Log variances spread by their own degrees of freedom and by how unlike the arms are; what is more than the former
+    sets the prior's degrees of freedom. They are never more than all contrasts have.
+    """
+    known = [one for one in contrasts if one.seed > 0]
+    if len(known) < FEWEST_POOLED:
+        return None
+    df_K = np.array([float(one.seed_df) for one in known])
+    e_K = np.log([float(one.seed) for one in known]) - special.digamma(df_K / 2) + np.log(df_K / 2)
+    spread = float(e_K.var(ddof=1) - special.polygamma(1, df_K / 2).mean())
+    most = float(df_K.sum())
+    df = most
+    if spread > 0:
+        low, high = 1e-3, 1e8
+        trigamma = lambda x: float(special.polygamma(1, x / 2)) - spread  # noqa: E731
+        df = min(low if trigamma(low) < 0 else float(optimize.brentq(trigamma, low, high)), most)
+    scale = math.exp(float(e_K.mean()) + float(special.digamma(df / 2)) - math.log(df / 2))
+    return Prior(df, scale)
+
+
 def contrast(
-    arms: Sequence[np.ndarray],
+    arms: Sequence[Scores],
     weights: Sequence[float],
     *,
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Estimate:
-    """Sum of weighted arm means, paired over items, with the two-way t interval; scores in any units."""
+    """Sum of weighted arm means, paired over items and shared seeds, with the two-way t interval; any units."""
     return combine(variance(arms, clusters), weights, alpha=alpha)
 
 
@@ -139,12 +270,12 @@ def p_below(estimate: Estimate) -> float:
     return float(stats.t.cdf(estimate.value / estimate.se, estimate.df))
 
 
-def arm_mean(scores_SN: np.ndarray, *, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
+def arm_mean(scores: Scores, *, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
     """Mean of one arm: Wilson's interval (1927) for a single deterministic model, else the two-way t.
 
     Where no item and no seed differs, the two-way variance is 0 and Wilson's interval over items is given instead.
     """
-    Y = checked(scores_SN)
+    Y = checked(scores)
     if Y.shape[0] > 1:
         estimate = contrast([Y], [1], alpha=alpha, clusters=clusters)
         if estimate.se:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.measure.contrast import Refuse, contrast
+from experiments.measure.contrast import Refuse, Scores, contrast
 from experiments.measure.text import distinct as distinct_grams
+from experiments.measure.utility import paired_difference
 
 
 class Kind(NamedTuple):
@@ -27,9 +28,21 @@ class Kind(NamedTuple):
 
 KINDS = {
     "under-trained": Kind(
-        "the loss still fell by over 10 % of its way in the last fifth of training, or a student diverged",
+        "a student diverged or ends at over 3 x its arm's median loss, or one that was trained for twice the steps is "
+        "measurably better, by more than the arm's standard error",
         "U or D is not what this attacker could reach; T compares unfinished students",
-        "raise student.steps or lower student.learning_rate",
+        "raise student.steps until twice as many change nothing",
+    ),
+    "cut answers": Kind(
+        "over 5 % of the answers that a student learned from were cut at max_length or hold no final answer, or over "
+        "1 % of a teacher's exam answers are unfinished",
+        "students learn, or teachers are scored on, less than was said",
+        "raise max_length and max_new_tokens",
+    ),
+    "identity": Kind(
+        "T of the identity control is not 1: its interval misses 1, or is wider than 0.3 and would cover anything",
+        "the instrument does not tell undefended students from others, or cannot tell them from anything",
+        "train longer, take more seeds; look for a student that failed",
     ),
     "extractor": Kind(
         "the share of unparsed answers differs from the undefended arm's by over 5 points",
@@ -79,18 +92,62 @@ KINDS = {
 }  # fmt: skip
 
 
-def under_trained(losses: Sequence[float | None], diverged: bool) -> str:
-    """Share of the whole fall of the loss that came in the last fifth of training."""
-    if diverged:
-        return "training diverged"
-    known = np.array([loss for loss in losses if loss is not None], float)
-    if len(known) < 10:
-        return ""
-    fifth = len(known) // 5
-    last, before = known[-fifth:].mean(), known[-2 * fifth : -fifth].mean()
-    way = known[:fifth].mean() - last
-    share = (before - last) / way if way > 0 else 0.0
-    return f"{100 * share:.0f} % of the loss's fall came in the last fifth of training" if share > 0.1 else ""
+def under_trained(losses: Sequence[Sequence[float | None]], diverged: Sequence[bool]) -> str:
+    """Students of one arm that diverged, or whose last loss is over 3 x the arm's median.
+
+    Students of an arm learn the same kind of answers, so their losses end alike unless one has not learned yet. The
+    last loss itself says nothing, as answers that were perturbed cannot be predicted by anybody.
+    """
+    said = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
+    last = [one[-1] for one in losses if one and one[-1] is not None]
+    middle = float(np.median(last)) if last else 0.0
+    over = [one for one in last if middle > 0 and one > 3 * middle]
+    if over:
+        said.append(
+            f"{len(over)} of {len(losses)} end at over 3 x the median loss ({max(over):.2g}, median {middle:.2g})"
+        )
+    return "; ".join(said)
+
+
+class Longer(NamedTuple):
+    """What twice the steps change for one student: points of accuracy with the paired interval over items.
+
+    `moved`: measurably up, and by more than one standard error of its arm's mean.
+    """
+
+    change: float
+    lo: float
+    hi: float
+    moved: bool
+
+
+def longer(once_N: np.ndarray, twice_N: np.ndarray, arm_se: float, alpha: float = 0.05) -> Longer:
+    """A student trained for twice the steps against the same student as it was (right or wrong on N items)."""
+    gained, lost = (float((gap > 0).sum()) for gap in (twice_N - once_N, once_N - twice_N))
+    lo, hi = paired_difference(gained, lost, len(once_N), alpha)
+    change = float(np.mean(twice_N) - np.mean(once_N))
+    return Longer(change, lo, hi, bool(lo > 0 and change > arm_se))
+
+
+def cut(cut: float, no_final: float, most: float = 0.05) -> str:
+    """Shares of an arm's training answers that were cut at max_length, and that hold no final answer."""
+    said = [f"{100 * share:.0f} % {what}" for share, what in
+            ((cut, "cut at max_length"), (no_final, "without a final answer")) if share > most]  # fmt: skip
+    return f"of the training answers {' and '.join(said)}" if said else ""
+
+
+def unfinished(share: float, most: float = 0.01) -> str:
+    """Share of a teacher's exam answers that ran into max_new_tokens."""
+    return f"{100 * share:.0f} % of its exam answers are unfinished" if share > most else ""
+
+
+def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
+    """The identity control's T must have an interval that covers 1 and is narrow enough to say so."""
+    if lo is None or hi is None:
+        return "T has no interval"
+    if not lo <= 1 <= hi:
+        return f"T in [{lo:.2f}, {hi:.2f}] misses 1"
+    return f"T in [{lo:.2f}, {hi:.2f}] is wider than {widest:g}" if hi - lo > widest else ""
 
 
 def extractor(unparsed: float, undefended: float, most: float = 0.05) -> str:
@@ -149,15 +206,15 @@ def off_target(matched: Mapping[str, float] | None) -> str:
     return f"{matched['loss']:.1f} points are lost at the strength found, {matched['points']:g} were asked for"
 
 
-def helps(undefended: np.ndarray, defended: np.ndarray, alpha: float = 0.05) -> str:
+def helps(undefended: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None) -> str:
     """D - U with its interval, where that lies above 0."""
-    e = contrast([undefended, defended], [-1, 1], alpha=alpha)
+    e = contrast([undefended, defended], [-1, 1], alpha=alpha, clusters=clusters)
     return f"D - U = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.lo > 0 else ""
 
 
-def sabotage(floor: np.ndarray, defended: np.ndarray, alpha: float = 0.05) -> str:
+def sabotage(floor: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None) -> str:
     """D - F with its interval, where that lies below 0."""
-    e = contrast([floor, defended], [-1, 1], alpha=alpha)
+    e = contrast([floor, defended], [-1, 1], alpha=alpha, clusters=clusters)
     return f"D - F = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.hi < 0 else ""
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from experiments.measure.contrast import Refuse, checked
+from experiments.measure.contrast import Arm, Refuse, Scores, checked, groups
 
 POWER_DRAWS = 4000
 
@@ -22,12 +22,12 @@ class Components(NamedTuple):
     residual: float
 
 
-def components(scores_SN: np.ndarray) -> Components:
+def components(scores: Scores) -> Components:
     """Components of a two-way layout without replication by the method of moments (Searle et al. 1992), floored at 0.
 
     MS_seed = s2_res + N s2_seed, MS_item = s2_res + S s2_item. Needs at least two seeds.
     """
-    Y = checked(scores_SN)
+    Y = checked(scores)
     S, N = Y.shape
     if S < 2:
         raise Refuse("variance between seeds needs at least two seeds")
@@ -37,14 +37,20 @@ def components(scores_SN: np.ndarray) -> Components:
     return Components(max(seed - rest, 0.0) / N, max(item - rest, 0.0) / S, rest)
 
 
-def difference_components(first: np.ndarray, second: np.ndarray) -> Components:
+def difference_components(first: Scores, second: Scores) -> Components:
     """Components of a difference of two arms: seed and residual are means over the arms, item is the difference's.
 
-    Then Var = 2 seed / S + item / N + 2 residual / (S N) with S seeds an arm and N items.
+    Then Var = 2 seed / S + item / N + 2 residual / (S N) with S seeds an arm and N items. Arms of the same seeds are
+    paired: the components are those of their differences seed by seed, with seed and residual halved.
     """
-    parts = [components(arm) for arm in (first, second)]
-    gap_N = checked(second).mean(0) - checked(first).mean(0)
-    noise = sum(p.residual / len(arm) for p, arm in zip(parts, (first, second), strict=True))
+    one, other = checked(first), checked(second)
+    if isinstance(first, Arm) and isinstance(second, Arm) and len(groups([first, second])) == 1:
+        order = [second.seeds.index(seed) for seed in first.seeds]
+        gap = components(other[order] - one)
+        return Components(gap.seed / 2, gap.item, gap.residual / 2)
+    parts = [components(arm) for arm in (one, other)]
+    gap_N = other.mean(0) - one.mean(0)
+    noise = sum(p.residual / len(arm) for p, arm in zip(parts, (one, other), strict=True))
     item = max(float(gap_N.var(ddof=1)) - noise, 0.0)
     seed, residual = (float(np.mean([getattr(p, name) for p in parts])) for name in ("seed", "residual"))
     return Components(seed, item, residual)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from experiments.measure.contrast import Variance, combine, p_below, variance
+from experiments.measure.contrast import Prior, Scores, Variance, checked, combine, p_below, raw, variance
 
 REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as well measured
 
@@ -18,25 +18,26 @@ class Transfer(NamedTuple):
     """T and its Fieller set; None where it is not identified.
 
     `kind`: `ok`; `weak denominator` (U - F below REPORT_AT standard errors); `not identified` (U - F is not measurably
-    positive); `harmful` (measurably negative: distillation hurts the student); `identical outputs` (nothing varies).
+    positive); `harmful` (measurably negative: distillation hurts the student); `identical outputs` (nothing varies);
+    `itself` (the arm is F or U, so T is 0 or 1 by definition and has no interval).
     """
 
     value: float | None
     effective: float | None
     lo: float | None
     hi: float | None
-    kind: Literal["ok", "weak denominator", "not identified", "harmful", "identical outputs"]
+    kind: Literal["ok", "weak denominator", "not identified", "harmful", "identical outputs", "itself"]
     t_den: float
 
 
 def transfer(
-    floor: np.ndarray,
-    undefended: np.ndarray,
-    defended: np.ndarray,
+    floor: Scores,
+    undefended: Scores,
+    defended: Scores,
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Transfer:
-    """T with its Fieller interval by test inversion (Fieller 1954); arms are seeds x items.
+    """T with its Fieller interval by test inversion (Fieller 1954); arms are seeds x items, paired by shared seeds.
 
     With the teacher in place of `undefended` this is the performance gap recovered (Burns et al. 2023).
     """
@@ -64,7 +65,7 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
 def outside(parts: Variance, x: float, alpha: float) -> float:
     """How far x is from being accepted as T: at most 0 inside the Fieller set."""
     e = combine(parts, [x - 1, -x, 1], alpha=alpha)
-    return abs(e.value) - float(special.stdtrit(e.df, 1 - alpha / 2)) * e.se
+    return float(abs(e.value) - special.stdtrit(e.df, 1 - alpha / 2) * e.se)
 
 
 def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:
@@ -81,8 +82,10 @@ def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:
 class Worst(NamedTuple):
     """The worst of K listed attacks: who was selected, T on the report split, and bounds.
 
-    `lcb` belongs to the selected attack; `ucb` is the largest upper bound of all attacks, which needs no correction:
-    P(max UCB < max T) <= P(the worst attack's UCB < its T). `tie`: selection could not tell the best two apart.
+    `lcb` belongs to the selected attack and is the least lower bound over all undefended attacks as ceilings: the best
+    of them is one of these, so nothing is lost where another was selected. `ucb` is the largest upper bound of all
+    attacks over the ceilings that selection cannot tell from its best. Neither needs a correction:
+    P(max UCB < max T) <= P(the worst attack's UCB < its T). `tie`: selection could not tell the best two attacks apart.
     """
 
     attack: int
@@ -93,16 +96,16 @@ class Worst(NamedTuple):
     ucb: float | None
 
 
-def select(selection: Sequence[np.ndarray]) -> int:
+def select(selection: Sequence[Scores]) -> int:
     """The option with the highest mean on the selection split (seeds A x items A); the first of equals."""
-    return int(np.argmax([np.mean(one) for one in selection]))
+    return int(np.argmax([np.mean(raw(one)) for one in selection]))
 
 
 def worst_case(
-    floor: np.ndarray,
-    undefended: Sequence[np.ndarray],
-    defended: Sequence[np.ndarray],
-    selection: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    floor: Scores,
+    undefended: Sequence[Scores],
+    defended: Sequence[Scores],
+    selection: tuple[Sequence[Scores], Sequence[Scores]],
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Worst:
@@ -111,22 +114,74 @@ def worst_case(
     `selection` holds the same attacks' scores on seeds A x items A, undefended and defended, in the same order.
     """
     ceiling, attack = select(selection[0]), select(selection[1])
-    shares = [transfer(floor, undefended[ceiling], one, alpha, clusters) for one in defended]
-    uppers = [share.hi for share in shares if share.hi is not None]
-    return Worst(attack, ceiling, _tied(selection[1], attack), shares[attack], shares[attack].lo,
-                 max(uppers) if len(uppers) == len(shares) else None)  # fmt: skip
+    likely = _likely(selection[0], alpha)
+    main = transfer(floor, undefended[ceiling], defended[attack], alpha, clusters)
+    lowers = [transfer(floor, one, defended[attack], alpha, clusters).lo for one in undefended]
+    uppers = [transfer(floor, undefended[b], one, alpha, clusters).hi for b in likely for one in defended]
+    known, bounds = [one for one in lowers if one is not None], [one for one in uppers if one is not None]
+    lcb = min(known) if known and main.lo is not None else None
+    return Worst(attack, ceiling, tied(selection[1], attack), main, lcb,
+                 max(bounds) if len(bounds) == len(uppers) else None)  # fmt: skip
 
 
-def _tied(arms: Sequence[np.ndarray], best: int) -> bool:
+def _likely(selection: Sequence[Scores], alpha: float) -> list[int]:
+    """The options that may be the best: not measurably below the one with the highest mean, at alpha / 2 one-sided.
+
+    Options have few selection seeds each, so their seed variance is pooled over all of them.
+    """
+    if len(selection) < 2:
+        return [0]
+    Ys = [checked(one) for one in selection]
+    best, counts = select(selection), np.array([len(Y) for Y in Ys])
+    df = max(int((counts - 1).sum()), 1)
+    pooled = sum(float(((Y.mean(1) - Y.mean()) ** 2).sum()) for Y in Ys) / df
+    held = []
+    for i, Y in enumerate(Ys):
+        gap_N = Ys[best].mean(0) - Y.mean(0)
+        error = math.sqrt(pooled * (1 / len(Y) + 1 / counts[best]) + float(gap_N.var(ddof=1)) / len(gap_N))
+        if i == best or gap_N.mean() <= float(special.stdtrit(df, 1 - alpha / 2)) * error:
+            held.append(i)
+    return held
+
+
+def tied(arms: Sequence[Scores], best: int) -> bool:
     """Whether the second best option is within one standard error of the best."""
     others = [i for i in range(len(arms)) if i != best]
     if not others:
         return False
-    second = max(others, key=lambda i: float(np.mean(arms[i])))
+    second = max(others, key=lambda i: float(np.mean(raw(arms[i]))))
     gap = combine(variance([arms[best], arms[second]]), [1, -1])
     return bool(gap.value <= gap.se)
 
 
-def threshold_p(parts: Variance, theta: float) -> float:
+def threshold(share: float) -> tuple[float, float, float]:
+    """Weights of (F, U, D) whose sum is (D - F) - share (U - F)."""
+    return share - 1, -share, 1.0
+
+
+def threshold_p(parts: Variance, theta: float, prior: Prior | None = None) -> float:
     """p-value of H0: D - F >= theta (U - F), one-sided (E4); `parts` are those of (F, U, D)."""
-    return p_below(combine(parts, [theta - 1, -theta, 1]))
+    return p_below(combine(parts, threshold(theta), prior=prior))
+
+
+def above_p(parts: Variance, share: float, prior: Prior | None = None) -> float:
+    """p-value of H0: D - F <= share (U - F), one-sided."""
+    e = combine(parts, [-one for one in threshold(share)], prior=prior)
+    return p_below(e)
+
+
+def unseen(share: float, seeds: int, alpha: float = 0.05) -> float:
+    """The mean T that seeds nobody saw could make of a T that all `seeds` seen share.
+
+    A share p of seeds that reach U is missed by all of them with probability (1 - p)^S, so at level alpha / 2 it may
+    be up to 1 - (alpha / 2)^(1 / S), and the mean T then T + p (1 - T).
+    """
+    p = 1 - (alpha / 2) ** (1 / seeds)
+    return share + p * max(1 - share, 0.0)
+
+
+def seeds_unseen(share: float, theta: float, alpha: float = 0.05) -> int | None:
+    """The fewest seeds with which `unseen` stays below theta; None where T is not below it."""
+    if share >= theta:
+        return None
+    return math.floor(math.log(alpha / 2) / math.log(1 - (theta - share) / (1 - share))) + 1

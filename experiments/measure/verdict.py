@@ -1,11 +1,13 @@
 """The verdict on a defence: one of six words with the rule that fired, and what would settle an open case.
 
 The rules are tried in the order of WORDS. A case is one defence on one capability at one budget, against every listed
-attack; all arms are seeds x items, on the report split.
+attack; all arms are seeds x items, on the report split. What is surely below or above a share of U - F is tested with
+seed variances moderated over the study's cases, and with Holm's correction over all cases that can have the word.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,9 +15,28 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.measure import power
-from experiments.measure.contrast import MIN_CLUSTERS, MIN_ITEMS, combine, contrast, variance
-from experiments.measure.transfer import REPORT_AT, ratio, threshold_p, transfer
-from experiments.measure.utility import non_inferiority
+from experiments.measure.contrast import (
+    MIN_CLUSTERS,
+    MIN_ITEMS,
+    Arm,
+    Prior,
+    combine,
+    contrast,
+    parts_of,
+    pooled,
+    variance,
+)
+from experiments.measure.transfer import (
+    REPORT_AT,
+    Transfer,
+    above_p,
+    seeds_unseen,
+    threshold,
+    threshold_p,
+    transfer,
+    unseen,
+)
+from experiments.measure.utility import Cost, non_inferiority
 
 WORDS = ("not measurable", "invalid run", "costly", "ineffective", "effective", "inconclusive")
 ENOUGH_ADAPTIVE = 2
@@ -29,7 +50,7 @@ class Rules:
     ineffective: float = 0.8
     utility_margin: float = 0.02
     alpha: float = 0.05
-    looks: tuple[int, ...] = (5,)
+    looks: tuple[int, ...] = (8,)
 
     @property
     def level(self) -> float:
@@ -37,79 +58,145 @@ class Rules:
         return self.alpha / len(self.looks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """What a verdict is about; `attacks` and `adaptive` in one order, `chosen` picked on the selection split."""
+    """What a verdict is about; `attacks` and `adaptive` in one order, `chosen` picked on the selection split.
 
-    floor: np.ndarray
-    undefended: np.ndarray
-    attacks: Sequence[np.ndarray]
-    clean: np.ndarray
-    guarded: np.ndarray
+    `undefended` holds the ceilings, `ceiling` the one that was selected. `matched`: the defence was set to what it
+    costs the honest user, so it is judged at that cost. `control`: it is no defence and gets no word.
+    """
+
+    floor: Arm
+    undefended: Sequence[Arm]
+    attacks: Sequence[Arm]
+    clean: Arm
+    guarded: Arm
     chosen: int = 0
+    ceiling: int = 0
     adaptive: Sequence[bool] = (False,)
     invalid: Sequence[str] = ()
     missing: Sequence[str] = ()
+    matched: bool = False
+    control: bool = False
     clusters: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def seeds(self) -> int:
+        """The fewest students that any of its arms has."""
+        return min(len(arm.seeds) for arm in (self.floor, self.undefended[self.ceiling], *self.attacks))
+
+    def share(self, alpha: float) -> Transfer:
+        """T of the chosen attack with the selected ceiling."""
+        return transfer(self.floor, self.undefended[self.ceiling], self.attacks[self.chosen], alpha, self.clusters)
 
 
 class Verdict(NamedTuple):
-    """The word, its rule, remarks that stand beside any word, the adjusted p-value, seeds that would settle it."""
+    """The word, its rule, remarks that stand beside any word, and the seeds that would settle it.
+
+    `p` and `p_ineffective` are adjusted over the cases that can have the word; NaN of those that cannot. `unseen` is
+    what seeds that nobody saw could make of the highest T of all attacks.
+    """
 
     word: str
     rule: str
     remarks: tuple[str, ...]
     p: float
+    p_ineffective: float
+    unseen: float
     settle: str
 
 
-def p_value(case: Case, theta: float) -> float:
-    """p-value of the worst attack for H0: D - F >= theta (U - F): effective against all or not (intersection-union)."""
-    arms = [variance([case.floor, case.undefended, one], case.clusters) for one in case.attacks]
-    return max(threshold_p(parts, theta) for parts in arms)
+NO_WORD = Verdict("", "", (), math.nan, math.nan, math.nan, "")
+
+
+class _Tests(NamedTuple):
+    """p-values of a case: D - F below theta (U - F) for all attacks, and above `ineffective` for the chosen one."""
+
+    effective: float
+    stronger: float
+    ineffective: float
+
+
+def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
+    """Effective against all attacks or not (intersection-union); ineffective with every ceiling or not."""
+    ceiling = case.undefended[case.ceiling]
+    attacks = [variance([case.floor, ceiling, one], case.clusters) for one in case.attacks]
+    ceilings = [variance([case.floor, one, case.attacks[case.chosen]], case.clusters) for one in case.undefended]
+    return _Tests(
+        max(threshold_p(parts, rules.theta, priors[0]) for parts in attacks),
+        max(threshold_p(parts, rules.theta / 2, priors[1]) for parts in attacks),
+        max(above_p(parts, rules.ineffective, priors[2]) for parts in ceilings),
+    )
+
+
+def _priors(cases: Sequence[Case], rules: Rules) -> list[Prior | None]:
+    """Of the seed variances of what is tested, over the chosen attacks of all cases."""
+    parts = [variance([c.floor, c.undefended[c.ceiling], c.attacks[c.chosen]], c.clusters) for c in cases]
+    shares = (rules.theta, rules.theta / 2, rules.ineffective)
+    return [pooled([parts_of(one, threshold(share)) for one in parts]) for share in shares]
 
 
 def judge(cases: Sequence[Case], rules: Rules) -> list[Verdict]:
-    """The verdicts of one report, with Holm's correction over all its cases."""
-    adjusted = power.holm([p_value(case, rules.theta) for case in cases])
-    stronger = power.holm([p_value(case, rules.theta / 2) for case in cases])
-    words = [_judge(case, p, rules) for case, p in zip(cases, adjusted, strict=True)]
-    return [
-        one._replace(remarks=(*one.remarks, f"effective at {rules.theta / 2:g} as well"))
-        if one.word == "effective" and p < rules.level / 2 else one
-        for one, p in zip(words, stronger, strict=True)
-    ]  # fmt: skip
+    """The verdicts of one report; each of the two words on transfer has a Holm family of the cases that can have it."""
+    costs = [non_inferiority(c.clean, c.guarded, rules.utility_margin, rules.level, c.clusters) for c in cases]
+    first = [_without_tests(case, cost, rules) for case, cost in zip(cases, costs, strict=True)]
+    left = [i for i, word in enumerate(first) if word is None]
+    priors = _priors([cases[i] for i in left], rules)
+    found = [_tests(cases[i], rules, priors) for i in left]
+    adjusted = [power.holm(list(column)) for column in zip(*found, strict=True)] or [[], [], []]
+    held = {i: _tested(cases[i], costs[i], rules, _Tests(*ps))
+            for i, *ps in zip(left, *adjusted, strict=True)}  # fmt: skip
+    return [word if word is not None else held[i] for i, word in enumerate(first)]
 
 
-def _judge(case: Case, p: float, rules: Rules) -> Verdict:
-    cost = non_inferiority(case.clean, case.guarded, rules.utility_margin, rules.level, case.clusters)
-    costly = f"the teacher's exam changes by {100 * cost.change:+.1f} points, lower bound {100 * cost.lo:+.1f} <= " \
-             f"-{100 * rules.utility_margin:g}"  # fmt: skip
+def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
+    """The word of a case that cannot be effective or ineffective, whatever a test would say; None of the others."""
+    costly = _costly(cost, rules)
     reason = _not_measurable(case, rules)
+    told = NO_WORD._replace(remarks=() if cost.passes else (f"costly: {costly}",))
+    if case.control:
+        return told._replace(rule="a control has no verdict; its T must cover 1")
     if reason:
-        return Verdict("not measurable", reason, () if cost.passes else (costly,), p, "")
-    remarks = [] if cost.passes else [f"costly: {costly}"]
-    if sum(case.adaptive) < ENOUGH_ADAPTIVE:
-        remarks.append(f"naive-only: {sum(case.adaptive)} adaptive attacks of {len(case.attacks)}")
+        return told._replace(word="not measurable", rule=reason)
+    told = told._replace(unseen=_unseen(case, rules), remarks=_remarks(case, cost, rules))
     if case.invalid:
-        return Verdict("invalid run", "; ".join(case.invalid), tuple(remarks), p, "")
-    seeds = min(len(arm) for arm in (case.floor, case.undefended, *case.attacks))
-    if seeds not in rules.looks:
+        return told._replace(word="invalid run", rule="; ".join(case.invalid))
+    if not cost.passes and not case.matched:
+        share = case.share(rules.level)
+        rule = f"{costly}; T {share.value:.2f} [{share.lo:.2f}, {share.hi:.2f}]"
+        return told._replace(word="costly", rule=rule, remarks=told.remarks[1:])
+    if case.seeds not in rules.looks:
         planned = ", ".join(map(str, rules.looks))
-        later = [look for look in rules.looks if look > seeds]
+        later = [look for look in rules.looks if look > case.seeds]
         settle = f"{later[0]} seeds" if later else "a new study: all planned looks are past"
-        return Verdict("inconclusive", f"{seeds} seeds; verdicts are planned at {planned}", tuple(remarks), p, settle)
-    word, rule = _transfer_word(case, p, rules)
-    if not cost.passes:
-        return Verdict("costly", f"{costly}; on transfer it is {word}: {rule}", tuple(remarks[1:]), p, "")
-    return Verdict(word, rule, tuple(remarks), p, _settle(case, rules) if word == "inconclusive" else "")
+        return told._replace(word="inconclusive", rule=f"{case.seeds} seeds; verdicts are planned at {planned}",
+                             settle=settle)  # fmt: skip
+    return None
+
+
+def _costly(cost: Cost, rules: Rules) -> str:
+    return (f"the teacher's exam changes by {100 * cost.change:+.1f} points, lower bound {100 * cost.lo:+.1f} <= "
+            f"-{100 * rules.utility_margin:g}")  # fmt: skip
+
+
+def _remarks(case: Case, cost: Cost, rules: Rules) -> tuple[str, ...]:
+    """What stands beside the word: the cost first, then how many attacks adapt."""
+    said = []
+    if case.matched:
+        said.append(f"at its matched cost: the teacher's exam changes by {100 * cost.change:+.1f} points "
+                    f"[{100 * cost.lo:+.1f}, {100 * cost.hi:+.1f}]")  # fmt: skip
+    elif not cost.passes:
+        said.append(f"costly: {_costly(cost, rules)}")
+    if sum(case.adaptive) < ENOUGH_ADAPTIVE:
+        said.append(f"naive-only: {sum(case.adaptive)} adaptive attacks of {len(case.attacks)}")
+    return tuple(said)
 
 
 def _not_measurable(case: Case, rules: Rules) -> str:
     """Why nothing can be said of this case, or nothing."""
     if case.missing:
         return f"missing: {', '.join(case.missing)}"
-    items = case.floor.shape[-1]
+    items = case.floor.items
     if items < MIN_ITEMS:
         return f"too few items: {items}, at least {MIN_ITEMS} are needed"
     if case.clusters is not None and len(np.unique(case.clusters)) < MIN_CLUSTERS:
@@ -117,7 +204,7 @@ def _not_measurable(case: Case, rules: Rules) -> str:
     over = contrast([case.floor, case.clean], [-1, 1], alpha=rules.alpha, clusters=case.clusters)
     if over.value <= 0 or over.lo <= 0:
         return f"no capability to protect: the teacher is {100 * over.value:+.1f} points above the floor"
-    share = transfer(case.floor, case.undefended, case.attacks[case.chosen], rules.alpha, case.clusters)
+    share = case.share(rules.alpha)
     if share.kind == "harmful":
         return "distillation hurts the student: U is measurably below F"
     if share.kind == "identical outputs":
@@ -129,28 +216,59 @@ def _not_measurable(case: Case, rules: Rules) -> str:
     return ""
 
 
-def _transfer_word(case: Case, p: float, rules: Rules) -> tuple[str, str]:
-    parts = variance([case.floor, case.undefended, case.attacks[case.chosen]], case.clusters)
-    share = ratio(parts, rules.level)
+def _highest(case: Case, rules: Rules) -> float:
+    """The highest T of all attacks, as seen."""
+    U = case.undefended[case.ceiling]
+    shares = [transfer(case.floor, U, one, rules.level, case.clusters).value for one in case.attacks]
+    return max(one for one in shares if one is not None)
+
+
+def _unseen(case: Case, rules: Rules) -> float:
+    return unseen(_highest(case, rules), case.seeds, rules.level)
+
+
+def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
+    """The word that the adjusted p-values give; beside *effective*, that no unseen lucky seed overturns it."""
+    share, half = case.share(rules.level), rules.level / 2
     assert share.lo is not None and share.hi is not None
-    if share.lo > rules.ineffective:
-        return "ineffective", f"lower bound of T {share.lo:.2f} > {rules.ineffective:g}"
-    if p < rules.level / 2:
-        return "effective", f"D - F < {rules.theta:g} (U - F) for all {len(case.attacks)} attacks, adjusted p {p:.2g}"
-    return "inconclusive", f"T in [{share.lo:.2f}, {share.hi:.2f}] settles neither {rules.ineffective:g} nor " \
-                           f"{rules.theta:g} (adjusted p {p:.2g})"  # fmt: skip
+    told = NO_WORD._replace(p=p.effective, p_ineffective=p.ineffective, unseen=_unseen(case, rules),
+                            remarks=_remarks(case, cost, rules))  # fmt: skip
+    if p.ineffective < half:
+        rule = f"D - F > {rules.ineffective:g} (U - F) with every ceiling, adjusted p {p.ineffective:.2g}"
+        return told._replace(word="ineffective", rule=rule)
+    if p.effective < half and told.unseen < rules.theta:
+        rule = (f"D - F < {rules.theta:g} (U - F) for all {len(case.attacks)} attacks, adjusted p {p.effective:.2g}; "
+                f"seeds unseen by {case.seeds} cannot lift T above {told.unseen:.2f}")  # fmt: skip
+        both = p.stronger < half and told.unseen < rules.theta / 2
+        more = (f"effective at {rules.theta / 2:g} as well",) if both else ()
+        return told._replace(word="effective", rule=rule, remarks=told.remarks + more)
+    if p.effective < half:
+        highest = _highest(case, rules)
+        rule = (f"T {highest:.2f} is below {rules.theta:g} on the seeds seen (adjusted p {p.effective:.2g}), but "
+                f"{case.seeds} seeds cannot exclude that others reach U and T is {told.unseen:.2f}")  # fmt: skip
+        needed = seeds_unseen(highest, rules.theta, rules.level)
+        return told._replace(word="inconclusive", rule=rule, settle=f"{needed} seeds")
+    rule = (f"T in [{share.lo:.2f}, {share.hi:.2f}] settles neither {rules.ineffective:g} (adjusted p "
+            f"{p.ineffective:.2g}) nor {rules.theta:g} (adjusted p {p.effective:.2g})")  # fmt: skip
+    return told._replace(word="inconclusive", rule=rule, settle=_settle(case, rules))
 
 
 def _settle(case: Case, rules: Rules) -> str:
-    """Seeds with which T as it is now would be told from the nearer of the two bounds."""
-    D, items = case.attacks[case.chosen], case.floor.shape[-1]
-    gap = combine(variance([case.floor, case.undefended]), [-1, 1]).value
-    share = (D.mean() - case.floor.mean()) / gap
-    distance = max(rules.theta - share, share - rules.ineffective) * gap
-    if distance <= 0:
+    """Seeds with which T would be told from the nearer bound if it is as it was estimated."""
+    share = case.share(rules.level)
+    assert share.value is not None and share.lo is not None and share.hi is not None
+    if rules.theta <= share.lo and share.hi <= rules.ineffective:
         return f"no number of seeds: T is between {rules.theta:g} and {rules.ineffective:g}"
-    parts = power.difference_components(case.undefended, D)
+    U, D = case.undefended[case.ceiling], case.attacks[case.chosen]
+    gap = float(combine(variance([case.floor, U]), [-1, 1]).value)
+    distance = max(rules.theta - share.value, share.value - rules.ineffective) * gap
+    items = case.floor.items
+    if distance <= 0:
+        return (f"not to be said yet: T is estimated between {rules.theta:g} and {rules.ineffective:g}, and its "
+                "interval reaches beyond")  # fmt: skip
+    parts = power.difference_components(U, D)
     seeds = power.seeds_to_settle(distance, parts, items, rules.level)
-    return (
-        f"about {seeds} seeds on {items} items" if seeds else f"more than 100 seeds on {items} items; take more items"
-    )
+    if not seeds:
+        return f"more than 100 seeds on {items} items; take more items"
+    lucky = seeds_unseen(share.value, rules.theta, rules.level) or 0
+    return f"about {max(seeds, lucky, case.seeds + 1)} seeds on {items} items"

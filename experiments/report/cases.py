@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,14 +10,15 @@ import numpy as np
 
 from experiments.config import attack, guard
 from experiments.measure import cost, flags, frontier, verdict
-from experiments.measure.contrast import Refuse
+from experiments.measure.contrast import Arm, Refuse, arm_mean
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.plan import IDENTITY, choices, is_floor
 from experiments.report.compared import Compared
-from experiments.report.grades import Key, Sat
+from experiments.report.grades import Key
 
 MATCHED = {"compute_matched": "flops", "cost_matched": "dollars"}
+MOVED = 0.05  # what twice the steps may change before a case is an invalid run, a share
 EQUAL_SPENDING = 0.02  # spendings this near need no curve
 Cases = dict[tuple[str, int, str], dict[str, Any]]  # by task, budget and defence
 
@@ -35,7 +37,7 @@ def cases(here: Compared) -> Cases:
     words = verdict.judge([held[i][0] for i in judged], here.rules)
     table = {}
     for i, (key, (case, row)) in enumerate(zip(at, held, strict=True)):
-        none = verdict.Verdict("", "verdicts are given at the largest budget", (), math.nan, "")
+        none = verdict.NO_WORD._replace(rule="verdicts are given at the largest budget")
         word = words[judged.index(i)] if i in judged else none
         more = {"verdict": word.word, "sensitivity": _sensitivity(here, key, case, row["kind"])}
         table[key] = row | word._asdict() | more
@@ -46,27 +48,48 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
     """What is judged of a defence, and its row: the worst attack was chosen on the selection split."""
     attackers, everyone = here.attackers(task, budget, defense), here.undefended(task, budget)
     keys = [Key(task, defense, attacker, budget, "report") for attacker in attackers]
-    arms, ceilings = ([here.report[key] for key in some] for some in
-                      (keys, [Key(task, "none", attacker, budget, "report") for attacker in everyone]))  # fmt: skip
-    floor, labels = here.floor_arm(task, budget), here.clusters(task)
-    clean, guarded = here.teacher(task, "none"), here.teacher(task, defense)
+    tops = [Key(task, "none", attacker, budget, "report") for attacker in everyone]
+    arms, ceilings, floor = map(here.scores, keys), map(here.scores, tops), here.scores(here.floor_key(task, budget))
+    labels, control = here.clusters(task), defense == IDENTITY
+    clean, guarded = (here.scores(here.teacher_key(task, one)) for one in ("none", defense))
     selection = _selection(here, task, budget, "none", everyone), _selection(here, task, budget, defense, attackers)
-    worst = worst_case(floor.right_SN, [one.right_SN for one in ceilings], [arm.right_SN for arm in arms], selection,
-                       here.alpha, labels)  # fmt: skip
-    case = verdict.Case(
-        floor.right_SN, ceilings[worst.ceiling].right_SN, [arm.right_SN for arm in arms], clean.right_SN,
-        guarded.right_SN, worst.attack, [attack(a).adaptive for a in attackers],
-        _invalid(_faults(here, keys, arms), worst.attack, worst.lcb, here.study.measure.ineffective),
-        _missing(here, task, budget, defense), labels,
+    held = verdict.Case(floor, list(ceilings), list(arms), clean, guarded)
+    worst = worst_case(floor, held.undefended, held.attacks, selection, here.alpha, labels)
+    if control:
+        here.flag("identity", keys[worst.attack], flags.identity(worst.transfer.lo, worst.transfer.hi))
+    faults = _faults(here, keys)
+    top, key = tops[worst.ceiling], keys[worst.attack]
+    twice = {} if control else {"U": _twice(here, top), "D": _twice(here, key)}
+    faults[worst.attack] += [f"at twice the steps {name} gains {100 * one.change:.1f} points" for name, one in
+                             twice.items() if one and one.moved and one.change > MOVED]  # fmt: skip
+    case = dataclasses.replace(
+        held, chosen=worst.attack, ceiling=worst.ceiling, adaptive=[attack(a).adaptive for a in attackers],
+        invalid=_invalid(faults, worst.attack, worst.lcb, here.study.measure.ineffective),
+        missing=_missing(here, task, budget, defense), control=control,
+        matched=not control and guard(defense).match is not None, clusters=labels,
     )  # fmt: skip
     row = {
         "task": task, "budget": budget, "defense": defense, "attack": attackers[worst.attack],
         "attacks": attackers, "ceiling": everyone[worst.ceiling], "floor": here.floor(task, budget),
         "tie": worst.tie, "transfer": worst.transfer.value, "effective": worst.transfer.effective,
         "kind": worst.transfer.kind, "lcb": worst.lcb, "hi": worst.transfer.hi, "ucb": worst.ucb,
+        "plateau": {name: one and one._asdict() for name, one in twice.items()},
         "utility": utility(here, clean, guarded, labels),
     }  # fmt: skip
     return case, row
+
+
+def _twice(here: Compared, key: Key) -> flags.Longer | None:
+    """What twice the steps change for one student of an arm; None where none was trained so."""
+    longer = here.grades.get(key._replace(split="plateau"))
+    if longer is None:
+        return None
+    arm, seed = here.report[key], longer.seeds[0]
+    error = arm_mean(here.scores(key), alpha=here.alpha, clusters=here.clusters(key.task)).se
+    found = flags.longer(arm.right_SN[arm.seeds.index(seed)], longer.right_SN[0], float(error), here.alpha)
+    said = f"{100 * found.change:+.1f} points [{100 * found.lo:+.1f}, {100 * found.hi:+.1f}] at twice the steps"
+    here.flag("under-trained", key, f"{said}, seed {seed}" if found.moved else "")
+    return found
 
 
 def _teachers(here: Compared) -> None:
@@ -77,6 +100,7 @@ def _teachers(here: Compared) -> None:
         where = (key.task, key.defense)
         here.flag("degenerate text", where, flags.degenerate(here.teacher(key.task, "none").texts, guarded.texts))
         here.flag("off target", where, flags.off_target(here.prepared(*where)["matched"]))
+        here.flag("cut answers", where, flags.unfinished(guarded.mean("unfinished") or 0.0))
         here.flag("single sample", where, f"{len(guarded.seeds)} sampling seed(s)" if len(guarded.seeds) < 3 else "")
 
 
@@ -99,23 +123,23 @@ def _aliases(here: Compared, task: str, budget: int, attacker: str) -> dict[str,
     return flags.aliases({key.defense: here.report[key].digest for key in keys})
 
 
-def _selection(here: Compared, task: str, budget: int, defense: str, attackers: list[str]) -> list[np.ndarray]:
+def _selection(here: Compared, task: str, budget: int, defense: str, attackers: list[str]) -> list[Arm]:
     """Each attack's scores on the selection split; where there is one attack there is no choice."""
     if len(attackers) < 2:
-        return [np.zeros((1, 2))]
+        return [Arm(np.zeros((1, 2)), (0,))]
     # The identity control is the undefended teacher, so its attack is chosen as the undefended one's is.
     asked = "none" if defense == IDENTITY else defense
     keys = [Key(task, asked, attacker, budget, "select") for attacker in attackers]
     missing = [key.attacker for key in keys if key not in here.grades]
     if missing:
         raise Refuse(f"{task}: {', '.join(missing)} against {asked} has no students on the selection split")
-    return [here.grades[key].right_SN for key in keys]
+    return [here.scores(key) for key in keys]
 
 
-def utility(here: Compared, clean: Sat, guarded: Sat, labels: np.ndarray | None) -> dict[str, Any]:
+def utility(here: Compared, clean: Arm, guarded: Arm, labels: np.ndarray | None) -> dict[str, Any]:
     """The honest user's cost at the study's margin, and the margins at which it is not inferior."""
     margins = sorted({*frontier.MARGINS, here.study.measure.utility_margin})
-    costs = {margin: non_inferiority(clean.right_SN, guarded.right_SN, margin, here.alpha, labels)
+    costs = {margin: non_inferiority(clean, guarded, margin, here.alpha, labels)
              for margin in margins}  # fmt: skip
     main = costs[here.study.measure.utility_margin]
     return main._asdict() | {"passes_at": [m for m, one in costs.items() if one.passes]}
@@ -131,13 +155,14 @@ def _invalid(faults: list[list[str]], chosen: int, lcb: float | None, ineffectiv
     return list(dict.fromkeys(reason for one in told for reason in one))
 
 
-def _faults(here: Compared, keys: list[Key], arms: list[Sat]) -> list[list[str]]:
+def _faults(here: Compared, keys: list[Key]) -> list[list[str]]:
     """Raise the flags of a case; those that say that an attack's students cannot be judged, by attack."""
     held = []
     task, defense, _, budget, _ = keys[0]
-    for key, arm in zip(keys, arms, strict=True):
-        undefended = here.told(key._replace(defense="none"))
-        gap = flags.extractor(arm.unparsed, undefended.unparsed)
+    labels, floor = here.clusters(task), here.scores(here.floor_key(task, budget))
+    for key in keys:
+        plain = key._replace(defense="none")
+        gap = flags.extractor(here.report[key].unparsed, here.told(plain).unparsed)
         here.flag("extractor", key, gap)
         other = _aliases(here, task, budget, key.attacker).get(defense)
         twin = f"every answer equals those under {other}" if other else ""
@@ -147,9 +172,9 @@ def _faults(here: Compared, keys: list[Key], arms: list[Sat]) -> list[list[str]]
         sees = attack(key.attacker).needs_profile
         silent = sees == "text" and defense != IDENTITY and guard(defense).chain.point == "logprobs"
         silent |= attack(key.attacker).adaptive
-        here.flag("defence helps", key, flags.helps(undefended.right_SN, arm.right_SN, here.alpha))
-        floor = here.floor_arm(task, budget).right_SN
-        here.flag("sabotage", key, flags.sabotage(floor, arm.right_SN, here.alpha))
+        arm = here.scores(key)
+        here.flag("defence helps", key, flags.helps(here.scores(plain), arm, here.alpha, labels))
+        here.flag("sabotage", key, flags.sabotage(floor, arm, here.alpha, labels))
         reasons = [f"arms are aliases: {twin}"] if twin and not silent else []
         reasons += [f"unparsed answers differ: {gap}"] if gap else []
         reasons += _training(here, key) + _training(here, Key(task, "none", key.attacker, budget, "report"))
@@ -162,24 +187,26 @@ def _training(here: Compared, key: Key) -> list[str]:
     mine = here.by_key.get(key, [])
     done = [arm for arm in mine if arm["finished"]]
     here.flag("missing", key, f"{len(done)} of {len(mine)} students finished" if len(done) < len(mine) else "")
-    said = [text for arm in done if (text := flags.under_trained(arm["losses"], arm["diverged"]))]
-    here.flag("under-trained", key, f"{len(said)} of {len(done)} students: {said[0]}" if said else "")
+    diverged = [bool(arm["diverged"]) for arm in done]
+    here.flag("under-trained", key, flags.under_trained([arm["losses"] for arm in done], diverged))
+    shares = [float(np.mean([arm[name] for arm in done])) if done else 0.0 for name in ("cut", "no_final")]
+    here.flag("cut answers", key, flags.cut(*shares))
     leaked = max((arm["leaked"] for arm in done), default=0)
     here.flag("leakage", key, f"{leaked} report questions are among the queries" if leaked else "")
-    wrong = [f"{key.defense} {key.attacker} is under-trained"] if len(said) * 2 > len(done) else []
+    wrong = [f"most students of {key.defense} {key.attacker} diverged"] if sum(diverged) * 2 > len(done) else []
     return wrong + ([f"{leaked} report questions are among the queries of {key.attacker}"] if leaked else [])
 
 
 def _sensitivity(here: Compared, key: tuple[str, int, str], case: verdict.Case, kind: str) -> dict[str, Any]:
     """T under other choices: each floor, one seed or attack less, parsed answers alone, equal compute or cost."""
     task, budget, _ = key
-    D, U = case.attacks[case.chosen], case.undefended
-    floors = {name: _share(here.grades[at].right_SN, U, D) for name in choices(here.study)
+    F, U, D = case.floor, case.undefended[case.ceiling], case.attacks[case.chosen]
+    floors = {name: _share(here.scores(at), U, D) for name in choices(here.study)
               if (at := Key(task, "none", name, budget, "report")) in here.grades}  # fmt: skip
-    dropped = [_share(case.floor, U, np.delete(D, s, 0)) for s in range(len(D))] if len(D) > 1 else []
-    dropped += [_share(case.floor, np.delete(U, s, 0), D) for s in range(len(U))] if len(U) > 1 else []
+    dropped = [_share(F, U, D.without(seed)) for seed in D.seeds] if len(D.seeds) > 1 else []
+    dropped += [_share(F, U.without(seed), D) for seed in U.seeds] if len(U.seeds) > 1 else []
     known = [one for one in dropped if one is not None]
-    others = [_share(case.floor, U, one) for i, one in enumerate(case.attacks) if i != case.chosen]
+    others = [_share(F, U, one) for i, one in enumerate(case.attacks) if i != case.chosen]
     return {
         "by_floor": floors, "drop_one_seed": [min(known), max(known)] if known else None,
         "drop_chosen_attack": max((one for one in others if one is not None), default=None),
@@ -188,11 +215,17 @@ def _sensitivity(here: Compared, key: tuple[str, int, str], case: verdict.Case, 
     }  # fmt: skip
 
 
+def _ceiling(here: Compared, key: tuple[str, int, str], case: verdict.Case) -> str:
+    """The attack whose undefended students are the ceiling, as they are of T."""
+    task, budget, _ = key
+    return here.undefended(task, budget)[case.ceiling]
+
+
 def _parsed_only(here: Compared, key: tuple[str, int, str], case: verdict.Case) -> float | None:
     """T from answers that could be read, which is not paired over items: a check and no estimate."""
     task, budget, defense = key
     chosen = here.attackers(task, budget, defense)[case.chosen]
-    arms = [here.floor_arm(task, budget), here.report[Key(task, "none", chosen, budget, "report")],
+    arms = [here.floor_arm(task, budget), here.report[Key(task, "none", _ceiling(here, key, case), budget, "report")],
             here.report[Key(task, defense, chosen, budget, "report")]]  # fmt: skip
     F, U, D = (float(a.right_SN[a.said_SN >= 0].mean()) if (a.said_SN >= 0).any() else 0.0 for a in arms)
     return (D - F) / (U - F) if U > F else None
@@ -201,23 +234,23 @@ def _parsed_only(here: Compared, key: tuple[str, int, str], case: verdict.Case) 
 def _matched(here: Compared, key: tuple[str, int, str], case: verdict.Case) -> dict[str, float | None]:
     """T against what U gets for the same compute or the same money, from its query curve; None out of range."""
     task, budget, defense = key
-    attacker = here.attackers(task, budget, defense)[case.chosen]
+    attacker, top = here.attackers(task, budget, defense)[case.chosen], _ceiling(here, key, case)
     held: dict[str, float | None] = {}
-    books = {n: here.book(Key(task, "none", attacker, n, "report")) for n in here.budgets(task)
-             if Key(task, "none", attacker, n, "report") in here.report}  # fmt: skip
-    scores = [here.report[Key(task, "none", attacker, n, "report")].right_SN.mean() for n in books]
+    books = {n: here.book(Key(task, "none", top, n, "report")) for n in here.budgets(task)
+             if Key(task, "none", top, n, "report") in here.report}  # fmt: skip
+    scores = [here.report[Key(task, "none", top, n, "report")].right_SN.mean() for n in books]
     mine = here.book(Key(task, defense, attacker, budget, "report"))
-    F, D = case.floor.mean(), case.attacks[case.chosen].mean()
+    F, D = case.floor.mean, case.attacks[case.chosen].mean
     for name, of in MATCHED.items():
         spent = [book[of] for book in books.values()]
         if math.isclose(mine[of], books[budget][of], rel_tol=EQUAL_SPENDING):
-            U: float | None = float(case.undefended.mean())
+            U: float | None = case.undefended[case.ceiling].mean
         else:
             U = cost.at_equal(mine[of], spent, scores)
         held[name] = float((D - F) / (U - F)) if U is not None and U > F else None
     return held
 
 
-def _share(F: np.ndarray, U: np.ndarray, D: np.ndarray) -> float | None:
-    gap = float(U.mean() - F.mean())
-    return float(D.mean() - F.mean()) / gap if gap > 0 else None
+def _share(F: Arm, U: Arm, D: Arm) -> float | None:
+    gap = U.mean - F.mean
+    return (D.mean - F.mean) / gap if gap > 0 else None

@@ -11,9 +11,9 @@ import numpy as np
 
 from experiments.config import Study
 from experiments.measure import cost, flags, verdict
-from experiments.measure.contrast import Refuse, bounded
+from experiments.measure.contrast import Arm, Refuse, bounded
 from experiments.measure.transfer import select
-from experiments.plan import CHOICES, IDENTITY, choices, is_floor
+from experiments.plan import CHOICES, FRESH, IDENTITY, choices, is_floor
 from experiments.report.grades import Grades, Key, Sat
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
@@ -52,8 +52,20 @@ class Compared:
             raise Refuse(f"{task}: the floors of budget {budget} are not complete; F0 and F1 must be there")
         return there[select([one.right_SN for one in chosen_on if one is not None])]
 
+    def floor_key(self, task: str, budget: int) -> Key:
+        """The best floor's reported arm."""
+        return Key(task, "none", self.floor(task, budget), budget, "report")
+
     def floor_arm(self, task: str, budget: int) -> Sat:
-        return self.grades[Key(task, "none", self.floor(task, budget), budget, "report")]
+        return self.grades[self.floor_key(task, budget)]
+
+    def scores(self, key: Key) -> Arm:
+        """The right answers of an arm by its seeds, as they are paired: those of the identity control are its own, and
+        a teacher's are sittings, which are no students' seeds.
+        """
+        sat = self.grades[key]
+        moved = {IDENTITY: [FRESH + seed for seed in sat.seeds]}.get(key.defense, sat.seeds)
+        return Arm(sat.right_SN, tuple(moved) if key.attacker else tuple(-1 - seed for seed in sat.seeds))
 
     def attackers(self, task: str, budget: int, defense: str) -> list[str]:
         """In the order of the study, so that no number depends on the order of a file."""
@@ -79,7 +91,10 @@ class Compared:
         return self.report[key]
 
     def teacher(self, task: str, defense: str, split: str = "report") -> Sat:
-        return self.grades[Key(task, "none" if defense == IDENTITY else defense, "", 0, split)]
+        return self.grades[self.teacher_key(task, defense, split)]
+
+    def teacher_key(self, task: str, defense: str, split: str = "report") -> Key:
+        return Key(task, "none" if defense == IDENTITY else defense, "", 0, split)
 
     @functools.cache  # noqa: B019
     def clusters(self, task: str) -> np.ndarray | None:
@@ -87,6 +102,11 @@ class Compared:
         key = next(key for key in self.report if key.task == task)
         labels = flags.clusters(self.report[key].exams[0].prompts)
         return labels if len(set(labels)) < len(labels) else None
+
+    def measured(self, key: Key, name: str) -> Arm | None:
+        """Another measure of an arm's exams than right answers, by its seeds; None where an exam lacks it."""
+        held = self.grades[key].stacked(name)
+        return None if held is None else Arm(held, self.scores(key).seeds)
 
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(key.task for key in self.report))
@@ -135,7 +155,7 @@ class Compared:
     def book(self, key: Key) -> dict[str, float]:
         """The ledger of an arm, means over its finished students; dollars at the middle of the stated ranges."""
         done = [arm for arm in self.by_key.get(key, ()) if arm["finished"]]
-        names = ("exchanges", "tokens_in", "tokens_out", "student_tokens", "flops", "trials")
+        names = ("exchanges", "tokens_in", "tokens_out", "student_tokens", "steps", "flops", "trials")
         held = {name: float(np.mean([arm[name] or 0 for arm in done])) if done else 0.0 for name in names}
         prices = {name: math.sqrt(low * high) for name, (low, high) in self.study.measure.prices.model_dump().items()}
         yielded = min(prices["rate_per_day"] * prices["days_until_ban"], prices["monthly_quota"])

@@ -14,7 +14,7 @@ from experiments.campaigns import measured
 from experiments.config import Study, guard
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
-from experiments.measure.transfer import transfer
+from experiments.measure.transfer import Transfer, transfer
 from experiments.plan import FLOORS, IDENTITY, choices, is_floor
 from experiments.report import cases as defended
 from experiments.report.cases import Cases
@@ -64,35 +64,41 @@ def rows(here: Compared, cases: Cases) -> list[dict[str, Any]]:
 
 
 def _row(here: Compared, key: Key, cases: Cases, copy: Callable[[Key], fidelity.Copy]) -> dict[str, Any]:
-    arm, floor, labels = here.report[key], here.floor_arm(key.task, key.budget), here.clusters(key.task)
-    U = here.told(here.ceiling(key))
-    clean, guarded = here.teacher(key.task, "none"), here.teacher(key.task, key.defense)
-    share = transfer(floor.right_SN, U.right_SN, arm.right_SN, here.alpha, labels)
-    gained = transfer(floor.right_SN, clean.right_SN, arm.right_SN, here.alpha, labels)
-    uplift, harm = (contrast([one.right_SN, arm.right_SN], w, alpha=here.alpha, clusters=labels)
-                    for one, w in ((floor, [-1, 1]), (U, [1, -1])))  # fmt: skip
-    own = arm_mean(arm.right_SN, alpha=here.alpha, clusters=labels)
+    arm, labels = here.report[key], here.clusters(key.task)
+    here.told(here.ceiling(key))
+    D, F, U = here.scores(key), here.scores(here.floor_key(key.task, key.budget)), here.scores(here.ceiling(key))
+    clean, guarded = (here.scores(here.teacher_key(key.task, one)) for one in ("none", key.defense))
+    share = _itself(here, key) or transfer(F, U, D, here.alpha, labels)
+    gained = transfer(F, clean, D, here.alpha, labels)
+    uplift, harm = (contrast([one, D], w, alpha=here.alpha, clusters=labels) for one, w in ((F, [-1, 1]), (U, [1, -1])))
+    own, book = arm_mean(D, alpha=here.alpha, clusters=labels), here.book(key)
     case = cases.get((key.task, key.budget, key.defense), {}) if not is_floor(key.attacker) else {}
     planned, saved = here.planned(key), _saved(here, key)
     return {
         "task": key.task, "defense": key.defense, "attacker": key.attacker, "student": here.study.student.name,
         "budget": key.budget, "seeds": len(arm.seeds), "planned": planned, "items": arm.right_SN.shape[1],
-        "floor": floor.right_SN.mean(), "floor_arm": here.floor(key.task, key.budget),
-        "undefended": U.right_SN.mean(), "defended": arm.right_SN.mean(),
+        "steps": book["steps"], "student_tokens": book["student_tokens"],
+        "floor": F.mean, "floor_arm": here.floor(key.task, key.budget), "undefended": U.mean, "defended": D.mean,
         "defended_lo": max(own.lo, 0.0), "defended_hi": min(own.hi, 1.0),
         "uplift": uplift.value, "uplift_lo": uplift.lo, "uplift_hi": uplift.hi,
         "harm": harm.value, "harm_lo": harm.lo, "harm_hi": harm.hi, **_over_first(here, key),
         "transfer": share.value, "transfer_lo": share.lo, "transfer_hi": share.hi, "transfer_kind": share.kind,
         "t_den": share.t_den, "effective": share.effective,
         "gap_recovered": gained.value, "gap_recovered_lo": gained.lo, "gap_recovered_hi": gained.hi,
-        "teacher_clean": clean.right_SN.mean(), "teacher_defended": guarded.right_SN.mean(),
+        "teacher_clean": clean.mean, "teacher_defended": guarded.mean,
         "verdict": case.get("verdict") or None, "rule": case.get("rule", "a control has no verdict"),
         "remarks": case.get("remarks", ()), "settle": case.get("settle", ""),
         "unparsed": arm.unparsed, "bits_per_byte": None if (b := arm.stacked("bits_N")) is None else b.mean(),
         "bits_saved": saved.value if saved else None, "bits_saved_lo": saved.lo if saved else None,
         "bits_saved_hi": saved.hi if saved else None, "fidelity": _panel(here, key, copy),
-        "components": _components(here, key), "missing_bounds": _bounds(here, arm, floor, U, planned),
+        "components": _components(here, key), "missing_bounds": _bounds(here, key, planned),
     }  # fmt: skip
+
+
+def _itself(here: Compared, key: Key) -> Transfer | None:
+    """T of the floor and of the ceiling themselves, which are 0 and 1 by definition; None of all other arms."""
+    at = {here.floor_key(key.task, key.budget): 0.0, here.ceiling(key): 1.0}.get(key)
+    return None if at is None else Transfer(at, at, None, None, "itself", math.nan)
 
 
 def _over_first(here: Compared, key: Key) -> dict[str, float | None]:
@@ -100,8 +106,8 @@ def _over_first(here: Compared, key: Key) -> dict[str, float | None]:
     first = here.attackers(key.task, key.budget, key.defense)[:1]
     if is_floor(key.attacker) or first == [key.attacker]:
         return dict.fromkeys(("over_first", "over_first_lo", "over_first_hi"))
-    plain = here.report[key._replace(attacker=first[0])].right_SN
-    gain = contrast([plain, here.report[key].right_SN], [-1, 1], alpha=here.alpha, clusters=here.clusters(key.task))
+    both = [here.scores(key._replace(attacker=first[0])), here.scores(key)]
+    gain = contrast(both, [-1, 1], alpha=here.alpha, clusters=here.clusters(key.task))
     return {"over_first": gain.value, "over_first_lo": gain.lo, "over_first_hi": gain.hi}
 
 
@@ -135,30 +141,31 @@ def _saved(here: Compared, key: Key) -> Estimate | None:
 
     The floor that is best at the exam has never seen reasoning, and would make anything look like fidelity.
     """
-    floors = [here.report[at].stacked("bits_N") for name in dict.fromkeys([*FLOORS, *choices(here.study)])
+    floors = [here.measured(at, "bits_N") for name in dict.fromkeys([*FLOORS, *choices(here.study)])
               if (at := key._replace(attacker=name, defense="none")) in here.report]  # fmt: skip
-    mine, known = here.report[key].stacked("bits_N"), [bits for bits in floors if bits is not None]
+    mine, known = here.measured(key, "bits_N"), [bits for bits in floors if bits is not None]
     if mine is None or not known:
         return None
-    best = min(known, key=lambda bits: float(bits.mean()))
+    best = min(known, key=lambda bits: bits.mean)
     return contrast([best, mine], [1, -1], alpha=here.alpha, clusters=here.clusters(key.task))
 
 
 def _components(here: Compared, key: Key) -> dict[str, Any] | None:
     """E12 for U - D of this arm; None below two seeds."""
-    arm, U = here.report[key].right_SN, here.report[here.ceiling(key)].right_SN
-    if min(len(arm), len(U)) < 2:
+    arm, U = here.scores(key), here.scores(here.ceiling(key))
+    fewest = min(len(arm.seeds), len(U.seeds))
+    if fewest < 2:
         return None
     own, parts = power.components(arm), power.difference_components(U, arm)
-    least = power.smallest_change(parts, min(len(arm), len(U)), arm.shape[1], here.alpha)
+    least = power.smallest_change(parts, fewest, arm.items, here.alpha)
     return {"seed_sd": own.seed**0.5, "item_variance": own.item, "residual_variance": own.residual,
             "smallest_change": least}  # fmt: skip
 
 
-def _bounds(here: Compared, arm: Sat, floor: Sat, U: Sat, planned: int) -> Any:
-    if len(arm.seeds) >= planned or U.right_SN.mean() <= floor.right_SN.mean():
-        return None
-    return flags.bounds_if_missing(floor.right_SN, U.right_SN, arm.right_SN, planned)
+def _bounds(here: Compared, key: Key, planned: int) -> Any:
+    arms = (here.floor_key(key.task, key.budget), here.ceiling(key), key)
+    F, U, D = (here.report[one].right_SN for one in arms)
+    return None if len(D) >= planned or U.mean() <= F.mean() else flags.bounds_if_missing(F, U, D, planned)
 
 
 def teacher_rows(here: Compared) -> list[dict[str, Any]]:
@@ -172,7 +179,9 @@ def teacher_rows(here: Compared) -> list[dict[str, Any]]:
         held.append({
             "task": key.task, "defense": key.defense, "accuracy": sat.right_SN.mean(), "seeds": len(sat.seeds),
             **here.prepared(key.task, key.defense),
-            **defended.utility(here, clean, sat, here.clusters(key.task)), "unparsed": sat.unparsed,
+            **defended.utility(here, here.scores(here.teacher_key(key.task, "none")), here.scores(key),
+                               here.clusters(key.task)),
+            "unparsed": sat.unparsed,
             **_moved(key.defense, sat),
             "token_ratio": tokens / before if tokens is not None and before else None,
             "byte_ratio": _ratio(sat.mean("bytes"), clean.mean("bytes")),
