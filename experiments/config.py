@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from experiments.entries import (
 from experiments.tracking import Tracking
 
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
+SEEDS = 1000  # seeds are numbers below it
 SIMULATED = {"preset": "presets", "access": "access", "detector": "detectors"}  # the same of campaigns
 
 
@@ -153,6 +155,9 @@ class Measure(Strict):
 
     items: int = Field(description="report questions", ge=10)
     selection_items: int = Field(description="questions on which floors and attacks are chosen", ge=10)
+    plateau: bool = Field(
+        description="train one student of the best undefended and of each defence's worst attack for twice the steps"
+    )
     teacher_seeds: int = Field(description="how often a teacher sits its exam, sampling anew", ge=1)
     alpha: float = Field(gt=0, lt=1)
     theta: float = Field(description="effective: T is surely below it", gt=0, lt=1)
@@ -196,8 +201,14 @@ class Study(Strict):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     question: str
-    seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(description="reported", min_length=1)
-    selection_seeds: list[Annotated[int, Field(ge=0, lt=1000)]] = Field(
+    seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(description="reported", min_length=1)
+    baseline_seeds: int | None = Field(
+        None,
+        description="students of floors and of undefended arms, which every defence is compared with; null: about the "
+        "square root of the number of defences times as many as `seeds`, and as many where budgets are an axis",
+        ge=1,
+    )
+    selection_seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(
         description="choose floor and attack, and are never reported", min_length=1
     )
     blocks: list[Block] = Field(min_length=1)
@@ -211,6 +222,16 @@ class Study(Strict):
     tracking: Tracking
     campaigns: Campaigns | None = Field(None, description="simulated beside the students; see configs/campaigns")
 
+    def baseline(self, task: str) -> list[int]:
+        """The seeds of a task's floors and undefended students: `seeds`, and the next free numbers behind them."""
+        blocks = [block for block in self.blocks if task in block.tasks]
+        defenses = {one for block in blocks for one in block.defenses} - {"none"}
+        several = any(len(block.budgets) > 1 for block in blocks)
+        usual = len(self.seeds) if several else math.ceil(math.sqrt(max(len(defenses), 1)) * len(self.seeds))
+        wanted = usual if self.baseline_seeds is None else self.baseline_seeds
+        free = [seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds]
+        return [*self.seeds, *free[: wanted - len(self.seeds)]]
+
     def most(self, task: str) -> int:
         """The largest budget of a task."""
         return max(n for block in self.blocks if task in block.tasks for n in block.budgets)
@@ -220,6 +241,9 @@ class Study(Strict):
         for name in ("seeds", "selection_seeds"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must differ, got {getattr(self, name)}")
+        if self.baseline_seeds is not None and self.baseline_seeds < len(self.seeds):
+            raise ValueError(f"baseline_seeds must be null or at least {len(self.seeds)}, the number of seeds, got "
+                             f"{self.baseline_seeds}")  # fmt: skip
         both = sorted(set(self.seeds) & set(self.selection_seeds))
         if both:
             raise ValueError(f"selection_seeds must not be among seeds, got {both} in both")
@@ -342,6 +366,10 @@ class Attack:
     @property
     def adaptive(self) -> bool:
         return any(one.adaptive for one in self.instances)
+
+    def followed(self, recipe: StudentSettings) -> int:
+        """The most optimiser steps that what follows its student's training adds."""
+        return sum(one.steps(recipe) for one in self.made("follow"))
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -7,13 +7,14 @@ import hashlib
 import itertools
 import math
 import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill.answers import BadInput, Profile
 from distill.models import RecordedModel, read_recorded, tokenizer_digest
-from experiments import campaigns
+from experiments import campaigns, provenance
 from experiments.config import (
     Attack,
     Block,
@@ -46,7 +47,7 @@ TOP_K = 20
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and are the estimate.
 SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
-           "follow": 6.0, "exam": 1.0, "search": 0.1}  # fmt: skip
+           "follow": 6.0, "plateau": 14.0, "exam": 1.0, "search": 0.1}  # fmt: skip
 
 
 def seconds(stage: Stage) -> float:
@@ -115,12 +116,33 @@ class Leak:
 
 
 @dataclass(frozen=True)
+class Longer:
+    """One student trained for twice the steps, of the attack that is chosen among `attackers`; by task and defence."""
+
+    task: str
+    defense: str
+    attackers: tuple[str, ...]
+    budget: int
+    seed: int
+    stage: Stage
+
+
+class Due(NamedTuple):
+    """Stages that are to be made, those whose results are old (see experiments/provenance.py), and in lines why."""
+
+    stages: list[Stage]
+    old: list[Stage]
+    why: list[str]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All arms of a study, the teacher's own exams by (task, defence, split), sample answers, and what was left out."""
 
     study: Study
     arms: list[Arm] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
+    plateaus: list[Longer] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
@@ -140,12 +162,17 @@ class Plan:
         """Every stage once, inputs before what needs them."""
         teachers = [exam for exams in self.teachers.values() for exam in exams]
         leaks = [top for leak in self.leaks for top in (leak.run, *(arm.exam for arm in leak.students))]
-        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values()) + leaks
+        longer = [one.stage for one in self.plateaus]
+        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values()) + leaks + longer
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
-    def missing(self, store: Store) -> list[Stage]:
-        """The stages whose results are not in the store yet."""
-        return [stage for stage in self.stages if not store.has(stage.kind, stage.key)]
+    def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
+        """What is to be made: results that are not in the store, and old ones unless they are kept."""
+        held = provenance.states(self.stages, store, threads)
+        words = ("missing",) if keep_old else ("missing", "old")
+        return Due([one for one in self.stages if held[one.key].word in words],
+                   [one for one in self.stages if held[one.key].word == "old"],
+                   provenance.told(self.stages, held))  # fmt: skip
 
 
 def make(study: Study) -> Plan:
@@ -159,7 +186,43 @@ def make(study: Study) -> Plan:
     if all(is_floor(arm.attacker) for arm in plan.arms):
         why = "; ".join(plan.notes) or "no attacker asks the provider anything"
         raise BadInput(f"{study.name}: no cell is left to run; {why}")
+    if study.measure.plateau:
+        plan.plateaus.extend(_plateaus(plan))
     return plan
+
+
+def listed(study: Study, attackers: Iterable[str]) -> list[str]:
+    """Attackers in the order of the study, so that no choice depends on the order of anything else."""
+    named = [attacker for block in study.blocks for attacker in block.attackers]
+    return sorted(attackers, key=lambda one: (named.index(one) if one in named else len(named), one))
+
+
+def _plateaus(plan: Plan) -> Iterator[Longer]:
+    """For undefended students and every defence, at each task's largest budget."""
+    study, seed = plan.study, plan.study.seeds[0]
+    held: dict[tuple[str, str, str], list[Arm]] = {}
+    for arm in plan.arms:
+        if not is_floor(arm.attacker) and arm.defense != IDENTITY and arm.budget == study.most(arm.task):
+            held.setdefault((arm.task, arm.defense, arm.attacker), []).append(arm)
+    for task, defense in dict.fromkeys((task, defense) for task, defense, _ in held):
+        attackers = listed(study, [a for t, d, a in held if (t, d) == (task, defense)])
+        told: list[dict[str, Any]] = []
+        inputs: list[Stage] = []
+        for attacker in attackers:
+            mine = held[task, defense, attacker]
+            arm = next(one for one in mine if (one.split, one.seed) == ("report", seed))
+            selected = [one.exam for one in mine if one.split == "select"]
+            top = arm.student
+            student = top.inputs[0] if top.kind == "follow" else top
+            told.append({
+                "student": student.settings, "follow": top.settings if top.kind == "follow" else None,
+                "followed": attack(attacker).followed(study.student), "inputs": len(student.inputs),
+                "selection": len(selected),
+            })  # fmt: skip
+            inputs += [*student.inputs, *selected]
+        settings = {"attacks": told, "exam": arm.exam.settings}
+        stage = Stage("plateau", settings, (*inputs, arm.exam.inputs[1]))
+        yield Longer(task, defense, tuple(attackers), study.most(task), seed, stage)
 
 
 def _leaks(study: Study) -> list[Leak]:
@@ -217,6 +280,13 @@ class _Cells:
     def asking(self) -> list[str]:
         """The block's attackers that ask the teacher; the others are floors."""
         return [one for one in self.block.attackers if not is_floor(one)]
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """The most steps that any attack on the task takes after its student's training: all train as long as it."""
+        study = self.plan.study
+        attackers = {one for block in study.blocks if self.task in block.tasks for one in block.attackers}
+        return max(learning(one).followed(study.student) for one in attackers)
 
     @functools.cached_property
     def teacher(self) -> Stage:
@@ -332,7 +402,7 @@ class _Cells:
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
         study = self.plan.study
-        for seed in study.seeds:
+        for seed in study.baseline(self.task) if defense == "none" else study.seeds:
             student = self._student(defense, attacker, budget, seed + FRESH * (defense == IDENTITY))
             exam = self._exam(None, (student, self.clean))
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
@@ -363,6 +433,9 @@ class _Cells:
         shape |= {"steps": 0} if attacker == UNTRAINED else {}
         (learner,), cleaning = mounted.of("learn"), mounted.of("clean", "repair")
         settings = {"task": self.spec, "attacker": learner, "shape": shape, "seed": seed}
+        more = self.longest - mounted.followed(self.plan.study.student)
+        if more and attacker != UNTRAINED:
+            settings |= {"more": more}
         # What an attack has no use for is not told, so that the plain student is the same work in every study.
         if cleaning or mounted.needs or not mounted.asks:
             settings |= {"clean": cleaning, "own": self._own(attacker, budget)}

@@ -7,7 +7,7 @@ studies at once), which is how the simulations run the code that the report runs
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,26 +146,28 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
     items_AN = np.stack([Y.mean(-2) for Y in Ys], -2)
     mean_A = items_AN.mean(-1)
     centred_AN = items_AN - mean_A[..., None]
-    if clusters is None:
-        item_AA, units = np.einsum("...an,...bn->...ab", centred_AN, centred_AN) / (N - 1) / N, N
-    else:
+    units, summed = N, np.asarray
+    if clusters is not None:
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
-        units = len(names)
+        units, members_NC = len(names), np.eye(len(names))[label_N]
         if units < 2 or len(label_N) != N:
             raise Refuse(f"clusters must label each of {N} items and be at least two, got {units} of {len(label_N)}")
-        sums_AG = centred_AN @ np.eye(units)[label_N]
-        item_AA = np.einsum("...ag,...bg->...ab", sums_AG, sums_AG) * units / (units - 1) / N**2
+        summed = lambda Y: Y @ members_NC  # noqa: E731
+    sums_AC = summed(centred_AN)
+    item_AA = np.einsum("...ac,...bc->...ab", sums_AC, sums_AC) * units / (units - 1) / N**2
     grouped = groups(arms)
-    parts = [_seed_parts(Ys, rows) for rows in grouped]
+    parts = [_seed_parts(Ys, rows, summed, units) for rows in grouped]
     counts = [len(next(iter(rows.values()))) for rows in grouped]
     return Variance(mean_A, item_AA, [seed for seed, _ in parts], [rest for _, rest in parts], counts, N, units - 1)
 
 
-def _seed_parts(Ys: list[np.ndarray], rows: dict[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _seed_parts(
+    Ys: list[np.ndarray], rows: dict[int, list[int]], summed: Callable[[np.ndarray], np.ndarray], units: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of the arms' means by one group of seeds, which holds the seed x item noise as well, and that noise.
 
     An arm's mean is the sum over its S seeds of their means / S, so a group of n seeds adds n times the covariance of
-    those terms.
+    those terms. `summed` adds up the items of each of the `units` clusters.
     """
     A, lead, N = len(Ys), Ys[0].shape[:-2], Ys[0].shape[-1]
     seed_AA, residual_AA = np.zeros((*lead, A, A)), np.zeros((*lead, A, A))
@@ -174,11 +176,13 @@ def _seed_parts(Ys: list[np.ndarray], rows: dict[int, list[int]]) -> tuple[np.nd
         return seed_AA, residual_AA
     held = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
     means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in held]
-    rests = [Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None] for Y in held]
+    rests = [summed(Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None])
+             for Y in held]  # fmt: skip
+    each = n / (n - 1) * units / (units - 1) / N**2
     for i, a in enumerate(at):
         for j, b in enumerate(at[: i + 1]):
             shared = n / (n - 1) * (means[i] * means[j]).sum(-1)
-            noise = n / (n - 1) / (N - 1) / N * np.einsum("...sn,...sn->...", rests[i], rests[j])
+            noise = each * np.einsum("...sc,...sc->...", rests[i], rests[j])
             seed_AA[..., a, b] = seed_AA[..., b, a] = shared
             residual_AA[..., a, b] = residual_AA[..., b, a] = noise
     return seed_AA, residual_AA
@@ -205,7 +209,7 @@ def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
     squares = np.sum([one**2 / df for one, df in zip(seed_G, free, strict=True)], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         seed_df = np.where(seed > 0, seed**2 / squares, min(free))
-    rest_free = np.sum([one**2 / (df * (parts.items - 1)) for one, df in zip(rest_G, free, strict=True)], axis=0)
+    rest_free = np.sum([one**2 / (df * parts.item_df) for one, df in zip(rest_G, free, strict=True)], axis=0)
     return Parts(parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), np.sum(rest_G, axis=0), rest_free)
 
 

@@ -13,7 +13,7 @@ from experiments.config import Study
 from experiments.measure import cost, flags, verdict
 from experiments.measure.contrast import Arm, Refuse, bounded
 from experiments.measure.transfer import select
-from experiments.plan import CHOICES, FRESH, IDENTITY, choices, is_floor
+from experiments.plan import CHOICES, FRESH, IDENTITY, choices, is_floor, listed
 from experiments.report.grades import Grades, Key, Sat
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
@@ -72,8 +72,7 @@ class Compared:
         at = (task, budget, defense)
         there = {key.attacker for key in self.report
                  if (key.task, key.budget, key.defense) == at and not is_floor(key.attacker)}  # fmt: skip
-        named = [attacker for block in self.study.blocks for attacker in block.attackers]
-        return sorted(there, key=lambda one: (named.index(one) if one in named else len(named), one))
+        return listed(self.study, there)
 
     def undefended(self, task: str, budget: int) -> list[str]:
         """The attackers with a ceiling; Refuse if there is none, as nothing can be compared then."""

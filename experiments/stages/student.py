@@ -26,10 +26,11 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """The attacker cleans the answers it holds and trains its student on them."""
     said = read_answers(inputs[0] / "answers.parquet")
     task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
-    if settings.get("searched"):
-        settings = settings | {"shape": settings["shape"] | json.loads((inputs[-1] / "choice.json").read_text())}
-    if settings.get("leaked") and not said:  # a campaign that got nothing has an untrained student
-        settings = settings | {"shape": settings["shape"] | {"steps": 0}}
+    found = json.loads((inputs[-1] / "choice.json").read_text()) if settings.get("searched") else {}
+    settings = settings | {"shape": settings["shape"] | found}
+    # A campaign that got nothing has an untrained student.
+    steps = 0 if settings.get("leaked") and not said else _steps(settings)
+    settings["shape"] |= {"steps": steps}
     if (inputs[0] / "signals").is_dir():
         vocabulary = fresh(task, settings["shape"], 0).vocabulary
         said = signals.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
@@ -39,8 +40,18 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     for one in settings.get("clean", []):
         said = part("attacker", one).clean(said, own, seed=settings["seed"])
     model, report = trained(task, settings, attacker, said, own, out)
+    unread = sum(task.final(answer.text) is None for answer in said) / max(len(said), 1)
     save(model, out)
-    write_bytes(out / "training.json", canonical(report).encode())
+    write_bytes(out / "training.json", canonical(report | {"no_final": unread}).encode())
+
+
+def _steps(settings: Any) -> int:
+    """The recipe's steps, and those by which the longest attack of the study trains longer.
+
+    `times` as many in all where a plateau is looked for, `followed` of which are taken after this stage.
+    """
+    times, more = settings.get("times", 1), settings.get("more", 0)
+    return int(times * (settings["shape"]["steps"] + more) + (times - 1) * settings.get("followed", 0))
 
 
 def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:

@@ -254,8 +254,15 @@ def test_the_crossed_bootstrap_agrees_with_the_two_way_error():
 
 
 def test_flags_by_hand():
-    falling = [*np.linspace(1.0, 0.2, 25)]
-    assert "%" in flags.under_trained(falling, False) and not flags.under_trained([1.0] * 10 + [0.1] * 20, False)
+    assert flags.identity(0.95, 1.05) == "" and "misses 1" in flags.identity(1.01, 1.05)
+    assert "wider than 0.3" in flags.identity(0.02, 1.63) and flags.identity(None, None)
+    assert flags.cut(0.2, 0.01) == "of the training answers 20 % cut at max_length" and not flags.cut(0.05, 0.05)
+    assert flags.unfinished(0.02) and not flags.unfinished(0.01)
+    once = np.r_[np.ones(60), np.zeros(40)]
+    up = flags.longer(once, np.r_[np.ones(75), np.zeros(25)], 0.02)
+    assert up.moved and up.change == pytest.approx(0.15) and up.lo > 0
+    assert not flags.longer(once, np.r_[np.ones(75), np.zeros(25)], 0.2).moved, "within the arm's own error"
+    assert not flags.longer(once, once, 0.0).moved
     assert flags.extractor(0.2, 0.1) and not flags.extractor(0.12, 0.1)
     assert flags.repeats_itself("ab" * 40) and flags.repeats_itself(" ") and not flags.repeats_itself("a=3;b=4+3=7 # 7")
     assert flags.degenerate(["a good answer"] * 10, ["ab" * 40] * 10)

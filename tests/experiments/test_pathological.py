@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from experiments.measure import curves, flags, frontier, power
-from experiments.measure.contrast import Refuse, arm_mean, bounded, contrast
-from experiments.measure.transfer import transfer, worst_case
+from experiments.measure.contrast import Arm, Refuse, arm_mean, bounded, contrast, variance
+from experiments.measure.transfer import seeds_unseen, transfer, unseen, worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.measure.verdict import Case, Rules, judge
 
 N = 400
 
 
-def arm(mean, seeds=5, items=N, seed=0, spread=0.01):
+def arm(mean, seeds=8, items=N, seed=0, spread=0.01):
     """Seeds x items of 0 and 1 with the given mean and SD between seeds."""
     rng = np.random.default_rng([seed, seeds, items])
     p = np.clip(mean + rng.normal(0, spread, (seeds, 1)), 0, 1)
@@ -23,14 +23,25 @@ F, U, D, T = arm(0.1, seed=1), arm(0.8, seed=2), arm(0.2, seed=3), arm(0.95, 3, 
 ADAPTIVE = {"adaptive": (True, True)}
 
 
+def case(**changes):
+    """A case of arms that share no seed; teachers sit with seeds of their own."""
+    told = {"floor": F, "undefended": [U], "attacks": [D, D], "clean": T, "guarded": T} | ADAPTIVE | changes
+    own = lambda Y, i: Y if isinstance(Y, Arm) else Arm(Y, tuple(range(100 * i, 100 * i + len(Y))))  # noqa: E731
+    told |= {name: own(told[name], i) for name, i in (("floor", 0), ("clean", 8), ("guarded", 8))}
+    told |= {name: [own(Y, i + k) for k, Y in enumerate(told[name])] for name, i in (("undefended", 1), ("attacks", 4))}
+    return Case(**told)
+
+
 def word(rules=None, **changes):
-    case = {"floor": F, "undefended": U, "attacks": [D, D], "clean": T, "guarded": T} | ADAPTIVE | changes
-    return judge([Case(**case)], rules or Rules())[0]
+    return judge([case(**changes)], rules or Rules())[0]
 
 
 def test_the_case_that_the_others_vary_is_effective_without_remarks():
     got = word()
-    assert (got.word, got.remarks) == ("effective", ("effective at 0.25 as well",))
+    assert (got.word, got.remarks) == ("effective", ())
+    stronger = word(attacks=[arm(0.02, seed=3)] * 2)
+    assert (stronger.word, stronger.remarks) == ("effective", ())
+    assert word(attacks=[arm(0.0, seed=3, spread=0)] * 2, floor=arm(0.2)).remarks == ("effective at 0.25 as well",)
 
 
 def test_teacher_no_better_than_the_floor():
@@ -40,14 +51,15 @@ def test_teacher_no_better_than_the_floor():
 
 def test_undefended_student_not_above_the_floor():
     weak = arm(0.1, seed=6)
-    assert word(undefended=weak).word == "not measurable" and "stronger student" in word(undefended=weak).rule
+    got = word(undefended=[weak])
+    assert got.word == "not measurable" and "stronger student" in got.rule
     share = transfer(F, weak, D)
     assert (share.value, share.lo, share.kind) == (None, None, "not identified")
 
 
 def test_distillation_that_hurts_is_said():
     assert transfer(U, F, D).kind == "harmful"
-    assert "distillation hurts the student" in word(floor=U, undefended=F).rule
+    assert "distillation hurts the student" in word(floor=U, undefended=[F]).rule
 
 
 def test_zero_variance_refuses_an_interval_and_says_why():
@@ -56,7 +68,7 @@ def test_zero_variance_refuses_an_interval_and_says_why():
     assert e.value == 1 and e.se == 0 and np.isnan(e.lo) and np.isnan(e.hi)
     share = transfer(zeros, ones, ones)
     assert (share.value, share.lo, share.kind) == (1.0, None, "identical outputs")
-    assert "identical outputs" in word(floor=zeros, undefended=ones, attacks=[ones, ones]).rule
+    assert "identical outputs" in word(floor=zeros, undefended=[ones], attacks=[ones, ones]).rule
 
 
 def test_a_floor_of_nothing_gets_the_upper_bound_of_n_trials():
@@ -90,12 +102,88 @@ def test_missing_students_give_bounds_and_no_verdict():
 
 
 def test_a_diverged_student_is_flagged_and_counted():
-    assert flags.under_trained([1.0] * 20, diverged=True) == "training diverged"
+    assert flags.under_trained([[1.0, 1.0]] * 3, [True, False, False]) == "1 of 3 diverged"
+    assert flags.under_trained([[2.0, 0.01], [2.0, 0.02], [2.0, None]], [False] * 3) == ""
+    said = flags.under_trained([[2.0, 0.056], [2.0, 0.0026], [2.0, 0.01], [2.0, 0.004]], [False] * 4)
+    assert said == "1 of 4 end at over 3 x the median loss (0.056, median 0.007)"
 
 
 def test_unequal_seeds_are_supported():
     share = transfer(arm(0.1, 3, seed=7), arm(0.8, 5, seed=8), arm(0.4, 8, seed=9))
     assert share.lo < 0.43 < share.hi
+
+
+class TestPairing:
+    """Arms that list the same seeds are contrasted seed by seed; others as independent ones."""
+
+    seeds = tuple(range(6))
+    luck = np.linspace(-0.15, 0.15, 6)[:, None]
+
+    def both(self):
+        rng = np.random.default_rng(5)
+        return [(rng.random((6, N)) < mean + self.luck).astype(float) for mean in (0.7, 0.65)]
+
+    def test_the_same_seeds_are_differences_seed_by_seed(self):
+        u, d = self.both()
+        paired = contrast([Arm(u, self.seeds), Arm(d, self.seeds)], [1, -1])
+        gap = (u - d).mean(1)
+        # The two-way variance is at least that of the six differences.
+        assert paired.value == pytest.approx(gap.mean()) and paired.se >= gap.std(ddof=1) / 6**0.5
+        assert paired.se < 0.5 * contrast([u, d], [1, -1]).se
+
+    def test_the_order_of_the_rows_does_not_matter(self):
+        u, d = self.both()
+        order = [3, 1, 0, 5, 4, 2]
+        moved = Arm(d[order], tuple(self.seeds[i] for i in order))
+        plain = contrast([Arm(u, self.seeds), Arm(d, self.seeds)], [1, -1])
+        assert contrast([Arm(u, self.seeds), moved], [1, -1]) == pytest.approx(plain)
+
+    def test_no_seed_in_common_is_two_independent_arms(self):
+        u, d = self.both()
+        apart = contrast([Arm(u, self.seeds), Arm(d, tuple(range(10, 16)))], [1, -1])
+        assert apart == pytest.approx(contrast([u, d], [1, -1]))
+
+    def test_a_missing_seed_unpairs_and_more_seeds_of_one_arm_do_not(self):
+        u, d = self.both()
+        lost = contrast([Arm(u, self.seeds), Arm(d[:5], self.seeds[:5])], [1, -1])
+        assert lost == pytest.approx(contrast([u, d[:5]], [1, -1]))
+        more = contrast([Arm(u, self.seeds), Arm(d[:4], self.seeds[:4])], [1, -1])
+        assert more.value == pytest.approx(u.mean() - d[:4].mean()) and more.se < contrast([u, d[:4]], [1, -1]).se
+        # By hand: V = sum over groups of n times the variance of what a seed adds to the contrast.
+        shared, rest = (u[:4] / 6 - d[:4] / 4).mean(1), (u[4:] / 6).mean(1)
+        parts = variance([Arm(u, self.seeds), Arm(d[:4], self.seeds[:4])])
+        c = np.array([1, -1])
+        assert sum(c @ one @ c for one in parts.seed_GAA) == pytest.approx(
+            4 * shared.var(ddof=1) + 2 * rest.var(ddof=1)
+        )
+
+    def test_one_seed_is_deterministic(self):
+        u, d = self.both()
+        one = contrast([Arm(u[:1], (0,)), Arm(d[:1], (0,))], [1, -1])
+        assert one == pytest.approx(contrast([u[:1], d[:1]], [1, -1]))
+
+    def test_names_must_fit_the_rows(self):
+        with pytest.raises(Refuse, match="cannot have the seeds"):
+            Arm(np.zeros((2, 9)), (1, 1))
+        with pytest.raises(Refuse, match="cannot have the seeds"):
+            Arm(np.zeros((2, 9)), (1,))
+
+
+def test_seed_variances_are_moderated_as_in_limma():
+    """Smyth 2004: the prior of simulated variances is found again; without spread it has all degrees of freedom."""
+    from experiments.measure.contrast import Parts, combine, pooled
+
+    rng = np.random.default_rng(3)
+    told = lambda v, df: Parts(0.0, v, df, 0.0, 0.0, 0.0)  # noqa: E731
+    # s^2 ~ s0^2 F(4, 10) if the true variances are scaled inverse chi-squares of 10 degrees of freedom.
+    found = pooled([told(0.02 * v, 4) for v in rng.f(4, 10, 4000)])
+    assert found.df == pytest.approx(10, rel=0.25) and found.variance == pytest.approx(0.02, rel=0.1)
+    assert pooled([told(0.01, 4)] * 3) is None, "three say too little of how variances spread"
+    alike = pooled([told(0.01, 4)] * 12)
+    assert alike.df == 48, "no more than all of them have"
+    parts = variance([arm(0.5), arm(0.6)])
+    own, moderated = combine(parts, [1, -1]), combine(parts, [1, -1], prior=found)
+    assert moderated.df > own.df and moderated.value == own.value
 
 
 def test_items_missing_in_one_arm():
@@ -111,10 +199,9 @@ def test_duplicated_items_are_clusters_and_leave_the_clustered_error_unchanged()
     twice = [np.repeat(Y, 2, axis=1) for Y in (F, D)]
     labels = flags.clusters([f"Question {i}" for i in range(N) for _ in range(2)])
     once = contrast([F, D], [-1, 1], clusters=np.arange(N))
-    # The item part is the same to the last digit but for the residual, which is estimated from twice the cells.
     clustered, plain = contrast(twice, [-1, 1], clusters=labels), contrast(twice, [-1, 1])
     assert clustered.value == pytest.approx(once.value) and plain.se < clustered.se
-    assert clustered.se == pytest.approx(once.se, rel=0.15)
+    assert clustered.se == pytest.approx(once.se, rel=1e-9)
     one = [Y[:1] for Y in (F, D)]
     doubled = contrast([np.repeat(Y, 2, axis=1) for Y in one], [-1, 1], clusters=labels)
     assert doubled.se == pytest.approx(contrast(one, [-1, 1]).se, rel=1e-12)
@@ -128,6 +215,7 @@ def test_items_seen_in_the_queries_are_found_near_or_equal():
 
 def test_too_few_items_or_clusters():
     few = {name: arm(m, items=40, seed=i) for i, (name, m) in enumerate({"floor": 0.1, "undefended": 0.8}.items())}
+    few["undefended"] = [few["undefended"]]
     got = word(**few, attacks=[arm(0.2, items=40)] * 2, clean=arm(0.9, 3, 40), guarded=arm(0.9, 3, 40))
     assert got.word == "not measurable" and got.rule == "too few items: 40, at least 50 are needed"
     assert word(clusters=np.arange(N) % 8).rule == "too few clusters: 8, at least 10 are needed"
@@ -181,18 +269,51 @@ def test_tied_attacks_are_said_and_bounded_by_the_largest():
     assert got.tie and got.ucb == max(transfer(F, U, one).hi for one in (D, arm(0.5, seed=13)))
 
 
+def test_more_losses_never_pass_where_fewer_fail():
+    for gains in (0, 3):
+        lows = []
+        for lost in range(12):
+            after = np.ones((1, 300))
+            before = after.copy()
+            after[0, :lost] = 0
+            before[0, 100 : 100 + gains] = 0
+            lows.append(non_inferiority(np.tile(before, (3, 1)), np.tile(after, (3, 1)), 0.01).lo)
+        assert all(a > b for a, b in zip(lows, lows[1:], strict=False))
+
+
+def test_the_paired_score_interval_by_maximising_the_likelihood():
+    """Tango 1998: at its ends the score is z with the share of losses that maximises the likelihood there."""
+    from scipy import optimize, stats
+
+    from experiments.measure.utility import paired_difference
+
+    for gained, lost, n in ((3, 9, 300), (0, 4, 120), (12, 2, 80)):
+        for end, sign in zip(paired_difference(gained, lost, n), (1, -1), strict=True):
+
+            def loss(q, end=end, gained=gained, lost=lost, n=n):
+                rest = max(1 - 2 * q - end, 1e-15)
+                return -(gained * np.log(max(q + end, 1e-15)) + lost * np.log(q) + (n - gained - lost) * np.log(rest))
+
+            bounds = max(1e-12, -end + 1e-12), (1 - end) / 2 - 1e-12
+            q = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+            z = (gained - lost - n * end) / np.sqrt(n * (2 * q + end * (1 - end)))
+            assert sign * z == pytest.approx(stats.norm.ppf(0.975), abs=2e-3)
+
+
 def test_a_teacher_whose_answers_do_not_change_has_a_cost_below_one_in_n():
     cost = non_inferiority(np.ones((1, N)), np.ones((1, N)), 0.02)
-    # Clopper & Pearson 1934: 0 of N differ, so at most 1 - 0.025^(1/N) can.
-    assert (cost.change, cost.lo) == (0.0, pytest.approx(-(1 - 0.025 ** (1 / N)))) and cost.passes
+    # With no answer changed Tango's score bound is Wilson's for 0 of N: z^2 / (N + z^2).
+    assert (cost.change, cost.lo) == (0.0, pytest.approx(-(1.96**2) / (N + 1.96**2), rel=1e-3)) and cost.passes
 
 
 def test_too_few_or_unplanned_seeds_carry_no_verdict():
-    three = {"floor": F[:3], "undefended": U[:3], "attacks": [D[:3]] * 2}
-    assert (word(**three).word, word(**three).settle) == ("inconclusive", "5 seeds")
-    seven = {"floor": arm(0.1, 7), "undefended": arm(0.8, 7), "attacks": [arm(0.2, 7)] * 2}
-    assert word(**seven).rule == "7 seeds; verdicts are planned at 5"
-    assert word(Rules(looks=(5, 7)), **seven).word == "effective"
+    three = {"floor": F[:3], "undefended": [U[:3]], "attacks": [D[:3]] * 2}
+    assert (word(**three).word, word(**three).settle) == ("inconclusive", "8 seeds")
+    ten = {"floor": arm(0.1, 10), "undefended": [arm(0.8, 10)], "attacks": [arm(0.2, 10)] * 2}
+    assert word(**ten).rule == "10 seeds; verdicts are planned at 8"
+    assert word(Rules(looks=(8, 10)), **ten).word == "effective"
+    one = {"floor": F[:1], "undefended": [U[:1]], "attacks": [D[:1]] * 2}
+    assert word(Rules(looks=(1,)), **one).word == "inconclusive", "one seed excludes no lucky one"
 
 
 def test_naive_only_is_said_beside_the_word():
@@ -200,13 +321,50 @@ def test_naive_only_is_said_beside_the_word():
 
 
 def test_costly_hides_nothing():
-    got = word(guarded=arm(0.85, 3, seed=14))
-    assert got.word == "costly" and "on transfer it is effective" in got.rule
+    guarded = arm(0.85, 3, seed=14)
+    got = word(guarded=guarded)
+    assert got.word == "costly" and "T 0.1" in got.rule and np.isnan(got.p)
+    matched = word(guarded=guarded, matched=True)
+    assert matched.word == "effective" and matched.remarks[0].startswith("at its matched cost")
+
+
+def test_a_control_has_no_word_and_takes_nothing_from_others():
+    control = judge([case(control=True)], Rules())[0]
+    assert control.word == "" and "must cover 1" in control.rule
+    close = case(attacks=[arm(0.34, seed=15, spread=0.05)] * 2)
+    alone = judge([close], Rules())[0]
+    beside = judge([close, case(control=True), case(missing=("1 student",)), case(guarded=arm(0.7, 3))], Rules())[0]
+    assert beside.p == alone.p and judge([close, close], Rules())[0].p == pytest.approx(2 * alone.p)
+
+
+def test_ineffective_has_a_family_of_its_own_and_needs_every_ceiling():
+    strong = case(attacks=[arm(0.75, seed=s) for s in (16, 17)])
+    alone = judge([strong], Rules())[0]
+    assert alone.word == "ineffective" and judge([strong] * 3, Rules())[0].p_ineffective > alone.p_ineffective
+    assert judge([strong, case(control=True)], Rules())[0].p_ineffective == alone.p_ineffective
+    better = case(attacks=[arm(0.75, seed=s) for s in (16, 17)], undefended=[U, arm(0.97, seed=18)])
+    assert judge([better], Rules())[0].word != "ineffective", "the ceiling that was not selected may be the best"
+
+
+def test_what_few_seeds_cannot_exclude():
+    """(1 - p)^S <= alpha / 2, and the seeds unseen reach U."""
+    assert unseen(0.0, 8) == pytest.approx(1 - 0.025 ** (1 / 8)) and unseen(1.0, 3) == 1.0
+    assert [seeds_unseen(share, 0.5) for share in (0.0, 0.2, 0.3, 0.4, 0.5)] == [6, 8, 11, 21, None]
+    for share in (0.0, 0.3):
+        needed = seeds_unseen(share, 0.5)
+        assert unseen(share, needed) < 0.5 <= unseen(share, needed - 1)
+    lucky = word(attacks=[arm(0.3, seed=19)] * 2)
+    assert lucky.word == "inconclusive" and lucky.p < 0.025 and "cannot exclude" in lucky.rule
+    assert lucky.settle.endswith("seeds") and int(lucky.settle.split()[0]) > 8
 
 
 def test_an_open_case_says_what_would_settle_it():
-    got = word(attacks=[arm(0.44, seed=15, spread=0.05)] * 2)
-    assert got.word == "inconclusive" and "seeds" in got.settle
+    got = word(attacks=[arm(0.42, seed=15, spread=0.05)] * 2)
+    assert got.word == "inconclusive" and got.settle.startswith("about ")
+    middle = word(attacks=[arm(0.56, seed=15, spread=0.15)] * 2)
+    assert middle.settle.startswith("not to be said yet"), "a point estimate alone says nothing"
+    surely = word(attacks=[arm(0.56, seed=15, spread=0.001)] * 2)
+    assert surely.settle.startswith("no number of seeds")
     noisy = power.difference_components(U, arm(0.44, seed=15, spread=0.05))
     assert power.seeds_to_settle(0.05, noisy, N) > 5
 
