@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
         if name in ("run", "plan"):
             _processes(one)
+        if name != "show":
+            one.add_argument("--keep-old", action="store_true", help="use what other code made, and mark every table")
         if name in ("run", "report"):
             one.add_argument("--json", action="store_true", help="print the table as JSON")
         if name == "report":
@@ -119,7 +121,7 @@ def run(given: argparse.Namespace) -> None:
     planned = _planned(given)
     registration.freeze(planned, Store(given.runs / "store"), writable(given.runs / planned.study.name))
     _say_notes(planned, console)
-    local.run(planned, given.runs / "store", given.workers, console, given.threads)
+    local.run(planned, given.runs / "store", given.workers, console, given.threads, given.keep_old)
     report(given, planned)
 
 
@@ -132,13 +134,19 @@ def plan(given: argparse.Namespace) -> None:
     from experiments.store import Store
 
     planned = _planned(given)
-    missing = planned.missing(Store(given.runs / "store"))
+    due = planned.due(Store(given.runs / "store"), given.threads, given.keep_old)
+    todo, old = (Counter(stage.kind for stage in stages) for stages in (due.stages, due.old))
+    what = "old ones kept" if given.keep_old else "of them old"
     console = Console()
-    console.print(f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, {len(missing)} to do")
+    console.print(
+        f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, {len(due.stages)} to do"
+    )
     for kind, count in Counter(stage.kind for stage in planned.stages).items():
-        console.print(f"  {kind}: {count}, {sum(stage.kind == kind for stage in missing)} to do")
+        console.print(f"  {kind}: {count}, {todo[kind]} to do" + (f", {old[kind]} {what}" if old[kind] else ""))
+    for line in due.why:
+        console.print(f"  old: {line}", soft_wrap=True, highlight=False)
     _say_notes(planned, console)
-    cost = sum(map(seconds, missing)) / given.workers
+    cost = sum(map(seconds, due.stages)) / given.workers
     console.print(f"  about {cost / 60:.1f} minutes with {given.workers} workers, if it is of the embedded size")
 
 
@@ -172,14 +180,19 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
 
     planned = planned or _planned(given)
     store = Store(given.runs / "store")
-    missing = planned.missing(store)
-    if missing and not getattr(given, "partial", False):
+    due = planned.due(store, keep_old=given.keep_old)
+    if due.old and not given.keep_old:
         raise BadInput(
-            f"report: {len(missing)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or see "
-            "what there is with --partial"
+            f"report: {len(due.old)} of {len(planned.stages)} results are old: {'; '.join(due.why)}; `distill-resist "
+            "run` makes them again, --keep-old uses them and marks every table"
+        )
+    if due.stages and not getattr(given, "partial", False):
+        raise BadInput(
+            f"report: {len(due.stages)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or "
+            "see what there is with --partial"
         )
     home = writable(given.runs / planned.study.name)
-    measured = folder.write(planned, store, home)
+    measured = folder.write(planned, store, home, due.why)
     held = measured["rows"]
     if planned.study.tracking.mode != "off":
         from experiments import tracking
@@ -191,9 +204,11 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
         more = campaigns.markdown(measured["campaigns"]) if measured["campaigns"] else ""
         return print(terminal.markdown(measured, planned.study) + matrix.markdown(measured) + more, end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
-    shown = terminal.table(held, planned.study.name)
+    shown = terminal.table(held, planned.study.name + (" (OLD RESULTS)" if due.old else ""))
     console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
     console.print(shown)
+    if due.old:
+        console.print(terminal.kept(due.why), soft_wrap=True, highlight=False)
     for line in campaigns.lines(measured["campaigns"]) if measured["campaigns"] else []:
         console.print(line, soft_wrap=True, highlight=False)
     for line in terminal.flags(measured["flags"]):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from distill.answers import BadInput, digest
 from experiments import plan as planning
-from experiments import registration
+from experiments import provenance, registration
 from experiments.config import Study, attack, guard
 from experiments.plan import Plan
 from experiments.store import Store
@@ -100,9 +100,11 @@ def verify(home: Path, store: Store | None) -> list[Check]:
     planned, told = _planned(study, manifest)
     checks += told
     checks += _complete(home, planned) if planned else []
-    checks += _aggregates(home, study)
+    checks += _code(manifest)
+    checks += _aggregates(home, study, manifest.get("old"))
     if store is not None:
         checks += _artifacts(store, manifest)
+        checks += _makers(store, manifest) if "made_by" in manifest else []
     return checks
 
 
@@ -176,7 +178,54 @@ def _complete(home: Path, planned: Plan) -> list[Check]:
                   f"{len(lost)} missing, first {one.defense} {one.attacker} {one.task} seed {one.seed}")]  # fmt: skip
 
 
-def _aggregates(home: Path, study: Study) -> list[Check]:
+def _code(manifest: dict[str, Any]) -> list[Check]:
+    """Results of one run are made by one code, with one set of libraries and threads; and is that what is here?"""
+    claim = "one code made every result"
+    try:
+        makers, stages = manifest.get("made_by", []), manifest["stages"]
+        if not any(makers):
+            return [Check(claim, "INCONCLUSIVE", "what made them", "it was not recorded")]
+        mixed = _mixture([makers[stage["made_by"]] for stage in stages], [stage["kind"] for stage in stages])
+        mixed += _foreign(stages)
+        held = {name: value for maker in makers for name, value in maker.get("code", {}).items()}
+        said = Check(claim, "FAIL" if mixed else "PASS", f"{len(held)} modules", "; ".join(mixed) or "the same")
+        here = {name: provenance.installed(name) for name in held}
+        other = [f"{provenance.listed(provenance.differing(held, here))} changed"] if held != here else []
+        before, now = makers[-1].get("libraries", {}), provenance.libraries()
+        other += [f"{name} {before.get(name)} -> {now.get(name)}" for name in provenance.differing(before, now)]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        return [Check(claim, "FAIL", "what made them", f"manifest.json: {type(error).__name__}: {error}")]
+    word: Word = "INCONCLUSIVE" if other else "PASS"
+    return [said, Check("that code is installed here", word, "the same", "; ".join(other) or "the same")]
+
+
+def _mixture(made: list[dict[str, Any]], kinds: list[str]) -> list[str]:
+    """What is not the same in all results: a module, a kind's version, a library, threads."""
+    unknown = sum(not maker for maker in made)
+    mixed = [f"{unknown} of {len(made)} results were written before code was recorded"] * bool(unknown)
+    seen: dict[str, dict[str, int]] = {}
+    for maker, kind in zip(made, kinds, strict=True):
+        one = {"threads": maker["threads"], f"version of {kind}": maker["version"]} if maker else {}
+        for name, value in (maker.get("code", {}) | maker.get("libraries", {}) | one).items():
+            held = seen.setdefault(name, {})
+            held[str(value)] = held.get(str(value), 0) + 1
+    several = {name: held for name, held in seen.items() if len(held) > 1}
+    return mixed + [f"{name} is {' and '.join(f'{value} in {n}' for value, n in held.items())} results"
+                    for name, held in list(several.items())[:5]]  # fmt: skip
+
+
+def _foreign(stages: list[dict[str, Any]]) -> list[str]:
+    """Results that were made of other inputs than those of this run."""
+    here = {stage["key"]: provenance.contents(stage) for stage in stages}
+    wrong = [
+        f"{stage['kind']}/{stage['key']}" for stage in stages
+        if isinstance(stage["inputs"], dict)
+        and any(told and key in here and here[key] != told for key, told in stage["inputs"].items())
+    ]  # fmt: skip
+    return [f"{provenance.listed(wrong)} made of inputs that were made again since"] if wrong else []
+
+
+def _aggregates(home: Path, study: Study, old: list[str] | None) -> list[Check]:
     """Every number of measures.json, results.json and the card, computed again from grades.parquet and arms.json."""
     from experiments.measure.contrast import Refuse
     from experiments.report import grades, measures
@@ -185,7 +234,7 @@ def _aggregates(home: Path, study: Study) -> list[Check]:
     try:
         outcomes = _load(home / "outcomes.json") if study.campaigns else []
         held = measures.measure(study, grades.read(home / "grades.parquet"), _load(home / "arms.json"), outcomes)
-        held = json.loads(json.dumps(held))
+        held = json.loads(json.dumps(held if old is None else measures.marked(held, old)))
         stored = _load(home / "measures.json")
         pairs = [("measures.json", stored, held), ("results.json", _load(home / "results.json"), held["rows"]),
                  ("card.json", _load(home / "card.json")["results"], held["cases"])]  # fmt: skip
@@ -223,6 +272,24 @@ def _artifacts(store: Store, manifest: dict[str, Any]) -> list[Check]:
     if absent:
         return [Check(claim, "INCONCLUSIVE", f"{total} stages", f"{absent} are not in the store")]
     return [Check(claim, "PASS", f"{total} stages", f"{total} stages")]
+
+
+def _makers(store: Store, manifest: dict[str, Any]) -> list[Check]:
+    """What the store says of who made each result against what the manifest says."""
+    wrong = []
+    for stage in manifest["stages"]:
+        name = f"{stage['kind']}/{stage['key']}"
+        try:
+            done = store.done(stage["kind"], stage["key"])
+            read = done["inputs"] if provenance.recorded(done) else stage["inputs"]
+            if (provenance.maker(done), read) != (manifest["made_by"][stage["made_by"]], stage["inputs"]):
+                wrong.append(name)
+        except BadInput:
+            wrong += [name] if store.folder(stage["kind"], stage["key"]).is_dir() else []
+        except (KeyError, IndexError, TypeError):
+            wrong.append(name)
+    got = f"{len(wrong)} differ: {provenance.listed(wrong)}" if wrong else "the same"
+    return [Check("the store names the same code and inputs", "FAIL" if wrong else "PASS", "the same", got)]
 
 
 # reproduce

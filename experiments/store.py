@@ -42,26 +42,33 @@ class Store:
     def has(self, stage: str, key: str) -> bool:
         return (self.folder(stage, key) / "done.json").is_file()
 
-    def open(self, stage: str, key: str) -> Path:
-        """The folder of a finished result, each file checked against its hash; BadInput if one was altered."""
+    def done(self, stage: str, key: str) -> dict[str, Any]:
+        """What was written down of a finished result: its files' hashes, what made it and the seconds that it took."""
         folder = self.folder(stage, key)
         try:
-            files = json.loads((folder / "done.json").read_text())["files"]
+            done = json.loads((folder / "done.json").read_text())
+            files = done["files"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{folder}: not a finished result ({error}); delete it to make it again") from error
         if not files or not isinstance(files, dict):
             raise BadInput(f"{folder}: not a finished result (its done.json names no file); delete it to make it again")
-        for name, expected in files.items():
+        return dict(done)
+
+    def open(self, stage: str, key: str) -> Path:
+        """The folder of a finished result, each file checked against its hash; BadInput if one was altered."""
+        folder = self.folder(stage, key)
+        for name, expected in self.done(stage, key)["files"].items():
             path = folder / name
             if not path.is_file() or digest(path.read_bytes()) != expected:
                 raise BadInput(f"{path}: missing or altered since it was written; delete {folder} to make it again")
         return folder
 
-    def make(self, stage: str, key: str, build: Callable[[Path], Any], noted: dict[str, Any] | None = None) -> Path:
+    def make(self, stage: str, key: str, build: Callable[[Path], Any], noted: dict[str, Any] | None = None,
+             current: Callable[[], bool] = lambda: True) -> Path:  # fmt: skip
         """Return the result, building it first if it is not there; two processes never build the same one at once.
 
-        `noted`, and what `build` returns, are written down beside the seconds that it took; they are no part of the
-        result.
+        One that is there and no longer `current` is built again, and replaced when that is done. `noted`, and what
+        `build` returns, are written down beside the seconds that it took; they are no part of the result.
         """
         from filelock import FileLock
 
@@ -70,7 +77,7 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
-                if not self.has(stage, key):
+                if not (self.has(stage, key) and current()):
                     self._build(folder, build, noted or {})
         except OSError as error:
             raise BadInput(f"{self.root}: cannot be written ({error.strerror or error}); nothing done is lost, and the "
@@ -78,24 +85,30 @@ class Store:
         return self.open(stage, key)
 
     def _build(self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any]) -> None:
-        part = folder.with_name(f".{folder.name}.part")
+        part, past = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.past")
         shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
         part.mkdir()
+        # What a killed stage left beside its result, to continue from; that of other code leads elsewhere.
+        checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
+        if not maker.is_file() or maker.read_text() != canonical(noted):
+            checkpoint.unlink(missing_ok=True)
+            write_bytes(maker, canonical(noted).encode())
         began, worked = time.perf_counter(), time.process_time()
         told = build(part)
         noted = noted | (told if isinstance(told, dict) else {})
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
         write_bytes(part / "done.json", canonical({"files": files} | took | noted).encode())
+        shutil.rmtree(past, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, past)
         os.replace(part, folder)
-        # What a stage left beside its result, to continue from if it was killed.
-        part.with_suffix(".checkpoint").unlink(missing_ok=True)
+        shutil.rmtree(past, ignore_errors=True)
+        for left in (checkpoint, maker):
+            left.unlink(missing_ok=True)
 
 
 def fingerprint(store: Store, stages: Sequence[Stage]) -> str:
     """One digest over the file hashes of all given results: equal runs have equal fingerprints."""
-    files = [
-        [s.kind, s.key, json.loads((store.folder(s.kind, s.key) / "done.json").read_text())["files"]] for s in stages
-    ]
+    files = [[s.kind, s.key, store.done(s.kind, s.key)["files"]] for s in stages]
     return digest(canonical(sorted(files)))

@@ -12,22 +12,27 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from experiments import provenance
 from experiments.launch import one
 from experiments.plan import Plan, seconds
 from experiments.stage import Stage
 from experiments.store import Store
 
 
-def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1) -> None:
-    """Make every missing result of a plan; the first error stops the rest and is raised."""
-    waiting = plan.missing(Store(root))
+def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False) -> None:
+    """Make every result of a plan that is missing or old; the first error stops the rest and is raised."""
+    due = plan.due(Store(root), threads, keep_old)
+    for line in due.why:
+        console.print(f"note: {'kept' if keep_old else 'made again'}: {line}", soft_wrap=True, highlight=False)
+    waiting = due.stages
     if not waiting:
         return
+    code = sorted({name for stage in waiting for name in provenance.modules(stage)})
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (code,)) as pool,
         Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("stages", total=len(waiting))
@@ -36,6 +41,12 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin(code: list[str]) -> None:
+    """Import all code at once and note its digests: what is edited during a run neither acts nor is recorded."""
+    _end_with_parent()
+    provenance.remember(code)
 
 
 def _end_with_parent() -> None:

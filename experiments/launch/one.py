@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 
+from experiments import provenance
 from experiments.stage import Stage
 from experiments.store import Store
 
 
 def make(stage: Stage, root: Path, threads: int = 1) -> float:
-    """Make one stage's result in the store; its inputs are there already. Returns the seconds that it took."""
+    """Make one stage's result in the store, unless it is there and current; its inputs are both already.
+
+    Returns the seconds that it took.
+    """
     import torch
 
     torch.set_num_threads(threads)
     store = Store(root)
     inputs = [store.open(needed.kind, needed.key) for needed in stage.inputs]
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
-    folder = store.make(stage.kind, stage.key, lambda out: kind.run(stage.settings, inputs, out), {"threads": threads})
-    return float(json.loads((folder / "done.json").read_text())["seconds"])
+    made = provenance.now(stage, threads) | {"inputs": provenance.inputs(stage, store)}
+    store.make(
+        stage.kind, stage.key, lambda out: kind.run(stage.settings, inputs, out), made,
+        lambda: provenance.current(stage, store, threads),
+    )  # fmt: skip
+    return float(store.done(stage.kind, stage.key)["seconds"])

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.config import Study, attack, batteries
 from experiments.measure import flags
 from experiments.plan import IDENTITY, is_floor
-from experiments.report.terminal import bound, points, set_to, signed, times, two, worst
+from experiments.report.terminal import bound, kept, measured, points, set_to, signed, times, two
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -23,6 +23,7 @@ def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dic
             "study": study.name, "config_sha256": manifest["config_sha256"], "fingerprint": manifest["fingerprint"],
             "code": manifest["code"], "versions": manifest["versions"], "machine": manifest["machine"],
             "stage_seconds": seconds, "teacher": study.teacher.name, "student": study.student.name,
+            "old": manifest.get("old", []),
         },
         "claim": {
             "question": study.question,
@@ -58,7 +59,7 @@ def markdown(fields: dict[str, Any]) -> str:
     from jinja2 import Environment
 
     page = Environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
-    curved = [row for row in fields["curves"] if "multipliers" in row]
+    curved = [row for row in fields["curves"] if {"multipliers", "no_multiplier"} & {*row}]
     return (
         page.render(
             c=fields,
@@ -68,7 +69,8 @@ def markdown(fields: dict[str, Any]) -> str:
             times=times,
             set_to=set_to,
             bound=bound,
-            t=worst,
+            t=measured,
+            kept=kept,
             kinds=flags.KINDS,
             curved=curved,
         )

@@ -8,14 +8,14 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
-from experiments import registration
+from experiments import provenance, registration
 from experiments.campaigns import measured, shown
 from experiments.config import guard
 from experiments.measure.contrast import Refuse
@@ -30,13 +30,16 @@ SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parqu
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "scikit-learn", "tokenizers")
 
 
-def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
-    """Write everything and return all measures; all but manifest and card are functions of the results alone."""
+def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict[str, Any]:
+    """Write everything and return all measures; all but manifest and card are functions of the results alone.
+
+    `old` says in lines what of the results other code made; every table is marked with it.
+    """
     registration.freeze(plan, store, home)
     graded, arms = grades.collect(plan, store), grades.arms(plan, store)
     outcomes = measured.collect(plan, store)
     try:
-        held = measures.measure(plan.study, grades.read(graded), arms, outcomes)
+        held = measures.marked(measures.measure(plan.study, grades.read(graded), arms, outcomes), [*old])
     except Refuse as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
     told = held["campaigns"]
@@ -57,7 +60,7 @@ def write(plan: Plan, store: Store, home: Path) -> dict[str, Any]:
     if told:
         files["outcomes.json"] = _json(outcomes)
         files["campaigns.svg"] = page.svg(shown.frontier(told)).encode()
-    made = manifest(plan, store) | {"files": {name: digest(data) for name, data in files.items()}}
+    made = manifest(plan, store) | {"old": held["old"], "files": {name: digest(data) for name, data in files.items()}}
     carded = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
     carded |= {"budget": _timed(plan, store, held["ledger"]), "utility": _answered(plan, store, held["teachers"])}
     files |= {"card.json": _json(carded), "card.md": card.markdown(carded).encode()}
@@ -101,32 +104,39 @@ def _json(value: Any) -> bytes:
 
 
 def manifest(plan: Plan, store: Store) -> dict[str, Any]:
-    """What made these results: versions, code, machine, seeds by role, and each stage's digests and seconds."""
+    """What made these results: versions, code, machine, seeds by role, and each stage's digests and seconds.
+
+    `made_by` lists what code, libraries and threads made results, once each; a stage says which of them it is.
+    """
     done = [stage for stage in plan.stages if store.has(stage.kind, stage.key)]
+    told = [(_done(store, stage), provenance.maker(_done(store, stage))) for stage in done]
+    makers = list({canonical(maker): maker for _, maker in told}.values())
     return {
-        "schema": 2,
+        "schema": 3,
         "study": plan.study.name,
         "fingerprint": fingerprint(store, done),
         "config_sha256": digest(plan.study.model_dump_json()),
         "versions": versions(),
         "lock": sorted(f"{one.metadata['Name']}=={one.version}" for one in distributions()),
-        "machine": machine(max((_done(store, stage).get("threads", 1) for stage in done), default=1)),
+        "machine": machine(max((maker.get("threads", 1) for maker in makers), default=1)),
         "code": code(),
         "seeds": {
             "teacher": 0, "exam items": 0, "answers and students": plan.study.seeds,
             "selection": plan.study.selection_seeds, "control/identity": [seed + FRESH for seed in plan.study.seeds],
         },
+        "made_by": makers,
         "stages": [
             {"kind": stage.kind, "key": stage.key, "settings": stage.settings,
-             "inputs": [one.key for one in stage.inputs], **_done(store, stage)}
-            for stage in done
+             "inputs": dict.fromkeys((one.key for one in stage.inputs), ""),
+             **{name: value for name, value in one.items() if name not in maker}, "made_by": makers.index(maker)}
+            for stage, (one, maker) in zip(done, told, strict=True)
         ],
         "missing": [stage.key for stage in plan.stages if not store.has(stage.kind, stage.key)],
     }  # fmt: skip
 
 
 def _done(store: Store, stage: Stage) -> dict[str, Any]:
-    return dict(json.loads((store.folder(stage.kind, stage.key) / "done.json").read_text()))
+    return store.done(stage.kind, stage.key)
 
 
 def versions() -> dict[str, str]:

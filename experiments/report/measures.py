@@ -42,6 +42,11 @@ def measure(study: Study, grades: Grades, arms: list[dict[str, Any]], outcomes: 
     })  # fmt: skip
 
 
+def marked(held: dict[str, Any], old: list[str]) -> dict[str, Any]:
+    """The measures with what is said of results that other code made, in each row whether there are such."""
+    return held | {"rows": [row | {"old": bool(old)} for row in held["rows"]], "old": old}
+
+
 def plain(value: Any) -> Any:
     """Nested tuples, arrays and numbers as JSON has them; what is not finite is null."""
     if hasattr(value, "_asdict"):
@@ -82,6 +87,8 @@ def _row(here: Compared, key: Key, cases: Cases, copy: Callable[[Key], fidelity.
         "defended_lo": max(own.lo, 0.0), "defended_hi": min(own.hi, 1.0),
         "uplift": uplift.value, "uplift_lo": uplift.lo, "uplift_hi": uplift.hi,
         "harm": harm.value, "harm_lo": harm.lo, "harm_hi": harm.hi, **_over_first(here, key),
+        "floor_wins": not is_floor(key.attacker) and (share.value or 0) < 0,
+        "twice": defended.gained_at_twice(here, key),
         "transfer": share.value, "transfer_lo": share.lo, "transfer_hi": share.hi, "transfer_kind": share.kind,
         "t_den": share.t_den, "effective": share.effective,
         "gap_recovered": gained.value, "gap_recovered_lo": gained.lo, "gap_recovered_hi": gained.hi,
@@ -236,7 +243,8 @@ def curve_rows(here: Compared) -> list[dict[str, Any]]:
 
 def _curve(here: Compared, task: str, attacker: str, defense: str, budgets: list[int]) -> dict[str, Any]:
     """One curve with intervals; a defended one with M, the area between and the bill where budgets suffice."""
-    D, U = ([here.report[Key(task, d, attacker, n, "report")].right_SN for n in budgets] for d in (defense, "none"))
+    arms = [[here.scores(Key(task, d, attacker, n, "report")) for n in budgets] for d in (defense, "none")]
+    D, U = ([one.scores_SN for one in some] for some in arms)
     points = [arm_mean(one, alpha=here.alpha, clusters=here.clusters(task)) for one in D]
     zero = here.report[Key(task, "none", FLOORS[0], budgets[0], "report")].right_SN.mean()
     own = [here.report[Key(task, "none", FLOORS[1], n, "report")] for n in budgets]
@@ -245,20 +253,23 @@ def _curve(here: Compared, task: str, attacker: str, defense: str, budgets: list
            "hi": [min(p.hi, 1.0) for p in points],
            "own_data": [one.right_SN.mean() for one in own],
            "falls": any(b.value < a.value for a, b in itertools.pairwise(points))}  # fmt: skip
-    same = len({len(one) for one in (*U, *D)}) == 1
+    same = all(len({one.seeds for one in some}) == 1 for some in arms)
     if defense == "none" or len(budgets) < FEWEST_BUDGETS or not same:
         return row
-    U_KSN, D_KSN = np.stack(U), np.stack(D)
-    floor = here.floor_arm(task, budgets[-1]).right_SN
-    needed = curves.needs(floor, U_KSN, D_KSN, np.array(budgets), draws=here.study.measure.draws)
+    if why := curves.too_far(budgets, "M"):
+        return row | {"no_multiplier": why}
+    U_KSN, D_KSN, labels, seeds = np.stack(U), np.stack(D), here.clusters(task), (arms[1][0].seeds, arms[0][0].seeds)
+    floor = here.scores(here.floor_key(task, budgets[-1]))
+    needed = curves.needs(floor, U_KSN, D_KSN, np.array(budgets), draws=here.study.measure.draws, clusters=labels,
+                          seeds=seeds)  # fmt: skip
     found = [curves.multiplier(one, here.alpha) for one in needed]
     middle = found[len(found) // 2]
     companion = None
     if middle.sign == "=":
-        companion = curves.common_shape(float(floor.mean()), U_KSN, D_KSN, np.array(budgets), middle.value)
+        companion = curves.common_shape(float(floor.mean), U_KSN, D_KSN, np.array(budgets), middle.value)
     return row | {
         "multipliers": [one._asdict() | {"text": _signed(one)} for one in found], "common_shape": companion,
-        "area_between": curves.area_between(U_KSN, D_KSN, here.alpha),
+        "area_between": curves.area_between(U_KSN, D_KSN, here.alpha, labels, seeds),
         "bill": _bill(here, task, attacker, defense, needed),
         "below_minimum": len(budgets) < 6 or U_KSN.shape[1] < 5 or U_KSN.shape[2] < 500,
     }  # fmt: skip

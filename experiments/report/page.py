@@ -9,10 +9,10 @@ from typing import Any
 from experiments.measure.flags import KINDS
 from experiments.plan import FLOORS, IDENTITY, is_floor
 from experiments.report import numbered
-from experiments.report.matrix import colour, gained, matrices
-from experiments.report.terminal import bound, interval, points, set_to, signed, times, two, worst
+from experiments.report.matrix import cell, colour, gained, matrices
+from experiments.report.terminal import bound, interval, kept, points, set_to, signed, thousands, times, two, worst
 
-FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "ece", "confidence_rank")
+FIDELITY = ("agreement", "error_consistency", "same_wrong", "bits_per_byte", "brier", "nll", "confidence_rank")
 MOST_NAMED = 12  # defences that the frontier can tell apart by colour and marker
 LONG = 45  # letters of an arm's name
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -26,6 +26,9 @@ HEADS = (
     "defended %",
     "T",
     "teacher %",
+    "steps",
+    "tokens",
+    "at 2 x steps",
     "bits/byte",
     "verdict",
 )
@@ -44,9 +47,9 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
         kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
-        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour,
-        gained=gained, signed=signed,
-        curved=[row for row in held["curves"] if "multipliers" in row],
+        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour, cell=cell, thousands=thousands,
+        gained=gained, signed=signed, old=kept(held["old"]) if held.get("old") else "",
+        curved=[row for row in held["curves"] if {"multipliers", "no_multiplier"} & {*row}],
     )  # fmt: skip
 
 

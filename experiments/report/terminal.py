@@ -16,21 +16,25 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1),
         title=title,
-        caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F)",
+        caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F); steps, tokens: of its training",
     )
     several = len({row["budget"] for row in rows}) > 1
     if several:
         shown.add_column("budget", justify="right", no_wrap=True)
     for name in ("task", "attacker", "defence"):
         shown.add_column(name, no_wrap=True)
-    for name in ("floor", "undef.", "defended", "T [95 %]", "teacher"):
+    longer = any(row["twice"] is not None for row in rows)
+    more = ["at 2 x steps"] if longer else []
+    for name in ("floor", "undef.", "defended", *more, "T [95 %]", "teacher", "steps", "tokens"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("verdict", no_wrap=True)
     for row in rows:
         shown.add_row(
             *([str(row["budget"])] if several else []), row["task"], row["attacker"], row["defense"],
             points(row["floor"]), points(row["undefended"]), points(row["defended"]),
-            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}", row["verdict"] or "-",
+            *([signed(row["twice"])] if longer else []),
+            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}",
+            f"{row['steps']:.0f}", thousands(row["student_tokens"]), row["verdict"] or "-",
         )  # fmt: skip
     return shown
 
@@ -42,6 +46,7 @@ def markdown(held: dict[str, Any], study: Study) -> str:
     """
     seeds, items, name = len(study.seeds), study.measure.items, study.name
     made = f"`distill-resist run {name}`, `distill-resist report {name} --markdown`; {seeds} seeds, {items} questions."
+    made += f"\n\n**{kept(held['old'])}**" if held.get("old") else ""
     most = {task: study.most(task) for block in study.blocks for task in block.tasks}
     heads = ("task", "defence", "set to", "T, worst of the attacks", "verdict", "teacher (points)", "detectability")
     lines = [f"# Study `{name}`", "", study.question, "", made, ""]
@@ -56,6 +61,11 @@ def markdown(held: dict[str, Any], study: Study) -> str:
                  case["verdict"] or "-", change, seen)  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def kept(old: list[str]) -> str:
+    """What is said over results that are used though they are old."""
+    return f"OLD RESULTS (--keep-old): {'; '.join(old)}"
 
 
 def signed(value: float | None) -> str:
@@ -77,17 +87,35 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def thousands(tokens: float) -> str:
+    """Tokens, in thousands or millions."""
+    return f"{tokens / 1e6:.1f} M" if tokens >= 1e6 else f"{tokens / 1e3:.0f} k"
+
+
+FLOOR_WINS = "0 (floor wins)"
+"""What a cell says where no attack beats the floor: an attacker may abstain, so nothing is transferred."""
+
+
 def interval(row: dict[str, Any]) -> str:
-    """T and its interval; an unbounded end is shown as such."""
+    """T and its interval; an unbounded end is shown as such, and T of the floor or the ceiling itself has none."""
     if row["transfer"] is None:
         return "not measurable"
+    if row.get("floor_wins"):
+        return FLOOR_WINS
+    if row.get("transfer_kind") == "itself":
+        return f"{row['transfer']:.0f}"
     low = "-∞" if row["transfer_lo"] is None else _two(row["transfer_lo"])
     high = "∞" if row["transfer_hi"] is None else _two(row["transfer_hi"])
     return f"{_two(row['transfer'])} [{low}, {high}]"
 
 
 def worst(case: dict[str, Any]) -> str:
-    """T of a case with its interval, or why there is none."""
+    """T of a case with its interval, or why there is none; 0 where an attacker does better to abstain."""
+    return FLOOR_WINS if (case["transfer"] or 0) < 0 else measured(case)
+
+
+def measured(case: dict[str, Any]) -> str:
+    """The same as it was measured, also below 0."""
     row = {"transfer": case["transfer"], "transfer_lo": case["lcb"], "transfer_hi": case["hi"]}
     return interval(row) if case["transfer"] is not None else str(case["kind"])
 

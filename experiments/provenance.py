@@ -1,0 +1,277 @@
+"""What made a result: the version of its kind, the code that it ran, libraries and threads; and whether that is past.
+
+The code of a stage is every module of this project that its kind and its components import, however deep, each with a
+digest that comments, docstrings and line breaks do not change.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distill.answers import BadInput, digest
+from experiments.components import module_of
+from experiments.stage import Stage, canonical
+from experiments.store import Store
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ("distill", "defenses", "experiments")
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")  # those that can change bytes
+MAKER = ("version", "code", "libraries", "threads")  # what a done.json says of who made it, beside the inputs
+# Settings whose values are components, or lists of them, and the group that these are of.
+GROUPS = {"task": "task", "attacker": "attacker", "clean": "attacker", "ask": "attacker", "follow": "attacker",
+          "defense": "defense", "reduced": "defense", "detectors": "detector"}  # fmt: skip
+
+
+# The code of a stage
+
+
+def modules(stage: Stage) -> dict[str, str]:
+    """Every module of this project that the stage runs, with its digest."""
+    return _closure(frozenset(roots(stage)))
+
+
+def roots(stage: Stage) -> Iterator[str]:
+    """The module of the stage's kind, and those of the components that its settings name."""
+    yield f"experiments.stages.{stage.kind}"
+    yield from _named(stage.settings, None)
+
+
+def remember(code: Iterable[str]) -> None:
+    """Import modules and note their digests, so that both stay what they are now in this process."""
+    for name in code:
+        _read(name)
+        importlib.import_module(name)
+
+
+def _named(settings: Any, group: str | None) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        if settings.keys() == {"name", "settings"}:
+            assert group, f"{settings['name']}: a component under a setting of no group"
+            yield module_of(group, settings["name"])
+        for name, value in settings.items():
+            yield from _named(value, GROUPS.get(name, group))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _named(value, group)
+
+
+@functools.cache
+def _closure(roots: frozenset[str]) -> dict[str, str]:
+    found = frozenset[str]().union(*map(_reached, roots))
+    return {name: _read(name)[0] for name in sorted(found)}
+
+
+@functools.cache
+def _reached(root: str) -> frozenset[str]:
+    """A module and all that it imports, however deep, with the packages on the way."""
+    waiting, found = [root], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [*_packages(name), *_read(name)[1]]
+    return frozenset(found)
+
+
+def _packages(name: str) -> list[str]:
+    """The packages that a module lies in."""
+    return [name[:at] for at, letter in enumerate(name) if letter == "."]
+
+
+def installed(name: str) -> str | None:
+    """The digest of a module as it is here, if it is."""
+    return _read(name)[0] if _file(name) else None
+
+
+@functools.cache
+def _read(name: str) -> tuple[str, frozenset[str]]:
+    """A module's digest, and the modules of this project that it imports, also those inside functions."""
+    path = _file(name)
+    if path is None:
+        raise BadInput(f"{name}: no such module; its code cannot be recorded")
+    tree = ast.parse(path.read_bytes(), path.name)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return digest("".join(_spelled(tree)))[:16], frozenset(_imported(tree, package))
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module of this project; names may come from a manifest that somebody else wrote."""
+    parts = name.split(".")
+    if parts[0] not in PROJECT or not all(part.isidentifier() for part in parts):
+        return None
+    place = ROOT.joinpath(*parts)
+    there = (one for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file())
+    return next(there, None)
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    for one in _children(node):
+        names = []
+        if isinstance(one, ast.Import):
+            names = [alias.name for alias in one.names]
+        elif isinstance(one, ast.ImportFrom):
+            above = package.rsplit(".", one.level - 1)[0] if one.level else ""
+            base = ".".join(filter(None, (above, one.module)))
+            names = [base, *(f"{base}.{alias.name}" for alias in one.names)]
+        yield from filter(_file, names)
+        yield from _imported(one, package)
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """What is below a node; not what only a type checker imports, which never runs."""
+    for one in ast.iter_child_nodes(node):
+        if not (isinstance(one, ast.If) and ast.unparse(one.test).endswith("TYPE_CHECKING")):
+            yield one
+        else:
+            yield from one.orelse
+
+
+def _spelled(node: Any) -> Iterator[str]:
+    """A tree as text without docstrings and places; empty fields are left out, as Python versions differ in them."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if value is not None and value != []:
+                yield f" {name}="
+                yield from _spelled(_undocumented(node, value) if name == "body" else value)
+        yield ")"
+    elif isinstance(node, list):
+        for one in node:
+            yield from _spelled(one)
+            yield ","
+    else:
+        yield repr(node)
+
+
+def _undocumented(node: ast.AST, body: Any) -> Any:
+    """The body of a module, class or function without its docstring."""
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    return body[1:] if documented and ast.get_docstring(node, clean=False) is not None else body  # type: ignore[arg-type]
+
+
+# What makes a result now, and what made one that is there
+
+
+def now(stage: Stage, threads: int) -> dict[str, Any]:
+    """What would make the stage's result if it were made now; `inputs` are for the store to say."""
+    return {"version": _version(stage.kind), "code": modules(stage), "libraries": libraries(), "threads": threads}
+
+
+@functools.cache
+def _version(kind: str) -> int:
+    """The `VERSION` in the file of a kind, read and not imported."""
+    path = _file(f"experiments.stages.{kind}")
+    assert path, kind
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+            return int(ast.literal_eval(node.value))
+    raise AssertionError(f"{kind}: no VERSION")
+
+
+@functools.cache
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that can change bytes."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def inputs(stage: Stage, store: Store) -> dict[str, str]:
+    """The results that the stage is made of, by key, each with a digest over its files."""
+    return {one.key: contents(store.done(one.kind, one.key)) for one in stage.inputs}
+
+
+def contents(done: Mapping[str, Any]) -> str:
+    """One digest over the files of a result."""
+    return digest(canonical(done["files"]))[:16]
+
+
+class State(NamedTuple):
+    """Whether a result is there and may be used, and in words why not."""
+
+    word: str  # current, old or missing
+    why: tuple[str, ...] = ()  # of its own
+    above: tuple[str, ...] = ()  # of what it is made of
+
+
+def states(stages: Sequence[Stage], store: Store, threads: int | None = None) -> dict[str, State]:
+    """The state of each stage by key; they come inputs first. Without `threads`, any number of them will do."""
+    held: dict[str, State] = {}
+    for stage in stages:
+        if not store.has(stage.kind, stage.key):
+            held[stage.key] = State("missing")
+            continue
+        due = [one for one in stage.inputs if held[one.key].word != "current"]
+        done = store.done(stage.kind, stage.key)
+        why = _why(done, now(stage, threads or done.get("threads", 1)))
+        above = [f"its input {one.kind}/{one.key} is to be made" for one in due]
+        if not due and not why:
+            above = [f"its input {one.kind}/{one.key} was made again" for one in _remade(stage, store, done)]
+        held[stage.key] = State("old" if why or above else "current", tuple(why), tuple(above))
+    return held
+
+
+def current(stage: Stage, store: Store, threads: int) -> bool:
+    """Whether a result may be used whose inputs are all there and current."""
+    done = store.done(stage.kind, stage.key)
+    return not _why(done, now(stage, threads)) and not _remade(stage, store, done)
+
+
+def _why(done: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
+    """In words, how what made a result differs from what would make it now."""
+    if not recorded(done):
+        return ["written before code was recorded"]
+    told = []
+    if done["version"] != made["version"]:
+        told.append(f"made by version {done['version']} of its kind, which is {made['version']} now")
+    changed = differing(done["code"], made["code"])
+    if changed:
+        told.append(f"made by other code: {listed(changed)} changed")
+    told += [f"{name} {done['libraries'].get(name)} -> {made['libraries'].get(name)}"
+             for name in differing(done["libraries"], made["libraries"])]  # fmt: skip
+    if done["threads"] != made["threads"]:
+        told.append(f"made with {done['threads']} thread(s), not {made['threads']}")
+    return told
+
+
+def recorded(done: Mapping[str, Any]) -> bool:
+    """Whether a result says what made it."""
+    named = all(isinstance(done.get(name), dict) for name in ("code", "libraries", "inputs"))
+    return named and all(isinstance(done.get(name), int) for name in ("version", "threads"))
+
+
+def maker(done: Mapping[str, Any]) -> dict[str, Any]:
+    """What made a result, beside its inputs; nothing if it was written before that was recorded."""
+    return {name: done[name] for name in MAKER} if recorded(done) else {}
+
+
+def _remade(stage: Stage, store: Store, done: Mapping[str, Any]) -> list[Stage]:
+    """The inputs that are no longer what the result was made of."""
+    there = inputs(stage, store)
+    return [one for one in stage.inputs if done["inputs"].get(one.key) != there[one.key]]
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names that only one has, or that have other values."""
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Names in a line; of many, the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def told(stages: Iterable[Stage], held: Mapping[str, State]) -> list[str]:
+    """A line for each reason why results are old, with how many of what kinds; what only follows comes last."""
+    groups: dict[str, dict[str, int]] = {}
+    for stage in stages:
+        state = held[stage.key]
+        if state.word == "old":
+            kinds = groups.setdefault("; ".join(state.why) or "made of a result that is to be made again", {})
+            kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
+    lines = sorted(groups.items(), key=lambda one: one[0].startswith("made of a result"))
+    return [f"{why} ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" for why, kinds in lines]
