@@ -29,6 +29,7 @@ from experiments.config import (
     kind_of,
 )
 from experiments.entries import component
+from experiments.measure.curves import too_far
 from experiments.stage import Stage, canonical
 from experiments.stages.guarded import PROVIDER
 from experiments.store import Store
@@ -232,6 +233,9 @@ def _leaks(study: Study) -> list[Leak]:
         return []
     if all(len(block.budgets) < 2 for block in study.blocks):
         raise BadInput(f"{study.name}: campaigns are read through the query curve; a block needs two budgets or more")
+    for block in study.blocks:
+        if why := too_far(block.budgets, "the query curve that campaigns are read through"):
+            raise BadInput(f"{study.name}: {why}, got {sorted(block.budgets)}")
     told = held.model_dump(mode="json", include={"honest", "days", "release"})
     watching = [campaigns.detector(entry).model_dump(mode="json") for entry in held.detectors]
     for one in watching:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +19,10 @@ from distill.campaigns import CAPABILITIES, SEGMENTS
 from experiments import campaigns
 from experiments.campaigns import OPEN, Campaigns
 from experiments.measure import leak
-from experiments.measure.contrast import Estimate, contrast
+from experiments.measure.contrast import Arm, Estimate
 from experiments.measure.cost import Range, summary
-from experiments.measure.detection import Rate, clopper_pearson
+from experiments.measure.curves import too_far
+from experiments.measure.detection import across_runs
 from experiments.plan import FLOORS, Plan, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key
@@ -143,13 +146,15 @@ def measure(held: Campaigns, outcomes: Sequence[dict[str, Any]], here: Compared)
 def _leaks(held: Campaigns, by: Runs, here: Compared, task: str) -> list[dict[str, Any]]:
     """A row a campaign, access and output defence: what leaked through the query curve, and at what price.
 
-    Of each block its first attacker that asks; a defence with fewer than two budgets has no curve to read.
+    Of each block its first attacker that asks; a defence whose finished budgets are fewer than two, or too far apart,
+    has no curve to read.
     """
     arms: dict[tuple[str, str, str], None] = {}
     for block in (one for one in here.study.blocks if task in one.tasks):
         attacker = next((one for one in block.attackers if not is_floor(one)), None)
         arms |= {(task, defense, attacker): None for defense in ["none", *block.defenses] if attacker}
-    return [_leak(held, here, arm, at, by) for arm in arms if len(_budgets(here, arm)) > 1 for at in by]
+    read = [arm for arm in arms if len(found := _budgets(here, arm)) > 1 and not too_far(found, "the curve")]
+    return [_leak(held, here, arm, at, by) for arm in read for at in by]
 
 
 def _budgets(here: Compared, arm: tuple[str, str, str]) -> list[int]:
@@ -173,8 +178,8 @@ def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[
         "planned": planned, "questions": float(taught.n_R.mean()), "full": float(taught.full_R.mean()),
         "reduced": float(taught.reduced_R.mean()), "leaked": float(taught.n_R.mean()) / planned,
         "leaked_runs": (taught.n_R / planned).tolist(),
-        "gain": gain.value, "gain_lo": gain.lo, "gain_hi": gain.hi, "beyond": gain.beyond,
-        "trained": _plain(trained), "lawful": wanted.lawful,
+        "trained": _plain(trained),
+        "gain": gain.value, "gain_lo": gain.lo, "gain_hi": gain.hi, "beyond": gain.beyond, "lawful": wanted.lawful,
         "dollars": _finite(summary(spent)), "per_point": _finite(summary(point)),
         "times": None if times is None else _finite(times),
     }  # fmt: skip
@@ -182,11 +187,12 @@ def _leak(held: Campaigns, here: Compared, arm: tuple[str, str, str], at: tuple[
 
 def _gain(here: Compared, arm: tuple[str, str, str], n_R: np.ndarray) -> leak.Gain:
     budgets = _budgets(here, arm)
-    sat = [here.report[Key(*arm, n, "report")] for n in budgets]
+    sat = [here.scores(Key(*arm, n, "report")) for n in budgets]
     common = set.intersection(*(set(one.seeds) for one in sat))  # of a partial report some students may be missing
-    curve = np.stack([one.right_SN[[seed in common for seed in one.seeds]] for one in sat])
-    zero = here.report[Key(arm[0], "none", FLOORS[0], budgets[0], "report")].right_SN
-    return leak.gained(here.floor_arm(arm[0], budgets[-1]).right_SN, zero, curve, np.array(budgets), n_R,
+    rows = [[i for i, seed in enumerate(one.seeds) if seed in common] for one in sat]
+    curve = [Arm(one.scores_SN[kept], tuple(one.seeds[i] for i in kept)) for one, kept in zip(sat, rows, strict=True)]
+    zero = here.scores(Key(arm[0], "none", FLOORS[0], budgets[0], "report"))
+    return leak.gained(here.scores(here.floor_key(arm[0], budgets[-1])), zero, curve, np.array(budgets), n_R,
                        draws=here.study.measure.draws, alpha=here.alpha, clusters=here.clusters(arm[0]))  # fmt: skip
 
 
@@ -203,17 +209,14 @@ def _spent(one: dict[str, Any]) -> leak.Spent:
 
 
 def _trained(here: Compared, arm: tuple[str, str, str], found: list[dict[str, Any]]) -> Estimate | None:
-    """Points above the floor of the students that learned exactly what leaked; None unless every run has one.
-
-    Below 0 where the leak teaches less than the attacker's own data, which these students do not see.
-    """
+    """Points above the floor of the students that learned exactly what leaked; None unless every run has one."""
     task = arm[0]
     right = [s["right"] for one in found for s in one["students"] if (s["task"], s["defense"], s["attacker"]) == arm]
     if len(right) != len(found):
         return None
     D = np.array([[letter == "1" for letter in text] for text in right], float)
-    F = here.floor_arm(task, _budgets(here, arm)[-1]).right_SN
-    return contrast([F, D], [-1, 1], alpha=here.alpha, clusters=here.clusters(task))
+    F = here.scores(here.floor_key(task, _budgets(here, arm)[-1]))
+    return leak.taught(F, D, here.alpha, here.clusters(task))
 
 
 def _plain(e: Estimate | None) -> dict[str, float] | None:
@@ -233,7 +236,7 @@ def _worst(held: Campaigns, here: Compared, leaks: list[dict[str, Any]], choosin
         n_R = _taught(held, here.study.most(row["task"]), at, choosing.get(at, [])).n_R
         chosen = _gain(here, (row["task"], row["defense"], row["attacker"]), n_R).value if len(n_R) else -np.inf
         found.setdefault((row["task"], row["access"], row["defense"]), []).append((chosen, row))
-    shown = ("task", "access", "defense", "preset", "gain", "gain_lo", "gain_hi", "beyond")
+    shown = ("task", "access", "defense", "preset", "trained", "gain", "gain_lo", "gain_hi", "beyond")
     most = (max(rows, key=lambda pair: pair[0])[1] for rows in found.values())
     return [{name: row[name] for name in shown} for row in most]
 
@@ -263,10 +266,11 @@ def _worth(access: str) -> float:
     return 1.0 if access == OPEN else campaigns.access(access).worth
 
 
-def _rate(hits: float, of: int, alpha: float) -> dict[str, Any]:
-    """A share with the exact interval of its count, as if accounts were independent of one another."""
-    rate: Rate = clopper_pearson(round(hits), of, alpha)
-    return {"value": hits / of if of else None, "lo": rate.lo, "hi": rate.hi, "n": of, "hits": hits}
+def _rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -> dict[str, Any]:
+    """A share of accounts, mean over runs, with Student's interval over runs (`detection.across_runs`)."""
+    told = across_runs(hits_R, of_R, alpha)
+    return {"value": told.value if told.n else None, "lo": told.lo, "hi": told.hi, "n": told.n,
+            "hits": float(np.sum(hits_R)), "runs": len(of_R)}  # fmt: skip
 
 
 def _detectors(held: Campaigns, by: Runs, alpha: float) -> list[dict[str, Any]]:
@@ -288,26 +292,26 @@ def _detectors(held: Campaigns, by: Runs, alpha: float) -> list[dict[str, Any]]:
 
 def _detected(held: Campaigns, rate: float, told: list[dict[str, Any]], found: list[dict[str, Any]], alpha: float
               ) -> dict[str, Any]:  # fmt: skip
-    false_S, of_S = (np.sum([one[column] for one in told], axis=0) for column in ("false", "customers"))
+    false_RS, of_RS = (np.array([one[column] for one in told]) for column in ("false", "customers"))
     columns = [list(CAPABILITIES).index(one) for one in held.stands_for]
     share = [np.take(one["leaked_C"], columns).sum() / max(np.array(run["leaked_DC"])[:, columns].sum(), 1)
              for one, run in zip(told, found, strict=True)]  # fmt: skip
     return {
-        "found": _rate(sum(one["found"] for one in told), sum(one["of"] for one in told), alpha),
-        "false": _rate(int(false_S.sum()), int(of_S.sum()), alpha),
-        "segments": {name: _rate(int(k), int(n), alpha) for name, k, n in zip(SEGMENTS, false_S, of_S, strict=True)},
+        "found": _rate([one["found"] for one in told], [one["of"] for one in told], alpha),
+        "false": _rate(false_RS.sum(1), of_RS.sum(1), alpha),
+        "segments": {name: _rate(k, n, alpha) for name, k, n in zip(SEGMENTS, false_RS.T, of_RS.T, strict=True)},
         "leaked": float(np.mean(share)),
         "days": {key: _median([one["days"][key] for one in told]) for key in told[0]["days"]},
         # Rule of three: fewer honest customers than 3 / rate cannot show the rate at all.
-        "told": bool(of_S.sum() * rate >= 3),
+        "told": bool(of_RS.sum() * rate >= 3),
     }  # fmt: skip
 
 
 def _fused_row(rate: float, told: list[list[int]], alpha: float) -> dict[str, Any]:
     """Fusion judges whole horizons, so it has no day on which it alarms."""
-    found, accounts, false, customers = (int(one) for one in np.sum(told, axis=0))
-    return {"found": _rate(found, accounts, alpha), "false": _rate(false, customers, alpha), "segments": {},
-            "leaked": None, "days": {}, "told": customers * rate >= 3}  # fmt: skip
+    found_R, accounts_R, false_R, customers_R = np.transpose(told)
+    return {"found": _rate(found_R, accounts_R, alpha), "false": _rate(false_R, customers_R, alpha), "segments": {},
+            "leaked": None, "days": {}, "told": bool(customers_R.sum() * rate >= 3)}  # fmt: skip
 
 
 def _median(values: list[int | None]) -> float | None:
@@ -357,15 +361,22 @@ def _harms(by: Runs, alpha: float) -> list[dict[str, Any]]:
 
 def _harm(at: tuple[str, str], found: list[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
     """Shares of honest accounts, by segment and in all; `touched` is anything that one would notice of a policy."""
-    rows, copies = [], len(found) / len({one["seed"] for one in found})
+    rows: list[dict[str, Any]] = []
+    by_seed: dict[int, list[dict[str, Any]]] = {}
+    for one in found:
+        by_seed.setdefault(one["seed"], []).append(one["honest"])
+
+    def over(places: Sequence[int], *name: str) -> list[float]:
+        """A count in these segments, by seed; runs that share their honest accounts count once."""
+        counts: list[list[Any]] = [[reduce(getitem, name, one) for one in some] for some in by_seed.values()]
+        return [sum(one[s] for one in some for s in places) / len(some) for some in counts]
+
     for segment, places in [*((name, [s]) for s, name in enumerate(SEGMENTS)), (ALL, range(len(SEGMENTS)))]:
-        honest = [one["honest"] for one in found]
-        total = {name: sum(one[name][s] for one in honest for s in places) / copies
+        total = {name: over(places, name)
                  for name in ("accounts", "closed", "limited", "touched", "sent", "refused")}  # fmt: skip
-        of = round(total["accounts"])
-        shares = {name: _rate(total[name], of, alpha) for name in ("closed", "limited", "touched")}
-        done = {name: _rate(sum(one["done"][name][s] for one in honest for s in places) / copies, of, alpha)
-                for name in honest[0]["done"]}  # fmt: skip
+        shares = {name: _rate(total[name], total["accounts"], alpha) for name in ("closed", "limited", "touched")}
+        done = {name: _rate(over(places, "done", name), total["accounts"], alpha)
+                for name in found[0]["honest"]["done"]}  # fmt: skip
         rows.append({"preset": at[0], "access": at[1], "segment": segment, **shares, "done": done,
-                     "refused": total["refused"] / max(total["sent"], 1)})  # fmt: skip
+                     "refused": sum(total["refused"]) / max(sum(total["sent"]), 1)})  # fmt: skip
     return rows

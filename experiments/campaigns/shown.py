@@ -55,7 +55,7 @@ def lines(measured: dict[str, Any]) -> list[str]:
     for row in measured["worst"]:
         honest = harm[row["access"]]
         told.append(
-            f"campaign ({row['task']}, {row['access']}, {row['defense']}): {gain(row)} points for {row['preset']}; "
+            f"campaign ({row['task']}, {row['access']}, {row['defense']}): {most(row)} for {row['preset']}; "
             f"honest accounts closed {rate(honest['closed'])} %, touched {rate(honest['touched'])} %"
         )
     return told
@@ -63,7 +63,7 @@ def lines(measured: dict[str, Any]) -> list[str]:
 
 def markdown(measured: dict[str, Any]) -> str:
     """What each campaign gained against each pair of defences, as a Markdown table."""
-    heads = ("campaign", "access", "output defence", "leaked %", "by the curve (points)", "trained (points)",
+    heads = ("campaign", "access", "output defence", "leaked %", "trained (points)", "by the curve (points)",
              "dollars a point, × open and undefended", "honest closed %", "touched %", "limited %")  # fmt: skip
     out = ["", f"| {' | '.join(heads)} |", "|" + "---|" * 3 + "--:|" * 7]
     harm = {(row["preset"], row["access"]): row for row in measured["harm"] if row["segment"] == ALL}
@@ -71,7 +71,7 @@ def markdown(measured: dict[str, Any]) -> str:
         honest = harm[row["preset"], row["access"]]
         who = f"`{row['preset']}`", row["access"], f"`{row['defense']}`"
         hit = (rate(honest[name]) for name in ("closed", "touched", "limited"))
-        cells = (*who, points(row["leaked"]), gain(row), trained(row), ratio(row["times"]), *hit)
+        cells = (*who, points(row["leaked"]), trained(row), gain(row), ratio(row["times"]), *hit)
         out.append(f"| {' | '.join(cells)} |")
     return "\n".join(out) + "\n"
 
@@ -85,7 +85,14 @@ def gain(row: dict[str, Any]) -> str:
     return f"{least}{signed(row['gain'])} [{signed(row['gain_lo'])}, {signed(row['gain_hi'])}]"
 
 
+def most(row: dict[str, Any]) -> str:
+    """What was measured, then what the curve says."""
+    curve = f"{gain(row)} points by the curve"
+    return curve if row["trained"] is None else f"{trained(row)} points, {curve}"
+
+
 def trained(row: dict[str, Any]) -> str:
+    """Points above the floor of the students of exactly what leaked, with Student's interval over runs."""
     one = row["trained"]
     return "-" if one is None else f"{signed(one['value'])} [{signed(one['lo'])}, {signed(one['hi'])}]"
 
@@ -111,7 +118,7 @@ def _digits(value: float | None) -> str:
 
 
 def rate(one: dict[str, Any]) -> str:
-    """A share in % with its exact interval."""
+    """A share in % with its interval over runs."""
     return "-" if one["value"] is None else f"{share(one['value'])} [{share(one['lo'])}, {share(one['hi'])}]"
 
 

@@ -6,9 +6,11 @@ Source: pigeonhole bootstrap (Owen 2007); mildly conservative (Owen & Eckles 201
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from experiments.measure.contrast import checked
 
@@ -43,8 +45,31 @@ def _multinomial(rng: np.random.Generator, units: int, draws: int) -> np.ndarray
 
 
 def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
-    """Weights of an arm's seeds (draws x S); one seed has nothing to redraw."""
-    return _multinomial(draws.rng, seeds, len(draws.item_BN))
+    """Weights of an arm's seeds (draws x S), which sum to 1; one seed has nothing to redraw.
+
+    Redrawn seeds vary by (S - 1) / S of what they should, and their percentiles are a normal law's where S - 1 degrees
+    of freedom have Student's: the weights are stretched about 1 / S by both at 95 % (Hesterberg 2015, section 3), so
+    that some may be negative.
+    """
+    weight_BS = _multinomial(draws.rng, seeds, len(draws.item_BN))
+    if seeds == 1:
+        return weight_BS
+    stretch = stats.t.ppf(0.975, seeds - 1) / stats.norm.ppf(0.975) * (seeds / (seeds - 1)) ** 0.5
+    return np.asarray(1 / seeds + stretch * (weight_BS - 1 / seeds))
+
+
+def by_seeds(draws: Draws, names: Sequence[tuple[int, ...] | None], sizes: Sequence[int]) -> list[np.ndarray]:
+    """Seed weights of several arms: one set for all arms of the same named seeds, and of its own for any other."""
+    held: dict[tuple[int, ...], np.ndarray] = {}
+    given = []
+    for who, size in zip(names, sizes, strict=True):
+        if who is None:
+            given.append(seed_weights(draws, size))
+            continue
+        if who not in held:
+            held[who] = seed_weights(draws, size)
+        given.append(held[who])
+    return given
 
 
 def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = None) -> np.ndarray:

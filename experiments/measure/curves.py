@@ -1,21 +1,31 @@
 """Query-scaling curves: exchanges needed for a capability, the query-cost multiplier M (E9), the area between (E13).
 
 A curve is K log-spaced budgets x S seeds x N items; the budgets of a seed are nested, so seeds are redrawn as whole
-curves. Nothing is said beyond the largest budget: what lies there is a bound.
+curves. Nothing is said beyond the largest budget: what lies there is a bound. Between budgets, a curve is only known
+to rise: `between` tells how far an S-shaped one may lie from the chord.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Estimate, Refuse, bounded, contrast
+from experiments.measure.contrast import Arm, Estimate, Refuse, Scores, bounded, contrast
 
 LEVELS = (0.25, 0.5, 0.75)
+APART = 2.0  # times, that neighbouring budgets may lie apart
+
+
+def too_far(budgets: Sequence[int] | np.ndarray, what: str) -> str:
+    """Why a curve of these budgets cannot be read for `what`; nothing where it can."""
+    most = max((b / a for a, b in itertools.pairwise(sorted(budgets))), default=1.0)
+    return f"budgets lie {most:.3g} x apart; {what} needs at most {APART:g} x" if most > APART * (1 + 1e-9) else ""
 
 
 class Multiplier(NamedTuple):
@@ -43,33 +53,84 @@ def monotone(mean_K: np.ndarray) -> np.ndarray:
     return np.asarray(optimize.isotonic_regression(mean_K).x)
 
 
-def reached(mean_K: np.ndarray, log_K: np.ndarray, level: float) -> tuple[float, float]:
-    """log budget at which a non-decreasing curve reaches a level, as an interval.
+class Lines(NamedTuple):
+    """Three lines through each interval of a rising curve: the chord and its neighbours' chords, drawn on.
 
-    Linear between budgets in log n; (-inf, first) if already there at the smallest, (last, inf) if never.
+    The interval's ends (x, y, each B) and the slopes of the chord, of the chord before and of the one behind (B); a
+    curve with one inflection lies between the lowest and the highest of them. Before the first knot and behind the
+    last, nothing bounds it but that it rises.
     """
-    if mean_K[0] >= level:
-        return -math.inf, float(log_K[0])
-    if mean_K[-1] < level:
-        return float(log_K[-1]), math.inf
-    i = int(np.argmax(mean_K >= level))
-    share = (level - mean_K[i - 1]) / (mean_K[i] - mean_K[i - 1])
-    at = float(log_K[i - 1] + share * (log_K[i] - log_K[i - 1]))
-    return at, at
+
+    x0: np.ndarray
+    x1: np.ndarray
+    y0: np.ndarray
+    y1: np.ndarray
+    slope: np.ndarray
+    before: np.ndarray
+    behind: np.ndarray
+
+
+def lines(y_BK: np.ndarray, x_K: np.ndarray, right_B: np.ndarray) -> Lines:
+    """The lines of the interval that ends at knot `right_B` of each curve."""
+    rows, K = np.arange(len(y_BK)), len(x_K)
+    slope_BI = np.diff(y_BK, axis=1) / np.diff(x_K)
+    x0, x1, y0, y1 = x_K[right_B - 1], x_K[right_B], y_BK[rows, right_B - 1], y_BK[rows, right_B]
+    before = np.where(right_B > 1, slope_BI[rows, np.maximum(right_B - 2, 0)], 0.0)
+    behind = np.where(right_B < K - 1, slope_BI[rows, np.minimum(right_B, K - 2)], 0.0)
+    return Lines(x0, x1, y0, y1, slope_BI[rows, right_B - 1], before, behind)
+
+
+def between(y_BK: np.ndarray, x_K: np.ndarray, at_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rising curves read at x: by the chord, and the least and the most that an S-shaped curve could be there (B each).
+
+    Flat outside the knots. A smooth curve bends little over its neighbours' chords, so the three agree; a step
+    between two budgets may stand anywhere there, and they are as far apart as its ends.
+    """
+    at = np.clip(at_B, x_K[0], x_K[-1])
+    one = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
+    chord = one.y0 + one.slope * (at - one.x0)
+    first, last = one.y0 + one.before * (at - one.x0), one.y1 - one.behind * (one.x1 - at)
+    low, high = np.minimum(chord, np.minimum(first, last)), np.maximum(chord, np.maximum(first, last))
+    low, high = np.clip(low, one.y0, one.y1), np.clip(high, one.y0, one.y1)
+    knot = (at == one.x0) | (at == one.x1)
+    return chord, np.where(knot, chord, low), np.where(knot, chord, high)
+
+
+def reached(y_BK: np.ndarray, x_K: np.ndarray, level_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x at which rising curves reach a level: by the chord, and the first and the last place it could be (B each).
+
+    (first knot, -inf, first knot) where a curve is there at its first knot, (last, last, inf) where it never is.
+    """
+    level = np.asarray(level_B, float)
+    one = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chord = one.x0 + np.where(one.slope > 0, (level - one.y0) / one.slope, 0.0)
+        first = one.x0 + np.where(one.before > 0, (level - one.y0) / one.before, np.inf)
+        last = one.x1 - np.where(one.behind > 0, (one.y1 - level) / one.behind, np.inf)
+    low = np.clip(np.minimum(chord, np.minimum(first, last)), one.x0, one.x1)
+    high = np.clip(np.maximum(chord, np.maximum(first, last)), one.x0, one.x1)
+    at_first, never = y_BK[:, 0] >= level, y_BK[:, -1] < level
+    point = np.where(at_first, x_K[0], np.where(never, x_K[-1], chord))
+    return (point, np.where(at_first, -np.inf, np.where(never, x_K[-1], low)),
+            np.where(at_first, x_K[0], np.where(never, np.inf, high)))  # fmt: skip
 
 
 class Needs(NamedTuple):
-    """Exchanges for one level of capability, as intervals of log n: points (2), and in every draw (B x 2)."""
+    """Exchanges for one level of capability by the chord, as intervals of log n: points (2), and every draw (B x 2).
+
+    `shape`: what of log M (the least, at most 0, and the most) is due to S-shaped curves other than the chord.
+    """
 
     level: float
     undefended: tuple[float, float]
     defended: tuple[float, float]
     undefended_B2: np.ndarray
     defended_B2: np.ndarray
+    shape: tuple[float, float] = (0.0, 0.0)
 
 
 def needs(
-    floor: np.ndarray,
+    floor: Scores,
     undefended_KSN: np.ndarray,
     defended_KSN: np.ndarray,
     budgets: np.ndarray,
@@ -77,32 +138,44 @@ def needs(
     levels: tuple[float, ...] = LEVELS,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
+    clusters: np.ndarray | None = None,
+    seeds: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> list[Needs]:
     """Exchanges that U and D need for F + level (U(n_max) - F), by isotonic inversion and the crossed bootstrap.
 
-    Where U(n_max) - F is not positive the level means nothing and n may be anything. Scores must be shares.
+    `seeds` name those of U and of D: curves of the same seeds are redrawn together, as is a floor of them. Where
+    U(n_max) - F is not positive the level means nothing and n may be anything. Scores must be shares.
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
-    log_K, drawn = np.log(np.asarray(budgets, float)), bootstrap.start(U.shape[2], draws, seed)
+    if why := too_far(budgets, "M"):
+        raise Refuse(why)
+    log_K, drawn = np.log(np.asarray(budgets, float)), bootstrap.start(U.shape[2], draws, seed, clusters)
+    names = [floor.seeds if isinstance(floor, Arm) else None, *(seeds or (None, None))]
+    w_f, w_u, w_d = bootstrap.by_seeds(drawn, names, [len(F), U.shape[1], D.shape[1]])
     # Row 0 is the estimate, the others are draws.
-    u, d = (np.c_[Y.mean((1, 2)), bootstrap.means(drawn, Y)].T for Y in (U, D))
-    u, d = (np.apply_along_axis(monotone, 1, y) for y in (u, d))
-    f = np.append(F.mean(), bootstrap.means(drawn, F))
+    u, d = (np.apply_along_axis(monotone, 1, np.c_[Y.mean((1, 2)), bootstrap.means(drawn, Y, w)].T)
+            for Y, w in ((U, w_u), (D, w_d)))  # fmt: skip
+    f = np.append(F.mean(), bootstrap.means(drawn, F, w_f))
     held = []
     for level in levels:
-        at = f + level * (u[:, -1] - f)
-        open_ = (-math.inf, math.inf)
-        n_u, n_d = ([reached(one, log_K, c) if top > base else open_
-                     for one, c, top, base in zip(y, at, u[:, -1], f, strict=True)] for y in (u, d))  # fmt: skip
-        held.append(Needs(level, n_u[0], n_d[0], np.array(n_u[1:]), np.array(n_d[1:])))
+        at, sense, ends, off = f + level * (u[:, -1] - f), u[:, -1] > f, [], []
+        for y in (u, d):
+            by_chord, least, most = reached(y, log_K, at)
+            inside = np.isfinite(least) & np.isfinite(most)
+            both = np.stack([np.where(inside, by_chord, least), np.where(inside, by_chord, most)], 1)
+            ends.append(np.where(sense[:, None], both, [-np.inf, np.inf]))
+            off.append((least[0] - by_chord[0], most[0] - by_chord[0]) if inside[0] else (0.0, 0.0))
+        of_u, of_d = ((float(one[0, 0]), float(one[0, 1])) for one in ends)
+        shape = float(off[1][0] - off[0][1]), float(off[1][1] - off[0][0])
+        held.append(Needs(level, of_u, of_d, ends[0][1:], ends[1][1:], shape))
     return held
 
 
 def multiplier(need: Needs, alpha: float = 0.05) -> Multiplier:
-    """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open."""
+    """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open, and the curves' unknown shape widens both ends."""
     low_B = need.defended_B2[:, 0] - need.undefended_B2[:, 1]
     high_B = need.defended_B2[:, 1] - need.undefended_B2[:, 0]
-    lo, hi = bootstrap.interval(low_B, high_B, alpha)
+    lo, hi = (end + more for end, more in zip(bootstrap.interval(low_B, high_B, alpha), need.shape, strict=True))
     sign, value = _read(need.defended[0] - need.undefended[1], need.defended[1] - need.undefended[0])
     return Multiplier(need.level, sign, value, math.exp(lo), math.exp(hi), float(np.isinf(high_B).mean()))
 
@@ -115,9 +188,18 @@ def _read(low: float, high: float) -> tuple[Literal["=", ">", "<", "?"], float]:
     return ("<", math.exp(high)) if math.isfinite(high) else ("?", math.nan)
 
 
-def area_between(undefended_KSN: np.ndarray, defended_KSN: np.ndarray, alpha: float = 0.05) -> Estimate:
+def area_between(
+    undefended_KSN: np.ndarray,
+    defended_KSN: np.ndarray,
+    alpha: float = 0.05,
+    clusters: np.ndarray | None = None,
+    seeds: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> Estimate:
     """Mean over log-spaced budgets of U(n) - D(n), whole curves as seeds; linear, so the two-way t interval holds."""
-    return contrast([np.mean(defended_KSN, 0), np.mean(undefended_KSN, 0)], [-1, 1], alpha=alpha)
+    arms: list[Scores] = [np.mean(undefended_KSN, 0), np.mean(defended_KSN, 0)]
+    if seeds:
+        arms = [Arm(np.asarray(Y), names) for Y, names in zip(arms, seeds, strict=True)]
+    return contrast(arms, [1, -1], alpha=alpha, clusters=clusters)
 
 
 class Shape(NamedTuple):

@@ -66,7 +66,17 @@ def partial_auc(honest: np.ndarray, guilty: np.ndarray, most: float = 1e-3) -> f
     return float(1 - (below + at_most).mean() / 2 / len(guilty)) if len(top) else float("nan")
 
 
-def across_runs(flagged: Sequence[int], of: Sequence[int]) -> tuple[float, float]:
-    """Mean rate over runs and its standard error, for rates that share shocks within a run (a prompt gone viral)."""
-    rates = np.asarray(flagged) / np.asarray(of)
-    return float(rates.mean()), float(rates.std(ddof=1) / np.sqrt(len(rates)))
+def across_runs(flagged: Sequence[float], of: Sequence[float], alpha: float = 0.05) -> Rate:
+    """Mean rate over runs, for rates that share shocks within a run (a prompt gone viral).
+
+    Student's t over the runs' rates, and the exact interval of the pooled count where that reaches further; of one run
+    the exact interval alone, as if its accounts were independent.
+    """
+    hits_R, of_R = np.asarray(flagged, float), np.asarray(of, float)
+    exact = clopper_pearson(round(hits_R.sum()), round(of_R.sum()), alpha)
+    if len(of_R) < 2 or not of_R.all():
+        return exact
+    rate_R = hits_R / of_R
+    mean, R = float(rate_R.mean()), len(rate_R)
+    half = float(stats.t.ppf(1 - alpha / 2, R - 1) * rate_R.std(ddof=1) / R**0.5)
+    return Rate(mean, max(min(exact.lo, mean - half), 0.0), min(max(exact.hi, mean + half), 1.0), exact.n)

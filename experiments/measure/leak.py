@@ -1,6 +1,7 @@
 """The join: exchanges that a campaign got before it was stopped, read through the query curve of real students.
 
 A curve is K budgets x S seeds x N items (`curves.py`); R runs of a campaign leak n_R questions. B: bootstrap draws.
+Students of exactly what leaked measure the same without a curve (`taught`), and come first where they exist.
 """
 
 from __future__ import annotations
@@ -9,31 +10,47 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Refuse, bounded
+from experiments.measure.contrast import Arm, Estimate, Refuse, Scores, bounded, contrast, raw
 from experiments.measure.cost import Bill, Range, summary
 from experiments.measure.cost import draw as drawn
-from experiments.measure.curves import monotone
+from experiments.measure.curves import between, monotone, too_far
 
 
-def read(y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray) -> np.ndarray:
-    """Accuracy after n questions on non-decreasing curves (B).
+def read(
+    y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracy after n questions on non-decreasing curves: by the chord, and the least and most it could be (B each).
 
     Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first budget, and that of
-    the last budget beyond it: a lower bound there.
+    the last budget beyond it: a lower bound there. Its range is that of an S-shaped curve (`curves.between`).
     """
+    knots, at_B = _axis(budgets, n_B)
+    return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B)
+
+
+def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Knots of a curve with its untrained student, and where n lies among them: n / first - 1, then log(n / first)."""
     budgets, n_B = np.asarray(budgets, float), np.asarray(n_B, float)
     if (n_B < 0).any():
         raise Refuse(f"questions that leaked must not be negative, got {n_B.min():g}")
     first = budgets[0]
     at_B = np.where(n_B < first, n_B / first - 1, np.log(np.maximum(n_B, first) / first))
-    knots = np.concatenate([[-1.0], np.log(budgets / first)])
-    y_BJ = np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1)
-    right = np.clip(np.searchsorted(knots, at_B), 1, len(knots) - 1)
-    share = np.clip((at_B - knots[right - 1]) / (knots[right] - knots[right - 1]), 0, 1)
-    rows = np.arange(len(at_B))
-    return np.asarray(y_BJ[rows, right - 1] * (1 - share) + y_BJ[rows, right] * share)
+    return np.concatenate([[-1.0], np.log(budgets / first)]), at_B
+
+
+def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
+    """What the untrained student and each budget count for in the mean of R readings by the chord (1 + K), sum 1."""
+    knots, at_R = _axis(budgets, n_R)
+    held = [np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))]
+    return np.array(held)
+
+
+def names(scores: Scores) -> tuple[int, ...] | None:
+    """The seeds of an arm; None of an array alone."""
+    return scores.seeds if isinstance(scores, Arm) else None
 
 
 def redrawn(runs: int, draws: int) -> np.ndarray:
@@ -42,7 +59,7 @@ def redrawn(runs: int, draws: int) -> np.ndarray:
 
 
 class Gain(NamedTuple):
-    """Accuracy above the floor that a leak buys: point, ends, and every draw.
+    """Accuracy above the floor that a leak buys: point, ends, and draws of it for its price (B).
 
     `beyond`: share of runs that leaked over 2 % more than the last budget, whose gain is a lower bound.
     """
@@ -55,9 +72,9 @@ class Gain(NamedTuple):
 
 
 def gained(
-    floor_SN: np.ndarray,
-    zero_SN: np.ndarray,
-    curve_KSN: np.ndarray,
+    floor: Scores,
+    zero: Scores,
+    curve: Sequence[Scores],
     budgets: np.ndarray,
     n_R: Sequence[float] | np.ndarray,
     *,
@@ -67,21 +84,66 @@ def gained(
 ) -> Gain:
     """max(c(n), F) - F, mean over runs: an attacker to whom a leak is worth less than its own data uses its own data.
 
-    The maximum makes a gain near 0 look larger than it is. Percentile interval of the crossed bootstrap over seeds,
-    items and runs.
+    Two things vary, and are added with Satterthwaite's degrees of freedom: the students of the curve and the floor,
+    common to all runs (the two-way variance of the chord's contrast), and the runs (their variance / R, R - 1 degrees;
+    a single run counts as fixed). Half of Student's interval, h, is taken off the least and added to the most that an
+    S-shaped curve could be at each n before the maximum. The draws redraw seeds, items and runs.
     """
-    F, zero, Y, n = bounded(floor_SN), bounded(zero_SN), bounded(curve_KSN), np.asarray(n_R, float)
-    if Y.ndim != 3 or len(Y) != len(budgets) or len(budgets) < 2 or not len(n):
-        raise Refuse(f"a curve is budgets x seeds x items, got {Y.shape} for {len(budgets)} budgets, {len(n)} runs")
-    start = bootstrap.start(Y.shape[2], draws, 0, clusters)
-    y_BK = np.apply_along_axis(monotone, 1, np.c_[Y.mean((1, 2)), bootstrap.means(start, Y)].T)  # row 0: the estimate
-    zero_B = np.append(zero.mean(), bootstrap.means(start, zero))
-    f_B = np.append(F.mean(), bootstrap.means(start, F))
-    runs_BR = np.concatenate([np.arange(len(n))[None], redrawn(len(n), draws)])
-    over = [np.maximum(read(y_BK, zero_B, budgets, n[column]), f_B) - f_B for column in runs_BR.T]
-    gain_B = np.mean(over, axis=0)
-    lo, hi = bootstrap.interval(gain_B[1:], None, alpha)
-    return Gain(float(gain_B[0]), lo, hi, gain_B[1:], float((n > 1.02 * budgets[-1]).mean()))
+    F, start, Ys, n = bounded(floor), bounded(zero), [bounded(one) for one in curve], np.asarray(n_R, float)
+    R = len(n)
+    if len(Ys) != len(budgets) or len(budgets) < 2 or len({Y.shape for Y in Ys}) > 1 or not R:
+        raise Refuse(f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, {R} runs")
+    if why := too_far(budgets, "a curve that leaks are read through"):
+        raise Refuse(why)
+    top = float(F.mean())
+    mean_K = monotone(np.array([Y.mean() for Y in Ys]))
+    chord_R, least_R, most_R = read(np.tile(mean_K, (R, 1)), np.full(R, start.mean()), budgets, n)
+    over_R = np.maximum(chord_R - top, 0.0)
+    share = weights(budgets, n)
+    mixed, seeds = np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))), {names(one) for one in curve}
+    told = next(iter(seeds)) if len(seeds) == 1 else None
+    trained: Scores = Arm(mixed, told) if told else mixed
+    # Of a curve that starts above its floor the untrained student may count for nothing, which changes no variance.
+    of_curve = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
+    half = _half(float(of_curve.se) ** 2, float(of_curve.df), float(over_R.var(ddof=1)) / R if R > 1 else 0.0, R, alpha)
+    lo, hi = (float(np.maximum(end_R - top, 0.0).mean()) for end_R in (least_R - half, most_R + half))
+    return Gain(float(over_R.mean()), lo, min(hi, 1 - top), _drawn(floor, zero, curve, budgets, n, draws, clusters),
+                float((n > 1.02 * budgets[-1]).mean()))  # fmt: skip
+
+
+def _half(of_curve: float, df: float, of_runs: float, runs: int, alpha: float) -> float:
+    """Half of Student's interval for two independent variances (Satterthwaite 1946)."""
+    total = of_curve + of_runs
+    if not total:
+        return 0.0
+    squares = of_curve**2 / df + (of_runs**2 / (runs - 1) if runs > 1 else 0.0)
+    return float(stats.t.ppf(1 - alpha / 2, max(total**2 / squares, 1.0)) * total**0.5)
+
+
+def _drawn(floor: Scores, zero: Scores, curve: Sequence[Scores], budgets: np.ndarray, n_R: np.ndarray, draws: int,
+           clusters: np.ndarray | None) -> np.ndarray:  # fmt: skip
+    """The gain with seeds, items and runs redrawn, by the chord (B): what a point of it costs is a ratio."""
+    start = bootstrap.start(raw(floor).shape[1], draws, 0, clusters)
+    arms = [floor, zero, curve[0]]
+    w_f, w_0, w_K = bootstrap.by_seeds(start, list(map(names, arms)), [len(raw(one)) for one in arms])
+    Y = np.stack([raw(one) for one in curve])
+    y_BK = np.apply_along_axis(monotone, 1, bootstrap.means(start, Y, w_K).T)
+    zero_B, f_B = (bootstrap.means(start, raw(one), w) for one, w in ((zero, w_0), (floor, w_f)))
+    over = [np.maximum(read(y_BK, zero_B, budgets, n_R[column])[0], f_B) - f_B
+            for column in redrawn(len(n_R), draws).T]  # fmt: skip
+    return np.asarray(np.mean(over, axis=0))
+
+
+def taught(floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
+    """D - F of students that learned exactly what leaked, one a run: the two-way variance, Student's t over runs.
+
+    Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for knowledge of them.
+    Below 0 where a leak teaches less than the attacker's own data, which these students do not see.
+    """
+    e = contrast([floor, leaked_RN], [-1, 1], alpha=alpha, clusters=clusters)
+    df = min(float(e.df), max(len(leaked_RN) - 1, 1))
+    half = float(stats.t.ppf(1 - alpha / 2, df)) * e.se
+    return e._replace(df=df, lo=e.value - half, hi=e.value + half)
 
 
 class Spent(NamedTuple):

@@ -16,6 +16,8 @@ from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
 from experiments import campaigns, cli, config, entries, plan, reproduce
 from experiments.campaigns import measured, shown
+from experiments.measure.contrast import Arm
+from experiments.measure.detection import clopper_pearson
 from experiments.plan import FLOORS
 from experiments.report.grades import Key
 from experiments.stages import calibration, campaign
@@ -23,7 +25,7 @@ from experiments.stages.served import questions
 from experiments.store import Store
 
 STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=40",
-         "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[8,24]", "task=trace",
+         "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[12,24]", "task=trace",
          "defense=[none,decoding/temperature]", "measure.draws=200", "campaigns.honest.accounts=1500",
          "campaigns.days=14", "campaigns.release=null", "campaigns.clean=2",
          "detector=[volume,content,average,homogeneity,templates]",
@@ -98,6 +100,7 @@ class TestSettings:
             ("campaigns.honest.accounts=10", "greater than or equal to 100"),
             ("campaigns.price_identity=[3,2]", "from low to high"),
             ("budget=10", "a block needs two budgets or more"),
+            ("budget=25,100,150", "budgets lie 4 x apart; the query curve that campaigns are read through needs at"),
             ("attacker=clean/filter + sft", "first attacker must be a plain learner of text"),
             ("campaigns=tiny", "campaigns: no 'tiny'"),
             ("detector=volume,volume(window=3)", r"volume and volume\(window=3\) are the same"),
@@ -367,17 +370,18 @@ class TestJoined:
 
     @pytest.fixture
     def here(self):
-        study = config.load("campaigns", ["budget=[10,100,1000]", "seeds=[0,1]", "measure.draws=400"])
+        study = config.load("campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"])
 
         def sat(p, seeds=(0, 1)):
             right = np.tile((np.arange(200) < 200 * p).astype(float), (len(seeds), 1))
-            return SimpleNamespace(right_SN=right, seeds=seeds)
+            return Arm(right, seeds)
 
         at = {Key("trace", defense, "sft", n, "report"): sat(p) for defense in study.blocks[0].defenses
-              for n, p in ((10, 0.1), (100, 0.4), (1000, 0.8))}  # fmt: skip
-        at |= {Key("trace", "none", FLOORS[0], 10, "report"): sat(0.0)}
-        return SimpleNamespace(study=study, report=at, alpha=0.05, budgets=lambda task: [10, 100, 1000],
-                               clusters=lambda task: None, floor_arm=lambda *_: sat(0.2))  # fmt: skip
+              for n, p in ((50, 0.1), (100, 0.4), (200, 0.8))}  # fmt: skip
+        floor = Key("trace", "none", FLOORS[1], 200, "report")
+        at |= {Key("trace", "none", FLOORS[0], 50, "report"): sat(0.0), floor: sat(0.2)}
+        return SimpleNamespace(study=study, report=at, alpha=0.05, budgets=lambda task: [50, 100, 200],
+                               clusters=lambda task: None, floor_key=lambda *_: floor, scores=at.get)  # fmt: skip
 
     def run(self, preset, access, full, reduced, bought, seed=0, split="report"):
         who = {"preset": preset, "access": access, "seed": seed, "split": split, "students": [], "bought": bought}
@@ -418,6 +422,15 @@ class TestJoined:
         by = {(p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")}
         (row,) = [r for r in measured._harms(by, 0.05) if (r["preset"], r["segment"]) == ("all", "all")]
         assert row["touched"]["n"] == 200 and row["touched"]["value"] == pytest.approx(0.02)
+
+    def test_a_rate_varies_between_runs(self):
+        zero = [0] * 6
+        honest = {"accounts": [10_000, *zero[1:]], "limited": zero, "touched": zero, "sent": zero, "refused": zero}
+        runs = [{"preset": "a", "seed": s, "honest": honest | {"done": {}, "closed": [n, *zero[1:]]}}
+                for s, n in enumerate((10, 40, 100))]  # fmt: skip
+        row = measured._harms({("a", "limits"): runs}, 0.05)[0]["closed"]
+        alone = clopper_pearson(150, 30_000)
+        assert row["value"] == pytest.approx(0.005) and row["lo"] < alone.lo and row["hi"] > 2 * alone.hi
 
 
 class TestReport:

@@ -40,6 +40,10 @@ def test_partial_area_of_a_perfect_a_useless_and_a_stepped_score():
 
 
 def test_shared_shocks_widen_the_error():
-    mean, error = across_runs([10, 30, 20, 40], [1000] * 4)
-    assert mean == 0.025 and error == pytest.approx(np.std([0.01, 0.03, 0.02, 0.04], ddof=1) / 2)
-    assert error > np.sqrt(0.025 * 0.975 / 4000)
+    rate = across_runs([10, 30, 20, 40], [1000] * 4)
+    half = 3.182446 * np.std([0.01, 0.03, 0.02, 0.04], ddof=1) / 2
+    assert rate.value == 0.025 and (rate.lo, rate.hi) == pytest.approx((0.025 - half, 0.025 + half))
+    exact = clopper_pearson(100, 4000)
+    assert rate.lo < exact.lo and exact.hi < rate.hi
+    assert across_runs([25] * 4, [1000] * 4)[1:3] == exact[1:3], "runs that agree say no more than their count"
+    assert across_runs([7], [1000]) == clopper_pearson(7, 1000)

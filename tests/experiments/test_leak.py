@@ -10,6 +10,7 @@ from experiments.measure.contrast import Refuse
 from experiments.measure.cost import Range
 
 BUDGETS = np.array([10, 100, 1000])
+NEAR = np.array([250, 500, 1000])
 Y, ZERO = np.array([0.2, 0.5, 0.8]), np.array([0.1])
 
 
@@ -26,7 +27,8 @@ Y, ZERO = np.array([0.2, 0.5, 0.8]), np.array([0.1])
     ],
 )
 def test_a_curve_is_read_by_hand(n, accuracy):
-    assert leak.read(Y[None], ZERO, BUDGETS, [n]) == pytest.approx([accuracy])
+    chord, least, most = leak.read(Y[None], ZERO, BUDGETS, [n])
+    assert chord == pytest.approx([accuracy]) and least <= chord <= most
 
 
 def test_a_negative_leak_is_refused():
@@ -42,7 +44,7 @@ def test_a_negative_leak_is_refused():
 def test_as_numpy_interpolates_and_never_falls(y, zero, n):
     y = np.sort(y)
     n = np.sort(n)
-    ours = np.array([leak.read(y[None], np.array([zero]), BUDGETS, [one])[0] for one in n])
+    ours = np.array([leak.read(y[None], np.array([zero]), BUDGETS, [one])[0][0] for one in n])
     knots = np.maximum.accumulate([zero, *y])
     at = np.where(n < 10, n / 10 - 1, np.log(np.maximum(n, 1e-9) / 10))
     assert ours == pytest.approx(np.interp(at, [-1, 0, np.log(10), np.log(100)], knots), abs=1e-12)
@@ -63,23 +65,23 @@ def students():
 class TestGained:
     def test_everything_leaked_is_the_undefended_student_above_the_floor(self, students):
         F, zero, Y = students
-        gain = leak.gained(F, zero, Y, BUDGETS, [1000.0] * 5)
+        gain = leak.gained(F, zero, Y, NEAR, [1000.0] * 5)
         assert gain.value == pytest.approx(Y[-1].mean() - F.mean()) and gain.beyond == 0
         assert gain.lo < gain.value < gain.hi < gain.lo + 0.15
 
     def test_nothing_leaked_gains_nothing(self, students):
-        gain = leak.gained(*students, BUDGETS, [0.0, 0.0])
+        gain = leak.gained(*students, NEAR, [0.0, 0.0])
         assert (gain.value, gain.lo, gain.hi) == (0, 0, 0), "the attacker's own data are worth more"
 
     def test_runs_are_averaged_after_the_curve(self, students):
         """A campaign that leaks all or nothing gains half of all, not what the mean leak would teach."""
         F, zero, Y = students
-        half = leak.gained(F, zero, Y, BUDGETS, [0.0, 1000.0])
+        half = leak.gained(F, zero, Y, NEAR, [0.0, 1000.0])
         assert half.value == pytest.approx((Y[-1].mean() - F.mean()) / 2)
         assert half.lo == 0, "two runs say little"
 
     def test_beyond_the_last_budget_is_told(self, students):
-        assert leak.gained(*students, BUDGETS, [1010.0, 5000.0]).beyond == 0.5
+        assert leak.gained(*students, NEAR, [1010.0, 5000.0]).beyond == 0.5
 
     def test_intervals_cover_the_truth(self):
         """Of 200 experiments with known curves, at least 92 % of nominal 95 % intervals hold the true gain."""
@@ -92,11 +94,30 @@ class TestGained:
                 each = np.clip(p + item[None] + rng.normal(0, 0.02, (5, 1)), 0, 1)
                 return (rng.random((5, 200)) < each).astype(float)
 
-            gain = leak.gained(
-                at(0.2), np.zeros((5, 200)), np.stack([at(0.4), at(0.6), at(0.8)]), BUDGETS, [100.0] * 5, draws=400
-            )
+            gain = leak.gained(at(0.2), np.zeros((5, 200)), [at(0.4), at(0.6), at(0.8)], NEAR, [500.0] * 5, draws=2)
             covered += gain.lo <= truth <= gain.hi
         assert covered >= 184
+
+    def test_runs_that_differ_widen_it_as_student_has_it(self, students):
+        """Readings at knots .6, .6, .9 of a curve without noise: mean .5 above .2, error .1, t of two degrees."""
+        F, zero, *Y = (np.tile((np.arange(400) < 400 * p).astype(float), (2, 1)) for p in (0.2, 0.0, 0.3, 0.6, 0.9))
+        still = leak.gained(F, zero, Y, NEAR, [500.0] * 3)
+        gain = leak.gained(F, zero, Y, NEAR, [500.0, 500.0, 1000.0])
+        assert gain.value == pytest.approx(0.5) and gain.value - gain.lo == pytest.approx(4.303 * 0.1, rel=0.1)
+        assert gain.hi == 0.8, "no student is more than always right"
+        assert still.hi - still.lo < 0.2
+
+    def test_where_a_step_stands_between_two_budgets_is_not_known(self, students):
+        F, zero, _ = students
+        curve = [np.tile((np.arange(400) < 400 * p).astype(float), (5, 1)) for p in (0.2, 0.2, 0.9, 0.9)]
+        budgets = np.array([100, 200, 400, 800])
+        gain = leak.gained(F, zero, curve, budgets, [280.0] * 3)
+        assert gain.lo == 0 and gain.hi > 0.65
+        assert leak.gained(F, zero, curve, budgets, [200.0] * 3).hi < 0.1, "at a budget it was measured"
+
+    def test_budgets_must_be_near(self, students):
+        with pytest.raises(Refuse, match="budgets lie 10 x apart; a curve that leaks are read through needs at most 2"):
+            leak.gained(*students, BUDGETS, [1.0])
 
     def test_a_curve_needs_two_budgets(self, students):
         F, zero, Y = students
@@ -117,7 +138,7 @@ def test_a_bill_by_hand():
 def test_a_run_is_paid_by_its_own_bill():
     """Two runs at $5 a point each, $50 for 10 points and $150 for 30: whichever is redrawn, a point costs $5."""
     right = [np.tile((np.arange(100) < k).astype(float), (2, 1)) for k in (0, 10, 30)]
-    gain = leak.gained(right[0], right[0], np.stack(right[1:]), BUDGETS[:2], [10.0, 100.0], draws=300)
+    gain = leak.gained(right[0], right[0], right[1:], NEAR[:2], [250.0, 500.0], draws=300)
     spent = [leak.Spent(0, 0, 50, 0), leak.Spent(0, 0, 150, 0)]
     flat = np.array([0.2, 0.1, 0.3])  # mean gain of both, of the first twice, of the second twice
     cost = leak.dollars(spent, exact(0, 0, 1, 0), 300)
