@@ -25,7 +25,9 @@ DEFENSES = ("none", IDENTITY, "decoding/perturbed", "decoding/temperature", "rel
 def study(items: int = ITEMS) -> config.Study:
     """Settings that fit the simulated grades."""
     seeds = f"seeds={list(range(SEEDS))}".replace(" ", "")
-    return config.load("quickstart", [seeds, f"measure.items={items}"])
+    return config.load(
+        "quickstart", [seeds, f"baseline_seeds={SEEDS}", f"measure.looks=[{SEEDS}]", f"measure.items={items}"]
+    )
 
 
 def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[dict[str, object]]]:
@@ -45,8 +47,8 @@ def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[dic
         }))  # fmt: skip
         if attacker:
             ledger = {"exchanges": budget, "tokens_in": 20 * budget, "tokens_out": 40 * budget, "trials": 0,
-                      "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "steps": 9, "cut": 0.0, "no_final": 0.0,
-                      "learning_rate": 1e-3, "prepared": None}  # fmt: skip
+                      "student_tokens": 10**6, "parameters": 10**5, "flops": 10**12, "steps": 9,
+                      "cut": 0.0, "no_final": 0.0, "learning_rate": 1e-3, "prepared": None}  # fmt: skip
             arms.append(sizes | ledger | {"finished": True, "losses": [1.0, 0.1] * 20, "diverged": False, "leaked": 0})
 
     for task in ("trace", "addition"):

@@ -64,11 +64,12 @@ class Store:
         return folder
 
     def make(self, stage: str, key: str, build: Callable[[Path], Any], noted: dict[str, Any] | None = None,
-             current: Callable[[], bool] = lambda: True) -> Path:  # fmt: skip
+             current: Callable[[], bool] = lambda: True, alike: str = "") -> Path:  # fmt: skip
         """Return the result, building it first if it is not there; two processes never build the same one at once.
 
         One that is there and no longer `current` is built again, and replaced when that is done. `noted`, and what
-        `build` returns, are written down beside the seconds that it took; they are no part of the result.
+        `build` returns, are written down beside the seconds that it took; they are no part of the result. `alike` says
+        all that its bytes depend on: a result of another address that says the same is copied instead of made.
         """
         from filelock import FileLock
 
@@ -78,13 +79,22 @@ class Store:
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
                 if not (self.has(stage, key) and current()):
-                    self._build(folder, build, noted or {})
+                    self._build(folder, build, noted or {}, digest(alike) if alike else "")
         except OSError as error:
             raise BadInput(f"{self.root}: cannot be written ({error.strerror or error}); nothing done is lost, and the "
                            "same command continues") from error  # fmt: skip
         return self.open(stage, key)
 
-    def _build(self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any]) -> None:
+    def _twin(self, stage: str, alike: str) -> Path | None:
+        """A whole result that says the same of what its bytes depend on."""
+        try:
+            key = (self.root / stage / ".alike" / alike).read_text() if alike else ""
+            there = self.open(stage, key) if key else None
+            return there if there and self.done(stage, key).get("alike") == alike else None
+        except (OSError, BadInput):
+            return None
+
+    def _build(self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str) -> None:
         part, past = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.past")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
@@ -94,7 +104,9 @@ class Store:
             checkpoint.unlink(missing_ok=True)
             write_bytes(maker, canonical(noted).encode())
         began, worked = time.perf_counter(), time.process_time()
-        told = build(part)
+        twin = self._twin(folder.parent.name, alike)
+        told = _copied(twin, part) if twin else build(part)
+        noted = noted | ({"alike": alike} if alike else {})
         noted = noted | (told if isinstance(told, dict) else {})
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
@@ -106,6 +118,19 @@ class Store:
         shutil.rmtree(past, ignore_errors=True)
         for left in (checkpoint, maker):
             left.unlink(missing_ok=True)
+        if alike and not twin:
+            (folder.parent / ".alike").mkdir(exist_ok=True)
+            write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
+
+
+def _copied(twin: Path, part: Path) -> dict[str, Any]:
+    """Copy a result's files; what it noted of how they were made holds for the copy too."""
+    done = json.loads((twin / "done.json").read_text())
+    for name in done["files"]:
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(twin / name, part / name)
+    kept = {name: done[name] for name in ("answer_seconds",) if name in done}
+    return kept | {"copied": twin.name}
 
 
 def fingerprint(store: Store, stages: Sequence[Stage]) -> str:

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from experiments import provenance
-from experiments.stage import Stage
+from experiments.stage import Stage, canonical
 from experiments.store import Store
 
 
@@ -21,9 +21,11 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     store = Store(root)
     inputs = [store.open(needed.kind, needed.key) for needed in stage.inputs]
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
-    made = provenance.now(stage, threads) | {"inputs": provenance.inputs(stage, store)}
+    maker, held = provenance.now(stage, threads), provenance.inputs(stage, store)
+    # Contents, not addresses: two ways to the same answers are one student.
+    alike = canonical([stage.kind, stage.settings, [held[needed.key] for needed in stage.inputs], maker])
     store.make(
-        stage.kind, stage.key, lambda out: kind.run(stage.settings, inputs, out), made,
-        lambda: provenance.current(stage, store, threads),
+        stage.kind, stage.key, lambda out: kind.run(stage.settings, inputs, out), maker | {"inputs": held},
+        lambda: provenance.current(stage, store, threads), alike,
     )  # fmt: skip
     return float(store.done(stage.kind, stage.key)["seconds"])

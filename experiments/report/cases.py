@@ -39,6 +39,7 @@ def cases(here: Compared) -> Cases:
     for i, (key, (case, row)) in enumerate(zip(at, held, strict=True)):
         none = verdict.NO_WORD._replace(rule="verdicts are given at the largest budget")
         word = words[judged.index(i)] if i in judged else none
+        word = word._replace(remarks=(*word.remarks, *_longer(row["plateau"])))
         more = {"verdict": word.word, "sensitivity": _sensitivity(here, key, case, row["kind"])}
         table[key] = row | word._asdict() | more
     return table
@@ -77,6 +78,18 @@ def _case(here: Compared, task: str, budget: int, defense: str) -> tuple[verdict
         "utility": utility(here, clean, guarded, labels),
     }  # fmt: skip
     return case, row
+
+
+def _longer(plateau: dict[str, Any]) -> list[str]:
+    """What is said beside a word of students that were trained for twice the steps."""
+    said = [f"{name} {100 * one['change']:+.1f}" for name, one in plateau.items() if one]
+    return [f"at twice the steps {', '.join(said)} points"] if said else []
+
+
+def gained_at_twice(here: Compared, key: Key) -> float | None:
+    """What twice the steps change for one student of an arm, a share; None where none was trained so."""
+    found = _twice(here, key)
+    return found.change if found else None
 
 
 def _twice(here: Compared, key: Key) -> flags.Longer | None:

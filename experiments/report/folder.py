@@ -122,6 +122,7 @@ def manifest(plan: Plan, store: Store) -> dict[str, Any]:
         "code": code(),
         "seeds": {
             "teacher": 0, "exam items": 0, "answers and students": plan.study.seeds,
+            "floors and undefended": {arm.task: plan.study.baseline(arm.task) for arm in plan.arms},
             "selection": plan.study.selection_seeds, "control/identity": [seed + FRESH for seed in plan.study.seeds],
         },
         "made_by": makers,

@@ -110,6 +110,12 @@ def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
     for arm in plan.arms:
         if store.has(arm.exam.kind, arm.exam.key):
             yield {name: getattr(arm, name) for name in WHO}, arm.exam
+    for longer in plan.plateaus:
+        if store.has(longer.stage.kind, longer.stage.key):
+            found = json.loads((store.open(longer.stage.kind, longer.stage.key) / "plateau.json").read_text())
+            attacker = longer.attackers[found["attack"]]
+            who = (longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
+            yield dict(zip(WHO, who, strict=True)), longer.stage
 
 
 def collect(plan: Plan, store: Store) -> bytes:
@@ -216,6 +222,7 @@ def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[st
         # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search costs as much a trial.
         "flops": 6 * training["parameters"] * training["positions"] * (1 + trials), "trials": trials,
         "steps": training["steps"], "learning_rate": training["learning_rate"],
+        "cut": training["cut"], "no_final": training["no_final"],
         "diverged": training["diverged"], "losses": training["losses"], "leaked": _leaked(arm, store, counted),
         "prepared": prepared(arm, store),
     }  # fmt: skip

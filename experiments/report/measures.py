@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from experiments.report.compared import GPU_FLOPS, Compared
 from experiments.report.grades import Grades, Key, Sat
 
 FEWEST_BUDGETS = 4  # for a query curve to be inverted; a verdict on it takes six
+NOT_CHOSEN = "not chosen: defences need students on the selection split, so two attacks or more, and be two or more"
 TRIVIAL = ("decoding/temperature", "release/truncate", "release/answer_only")
 
 
@@ -127,16 +128,14 @@ def _copy(here: Compared, key: Key) -> fidelity.Copy:
         first.said_N[None], first.right_N[None], None,
         None if first.confidence_N is None else first.confidence_N[None],
     )  # fmt: skip
-    # Every arm's seeds are drawn from its own place in one stream, so that rows do not depend on their order.
-    items = bootstrap.start(N, min(fidelity.PANEL_DRAWS, here.study.measure.draws))
-    drawn = items._replace(rng=np.random.default_rng([len(arm.seeds), N]))
+    drawn = bootstrap.start(N, min(fidelity.PANEL_DRAWS, here.study.measure.draws), clusters=here.clusters(key.task))
     one = fidelity.Student(arm.said_SN, arm.right_SN, arm.stacked("bits_N"), arm.stacked("confidence_N"))
-    return fidelity.copying(one, reference, drawn)
+    return fidelity.copying(one, reference, drawn, here.scores(key).seeds)
 
 
 def _panel(here: Compared, key: Key, copy: Callable[[Key], fidelity.Copy]) -> dict[str, Any]:
     floor = Key(key.task, "none", here.floor(key.task, key.budget), key.budget, "report")
-    panel = fidelity.panel(copy(key), copy(floor), here.alpha)
+    panel = fidelity.panel(copy(key), copy(floor), here.alpha, here.clusters(key.task))
     saved = _saved(here, key)
     if saved:
         panel["bits_per_byte"] = saved._replace(value=-saved.value, lo=-saved.hi, hi=-saved.lo)
@@ -296,26 +295,37 @@ def _bill(here: Compared, task: str, attacker: str, defense: str, needed: list[c
 
 
 def frontier_rows(here: Compared, cases: Cases) -> list[dict[str, Any]]:
-    """E8 at the largest budget: best transfer at each margin, hypervolume, which defences a trivial one beats."""
+    """E8 at the largest budget: best transfer at each margin (chosen on the selection split), hypervolume, which defences a trivial one beats."""
     held = []
     for task in here.tasks():
         budget = max(here.budgets(task))
         shown = [case for (t, n, d), case in cases.items() if (t, n) == (task, budget) and d != IDENTITY]
         shown = [case for case in shown if case["transfer"] is not None]
-        points = [(case["utility"]["lo"], case["effective"]) for case in shown]
+        other = _elsewhere(here, task, budget, shown)
         best = {}
         for margin in frontier.MARGINS:
-            i = frontier.best_at(points, margin)
+            i = None
+            if other:
+                passing = [case["utility"]["lo"] for case in shown]
+                i = frontier.best_at(list(zip(passing, other.gained_K, strict=True)), margin)
             chosen = None if i is None else {"defense": shown[i]["defense"], "transfer": shown[i]["effective"]}
             best[f"{100 * margin:g}"] = chosen
         dominated = {case["defense"]: by for case in shown if (by := _dominated(case, shown))}
         held.append({"task": task, "budget": budget, "best_at_points": best, "dominated_by": dominated,
-                     "volume": _volume(here, task, budget, shown)})  # fmt: skip
+                     "not_chosen": "" if other else NOT_CHOSEN,
+                     "volume": _volume(here, task, budget, shown, other) if other else None})  # fmt: skip
     return held
 
 
-def _volume(here: Compared, task: str, budget: int, shown: list[dict[str, Any]]) -> Any:
-    """Only where each configuration has students of its own to be chosen on, and a transfer to choose by."""
+class _Elsewhere(NamedTuple):
+    """What K defences lose and pass on by the selection split's students and questions, to choose by."""
+
+    lost_K: np.ndarray
+    gained_K: np.ndarray
+
+
+def _elsewhere(here: Compared, task: str, budget: int, shown: list[dict[str, Any]]) -> _Elsewhere | None:
+    """None unless there are two defences or more, each with students of its own to be chosen on, and a gap."""
     asked = [(case["defense"], case["attack"]) for case in shown]
     told = [here.grades.get(Key(task, d, a, budget, "select")) for d, a in asked]
     costs = [here.grades.get(Key(task, d, "", 0, "select")) for d, _ in asked]
@@ -326,14 +336,20 @@ def _volume(here: Compared, task: str, budget: int, shown: list[dict[str, Any]])
                 for a, n in ((first["ceiling"], budget), (first["floor"], budget), ("", 0)))  # fmt: skip
     if U <= F:
         return None
-    gained = np.array([(one.right_SN.mean() - F) / (U - F) for one in told if one])
-    lost = np.array([Te - one.right_SN.mean() for one in costs if one])
+    return _Elsewhere(np.array([Te - one.right_SN.mean() for one in costs if one]),
+                      np.array([(one.right_SN.mean() - F) / (U - F) for one in told if one]))  # fmt: skip
+
+
+def _volume(here: Compared, task: str, budget: int, shown: list[dict[str, Any]], other: _Elsewhere) -> Any:
+    """Of the configurations that no other one beat on the selection split."""
+    asked = [(case["defense"], case["attack"]) for case in shown]
     return frontier.volume(
         here.floor_arm(task, budget).right_SN,
-        here.report[Key(task, "none", first["ceiling"], budget, "report")].right_SN,
+        here.report[Key(task, "none", shown[0]["ceiling"], budget, "report")].right_SN,
         [here.report[Key(task, d, a, budget, "report")].right_SN for d, a in asked],
         here.teacher(task, "none").right_SN, [here.teacher(task, d).right_SN for d, _ in asked],
-        frontier.non_dominated(lost, gained), alpha=here.alpha, draws=here.study.measure.draws,
+        frontier.non_dominated(other.lost_K, other.gained_K), alpha=here.alpha, draws=here.study.measure.draws,
+        clusters=here.clusters(task),
     )._asdict() | {"defenses": [d for d, _ in asked]}  # fmt: skip
 
 

@@ -47,8 +47,8 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
         kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
-        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour, cell=cell, thousands=thousands,
-        gained=gained, signed=signed, old=kept(held["old"]) if held.get("old") else "",
+        times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour,
+        cell=cell, thousands=thousands, gained=gained, signed=signed, old=kept(held["old"]) if held.get("old") else "",
         curved=[row for row in held["curves"] if {"multipliers", "no_multiplier"} & {*row}],
     )  # fmt: skip
 

@@ -102,13 +102,14 @@ def _length(tokenizer: Any, answer: Answer) -> int:
 
 
 def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
-    """A student's own answers where they are right (the attacker owns these solutions), else the solution."""
+    """A student's own answers where they are right (the attacker owns these solutions), else the solution.
+
+    Their text alone: where a student says just the solutions, these are the same answers and the same work.
+    """
     said = model.answer([item.prompt for item in items], seed=seed, profile=Profile())
-    return [
-        answer if str(task.grade(answer.text, item.reference)) == "right"
-        else Answer(item.prompt.id, item.prompt.text, item.solution)
-        for item, answer in zip(items, said, strict=True)
-    ]  # fmt: skip
+    right = [str(task.grade(answer.text, item.reference)) == "right" for item, answer in zip(items, said, strict=True)]
+    texts = [answer.text if good else item.solution for item, answer, good in zip(items, said, right, strict=True)]
+    return [Answer(item.prompt.id, item.prompt.text, text) for item, text in zip(items, texts, strict=True)]
 
 
 def _shuffled(said: list[Answer], seed: int) -> list[Answer]:

@@ -26,7 +26,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     for one in settings["follow"]:
         followed = part("attacker", one).follow(model, recipe, own, seed=settings["seed"])
         model = replace(model, network=followed.network.eval())
-        report |= {name: report[name] + getattr(followed, name) for name in ("tokens", "positions")}
+        report |= {name: report[name] + getattr(followed, name) for name in ("tokens", "positions", "steps")}
         report["diverged"] |= followed.diverged
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())

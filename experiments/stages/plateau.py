@@ -12,8 +12,10 @@ from typing import Any
 
 from distill.answers import write_bytes
 from experiments.stage import canonical
-from experiments.stages import exam, follow, student
+from experiments.stages.exam import run as sit
+from experiments.stages.follow import run as go_on
 from experiments.stages.grades import read_grades
+from experiments.stages.student import run as train
 
 VERSION = 1
 
@@ -34,13 +36,13 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     made = out / "student"
     made.mkdir()
     longer = chosen["student"] | {"times": 2, "followed": chosen["followed"]}
-    student.run(longer, needed, made)
+    train(longer, needed, made)
     if chosen["follow"]:
         after = out / "followed"
         after.mkdir()
-        follow.run(chosen["follow"], [made], after)
+        go_on(chosen["follow"], [made], after)
         made = after
-    took = exam.run(settings["exam"], [made, clean], out)
+    took = sit(settings["exam"], [made, clean], out)
     write_bytes(out / "training.json", (made / "training.json").read_bytes())
     write_bytes(out / "plateau.json", canonical({"attack": place}).encode())
     for folder in (out / "student", out / "followed"):

@@ -27,7 +27,7 @@ def trained(task: Any, settings: Any, attacker: Any, said: list[Answer], own: Ow
     decoding = {"max_new_tokens": shape["max_new_tokens"]}
     report = {"losses": losses, "diverged": done.diverged, "tokens": done.tokens, "decoding": decoding}
     report |= {"positions": done.positions, "parameters": sum(p.numel() for p in done.network.parameters())}
-    report |= {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
+    report |= {"steps": done.steps, "learning_rate": recipe.learning_rate, "cut": done.cut / max(done.examples, 1)}
     report |= {"asked": done.asked} if done.asked else {}
     return replace(model, network=done.network.eval()), report
 

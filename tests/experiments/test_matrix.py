@@ -10,6 +10,7 @@ def held():
 
     def row(defense, attacker, right):
         return {"task": "t", "budget": 10, "defense": defense, "attacker": attacker, "defended": right,
+                "steps": 900.0, "student_tokens": 812_345.0 if attacker == "sft" else 3_212_345.0,
                 "over_first": right - 0.3, "over_first_lo": -0.1, "over_first_hi": 0.4}  # fmt: skip
 
     def case(defense, attack, attacks):
@@ -32,13 +33,24 @@ def test_cells_share_one_scale_and_the_chosen_attack_is_marked():
 
 def test_as_markdown():
     lines = matrix.markdown(held()).splitlines()
-    assert lines[3] == "| `d` | -2.1 | 0.25 | **0.50** | 0.50 [0.40, ∞] | ∞ | partial |"
-    assert lines[4].startswith("| `e` | -2.1 | **1.00** | - |")
-    assert lines[1].startswith("| t: defence | teacher (points) | 1 | vote |")
+    assert lines[3] == "| `d` | -2.1 | 0.25 | **0.50** | 0.00 | 0.50 [0.40, ∞] | ∞ | partial |"
+    assert lines[4].startswith("| `e` | -2.1 | **1.00** | - | 0.00 |")
+    assert lines[1].startswith("| t: defence | teacher (points) | 1 | vote | abstain |")
     assert "Points over `sft` against the same defence:" in lines
     assert "| `d` | +20.0 [-10.0, +40.0] |" in lines and "| `e` | - |" in lines
-    assert {"- 1: `sft`", "- vote: `ask/repeats(k=4) + clean/vote + sft`"} <= {*lines}
+    vote = "- vote: `ask/repeats(k=4) + clean/vote + sft`; 900 steps, 3.2 M tokens"
+    assert {"- 1: `sft`; 900 steps, 812 k tokens", vote} <= {*lines}
     assert matrix.markdown({"rows": [], "cases": []}) == ""
+
+
+def test_where_no_attack_beats_the_floor_to_abstain_is_the_worst():
+    told = held()
+    told["rows"] = [row | {"defended": 0.05} if row["defense"] == "d" else row for row in told["rows"]]
+    told["cases"][0] |= {"transfer": -0.06, "lcb": -0.2}
+    (one,) = matrix.matrices(told)
+    assert one.lines[0].cells == pytest.approx((-0.0625, -0.0625)) and one.lines[0].chosen is None
+    line = matrix.markdown(told).splitlines()[3]
+    assert line == "| `d` | -2.1 | 0.00 | 0.00 | **0.00** | 0 (floor wins) | ∞ | partial |"
 
 
 def test_colours_go_from_white_to_red():

@@ -257,10 +257,23 @@ def test_a_curve_that_falls_is_made_monotone():
 
 def test_a_multiplier_at_the_edge_is_a_bound():
     log = np.log([1.0, 2.0, 4.0])
-    assert curves.reached(np.array([0.5, 0.6, 0.7]), log, 0.4) == (-np.inf, 0.0)
-    assert curves.reached(np.array([0.1, 0.2, 0.3]), log, 0.4) == (pytest.approx(np.log(4)), np.inf)
-    # Half of the way from 1 to 2 in the logarithm.
-    assert np.exp(curves.reached(np.array([0.1, 0.3, 0.9]), log, 0.2)[0]) == pytest.approx(2**0.5)
+    y_BK = np.array([[0.5, 0.6, 0.7], [0.1, 0.2, 0.3], [0.1, 0.3, 0.9]])
+    chord, least, most = curves.reached(y_BK, log, np.array([0.4, 0.4, 0.2]))
+    assert (least[0], most[0]) == (-np.inf, 0.0)
+    assert (least[1], most[1]) == (pytest.approx(np.log(4)), np.inf)
+    # Half of the way from 1 to 2 in the logarithm, or later, up to 2, as the curve gets steeper.
+    assert np.exp([chord[2], least[2], most[2]]) == pytest.approx([2**0.5, 2**0.5, 2])
+
+
+def test_a_curve_lies_between_its_neighbours_chords():
+    log = np.log([1.0, 2.0, 4.0, 8.0])
+    at = np.log(2.0) * np.array([0.0, 0.5, 1.5, 2.5, 3.0])
+    straight, bent = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.1, 0.1, 0.9, 0.9])
+    for y, low, high in ((straight, [0.1, 0.1, 0.25, 0.35, 0.4], [0.1, 0.15, 0.25, 0.4, 0.4]),
+                         (bent, [0.1, 0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9, 0.9])):  # fmt: skip
+        chord, least, most = curves.between(np.tile(y, (5, 1)), log, at)
+        assert chord == pytest.approx(np.interp(at, log, y))
+        assert least == pytest.approx(low) and most == pytest.approx(high)
 
 
 def test_tied_attacks_are_said_and_bounded_by_the_largest():
@@ -359,7 +372,7 @@ def test_what_few_seeds_cannot_exclude():
 
 
 def test_an_open_case_says_what_would_settle_it():
-    got = word(attacks=[arm(0.42, seed=15, spread=0.05)] * 2)
+    got = word(attacks=[arm(0.4, seed=15, spread=0.05)] * 2)
     assert got.word == "inconclusive" and got.settle.startswith("about ")
     middle = word(attacks=[arm(0.56, seed=15, spread=0.15)] * 2)
     assert middle.settle.startswith("not to be said yet"), "a point estimate alone says nothing"
