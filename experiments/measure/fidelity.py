@@ -12,10 +12,9 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Estimate, Refuse, contrast
+from experiments.measure.contrast import Arm, Estimate, Refuse, contrast
 
 JOINTLY_WRONG = 100
-BINS = 10
 PANEL_DRAWS = 500
 
 
@@ -43,22 +42,23 @@ def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndar
         return np.asarray(np.where(chance < 1, (same - chance) / (1 - chance), 0.0))
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error over equal-mass bins (Nixon et al. 2019); biased upwards where items are few."""
-    return float(sum(abs(part.mean()) for part in _bins(confidence, right)))
-
-
 class Copy(NamedTuple):
     """How one arm copies: per-item scores whose means count, and statistics of means with their bootstrap draws."""
 
     scores: dict[str, np.ndarray]
     statistics: dict[str, tuple[float, np.ndarray]]
+    seeds: tuple[int, ...] | None = None
 
 
-def copying(one: Student, teacher: Student, draws: bootstrap.Draws) -> Copy:
-    """The whole panel of one arm; `teacher` has one seed. What cannot be had is left out."""
+def copying(one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple[int, ...] | None = None) -> Copy:
+    """The whole panel of one arm; `teacher` has one seed. What cannot be had is left out.
+
+    Arms whose seeds have the same names redraw them alike, whatever else is drawn before or after them.
+    """
     if one.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise Refuse("student and teacher were scored on different items")
+    if seeds is not None:
+        draws = draws._replace(rng=np.random.default_rng([2**31 + seed for seed in seeds]))
     weight_BS = bootstrap.seed_weights(draws, len(one.said_SN))
 
     def moments(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -77,21 +77,25 @@ def copying(one: Student, teacher: Student, draws: bootstrap.Draws) -> Copy:
     if one.confidence_SN is not None:
         sure_SN = one.confidence_SN
         scores |= {"brier": brier(sure_SN, right_SN), "nll": log_loss(sure_SN, right_SN)}
-        held["ece"] = sum(np.abs(m) for m in moments(*_bins(sure_SN, right_SN)))  # type: ignore[assignment]
         if teacher.confidence_SN is not None:
             x = np.apply_along_axis(stats.rankdata, 1, sure_SN)
             y = np.broadcast_to(stats.rankdata(teacher.confidence_SN[0]), x.shape)
             x, y = x - x.mean(), y - y.mean()
             held["confidence_rank"] = _correlation(*moments(x * y, x, y, x * x, y * y))
-    return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in held.items()})
+    return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in held.items()}, seeds)
 
 
-def panel(student: Copy, floor: Copy, alpha: float = 0.05) -> dict[str, Estimate]:
-    """Each measure of the student minus the floor's; means by the two-way t, others by the crossed bootstrap."""
-    held = {
-        name: contrast([floor.scores[name], scores], [-1, 1], alpha=alpha)
-        for name, scores in student.scores.items() if name in floor.scores
-    }  # fmt: skip
+def panel(student: Copy, floor: Copy, alpha: float = 0.05, clusters: np.ndarray | None = None) -> dict[str, Estimate]:
+    """Each measure of the student minus the floor's; means by the two-way t, others by the crossed bootstrap.
+
+    Arms that name their seeds are paired by them, and were redrawn so (`copying`).
+    """
+    held = {}
+    for name, scores in student.scores.items():
+        if name in floor.scores:
+            arms = [one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds)
+                    for one in (floor, student)]  # fmt: skip
+            held[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
     for name, (value, drawn_B) in student.statistics.items():
         if name in floor.statistics:
             base, base_B = floor.statistics[name]
@@ -103,13 +107,6 @@ def panel(student: Copy, floor: Copy, alpha: float = 0.05) -> dict[str, Estimate
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole > 0, part / whole, 0.0)
-
-
-def _bins(confidence: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
-    """confidence - right, split into equal-mass bins by the arm's own quantiles."""
-    edges = np.quantile(confidence, np.linspace(0, 1, BINS + 1)[1:-1])
-    label = np.searchsorted(edges, confidence, side="right")
-    return [(confidence - right) * (label == b) for b in range(BINS)]
 
 
 def _correlation(xy: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:

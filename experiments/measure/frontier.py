@@ -15,7 +15,8 @@ MARGINS = (0.005, 0.01, 0.02, 0.05)
 def best_at(configurations: Sequence[tuple[float, float]], margin: float) -> int | None:
     """Which configuration has the smallest worst-case transfer among those that pass non-inferiority at a margin.
 
-    Each is (lower bound of the change Te_d - Te, T_wc). None where none passes.
+    Each is (lower bound of the change Te_d - Te, T_wc). None where none passes. The least of noisy numbers flatters
+    itself, so T_wc must come from other students and questions (the selection split) than what is then said of it.
     """
     passing = [i for i, (change_lo, _) in enumerate(configurations) if change_lo > -margin]
     return min(passing, key=lambda i: configurations[i][1], default=None)
@@ -62,13 +63,14 @@ def volume(
     alpha: float = 0.05,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
+    clusters: np.ndarray | None = None,
 ) -> Volume:
     """Hypervolume on the report split of configurations chosen on the selection split, by the crossed bootstrap.
 
     A Pareto set of noisy points flatters itself, so `chosen` must come from other students and items. Draws without
     a positive gap U - F give the defence nothing.
     """
-    drawn = bootstrap.start(np.shape(floor)[1], draws, seed)
+    drawn = bootstrap.start(np.shape(floor)[1], draws, seed, clusters)
     f_B, u_B, c_B = (bootstrap.means(drawn, arm) for arm in (floor, undefended, clean))
     d_KB = np.stack([bootstrap.means(drawn, defended[k]) for k in chosen])
     g_KB = np.stack([bootstrap.means(drawn, guarded[k]) for k in chosen])

@@ -295,7 +295,10 @@ def _bill(here: Compared, task: str, attacker: str, defense: str, needed: list[c
 
 
 def frontier_rows(here: Compared, cases: Cases) -> list[dict[str, Any]]:
-    """E8 at the largest budget: best transfer at each margin (chosen on the selection split), hypervolume, which defences a trivial one beats."""
+    """E8 at the largest budget: best transfer at each margin, hypervolume, which defences a trivial one beats.
+
+    What is best is chosen by the selection split's students and questions among those that pass at the margin.
+    """
     held = []
     for task in here.tasks():
         budget = max(here.budgets(task))
