@@ -1,0 +1,385 @@
+"""How the parts are joined: which questions, seeds, arms and settings reach which stage."""
+
+import functools
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from distill.answers import Answer, Profile, read_answers
+from distill.student import Example, StudentSettings, train
+from experiments import config, entries, plan, tasks
+from experiments.components import part
+from experiments.launch import one
+from experiments.stage import Stage, canonical
+from experiments.store import Store
+
+GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
+TINY = ["teacher.steps=4", "teacher.hidden_size=16", "teacher.num_layers=1", "teacher.items=60", "student.steps=2",
+        "student.hidden_size=16", "student.num_layers=1", "student.batch_size=8", "measure.items=12",
+        "measure.selection_items=10", "measure.teacher_seeds=2", "provider.traces=8", "provider.proxy.steps=1",
+        "provider.proxy.hidden_size=16", "seeds=[0,1]", "selection_seeds=[900]", "budget=8",
+        "task=addition"]  # fmt: skip
+
+
+def shipped(name):
+    """A shipped study; the one that reads files gets those of the tests."""
+    data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
+    data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
+    return planned(name, *data)
+
+
+@functools.cache
+def planned(name, *words):
+    return plan.make(config.load(name, list(words)))
+
+
+def tiny(*words):
+    return planned("quickstart", *TINY, *words)
+
+
+def made(stages, root):
+    """Make stages here, in this process, with all that they need."""
+    for stage in stages:
+        for needed in stage.walk():
+            one.make(needed, root)
+    return Store(root)
+
+
+def folder(store, stage):
+    return store.open(stage.kind, stage.key)
+
+
+def said(store, stage):
+    return read_answers(folder(store, stage) / "answers.parquet")
+
+
+class TestQuestions:
+    """Which split each stage asks: questions of the report split are for exams of reported students and teachers."""
+
+    @pytest.mark.parametrize("name", entries.names("study"))
+    def test_only_exams_name_a_split_in_their_settings(self, name):
+        """A plateau ends in the exam of its own student."""
+        here = shipped(name)
+        for stage in here.stages:
+            told = {name: value for name, value in stage.settings.items() if (stage.kind, name) != ("plateau", "exam")}
+            if stage.kind != "exam":
+                assert "split" not in told and '"report"' not in canonical(told), stage.kind
+        assert {stage.settings["split"] for stage in here.stages if stage.kind == "exam"} >= {"report"}
+        assert {one.stage.settings["exam"]["split"] for one in here.plateaus} <= {"report"}
+
+    @pytest.mark.parametrize("name", entries.names("study"))
+    def test_nothing_that_is_made_rests_on_an_exam_of_reported_questions(self, name):
+        """But the exam of a student, which reads the clean teacher's text to tell how well the student predicts it."""
+        for stage in shipped(name).stages:
+            for needed in stage.inputs:
+                if needed.kind == "exam" and needed.settings["split"] == "report":
+                    assert stage.kind in ("exam", "plateau") and needed is stage.inputs[-1]
+                    assert stage.settings.get("exam", stage.settings)["split"] == "report"
+                    assert needed.settings["defense"] == config.guard("none").spec
+                    assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
+
+    @pytest.mark.parametrize("name", entries.names("study"))
+    def test_an_arm_is_examined_on_the_questions_of_its_split(self, name):
+        here = shipped(name)
+        sizes = {"report": here.study.measure.items, "select": here.study.measure.selection_items}
+        for arm in here.arms:
+            told = arm.exam.settings
+            assert (told["split"], told["items"], told["defense"]) == (arm.split, sizes[arm.split], None)
+        for (_, defense, split), exams in here.teachers.items():
+            assert exams and all(exam.settings["split"] == split for exam in exams), defense
+            assert [exam.settings["seed"] for exam in exams] == list(range(here.study.measure.teacher_seeds))
+            assert all(exam.settings["items"] == sizes[split] for exam in exams)
+
+    def test_what_is_drawn_while_a_whole_study_runs(self, monkeypatch, tmp_path):
+        here = tiny("search=equal", "search.trials=2", "search.items=10", "search.steps=[1,2]", "own=worked",
+                    "own.worked=4", "seeds=[0]", "provider.prefill=true",
+                    "defense=[none,decoding/perturbed(match_utility=20),decoding/product_of_experts]",
+                    "attacker=[sft,solo,ask/select(pool=2) + sft,clean/filter + sft + follow/expert_iteration]",
+                    "measure.plateau=true")  # fmt: skip
+        drawn, making = defaultdict(set), ["", "", ""]
+        original = tasks.Exam._draw
+
+        def watched(self, split, seed):
+            for item in original(self, split, seed):
+                drawn[tuple(making)].add(split)
+                yield item
+
+        monkeypatch.setattr(tasks.Exam, "_draw", watched)
+        for stage in here.stages:
+            making[:] = stage.kind, stage.settings.get("split", ""), stage.settings.get("source", "")
+            one.make(stage, tmp_path)
+        # The provider's traces, with which its defences are made, are of the teacher's own training questions; whoever
+        # is behind such a defence draws them again, to know what is right.
+        assert drawn.pop(("teacher", "", "")) == {"train"}
+        assert drawn.pop(("guard", "", "")) == {"select"}
+        assert drawn.pop(("answers", "", "traces")) == {"train"}
+        assert drawn.pop(("exam", "report", "")) == {"report"}
+        assert drawn.pop(("exam", "select", "")) == {"select"}
+        assert drawn.pop(("exam", "validate", "")) == {"validate"}
+        assert "report" in drawn[("plateau", "", "")] and drawn.pop(("plateau", "", "")) <= {"query", "report"}
+        assert drawn.keys() >= {("answers", "", "teacher"), ("answers", "", "public"), ("student", "", "")}
+        assert set().union(*drawn.values()) == {"query"}
+
+    def test_a_learned_defence_is_made_of_training_questions(self, monkeypatch, tmp_path):
+        here = tiny("defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]")
+        (guard,) = [stage for stage in here.stages if stage.kind == "guard"]
+        made(guard.inputs, tmp_path)
+        drawn, original = set(), tasks.Exam._draw
+
+        def watched(self, split, seed):
+            drawn.add(split)
+            return original(self, split, seed)
+
+        monkeypatch.setattr(tasks.Exam, "_draw", watched)
+        one.make(guard, tmp_path)
+        assert drawn == {"train"}
+
+    def test_the_bits_are_of_the_clean_teachers_text_on_the_same_questions(self, tmp_path):
+        """Once more by hand: a student's surprisal of that text, in bits a byte of text and end."""
+        from experiments.stages.grades import read_grades
+        from experiments.stages.opened import opened
+
+        here = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
+        arm = next(arm for arm in here.arms if arm.defense == "release/answer_only" and arm.split == "report")
+        store = made([arm.exam], tmp_path)
+        student, clean = (folder(store, stage) for stage in arm.exam.inputs)
+        rows, texts = read_grades(folder(store, arm.exam)), [row["text"] for row in read_grades(clean)]
+        prompts = [item.prompt for item in entries.component("task", "addition")[1].items("report", 12, 0)]
+        assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
+        nats = opened(student).surprisal(prompts, texts)
+        by_hand = [n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
+        assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
+        assert [row["nats"] for row in rows] == pytest.approx(
+            opened(student).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
+        )
+
+
+class TestSeeds:
+    """One seed a role: what a student's seed reaches, and what has a seed of its own."""
+
+    def test_a_students_seed_draws_its_questions_starts_its_weights_and_orders_its_batches(self):
+        here = tiny("attacker=[sft,clean/filter + sft + follow/prune]", "defense=[none,release/answer_only]")
+        for arm in here.arms:
+            fresh = plan.FRESH if arm.defense == plan.IDENTITY else 0
+            for stage in arm.student.walk():
+                if stage.kind in ("answers", "student", "follow"):
+                    assert stage.settings["seed"] == arm.seed + fresh, (arm, stage.kind)
+            assert arm.exam.settings["seed"] == 0, "students are asked greedily, once"
+
+    def test_selected_students_have_other_seeds_than_reported_ones(self):
+        here = tiny("attacker=[sft,clean/filter + sft]", "defense=[none,release/answer_only]")
+        by = defaultdict(set)
+        for arm in here.arms:
+            by[arm.split].add(arm.seed)
+            assert arm.student.settings["seed"] not in ({900} if arm.split == "report" else {0, 1})
+        assert by["select"] == {900} and by["report"] >= {0, 1} and 900 not in by["report"]
+
+    def test_the_identity_control_shares_nothing_with_the_undefended_arm_but_the_teacher(self):
+        """A shared student, or shared answers, would agree with it by construction and show nothing."""
+        here = tiny("attacker=sft", "defense=[none,release/answer_only]")
+        walked = {
+            defense: {stage.key for arm in here.arms for stage in arm.student.walk() if stage.kind != "teacher"
+                      and (arm.defense, arm.attacker, arm.split) == (defense, "sft", "report")}
+            for defense in ("none", plan.IDENTITY)
+        }  # fmt: skip
+        assert all(len(keys) >= 4 for keys in walked.values()) and not walked["none"] & walked[plan.IDENTITY]
+        control = [arm for arm in here.arms if arm.defense == plan.IDENTITY]
+        assert all(arm.answers.settings["defense"] == config.guard("none").spec for arm in control)
+        assert {arm.seed for arm in control} >= {0, 1}, "its rows stand beside those of the same seeds"
+
+    def test_provider_and_teacher_have_seeds_that_no_student_has(self):
+        here = tiny("defense=[none,decoding/product_of_experts,decoding/antidistillation]", "attacker=sft")
+        mine = {arm.student.settings["seed"] for arm in here.arms}
+        (teacher,) = [stage for stage in here.stages if stage.kind == "teacher"]
+        assert teacher.settings["seed"] == 0
+        traces = [stage for stage in here.stages if stage.settings.get("source") == "traces"]
+        keys = {stage.key for stage in traces}
+        proxies = [stage for stage in here.stages if stage.kind == "student" and stage.inputs[0].key in keys]
+        assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {plan.PROVIDER} and not {
+            plan.PROVIDER
+        } & mine
+        # The proxy learns from the first traces, and gradients are taken over those behind them.
+        assert {stage.settings["skip"] for stage in traces} == {0, 8}
+        (proxy,) = proxies
+        assert proxy.inputs[0].settings["skip"] == 0
+
+    def test_weights_and_questions_of_two_seeds_differ(self, tmp_path):
+        here = tiny("attacker=sft", "defense=none")
+        untrained = [arm for arm in here.arms if (arm.attacker, arm.split) == (plan.UNTRAINED, "report")][:2]
+        store = made([arm.student for arm in untrained], tmp_path)
+        weights = [(folder(store, arm.student) / "model.safetensors").read_bytes() for arm in untrained]
+        assert weights[0] != weights[1]
+        asked = [[answer.prompt_id for answer in said(store, arm.answers)] for arm in untrained]
+        assert asked[0] != asked[1] and len(asked[0]) == 8
+
+    def test_worked_solutions_are_the_same_for_all_seeds(self):
+        from experiments.stages.means import WORKED, means
+
+        task = entries.component("task", "addition")[1]
+        one, other = (means(task, {"own": {"pool": 1, "budget": 8, "worked": 5}, "seed": seed}) for seed in (0, 1))
+        assert one.worked == other.worked and one.public != other.public
+        assert [a.text for a in one.worked] == [item.solution for item in task.items("query", 5, WORKED)]
+        assert [a.prompt for a in one.public] == [item.prompt.text for item in task.items("query", 8, 0)]
+        right, wrong = one.public[0], Answer("x", one.public[0].prompt, "# 0")
+        assert one.check(right) and not one.check(wrong)
+
+
+class TestFloors:
+    def test_shuffled_answers_are_those_of_other_questions(self, tmp_path):
+        here = tiny("attacker=sft", "defense=none", "budget=16")
+        pick = {arm.attacker: arm for arm in here.arms if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")}
+        plain, mixed = pick["sft"].answers, pick[plan.SHUFFLED].answers
+        assert {**plain.settings, "source": "shuffled"} == mixed.settings and plain.inputs == mixed.inputs
+        store = made([plain, mixed], tmp_path)
+        before, after = said(store, plain), said(store, mixed)
+        assert [a.prompt for a in before] == [a.prompt for a in after]
+        texts = [a.text for a in before]
+        assert len(set(texts)) > 1, "or nothing could be seen"
+        assert Counter(texts) == Counter(a.text for a in after)
+        expected = texts[:]
+        random.Random(1).shuffle(expected)
+        assert [a.text for a in after] == expected != texts
+
+    def test_a_self_distilled_student_learns_from_a_student_of_its_own_data(self):
+        here = tiny("attacker=sft", "defense=none")
+        pick = {(arm.attacker, arm.seed): arm for arm in here.arms if arm.split == "report"}
+        for seed in (0, 1):
+            answers = pick[plan.SELF, seed].answers
+            assert answers.settings["source"] == "self"
+            assert answers.inputs == (pick[plan.OWN_DATA, seed].student,)
+
+    def test_a_self_distilled_student_is_taught_its_own_right_answers(self, tmp_path, monkeypatch):
+        from experiments.stages import answers
+
+        task = entries.component("task", "addition")[1]
+        items = task.public(8, 1)
+        told = {item.prompt.text: f"so # {item.reference}" if i % 2 else "so # 0" for i, item in enumerate(items)}
+
+        class Model:
+            def answer(self, prompts, *, seed, profile):
+                return [Answer(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
+
+        monkeypatch.setattr(answers, "opened", lambda folder: Model())
+        stage = next(arm for arm in tiny("attacker=sft", "defense=none").arms if
+                     (arm.attacker, arm.seed) == (plan.SELF, 1)).answers  # fmt: skip
+        answers.run(stage.settings, [tmp_path], tmp_path)
+        learned = [a.text for a in read_answers(tmp_path / "answers.parquet")]
+        assert learned == [told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)]
+
+    def test_floors_ask_nobody(self):
+        """A floor with the teacher behind it would be transfer: only answers to other questions come from it."""
+        for name in ("quickstart", "matrix"):
+            here = shipped(name)
+            floors = [arm for arm in here.arms if plan.is_floor(arm.attacker)]
+            assert {arm.attacker for arm in floors} >= {*plan.FLOORS} - {plan.WEAKER}
+            for arm in floors:
+                kinds = {stage.kind for stage in arm.student.walk()}
+                assert arm.defense == "none" and ("teacher" in kinds) == (arm.attacker == plan.SHUFFLED)
+                if arm.attacker == plan.UNTRAINED:
+                    assert arm.student.settings["shape"]["steps"] == 0
+
+
+class TestMatchedStrength:
+    """The guard stage: a strength at which the teacher loses what was asked, on questions of the selection split."""
+
+    def test_it_is_found_on_questions_of_selection_alone(self, tmp_path, monkeypatch):
+        """A teacher that errs on every other selection question once defended, and never on a reported one."""
+        from defenses import NOTHING
+        from experiments.stages import guard as stage
+
+        task = entries.component("task", "addition")[1]
+        items = {split: task.items(split, 40, 0) for split in ("select", "report")}
+        right = {item.prompt.text: item for some in items.values() for item in some}
+        select = {item.prompt.text: place for place, item in enumerate(items["select"])}
+        seeds = []
+
+        class Behind:
+            def __init__(self, eps):
+                self.eps = eps
+
+            def answer(self, prompts, *, seed, profile):
+                seeds.append(seed)
+                assert profile == Profile()
+                held = []
+                for prompt in prompts:
+                    lost = prompt.text in select and select[prompt.text] < 40 * self.eps
+                    held.append(Answer(prompt.id, prompt.text, "# 0" if lost else right[prompt.text].solution))
+                return held
+
+        real = stage.defended
+
+        def defended(spec, *given):
+            if not given:
+                return real(spec)
+            return lambda model: Behind(spec[0]["settings"]["eps"])
+
+        monkeypatch.setattr(stage, "defended", defended)
+        monkeypatch.setattr(stage, "teach", lambda *given: [])
+        chosen = config.guard("decoding/perturbed(match_utility=25)")
+        match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
+        spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
+        # 25 of 100 questions are lost at a share of one quarter; at full strength all that selection has.
+        knob = real(chosen.spec).parts[0].knob
+        assert matched["tried"][0] == (1.0, pytest.approx(100 * min(1.0, knob.at(1.0))))
+        assert matched["loss"] == pytest.approx(25, abs=2.5) and matched["points"] == 25
+        assert spec[0]["settings"]["eps"] == matched["value"] == pytest.approx(0.25, abs=0.05)
+        assert set(seeds) == {0, 1, 2} and Counter(seeds)[0] == Counter(seeds)[2]
+
+    def test_its_sizes_are_those_of_selection(self):
+        here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)", "measure.selection_items=11")
+        (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
+        assert stage.settings["match"]["items"] == 11 and stage.settings["match"]["seeds"] == 2
+        assert stage.settings["match"]["points"] == 20
+
+    def test_the_strength_that_was_found_is_the_one_that_defends(self, tmp_path, monkeypatch):
+        from experiments.stages import guarded
+
+        here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)")
+        (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
+        found = stage.settings["defense"][0]["settings"] | {"eps": 0.125}
+        told = {"defense": [stage.settings["defense"][0] | {"settings": found}]}
+        (tmp_path / "guard.json").write_text(json.dumps(told))
+        (tmp_path / "0.safetensors").write_bytes(save({}))
+        task = part("task", stage.settings["task"])
+        arm = next(arm for arm in here.arms if arm.defense.startswith("decoding"))
+        assert arm.answers.settings["given"][-1] == "guard" and arm.answers.inputs[-1] == stage
+        seen = []
+        monkeypatch.setattr(
+            guarded, "defended", lambda spec, given, learned: lambda model: seen.append((spec, learned))
+        )
+        guarded.guarded(task, None, {"defense": stage.settings["defense"], "given": ["guard"]}, [tmp_path])
+        assert seen == [(told["defense"], [{}])]
+
+
+def test_gradients_are_clipped_before_every_step(monkeypatch):
+    """Adam divides by the size of gradients, so what clipping does is seen where they are far below its epsilon."""
+    from distill.embedded import character_tokenizer, llama
+
+    tokenizer = character_tokenizer("0123456789+=# ")
+    size = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_length": 32}
+    rows = [Example([3, 4, 5], [6, 7, tokenizer.eos_token_id]), Example([4, 4, 5], [8, 7, tokenizer.eos_token_id])]
+
+    def moved(clip):
+        network = llama(tokenizer, **size, seed=0)
+        before = torch.cat([p.detach().clone().ravel() for p in network.parameters()])
+        train(network, rows, StudentSettings(**size, steps=5, batch_size=2, learning_rate=1e-2, clip=clip), seed=0)
+        after = torch.cat([p.detach().ravel() for p in network.parameters()])
+        return float((after - before).abs().max())
+
+    assert moved(1e9) > 1e-2 and moved(1e-14) < 1e-5
+
+
+def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
+    root = Stage("teacher", {"seed": 0})
+    same = Stage("exam", {"a": 1}, (root,))
+    later = Stage("teacher", {"seed": 1})
+    others = [Stage("exam", {"a": 2}, (root,)), Stage("exam", {"a": 1}), Stage("answers", {"a": 1}, (root,)),
+              Stage("exam", {"a": 1}, (later,)), Stage("exam", {"a": 1}, (root, root))]  # fmt: skip
+    assert Stage("exam", {"a": 1}, (Stage("teacher", {"seed": 0}),)).key == same.key
+    assert len({same.key, *(other.key for other in others)}) == 6
