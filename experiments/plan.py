@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,7 @@ CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
 IDENTITY = "control/identity"
 FRESH = 1000
 TOP_K = 20
+LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
 SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and are the estimate.
 SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
@@ -305,6 +306,7 @@ class _Cells:
         study = self.plan.study
         if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
             component("task", self.task)[1].corpus()  # BadInput where there is no text to learn one from
+        self._check_lengths()
         for attacker in self.block.attackers:
             self._check_attacker(attacker)
         for defense in dict.fromkeys(["none", *self.block.defenses]):
@@ -573,6 +575,28 @@ class _Cells:
             "one vocabulary mean nothing in another (a pretrained teacher needs a pretrained proxy with its tokenizer)"
         )
 
+    def _check_lengths(self) -> None:
+        """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
+
+        A note where some do not, as answers will be cut; BadInput where none does.
+        """
+        study = self.plan.study
+        names = {"student": study.student, "teacher": study.teacher if isinstance(study.teacher, Recipe) else None}
+        for name, shape in names.items():
+            if shape is None:
+                continue
+            spelled = _spelled(self.task, shape.vocabulary)
+            for setting, most, sizes in (("max_length", shape.max_length, spelled.whole),
+                                         ("max_new_tokens", shape.max_new_tokens, spelled.answers)):  # fmt: skip
+                over = sum(size > most for size in sizes)
+                told = f"{name}.{setting}: {most} tokens"
+                if over == len(sizes):
+                    raise BadInput(f"{told} are too few for every worked solution of {self.task}, the shortest takes "
+                                   f"{min(sizes)}")  # fmt: skip
+                if over:
+                    self.plan.note(f"{told} cut {100 * over / len(sizes):.0f} % of worked solutions of {self.task}, "
+                                   f"the longest takes {max(sizes)}")  # fmt: skip
+
     def _check_attacker(self, attacker: str) -> None:
         """BadInput where the study lacks what an attack needs whatever it is made on."""
         study, mounted = self.plan.study, attack(attacker)
@@ -646,6 +670,28 @@ def recipes(search: Search) -> list[dict[str, Any]]:
         {},
         *({"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])} for one in drawn),
     ]
+
+
+class _Spelled(NamedTuple):
+    """Tokens of training questions with their worked solutions and ends, and of the solutions with ends alone."""
+
+    whole: list[int]
+    answers: list[int]
+
+
+@functools.cache
+def _spelled(task: str, vocabulary: int) -> _Spelled:
+    """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's public text."""
+    exam = component("task", task)[1]
+    length: Callable[[str], int] = len
+    if vocabulary:
+        from distill.embedded import byte_pair_tokenizer
+
+        tokenizer = byte_pair_tokenizer(exam.corpus(), vocabulary)
+        length = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
+    items = exam.lessons(LOOKED_AT, PROVIDER)
+    answers = [length(item.solution) + 1 for item in items]
+    return _Spelled([length(item.prompt.text) + n for item, n in zip(items, answers, strict=True)], answers)
 
 
 @functools.cache
