@@ -97,7 +97,12 @@ def _read(name: str) -> tuple[str, frozenset[str]]:
         raise BadInput(f"{name}: no such module; its code cannot be recorded")
     tree = ast.parse(path.read_bytes(), path.name)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return digest("".join(_spelled(tree)))[:16], frozenset(_imported(tree, package))
+    return code_digest(tree), frozenset(_imported(tree, package))
+
+
+def code_digest(tree: ast.AST) -> str:
+    """What code does as 16 hexadecimal digits: comments, docstrings and places do not count."""
+    return digest("".join(_spelled(tree)))[:16]
 
 
 def _file(name: str) -> Path | None:
@@ -126,7 +131,7 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     """What is below a node; not what only a type checker imports, which never runs."""
     for one in ast.iter_child_nodes(node):
-        if not (isinstance(one, ast.If) and ast.unparse(one.test).endswith("TYPE_CHECKING")):
+        if not (isinstance(one, ast.If) and ast.unparse(one.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")):
             yield one
         else:
             yield from one.orelse
@@ -137,9 +142,10 @@ def _spelled(node: Any) -> Iterator[str]:
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
-            if value is not None and value != []:
+            told = [one for one in value if not _is_text(one)] if isinstance(value, list) else value
+            if told is not None and told != []:
                 yield f" {name}="
-                yield from _spelled(_undocumented(node, value) if name == "body" else value)
+                yield from _spelled(told)
         yield ")"
     elif isinstance(node, list):
         for one in node:
@@ -149,10 +155,9 @@ def _spelled(node: Any) -> Iterator[str]:
         yield repr(node)
 
 
-def _undocumented(node: ast.AST, body: Any) -> Any:
-    """The body of a module, class or function without its docstring."""
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    return body[1:] if documented and ast.get_docstring(node, clean=False) is not None else body  # type: ignore[arg-type]
+def _is_text(node: Any) -> bool:
+    """Whether a statement is a string alone, as docstrings are."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 # What makes a result now, and what made one that is there

@@ -23,7 +23,8 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
     """Make every result of a plan that is missing or old; the first error stops the rest and is raised."""
     due = plan.due(Store(root), threads, keep_old)
     for line in due.why:
-        console.print(f"note: {'kept' if keep_old else 'made again'}: {line}", soft_wrap=True, highlight=False)
+        what = "old results are kept" if keep_old else "old results are made again"
+        console.print(f"note: {what}: {line}", soft_wrap=True, highlight=False)
     waiting = due.stages
     if not waiting:
         return
