@@ -98,10 +98,9 @@ class TestQuestions:
 
     def test_what_is_drawn_while_a_whole_study_runs(self, monkeypatch, tmp_path):
         here = tiny("search=equal", "search.trials=2", "search.items=10", "search.steps=[1,2]", "own=worked",
-                    "own.worked=4", "seeds=[0]", "provider.prefill=true",
-                    "defense=[none,decoding/perturbed(match_utility=20),decoding/product_of_experts]",
-                    "attacker=[sft,solo,ask/select(pool=2) + sft,clean/filter + sft + follow/expert_iteration]",
-                    "measure.plateau=true")  # fmt: skip
+                    "own.worked=4", "seeds=[0]", "baseline_seeds=1", "provider.prefill=true", "measure.plateau=true",
+                    "defense=decoding/product_of_experts(match_utility=20)",
+                    "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]")  # fmt: skip
         drawn, making = defaultdict(set), ["", "", ""]
         original = tasks.Exam._draw
 

@@ -1,0 +1,509 @@
+"""A study of two tasks, two defences and two attacks worked out by hand: every column of what is reported.
+
+Grades are made up, so that selection and report disagree on purpose: what is best on questions of selection is not
+what is best on reported ones. Whoever chooses on the wrong ones, or joins the wrong arms, gets other numbers. Formulas
+here are plain ones of numpy, and none of the project's.
+"""
+
+import functools
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from experiments import config, plan
+from experiments.measure import power, utility
+from experiments.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
+from experiments.report import cases, measures
+from experiments.report.compared import Compared
+from experiments.report.grades import Exam, Key, Sat
+
+N, CHOOSING, SEEDS, ALPHA = 60, 40, (0, 1, 2, 3), 0.05
+FIRST, SECOND = "sft", "clean/filter + sft"
+MILD, STRONG = "decoding/perturbed(eps=0.02)", "release/truncate"
+STUDY = ["task=[addition,trace]", f"defense=[none,{MILD},{STRONG}]", f"attacker=[{FIRST},{SECOND}]", "budget=8",
+         "seeds=[0,1,2,3]", "baseline_seeds=4", "selection_seeds=[900,901]", f"measure.items={N}",
+         f"measure.selection_items={CHOOSING}", "measure.looks=[4]", "measure.teacher_seeds=3", "measure.plateau=false",
+         "measure.draws=200", "measure.theta=0.6"]  # fmt: skip
+
+# Shares of right answers on selection, and on report. The best of each column is another in the other column.
+RIGHT = {
+    "addition": {
+        ("none", UNTRAINED): (0.05, 0.08), ("none", OWN_DATA): (0.40, 0.20), ("none", SELF): (0.20, 0.35),
+        ("none", SHUFFLED): (None, 0.12), ("none", FIRST): (0.95, 0.80), ("none", SECOND): (0.40, 0.90),
+        (MILD, FIRST): (0.30, 0.75), (MILD, SECOND): (0.85, 0.65), (STRONG, FIRST): (0.60, 0.30),
+        (STRONG, SECOND): (0.10, 0.45), (IDENTITY, FIRST): (None, 0.78), (IDENTITY, SECOND): (None, 0.88),
+    },
+    "trace": {
+        ("none", UNTRAINED): (0.30, 0.10), ("none", OWN_DATA): (0.10, 0.25), ("none", SELF): (0.05, 0.15),
+        ("none", SHUFFLED): (None, 0.05), ("none", FIRST): (0.30, 0.95), ("none", SECOND): (0.90, 0.85),
+        (MILD, FIRST): (0.90, 0.80), (MILD, SECOND): (0.20, 0.90), (STRONG, FIRST): (0.05, 0.35),
+        (STRONG, SECOND): (0.50, 0.15), (IDENTITY, FIRST): (None, 0.93), (IDENTITY, SECOND): (None, 0.82),
+    },
+}  # fmt: skip
+# Of selection the floor, the ceiling, and the attack on each defence; the identity control's is the ceiling's.
+CHOSEN = {
+    "addition": (OWN_DATA, FIRST, {MILD: SECOND, STRONG: FIRST, IDENTITY: FIRST}),
+    "trace": (UNTRAINED, SECOND, {MILD: FIRST, STRONG: SECOND, IDENTITY: SECOND}),
+}
+TEACHERS = {"none": (0.97, 0.96), MILD: (0.80, 0.86), STRONG: (0.97, 0.96)}
+
+
+def exam(task, split, who, share, rng):
+    """One sitting: `share` of the items right, hard ones the last; the rest of its numbers at random."""
+    n = N if split == "report" else CHOOSING
+    hard = np.random.default_rng([len(task), n]).normal(size=n)
+    right = np.zeros(n)
+    right[np.argsort(hard + rng.normal(size=n))[: round(n * share)]] = 1
+    said = np.where(right == 1, 0, rng.integers(-1, 4, n))
+    student = who[1] != ""
+    return Exam(
+        tuple(f"{split}-{i}" for i in range(n)), right, said, rng.uniform(0.5, 2, n) if student else None,
+        rng.uniform(0.01, 1, n), l1=rng.uniform(), kl=rng.uniform(), flips=rng.uniform(), passes=rng.uniform(1, 3),
+        tokens=rng.uniform(5, 9), bytes=rng.uniform(20, 30), unfinished=rng.uniform(0, 0.04),
+        texts=() if student else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
+        prompts=tuple(f"{task} {split} question {i}" for i in range(n)), digest=f"{rng.integers(1e9)}",
+    )  # fmt: skip
+
+
+@functools.cache
+def planned():
+    return plan.make(config.load("quickstart", STUDY))
+
+
+def made_up():
+    """Grades of every student and teacher of the plan, and what each student cost."""
+    rng, here = np.random.default_rng(5), planned()
+    held, arms = {}, []
+    for arm in here.arms:
+        who = (arm.defense, arm.attacker)
+        share = RIGHT[arm.task][who][arm.split == "report"] + 0.02 * rng.normal()
+        key = Key(arm.task, *who, arm.budget, arm.split)
+        held.setdefault(key, {})[arm.seed] = exam(arm.task, arm.split, who, min(max(share, 0.02), 0.98), rng)
+        spent = {"exchanges": int(rng.integers(5, 90)), "tokens_in": int(rng.integers(500, 900)),
+                 "tokens_out": int(rng.integers(500, 900)), "student_tokens": int(rng.integers(1000, 9000)),
+                 "parameters": 1000, "flops": 10**15, "trials": 0, "steps": int(rng.integers(10, 40)),
+                 "learning_rate": 1e-3, "cut": 0.0, "no_final": 0.0, "diverged": False,
+                 "losses": [2.0 / (1 + i) ** 2 + 0.1 for i in range(40)], "leaked": 0, "prepared": None}  # fmt: skip
+        arms.append(dict(zip(("task", "defense", "attacker", "budget", "split", "seed"),
+                             (arm.task, *who, arm.budget, arm.split, arm.seed), strict=True))
+                    | {"finished": True} | spent)  # fmt: skip
+    for (task, defense, split), sittings in here.teachers.items():
+        for seed in range(len(sittings)):
+            share = TEACHERS[defense][split == "report"] - 0.02 * (seed == 1)
+            held.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(task, split, (defense, ""), share, rng)
+    return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}, arms
+
+
+@pytest.fixture(scope="module")
+def given():
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def told(given):
+    return measures.measure(planned().study, *given)
+
+
+def scores(grades, task, defense, attacker, split="report"):
+    """Right answers with the seeds that share questions, weights and batches: the control's and teachers' are own."""
+    sat = grades[Key(task, defense, attacker, 8 if attacker else 0, split)]
+    own = 10_000 if defense == IDENTITY else -100_000 if not attacker else 0
+    return np.stack([one.right_N for one in sat.exams]), [own + seed for seed in sat.seeds]
+
+
+def by_hand(weights, arms):
+    """Sum of weighted arm means with the two-way variance over items and over groups of seeds that arms share.
+
+    A seed's term is the sum over its arms of weight / seeds of the arm x its scores; n terms vary n times as one.
+    """
+    items = arms[0][0].shape[1]
+    groups = {}
+    for seed in {seed for _, seeds in arms for seed in seeds}:
+        groups.setdefault(tuple(a for a, (_, seeds) in enumerate(arms) if seed in seeds), []).append(seed)
+    seed_part, residual, free, total_N = 0.0, 0.0, 0.0, np.zeros(items)
+    squares = 0.0
+    for those, seeds in groups.items():
+        n = len(seeds)
+        z_SN = np.stack([sum(weights[a] / len(arms[a][1]) * arms[a][0][arms[a][1].index(seed)] for a in those)
+                         for seed in seeds])  # fmt: skip
+        total_N += z_SN.sum(0)
+        rest_SN = z_SN - z_SN.mean(1, keepdims=True) - z_SN.mean(0) + z_SN.mean()
+        mine, noise = n * z_SN.mean(1).var(ddof=1), n * (rest_SN**2).sum() / ((n - 1) * (items - 1) * items)
+        seed_part, residual = seed_part + mine, residual + noise
+        squares, free = squares + mine**2 / (n - 1), free + noise**2 / ((n - 1) * (items - 1))
+    item_part = total_N.var(ddof=1) / items
+    variance = max(seed_part + item_part - residual, seed_part, item_part)
+    if not variance > 1e-20:
+        return total_N.mean(), 0.0, math.nan, math.nan, math.nan
+    free += item_part**2 / (items - 1) + squares  # the seed part's freedom is seed^2 / squares
+    df = max(variance**2 / free, 1.0)
+    half = stats.t.ppf(1 - ALPHA / 2, df) * variance**0.5
+    return total_N.mean(), variance**0.5, df, total_N.mean() - half, total_N.mean() + half
+
+
+def transfer_by_hand(F, U, D):
+    """T with the ends where (D - F) - x (U - F) is as far from 0 as its t quantile allows."""
+    gap = U[0].mean() - F[0].mean()
+    value = (D[0].mean() - F[0].mean()) / gap
+
+    def beyond(x):
+        e, se, df, *_ = by_hand([x - 1, -x, 1], [F, U, D])
+        return abs(e) - stats.t.ppf(1 - ALPHA / 2, df) * se
+
+    return value, optimize.brentq(beyond, value - 3, value), optimize.brentq(beyond, value, value + 3)
+
+
+def same(got, expected, where):
+    """Equal names, words and counts; numbers within a millionth."""
+    if isinstance(expected, dict):
+        assert set(got) == set(expected), f"{where}: {set(got) ^ set(expected)}"
+        for name, value in expected.items():
+            same(got[name], value, f"{where}.{name}")
+    elif isinstance(expected, float) and got is not None:
+        assert got == pytest.approx(expected, rel=1e-6, abs=1e-9), where
+    elif isinstance(expected, list | tuple):
+        assert len(got) == len(expected), where
+        for i, (one, other) in enumerate(zip(got, expected, strict=True)):
+            same(one, other, f"{where}[{i}]")
+    else:
+        assert got == expected, where
+
+
+def everyone():
+    return [(arm.task, arm.defense, arm.attacker) for arm in planned().arms
+            if (arm.seed, arm.split) == (0, "report")]  # fmt: skip
+
+
+def spent(arms, task, defense, attacker, name):
+    who = task, defense, attacker, "report"
+    mine = [arm[name] for arm in arms if tuple(arm[one] for one in ("task", "defense", "attacker", "split")) == who]
+    assert len(mine) == len(SEEDS)
+    return float(np.mean(mine))
+
+
+def is_floor(attacker):
+    return attacker.startswith("floor/")
+
+
+class TestChoices:
+    """Floor, ceiling and attack are those that are best on selection, and are scored on report."""
+
+    def test_the_table_disagrees_with_itself(self):
+        for task, right in RIGHT.items():
+            floor, ceiling, attacks = CHOSEN[task]
+            for split in (0, 1):
+                floors = {a: right["none", a][split] for a in (UNTRAINED, OWN_DATA, SELF)}
+                tops = {a: right["none", a][split] for a in (FIRST, SECOND)}
+                assert (max(floors, key=floors.get) == floor) == (split == 0)
+                assert (max(tops, key=tops.get) == ceiling) == (split == 0)
+                for defense in (MILD, STRONG):
+                    both = {a: right[defense, a][split] for a in (FIRST, SECOND)}
+                    assert (max(both, key=both.get) == attacks[defense]) == (split == 0)
+
+    @pytest.mark.parametrize("task", list(RIGHT))
+    @pytest.mark.parametrize("defense", [MILD, STRONG, IDENTITY])
+    def test_a_case(self, given, told, task, defense):
+        grades, arms = given
+        (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)]
+        floor, ceiling, attacks = CHOSEN[task]
+        worst = attacks[defense]
+        F, U, D = (scores(grades, task, *who) for who in (("none", floor), ("none", ceiling), (defense, worst)))
+        value, low, high = transfer_by_hand(F, U, D)
+        tops = [scores(grades, task, "none", one) for one in (FIRST, SECOND)]
+        each = [scores(grades, task, defense, one) for one in (FIRST, SECOND)]
+        clean, guarded = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
+        change, _, _, change_low, change_high = by_hand([-1, 1], [clean, guarded])
+        rest = D[0].mean() - F[0].mean(), U[0].mean() - F[0].mean()
+        without = [(np.delete(D[0], i, 0).mean() - F[0].mean()) / rest[1] for i in range(4)]
+        without += [rest[0] / (np.delete(U[0], i, 0).mean() - F[0].mean()) for i in range(4)]
+        paid = [row["dollars"] for who in ((defense, worst), ("none", ceiling)) for row in told["ledger"]
+                if (row["task"], row["defense"], row["attacker"]) == (task, *who)]  # fmt: skip
+        near = abs(paid[0] - paid[1]) <= 0.02 * max(paid)  # else a curve would be needed, and here is one budget
+        (other,) = [one for one in (FIRST, SECOND) if one != worst]
+        parsed = [_parsed(grades[Key(task, d, a, 8, "report")]) for d, a in
+                  (("none", floor), ("none", ceiling), (defense, worst))]  # fmt: skip
+        same(case, {
+            "task": task, "budget": 8, "defense": defense, "attack": worst, "attacks": [FIRST, SECOND],
+            "ceiling": ceiling, "floor": floor, "tie": False, "transfer": value, "effective": max(value, 0.0),
+            "kind": "ok", "hi": high, "lcb": min(transfer_by_hand(F, top, D)[1] for top in tops),
+            "ucb": max(transfer_by_hand(F, U, one)[2] for one in each),
+            "plateau": {} if defense == IDENTITY else {"U": None, "D": None},
+            "utility": case["utility"], "sensitivity": {
+                "by_floor": {one: float((D[0].mean() - f) / (U[0].mean() - f)) for one in (UNTRAINED, OWN_DATA, SELF)
+                             for f in [scores(grades, task, "none", one)[0].mean()]},
+                "drop_one_seed": [float(min(without)), float(max(without))],
+                "drop_chosen_attack": float((scores(grades, task, defense, other)[0].mean() - F[0].mean()) / rest[1]),
+                "parsed_only": (parsed[2] - parsed[0]) / (parsed[1] - parsed[0]),
+                "compute_matched": value, "cost_matched": value if near else None,
+            },
+            **{name: case[name] for name in ("verdict", "word", "rule", "remarks", "p", "p_ineffective", "unseen",
+                                             "settle")},
+        }, defense)  # fmt: skip
+        same(case["utility"] | {"lo": 0, "hi": 0, "passes": 0, "passes_at": 0}, {
+            "change": float(change), "lo": 0, "hi": 0, "margin": 0.02, "passes": 0, "passes_at": 0,
+            "relative": float(-change / clean[0].mean())}, "utility")  # fmt: skip
+        # Sittings differ, so the interval is at least the two-way one.
+        if change:
+            assert case["utility"]["lo"] <= change_low + 1e-9 and case["utility"]["hi"] >= change_high - 1e-9
+        costs = {margin: utility.non_inferiority(clean[0], guarded[0], margin, ALPHA)
+                 for margin in (0.005, 0.01, 0.02, 0.05)}  # fmt: skip
+        assert case["utility"]["passes_at"] == [margin for margin, one in costs.items() if one.passes]
+        assert case["utility"]["passes"] == (case["utility"]["lo"] > -0.02)
+        assert (case["utility"]["lo"], case["utility"]["hi"]) == pytest.approx((costs[0.02].lo, costs[0.02].hi))
+
+    def test_the_words(self, told):
+        """What the defended teacher loses is costly; halving T is effective; doing nothing is a control's."""
+        words = {(one["task"], one["defense"]): one["verdict"] for one in told["cases"]}
+        assert {task: words[task, MILD] for task in RIGHT} == {"addition": "costly", "trace": "costly"}
+        assert {task: words[task, IDENTITY] for task in RIGHT} == {"addition": "", "trace": ""}
+        assert words["addition", STRONG] == words["trace", STRONG] != ""
+        for case in told["cases"]:
+            assert case["word"] == case["verdict"]
+            if case["verdict"] in ("effective", "inconclusive", "ineffective"):
+                assert 0 <= case["p"] <= 1 and case["unseen"] > case["transfer"]
+
+
+TEACHER = {MILD: MILD, STRONG: STRONG, IDENTITY: "none", "none": "none"}
+
+
+def _parsed(sat):
+    right, said = sat.right_SN, sat.said_SN
+    return float(right[said >= 0].mean())
+
+
+class TestRows:
+    @pytest.mark.parametrize("who", everyone(), ids=" ".join)
+    def test_a_row(self, given, told, who):
+        grades, arms = given
+        task, defense, attacker = who
+        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
+        floor = CHOSEN[task][0]
+        top = FIRST if is_floor(attacker) else attacker
+        F, U, D = (scores(grades, task, *one) for one in (("none", floor), ("none", top), (defense, attacker)))
+        Te, Td = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
+        mine = grades[Key(*who, 8, "report")]
+        uplift, harm, own = by_hand([-1, 1], [F, D]), by_hand([1, -1], [U, D]), by_hand([1], [D])
+        itself = attacker == floor or (defense == "none" and attacker == top)
+        if itself:
+            at = float(attacker != floor)
+            share = {"transfer": at, "transfer_lo": None, "transfer_hi": None, "transfer_kind": "itself", "t_den": None}
+        else:
+            value, low, high = transfer_by_hand(F, U, D)
+            gap, se, *_ = by_hand([-1, 1], [F, U])
+            share = {"transfer": value, "transfer_lo": low, "transfer_hi": high, "transfer_kind": "ok",
+                     "t_den": float(gap / se)}  # fmt: skip
+        recovered = transfer_by_hand(F, Te, D) if attacker != floor else (0.0, *_ends(row, "gap_recovered"))
+        over = dict.fromkeys(("over_first", "over_first_lo", "over_first_hi"))
+        if attacker == SECOND:
+            gain = by_hand([-1, 1], [scores(grades, task, defense, FIRST), D])
+            over = dict(zip(over, (gain[0], *gain[3:]), strict=True))
+        best = grades[Key(task, "none", _spells_best(grades, task), 8, "report")].stacked("bits_N")
+        bits = mine.stacked("bits_N")
+        seeds = [D[1][0] - SEEDS[0] + seed for seed in SEEDS]
+        saved = by_hand([1, -1], [(best, list(SEEDS)), (bits, seeds)])
+        case = next((one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)), None)
+        case = None if is_floor(attacker) else case
+        parts = _components(D[0])
+        same(row, {
+            "task": task, "defense": defense, "attacker": attacker, "student": "tiny", "budget": 8, "seeds": 4,
+            "planned": 4, "items": N, "steps": spent(arms, *who, "steps"),
+            "student_tokens": spent(arms, *who, "student_tokens"), "floor": F[0].mean(), "floor_arm": floor,
+            "undefended": U[0].mean(), "defended": D[0].mean(), "defended_lo": max(own[3], 0.0),
+            "defended_hi": min(own[4], 1.0), "uplift": uplift[0], "uplift_lo": _or(uplift[3]),
+            "uplift_hi": _or(uplift[4]), "harm": harm[0], "harm_lo": _or(harm[3]), "harm_hi": _or(harm[4]),
+            **over, "floor_wins": not is_floor(attacker) and share["transfer"] < 0, "twice": None, **share,
+            "effective": max(share["transfer"], 0.0), "gap_recovered": recovered[0],
+            "gap_recovered_lo": recovered[1], "gap_recovered_hi": recovered[2], "teacher_clean": Te[0].mean(),
+            "teacher_defended": Td[0].mean(), "verdict": (case or {}).get("verdict") or None,
+            "rule": case["rule"] if case else "a control has no verdict",
+            "remarks": case["remarks"] if case else [], "settle": case["settle"] if case else "",
+            "unparsed": float((mine.said_SN < 0).mean()), "bits_per_byte": bits.mean(), "bits_saved": saved[0],
+            "bits_saved_lo": _or(saved[3]), "bits_saved_hi": _or(saved[4]), "missing_bounds": None,
+            "components": {"seed_sd": parts[0], "item_variance": parts[1], "residual_variance": parts[2],
+                           "smallest_change": row["components"]["smallest_change"]},
+            "fidelity": row["fidelity"],
+        }, " ".join(who))  # fmt: skip
+
+    @pytest.mark.parametrize("who", everyone(), ids=" ".join)
+    def test_the_smallest_change_is_of_the_difference_to_the_ceiling(self, given, told, who):
+        grades, _ = given
+        task, defense, attacker = who
+        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
+        U, D = scores(grades, task, "none", FIRST if is_floor(attacker) else attacker), scores(grades, *who)
+        if defense == IDENTITY:  # seeds of its own: seed and residual are means, the item part is the difference's
+            each = [_components(one[0]) for one in (U, D)]
+            noise = sum(one[2] for one in each) / 4
+            item = max((D[0].mean(0) - U[0].mean(0)).var(ddof=1) - noise, 0.0)
+            parts = power.Components(np.mean([one[0] ** 2 for one in each]), item, np.mean([one[2] for one in each]))
+        else:
+            seed_sd, item, residual = _components(D[0] - U[0])
+            parts = power.Components(seed_sd**2 / 2, item, residual / 2)
+        expected = power.smallest_change(parts, 4, N, ALPHA)
+        assert row["components"]["smallest_change"] == pytest.approx(expected)
+
+    @pytest.mark.parametrize("who", everyone(), ids=" ".join)
+    def test_fidelity_is_to_the_clean_teachers_first_sitting_and_beside_the_floor(self, given, told, who):
+        grades, _ = given
+        task, _, attacker = who
+        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
+        teacher = grades[Key(task, "none", "", 0, "report")].exams[0]
+        mine, base = grades[Key(*who, 8, "report")], grades[Key(task, "none", CHOSEN[task][0], 8, "report")]
+        got = {name: one["value"] for name, one in row["fidelity"].items()}
+        expected = {name: _copied(mine, teacher)[name] - _copied(base, teacher)[name] for name in
+                    ("agreement", "error_consistency", "brier", "nll", "same_wrong")}  # fmt: skip
+        for name in ("agreement", "error_consistency", "brier", "nll"):
+            assert got[name] == pytest.approx(expected[name], abs=1e-9), name
+        assert got["bits_per_byte"] == pytest.approx(-row["bits_saved"])
+        if "same_wrong" in got:
+            assert got["same_wrong"] == pytest.approx(expected["same_wrong"], abs=1e-9)
+        for name, one in row["fidelity"].items():
+            if one["lo"] is not None:
+                assert one["lo"] <= one["value"] + 1e-9 and one["value"] <= one["hi"] + 1e-9, name
+            else:  # nothing varies between an arm and itself
+                assert attacker == (_spells_best(grades, task) if name == "bits_per_byte" else CHOSEN[task][0]), name
+
+    def test_rows_stand_in_the_order_of_the_table(self, told):
+        kinds = [("floor" if is_floor(one["attacker"]) else {"none": "none", IDENTITY: "control"}.get(
+            one["defense"], "defense"), one["task"]) for one in told["rows"]]  # fmt: skip
+        order = [("floor", "none", "control", "defense").index(kind) for kind, _ in kinds]
+        half = len(kinds) // 2
+        assert {task for _, task in kinds[:half]} == {"addition"} and {task for _, task in kinds[half:]} == {"trace"}
+        assert order[:half] == sorted(order[:half]) and order[half:] == sorted(order[half:])
+
+
+def _spells_best(grades, task):
+    """The floor that predicts the teacher's text best."""
+    floors = (UNTRAINED, OWN_DATA, SELF, SHUFFLED)
+    return min(floors, key=lambda one: grades[Key(task, "none", one, 8, "report")].stacked("bits_N").mean())
+
+
+def _ends(row, name):
+    return row[f"{name}_lo"], row[f"{name}_hi"]
+
+
+def _or(value):
+    """NaN is written as nothing."""
+    return None if math.isnan(value) else value
+
+
+def _components(Y):
+    """Moments of a two-way layout: seed SD, item and residual variance."""
+    S, items = Y.shape
+    rest = Y - Y.mean(1, keepdims=True) - Y.mean(0) + Y.mean()
+    residual = (rest**2).sum() / ((S - 1) * (items - 1))
+    seed = max(Y.mean(1).var(ddof=1) - residual / items, 0.0)
+    return seed**0.5, max(Y.mean(0).var(ddof=1) - residual / S, 0.0), residual
+
+
+def _copied(sat, teacher):
+    right, said, sure = sat.right_SN, sat.said_SN, np.exp(-np.stack([one.nats_N for one in sat.exams]))
+    alike = (said == teacher.said_N) & (said >= 0)
+    together, p, q = (right == teacher.right_N).mean(), right.mean(), teacher.right_N.mean()
+    chance = p * q + (1 - p) * (1 - q)
+    wrong = (right == 0) & (teacher.right_N == 0)
+    kept = np.clip(sure, 1e-6, 1 - 1e-6)
+    return {
+        "agreement": alike.mean(), "error_consistency": (together - chance) / (1 - chance),
+        "brier": ((sure - right) ** 2).mean(), "same_wrong": (alike & wrong).sum() / max(wrong.sum(), 1),
+        "nll": -np.where(right == 1, np.log(kept), np.log(1 - kept)).mean(),
+    }  # fmt: skip
+
+
+class TestLedger:
+    @pytest.mark.parametrize("who", everyone(), ids=" ".join)
+    def test_what_an_arm_cost(self, given, told, who):
+        """Dollars at the geometric middle of each stated range; an account yields the less of life and quota."""
+        _, arms = given
+        (row,) = [one for one in told["ledger"] if (one["task"], one["defense"], one["attacker"]) == who]
+        held = {name: spent(arms, *who, name) for name in
+                ("exchanges", "tokens_in", "tokens_out", "student_tokens", "steps", "flops", "trials")}  # fmt: skip
+        middle = {name: (low * high) ** 0.5 for name, (low, high) in
+                  planned().study.measure.prices.model_dump().items()}  # fmt: skip
+        needed = math.ceil(held["exchanges"] / min(middle["rate_per_day"] * middle["days_until_ban"],
+                                                   middle["monthly_quota"]))  # fmt: skip
+        asked = (held["tokens_in"] * middle["price_in"] + held["tokens_out"] * middle["price_out"]) / 1e6
+        hours = held["flops"] / 1e14 / 3600
+        dollars = asked + needed * middle["price_account"] + hours * middle["price_gpu_hour"]
+        held |= dict(zip(("task", "defense", "attacker"), who, strict=True))
+        held |= {"budget": 8, "split": "report", "accounts": float(needed), "dollars": float(dollars)}
+        same(row, held, "ledger")
+
+
+class TestTeachers:
+    @pytest.mark.parametrize("task", list(RIGHT))
+    @pytest.mark.parametrize("defense", ["none", MILD, STRONG])
+    def test_a_teacher(self, given, told, task, defense):
+        grades, _ = given
+        (row,) = [one for one in told["teachers"] if (one["task"], one["defense"]) == (task, defense)]
+        sat, clean = grades[Key(task, defense, "", 0, "report")], grades[Key(task, "none", "", 0, "report")]
+        change = by_hand([-1, 1], [scores(grades, task, "none", ""), scores(grades, task, defense, "")])[0]
+        nats = np.stack([one.nats_N for one in sat.exams]).sum()
+        size = sum(len(text.encode()) + 1 for one in sat.exams for text in one.texts)
+
+        def mean(name, of=sat):
+            return float(np.mean([getattr(one, name) for one in of.exams]))
+
+        left = ("lo", "hi", "passes", "passes_at", "longest_repeat", "distinct_4", "perplexity", "perplexity_clean",
+                "detectability", "detectability_lo", "detectability_hi")  # fmt: skip
+        same(row, {
+            "task": task, "defense": defense, "accuracy": sat.right_SN.mean(), "seeds": 3, "matched": None,
+            "numbers": {}, "change": float(change), "relative": float(-change / clean.right_SN.mean()), "margin": 0.02,
+            "unparsed": float((sat.said_SN < 0).mean()), "l1": mean("l1"), "kl": mean("kl"), "flips": mean("flips"),
+            "token_ratio": mean("tokens") / mean("tokens", clean), "byte_ratio": mean("bytes") / mean("bytes", clean),
+            "passes": row["passes"], "unfinished": mean("unfinished"), **{name: row[name] for name in left},
+        }, defense)  # fmt: skip
+        assert row["passes"] == pytest.approx(mean("passes"))
+        assert row["perplexity"] == pytest.approx(math.exp(nats / size), rel=1e-6)
+        assert row["longest_repeat"] >= 0 and 0 < row["distinct_4"] <= 1
+        assert (row["detectability"] is None) == (defense == "none")
+
+
+class TestFrontier:
+    def test_it_is_chosen_on_selection_and_shown_on_report(self, given, told):
+        grades, _ = given
+        (row,) = [one for one in told["frontier"] if one["task"] == "addition"]
+        assert row["budget"] == 8 and row["volume"]["defenses"] == [MILD, STRONG]
+        # On selection MILD loses 17 points for 0.82 of the gap, STRONG nothing for 0.36: STRONG alone is not dominated.
+        assert row["volume"]["chosen"] == [1]
+        assert row["best_at_points"]["5"]["defense"] == STRONG
+        (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)]
+        assert row["best_at_points"]["5"]["transfer"] == pytest.approx(case["effective"])
+
+
+def test_a_missing_student_is_told_and_never_counted_as_zero(given):
+    grades, arms = given
+    key = Key("addition", STRONG, FIRST, 8, "report")
+    fewer = dict(grades) | {key: Sat(grades[key].seeds[:3], grades[key].exams[:3])}
+    arms = [arm | {"finished": not ((arm["task"], arm["defense"], arm["attacker"], arm["split"], arm["seed"]) ==
+                                    (*key[:3], "report", 3))} for arm in arms]  # fmt: skip
+    found = measures.measure(planned().study, fewer, arms)
+    (row,) = [one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]]
+    assert (row["seeds"], row["planned"]) == (3, 4)
+    F, U, D = (scores(fewer, "addition", *who)[0].mean() for who in
+               (("none", OWN_DATA), ("none", FIRST), (STRONG, FIRST)))  # fmt: skip
+    assert row["defended"] == pytest.approx(D)
+    as_floor, as_top = ((((3 * D + one) / 4) - F) / (U - F) for one in (F, U))
+    same(row["missing_bounds"], {"available": (D - F) / (U - F), "as_floor": as_floor, "as_undefended": as_top}, "")
+    (case,) = [one for one in found["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)]
+    assert case["verdict"] == "not measurable" and f"1 of 4 students of {STRONG} {FIRST}" in case["rule"]
+    assert {"flag": "missing", "where": f"addition {STRONG} {FIRST} 8 report", "evidence":
+            "3 of 4 students finished"} in found["flags"]  # fmt: skip
+
+
+def test_it_is_json(told):
+    json.dumps(told, allow_nan=False)
+
+
+def test_what_is_compared_with_what(given):
+    here = Compared(planned().study, *given)
+    assert here.attackers("addition", 8, MILD) == [FIRST, SECOND] == here.undefended("addition", 8)
+    assert {task: here.floor(task, 8) for task in RIGHT} == {task: CHOSEN[task][0] for task in RIGHT}
+    for task in RIGHT:
+        assert here.ceiling(Key(task, MILD, SECOND, 8, "report")) == Key(task, "none", SECOND, 8, "report")
+        assert here.ceiling(Key(task, "none", SELF, 8, "report")) == Key(task, "none", FIRST, 8, "report")
+        assert here.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
+        assert here.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
+    assert cases._selection(here, "addition", 8, IDENTITY, [FIRST, SECOND])[0].seeds == (900, 901)
