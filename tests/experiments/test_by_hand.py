@@ -15,6 +15,7 @@ from scipy import optimize, stats
 
 from experiments import config, plan
 from experiments.measure import power, utility
+from experiments.measure.contrast import Arm
 from experiments.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.report import cases, measures
 from experiments.report.compared import Compared
@@ -248,8 +249,8 @@ class TestChoices:
         # Sittings differ, so the interval is at least the two-way one.
         if change:
             assert case["utility"]["lo"] <= change_low + 1e-9 and case["utility"]["hi"] >= change_high - 1e-9
-        costs = {margin: utility.non_inferiority(clean[0], guarded[0], margin, ALPHA)
-                 for margin in (0.005, 0.01, 0.02, 0.05)}  # fmt: skip
+        both = [Arm(one[0], tuple(one[1])) for one in (clean, guarded)]  # sittings of one sampling seed are paired
+        costs = {margin: utility.non_inferiority(*both, margin, ALPHA) for margin in (0.005, 0.01, 0.02, 0.05)}
         assert case["utility"]["passes_at"] == [margin for margin, one in costs.items() if one.passes]
         assert case["utility"]["passes"] == (case["utility"]["lo"] > -0.02)
         assert (case["utility"]["lo"], case["utility"]["hi"]) == pytest.approx((costs[0.02].lo, costs[0.02].hi))
