@@ -56,7 +56,8 @@ def llama(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=8 * hidden_size // 3,
+        # Llama's 8/3 has as many weights as a plain layer of four; small students learn in fewer steps with more.
+        intermediate_size=4 * hidden_size,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         num_key_value_heads=num_heads,

@@ -1,4 +1,4 @@
-"""What a student minimises; pure functions of tensors. N loss positions, V vocabulary, K released entries; nats.
+"""Divergences of released logprobs; pure functions of tensors. N loss positions, V vocabulary, K entries; nats.
 
 A divergence of released logprobs is two choices. `categories` says what is compared, because a released row is only a
 part of a distribution: two log-distributions over C categories. `divergence` says how. docs/losses.md has the formulas,
@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from distill.answers import BadInput
 
@@ -23,17 +22,6 @@ NOTHING = -100.0
 """Stands for log 0 where a logarithm must be finite: e**-100 is below float32's normal range."""
 RESOLUTION = 1e-6
 """A tail below it may be rounding of the row's float32 values."""
-
-
-def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the targets, nats a token."""
-    return functional.cross_entropy(logits_NV.float(), targets_N)
-
-
-def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
-    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not by their sum."""
-    nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-    return (weights_N * nats_N).mean()
 
 
 def kl(p_NC: Tensor, q_NC: Tensor) -> Tensor:

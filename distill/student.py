@@ -15,22 +15,29 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional
 
-from distill import losses
+from distill import lean
 from distill.answers import BadInput, Logprobs, write_bytes
+from distill.muon import Muon
 
 LOG_EVERY = 20
+MATRICES = 5.0  # Muon's learning rate in AdamW's
 CHECKPOINT_EVERY = 200  # steps; a multiple of LOG_EVERY, so that no pending loss is lost
 
 
 class StudentSettings(BaseModel):
-    """The shape and the recipe; `max_length` counts prompt, answer and end-of-text."""
+    """The shape and the recipe; `max_length` counts prompt, answer and end-of-text.
+
+    `optimizer` muon is for the matrices between the embedding and the head, at `MATRICES` times the learning rate; all
+    else is AdamW's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     hidden_size: int = Field(64, ge=8)
@@ -39,6 +46,7 @@ class StudentSettings(BaseModel):
     max_length: int = Field(192, ge=16)
     steps: int = Field(300, ge=0)
     batch_size: int = Field(32, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(4e-3, gt=0)
     warmup: float = Field(0.05, ge=0, le=1)
     clip: float = Field(1.0, gt=0)
@@ -47,12 +55,16 @@ class StudentSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the answer to learn; `answer_ids` ends with end-of-text if the answer was finished."""
+    """A prompt and the answer to learn; `answer_ids` ends with end-of-text if the answer was finished.
+
+    `cut` says whether something of the answer is missing because it did not fit.
+    """
 
     prompt_ids: list[int]
     answer_ids: list[int]
     logprobs: Logprobs | None = None
     weight: float = 1.0
+    cut: bool = False
 
 
 @dataclass
@@ -65,6 +77,9 @@ class Trained:
     tokens: int = 0  # that carried loss
     positions: int = 0  # that went through the network, padding left out
     asked: int = 0  # exchanges with the provider while it learned
+    steps: int = 0  # of the optimiser, really taken
+    examples: int = 0  # that it was given to learn from
+    cut: int = 0  # of these, cut to what fits
 
 
 @dataclass
@@ -79,11 +94,31 @@ class _State:
 
 
 def rate(step: int, settings: StudentSettings) -> float:
-    """Learning-rate factor: linear warm-up from 0, then a half cosine to 0 at the last step."""
+    """Learning-rate factor: linear warm-up from 0, then linear to 0 behind the last step."""
     warm = max(1, round(settings.warmup * settings.steps))
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, settings.steps - warm)))
+    return 1 - (step - warm) / max(1, settings.steps - warm)
+
+
+def optimizers(network: Any, settings: StudentSettings) -> list[torch.optim.Optimizer]:
+    """AdamW of all weights, or Muon of the matrices and AdamW of the rest, each group with its `share` of the rate."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    tokens = {one.num_embeddings for one in network.modules() if isinstance(one, torch.nn.Embedding)}
+    # What has a row a token, the embedding and the head, is a table and no map: each row has a scale of its own.
+    inner = [p for p in weights if p.dim() == 2 and p.shape[0] not in tokens] if settings.optimizer == "muon" else []
+    known = {id(p) for p in inner}
+    rest = [p for p in weights if id(p) not in known]
+    decay, found = settings.weight_decay, list[torch.optim.Optimizer]()
+    if rest:
+        fused = all(p.device.type in ("cpu", "cuda") for p in rest)
+        told = [{"params": rest, "share": 1.0}]
+        found.append(
+            torch.optim.AdamW(told, settings.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=fused)
+        )
+    if inner:
+        found.append(Muon([{"params": inner, "share": MATRICES}], settings.learning_rate, weight_decay=decay))
+    return found
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -126,41 +161,42 @@ def train(
         return Trained(network)
     if not examples:
         raise BadInput("student: there is no answer to learn from; at least one is needed")
-    # A cut-off answer of which nothing is left has no position that carries loss.
     groups = [[one] if isinstance(one, Example) else list(one) for one in examples]
+    given = {"examples": sum(map(len, groups)), "cut": sum(e.cut for group in groups for e in group)}
+    # A cut-off answer of which nothing is left has no position that carries loss.
     groups = [group for group in groups if all(e.answer_ids for e in group)]
     if not groups:
-        return Trained(network)
+        return Trained(network, **given)
     lengths = [max(len(e.prompt_ids) + len(e.answer_ids) for e in group) for group in groups]
     too_long = max(lengths)
     if too_long > settings.max_length:
         raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    network, optimizer = accelerator.prepare(network, optimizer)
+    network, *used = accelerator.prepare(network, *optimizers(network, settings))
     state = _State()
     if checkpoint:
-        _resume(checkpoint, network, optimizer, state)
+        _resume(checkpoint, network, used, state)
     plan = batches(lengths, settings.batch_size, seed)
     for _ in range(state.step):
         next(plan)
     pending = torch.zeros((), device=accelerator.device)
     network.train()
     for step in range(state.step, settings.steps):
+        state.step = step + 1
         rows = [e for i in next(plan) for e in groups[i]]
         state.tokens += sum(len(e.answer_ids) for e in rows)
         state.positions += sum(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(step, settings)
+        for one in used:
+            for group in one.param_groups:
+                group["lr"] = group["share"] * settings.learning_rate * rate(step, settings)
         with accelerator.autocast():
             value = (loss or imitation)(network, rows, pad, accelerator.device)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         accelerator.backward(value)
         accelerator.clip_grad_norm_(network.parameters(), settings.clip)
-        optimizer.step()
+        for one in used:
+            one.step()
         pending = pending + value.detach()
         if (step + 1) % LOG_EVERY and step + 1 < settings.steps:
             continue
@@ -173,9 +209,10 @@ def train(
             state.diverged = True
             break
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
-            state.step = step + 1
-            _save(checkpoint, network, optimizer, state)
-    return Trained(accelerator.unwrap_model(network), state.losses, state.diverged, state.tokens, state.positions)
+            _save(checkpoint, network, used, state)
+    network = accelerator.unwrap_model(network)
+    done = {"tokens": state.tokens, "positions": state.positions, "steps": state.step}
+    return Trained(network, state.losses, state.diverged, **done, **given)
 
 
 def _diverged(losses: list[float]) -> bool:
@@ -200,19 +237,32 @@ def read(network: Any, rows: list[Example], pad: int, device: torch.device) -> R
     index = [b * width + len(e.prompt_ids) - 1 + t for b, e in enumerate(rows) for t in range(len(e.answer_ids))]
     targets_N = torch.tensor([token for e in rows for token in e.answer_ids], device=device)
     row_N = torch.tensor([b for b, e in enumerate(rows) for _ in e.answer_ids], device=device)
-    # Causal attention never looks right, so right padding needs no mask.
-    hidden_BTH = network.get_decoder()(input_ids=tokens_BT).last_hidden_state
-    kept_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])[torch.tensor(index, device=device)]
+    decoder, kept_N = network.get_decoder(), torch.tensor(index, device=device)
+    if lean.fits(decoder):
+        kept_NH = lean.states(decoder, tokens_BT, kept_N)
+    else:  # Causal attention never looks right, so right padding needs no mask.
+        kept_NH = decoder(input_ids=tokens_BT).last_hidden_state.flatten(0, 1)[kept_N]
     return Read(network.get_output_embeddings()(kept_NH), targets_N, row_N)
+
+
+def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the targets, nats a token."""
+    return functional.cross_entropy(logits_NV.float(), targets_N)
+
+
+def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
+    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not by their sum."""
+    nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return (weights_N * nats_N).mean()
 
 
 def imitation(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's weight."""
     seen = read(network, rows, pad, device)
     if all(e.weight == 1 for e in rows):
-        return losses.cross_entropy(seen.logits_NV, seen.targets_N)
+        return cross_entropy(seen.logits_NV, seen.targets_N)
     weights_N = torch.tensor([e.weight for e in rows], device=device)[seen.row_N]
-    return losses.weighted_cross_entropy(seen.logits_NV, seen.targets_N, weights_N)
+    return weighted_cross_entropy(seen.logits_NV, seen.targets_N, weights_N)
 
 
 def signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -228,13 +278,14 @@ def signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, 
     return ids_NK, values_NK, torch.from_numpy(np.concatenate(tails).astype(np.float32)).to(device)
 
 
-def _save(path: Path, network: Any, optimizer: Any, state: _State) -> None:
+def _save(path: Path, network: Any, used: Sequence[Any], state: _State) -> None:
     buffer = io.BytesIO()
-    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}, buffer)
+    optimizers = [one.state_dict() for one in used]
+    torch.save({"network": network.state_dict(), "optimizers": optimizers, "state": vars(state)}, buffer)
     write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
-def _resume(path: Path, network: Any, optimizer: Any, state: _State) -> None:
+def _resume(path: Path, network: Any, used: Sequence[Any], state: _State) -> None:
     """Load a checkpoint if there is a whole one; a damaged one is named and not used."""
     if not path.is_file():
         return
@@ -244,5 +295,6 @@ def _resume(path: Path, network: Any, optimizer: Any, state: _State) -> None:
         return
     kept = torch.load(io.BytesIO(data[32:]), weights_only=True)
     network.load_state_dict(kept["network"])
-    optimizer.load_state_dict(kept["optimizer"])
+    for one, held in zip(used, kept["optimizers"], strict=True):
+        one.load_state_dict(held)
     vars(state).update(kept["state"])

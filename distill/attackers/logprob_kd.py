@@ -22,7 +22,7 @@ from distill import losses
 from distill.answers import Answer, BadInput, Logprobs, digest
 from distill.attackers import NOTHING, Base, Own, Part
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, read, signals, train
+from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
 
 
 def sampled(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Logprobs:
@@ -94,7 +94,7 @@ class Attacker(Base):
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
         seen, s = read(network, rows, pad, device), self.settings
-        loss = s.ce_weight * losses.cross_entropy(seen.logits_NV, seen.targets_N) if s.ce_weight else 0.0
+        loss = s.ce_weight * cross_entropy(seen.logits_NV, seen.targets_N) if s.ce_weight else 0.0
         if s.ce_weight < 1:
             semantics: losses.Semantics = "tail" if s.semantics == "sampled" else s.semantics
             released = signals(rows, device)

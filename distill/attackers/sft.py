@@ -33,4 +33,5 @@ def example(answer: Answer, tokenizer: Any, most: int) -> Example:
     prompt = tokenizer(answer.prompt, add_special_tokens=False).input_ids
     text = tokenizer(answer.text, add_special_tokens=False).input_ids
     ids = list(text) + [tokenizer.eos_token_id] * answer.finished
-    return Example(list(prompt), ids[: max(most - len(prompt), 0)])
+    room = max(most - len(prompt), 0)
+    return Example(list(prompt), ids[:room], cut=len(ids) > room)

@@ -27,7 +27,7 @@ from distill.answers import Answer, BadInput
 from distill.attackers import NOTHING, Base, Own, Part
 from distill.attackers.logprob_kd import example
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, read, signals, train
+from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
 
 
 def early_block(depth: float, blocks: int) -> int:
@@ -94,5 +94,5 @@ class Attacker(Base):
         s, seen = self.settings, read(network, rows, pad, device)
         last_NV, early_NV = seen.logits_NV
         early = s.alpha * losses.forward_kl_tail(early_NV, *signals(rows, device))
-        early = early + (1 - s.alpha) * losses.cross_entropy(early_NV, seen.targets_N)
-        return losses.cross_entropy(last_NV, seen.targets_N) + s.weight * early
+        early = early + (1 - s.alpha) * cross_entropy(early_NV, seen.targets_N)
+        return cross_entropy(last_NV, seen.targets_N) + s.weight * early

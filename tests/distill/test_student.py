@@ -5,7 +5,7 @@ from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.attackers import logprob_kd, sft
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, batches, rate, train
+from distill.student import MATRICES, Example, StudentSettings, batches, optimizers, rate, train
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
 RECIPE = StudentSettings(hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8)
@@ -35,21 +35,58 @@ def test_it_memorises_sixteen_answers():
     assert sum(a.text == b.text for a, b in zip(said, SAID, strict=True)) >= 14
 
 
-def test_the_same_seed_gives_the_same_weights():
-    assert torch.equal(weights(fitted().network), weights(fitted().network))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_same_seed_gives_the_same_weights(optimizer):
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer})
+    assert torch.equal(weights(fitted(recipe).network), weights(fitted(recipe).network))
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
-    path = tmp_path / "checkpoint"
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, optimizer):
+    path, recipe = tmp_path / "checkpoint", RECIPE.model_copy(update={"optimizer": optimizer})
 
     def stop(step, loss):
         if step == 60:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(checkpoint=path, checkpoint_every=20, log=stop)
-    resumed = fitted(checkpoint=path, checkpoint_every=20)
-    assert torch.equal(weights(resumed.network), weights(fitted().network))
+        fitted(recipe, checkpoint=path, checkpoint_every=20, log=stop)
+    resumed, whole = fitted(recipe, checkpoint=path, checkpoint_every=20), fitted(recipe)
+    assert torch.equal(weights(resumed.network), weights(whole.network))
+    assert (resumed.steps, resumed.tokens, resumed.losses) == (whole.steps, whole.tokens, whole.losses)
+
+
+def test_muon_has_the_matrices_and_adamw_the_tables_and_the_rest():
+    net = network()
+    adamw, muon = optimizers(net, RECIPE.model_copy(update={"optimizer": "muon"}))
+    held = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in held}
+    ends = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    assert names == {name for name, _ in net.named_parameters() if name.split(".")[-2] in ends} and len(names) == 7
+    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len([*net.parameters()])
+    assert [type(one) for one in optimizers(net, RECIPE)] == [torch.optim.AdamW]
+
+
+def test_muon_learns_and_its_rate_is_a_share():
+    slow = fitted(RECIPE.model_copy(update={"optimizer": "muon", "learning_rate": 1e-9}))
+    fast = fitted(RECIPE.model_copy(update={"optimizer": "muon"}))
+    assert torch.allclose(weights(slow.network), weights(network()), atol=1e-6)
+    assert fast.losses[-1] < 0.5 * slow.losses[-1]
+    # The first step of a square matrix: what singular values its gradient has are near MATRICES x the learning rate.
+    one = fitted(RECIPE.model_copy(update={"optimizer": "muon", "steps": 1}))
+    moved = one.network.model.layers[0].self_attn.v_proj.weight - network().model.layers[0].self_attn.v_proj.weight
+    sizes = torch.linalg.svdvals(moved.detach()) / (MATRICES * RECIPE.learning_rate)
+    assert 0.9 < float(sizes.max()) < 1.3
+
+
+def test_what_was_done_is_counted():
+    result = fitted(RECIPE.model_copy(update={"steps": 7}))
+    assert (result.steps, result.examples, result.cut) == (7, 16, 0)
+    short = [sft.example(answer, TOKENIZER, 10) for answer in SAID]
+    cut = sum(len(a.prompt) + len(a.text) + 1 > 10 for a in SAID)
+    assert 0 < cut < 16 and train(network(), short, RECIPE.model_copy(update={"steps": 1}), seed=0).cut == cut
+    diverging = fitted(RECIPE.model_copy(update={"learning_rate": 1e6, "steps": 200}))
+    assert diverging.steps == 20 and fitted(RECIPE.model_copy(update={"steps": 0})).steps == 0
 
 
 def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):
@@ -95,9 +132,8 @@ def test_every_epoch_holds_every_example_once():
 
 def test_the_rate_warms_up_and_ends_near_zero():
     recipe = StudentSettings(steps=100, warmup=0.1)
-    # 10 warm-up steps: 1/10 after the first, 1 at the tenth; half a cosine is 1/2 in its middle
-    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe)) == (0.1, 1.0, 0.5)
-    assert rate(99, recipe) < 1e-3
+    # 10 warm-up steps: 1/10 after the first, 1 at the tenth; then 90 steps to 0, half of them to 1/2
+    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe), rate(100, recipe)) == (0.1, 1.0, 0.5, 0.0)
 
 
 def test_answers_of_which_nothing_is_left_teach_nothing():
@@ -110,5 +146,6 @@ def test_an_answer_that_does_not_fit_is_cut_and_teaches_no_end():
     whole = sft.example(SAID[0], TOKENIZER, 64)
     size = len(whole.prompt_ids) + len(whole.answer_ids)
     cut = sft.example(SAID[0], TOKENIZER, size - 2)
-    assert cut == Example(whole.prompt_ids, whole.answer_ids[:-2]) and TOKENIZER.eos_token_id not in cut.answer_ids
+    assert cut == Example(whole.prompt_ids, whole.answer_ids[:-2], cut=True) and not whole.cut
+    assert TOKENIZER.eos_token_id not in cut.answer_ids
     assert sft.example(SAID[0], TOKENIZER, 1).answer_ids == []

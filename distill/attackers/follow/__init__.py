@@ -1,6 +1,7 @@
 """What an attacker does to its student once it is trained: `follow(model, recipe, own, seed=...)` returns a `Trained`.
 
-The student that is given stays as it was.
+The student that is given stays as it was. `steps(recipe)` is the most optimiser steps that a part adds, which is known
+before anything runs, so that attacks can be compared with a passive student that trains as long.
 """
 
 from __future__ import annotations
@@ -40,10 +41,14 @@ def joined(parts: Sequence[Trained]) -> Trained:
         parts[-1].network,
         [loss for part in parts for loss in part.losses],
         any(part.diverged for part in parts),
-        sum(part.tokens for part in parts),
-        sum(part.positions for part in parts),
-        sum(part.asked for part in parts),
+        **spent(parts),
     )
+
+
+def spent(parts: Sequence[Trained]) -> dict[str, int]:
+    """What trainings took together, by the name that a report has for it."""
+    names = ("tokens", "positions", "asked", "steps", "examples", "cut")
+    return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
 def questions(own: Own) -> list[Answer]:

@@ -21,6 +21,10 @@ class Settings(Part):
 class Attacker(Base):
     needs = ("worked",)
 
+    def steps(self, recipe: StudentSettings) -> int:
+        """Those of the tuning."""
+        return int(self.settings.steps)
+
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Tune on the worked solutions alone."""
         return tuned(copied(model), own.worked, recipe, seed, self.settings.steps, self.settings.rate)

@@ -30,6 +30,10 @@ class Attacker(Base):
     needs = ("check", "worked")
     paper = "Singh et al. 2023, 2312.06585"
 
+    def steps(self, recipe: StudentSettings) -> int:
+        """Those of all rounds, which are taken if every round has something right."""
+        return int(self.settings.rounds * self.settings.steps)
+
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Tune on right answers of its own and on worked solutions; a round without any ends it."""
         s, here = self.settings, copied(model)

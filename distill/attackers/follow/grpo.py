@@ -46,11 +46,15 @@ def kl(now_N: Tensor, start_N: Tensor) -> Tensor:
 
 
 class Settings(Part):
-    """`rate` is times the recipe's learning rate; a round's batches hold `recipe.batch_size` answers."""
+    """`rate` is times the recipe's learning rate; a round's batches hold `recipe.batch_size` answers.
+
+    A round is one pass over what was sampled for it, or `steps` batches of it where there are more.
+    """
 
     rounds: int = Field(4, ge=1)
     samples: int = Field(4, ge=2)
     temperature: float = Field(1.0, gt=0)
+    steps: int = Field(250, ge=1)
     rate: float = Field(0.02, gt=0)
     clip: float = Field(0.2, gt=0, lt=1)
     kl: float = Field(0.0, ge=0)
@@ -59,6 +63,10 @@ class Settings(Part):
 class Attacker(Base):
     needs = ("check", "worked")
     paper = "Shao et al. 2024, 2402.03300"
+
+    def steps(self, recipe: StudentSettings) -> int:
+        """The most of all rounds; groups without a difference make them fewer."""
+        return int(self.settings.rounds * self.settings.steps)
 
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Rounds of policy gradient; one in which every group agrees with itself changes nothing."""
@@ -81,7 +89,7 @@ class Attacker(Base):
         known = remembered(examples, [here.network, start] if s.kl else [here.network], pad)
         if not known:
             return Trained(here.network)
-        steps = -(-len(known) // recipe.batch_size)
+        steps = min(s.steps, -(-len(known) // recipe.batch_size))
         once = recipe.model_copy(update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0})
         return train(here.network, known, once, seed=seed, pad=pad, loss=self._loss)
 

@@ -26,6 +26,10 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Han et al. 2015, 1506.02626"
 
+    def steps(self, recipe: StudentSettings) -> int:
+        """None: nothing is trained."""
+        return 0
+
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Every matrix pruned; norms and biases stay."""
         network = copied(model).network

@@ -30,6 +30,10 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Jacob et al. 2018, 1712.05877"
 
+    def steps(self, recipe: StudentSettings) -> int:
+        """None: nothing is trained."""
+        return 0
+
     def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
         """Every matrix rounded; norms and biases stay."""
         network = copied(model).network

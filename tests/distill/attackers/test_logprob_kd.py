@@ -11,7 +11,7 @@ from distill.answers import Answer, Logprobs, Profile, Prompt
 from distill.attackers.logprob_kd import Attacker, Settings, example, sampled
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings, read, signals, train
+from distill.student import StudentSettings, cross_entropy, read, signals, train
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
 RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=40, batch_size=8)
@@ -80,7 +80,7 @@ def test_the_gradient_of_draws_is_unbiased():
 def test_the_default_is_what_it_was_to_the_bit(weight):
     def before(network, rows, pad, device):
         seen = read(network, rows, pad, device)
-        loss = weight * losses.cross_entropy(seen.logits_NV, seen.targets_N) if weight else 0.0
+        loss = weight * cross_entropy(seen.logits_NV, seen.targets_N) if weight else 0.0
         if weight < 1:
             loss = loss + (1 - weight) * losses.forward_kl_tail(seen.logits_NV, *signals(rows, device))
         return loss

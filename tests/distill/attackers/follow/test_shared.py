@@ -54,9 +54,13 @@ def test_a_copy_has_weights_of_its_own():
 
 def test_trainings_in_a_row_are_one():
     whole = joined(
-        [Trained(1, [1.0], False, 2, 3, 4), Trained(2, [2.0], True, 5, 6, 7), Trained(3, [], False, 1, 1, 1)]
+        [
+            Trained(1, [1.0], False, 2, 3, 4, 5, 6, 0),
+            Trained(2, [2.0], True, 5, 6, 7, 8, 9, 3),
+            Trained(3, [], False, 1, 1, 1, 1, 1, 1),
+        ]
     )
-    assert whole == Trained(3, [1.0, 2.0], True, 8, 10, 12)
+    assert whole == Trained(3, [1.0, 2.0], True, 8, 10, 12, 14, 16, 4)
 
 
 def test_questions_are_asked_once():
