@@ -91,11 +91,9 @@ def panel(student: Copy, floor: Copy, alpha: float = 0.05, clusters: np.ndarray 
     Arms that name their seeds are paired by them, and were redrawn so (`copying`).
     """
     held = {}
-    for name, scores in student.scores.items():
-        if name in floor.scores:
-            arms = [one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds)
-                    for one in (floor, student)]  # fmt: skip
-            held[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
+    for name in (one for one in student.scores if one in floor.scores):
+        arms = [one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds) for one in (floor, student)]
+        held[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
     for name, (value, drawn_B) in student.statistics.items():
         if name in floor.statistics:
             base, base_B = floor.statistics[name]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from experiments.measure.contrast import Refuse, Scores, contrast
 from experiments.measure.text import distinct as distinct_grams
@@ -180,11 +181,17 @@ def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) 
     return found
 
 
-def clusters(questions: Sequence[str]) -> np.ndarray:
-    """One label an item; items of one text, up to case and spaces, share theirs (N)."""
-    keys = [" ".join(text.lower().split()) for text in questions]
-    names = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    return np.array([names[key] for key in keys])
+def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarray:
+    """One label an item (N); items of one text, up to case and spaces, or of one declared name share theirs.
+
+    What is linked by either belongs together, however many links away; an item without a name declares nothing.
+    """
+    texts = [("text", " ".join(text.lower().split())) for text in questions]
+    names = [("name", name) if name else text for name, text in zip(declared or [""] * len(texts), texts, strict=True)]
+    places = {key: i for i, key in enumerate(dict.fromkeys([*texts, *names]))}
+    ends = [[places[key] for key in keys] for keys in (texts, names)]
+    links = sparse.coo_array((np.ones(len(texts)), ends), shape=(len(places),) * 2)
+    return np.asarray(sparse.csgraph.connected_components(links, directed=False)[1][ends[0]])
 
 
 def repeats_itself(text: str) -> bool:
@@ -228,17 +235,6 @@ def distinct(outputs: Mapping[str, str]) -> None:
     """Refuse if two arms have the same outputs."""
     for name, other in aliases(outputs).items():
         raise Refuse(f"arms are aliases: {name} and {other} have the same outputs")
-
-
-def common_items(arms: Mapping[str, Sequence[str]], registered: bool = False, most: float = 0.01) -> list[str]:
-    """Items that all arms have; Refuse unless all are the same, or dropping was pre-registered and costs under 1 %."""
-    shared = set.intersection(*(set(items) for items in arms.values()))
-    every = set.union(*(set(items) for items in arms.values()))
-    lost = len(every) - len(shared)
-    if lost and not (registered and lost < most * len(every)):
-        short = [name for name, items in arms.items() if len(set(items)) < len(every)]
-        raise Refuse(f"{lost} of {len(every)} items are missing in {', '.join(short)}")
-    return [item for item in next(iter(arms.values())) if item in shared]
 
 
 class Bounds(NamedTuple):

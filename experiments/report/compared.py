@@ -32,10 +32,9 @@ class Compared:
         self.alpha = self.study.measure.alpha
         self.report = {key: sat for key, sat in self.grades.items() if key.split == "report" and key.attacker}
         for key, sat in self.grades.items():
+            if any(exam.items != self._first(key).items for exam in sat.exams):
+                raise Refuse(f"{' '.join(map(str, key))}: not scored on the items of the other exams, in their order")
             bounded(sat.right_SN)
-            flags.common_items({"first": self._first(key).items, str(key): sat.exams[0].items})
-            if len({exam.items for exam in sat.exams}) > 1:
-                raise Refuse(f"{key}: its seeds were scored on different items")
         for key, planned in self.by_key.items():
             if key not in self.grades and key.split == "report":
                 self.flag("missing", key, f"0 of {len(planned)} students finished")
@@ -97,9 +96,9 @@ class Compared:
 
     @functools.cache  # noqa: B019
     def clusters(self, task: str) -> np.ndarray | None:
-        """Labels of report items of one text; None where every text is its own."""
-        key = next(key for key in self.report if key.task == task)
-        labels = flags.clusters(self.report[key].exams[0].prompts)
+        """Labels of report items of one text or one declared cluster; None where every item is its own."""
+        exam = next(sat for key, sat in self.report.items() if key.task == task).exams[0]
+        labels = flags.clusters(exam.prompts, exam.clusters)
         return labels if len(set(labels)) < len(labels) else None
 
     def measured(self, key: Key, name: str) -> Arm | None:

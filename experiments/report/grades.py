@@ -6,6 +6,7 @@ what that took, and how training went.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ class Exam(NamedTuple):
     texts: tuple[str, ...]
     prompts: tuple[str, ...]
     digest: str
+    clusters: tuple[str, ...] = ()  # declared names, "" for an item that is its own
 
     @property
     def confidence_N(self) -> np.ndarray | None:
@@ -136,7 +138,7 @@ def collect(plan: Plan, store: Store) -> bytes:
 
 
 def read(data: bytes | Path) -> Grades:
-    """The grades by key; BadInput if the file is not whole."""
+    """The grades by key, whatever the order of the rows; BadInput if the file is not whole or an exam lacks an item."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -147,10 +149,11 @@ def read(data: bytes | Path) -> Grades:
         raise BadInput(
             f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})"
         ) from error
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    lacking = [name for name in (*WHO, *NUMBERS) if name not in columns]
+    lacking = [name for name in (*WHO, *NUMBERS) if name not in table.column_names]
     if lacking:
         raise BadInput(f"grades: no column {', '.join(lacking)}; another version wrote them, so run the study afresh")
+    table = _ordered(table)
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
     starts = _starts([columns[name] for name in WHO], len(table))
     said = columns["said"].dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
     right = np.asarray(columns["outcome"].to_numpy(zero_copy_only=False) == "right", float)
@@ -164,9 +167,10 @@ def read(data: bytes | Path) -> Grades:
         task, defense, attacker, budget, split, seed = (columns[name][start].as_py() for name in WHO)
         part = slice(start, end)
         if (task, split) not in asked or not np.array_equal(asked[task, split][0], item_codes[part]):
-            questions = (tuple(columns[name][start:end].to_pylist()) for name in ("item", "prompt"))
+            questions = (tuple(columns[name][start:end].to_pylist()) for name in ("item", "prompt", "cluster")
+                         if name in columns)  # fmt: skip
             asked[task, split] = item_codes[part], *questions
-        _, items, prompts = asked[task, split]
+        _, items, prompts, *named = asked[task, split]
         texts = pa.concat_arrays([columns["text"][start:end]])
         some = {name: _known(values[part]) for name, values in numbers.items()}
         far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
@@ -176,9 +180,49 @@ def read(data: bytes | Path) -> Grades:
             tokens=None if some["tokens"] is None else float(some["tokens"].mean()),
             bytes=float(sizes[part].mean()), unfinished=1 - float(finished[part].mean()), prompts=prompts,
             texts=() if attacker else tuple(texts.to_pylist()), digest=_digest(texts),
+            clusters=named[0] if named else (),
         )  # fmt: skip
         held.setdefault(Key(task, defense, attacker, budget, split), {})[seed] = exam
     return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}
+
+
+def _ordered(table: Any) -> Any:
+    """The rows exam after exam, items in the order in which they first come; BadInput where one is missing or double."""
+    code = {name: table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+            for name in (*WHO, "item")}  # fmt: skip
+    exam_M, item_M = np.zeros(len(table), np.int64), code["item"]
+    for name in WHO:
+        exam_M = exam_M * (int(code[name].max(initial=0)) + 1) + code[name]
+    _, starts, exam_M = np.unique(exam_M, return_index=True, return_inverse=True)
+    exam_M = np.argsort(np.argsort(starts))[exam_M]  # by where an exam first comes
+    order = np.lexsort((item_M, exam_M))
+    if (np.diff(order) < 0).any():
+        table, exam_M, item_M = table.take(order).combine_chunks(), exam_M[order], item_M[order]
+    bounds = np.append(np.flatnonzero(np.diff(exam_M, prepend=-1)), len(exam_M))
+    asked: dict[tuple[str, str], np.ndarray] = {}  # every item of a task's split that any exam has
+    at = [tuple(table[name][int(i)].as_py() for name in WHO) for i in bounds[:-1]]
+    parts = [item_M[start:end] for start, end in itertools.pairwise(bounds)]
+    for who, items in zip(at, parts, strict=True):
+        held = asked.get(_where(who))
+        if held is None or not np.array_equal(held, items):
+            asked[_where(who)] = items if held is None else np.union1d(held, items)
+    for who, items in zip(at, parts, strict=True):
+        if not np.array_equal(asked[_where(who)], items):
+            twice, lost = len(items) - len(np.unique(items)), len(np.setdiff1d(asked[_where(who)], items))
+            wrong = f"has {twice} of its items twice" if twice else f"lacks {lost} of {len(asked[_where(who)])} items"
+            raise BadInput(f"grades: {_named(who)} {wrong}; take the file from its study again")
+    return table
+
+
+def _where(who: tuple[Any, ...]) -> tuple[str, str]:
+    """Task and split."""
+    return who[WHO.index("task")], who[WHO.index("split")]
+
+
+def _named(who: tuple[Any, ...]) -> str:
+    task, defense, attacker, budget, split, seed = who
+    arm = f"{attacker} against {defense}, budget {budget}" if attacker else f"the teacher behind {defense}"
+    return f"{arm}, seed {seed} ({task}, {split})"
 
 
 def _digest(texts: Any) -> str:

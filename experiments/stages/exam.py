@@ -16,7 +16,7 @@ from experiments.stages.grades import read_grades
 from experiments.stages.guarded import guarded
 from experiments.stages.opened import opened
 
-VERSION = 1
+VERSION = 2  # rows name the cluster of their item
 
 
 def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
@@ -40,7 +40,8 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     said = model.answer(prompts, seed=settings["seed"], profile=Profile())
     seconds = time.perf_counter() - began
     rows = [
-        {"item": item.prompt.id, "prompt": item.prompt.text, "text": answer.text, "said": task.final(answer.text)}
+        {"item": item.prompt.id, "cluster": item.cluster, "prompt": item.prompt.text, "text": answer.text}
+        | {"said": task.final(answer.text)}
         | {"outcome": str(task.grade(answer.text, item.reference)), "bits_per_byte": bit, "nats": own}
         | {
             "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
@@ -50,7 +51,8 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
         | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
         for item, answer, bit, own in zip(items, said, bits, _surprisal(undefended, said), strict=True)
     ]
-    words, numbers = ("item", "prompt", "text", "said", "outcome"), ("bits_per_byte", "nats", "l1", "kl", "flips")
+    words = ("item", "cluster", "prompt", "text", "said", "outcome")
+    numbers = ("bits_per_byte", "nats", "l1", "kl", "flips")
     schema = pa.schema([*((name, pa.string()) for name in words), *((name, pa.float64()) for name in numbers),
                         ("passes", pa.float64()), ("tokens", pa.int64()), ("finished", pa.bool_())])  # fmt: skip
     sink = pa.BufferOutputStream()

@@ -11,9 +11,10 @@ import itertools
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
 from distill.answers import BadInput, Prompt, digest
@@ -32,11 +33,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """A question, its worked solution (which ends with the answer), and the answer alone."""
+    """A question, its worked solution (which ends with the answer), and the answer alone.
+
+    Items of one `cluster` belong together (questions on one passage, say) and count as one draw; without a name, an
+    item is a cluster of its own.
+    """
 
     prompt: Prompt
     solution: str
     reference: str
+    cluster: str = ""
 
 
 class Draft(NamedTuple):
@@ -74,6 +80,7 @@ class Exam(ABC):
     name: ClassVar[str]
     mark: ClassVar[str] = "#"  # what the final answer follows
     data: str = ""  # SHA-256 of files that the questions come from
+    clusters: Mapping[str, str] = MappingProxyType({})  # which items belong together: by item id, the cluster's name
     alphabet: str
     size: int
     form: re.Pattern[str]
@@ -116,7 +123,8 @@ class Exam(ABC):
             asked = self.draft(index)
             if asked is not None and asked.canonical not in seen and self.split(index, asked.canonical) == split:
                 seen.add(asked.canonical)
-                yield Item(self.prompt(asked), self.solution(asked), asked.answer)
+                prompt = self.prompt(asked)
+                yield Item(prompt, self.solution(asked), asked.answer, self.clusters.get(prompt.id, ""))
 
     def prompt(self, draft: Draft) -> Prompt:
         """A question as it is asked; its id is a function of its text."""

@@ -21,11 +21,14 @@ FILES = ("train.jsonl", "test.jsonl")
 
 
 class Settings(BaseModel):
-    """`path`: the folder of the data, absolute or from where the command is run."""
+    """`path`: the folder of the data; `clusters`: a JSON file of items that belong together, by item id the name of its
+    cluster. Both are absolute or from where the command is run.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field("../shared/data/gsm8k", min_length=1)
+    clusters: str | None = Field(None, min_length=1)
 
 
 class Task(Exam):
@@ -48,6 +51,9 @@ class Task(Exam):
         train, test = (_problems(folder / name) for name in FILES)
         self.drafts, self.public_size = train + test, len(train)
         self.size = len(self.drafts)
+        if settings.clusters:
+            self.clusters = _clusters(Path(settings.clusters), {self.prompt(one).id for one in self.drafts})
+            self.data = digest(self.data + json.dumps(self.clusters, sort_keys=True))
         self.alphabet = "".join(sorted({letter for draft in self.drafts for letter in draft.text + draft.steps}))
 
     def draft(self, index: int) -> Draft:
@@ -89,6 +95,21 @@ class Task(Exam):
         if said is None:
             return Outcome.UNPARSED
         return Outcome.RIGHT if float(said) == float(reference) else Outcome.WRONG
+
+
+def _clusters(path: Path, known: set[str]) -> dict[str, str]:
+    """The clusters that a file declares; BadInput where it is not one or names items that are not there."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"task gsm8k: clusters: {path} cannot be read as JSON ({error})") from None
+    if not isinstance(held, dict) or not all(isinstance(name, str) and name for name in held.values()):
+        raise BadInput(f"task gsm8k: clusters: {path} must be an object of item ids and names of clusters, as in "
+                       '{"gsm8k-0123456789abcdef": "passage 1"}')  # fmt: skip
+    if unknown := [item for item in held if item not in known]:
+        raise BadInput(f"task gsm8k: clusters: {path} names {len(unknown)} of {len(held)} items that the task does not "
+                       f"have, the first of them {unknown[0]!r}")  # fmt: skip
+    return held
 
 
 def _problems(path: Path) -> list[Draft]:

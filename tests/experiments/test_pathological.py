@@ -186,15 +186,6 @@ def test_seed_variances_are_moderated_as_in_limma():
     assert moderated.df > own.df and moderated.value == own.value
 
 
-def test_items_missing_in_one_arm():
-    whole = [str(i) for i in range(500)]
-    with pytest.raises(Refuse, match="2 of 500 items are missing in b"):
-        flags.common_items({"a": whole, "b": whole[2:]})
-    assert flags.common_items({"a": whole, "b": whole[2:]}, registered=True) == whole[2:]
-    with pytest.raises(Refuse, match="20 of 500"):  # more than one per cent, registered or not
-        flags.common_items({"a": whole, "b": whole[20:]}, registered=True)
-
-
 def test_duplicated_items_are_clusters_and_leave_the_clustered_error_unchanged():
     twice = [np.repeat(Y, 2, axis=1) for Y in (F, D)]
     labels = flags.clusters([f"Question {i}" for i in range(N) for _ in range(2)])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.answers import BadInput
+from experiments import config, plan
 from experiments.entries import component, names
 from experiments.tasks import SHARES, Outcome, Split, addition, gsm8k, lookup, shuffled, split_of, trace
 
@@ -149,7 +150,7 @@ def test_prompts_and_samples_are_short_and_spelt_in_the_alphabet(task):
     ids=lambda task: task.name,
 )
 def test_the_largest_settings_still_fit(task):
-    for item in task.items("report", 20, 0):
+    for item in task.items("report", 10, 0):
         assert len(item.prompt.text) <= 48
         assert len(item.prompt.text + item.solution) <= 112
 
@@ -337,3 +338,36 @@ def test_gsm8k_says_what_is_missing_and_which_line_is_broken(tmp_path):
         (tmp_path / name).write_text('{"question": "q", "answer": "x\\n#### 1"}\n{"question": "q"}\n')
     with pytest.raises(BadInput, match="train.jsonl: line 2: KeyError"):
         gsm8k.Task(gsm8k.Settings(path=str(tmp_path)))
+
+
+class TestDeclaredClusters:
+    def settings(self, tmp_path, held):
+        (tmp_path / "clusters.json").write_text(held if isinstance(held, str) else json.dumps(held))
+        return gsm8k.Settings(path=str(GSM8K), clusters=str(tmp_path / "clusters.json"))
+
+    def test_items_carry_their_cluster(self, tmp_path):
+        items = real().items("report", 10, 0)
+        named = {items[0].prompt.id: "a", items[1].prompt.id: "a"}
+        task = gsm8k.Task(self.settings(tmp_path, named))
+        assert [one.cluster for one in task.items("report", 4, 0)] == ["a", "a", "", ""]
+        assert task.data != real().data and {one.cluster for one in items} == {""}
+
+    @pytest.mark.parametrize(
+        ("held", "words"),
+        [
+            ("{", "cannot be read as JSON"),
+            ("[1]", "must be an object of item ids and names of clusters"),
+            ({"gsm8k-1": 3}, "must be an object of item ids and names of clusters"),
+            ({"gsm8k-1": "a", "gsm8k-2": "a"}, "names 2 of 2 items that the task does not have, .* 'gsm8k-1'"),
+        ],
+    )
+    def test_what_is_wrong_with_a_file_is_one_line(self, tmp_path, held, words):
+        with pytest.raises(BadInput, match=words) as told:
+            gsm8k.Task(self.settings(tmp_path, held))
+        assert "\n" not in str(told.value)
+
+    def test_a_study_says_so_before_anything_runs(self, tmp_path):
+        settings = self.settings(tmp_path, {"gsm8k-1": "a"})
+        task = f"gsm8k(path={settings.path!r}, clusters={settings.clusters!r})"
+        with pytest.raises(BadInput, match="names 1 of 1 items that the task does not have"):
+            plan.make(config.load("quickstart", [f"task={task}"]))
