@@ -92,7 +92,7 @@ class TestLength:
             made("student.max_length=16", "student.max_new_tokens=15", "task=trace")
         whole = plan._spelled("addition", 0).whole
         assert min(whole) < max(whole)
-        (note,) = [one for one in made(f"student.max_length={max(whole) - 1}", "student.max_new_tokens=16").notes
+        (note,) = [one for one in made(f"student.max_length={max(whole) - 1}", "student.max_new_tokens=30").notes
                    if "max_length" in one]  # fmt: skip
         share = 100 * whole.count(max(whole)) / len(whole)
         assert f"student.max_length: {max(whole) - 1} tokens cut {share:.0f} %" in note and str(max(whole)) in note
