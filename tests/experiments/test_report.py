@@ -142,7 +142,7 @@ def test_other_items_in_one_arm_are_refused(study, made):
     there = grades.read(made[0])
     key = grades.Key("trace", "none", "sft", 500, "report")
     exams = tuple(exam._replace(items=("other", *exam.items[1:])) for exam in there[key].exams)
-    with pytest.raises(Refuse, match="items are missing in"):
+    with pytest.raises(Refuse, match="not scored on the items of the other exams"):
         measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
 
 
