@@ -108,17 +108,10 @@ def optimizers(network: Any, settings: StudentSettings) -> list[torch.optim.Opti
     # What has a row a token, the embedding and the head, is a table and no map: each row has a scale of its own.
     inner = [p for p in weights if p.dim() == 2 and p.shape[0] not in tokens] if settings.optimizer == "muon" else []
     known = {id(p) for p in inner}
-    rest = [p for p in weights if id(p) not in known]
-    decay, found = settings.weight_decay, list[torch.optim.Optimizer]()
-    if rest:
-        fused = all(p.device.type in ("cpu", "cuda") for p in rest)
-        told = [{"params": rest, "share": 1.0}]
-        found.append(
-            torch.optim.AdamW(told, settings.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=fused)
-        )
-    if inner:
-        found.append(Muon([{"params": inner, "share": MATRICES}], settings.learning_rate, weight_decay=decay))
-    return found
+    rest = [{"params": [p for p in weights if id(p) not in known], "share": 1.0}]
+    told: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.98), fused=True, **told)
+    return [adamw, Muon([{"params": inner, "share": MATRICES}], **told)] if inner else [adamw]
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -162,7 +155,7 @@ def train(
     if not examples:
         raise BadInput("student: there is no answer to learn from; at least one is needed")
     groups = [[one] if isinstance(one, Example) else list(one) for one in examples]
-    given = {"examples": sum(map(len, groups)), "cut": sum(e.cut for group in groups for e in group)}
+    given: dict[str, Any] = {"examples": sum(map(len, groups)), "cut": sum(e.cut for group in groups for e in group)}
     # A cut-off answer of which nothing is left has no position that carries loss.
     groups = [group for group in groups if all(e.answer_ids for e in group)]
     if not groups:
@@ -211,7 +204,7 @@ def train(
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
             _save(checkpoint, network, used, state)
     network = accelerator.unwrap_model(network)
-    done = {"tokens": state.tokens, "positions": state.positions, "steps": state.step}
+    done: dict[str, Any] = {"tokens": state.tokens, "positions": state.positions, "steps": state.step}
     return Trained(network, state.losses, state.diverged, **done, **given)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from distill.answers import Answer, Profile, Prompt
 from distill.attackers import Own, sft
@@ -45,7 +46,7 @@ def joined(parts: Sequence[Trained]) -> Trained:
     )
 
 
-def spent(parts: Sequence[Trained]) -> dict[str, int]:
+def spent(parts: Sequence[Trained]) -> dict[str, Any]:
     """What trainings took together, by the name that a report has for it."""
     names = ("tokens", "positions", "asked", "steps", "examples", "cut")
     return {name: sum(getattr(part, name) for part in parts) for name in names}

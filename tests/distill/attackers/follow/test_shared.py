@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from distill.answers import Answer, Profile, Prompt
-from distill.attackers import Own, sft
+from distill.attackers import Own, follow, sft
 from distill.attackers.follow import copied, joined, questions, sampled, tuned
 from distill.student import Trained
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, student, weights
@@ -74,3 +76,26 @@ def test_the_first_step_is_as_long_as_the_rate_says(rate):
     done = tuned(here := copied(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
     moved = (weights(done.network) - weights(student().network)).abs()
     assert float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3) and here.network is done.network
+
+
+def parts():
+    """Every part of the group, by name, with few steps."""
+    names = sorted(path.stem for path in Path(follow.__file__).parent.glob("*.py") if path.stem != "__init__")
+    held = []
+    for name in names:
+        module = importlib.import_module(f"distill.attackers.follow.{name}")
+        few = {"steps": 3, "rounds": 2, "samples": 2}
+        told = {key: few[key] for key in few if key in module.Settings.model_fields}
+        held.append((name, module.Attacker(module.Settings(**told))))
+    return held
+
+
+@pytest.mark.parametrize(("name", "part"), parts())
+def test_no_more_steps_are_taken_than_a_part_says(name, part):
+    few = RECIPE.model_copy(update={"batch_size": 2})  # so that a pass over all samples would be longer
+    # With coins as grades, groups differ.
+    own = replace(OWN, check=lambda answer: len(answer.text) % 2 == 0)
+    done = part.follow(student(), few, own, seed=0)
+    assert isinstance(part.steps(few), int) and done.steps <= part.steps(few)
+    want = {"clean_sft": 3, "expert_iteration": 6, "prune": 0, "quantise": 0}.get(name, done.steps)
+    assert done.steps == want and (name != "grpo" or (part.steps(few) == 6 and done.steps > 0))
