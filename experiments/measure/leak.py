@@ -137,11 +137,13 @@ def _drawn(floor: Scores, zero: Scores, curve: Sequence[Scores], budgets: np.nda
 def taught(floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
     """D - F of students that learned exactly what leaked, one a run: the two-way variance, Student's t over runs.
 
-    Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for knowledge of them.
-    Below 0 where a leak teaches less than the attacker's own data, which these students do not see.
+    Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for knowledge of them. A
+    single run counts as fixed. Below 0 where a leak teaches less than the attacker's own data, which these students do not see.
     """
     e = contrast([floor, leaked_RN], [-1, 1], alpha=alpha, clusters=clusters)
-    df = min(float(e.df), max(len(leaked_RN) - 1, 1))
+    if len(leaked_RN) < 2 or not e.se:
+        return e
+    df = min(float(e.df), len(leaked_RN) - 1)
     half = float(stats.t.ppf(1 - alpha / 2, df)) * e.se
     return e._replace(df=df, lo=e.value - half, hi=e.value + half)
 

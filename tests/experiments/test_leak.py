@@ -125,6 +125,17 @@ class TestGained:
             leak.gained(F, zero, Y[:1], BUDGETS[:1], [1.0])
 
 
+def test_students_of_what_leaked_by_hand():
+    """Three runs at .2, .4 and .6 over a floor of .1 that does not vary: .3, error .2 / sqrt(3), t of two degrees."""
+    D = np.stack([np.arange(1000) < 1000 * p for p in (0.2, 0.4, 0.6)]).astype(float)
+    F = np.tile((np.arange(1000) < 100).astype(float), (5, 1))
+    e = leak.taught(F, D)
+    assert e.value == pytest.approx(0.3) and e.df == 2
+    assert e.hi - e.value == pytest.approx(4.3027 * 0.2 / 3**0.5, rel=0.02)
+    assert leak.taught(F, D[1:2]).hi < 0.4, "one run is taken as it is"
+    assert np.isnan(leak.taught(F, F).lo), "nothing varies"
+
+
 def exact(price_in, price_out, account, identity):
     return leak.Prices(*(Range(value, value) for value in (price_in, price_out, account, identity)))
 
