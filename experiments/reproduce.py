@@ -302,8 +302,10 @@ def smoke(study: Study) -> Study:
     attackers = [a for a in block.attackers if _meets(first, a)][:1] or block.attackers[:1]
     small = block.model_copy(update={"tasks": block.tasks[:1], "defenses": ["none", first], "attackers": attackers,
                                      "budgets": block.budgets[:1]})  # fmt: skip
+    measure = study.measure.model_copy(update={"plateau": False})
     return study.model_copy(update={"seeds": study.seeds[:1], "selection_seeds": study.selection_seeds[:1],
-                                    "blocks": [small], "campaigns": None})  # fmt: skip
+                                    "baseline_seeds": 1, "measure": measure, "blocks": [small],
+                                    "campaigns": None})  # fmt: skip
 
 
 def _meets(defense: str, attacker: str) -> bool:

@@ -146,7 +146,8 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
     items_AN = np.stack([Y.mean(-2) for Y in Ys], -2)
     mean_A = items_AN.mean(-1)
     centred_AN = items_AN - mean_A[..., None]
-    units, summed = N, np.asarray
+    units = N
+    summed: Callable[[np.ndarray], np.ndarray] = lambda Y: Y
     if clusters is not None:
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
         units, members_NC = len(names), np.eye(len(names))[label_N]

@@ -216,15 +216,14 @@ def _not_measurable(case: Case, rules: Rules) -> str:
     return ""
 
 
-def _highest(case: Case, rules: Rules) -> float:
+def _highest(case: Case) -> float:
     """The highest T of all attacks, as seen."""
-    U = case.undefended[case.ceiling]
-    shares = [transfer(case.floor, U, one, rules.level, case.clusters).value for one in case.attacks]
-    return max(one for one in shares if one is not None)
+    F = case.floor.mean
+    return (max(one.mean for one in case.attacks) - F) / (case.undefended[case.ceiling].mean - F)
 
 
 def _unseen(case: Case, rules: Rules) -> float:
-    return unseen(_highest(case, rules), case.seeds, rules.level)
+    return unseen(_highest(case), case.seeds, rules.level)
 
 
 def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
@@ -243,7 +242,7 @@ def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
         more = (f"effective at {rules.theta / 2:g} as well",) if both else ()
         return told._replace(word="effective", rule=rule, remarks=told.remarks + more)
     if p.effective < half:
-        highest = _highest(case, rules)
+        highest = _highest(case)
         rule = (f"T {highest:.2f} is below {rules.theta:g} on the seeds seen (adjusted p {p.effective:.2g}), but "
                 f"{case.seeds} seeds cannot exclude that others reach U and T is {told.unseen:.2f}")  # fmt: skip
         needed = seeds_unseen(highest, rules.theta, rules.level)
