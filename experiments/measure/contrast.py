@@ -7,7 +7,7 @@ studies at once), which is how the simulations run the code that the report runs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,29 +146,32 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
     items_AN = np.stack([Y.mean(-2) for Y in Ys], -2)
     mean_A = items_AN.mean(-1)
     centred_AN = items_AN - mean_A[..., None]
-    units = N
-    summed: Callable[[np.ndarray], np.ndarray] = lambda Y: Y
+    label_N, units = None, N
     if clusters is not None:
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
-        units, members_NC = len(names), np.eye(len(names))[label_N]
+        units = len(names)
         if units < 2 or len(label_N) != N:
             raise Refuse(f"clusters must label each of {N} items and be at least two, got {units} of {len(label_N)}")
-        summed = lambda Y: Y @ members_NC  # noqa: E731
-    sums_AC = summed(centred_AN)
+    sums_AC = _summed(centred_AN, label_N, units)
     item_AA = np.einsum("...ac,...bc->...ab", sums_AC, sums_AC) * units / (units - 1) / N**2
     grouped = groups(arms)
-    parts = [_seed_parts(Ys, rows, summed, units) for rows in grouped]
+    parts = [_seed_parts(Ys, rows, label_N, units) for rows in grouped]
     counts = [len(next(iter(rows.values()))) for rows in grouped]
     return Variance(mean_A, item_AA, [seed for seed, _ in parts], [rest for _, rest in parts], counts, N, units - 1)
 
 
+def _summed(Y: np.ndarray, label_N: np.ndarray | None, units: int) -> np.ndarray:
+    """Sums over the items of each cluster; without labels every item is its own."""
+    return Y if label_N is None else Y @ np.eye(units)[label_N]
+
+
 def _seed_parts(
-    Ys: list[np.ndarray], rows: dict[int, list[int]], summed: Callable[[np.ndarray], np.ndarray], units: int
+    Ys: list[np.ndarray], rows: dict[int, list[int]], label_N: np.ndarray | None, units: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of the arms' means by one group of seeds, which holds the seed x item noise as well, and that noise.
 
     An arm's mean is the sum over its S seeds of their means / S, so a group of n seeds adds n times the covariance of
-    those terms. `summed` adds up the items of each of the `units` clusters.
+    those terms. Items of one label, of `units` in all, are summed first.
     """
     A, lead, N = len(Ys), Ys[0].shape[:-2], Ys[0].shape[-1]
     seed_AA, residual_AA = np.zeros((*lead, A, A)), np.zeros((*lead, A, A))
@@ -177,8 +180,8 @@ def _seed_parts(
         return seed_AA, residual_AA
     held = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
     means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in held]
-    rests = [summed(Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None])
-             for Y in held]  # fmt: skip
+    rests = [Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None] for Y in held]
+    rests = [_summed(rest, label_N, units) for rest in rests]
     each = n / (n - 1) * units / (units - 1) / N**2
     for i, a in enumerate(at):
         for j, b in enumerate(at[: i + 1]):

@@ -138,7 +138,8 @@ def taught(floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: 
     """D - F of students that learned exactly what leaked, one a run: the two-way variance, Student's t over runs.
 
     Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for knowledge of them. A
-    single run counts as fixed. Below 0 where a leak teaches less than the attacker's own data, which these students do not see.
+    single run counts as fixed. Below 0 where a leak teaches less than the attacker's own data, which these students do
+    not see.
     """
     e = contrast([floor, leaked_RN], [-1, 1], alpha=alpha, clusters=clusters)
     if len(leaked_RN) < 2 or not e.se:

@@ -187,7 +187,7 @@ def read(data: bytes | Path) -> Grades:
 
 
 def _ordered(table: Any) -> Any:
-    """The rows exam after exam, items in the order in which they first come; BadInput where one is missing or double."""
+    """The rows exam after exam, items in the order in which they first come; BadInput if one is missing or double."""
     code = {name: table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
             for name in (*WHO, "item")}  # fmt: skip
     exam_M, item_M = np.zeros(len(table), np.int64), code["item"]
