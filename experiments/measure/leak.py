@@ -6,6 +6,7 @@ Students of exactly what leaked measure the same without a curve (`taught`), and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,15 +21,16 @@ from experiments.measure.curves import between, monotone, too_far
 
 
 def read(
-    y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray
+    y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray, moved: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy after n questions on non-decreasing curves: by the chord, and the least and most it could be (B each).
 
     Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first budget, and that of
-    the last budget beyond it: a lower bound there. Its range is that of an S-shaped curve (`curves.between`).
+    the last budget beyond it: a lower bound there. Its range is that of an S-shaped curve (`curves.between`). `moved`
+    reads so far to the right on that axis.
     """
     knots, at_B = _axis(budgets, n_B)
-    return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B)
+    return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B + moved)
 
 
 def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,8 +46,7 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
     """What the untrained student and each budget count for in the mean of R readings by the chord (1 + K), sum 1."""
     knots, at_R = _axis(budgets, n_R)
-    held = [np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))]
-    return np.array(held)
+    return np.array([np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))])
 
 
 def names(scores: Scores) -> tuple[int, ...] | None:
@@ -84,10 +85,11 @@ def gained(
 ) -> Gain:
     """max(c(n), F) - F, mean over runs: an attacker to whom a leak is worth less than its own data uses its own data.
 
-    Two things vary, and are added with Satterthwaite's degrees of freedom: the students of the curve and the floor,
-    common to all runs (the two-way variance of the chord's contrast), and the runs (their variance / R, R - 1 degrees;
-    a single run counts as fixed). Half of Student's interval, h, is taken off the least and added to the most that an
-    S-shaped curve could be at each n before the maximum. The draws redraw seeds, items and runs.
+    Around the least and the most that an S-shaped curve could be, two independent errors are squared and added, each
+    as far as its own interval reaches down and up (MOVER, Zou & Donner 2008): that of the students of curve and floor,
+    common to all runs (Student's on the two-way variance of the chord's contrast), and that of the runs, whose leaks
+    are moved along the curve's axis by Student's interval of R - 1 degrees, because a steep curve makes any law of
+    leaks a skewed law of gains. A single run counts as fixed. The draws redraw seeds, items and runs.
     """
     F, start, Ys, n = bounded(floor), bounded(zero), [bounded(one) for one in curve], np.asarray(n_R, float)
     R = len(n)
@@ -95,29 +97,25 @@ def gained(
         raise Refuse(f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, {R} runs")
     if why := too_far(budgets, "a curve that leaks are read through"):
         raise Refuse(why)
-    top = float(F.mean())
-    mean_K = monotone(np.array([Y.mean() for Y in Ys]))
-    chord_R, least_R, most_R = read(np.tile(mean_K, (R, 1)), np.full(R, start.mean()), budgets, n)
-    over_R = np.maximum(chord_R - top, 0.0)
-    share = weights(budgets, n)
+    top, share = float(F.mean()), weights(budgets, n)
     mixed, seeds = np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))), {names(one) for one in curve}
     told = next(iter(seeds)) if len(seeds) == 1 else None
     trained: Scores = Arm(mixed, told) if told else mixed
-    # Of a curve that starts above its floor the untrained student may count for nothing, which changes no variance.
-    of_curve = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
-    half = _half(float(of_curve.se) ** 2, float(of_curve.df), float(over_R.var(ddof=1)) / R if R > 1 else 0.0, R, alpha)
-    lo, hi = (float(np.maximum(end_R - top, 0.0).mean()) for end_R in (least_R - half, most_R + half))
-    return Gain(float(over_R.mean()), lo, min(hi, 1 - top), _drawn(floor, zero, curve, budgets, n, draws, clusters),
+    e = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
+    half = float(e.hi - e.value) if e.se else 0.0
+    moved = float(stats.t.ppf(1 - alpha / 2, R - 1) * _axis(budgets, n)[1].std(ddof=1) / R**0.5) if R > 1 else 0.0
+    mean_K, zero_R = monotone(np.array([Y.mean() for Y in Ys])), np.full(R, start.mean())
+
+    def above(which: int, shift: float = 0.0, error: float = 0.0) -> float:
+        """Mean over runs of what is above the floor: of the chord (0), the least (1) or the most (2)."""
+        read_R = read(np.tile(mean_K, (R, 1)), zero_R, budgets, n, shift)[which]
+        return float(np.maximum(read_R - top + error, 0.0).mean())
+
+    least, most = above(1), above(2)
+    lo = least - math.hypot(least - above(1, error=-half), least - above(1, -moved))
+    hi = most + math.hypot(above(2, error=half) - most, above(2, moved) - most)
+    return Gain(above(0), max(lo, 0.0), min(hi, 1 - top), _drawn(floor, zero, curve, budgets, n, draws, clusters),
                 float((n > 1.02 * budgets[-1]).mean()))  # fmt: skip
-
-
-def _half(of_curve: float, df: float, of_runs: float, runs: int, alpha: float) -> float:
-    """Half of Student's interval for two independent variances (Satterthwaite 1946)."""
-    total = of_curve + of_runs
-    if not total:
-        return 0.0
-    squares = of_curve**2 / df + (of_runs**2 / (runs - 1) if runs > 1 else 0.0)
-    return float(stats.t.ppf(1 - alpha / 2, max(total**2 / squares, 1.0)) * total**0.5)
 
 
 def _drawn(floor: Scores, zero: Scores, curve: Sequence[Scores], budgets: np.ndarray, n_R: np.ndarray, draws: int,

@@ -99,12 +99,17 @@ class TestGained:
         assert covered >= 184
 
     def test_runs_that_differ_widen_it_as_student_has_it(self, students):
-        """Readings at knots .6, .6, .9 of a curve without noise: mean .5 above .2, error .1, t of two degrees."""
+        """Leaks of 500, 500 and 1000 on a curve without noise: one doubling in three, so .4 / sqrt(3) of an error in
+        log n, of which t of two degrees takes 4.303: 370 would teach .47, 185 less than the floor."""
         F, zero, *Y = (np.tile((np.arange(400) < 400 * p).astype(float), (2, 1)) for p in (0.2, 0.0, 0.3, 0.6, 0.9))
         still = leak.gained(F, zero, Y, NEAR, [500.0] * 3)
         gain = leak.gained(F, zero, Y, NEAR, [500.0, 500.0, 1000.0])
-        assert gain.value == pytest.approx(0.5) and gain.value - gain.lo == pytest.approx(4.303 * 0.1, rel=0.1)
-        assert gain.hi == 0.8, "no student is more than always right"
+        moved = 4.303 * np.log([500, 500, 1000]).std(ddof=1) / 3**0.5
+        low = 0.3 + 0.3 * (np.log(1000 / 250) - moved) / np.log(2)
+        of_runs, of_items = 0.5 - (low - 0.2) / 3, (still.hi - still.lo) / 2
+        assert gain.value == pytest.approx(0.5)
+        assert gain.value - gain.lo == pytest.approx(np.hypot(of_runs, of_items), rel=0.05)
+        assert gain.hi - gain.value == pytest.approx(np.hypot(0.2, of_items), rel=0.05), "the last budget bounds it"
         assert still.hi - still.lo < 0.2
 
     def test_where_a_step_stands_between_two_budgets_is_not_known(self, students):

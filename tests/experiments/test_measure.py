@@ -251,6 +251,14 @@ def test_the_crossed_bootstrap_agrees_with_the_two_way_error():
     assert bootstrap.interval(drawn) == pytest.approx((e.lo, e.hi), abs=0.25 * e.se * 2.26)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_redrawn_seeds_are_as_wide_as_students_law(seeds):
+    Y = np.broadcast_to(stats.norm.ppf((np.arange(seeds) + 0.5) / seeds)[:, None], (seeds, 50))
+    low, high = bootstrap.interval(bootstrap.means(bootstrap.start(50, 4000), Y))
+    half = stats.t.ppf(0.975, seeds - 1) * Y[:, 0].std(ddof=1) / seeds**0.5
+    assert (low, high) == pytest.approx((-half, half), rel=0.1)
+
+
 def test_seeds_of_the_same_names_are_redrawn_together():
     start = bootstrap.start(50, 100)
     one, other, alone, twin = bootstrap.by_seeds(start, [(0, 1, 2), (0, 1, 2), None, (3, 4, 5)], [3] * 4)
