@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import config, plan
+from experiments.measure.contrast import Arm
+from experiments.measure.transfer import transfer
 from experiments.report import grades
 from experiments.store import Store, fingerprint
 from tests.experiments.simulations import undefended_splits
@@ -37,23 +39,49 @@ def test_the_study_is_as_large_as_it_claims(rows):
     defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {"none", plan.IDENTITY}
     assert len(defended) >= 5 and {task for task, _, _ in rows} == {"addition", "trace"}
     assert {attacker for _, attacker, _ in rows} >= {"sft", "logprob_kd", *plan.FLOORS[:2], plan.SHUFFLED}
-    assert all(row["seeds"] == 3 for row in rows.values())
+    assert all(row["seeds"] == row["planned"] == 6 for row in rows.values())
 
 
 @pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
 def test_the_controls_hold(rows, task, attacker):
     ceiling = rows[task, attacker, "none"]
     assert ceiling["teacher_clean"] >= 0.95
-    assert ceiling["undefended"] - ceiling["floor"] >= 0.5
-    assert ceiling["transfer"] == 1.0
+    assert ceiling["undefended"] >= 0.95 and ceiling["undefended"] - ceiling["floor"] >= 0.5
+    assert (ceiling["transfer"], ceiling["transfer_lo"]) == (1.0, None)
     identity, shuffled = rows[task, attacker, plan.IDENTITY], rows[task, plan.SHUFFLED, "none"]
     assert identity["transfer_lo"] <= 1 <= identity["transfer_hi"]
+    assert identity["transfer_hi"] - identity["transfer_lo"] <= 0.2
     assert shuffled["transfer_lo"] <= 0
 
 
 def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
     row = rows["trace", "sft", "release/answer_only"]
     assert row["transfer"] <= 0.3 and row["teacher_defended"] == row["teacher_clean"]
+    assert row["verdict"] == "effective"
+
+
+@pytest.mark.parametrize("defense", ["release/top_k", "release/rounding"])
+def test_logprob_defences_that_leave_the_text_do_nothing_and_are_told_so(runs, rows, defense):
+    row = rows["addition", "logprob_kd", defense]
+    assert row["verdict"] == "ineffective" and row["transfer_hi"] - row["transfer_lo"] <= 0.1
+    held = grades.read(runs / "quickstart" / "grades.parquet")
+    keys = [grades.Key("addition", d, a, 800, "report") for d, a in
+            (("none", row["floor_arm"]), ("none", "logprob_kd"), (row["defense"], "logprob_kd"))]  # fmt: skip
+    five = transfer(*(Arm(held[key].right_SN[:5], held[key].seeds[:5]) for key in keys))
+    assert five.hi - five.lo <= 0.1, "five seeds are enough for that"
+
+
+def test_students_are_trained_as_far_as_it_goes(runs):
+    """No seed of an arm is left behind: the spread of undefended students is that of their exam."""
+    held = json.loads((runs / "quickstart" / "measures.json").read_text())
+    assert not [
+        one for one in held["flags"] if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
+    ]
+    assert not [one for one in held["flags"] if one["flag"] == "identity"]
+    sat = grades.read(runs / "quickstart" / "grades.parquet")
+    for task, attacker in (("trace", "sft"), ("addition", "logprob_kd")):
+        right = sat[grades.Key(task, "none", attacker, 800, "report")].right_SN.mean(1)
+        assert right.min() >= 0.9, task
 
 
 def test_the_folder_holds_what_a_reader_needs(runs):
@@ -81,7 +109,7 @@ def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
     held = grades.read(runs / "quickstart" / "grades.parquet")
     arms = [held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", plan.IDENTITY)]
     got = undefended_splits(np.concatenate(arms), splits=300)
-    assert got.students == 6 and got.covered >= 0.93
+    assert got.students == 12 and got.covered >= 0.93
 
 
 def test_the_run_verifies_and_a_smoke_test_repeats_its_bytes(runs, tmp_path):

@@ -140,7 +140,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
 
 def test_two_processes_share_one_folder(tmp_path):
     both = [subprocess.Popen(command(tmp_path, "--json"), cwd=ROOT, env=ENV, stdout=-1, stderr=-1) for _ in range(2)]
-    rows = [json.loads(one.communicate(timeout=300)[0]) for one in both]
+    rows = [json.loads(one.communicate(timeout=3600)[0]) for one in both]
     assert [one.returncode for one in both] == [0, 0] and rows[0] == rows[1]
 
 

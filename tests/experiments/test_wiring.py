@@ -5,18 +5,28 @@ import json
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from scipy import stats
 
-from distill.answers import Answer, Profile, read_answers
+from distill.answers import Answer, BadInput, Profile, read_answers
 from distill.student import Example, StudentSettings, train
-from experiments import config, entries, plan, tasks
+from experiments import config, entries, plan, registration, tasks
 from experiments.components import part
 from experiments.launch import one
+from experiments.measure import transfer, verdict
+from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
+from experiments.report import folder as report_folder
+from experiments.report import grades
+from experiments.report.grades import Key
 from experiments.stage import Stage, canonical
+from experiments.stages import student
+from experiments.stages.grades import read_grades
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -59,6 +69,37 @@ def said(store, stage):
     return read_answers(folder(store, stage) / "answers.parquet")
 
 
+class Ran(NamedTuple):
+    """A whole study that was run in this process, and which splits each kind of stage drew questions of."""
+
+    plan: plan.Plan
+    store: Store
+    drawn: dict[tuple[str, str, str], set[str]]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Every kind of stage of a study without campaigns, in its smallest size."""
+    here = tiny("search=equal", "search.trials=2", "search.items=10", "search.steps=[1,2]", "own=worked",
+                "own.worked=4", "seeds=[0]", "baseline_seeds=1", "provider.prefill=true", "measure.plateau=true",
+                "defense=decoding/product_of_experts(match_utility=20)",
+                "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]")  # fmt: skip
+    root, drawn, making = tmp_path_factory.mktemp("ran"), defaultdict(set), ["", "", ""]
+    original = tasks.Exam._draw
+
+    def watched(self, split, seed):
+        for item in original(self, split, seed):
+            drawn[tuple(making)].add(split)
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.Exam, "_draw", watched)
+        for stage in here.stages:
+            making[:] = stage.kind, stage.settings.get("split", ""), stage.settings.get("source", "")
+            one.make(stage, root)
+    return Ran(here, Store(root), dict(drawn))
+
+
 class TestQuestions:
     """Which split each stage asks: questions of the report split are for exams of reported students and teachers."""
 
@@ -96,25 +137,9 @@ class TestQuestions:
             assert [exam.settings["seed"] for exam in exams] == list(range(here.study.measure.teacher_seeds))
             assert all(exam.settings["items"] == sizes[split] for exam in exams)
 
-    def test_what_is_drawn_while_a_whole_study_runs(self, monkeypatch, tmp_path):
-        here = tiny("search=equal", "search.trials=2", "search.items=10", "search.steps=[1,2]", "own=worked",
-                    "own.worked=4", "seeds=[0]", "baseline_seeds=1", "provider.prefill=true", "measure.plateau=true",
-                    "defense=decoding/product_of_experts(match_utility=20)",
-                    "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]")  # fmt: skip
-        drawn, making = defaultdict(set), ["", "", ""]
-        original = tasks.Exam._draw
-
-        def watched(self, split, seed):
-            for item in original(self, split, seed):
-                drawn[tuple(making)].add(split)
-                yield item
-
-        monkeypatch.setattr(tasks.Exam, "_draw", watched)
-        for stage in here.stages:
-            making[:] = stage.kind, stage.settings.get("split", ""), stage.settings.get("source", "")
-            one.make(stage, tmp_path)
-        # The provider's traces, with which its defences are made, are of the teacher's own training questions; whoever
-        # is behind such a defence draws them again, to know what is right.
+    def test_what_is_drawn_while_a_whole_study_runs(self, ran):
+        drawn = {at: set(splits) for at, splits in ran.drawn.items()}
+        # The provider's traces, with which its defences are made, are of the teacher's own training questions.
         assert drawn.pop(("teacher", "", "")) == {"train"}
         assert drawn.pop(("guard", "", "")) == {"select"}
         assert drawn.pop(("answers", "", "traces")) == {"train"}
@@ -141,21 +166,20 @@ class TestQuestions:
 
     def test_the_bits_are_of_the_clean_teachers_text_on_the_same_questions(self, tmp_path):
         """Once more by hand: a student's surprisal of that text, in bits a byte of text and end."""
-        from experiments.stages.grades import read_grades
         from experiments.stages.opened import opened
 
         here = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
         arm = next(arm for arm in here.arms if arm.defense == "release/answer_only" and arm.split == "report")
         store = made([arm.exam], tmp_path)
-        student, clean = (folder(store, stage) for stage in arm.exam.inputs)
+        mine, clean = (folder(store, stage) for stage in arm.exam.inputs)
         rows, texts = read_grades(folder(store, arm.exam)), [row["text"] for row in read_grades(clean)]
         prompts = [item.prompt for item in entries.component("task", "addition")[1].items("report", 12, 0)]
         assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
-        nats = opened(student).surprisal(prompts, texts)
+        nats = opened(mine).surprisal(prompts, texts)
         by_hand = [n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
         assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
         assert [row["nats"] for row in rows] == pytest.approx(
-            opened(student).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
+            opened(mine).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
         )
 
 
@@ -382,3 +406,199 @@ def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
               Stage("exam", {"a": 1}, (later,)), Stage("exam", {"a": 1}, (root, root))]  # fmt: skip
     assert Stage("exam", {"a": 1}, (Stage("teacher", {"seed": 0}),)).key == same.key
     assert len({same.key, *(other.key for other in others)}) == 6
+
+
+class TestGrades:
+    """What is written of a study is what its exams and students left, under the name of who sat and learned."""
+
+    @pytest.fixture(scope="class")
+    def expected(self, ran):
+        """By key and seed, the stage that was graded; a plateau is of the attack that selection finds worst."""
+        held = {}
+        for arm in ran.plan.arms:
+            held[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
+        for (task, defense, split), exams in ran.plan.teachers.items():
+            held |= {(Key(task, defense, "", 0, split), seed): exam for seed, exam in enumerate(exams)}
+        for longer in ran.plan.plateaus:
+            right = {attacker: np.mean([row["outcome"] == "right" for arm in ran.plan.arms if
+                     (arm.defense, arm.attacker, arm.split) == (longer.defense, attacker, "select")
+                     for row in read_grades(folder(ran.store, arm.exam))]) for attacker in longer.attackers}  # fmt: skip
+            worst = max(longer.attackers, key=right.get)
+            held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = longer.stage
+        return held
+
+    def test_all_sittings_are_collected(self, ran, expected):
+        held = grades.read(grades.collect(ran.plan, ran.store))
+        assert {(key, seed) for key, sat in held.items() for seed in sat.seeds} == set(expected)
+        for (key, seed), stage in expected.items():
+            rows, exam = read_grades(folder(ran.store, stage)), held[key].exams[held[key].seeds.index(seed)]
+            assert list(exam.items) == [row["item"] for row in rows]
+            assert list(exam.prompts) == [row["prompt"] for row in rows]
+            assert exam.right_N.tolist() == [float(row["outcome"] == "right") for row in rows]
+            assert (exam.said_N >= 0).tolist() == [row["said"] is not None for row in rows]
+            assert exam.nats_N.tolist() == [row["nats"] for row in rows]
+            for name, column in (("l1", "l1"), ("kl", "kl"), ("flips", "flips"), ("passes", "passes"),
+                                 ("tokens", "tokens")):  # fmt: skip
+                assert getattr(exam, name) == pytest.approx(np.mean([row[column] for row in rows])), name
+            assert exam.unfinished == pytest.approx(np.mean([not row["finished"] for row in rows]))
+            assert exam.bytes == pytest.approx(np.mean([len(row["text"].encode()) for row in rows]))
+            assert list(exam.texts) == ([] if key.attacker else [row["text"] for row in rows])
+            if key.attacker and key.split in ("report", "plateau"):
+                assert exam.bits_N.tolist() == [row["bits_per_byte"] for row in rows]
+
+    def test_what_each_student_took(self, ran):
+        held = {tuple(one[name] for name in grades.WHO): one for one in grades.arms(ran.plan, ran.store)}
+        assert len(held) == len(ran.plan.arms)
+        for arm in ran.plan.arms:
+            told = held[arm.task, arm.defense, arm.attacker, arm.budget, arm.split, arm.seed]
+            training = json.loads((folder(ran.store, arm.student) / "training.json").read_text())
+            asked = folder(ran.store, arm.answers) / "asked.json"
+            cost = json.loads(asked.read_text()) if asked.exists() else dict.fromkeys(
+                ("exchanges", "tokens_in", "tokens_out"), 0)  # fmt: skip
+            trials = 2 * (arm.attacker != plan.UNTRAINED)
+            same = {"finished": True, **cost, "student_tokens": training["tokens"], "trials": trials, "leaked": 0}
+            same |= {name: training[name] for name in ("parameters", "steps", "learning_rate", "cut", "no_final",
+                                                       "diverged", "losses")}  # fmt: skip
+            same["flops"] = 6 * training["parameters"] * training["positions"] * (1 + trials)
+            assert {name: told[name] for name in same} == same, arm
+            asks = not plan.is_floor(arm.attacker) or arm.attacker == plan.SHUFFLED
+            assert (cost["exchanges"] == len(said(ran.store, arm.answers))) == asks and bool(cost["tokens_in"]) == asks
+            if arm.defense.startswith("decoding"):
+                (guard,) = [stage for stage in arm.answers.inputs if stage.kind == "guard"]
+                found = json.loads((folder(ran.store, guard) / "guard.json").read_text())["matched"]
+                assert told["prepared"]["matched"] == {
+                    name: found[name] for name in ("knob", "value", "points", "loss")
+                }
+            else:
+                assert told["prepared"] is None
+
+    def test_a_student_that_is_not_there_is_not_finished(self, ran, tmp_path):
+        assert [one["finished"] for one in grades.arms(ran.plan, Store(tmp_path))] == [False] * len(ran.plan.arms)
+
+    def test_seconds_of_an_arm_are_those_of_its_own_stages(self, ran):
+        def seconds(stage, name):
+            return json.loads((folder(ran.store, stage) / "done.json").read_text())[name]
+
+        ledger = [{name: getattr(arm, name) for name in ("task", "defense", "attacker", "budget")}
+                  for arm in ran.plan.arms if arm.split == "report"]  # fmt: skip
+        timed = report_folder._timed(ran.plan, ran.store, ledger)
+        for row, arm in zip(timed, [arm for arm in ran.plan.arms if arm.split == "report"], strict=True):
+            parts = (arm.answers, arm.student, arm.exam)
+            assert row["wall_seconds"] == pytest.approx(sum(seconds(one, "seconds") for one in parts))
+            assert row["cpu_seconds"] == pytest.approx(sum(seconds(one, "cpu_seconds") for one in parts))
+        rows = [{"task": task, "defense": defense} for task, defense, split in ran.plan.teachers if split == "report"]
+        took = {key: 1000 * np.mean([seconds(exam, "answer_seconds") for exam in exams]) / 12
+                for key, exams in ran.plan.teachers.items()}  # fmt: skip
+        for row in report_folder._answered(ran.plan, ran.store, rows):
+            mine, clean = (took[row["task"], one, "report"] for one in (row["defense"], "none"))
+            assert (row["answer_ms"], row["answer_ratio"]) == pytest.approx((mine, mine / clean))
+
+
+class TestSteps:
+    """All trained students of a task take as many steps, whatever follows their training."""
+
+    def test_what_follows_is_made_up_for(self):
+        here = tiny("attacker=[sft,solo,sft + follow/expert_iteration]", "defense=[none,release/answer_only]",
+                    "own=worked", "own.worked=4")  # fmt: skip
+        study = here.study
+        steps = {}
+        for arm in here.arms:
+            first = arm.student if arm.student.kind == "student" else arm.student.inputs[0]
+            follows = plan.learning(arm.attacker).followed(study.student)
+            steps.setdefault(arm.attacker, set()).add(student._steps(first.settings) + follows)
+        assert steps.pop(plan.UNTRAINED) == {0}
+        longest = max(plan.learning(one).followed(study.student) for one in steps)
+        assert longest > 0 and set().union(*steps.values()) == {study.student.steps + longest}
+
+    def test_twice_the_steps_are_of_all_of_them(self):
+        shape = {"shape": {"steps": 30}}
+        assert student._steps(shape) == 30 and student._steps(shape | {"more": 20}) == 50
+        assert student._steps(shape | {"more": 20, "times": 2}) == 100
+        # 10 steps follow in any case, so that this stage takes 30 more than twice its own.
+        assert student._steps(shape | {"times": 2, "followed": 10}) + 10 == 2 * (30 + 10)
+
+
+class TestTokenizers:
+    """A proxy of another vocabulary is refused before anything runs."""
+
+    @staticmethod
+    def checked(monkeypatch, digests):
+        monkeypatch.setattr(plan, "tokenizer_digest", digests.get)
+        teacher, proxy = (config.Pretrained(kind="pretrained", name=name, path=name, temperature=0, top_p=1,
+                                            max_new_tokens=8, batch_size=4) for name in ("big", "small"))  # fmt: skip
+        cells = plan._Cells(SimpleNamespace(study=SimpleNamespace(teacher=teacher)), None, "addition")
+        cells._check_tokenizer("decoding/product_of_experts", proxy)
+
+    def test_pretrained_models_are_compared_by_their_files(self, monkeypatch):
+        self.checked(monkeypatch, {"big": "a", "small": "a"})
+        with pytest.raises(BadInput, match="the proxy 'small' has another tokenizer than the teacher 'big'"):
+            self.checked(monkeypatch, {"big": "a", "small": "b"})
+
+
+def test_the_analysis_says_what_the_study_does():
+    here = tiny("attacker=[sft,solo]", "own=worked", "own.worked=4", "defense=release/answer_only")
+    told, study = registration.analysis(here), here.study
+    assert (told["study"], told["question"]) == (study.name, study.question)
+    assert told["estimands"]["uplift"].startswith("D - F") and told["estimands"]["harm"].startswith("U - D")
+    assert "(D - F) / (U - F)" in told["estimands"]["transfer"] and "selection" in told["estimands"]["worst_case"]
+    assert "Te_d - Te" in told["estimands"]["utility"]
+    assert all(one in told["floor"] for one in (*plan.CHOICES, "solo", "selection split"))
+    assert told["controls"] == [plan.IDENTITY, plan.SHUFFLED] and told["primary_match"] == "exchanges"
+    assert told["items"] == {"report": 12, "selection": 10} and "Holm" in told["multiplicity"]
+    assert told["seeds"] == {"report": [0, 1], "selection": [900], "floors and undefended":
+                             {"addition": study.baseline("addition")}}  # fmt: skip
+    assert told["thresholds"]["theta"] == study.measure.theta and "prices" not in told["thresholds"]
+    assert told["own"] == {"worked": 4} and told["search"]["trials"] == 0
+    assert told["recipes"]["student"]["steps"] == 2 and told["recipes"]["teacher"]["steps"] == 4
+    assert told["blocks"][0]["attackers"] == ["sft", "solo"]
+    assert "(1 - p)^S" in told["effective"] and "steps" in told["training"] and "wrong" in told["exclusions"]
+
+
+class TestJudged:
+    """p-values of verdicts have seed variances moderated over the cases, each word at its own share of the gap."""
+
+    def test_each_share_has_a_prior_of_its_own(self):
+        rng = np.random.default_rng(3)
+
+        def arm(mean, spread):
+            p = np.clip(mean + spread * rng.normal(size=(8, 1)), 0.01, 0.99)
+            return Arm((rng.random((8, 200)) < p).astype(float), tuple(range(8)))
+
+        clean = Arm((rng.random((3, 200)) < 0.97).astype(float), (-1, -2, -3))
+        floor, top = arm(0.1, 0.01), arm(0.8, 0.01)
+        held = [verdict.Case(floor, [top], [arm(mean, spread)], clean, clean) for mean, spread in
+                ((0.38, 0.02), (0.42, 0.15), (0.5, 0.05), (0.71, 0.1), (0.66, 0.03))]  # fmt: skip
+        rules = verdict.Rules()
+        assert verdict._without_tests(held[0], verdict.non_inferiority(clean, clean, 0.02), rules) is None
+        parts = [variance([floor, top, one.attacks[0]]) for one in held]
+        below, above = ([combine(one, c, prior=pooled([parts_of(other, c) for other in parts])) for one in parts]
+                        for c in ([0.5 - 1, -0.5, 1], [1 - 0.8, 0.8, -1]))  # fmt: skip
+        raw = [[p_below(one) for one in some] for some in (below, above)]
+        judged = verdict.judge(held, rules)
+        assert [one.p for one in judged] == pytest.approx(_holm(raw[0]))
+        assert [one.p_ineffective for one in judged] == pytest.approx(_holm(raw[1]))
+        assert all(0 < p < 1 for p in raw[0]), "or nothing could be seen"
+
+    def test_what_selection_cannot_rule_out(self):
+        """The quantile has the degrees of freedom of all options together: 4 options of 2 seeds have 4."""
+        rng = np.random.default_rng(0)
+        held = [np.clip((rng.random((2, 100)) < mean).astype(float), 0, 1) for mean in (0.9, 0.45, 0.5, 0.55)]
+        pooled_sd = np.sqrt(np.mean([one.mean(1).var(ddof=1) for one in held]))
+        likely = []
+        for i, one in enumerate(held):
+            gap = held[0].mean(0) - one.mean(0)
+            error = np.sqrt(pooled_sd**2 * (1 / 2 + 1 / 2) + gap.var(ddof=1) / 100)
+            if i == 0 or gap.mean() - 0.1 <= stats.t.ppf(0.975, 4) * error:
+                likely.append(i)
+        assert transfer._likely(held, 0.05) == likely == [0]
+        # With one degree of freedom all of them would be left.
+        assert held[0].mean() - held[1].mean() - 0.1 < stats.t.ppf(0.975, 1) * 0.05
+
+
+def _holm(ps):
+    """Step-down, by its definition."""
+    order, held, least = np.argsort(ps), [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
+        held[i] = least
+    return held

@@ -69,7 +69,8 @@ def test_the_logprobs_reach_the_blocks_below_the_early_head_alone():
 def test_the_last_head_is_the_network_s_own():
     two, rows = TwoHeads(network(), 1, seed=0), [sft.example(answer, TOKENIZER, 32) for answer in SAID]
     both = read(two, rows, 0, torch.device("cpu")).logits_NV
-    assert torch.equal(both[0], read(two.network, rows, 0, torch.device("cpu")).logits_NV)
+    # The plain network is read by a pass of its own, whose sums are in another order.
+    assert torch.allclose(both[0], read(two.network, rows, 0, torch.device("cpu")).logits_NV, atol=1e-5)
     assert not torch.allclose(both[0], both[1], atol=0.1)
 
 
@@ -81,11 +82,11 @@ def test_what_comes_back_is_the_plain_network():
     assert idle.network is model.network
 
 
-def test_without_the_early_head_it_is_plain_fine_tuning_to_the_bit():
+def test_without_the_early_head_it_is_plain_fine_tuning_to_rounding():
     plain = sft.Attacker(sft.Settings()).train(SAID, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
     ours = learnt(Attacker(Settings(weight=0.0)))
-    assert torch.equal(weights(ours.network), weights(plain.network))
-    assert not torch.equal(weights(learnt(Attacker(Settings())).network), weights(plain.network))
+    assert torch.allclose(weights(ours.network), weights(plain.network), atol=1e-3)
+    assert not torch.allclose(weights(learnt(Attacker(Settings())).network), weights(plain.network), atol=1e-1)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
