@@ -83,7 +83,7 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
     monkeypatch.setattr(lord, "sampled", drawn)
     monkeypatch.setattr(lord, "train", noted)
     one = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
-    done = one.train([*SOLD, Answer("00~1", SOLD[0].prompt, "5")], model(), RECIPE, seed=0)
+    done = one.train([*SOLD, Answer("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
     assert [group[0] for group in seen[0]] == [sold.text for sold in SOLD]  # the first answer, in order
     assert all(group[1:] == [group[0], "01"] for group in seen[0])  # no delta yet
     for turn in (1, 2):
