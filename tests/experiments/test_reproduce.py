@@ -288,7 +288,8 @@ def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
         shutil.rmtree(runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])
         shutil.copytree(runs / "store" / "exam" / by["none", "sft", 16, seed],
                         runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])  # fmt: skip
-    assert cli.main(words) == 0
+    assert cli.main(words) == 2, "its own record says that it was made of another student"
+    assert cli.main([*words, "--keep-old"]) == 0
     held = json.loads((home / "measures.json").read_text())
     (flag,) = [one for one in held["flags"] if one["flag"] == "alias"]
     assert flag["evidence"] == "every answer equals those under none"
