@@ -2,7 +2,7 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test check bench simulations parity
+.PHONY: quickstart test check bench mutants simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -24,6 +24,9 @@ check: .venv/installed ## Format, lint, types
 
 bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
 	@set -e; for one in benchmarks/*.py; do echo "$$one"; $(PY) -W ignore -m benchmarks.$$(basename $$one .py); done
+
+mutants: .venv/installed ## One-line faults in the wiring, and which of them no test notices (docs/mutants.md); an hour or two
+	$(PY) -m tests.mutants --sample 150 --seed 0 --out runs/mutants
 
 simulations: .venv/installed ## Estimators against simulated truth and real undefended students; writes docs/simulations.md
 	.venv/bin/distill-resist run controls

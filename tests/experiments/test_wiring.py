@@ -18,7 +18,7 @@ from distill.answers import Answer, BadInput, Profile, read_answers
 from distill.student import Example, StudentSettings, train
 from experiments import config, entries, plan, registration, tasks
 from experiments.components import part
-from experiments.launch import one
+from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
 from experiments.report import folder as report_folder
@@ -57,7 +57,7 @@ def made(stages, root):
     """Make stages here, in this process, with all that they need."""
     for stage in stages:
         for needed in stage.walk():
-            one.make(needed, root)
+            make_stage(needed, root)
     return Store(root)
 
 
@@ -96,7 +96,7 @@ def ran(tmp_path_factory):
         patch.setattr(tasks.Exam, "_draw", watched)
         for stage in here.stages:
             making[:] = stage.kind, stage.settings.get("split", ""), stage.settings.get("source", "")
-            one.make(stage, root)
+            make_stage(stage, root)
     return Ran(here, Store(root), dict(drawn))
 
 
@@ -161,7 +161,7 @@ class TestQuestions:
             return original(self, split, seed)
 
         monkeypatch.setattr(tasks.Exam, "_draw", watched)
-        one.make(guard, tmp_path)
+        make_stage(guard, tmp_path)
         assert drawn == {"train"}
 
     def test_the_bits_are_of_the_clean_teachers_text_on_the_same_questions(self, tmp_path):
@@ -408,24 +408,33 @@ def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
     assert len({same.key, *(other.key for other in others)}) == 6
 
 
+@pytest.fixture(scope="module")
+def expected(ran):
+    """By key and seed, the stage that was graded; a plateau is of the attack that selection finds worst."""
+    held = {}
+    for arm in ran.plan.arms:
+        held[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
+    for (task, defense, split), exams in ran.plan.teachers.items():
+        held |= {(Key(task, defense, "", 0, split), seed): exam for seed, exam in enumerate(exams)}
+    for longer in ran.plan.plateaus:
+        right = {
+            attacker: np.mean(
+                [
+                    row["outcome"] == "right"
+                    for arm in ran.plan.arms
+                    if (arm.defense, arm.attacker, arm.split) == (longer.defense, attacker, "select")
+                    for row in read_grades(folder(ran.store, arm.exam))
+                ]
+            )
+            for attacker in longer.attackers
+        }
+        worst = max(longer.attackers, key=right.get)
+        held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = longer.stage
+    return held
+
+
 class TestGrades:
     """What is written of a study is what its exams and students left, under the name of who sat and learned."""
-
-    @pytest.fixture(scope="class")
-    def expected(self, ran):
-        """By key and seed, the stage that was graded; a plateau is of the attack that selection finds worst."""
-        held = {}
-        for arm in ran.plan.arms:
-            held[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
-        for (task, defense, split), exams in ran.plan.teachers.items():
-            held |= {(Key(task, defense, "", 0, split), seed): exam for seed, exam in enumerate(exams)}
-        for longer in ran.plan.plateaus:
-            right = {attacker: np.mean([row["outcome"] == "right" for arm in ran.plan.arms if
-                     (arm.defense, arm.attacker, arm.split) == (longer.defense, attacker, "select")
-                     for row in read_grades(folder(ran.store, arm.exam))]) for attacker in longer.attackers}  # fmt: skip
-            worst = max(longer.attackers, key=right.get)
-            held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = longer.stage
-        return held
 
     def test_all_sittings_are_collected(self, ran, expected):
         held = grades.read(grades.collect(ran.plan, ran.store))
@@ -582,17 +591,18 @@ class TestJudged:
     def test_what_selection_cannot_rule_out(self):
         """The quantile has the degrees of freedom of all options together: 4 options of 2 seeds have 4."""
         rng = np.random.default_rng(0)
-        held = [np.clip((rng.random((2, 100)) < mean).astype(float), 0, 1) for mean in (0.9, 0.45, 0.5, 0.55)]
-        pooled_sd = np.sqrt(np.mean([one.mean(1).var(ddof=1) for one in held]))
-        likely = []
-        for i, one in enumerate(held):
-            gap = held[0].mean(0) - one.mean(0)
-            error = np.sqrt(pooled_sd**2 * (1 / 2 + 1 / 2) + gap.var(ddof=1) / 100)
-            if i == 0 or gap.mean() - 0.1 <= stats.t.ppf(0.975, 4) * error:
-                likely.append(i)
-        assert transfer._likely(held, 0.05) == likely == [0]
-        # With one degree of freedom all of them would be left.
-        assert held[0].mean() - held[1].mean() - 0.1 < stats.t.ppf(0.975, 1) * 0.05
+        held = [(rng.random((2, 100)) < mean).astype(float) for mean in (0.9, 0.4, 0.45, 0.5)]
+        spread = np.mean([some.mean(1).var(ddof=1) for some in held])
+
+        def left(df):
+            kept = [0]
+            for i, some in enumerate(held[1:], 1):
+                gap_N = held[0].mean(0) - some.mean(0)
+                error = np.sqrt(spread * (1 / 2 + 1 / 2) + gap_N.var(ddof=1) / 100)
+                kept += [i] if gap_N.mean() - 0.1 <= stats.t.ppf(0.975, df) * error else []
+            return kept
+
+        assert transfer._likely(held, 0.05) == left(4) != left(1)
 
 
 def _holm(ps):
