@@ -1,8 +1,8 @@
 """The forward and backward pass of a small Llama on a CPU, in fewer and larger kernels than transformers takes.
 
 The numbers are those of `LlamaModel`, to float32 rounding, and so are its weights: nothing is copied or renamed. At
-widths below a hundred most of a step is not multiplication but what lies around it; a step takes two thirds of the
-time this way. Axes: B rows, T positions, N = B T, W width, H heads, D width of a head, R = B H.
+widths below a hundred most of the work is not multiplication but what lies around it; both passes take two thirds of
+the time this way, which is less of a whole step. Axes: B rows, T positions, N = B T, W width, H heads, D width of a head, R = B H.
 """
 
 from __future__ import annotations

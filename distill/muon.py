@@ -1,7 +1,7 @@
 """Muon: the momentum of every matrix, orthogonalised, as its step (Jordan et al. 2024, a post on the net).
 
 The numbers are those of `torch.optim.Muon` in float32 instead of bfloat16. Matrices of one shape are orthogonalised
-together, because one after the other costs a small network as much as its own forward pass.
+together, in few large kernels.
 Axes: M matrices of one shape, R rows, C columns, R <= C.
 """
 
