@@ -2,7 +2,8 @@
 
 The numbers are those of `LlamaModel`, to float32 rounding, and so are its weights: nothing is copied or renamed. At
 widths below a hundred most of the work is not multiplication but what lies around it; both passes take two thirds of
-the time this way, which is less of a whole step. Axes: B rows, T positions, N = B T, W width, H heads, D width of a head, R = B H.
+the time this way, which is less of a whole step.
+Axes: B rows, T positions, N = B T, W width, H heads, D width of a head, R = B H, K positions that are kept.
 """
 
 from __future__ import annotations
