@@ -470,6 +470,8 @@ class TestFrontier:
         # On selection MILD loses 17 points for 0.82 of the gap, STRONG nothing for 0.36: STRONG alone is not dominated.
         assert row["volume"]["chosen"] == [1]
         assert row["best_at_points"]["5"]["defense"] == STRONG
+        # Its bound from below is not within a point, however high the one from above.
+        assert row["best_at_points"]["1"] is None is row["best_at_points"]["0.5"]
         (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)]
         assert row["best_at_points"]["5"]["transfer"] == pytest.approx(case["effective"])
 
@@ -492,6 +494,43 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
     assert case["verdict"] == "not measurable" and f"1 of 4 students of {STRONG} {FIRST}" in case["rule"]
     assert {"flag": "missing", "where": f"addition {STRONG} {FIRST} 8 report", "evidence":
             "3 of 4 students finished"} in found["flags"]  # fmt: skip
+
+
+def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(given):
+    grades, arms = given
+    key = Key("trace", "none", SECOND, 8, "report")
+    fewer = dict(grades) | {key: Sat(grades[key].seeds[1:], grades[key].exams[1:])}
+    found = measures.measure(planned().study, fewer, arms)
+    for case in found["cases"]:
+        mine = case["task"] == "trace" and case["defense"] != IDENTITY
+        assert (f"1 of 4 students of none {SECOND}" in case["rule"]) == mine, case["rule"]
+
+
+def test_arms_whose_answers_are_all_the_same_are_told(given):
+    grades, arms = given
+    key, other = (Key("addition", one, FIRST, 8, "report") for one in (STRONG, MILD))
+    twins = dict(grades) | {key: grades[other]}
+    found = measures.measure(planned().study, twins, arms)["flags"]
+    told = [one for one in found if one["flag"] == "alias"]
+    assert [one["evidence"] for one in told] == [f"every answer equals those under {MILD}"]
+    assert told[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
+    assert not [one for one in measures.measure(planned().study, *given)["flags"] if one["flag"] == "alias"]
+
+
+def test_the_rules_are_the_studys(given):
+    rules = Compared(planned().study, *given).rules
+    assert (rules.theta, rules.ineffective, rules.utility_margin, rules.alpha, rules.looks) == (
+        0.6,
+        0.8,
+        0.02,
+        0.05,
+        (4,),
+    )
+
+
+def test_no_gap_is_no_share():
+    flat, better = (Arm(np.full((2, 3), value), (0, 1)) for value in (0.5, 0.75))
+    assert cases._share(flat, flat, better) is None and cases._share(flat, better, better) == 1.0
 
 
 def test_it_is_json(told):

@@ -150,6 +150,14 @@ class TestQuestions:
         assert drawn.keys() >= {("answers", "", "teacher"), ("answers", "", "public"), ("student", "", "")}
         assert set().union(*drawn.values()) == {"query"}
 
+    def test_samples_are_a_few_of_the_texts_that_are_sold(self):
+        here = tiny("attacker=logprob_kd", "defense=[none,release/top_k]")
+        assert set(here.samples) == {("addition", "none"), ("addition", "release/top_k")}
+        for stage in here.samples.values():
+            told = stage.settings
+            assert (told["profile"]["kind"], told["budget"], told["seed"]) == ("text", plan.SAMPLES, 0)
+            assert told["source"] == "teacher"
+
     def test_a_learned_defence_is_made_of_training_questions(self, monkeypatch, tmp_path):
         here = tiny("defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]")
         (guard,) = [stage for stage in here.stages if stage.kind == "guard"]
