@@ -408,7 +408,8 @@ class _Cells:
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
         study = self.plan.study
-        for seed in study.baseline(self.task) if defense == "none" else study.seeds:
+        compared = defense == "none" and attacker != SHUFFLED
+        for seed in study.baseline(self.task) if compared else study.seeds:
             student = self._student(defense, attacker, budget, seed + FRESH * (defense == IDENTITY))
             exam = self._exam(None, (student, self.clean))
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
