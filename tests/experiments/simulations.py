@@ -454,11 +454,11 @@ def main() -> None:
     table = "\n".join(f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |" for line in held)
     text = f"""# What the estimators promise, and what they do
 
-`make simulations` writes this page: {given.runs} simulated studies a cell with known truth (words, bounds and E8 a quarter of
-that, E9 a fifth, families of 24 an eighth), through the functions that reports use. The truth of the lines E2 to E12 is a
-logistic model with effects of item, arm x item, seed and seed x item (`tests/experiments/simulations.py`); that of the others
-are students that answer an item nearly always or nearly never, whose seeds may fail or be lucky (`laws.py`,
-`laws_transfer.py` beside it). A part of all of it runs in every `make test`.
+`make simulations` writes this page: {given.runs} simulated studies a cell with known truth (words, bounds and E8 a
+quarter of that, E9 a fifth, families of 24 an eighth), through the functions that reports use. The truth of the lines
+E2 to E12 is a logistic model with effects of item, arm x item, seed and seed x item (`simulations.py` in
+`tests/experiments`); that of the others are students that answer an item nearly always or nearly never, whose seeds may
+fail or be lucky (`laws.py`, `laws_transfer.py`). A part of all of it runs in every `make test`.
 
 | test | seen | pass band | holds |
 |---|---|---|---|
