@@ -276,7 +276,7 @@ def told(stages: Iterable[Stage], held: Mapping[str, State]) -> list[str]:
     for stage in stages:
         state = held[stage.key]
         if state.word == "old":
-            kinds = groups.setdefault("; ".join(state.why) or "made of a result that is to be made again", {})
+            kinds = groups.setdefault("; ".join(state.why) or "made of a result that was made again, or is to be", {})
             kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
     lines = sorted(groups.items(), key=lambda one: one[0].startswith("made of a result"))
     return [f"{why} ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" for why, kinds in lines]

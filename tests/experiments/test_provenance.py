@@ -162,7 +162,7 @@ class TestClosure:
         assert {provenance.installed(name) for name in strange} == {None}
 
     def test_every_kind_has_a_version(self):
-        assert {provenance._version(stage.kind) for stage in shipped()} == {1}
+        assert all(provenance._version(stage.kind) >= 1 for stage in shipped())
 
 
 class TestDue:
@@ -183,7 +183,7 @@ class TestDue:
         assert names(planned.due(Store(made / "store"), 1).stages) == after(planned, lambda s: s.kind == "teacher")
 
     @pytest.mark.parametrize("change, said", [
-        ({"version": 0}, "made by version 0 of its kind, which is 1 now"),
+        ({"version": 0}, "made by version 0 of its kind, which is "),
         ({"libraries": {"torch": "1.0"}}, "torch 1.0 -> "),
         ({"threads": 4}, "made with 4 thread(s), not 1"),
         ({"code": {}}, "made by other code: "),
