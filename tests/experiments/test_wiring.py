@@ -596,6 +596,20 @@ class TestJudged:
         assert [one.p_ineffective for one in judged] == pytest.approx(_holm(raw[1]))
         assert all(0 < p < 1 for p in raw[0]), "or nothing could be seen"
 
+    def test_a_word_on_transfer_is_one_sided_at_half_the_level(self):
+        rng = np.random.default_rng(1)
+        clean, floor, top, low, high = (
+            Arm((rng.random((8, 200)) < mean).astype(float), tuple(range(8))) for mean in (0.97, 0.1, 0.8, 0.12, 0.79)
+        )
+        cost, rules = verdict.non_inferiority(clean, clean, 0.02), verdict.Rules(alpha=0.05)
+
+        def word(defended, effective, ineffective):
+            case = verdict.Case(floor, [top], [defended], clean, clean)
+            return verdict._tested(case, cost, rules, verdict._Tests(effective, 1.0, ineffective)).word
+
+        assert [word(low, p, 1.0) for p in (0.024, 0.026)] == ["effective", "inconclusive"]
+        assert [word(high, 1.0, p) for p in (0.024, 0.026)] == ["ineffective", "inconclusive"]
+
     def test_what_selection_cannot_rule_out(self):
         """The quantile has the degrees of freedom of all options together: 4 options of 2 seeds have 4."""
         rng = np.random.default_rng(0)
