@@ -130,10 +130,13 @@ def _missing(here: Compared, task: str, budget: int, defense: str) -> list[str]:
 
 
 def _aliases(here: Compared, task: str, budget: int, attacker: str) -> dict[str, str]:
-    """Defences whose students answer as those of an earlier one do, all answers alike; undefended comes first."""
+    """Defences whose students answer as those of an earlier one do, all answers alike; undefended comes first.
+
+    Of the seeds that all have: undefended arms have more.
+    """
     keys = sorted((k for k in here.report if (k.task, k.budget, k.attacker) == (task, budget, attacker)),
                   key=lambda k: k.defense != "none")  # fmt: skip
-    return flags.aliases({key.defense: here.report[key].digest for key in keys})
+    return flags.aliases({key.defense: here.report[key].digest_of(here.study.seeds) for key in keys})
 
 
 def _selection(here: Compared, task: str, budget: int, defense: str, attackers: list[str]) -> list[Arm]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,10 +86,9 @@ class Sat(NamedTuple):
     def unparsed(self) -> float:
         return float((self.said_SN < 0).mean())
 
-    @property
-    def digest(self) -> str:
-        """Over all answers of all its exams."""
-        return digest("".join(exam.digest for exam in self.exams))
+    def digest_of(self, seeds: Sequence[int]) -> str:
+        """Over all answers of the exams of these seeds."""
+        return digest("".join(exam.digest for seed, exam in zip(self.seeds, self.exams, strict=True) if seed in seeds))
 
     def stacked(self, name: str) -> np.ndarray | None:
         """A measure as seeds x items, or None where an exam lacks it."""

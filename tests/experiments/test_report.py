@@ -223,14 +223,17 @@ class TestFaults:
         attackers = ("sft", "ask/repeats(k=4) + clean/vote + sft")
 
         def sat(digest, unparsed):
-            return SimpleNamespace(digest=digest, unparsed=unparsed, right_SN=np.full((5, 50), 0.5), seeds=(0,))
+            return SimpleNamespace(
+                digest_of=lambda _: digest, unparsed=unparsed, right_SN=np.full((5, 50), 0.5), seeds=(0,)
+            )
 
         keys = [Key("t", "release/reformulate(share=1.0)", one, 9, "report") for one in attackers]
         mine = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
         there = dict(zip(keys, mine, strict=True)) | {key._replace(defense="none"): sat("u", 0.0) for key in keys}
         half = Arm(np.full((5, 50), 0.5), tuple(range(5)))
         here = SimpleNamespace(told=there.get, report=there, flag=lambda *_: None, by_key={}, alpha=0.05,
-                               floor_key=lambda *_: None, clusters=lambda _: None, scores=lambda _: half)  # fmt: skip
+                               floor_key=lambda *_: None, clusters=lambda _: None, scores=lambda _: half,
+                               study=SimpleNamespace(seeds=[0]))  # fmt: skip
         return cases._faults(here, keys)
 
     def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):

@@ -226,7 +226,8 @@ def test_the_analysis_is_frozen_before_anything_is_scored(made):
     seal = json.loads((home / "analysis.json").read_text())
     assert seal == {"sha256": digest((home / "analysis.yaml").read_bytes()), "scored_before": 0, "of": seal["of"]}
     frozen = yaml.safe_load((home / "analysis.yaml").read_text())
-    assert frozen["seeds"] == {"report": [0, 1], "selection": [900]} and frozen["thresholds"]["theta"] == 0.5
+    assert {name: frozen["seeds"][name] for name in ("report", "selection")} == {"report": [0, 1], "selection": [900]}
+    assert frozen["thresholds"]["theta"] == 0.5
 
 
 def test_a_later_change_is_a_deviation_on_the_card(runs):
