@@ -44,6 +44,7 @@ CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
 # Undefended once more, with answers and students of fresh seeds: T must cover 1.
 IDENTITY = "control/identity"
 FRESH = 1000
+FEW = 3  # students of the shuffled floor, which is no choice of the attacker
 TOP_K = 20
 LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
 SAMPLES = 4
@@ -408,8 +409,7 @@ class _Cells:
 
     def _arms(self, defense: str, attacker: str, budget: int) -> None:
         study = self.plan.study
-        compared = defense == "none" and attacker != SHUFFLED
-        for seed in study.baseline(self.task) if compared else study.seeds:
+        for seed in self._seeds(defense, attacker):
             student = self._student(defense, attacker, budget, seed + FRESH * (defense == IDENTITY))
             exam = self._exam(None, (student, self.clean))
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
@@ -419,6 +419,13 @@ class _Cells:
             for seed in study.selection_seeds:
                 exam = self._exam(None, (self._student(defense, attacker, budget, seed),), "select")
                 self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "select", exam))
+
+    def _seeds(self, defense: str, attacker: str) -> list[int]:
+        """The reported seeds of an arm: more of what every defence is compared with, few of a diagnostic."""
+        study = self.plan.study
+        if attacker == SHUFFLED:
+            return study.seeds[:FEW]
+        return study.baseline(self.task) if defense == "none" else study.seeds
 
     def _student(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
         """A student, with the recipe that the study's search finds for its cell if there is one."""

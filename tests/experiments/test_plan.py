@@ -47,6 +47,10 @@ class TestSeeds:
             compared = defense == "none" and attacker != plan.SHUFFLED
             assert held == ([0, 1, 2] if compared else [0, 1]), (defense, attacker)
 
+    def test_the_diagnostic_floor_has_few(self):
+        more = made("seeds=[0,1,2,3,4]", "baseline_seeds=6", attackers=["sft"])
+        assert [arm.seed for arm in more.arms if arm.attacker == plan.SHUFFLED] == [0, 1, 2]
+
     @pytest.mark.parametrize(
         ("defenses", "budgets", "wanted"), [(1, [8], 8), (4, [8], 16), (12, [8], 28), (4, [4, 8], 8)]
     )
