@@ -41,6 +41,7 @@ class StudentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     hidden_size: int = Field(64, ge=8)
+    intermediate_size: int = Field(256, description="width of the MLPs", ge=8)
     num_layers: int = Field(2, ge=1)
     num_heads: int = Field(4, ge=1)
     max_length: int = Field(192, ge=16)

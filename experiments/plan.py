@@ -172,7 +172,7 @@ class Plan:
     def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
         """What is to be made: results that are not in the store, and old ones unless they are kept."""
         held = provenance.states(self.stages, store, threads)
-        words = ("missing",) if keep_old else ("missing", "old")
+        words = ("missing",) if keep_old else ("missing", "waiting", "old")
         return Due([one for one in self.stages if held[one.key].word in words],
                    [one for one in self.stages if held[one.key].word == "old"],
                    provenance.told(self.stages, held))  # fmt: skip

@@ -198,7 +198,7 @@ def contents(done: Mapping[str, Any]) -> str:
 class State(NamedTuple):
     """Whether a result is there and may be used, and in words why not."""
 
-    word: str  # current, old or missing
+    word: str  # current, old, missing, or waiting: it is as it was, and an input must be made before that is known
     why: tuple[str, ...] = ()  # of its own
     above: tuple[str, ...] = ()  # of what it is made of
 
@@ -216,7 +216,9 @@ def states(stages: Sequence[Stage], store: Store, threads: int | None = None) ->
         above = [f"its input {one.kind}/{one.key} is to be made" for one in due]
         if not due and not why:
             above = [f"its input {one.kind}/{one.key} was made again" for one in _remade(stage, store, done)]
-        held[stage.key] = State("old" if why or above else "current", tuple(why), tuple(above))
+        waits = due and not why and all(held[one.key].word in ("missing", "waiting") for one in due)
+        word = "waiting" if waits else "old" if why or above else "current"
+        held[stage.key] = State(word, tuple(why), tuple(above))
     return held
 
 

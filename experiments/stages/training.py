@@ -38,7 +38,7 @@ def fresh(task: Any, shape: Any, seed: int) -> LanguageModel:
         tokenizer = byte_pair_tokenizer(task.corpus(), shape["vocabulary"])
     else:
         tokenizer = character_tokenizer(task.alphabet)
-    size = {name: shape[name] for name in ("hidden_size", "num_layers", "num_heads", "max_length")}
+    size = {name: shape[name] for name in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "max_length")}
     return LanguageModel(llama(tokenizer, seed=seed, **size), tokenizer, max_new_tokens=shape["max_new_tokens"])
 
 

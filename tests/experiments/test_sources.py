@@ -49,7 +49,7 @@ def test_a_changed_folder_is_another_teacher(tmp_path):
 def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     recording = GSM8K / "example_model_solutions.jsonl"
     words = [f"task=gsm8k(path='{GSM8K}')", f"teacher.path={recording}", f"weaker_teacher.path={recording}",
-             "budget=20", "student.max_new_tokens=8", "student.vocabulary=400", "student.hidden_size=16"]  # fmt: skip
+             "budget=20", "student.max_new_tokens=100", "student.vocabulary=400", "student.hidden_size=16"]  # fmt: skip
     held = rows(capsys, "gsm8k", "--runs", str(tmp_path), *TINY, *words)
     by = {(row["attacker"], row["defense"]): row for row in held}
     assert {"floor/untrained", "floor/own_data", "floor/weaker_teacher", "floor/shuffled"} <= {name for name, _ in by}
