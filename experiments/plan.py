@@ -649,7 +649,8 @@ class _Cells:
         if len(self.asking) > 1 or any(one.match for one in guards):
             asked += exam.items("select", study.measure.selection_items, 0)
         pool = max(map(self._pool, self.asking), default=1)
-        for seed in study.seeds + study.selection_seeds:
+        fresh = [seed + FRESH for seed in study.seeds]
+        for seed in [*study.baseline(self.task), *study.selection_seeds, *fresh]:
             asked += exam.items("query", pool * max(self.block.budgets), seed)
         if any("traces" in one.chain.needs for one in guards):
             asked += exam.lessons(2 * study.provider.traces, PROVIDER)

@@ -109,9 +109,20 @@ def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_p
 def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     path = tmp_path / "recorded.jsonl"
     exam = entries.component("task", "addition")[1]
-    items = exam.items("report", 300, 0) + [i for seed in (0, 1, 2, 900, 901) for i in exam.items("query", 1000, seed)]
-    path.write_text("".join(json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items))
+    seeds = [*range(6), 900, *range(1000, 1006)]  # of students, floors and the identity control
+
+    def recorded(seeds):
+        items = exam.items("report", 300, 0) + [i for seed in seeds for i in exam.items("query", 800, seed)]
+        path.write_text("".join(json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items))
+
     words = ["plan", "quickstart", "teacher=recorded", f"teacher.path={path}", "task=addition", "attacker=sft"]
+    for lost in (5, 900, 1005):
+        recorded([seed for seed in seeds if seed != lost])
+        plan._recording.cache_clear()
+        assert cli.main([*words, "defense=release/truncate"]) == 2
+        assert "no answer to" in capsys.readouterr().err
+    recorded(seeds)
+    plan._recording.cache_clear()
     assert cli.main([*words, "defense=release/truncate"]) == 0
     assert cli.main([*words, "defense=decoding/perturbed"]) == 2
     assert "is recorded and can only be edited" in capsys.readouterr().err

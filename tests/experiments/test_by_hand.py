@@ -311,7 +311,7 @@ class TestRows:
         case = None if is_floor(attacker) else case
         parts = _components(D[0])
         same(row, {
-            "task": task, "defense": defense, "attacker": attacker, "student": "tiny", "budget": 8, "seeds": 4,
+            "task": task, "defense": defense, "attacker": attacker, "student": "quick", "budget": 8, "seeds": 4,
             "planned": 4, "items": N, "steps": spent(arms, *who, "steps"),
             "student_tokens": spent(arms, *who, "student_tokens"), "floor": F[0].mean(), "floor_arm": floor,
             "undefended": U[0].mean(), "defended": D[0].mean(), "defended_lo": max(own[3], 0.0),
