@@ -37,7 +37,7 @@ def rows(runs):
 
 def test_the_study_is_as_large_as_it_claims(rows):
     defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {"none", plan.IDENTITY}
-    assert len(defended) >= 4 and {task for task, _, _ in rows} == {"addition", "trace"}
+    assert len(defended) >= 3 and {task for task, _, _ in rows} == {"addition", "trace"}
     assert {attacker for _, attacker, _ in rows} >= {"sft", "logprob_kd", *plan.FLOORS[:2], plan.SHUFFLED}
     assert {attacker: row["seeds"] for (_, attacker, _), row in rows.items() if row["seeds"] != 6} == {plan.SHUFFLED: 3}
     assert all(row["seeds"] == row["planned"] for row in rows.values())
