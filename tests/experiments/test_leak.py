@@ -146,9 +146,9 @@ def exact(price_in, price_out, account, identity):
 
 
 def test_a_bill_by_hand():
-    """2 M tokens in at $3 and 1 M out at $15 a million, 10 accounts at $1, 2 identities at $50: $131."""
+    """2 M tokens in at $3 and 1 M out at $15 a million, 10 accounts at $4, 2 identities at $50: $161."""
     spent = leak.Spent(2e6, 1e6, 10, 2)
-    assert leak.dollars([spent], exact(3, 15, 1, 50), 7) == pytest.approx(np.full(7, 131.0))
+    assert leak.dollars([spent], exact(3, 15, 4, 50), 7) == pytest.approx(np.full(7, 161.0))
 
 
 def test_a_run_is_paid_by_its_own_bill():

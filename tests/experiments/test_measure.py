@@ -280,3 +280,20 @@ def test_flags_by_hand():
     assert flags.repeats_itself("ab" * 40) and flags.repeats_itself(" ") and not flags.repeats_itself("a=3;b=4+3=7 # 7")
     assert flags.degenerate(["a good answer"] * 10, ["ab" * 40] * 10)
     assert flags.aliases({"a": "1", "b": "2", "c": "1"}) == {"c": "a"}
+
+
+def test_a_common_shape_is_shown_where_a_curve_is_shifted_and_not_where_its_ceiling_is_lower():
+    rng, budgets = np.random.default_rng(21), np.array([25, 50, 100, 200, 400, 800, 1600])
+
+    def students(means):
+        return np.stack([(rng.random((8, 400)) < mean).astype(float) for mean in means])
+
+    def hill(n, top):
+        return 0.1 + top / (1 + (100.0 / n) ** 1.5)
+
+    U, shifted, lower = (students(one) for one in (hill(budgets, 0.8), hill(budgets / 2, 0.8), hill(budgets, 0.5)))
+    found = curves.common_shape(0.1, U, shifted, budgets, 2.0)
+    assert found.value == pytest.approx(2.0, rel=0.15) and found.p_shift > 0.1 and found.shown
+    assert not curves.common_shape(0.1, U, shifted, budgets, 4.0).shown, "the two multipliers must agree"
+    other = curves.common_shape(0.1, U, lower, budgets, 2.0)
+    assert other.p_shift < 0.001 and not other.shown
