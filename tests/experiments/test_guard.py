@@ -123,7 +123,7 @@ class TestNeeds:
         self.made("defense=[decoding/temperature + decoding/lossless]")
 
     def test_a_proxy_with_another_tokenizer_is_refused_before_anything_runs(self):
-        with pytest.raises(BadInput, match="proxy 'proxy' has another tokenizer than the teacher 'embedded'"):
+        with pytest.raises(BadInput, match="proxy 'proxy' has another tokenizer than the teacher 'quick'"):
             self.made("defense=decoding/product_of_experts", "provider.proxy.vocabulary=300")
 
 
