@@ -23,6 +23,7 @@ SMALL = [
     "teacher.steps=8",
     "student.steps=4",
     "seeds=[0,1]",
+    "baseline_seeds=2",
     "selection_seeds=[900]",
     "measure.items=50",
     "measure.selection_items=20",
