@@ -21,8 +21,8 @@ from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
 STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "baseline_seeds=2", "selection_seeds=[900]",
-         "measure.items=60", "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[8,16]",
-         "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
+         "measure.items=60", "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200",
+         "budget=[8,16]", "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
