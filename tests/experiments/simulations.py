@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -429,7 +429,7 @@ def lines(runs: int, workers: int) -> list[Line]:
     return held
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="simulated studies a cell")
     parser.add_argument("--workers", type=int, default=2)
@@ -437,7 +437,7 @@ def main() -> None:
         "--controls", type=Path, help="folder of the study `controls`, for the control on real students"
     )
     parser.add_argument("--write", type=Path, default=Path("docs/simulations.md"))
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     from tests.experiments import laws, laws_transfer  # they take this file's Line
 
     held = lines(given.runs, given.workers)

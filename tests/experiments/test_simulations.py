@@ -81,3 +81,23 @@ def test_the_worst_case_simulation_uses_the_level_of_the_bounds():
     # Bounds are one-sided at alpha / 2, so the ends of a two-sided interval at alpha.
     one = s.combine(s.variance([s.np.triu(s.np.ones((4, 4)))]), [1], alpha=0.05)
     assert one.hi - one.value == pytest.approx(float(s.stats.t.ppf(0.975, one.df)) * one.se)
+
+
+def test_all_of_it_runs_at_toy_size_and_says_what_does_not_hold(tmp_path, monkeypatch):
+    """What eight studies a cell show holds in some lines and not in others: then it must not end well."""
+    few = list(s.grid(8))[::50]
+    monkeypatch.setattr(s, "grid", lambda runs: few)
+    with pytest.raises(SystemExit) as ended:
+        s.main(["--runs", "8", "--workers", "1", "--write", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert ended.value.code == 1 and page.startswith("# ") and "8 simulated studies a cell" in page
+    for of in (
+        "E2 coverage",
+        "E12 power",
+        "false effective",
+        "worst of 11 attacks",
+        "campaign trained",
+        "clusters of 5",
+    ):
+        assert f"| {of}" in page or of in page
+    assert page.count("| yes |") > 20 and "| NO |" in page
