@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +91,13 @@ def digest(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+HERE = digest(platform.node())[:8]
+"""This machine in names of temporary files: folders may be shared between machines, whose process ids are not."""
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write under a temporary name, sync and rename: a reader sees the whole file or none."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{HERE}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with part.open("wb") as file:
             file.write(data)
@@ -99,6 +106,26 @@ def write_bytes(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers of this machine left in a folder; those of other machines may be alive."""
+    for part in folder.glob(f".*.{HERE}.*.part"):
+        pid = part.name.split(".")[-3]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere asking would end it
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _row(answer: Answer) -> dict[str, object]:
@@ -150,6 +177,8 @@ def read_answers(path: Path) -> list[Answer]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{path}: not a whole answer file ({error})") from error
+    if {*_row(Answer("", "", "")), "sha256"} != {*table.column_names}:
+        raise BadInput(f"{path}: not an answer file; its columns are {', '.join(table.column_names)}")
     if (table.schema.metadata or {}).get(b"rows") != str(table.num_rows).encode():
         raise BadInput(f"{path}: holds {table.num_rows} answers, its footer says otherwise")
     return [_answer(path, i, row) for i, row in enumerate(table.to_pylist())]
@@ -158,10 +187,13 @@ def read_answers(path: Path) -> list[Answer]:
 def _answer(path: Path, index: int, row: dict[str, object]) -> Answer:
     if digest(repr({k: v for k, v in row.items() if k != "sha256"})) != row["sha256"]:
         raise BadInput(f"{path}: answer {index} does not match its SHA-256")
-    k = int(str(row["logprob_k"]))
     kept = None
-    if k:
-        ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)  # type: ignore[call-overload]
-        kept = Logprobs(ids, np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k))  # type: ignore[call-overload]
+    try:
+        if k := int(str(row["logprob_k"])):
+            ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)  # type: ignore[call-overload]
+            values = np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k)  # type: ignore[call-overload]
+            kept = Logprobs(ids, values)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
     return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)  # type: ignore

@@ -127,9 +127,10 @@ def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail
     )
     mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
     teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
-    known = torch.where(kept_NK & (teacher_NK > -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0)
+    # Withheld entries have no mass; NaN is none of them and must stay seen.
+    known = torch.where(kept_NK & (teacher_NK != -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0)
     tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0)) if tail_N is None else tail_N.exp()
     left_N = (1 - student_NK.exp().sum(-1)).clamp(min=1e-9)
     # Below fp32 resolution the tail is rounding error of the sum, not probability.
-    tail = torch.where(tail_N > 1e-6, tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0)
+    tail = torch.where(~(tail_N <= 1e-6), tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0)
     return (known.sum(-1) + tail).mean()

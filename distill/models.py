@@ -1,4 +1,4 @@
-"""Models that answer prompts: networks, recorded answers, and wrappers; the one home of transformers.
+"""Models that answer prompts: networks, and wrappers; `folders` reads and writes them, `recordings` repeats answers.
 
 Axes: B rows of a batch, T positions, V vocabulary, K released entries.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,10 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest, read_answers
+from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest
+
+TEMPLATE_SECONDS = 5.0
+TEMPLATE_LETTERS = 100_000  # more than any system prompt
 
 
 class Model(Protocol):
@@ -156,6 +158,40 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
     return torch.log_softmax(torch.empty_like(kept_BV).scatter_(-1, order_BV, kept_BV), -1)
 
 
+def finite(network: Any) -> bool:
+    """Whether all weights are finite numbers."""
+    return all(bool(one.float().isfinite().all()) for one in network.parameters())
+
+
+def vocabulary_of(tokenizer: Any) -> str:
+    """SHA-256 of a tokenizer: token ids of one vocabulary mean nothing in another."""
+    return digest(tokenizer.backend_tokenizer.to_str())
+
+
+def within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What `work` returns or raises, or TimeoutError after so long.
+
+    A thread cannot be stopped: one that is late is left alone, and ends with the process.
+    """
+    told: list[Any] = []
+
+    def run() -> None:
+        try:
+            told.append((work(), None))
+        except Exception as error:
+            told.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not told:
+        raise TimeoutError(f"took over {seconds:g} s")
+    value, error = told[0]
+    if error:
+        raise error
+    return value
+
+
 def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
     """A key a prompt: an answer is a function of (seed, prompt text, attempt)."""
     return [f"{seed}/{digest(p.text)}{f'/{p.attempt}' if p.attempt else ''}" for p in prompts]
@@ -184,6 +220,8 @@ class LanguageModel:
     is sampled; `released_edits` change the released logprobs alone, which the first two change as well.
     temperature 0 decodes greedily; `edits` then still apply to the one likeliest token, and the result is sampled,
     because a perturbation that is never sampled would be no perturbation. `randomness` gives each answer its key.
+    Scores that are not finite are BadInput; a network that `may_diverge`, as one in training may, says end-of-text
+    there.
     """
 
     network: Any
@@ -197,6 +235,7 @@ class LanguageModel:
     max_new_tokens: int = 64
     batch_size: int = 256
     passes: float = 1.0
+    may_diverge: bool = False
 
     def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
         encoded, keys = [self.encode(prompt) for prompt in prompts], self.randomness(prompts, seed)
@@ -214,7 +253,7 @@ class LanguageModel:
     @functools.cached_property
     def vocabulary(self) -> str:
         """SHA-256 of the tokenizer: token ids of one vocabulary mean nothing in another."""
-        return _vocabulary(self.tokenizer)
+        return vocabulary_of(self.tokenizer)
 
     @torch.inference_mode()
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
@@ -247,12 +286,7 @@ class LanguageModel:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, through the chat template where the tokenizer has one; BadInput if it cannot fit."""
-        if getattr(self.tokenizer, "chat_template", None):
-            turns = [{"role": "user", "content": prompt.text}]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        else:
-            text = prompt.text
-        ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        ids = list(self.tokenizer(self.rendered(prompt), add_special_tokens=False).input_ids)
         room = self.network.config.max_position_embeddings - self.max_new_tokens
         if not ids:
             raise BadInput(f"prompt {prompt.id!r}: it is empty; a prompt needs at least one token")
@@ -262,6 +296,24 @@ class LanguageModel:
                 f"{self.max_new_tokens} new tokens"
             )
         return ids
+
+    def rendered(self, prompt: Prompt) -> str:
+        """A prompt as the network reads it; BadInput where a chat template errs, takes too long or writes too much."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            return prompt.text
+        turns = [{"role": "user", "content": prompt.text}]
+        render = functools.partial(
+            self.tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=True
+        )
+        try:
+            text = str(within(TEMPLATE_SECONDS, render))
+        except Exception as error:  # a template is a program of somebody else's
+            line = " ".join(str(error).split())
+            raise BadInput(f"prompt {prompt.id!r}: chat template: {type(error).__name__}: {line}") from error
+        if len(text) > len(prompt.text) + TEMPLATE_LETTERS:
+            raise BadInput(f"prompt {prompt.id!r}: chat template: writes {len(text)} letters around a prompt of "
+                           f"{len(prompt.text)}; at most {TEMPLATE_LETTERS} are taken")  # fmt: skip
+        return text
 
     @torch.inference_mode()
     def _generate(
@@ -283,9 +335,11 @@ class LanguageModel:
             cache = out.past_key_values
             hidden_BH = out.hidden_states[-1][:, -1] if hidden else None
             step = Step(tokens_BT, mask_BT, keys, index, hidden_BH, memory)
-            clean_BV = out.logits[:, -1].float()
+            clean_BV = self._finite("scores", out.logits[:, -1].float(), alive, prompts)
             scores_BV = _applied(self.score_edits, step, clean_BV)
             logprobs_BV = _applied(self.edits, step, self._sampled(scores_BV))
+            if edited:
+                logprobs_BV = self._finite("scores behind its defence", logprobs_BV, alive, prompts)
             if self.temperature == 0 and not self.edits:
                 picked_B = logprobs_BV.argmax(-1)
             else:
@@ -306,6 +360,18 @@ class LanguageModel:
             if not alive.any():
                 break
         return self._collect(prompts, torch.stack(chosen, 1).tolist(), moved, released)
+
+    def _finite(self, what: str, scores_BV: Tensor, alive_B: Tensor, prompts: list[Prompt]) -> Tensor:
+        """The scores where each row still alive has a largest one that is a number; NaN is above all others."""
+        broken_B = alive_B & ~scores_BV.amax(-1).isfinite()
+        if not broken_B.any():
+            return scores_BV
+        if not self.may_diverge:
+            first = prompts[int(broken_B.nonzero()[0])].id
+            raise BadInput(f"prompt {first!r}: the model's {what} are not finite numbers")
+        ends_V = torch.full_like(scores_BV[0], -torch.inf)
+        ends_V[self.tokenizer.eos_token_id] = 0
+        return torch.where(broken_B[:, None], ends_V, scores_BV)
 
     def _sampled(self, scores_BV: Tensor) -> Tensor:
         """The log-distribution that is sampled; at temperature 0 all of it lies on the likeliest token."""
@@ -352,119 +418,3 @@ class EditedModel:
 
     def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
         return [self.edit(answer) for answer in self.model.answer(prompts, seed=seed, profile=profile)]
-
-
-@dataclass(frozen=True)
-class RecordedModel:
-    """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt text."""
-
-    answers: dict[str, Answer]
-    where: str = "recorded answers"
-
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
-        missing = [prompt.id for prompt in prompts if prompt.text not in self.answers]
-        if missing:
-            raise BadInput(f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}")
-        said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
-        if profile.kind == "text":
-            return [replace(answer, logprobs=None) for answer in said]
-        if any(answer.logprobs is None for answer in said):
-            raise BadInput(f"{self.where}: profile {profile.kind} asks for logprobs; the recording has none")
-        return said
-
-
-def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") -> RecordedModel:
-    """A recorded teacher from an answer file, or from JSONL.
-
-    `prompt` and `answer` say where the two are in a line's object; dots go down into it. Optional in a line: `finished`
-    (false where the answer was cut off), and `token_ids` with `logprobs`, one {"ids": [K], "values": [K]} (nats, most
-    likely first) a row. All else, such as sampling metadata, is the recorder's own. Raises BadInput with the line.
-    """
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
-    if path.suffix == ".parquet":
-        return RecordedModel({one.prompt: one for one in read_answers(path)}, str(path))
-    answers = dict[str, Answer]()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: is not UTF-8 ({error})") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            one = _recorded(f"{path}: line {number}", line, prompt, answer)
-            if answers.setdefault(one.prompt, one).text != one.text:
-                raise BadInput(f"{path}: line {number}: a second, other answer to the same prompt")
-    return RecordedModel(answers, str(path))
-
-
-def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not JSON ({error})") from None
-    asked, said = (_inside(where, row, path) for path in (prompt, answer))
-    finished, ids, kept = row.get("finished", True), row.get("token_ids", []), None
-    try:
-        if row.get("logprobs"):
-            rows = row["logprobs"]
-            kept = Logprobs(np.array([r["ids"] for r in rows], np.int32), np.array([r["values"] for r in rows], "f4"))
-            if kept.ids_TK.shape != kept.values_TK.shape or len(kept.ids_TK) != len(ids) + bool(finished):
-                raise ValueError(f"{len(rows)} rows for {len(ids)} tokens")
-        return Answer(digest(asked)[:16], asked, said, tuple(map(int, ids)), bool(finished), kept)
-    except (TypeError, KeyError, ValueError) as error:
-        raise BadInput(f"{where}: token_ids and logprobs do not fit together ({error})") from None
-
-
-def _inside(where: str, row: Any, path: str) -> str:
-    for name in path.split("."):
-        row = row.get(name) if isinstance(row, dict) else None
-    if not isinstance(row, str):
-        raise BadInput(f"{where}: {path} must be a string, got {row!r}")
-    return row
-
-
-def load(name: str, **decoding: Any) -> LanguageModel:
-    """A causal language model and its tokenizer from a local folder or a hub name, through transformers."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        network = AutoModelForCausalLM.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"model {name!r}: {str(error).splitlines()[0]}") from error
-    return LanguageModel(network.eval(), _tokenizer(name), **decoding)
-
-
-def _tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
-    except (OSError, ValueError) as error:
-        raise BadInput(f"model {name!r}: {str(error).splitlines()[0]}") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def tokenizer_digest(name: str) -> str:
-    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the same."""
-    return _vocabulary(_tokenizer(name))
-
-
-def _vocabulary(tokenizer: Any) -> str:
-    return digest(tokenizer.backend_tokenizer.to_str())
-
-
-def save(model: LanguageModel, folder: Path) -> None:
-    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk is full."""
-    from safetensors import SafetensorError
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        model.network.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error  # its own type hides that the disk is full
-    model.tokenizer.save_pretrained(folder)

@@ -39,6 +39,10 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
     if len(widths) > 1 or (kept and len(kept) < len(answers)):
         raise BadInput(f"{folder}: {len(kept)} of {len(answers)} answers carry logprobs, of widths {sorted(widths)}; "
                        "all or none must, and of one width")  # fmt: skip
+    broken = [a.prompt_id for a in answers if a.logprobs is not None and not _released(a.logprobs.values_TK)]
+    if broken:
+        raise BadInput(f"{folder}: logprobs of {len(broken)} of {len(answers)} answers are neither finite numbers nor "
+                       f"-inf, as what is withheld; the first are those to {broken[0]!r}")  # fmt: skip
     kind = "<u2" if vocabulary <= 2**16 else "<u4"
     arrays = {
         "tokens": np.array([token for answer in answers for token in answer.token_ids], kind),
@@ -67,6 +71,10 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
         "prompts": [answer.prompt_id for answer in answers], "semantics": SEMANTICS, "files": hashes,
     }  # fmt: skip
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+
+
+def _released(values_TK: np.ndarray) -> bool:
+    return bool((np.isfinite(values_TK) | np.isneginf(values_TK)).all())
 
 
 def _offsets(lengths: list[int]) -> np.ndarray:

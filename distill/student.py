@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from distill import lean
 from distill.answers import BadInput, Logprobs, write_bytes
+from distill.models import finite
 from distill.muon import Muon
 
 LOG_EVERY = 20
@@ -39,19 +40,19 @@ class StudentSettings(BaseModel):
     else is AdamW's.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    hidden_size: int = Field(64, ge=8)
-    intermediate_size: int = Field(256, description="width of the MLPs", ge=8)
-    num_layers: int = Field(2, ge=1)
-    num_heads: int = Field(4, ge=1)
-    max_length: int = Field(192, ge=16)
-    steps: int = Field(300, ge=0)
-    batch_size: int = Field(32, ge=1)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    hidden_size: int = Field(64, ge=8, le=100_000)
+    intermediate_size: int = Field(256, description="width of the MLPs", ge=8, le=1_000_000)
+    num_layers: int = Field(2, ge=1, le=1000)
+    num_heads: int = Field(4, ge=1, le=1000)
+    max_length: int = Field(192, ge=16, le=1_000_000)
+    steps: int = Field(300, ge=0, le=10_000_000)
+    batch_size: int = Field(32, ge=1, le=100_000)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(4e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0, le=1000)
     warmup: float = Field(0.05, ge=0, le=1)
     clip: float = Field(1.0, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1000)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ class Example:
 
 @dataclass
 class Trained:
-    """A trained network; a diverged one is an outcome and keeps its last weights."""
+    """A trained network; a diverged one is an outcome and keeps its last weights. One that had nothing to learn from,
+    as no answer had a token, took no step.
+    """
 
     network: Any
     losses: list[float] = field(default_factory=list)
@@ -205,6 +208,7 @@ def train(
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
             _save(checkpoint, network, used, state)
     network = accelerator.unwrap_model(network)
+    state.diverged = state.diverged or not finite(network)  # the last steps may break what their losses do not show
     done: dict[str, Any] = {"tokens": state.tokens, "positions": state.positions, "steps": state.step}
     return Trained(network, state.losses, state.diverged, **done, **given)
 

@@ -74,6 +74,7 @@ class Pretrained(Strict):
     top_p: float = Field(gt=0, le=1)
     max_new_tokens: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    allow_pickle: bool = Field(False, description="weights in PyTorch's own files too, which can be harmful")
 
 
 class Recorded(Strict):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.answers import BadInput, Profile
-from distill.models import RecordedModel, read_recorded, tokenizer_digest
+from distill.folders import tokenizer_digest
+from distill.recordings import RecordedModel, read_recorded
 from experiments import campaigns, provenance
 from experiments.config import (
     Attack,

@@ -1,7 +1,9 @@
 """The content-addressed store: a stage's result lives under the hash of its settings and inputs, and is done once.
 
-A result is built in a temporary folder, its files are hashed and synced, and the folder is renamed into place: a killed
-run loses the stage in flight and nothing else. Files are checked against their hashes whenever a result is opened.
+A result is built in a temporary folder, its files are hashed, and the folder is renamed into place: a killed run loses
+the stage in flight and nothing else. Files are checked against their hashes whenever a result is opened, and so name
+themselves where a failure of power took what was not on the disk yet; `done.json`, which holds the hashes, carries its
+own.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, digest, write_bytes
+from distill.answers import BadInput, digest, sweep, write_bytes
 from experiments.stage import Stage, canonical
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made if need be; BadInput if nothing can be written there."""
-    probe = folder / f".probe.{os.getpid()}"
+    """The folder, made if need be and without what killed writers left; BadInput if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        write_bytes(folder / ".probe", b"")
+        (folder / ".probe").unlink(missing_ok=True)
+        sweep(folder)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror}); choose another folder with --runs") from error
     return folder
@@ -42,17 +44,25 @@ class Store:
     def has(self, stage: str, key: str) -> bool:
         return (self.folder(stage, key) / "done.json").is_file()
 
+    def begun(self, stage: str, key: str) -> bool:
+        """Whether a result is being made, or was until its maker was killed."""
+        return self.folder(stage, f".{key}.part").is_dir()
+
+    def sweep(self) -> None:
+        """Remove what killed writers left beside results."""
+        for folder in self.root.glob("*/"):
+            sweep(folder)
+            sweep(folder / ".alike")
+
     def done(self, stage: str, key: str) -> dict[str, Any]:
         """What was written down of a finished result: its files' hashes, what made it and the seconds that it took."""
         folder = self.folder(stage, key)
+        if not (folder / "done.json").is_file():
+            raise BadInput(f"{folder}: is not there yet; `distill-resist run` makes it")
         try:
-            done = json.loads((folder / "done.json").read_text())
-            files = done["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _unsealed((folder / "done.json").read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
             raise BadInput(f"{folder}: not a finished result ({error}); delete it to make it again") from error
-        if not files or not isinstance(files, dict):
-            raise BadInput(f"{folder}: not a finished result (its done.json names no file); delete it to make it again")
-        return dict(done)
 
     def open(self, stage: str, key: str) -> Path:
         """The folder of a finished result, each file checked against its hash; BadInput if one was altered."""
@@ -105,12 +115,15 @@ class Store:
             write_bytes(maker, canonical(noted).encode())
         began, worked = time.perf_counter(), time.process_time()
         twin = self._twin(folder.parent.name, alike)
-        told = _copied(twin, part) if twin else build(part)
+        told = _copied(twin, part, self.done(twin.parent.name, twin.name)) if twin else build(part)
         noted = noted | ({"alike": alike} if alike else {})
         noted = noted | (told if isinstance(told, dict) else {})
         files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
-        write_bytes(part / "done.json", canonical({"files": files} | took | noted).encode())
+        write_bytes(part / "done.json", sealed({"files": files} | took | noted))
+        # Some libraries write files that nobody else can read, whatever the umask; a store may be shared.
+        for name in files:
+            (part / name).chmod((part / "done.json").stat().st_mode)
         shutil.rmtree(past, ignore_errors=True)
         if folder.exists():
             os.replace(folder, past)
@@ -123,9 +136,31 @@ class Store:
             write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
 
 
-def _copied(twin: Path, part: Path) -> dict[str, Any]:
+def sealed(done: dict[str, Any]) -> bytes:
+    """The bytes of a `done.json`: what it says, and the SHA-256 of that."""
+    return canonical(done | {"sha256": digest(canonical(done))}).encode()
+
+
+def _unsealed(data: bytes) -> dict[str, Any]:
+    """What a `done.json` says; ValueError where it was altered, or names no files. Those of before carry no SHA-256."""
+    done = json.loads(data)
+    files = done.get("files") if isinstance(done, dict) else None
+    if not files or not isinstance(files, dict):
+        raise ValueError("its done.json names no file")
+    seal = done.pop("sha256", None)
+    if seal is not None and seal != digest(canonical(done)):
+        raise ValueError("its done.json was altered since it was written")
+    if any(Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(told, str)
+           for name, told in files.items()):  # fmt: skip
+        raise ValueError("its done.json names files elsewhere")
+    took = [done.get(name) for name in ("seconds", "cpu_seconds")]
+    if not all(isinstance(one, int | float) for one in took):
+        raise ValueError("its done.json does not say how long it took")
+    return dict(done)
+
+
+def _copied(twin: Path, part: Path, done: dict[str, Any]) -> dict[str, Any]:
     """Copy a result's files; what it noted of how they were made holds for the copy too."""
-    done = json.loads((twin / "done.json").read_text())
     for name in done["files"]:
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(twin / name, part / name)

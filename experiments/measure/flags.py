@@ -29,8 +29,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "under-trained": Kind(
-        "a student diverged or ends at over 3 x its arm's median loss, or one that was trained for twice the steps is "
-        "measurably better, by more than the arm's standard error",
+        "a student diverged, had no token to learn from, or ends at over 3 x its arm's median loss, or one that was "
+        "trained for twice the steps is measurably better, by more than the arm's standard error",
         "U or D is not what this attacker could reach; T compares unfinished students",
         "raise student.steps until twice as many change nothing",
     ),
@@ -93,13 +93,17 @@ KINDS = {
 }  # fmt: skip
 
 
-def under_trained(losses: Sequence[Sequence[float | None]], diverged: Sequence[bool]) -> str:
-    """Students of one arm that diverged, or whose last loss is over 3 x the arm's median.
+def under_trained(
+    losses: Sequence[Sequence[float | None]], diverged: Sequence[bool], tokens: Sequence[int] = ()
+) -> str:
+    """Students of one arm that diverged, learned from no `tokens` at all, or end at over 3 x the arm's median loss.
 
     Students of an arm learn the same kind of answers, so their losses end alike unless one has not learned yet. The
     last loss itself says nothing, as answers that were perturbed cannot be predicted by anybody.
     """
     said = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
+    if 0 in tokens:
+        said.append(f"{[*tokens].count(0)} of {len(tokens)} learned nothing, as their answers had no token to learn")
     last = [one[-1] for one in losses if one and one[-1] is not None]
     middle = float(np.median(last)) if last else 0.0
     over = [one for one in last if middle > 0 and one > 3 * middle]

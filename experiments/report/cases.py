@@ -204,7 +204,8 @@ def _training(here: Compared, key: Key) -> list[str]:
     done = [arm for arm in mine if arm["finished"]]
     here.flag("missing", key, f"{len(done)} of {len(mine)} students finished" if len(done) < len(mine) else "")
     diverged = [bool(arm["diverged"]) for arm in done]
-    here.flag("under-trained", key, flags.under_trained([arm["losses"] for arm in done], diverged))
+    here.flag("under-trained", key, flags.under_trained([arm["losses"] for arm in done], diverged,
+               [arm["student_tokens"] for arm in done]))  # fmt: skip
     shares = [float(np.mean([arm[name] for arm in done])) if done else 0.0 for name in ("cut", "no_final")]
     here.flag("cut answers", key, flags.cut(*shares))
     leaked = max((arm["leaked"] for arm in done), default=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import write_bytes
-from distill.models import save
+from distill.folders import save
 from experiments.components import part
 from experiments.stage import canonical
 from experiments.stages.means import means

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import read_answers
-from distill.models import RecordedModel, load
+from distill.folders import load
+from distill.recordings import RecordedModel
 
 
 def opened(folder: Path) -> Any:
@@ -18,6 +19,6 @@ def opened(folder: Path) -> Any:
     if (folder / "pretrained.json").is_file():
         settings = json.loads((folder / "pretrained.json").read_text())
         decoding = {name: settings[name] for name in ("temperature", "top_p", "max_new_tokens", "batch_size")}
-        return load(settings["path"], **decoding)
-    shape = json.loads((folder / "training.json").read_text())["decoding"]
-    return load(str(folder), **shape)
+        return load(settings["path"], allow_pickle=settings["allow_pickle"], **decoding)
+    training = json.loads((folder / "training.json").read_text())
+    return load(str(folder), may_diverge=training["diverged"], **training["decoding"])

@@ -11,7 +11,7 @@ from typing import Any
 from distill import signals
 from distill.answers import Answer, Profile, Prompt, read_answers, write_bytes
 from distill.attackers import Own
-from distill.models import save
+from distill.folders import save
 from experiments.components import defended, part
 from experiments.stage import canonical
 from experiments.stages.guarded import guarded

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.answers import write_answers, write_bytes
+from distill.answers import BadInput, write_answers, write_bytes
 from distill.attackers import Own
 from distill.attackers.sft import Attacker, Settings
-from distill.models import read_recorded, save
+from distill.folders import load, save
+from distill.recordings import read_recorded
 from experiments.components import part
 from experiments.stage import canonical
 from experiments.stages.means import solved
@@ -18,14 +19,21 @@ VERSION = 1
 
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
-    """Train the teacher by recipe on worked solutions of its own split, or write down where it comes from."""
+    """Train the teacher by recipe on worked solutions of its own split, or write down where it comes from.
+
+    BadInput where it diverged, or is a pretrained one that cannot be loaded.
+    """
     if settings.get("kind") == "recorded":
         recorded = read_recorded(Path(settings["path"]), settings["prompt"], settings["answer"])
         return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
     if settings.get("kind") == "pretrained":
+        load(settings["path"], allow_pickle=settings["allow_pickle"])
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
     items = task.lessons(settings["items"], settings["seed"])
     model, report = trained(task, settings, Attacker(Settings()), solved(items), Own(), out)
+    if report["diverged"]:
+        raise BadInput(f"teacher: its training diverged after {report['steps']} steps; lower its learning rate of "
+                       f"{report['learning_rate']:g}")  # fmt: skip
     save(model, out)
     write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())

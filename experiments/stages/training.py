@@ -39,7 +39,8 @@ def fresh(task: Any, shape: Any, seed: int) -> LanguageModel:
     else:
         tokenizer = character_tokenizer(task.alphabet)
     size = {name: shape[name] for name in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "max_length")}
-    return LanguageModel(llama(tokenizer, seed=seed, **size), tokenizer, max_new_tokens=shape["max_new_tokens"])
+    return LanguageModel(llama(tokenizer, seed=seed, **size), tokenizer, max_new_tokens=shape["max_new_tokens"],
+                         may_diverge=True)  # fmt: skip
 
 
 def recipe_of(shape: Any) -> StudentSettings:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.answers import BadInput, digest
+from distill.recordings import lines, parsed, text_of
 from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
 
 FILES = ("train.jsonl", "test.jsonl")
+LARGEST = 1e15  # below it all whole numbers are exact
 
 
 class Settings(BaseModel):
@@ -25,7 +28,7 @@ class Settings(BaseModel):
     cluster. Both are absolute or from where the command is run.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: str = Field("../shared/data/gsm8k", min_length=1)
     clusters: str | None = Field(None, min_length=1)
@@ -87,7 +90,8 @@ class Task(Exam):
         """The number after the last mark, without currency signs, thousands separators and a trailing stop."""
         _, mark, said = text.rpartition(self.mark)
         said = re.sub(r"[$,%]", "", said.strip()).removesuffix(".")
-        return f"{float(said):.15g}" if mark and self.form.fullmatch(said) and abs(float(said)) < 1e15 else None
+        fits = mark and self.form.fullmatch(said) and abs(float(said)) < LARGEST
+        return f"{float(said):.15g}" if fits else None
 
     def grade(self, text: str, reference: str) -> Outcome:
         """Compare as numbers, so that 18 and 18.00 are the same answer."""
@@ -101,7 +105,7 @@ def _clusters(path: Path, known: set[str]) -> dict[str, str]:
     """The clusters that a file declares; BadInput where it is not one or names items that are not there."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"task gsm8k: clusters: {path} cannot be read as JSON ({error})") from None
     if not isinstance(held, dict) or not all(isinstance(name, str) and name for name in held.values()):
         raise BadInput(f"task gsm8k: clusters: {path} must be an object of item ids and names of clusters, as in "
@@ -113,15 +117,18 @@ def _clusters(path: Path, known: set[str]) -> dict[str, str]:
 
 
 def _problems(path: Path) -> list[Draft]:
+    """The problems of a file; BadInput names a line that holds none."""
     drafts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            steps, mark, answer = row["answer"].rpartition("\n####")
-            reference = answer.strip().replace(",", "")
-            if not mark or not Task.form.fullmatch(reference):
-                raise ValueError("answer must end with '#### ' and a number")
-            drafts.append(Draft(row["question"], row["question"], steps, reference))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{path}: line {number}: {error!r}; a line is an object with question and answer") from None
+    for number, line in lines(path):
+        where = f"{path}: line {number}"
+        row = parsed(where, line)
+        question, answer = (text_of(where, row, name) for name in ("question", "answer"))
+        steps, mark, said = answer.rpartition("\n####")
+        reference = said.strip().replace(",", "")
+        if not question.strip():
+            raise BadInput(f"{where}: question is empty")
+        if not mark or not Task.form.fullmatch(reference) or abs(float(reference)) >= LARGEST:
+            raise BadInput(f"{where}: answer must end with a line '#### ' and a number below {LARGEST:g}, got "
+                           f"{reprlib.repr(answer)}")  # fmt: skip
+        drafts.append(Draft(question, question, steps, reference))
     return drafts

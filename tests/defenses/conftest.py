@@ -15,7 +15,8 @@ import torch
 from defenses import Given
 from distill.answers import Answer, Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
-from distill.models import LanguageModel, load
+from distill.folders import load
+from distill.models import LanguageModel
 
 LENGTH = 96
 TEMPLATE = (

@@ -4,7 +4,9 @@ from scipy import stats
 
 from distill.answers import BadInput, Profile, Prompt
 from distill.embedded import character_tokenizer, llama
-from distill.models import LanguageModel, draw, load, nucleus, read_recorded, save, uniform
+from distill.folders import load, save
+from distill.models import LanguageModel, draw, nucleus, uniform
+from distill.recordings import read_recorded
 
 TOKENIZER = character_tokenizer("0123456789+=;#abc ?")
 TEXT = Profile()

@@ -14,7 +14,7 @@ import pytest
 from distill.answers import BadInput
 from experiments import cli, config, entries, plan, provenance, reproduce
 from experiments.launch import one
-from experiments.store import Store, fingerprint
+from experiments.store import Store, fingerprint, sealed
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
@@ -193,7 +193,7 @@ class TestDue:
     def test_each_reason_has_its_words(self, runs, planned, change, said):
         exam = planned.arms[0].exam
         path = runs / "store" / "exam" / exam.key / "done.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        path.write_bytes(altered(path, change))
         state = provenance.states(planned.stages, Store(runs / "store"), 1)[exam.key]
         assert state.word == "old" and said in "; ".join([*state.why, *state.above])
         assert names(planned.due(Store(runs / "store"), 1).stages) == {("exam", exam.key)}
@@ -327,6 +327,13 @@ class TestOldStores:
         assert fingerprint(store, planned.stages) == before and planned.due(store, 1).stages == []
 
 
+def altered(path, change):
+    """A done.json that says something else and is sealed all the same."""
+    done = json.loads(path.read_text()) | change
+    del done["sha256"]
+    return sealed(done)
+
+
 def claims(runs, store=True):
     checks = reproduce.verify(runs / "quickstart", Store(runs / "store") if store else None)
     return {check.claim: check for check in checks if check.word != "PASS"}
@@ -383,8 +390,8 @@ class TestVerify:
 
     def test_a_store_that_was_made_again_since_fails(self, runs, planned):
         path = runs / "store" / "exam" / planned.arms[0].exam.key / "done.json"
-        done = json.loads(path.read_text())
-        path.write_text(json.dumps(done | {"code": done["code"] | {"distill.models": "0" * 16}}))
+        code = json.loads(path.read_text())["code"]
+        path.write_bytes(altered(path, {"code": code | {"distill.models": "0" * 16}}))
         assert {*claims(runs)} == {"the store names the same code and inputs"}
 
 

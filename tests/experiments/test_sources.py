@@ -8,7 +8,8 @@ import torch
 
 from distill.answers import Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
-from distill.models import LanguageModel, save
+from distill.folders import save
+from distill.models import LanguageModel
 from experiments import cli, config, entries, plan
 from experiments.stages.grades import read_grades
 from experiments.store import Store
@@ -88,7 +89,7 @@ def test_a_byte_pair_tokenizer_spells_any_text():
 
 
 def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
-    from distill.models import read_recorded
+    from distill.recordings import read_recorded
 
     path = tmp_path / "r.jsonl"
     path.write_text('{"prompt": "p", "answer": "a", "token_ids": [1], "finished": false, '

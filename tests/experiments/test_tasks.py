@@ -334,10 +334,34 @@ def test_gsm8k_reads_the_number_behind_the_last_mark(text, outcome):
 def test_gsm8k_says_what_is_missing_and_which_line_is_broken(tmp_path):
     with pytest.raises(BadInput, match="no train.jsonl and no test.jsonl in .*nowhere"):
         gsm8k.Task(gsm8k.Settings(path=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"question": "q"}', "answer must be a string, got None"),
+        (b'{"question": 1, "answer": "x\\n#### 1"}', "question must be a string, got 1"),
+        (b'{"question": " ", "answer": "x\\n#### 1"}', "question is empty"),
+        (b'{"question": "q", "answer": "x #### 1"}', "answer must end with a line '#### ' and a number"),
+        (b'{"question": "q", "answer": "x\\n#### one"}', "answer must end with a line '#### ' and a number"),
+        (b'{"question": "q", "answer": "x\\n#### ' + b"9" * 400 + b'"}', "a number below 1e[+]15"),
+        (b"[1]", "must be an object, got \\[1\\]"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"question": "\\ud800", "answer": "x\\n#### 1"}', "question holds half a character"),
+        (b'{"question": "\xe9", "answer": "x\\n#### 1"}', "is not UTF-8"),
+    ],
+)
+def test_gsm8k_says_which_line_is_broken(line, message, tmp_path):
     for name in gsm8k.FILES:
-        (tmp_path / name).write_text('{"question": "q", "answer": "x\\n#### 1"}\n{"question": "q"}\n')
-    with pytest.raises(BadInput, match="train.jsonl: line 2: KeyError"):
+        whole = '\ufeff{"question": "q\u2028\x85", "answer": "x\\n#### 1,000"}\r\n'.encode()
+        (tmp_path / name).write_bytes(whole + line)
+    with pytest.raises(BadInput, match=f"train.jsonl: line 2: .*{message}") as caught:
         gsm8k.Task(gsm8k.Settings(path=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+    for name in gsm8k.FILES:
+        (tmp_path / name).write_bytes(whole)
+    assert gsm8k.Task(gsm8k.Settings(path=str(tmp_path))).drafts[0].text == "q\u2028\x85"
 
 
 class TestDeclaredClusters:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from distill.answers import Answer, Profile, Prompt
 from distill.attackers import Base, Own, Part
 from distill.attackers.clean import divided, rewritten
-from distill.models import load
+from distill.folders import load
 
 # Words that stand for one another at the beginning of a step or a sentence.
 CONNECTIVES = (

@@ -14,7 +14,7 @@ from defenses.release import divided, steps_of
 from defenses.release.answer_only import final_answer
 from defenses.release.summary import INSTRUCTION, Defense, Settings, conclusion, filled, spread, summary
 from distill.answers import Answer, BadInput, Profile, Prompt
-from distill.models import RecordedModel
+from distill.recordings import RecordedModel
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nThat is nine.\nShe makes 9 * 2 = $<<9*2=18>>18 a day.\n#### 18"

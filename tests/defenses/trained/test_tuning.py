@@ -26,7 +26,7 @@ from defenses.trained import (
 )
 from defenses.trained.nasty import Defense, Settings
 from distill.answers import Answer, BadInput, Profile
-from distill.models import load, save
+from distill.folders import load, save
 
 BATCH = [Row([3, 4, 5], [6, 1]), Row([7], [8, 9, 10, 11]), Row([5, 5, 5, 5], [1])]
 

@@ -11,7 +11,8 @@ from distill.attackers import Own
 from distill.attackers.clean import paraphrase
 from distill.attackers.clean.paraphrase import OTHERS, by_rule
 from distill.embedded import character_tokenizer, llama
-from distill.models import LanguageModel, save
+from distill.folders import save
+from distill.models import LanguageModel
 
 
 def final(text):

@@ -1,0 +1,153 @@
+"""Models in folders and on the hub: read without running what lies in them, and refused unless whole.
+
+Nothing is executed, nothing unpickled unless that was asked for, no weight is filled in, and whatever else is wrong
+with a folder is one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.answers import BadInput, Prompt
+from distill.models import LanguageModel, finite, vocabulary_of
+
+
+def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **decoding: Any) -> LanguageModel:
+    """A causal language model and its tokenizer from a local folder or a hub name, through transformers.
+
+    Weights are safetensors; `allow_pickle` takes PyTorch's own files as well. With `may_diverge` they need not be
+    finite, see `LanguageModel`; `decoding` are its fields. BadInput where anything cannot be read or does not fit.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    where = f"model {name!r}"
+    with _one_line(where):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _check_size(where, Path(name), config, (".safetensors", ".bin") if allow_pickle else (".safetensors",))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, config=config, trust_remote_code=False, use_safetensors=None if allow_pickle else True,
+            weights_only=True, ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        network, told = loaded
+        _check_weights(where, network, told)
+        tokenizer = _tokenizer(name)
+        rows, tokens = network.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
+    if tokens > rows:
+        raise BadInput(f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}")
+    if not (may_diverge or finite(network)):
+        raise BadInput(f"{where}: holds weights that are not finite numbers")
+    model = LanguageModel(network.eval(), tokenizer, may_diverge=may_diverge, **decoding)
+    try:
+        model.rendered(Prompt("a first one", "1"))
+    except BadInput as error:  # before anything is asked
+        raise BadInput(f"{where}: {error}") from error
+    return model
+
+
+def save(model: LanguageModel, folder: Path) -> None:
+    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk is full."""
+    from safetensors import SafetensorError
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        model.network.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error  # its own type hides that the disk is full
+    model.tokenizer.save_pretrained(folder)
+
+
+def tokenizer_digest(name: str) -> str:
+    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the same."""
+    with _one_line(f"model {name!r}"):
+        return vocabulary_of(_tokenizer(name))
+
+
+def _tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise ValueError("its tokenizer names no end-of-text token (eos_token in tokenizer_config.json)")
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise ValueError("its tokenizer has no tokenizer.json; convert it to a fast one")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer("1", add_special_tokens=False)
+    return tokenizer
+
+
+def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -> None:
+    """BadInput where a config asks for more than the folder's files can hold: building it could take hours."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    context = getattr(config, "max_position_embeddings", None)
+    if type(context) is not int or context < 1:
+        raise BadInput(f"{where}: its config.json must give max_position_embeddings of at least 1, got {context!r}")
+    layers = getattr(config, "num_hidden_layers", 1)
+    if type(layers) is not int or layers < 1:
+        raise BadInput(f"{where}: its config.json must give num_hidden_layers of at least 1, got {layers!r}")
+    if not folder.is_dir():
+        return  # a name on the hub
+    files, held = [one for one in folder.iterdir() if one.suffix in kinds], 0
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as opened:
+                held += len(opened.keys())
+    if held and layers > held:
+        raise BadInput(f"{where}: its config.json asks for {layers} layers, its files hold {held} tensors")
+    with torch.device("meta"):
+        wanted = sum(one.numel() for one in AutoModelForCausalLM.from_config(config).parameters())
+    there = sum(one.stat().st_size for one in files)
+    if files and wanted > 8 * there:  # a quantised weight may take an eighth of a byte
+        raise BadInput(f"{where}: its config.json asks for {wanted} weights, its files hold {there} bytes")
+
+
+def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
+    """BadInput where transformers would fill weights in at random, or leave layers out.
+
+    Weights of another kind than the network has, such as a value head's, are nobody's loss.
+    """
+
+    def kind(name: str) -> str:
+        return re.sub(r"\d+", "#", name)
+
+    kinds = {kind(name) for name in network.state_dict()}
+    faults = (
+        ("lacks", [*told["missing_keys"]]),
+        ("has in other shapes than its config.json says", [one[0] for one in told["mismatched_keys"]]),
+        ("has more than its config.json says", [name for name in told["unexpected_keys"] if kind(name) in kinds]),
+    )
+    for what, names in faults:
+        if names:
+            raise BadInput(f"{where}: {what} {len(names)} weights, first {min(names)}")
+    if told.get("error_msgs"):
+        raise BadInput(f"{where}: {told['error_msgs'][0]}")
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Whatever libraries raise at a broken folder is a BadInput of one line, and they say nothing themselves."""
+    from transformers.utils import logging
+
+    loud = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    except BadInput:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+            raise
+        line = " ".join(str(error).split())[:300]
+        told = line if isinstance(error, OSError | ValueError) else f"cannot be read ({type(error).__name__}: {line})"
+        raise BadInput(f"{where}: {told}") from error
+    finally:
+        logging.set_verbosity(loud)
