@@ -140,7 +140,7 @@ def took(who: Key, seed: int, rng: np.random.Generator) -> dict[str, Any]:
     level = 2.0 if odd and seed == 1 else 0.1
     matched = {"knob": "temperature", "value": 1.7, "points": 10.0, "loss": 6.5} if who.defense == FOUND else None
     return {
-        "exchanges": int(rng.integers(5, 90)), "tokens_in": int(rng.integers(500, 900)),
+        "exchanges": 1 if who.attacker == SELF else int(rng.integers(5, 90)), "tokens_in": int(rng.integers(500, 900)),
         "tokens_out": int(rng.integers(500, 900)), "student_tokens": int(rng.integers(1000, 9000)),
         "parameters": 1000, "flops": int(rng.integers(1, 9)) * 10**15, "trials": 2 * ("filter" in who.attacker),
         "steps": int(rng.integers(10, 40)), "learning_rate": 1e-3, "cut": 0.2 * odd,

@@ -102,6 +102,18 @@ def test_holm_agrees_with_statsmodels():
     assert power.holm(list(ps)) == pytest.approx(multipletests(ps, method="holm")[1])
 
 
+@pytest.mark.parametrize("varied", ["clean", "guarded"])
+def test_sittings_that_differ_widen_the_cost_whichever_teacher_sat_them(varied):
+    rng = np.random.default_rng(3)
+    same = np.tile(rng.random(200) < 0.9, (4, 1)).astype(float)
+    others = (rng.random((4, 200)) < np.array([[0.7], [0.95], [0.8], [0.99]])).astype(float)
+    clean, guarded = (others, same) if varied == "clean" else (same, others)
+    cost, e = non_inferiority(clean, guarded, 0.02), contrast([clean, guarded], [-1, 1])
+    alone = non_inferiority(same, same, 0.02)
+    assert (cost.lo, cost.hi) == (pytest.approx(e.lo), pytest.approx(e.hi)) and e.hi - e.lo > 0.1
+    assert alone.hi - alone.lo < 0.05
+
+
 def test_non_inferiority_agrees_with_the_paired_equivalence_test_of_statsmodels():
     from statsmodels.stats.weightstats import ttost_paired
 
