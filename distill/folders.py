@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, Prompt
-from distill.models import LanguageModel, finite, vocabulary_of
+from distill.models import LanguageModel, finite, read, vocabulary_of
 
 
 def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **decoding: Any) -> LanguageModel:
@@ -22,6 +22,7 @@ def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **
     Weights are safetensors; `allow_pickle` takes PyTorch's own files as well. With `may_diverge` they need not be
     finite, see `LanguageModel`; `decoding` are its fields. BadInput where anything cannot be read or does not fit.
     """
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     where = f"model {name!r}"
@@ -36,11 +37,14 @@ def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **
         _check_weights(where, network, told)
         tokenizer = _tokenizer(name)
         rows, tokens = network.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
-    if tokens > rows:
-        raise BadInput(f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}")
-    if not (may_diverge or finite(network)):
-        raise BadInput(f"{where}: holds weights that are not finite numbers")
-    model = LanguageModel(network.eval(), tokenizer, may_diverge=may_diverge, **decoding)
+        if tokens > rows:
+            raise BadInput(f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}")
+        if not (may_diverge or finite(network)):
+            raise BadInput(f"{where}: holds weights that are not finite numbers")
+        end_BT = torch.tensor([[tokenizer.eos_token_id]])
+        with torch.inference_mode():  # what cannot be run at all is found here, and not by the first prompt
+            read(network.eval(), end_BT, torch.ones_like(end_BT), None)
+    model = LanguageModel(network, tokenizer, may_diverge=may_diverge, **decoding)
     try:
         model.rendered(Prompt("a first one", "1"))
     except BadInput as error:  # before anything is asked

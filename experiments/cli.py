@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,23 @@ VERBS = ("run", "plan", "list", "show", "report", "verify", "reproduce", "export
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, dispatch, and turn the user's mistakes into one line and exit code 2."""
+    """Parse, dispatch, and turn the user's mistakes into one line and exit code 2; Ctrl-C into 130."""
+    _prepare_output()
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command continues")
+        code = 130
+    return code if _written() else 2
+
+
+def _run(argv: list[str]) -> int:
+    from distill.answers import BadInput
+
+    foreign = [word for word in argv if any("\udc80" <= letter <= "\udcff" for letter in word)]
+    if foreign:
+        _say(f"{foreign[0]}: is not UTF-8; names and paths must be")
+        return 2
     parser = _parser()
     # argparse stops collecting overrides at the first option; what follows an option is an override too.
     given, later = parser.parse_known_args(argv)
@@ -20,22 +37,47 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(later)}")
     if later:
         given.overrides += later
-    from distill.answers import BadInput
-
     try:
         return int(given.verb(given) or 0)
     except BadInput as error:
-        print(f"distill-resist: {error}", file=sys.stderr)
-        return 2
+        _say(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"distill-resist: {error.filename or given.runs}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("distill-resist: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        if _written():  # else that was it, and is said
+            _say(f"{error.filename or given.runs}: {error.strerror or error}")
+    except MemoryError:
+        _say("out of memory; nothing done is lost, and the same command continues")
+    return 2
+
+
+def _say(line: str) -> None:
+    """One line on standard error."""
+    from experiments.report.plain import printable
+
+    print(f"distill-resist: {printable(line)}", file=sys.stderr)
+
+
+def _prepare_output() -> None:
+    """Let output fail for no letter that a terminal lacks, and for no stream that was closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _written() -> bool:
+    """Whether standard output took all that was printed; a reader that had enough is no failure."""
+    try:
+        sys.stdout.flush()
+        return True
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again
+        if isinstance(error, BrokenPipeError):
+            return True
+        _say(f"standard output: {error.strerror}")
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,13 +153,12 @@ def _planned(given: argparse.Namespace) -> Any:
 
 
 def run(given: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from experiments import registration
     from experiments.launch import local
+    from experiments.report.plain import Plain
     from experiments.store import Store, writable
 
-    console = Console(stderr=True)
+    console = Plain(stderr=True)
     planned = _planned(given)
     registration.freeze(planned, Store(given.runs / "store"), writable(given.runs / planned.study.name))
     _say_notes(planned, console)
@@ -128,23 +169,22 @@ def run(given: argparse.Namespace) -> None:
 def plan(given: argparse.Namespace) -> None:
     from collections import Counter
 
-    from rich.console import Console
-
     from experiments.plan import seconds
+    from experiments.report.plain import Plain
     from experiments.store import Store
 
     planned = _planned(given)
     due = planned.due(Store(given.runs / "store"), given.threads, given.keep_old)
     todo, old = (Counter(stage.kind for stage in stages) for stages in (due.stages, due.old))
     what = "old ones kept" if given.keep_old else "of them old"
-    console = Console()
+    console = Plain()
     console.print(
         f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, {len(due.stages)} to do"
     )
     for kind, count in Counter(stage.kind for stage in planned.stages).items():
         console.print(f"  {kind}: {count}, {todo[kind]} to do" + (f", {old[kind]} {what}" if old[kind] else ""))
     for line in due.why:
-        console.print(f"  old: {line}", soft_wrap=True, highlight=False)
+        console.print(f"  old: {line}", soft_wrap=True)
     _say_notes(planned, console)
     cost = sum(map(seconds, due.stages)) / given.workers
     console.print(f"  about {cost / 60:.1f} minutes with {given.workers} workers, if it is of the embedded size")
@@ -152,7 +192,7 @@ def plan(given: argparse.Namespace) -> None:
 
 def _say_notes(planned: Any, console: Any) -> None:
     for note in planned.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def show(given: argparse.Namespace) -> None:
@@ -171,11 +211,10 @@ def show(given: argparse.Namespace) -> None:
 def report(given: argparse.Namespace, planned: Any = None) -> None:
     import json
 
-    from rich.console import Console
-
     from distill.answers import BadInput
     from experiments.campaigns import shown as campaigns
     from experiments.report import folder, matrix, terminal
+    from experiments.report.plain import Plain
     from experiments.store import Store, writable
 
     planned = planned or _planned(given)
@@ -197,7 +236,7 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     if planned.study.tracking.mode != "off":
         from experiments import tracking
 
-        tracking.replay(folder.runs(planned, store, measured, home), planned.study.tracking, home, _warn)
+        tracking.replay(folder.runs(planned, store, measured, home), planned.study.tracking, home, _say)
     if given.json:
         return print(json.dumps(held))
     if getattr(given, "markdown", False):
@@ -205,20 +244,16 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
         return print(terminal.markdown(measured, planned.study) + matrix.markdown(measured) + more, end="")
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name + (" (OLD RESULTS)" if due.old else ""))
-    console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
+    console = Plain(width=max(Plain().width, Plain(width=400).measure(shown).maximum))
     console.print(shown)
     if due.old:
-        console.print(terminal.kept(due.why), soft_wrap=True, highlight=False)
+        console.print(terminal.kept(due.why), soft_wrap=True)
     for line in campaigns.lines(measured["campaigns"]) if measured["campaigns"] else []:
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True)
     for line in terminal.flags(measured["flags"]):
-        console.print(line, soft_wrap=True, highlight=False)
-    console.print(f"card: {(home / 'card.md').resolve()}", soft_wrap=True, highlight=False)
-    console.print(f"report: {(home / 'report.html').resolve()}", soft_wrap=True, highlight=False)
-
-
-def _warn(line: str) -> None:
-    print(f"distill-resist: {line}", file=sys.stderr)
+        console.print(line, soft_wrap=True)
+    console.print(f"card: {(home / 'card.md').resolve()}", soft_wrap=True)
+    console.print(f"report: {(home / 'report.html').resolve()}", soft_wrap=True)
 
 
 def _found(runs: Path, name: str) -> Path:
@@ -238,12 +273,11 @@ def verify(given: argparse.Namespace) -> int:
 
 
 def reproduce(given: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from distill.answers import BadInput
     from experiments import plan as planning
     from experiments import reproduce as checks
     from experiments.launch import local
+    from experiments.report.plain import Plain
     from experiments.store import Store, writable
 
     run = _found(given.runs, given.run)
@@ -257,15 +291,16 @@ def reproduce(given: argparse.Namespace) -> int:
         if into.resolve() == given.runs.resolve():
             raise BadInput(f"reproduce: --into must be another folder than the results' own, got {into}")
         store = writable(into) / "store"
-        local.run(planning.make(study), store, given.workers, Console(stderr=True), given.threads)
+        local.run(planning.make(study), store, given.workers, Plain(stderr=True), given.threads)
         return _told(made + checks.compare(home, study, Store(store), given.tier, given.threads))
 
 
 def _told(checks: Any) -> int:
     """Print checks as a table; exit code 1 if one failed."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from experiments.report.plain import Plain
 
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("", "claim", "expected", "got", "tolerance"):
@@ -273,11 +308,11 @@ def _told(checks: Any) -> int:
     for one in checks:
         shown.add_row(one.word, one.claim, one.expected, one.got, one.tolerance)
     words = [check.word for check in checks]
-    console = Console(width=max(Console().width, min(180, Console(width=400).measure(shown).maximum)))
-    console.print(shown, highlight=False)
+    console = Plain(width=max(Plain().width, min(180, Plain(width=400).measure(shown).maximum)))
+    console.print(shown)
     worst = "FAIL" if "FAIL" in words else "PASS"
     counts = ", ".join(f"{words.count(word)} {word}" for word in ("PASS", "FAIL", "INCONCLUSIVE"))
-    console.print(f"{worst}: {counts}", highlight=False)
+    console.print(f"{worst}: {counts}")
     return int(worst == "FAIL")
 
 
@@ -293,10 +328,10 @@ def export(given: argparse.Namespace) -> None:
 
 def diff(given: argparse.Namespace) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from experiments import reproduce as checks
+    from experiments.report.plain import Plain
     from experiments.report.terminal import interval, points
 
     with checks.opened(_found(given.runs, given.run)) as a, checks.opened(_found(given.runs, given.other)) as b:
@@ -305,18 +340,17 @@ def diff(given: argparse.Namespace) -> None:
     for name, *rows in told.results:
         cells = [(points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3 for row in rows]
         shown.add_row(name, *(cell[i] for i in range(3) for cell in cells))
-    console = Console(width=max(Console().width, Console(width=400).measure(shown).maximum))
+    console = Plain(width=max(Plain().width, Plain(width=400).measure(shown).maximum))
     for setting, before, after in told.settings:
-        console.print(f"{setting}: {before!r} | {after!r}", soft_wrap=True, highlight=False)
-    console.print("settings are the same" if not told.settings else "", highlight=False)
+        console.print(f"{setting}: {before!r} | {after!r}", soft_wrap=True)
+    console.print("settings are the same" if not told.settings else "")
     console.print(shown)
 
 
 def listing(given: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from distill.answers import BadInput
     from experiments import catalogue, entries
+    from experiments.report.plain import Plain
 
     groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
     singular = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
@@ -329,7 +363,7 @@ def listing(given: argparse.Namespace) -> None:
     if page and given.markdown:
         return print(page.markdown(), end="")
     if page:
-        return Console(width=max(Console().width, 150)).print(page.table())
+        return Plain(width=max(Plain().width, 150)).print(page.table())
     for one in [group] if group else groups:
         print(f"{one}: {' '.join(entries.names(one))}")
 

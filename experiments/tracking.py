@@ -6,32 +6,39 @@ study; `cmp.*` columns are the same in every run and never null, so that groupin
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
+import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import write_bytes
+from distill.answers import HERE, sweep, write_bytes
 
 
 class Tracking(BaseModel):
     """`off`; `offline`: files for `wandb sync`; `online`: a key and the network where there are, offline where not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mode: Literal["off", "offline", "online"]
-    project: str = Field("distill-resist", min_length=1)
-    entity: str | None = None
+    project: str = Field("distill-resist", min_length=1, max_length=128)
+    entity: str | None = Field(None, min_length=1, max_length=128)
     artifacts: Literal["none", "results"] = "results"
-    timeout: float = Field(20.0, description="seconds to wait for the server", gt=0)
+    identity: bool = Field(False, description="whether this machine's name and absolute paths in settings are sent")
+    timeout: float = Field(20.0, description="seconds to wait for the server", gt=0, le=3600)
 
 
 @dataclass(frozen=True)
@@ -68,25 +75,83 @@ def comparison(
     }
 
 
+@dataclass
+class _Attempt:
+    """One time that a run was sent: under what id, what of it, where to, and whether all of it went."""
+
+    id: str
+    content: str
+    online: bool
+    whole: bool = False
+
+
 def replay(runs: Iterable[Run], settings: Tracking, folder: Path, say: Callable[[str], None]) -> int:
-    """Send what was not sent before and return how many runs that was; trouble is one line, never an error."""
+    """Send what was not sent before and return how many runs that was; trouble is one line, never an error.
+
+    Nothing is sent twice under one id: a run that changed, or whose sending was killed, takes a new one, or takes the
+    place of its offline files where these were not synced.
+    """
     if settings.mode == "off":
         return 0
-    online = settings.mode == "online" and _reachable(settings, folder, say)
-    count = 0
+    count, trouble = 0, list[str]()
     try:
-        sent = _sent(folder / "tracking.json", say)
         with _environment(folder / "wandb"):
+            online = settings.mode == "online" and _reachable(settings, folder, say)
+            sent = _sent(folder / "tracking.json", say)
             for run in runs:
-                mark = f"{'online' if online else 'offline'}/{run.id}/{_digest(run)}"
-                if mark not in sent:
-                    _send(run, settings, folder, online)
-                    sent.append(mark)
-                    write_bytes(folder / "tracking.json", json.dumps(sent).encode())
-                    count += 1
+                try:
+                    count += _replayed(run if settings.identity else anonymous(run), settings, folder, online, sent)
+                except Exception as error:  # one bad run stops no other
+                    trouble.append(f"{run.name}: {_line(error)}")
     except Exception as error:  # whatever wandb raises, the results are on disk already
-        say(f"wandb: {_line(error)}; results are kept, later: {_sync(folder)}")
+        trouble.append(_line(error))
+    if trouble:
+        more = f" (and {len(trouble) - 1} more)" if len(trouble) > 1 else ""
+        say(f"wandb: {trouble[0]}{more}; results are kept, later: {_sync(folder)}")
     return count
+
+
+def _replayed(run: Run, settings: Tracking, folder: Path, online: bool, sent: dict[str, list[_Attempt]]) -> bool:
+    """Send a run unless it was; what is begun is written down first."""
+    content, before = _digest(run), sent.setdefault(run.id, [])
+    if any(one.whole and one.content == content and one.online == online for one in before):
+        return False
+    before[:] = [one for one in before if one.online or _synced(folder, one.id)]
+    for place in folder.glob(f"wandb/wandb/offline-run-*-{run.id}*"):
+        if not any(place.name.endswith(f"-{one.id}") for one in before):
+            shutil.rmtree(place)
+    taken = {one.id for one in before}
+    free = next(name for n in itertools.count(1) if (name := run.id if n == 1 else f"{run.id}-{n}") not in taken)
+    attempt = _Attempt(free, content, online)
+    before.append(attempt)
+    _note(folder, sent)
+    _send(replace(run, id=free), settings, folder, online)
+    attempt.whole = True
+    _note(folder, sent)
+    return True
+
+
+def _synced(folder: Path, name: str) -> bool:
+    """Whether `wandb sync` has sent what was written offline under an id."""
+    return any(folder.glob(f"wandb/wandb/offline-run-*-{name}/*.synced"))
+
+
+def _note(folder: Path, sent: dict[str, list[_Attempt]]) -> None:
+    told = {name: [vars(one) for one in attempts] for name, attempts in sent.items()}
+    write_bytes(folder / "tracking.json", json.dumps(told, indent=1).encode())
+
+
+def anonymous(run: Run) -> Run:
+    """The run with no more of an absolute path in its settings than the last name."""
+    return replace(run, name=_shortened(run.name), config=_shortened(run.config))
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"(?<![\w./])(?:~|[A-Za-z]:)?[/\\](?:[^/\\'\"()|]+[/\\])+", "…/", value)
+    if isinstance(value, dict):
+        return {name: _shortened(one) for name, one in value.items()}
+    return [*map(_shortened, value)] if isinstance(value, list | tuple) else value
 
 
 def _digest(run: Run) -> str:
@@ -99,34 +164,43 @@ def _sync(folder: Path) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _sent(path: Path, say: Callable[[str], None]) -> list[str]:
+def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
+    """What was sent before, by run; in a file of before this had attempts, each run once."""
     try:
-        return [str(mark) for mark in json.loads(path.read_text())]
+        held = json.loads(path.read_bytes())
+        if isinstance(held, list):
+            marks = [str(mark).split("/") for mark in held]
+            return {run: [_Attempt(run, content, mode == "online", True)] for mode, run, content in marks}
+        return {str(run): [_Attempt(**one) for one in attempts] for run, attempts in held.items()}
     except FileNotFoundError:
-        return []
-    except (ValueError, TypeError):
+        return {}
+    except (ValueError, TypeError, AttributeError, RecursionError):
         say(f"{path}: is damaged; every run is sent again")
-        return []
+        return {}
 
 
 def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> bool:
     """Whether there is a key and a server, asked once; wandb itself would ask for a key or wait at every run."""
-    import wandb
-
-    address = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    where = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     reason = None
-    if not wandb.api.api_key:
-        reason = "no API key"
-    else:
-        try:
+    try:
+        import wandb
+
+        address = urlsplit(where)
+        host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+        where = f"{host}:{port}"
+        if not wandb.api.api_key:
+            reason = "no API key"
+        else:
             socket.create_connection((host, port), settings.timeout).close()
-        except OSError as error:
-            reason = f"{host}:{port} cannot be reached ({_line(error)})"
+    except Exception as error:  # an address that is none, too
+        reason = f"{where} cannot be reached ({_line(error)})"
     if reason:
+        # Offline nobody is asked, and an address that is none would be an error again.
+        os.environ.pop("WANDB_BASE_URL", None)
         say(f"wandb: {reason}; runs are kept offline, later: {_sync(folder)}")
     return reason is None
 
@@ -135,17 +209,29 @@ def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> 
 def _environment(folder: Path) -> Iterator[None]:
     """All of wandb's files below one folder, nothing on the console, for the time of the replay."""
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     ours = {name: str(folder) for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
     ours |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
-    before = {name: os.environ.get(name) for name in ours}
+    before = {name: os.environ.get(name) for name in (*ours, "WANDB_BASE_URL")}
+    temporary = tempfile.tempdir
     os.environ.update(ours)
+    tempfile.tempdir = _scratch(folder)
     try:
         yield
     finally:
+        tempfile.tempdir = temporary
         for name, value in before.items():
-            os.environ.pop(name)
+            os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@functools.cache
+def _scratch(folder: Path) -> str:
+    """Where wandb's temporary files are until this process ends; what a killed one left is swept."""
+    place = tempfile.mkdtemp(".part", f".tmp.{HERE}.{os.getpid()}.", folder)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
@@ -155,6 +241,8 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
         silent=True, console="off", disable_code=True, disable_git=True, disable_job_creation=True,
         x_disable_stats=True, x_disable_meta=True, init_timeout=settings.timeout,
     )  # fmt: skip
+    if not settings.identity:
+        quiet.host = quiet.username = quiet.email = ""
     with wandb.init(
         project=settings.project, entity=settings.entity, dir=folder / "wandb", mode="online" if online else "offline",
         id=run.id, name=run.name, group=run.group, job_type=run.job, tags=run.tags, config=run.config, resume="allow",

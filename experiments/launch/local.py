@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments import provenance
+from distill.answers import BadInput
+from experiments import private, provenance
 from experiments.launch import one
 from experiments.plan import Plan, seconds
 from experiments.stage import Stage
@@ -20,34 +24,94 @@ from experiments.store import Store
 
 
 def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False) -> None:
-    """Make every result of a plan that is missing or old; the first error stops the rest and is raised."""
-    due = plan.due(Store(root), threads, keep_old)
+    """Make every result of a plan that is missing or old; the first error stops the rest and is raised.
+
+    BadInput where a worker was killed. After Ctrl-C no worker is left.
+    """
+    store = Store(root)
+    store.sweep()
+    due = plan.due(store, threads, keep_old)
     for line in due.why:
         what = "old results are kept" if keep_old else "old results are made again"
         console.print(f"note: {what}: {line}", soft_wrap=True, highlight=False)
     waiting = due.stages
     if not waiting:
         return
+    for stage in waiting:
+        private.check(stage.settings)
     code = sorted({name for stage in waiting for name in provenance.modules(stage)})
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (code,)) as pool,
         Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar,
+        _pool(min(workers, len(waiting)), code) as pool,
     ):
         task = bar.add_task("stages", total=len(waiting))
+
+        def submit(stage: Stage) -> Future[float]:
+            with _deaf():
+                return pool.submit(_make, stage, root, threads)
+
         try:
-            _drain(waiting, lambda stage: pool.submit(one.make, stage, root, threads), lambda: bar.advance(task))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _drain(waiting, submit, lambda: bar.advance(task))
+        except BrokenProcessPool:
+            begun = [f"{one.kind}/{one.key}" for one in waiting if store.begun(one.kind, one.key)]
+            raise BadInput(f"a worker was killed (out of memory?) in {' or '.join(begun) or 'its first moments'}; take "
+                           "fewer --workers; the same command continues") from None  # fmt: skip
+
+
+@contextlib.contextmanager
+def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes. After an error what is under way is finished and kept; Ctrl-C ends it at once."""
+    others = {*multiprocessing.active_children()}
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (code, private.held()))
+    try:
+        try:
+            yield pool
+        except Exception:
+            pool.shutdown(cancel_futures=True)
             raise
+        pool.shutdown()
+    except KeyboardInterrupt:
+        with _deaf():
+            for worker in {*multiprocessing.active_children()} - others:
+                worker.terminate()
+            pool.shutdown(cancel_futures=True)
+        raise
 
 
-def _begin(code: list[str]) -> None:
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C waits until this is over, and what is started within never hears it: a worker's parent ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_failed: list[str] = []
+"""In a worker: why it could not begin."""
+
+
+def _begin(code: list[str], known: dict[str, str]) -> None:
     """Import all code at once and note its digests: what is edited during a run neither acts nor is recorded."""
     _end_with_parent()
-    provenance.remember(code)
+    private.hold(known)
+    try:
+        provenance.remember(code)
+    except Exception as error:
+        _failed.append(f"{type(error).__name__}: {error}")
+
+
+def _make(stage: Stage, root: Path, threads: int) -> float:
+    if _failed:
+        raise BadInput(f"a worker cannot begin ({_failed[0]})")
+    return one.make(stage, root, threads)
 
 
 def _end_with_parent() -> None:

@@ -103,7 +103,7 @@ def under_trained(
     """
     said = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
     if 0 in tokens:
-        said.append(f"{[*tokens].count(0)} of {len(tokens)} learned nothing, as their answers had no token to learn")
+        said.append(f"{[*tokens].count(0)} of {len(tokens)} learned from no token at all")
     last = [one[-1] for one in losses if one and one[-1] is not None]
     middle = float(np.median(last)) if last else 0.0
     over = [one for one in last if middle > 0 and one > 3 * middle]

@@ -13,7 +13,7 @@ from experiments.measure import cost, flags, frontier, verdict
 from experiments.measure.contrast import Arm, Refuse, arm_mean
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
-from experiments.plan import IDENTITY, choices, is_floor
+from experiments.plan import IDENTITY, UNTRAINED, choices, is_floor
 from experiments.report.compared import Compared
 from experiments.report.grades import Key
 
@@ -204,8 +204,8 @@ def _training(here: Compared, key: Key) -> list[str]:
     done = [arm for arm in mine if arm["finished"]]
     here.flag("missing", key, f"{len(done)} of {len(mine)} students finished" if len(done) < len(mine) else "")
     diverged = [bool(arm["diverged"]) for arm in done]
-    here.flag("under-trained", key, flags.under_trained([arm["losses"] for arm in done], diverged,
-               [arm["student_tokens"] for arm in done]))  # fmt: skip
+    tokens = [arm["student_tokens"] for arm in done if key.attacker != UNTRAINED]
+    here.flag("under-trained", key, flags.under_trained([arm["losses"] for arm in done], diverged, tokens))
     shares = [float(np.mean([arm[name] for arm in done])) if done else 0.0 for name in ("cut", "no_final")]
     here.flag("cut answers", key, flags.cut(*shares))
     leaked = max((arm["leaked"] for arm in done), default=0)

@@ -267,3 +267,9 @@ def test_released_mass_above_one_is_no_negative_tail():
     assert torch.isclose(forward_kl_tail(*released), torch.tensor(0.0), atol=1e-6)
     for kind, options in WAYS:
         assert float(released_divergence(kind, "tail", *released, **options)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "semantics", "options"), CASES)
+def test_a_signal_that_is_no_number_is_never_taken_for_none(kind, semantics, options):
+    ids_NK, logprobs_NK = torch.tensor([[0, 1], [2, -1]]), torch.tensor([[-0.5, torch.nan], [-0.1, -torch.inf]])
+    assert released_divergence(kind, semantics, torch.randn(2, 5), ids_NK, logprobs_NK, **options).isnan()

@@ -129,3 +129,11 @@ def test_another_tokenizer_an_unknown_prompt_and_mixed_widths_are_refused(tmp_pa
         signals.write(tmp_path, [*many(1, 4, 2), *many(1, 4, 3)], tokenizer=HERE, vocabulary=300)
     with pytest.raises(BadInput, match="all or none must"):
         signals.write(tmp_path, [*many(1, 4, 2), *many(1, 4, 0)], tokenizer=HERE, vocabulary=300)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logprobs_that_are_no_numbers_are_refused(value, tmp_path):
+    whole, broken = (answer(name, [1], [[(1, -0.5), (2, one)]] * 2) for name, one in (("a", -np.inf), ("b", value)))
+    with pytest.raises(BadInput, match="logprobs of 1 of 2 answers are neither finite numbers nor .* to 'b'"):
+        signals.write(tmp_path, [whole, broken], tokenizer=HERE, vocabulary=9)
+    signals.write(tmp_path, [whole], tokenizer=HERE, vocabulary=9)

@@ -149,3 +149,13 @@ def test_an_answer_that_does_not_fit_is_cut_and_teaches_no_end():
     assert cut == Example(whole.prompt_ids, whole.answer_ids[:-2], cut=True) and not whole.cut
     assert TOKENIZER.eos_token_id not in cut.answer_ids
     assert sft.example(SAID[0], TOKENIZER, 1).answer_ids == []
+
+
+def test_weights_that_the_last_step_breaks_are_divergence():
+    broken = fitted(RECIPE.model_copy(update={"steps": 1, "learning_rate": 1e39}))
+    assert broken.diverged and all(loss < 100 for loss in broken.losses)
+
+
+def test_one_that_had_nothing_to_learn_from_took_no_step():
+    silent = train(network(), [Example([3, 4], [])] * 3, RECIPE, seed=0)
+    assert (silent.steps, silent.tokens, silent.examples) == (0, 0, 3)

@@ -103,6 +103,7 @@ def test_missing_students_give_bounds_and_no_verdict():
 
 def test_a_diverged_student_is_flagged_and_counted():
     assert flags.under_trained([[1.0, 1.0]] * 3, [True, False, False]) == "1 of 3 diverged"
+    assert flags.under_trained([[], [1.0]], [False] * 2, [0, 7]) == "1 of 2 learned from no token at all"
     assert flags.under_trained([[2.0, 0.01], [2.0, 0.02], [2.0, None]], [False] * 3) == ""
     said = flags.under_trained([[2.0, 0.056], [2.0, 0.0026], [2.0, 0.01], [2.0, 0.004]], [False] * 4)
     assert said == "1 of 4 end at over 3 x the median loss (0.056, median 0.007)"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.answers import Profile, Prompt
+from distill.answers import BadInput, Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
 from experiments import cli, config, entries, plan
+from experiments.stages import teacher
 from experiments.stages.grades import read_grades
 from experiments.store import Store
 
@@ -57,7 +58,7 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     assert all(0 < row["bits_per_byte"] < 20 for row in held)
     # The recorded teacher's own exam is what its authors graded.
     made = plan.make(config.load("gsm8k", [*TINY, *words]))
-    stage = made.teachers[words[0].removeprefix("task="), "none", "report"][0]
+    stage = made.teachers[made.arms[0].task, "none", "report"][0]
     graded = read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
     asked = {(line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()}
     right = [asked[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
@@ -98,3 +99,17 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
     assert recorded.answer([Prompt("x", "p")], seed=0, profile=Profile())[0].logprobs is None
     kept = recorded.answer([Prompt("x", "p")], seed=0, profile=Profile("top_k", 2))[0].logprobs
     assert kept.values_TK.shape == (1, 2) and kept.values_TK[0].tolist() == pytest.approx([-0.1, -2.5])
+
+
+def test_a_teacher_that_diverges_is_an_error(tmp_path, monkeypatch):
+    told = {"diverged": True, "steps": 40, "learning_rate": 9.0}
+    monkeypatch.setattr(teacher, "trained", lambda *_: (None, told))
+    task = {"name": "addition", "settings": {"digits": 2}}
+    with pytest.raises(BadInput, match="teacher: its training diverged after 40 steps; lower its learning rate of 9"):
+        teacher.run({"task": task, "items": 4, "seed": 0}, [], tmp_path)
+
+
+def test_a_pretrained_teacher_is_looked_at_in_its_own_stage(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="Unrecognized model"):
+        teacher.run({"kind": "pretrained", "path": str(tmp_path), "allow_pickle": False}, [], tmp_path)

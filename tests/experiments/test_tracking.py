@@ -1,8 +1,11 @@
 """wandb is a sink: offline works without a key, online falls back, and trouble never stops a run."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from experiments import tracking
 from experiments.tracking import Run, Tracking, comparison, replay
 
+ROOT = Path(__file__).parents[2]
 RUN = Run(
     id="distill-abc", name="none/sft", group="g", job="distill", tags=("defended",), config={"seed": 1} | comparison(
         task="t", defense="release/top_k", attacker="sft", student="tiny", budget=8, strength=5, adaptive=False),
@@ -65,14 +69,139 @@ def test_online_without_a_key_or_a_server_is_kept_offline_with_one_line(key, tmp
     assert "wandb sync" in said[0] and list(tmp_path.rglob("*.wandb"))
 
 
-def test_whatever_wandb_raises_is_one_line(tmp_path, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("wandb\nfell over")
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("http://h:notaport", "cannot be reached"), ("http://[", "cannot be reached"), ("", "cannot be reached"),
+     ("http://127.0.0.1:99999", "cannot be reached"), ("nonsense", "cannot be reached")],
+)  # fmt: skip
+def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(address, told, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", address)
+    sent, said = [], []
+    monkeypatch.setattr(tracking, "_send", lambda run, settings, folder, online: sent.append((run.id, online)))
+    assert replay([RUN], Tracking(mode="online", timeout=1), tmp_path, said.append) == 1
+    assert sent == [(RUN.id, False)] and len(said) == 1 and told in said[0] and os.environ["WANDB_BASE_URL"] == address
 
-    monkeypatch.setattr(tracking, "_send", broken)
+
+@pytest.fixture
+def sink(monkeypatch, tmp_path):
+    """In wandb's place: a folder a run, as it writes offline; a run of a name in `fails` is left half-way."""
+
+    class Sink:
+        fails: tuple[str, ...] = ()
+        ids: list[str] = []
+
+        def send(self, run, settings, folder, online):
+            place = folder / "wandb" / "wandb" / f"offline-run-2026{len(self.ids):04}-{run.id}"
+            self.ids = [*self.ids, run.id]
+            if not online:
+                place.mkdir(parents=True)
+                (place / f"run-{run.id}.wandb").touch()
+            if run.name in self.fails:
+                raise RuntimeError("wandb\nfell over")
+
+        def sync(self):
+            for path in tmp_path.rglob("*.wandb"):
+                path.with_suffix(".wandb.synced").touch()
+
+    made = Sink()
+    monkeypatch.setattr(tracking, "_send", made.send)
+    monkeypatch.setattr(tracking, "_reachable", lambda *_: True)
+    return made
+
+
+def replayed(folder, *runs, mode="offline"):
+    """How many runs were sent, what was said, and the ids that now have offline files."""
     said = []
-    assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 0
-    assert said[0].startswith("wandb: wandb fell over; results are kept")
+    count = replay(runs, Tracking(mode=mode), folder, said.append)
+    return count, said, sorted(path.stem.removeprefix("run-") for path in folder.rglob("*.wandb"))
+
+
+def test_one_bad_run_stops_no_other_and_is_one_line(tmp_path, sink):
+    runs = [replace(RUN, id=f"distill-{i}", name=f"arm {i}") for i in range(4)]
+    sink.fails = ("arm 1", "arm 2")
+    count, (line,), _ = replayed(tmp_path, *runs)
+    assert count == 2 and line.startswith("wandb: arm 1: wandb fell over (and 1 more); results are kept, later: wandb")
+    sink.fails = ()
+    assert replayed(tmp_path, *runs) == (2, [], [f"distill-{i}" for i in range(4)])
+
+
+def test_a_run_that_was_left_half_way_takes_its_own_place(tmp_path, sink):
+    sink.fails = (RUN.name,)
+    for _ in range(3):
+        assert replayed(tmp_path, RUN)[::2] == (0, [RUN.id])
+    sink.fails = ()
+    assert replayed(tmp_path, RUN) == (1, [], [RUN.id]) and replayed(tmp_path, RUN) == (0, [], [RUN.id])
+
+
+def test_a_run_that_changed_takes_its_place_until_it_was_synced_and_then_another_id(tmp_path, sink):
+    changed = [replace(RUN, summary={"result/student_acc": share / 10}) for share in range(4)]
+    assert replayed(tmp_path, changed[0]) == replayed(tmp_path, changed[1]) == (1, [], [RUN.id])
+    sink.sync()
+    assert replayed(tmp_path, changed[2]) == (1, [], [RUN.id, f"{RUN.id}-2"])
+    sink.sync()
+    assert replayed(tmp_path, changed[3]) == (1, [], [RUN.id, f"{RUN.id}-2", f"{RUN.id}-3"])
+    assert replayed(tmp_path, changed[3])[0] == 0
+
+
+def test_online_no_id_is_used_twice_and_offline_files_give_way(tmp_path, sink):
+    assert replayed(tmp_path, RUN) == (1, [], [RUN.id])
+    assert replayed(tmp_path, RUN, mode="online") == (1, [], []) and sink.ids == [RUN.id] * 2
+    sink.fails = (RUN.name,)
+    changed = replace(RUN, summary={})
+    replayed(tmp_path, changed, mode="online")
+    sink.fails = ()
+    replayed(tmp_path, changed, mode="online")
+    assert sink.ids[2:] == [f"{RUN.id}-2", f"{RUN.id}-3"]
+
+
+@pytest.mark.parametrize("text", ["[", "7", '{"a": 1}', '{"a": [1]}', "[[]]", '["x"]', "\x00", "[" * 100_000])
+def test_a_damaged_list_of_what_was_sent_is_one_line(text, tmp_path, sink):
+    (tmp_path / "tracking.json").write_text(text)
+    count, said, _ = replayed(tmp_path, RUN)
+    assert count == 1 and len(said) == 1 and "is damaged; every run is sent again" in said[0]
+
+
+def test_a_list_of_before_attempts_is_understood(tmp_path, sink):
+    content = tracking._digest(tracking.anonymous(RUN))
+    (tmp_path / "tracking.json").write_text(json.dumps([f"offline/{RUN.id}/{content}"]))
+    assert replayed(tmp_path, RUN)[0] == 0
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("identity", [False, True])
+def test_this_machine_and_where_things_lie_are_sent_only_if_asked(identity, tmp_path):
+    home = "/home/somebody/data"
+    run = replace(RUN, name=f"x(path='{home}')", config=RUN.config | {"teacher": {"path": home, "n": [f"t({home})"]}})
+    replay([run], Tracking(mode="offline", identity=identity), tmp_path, print)
+    told = inspected(tmp_path)
+    assert (home in told) is identity and (f'"{socket.gethostname()}"' in told) is identity
+
+
+@pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"])
+def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_path, sink):
+    code = f"""if True:
+        import os, tempfile
+        from pathlib import Path
+        from experiments import tracking
+        with tracking._environment(Path({str(tmp_path / "wandb")!r})):
+            Path(tempfile.mkdtemp(), "left").touch()
+        {end}"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=end == "pass")
+    assert bool([*tmp_path.rglob("left")]) is (end != "pass")
+    replayed(tmp_path, RUN)
+    assert not [*tmp_path.rglob("left")]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("gsm8k(path='/home/a/data')", "gsm8k(path='…/data')"), ("release/top_k(k=5)", "release/top_k(k=5)"),
+     ("../shared/data/gsm8k", "../shared/data/gsm8k"), ("~/x/y", "…/y"), ("C:\\a\\b\\c.json", "…/c.json"),
+     ("https://huggingface.co/a/b", "https://huggingface.co/a/b"), ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+     ("/a", "/a"), (["/a/b", {"x": "/c/d/e"}], ["…/b", {"x": "…/e"}]), (7, 7), ("1/2", "1/2")],
+)  # fmt: skip
+def test_of_an_absolute_path_the_last_name_is_left(text, kept):
+    assert tracking._shortened(text) == kept
 
 
 def test_off_touches_nothing(tmp_path):

@@ -1,0 +1,178 @@
+"""What people do to a command: kill it, interrupt it, name things oddly, and print to terminals that know little."""
+
+import importlib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from distill.answers import BadInput
+from distill.student import StudentSettings
+from experiments import cli
+from experiments.launch import local, one
+from experiments.report.plain import Plain, printable
+from experiments.stage import Stage
+from experiments.store import Store
+from experiments.tasks import addition
+
+ROOT = Path(__file__).parents[2]
+ENDLESS = ["teacher.steps=10000000", "seeds=[0]", "selection_seeds=[900]", "measure.items=20", "teacher.items=20",
+           "budget=8", "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+class Endless:
+    """A plan of one teacher that is trained for ever."""
+
+    stage = Stage("teacher", {
+        "task": {"name": "addition", "settings": addition.Settings().model_dump()}, "items": 20, "seed": 0,
+        "shape": StudentSettings(hidden_size=16, num_layers=1, steps=10**7).model_dump() | {
+            "vocabulary": 0, "max_new_tokens": 8}})  # fmt: skip
+
+    def due(self, *_):
+        return SimpleNamespace(why=[], stages=[self.stage])
+
+
+def meanwhile(root, what, when):
+    """Run the plan, and do something to the command or its worker once the worker is there, or at its work."""
+    seen = []
+
+    def watch():
+        while not (workers := multiprocessing.active_children()) or (
+            when == "training" and not Store(root).begun(Endless.stage.kind, Endless.stage.key)
+        ):
+            time.sleep(0.05)
+        seen.extend(workers)
+        what(workers[0].pid)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        local.run(Endless(), root, 1, Plain(stderr=True))
+    finally:
+        thread.join()
+        assert seen and not [one for one in seen if one.is_alive()], "a worker is left"
+
+
+def test_a_killed_worker_is_one_line_that_names_the_stage(tmp_path):
+    told = (f"a worker was killed (out of memory?) in teacher/{Endless.stage.key}; take fewer --workers; the same "
+            "command continues")  # fmt: skip
+    with pytest.raises(BadInput, match=re.escape(told)):
+        meanwhile(tmp_path, lambda worker: os.kill(worker, signal.SIGKILL), "training")
+
+
+@pytest.mark.parametrize("when", ["workers import", "training"])
+def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(when, tmp_path, capfd):
+    def group(worker):
+        """As a terminal sends it: to all."""
+        os.kill(worker, signal.SIGINT)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        meanwhile(tmp_path, group, when)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_failed", ["MemoryError: "])
+    with pytest.raises(BadInput, match=r"a worker cannot begin \(MemoryError: \)"):
+        local._make(None, tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("other"),
+     RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried")],
+)  # fmt: skip
+def test_too_little_memory_is_one_line_that_names_the_stage(error, tmp_path, monkeypatch):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("experiments.stages.teacher"), "run", fails)
+    wanted = RuntimeError if str(error) == "other" else BadInput
+    with pytest.raises(wanted, match="other|^out of memory in teacher/[0-9a-f]{16}; take fewer --workers"):
+        one.make(Stage("teacher", {"a": 1}), tmp_path)
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "defenses"], ["list", "defenses", "--markdown"], ["doctor"]])
+def test_a_terminal_that_knows_ascii_alone_is_enough(words):
+    done = subprocess.run([sys.executable, "-m", "experiments.cli", *words], cwd=ROOT, capture_output=True,
+                          env=ENV | {"PYTHONIOENCODING": "ascii"})  # fmt: skip
+    assert done.returncode == 0 and not done.stderr and done.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "error"),
+    [(">&-", 0, ""), ("2>&-", 0, ""), (">&- 2>&-", 0, ""), ("| true", 0, ""), ("| head -c 1", 0, ""),
+     ("> /dev/full", 2, "distill-resist: standard output: No space left on device\n")],
+)  # fmt: skip
+def test_output_that_goes_nowhere_is_no_traceback(shell, code, error):
+    words = f"{sys.executable} -m experiments.cli list defenses {shell}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, env=ENV)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_what_is_not_utf_8_is_one_line(capfd):
+    for words in (["report", "quickstart", "--runs", "caf\udce9"], ["plan", "\udcff.yaml"], ["list", "\udc80"]):
+        assert cli.main(words) == 2
+        assert re.fullmatch(r"distill-resist: .*\\udc\w\w.*: is not UTF-8; names and paths must be\n",
+                            capfd.readouterr().err)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x[/b]", "[old] :smile:", "ü -", "a\nb\x1b[31m"])
+def test_a_folder_of_any_name_is_named_as_it_is(name, tmp_path, capsys):
+    runs = tmp_path / name
+    assert cli.main(["report", "quickstart", "--runs", str(runs), "--partial", *ENDLESS]) == 2
+    error = capsys.readouterr().err
+    assert printable(str(runs)) in error and error.count("\n") == 1 and "is not there yet" in error
+
+
+def test_a_console_prints_no_markup_no_emoji_and_no_codes(capsys):
+    from rich.table import Table
+
+    odd = "[b]x[/nope] [link=http://a]:smile: \x1b[31mred\x07 a\u202eb"
+    table = Table("arm", title=odd)
+    table.add_row(odd)
+    console = Plain(width=120)
+    console.print(odd)
+    console.print(table)
+    shown = capsys.readouterr().out
+    assert shown.count("[b]x[/nope] [link=http://a]:smile: \\x1b[31mred\\x07 a\\u202eb") == 3 and "\x1b" not in shown
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, BrokenPipeError, OSError(28, "No space left")])
+def test_what_happens_in_a_verb_has_its_code_and_its_line(error, monkeypatch, capsys):
+    def verb(given):
+        raise error
+
+    monkeypatch.setattr(cli, "listing", verb)
+    code, line = {
+        KeyboardInterrupt: (130, "interrupted; the same command continues"),
+        MemoryError: (2, "out of memory; nothing done is lost, and the same command continues"),
+        BrokenPipeError: (0, None),
+    }.get(error, (2, "runs: No space left"))
+    assert cli.main(["list"]) == code
+    assert capsys.readouterr().err == ("" if line is None else f"distill-resist: {line}\n")
+
+
+def test_a_mistake_that_holds_a_line_break_is_one_line(capsys):
+    assert cli.main(["plan", "quickstart", "question='a\nb'", "teacher.kind='a\nb'"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.endswith("\n")
+
+
+def test_a_study_that_is_a_number_is_named(tmp_path, capsys):
+    path = tmp_path / "five.yaml"
+    path.write_text("5\n")
+    assert cli.main(["plan", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "five" in error and error.count("\n") == 1
