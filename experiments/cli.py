@@ -45,7 +45,7 @@ def _run(argv: list[str]) -> int:
         return 0
     except OSError as error:
         if _written():  # else that was it, and is said
-            _say(f"{error.filename or given.runs}: {error.strerror or error}")
+            _say(f"{error.filename or f'{given.runs} or standard output'}: {error.strerror or error}")
     except MemoryError:
         _say("out of memory; nothing done is lost, and the same command continues")
     return 2

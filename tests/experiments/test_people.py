@@ -113,7 +113,7 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(words):
 @pytest.mark.parametrize(
     ("shell", "code", "error"),
     [(">&-", 0, ""), ("2>&-", 0, ""), (">&- 2>&-", 0, ""), ("| true", 0, ""), ("| head -c 1", 0, ""),
-     ("> /dev/full", 2, "distill-resist: standard output: No space left on device\n")],
+     ("> /dev/full", 2, "distill-resist: runs or standard output: No space left on device\n")],
 )  # fmt: skip
 def test_output_that_goes_nowhere_is_no_traceback(shell, code, error):
     words = f"{sys.executable} -m experiments.cli list defenses {shell}"
@@ -159,7 +159,7 @@ def test_what_happens_in_a_verb_has_its_code_and_its_line(error, monkeypatch, ca
         KeyboardInterrupt: (130, "interrupted; the same command continues"),
         MemoryError: (2, "out of memory; nothing done is lost, and the same command continues"),
         BrokenPipeError: (0, None),
-    }.get(error, (2, "runs: No space left"))
+    }.get(error, (2, "runs or standard output: No space left"))
     assert cli.main(["list"]) == code
     assert capsys.readouterr().err == ("" if line is None else f"distill-resist: {line}\n")
 
