@@ -2,7 +2,7 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test check bench mutants simulations parity
+.PHONY: quickstart test fuzz check bench mutants simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -16,6 +16,9 @@ quickstart: .venv/installed ## Runs, or continues, configs/study/quickstart.yaml
 
 test: .venv/installed ## All tests that need no GPU
 	$(PY) -m pytest -q -rs -n 2 --dist loadfile
+
+fuzz: .venv/installed ## Hostile settings, files and folders for ten minutes: no traceback, no hang, nothing taken in silence
+	$(PY) -m tests.fuzz --minutes 10
 
 check: .venv/installed ## Format, lint, types
 	$(PY) -m ruff format --check .

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 VERBS = ("run", "plan", "list", "show", "report", "verify", "reproduce", "export", "diff", "doctor")
+
+PROCESSES = 1024  # at most, of one command, and threads of each
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         one = verbs.add_parser(name, help=text)
         one.add_argument("study", nargs="?" if name == "show" else None, help="a name, or the path of a YAML file")
         one.add_argument("overrides", nargs="*", metavar="key=value")
+        one.add_argument("--env", action="store_true", help="replace ${oc.env:NAME} in overrides, never in files")
         one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
         if name in ("run", "plan"):
             _processes(one)
@@ -140,8 +144,8 @@ def _processes(one: argparse.ArgumentParser) -> None:
 
 
 def _workers(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {PROCESSES}, got {text[:80]!r}")
     return int(text)
 
 
@@ -149,7 +153,7 @@ def _planned(given: argparse.Namespace) -> Any:
     from experiments import config
     from experiments import plan as planning
 
-    return planning.make(config.load(given.study, given.overrides))
+    return planning.make(config.load(given.study, given.overrides, given.env))
 
 
 def run(given: argparse.Namespace) -> None:
@@ -205,7 +209,7 @@ def show(given: argparse.Namespace) -> None:
         return print(json.dumps(config.schema(), indent=1))
     if given.study is None:
         raise BadInput(f"show: which study? (there are: {', '.join(entries.names('study'))})")
-    print(config.load(given.study, given.overrides).model_dump_json(indent=2))
+    print(config.load(given.study, given.overrides, given.env).model_dump_json(indent=2))
 
 
 def report(given: argparse.Namespace, planned: Any = None) -> None:

@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,6 +20,7 @@ from experiments.entries import (
     Component,
     Range,
     Strict,
+    Text,
     built,
     call,
     checked,
@@ -32,19 +32,23 @@ from experiments.entries import (
     split,
     written,
 )
+from experiments.reading import read
 from experiments.tracking import Tracking
 
-PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
 SEEDS = 1000  # seeds are numbers below it
-SIMULATED = {"preset": "presets", "access": "access", "detector": "detectors"}  # the same of campaigns
+MOST = 10_000_000  # questions
+ARMS = 100_000  # which planning takes a quarter of a minute for
+TAKEN = ("store", "reproduced")  # folders beside those of studies
+Where = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Entry = Annotated[str, Field(max_length=2000)]
 
 
 class Network(StudentSettings):
     """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers alone."""
 
-    name: str = Field(min_length=1)
+    name: Text
     vocabulary: int = Field(
-        description="0: one token a character; else byte-pair tokens learned from public text", ge=0
+        description="0: one token a character; else byte-pair tokens learned from public text", ge=0, le=1_000_000
     )
     max_new_tokens: int = Field(description="where its answers are cut off", ge=1)
 
@@ -61,19 +65,19 @@ class Recipe(Network):
     """A teacher that is trained here, on worked solutions of the task's own training split."""
 
     kind: Literal["recipe"]
-    items: int = Field(description="distinct training questions, or all where a task has fewer", ge=1)
+    items: int = Field(description="distinct training questions, or all where a task has fewer", ge=1, le=MOST)
 
 
 class Pretrained(Strict):
     """A teacher from a local folder or a hub name, through transformers."""
 
     kind: Literal["pretrained"]
-    name: str = Field(min_length=1)
-    path: str = Field(description="local folder, or name on the hub", min_length=1)
-    temperature: float = Field(ge=0)
+    name: Text
+    path: Where = Field(description="local folder, or name on the hub")
+    temperature: float = Field(ge=0, le=100)
     top_p: float = Field(gt=0, le=1)
-    max_new_tokens: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1, le=1_000_000)
+    batch_size: int = Field(ge=1, le=100_000)
     allow_pickle: bool = Field(False, description="weights in PyTorch's own files too, which can be harmful")
 
 
@@ -81,10 +85,10 @@ class Recorded(Strict):
     """A teacher that is no longer there: its answers in a JSONL or Parquet file, by prompt."""
 
     kind: Literal["recorded"]
-    name: str = Field(min_length=1)
-    path: str = Field(min_length=1)
-    prompt: str = Field(description="where the prompt is in a line; dots go down into it", min_length=1)
-    answer: str = Field(description="where the answer is in a line", min_length=1)
+    name: Text
+    path: Where
+    prompt: Text = Field(description="where the prompt is in a line; dots go down into it")
+    answer: Text = Field(description="where the answer is in a line")
 
 
 Teacher = Annotated[Recipe | Pretrained | Recorded, Field(discriminator="kind")]
@@ -99,7 +103,9 @@ class Proxy(Network):
 class Provider(Strict):
     """What the provider has beside its teacher; a defence says what of it it needs."""
 
-    traces: int = Field(description="clean answers to prompts of its own; a proxy learns from as many others", ge=1)
+    traces: int = Field(
+        description="clean answers to prompts of its own; a proxy learns from as many others", ge=1, le=MOST
+    )
     proxy: Annotated[Proxy | Pretrained, Field(discriminator="kind")] | None = Field(
         description="it must have the teacher's tokenizer"
     )
@@ -110,7 +116,7 @@ class Provider(Strict):
 class Owned(Strict):
     """What every attacker of a study has without a teacher, beside final answers to as many questions as it asks."""
 
-    worked: int = Field(description="worked solutions; what can be learned from them alone is a floor", ge=0)
+    worked: int = Field(description="worked solutions; what can be learned from them alone is a floor", ge=0, le=MOST)
 
 
 def _joined(entry: Any) -> Any:
@@ -126,10 +132,10 @@ class Block(Strict):
     `match_utility=2.0` points. An attacker may be a battery, which stands for all of its attacks.
     """
 
-    tasks: list[str] = Field(min_length=1)
-    defenses: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
-    attackers: list[Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
-    budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    tasks: list[Entry] = Field(min_length=1)
+    defenses: list[Annotated[Entry, BeforeValidator(_joined)]] = Field(min_length=1)
+    attackers: list[Annotated[Entry, BeforeValidator(_joined)]] = Field(min_length=1)
+    budgets: list[Annotated[int, Field(ge=1, le=MOST)]] = Field(min_length=1)
 
 
 class Prices(Strict):
@@ -154,18 +160,20 @@ class Prices(Strict):
 class Measure(Strict):
     """Items of each exam, the confidence level, the thresholds of the verdict, and stated prices."""
 
-    items: int = Field(description="report questions", ge=10)
-    selection_items: int = Field(description="questions on which floors and attacks are chosen", ge=10)
+    items: int = Field(description="report questions", ge=10, le=MOST)
+    selection_items: int = Field(description="questions on which floors and attacks are chosen", ge=10, le=MOST)
     plateau: bool = Field(
         description="train one student of the best undefended and of each defence's worst attack for twice the steps"
     )
-    teacher_seeds: int = Field(description="how often a teacher sits its exam, sampling anew", ge=1)
+    teacher_seeds: int = Field(description="how often a teacher sits its exam, sampling anew", ge=1, le=SEEDS)
     alpha: float = Field(gt=0, lt=1)
     theta: float = Field(description="effective: T is surely below it", gt=0, lt=1)
     ineffective: float = Field(description="ineffective: T is surely above it", gt=0, le=1)
     utility_margin: float = Field(description="what the honest user may lose, a share", gt=0, lt=1)
-    looks: list[Annotated[int, Field(ge=3)]] = Field(description="numbers of seeds at which verdicts are given")
-    draws: int = Field(description="bootstrap draws", ge=100)
+    looks: list[Annotated[int, Field(ge=3, le=SEEDS)]] = Field(
+        description="numbers of seeds at which verdicts are given"
+    )
+    draws: int = Field(description="bootstrap draws", ge=100, le=1_000_000)
     prices: Prices
 
     @model_validator(mode="after")
@@ -183,8 +191,8 @@ class Search(Strict):
     Trial 0 is the study's own recipe; the others draw from the ranges, and every arm tries the same ones.
     """
 
-    trials: int = Field(description="0: no search", ge=0)
-    items: int = Field(description="validation questions", ge=10)
+    trials: int = Field(description="0: no search", ge=0, le=1000)
+    items: int = Field(description="validation questions", ge=10, le=MOST)
     learning_rate: Range = Field(description="drawn log-uniformly")
     steps: Range = Field(description="drawn log-uniformly, rounded")
 
@@ -200,8 +208,8 @@ class Search(Strict):
 class Study(Strict):
     """A study as it will run: what it asks, its blocks, seeds, and the shared recipes."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
-    question: str
+    name: str = Field(description="its folder below that of results", pattern=r"^[^\W_][\w.-]*$", max_length=100)
+    question: str = Field(max_length=2000)
     seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(description="reported", min_length=1)
     baseline_seeds: int | None = Field(
         None,
@@ -225,17 +233,31 @@ class Study(Strict):
 
     def baseline(self, task: str) -> list[int]:
         """The seeds of a task's floors and undefended students: `seeds`, and the next free numbers behind them."""
+        free = [seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds]
+        return [*self.seeds, *free[: self.baselines(task) - len(self.seeds)]]
+
+    def baselines(self, task: str) -> int:
+        """How many seeds those are."""
+        if self.baseline_seeds is not None:
+            return self.baseline_seeds
         blocks = [block for block in self.blocks if task in block.tasks]
         defenses = {one for block in blocks for one in block.defenses} - {"none"}
         several = any(len(block.budgets) > 1 for block in blocks)
-        usual = len(self.seeds) if several else math.ceil(math.sqrt(max(len(defenses), 1)) * len(self.seeds))
-        wanted = usual if self.baseline_seeds is None else self.baseline_seeds
-        free = [seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds]
-        return [*self.seeds, *free[: wanted - len(self.seeds)]]
+        return len(self.seeds) if several else math.ceil(math.sqrt(max(len(defenses), 1)) * len(self.seeds))
 
     def most(self, task: str) -> int:
         """The largest budget of a task."""
         return max(n for block in self.blocks if task in block.tasks for n in block.budgets)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Study:
+        if self.name.casefold() in TAKEN:
+            raise ValueError(f"name must be none of {', '.join(TAKEN)}, which are folders beside it")
+        each = sum(len(b.tasks) * len(b.defenses) * len(b.attackers) * len(b.budgets) for b in self.blocks)
+        if each * len(self.seeds) > ARMS:
+            raise ValueError(f"{each} cells with {len(self.seeds)} seeds are more than {ARMS} students; divide it into "
+                             "studies")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Study:
@@ -245,6 +267,10 @@ class Study(Strict):
         if self.baseline_seeds is not None and self.baseline_seeds < len(self.seeds):
             raise ValueError(f"baseline_seeds must be null or at least {len(self.seeds)}, the number of seeds, got "
                              f"{self.baseline_seeds}")  # fmt: skip
+        for task in {task for block in self.blocks for task in block.tasks}:
+            if len(self.baseline(task)) < self.baselines(task):
+                raise ValueError(f"{self.baselines(task)} seeds of floors and undefended students are asked for; "
+                                 f"{len(self.baseline(task))} are below {SEEDS}, from {self.seeds} on")  # fmt: skip
         both = sorted(set(self.seeds) & set(self.selection_seeds))
         if both:
             raise ValueError(f"selection_seeds must not be among seeds, got {both} in both")
@@ -305,11 +331,9 @@ class Battery(Strict):
 @functools.cache
 def battery(name: str) -> Battery | None:
     """The battery of that name, or None where the name is an attacker's part."""
-    from omegaconf import OmegaConf
-
     path = config_folder() / "attacker" / f"{known('attacker', name)}.yaml"
-    raw = OmegaConf.to_container(OmegaConf.load(path))
-    return checked(Battery, raw, path.name) if isinstance(raw, dict) and "attacks" in raw else None
+    raw = read(path)
+    return checked(Battery, raw, path.name) if "attacks" in raw else None
 
 
 def batteries(attackers: Sequence[str]) -> list[str]:
@@ -414,16 +438,20 @@ def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
     return type(instance)(type(instance.settings)(**settings))
 
 
-def load(name: str, overrides: list[str]) -> Study:
-    """Compose a study by name or by the path of a YAML file, apply overrides, and check every value."""
-    short = PLURAL | SIMULATED
-    picks = {key: value for key, _, value in (o.partition("=") for o in overrides) if key in short}
-    raw = _composed(name, [o for o in overrides if o.partition("=")[0] not in short])
-    for single, values in picks.items():
-        if single in SIMULATED and not raw.get("campaigns"):
-            raise BadInput(f"override {single}=...: {name} simulates no campaigns (see configs/campaigns)")
-        for part in raw["blocks"] if single in PLURAL else [raw["campaigns"]]:
-            part[short[single]] = _entries(values)
+def load(name: str, overrides: list[str], environment: bool = False) -> Study:
+    """Compose a study and check every value.
+
+    Args:
+        name: a shipped study's name, or the path of a YAML file.
+        overrides: `key=value`, see `compose.composed`.
+        environment: whether `${oc.env:NAME}` in an override is replaced by that environment variable.
+
+    Raises:
+        BadInput: in one line, where what is wrong, and what is right.
+    """
+    from experiments.compose import composed  # Hydra is slow to import
+
+    raw = composed(name, overrides, environment)
     study: Study = checked(Study, raw, name)
     blocks = [one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks]
     for block in blocks:
@@ -449,61 +477,3 @@ def schema() -> dict[str, Any]:
         for group in PACKAGES
     }
     return {"study": Study.model_json_schema(), **parts}
-
-
-def _entries(text: str) -> list[str]:
-    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of parts."""
-    inside = split(text.strip().removeprefix("[").removesuffix("]"), ",")
-    return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
-
-
-def _composed(name: str, overrides: list[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    folder, chosen, extra = config_folder().resolve(), Path(name), list[str]()
-    if chosen.suffix in (".yaml", ".yml"):
-        if not chosen.is_file():
-            raise BadInput(f"{name}: no such file (studies by name: {', '.join(names('study'))})")
-        # The user's own study finds the shipped groups behind its own folder.
-        extra, folder = [f"hydra.searchpath=[file://{folder}]"], chosen.resolve().parent
-    config = chosen.stem if extra else f"study/{known('study', name)}"
-
-    def composed(changes: list[str]) -> dict[str, Any]:
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            raw: Any = OmegaConf.to_container(compose(config, overrides=changes + extra), resolve=True)
-        return dict(raw)
-
-    try:
-        return composed(overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise BadInput(_override_line(overrides, lambda: composed([])) or f"{name}: {line}") from None
-
-
-def _override_line(overrides: list[str], plain: Any) -> str | None:
-    """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an accepted one."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if not overrides:
-        return None
-    try:
-        here = plain()
-    except (HydraException, OmegaConfBaseException):
-        return None
-    for override in overrides:
-        path, found, value = override.lstrip("+~").partition("=")
-        if not found:
-            return f"override {override!r}: an override is key=value"
-        if path in here and (config_folder() / path).is_dir() and value not in names(path):
-            return f"{path}: no {value!r}{near(value, names(path))} (there are: {', '.join(names(path))})"
-        at: Any = here
-        for part in path.split("."):
-            if not isinstance(at, dict) or part not in at:
-                keys = [*at, *({**PLURAL, **SIMULATED} if at is here else ())] if isinstance(at, dict) else []
-                return f"override {override!r}: unknown key {path!r}{near(part, keys)} (known: {', '.join(keys)})"
-            at = at[part]
-    return None

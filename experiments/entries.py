@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import json
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -13,13 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.answers import BadInput
 from experiments.components import FIXED, file_of
+from experiments.private import check, revealed, veiled
+from experiments.reading import read
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
 
 
+LARGEST = 1e12  # beyond it no setting means anything
+TOLD = 5  # faults in one line
+Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A name or a path: one line."""
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Component(Strict):
@@ -61,7 +72,9 @@ def call(text: str) -> tuple[str, dict[str, Any]]:
     if not bracket:
         return text.strip(), {}
     try:
-        tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what Python thinks of `1or` or of "\d"
+            tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
         assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args
         keys = [word.arg for word in tree.keywords]
         assert all(keys) and len({*keys}) == len(keys)
@@ -87,22 +100,24 @@ def component(group: str, entry: str) -> tuple[Component, Any]:
 def built(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
     """The same, taken apart already."""
     full, settings = resolved(group, name, changes, entry)
+    if group == "task":  # it reads its files at once
+        check(full.settings)
     return full, getattr(file_of(group, full.name), FIXED[group])(settings)
 
 
 def resolved(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
     """A component, and its checked settings."""
     chosen = written(group, name)
-    settings = checked(file_of(group, chosen.name).Settings, chosen.settings | changes, f"{group} {entry}: settings")
-    return chosen.model_copy(update={"settings": settings.model_dump(mode="json")}), settings
+    told = chosen.settings | changes
+    settings = checked(file_of(group, chosen.name).Settings, revealed(told), f"{group} {entry}: settings")
+    return chosen.model_copy(update={"settings": veiled(settings.model_dump(mode="json"), told)}), settings
 
 
+@functools.cache
 def written(group: str, name: str) -> Component:
     """A component as its YAML file has it."""
-    from omegaconf import OmegaConf
-
     path = config_folder() / group / f"{known(group, name)}.yaml"
-    chosen: Component = checked(Component, OmegaConf.to_container(OmegaConf.load(path)), path.name)
+    chosen: Component = checked(Component, read(path), path.name)
     return chosen
 
 
@@ -117,14 +132,44 @@ def split(text: str, mark: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += letter
+        if depth < 0:
+            break
+    if depth or quote:
+        raise BadInput(f"{_short(text)}: a bracket or a quote is not closed, or closed twice")
     return [part.strip() for part in parts]
 
 
 def checked(model: Any, raw: Any, where: str) -> Any:
+    """Values as a model has them, or BadInput with every fault in one line.
+
+    Kinds are exact, as JSON has them: a truth value or a text is no number, half a number no whole one.
+    """
+    _plain(raw, where)
     try:
-        return model.model_validate(raw)
+        return model.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
-        raise BadInput("; ".join(_line(model, where, e) for e in error.errors())) from None
+        lines = list(dict.fromkeys(_line(model, where, one) for one in error.errors()))
+        more = [f"and {len(lines) - TOLD} more"] if len(lines) > TOLD else []
+        raise BadInput("; ".join([*lines[:TOLD], *more])) from None
+
+
+def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
+    """BadInput where something is no JSON, or a number that no setting can mean."""
+    if isinstance(value, dict | list | tuple):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise BadInput(f"{where}: {'.'.join(place) or 'settings'}: a key is a text (got {_short(key)})")
+            _plain(inner, where, (*place, str(key)))
+    elif isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
+        return
+    elif value is not None and not (isinstance(value, int | float) and abs(value) <= LARGEST):
+        raise BadInput(f"{where}: {'.'.join(place) or 'settings'}: must be text, true, false, null, or a number of at "
+                       f"most {LARGEST:g} (got {_short(value)})")  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _line(model: Any, where: str, error: Any) -> str:
@@ -132,8 +177,9 @@ def _line(model: Any, where: str, error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: {place}: is missing"
     if error["type"] != "extra_forbidden":
-        got = "" if isinstance(error["input"], dict) else f" (got {error['input']!r})"
-        return f"{where}: {place}: {error['msg'].removeprefix('Value error, ')}{got}"
+        got = "" if isinstance(error["input"], dict) else f" (got {_short(error['input'])})"
+        said = " ".join(error["msg"].removeprefix("Value error, ").split())
+        return f"{where}: {place}: {said}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
     return f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: {', '.join(fields)})"

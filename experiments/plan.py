@@ -34,6 +34,7 @@ from experiments.measure.curves import too_far
 from experiments.stage import Stage, canonical
 from experiments.stages.guarded import PROVIDER
 from experiments.store import Store
+from experiments.tasks import Split
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
 # to other prompts, which shows what form alone gives and is no choice of the attacker.
@@ -308,6 +309,7 @@ class _Cells:
         study = self.plan.study
         if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
             component("task", self.task)[1].corpus()  # BadInput where there is no text to learn one from
+        self._check_exams()
         self._check_lengths()
         for attacker in self.block.attackers:
             self._check_attacker(attacker)
@@ -613,7 +615,21 @@ class _Cells:
             raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
         if "worked" in mounted.needs and not study.own.worked:
             raise BadInput(f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)")
-        component("task", self.task)[1].items("query", self._pool(attacker) * max(self.block.budgets), 0)
+        self._check_questions("budget", "query", self._pool(attacker) * max(self.block.budgets))
+
+    def _check_exams(self) -> None:
+        """BadInput where an exam has more questions than the task's split."""
+        study = self.plan.study
+        self._check_questions("measure.items", "report", study.measure.items)
+        self._check_questions("measure.selection_items", "select", study.measure.selection_items)
+        self._check_questions("own.worked", "query", study.own.worked)
+        if study.search.trials:
+            self._check_questions("search.items", "validate", study.search.items)
+
+    def _check_questions(self, setting: str, split: Split, n: int) -> None:
+        there = component("task", self.task)[1].available(split, n)
+        if there < n:
+            raise BadInput(f"{setting}: {self.task}: {n} {split} items asked for, only {there} available")
 
     def _check_point(self, defense: str) -> None:
         chain, teacher = guard(defense).chain, self.plan.study.teacher

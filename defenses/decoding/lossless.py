@@ -56,7 +56,7 @@ class Settings(Part):
     `ngram`: characters of an n-gram; `key`: the provider's."""
 
     bits: int | None = Field(4, ge=0, le=256)
-    ngram: int = Field(3, ge=1)
+    ngram: int = Field(3, ge=1, le=1000)
     key: Key = "lossless"
 
 

@@ -111,7 +111,7 @@ class Settings(Part):
 
     eps: float = Field(1.0, ge=0, le=2)
     variant: Literal["argmax", "extreme"] = "argmax"
-    most: int = Field(32, ge=1)
+    most: int = Field(32, ge=1, le=1_000_000)
     where: Literal["text", "logprobs"] = "logprobs"
 
 

@@ -50,9 +50,9 @@ class Settings(Part):
     """`lam`: weight of the information (0: no defence); `rank`: of what M adds to the identity."""
 
     lam: float = Field(1.0, ge=0)
-    rank: int = Field(64, ge=1)
-    steps: int = Field(300, ge=1)
-    batch_size: int = Field(32, ge=1)
+    rank: int = Field(64, ge=1, le=1_000_000)
+    steps: int = Field(300, ge=1, le=1_000_000)
+    batch_size: int = Field(32, ge=1, le=100_000)
     learning_rate: float = Field(1e-2, gt=0)
 
 

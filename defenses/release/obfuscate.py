@@ -155,11 +155,11 @@ class Settings(Part):
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
-    depth: int = Field(3, ge=1)
-    rounds: int = Field(3, ge=1)
-    samples: int = Field(6, ge=1)
-    steps: int = Field(100, ge=1)
-    batch_size: int = Field(16, ge=1)
+    depth: int = Field(3, ge=1, le=1000)
+    rounds: int = Field(3, ge=1, le=1000)
+    samples: int = Field(6, ge=1, le=1000)
+    steps: int = Field(100, ge=1, le=1_000_000)
+    batch_size: int = Field(16, ge=1, le=100_000)
     learning_rate: float = Field(2e-3, gt=0)
     key: Key = "obfuscate"
 

@@ -41,7 +41,7 @@ def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float
 class Settings(Part):
     """`k`: how many logprobs a position are released; None releases all that there are, which is no defence."""
 
-    k: int | None = Field(5, ge=1)
+    k: int | None = Field(5, ge=1, le=1_000_000)
 
 
 class Defense(LogprobEdit):

@@ -71,9 +71,9 @@ class Settings(Part):
 
     eta: float = 1.0
     beta: float = Field(0.05, ge=0)
-    rounds: int = Field(40, ge=1)
-    samples: int = Field(8, ge=2)
-    batch_size: int = Field(16, ge=1)
+    rounds: int = Field(40, ge=1, le=1000)
+    samples: int = Field(8, ge=2, le=1000)
+    batch_size: int = Field(16, ge=1, le=100_000)
     learning_rate: float = Field(3e-4, gt=0)
 
 

@@ -75,13 +75,13 @@ class Settings(Part):
 
     alpha: float = Field(0.03, ge=0)
     part: Literal["head", "bottleneck"] = "head"
-    width: int = Field(512, ge=1)
+    width: int = Field(512, ge=1, le=1_000_000)
     masked: bool = True
     marker: str = Field("#", min_length=1)
     tau: float = Field(2.0, gt=0)
     cap: float = Field(10.0, gt=0)
-    steps: int = Field(200, ge=1)
-    batch_size: int = Field(32, ge=1)
+    steps: int = Field(200, ge=1, le=1_000_000)
+    batch_size: int = Field(32, ge=1, le=100_000)
     learning_rate: float = Field(1e-3, gt=0)
 
 

@@ -55,8 +55,8 @@ class Settings(Part):
     cap: float = Field(5.0, gt=0)
     mass: Literal["rest", "all"] = "rest"
     part: Literal["all", "last_block"] = "all"
-    steps: int = Field(200, ge=1)
-    batch_size: int = Field(32, ge=1)
+    steps: int = Field(200, ge=1, le=1_000_000)
+    batch_size: int = Field(32, ge=1, le=100_000)
     learning_rate: float = Field(1e-4, gt=0)
 
 

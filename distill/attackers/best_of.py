@@ -35,9 +35,9 @@ def asked(own: Own, said: Sequence[Answer], most: int) -> list[Answer]:
 class Settings(Part):
     """`learner` is how each student learns; `questions`: on how many of the attacker's own they are compared."""
 
-    k: int = Field(3, ge=1)
+    k: int = Field(3, ge=1, le=1000)
     learner: Literal["sft", "logprob_kd"] = "sft"
-    questions: int = Field(200, ge=1)
+    questions: int = Field(200, ge=1, le=1_000_000)
 
 
 class Attacker(Base):

@@ -58,7 +58,7 @@ class Settings(Part):
     semantics: losses.Semantics | Literal["sampled"] = "tail"
     beta: float = Field(0.5, ge=0, le=1)
     skew: float = Field(0.1, gt=0, lt=1)
-    draws: int = Field(16, ge=1)
+    draws: int = Field(16, ge=1, le=1_000_000)
     ce_weight: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="after")

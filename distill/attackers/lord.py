@@ -53,7 +53,7 @@ def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> T
 class Settings(Part):
     """`first`: share of the steps on sold answers, the rest is divided among the periods."""
 
-    periods: int = Field(3, ge=1)
+    periods: int = Field(3, ge=1, le=1000)
     first: float = Field(0.9, gt=0, lt=1)
     tau: float = Field(0.8, ge=0, le=1)
     tau_delta: float = -0.1

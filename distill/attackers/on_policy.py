@@ -43,10 +43,10 @@ class Settings(Part):
     `beta` is read by `jsd`.
     """
 
-    phases: int = Field(3, ge=1)
+    phases: int = Field(3, ge=1, le=1000)
     first: float = Field(0.5, gt=0, lt=1)
     temperature: float = Field(0.7, gt=0)
-    k: int = Field(20, ge=1)
+    k: int = Field(20, ge=1, le=1000)
     divergence: losses.Divergence = "forward"
     beta: float = Field(0.5, ge=0, le=1)
 

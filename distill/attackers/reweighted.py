@@ -75,8 +75,8 @@ class Settings(Part):
     sign: Literal[1, -1] = 1
     scope: Literal["batch", "global"] = "batch"
     beta: float = Field(0.5, ge=0)
-    every: int = Field(5, ge=1)
-    held: int = Field(32, ge=1)
+    every: int = Field(5, ge=1, le=1000)
+    held: int = Field(32, ge=1, le=1_000_000)
     eps: float = Field(1e-2, gt=0)
 
 

@@ -46,7 +46,7 @@ class Segment(Part):
     phrase: float = Field(ge=0, lt=1, description="mean share of prompts that ask for reasoning or a rubric")
     public: float = Field(ge=0, le=1, description="share of exchanges on public prompt templates")
     private: float = Field(ge=0, le=1, description="share of exchanges on the customer's own templates")
-    templates: int = Field(ge=0, description="own templates a customer has, at most; at least 1 if any")
+    templates: int = Field(ge=0, le=10_000_000, description="own templates a customer has, at most; at least 1 if any")
     adopts: float = Field(gt=0, lt=1, description="mean share of traffic that moves to a new model in the end")
     group: float = Field(gt=0, description="accounts of a customer: Zipf exponent above 1, else geometric (p)")
     alike: float | None = Field(
@@ -110,18 +110,22 @@ HONEST_SEGMENTS = {
 class Population(Part):
     """The honest accounts. All fields are assumed."""
 
-    accounts: int = Field(default=300_000, ge=100)
+    accounts: int = Field(default=300_000, ge=100, le=10_000_000)
     concentration: float | None = Field(default=10.0, gt=0, description="Dirichlet, over customers; none: all alike")
     pooled: float = Field(default=300.0, gt=0, description="the same for resellers, who pool many customers")
     habit: float = Field(default=5.0, gt=0, description="concentration of the Beta of phrase and adoption shares")
     vpn: float = Field(default=0.05, ge=0, le=1, description="chat, agent and api customers behind a popular VPN exit")
     campus: float = Field(default=0.08, ge=0, le=1, description="the same, behind the NAT of a campus")
-    campus_size: int = Field(default=200, ge=2)
-    exit_size: int = Field(default=400, ge=2, description="accounts behind a popular VPN exit, on average")
+    campus_size: int = Field(default=200, ge=2, le=1_000_000)
+    exit_size: int = Field(
+        default=400, ge=2, le=1_000_000, description="accounts behind a popular VPN exit, on average"
+    )
     joins: float = Field(default=0.1, ge=0, le=1, description="accounts that sign up during the horizon, evenly")
     passes: float = Field(default=0.97, ge=0, le=1, description="accounts that prove who they are when asked")
-    public: int = Field(default=5000, ge=1, description="public prompt templates, Zipf; ids 1 to this")
-    viral: int = Field(default=40, ge=0, description="prompts that spread during the horizon; the ids after public")
+    public: int = Field(default=5000, ge=1, le=10_000_000, description="public prompt templates, Zipf; ids 1 to this")
+    viral: int = Field(
+        default=40, ge=0, le=1_000_000, description="prompts that spread during the horizon; the ids after public"
+    )
     adoption_days: float = Field(default=3.0, gt=0, description="half of those who move to a new model have by then")
     segments: dict[str, Segment] = HONEST_SEGMENTS
 

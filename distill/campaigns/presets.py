@@ -26,31 +26,35 @@ class Reported(NamedTuple):
 class Campaign(Part):
     """What a campaign does. An exchange is one model call."""
 
-    exchanges: int = Field(gt=0, description="of all its accounts over all its days, cover included")
-    accounts: int = Field(gt=0, description="open at the same time")
-    days: int = Field(gt=0)
-    start: int = Field(default=0, ge=0, description="day of the horizon on which it begins")
+    exchanges: int = Field(
+        gt=0, le=100_000_000_000, description="of all its accounts over all its days, cover included"
+    )
+    accounts: int = Field(gt=0, le=10_000_000, description="open at the same time")
+    days: int = Field(gt=0, le=3650)
+    start: int = Field(default=0, ge=0, le=3650, description="day of the horizon on which it begins")
     mix: float = Field(default=1.0, ge=0, le=1, description="share of the exchanges that are for the student")
     cover: Literal["pooled", "persona"] = Field(
         default="pooled", description="what the rest looks like: many customers at once, or one coherent customer"
     )
     targets: dict[str, float] = Field(description="capabilities wanted, in proportion")
-    narrow: int = Field(default=4, ge=1, description="topics within a capability that it keeps to")
-    templates: int = Field(default=1000, ge=1, description="masked prompts that the wanted exchanges are cut from")
+    narrow: int = Field(default=4, ge=1, le=1000, description="topics within a capability that it keeps to")
+    templates: int = Field(
+        default=1000, ge=1, le=10_000_000, description="masked prompts that the wanted exchanges are cut from"
+    )
     phrase: float = Field(default=0.0, ge=0, le=1, description="wanted exchanges that ask for reasoning or a rubric")
     pathways: dict[str, float] = Field(default={"api": 1.0}, description="what its accounts sign up as, in proportion")
-    per_payment: int = Field(default=1, ge=1, description="accounts on one payment method")
-    per_network: int = Field(default=1, ge=1, description="accounts behind one exit address")
+    per_payment: int = Field(default=1, ge=1, le=1_000_000, description="accounts on one payment method")
+    per_network: int = Field(default=1, ge=1, le=1_000_000, description="accounts behind one exit address")
     router: Literal["round_robin", "random", "sticky"] = Field(
         default="round_robin", description="even; by chance; or lasting unequal shares (lognormal, sigma 0.5)"
     )
     timing: Literal["spread", "bursts"] = Field(default="spread", description="by the clock, or all accounts at once")
-    bursts: int = Field(default=24, ge=1, description="moments a day at which all accounts send, if in bursts")
+    bursts: int = Field(default=24, ge=1, le=1440, description="moments a day at which all accounts send, if in bursts")
     schedule: Literal["flat", "working"] = Field(default="flat", description="every day alike, or weekends at a third")
     pivot: float = Field(default=0.0, ge=0, le=1, description="share of traffic that follows a new model within a day")
     tokens: tuple[float, float] = Field(default=(2000.0, 1500.0), description="mean in and out of wanted exchanges")
-    warm_up: int = Field(default=0, ge=0, description="days for which an account sends cover only")
-    respawn_days: int = Field(default=1, ge=1, description="days until a closed account is replaced")
+    warm_up: int = Field(default=0, ge=0, le=3650, description="days for which an account sends cover only")
+    respawn_days: int = Field(default=1, ge=1, le=3650, description="days until a closed account is replaced")
     respawns: float = Field(default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`")
     reuse: float = Field(default=0.0, ge=0, le=1, description="replacements that keep the closed account's payment")
     adapts: float = Field(default=1.0, gt=0, le=1, description="factor on its mix after each wave of bans")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -21,6 +22,8 @@ from experiments.entries import Component, Range, Strict, call, checked, near, r
 
 OPEN = "open"
 """The access of a provider that serves everybody and closes nobody; detectors watch, and are compared."""
+
+CHOICES = 1000  # that an entry with lists may stand for
 
 
 def _grids(presets: Any) -> Any:
@@ -36,6 +39,8 @@ def _grid(entry: str) -> list[str]:
         return [entry]
     if not all(choices.values()):
         raise BadInput(f"campaigns.presets: {entry}: a list of choices must not be empty")
+    if math.prod(map(len, choices.values())) > CHOICES:
+        raise BadInput(f"campaigns.presets: {entry}: stands for more than {CHOICES} campaigns")
     made = [changes | dict(zip(choices, one, strict=True)) for one in itertools.product(*choices.values())]
     return [f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made]
 
@@ -44,9 +49,9 @@ class Campaigns(Strict):
     """Campaigns, each alone beside honest customers, against every access: detectors, limits and a policy."""
 
     honest: Population = Field(description="honest accounts; what is not written here is in distill/campaigns")
-    days: int = Field(description="horizon", ge=2)
+    days: int = Field(description="horizon", ge=2, le=3650)
     release: int | None = Field(description="day on which a new model comes out, if one does", ge=0)
-    clean: int = Field(description="clean horizons that thresholds are calibrated on", ge=1)
+    clean: int = Field(description="clean horizons that thresholds are calibrated on", ge=1, le=1000)
     rates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         description="of false alarms, shares of honest customers over the horizon, falling", min_length=1
     )

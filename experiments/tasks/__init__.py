@@ -85,6 +85,11 @@ class Exam(ABC):
     size: int
     form: re.Pattern[str]
 
+    @property
+    def different(self) -> int:
+        """How many different questions there are, where a pool may ask one twice."""
+        return self.size
+
     @abstractmethod
     def draft(self, index: int) -> Draft | None:
         """Question number `index` of the pool, or None where that number names no valid question."""
@@ -113,18 +118,29 @@ class Exam(ABC):
             raise BadInput(f"{self.name}: {n} {split} items asked for, only {len(drawn)} available at these settings")
         return drawn
 
+    def available(self, split: Split, n: int) -> int:
+        """How many questions a split has, as far as n; where many differ, hashes divide evenly and none is counted."""
+        many = SHARES[split] * self.different
+        if self.different > 100_000 and not 0.95 * many < n < 1.05 * many:
+            return min(n, int(many))
+        return sum(1 for _ in itertools.islice(self._drafts(split, 0), n))
+
     def lessons(self, n: int, seed: int) -> list[Item]:
         """What a teacher by recipe learns from: the first n questions of the training split, or all if it has fewer."""
         return list(itertools.islice(self._draw("train", seed), n))
 
-    def _draw(self, split: Split, seed: int) -> Iterator[Item]:
+    def _drafts(self, split: Split, seed: int) -> Iterator[Draft]:
         seen = set[str]()
         for index in shuffled(self.size, f"{self.name}/{seed}"):
             asked = self.draft(index)
             if asked is not None and asked.canonical not in seen and self.split(index, asked.canonical) == split:
                 seen.add(asked.canonical)
-                prompt = self.prompt(asked)
-                yield Item(prompt, self.solution(asked), asked.answer, self.clusters.get(prompt.id, ""))
+                yield asked
+
+    def _draw(self, split: Split, seed: int) -> Iterator[Item]:
+        for asked in self._drafts(split, seed):
+            prompt = self.prompt(asked)
+            yield Item(prompt, self.solution(asked), asked.answer, self.clusters.get(prompt.id, ""))
 
     def prompt(self, draft: Draft) -> Prompt:
         """A question as it is asked; its id is a function of its text."""

@@ -16,7 +16,7 @@ from experiments.tasks import Draft, Exam
 class Settings(BaseModel):
     """`digits`: how many digits each of the two numbers has, the first of them not 0."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     digits: int = Field(3, ge=1, le=6)
 
@@ -32,6 +32,11 @@ class Task(Exam):
         self.settings = settings
         self.low = 10 ** (settings.digits - 1)
         self.size = (9 * self.low) ** 2
+
+    @property
+    def different(self) -> int:
+        """Pairs in either order."""
+        return 9 * self.low * (9 * self.low + 1) // 2
 
     def draft(self, index: int) -> Draft:
         """The sum numbered `index`."""

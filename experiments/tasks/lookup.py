@@ -20,7 +20,7 @@ from experiments.tasks import Draft, Exam
 class Settings(BaseModel):
     """`keys`: pairs in a table; `letters`: how many letters keys are drawn from; `min_hops`, `max_hops`: look-ups."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     keys: int = Field(5, ge=3, le=10)
     letters: int = Field(16, ge=3, le=26)

@@ -6,6 +6,7 @@ needs them all.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ DIGITS = "123456789"  # adding 0 would be a statement without effect
 class Settings(BaseModel):
     """`statements`: how many assignments a program has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     statements: int = Field(3, ge=3, le=8)
 
@@ -38,6 +39,11 @@ class Task(Exam):
         self.size = 10 * settings.statements
         for earlier in range(1, settings.statements):
             self.size *= (settings.statements - earlier) * 2 * (len(DIGITS) + earlier - 1)
+
+    @property
+    def different(self) -> int:
+        """Programs but for the names of their variables."""
+        return self.size // math.factorial(self.settings.statements)
 
     def draft(self, index: int) -> Draft:
         """The program numbered `index`, in mixed radix: first value, then name, sign and operand of each statement."""

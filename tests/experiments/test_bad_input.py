@@ -6,10 +6,12 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from distill.answers import BadInput
 from experiments import cli, config, entries, plan
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +48,43 @@ def command(folder, *more, verb="run"):
         ("defense=release/truncate(0.2)", "an entry is a name, or name"),
         ("task=adition", "did you mean 'addition'"),
         ("task=gsm8k(path=nowhere)", "no train.jsonl and no test.jsonl in nowhere"),
-        ("budget=0", "greater than or equal to 1 .got '0'"),
+        ("budget=0", "greater than or equal to 1 .got 0."),
+        ("budget=[8", "bracket or a quote is not closed"),
+        ("blocks=null", r"blocks: Input should be a valid (array|list) .got None"),
+        ("blocks=1", r"blocks: Input should be a valid (array|list) .got 1"),
+        ("student=null", "override 'student=null': .*must be a string"),
+        ("search=[0.5,2]", r"search: no '\[0.5,2\]'"),
+        ("teacher.kind='a\nb'", "'recipe', 'pretrained', 'recorded'"),
+        ("student.learning_rate=inf", r"student.learning_rate: must be .* a number of at most 1e\+12 .got inf"),
+        ("measure.prices.price_in=[0,nan]", "measure.prices.price_in.1: must be .*got nan"),
+        ("measure.prices.price_gpu_hour=[1e308,1e308]", "price_gpu_hour.0: must be"),
+        ("tracking.timeout=1e300", "tracking.timeout: must be"),
+        ("teacher.steps=true", "teacher.recipe.steps: Input should be a valid integer .got True"),
+        ("seeds=[false]", "seeds.0: Input should be a valid integer .got False"),
+        ("student.steps=2.5", "valid integer .got 2.5"),
+        ("student.steps='2'", "valid integer .got '2'"),
+        ("measure.plateau=1", "valid boolean .got 1"),
+        ("name=..", "name: String should match pattern"),
+        ("name=store", "name must be none of store, reproduced"),
+        ("name=Reproduced", "name must be none of store, reproduced"),
+        ("measure.items=100000", "measure.items: .*: 100000 report items asked for, only 357 available"),
+        ("measure.selection_items=1e24", "measure.selection_items: must be"),
+        ("budget=99999999999999999999", "budgets.0: Input should be a valid integer"),
+        ("budget=1000000000", "budgets.0: Input should be less than or equal to"),
+        ("search.trials=1000000", "search.trials: Input should be less than or equal to"),
+        ("measure.teacher_seeds=100000000", "measure.teacher_seeds: Input should be less than or equal to"),
+        ("baseline_seeds=1000", "1000 seeds of floors and undefended students are asked for; 999 are below 1000"),
+        ("hydra.run.dir=x", "hydra's own settings are no part of a study"),
+        ("+hydra.foo=1", "hydra's own settings"),
+        ("hydra/launcher=basic", "hydra's own settings"),
+        ("question=${oc.env:HOME}", r"with --env \$\{oc.env:NAME\} is an environment variable"),
+        ("question=${name}", "is not replaced"),
+        ("seeds=" + "[" * 500, "brackets are more than 20 deep"),
+        ("question=" + "{a:" * 300 + "1" + "}" * 300, "brackets are more than 20 deep"),
+        ("question=" + "x" * 20_000, "20009 characters; 10000 are the most"),
+        ("seeds=0,1", r"one value a key; a list is in brackets: 'seeds=\[0,1\]'"),
+        ("seeds=sort(range(1000000000))", "is no plain value"),
+        ("teacher.name=a=b", """is quoted twice: "teacher.name='...'\""""),
         ("attacker=logprob_kd", None),
     ],
 )
@@ -58,6 +96,167 @@ def test_a_mistake_in_the_settings(override, message, capsys):
         return
     error = capsys.readouterr().err
     assert code == 2 and re.search(message, error) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["teacher=recorded", "teacher.path=a.jsonl", "studnet.steps=3"], "override 'studnet.steps=3': unknown key"),
+        (["studnet.steps=3", "teacher=recorded", "teacher.path=a.jsonl"], "override 'studnet.steps=3': unknown key"),
+        (["teacher=recorded", "teacher.path=lr=1/a.jsonl"], """quoted twice: "teacher.path='...'\""""),
+        (["teacher=recorded", "teacher.path=a(1).jsonl"], """quoted twice: "teacher.path='...'\""""),
+        (["teacher=recorded", "teacher.pth=a.jsonl"], "unknown key 'teacher.pth'; did you mean 'path'"),
+        (["teacher=recorded", "student=tiney"], "student: no 'tiney'"),
+        (["teacher=recorded"], "teacher.path: is missing; write teacher.path=..."),
+        (["teacher=recorded", "'teacher.path=x'"], "override"),
+    ],
+)
+def test_the_word_that_is_wrong_is_named(words, message, capsys):
+    assert cli.main(["plan", "quickstart", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_value_in_quotes_is_taken_as_it_is(capsys):
+    study = config.load("quickstart", ["teacher=recorded", "teacher.path='runs/lr=1/a (1), é.jsonl'"])
+    assert study.teacher.path == "runs/lr=1/a (1), é.jsonl"
+
+
+def test_the_environment_is_read_only_where_it_is_allowed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SECRET", "s3cret")
+    word = "question='${oc.env:SECRET}'"
+    assert config.load("quickstart", [word], environment=True).question == "s3cret"
+    assert cli.main(["show", "quickstart", "--env", word]) == 0 and "s3cret" in capsys.readouterr().out
+    for words in ([word], ["--env", "question='${oc.decode:${oc.env:SECRET}}'"], ["--env", "question='${name}'"]):
+        assert cli.main(["show", "quickstart", *words]) == 2 and "s3cret" not in capsys.readouterr().err
+    path = tmp_path / "mine.yaml"
+    path.write_text(YAML.replace("question: x", "question: ${oc.env:SECRET}"))
+    assert cli.main(["show", str(path), "--env"]) == 2
+    assert f"{path}, line 5, column 11: ${{...}} is not replaced in files" in capsys.readouterr().err
+
+
+YAML = """\
+defaults:
+  - /study/quickstart
+  - _self_
+name: mine
+question: x
+student:
+  steps: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "message"),
+    [
+        ("name: again", (8, 1), "the key 'name' is there twice"),
+        ("measure: {items: 1, items: 2}", (8, 21), "the key 'items' is there twice"),
+        ("own:\n\tworked: 1", (9, 1), "cannot start any token"),
+        ("seeds: [0", (9, 1), "expected ',' or ']'"),
+        ("seeds: 'a", (9, 1), "unexpected end of stream"),
+        ("---\nname: a", (8, 1), "another document"),
+        ("seeds: !mine 1", (8, 8), "unknown tag '!mine'"),
+        ("seeds: !!python/object/apply:os.system [ls]", (8, 8), "unknown tag"),
+        ("seeds: !!binary aGk=", (8, 8), "unknown tag"),
+        ("own: a\0b", (8, 7), r"character '\x00' is not allowed"),
+        ("? [a, b]\n: 1", (8, 3), "a key is a word"),
+        ("1: a", (8, 1), "a key is a word, got '1'"),
+        ("seeds: &s [*s]", (8, 8), "nested more than 30 deep"),
+        ("x: " + "[" * 2000, (8, 33), "nested more than 30 deep"),
+        ("seeds: [" + "9" * 5000 + "]", (8, 9), "at most 20 digits"),
+        ("own: {worked: .inf}", (8, 15), "a number is finite"),
+        ("seeds: !!int x", (8, 8), "'x' is no int"),
+        ("own: '${name}'", (8, 6), "is not replaced in files"),
+        ('own: "\\ud83d"', (8, 6), "half a surrogate pair"),
+        ('own: "\\UFFFFFFFF"', (8, 9), "an escape is no character"),
+        (
+            "".join(f"x{n}: &x{n} [{', '.join(9 * [f'*x{n - 1}' if n else 'a'])}]\n" for n in range(9)),
+            None,
+            "20000 values",
+        ),
+        ("x: *nothing", (8, 4), "undefined alias"),
+        ("%YAML 9", (8, 8), "expected"),
+    ],
+)
+def test_a_slip_in_yaml_has_its_place(line, where, message, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(YAML + line + "\n")
+    for words in ([], ["student.steps=4"]):
+        began = time.process_time()
+        assert cli.main(["plan", str(path), *words]) == 2 and time.process_time() - began < 5
+        error = capsys.readouterr().err
+        place = f", line {where[0]}, column {where[1]}: " if where else ", line "
+        assert f"{path}{place}" in error and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (YAML.encode("utf-16"), ", line 1, column 1: not UTF-8 (byte 0xff)"),
+        (YAML.replace("question: x", "question: é").encode("latin-1"), ", line 5, column 11: not UTF-8 (byte 0xe9)"),
+        (b"", ", line 1, column 1: a file of settings is a mapping"),
+        (b"5\n", ", line 1, column 1: a file of settings is a mapping"),
+        (b"- a\n", ", line 1, column 1: a file of settings is a mapping"),
+        (b"#" * 300_000, ": larger than 256 KiB"),
+        (b"defaults: null\n", ": defaults is a list of names"),
+        (b"defaults: word\n", ": defaults is a list of names"),
+        (b"defaults: [mine]\n", ": its defaults lead back to itself"),
+        (b"hydra: {run: {dir: x}}\n", ": hydra's own settings"),
+        (b"defaults: [{override /hydra/launcher: basic}]\n", ": hydra's own settings"),
+        (b"defaults: [{/student@hydra: tiny}]\n", ": hydra's own settings"),
+        (b"# @package hydra\nname: a\n", ": hydra's own settings"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["seeds=[0]"]])
+def test_a_file_that_is_no_study(data, message, words, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
+    assert cli.main(["plan", str(path), *words]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}{message}" in error and error.count("\n") == 1
+
+
+def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + YAML.encode() + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p 1:30}\n")
+    study = config.load(str(path), ["baseline_seeds=2"])
+    assert (study.seeds, study.tracking.mode, study.tracking.project) == ([0, 10], "off", "1:30")
+
+
+def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(YAML)
+    (tmp_path / "mine.yml").write_text(YAML)
+    assert cli.main(["show", str(tmp_path / "mine.yml")]) == 2 and "ends in .yaml" in capsys.readouterr().err
+    (tmp_path / "mine.yaml.yaml").write_text(YAML.replace("mine", "other"))
+    assert config.load(str(tmp_path / "mine.yaml.yaml"), []).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("group", "entry"),
+    [
+        ("defense", "release/truncate(keep=1e999)"),
+        ("defense", "release/truncate(keep=true)"),
+        ("defense", "release/truncate(keep='0.5')"),
+        ("defense", "release/truncate(keep=1j)"),
+        ("defense", "release/truncate(keep={(1, 2): 3})"),
+        ("defense", "release/top_k(k=2.5)"),
+        ("defense", "release/truncate(marker='\\ud83d')"),
+        ("task", "addition(digits=True)"),
+        ("detector", "volume(window=True)"),
+        ("attacker", "ask/repeats(k=1e13)"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(group, entry):
+    with pytest.raises(BadInput, match=r"settings: .*\(got "):
+        entries.resolved(group, *entries.call(entry), entry)
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1025", "99999999999", "1e3", "\u00b2", "x"])
+@pytest.mark.parametrize("option", ["--workers", "--threads"])
+def test_processes_have_bounds(option, count, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["plan", "quickstart", option, count])
+    assert "must be a whole number from 1 to 1024" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 @pytest.mark.parametrize("name", entries.names("study"))
 def test_every_shipped_study_plans(name):
-    data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
+    sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
+    data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
     data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
     made = plan.make(config.load(name, data))
     assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - ({plan.WEAKER} if not data else set())

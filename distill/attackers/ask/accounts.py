@@ -16,7 +16,7 @@ from distill.attackers import Base, Own, Part
 
 
 class Settings(Part):
-    n: int = Field(8, ge=1)
+    n: int = Field(8, ge=1, le=1000)
 
 
 class Attacker(Base):

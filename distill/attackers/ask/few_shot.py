@@ -16,7 +16,7 @@ from distill.attackers import Base, Own, Part
 
 
 class Settings(Part):
-    n: int = Field(2, ge=1)
+    n: int = Field(2, ge=1, le=1000)
     separator: str = "\n"
 
 

@@ -16,7 +16,7 @@ from distill.attackers import Base, Own, Part
 
 
 class Settings(Part):
-    k: int = Field(4, ge=1)
+    k: int = Field(4, ge=1, le=1000)
 
 
 class Attacker(Base):

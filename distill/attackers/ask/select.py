@@ -49,9 +49,9 @@ def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
 
 class Settings(Part):
     by: Literal["random", "coverage", "uncertainty"] = "uncertainty"
-    pool: int = Field(3, ge=1)
+    pool: int = Field(3, ge=1, le=1000)
     first: float = Field(0.5, gt=0, le=1)
-    n: int = Field(3, ge=1)
+    n: int = Field(3, ge=1, le=1000)
 
 
 class Attacker(Base):

@@ -26,7 +26,7 @@ def overlap(a: frozenset[str], b: frozenset[str]) -> float:
 
 class Settings(Part):
     above: float = Field(0.9, gt=0, le=1)
-    n: int = Field(4, ge=1)
+    n: int = Field(4, ge=1, le=1000)
 
 
 class Attacker(Base):

@@ -35,7 +35,7 @@ class Settings(Part):
 
     wrong: bool = True
     repeats: float | None = Field(None, ge=0, le=1)
-    n: int = Field(8, ge=1)
+    n: int = Field(8, ge=1, le=1000)
     likely: float | None = Field(None, gt=0, le=1)
     long: float | None = Field(None, gt=0)
     least: float = Field(0.05, gt=0, le=1)

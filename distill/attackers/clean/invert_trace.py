@@ -25,8 +25,8 @@ class Settings(Part):
     `keep`: whether one for which none was found is kept as it was sold; `begun`: whether what was sold of a reasoning
     is its beginning, as under truncation and not under a summary; `effort`: share of the recipe's steps."""
 
-    rounds: int = Field(1, ge=1)
-    voters: int = Field(2, ge=1)
+    rounds: int = Field(1, ge=1, le=1000)
+    voters: int = Field(2, ge=1, le=1000)
     short: float = Field(0.8, gt=0)
     keep: bool = False
     begun: bool = False

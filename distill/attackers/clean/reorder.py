@@ -88,9 +88,9 @@ class Settings(Part):
     `probe`: answers on which all rules are tried; `effort`: share of the recipe's steps."""
 
     separator: str = Field(";", min_length=1)
-    most: int = Field(24, ge=1)
+    most: int = Field(24, ge=1, le=1_000_000)
     margin: float = Field(0.1, ge=0)
-    probe: int = Field(64, ge=1)
+    probe: int = Field(64, ge=1, le=1_000_000)
     effort: float = Field(0.5, gt=0, le=1)
 
 

@@ -14,7 +14,7 @@ from distill.student import StudentSettings, Trained
 
 
 class Settings(Part):
-    steps: int = Field(150, ge=1)
+    steps: int = Field(150, ge=1, le=1_000_000)
     rate: float = Field(0.5, gt=0)
 
 

@@ -19,10 +19,10 @@ from distill.student import StudentSettings, Trained
 class Settings(Part):
     """`steps` of each round are at `rate` times the recipe's learning rate."""
 
-    rounds: int = Field(2, ge=1)
-    samples: int = Field(4, ge=1)
+    rounds: int = Field(2, ge=1, le=1000)
+    samples: int = Field(4, ge=1, le=1000)
     temperature: float = Field(0.7, gt=0)
-    steps: int = Field(150, ge=1)
+    steps: int = Field(150, ge=1, le=1_000_000)
     rate: float = Field(0.5, gt=0)
 
 

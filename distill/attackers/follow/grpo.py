@@ -51,10 +51,10 @@ class Settings(Part):
     A round is one pass over what was sampled for it, or `steps` batches of it where there are more.
     """
 
-    rounds: int = Field(4, ge=1)
-    samples: int = Field(4, ge=2)
+    rounds: int = Field(4, ge=1, le=1000)
+    samples: int = Field(4, ge=2, le=1000)
     temperature: float = Field(1.0, gt=0)
-    steps: int = Field(250, ge=1)
+    steps: int = Field(250, ge=1, le=1_000_000)
     rate: float = Field(0.02, gt=0)
     clip: float = Field(0.2, gt=0, lt=1)
     kl: float = Field(0.0, ge=0)

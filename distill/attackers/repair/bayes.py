@@ -51,8 +51,8 @@ class Settings(Part):
     """`prior`: where the table's rows come from; `table`: how many; `most`: entries of a row that are estimated."""
 
     prior: Literal["surrogate"] = "surrogate"
-    table: int = Field(20000, ge=1)
-    most: int = Field(16, ge=1)
+    table: int = Field(20000, ge=1, le=1_000_000)
+    most: int = Field(16, ge=1, le=1_000_000)
     tolerance: float = Field(0.01, gt=0, le=2)
 
 

@@ -143,8 +143,8 @@ class Settings(Part):
     """`form`: see above; `hidden`: d, the teacher's hidden size; `most`: rows from which the space is learned."""
 
     form: Literal["known", "blind"] = "blind"
-    hidden: int = Field(64, ge=1)
-    most: int = Field(2000, ge=2)
+    hidden: int = Field(64, ge=1, le=1_000_000)
+    most: int = Field(2000, ge=2, le=1_000_000)
 
 
 class Attacker(Base):

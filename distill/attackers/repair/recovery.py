@@ -75,10 +75,10 @@ def recovered(net: Net, seen_NA: np.ndarray) -> np.ndarray:
 class Settings(Part):
     """`table`: most shadow rows; `most`: entries of a row that are recovered; `hidden` and `steps`: of the net."""
 
-    table: int = Field(20000, ge=2)
-    most: int = Field(16, ge=1)
-    hidden: int = Field(128, ge=1)
-    steps: int = Field(1500, ge=1)
+    table: int = Field(20000, ge=2, le=1_000_000)
+    most: int = Field(16, ge=1, le=1_000_000)
+    hidden: int = Field(128, ge=1, le=1_000_000)
+    steps: int = Field(1500, ge=1, le=1_000_000)
 
 
 class Attacker(Base):

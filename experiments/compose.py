@@ -1,0 +1,259 @@
+"""Hydra composes a study from YAML groups and the user's overrides; whichever word is wrong is named in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.grammar.functions import Functions
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distill.answers import BadInput
+from experiments.entries import config_folder, known, names, near, split
+from experiments.reading import decoded, read
+
+PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
+SIMULATED = {"preset": "presets", "access": "access", "detector": "detectors"}  # the same of campaigns
+LONGEST, DEEPEST = 10_000, 20  # characters of an override, and brackets in brackets
+ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,[^${}]*)?\}")
+WHOLE = re.compile(r"-?[0-9]{1,15}")
+# Hydra's own errors, and what it lets through where a value is of a kind that it does not expect.
+_WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
+
+
+class Checked(ConfigSource):
+    """A folder of YAML files as Hydra's source, each read by `reading.read`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "checked"
+
+    def _file(self, name: str) -> Path:
+        path = Path(self.path, f"{name}.yaml")
+        return path if path.is_file() or not name.endswith(".yaml") else Path(self.path, name)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = self._file(config_path)
+        if not path.is_file():
+            raise ConfigLoadError(f"Config not found : {path}")
+        values, header = read(path), ConfigSource._get_header_dict(decoded(path)[:512])
+        _check_defaults(path, values, str(header["package"]))
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(values), header)
+
+    def available(self) -> bool:
+        return self.is_group("")
+
+    def is_group(self, config_path: str) -> bool:
+        return Path(self.path, config_path).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        return self._file(config_path).is_file()
+
+    def list(self, config_path: str, results_filter: Any) -> list[str]:
+        return sorted(path.stem for path in Path(self.path, config_path).glob("*.yaml"))
+
+
+def composed(name: str, overrides: Sequence[str], environment: bool = False) -> dict[str, Any]:
+    """The plain values of a study, not yet checked against any schema.
+
+    Args:
+        name: a shipped study's name, or the path of a YAML file, which finds the shipped groups behind its own folder.
+        overrides: `key=value` in Hydra's grammar; `task`, `defense`, `attacker`, `budget`, `preset`, `access` and
+            `detector` are set in every block.
+        environment: whether `${oc.env:NAME}` in an override is replaced by that environment variable.
+
+    Raises:
+        BadInput: the file and place, or the override, that is wrong.
+    """
+    folder, config = _place(name)
+    short = PLURAL | SIMULATED
+    for word in overrides:
+        _check_word(word, environment)
+    picks = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in short}
+    words = [word for word in overrides if word.partition("=")[0] not in short]
+    try:
+        raw = _values(folder, config, words)
+    except BadInput:
+        raise
+    except _WRONG as error:
+        raise BadInput(_wrong_word(folder, config, words) or f"{name}: {_line(error)}") from None
+    if missing := sorted(OmegaConf.missing_keys(raw)):
+        raise BadInput(f"{name}: {missing[0]}: is missing; write {missing[0]}=...")
+    for key, text in picks.items():
+        _pick(raw, key, text, name)
+    return raw
+
+
+def _pick(raw: dict[str, Any], key: str, text: str, name: str) -> None:
+    """Set an entry in every block, or in the campaigns; what is no block is left for the schema to refuse."""
+    if key in SIMULATED and not raw.get("campaigns"):
+        raise BadInput(f"override {key}=...: {name} simulates no campaigns (see configs/campaigns)")
+    held = raw.get("blocks") if key in PLURAL else [raw["campaigns"]]
+    values: list[Any] = _entries(text)
+    if key == "budget":
+        values = [int(one) if WHOLE.fullmatch(one) else one for one in values]
+    for part in held if isinstance(held, list) else []:
+        if isinstance(part, dict):
+            part[(PLURAL | SIMULATED)[key]] = values
+
+
+def _entries(text: str) -> list[str]:
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of parts."""
+    text = text.strip()
+    listed = text.startswith("[") and text.endswith("]")
+    inside = split(text[1:-1] if listed else text, ",")
+    return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
+
+
+def _place(name: str) -> tuple[Path, str]:
+    """The folder in which a study is found, and its name there."""
+    chosen = Path(name)
+    if chosen.suffix not in (".yaml", ".yml"):
+        return config_folder().resolve(), f"study/{known('study', name)}"
+    if not chosen.is_file():
+        raise BadInput(f"{name}: no such file (studies by name: {', '.join(names('study'))})")
+    if chosen.suffix == ".yml":
+        raise BadInput(f"{name}: the name of a study's file ends in .yaml")
+    return chosen.resolve().parent, chosen.resolve().stem
+
+
+def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
+    version.setbase("1.3")
+    SourcesRegistry.instance().register(Checked)
+    search = create_config_search_path(f"{Checked.scheme()}://{folder}")
+    shipped = config_folder().resolve()
+    if folder != shipped:
+        search.append("shipped", f"{Checked.scheme()}://{shipped}", anchor=SearchPathQuery(provider="main"))
+    made = ConfigLoaderImpl(search).load_configuration(config, words, RunMode.RUN, from_shell=False)
+    OmegaConf.set_struct(made, False)
+    made.pop("hydra")  # its own settings
+    raw: Any = OmegaConf.to_container(made, resolve=True)
+    return dict(raw)
+
+
+def _check_defaults(path: Path, values: dict[str, Any], package: str) -> None:
+    """BadInput where a file's list of defaults has no such form, or a file means Hydra's own settings."""
+    listed = values.get("defaults", [])
+    fair = isinstance(listed, list) and all(
+        isinstance(one, str) or (isinstance(one, dict) and len(one) == 1 and all(map(_option, one.values())))
+        for one in listed
+    )
+    if not fair:
+        raise BadInput(f"{path}: defaults is a list of names or of `group: name`, got {str(listed)[:80]!r}")
+    said = [package, *(str(word) for one in listed for word in (one.items() if isinstance(one, dict) else [one]))]
+    if "hydra" in values or any("hydra" in re.split(r"\W+", one) for one in said):
+        raise BadInput(f"{path}: hydra's own settings are no part of a study")
+
+
+def _option(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _check_word(word: str, environment: bool) -> None:
+    """BadInput for an override that is wrong whatever the study is."""
+    key, found, value = word.partition("=")
+    told = f"override {_short(word)}"
+    if not found:
+        raise BadInput(f"{told}: an override is key=value")
+    if len(word) > LONGEST:
+        raise BadInput(f"{told}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more")
+    if _depth(value) > DEEPEST:
+        raise BadInput(f"{told}: brackets are more than {DEEPEST} deep")
+    if re.search("[\ud800-\udfff]", word):
+        raise BadInput(f"{told}: is not UTF-8")
+    if "${" in (ENVIRONMENT.sub("", word) if environment else word):
+        raise BadInput(f"{told}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment variable")
+    if key.startswith("~"):
+        raise BadInput(f"{told}: a setting cannot be taken away; write what it should be, or null")
+    if "hydra" in re.split(r"\W+", key):
+        raise BadInput(f"{told}: hydra's own settings are no part of a study")
+    if key in PLURAL | SIMULATED:
+        return  # entries have a grammar of their own
+    try:
+        parsed = OverridesParser(Functions()).parse_override(word)
+    except _WRONG:
+        raise BadInput(f"{told}: {_short(value)} is no plain value; a text with other signs than letters, digits "
+                       f"and -_./ is quoted twice: \"{key}='...'\"") from None  # fmt: skip
+    if parsed.is_sweep_override():
+        raise BadInput(f"{told}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
+    """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an accepted one."""
+    picks = [word for word in words if _options(folder, word)]
+    for word in picks:
+        group, _, option = word.lstrip("+").partition("=")
+        there = _options(folder, word)
+        if option.strip("'\"") not in [*there, "null"]:
+            return f"{group}: no {option!r}{near(option, there)} (there are: {', '.join(there)})"
+    try:
+        here = _values(folder, config, picks)
+    except _WRONG:
+        return _first_wrong(folder, config, [], picks)
+    others = [word for word in words if word not in picks]
+    for word in others:
+        if told := _unknown(word, here):
+            return told
+    return _first_wrong(folder, config, picks, others)
+
+
+def _options(folder: Path, word: str) -> list[str]:
+    """What exists in the group that an override picks from, in the user's folder or shipped; none if it is no pick."""
+    group = word.lstrip("+").partition("=")[0]
+    if not re.fullmatch(r"[\w/]+", group):
+        return []
+    own = [path.relative_to(folder / group).with_suffix("").as_posix() for path in (folder / group).rglob("*.yaml")]
+    return sorted({*own, *names(group)})
+
+
+def _unknown(word: str, here: dict[str, Any]) -> str | None:
+    """What is wrong with an override's key, if it is none of a study's."""
+    path = word.lstrip("+~").partition("=")[0]
+    at: Any = here
+    for part in path.split("."):
+        if not isinstance(at, dict) or part not in at:
+            keys = [*at, *({**PLURAL, **SIMULATED} if at is here else ())] if isinstance(at, dict) else []
+            return f"override {word!r}: unknown key {path!r}{near(part, keys)} (known: {', '.join(keys)})"
+        at = at[part]
+    return None
+
+
+def _first_wrong(folder: Path, config: str, fine: list[str], words: list[str]) -> str | None:
+    """The first override that does not compose, with Hydra's reason."""
+    for word in words:
+        fine = [*fine, word]
+        try:
+            _values(folder, config, fine)
+        except _WRONG as error:
+            return f"override {_short(word)}: {_line(error)}"
+    return None
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its defaults lead back to itself"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:100]}...")

@@ -1,0 +1,48 @@
+"""A few examples of every kind of hostile input, the same ones each time; `make fuzz` tries many more."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests import fuzz
+
+EXAMPLES = 12
+
+
+@pytest.mark.parametrize("name", fuzz.every())
+def test_nothing_odd_crashes_hangs_or_passes(name):
+    kind = fuzz.every()[name]
+
+    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(case=kind.cases)
+    def tried(case):
+        with tempfile.TemporaryDirectory() as folder:
+            assert not kind.fault(case, Path(folder))
+
+    tried()
+
+
+def test_the_judge_sees_each_fault(monkeypatch):
+    def says(what):
+        monkeypatch.setattr(fuzz.cli, "main", what)
+        return fuzz.command("plan").fault
+
+    def turns():
+        while True:
+            pass
+
+    def prints(text, code):
+        return lambda _: print(text, file=fuzz.cli.sys.stderr) or code
+
+    assert says(lambda _: {}["key"]).startswith("traceback: KeyError")
+    assert says(prints("one\ntwo", 2)).startswith("2 lines")
+    assert says(prints("", 3)) == "exit code 3"
+    assert says(prints("one", 2)) == ""
+    with pytest.raises(fuzz.Hang), fuzz.limited(0.1):
+        turns()
+    silent = fuzz.Kind(st.just(1), lambda *_: fuzz.Outcome(0, "", ""), lambda *_: "was taken")
+    assert silent.fault(1, Path()) == "was taken"
