@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--schema", action="store_true", help="print the JSON schema, for editors and other tools")
         one.set_defaults(verb=verb)
     for name, check, text in (
-        ("verify", verify, "check a run without compute: digests, seal, completeness, every aggregate"),
+        ("verify", verify, "check a run without compute: all that follows from its grades, computed again"),
         ("reproduce", reproduce, "run a study or a run again in a new folder, and compare"),
         ("export", export, "pack a run for reviewers"),
         ("diff", diff, "two runs side by side: settings and results"),
@@ -128,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
             _processes(one)
         if name == "export":
             one.add_argument("--to", type=Path, help="archive to write (default: <study>.zip)")
+            one.add_argument("--sign", type=Path, metavar="KEY", help="SSH key that signs it")
+        if name in ("verify", "reproduce"):
+            text = "a key or a place that the study tells by its digest alone; may be repeated"
+            one.add_argument("--private", action="append", default=[], metavar="VALUE", help=text)
+        if name == "verify":
+            one.add_argument("--allowed-signers", type=Path, metavar="FILE", help="who must have signed it: see README")
         one.set_defaults(verb=check)
     one = verbs.add_parser("list", help="what exists: studies, defenses, attackers, tasks, ...")
     one.add_argument("group", nargs="?")
@@ -267,36 +273,47 @@ def _found(runs: Path, name: str) -> Path:
 
 
 def verify(given: argparse.Namespace) -> int:
-    from experiments import reproduce as checks
+    from experiments.private import hand_over
+    from experiments.review import archive, sign
+    from experiments.review import verify as checks
     from experiments.store import Store
 
     run = _found(given.runs, given.run)
-    with checks.opened(run) as home:
+    for value in given.private:
+        hand_over(value)
+    with archive.opened(run) as home:
         beside = home.parent / "store"
-        return _told(checks.verify(home, Store(beside) if beside.is_dir() else None))
+        signed = sign.checked(home, given.allowed_signers) if given.allowed_signers else None
+        code = _told(checks.verify(home, Store(beside) if beside.is_dir() else None, signed))
+        print(checks.shows(home, bool(signed and signed.word == "PASS")))
+    return code
 
 
 def reproduce(given: argparse.Namespace) -> int:
     from distill.answers import BadInput
     from experiments import plan as planning
-    from experiments import reproduce as checks
     from experiments.launch import local
+    from experiments.private import hand_over
     from experiments.report.plain import Plain
+    from experiments.review import archive, form, rerun
+    from experiments.review import verify as checks
     from experiments.store import Store, writable
 
     run = _found(given.runs, given.run)
-    with checks.opened(run) as home:
+    for value in given.private:
+        hand_over(value)
+    with archive.opened(run) as home:
         made = checks.verify(home, None)
         if any(check.word == "FAIL" for check in made):
             return _told(made)
-        study = checks.study_of(home)
-        study = checks.smoke(study) if given.tier == "smoke" else study
+        study = form.study_of(home)
+        study = rerun.smoke(study) if given.tier == "smoke" else study
         into = given.into or given.runs / "reproduced" / f"{study.name}-{given.tier}"
         if into.resolve() == given.runs.resolve():
             raise BadInput(f"reproduce: --into must be another folder than the results' own, got {into}")
         store = writable(into) / "store"
         local.run(planning.make(study), store, given.workers, Plain(stderr=True), given.threads)
-        return _told(made + checks.compare(home, study, Store(store), given.tier, given.threads))
+        return _told(made + rerun.compare(home, study, Store(store), given.tier, given.threads))
 
 
 def _told(checks: Any) -> int:
@@ -305,6 +322,7 @@ def _told(checks: Any) -> int:
     from rich.table import Table
 
     from experiments.report.plain import Plain
+    from experiments.review import worst
 
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("", "claim", "expected", "got", "tolerance"):
@@ -314,19 +332,27 @@ def _told(checks: Any) -> int:
     words = [check.word for check in checks]
     console = Plain(width=max(Plain().width, min(180, Plain(width=400).measure(shown).maximum)))
     console.print(shown)
-    worst = "FAIL" if "FAIL" in words else "PASS"
+    word = worst(checks)
     counts = ", ".join(f"{words.count(word)} {word}" for word in ("PASS", "FAIL", "INCONCLUSIVE"))
-    console.print(f"{worst}: {counts}")
-    return int(worst == "FAIL")
+    console.print(f"{word}: {counts}")
+    return int(word == "FAIL")
 
 
 def export(given: argparse.Namespace) -> None:
-    from experiments import reproduce as checks
+    from distill.answers import BadInput
+    from experiments.review import archive, sign
+    from experiments.review import verify as checks
+    from experiments.store import Store
 
-    home = _found(given.runs, given.run)
-    with checks.opened(home) as folder:
-        target = given.to or Path(f"{home.name}.zip")
-        names = checks.export(folder, target)
+    run = _found(given.runs, given.run)
+    with archive.opened(run) as home:
+        beside = home.parent / "store"
+        wrong = [one for one in checks.verify(home, Store(beside) if beside.is_dir() else None) if one.word == "FAIL"]
+        if wrong:
+            raise BadInput(f"export: {run} does not verify, {len(wrong)} FAIL, first {wrong[0].claim!r} "
+                           f"({wrong[0].got}); `distill-resist verify` shows all")  # fmt: skip
+        target = given.to or Path(f"{run.stem if run.is_file() else run.name}.zip")
+        names = archive.pack(home, target, sign.signature(home, given.sign) if given.sign else None)
     print(f"{target.resolve()}: {', '.join(names)}")
 
 
@@ -334,12 +360,12 @@ def diff(given: argparse.Namespace) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from experiments import reproduce as checks
     from experiments.report.plain import Plain
     from experiments.report.terminal import interval, points
+    from experiments.review import archive, sides
 
-    with checks.opened(_found(given.runs, given.run)) as a, checks.opened(_found(given.runs, given.other)) as b:
-        told = checks.difference(a, b)
+    with archive.opened(_found(given.runs, given.run)) as a, archive.opened(_found(given.runs, given.other)) as b:
+        told = sides.difference(a, b)
     shown = Table("arm", "accuracy", "", "T", "", "verdict", "", box=SIMPLE_HEAD, title=f"{given.run} | {given.other}")
     for name, *rows in told.results:
         cells = [(points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3 for row in rows]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from defenses import NOTHING, Chain, Given, chain
+from experiments.private import revealed
 
 PACKAGES = {
     "defense": "defenses",
@@ -31,7 +32,7 @@ def file_of(group: str, name: str) -> Any:
 def part(group: str, chosen: Any) -> Any:
     """The task or the attacker's part that a resolved config names."""
     file = file_of(group, chosen["name"])
-    return getattr(file, FIXED[group])(file.Settings(**chosen["settings"]))
+    return getattr(file, FIXED[group])(file.Settings(**revealed(chosen["settings"])))
 
 
 def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()) -> Chain:
@@ -42,5 +43,5 @@ def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[
 def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
     """What makes each part of a resolved spec of what it is given."""
     files = [file_of("defense", one["name"]) for one in spec]
-    held = [file.Settings(**one["settings"]) for file, one in zip(files, spec, strict=True)]
+    held = [file.Settings(**revealed(one["settings"])) for file, one in zip(files, spec, strict=True)]
     return [functools.partial(file.Defense, settings) for file, settings in zip(files, held, strict=True)]

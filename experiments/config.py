@@ -34,6 +34,7 @@ from experiments.entries import (
 )
 from experiments.reading import read
 from experiments.tracking import Tracking
+from experiments.veil import veiled
 
 SEEDS = 1000  # seeds are numbers below it
 MOST = 10_000_000  # questions
@@ -463,7 +464,7 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
             attack(entry)
     if study.campaigns:
         study.campaigns.check()
-    return study.model_copy(update={"blocks": blocks})
+    return veiled(study.model_copy(update={"blocks": blocks}))
 
 
 def schema() -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,8 @@ from experiments.config import (
 )
 from experiments.entries import component
 from experiments.measure.curves import too_far
-from experiments.stage import Stage, canonical
+from experiments.private import folder_digest, shown
+from experiments.stage import Stage
 from experiments.stages.guarded import PROVIDER
 from experiments.store import Store
 from experiments.tasks import Split
@@ -49,7 +49,6 @@ FRESH = 1000
 FEW = 3  # students of the shuffled floor, which is no choice of the attacker
 TOP_K = 20
 LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
-SAMPLES = 4
 # Rough costs on one core of the embedded default; they order the queue and are the estimate.
 SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
            "follow": 6.0, "plateau": 14.0, "exam": 1.0, "search": 0.1}  # fmt: skip
@@ -142,15 +141,18 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms of a study, the teacher's own exams by (task, defence, split), sample answers, and what was left out."""
+    """All arms of a study, the teacher's own exams by (task, defence, split), and what was left out.
+
+    `known`: the SHA-256 of models and recordings by their path, of a stranger's study, for which none may be opened.
+    """
 
     study: Study
     arms: list[Arm] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
     plateaus: list[Longer] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
-    samples: dict[tuple[str, str], Stage] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
+    known: Mapping[str, str] | None = None
 
     def note(self, what: str, *attackers: str) -> None:
         """Remember what is to be said, and of whom; attackers of whom the same is said share a line."""
@@ -168,7 +170,7 @@ class Plan:
         teachers = [exam for exams in self.teachers.values() for exam in exams]
         leaks = [top for leak in self.leaks for top in (leak.run, *(arm.exam for arm in leak.students))]
         longer = [one.stage for one in self.plateaus]
-        tops = [arm.exam for arm in self.arms] + teachers + list(self.samples.values()) + leaks + longer
+        tops = [arm.exam for arm in self.arms] + teachers + leaks + longer
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
     def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
@@ -180,9 +182,12 @@ class Plan:
                    provenance.told(self.stages, held))  # fmt: skip
 
 
-def make(study: Study) -> Plan:
-    """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control come unasked."""
-    plan = Plan(study, leaks=_leaks(study))
+def make(study: Study, known: Mapping[str, str] | None = None) -> Plan:
+    """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control come unasked.
+
+    With `known` (see `Plan`) no model and no recording is opened; BadInput where the study cannot be run.
+    """
+    plan = Plan(study, leaks=_leaks(study), known=known)
     for block in study.blocks:
         for task in block.tasks:
             _Cells(plan, block, task).add()
@@ -316,7 +321,6 @@ class _Cells:
         for defense in dict.fromkeys(["none", *self.block.defenses]):
             self._check_point(defense)
             self._sit(defense)
-            self.plan.samples[self.task, defense] = self._answers(defense, SAMPLES, 0, "teacher", "text")
             for attacker in self.asking:
                 self._cell(defense, attacker)
         for budget in self.block.budgets:
@@ -578,7 +582,9 @@ class _Cells:
         if isinstance(teacher, Recipe) and isinstance(proxy, Proxy) and teacher.vocabulary == proxy.vocabulary:
             return
         if isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
-            names = {one.path: tokenizer_digest(one.path) for one in (teacher, proxy)}
+            if self.plan.known is not None:
+                return
+            names = {one.path: tokenizer_digest(shown(one.path)) for one in (teacher, proxy)}
             if len(set(names.values())) == 1:
                 return
         raise BadInput(
@@ -660,7 +666,7 @@ class _Cells:
     def _check_recording(self, teacher: Recorded) -> None:
         """Every prompt that this study will ask must be in the recording, before anything runs."""
         exam, study = component("task", self.task)[1], self.plan.study
-        recording = _recording(teacher.path, teacher.prompt, teacher.answer)
+        recording = _recording(shown(teacher.path), teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
         guards = [guard(defense) for defense in self.block.defenses]
         if len(self.asking) > 1 or any(one.match for one in guards):
@@ -678,6 +684,9 @@ class _Cells:
             shape = teacher.model_dump(mode="json", exclude={"name", "kind", "items"})
             return Stage("teacher", {"task": self.spec, "shape": shape, "items": teacher.items, "seed": 0})
         settings = teacher.model_dump(mode="json", exclude={"name"})
+        if self.plan.known is not None:
+            told = self.plan.known.get(teacher.path)
+            return Stage("teacher", settings | ({"sha256": told} if told else {}))
         path = Path(teacher.path)
         if isinstance(teacher, Recorded):
             self._check_recording(teacher)
@@ -723,13 +732,3 @@ def _spelled(task: str, vocabulary: int) -> _Spelled:
 @functools.cache
 def _recording(path: str, prompt: str, answer: str) -> RecordedModel:
     return read_recorded(Path(path), prompt, answer)
-
-
-def folder_digest(path: Path) -> str:
-    """SHA-256 over the names and contents of a file or of all files below a folder."""
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    hashes = {}
-    for one in files:
-        with one.open("rb") as file:
-            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(canonical(hashes).encode()).hexdigest()

@@ -13,6 +13,7 @@ import yaml
 
 from distill.answers import BadInput, digest, write_bytes
 from experiments.plan import IDENTITY, SHUFFLED, Plan, choices
+from experiments.reading import read
 from experiments.store import Store
 
 ANALYSIS, SEAL = "analysis.yaml", "analysis.json"
@@ -56,11 +57,23 @@ def analysis(plan: Plan) -> dict[str, Any]:
     }
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what is there twice twice, as an alias is hard to read and can be made a bomb."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def spelled(told: Any) -> bytes:
+    """An analysis as `analysis.yaml` has it."""
+    return yaml.dump(told, Dumper=_Plain, sort_keys=False, width=120).encode()
+
+
 def freeze(plan: Plan, store: Store, home: Path) -> None:
     """Write the analysis unless one is there; say how many report exams had been scored by then."""
     if (home / ANALYSIS).is_file():
         return
-    text = yaml.safe_dump(analysis(plan), sort_keys=False, width=120).encode()
+    text = spelled(analysis(plan))
     told = [arm for arm in plan.arms if arm.split == "report"]
     scored = sum(store.has(arm.exam.kind, arm.exam.key) for arm in told)
     seal = {"sha256": digest(text), "scored_before": scored, "of": len(told)}
@@ -83,8 +96,7 @@ def seal(home: Path) -> dict[str, Any]:
 
 def deviations(plan: Plan, home: Path) -> list[str]:
     """What this study does otherwise than its frozen analysis, one line a setting."""
-    frozen = yaml.safe_load((home / ANALYSIS).read_bytes())
-    now = yaml.safe_load(yaml.safe_dump(analysis(plan)))
+    frozen, now = read(home / ANALYSIS), json.loads(json.dumps(analysis(plan)))
     return [f"{name}: {before!r} was registered, {after!r} was done" for name, before, after in changed(frozen, now)]
 
 

@@ -39,9 +39,9 @@ COPIED = ("distill", "defenses", "experiments", "configs", "tests", "benchmarks"
           "README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "constraints.txt")  # fmt: skip
 WIRING = (
     "experiments/plan.py", "experiments/stage*.py", "experiments/stages/**/*.py", "experiments/store.py",
-    "experiments/registration.py", "experiments/reproduce.py", "experiments/measure/*.py",
+    "experiments/registration.py", "experiments/review/*.py", "experiments/measure/*.py",
     *(f"experiments/report/{name}.py" for name in
-      ("compared", "cases", "measures", "grades", "matrix", "card", "folder")),
+      ("compared", "cases", "measures", "grades", "matrix", "card", "files", "folder")),
 )  # fmt: skip
 TESTS = ("tests/experiments",)
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "numpy", "scipy.stats", "scipy.optimize", "pyarrow.parquet",

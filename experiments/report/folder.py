@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -16,17 +15,19 @@ from typing import Any
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
 from experiments import provenance, registration
-from experiments.campaigns import measured, shown
-from experiments.config import guard
+from experiments.campaigns import measured
+from experiments.config import Study, guard
 from experiments.measure.contrast import Refuse
 from experiments.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
-from experiments.report import card, grades, measures, page
+from experiments.report import card, files, grades
 from experiments.stage import Stage, canonical
 from experiments.stages.grades import read_grades
 from experiments.store import Store, fingerprint
-from experiments.tracking import Run, comparison
+from experiments.tracking import Run, Tracking, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
+SCHEMA = 4  # of manifest.json
+NOTED = ("files", "seconds", "cpu_seconds", "inputs", "answer_seconds", "alike", "copied")
 LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "wandb", "numpy", "scipy", "scikit-learn", "tokenizers")
 
 
@@ -36,71 +37,36 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict
     `old` says in lines what of the results other code made; every table is marked with it.
     """
     registration.freeze(plan, store, home)
-    graded, arms = grades.collect(plan, store), grades.arms(plan, store)
-    outcomes = measured.collect(plan, store)
+    data, arms, outcomes = grades.collect(plan, store), grades.arms(plan, store), measured.collect(plan, store)
+    graded = grades.read(data)
     try:
-        held = measures.marked(measures.measure(plan.study, grades.read(graded), arms, outcomes), [*old])
+        held = files.tables(plan.study, graded, arms, outcomes, old)
     except Refuse as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
-    told = held["campaigns"]
-    campaigns = (
-        shown.section(plan.study.campaigns, told, len(plan.study.seeds)) if plan.study.campaigns and told else ""
-    )
-    files = {
-        "config.json": plan.study.model_dump_json(indent=2).encode(),
-        "grades.parquet": graded,
-        "arms.json": _json(arms),
-        "measures.json": _json(held),
-        "results.json": _json(held["rows"]),
-        "report.html": page.render(plan.study, held, _samples(plan, store), plan.notes, campaigns).encode(),
-        "transfer.svg": page.svg(page.frontier(held)).encode(),
+    written = {
+        "config.json": published(plan.study).model_dump_json(indent=2).encode(),
+        "grades.parquet": data,
+        "arms.json": files.as_json(arms),
+        **({"outcomes.json": files.as_json(outcomes)} if held["campaigns"] else {}),
+        "measures.json": files.as_json(held),
+        "results.json": files.as_json(held["rows"]),
+        **files.pages(plan, graded, held),
     }
-    if any(len(curve["budgets"]) > 1 for curve in held["curves"]):
-        files["budgets.svg"] = page.svg(page.curves(held)).encode()
-    if told:
-        files["outcomes.json"] = _json(outcomes)
-        files["campaigns.svg"] = page.svg(shown.frontier(told)).encode()
-    made = manifest(plan, store) | {"old": held["old"], "files": {name: digest(data) for name, data in files.items()}}
-    carded = card.card(plan.study, held, made, registration.seal(home), registration.deviations(plan, home))
-    carded |= {"budget": _timed(plan, store, held["ledger"]), "utility": _answered(plan, store, held["teachers"])}
-    files |= {"card.json": _json(carded), "card.md": card.markdown(carded).encode()}
-    made["files"] |= {name: digest(files[name]) for name in ("card.json", "card.md")}
-    for name, data in (files | {"manifest.json": _json(made)}).items():
-        write_bytes(home / name, data)
+    made = manifest(plan, store) | {"old": [*old]}
+    carded = files.carded(plan, held, made, registration.seal(home), registration.deviations(plan, home))
+    written |= {"card.json": files.as_json(carded), "card.md": card.markdown(carded).encode()}
+    frozen = {name: (home / name).read_bytes() for name in (registration.ANALYSIS, registration.SEAL)}
+    made["files"] = {name: digest(content) for name, content in (written | frozen).items()}
+    for name, content in (written | {"manifest.json": files.as_json(made)}).items():
+        write_bytes(home / name, content)
+    for name in files.SOMETIMES - written.keys():  # of another study that had this name
+        (home / name).unlink(missing_ok=True)
     return held
 
 
-def _timed(plan: Plan, store: Store, ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ledger with the wall and CPU seconds of each arm's own answers, student and exam, means over its seeds."""
-    spent: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
-    for arm in plan.arms:
-        if arm.split == "report" and store.has(arm.exam.kind, arm.exam.key):
-            done = [_done(store, stage) for stage in (arm.answers, arm.student, arm.exam)]
-            took = sum(one["seconds"] for one in done), sum(one["cpu_seconds"] for one in done)
-            spent.setdefault((arm.task, arm.defense, arm.attacker, arm.budget), []).append(took)
-    held = []
-    for row in ledger:
-        times = spent[row["task"], row["defense"], row["attacker"], row["budget"]]
-        wall, cpu = (sum(column) / len(times) for column in zip(*times, strict=True))
-        held.append(row | {"wall_seconds": wall, "cpu_seconds": cpu})
-    return held
-
-
-def _answered(plan: Plan, store: Store, teachers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What defences cost the honest user, with milliseconds an answer on this machine, in batches, and their ratio."""
-    took = {}
-    for (task, defense, split), exams in plan.teachers.items():
-        seconds = [_done(store, stage).get("answer_seconds", math.nan) for stage in exams]
-        took[task, defense, split] = 1000 * sum(seconds) / len(seconds) / plan.study.measure.items
-    held = []
-    for row in teachers:
-        mine, clean = (took[row["task"], defense, "report"] for defense in (row["defense"], "none"))
-        held.append(row | {"answer_ms": measures.plain(mine), "answer_ratio": measures.plain(mine / clean)})
-    return held
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode()
+def published(study: Study) -> Study:
+    """The study as others get it: where its author sends runs to is nobody else's matter."""
+    return study.model_copy(update={"tracking": Tracking.model_validate({"mode": "off"})})
 
 
 def manifest(plan: Plan, store: Store) -> dict[str, Any]:
@@ -112,28 +78,44 @@ def manifest(plan: Plan, store: Store) -> dict[str, Any]:
     told = [(_done(store, stage), provenance.maker(_done(store, stage))) for stage in done]
     makers = list({canonical(maker): maker for _, maker in told}.values())
     return {
-        "schema": 3,
+        "schema": SCHEMA,
         "study": plan.study.name,
         "fingerprint": fingerprint(store, done),
-        "config_sha256": digest(plan.study.model_dump_json()),
+        "config_sha256": digest(published(plan.study).model_dump_json()),
         "versions": versions(),
-        "lock": sorted(f"{one.metadata['Name']}=={one.version}" for one in distributions()),
+        "lock": locked(),
         "machine": machine(max((maker.get("threads", 1) for maker in makers), default=1)),
         "code": code(),
-        "seeds": {
-            "teacher": 0, "exam items": 0, "answers and students": plan.study.seeds,
-            "floors and undefended": {arm.task: plan.study.baseline(arm.task) for arm in plan.arms},
-            "selection": plan.study.selection_seeds, "control/identity": [seed + FRESH for seed in plan.study.seeds],
-        },
+        "seeds": seeds(plan),
         "made_by": makers,
         "stages": [
             {"kind": stage.kind, "key": stage.key, "settings": stage.settings,
-             "inputs": dict.fromkeys((one.key for one in stage.inputs), ""),
-             **{name: value for name, value in one.items() if name not in maker}, "made_by": makers.index(maker)}
+             "inputs": dict.fromkeys((one.key for one in stage.inputs), ""), **noted(one),
+             "made_by": makers.index(maker)}
             for stage, (one, maker) in zip(done, told, strict=True)
         ],
         "missing": [stage.key for stage in plan.stages if not store.has(stage.kind, stage.key)],
     }  # fmt: skip
+
+
+def seeds(plan: Plan) -> dict[str, Any]:
+    """The seeds of a study by role."""
+    study = plan.study
+    return {
+        "teacher": 0, "exam items": 0, "answers and students": study.seeds,
+        "floors and undefended": {arm.task: study.baseline(arm.task) for arm in plan.arms},
+        "selection": study.selection_seeds, "control/identity": [seed + FRESH for seed in study.seeds],
+    }  # fmt: skip
+
+
+def locked() -> list[str]:
+    """Every package that is installed, with its version."""
+    return sorted({f"{one.metadata['Name']}=={one.version}" for one in distributions()})
+
+
+def noted(done: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest repeats of a stage's own record, beside who made it."""
+    return {name: done[name] for name in NOTED if name in done}
 
 
 def _done(store: Store, stage: Stage) -> dict[str, Any]:
@@ -170,17 +152,6 @@ def code() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError, ValueError):
         folder, revision = "", None
     return {"revision": revision if folder and Path(folder) == root else None, "sources_sha256": state.hexdigest()}
-
-
-def _samples(plan: Plan, store: Store) -> list[dict[str, str]]:
-    """One prompt's clean and defended answer for each defence that changes text."""
-    first = {at: read_answers(store.open(s.kind, s.key) / "answers.parquet")[0] for at, s in plan.samples.items()}
-    return [
-        {"task": task, "defense": defense, "prompt": answer.prompt, "clean": first[task, "none"].text,
-         "defended": answer.text}
-        for (task, defense), answer in first.items()
-        if defense != "none" and guard(defense).chain.point != "logprobs"
-    ]  # fmt: skip
 
 
 def runs(plan: Plan, store: Store, held: dict[str, Any], home: Path) -> Iterator[Run]:

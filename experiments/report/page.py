@@ -34,7 +34,14 @@ HEADS = (
 )
 
 
-def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], notes: list[str], campaigns: str) -> str:
+def plots(held: dict[str, Any]) -> dict[str, str]:
+    """The plots that are files as well, by their names."""
+    drawn = {"transfer.svg": svg(frontier(held))}
+    return drawn | ({"budgets.svg": svg(curves(held))} if held["curves"] else {})
+
+
+def render(study: Any, held: dict[str, Any], drawn: dict[str, str], samples: list[dict[str, str]], notes: list[str],
+           campaigns: str) -> str:  # fmt: skip
     """A self-contained page, with a section on campaigns if there is one; the same measures give the same bytes."""
     from jinja2 import Environment
 
@@ -43,9 +50,9 @@ def render(study: Any, held: dict[str, Any], samples: list[dict[str, str]], note
         title=f"Distillation resistance: {study.name}", question=study.question, rows=held["rows"], samples=samples,
         seeds=len(study.seeds), items=study.measure.items, heads=HEADS,
         looks=" and ".join(map(str, study.measure.looks)), points=points, interval=interval, notes=notes,
-        level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=svg(frontier(held)),
+        level=f"{100 * (1 - study.measure.alpha):g}", quiet=_is_control, frontier=drawn["transfer.svg"],
         bars=svg(bars(_largest(held["rows"]))), cases=held["cases"], identity=IDENTITY, flags=held["flags"],
-        kinds=KINDS, budgets=svg(curves(held)) if held["curves"] else "", bound=bound, worst=worst,
+        kinds=KINDS, budgets=drawn.get("budgets.svg", ""), bound=bound, worst=worst,
         frontier_rows=held["frontier"], teachers=held["teachers"], fidelity=FIDELITY, is_floor=is_floor, two=two,
         times=times, set_to=set_to, campaigns=campaigns, matrices=matrices(held), colour=colour,
         cell=cell, thousands=thousands, gained=gained, signed=signed, old=kept(held["old"]) if held.get("old") else "",

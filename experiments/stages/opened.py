@@ -9,6 +9,7 @@ from typing import Any
 from distill.answers import read_answers
 from distill.folders import load
 from distill.recordings import RecordedModel
+from experiments.private import shown
 
 
 def opened(folder: Path) -> Any:
@@ -19,6 +20,6 @@ def opened(folder: Path) -> Any:
     if (folder / "pretrained.json").is_file():
         settings = json.loads((folder / "pretrained.json").read_text())
         decoding = {name: settings[name] for name in ("temperature", "top_p", "max_new_tokens", "batch_size")}
-        return load(settings["path"], allow_pickle=settings["allow_pickle"], **decoding)
+        return load(shown(settings["path"]), allow_pickle=settings["allow_pickle"], **decoding)
     training = json.loads((folder / "training.json").read_text())
     return load(str(folder), may_diverge=training["diverged"], **training["decoding"])

@@ -11,6 +11,7 @@ from distill.attackers.sft import Attacker, Settings
 from distill.folders import load, save
 from distill.recordings import read_recorded
 from experiments.components import part
+from experiments.private import shown
 from experiments.stage import canonical
 from experiments.stages.means import solved
 from experiments.stages.training import trained
@@ -24,10 +25,10 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     BadInput where it diverged, or is a pretrained one that cannot be loaded.
     """
     if settings.get("kind") == "recorded":
-        recorded = read_recorded(Path(settings["path"]), settings["prompt"], settings["answer"])
+        recorded = read_recorded(Path(shown(settings["path"])), settings["prompt"], settings["answer"])
         return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
     if settings.get("kind") == "pretrained":
-        load(settings["path"], allow_pickle=settings["allow_pickle"])
+        load(shown(settings["path"]), allow_pickle=settings["allow_pickle"])
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
     items = task.lessons(settings["items"], settings["seed"])

@@ -14,12 +14,13 @@ from distill.answers import BadInput, read_answers
 from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
 from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
-from experiments import campaigns, cli, config, entries, plan, reproduce
+from experiments import campaigns, cli, config, entries, plan
 from experiments.campaigns import measured, shown
 from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
 from experiments.plan import FLOORS
 from experiments.report.grades import Key
+from experiments.review.verify import verify
 from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
@@ -452,11 +453,11 @@ class TestReport:
     def test_verify_recomputes_and_names_a_tampered_outcome(self, made, tmp_path):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))
         home = folder / "campaigns"
-        assert not [c for c in reproduce.verify(home, Store(folder / "store")) if c.word == "FAIL"]
+        assert not [c for c in verify(home, Store(folder / "store")) if c.word == "FAIL"]
         outcomes = json.loads((home / "outcomes.json").read_text())
         outcomes[0]["honest"]["closed"][0] += 5
         (home / "outcomes.json").write_text(json.dumps(outcomes))
-        failed = {c.claim: c.got for c in reproduce.verify(home, None) if c.word == "FAIL"}
+        failed = {c.claim: c.got for c in verify(home, None) if c.word == "FAIL"}
         assert "outcomes.json is as it was written" in failed
         assert "campaigns" in failed["every aggregate follows from the grades: measures.json"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import cli, config, entries, plan, provenance, reproduce
+from experiments import cli, config, entries, plan, provenance
 from experiments.launch import one
+from experiments.review.verify import verify
 from experiments.store import Store, fingerprint, sealed
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,8 @@ class TestDigest:
 def shipped():
     found = []
     for name in entries.names("study"):
-        data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
+        sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
+        data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
         data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
         found += plan.make(config.load(name, data)).stages
     return found
@@ -132,7 +134,7 @@ class TestClosure:
     def test_nothing_that_plans_measures_or_reports_is_the_code_of_a_stage(self):
         code = {name for stage in shipped() for name in provenance.modules(stage)}
         ours = {name for name in code if name.startswith("experiments.")}
-        assert {name.split(".")[1] for name in ours} == {"components", "stage", "stages", "tasks"}
+        assert {name.split(".")[1] for name in ours} == {"components", "private", "stage", "stages", "tasks"}
 
     def test_every_component_that_a_stage_names_is_among_its_code(self):
         for stage in shipped():
@@ -308,7 +310,7 @@ class TestOldStores:
         held = {name: json.loads((home / f"{name}.json").read_text()) for name in ("measures", "card", "manifest")}
         assert held["measures"]["old"] == held["card"]["identity"]["old"] == held["manifest"]["old"] == [why]
         assert all(row["old"] for row in json.loads((home / "results.json").read_text()))
-        failed = [c for c in reproduce.verify(home, Store(runs / "store")) if c.word == "FAIL"]
+        failed = [c for c in verify(home, Store(runs / "store")) if c.word == "FAIL"]
         assert [check.claim for check in failed] == ["one code made every result"]
         assert f"{len(old)} of {len(planned.stages)} results were written before code was recorded" in failed[0].got
 
@@ -335,7 +337,7 @@ def altered(path, change):
 
 
 def claims(runs, store=True):
-    checks = reproduce.verify(runs / "quickstart", Store(runs / "store") if store else None)
+    checks = verify(runs / "quickstart", Store(runs / "store") if store else None)
     return {check.claim: check for check in checks if check.word != "PASS"}
 
 

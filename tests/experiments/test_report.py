@@ -148,7 +148,7 @@ def test_other_items_in_one_arm_are_refused(study, made):
 
 def test_it_is_json_page_table_and_card(study, held):
     json.dumps(held, allow_nan=False)
-    text = page.render(study, held, [], [], "")
+    text = page.render(study, held, page.plots(held), [], [], "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert text.count("<svg") == 3 and "Capability against exchanges" in text and "How closely students copy" in text
     assert terminal.table(held["rows"], "x").columns[0].header == "budget"

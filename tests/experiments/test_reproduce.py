@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from distill.answers import BadInput, digest
-from experiments import cli, config, plan, registration, reproduce
+from experiments import cli, config, plan, registration
 from experiments.report import grades
+from experiments.review import form, rerun
+from experiments.review.verify import verify
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +41,7 @@ def runs(made, tmp_path):
 
 def failed(runs):
     """The claims that fail, with what was got."""
-    checks = reproduce.verify(runs / "quickstart", Store(runs / "store"))
+    checks = verify(runs / "quickstart", Store(runs / "store"))
     return {check.claim: check.got for check in checks if check.word == "FAIL"}
 
 
@@ -83,8 +85,11 @@ def test_a_changed_config_fails_with_the_setting(runs):
     study["student"]["learning_rate"] = 0.5
     (home / "config.json").write_text(json.dumps(study))
     resign(home, "config.json")
+    assert set(failed(runs)) == {"config is the manifest's"}, "nothing is said of what would follow from it"
+    manifest = json.loads((home / "manifest.json").read_text())
+    manifest["config_sha256"] = digest(form.study_of(home).model_dump_json())
+    (home / "manifest.json").write_text(json.dumps(manifest))
     claims = failed(runs)
-    assert "config is the manifest's" in claims
     assert "learning_rate: 0.004 became 0.5" in claims["the settings lead to the stages that were run"]
 
 
@@ -147,8 +152,8 @@ def test_another_thread_count_or_processor_keeps_numbers_and_words(made, tmp_pat
 
 
 def test_a_smoke_test_runs_a_part_of_the_same_stages(made):
-    study = reproduce.study_of(made / "quickstart")
-    whole, part = plan.make(study), plan.make(reproduce.smoke(study))
+    study = form.study_of(made / "quickstart")
+    whole, part = plan.make(study), plan.make(rerun.smoke(study))
     keys = {stage.key for stage in whole.stages}
     assert len(part.arms) < len(whole.arms) and {stage.key for stage in part.stages} <= keys
 
@@ -157,30 +162,30 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     """Another teacher of the same study: neither the bytes nor the numbers are those of the run."""
     import numpy as np
 
-    study = reproduce.study_of(made / "quickstart")
+    study = form.study_of(made / "quickstart")
     home = Path(shutil.copytree(made / "quickstart", tmp_path / "forged"))
     table = pq.read_table(home / "grades.parquet")
     flipped = pa.array(np.where(np.arange(len(table)) % 2, "right", "wrong"))
     pq.write_table(
         table.set_column(table.schema.get_field_index("outcome"), "outcome", flipped), home / "grades.parquet"
     )
-    checks = reproduce.compare(home, study, Store(made / "store"), "full")
+    checks = rerun.compare(home, study, Store(made / "store"), "full")
     assert any(check.word == "FAIL" and "points" in check.tolerance for check in checks)
     manifest = json.loads((home / "manifest.json").read_text())
-    manifest["stages"][0]["files"] = {"model.safetensors": "0"}
+    manifest["stages"][0]["files"] = {"model.safetensors": "0" * 64}
     (home / "manifest.json").write_text(json.dumps(manifest))
-    assert [c.word for c in reproduce.compare(home, study, Store(made / "store"), "full")][1] == "FAIL"
+    assert [c.word for c in rerun.compare(home, study, Store(made / "store"), "full")][1] == "FAIL"
     manifest["machine"]["cpu_capability"] = "another"
     (home / "manifest.json").write_text(json.dumps(manifest))
-    words = [check.word for check in reproduce.compare(home, study, Store(made / "store"), "full")]
+    words = [check.word for check in rerun.compare(home, study, Store(made / "store"), "full")]
     assert words[:2] == ["INCONCLUSIVE", "INCONCLUSIVE"]  # other bytes are expected there
 
 
 def test_a_changed_word_fails():
     case = {"task": "t", "budget": 1, "defense": "d", "verdict": "effective"}
-    checks = reproduce._words([case], [case | {"verdict": "inconclusive"}])
+    checks = rerun._words([case], [case | {"verdict": "inconclusive"}])
     assert [(c.word, c.expected, c.got) for c in checks] == [("FAIL", "effective", "inconclusive")]
-    assert reproduce._words([case], [])[0].word == "FAIL"
+    assert rerun._words([case], [])[0].word == "FAIL"
 
 
 def test_an_export_is_deterministic_verifies_and_reproduces(made, tmp_path, capsys):

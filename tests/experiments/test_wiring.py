@@ -39,7 +39,8 @@ TINY = ["teacher.steps=4", "teacher.hidden_size=16", "teacher.num_layers=1", "te
 
 def shipped(name):
     """A shipped study; the one that reads files gets those of the tests."""
-    data = [f"task=gsm8k(path='{GSM8K}')", "budget=40", "measure.items=10"] if name == "gsm8k" else []
+    sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
+    data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
     data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
     return planned(name, *data)
 
@@ -149,14 +150,6 @@ class TestQuestions:
         assert "report" in drawn[("plateau", "", "")] and drawn.pop(("plateau", "", "")) <= {"query", "report"}
         assert drawn.keys() >= {("answers", "", "teacher"), ("answers", "", "public"), ("student", "", "")}
         assert set().union(*drawn.values()) == {"query"}
-
-    def test_samples_are_a_few_of_the_texts_that_are_sold(self):
-        here = tiny("attacker=logprob_kd", "defense=[none,release/top_k]")
-        assert set(here.samples) == {("addition", "none"), ("addition", "release/top_k")}
-        for stage in here.samples.values():
-            told = stage.settings
-            assert (told["profile"]["kind"], told["budget"], told["seed"]) == ("text", plan.SAMPLES, 0)
-            assert told["source"] == "teacher"
 
     def test_a_learned_defence_is_made_of_training_questions(self, monkeypatch, tmp_path):
         here = tiny("defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]")

@@ -1,0 +1,94 @@
+"""What is its owner's alone: a defence's key, and where models and data lie on this machine.
+
+A digest stands for each in every label, address, result and export; the value itself is held by the processes that
+need it, and is in none of their files. It is read from the study's settings, or handed over with `--private`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.answers import BadInput, digest
+
+MARK = "sha256-"
+KEY = "key"  # the setting of a defence that is the provider's secret
+PLACES = ("path", "clusters")  # settings that say where something lies
+_held: dict[str, str] = {}
+
+
+def held() -> dict[str, str]:
+    """What this process knows, by what stands for it."""
+    return dict(_held)
+
+
+def hold(more: Mapping[str, str]) -> None:
+    """Know this as well."""
+    _held.update(more)
+
+
+def hidden(name: str, value: Any) -> Any:
+    """What stands for a setting's value: for a key, and for an absolute path to something; else the value itself."""
+    if not isinstance(value, str) or value.startswith(MARK):
+        return value
+    if name == KEY:
+        stands = MARK + digest(f"{KEY}\0{value}")[:16]
+    elif name in PLACES and os.path.isabs(value) and os.path.exists(value):
+        stands = MARK + folder_digest(Path(value))[:16]
+    else:
+        return value
+    _held[stands] = value
+    return stands
+
+
+def shown(value: Any) -> Any:
+    """What a stand-in stands for where that is known here; anything else is itself."""
+    return _held.get(value, value) if isinstance(value, str) else value
+
+
+def revealed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the values that stand-ins stand for."""
+    return {name: shown(value) if name in (KEY, *PLACES) else value for name, value in settings.items()}
+
+
+def veiled(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked settings with the stand-ins that they were given with."""
+    kept = {name for name, value in before.items() if isinstance(value, str) and value.startswith(MARK)}
+    return {name: before[name] if name in kept else value for name, value in settings.items()}
+
+
+def unknown(settings: Any) -> list[str]:
+    """The stand-ins in a stage's settings whose values are not known here."""
+    if isinstance(settings, Mapping):
+        named = [value for name, value in settings.items() if name in (KEY, *PLACES) and isinstance(value, str)]
+        found = [one for one in named if one.startswith(MARK) and one not in _held]
+        return found + [one for value in settings.values() for one in unknown(value)]
+    return [one for value in settings for one in unknown(value)] if isinstance(settings, list | tuple) else []
+
+
+def hand_over(value: str) -> None:
+    """Know a key, or a folder or a file, that a study of somebody else's settings was made with."""
+    hidden(KEY, value)
+    if os.path.exists(value):
+        hidden(PLACES[0], os.path.abspath(value))
+
+
+def check(settings: Any) -> None:
+    """BadInput if a stage's settings hold a stand-in whose value is not known here."""
+    if lost := unknown(settings):
+        raise BadInput(f"{lost[0]} stands for a key, a folder or a file that is not known here; hand it over with "
+                       "--private VALUE")  # fmt: skip
+
+
+def folder_digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file or of all files below a folder."""
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    hashes = {}
+    for one in files:
+        with one.open("rb") as file:
+            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

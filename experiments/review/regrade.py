@@ -1,0 +1,55 @@
+"""Every answer of a run graded again: an outcome that its text does not have is no grade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.config import Measure
+from experiments.entries import component
+
+COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "said", "outcome")
+ROWS = 2**18
+
+
+def misgraded(path: Path, measure: Measure) -> str:
+    """The first row that is not what the task's own questions and grader make of its text; nothing if there is none."""
+    asked: dict[tuple[str, str], dict[str, Any]] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS, columns=[*COLUMNS]):
+            # The same answer to the same question is graded once.
+            rows = pa.Table.from_batches([batch]).group_by([*COLUMNS]).aggregate([])
+            for row in zip(*(rows[name].to_pylist() for name in COLUMNS), strict=True):
+                at = row[:2]
+                if at not in asked:
+                    asked[at], seen[at] = _questions(row[0], row[1], measure), set()
+                if wrong := _wrong(row, asked[at].get(row[2]), component("task", row[0])[1]):
+                    return wrong
+                seen[at].add(row[2])
+    for at, items in asked.items():
+        if lost := items.keys() - seen[at]:
+            return f"{' '.join(at)}: {len(lost)} of {len(items)} questions were not asked"
+    return ""
+
+
+def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
+    """What an exam asks; students that were trained for longer sit the report exam."""
+    exam = component("task", task)[1]
+    select = split == "select"
+    items = exam.items("select" if select else "report", measure.selection_items if select else measure.items, 0)
+    return {item.prompt.id: item for item in items}
+
+
+def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
+    task, split, name, prompt, cluster, text, said, outcome = row
+    where = f"{task} {split} {name}"
+    if item is None:
+        return f"{where}: is no question of that exam"
+    if (prompt, cluster) != (item.prompt.text, item.cluster):
+        return f"{where}: asks {prompt!r}"
+    graded = exam.final(text), str(exam.grade(text, item.reference))
+    return "" if graded == (said, outcome) else f"{where}: {text!r} is {outcome} in the file, {graded[1]} by the grader"

@@ -1,0 +1,62 @@
+"""Who vouches for a run: an SSH signature over its manifest, which holds the digest of every other file."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from distill.answers import BadInput
+from experiments.review import Check, form, short
+from experiments.review.archive import MANIFEST, SIGNATURE
+
+NAMESPACE = "distill-resist"
+CLAIM = "the manifest is signed by an allowed signer"
+
+
+def signature(home: Path, key: Path) -> bytes:
+    """The signature of a run's manifest by an SSH key (a private key, or a public one whose agent is asked).
+
+    BadInput if ssh-keygen cannot sign with it.
+    """
+    if not key.is_file():
+        raise BadInput(f"--sign {key}: no such file; it is an SSH key, as ssh-keygen makes them")
+    done = _keygen(["sign", "-f", str(key), "-n", NAMESPACE], form.content(home, MANIFEST))
+    if done.returncode:
+        raise BadInput(f"--sign {key}: {_line(done)}")
+    return done.stdout
+
+
+def checked(home: Path, allowed: Path) -> Check:
+    """Whether the manifest is signed by one whom the file of allowed signers names (see ssh-keygen(1)).
+
+    BadInput if there is no such file.
+    """
+    if not allowed.is_file():
+        raise BadInput(f"--allowed-signers {allowed}: no such file; a line is a name and a public key")
+    try:
+        manifest, signed = form.content(home, MANIFEST), form.content(home, SIGNATURE, 2**16)
+    except BadInput as error:
+        return Check(CLAIM, "FAIL", "a signature", str(error))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(signed)
+        file.flush()
+        found = _keygen(["find-principals", "-s", file.name, "-f", str(allowed)], b"")
+        name = next(iter(found.stdout.decode(errors="replace").splitlines()), "")
+        if found.returncode or not name:
+            return Check(CLAIM, "FAIL", "an allowed signer", short(_line(found), 120))
+        words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", file.name]
+        done = _keygen(words, manifest)
+    return Check(CLAIM, "FAIL" if done.returncode else "PASS", "an allowed signer",
+                 short(_line(done), 120) if done.returncode else name)  # fmt: skip
+
+
+def _keygen(words: list[str], told: bytes) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["ssh-keygen", "-Y", *words], input=told, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise BadInput("ssh-keygen is not installed; it makes and checks signatures") from None
+
+
+def _line(done: subprocess.CompletedProcess[bytes]) -> str:
+    return " ".join((done.stderr or done.stdout).decode(errors="replace").split()) or "ssh-keygen refused"

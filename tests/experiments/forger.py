@@ -1,0 +1,83 @@
+"""A small run, and a careful forger: whoever changes one thing makes all that follows from it fit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.answers import BadInput, digest
+from experiments import plan as planning
+from experiments import registration
+from experiments.report import card, files, grades
+from experiments.review import form
+from experiments.stage import canonical
+
+STUDY = ["teacher.steps=2", "student.steps=1", "teacher.hidden_size=16", "teacher.num_layers=1",
+         "student.hidden_size=16", "student.num_layers=1", "seeds=[0,1]", "baseline_seeds=2", "selection_seeds=[900]",
+         "measure.items=10", "measure.selection_items=10", "measure.teacher_seeds=1", "measure.draws=100",
+         "measure.plateau=false", "teacher.items=60", "budget=8", "task=addition", "defense=release/answer_only",
+         "attacker=sft"]  # fmt: skip
+
+
+def load(home: Path, name: str) -> Any:
+    return json.loads((home / name).read_text())
+
+
+def dump(home: Path, name: str, value: Any) -> None:
+    (home / name).write_bytes(files.as_json(value))
+
+
+def edit(home: Path, name: str, change: Callable[[Any], Any]) -> None:
+    """Change a JSON file in place; `change` may also return what it is to be."""
+    held = load(home, name)
+    dump(home, name, changed if (changed := change(held)) is not None else held)
+
+
+def table(home: Path, column: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a column of the grades, row by row."""
+    path = home / "grades.parquet"
+    held = pq.read_table(path)
+    place, kind = held.schema.get_field_index(column), held.schema.field(column).type
+    pq.write_table(held.set_column(place, column, pa.array([change(row) for row in held.to_pylist()], kind)), path)
+
+
+def reseal(home: Path) -> None:
+    """All digests, and all that a manifest counts, are made to fit."""
+    manifest = load(home, "manifest.json")
+    told = sorted([stage["kind"], stage["key"], stage["files"]] for stage in manifest["stages"])
+    manifest["fingerprint"] = digest(canonical(told))
+    with contextlib.suppress(BadInput):
+        manifest["config_sha256"] = digest(form.study_of(home).model_dump_json())
+    manifest["files"] = {name: digest((home / name).read_bytes()) for name in manifest["files"]}
+    dump(home, "manifest.json", manifest)
+
+
+def rewrite(home: Path) -> None:
+    """Everything that `report` writes, from the settings, grades and arms that are there now."""
+    study, manifest = form.study_of(home), load(home, "manifest.json")
+    known = {stage["settings"]["path"]: stage["settings"]["sha256"] for stage in manifest["stages"]
+             if "sha256" in stage["settings"]}  # fmt: skip
+    planned, graded = planning.make(study, known), grades.read(home / "grades.parquet")
+    held = files.tables(study, graded, load(home, "arms.json"), [], manifest["old"])
+    dump(home, "measures.json", held)
+    dump(home, "results.json", held["rows"])
+    for name, data in files.pages(planned, graded, held).items():
+        (home / name).write_bytes(data)
+    reseal(home)
+    recard(home, planned, held)
+
+
+def recard(home: Path, planned: Any = None, held: Any = None) -> None:
+    """The card, from the measures and the manifest that are there now."""
+    planned = planned or planning.make(form.study_of(home), {})
+    seal, changes = load(home, registration.SEAL), registration.deviations(planned, home)
+    fields = files.carded(planned, held or load(home, "measures.json"), load(home, "manifest.json"), seal, changes)
+    dump(home, "card.json", fields)
+    (home / "card.md").write_text(card.markdown(fields))
+    reseal(home)

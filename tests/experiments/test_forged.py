@@ -1,0 +1,353 @@
+"""Nothing forged passes: each lie is told as carefully as can be, with all that follows from it made to fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distill.answers import digest
+from experiments import plan as planning
+from experiments import registration
+from experiments.report import card
+from experiments.review import form
+from experiments.review.verify import verify
+from experiments.store import Store
+from tests.experiments.forger import dump, edit, load, recard, reseal, rewrite, table
+
+DEFENDED = ("release/answer_only", "sft")
+
+
+def failed(home, store=None):
+    return {check.claim: check.got for check in verify(home, store) if check.word == "FAIL"}
+
+
+def replaced(home, name, old, new):
+    text = (home / name).read_bytes()
+    assert old in text, "the forgery must change something"
+    (home / name).write_bytes(text.replace(old, new))
+
+
+def sealed(home):
+    """The seal and the card are made to fit another frozen analysis."""
+    text = (home / "analysis.yaml").read_bytes()
+    edit(home, "analysis.json", lambda seal: seal | {"sha256": digest(text)})
+    recard(home)
+
+
+# What is read
+
+
+def a_report_of_other_words(home):
+    replaced(home, "report.html", b"not measurable", b"effective")
+    reseal(home)
+
+
+def a_plot_in_the_report(home):
+    replaced(home, "report.html", b"<svg", b'<svg data-a="1"')
+    reseal(home)
+
+
+def another_plot(home):
+    (home / "transfer.svg").write_text("<svg/>")
+    reseal(home)
+
+
+def a_card_of_other_words(home):
+    (home / "card.md").write_text("# All defences are effective\n")
+    reseal(home)
+
+
+def a_line_below_the_card(home):
+    (home / "card.md").write_text((home / "card.md").read_text() + "All of it was reviewed.\n")
+    reseal(home)
+
+
+def a_card_without_costs(home):
+    edit(home, "card.json", lambda held: held | {"utility": [], "budget": []})
+    reseal(home)
+
+
+def a_card_with_other_times(home):
+    edit(home, "card.json", lambda held: held["budget"][0].update(wall_seconds=0.0))
+    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    reseal(home)
+
+
+def a_card_of_another_run(home):
+    edit(home, "card.json", lambda held: held["identity"].update(fingerprint="0" * 64))
+    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    reseal(home)
+
+
+def a_flag_less(home):
+    def quiet(held):
+        assert held["flags"], "there must be a flag to hide"
+        held["flags"] = held["flags"][1:]
+
+    edit(home, "measures.json", quiet)
+    recard(home)
+
+
+# The files
+
+
+def no_digests(home):
+    edit(home, "manifest.json", lambda held: held | {"files": {}})
+    (home / "report.html").write_text("effective")
+
+
+def a_digest_less(home):
+    edit(home, "manifest.json", lambda held: held["files"].pop("report.html") and None)
+    (home / "report.html").write_text("effective")
+
+
+def a_file_more(home):
+    (home / "appendix.html").write_text("effective")
+
+
+def a_file_less(home):
+    (home / "transfer.svg").unlink()
+    edit(home, "manifest.json", lambda held: held["files"].pop("transfer.svg") and None)
+
+
+def a_file_of_the_machine(home):
+    edit(home, "manifest.json", lambda held: held["files"].update({"/etc/passwd": "0" * 64}))
+
+
+def a_link(home):
+    (home / "card.md").rename(home.parent / "card.md")
+    (home / "card.md").symlink_to(home.parent / "card.md")
+
+
+# What was measured
+
+
+def better_outcomes(home):
+    table(home, "outcome", lambda row: "right" if row["attacker"] == "sft" else row["outcome"])
+    rewrite(home)
+
+
+def other_final_answers(home):
+    table(home, "said", lambda row: "7")
+    rewrite(home)
+
+
+def other_questions(home):
+    table(home, "prompt", lambda row: row["prompt"] + " ")
+    rewrite(home)
+
+
+def a_seed_less(home):
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    held = pq.read_table(home / "grades.parquet")
+    gone = pc.and_(pc.equal(held["seed"], 1), pc.equal(held["defense"], DEFENDED[0]))
+    pq.write_table(held.filter(pc.invert(gone)), home / "grades.parquet")
+    rewrite(home)
+
+
+def a_seed_more(home):
+    table(home, "seed", lambda row: 7 if (row["defense"], row["attacker"], row["seed"]) == (*DEFENDED, 1)
+          else row["seed"])  # fmt: skip
+    edit(home, "arms.json", lambda arms: [arm | {"seed": 7} if (arm["defense"], arm["attacker"], arm["seed"])
+                                          == (*DEFENDED, 1) else arm for arm in arms])  # fmt: skip
+    rewrite(home)
+
+
+def an_arm_called_unfinished(home):
+    edit(home, "arms.json", lambda arms: [{name: arm[name] for name in list(arm)[:6]} | {"finished": False}
+                                          if arm["defense"] == DEFENDED[0] else arm for arm in arms])  # fmt: skip
+    reseal(home)
+
+
+def a_number_in_the_measures(home):
+    edit(home, "measures.json", lambda held: held["rows"][0].update(defended=0.123))
+    dump(home, "results.json", load(home, "measures.json")["rows"])
+    recard(home)
+
+
+def a_word_in_the_results(home):
+    edit(home, "results.json", lambda rows: rows[0].update(verdict="effective"))
+    reseal(home)
+
+
+def a_yes_for_a_one(home):
+    edit(home, "measures.json", lambda held: held["rows"][0].update(defended_hi=True))
+    dump(home, "results.json", load(home, "measures.json")["rows"])
+    reseal(home)
+
+
+def a_null_less(home):
+    def dropped(held):
+        name = next(name for name, value in held["rows"][0].items() if value is None)
+        del held["rows"][0][name]
+
+    edit(home, "measures.json", dropped)
+    dump(home, "results.json", load(home, "measures.json")["rows"])
+    reseal(home)
+
+
+def a_name_twice(home):
+    replaced(home, "card.json", b'{\n "identity"', b'{\n "results": "effective",\n "identity"')
+    reseal(home)
+
+
+# Where it is from
+
+
+def scored_before(home):
+    edit(home, "analysis.json", lambda seal: seal | {"scored_before": 999})
+    recard(home)
+
+
+def fewer_exams_in_the_seal(home):
+    edit(home, "analysis.json", lambda seal: seal | {"of": 1, "scored_before": 0})
+    recard(home)
+
+
+def another_analysis(home):
+    replaced(home, "analysis.yaml", b"theta: 0.5", b"theta: 0.9")
+    shown = load(home, "card.json")["preregistration"]["deviations"]
+    sealed(home)
+    edit(home, "card.json", lambda held: held["preregistration"].update(deviations=shown))
+    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    reseal(home)
+
+
+def a_remark_in_the_analysis(home):
+    replaced(home, "analysis.yaml", b"study:", b"# only a draft\nstudy:")
+    sealed(home)
+
+
+def another_setting(home):
+    edit(home, "config.json", lambda study: study["student"].update(learning_rate=0.5))
+    reseal(home)
+    text = registration.spelled(registration.analysis(planning.make(form.study_of(home), {})))
+    (home / "analysis.yaml").write_bytes(text)
+    edit(home, "analysis.json", lambda seal: seal | {"sha256": digest(text)})
+    edit(home, "card.json", lambda held: held["preregistration"].update(sha256=digest(text)))
+    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    reseal(home)
+
+
+def a_setting_of_another_kind(home):
+    edit(home, "config.json", lambda study: study | {"seeds": ["0", "1"]})
+    reseal(home)
+
+
+def other_versions(home):
+    edit(home, "manifest.json", lambda held: held["versions"].update(torch="9.9"))
+    recard(home)
+
+
+def other_threads(home):
+    edit(home, "manifest.json", lambda held: held["machine"].update(threads=8))
+    recard(home)
+
+
+def another_fingerprint(home):
+    edit(home, "manifest.json", lambda held: held | {"fingerprint": "0" * 64})
+
+
+def another_teacher(home):
+    edit(home, "manifest.json", lambda held: held["stages"][0]["files"].update({"model.safetensors": "0" * 64}))
+    reseal(home)
+    recard(home)
+
+
+def other_settings_of_a_stage(home):
+    edit(home, "manifest.json", lambda held: held["stages"][0]["settings"].update(items=10_000))
+    reseal(home)
+
+
+def a_stage_called_missing(home):
+    def moved(held):
+        held["missing"].append(held["stages"].pop()["key"])
+
+    edit(home, "manifest.json", moved)
+    reseal(home)
+
+
+def other_seeds(home):
+    edit(home, "manifest.json", lambda held: held["seeds"].update(selection=[1, 2, 3]))
+    reseal(home)
+
+
+LIES = [
+    a_report_of_other_words, a_plot_in_the_report, another_plot, a_card_of_other_words, a_line_below_the_card,
+    a_card_without_costs, a_card_with_other_times, a_card_of_another_run, a_flag_less, no_digests, a_digest_less,
+    a_file_more, a_file_less, a_file_of_the_machine, a_link, better_outcomes, other_final_answers, other_questions,
+    a_seed_less, a_seed_more, an_arm_called_unfinished, a_number_in_the_measures, a_word_in_the_results,
+    a_yes_for_a_one, a_null_less, a_name_twice, scored_before, fewer_exams_in_the_seal, another_analysis,
+    a_remark_in_the_analysis, another_setting, a_setting_of_another_kind, other_versions, other_threads,
+    another_fingerprint, another_teacher, other_settings_of_a_stage, a_stage_called_missing, other_seeds,
+]  # fmt: skip
+
+
+def test_what_is_honest_passes(small, home):
+    assert {check.word for check in verify(small / "quickstart", Store(small / "store"))} == {"PASS"}
+    assert {check.word for check in verify(home, None)} == {"PASS"}
+
+
+def test_a_forger_who_changes_nothing_passes(home):
+    before = {path.name: path.read_bytes() for path in home.iterdir()}
+    rewrite(home)
+    assert {path.name: path.read_bytes() for path in home.iterdir()} == before
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+def test_no_lie_passes(home, lie):
+    lie(home)
+    assert failed(home)
+
+
+# What only the store can tell: grades that somebody typed in are consistent with themselves.
+
+
+def typed_in_answers(home):
+    table(home, "text", lambda row: "?" if row["attacker"] == "sft" else row["text"])
+    table(home, "said", lambda row: None if row["attacker"] == "sft" else row["said"])
+    table(home, "outcome", lambda row: "unparsed" if row["attacker"] == "sft" else row["outcome"])
+    rewrite(home)
+
+
+def better_training(home):
+    edit(home, "arms.json", lambda arms: [arm | {"leaked": 3} for arm in arms])
+    rewrite(home)
+
+
+def another_exam(home):
+    def changed(held):
+        last = next(stage for stage in held["stages"][::-1] if stage["kind"] == "exam")
+        last["files"]["grades.parquet"] = "0" * 64
+
+    edit(home, "manifest.json", changed)
+    reseal(home)
+    recard(home)
+
+
+def faster_stages(home):
+    edit(home, "manifest.json", lambda held: [stage.update(seconds=0.0) for stage in held["stages"]] and None)
+    recard(home)
+
+
+@pytest.mark.parametrize("lie", [typed_in_answers, better_training, another_exam, faster_stages],
+                         ids=lambda lie: lie.__name__)  # fmt: skip
+def test_a_store_beside_tells_what_grades_alone_cannot(small, home, lie):
+    lie(home)
+    assert not failed(home), "careful enough for whoever has no store"
+    assert failed(home, Store(small / "store"))
+
+
+@pytest.mark.parametrize("what", ["seconds", "inputs", "files", "json"])
+def test_a_damaged_record_in_the_store_is_named(small, tmp_path, what):
+    runs = Path(shutil.copytree(small, tmp_path / "runs"))
+    done = next((runs / "store" / "student").glob("*/done.json"))
+    held = json.loads(done.read_text())
+    spoilt = {"seconds": held | {"seconds": 0.5}, "inputs": held | {"inputs": dict.fromkeys(held["inputs"], "0" * 16)},
+              "files": held | {"files": {}}}  # fmt: skip
+    done.write_text(json.dumps(spoilt[what]) if what in spoilt else done.read_text()[:-9])
+    claims = failed(runs / "quickstart", Store(runs / "store"))
+    assert done.parent.name in claims["the store names the same code and inputs"]

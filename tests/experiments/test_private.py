@@ -1,0 +1,138 @@
+"""What reviewers get says nothing of who and where, and holds no key: every file of an export is searched for them."""
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import zipfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from distill.answers import BadInput
+from experiments import cli, config, plan, private
+from experiments.review import form
+from experiments.review.verify import verify
+from experiments.store import Store
+from tests.experiments.forger import STUDY
+
+GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
+KEY = "corvid-lantern-77"
+SECRET = [*STUDY, "tracking.entity=alices-lab", f"defense=release/unicode(key='{KEY}',rate=0.5)", "seeds=[0]",
+          "baseline_seeds=1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("alice") / "secret-home"
+    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *SECRET]) == 0
+    return runs
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Another process, which does not know what stand-ins stand for."""
+    monkeypatch.setattr(private, "_held", {})
+    for cached in (config.guard,):
+        cached.cache_clear()
+
+
+def telling(runs):
+    """Words that must be in no file: who, where, on which host, and the secret."""
+    words = {
+        KEY,
+        "alices-lab",
+        str(runs),
+        str(Path(__file__).parents[2]),
+        str(Path.home()),
+        "/tmp/",
+        socket.gethostname(),
+    }
+    user = getpass.getuser()
+    return (
+        {word for word in words if len(word) > 3}
+        | ({user} if len(user) > 4 else set())
+        | {os.sep.join(("", "home", ""))}
+    )
+
+
+def texts(name, data, folder):
+    """A file as text, and every string inside where it is packed."""
+    yield data.decode("utf-8", "replace")
+    if name.endswith(".parquet"):
+        (folder / name).write_bytes(data)
+        table = pq.read_table(folder / name)
+        yield json.dumps(table.to_pydict(), ensure_ascii=False, default=str) + str(table.schema.metadata)
+
+
+def test_an_export_holds_no_secret_and_no_place(secret, tmp_path):
+    assert cli.main(["export", "quickstart", "--runs", str(secret), "--to", str(tmp_path / "run.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "run.zip") as held:
+        files = {name: held.read(name) for name in held.namelist()}
+        assert not held.comment and not any(one.comment or one.extra for one in held.infolist())
+    assert len(files) >= 13
+    found = [(word, name) for name, data in files.items() for text in texts(name, data, tmp_path)
+             for word in telling(secret) if word in text]  # fmt: skip
+    assert found == []
+    stands = private.hidden("key", KEY)
+    assert all(stands.encode() in files[name] for name in ("report.html", "card.md", "config.json", "arms.json"))
+
+
+def test_the_store_holds_no_key(secret):
+    files = [path for path in (secret / "store").rglob("*") if path.is_file()]
+    assert len(files) > 20 and not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_the_defence_was_made_with_the_key_itself(secret):
+    from distill.answers import read_answers
+
+    entry = f"release/unicode(key={KEY!r}, rate=0.5)"
+    planned = plan.make(config.load("quickstart", [*SECRET, f"defense={entry}"]))
+    arm = next(arm for arm in planned.arms if arm.defense.startswith("release/unicode") and arm.attacker == "sft")
+    said = read_answers(Store(secret / "store").open("answers", arm.answers.key) / "answers.parquet")
+    clean = next(one for one in planned.arms if (one.defense, one.attacker, one.seed) == ("none", "sft", arm.seed))
+    before = read_answers(Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet")
+    (made,) = config.guard(arm.defense).chain.parts
+    assert made.settings.key == KEY
+    assert [one.text for one in said] == [made.text(one) for one in before]
+
+
+def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(secret, forgetful, capsys, tmp_path):
+    home = Path(shutil.copytree(secret / "quickstart", tmp_path / "quickstart"))
+    assert {check.word for check in verify(home, None)} == {"PASS"}
+    words = ["reproduce", str(home), "--into", str(tmp_path / "again"), "--workers", "1"]
+    assert cli.main(words) == 2
+    assert "--private" in capsys.readouterr().err
+    private.hand_over(KEY)
+    planned = plan.make(form.study_of(home))
+    assert not any(private.unknown(stage.settings) for stage in planned.stages)
+
+
+def test_the_same_data_in_two_homes_are_one_task(tmp_path, forgetful):
+    labels = set()
+    for name in ("alice", "bob"):
+        here = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
+        words = [f"task=gsm8k(path='{here}')", "budget=40", "measure.items=10", "measure.selection_items=10"]
+        words += [f"{who}.path={here}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher")]
+        study = config.load("gsm8k", words)
+        (label,) = study.blocks[0].tasks
+        assert str(tmp_path) not in study.model_dump_json() and "sha256-" in label
+        labels.add((label, *(stage.key for stage in plan.make(study).stages)))
+    assert len(labels) == 1
+
+
+def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
+    (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    told = private.hidden("path", str(tmp_path / "answers.jsonl"))
+    assert told.startswith("sha256-") and private.shown(told) == str(tmp_path / "answers.jsonl")
+    (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "c"}\n')
+    assert private.hidden("path", str(tmp_path / "answers.jsonl")) != told
+    for kept in ("models/teacher", "org/name", "../shared/data"):
+        assert private.hidden("path", kept) == kept
+
+
+def test_data_that_are_not_here_are_one_line(forgetful):
+    with pytest.raises(BadInput, match="--private"):
+        plan.make(config.load("quickstart", ["task=gsm8k(path='sha256-0123456789abcdef')"]))
