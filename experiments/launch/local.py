@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,8 @@ from experiments.launch import one
 from experiments.plan import Plan, seconds
 from experiments.stage import Stage
 from experiments.store import Store
+
+LIBRARIES = ["torch", "transformers.models.llama.modeling_llama", "accelerate", "pyarrow.parquet", "pydantic"]
 
 
 def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False) -> None:
@@ -65,7 +68,7 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
 def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. After an error what is under way is finished and kept; Ctrl-C ends it at once."""
     others = {*multiprocessing.active_children()}
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (code, private.held()))
+    pool = ProcessPoolExecutor(workers, _context(), _begin, (code, private.held()))
     try:
         try:
             yield pool
@@ -79,6 +82,15 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
                 worker.terminate()
             pool.shutdown(cancel_futures=True)
         raise
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a process that has imported the libraries, and none of our code, once for all of them."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
 
 
 @contextlib.contextmanager
