@@ -27,8 +27,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from distill.answers import BadInput
-
     foreign = [word for word in argv if any("\udc80" <= letter <= "\udcff" for letter in word)]
     if foreign:
         _say(f"{foreign[0]}: is not UTF-8; names and paths must be")
@@ -40,6 +38,8 @@ def _run(argv: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(later)}")
     if later:
         given.overrides += later
+    from distill.answers import BadInput
+
     try:
         return int(given.verb(given) or 0)
     except BadInput as error:

@@ -21,8 +21,7 @@ from experiments.components import part
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
-from experiments.report import folder as report_folder
-from experiments.report import grades
+from experiments.report import files, grades
 from experiments.report.grades import Key
 from experiments.stage import Stage, canonical
 from experiments.stages import student
@@ -489,9 +488,10 @@ class TestGrades:
         def seconds(stage, name):
             return json.loads((folder(ran.store, stage) / "done.json").read_text())[name]
 
+        made = {one.key: json.loads((folder(ran.store, one) / "done.json").read_text()) for one in ran.plan.stages}
         ledger = [{name: getattr(arm, name) for name in ("task", "defense", "attacker", "budget")}
                   for arm in ran.plan.arms if arm.split == "report"]  # fmt: skip
-        timed = report_folder._timed(ran.plan, ran.store, ledger)
+        timed = files._timed(ran.plan, made, ledger)
         for row, arm in zip(timed, [arm for arm in ran.plan.arms if arm.split == "report"], strict=True):
             parts = (arm.answers, arm.student, arm.exam)
             assert row["wall_seconds"] == pytest.approx(sum(seconds(one, "seconds") for one in parts))
@@ -499,7 +499,7 @@ class TestGrades:
         rows = [{"task": task, "defense": defense} for task, defense, split in ran.plan.teachers if split == "report"]
         took = {key: 1000 * np.mean([seconds(exam, "answer_seconds") for exam in exams]) / 12
                 for key, exams in ran.plan.teachers.items()}  # fmt: skip
-        for row in report_folder._answered(ran.plan, ran.store, rows):
+        for row in files._answered(ran.plan, made, rows):
             mine, clean = (took[row["task"], one, "report"] for one in (row["defense"], "none"))
             assert (row["answer_ms"], row["answer_ratio"]) == pytest.approx((mine, mine / clean))
 
@@ -536,7 +536,7 @@ class TestTokenizers:
         monkeypatch.setattr(plan, "tokenizer_digest", digests.get)
         teacher, proxy = (config.Pretrained(kind="pretrained", name=name, path=name, temperature=0, top_p=1,
                                             max_new_tokens=8, batch_size=4) for name in ("big", "small"))  # fmt: skip
-        cells = plan._Cells(SimpleNamespace(study=SimpleNamespace(teacher=teacher)), None, "addition")
+        cells = plan._Cells(SimpleNamespace(study=SimpleNamespace(teacher=teacher), known=None), None, "addition")
         cells._check_tokenizer("decoding/product_of_experts", proxy)
 
     def test_pretrained_models_are_compared_by_their_files(self, monkeypatch):
