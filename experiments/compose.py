@@ -114,7 +114,7 @@ def _entries(text: str) -> list[str]:
     text = text.strip()
     listed = text.startswith("[") and text.endswith("]")
     inside = split(text[1:-1] if listed else text, ",")
-    return [" + ".join(_entries(one)) if one.startswith("[") else one for one in inside]
+    return [" + ".join(_entries(one)) if one.startswith("[") and one.endswith("]") else one for one in inside]
 
 
 def _place(name: str) -> tuple[Path, str]:

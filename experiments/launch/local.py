@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,6 +25,7 @@ from experiments.stage import Stage
 from experiments.store import Store
 
 LIBRARIES = ["torch", "transformers.models.llama.modeling_llama", "accelerate", "pyarrow.parquet", "pydantic"]
+LONGEST = 70  # letters of a temporary folder in which a socket may lie; Linux has room for 107 in all
 
 
 def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False) -> None:
@@ -86,7 +88,7 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
 
 def _context() -> BaseContext:
     """Workers are forked from a process that has imported the libraries, and none of our code, once for all of them."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if "forkserver" not in multiprocessing.get_all_start_methods() or len(tempfile.gettempdir()) > LONGEST:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)

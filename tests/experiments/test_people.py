@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -176,3 +177,11 @@ def test_a_study_that_is_a_number_is_named(tmp_path, capsys):
     assert cli.main(["plan", str(path)]) == 2
     error = capsys.readouterr().err
     assert "five" in error and error.count("\n") == 1
+
+
+def test_workers_begin_where_temporary_files_have_long_names(monkeypatch, tmp_path):
+    """A socket's address is short: in a folder of a long name each worker imports for itself."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    assert local._context().get_start_method() == "spawn"
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert local._context().get_start_method() == "forkserver"
