@@ -43,7 +43,7 @@ def command(folder, *more, verb="run"):
         ("seeds=[-1]", "greater than or equal to 0"),
         ("seeds", "an override is key=value"),
         ("defense=release/topk", "did you mean 'release/top_k'"),
-        ("defense=[](keep=1)", "defense: no .\[\]. .there are"),
+        ("defense=[](keep=1)", r"defense: no .\[\]. .there are"),
         ("defense=release/truncate(kep=0.2)", "unknown key 'kep'; did you mean 'keep'"),
         ("defense=release/truncate(keep=2)", "less than or equal to 1"),
         ("defense=release/truncate(0.2)", "an entry is a name, or name"),
