@@ -124,13 +124,19 @@ def exam(here: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
     right_N = np.zeros(n)
     right_N[np.argsort(hard + rng.normal(size=n))[: round(n * min(right + 0.03 * rng.normal(), 1.0))]] = 1
     said = np.where(right_N == 1, 0, np.where(rng.random(n) < 0.05, -1, rng.integers(1, 5, n)))
-    student = bool(who.attacker)
+    return sitting(who.task, split, bool(who.attacker), right_N, said, 0.014, rng)
+
+
+def sitting(task: str, split: str, student: bool, right_N: np.ndarray, said: np.ndarray, unfinished: float,
+            rng: np.random.Generator) -> Exam:  # fmt: skip
+    """An exam of these outcomes; the rest of its numbers at random, of unfinished answers at most a share."""
+    n = len(right_N)
     return Exam(
         tuple(f"{split}-{i}" for i in range(n)), right_N, said, rng.uniform(0.5, 2, n) if student else None,
         rng.uniform(0.01, 1, n), l1=rng.uniform(), kl=rng.uniform(), flips=rng.uniform(), passes=rng.uniform(1, 3),
-        tokens=rng.uniform(5, 9), bytes=rng.uniform(20, 30), unfinished=rng.uniform(0, 0.014),
+        tokens=rng.uniform(5, 9), bytes=rng.uniform(20, 30), unfinished=rng.uniform(0, unfinished),
         texts=() if student else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
-        prompts=tuple(f"{who.task} {split} question {i}" for i in range(n)), digest=f"{rng.integers(1e9)}",
+        prompts=tuple(f"{task} {split} question {i}" for i in range(n)), digest=f"{rng.integers(1e9)}",
     )  # fmt: skip
 
 

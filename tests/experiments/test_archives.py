@@ -35,7 +35,7 @@ def packed(path, files, how=zipfile.ZIP_DEFLATED):
 
 def named(name, mode=0, data=b"x"):
     """An archive with one file more, of a name and a mode."""
-    told = zipfile.ZipInfo("placeholder")
+    told = zipfile.ZipInfo("renamed below")
     told.filename, told.external_attr = name, mode << 16
     return lambda path, files: packed(path, [*files.items(), (told, data)])
 

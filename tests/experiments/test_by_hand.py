@@ -19,7 +19,8 @@ from experiments.measure.contrast import Arm
 from experiments.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.report import cases, measures
 from experiments.report.compared import Compared
-from experiments.report.grades import Exam, Key, Sat
+from experiments.report.grades import Key, Sat
+from tests.experiments.snapshots import sitting
 
 N, CHOOSING, SEEDS, ALPHA = 60, 40, (0, 1, 2, 3), 0.05
 FIRST, SECOND = "sft", "clean/filter + sft"
@@ -59,14 +60,7 @@ def exam(task, split, who, share, rng):
     right = np.zeros(n)
     right[np.argsort(hard + rng.normal(size=n))[: round(n * share)]] = 1
     said = np.where(right == 1, 0, rng.integers(-1, 4, n))
-    student = who[1] != ""
-    return Exam(
-        tuple(f"{split}-{i}" for i in range(n)), right, said, rng.uniform(0.5, 2, n) if student else None,
-        rng.uniform(0.01, 1, n), l1=rng.uniform(), kl=rng.uniform(), flips=rng.uniform(), passes=rng.uniform(1, 3),
-        tokens=rng.uniform(5, 9), bytes=rng.uniform(20, 30), unfinished=rng.uniform(0, 0.04),
-        texts=() if student else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
-        prompts=tuple(f"{task} {split} question {i}" for i in range(n)), digest=f"{rng.integers(1e9)}",
-    )  # fmt: skip
+    return sitting(task, split, who[1] != "", right, said, 0.04, rng)
 
 
 @functools.cache
