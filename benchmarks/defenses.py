@@ -1,8 +1,9 @@
-"""What every shipped defence adds to the time of an answer: defended beside undefended, the same model, one thread.
+"""What every shipped defence adds to the time of an answer: defended beside undefended, the same
+model, one thread.
 
-What a defence learns is learned before, in a few steps. A proxy has the teacher's size, so that a pass costs a pass.
-Logprob defences are timed where logprobs are seen, all others where text is. Times are of the processor and not of the
-clock, of which neighbours take their share.
+What a defence learns is learned before, in a few steps. A proxy has the teacher's size, so that a
+pass costs a pass. Logprob defences are timed where logprobs are seen, all others where text is.
+Times are of the processor and not of the clock, of which neighbours take their share.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ from experiments.tasks.addition import Settings, Task
 PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3
 SHAPE: dict[str, Any] = {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "max_length": 128}
 QUICK = {"steps": 1, "rounds": 1, "samples": 2, "batch_size": 2}
-EDIT, DECODING = 1.15, 1.2  # allowed for an edit of finished answers, and for each forward pass of any other
+EDIT, DECODING = (
+    1.15,
+    1.2,
+)  # allowed for an edit of finished answers, and for each forward pass of any other
 
 
 def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
-    """A random Llama that never ends an answer, so that all answers take the same number of steps."""
+    """A random Llama that never ends an answer, so that all answers take the same
+    number of steps.
+    """
     made = llama(tokenizer, **shape, seed=seed)
     made.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
     made.lm_head.bias.data[tokenizer.eos_token_id] = -30
@@ -40,9 +46,13 @@ def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
 def built(name: str, given: Given, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
     chosen, instance = entries.component("defense", name)
-    settings = chosen.settings | {key: value for key, value in QUICK.items() if key in chosen.settings}
+    settings = chosen.settings | {
+        key: value for key, value in QUICK.items() if key in chosen.settings
+    }
     [make] = components.makers([{"name": name, "settings": settings}])
-    return make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
+    return (
+        make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
+    )
 
 
 def seconds(model: Model, prompts: list[Prompt], profile: Profile) -> float:
@@ -54,17 +64,26 @@ def seconds(model: Model, prompts: list[Prompt], profile: Profile) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    parser.add_argument(
+        "--toy", action="store_true", help="sizes of a test; its ratios mean nothing"
+    )
     toy = parser.parse_args(argv).toy
     shape = SHAPE | {"hidden_size": 16, "num_layers": 1} if toy else SHAPE
     count, new_tokens, rounds = (4, 6, 1) if toy else (PROMPTS, NEW_TOKENS, ROUNDS)
     torch.set_num_threads(1)
     task = Task(Settings())
-    tokenizer = character_tokenizer(task.alphabet + string.ascii_letters)  # as many tokens as logprobs, and some more
+    tokenizer = character_tokenizer(
+        task.alphabet + string.ascii_letters
+    )  # as many tokens as logprobs, and some more
     prompts = [item.prompt for item in task.items("report", count, 0)]
     # A random model never reaches a final answer, which some defences learn from.
-    own = [Answer(item.prompt.id, item.prompt.text, item.solution) for item in task.items("train", 16, 0)]
-    teacher = LanguageModel(network(tokenizer, shape, 0), tokenizer, temperature=1.0, max_new_tokens=new_tokens)
+    own = [
+        Answer(item.prompt.id, item.prompt.text, item.solution)
+        for item in task.items("train", 16, 0)
+    ]
+    teacher = LanguageModel(
+        network(tokenizer, shape, 0), tokenizer, temperature=1.0, max_new_tokens=new_tokens
+    )
     given = Given(
         proxy=replace(teacher, network=network(tokenizer, shape, 1)),
         traces=own,
@@ -86,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratio = defended / plain
         over += [name] * (ratio > bound)
         print(
-            f"{name:32s} {defense.passes:6.1f} {bound:6.2f} {ratio:6.2f} x undefended{', over' * (ratio > bound)}",
+            f"{name:32s} {defense.passes:6.1f} {bound:6.2f} {ratio:6.2f} x "
+            f"undefended{', over' * (ratio > bound)}",
             flush=True,
         )
     print(f"{len(over)} over their bound{': ' * bool(over)}{', '.join(over)}")

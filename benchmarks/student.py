@@ -1,4 +1,6 @@
-"""The student loop against transformers' Trainer: the same small Llama, examples, batch size and steps, one thread."""
+"""The student loop against transformers' Trainer: the same small Llama, examples, batch size and
+steps, one thread.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ def collate(rows: list[Example]) -> dict[str, torch.Tensor]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toy", action="store_true", help="sizes of a test; its ratios mean nothing")
+    parser.add_argument(
+        "--toy", action="store_true", help="sizes of a test; its ratios mean nothing"
+    )
     toy = parser.parse_args(argv).toy
     steps, batch, questions, rounds = (2, 4, 16, 2) if toy else (STEPS, BATCH, QUESTIONS, ROUNDS)
     torch.set_num_threads(1)
     task = Task(Settings())
     tokenizer = character_tokenizer(task.alphabet)
-    said = [Answer(i.prompt.id, i.prompt.text, i.solution) for i in task.items("train", questions, 0)]
+    said = [
+        Answer(i.prompt.id, i.prompt.text, i.solution) for i in task.items("train", questions, 0)
+    ]
     examples = [example(answer, tokenizer, MOST) for answer in said]
     size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": MOST}
 
@@ -52,16 +58,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     def theirs() -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
-                folder, max_steps=steps, per_device_train_batch_size=batch, report_to=[], save_strategy="no",
-                disable_tqdm=True, logging_steps=20, use_cpu=True, remove_unused_columns=False,
-            )  # fmt: skip
+                folder,
+                max_steps=steps,
+                per_device_train_batch_size=batch,
+                report_to=[],
+                save_strategy="no",
+                disable_tqdm=True,
+                logging_steps=20,
+                use_cpu=True,
+                remove_unused_columns=False,
+            )
             network = llama(tokenizer, **size, seed=0)
             trainer = Trainer(network, arguments, data_collator=collate, train_dataset=examples)
             trainer.remove_callback(PrinterCallback)
             trainer.train()
 
     seconds: dict[str, list[float]] = {"ours": [], "transformers.Trainer": []}
-    for _ in range(rounds):  # in turn, so that a neighbour's load falls on both; the first round warms up
+    for _ in range(
+        rounds
+    ):  # in turn, so that a neighbour's load falls on both; the first round warms up
         for name, run in (("ours", ours), ("transformers.Trainer", theirs)):
             began = time.perf_counter()
             run()

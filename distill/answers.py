@@ -1,7 +1,8 @@
-"""What crosses from a teacher to a student: prompts, answers, the interface profile, and answer files.
+"""What crosses from a teacher to a student: prompts, answers, the interface profile, and answer
+files.
 
-An answer file is Parquet with one row an answer; its last column holds the row's SHA-256, and the footer the count,
-so that a truncated or edited file is an error and never data.
+An answer file is Parquet with one row an answer; its last column holds the row's SHA-256, and the
+footer the count, so that a truncated or edited file is an error and never data.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as a caller sends it; the reference stays with the referee. No account means one of its own.
+    """A question as a caller sends it; the reference stays with the referee. No account means one
+    of its own.
 
-    `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`: which time it is
-    asked; the same question may be sampled anew.
+    `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`:
+    which time it is asked; the same question may be sampled anew.
     """
 
     id: str
@@ -40,22 +42,29 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a caller may see: `text`, `top_k` (text and the k most likely tokens with logprobs) or `full` (all V)."""
+    """What a caller may see: `text`, `top_k` (text and the k most likely tokens with logprobs) or
+    `full` (all V).
+    """
 
     kind: Literal["text", "top_k", "full"] = "text"
     k: int = 0
 
     def __post_init__(self) -> None:
         if (self.kind == "top_k") != (self.k > 0):
-            raise BadInput(f"profile: k must be at least 1 for top_k and 0 otherwise, got {self.kind} with k={self.k}")
+            raise BadInput(
+                f"profile: k must be at least 1 for top_k and 0 otherwise, got {self.kind} with "
+                f"k={self.k}"
+            )
 
 
 @dataclass(frozen=True)
 class Logprobs:
-    """Released log-probabilities (nats) of a T-token answer: `ids_TK` and `values_TK`, most likely first.
+    """Released log-probabilities (nats) of a T-token answer: `ids_TK` and `values_TK`, most likely
+    first.
 
-    Entries that were withheld have id -1 and value -inf. What is missing from a row's total is the tail; `tail_T` is
-    its logarithm where that is known better than from the values, and None otherwise.
+    Entries that were withheld have id -1 and value -inf. What is missing from a row's total is the
+    tail; `tail_T` is its logarithm where that is known better than from the values, and None
+    otherwise.
     """
 
     ids_TK: np.ndarray
@@ -69,9 +78,10 @@ class Answer:
 
     `token_ids` leave out end-of-text.
 
-    With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if `finished`.
-    `passes` counts forward passes of any model per generated token. How far a decoding defence moved the sampling
-    distribution, means over tokens: `l1` in [0, 2], `kl` (clean to defended, nats), `flips` (another likeliest token).
+    With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if
+    `finished`. `passes` counts forward passes of any model per generated token. How far a decoding
+    defence moved the sampling distribution, means over tokens: `l1` in [0, 2], `kl` (clean to
+    defended, nats), `flips` (another likeliest token).
     """
 
     prompt_id: str
@@ -92,7 +102,9 @@ def digest(data: bytes | str) -> str:
 
 
 HERE = digest(platform.node())[:8]
-"""This machine in names of temporary files: folders may be shared between machines, whose process ids are not."""
+"""This machine in names of temporary files: folders may be shared between machines, whose process
+ids are not.
+"""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -109,7 +121,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers of this machine left in a folder; those of other machines may be alive."""
+    """Remove what killed writers of this machine left in a folder; those of other machines may be
+    alive.
+    """
     for part in folder.glob(f".*.{HERE}.*.part"):
         pid = part.name.split(".")[-3]
         if pid.isdigit() and not _alive(int(pid)):
@@ -164,7 +178,9 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     )
     table = pa.Table.from_pylist([row | {"sha256": digest(repr(row))} for row in rows], schema)
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"rows": str(len(rows))}), sink, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata({"rows": str(len(rows))}), sink, compression="zstd"
+    )
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
@@ -178,7 +194,9 @@ def read_answers(path: Path) -> list[Answer]:
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{path}: not a whole answer file ({error})") from error
     if {*_row(Answer("", "", "")), "sha256"} != {*table.column_names}:
-        raise BadInput(f"{path}: not an answer file; its columns are {', '.join(table.column_names)}")
+        raise BadInput(
+            f"{path}: not an answer file; its columns are {', '.join(table.column_names)}"
+        )
     if (table.schema.metadata or {}).get(b"rows") != str(table.num_rows).encode():
         raise BadInput(f"{path}: holds {table.num_rows} answers, its footer says otherwise")
     return [_answer(path, i, row) for i, row in enumerate(table.to_pylist())]
@@ -190,10 +208,13 @@ def _answer(path: Path, index: int, row: dict[str, object]) -> Answer:
     kept = None
     try:
         if k := int(str(row["logprob_k"])):
-            ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)  # type: ignore[call-overload]
-            values = np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k)  # type: ignore[call-overload]
+            # type: ignore[call-overload]
+            ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)
+            # type: ignore[call-overload]
+            values = np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k)
             kept = Logprobs(ids, values)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
-    return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)  # type: ignore
+    # type: ignore
+    return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)

@@ -1,4 +1,6 @@
-"""The embedded default: a character tokenizer and small Llama shapes, so that nothing has to be downloaded."""
+"""The embedded default: a character tokenizer and small Llama shapes, so that nothing has to be
+downloaded.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     """One token a character of `alphabet`, after pad (0), end (1) and unknown (2)."""
     symbols = [PAD, END, UNKNOWN, *sorted(set(alphabet))]
-    core = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token=UNKNOWN))
+    core = Tokenizer(
+        models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token=UNKNOWN)
+    )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -35,7 +39,9 @@ def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=END, padding_side="left")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=PAD, eos_token=END, padding_side="left"
+    )
 
 
 def llama(
@@ -49,10 +55,12 @@ def llama(
     intermediate_size: int | None = None,
     init: float | None = None,
 ) -> LlamaForCausalLM:
-    """A randomly initialised Llama for `tokenizer`; the weights are a function of the shape and `seed` alone.
+    """A randomly initialised Llama for `tokenizer`; the weights are a function of the shape and
+    `seed` alone.
 
-    `intermediate_size` is the width of the MLPs; None: Llama's 8/3 of the hidden size. `init` is the standard deviation
-    of the weights; None: 0.8 / sqrt(hidden_size), with which widths below 100 learn in hundreds of steps what Llama's
+    `intermediate_size` is the width of the MLPs; None: Llama's 8/3 of the hidden size. `init` is
+    the standard deviation of the weights; None: 0.8 / sqrt(hidden_size), with which widths below
+    100 learn in hundreds of steps what Llama's
     0.02 has not begun to learn.
     """
     config = LlamaConfig(
@@ -64,7 +72,8 @@ def llama(
         num_key_value_heads=num_heads,
         max_position_embeddings=max_length,
         initializer_range=0.8 * hidden_size**-0.5 if init is None else init,
-        # Contexts here have a hundred tokens: with Llama's 10,000 most rotations would hardly turn within them.
+        # Contexts here have a hundred tokens: with Llama's 10,000 most rotations would hardly turn
+        # within them.
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,

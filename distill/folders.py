@@ -1,7 +1,8 @@
-"""Models in folders and on the hub: read without running what lies in them, and refused unless whole.
+"""Models in folders and on the hub: read without running what lies in them, and refused unless
+whole.
 
-Nothing is executed, nothing unpickled unless that was asked for, no weight is filled in, and whatever else is wrong
-with a folder is one line.
+Nothing is executed, nothing unpickled unless that was asked for, no weight is filled in, and
+whatever else is wrong with a folder is one line.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from distill.answers import BadInput, Prompt
 from distill.models import LanguageModel, finite, read, vocabulary_of
 
 
-def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **decoding: Any) -> LanguageModel:
-    """A causal language model and its tokenizer from a local folder or a hub name, through transformers.
+def load(
+    name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **decoding: Any
+) -> LanguageModel:
+    """A causal language model and its tokenizer from a local folder or a hub name, through
+    transformers.
 
-    Weights are safetensors; `allow_pickle` takes PyTorch's own files as well. With `may_diverge` they need not be
-    finite, see `LanguageModel`; `decoding` are its fields. BadInput where anything cannot be read or does not fit.
+    Weights are safetensors; `allow_pickle` takes PyTorch's own files as well. With `may_diverge`
+    they need not be finite, see `LanguageModel`; `decoding` are its fields. BadInput where anything
+    cannot be read or does not fit.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -28,21 +33,38 @@ def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **
     where = f"model {name!r}"
     with _one_line(where):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        _check_size(where, Path(name), config, (".safetensors", ".bin") if allow_pickle else (".safetensors",))
+        _check_size(
+            where,
+            Path(name),
+            config,
+            (".safetensors", ".bin") if allow_pickle else (".safetensors",),
+        )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, config=config, trust_remote_code=False, use_safetensors=None if allow_pickle else True,
-            weights_only=True, ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
+            name,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=None if allow_pickle else True,
+            weights_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
         network, told = loaded
         _check_weights(where, network, told)
         tokenizer = _tokenizer(name)
-        rows, tokens = network.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
+        rows, tokens = (
+            network.get_input_embeddings().num_embeddings,
+            max(tokenizer.get_vocab().values()) + 1,
+        )
         if tokens > rows:
-            raise BadInput(f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}")
+            raise BadInput(
+                f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}"
+            )
         if not (may_diverge or finite(network)):
             raise BadInput(f"{where}: holds weights that are not finite numbers")
         end_BT = torch.tensor([[tokenizer.eos_token_id]])
-        with torch.inference_mode():  # what cannot be run at all is found here, and not by the first prompt
+        with (
+            torch.inference_mode()
+        ):  # what cannot be run at all is found here, and not by the first prompt
             read(network.eval(), end_BT, torch.ones_like(end_BT), None)
     model = LanguageModel(network, tokenizer, may_diverge=may_diverge, **decoding)
     try:
@@ -53,7 +75,9 @@ def load(name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **
 
 
 def save(model: LanguageModel, folder: Path) -> None:
-    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk is full."""
+    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk
+    is full.
+    """
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
@@ -66,7 +90,9 @@ def save(model: LanguageModel, folder: Path) -> None:
 
 
 def tokenizer_digest(name: str) -> str:
-    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the same."""
+    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the
+    same.
+    """
     with _one_line(f"model {name!r}"):
         return vocabulary_of(_tokenizer(name))
 
@@ -76,7 +102,9 @@ def _tokenizer(name: str) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
     if tokenizer.eos_token_id is None:
-        raise ValueError("its tokenizer names no end-of-text token (eos_token in tokenizer_config.json)")
+        raise ValueError(
+            "its tokenizer names no end-of-text token (eos_token in tokenizer_config.json)"
+        )
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise ValueError("its tokenizer has no tokenizer.json; convert it to a fast one")
     if tokenizer.pad_token_id is None:
@@ -86,17 +114,24 @@ def _tokenizer(name: str) -> Any:
 
 
 def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -> None:
-    """BadInput where a config asks for more than the folder's files can hold: building it could take hours."""
+    """BadInput where a config asks for more than the folder's files can hold: building it could
+    take hours.
+    """
     import torch
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
 
     context = getattr(config, "max_position_embeddings", None)
     if type(context) is not int or context < 1:
-        raise BadInput(f"{where}: its config.json must give max_position_embeddings of at least 1, got {context!r}")
+        raise BadInput(
+            f"{where}: its config.json must give max_position_embeddings of at least 1, got "
+            f"{context!r}"
+        )
     layers = getattr(config, "num_hidden_layers", 1)
     if type(layers) is not int or layers < 1:
-        raise BadInput(f"{where}: its config.json must give num_hidden_layers of at least 1, got {layers!r}")
+        raise BadInput(
+            f"{where}: its config.json must give num_hidden_layers of at least 1, got {layers!r}"
+        )
     if not folder.is_dir():
         return  # a name on the hub
     files, held = [one for one in folder.iterdir() if one.suffix in kinds], 0
@@ -105,12 +140,16 @@ def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -
             with safe_open(file, "pt") as opened:
                 held += len(opened.keys())
     if held and layers > held:
-        raise BadInput(f"{where}: its config.json asks for {layers} layers, its files hold {held} tensors")
+        raise BadInput(
+            f"{where}: its config.json asks for {layers} layers, its files hold {held} tensors"
+        )
     with torch.device("meta"):
         wanted = sum(one.numel() for one in AutoModelForCausalLM.from_config(config).parameters())
     there = sum(one.stat().st_size for one in files)
     if files and wanted > 8 * there:  # a quantised weight may take an eighth of a byte
-        raise BadInput(f"{where}: its config.json asks for {wanted} weights, its files hold {there} bytes")
+        raise BadInput(
+            f"{where}: its config.json asks for {wanted} weights, its files hold {there} bytes"
+        )
 
 
 def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
@@ -125,8 +164,14 @@ def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
     kinds = {kind(name) for name in network.state_dict()}
     faults = (
         ("lacks", [*told["missing_keys"]]),
-        ("has in other shapes than its config.json says", [one[0] for one in told["mismatched_keys"]]),
-        ("has more than its config.json says", [name for name in told["unexpected_keys"] if kind(name) in kinds]),
+        (
+            "has in other shapes than its config.json says",
+            [one[0] for one in told["mismatched_keys"]],
+        ),
+        (
+            "has more than its config.json says",
+            [name for name in told["unexpected_keys"] if kind(name) in kinds],
+        ),
     )
     for what, names in faults:
         if names:
@@ -137,7 +182,9 @@ def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _one_line(where: str) -> Iterator[None]:
-    """Whatever libraries raise at a broken folder is a BadInput of one line, and they say nothing themselves."""
+    """Whatever libraries raise at a broken folder is a BadInput of one line, and they say nothing
+    themselves.
+    """
     from transformers.utils import logging
 
     loud = logging.get_verbosity()
@@ -151,7 +198,11 @@ def _one_line(where: str) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
             raise
         line = " ".join(str(error).split())[:300]
-        told = line if isinstance(error, OSError | ValueError) else f"cannot be read ({type(error).__name__}: {line})"
+        told = (
+            line
+            if isinstance(error, OSError | ValueError)
+            else f"cannot be read ({type(error).__name__}: {line})"
+        )
         raise BadInput(f"{where}: {told}") from error
     finally:
         logging.set_verbosity(loud)

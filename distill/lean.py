@@ -1,9 +1,10 @@
-"""The forward and backward pass of a small Llama on a CPU, in fewer and larger kernels than transformers takes.
+"""The forward and backward pass of a small Llama on a CPU, in fewer and larger kernels than
+transformers takes.
 
-The numbers are those of `LlamaModel`, to float32 rounding, and so are its weights: nothing is copied or renamed. At
-widths below a hundred most of the work is not multiplication but what lies around it; both passes take two thirds of
-the time this way, which is less of a whole step.
-Axes: B rows, T positions, N = B T, W width, H heads, D width of a head, R = B H, K positions that are kept.
+The numbers are those of `LlamaModel`, to float32 rounding, and so are its weights: nothing is
+copied or renamed. At widths below a hundred most of the work is not multiplication but what lies
+around it; both passes take two thirds of the time this way, which is less of a whole step. Axes: B
+rows, T positions, N = B T, W width, H heads, D width of a head, R = B H, K positions that are kept.
 """
 
 from __future__ import annotations
@@ -18,26 +19,35 @@ from torch.nn import functional
 
 
 def fits(decoder: Any) -> bool:
-    """Whether `states` computes what this decoder does: a plain Llama in float32 on a CPU, without adapters."""
+    """Whether `states` computes what this decoder does: a plain Llama in float32 on a CPU, without
+    adapters.
+    """
     config = getattr(decoder, "config", None)
     if type(decoder).__name__ != "LlamaModel" or config is None:
         return False
     plain = not config.attention_bias and not config.mlp_bias and config.hidden_act == "silu"
     whole = config.num_key_value_heads == config.num_attention_heads
-    straight = config.rope_parameters.get("rope_type", "default") == "default" and not config.attention_dropout
+    straight = (
+        config.rope_parameters.get("rope_type", "default") == "default"
+        and not config.attention_dropout
+    )
     square = config.num_attention_heads * decoder.layers[0].self_attn.head_dim == config.hidden_size
     if not (plain and whole and straight and square) or torch.is_autocast_enabled("cpu"):
         return False
-    weights = [*decoder.parameters()]  # adapters would add to nine a layer, the embedding and the last norm
+    weights = [
+        *decoder.parameters()
+    ]  # adapters would add to nine a layer, the embedding and the last norm
     return len(weights) == 2 + 9 * len(decoder.layers) and all(
         one.dtype == torch.float32 and one.device.type == "cpu" for one in weights
     )
 
 
 def states(decoder: Any, tokens_BT: Tensor, kept_K: Tensor) -> Tensor:
-    """The last hidden states (K, W), behind the final norm, at some of the N positions of right-padded rows.
+    """The last hidden states (K, W), behind the final norm, at some of the N positions of
+    right-padded rows.
 
-    No other position looks at what the last layer does behind its attention, so that is done for these alone.
+    No other position looks at what the last layer does behind its attention, so that is done for
+    these alone.
     """
     (rows, length), config = tokens_BT.shape, decoder.config
     width, eps = config.hidden_size, config.rms_norm_eps
@@ -46,13 +56,19 @@ def states(decoder: Any, tokens_BT: Tensor, kept_K: Tensor) -> Tensor:
     for layer in decoder.layers:
         a, m = layer.self_attn, layer.mlp
         n_NW = _Norm.apply(x_NW, layer.input_layernorm.weight, eps)
-        z_NW = functional.linear(n_NW, torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight]))
-        o_NW = _Attend.apply(z_NW.view(rows, length, -1), cos_ET, sin_ET, mask_TT, config.num_attention_heads)
+        z_NW = functional.linear(
+            n_NW, torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
+        )
+        o_NW = _Attend.apply(
+            z_NW.view(rows, length, -1), cos_ET, sin_ET, mask_TT, config.num_attention_heads
+        )
         if layer is decoder.layers[-1]:
             x_NW, o_NW = x_NW[kept_K], o_NW[kept_K]
         x_NW = torch.addmm(x_NW, o_NW, a.o_proj.weight.t())
         n_NW = _Norm.apply(x_NW, layer.post_attention_layernorm.weight, eps)
-        gated = _Gate.apply(functional.linear(n_NW, m.gate_proj.weight), functional.linear(n_NW, m.up_proj.weight))
+        gated = _Gate.apply(
+            functional.linear(n_NW, m.gate_proj.weight), functional.linear(n_NW, m.up_proj.weight)
+        )
         x_NW = torch.addmm(x_NW, gated, m.down_proj.weight.t())
     out_KW: Tensor = _Norm.apply(x_NW, decoder.norm.weight, eps)
     return out_KW
@@ -60,10 +76,14 @@ def states(decoder: Any, tokens_BT: Tensor, kept_K: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _tables(length: int, frequencies: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines and sines of the rotations (E = D / 2, T), and what is added to the scores of later positions."""
+    """Cosines and sines of the rotations (E = D / 2, T), and what is added to the scores of later
+    positions.
+    """
     # Inference mode would make tensors that no later training step could save.
     with torch.inference_mode(False):
-        angles_ET = torch.outer(torch.tensor(frequencies), torch.arange(length, dtype=torch.float32))
+        angles_ET = torch.outer(
+            torch.tensor(frequencies), torch.arange(length, dtype=torch.float32)
+        )
         return angles_ET.cos(), angles_ET.sin(), torch.full((length, length), -torch.inf).triu(1)
 
 
@@ -74,7 +94,8 @@ class _Norm(torch.autograd.Function):
     def forward(ctx: Any, x_NW: Tensor, gain_W: Tensor, eps: float) -> Tensor:
         square_N1 = torch.linalg.vector_norm(x_NW, dim=-1, keepdim=True).square_()
         mean_N1 = square_N1.div_(x_NW.shape[-1]).add_(eps)
-        # Where squares overflow, the scale is no number, as transformers' gradient is: 0 would be a silent end.
+        # Where squares overflow, the scale is no number, as transformers' gradient is: 0 would be a
+        # silent end.
         scale_N1 = mean_N1.rsqrt() + 0 * mean_N1
         unit_NW = x_NW * scale_N1
         ctx.save_for_backward(unit_NW, scale_N1, gain_W)
@@ -86,7 +107,11 @@ class _Norm(torch.autograd.Function):
         unit_NW, scale_N1, gain_W = ctx.saved_tensors
         inner_NW = grad_NW * gain_W
         along_N1 = (inner_NW * unit_NW).mean(-1, keepdim=True)
-        return torch.addcmul(inner_NW, unit_NW, along_N1, value=-1).mul_(scale_N1), (grad_NW * unit_NW).sum(0), None
+        return (
+            torch.addcmul(inner_NW, unit_NW, along_N1, value=-1).mul_(scale_N1),
+            (grad_NW * unit_NW).sum(0),
+            None,
+        )
 
 
 class _Gate(torch.autograd.Function):
@@ -103,7 +128,9 @@ class _Gate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         sigmoid, silu, up = ctx.saved_tensors
-        slope = torch.addcmul(sigmoid + silu, silu, sigmoid, value=-1)  # s + g s (1 - s), with silu = g s
+        slope = torch.addcmul(
+            sigmoid + silu, silu, sigmoid, value=-1
+        )  # s + g s (1 - s), with silu = g s
         return slope.mul_(up).mul_(grad), grad * silu
 
 
@@ -117,17 +144,27 @@ def _turned(z_2RCET: Tensor, cos_ET: Tensor, sin_ET: Tensor) -> Tensor:
 
 
 class _Attend(torch.autograd.Function):
-    """Causal attention with rotary positions, of queries, keys and values (B, T, 3 W) side by side; returns (N, W).
+    """Causal attention with rotary positions, of queries, keys and values (B, T, 3 W) side by side;
+    returns (N, W).
 
-    Heads lie as (R, D, T): multiplying matrices whose last axis is a head of eight takes three times as long.
+    Heads lie as (R, D, T): multiplying matrices whose last axis is a head of eight takes three
+    times as long.
     """
 
     @staticmethod
-    def forward(ctx: Any, z_BTX: Tensor, cos_ET: Tensor, sin_ET: Tensor, mask_TT: Tensor, heads: int) -> Tensor:
+    def forward(
+        ctx: Any, z_BTX: Tensor, cos_ET: Tensor, sin_ET: Tensor, mask_TT: Tensor, heads: int
+    ) -> Tensor:
         rows, length, width = z_BTX.shape[0], z_BTX.shape[1], z_BTX.shape[2] // 3
         size = width // heads
-        flat = z_BTX.view(rows, length, 3, heads, size).permute(2, 0, 3, 4, 1).reshape(3, rows * heads, size, length)
-        turned = _turned(flat[:2].view(2, -1, 2, size // 2, length), cos_ET, sin_ET).view(2, -1, size, length)
+        flat = (
+            z_BTX.view(rows, length, 3, heads, size)
+            .permute(2, 0, 3, 4, 1)
+            .reshape(3, rows * heads, size, length)
+        )
+        turned = _turned(flat[:2].view(2, -1, 2, size // 2, length), cos_ET, sin_ET).view(
+            2, -1, size, length
+        )
         (q_RDT, k_RDT), v_RDT = turned.unbind(0), flat[2]
         scores_RTT = torch.baddbmm(mask_TT, q_RDT.transpose(1, 2), k_RDT, alpha=size**-0.5)
         p_RTT = torch.softmax(scores_RTT, -1)
@@ -151,5 +188,9 @@ class _Attend(torch.autograd.Function):
         torch.bmm(q_RDT, ds_RTT, out=turned[1])
         turned = turned.mul_(size**-0.5).view(2, -1, 2, size // 2, length)
         grad_3RDT[:2] = _turned(turned, cos_ET, -sin_ET).view(2, -1, size, length)
-        grad_BTX = grad_3RDT.view(3, rows, heads, size, length).permute(1, 4, 0, 2, 3).reshape(rows, length, -1)
+        grad_BTX = (
+            grad_3RDT.view(3, rows, heads, size, length)
+            .permute(1, 4, 0, 2, 3)
+            .reshape(rows, length, -1)
+        )
         return grad_BTX, None, None, None, None

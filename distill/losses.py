@@ -1,8 +1,10 @@
-"""Divergences of released logprobs; pure functions of tensors. N loss positions, V vocabulary, K entries; nats.
+"""Divergences of released logprobs; pure functions of tensors. N loss positions, V vocabulary, K
+entries; nats.
 
-A divergence of released logprobs is two choices. `categories` says what is compared, because a released row is only a
-part of a distribution: two log-distributions over C categories. `divergence` says how. docs/losses.md has the formulas,
-and what other frameworks mean by the same names. All values are true divergences: the teacher's entropy is included.
+A divergence of released logprobs is two choices. `categories` says what is compared, because a
+released row is only a part of a distribution: two log-distributions over C categories. `divergence`
+says how. docs/losses.md has the formulas, and what other frameworks mean by the same names. All
+values are true divergences: the teacher's entropy is included.
 """
 
 from __future__ import annotations
@@ -34,12 +36,20 @@ def mixture(p_NC: Tensor, q_NC: Tensor, weight: float) -> Tensor:
     return torch.logaddexp(p_NC + math.log(weight), q_NC + math.log1p(-weight))
 
 
-def divergence(kind: Divergence, teacher_NC: Tensor, student_NC: Tensor, *, beta: float = 0.5, skew: float = 0.1
-               ) -> Tensor:  # fmt: skip
-    """How far each row of two log-distributions is apart (N); total variation in [0, 1], all others in nats.
+def divergence(
+    kind: Divergence,
+    teacher_NC: Tensor,
+    student_NC: Tensor,
+    *,
+    beta: float = 0.5,
+    skew: float = 0.1,
+) -> Tensor:
+    """How far each row of two log-distributions is apart (N); total variation in [0, 1], all others
+    in nats.
 
-    `beta` is the teacher's share of the mixture in `jsd` (2306.13649; TRL's convention: 0 is forward KL, 1 reverse),
-    `skew` the share of the first argument in that of `skew` and `skew_reverse` (2402.03898), above 0 and below 1.
+    `beta` is the teacher's share of the mixture in `jsd` (2306.13649; TRL's convention: 0 is
+    forward KL, 1 reverse), `skew` the share of the first argument in that of `skew` and
+    `skew_reverse` (2402.03898), above 0 and below 1.
     """
     p, q = teacher_NC, student_NC
     match kind:
@@ -60,15 +70,22 @@ def divergence(kind: Divergence, teacher_NC: Tensor, student_NC: Tensor, *, beta
             return beta * kl(p, between_NC) + (1 - beta) * kl(q, between_NC)
 
 
-def categories(semantics: Semantics, logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor,
-               tail_N: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Teacher and student as log-distributions over what is compared: the released tokens, and a bucket for the rest.
+def categories(
+    semantics: Semantics,
+    logits_NV: Tensor,
+    ids_NK: Tensor,
+    logprobs_NK: Tensor,
+    tail_N: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Teacher and student as log-distributions over what is compared: the released tokens, and a
+    bucket for the rest.
 
-    `tail`: K + 1 categories, the last one all that was not released; no bucket where a row names all V tokens.
-    `renorm_teacher`: the same, but the teacher's released tokens are made to sum to 1 and its bucket is empty.
-    `conditional`: K categories, both made to sum to 1. `truncated`: K categories as they are; these sum to less than 1.
-    Withheld entries (id -1, logprob -inf) are categories of no mass on either side. Under `tail`, mass above 1 is made
-    1 and a teacher's bucket is at least RESOLUTION, which leaves reverse KL finite and a lower bound of the full one.
+    `tail`: K + 1 categories, the last one all that was not released; no bucket where a row names
+    all V tokens. `renorm_teacher`: the same, but the teacher's released tokens are made to sum to 1
+    and its bucket is empty. `conditional`: K categories, both made to sum to 1. `truncated`: K
+    categories as they are; these sum to less than 1. Withheld entries (id -1, logprob -inf) are
+    categories of no mass on either side. Under `tail`, mass above 1 is made 1 and a teacher's
+    bucket is at least RESOLUTION, which leaves reverse KL finite and a lower bound of the full one.
     """
     kept_NK = ids_NK >= 0
     all_NV = torch.log_softmax(logits_NV.float(), -1)
@@ -82,31 +99,54 @@ def categories(semantics: Semantics, logits_NV: Tensor, ids_NK: Tensor, logprobs
         teacher_NK = teacher_NK - torch.where(whole_N1, mass_N1, mass_N1.clamp(min=0))
     teacher_NK = teacher_NK.masked_fill(~kept_NK, NOTHING)
     if semantics == "conditional":
-        student_NK = (student_NK - student_NK.logsumexp(-1, keepdim=True)).masked_fill(~kept_NK, NOTHING)
+        student_NK = (student_NK - student_NK.logsumexp(-1, keepdim=True)).masked_fill(
+            ~kept_NK, NOTHING
+        )
     if semantics in ("conditional", "truncated"):
         return teacher_NK, student_NK
-    # Summed over the tokens that were not released: 1 minus the others would be rounding error where it is small.
+    # Summed over the tokens that were not released: 1 minus the others would be rounding error
+    # where it is small.
     size = logits_NV.shape[-1]
     named_NV = ids_NK.new_zeros(len(ids_NK), size + 1, dtype=torch.bool)
     named_NV = named_NV.scatter(-1, ids_NK.where(kept_NK, size), True)[:, :-1]
-    left_N1 = all_NV.masked_fill(named_NV, -torch.inf).logsumexp(-1, keepdim=True).clamp(min=NOTHING)
+    left_N1 = (
+        all_NV.masked_fill(named_NV, -torch.inf).logsumexp(-1, keepdim=True).clamp(min=NOTHING)
+    )
     rest_N1 = (-torch.expm1(mass_N1.clamp(max=0))).log() if tail_N is None else tail_N[:, None]
-    rest_N1 = rest_N1.clamp(min=math.log(RESOLUTION)).masked_fill(whole_N1 | (semantics != "tail"), NOTHING)
+    rest_N1 = rest_N1.clamp(min=math.log(RESOLUTION)).masked_fill(
+        whole_N1 | (semantics != "tail"), NOTHING
+    )
     return torch.cat([teacher_NK, rest_N1], -1), torch.cat([student_NK, left_N1], -1)
 
 
 def check(kind: Divergence, semantics: Semantics, beta: float = 0.5) -> None:
-    """BadInput where a student could lower the loss by leaving the released tokens, or the value would be infinite."""
+    """BadInput where a student could lower the loss by leaving the released tokens, or the value
+    would be infinite.
+    """
     if semantics == "truncated" and kind != "forward":
-        raise BadInput(f"divergence {kind}: semantics truncated is for forward alone, got truncated")
+        raise BadInput(
+            f"divergence {kind}: semantics truncated is for forward alone, got truncated"
+        )
     if semantics != "tail" and (kind == "reverse" or (kind == "jsd" and beta == 1)):
-        raise BadInput(f"divergence {kind}: reverse KL on released rows needs semantics tail, got {semantics}")
+        raise BadInput(
+            f"divergence {kind}: reverse KL on released rows needs semantics tail, got {semantics}"
+        )
 
 
-def released_divergence(kind: Divergence, semantics: Semantics, logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor,
-                        tail_N: Tensor | None = None, *, beta: float = 0.5, skew: float = 0.1
-                        ) -> Tensor:  # fmt: skip
-    """Mean divergence between released rows and the student; BadInput for pairs that `check` refuses."""
+def released_divergence(
+    kind: Divergence,
+    semantics: Semantics,
+    logits_NV: Tensor,
+    ids_NK: Tensor,
+    logprobs_NK: Tensor,
+    tail_N: Tensor | None = None,
+    *,
+    beta: float = 0.5,
+    skew: float = 0.1,
+) -> Tensor:
+    """Mean divergence between released rows and the student; BadInput for pairs that `check`
+    refuses.
+    """
     check(kind, semantics, beta)
     if kind == "forward" and semantics == "tail":
         return forward_kl_tail(logits_NV, ids_NK, logprobs_NK, tail_N)
@@ -114,23 +154,33 @@ def released_divergence(kind: Divergence, semantics: Semantics, logits_NV: Tenso
     return divergence(kind, *pair, beta=beta, skew=skew).mean()
 
 
-def forward_kl_tail(logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail_N: Tensor | None = None) -> Tensor:
-    """Mean KL(teacher || student) over K + 1 categories: the released tokens, and one bucket for all others.
+def forward_kl_tail(
+    logits_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, tail_N: Tensor | None = None
+) -> Tensor:
+    """Mean KL(teacher || student) over K + 1 categories: the released tokens, and one bucket for
+    all others.
 
-    A valid KL and a lower bound of the full one (data processing); equal to it when K = V. Withheld entries have
-    id -1 and logprob -inf. Released mass above one (a rounding defence) is renormalised. `tail_N` is the log of the
-    mass left out, where a cache kept it at more precision than the rounded logprobs give; None derives it.
+    A valid KL and a lower bound of the full one (data processing); equal to it when K = V. Withheld
+    entries have id -1 and logprob -inf. Released mass above one (a rounding defence) is
+    renormalised. `tail_N` is the log of the mass left out, where a cache kept it at more precision
+    than the rounded logprobs give; None derives it.
     """
     kept_NK = ids_NK >= 0
     student_NK = (
-        torch.log_softmax(logits_NV.float(), -1).gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, -torch.inf)
+        torch.log_softmax(logits_NV.float(), -1)
+        .gather(-1, ids_NK.clamp(min=0))
+        .masked_fill(~kept_NK, -torch.inf)
     )
     mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
     teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
     # Withheld entries have no mass; NaN is none of them and must stay seen.
-    known = torch.where(kept_NK & (teacher_NK != -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0)
+    known = torch.where(
+        kept_NK & (teacher_NK != -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0
+    )
     tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0)) if tail_N is None else tail_N.exp()
     left_N = (1 - student_NK.exp().sum(-1)).clamp(min=1e-9)
     # Below fp32 resolution the tail is rounding error of the sum, not probability.
-    tail = torch.where(~(tail_N <= 1e-6), tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0)
+    tail = torch.where(
+        ~(tail_N <= 1e-6), tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0
+    )
     return (known.sum(-1) + tail).mean()

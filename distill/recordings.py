@@ -1,4 +1,6 @@
-"""Recorded answers: a teacher that is no longer there, read from a file that anybody may have written."""
+"""Recorded answers: a teacher that is no longer there, read from a file that anybody may have
+written.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MOST = 2**31 - 1  # the largest token id that answer files hold
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt text."""
+    """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt
+    text.
+    """
 
     answers: dict[str, Answer]
     where: str = "recorded answers"
@@ -26,27 +30,34 @@ class RecordedModel:
     def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
         missing = [prompt.id for prompt in prompts if prompt.text not in self.answers]
         if missing:
-            raise BadInput(f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}")
+            raise BadInput(
+                f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}"
+            )
         said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
         if profile.kind == "text":
             return [replace(answer, logprobs=None) for answer in said]
         if any(answer.logprobs is None for answer in said):
-            raise BadInput(f"{self.where}: profile {profile.kind} asks for logprobs; the recording has none")
+            raise BadInput(
+                f"{self.where}: profile {profile.kind} asks for logprobs; the recording has none"
+            )
         return said
 
 
 def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") -> RecordedModel:
     """A recorded teacher from an answer file, or from JSONL.
 
-    `prompt` and `answer` say where the two are in a line's object; dots go down into it. Optional in a line: `finished`
-    (false where the answer was cut off), and `token_ids` with `logprobs`, one {"ids": [K], "values": [K]} (nats, most
-    likely first) a row. All else, such as sampling metadata, is the recorder's own. Raises BadInput with the line.
+    `prompt` and `answer` say where the two are in a line's object; dots go down into it. Optional
+    in a line: `finished` (false where the answer was cut off), and `token_ids` with `logprobs`, one
+    {"ids": [K], "values": [K]} (nats, most likely first) a row. All else, such as sampling
+    metadata, is the recorder's own. Raises BadInput with the line.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
     if path.suffix == ".parquet":
         kept = enumerate(read_answers(path))
-        return RecordedModel({one.prompt: _checked(f"{path}: answer {i}", one) for i, one in kept}, str(path))
+        return RecordedModel(
+            {one.prompt: _checked(f"{path}: answer {i}", one) for i, one in kept}, str(path)
+        )
     answers = dict[str, Answer]()
     for number, line in lines(path):
         if line.strip():
@@ -66,7 +77,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise BadInput(f"{path}: line {number}: is not UTF-8 ({error.reason} at byte {error.start})") from None
+                raise BadInput(
+                    f"{path}: line {number}: is not UTF-8 ({error.reason} at byte {error.start})"
+                ) from None
 
 
 def parsed(where: str, line: str) -> dict[str, Any]:
@@ -81,13 +94,17 @@ def parsed(where: str, line: str) -> dict[str, Any]:
 
 
 def text_of(where: str, row: Any, path: str) -> str:
-    """The string at a dotted path of an object; BadInput if there is none, or one that no file can hold."""
+    """The string at a dotted path of an object; BadInput if there is none, or one that no file can
+    hold.
+    """
     for name in path.split("."):
         row = row.get(name) if isinstance(row, dict) else None
     if not isinstance(row, str):
         raise BadInput(f"{where}: {path} must be a string, got {reprlib.repr(row)}")
     if any("\ud800" <= letter <= "\udfff" for letter in row):
-        raise BadInput(f"{where}: {path} holds half a character (a surrogate without its other half)")
+        raise BadInput(
+            f"{where}: {path} holds half a character (a surrogate without its other half)"
+        )
     return row
 
 
@@ -103,7 +120,10 @@ def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
             shown = [(one["ids"], one["values"]) for one in row["logprobs"]]
             _only(int, [one for one, _ in shown])
             _only((int, float), [values for _, values in shown])
-            kept = Logprobs(np.array([one for one, _ in shown], "i4"), np.array([values for _, values in shown], "f4"))
+            kept = Logprobs(
+                np.array([one for one, _ in shown], "i4"),
+                np.array([values for _, values in shown], "f4"),
+            )
         return _checked(where, Answer(digest(asked)[:16], asked, said, tuple(ids), finished, kept))
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
@@ -112,27 +132,51 @@ def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
 
 
 def _only(kind: Any, rows: Sequence[Any]) -> None:
-    """TypeError unless all rows are lists of such numbers; booleans and strings of digits are none."""
+    """TypeError unless all rows are lists of such numbers; booleans and strings of
+    digits are none.
+    """
     allowed = kind if isinstance(kind, tuple) else (kind,)
     wrong = [row for row in rows if not isinstance(row, list)] + [
-        value for row in rows if isinstance(row, list) for value in row if type(value) not in allowed
+        value
+        for row in rows
+        if isinstance(row, list)
+        for value in row
+        if type(value) not in allowed
     ]
     if wrong:
-        raise TypeError(f"{reprlib.repr(wrong[0])} where a {'whole number' if kind is int else 'number'} should be")
+        raise TypeError(
+            f"{reprlib.repr(wrong[0])} where a {'whole number' if kind is int else 'number'} "
+            "should be"
+        )
 
 
 def _checked(where: str, answer: Answer) -> Answer:
     """The answer if its token ids and logprobs can be a model's; BadInput otherwise."""
     wrong, kept = [one for one in answer.token_ids if not 0 <= one <= MOST], answer.logprobs
     if wrong:
-        raise BadInput(f"{where}: token_ids and logprobs: a token id is 0 to {MOST}, got {wrong[0]}")
+        raise BadInput(
+            f"{where}: token_ids and logprobs: a token id is 0 to {MOST}, got {wrong[0]}"
+        )
     if kept is None:
         return answer
     rows, tokens = len(kept.ids_TK), len(answer.token_ids) + answer.finished
-    if kept.ids_TK.shape != kept.values_TK.shape or kept.ids_TK.ndim != 2 or rows != tokens or not kept.ids_TK.size:
-        raise BadInput(f"{where}: token_ids and logprobs do not fit together ({rows} rows of logprobs for {tokens} "
-                       "predicted tokens, end-of-text with them)")  # fmt: skip
+    if (
+        kept.ids_TK.shape != kept.values_TK.shape
+        or kept.ids_TK.ndim != 2
+        or rows != tokens
+        or not kept.ids_TK.size
+    ):
+        raise BadInput(
+            f"{where}: token_ids and logprobs do not fit together ({rows} rows of logprobs for "
+            f"{tokens} "
+            "predicted tokens, end-of-text with them)"
+        )
     withheld_TK = (kept.ids_TK == -1) & np.isneginf(kept.values_TK)
-    if not ((kept.ids_TK >= 0) & (kept.values_TK <= 0) & np.isfinite(kept.values_TK) | withheld_TK).all():
-        raise BadInput(f"{where}: token_ids and logprobs: ids must be at least 0, and values finite and at most 0")
+    if not (
+        (kept.ids_TK >= 0) & (kept.values_TK <= 0) & np.isfinite(kept.values_TK) | withheld_TK
+    ).all():
+        raise BadInput(
+            f"{where}: token_ids and logprobs: ids must be at least 0, and values finite and at "
+            "most 0"
+        )
     return answer

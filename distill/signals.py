@@ -1,7 +1,8 @@
 """The teacher-signal cache: generated tokens and released logprobs as flat memory-mapped arrays.
 
-A folder of little-endian .npy files, read without loading them, and a manifest that says what the numbers mean and
-holds each file's SHA-256. Axes: A answers, N tokens of all answers, R rows of logprobs, K entries a row.
+A folder of little-endian .npy files, read without loading them, and a manifest that says what the
+numbers mean and holds each file's SHA-256. Axes: A answers, N tokens of all answers, R rows of
+logprobs, K entries a row.
 """
 
 from __future__ import annotations
@@ -30,19 +31,31 @@ SEMANTICS = {
 
 
 def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary: int) -> None:
-    """Write the token ids and, where all answers carry them, logprobs; `tokenizer` is the SHA-256 of the tokenizer.
+    """Write the token ids and, where all answers carry them, logprobs; `tokenizer` is the SHA-256
+    of the tokenizer.
 
-    Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with logprobs, and 16 an answer.
+    Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with
+    logprobs, and 16 an answer.
     """
     kept = [answer.logprobs for answer in answers if answer.logprobs is not None]
     widths = {logprobs.ids_TK.shape[1] for logprobs in kept}
     if len(widths) > 1 or (kept and len(kept) < len(answers)):
-        raise BadInput(f"{folder}: {len(kept)} of {len(answers)} answers carry logprobs, of widths {sorted(widths)}; "
-                       "all or none must, and of one width")  # fmt: skip
-    broken = [a.prompt_id for a in answers if a.logprobs is not None and not _released(a.logprobs.values_TK)]
+        raise BadInput(
+            f"{folder}: {len(kept)} of {len(answers)} answers carry logprobs, of widths "
+            f"{sorted(widths)}; "
+            "all or none must, and of one width"
+        )
+    broken = [
+        a.prompt_id
+        for a in answers
+        if a.logprobs is not None and not _released(a.logprobs.values_TK)
+    ]
     if broken:
-        raise BadInput(f"{folder}: logprobs of {len(broken)} of {len(answers)} answers are neither finite numbers nor "
-                       f"-inf, as what is withheld; the first are those to {broken[0]!r}")  # fmt: skip
+        raise BadInput(
+            f"{folder}: logprobs of {len(broken)} of {len(answers)} answers are neither finite "
+            "numbers nor "
+            f"-inf, as what is withheld; the first are those to {broken[0]!r}"
+        )
     kind = "<u2" if vocabulary <= 2**16 else "<u4"
     arrays = {
         "tokens": np.array([token for answer in answers for token in answer.token_ids], kind),
@@ -55,7 +68,9 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
             tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
             arrays |= {
                 "rows": _offsets([len(logprobs.ids_TK) for logprobs in kept]),
-                "ids": np.concatenate([logprobs.ids_TK for logprobs in kept]).clip(min=0).astype(kind),
+                "ids": np.concatenate([logprobs.ids_TK for logprobs in kept])
+                .clip(min=0)
+                .astype(kind),
                 "values": values_RK.astype("<f2"),
                 "tail": tail_R.astype("<f2"),
             }
@@ -67,9 +82,14 @@ def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary
         hashes[f"{name}.npy"] = hashlib.sha256(buffer.getvalue()).hexdigest()
         write_bytes(folder / f"{name}.npy", buffer.getvalue())
     manifest = {
-        "version": VERSION, "tokenizer": tokenizer, "vocabulary": vocabulary, "k": max(widths, default=0),
-        "prompts": [answer.prompt_id for answer in answers], "semantics": SEMANTICS, "files": hashes,
-    }  # fmt: skip
+        "version": VERSION,
+        "tokenizer": tokenizer,
+        "vocabulary": vocabulary,
+        "k": max(widths, default=0),
+        "prompts": [answer.prompt_id for answer in answers],
+        "semantics": SEMANTICS,
+        "files": hashes,
+    }
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
 
 
@@ -104,8 +124,13 @@ class Signals:
         if "rows" not in self.arrays:
             return answer
         values_TK = self._part("values", "rows", index).astype(np.float32)
-        ids_TK = np.where(np.isneginf(values_TK), -1, self._part("ids", "rows", index).astype(np.int32))
-        return replace(answer, logprobs=Logprobs(ids_TK, values_TK, self._part("tail", "rows", index).astype("f4")))
+        ids_TK = np.where(
+            np.isneginf(values_TK), -1, self._part("ids", "rows", index).astype(np.int32)
+        )
+        return replace(
+            answer,
+            logprobs=Logprobs(ids_TK, values_TK, self._part("tail", "rows", index).astype("f4")),
+        )
 
     def _part(self, name: str, offsets: str, index: int) -> np.ndarray:
         start, end = self.arrays[offsets][index : index + 2]
@@ -113,7 +138,9 @@ class Signals:
 
 
 def read(folder: Path, *, tokenizer: str) -> Signals:
-    """Open a cache; BadInput where it is missing, damaged, or of another tokenizer than that of this SHA-256."""
+    """Open a cache; BadInput where it is missing, damaged, or of another tokenizer than that of
+    this SHA-256.
+    """
     try:
         manifest: Any = json.loads((folder / "manifest.json").read_text())
         version, files, prompts = manifest["version"], manifest["files"], manifest["prompts"]
@@ -123,7 +150,8 @@ def read(folder: Path, *, tokenizer: str) -> Signals:
         raise BadInput(f"{folder}: signal cache of version {version}; this one reads {VERSION}")
     if manifest["tokenizer"] != tokenizer:
         raise BadInput(
-            f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got {tokenizer[:12]}; logprobs of one "
+            f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got "
+            f"{tokenizer[:12]}; logprobs of one "
             "vocabulary mean nothing in another"
         )
     for name, expected in files.items():

@@ -1,8 +1,9 @@
 """The training loop of every student, and of teachers by recipe; the one home of accelerate.
 
-Loss falls on answer tokens alone, and only their positions are projected to the vocabulary. The order of the data and
-the batches are functions of the seed, so that arms that share a seed see the same batches.
-Axes: B rows, T positions, N positions that carry loss, K released entries, V vocabulary.
+Loss falls on answer tokens alone, and only their positions are projected to the vocabulary. The
+order of the data and the batches are functions of the seed, so that arms that share a seed see the
+same batches. Axes: B rows, T positions, N positions that carry loss, K released entries, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ CHECKPOINT_EVERY = 200  # steps; a multiple of LOG_EVERY, so that no pending los
 class StudentSettings(BaseModel):
     """The shape and the recipe; `max_length` counts prompt, answer and end-of-text.
 
-    `optimizer` muon is for the matrices between the embedding and the head, at `MATRICES` times the learning rate; all
-    else is AdamW's.
+    `optimizer` muon is for the matrices between the embedding and the head, at `MATRICES` times the
+    learning rate; all else is AdamW's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -57,7 +58,8 @@ class StudentSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the answer to learn; `answer_ids` ends with end-of-text if the answer was finished.
+    """A prompt and the answer to learn; `answer_ids` ends with end-of-text if the answer was
+    finished.
 
     `cut` says whether something of the answer is missing because it did not fit.
     """
@@ -71,8 +73,8 @@ class Example:
 
 @dataclass
 class Trained:
-    """A trained network; a diverged one is an outcome and keeps its last weights. One that had nothing to learn from,
-    as no answer had a token, took no step.
+    """A trained network; a diverged one is an outcome and keeps its last weights. One that had
+    nothing to learn from, as no answer had a token, took no step.
     """
 
     network: Any
@@ -106,11 +108,20 @@ def rate(step: int, settings: StudentSettings) -> float:
 
 
 def optimizers(network: Any, settings: StudentSettings) -> list[torch.optim.Optimizer]:
-    """AdamW of all weights, or Muon of the matrices and AdamW of the rest, each group with its `share` of the rate."""
+    """AdamW of all weights, or Muon of the matrices and AdamW of the rest, each group with its
+    `share` of the rate.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
-    tokens = {one.num_embeddings for one in network.modules() if isinstance(one, torch.nn.Embedding)}
-    # What has a row a token, the embedding and the head, is a table and no map: each row has a scale of its own.
-    inner = [p for p in weights if p.dim() == 2 and p.shape[0] not in tokens] if settings.optimizer == "muon" else []
+    tokens = {
+        one.num_embeddings for one in network.modules() if isinstance(one, torch.nn.Embedding)
+    }
+    # What has a row a token, the embedding and the head, is a table and no map: each row has a
+    # scale of its own.
+    inner = (
+        [p for p in weights if p.dim() == 2 and p.shape[0] not in tokens]
+        if settings.optimizer == "muon"
+        else []
+    )
     known = {id(p) for p in inner}
     rest = [{"params": [p for p in weights if id(p) not in known], "share": 1.0}]
     told: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
@@ -119,7 +130,9 @@ def optimizers(network: Any, settings: StudentSettings) -> list[torch.optim.Opti
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices: each epoch is shuffled, and sorted by length within pools of eight batches."""
+    """Endless batches of indices: each epoch is shuffled, and sorted by length within pools of
+    eight batches.
+    """
     epoch = 0
     while True:
         rng = random.Random(f"{seed}/{epoch}")
@@ -147,10 +160,11 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> Trained:
-    """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is whole.
+    """Train `network` in place on `examples`, with exact resume from `checkpoint` if that file is
+    whole.
 
-    `loss` is `imitation` unless told otherwise. Examples of a group, such as a chosen and a rejected answer, come in
-    the same batch, one behind the other.
+    `loss` is `imitation` unless told otherwise. Examples of a group, such as a chosen and a
+    rejected answer, come in the same batch, one behind the other.
     """
     from accelerate import Accelerator
 
@@ -159,7 +173,10 @@ def train(
     if not examples:
         raise BadInput("student: there is no answer to learn from; at least one is needed")
     groups = [[one] if isinstance(one, Example) else list(one) for one in examples]
-    given: dict[str, Any] = {"examples": sum(map(len, groups)), "cut": sum(e.cut for group in groups for e in group)}
+    given: dict[str, Any] = {
+        "examples": sum(map(len, groups)),
+        "cut": sum(e.cut for group in groups for e in group),
+    }
     # A cut-off answer of which nothing is left has no position that carries loss.
     groups = [group for group in groups if all(e.answer_ids for e in group)]
     if not groups:
@@ -167,7 +184,9 @@ def train(
     lengths = [max(len(e.prompt_ids) + len(e.answer_ids) for e in group) for group in groups]
     too_long = max(lengths)
     if too_long > settings.max_length:
-        raise BadInput(f"student: an example has {too_long} tokens; max_length is {settings.max_length}")
+        raise BadInput(
+            f"student: an example has {too_long} tokens; max_length is {settings.max_length}"
+        )
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
     network, *used = accelerator.prepare(network, *optimizers(network, settings))
@@ -208,19 +227,31 @@ def train(
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < settings.steps:
             _save(checkpoint, network, used, state)
     network = accelerator.unwrap_model(network)
-    state.diverged = state.diverged or not finite(network)  # the last steps may break what their losses do not show
-    done: dict[str, Any] = {"tokens": state.tokens, "positions": state.positions, "steps": state.step}
+    state.diverged = state.diverged or not finite(
+        network
+    )  # the last steps may break what their losses do not show
+    done: dict[str, Any] = {
+        "tokens": state.tokens,
+        "positions": state.positions,
+        "steps": state.step,
+    }
     return Trained(network, state.losses, state.diverged, **done, **given)
 
 
 def _diverged(losses: list[float]) -> bool:
-    """Not finite, or twice in a row above three times the first mean, where that is a likelihood's."""
-    return not math.isfinite(losses[-1]) or (len(losses) > 2 and min(losses[-2:]) > 3 * losses[0] > 0)
+    """Not finite, or twice in a row above three times the first mean, where that is
+    a likelihood's.
+    """
+    return not math.isfinite(losses[-1]) or (
+        len(losses) > 2 and min(losses[-2:]) > 3 * losses[0] > 0
+    )
 
 
 @dataclass(frozen=True)
 class Read:
-    """One batch as the network reads it: scores of the N positions that carry loss, their targets, and their rows."""
+    """One batch as the network reads it: scores of the N positions that carry loss, their targets,
+    and their rows.
+    """
 
     logits_NV: Tensor
     targets_N: Tensor
@@ -228,11 +259,17 @@ class Read:
 
 
 def read(network: Any, rows: list[Example], pad: int, device: torch.device) -> Read:
-    """Right-padded rows through the network; token t of an answer is predicted at the position before it."""
+    """Right-padded rows through the network; token t of an answer is predicted at the position
+    before it.
+    """
     width = max(len(e.prompt_ids) + len(e.answer_ids) for e in rows)
     full = [(e.prompt_ids + e.answer_ids) for e in rows]
     tokens_BT = torch.tensor([ids + [pad] * (width - len(ids)) for ids in full], device=device)
-    index = [b * width + len(e.prompt_ids) - 1 + t for b, e in enumerate(rows) for t in range(len(e.answer_ids))]
+    index = [
+        b * width + len(e.prompt_ids) - 1 + t
+        for b, e in enumerate(rows)
+        for t in range(len(e.answer_ids))
+    ]
     targets_N = torch.tensor([token for e in rows for token in e.answer_ids], device=device)
     row_N = torch.tensor([b for b, e in enumerate(rows) for _ in e.answer_ids], device=device)
     decoder, kept_N = network.get_decoder(), torch.tensor(index, device=device)
@@ -249,13 +286,17 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
-    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not by their sum."""
+    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not
+    by their sum.
+    """
     nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return (weights_N * nats_N).mean()
 
 
 def imitation(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's weight."""
+    """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's
+    weight.
+    """
     seen = read(network, rows, pad, device)
     if all(e.weight == 1 for e in rows):
         return cross_entropy(seen.logits_NV, seen.targets_N)
@@ -264,12 +305,18 @@ def imitation(network: Any, rows: list[Example], pad: int, device: torch.device)
 
 
 def signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What was released for the positions that carry loss: ids (N, K), logprobs (N, K), log tail (N) if known."""
+    """What was released for the positions that carry loss: ids (N, K), logprobs (N, K), log tail
+    (N) if known.
+    """
     kept = [e.logprobs for e in rows if e.logprobs is not None]
     if len(kept) < len(rows):
-        raise BadInput("student: a divergence needs logprobs in every answer; the interface profile gave none")
+        raise BadInput(
+            "student: a divergence needs logprobs in every answer; the interface profile gave none"
+        )
     ids_NK = torch.from_numpy(np.concatenate([k.ids_TK for k in kept]).astype(np.int64)).to(device)
-    values_NK = torch.from_numpy(np.concatenate([k.values_TK for k in kept]).astype(np.float32)).to(device)
+    values_NK = torch.from_numpy(np.concatenate([k.values_TK for k in kept]).astype(np.float32)).to(
+        device
+    )
     tails = [k.tail_T for k in kept if k.tail_T is not None]
     if len(tails) < len(kept):
         return ids_NK, values_NK, None
@@ -279,7 +326,9 @@ def signals(rows: list[Example], device: torch.device) -> tuple[Tensor, Tensor, 
 def _save(path: Path, network: Any, used: Sequence[Any], state: _State) -> None:
     buffer = io.BytesIO()
     optimizers = [one.state_dict() for one in used]
-    torch.save({"network": network.state_dict(), "optimizers": optimizers, "state": vars(state)}, buffer)
+    torch.save(
+        {"network": network.state_dict(), "optimizers": optimizers, "state": vars(state)}, buffer
+    )
     write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 

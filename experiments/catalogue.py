@@ -1,4 +1,6 @@
-"""What each defence, and each part of an attacker, says of itself: tables, and two pages below docs."""
+"""What each defence, and each part of an attacker, says of itself: tables, and two pages below
+docs.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,15 @@ class Page:
     part: Callable[[str], Any]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Every shipped component, family by family: its name, its columns, and the first line of its config."""
+        """Every shipped component, family by family: its name, its columns, and the first line of
+        its config.
+        """
         order = list(self.families)
         there = sorted(self.shipped(), key=lambda name: (order.index(self.family(name)), name))
-        return [(name, *(told(self.part(name)) for told in self.columns.values()), self.said(name)) for name in there]
+        return [
+            (name, *(told(self.part(name)) for told in self.columns.values()), self.said(name))
+            for name in there
+        ]
 
     def shipped(self) -> list[str]:
         return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
@@ -60,8 +67,16 @@ class Page:
     def batteries(self) -> list[str]:
         """The standard batteries of attacks, for attackers alone."""
         lines = []
-        for one in filter(None, map(battery, names("attacker") if self.group == "attacker" else [])):
-            lines += ["", f"## Battery `{one.name}`, version {one.version}", "", self.said(one.name), ""]
+        for one in filter(
+            None, map(battery, names("attacker") if self.group == "attacker" else [])
+        ):
+            lines += [
+                "",
+                f"## Battery `{one.name}`, version {one.version}",
+                "",
+                self.said(one.name),
+                "",
+            ]
             lines += [f"- `{one.name}/{key}`: `{entry}`" for key, entry in one.attacks.items()]
         return lines
 
@@ -86,9 +101,12 @@ PAGES = {
         group="defense",
         word="defence",
         title="Defences",
-        reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts on*: where a defence "
-        "shows; *strength*: its\nknob, from no defence to the strongest; *passes*: extra forward passes a token; "
-        "*needs*: what the provider must have\n(`configs/provider`), and whether it learns before it can defend; "
+        reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts "
+        "on*: where a defence "
+        "shows; *strength*: its\nknob, from no defence to the strongest; *passes*: extra forward "
+        "passes a token; "
+        "*needs*: what the provider must have\n(`configs/provider`), and whether it learns "
+        "before it can defend; "
         "*keeps argmax*: whether the likeliest next token\nstays so, whatever the settings.",
         families={
             "none": "Undefended",
@@ -111,9 +129,12 @@ PAGES = {
         group="attacker",
         word="part",
         title="Attackers",
-        reading="Made by `distill-resist list attackers --markdown > docs/attackers.md`. An attacker is a list of "
-        "parts in this order, such\nas `ask/repeats(k=4) + clean/vote + sft + follow/expert_iteration`; exactly one "
-        "is how the student learns. *Sees*: what the\ninterface must release; *needs*: what else the attacker must "
+        reading="Made by `distill-resist list attackers --markdown > docs/attackers.md`. An "
+        "attacker is a list of "
+        "parts in this order, such\nas `ask/repeats(k=4) + clean/vote + sft + "
+        "follow/expert_iteration`; exactly one "
+        "is how the student learns. *Sees*: what the\ninterface must release; *needs*: what else "
+        "the attacker must "
         "have (`configs/own`, `provider.prefill`); *adaptive*: whether\nit reacts to a defence.",
         families={
             "ask": "What is asked",

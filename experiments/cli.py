@@ -16,7 +16,9 @@ PROCESSES = 1024  # at most, of one command, and threads of each
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, dispatch, and turn the user's mistakes into one line and exit code 2; Ctrl-C into 130."""
+    """Parse, dispatch, and turn the user's mistakes into one line and exit code 2;
+    Ctrl-C into 130.
+    """
     _prepare_output()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
@@ -32,7 +34,8 @@ def _run(argv: list[str]) -> int:
         _say(f"{foreign[0]}: is not UTF-8; names and paths must be")
         return 2
     parser = _parser()
-    # argparse stops collecting overrides at the first option; what follows an option is an override too.
+    # argparse stops collecting overrides at the first option; what follows an option is an override
+    # too.
     given, later = parser.parse_known_args(argv)
     if later and (not hasattr(given, "overrides") or any(word.startswith("-") for word in later)):
         parser.error(f"unrecognized arguments: {' '.join(later)}")
@@ -48,7 +51,9 @@ def _run(argv: list[str]) -> int:
         return 0
     except OSError as error:
         if _written():  # else that was it, and is said
-            _say(f"{error.filename or f'{given.runs} or standard output'}: {error.strerror or error}")
+            _say(
+                f"{error.filename or f'{given.runs} or standard output'}: {error.strerror or error}"
+            )
     except MemoryError:
         _say("out of memory; nothing done is lost, and the same command continues")
     return 2
@@ -76,7 +81,9 @@ def _written() -> bool:
         sys.stdout.flush()
         return True
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try again
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter would try again
         if isinstance(error, BrokenPipeError):
             return True
         _say(f"standard output: {error.strerror}")
@@ -95,36 +102,74 @@ def _parser() -> argparse.ArgumentParser:
         ("report", report, "print and write the report of a finished study"),
     ):
         one = verbs.add_parser(name, help=text)
-        one.add_argument("study", nargs="?" if name == "show" else None, help="a name, or the path of a YAML file")
+        one.add_argument(
+            "study",
+            nargs="?" if name == "show" else None,
+            help="a name, or the path of a YAML file",
+        )
         one.add_argument("overrides", nargs="*", metavar="key=value")
-        one.add_argument("--env", action="store_true", help="replace ${oc.env:NAME} in overrides, never in files")
-        one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
+        one.add_argument(
+            "--env", action="store_true", help="replace ${oc.env:NAME} in overrides, never in files"
+        )
+        one.add_argument(
+            "--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)"
+        )
         if name in ("run", "plan"):
             _processes(one)
         if name != "show":
-            one.add_argument("--keep-old", action="store_true", help="use what other code made, and mark every table")
+            one.add_argument(
+                "--keep-old",
+                action="store_true",
+                help="use what other code made, and mark every table",
+            )
         if name in ("run", "report"):
             one.add_argument("--json", action="store_true", help="print the table as JSON")
         if name == "report":
-            one.add_argument("--markdown", action="store_true", help="print the verdicts as a Markdown table")
-            one.add_argument("--partial", action="store_true", help="report what is done, with planned and finished")
+            one.add_argument(
+                "--markdown", action="store_true", help="print the verdicts as a Markdown table"
+            )
+            one.add_argument(
+                "--partial",
+                action="store_true",
+                help="report what is done, with planned and finished",
+            )
         if name == "show":
-            one.add_argument("--schema", action="store_true", help="print the JSON schema, for editors and other tools")
+            one.add_argument(
+                "--schema",
+                action="store_true",
+                help="print the JSON schema, for editors and other tools",
+            )
         one.set_defaults(verb=verb)
     for name, check, text in (
-        ("verify", verify, "check a run without compute: all that follows from its grades, computed again"),
+        (
+            "verify",
+            verify,
+            "check a run without compute: all that follows from its grades, computed again",
+        ),
         ("reproduce", reproduce, "run a study or a run again in a new folder, and compare"),
         ("export", export, "pack a run for reviewers"),
         ("diff", diff, "two runs side by side: settings and results"),
     ):
         one = verbs.add_parser(name, help=text)
-        one.add_argument("run", help="a study's name, its folder, or an export" if name != "diff" else "first run")
+        one.add_argument(
+            "run",
+            help="a study's name, its folder, or an export" if name != "diff" else "first run",
+        )
         if name == "diff":
             one.add_argument("other", help="second run")
-        one.add_argument("--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)")
+        one.add_argument(
+            "--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)"
+        )
         if name == "reproduce":
-            one.add_argument("--tier", choices=("smoke", "full"), default="full", help="smoke: one arm of each kind")
-            one.add_argument("--into", type=Path, help="new folder (default: <runs>/reproduced/<study>-<tier>)")
+            one.add_argument(
+                "--tier",
+                choices=("smoke", "full"),
+                default="full",
+                help="smoke: one arm of each kind",
+            )
+            one.add_argument(
+                "--into", type=Path, help="new folder (default: <runs>/reproduced/<study>-<tier>)"
+            )
             _processes(one)
         if name == "export":
             one.add_argument("--to", type=Path, help="archive to write (default: <study>.zip)")
@@ -133,11 +178,18 @@ def _parser() -> argparse.ArgumentParser:
             text = "a key or a place that the study tells by its digest alone; may be repeated"
             one.add_argument("--private", action="append", default=[], metavar="VALUE", help=text)
         if name == "verify":
-            one.add_argument("--allowed-signers", type=Path, metavar="FILE", help="who must have signed it: see README")
+            one.add_argument(
+                "--allowed-signers",
+                type=Path,
+                metavar="FILE",
+                help="who must have signed it: see README",
+            )
         one.set_defaults(verb=check)
     one = verbs.add_parser("list", help="what exists: studies, defenses, attackers, tasks, ...")
     one.add_argument("group", nargs="?")
-    one.add_argument("--markdown", action="store_true", help="defences as the page docs/defenses.md")
+    one.add_argument(
+        "--markdown", action="store_true", help="defences as the page docs/defenses.md"
+    )
     one.set_defaults(verb=listing, runs=Path("runs"))
     one = verbs.add_parser("doctor", help="versions, device, threads, disk, tracking")
     one.set_defaults(verb=doctor, runs=Path("runs"))
@@ -145,13 +197,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _processes(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    one.add_argument("--threads", type=_workers, default=1, help="threads a process; bytes depend on it (default: 1)")
+    one.add_argument(
+        "--workers",
+        type=_workers,
+        default=os.cpu_count() or 1,
+        help="processes (default: one a core)",
+    )
+    one.add_argument(
+        "--threads",
+        type=_workers,
+        default=1,
+        help="threads a process; bytes depend on it (default: 1)",
+    )
 
 
 def _workers(text: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= PROCESSES:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {PROCESSES}, got {text[:80]!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 to {PROCESSES}, got {text[:80]!r}"
+        )
     return int(text)
 
 
@@ -170,7 +234,9 @@ def run(given: argparse.Namespace) -> None:
 
     console = Plain(stderr=True)
     planned = _planned(given)
-    registration.freeze(planned, Store(given.runs / "store"), writable(given.runs / planned.study.name))
+    registration.freeze(
+        planned, Store(given.runs / "store"), writable(given.runs / planned.study.name)
+    )
     _say_notes(planned, console)
     local.run(planned, given.runs / "store", given.workers, console, given.threads, given.keep_old)
     report(given, planned)
@@ -189,15 +255,22 @@ def plan(given: argparse.Namespace) -> None:
     what = "old ones kept" if given.keep_old else "of them old"
     console = Plain()
     console.print(
-        f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, {len(due.stages)} to do"
+        f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, "
+        f"{len(due.stages)} to do"
     )
     for kind, count in Counter(stage.kind for stage in planned.stages).items():
-        console.print(f"  {kind}: {count}, {todo[kind]} to do" + (f", {old[kind]} {what}" if old[kind] else ""))
+        console.print(
+            f"  {kind}: {count}, {todo[kind]} to do"
+            + (f", {old[kind]} {what}" if old[kind] else "")
+        )
     for line in due.why:
         console.print(f"  old: {line}", soft_wrap=True)
     _say_notes(planned, console)
     cost = sum(map(seconds, due.stages)) / given.workers
-    console.print(f"  about {cost / 60:.1f} minutes with {given.workers} workers, if it is of the embedded size")
+    console.print(
+        f"  about {cost / 60:.1f} minutes with {given.workers} workers, if it is of the embedded "
+        "size"
+    )
 
 
 def _say_notes(planned: Any, console: Any) -> None:
@@ -232,12 +305,14 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     due = planned.due(store, keep_old=given.keep_old)
     if due.old and not given.keep_old:
         raise BadInput(
-            f"report: {len(due.old)} of {len(planned.stages)} results are old: {'; '.join(due.why)}; `distill-resist "
+            f"report: {len(due.old)} of {len(planned.stages)} results are old: "
+            f"{'; '.join(due.why)}; `distill-resist "
             "run` makes them again, --keep-old uses them and marks every table"
         )
     if due.stages and not getattr(given, "partial", False):
         raise BadInput(
-            f"report: {len(due.stages)} of {len(planned.stages)} stages are not done; `distill-resist run` them, or "
+            f"report: {len(due.stages)} of {len(planned.stages)} stages are not done; "
+            "`distill-resist run` them, or "
             "see what there is with --partial"
         )
     home = writable(given.runs / planned.study.name)
@@ -246,12 +321,16 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
     if planned.study.tracking.mode != "off":
         from experiments import tracking
 
-        tracking.replay(folder.runs(planned, store, measured, home), planned.study.tracking, home, _say)
+        tracking.replay(
+            folder.runs(planned, store, measured, home), planned.study.tracking, home, _say
+        )
     if given.json:
         return print(json.dumps(held))
     if getattr(given, "markdown", False):
         more = campaigns.markdown(measured["campaigns"]) if measured["campaigns"] else ""
-        return print(terminal.markdown(measured, planned.study) + matrix.markdown(measured) + more, end="")
+        return print(
+            terminal.markdown(measured, planned.study) + matrix.markdown(measured) + more, end=""
+        )
     # A table that is cut off says nothing: a narrow terminal wraps its lines instead.
     shown = terminal.table(held, planned.study.name + (" (OLD RESULTS)" if due.old else ""))
     console = Plain(width=max(Plain().width, Plain(width=400).measure(shown).maximum))
@@ -310,7 +389,9 @@ def reproduce(given: argparse.Namespace) -> int:
         study = rerun.smoke(study) if given.tier == "smoke" else study
         into = given.into or given.runs / "reproduced" / f"{study.name}-{given.tier}"
         if into.resolve() == given.runs.resolve():
-            raise BadInput(f"reproduce: --into must be another folder than the results' own, got {into}")
+            raise BadInput(
+                f"reproduce: --into must be another folder than the results' own, got {into}"
+            )
         store = writable(into) / "store"
         local.run(planning.make(study), store, given.workers, Plain(stderr=True), given.threads)
         return _told(made + rerun.compare(home, study, Store(store), given.tier, given.threads))
@@ -347,10 +428,16 @@ def export(given: argparse.Namespace) -> None:
     run = _found(given.runs, given.run)
     with archive.opened(run) as home:
         beside = home.parent / "store"
-        wrong = [one for one in checks.verify(home, Store(beside) if beside.is_dir() else None) if one.word == "FAIL"]
+        wrong = [
+            one
+            for one in checks.verify(home, Store(beside) if beside.is_dir() else None)
+            if one.word == "FAIL"
+        ]
         if wrong:
-            raise BadInput(f"export: {run} does not verify, {len(wrong)} FAIL, first {wrong[0].claim!r} "
-                           f"({wrong[0].got}); `distill-resist verify` shows all")  # fmt: skip
+            raise BadInput(
+                f"export: {run} does not verify, {len(wrong)} FAIL, first {wrong[0].claim!r} "
+                f"({wrong[0].got}); `distill-resist verify` shows all"
+            )
         target = given.to or Path(f"{run.stem if run.is_file() else run.name}.zip")
         names = archive.pack(home, target, sign.signature(home, given.sign) if given.sign else None)
     print(f"{target.resolve()}: {', '.join(names)}")
@@ -364,11 +451,27 @@ def diff(given: argparse.Namespace) -> None:
     from experiments.report.terminal import interval, points
     from experiments.review import archive, sides
 
-    with archive.opened(_found(given.runs, given.run)) as a, archive.opened(_found(given.runs, given.other)) as b:
+    with (
+        archive.opened(_found(given.runs, given.run)) as a,
+        archive.opened(_found(given.runs, given.other)) as b,
+    ):
         told = sides.difference(a, b)
-    shown = Table("arm", "accuracy", "", "T", "", "verdict", "", box=SIMPLE_HEAD, title=f"{given.run} | {given.other}")
+    shown = Table(
+        "arm",
+        "accuracy",
+        "",
+        "T",
+        "",
+        "verdict",
+        "",
+        box=SIMPLE_HEAD,
+        title=f"{given.run} | {given.other}",
+    )
     for name, *rows in told.results:
-        cells = [(points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3 for row in rows]
+        cells = [
+            (points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3
+            for row in rows
+        ]
         shown.add_row(name, *(cell[i] for i in range(3) for cell in cells))
     console = Plain(width=max(Plain().width, Plain(width=400).measure(shown).maximum))
     for setting, before, after in told.settings:
@@ -383,11 +486,14 @@ def listing(given: argparse.Namespace) -> None:
     from experiments.report.plain import Plain
 
     groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
-    singular = {"defenses": "defense", "studies": "study"}.get(given.group, (given.group or "").removesuffix("s"))
+    singular = {"defenses": "defense", "studies": "study"}.get(
+        given.group, (given.group or "").removesuffix("s")
+    )
     group = given.group if given.group in groups else singular
     if group and group not in groups:
         raise BadInput(
-            f"list: no group {given.group!r}{entries.near(given.group, groups)} (there are: {', '.join(groups)})"
+            f"list: no group {given.group!r}{entries.near(given.group, groups)} (there are: "
+            f"{', '.join(groups)})"
         )
     page = catalogue.PAGES.get(group)
     if page and given.markdown:
@@ -405,10 +511,14 @@ def doctor(given: argparse.Namespace) -> None:
 
     here = machine()
     print(
-        f"python {here['python']}, {here['cores']} cores, {here['threads']} thread(s) a worker, device {here['device']}"
+        f"python {here['python']}, {here['cores']} cores, {here['threads']} thread(s) a worker, "
+        f"device {here['device']}"
     )
     print(" ".join(f"{name}=={version}" for name, version in versions().items()))
-    print(f"CPU capability {here['cpu_capability']}; {shutil.disk_usage('.').free / 2**30:.0f} GiB free here")
+    print(
+        f"CPU capability {here['cpu_capability']}; {shutil.disk_usage('.').free / 2**30:.0f} GiB "
+        "free here"
+    )
     key = os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()
     print(f"wandb key: {'found' if key else 'none; tracking=offline needs none'}")
 

@@ -35,13 +35,22 @@ def part(group: str, chosen: Any) -> Any:
     return getattr(file, FIXED[group])(file.Settings(**revealed(chosen["settings"])))
 
 
-def defended(spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()) -> Chain:
-    """The defence of a resolved spec, handed what there is and, if it was taught, what it learned."""
+def defended(
+    spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()
+) -> Chain:
+    """The defence of a resolved spec, handed what there is and, if it was taught,
+    what it learned.
+    """
     return chain([one["name"] for one in spec], makers(spec), given, learned)
 
 
 def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
     """What makes each part of a resolved spec of what it is given."""
     files = [file_of("defense", one["name"]) for one in spec]
-    held = [file.Settings(**revealed(one["settings"])) for file, one in zip(files, spec, strict=True)]
-    return [functools.partial(file.Defense, settings) for file, settings in zip(files, held, strict=True)]
+    held = [
+        file.Settings(**revealed(one["settings"])) for file, one in zip(files, spec, strict=True)
+    ]
+    return [
+        functools.partial(file.Defense, settings)
+        for file, settings in zip(files, held, strict=True)
+    ]

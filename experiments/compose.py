@@ -1,4 +1,6 @@
-"""Hydra composes a study from YAML groups and the user's overrides; whichever word is wrong is named in one line."""
+"""Hydra composes a study from YAML groups and the user's overrides; whichever word is wrong is
+named in one line.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,24 @@ from experiments.entries import config_folder, known, names, near, split
 from experiments.reading import decoded, read
 
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
-SIMULATED = {"preset": "presets", "access": "access", "detector": "detectors"}  # the same of campaigns
+SIMULATED = {
+    "preset": "presets",
+    "access": "access",
+    "detector": "detectors",
+}  # the same of campaigns
 LONGEST, DEEPEST = 10_000, 20  # characters of an override, and brackets in brackets
 ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,[^${}]*)?\}")
 WHOLE = re.compile(r"-?[0-9]{1,15}")
 # Hydra's own errors, and what it lets through where a value is of a kind that it does not expect.
-_WRONG = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
+_WRONG = (
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
 
 
 class Checked(ConfigSource):
@@ -50,7 +64,9 @@ class Checked(ConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         values, header = read(path), ConfigSource._get_header_dict(decoded(path)[:512])
         _check_defaults(path, values, str(header["package"]))
-        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(values), header)
+        return ConfigResult(
+            self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(values), header
+        )
 
     def available(self) -> bool:
         return self.is_group("")
@@ -69,10 +85,12 @@ def composed(name: str, overrides: Sequence[str], environment: bool = False) -> 
     """The plain values of a study, not yet checked against any schema.
 
     Args:
-        name: a shipped study's name, or the path of a YAML file, which finds the shipped groups behind its own folder.
-        overrides: `key=value` in Hydra's grammar; `task`, `defense`, `attacker`, `budget`, `preset`, `access` and
+        name: a shipped study's name, or the path of a YAML file, which finds the shipped groups
+        behind its own folder. overrides: `key=value` in Hydra's grammar; `task`, `defense`,
+        `attacker`, `budget`, `preset`, `access` and
             `detector` are set in every block.
-        environment: whether `${oc.env:NAME}` in an override is replaced by that environment variable.
+        environment: whether `${oc.env:NAME}` in an override is replaced by that environment
+        variable.
 
     Raises:
         BadInput: the file and place, or the override, that is wrong.
@@ -81,7 +99,9 @@ def composed(name: str, overrides: Sequence[str], environment: bool = False) -> 
     short = PLURAL | SIMULATED
     for word in overrides:
         _check_word(word, environment)
-    picks = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in short}
+    picks = {
+        key: value for key, _, value in (word.partition("=") for word in overrides) if key in short
+    }
     words = [word for word in overrides if word.partition("=")[0] not in short]
     try:
         raw = _values(folder, config, words)
@@ -97,7 +117,9 @@ def composed(name: str, overrides: Sequence[str], environment: bool = False) -> 
 
 
 def _pick(raw: dict[str, Any], key: str, text: str, name: str) -> None:
-    """Set an entry in every block, or in the campaigns; what is no block is left for the schema to refuse."""
+    """Set an entry in every block, or in the campaigns; what is no block is left for the schema to
+    refuse.
+    """
     if key in SIMULATED and not raw.get("campaigns"):
         raise BadInput(f"override {key}=...: {name} simulates no campaigns (see configs/campaigns)")
     held = raw.get("blocks") if key in PLURAL else [raw["campaigns"]]
@@ -110,11 +132,16 @@ def _pick(raw: dict[str, Any], key: str, text: str, name: str) -> None:
 
 
 def _entries(text: str) -> list[str]:
-    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a list of parts."""
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a
+    list of parts.
+    """
     text = text.strip()
     listed = text.startswith("[") and text.endswith("]")
     inside = split(text[1:-1] if listed else text, ",")
-    return [" + ".join(_entries(one)) if one.startswith("[") and one.endswith("]") else one for one in inside]
+    return [
+        " + ".join(_entries(one)) if one.startswith("[") and one.endswith("]") else one
+        for one in inside
+    ]
 
 
 def _place(name: str) -> tuple[Path, str]:
@@ -135,7 +162,9 @@ def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
     search = create_config_search_path(f"{Checked.scheme()}://{folder}")
     shipped = config_folder().resolve()
     if folder != shipped:
-        search.append("shipped", f"{Checked.scheme()}://{shipped}", anchor=SearchPathQuery(provider="main"))
+        search.append(
+            "shipped", f"{Checked.scheme()}://{shipped}", anchor=SearchPathQuery(provider="main")
+        )
     made = ConfigLoaderImpl(search).load_configuration(config, words, RunMode.RUN, from_shell=False)
     OmegaConf.set_struct(made, False)
     made.pop("hydra")  # its own settings
@@ -144,15 +173,27 @@ def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
 
 
 def _check_defaults(path: Path, values: dict[str, Any], package: str) -> None:
-    """BadInput where a file's list of defaults has no such form, or a file means Hydra's own settings."""
+    """BadInput where a file's list of defaults has no such form, or a file means Hydra's own
+    settings.
+    """
     listed = values.get("defaults", [])
     fair = isinstance(listed, list) and all(
-        isinstance(one, str) or (isinstance(one, dict) and len(one) == 1 and all(map(_option, one.values())))
+        isinstance(one, str)
+        or (isinstance(one, dict) and len(one) == 1 and all(map(_option, one.values())))
         for one in listed
     )
     if not fair:
-        raise BadInput(f"{path}: defaults is a list of names or of `group: name`, got {str(listed)[:80]!r}")
-    said = [package, *(str(word) for one in listed for word in (one.items() if isinstance(one, dict) else [one]))]
+        raise BadInput(
+            f"{path}: defaults is a list of names or of `group: name`, got {str(listed)[:80]!r}"
+        )
+    said = [
+        package,
+        *(
+            str(word)
+            for one in listed
+            for word in (one.items() if isinstance(one, dict) else [one])
+        ),
+    ]
     if "hydra" in values or any("hydra" in re.split(r"\W+", one) for one in said):
         raise BadInput(f"{path}: hydra's own settings are no part of a study")
 
@@ -168,13 +209,18 @@ def _check_word(word: str, environment: bool) -> None:
     if not found:
         raise BadInput(f"{told}: an override is key=value")
     if len(word) > LONGEST:
-        raise BadInput(f"{told}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more")
+        raise BadInput(
+            f"{told}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more"
+        )
     if _depth(value) > DEEPEST:
         raise BadInput(f"{told}: brackets are more than {DEEPEST} deep")
     if re.search("[\ud800-\udfff]", word):
         raise BadInput(f"{told}: is not UTF-8")
     if "${" in (ENVIRONMENT.sub("", word) if environment else word):
-        raise BadInput(f"{told}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment variable")
+        raise BadInput(
+            f"{told}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment "
+            "variable"
+        )
     if key.startswith("~"):
         raise BadInput(f"{told}: a setting cannot be taken away; write what it should be, or null")
     if "hydra" in re.split(r"\W+", key):
@@ -184,8 +230,11 @@ def _check_word(word: str, environment: bool) -> None:
     try:
         parsed = OverridesParser(Functions()).parse_override(word)
     except _WRONG:
-        raise BadInput(f"{told}: {_short(value)} is no plain value; a text with other signs than letters, digits "
-                       f"and -_./ is quoted twice: \"{key}='...'\"") from None  # fmt: skip
+        raise BadInput(
+            f"{told}: {_short(value)} is no plain value; a text with other signs than letters, "
+            "digits "
+            f"and -_./ is quoted twice: \"{key}='...'\""
+        ) from None
     if parsed.is_sweep_override():
         raise BadInput(f"{told}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
 
@@ -199,7 +248,9 @@ def _depth(text: str) -> int:
 
 
 def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
-    """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an accepted one."""
+    """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an
+    accepted one.
+    """
     picks = [word for word in words if _options(folder, word)]
     for word in picks:
         group, _, option = word.lstrip("+").partition("=")
@@ -218,11 +269,16 @@ def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
 
 
 def _options(folder: Path, word: str) -> list[str]:
-    """What exists in the group that an override picks from, in the user's folder or shipped; none if it is no pick."""
+    """What exists in the group that an override picks from, in the user's folder or shipped; none
+    if it is no pick.
+    """
     group = word.lstrip("+").partition("=")[0]
     if not re.fullmatch(r"[\w/]+", group):
         return []
-    own = [path.relative_to(folder / group).with_suffix("").as_posix() for path in (folder / group).rglob("*.yaml")]
+    own = [
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for path in (folder / group).rglob("*.yaml")
+    ]
     return sorted({*own, *names(group)})
 
 
@@ -232,8 +288,15 @@ def _unknown(word: str, here: dict[str, Any]) -> str | None:
     at: Any = here
     for part in path.split("."):
         if not isinstance(at, dict) or part not in at:
-            keys = [*at, *({**PLURAL, **SIMULATED} if at is here else ())] if isinstance(at, dict) else []
-            return f"override {word!r}: unknown key {path!r}{near(part, keys)} (known: {', '.join(keys)})"
+            keys = (
+                [*at, *({**PLURAL, **SIMULATED} if at is here else ())]
+                if isinstance(at, dict)
+                else []
+            )
+            return (
+                f"override {word!r}: unknown key {path!r}{near(part, keys)} (known: "
+                f"{', '.join(keys)})"
+            )
         at = at[part]
     return None
 

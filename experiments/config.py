@@ -1,4 +1,6 @@
-"""Settings of a study: Hydra composes the YAML groups, pydantic says what is allowed, and every error is one line."""
+"""Settings of a study: Hydra composes the YAML groups, pydantic says what is allowed, and every
+error is one line.
+"""
 
 from __future__ import annotations
 
@@ -45,18 +47,24 @@ Entry = Annotated[str, Field(max_length=2000)]
 
 
 class Network(StudentSettings):
-    """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers alone."""
+    """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers
+    alone.
+    """
 
     name: Text
     vocabulary: int = Field(
-        description="0: one token a character; else byte-pair tokens learned from public text", ge=0, le=1_000_000
+        description="0: one token a character; else byte-pair tokens learned from public text",
+        ge=0,
+        le=1_000_000,
     )
     max_new_tokens: int = Field(description="where its answers are cut off", ge=1)
 
     @model_validator(mode="after")
     def _possible(self) -> Network:
         if self.hidden_size % (2 * self.num_heads):
-            raise ValueError(f"hidden_size must be a multiple of 2 x num_heads, got {self.hidden_size}")
+            raise ValueError(
+                f"hidden_size must be a multiple of 2 x num_heads, got {self.hidden_size}"
+            )
         if self.max_new_tokens >= self.max_length:
             raise ValueError(f"max_new_tokens must be below max_length, got {self.max_new_tokens}")
         return self
@@ -66,7 +74,9 @@ class Recipe(Network):
     """A teacher that is trained here, on worked solutions of the task's own training split."""
 
     kind: Literal["recipe"]
-    items: int = Field(description="distinct training questions, or all where a task has fewer", ge=1, le=MOST)
+    items: int = Field(
+        description="distinct training questions, or all where a task has fewer", ge=1, le=MOST
+    )
 
 
 class Pretrained(Strict):
@@ -79,7 +89,9 @@ class Pretrained(Strict):
     top_p: float = Field(gt=0, le=1)
     max_new_tokens: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(ge=1, le=100_000)
-    allow_pickle: bool = Field(False, description="weights in PyTorch's own files too, which can be harmful")
+    allow_pickle: bool = Field(
+        False, description="weights in PyTorch's own files too, which can be harmful"
+    )
 
 
 class Recorded(Strict):
@@ -105,32 +117,49 @@ class Provider(Strict):
     """What the provider has beside its teacher; a defence says what of it it needs."""
 
     traces: int = Field(
-        description="clean answers to prompts of its own; a proxy learns from as many others", ge=1, le=MOST
+        description="clean answers to prompts of its own; a proxy learns from as many others",
+        ge=1,
+        le=MOST,
     )
     proxy: Annotated[Proxy | Pretrained, Field(discriminator="kind")] | None = Field(
         description="it must have the teacher's tokenizer"
     )
     rewriter: Pretrained | None = Field(description="a model that follows instructions")
-    prefill: bool = Field(description="whether its interface lets a caller begin the answer, and scores what was begun")
+    prefill: bool = Field(
+        description=(
+            "whether its interface lets a caller begin the answer, and scores what was begun"
+        )
+    )
 
 
 class Owned(Strict):
-    """What every attacker of a study has without a teacher, beside final answers to as many questions as it asks."""
+    """What every attacker of a study has without a teacher, beside final answers to as many
+    questions as it asks.
+    """
 
-    worked: int = Field(description="worked solutions; what can be learned from them alone is a floor", ge=0, le=MOST)
+    worked: int = Field(
+        description="worked solutions; what can be learned from them alone is a floor",
+        ge=0,
+        le=MOST,
+    )
 
 
 def _joined(entry: Any) -> Any:
     """A list of defences is a defence, and a list of an attacker's parts an attacker."""
-    return " + ".join(entry) if isinstance(entry, list) and all(isinstance(one, str) for one in entry) else entry
+    return (
+        " + ".join(entry)
+        if isinstance(entry, list) and all(isinstance(one, str) for one in entry)
+        else entry
+    )
 
 
 class Block(Strict):
     """One grid: every task by every defence by every attacker by every budget.
 
-    An entry is a name of the group, or a name with settings: `decoding/perturbed(eps=0.2)`. A defence or an attacker
-    may be a list, or names joined by `+`. A defence may be matched to what it costs the honest user:
-    `match_utility=2.0` points. An attacker may be a battery, which stands for all of its attacks.
+    An entry is a name of the group, or a name with settings: `decoding/perturbed(eps=0.2)`. A
+    defence or an attacker may be a list, or names joined by `+`. A defence may be matched to what
+    it costs the honest user: `match_utility=2.0` points. An attacker may be a battery, which stands
+    for all of its attacks.
     """
 
     tasks: list[Entry] = Field(min_length=1)
@@ -140,7 +169,9 @@ class Block(Strict):
 
 
 class Prices(Strict):
-    """What turns exchanges into accounts and dollars, as ranges from low to high; none of it was measured here."""
+    """What turns exchanges into accounts and dollars, as ranges from low to high; none of it was
+    measured here.
+    """
 
     rate_per_day: Range = Field(description="exchanges an account makes a day")
     days_until_ban: Range
@@ -159,14 +190,23 @@ class Prices(Strict):
 
 
 class Measure(Strict):
-    """Items of each exam, the confidence level, the thresholds of the verdict, and stated prices."""
+    """Items of each exam, the confidence level, the thresholds of the verdict, and
+    stated prices.
+    """
 
     items: int = Field(description="report questions", ge=10, le=MOST)
-    selection_items: int = Field(description="questions on which floors and attacks are chosen", ge=10, le=MOST)
-    plateau: bool = Field(
-        description="train one student of the best undefended and of each defence's worst attack for twice the steps"
+    selection_items: int = Field(
+        description="questions on which floors and attacks are chosen", ge=10, le=MOST
     )
-    teacher_seeds: int = Field(description="how often a teacher sits its exam, sampling anew", ge=1, le=SEEDS)
+    plateau: bool = Field(
+        description=(
+            "train one student of the best undefended and of each defence's worst attack for "
+            "twice the steps"
+        )
+    )
+    teacher_seeds: int = Field(
+        description="how often a teacher sits its exam, sampling anew", ge=1, le=SEEDS
+    )
     alpha: float = Field(gt=0, lt=1)
     theta: float = Field(description="effective: T is surely below it", gt=0, lt=1)
     ineffective: float = Field(description="ineffective: T is surely above it", gt=0, le=1)
@@ -180,16 +220,20 @@ class Measure(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Measure:
         if self.theta >= self.ineffective:
-            raise ValueError(f"theta must be below ineffective, got {self.theta} and {self.ineffective}")
+            raise ValueError(
+                f"theta must be below ineffective, got {self.theta} and {self.ineffective}"
+            )
         if not self.looks or sorted(set(self.looks)) != self.looks:
             raise ValueError(f"looks must be rising numbers of seeds, got {self.looks}")
         return self
 
 
 class Search(Strict):
-    """The attacker's search for a recipe: the same number of trials for every trained arm, on the validation split.
+    """The attacker's search for a recipe: the same number of trials for every trained arm, on the
+    validation split.
 
-    Trial 0 is the study's own recipe; the others draw from the ranges, and every arm tries the same ones.
+    Trial 0 is the study's own recipe; the others draw from the ranges, and every arm tries the same
+    ones.
     """
 
     trials: int = Field(description="0: no search", ge=0, le=1000)
@@ -202,20 +246,26 @@ class Search(Strict):
         for name in ("learning_rate", "steps"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"{name} must go from low to high and be above 0, got {low} to {high}")
+                raise ValueError(
+                    f"{name} must go from low to high and be above 0, got {low} to {high}"
+                )
         return self
 
 
 class Study(Strict):
     """A study as it will run: what it asks, its blocks, seeds, and the shared recipes."""
 
-    name: str = Field(description="its folder below that of results", pattern=r"^[^\W_][\w.-]*$", max_length=100)
+    name: str = Field(
+        description="its folder below that of results", pattern=r"^[^\W_][\w.-]*$", max_length=100
+    )
     question: str = Field(max_length=2000)
     seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(description="reported", min_length=1)
     baseline_seeds: int | None = Field(
         None,
-        description="students of floors and of undefended arms, which every defence is compared with; null: about the "
-        "square root of the number of defences times as many as `seeds`, and as many where budgets are an axis",
+        description="students of floors and of undefended arms, which every defence is "
+        "compared with; null: about the "
+        "square root of the number of defences times as many as `seeds`, and as many where "
+        "budgets are an axis",
         ge=1,
     )
     selection_seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(
@@ -230,11 +280,17 @@ class Study(Strict):
     measure: Measure
     search: Search
     tracking: Tracking
-    campaigns: Campaigns | None = Field(None, description="simulated beside the students; see configs/campaigns")
+    campaigns: Campaigns | None = Field(
+        None, description="simulated beside the students; see configs/campaigns"
+    )
 
     def baseline(self, task: str) -> list[int]:
-        """The seeds of a task's floors and undefended students: `seeds`, and the next free numbers behind them."""
-        free = [seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds]
+        """The seeds of a task's floors and undefended students: `seeds`, and the next free numbers
+        behind them.
+        """
+        free = [
+            seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds
+        ]
         return [*self.seeds, *free[: self.baselines(task) - len(self.seeds)]]
 
     def baselines(self, task: str) -> int:
@@ -244,7 +300,11 @@ class Study(Strict):
         blocks = [block for block in self.blocks if task in block.tasks]
         defenses = {one for block in blocks for one in block.defenses} - {"none"}
         several = any(len(block.budgets) > 1 for block in blocks)
-        return len(self.seeds) if several else math.ceil(math.sqrt(max(len(defenses), 1)) * len(self.seeds))
+        return (
+            len(self.seeds)
+            if several
+            else math.ceil(math.sqrt(max(len(defenses), 1)) * len(self.seeds))
+        )
 
     def most(self, task: str) -> int:
         """The largest budget of a task."""
@@ -253,11 +313,18 @@ class Study(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Study:
         if self.name.casefold() in TAKEN:
-            raise ValueError(f"name must be none of {', '.join(TAKEN)}, which are folders beside it")
-        each = sum(len(b.tasks) * len(b.defenses) * len(b.attackers) * len(b.budgets) for b in self.blocks)
+            raise ValueError(
+                f"name must be none of {', '.join(TAKEN)}, which are folders beside it"
+            )
+        each = sum(
+            len(b.tasks) * len(b.defenses) * len(b.attackers) * len(b.budgets) for b in self.blocks
+        )
         if each * len(self.seeds) > ARMS:
-            raise ValueError(f"{each} cells with {len(self.seeds)} seeds are more than {ARMS} students; divide it into "
-                             "studies")  # fmt: skip
+            raise ValueError(
+                f"{each} cells with {len(self.seeds)} seeds are more than {ARMS} students; "
+                "divide it into "
+                "studies"
+            )
         return self
 
     @model_validator(mode="after")
@@ -266,12 +333,18 @@ class Study(Strict):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must differ, got {getattr(self, name)}")
         if self.baseline_seeds is not None and self.baseline_seeds < len(self.seeds):
-            raise ValueError(f"baseline_seeds must be null or at least {len(self.seeds)}, the number of seeds, got "
-                             f"{self.baseline_seeds}")  # fmt: skip
+            raise ValueError(
+                f"baseline_seeds must be null or at least {len(self.seeds)}, the number of "
+                "seeds, got "
+                f"{self.baseline_seeds}"
+            )
         for task in {task for block in self.blocks for task in block.tasks}:
             if len(self.baseline(task)) < self.baselines(task):
-                raise ValueError(f"{self.baselines(task)} seeds of floors and undefended students are asked for; "
-                                 f"{len(self.baseline(task))} are below {SEEDS}, from {self.seeds} on")  # fmt: skip
+                raise ValueError(
+                    f"{self.baselines(task)} seeds of floors and undefended students are asked "
+                    "for; "
+                    f"{len(self.baseline(task))} are below {SEEDS}, from {self.seeds} on"
+                )
         both = sorted(set(self.seeds) & set(self.selection_seeds))
         if both:
             raise ValueError(f"selection_seeds must not be among seeds, got {both} in both")
@@ -279,7 +352,9 @@ class Study(Strict):
 
 
 class Match(Strict):
-    """Which part of a defence is set to what strength: the one at which the honest user loses that many points."""
+    """Which part of a defence is set to what strength: the one at which the honest user loses that
+    many points.
+    """
 
     part: int
     points: Annotated[float, Field(strict=True, gt=0, le=100)]
@@ -301,27 +376,39 @@ class Guard:
 
 @functools.cache
 def guard(entry: str) -> Guard:
-    """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be matched."""
+    """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
+    matched.
+    """
     parts, match = [], None
     for place, one in enumerate(split(entry, "+")):
         name, changes = call(one)
         matched, points = "match_utility" in changes, changes.pop("match_utility", None)
         chosen, instance = built("defense", name, changes, one)
         if matched and match:
-            raise BadInput(f"defense {entry}: match_utility: one part can be matched, the others keep their settings")
+            raise BadInput(
+                f"defense {entry}: match_utility: one part can be matched, the others keep their "
+                "settings"
+            )
         if matched:
-            match = checked(Match, {"part": place, "points": points}, f"defense {one}: match_utility")
-            # What it needs and where it acts is asked of it as it will be, and its own strength may be none.
+            match = checked(
+                Match, {"part": place, "points": points}, f"defense {one}: match_utility"
+            )
+            # What it needs and where it acts is asked of it as it will be, and its own strength may
+            # be none.
             instance = _at_full_strength(one, chosen, instance)
         parts.append((chosen, instance))
-    whole = Chain(tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts))
+    whole = Chain(
+        tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts)
+    )
     return Guard(tuple(chosen for chosen, _ in parts), whole, match)
 
 
 class Battery(Strict):
-    """Standard attacks, each with a name; two papers' numbers compare where a battery's name and version are the same.
+    """Standard attacks, each with a name; two papers' numbers compare where a battery's name and
+    version are the same.
 
-    It has no settings. `strongest` in a list of attackers stands for all of them, `strongest/vote` for one.
+    It has no settings. `strongest` in a list of attackers stands for all of them, `strongest/vote`
+    for one.
     """
 
     name: str
@@ -341,7 +428,9 @@ def batteries(attackers: Sequence[str]) -> list[str]:
     """The batteries, `name version`, all of whose attacks are among these."""
     found = [one for name in names("attacker") if (one := battery(name))]
     return [
-        f"{one.name} {one.version}" for one in found if {f"{one.name}/{key}" for key in one.attacks} <= {*attackers}
+        f"{one.name} {one.version}"
+        for one in found
+        if {f"{one.name}/{key}" for key in one.attacks} <= {*attackers}
     ]
 
 
@@ -355,7 +444,9 @@ def _unpacked(attackers: list[str]) -> list[str]:
 
 
 def spelled(entry: str) -> str:
-    """An attacker as the list of its parts: of a battery's attack what it stands for, of others the entry itself."""
+    """An attacker as the list of its parts: of a battery's attack what it stands for, of others the
+    entry itself.
+    """
     folder, _, key = entry.partition("/")
     found = battery(folder) if folder in names("attacker") else None
     if not found:
@@ -364,14 +455,17 @@ def spelled(entry: str) -> str:
         raise BadInput(f"attacker {entry}: a battery's attack stands alone and has no settings")
     if key not in found.attacks:
         raise BadInput(
-            f"attacker {entry}: no {key!r}{near(key, found.attacks)} (there are: {', '.join(found.attacks)})"
+            f"attacker {entry}: no {key!r}{near(key, found.attacks)} (there are: "
+            f"{', '.join(found.attacks)})"
         )
     return found.attacks[key]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An attacker entry taken apart: its parts with checked settings, in the order in which they act."""
+    """An attacker entry taken apart: its parts with checked settings, in the order in which they
+    act.
+    """
 
     parts: tuple[Component, ...]
     instances: tuple[Any, ...]
@@ -382,7 +476,11 @@ class Attack:
 
     def made(self, kind: str) -> list[Any]:
         """The parts of a kind."""
-        return [one for part, one in zip(self.parts, self.instances, strict=True) if kind_of(part.name) == kind]
+        return [
+            one
+            for part, one in zip(self.parts, self.instances, strict=True)
+            if kind_of(part.name) == kind
+        ]
 
     @property
     def asks(self) -> bool:
@@ -404,7 +502,9 @@ class Attack:
     @property
     def needs_profile(self) -> str:
         """The least that the interface must release for all parts to work."""
-        return max((one.needs_profile for one in self.instances), key=("text", "top_k", "full").index)
+        return max(
+            (one.needs_profile for one in self.instances), key=("text", "top_k", "full").index
+        )
 
 
 def kind_of(name: str) -> str:
@@ -415,26 +515,41 @@ def kind_of(name: str) -> str:
 
 @functools.cache
 def attack(entry: str) -> Attack:
-    """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student, or two, learn."""
+    """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
+    or two, learn.
+    """
     made = [component("attacker", one) for one in split(spelled(entry), "+")]
     kinds = [ORDER.index(kind_of(chosen.name)) for chosen, _ in made]
     if kinds != sorted(kinds):
         raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")
     if [ORDER[kind] for kind in kinds].count("learn") != 1:
-        learners = [name for name in names("attacker") if kind_of(name) == "learn" and not battery(name)]
-        raise BadInput(f"attacker {entry}: exactly one part must be how the student learns ({', '.join(learners)})")
+        learners = [
+            name for name in names("attacker") if kind_of(name) == "learn" and not battery(name)
+        ]
+        raise BadInput(
+            f"attacker {entry}: exactly one part must be how the student learns "
+            f"({', '.join(learners)})"
+        )
     return Attack(tuple(chosen for chosen, _ in made), tuple(instance for _, instance in made))
 
 
 def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
-    """A defence whose strength can be found by its cost, set to its strongest; BadInput for others."""
+    """A defence whose strength can be found by its cost, set to its strongest;
+    BadInput for others.
+    """
     why = (
-        "has no one setting that is its strength" if instance.knob is None
-        else "changes no text" if instance.point == "logprobs"
-        else "keeps the final answers as they are" if instance.keeps_answer else ""
-    )  # fmt: skip
+        "has no one setting that is its strength"
+        if instance.knob is None
+        else "changes no text"
+        if instance.point == "logprobs"
+        else "keeps the final answers as they are"
+        if instance.keeps_answer
+        else ""
+    )
     if why:
-        raise BadInput(f"defense {entry}: match_utility: {chosen.name} {why}, so it cannot be set by its cost")
+        raise BadInput(
+            f"defense {entry}: match_utility: {chosen.name} {why}, so it cannot be set by its cost"
+        )
     settings = chosen.settings | {instance.knob.name: instance.knob.strongest}
     return type(instance)(type(instance.settings)(**settings))
 
@@ -443,9 +558,9 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     """Compose a study and check every value.
 
     Args:
-        name: a shipped study's name, or the path of a YAML file.
-        overrides: `key=value`, see `compose.composed`.
-        environment: whether `${oc.env:NAME}` in an override is replaced by that environment variable.
+        name: a shipped study's name, or the path of a YAML file. overrides: `key=value`, see
+        `compose.composed`. environment: whether `${oc.env:NAME}` in an override is replaced by that
+        environment variable.
 
     Raises:
         BadInput: in one line, where what is wrong, and what is right.
@@ -454,7 +569,9 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
 
     raw = composed(name, overrides, environment)
     study: Study = checked(Study, raw, name)
-    blocks = [one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks]
+    blocks = [
+        one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks
+    ]
     for block in blocks:
         for entry in block.defenses:
             guard(entry)

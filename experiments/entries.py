@@ -1,4 +1,6 @@
-"""Entries of a config: a component by its file's name with settings, what exists, and every error in one line."""
+"""Entries of a config: a component by its file's name with settings, what exists, and every error
+in one line.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Component(Strict):
 
 
 def config_folder() -> Path:
-    """The shipped configs: beside the packages in a checkout, inside `experiments` in an installed wheel."""
+    """The shipped configs: beside the packages in a checkout, inside `experiments` in an installed
+    wheel.
+    """
     inside = Path(__file__).parent / "_configs"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
 
@@ -49,7 +53,9 @@ def config_folder() -> Path:
 def names(group: str) -> list[str]:
     """What exists in a group of configs, by name."""
     root = config_folder() / group
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return sorted(
+        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
+    )
 
 
 def near(word: str, there: Iterable[str]) -> str:
@@ -67,7 +73,9 @@ def known(group: str, name: str) -> str:
 
 
 def call(text: str) -> tuple[str, dict[str, Any]]:
-    """Take `name(key=value, ...)` apart; a bare word is a string, the rest are Python or YAML literals."""
+    """Take `name(key=value, ...)` apart; a bare word is a string, the rest are Python or YAML
+    literals.
+    """
     name, bracket, _ = text.partition("(")
     if not bracket:
         return text.strip(), {}
@@ -80,7 +88,9 @@ def call(text: str) -> tuple[str, dict[str, Any]]:
         assert all(keys) and len({*keys}) == len(keys)
         return name.strip(), {str(word.arg): _literal(word.value) for word in tree.keywords}
     except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
-        raise BadInput(f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once") from None
+        raise BadInput(
+            f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once"
+        ) from None
 
 
 def _literal(node: ast.expr) -> Any:
@@ -92,7 +102,9 @@ def _literal(node: ast.expr) -> Any:
 
 @functools.cache
 def component(group: str, entry: str) -> tuple[Component, Any]:
-    """A component's checked settings and the instance that they make, from `name` or `name(key=value, ...)`."""
+    """A component's checked settings and the instance that they make, from `name` or
+    `name(key=value, ...)`.
+    """
     name, changes = call(entry)
     return built(group, name, changes, entry)
 
@@ -109,8 +121,12 @@ def resolved(group: str, name: str, changes: dict[str, Any], entry: str) -> tupl
     """A component, and its checked settings."""
     chosen = written(group, name)
     told = chosen.settings | changes
-    settings = checked(file_of(group, chosen.name).Settings, revealed(told), f"{group} {entry}: settings")
-    return chosen.model_copy(update={"settings": veiled(settings.model_dump(mode="json"), told)}), settings
+    settings = checked(
+        file_of(group, chosen.name).Settings, revealed(told), f"{group} {entry}: settings"
+    )
+    return chosen.model_copy(
+        update={"settings": veiled(settings.model_dump(mode="json"), told)}
+    ), settings
 
 
 @functools.cache
@@ -142,7 +158,8 @@ def split(text: str, mark: str) -> list[str]:
 def checked(model: Any, raw: Any, where: str) -> Any:
     """Values as a model has them, or BadInput with every fault in one line.
 
-    Kinds are exact, as JSON has them: a truth value or a text is no number, half a number no whole one.
+    Kinds are exact, as JSON has them: a truth value or a text is no number, half a number no whole
+    one.
     """
     _plain(raw, where)
     try:
@@ -158,13 +175,18 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
     if isinstance(value, dict | list | tuple):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not isinstance(key, str):
-                raise BadInput(f"{where}: {'.'.join(place) or 'settings'}: a key is a text (got {_short(key)})")
+                raise BadInput(
+                    f"{where}: {'.'.join(place) or 'settings'}: a key is a text (got {_short(key)})"
+                )
             _plain(inner, where, (*place, str(key)))
     elif isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
         return
     elif value is not None and not (isinstance(value, int | float) and abs(value) <= LARGEST):
-        raise BadInput(f"{where}: {'.'.join(place) or 'settings'}: must be text, true, false, null, or a number of at "
-                       f"most {LARGEST:g} (got {_short(value)})")  # fmt: skip
+        raise BadInput(
+            f"{where}: {'.'.join(place) or 'settings'}: must be text, true, false, null, or a "
+            "number of at "
+            f"most {LARGEST:g} (got {_short(value)})"
+        )
 
 
 def _short(value: Any) -> str:
@@ -182,15 +204,24 @@ def _line(model: Any, where: str, error: Any) -> str:
         return f"{where}: {place}: {said}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
-    return f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: {', '.join(fields)})"
+    return (
+        f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: "
+        f"{', '.join(fields)})"
+    )
 
 
 def _model_at(model: Any, loc: tuple[Any, ...]) -> Any:
-    """The pydantic model that an error's location points into; a union's member is told by its `kind`."""
+    """The pydantic model that an error's location points into; a union's member is told by its
+    `kind`.
+    """
     choices = [model]
     for part in loc:
         members = [one for one in choices if hasattr(one, "model_fields")]
-        tagged = [m for m in members if part in get_args(getattr(m.model_fields.get("kind"), "annotation", None))]
+        tagged = [
+            m
+            for m in members
+            if part in get_args(getattr(m.model_fields.get("kind"), "annotation", None))
+        ]
         fields = [m.model_fields[part].annotation for m in members if part in m.model_fields]
         choices = tagged or (_leaves(fields[0]) if fields else choices)
     return next(one for one in choices if hasattr(one, "model_fields"))

@@ -1,4 +1,6 @@
-"""From a study to its arms and stages: every component is built and checked here, and shared work is one stage."""
+"""From a study to its arms and stages: every component is built and checked here, and shared work
+is one stage.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,12 @@ from experiments.stages.guarded import PROVIDER
 from experiments.store import Store
 from experiments.tasks import Split
 
-# Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public teacher, F3 answers
-# to other prompts, which shows what form alone gives and is no choice of the attacker.
+# Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public
+# teacher, F3 answers to other prompts, which shows what form alone gives and is no choice of the
+# attacker.
 UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED = (
-    f"floor/{name}" for name in ("untrained", "own_data", "self_distilled", "weaker_teacher", "shuffled")
+    f"floor/{name}"
+    for name in ("untrained", "own_data", "self_distilled", "weaker_teacher", "shuffled")
 )
 FLOORS = (UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED)
 CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
@@ -50,18 +54,32 @@ FEW = 3  # students of the shuffled floor, which is no choice of the attacker
 TOP_K = 20
 LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
 # Rough costs on one core of the embedded default; they order the queue and are the estimate.
-SECONDS = {"teacher": 45.0, "calibration": 40.0, "guard": 30.0, "campaign": 8.0, "answers": 1.5, "student": 6.0,
-           "follow": 6.0, "plateau": 14.0, "exam": 1.0, "search": 0.1}  # fmt: skip
+SECONDS = {
+    "teacher": 45.0,
+    "calibration": 40.0,
+    "guard": 30.0,
+    "campaign": 8.0,
+    "answers": 1.5,
+    "student": 6.0,
+    "follow": 6.0,
+    "plateau": 14.0,
+    "exam": 1.0,
+    "search": 0.1,
+}
 
 
 def seconds(stage: Stage) -> float:
     """About how long a stage takes; simulations grow with honest accounts and days."""
     honest = stage.settings.get("honest")
-    return SECONDS[stage.kind] * (honest["accounts"] / 30_000 * stage.settings["days"] / 44 if honest else 1.0)
+    return SECONDS[stage.kind] * (
+        honest["accounts"] / 30_000 * stage.settings["days"] / 44 if honest else 1.0
+    )
 
 
 def is_floor(attacker: str) -> bool:
-    """Whether a student learns nothing from the teacher; besides the floors, an attack that asks nothing."""
+    """Whether a student learns nothing from the teacher; besides the floors, an attack that asks
+    nothing.
+    """
     return attacker in FLOORS or not attack(attacker).asks
 
 
@@ -106,7 +124,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leak:
-    """A campaign's run against an access, and the students of exactly what it got (arms of split `leaked`).
+    """A campaign's run against an access, and the students of exactly what it got (arms of split
+    `leaked`).
 
     `split` is `report`, or `select` for runs that only choose which campaign gains most.
     """
@@ -121,7 +140,9 @@ class Leak:
 
 @dataclass(frozen=True)
 class Longer:
-    """One student trained for twice the steps, of the attack that is chosen among `attackers`; by task and defence."""
+    """One student trained for twice the steps, of the attack that is chosen among `attackers`; by
+    task and defence.
+    """
 
     task: str
     defense: str
@@ -132,7 +153,9 @@ class Longer:
 
 
 class Due(NamedTuple):
-    """Stages that are to be made, those whose results are old (see experiments/provenance.py), and in lines why."""
+    """Stages that are to be made, those whose results are old (see experiments/provenance.py), and
+    in lines why.
+    """
 
     stages: list[Stage]
     old: list[Stage]
@@ -141,9 +164,11 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms of a study, the teacher's own exams by (task, defence, split), and what was left out.
+    """All arms of a study, the teacher's own exams by (task, defence, split), and what was left
+    out.
 
-    `known`: the SHA-256 of models and recordings by their path, of a stranger's study, for which none may be opened.
+    `known`: the SHA-256 of models and recordings by their path, of a stranger's study, for which
+    none may be opened.
     """
 
     study: Study
@@ -155,7 +180,9 @@ class Plan:
     known: Mapping[str, str] | None = None
 
     def note(self, what: str, *attackers: str) -> None:
-        """Remember what is to be said, and of whom; attackers of whom the same is said share a line."""
+        """Remember what is to be said, and of whom; attackers of whom the same is said share a
+        line.
+        """
         held = self.told.setdefault(what, [])
         held += [one for one in attackers if one not in held]
 
@@ -168,24 +195,32 @@ class Plan:
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them."""
         teachers = [exam for exams in self.teachers.values() for exam in exams]
-        leaks = [top for leak in self.leaks for top in (leak.run, *(arm.exam for arm in leak.students))]
+        leaks = [
+            top for leak in self.leaks for top in (leak.run, *(arm.exam for arm in leak.students))
+        ]
         longer = [one.stage for one in self.plateaus]
         tops = [arm.exam for arm in self.arms] + teachers + leaks + longer
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
     def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
-        """What is to be made: results that are not in the store, and old ones unless they are kept."""
+        """What is to be made: results that are not in the store, and old ones unless
+        they are kept.
+        """
         held = provenance.states(self.stages, store, threads)
         words = ("missing",) if keep_old else ("missing", "waiting", "old")
-        return Due([one for one in self.stages if held[one.key].word in words],
-                   [one for one in self.stages if held[one.key].word == "old"],
-                   provenance.told(self.stages, held))  # fmt: skip
+        return Due(
+            [one for one in self.stages if held[one.key].word in words],
+            [one for one in self.stages if held[one.key].word == "old"],
+            provenance.told(self.stages, held),
+        )
 
 
 def make(study: Study, known: Mapping[str, str] | None = None) -> Plan:
-    """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control come unasked.
+    """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control
+    come unasked.
 
-    With `known` (see `Plan`) no model and no recording is opened; BadInput where the study cannot be run.
+    With `known` (see `Plan`) no model and no recording is opened; BadInput where the study cannot
+    be run.
     """
     plan = Plan(study, leaks=_leaks(study), known=known)
     for block in study.blocks:
@@ -202,9 +237,13 @@ def make(study: Study, known: Mapping[str, str] | None = None) -> Plan:
 
 
 def listed(study: Study, attackers: Iterable[str]) -> list[str]:
-    """Attackers in the order of the study, so that no choice depends on the order of anything else."""
+    """Attackers in the order of the study, so that no choice depends on the order of
+    anything else.
+    """
     named = [attacker for block in study.blocks for attacker in block.attackers]
-    return sorted(attackers, key=lambda one: (named.index(one) if one in named else len(named), one))
+    return sorted(
+        attackers, key=lambda one: (named.index(one) if one in named else len(named), one)
+    )
 
 
 def _plateaus(plan: Plan) -> Iterator[Longer]:
@@ -212,7 +251,11 @@ def _plateaus(plan: Plan) -> Iterator[Longer]:
     study, seed = plan.study, plan.study.seeds[0]
     held: dict[tuple[str, str, str], list[Arm]] = {}
     for arm in plan.arms:
-        if not is_floor(arm.attacker) and arm.defense != IDENTITY and arm.budget == study.most(arm.task):
+        if (
+            not is_floor(arm.attacker)
+            and arm.defense != IDENTITY
+            and arm.budget == study.most(arm.task)
+        ):
             held.setdefault((arm.task, arm.defense, arm.attacker), []).append(arm)
     for task, defense in dict.fromkeys((task, defense) for task, defense, _ in held):
         attackers = listed(study, [a for t, d, a in held if (t, d) == (task, defense)])
@@ -224,11 +267,15 @@ def _plateaus(plan: Plan) -> Iterator[Longer]:
             selected = [one.exam for one in mine if one.split == "select"]
             top = arm.student
             student = top.inputs[0] if top.kind == "follow" else top
-            told.append({
-                "student": student.settings, "follow": top.settings if top.kind == "follow" else None,
-                "followed": attack(attacker).followed(study.student), "inputs": len(student.inputs),
-                "selection": len(selected),
-            })  # fmt: skip
+            told.append(
+                {
+                    "student": student.settings,
+                    "follow": top.settings if top.kind == "follow" else None,
+                    "followed": attack(attacker).followed(study.student),
+                    "inputs": len(student.inputs),
+                    "selection": len(selected),
+                }
+            )
             inputs += [*student.inputs, *selected]
         settings = {"attacks": told, "exam": arm.exam.settings}
         stage = Stage("plateau", settings, (*inputs, arm.exam.inputs[1]))
@@ -236,12 +283,17 @@ def _plateaus(plan: Plan) -> Iterator[Longer]:
 
 
 def _leaks(study: Study) -> list[Leak]:
-    """Every campaign against every access, a run a seed; what leaks is the same whatever it teaches."""
+    """Every campaign against every access, a run a seed; what leaks is the same whatever it
+    teaches.
+    """
     held = study.campaigns
     if held is None:
         return []
     if all(len(block.budgets) < 2 for block in study.blocks):
-        raise BadInput(f"{study.name}: campaigns are read through the query curve; a block needs two budgets or more")
+        raise BadInput(
+            f"{study.name}: campaigns are read through the query curve; a block needs two "
+            "budgets or more"
+        )
     for block in study.blocks:
         if why := too_far(block.budgets, "the query curve that campaigns are read through"):
             raise BadInput(f"{study.name}: {why}, got {sorted(block.budgets)}")
@@ -255,7 +307,10 @@ def _leaks(study: Study) -> list[Leak]:
     seeds = [(seed, "report") for seed in study.seeds]
     seeds += [(seed, "select") for seed in study.selection_seeds if len(held.presets) > 1]
     for preset, access, (seed, split) in itertools.product(held.presets, held.access, seeds):
-        settings = {"campaign": campaigns.campaign(preset).model_dump(mode="json"), "access": campaigns.told(access)}
+        settings = {
+            "campaign": campaigns.campaign(preset).model_dump(mode="json"),
+            "access": campaigns.told(access),
+        }
         run = Stage("campaign", told | settings | {"rates": held.rates, "seed": seed}, (clean,))
         leaks.append(Leak(preset, access, seed, split, run, []))
     return leaks
@@ -281,8 +336,12 @@ class _Cells:
 
     @functools.cached_property
     def lessons(self) -> int:
-        """How many training questions the task has, as far as the provider's traces and its proxy's need them."""
-        return len(component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER))
+        """How many training questions the task has, as far as the provider's traces and its proxy's
+        need them.
+        """
+        return len(
+            component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER)
+        )
 
     @functools.cached_property
     def examples(self) -> list[Any]:
@@ -296,9 +355,13 @@ class _Cells:
 
     @functools.cached_property
     def longest(self) -> int:
-        """The most steps that any attack on the task takes after its student's training: all train as long as it."""
+        """The most steps that any attack on the task takes after its student's training: all train
+        as long as it.
+        """
         study = self.plan.study
-        attackers = {one for block in study.blocks if self.task in block.tasks for one in block.attackers}
+        attackers = {
+            one for block in study.blocks if self.task in block.tasks for one in block.attackers
+        }
         return max(learning(one).followed(study.student) for one in attackers)
 
     @functools.cached_property
@@ -307,13 +370,17 @@ class _Cells:
 
     @functools.cached_property
     def clean(self) -> Stage:
-        """The undefended teacher's exam; its answers are the text that students' bits per byte are measured on."""
+        """The undefended teacher's exam; its answers are the text that students' bits per byte are
+        measured on.
+        """
         return self._exam("none", (self.teacher,))
 
     def add(self) -> None:
         study = self.plan.study
         if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
-            component("task", self.task)[1].corpus()  # BadInput where there is no text to learn one from
+            component("task", self.task)[
+                1
+            ].corpus()  # BadInput where there is no text to learn one from
         self._check_exams()
         self._check_lengths()
         for attacker in self.block.attackers:
@@ -335,24 +402,46 @@ class _Cells:
                 self._learned_from(leak, defense)
 
     def _learned_from(self, leak: Leak, defense: str) -> None:
-        """The student of exactly what a campaign got; it learns as the first attacker does that asks."""
+        """The student of exactly what a campaign got; it learns as the first attacker does that
+        asks.
+        """
         held, budget = self.plan.study.campaigns, self.plan.study.most(self.task)
-        if held is None or not held.students or not self.asking or not self._possible(defense, self.asking[0]):
+        if (
+            held is None
+            or not held.students
+            or not self.asking
+            or not self._possible(defense, self.asking[0])
+        ):
             return
         attacker, mounted = self.asking[0], attack(self.asking[0])
         plain = [kind_of(part.name) for part in mounted.parts] == ["learn"] and not mounted.needs
         if not plain or mounted.needs_profile != "text":
-            raise BadInput(f"{attacker}: campaigns.students trains on what leaked, so the block's first attacker must "
-                           "be a plain learner of text, such as sft")  # fmt: skip
-        if any((arm.task, arm.defense, arm.attacker) == (self.task, defense, attacker) for arm in leak.students):
+            raise BadInput(
+                f"{attacker}: campaigns.students trains on what leaked, so the block's first "
+                "attacker must "
+                "be a plain learner of text, such as sft"
+            )
+        if any(
+            (arm.task, arm.defense, arm.attacker) == (self.task, defense, attacker)
+            for arm in leak.students
+        ):
             return  # another block's already
         spec, given = self._guard(defense, "text")
         settings = {
-            "task": self.spec, "budget": budget, "seed": leak.seed, "source": "leaked",
-            "profile": {"kind": "text", "k": 0}, "defense": spec, "given": [*given], "reduced": self.reduced,
-            "stands_for": held.stands_for, "per_question": held.per_question(leak.preset, budget),
-        }  # fmt: skip
-        inputs: tuple[Stage, ...] = (Stage("answers", settings, (self.teacher, *given.values(), leak.run)),)
+            "task": self.spec,
+            "budget": budget,
+            "seed": leak.seed,
+            "source": "leaked",
+            "profile": {"kind": "text", "k": 0},
+            "defense": spec,
+            "given": [*given],
+            "reduced": self.reduced,
+            "stands_for": held.stands_for,
+            "per_question": held.per_question(leak.preset, budget),
+        }
+        inputs: tuple[Stage, ...] = (
+            Stage("answers", settings, (self.teacher, *given.values(), leak.run)),
+        )
         shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
         told = {
             "task": self.spec,
@@ -373,15 +462,22 @@ class _Cells:
         assert self.plan.study.campaigns
         entry = self.plan.study.campaigns.reduced
         chosen = guard(entry)
-        edits = all(part.name.startswith("release/") for part in chosen.parts) and chosen.chain.point == "text"
+        edits = (
+            all(part.name.startswith("release/") for part in chosen.parts)
+            and chosen.chain.point == "text"
+        )
         if not edits or chosen.chain.needs or chosen.match:
-            raise BadInput(f"campaigns.reduced: {entry} must edit finished answers and need nothing, as "
-                           "release/answer_only does")  # fmt: skip
+            raise BadInput(
+                f"campaigns.reduced: {entry} must edit finished answers and need nothing, as "
+                "release/answer_only does"
+            )
         self._check_point(entry)
         return chosen.spec
 
     def _sit(self, defense: str) -> None:
-        """The defended teacher's own exams, on other questions as well if defences are compared there."""
+        """The defended teacher's own exams, on other questions as well if defences are compared
+        there.
+        """
         for split in ("report", "select") if len(self.asking) > 1 else ("report",):
             self.plan.teachers[self.task, defense, split] = [
                 self._exam(defense, (self.teacher,), split, sampled)
@@ -391,7 +487,9 @@ class _Cells:
     def _cell(self, defense: str, attacker: str) -> None:
         if guard(defense).chain.point == "logprobs" and attack(attacker).needs_profile == "text":
             self.plan.note(
-                f"{defense} changes logprobs and has no effect on attackers that ask for text alone", attacker
+                f"{defense} changes logprobs and has no effect on attackers that ask for text "
+                "alone",
+                attacker,
             )
         if self._possible(defense, attacker):
             for budget in self.block.budgets:
@@ -403,13 +501,16 @@ class _Cells:
         sees, needs = mounted.needs_profile, mounted.needs
         recorded = isinstance(study.teacher, Recorded)
         why = (
-            "it releases no logprobs" if sees != "text" and chain.point == "text"
+            "it releases no logprobs"
+            if sees != "text" and chain.point == "text"
             else "the provider's interface lets nobody begin an answer (provider.prefill)"
             if {"prefill", "teacher"} & {*needs} and not study.provider.prefill
-            else "a recorded teacher answers nothing new" if {"prefill", "teacher"} & {*needs} and recorded
+            else "a recorded teacher answers nothing new"
+            if {"prefill", "teacher"} & {*needs} and recorded
             else "who sees answers alone cannot rebuild a defence that learns or reads scores"
-            if "defense" in needs and (chain.learns or any(one.scores for one in chain.parts)) else ""
-        )  # fmt: skip
+            if "defense" in needs and (chain.learns or any(one.scores for one in chain.parts))
+            else ""
+        )
         if why:
             self.plan.note(f"skipped against {defense}, as {why}", attacker)
         return not why
@@ -421,14 +522,22 @@ class _Cells:
             exam = self._exam(None, (student, self.clean))
             self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "report", exam))
         # Where there is a choice, it is made on students and questions that are not reported.
-        chosen = attacker != SHUFFLED if is_floor(attacker) else defense != IDENTITY and len(self.asking) > 1
+        chosen = (
+            attacker != SHUFFLED
+            if is_floor(attacker)
+            else defense != IDENTITY and len(self.asking) > 1
+        )
         if chosen:
             for seed in study.selection_seeds:
                 exam = self._exam(None, (self._student(defense, attacker, budget, seed),), "select")
-                self.plan.arms.append(Arm(self.task, defense, attacker, budget, seed, "select", exam))
+                self.plan.arms.append(
+                    Arm(self.task, defense, attacker, budget, seed, "select", exam)
+                )
 
     def _seeds(self, defense: str, attacker: str) -> list[int]:
-        """The reported seeds of an arm: more of what every defence is compared with, few of a diagnostic."""
+        """The reported seeds of an arm: more of what every defence is compared with, few of a
+        diagnostic.
+        """
         study = self.plan.study
         if attacker == SHUFFLED:
             return study.seeds[:FEW]
@@ -444,10 +553,19 @@ class _Cells:
         if not following:
             return student
         told = {name: student.settings[name] for name in ("task", "shape", "seed")}
-        return Stage("follow", told | {"follow": following, "own": self._own(attacker, budget)}, (student,))
+        return Stage(
+            "follow", told | {"follow": following, "own": self._own(attacker, budget)}, (student,)
+        )
 
-    def _trained(self, defense: str, attacker: str, budget: int, seed: int, recipe: dict[str, Any],
-                 search: Stage | None = None) -> Stage:  # fmt: skip
+    def _trained(
+        self,
+        defense: str,
+        attacker: str,
+        budget: int,
+        seed: int,
+        recipe: dict[str, Any],
+        search: Stage | None = None,
+    ) -> Stage:
         mounted = learning(attacker)
         inputs: tuple[Stage, ...] = (self._asked(defense, attacker, budget, seed),)
         shape = self.plan.study.student.model_dump(mode="json", exclude={"name"}) | recipe
@@ -457,11 +575,14 @@ class _Cells:
         more = self.longest - mounted.followed(self.plan.study.student)
         if more and attacker != UNTRAINED:
             settings |= {"more": more}
-        # What an attack has no use for is not told, so that the plain student is the same work in every study.
+        # What an attack has no use for is not told, so that the plain student is the same work in
+        # every study.
         if cleaning or mounted.needs or not mounted.asks:
             settings |= {"clean": cleaning, "own": self._own(attacker, budget)}
         if {"teacher", "defense"} & {*mounted.needs}:
-            spec, given = self._guard("none" if defense == IDENTITY else defense, mounted.needs_profile)
+            spec, given = self._guard(
+                "none" if defense == IDENTITY else defense, mounted.needs_profile
+            )
             given = {"teacher": self.teacher, **given} if "teacher" in mounted.needs else {}
             settings |= {"released": {"defense": spec, "given": [*given]}}
             inputs += tuple(given.values())
@@ -470,16 +591,26 @@ class _Cells:
         return Stage("student", settings, inputs)
 
     def _own(self, attacker: str, budget: int) -> dict[str, int]:
-        """How much an attacker owns: final answers to as many questions as it may choose from, and worked solutions."""
-        return {"budget": budget, "pool": self._pool(attacker), "worked": self.plan.study.own.worked}
+        """How much an attacker owns: final answers to as many questions as it may choose from, and
+        worked solutions.
+        """
+        return {
+            "budget": budget,
+            "pool": self._pool(attacker),
+            "worked": self.plan.study.own.worked,
+        }
 
     @staticmethod
     def _pool(attacker: str) -> int:
         """From how many times its budget an attack chooses its questions."""
-        return max((getattr(one.settings, "pool", 1) for one in learning(attacker).made("ask")), default=1)
+        return max(
+            (getattr(one.settings, "pool", 1) for one in learning(attacker).made("ask")), default=1
+        )
 
     def _search(self, defense: str, attacker: str, budget: int) -> Stage:
-        """Equal trials for every trained arm, scored on the validation split with the first selection seed."""
+        """Equal trials for every trained arm, scored on the validation split with the first
+        selection seed.
+        """
         study, search = self.plan.study, self.plan.study.search
         seed, exams, trials = study.selection_seeds[0], [], recipes(search)
         for recipe in trials:
@@ -489,19 +620,28 @@ class _Cells:
 
     def _asked(self, defense: str, attacker: str, budget: int, seed: int) -> Stage:
         """What an arm's student is trained on."""
-        sources = {UNTRAINED: "public", OWN_DATA: "public", SELF: "self", SHUFFLED: "shuffled", WEAKER: "weaker"}
+        sources = {
+            UNTRAINED: "public",
+            OWN_DATA: "public",
+            SELF: "self",
+            SHUFFLED: "shuffled",
+            WEAKER: "weaker",
+        }
         mounted, asked = learning(attacker), "none" if defense == IDENTITY else defense
         if not mounted.asks:
             return self._answers(asked, budget, seed, "public", "text")
         source = sources.get(attacker, "teacher")
         return self._answers(asked, budget, seed, source, mounted.needs_profile, attacker)
 
-    def _answers(self, defense: str, budget: int, seed: int, source: str, profile: str, attacker: str = "sft") -> Stage:
+    def _answers(
+        self, defense: str, budget: int, seed: int, source: str, profile: str, attacker: str = "sft"
+    ) -> Stage:
         released: dict[str, Any] = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
         settings = {"task": self.spec, "budget": budget, "seed": seed, "source": source}
         mounted = learning(attacker)
         asking = mounted.made("ask")
-        # What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
+        # What the attacker owns needs no teacher, so that the floors of two teachers are the same
+        # work.
         if source == "public":
             return Stage("answers", settings)
         if source == "self":
@@ -522,24 +662,44 @@ class _Cells:
             shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
             plain = attack("sft").of("learn")[0]
             inputs += (
-                Stage("student", {"task": self.spec, "attacker": plain, "shape": shape, "seed": seed}, (first,)),
+                Stage(
+                    "student",
+                    {"task": self.spec, "attacker": plain, "shape": shape, "seed": seed},
+                    (first,),
+                ),
             )
         return Stage("answers", told, inputs)
 
-    def _exam(self, defense: str | None, inputs: tuple[Stage, ...], split: str = "report", sampled: int = 0) -> Stage:
+    def _exam(
+        self,
+        defense: str | None,
+        inputs: tuple[Stage, ...],
+        split: str = "report",
+        sampled: int = 0,
+    ) -> Stage:
         study = self.plan.study
         spec, given = (None, {}) if defense is None else self._guard(defense, "text")
         sizes = {"report": study.measure.items, "select": study.measure.selection_items}
         items = sizes.get(split, study.search.items)
-        settings = {"task": self.spec, "split": split, "items": items, "defense": spec, "given": [*given]}
+        settings = {
+            "task": self.spec,
+            "split": split,
+            "items": items,
+            "defense": spec,
+            "given": [*given],
+        }
         return Stage("exam", settings | {"seed": sampled}, (*inputs, *given.values()))
 
     def _guard(self, defense: str, profile: str) -> tuple[list[Any], dict[str, Stage]]:
-        """What a stage is told of a defence, and by name the results that this defence must be handed."""
+        """What a stage is told of a defence, and by name the results that this defence must be
+        handed.
+        """
         chosen = guard(defense)
         if profile == "text" and chosen.chain.point == "logprobs":
             chosen = guard("none")  # the same answers, so the same work
-        given = {need: self._provided(defense, need) for need in chosen.chain.needs if need != "grade"}
+        given = {
+            need: self._provided(defense, need) for need in chosen.chain.needs if need != "grade"
+        }
         if chosen.match or chosen.chain.learns:
             settings = {"task": self.spec, "defense": chosen.spec, "given": [*given], "match": None}
             if chosen.match:
@@ -550,7 +710,9 @@ class _Cells:
         return chosen.spec, given
 
     def _provided(self, defense: str, need: str) -> Stage:
-        """A stage whose result the provider has beside its teacher; its proxy learns from its traces."""
+        """A stage whose result the provider has beside its teacher; its proxy learns from its
+        traces.
+        """
         provider = self.plan.study.provider
         if need == "traces":
             return self._traces(provider.traces)
@@ -562,24 +724,41 @@ class _Cells:
         if isinstance(model, Pretrained):
             return self._teacher(model)
         shape = model.model_dump(mode="json", exclude={"name", "kind"})
-        settings = {"task": self.spec, "attacker": attack("sft").of("learn")[0], "shape": shape, "seed": PROVIDER}
-        # What the proxy learned from it knows too well: a gradient over other traces tells what a student has to learn.
+        settings = {
+            "task": self.spec,
+            "attacker": attack("sft").of("learn")[0],
+            "shape": shape,
+            "seed": PROVIDER,
+        }
+        # What the proxy learned from it knows too well: a gradient over other traces tells what a
+        # student has to learn.
         return Stage("student", settings, (self._traces(0),))
 
     def _traces(self, skip: int) -> Stage:
-        """Clean answers of the teacher to as many questions of its training split, behind the first `skip` of them."""
+        """Clean answers of the teacher to as many questions of its training split, behind the first
+        `skip` of them.
+        """
         n = self.plan.study.provider.traces
         if self.lessons < 2 * n:
-            raise BadInput(f"provider.traces: {n} and as many for a proxy are too many; {self.task} has {self.lessons} "
-                           "training questions")  # fmt: skip
+            raise BadInput(
+                f"provider.traces: {n} and as many for a proxy are too many; {self.task} has "
+                f"{self.lessons} "
+                "training questions"
+            )
         asked = {"task": self.spec, "budget": n, "skip": skip, "seed": PROVIDER}
         plain = {"defense": guard("none").spec, "given": [], "profile": {"kind": "text", "k": 0}}
         return Stage("answers", asked | plain | {"source": "traces"}, (self.teacher,))
 
     def _check_tokenizer(self, defense: str, proxy: Proxy | Pretrained) -> None:
-        """A proxy must spell as the teacher does, before anything runs; with_proxy compares the files themselves."""
+        """A proxy must spell as the teacher does, before anything runs; with_proxy compares the
+        files themselves.
+        """
         teacher = self.plan.study.teacher
-        if isinstance(teacher, Recipe) and isinstance(proxy, Proxy) and teacher.vocabulary == proxy.vocabulary:
+        if (
+            isinstance(teacher, Recipe)
+            and isinstance(proxy, Proxy)
+            and teacher.vocabulary == proxy.vocabulary
+        ):
             return
         if isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
             if self.plan.known is not None:
@@ -588,39 +767,58 @@ class _Cells:
             if len(set(names.values())) == 1:
                 return
         raise BadInput(
-            f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher {teacher.name!r}; scores of "
-            "one vocabulary mean nothing in another (a pretrained teacher needs a pretrained proxy with its tokenizer)"
+            f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher "
+            f"{teacher.name!r}; scores of "
+            "one vocabulary mean nothing in another (a pretrained teacher needs a pretrained "
+            "proxy with its tokenizer)"
         )
 
     def _check_lengths(self) -> None:
-        """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
+        """Worked solutions must fit into `max_length` beside their question, and into
+        `max_new_tokens`.
 
         A note where some do not, as answers will be cut; BadInput where none does.
         """
         study = self.plan.study
-        names = {"student": study.student, "teacher": study.teacher if isinstance(study.teacher, Recipe) else None}
+        names = {
+            "student": study.student,
+            "teacher": study.teacher if isinstance(study.teacher, Recipe) else None,
+        }
         for name, shape in names.items():
             if shape is None:
                 continue
             spelled = _spelled(self.task, shape.vocabulary)
-            for setting, most, sizes in (("max_length", shape.max_length, spelled.whole),
-                                         ("max_new_tokens", shape.max_new_tokens, spelled.answers)):  # fmt: skip
+            for setting, most, sizes in (
+                ("max_length", shape.max_length, spelled.whole),
+                ("max_new_tokens", shape.max_new_tokens, spelled.answers),
+            ):
                 over = sum(size > most for size in sizes)
                 told = f"{name}.{setting}: {most} tokens"
                 if over == len(sizes):
-                    raise BadInput(f"{told} are too few for every worked solution of {self.task}, the shortest takes "
-                                   f"{min(sizes)}")  # fmt: skip
+                    raise BadInput(
+                        f"{told} are too few for every worked solution of {self.task}, the "
+                        "shortest takes "
+                        f"{min(sizes)}"
+                    )
                 if over:
-                    self.plan.note(f"{told} cut {100 * over / len(sizes):.0f} % of worked solutions of {self.task}, "
-                                   f"the longest takes {max(sizes)}")  # fmt: skip
+                    self.plan.note(
+                        f"{told} cut {100 * over / len(sizes):.0f} % of worked solutions of "
+                        f"{self.task}, "
+                        f"the longest takes {max(sizes)}"
+                    )
 
     def _check_attacker(self, attacker: str) -> None:
         """BadInput where the study lacks what an attack needs whatever it is made on."""
         study, mounted = self.plan.study, attack(attacker)
         if mounted.needs_profile != "text" and study.student.vocabulary:
-            raise BadInput(f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be 0")
+            raise BadInput(
+                f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary "
+                "must be 0"
+            )
         if "worked" in mounted.needs and not study.own.worked:
-            raise BadInput(f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)")
+            raise BadInput(
+                f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)"
+            )
         self._check_questions("budget", "query", self._pool(attacker) * max(self.block.budgets))
 
     def _check_exams(self) -> None:
@@ -635,7 +833,9 @@ class _Cells:
     def _check_questions(self, setting: str, split: Split, n: int) -> None:
         there = component("task", self.task)[1].available(split, n)
         if there < n:
-            raise BadInput(f"{setting}: {self.task}: {n} {split} items asked for, only {there} available")
+            raise BadInput(
+                f"{setting}: {self.task}: {n} {split} items asked for, only {there} available"
+            )
 
     def _check_point(self, defense: str) -> None:
         chain, teacher = guard(defense).chain, self.plan.study.teacher
@@ -643,25 +843,40 @@ class _Cells:
         for name, part in zip(chain.names, chain.parts, strict=True):
             told = getattr(part.settings, "marker", None)
             if told is not None and mark not in told and not part.off:
-                raise BadInput(f"{name}: marker {told!r} is not what final answers of {self.task} begin with; write "
-                               f"{name}(marker={mark!r})")  # fmt: skip
-        told = [(name, getattr(part.settings, "separator", None)) for name, part in
-                zip(chain.names, chain.parts, strict=True) if not part.off]  # fmt: skip
+                raise BadInput(
+                    f"{name}: marker {told!r} is not what final answers of {self.task} begin "
+                    "with; write "
+                    f"{name}(marker={mark!r})"
+                )
+        told = [
+            (name, getattr(part.settings, "separator", None))
+            for name, part in zip(chain.names, chain.parts, strict=True)
+            if not part.off
+        ]
         for name, separator in told:
             if separator and not any(separator in item.solution for item in self.examples):
-                self.plan.note(f"{name}: separator {separator!r} is in no worked solution of {self.task}; it does "
-                               "nothing to answers without steps")  # fmt: skip
+                self.plan.note(
+                    f"{name}: separator {separator!r} is in no worked solution of {self.task}; "
+                    "it does "
+                    "nothing to answers without steps"
+                )
         wants = [name for name, part in zip(chain.names, chain.parts, strict=True) if part.scores]
         if isinstance(teacher, Recorded) and wants:
-            raise BadInput(f"{wants[0]}: needs the teacher's scores; teacher {teacher.name!r} is recorded and can only "
-                           "be edited")  # fmt: skip
+            raise BadInput(
+                f"{wants[0]}: needs the teacher's scores; teacher {teacher.name!r} is recorded "
+                "and can only "
+                "be edited"
+            )
         warm = getattr(teacher, "temperature", 0)
         for name, part in zip(chain.names, chain.parts, strict=True):
             cooled = getattr(part.settings, "temperature", None)
             warm = warm if cooled is None else cooled
             if part.draws and not warm and not part.off:
-                raise BadInput(f"{name}: acts through sampling; teacher {teacher.name!r} decodes greedily, so write "
-                               f"'decoding/temperature + {name}'")  # fmt: skip
+                raise BadInput(
+                    f"{name}: acts through sampling; teacher {teacher.name!r} decodes greedily, "
+                    "so write "
+                    f"'decoding/temperature + {name}'"
+                )
 
     def _check_recording(self, teacher: Recorded) -> None:
         """Every prompt that this study will ask must be in the recording, before anything runs."""
@@ -682,7 +897,9 @@ class _Cells:
     def _teacher(self, teacher: Recipe | Pretrained | Recorded) -> Stage:
         if isinstance(teacher, Recipe):
             shape = teacher.model_dump(mode="json", exclude={"name", "kind", "items"})
-            return Stage("teacher", {"task": self.spec, "shape": shape, "items": teacher.items, "seed": 0})
+            return Stage(
+                "teacher", {"task": self.spec, "shape": shape, "items": teacher.items, "seed": 0}
+            )
         settings = teacher.model_dump(mode="json", exclude={"name"})
         if self.plan.known is not None:
             told = self.plan.known.get(teacher.path)
@@ -691,24 +908,34 @@ class _Cells:
         if isinstance(teacher, Recorded):
             self._check_recording(teacher)
         # A name on the hub is not a folder here; its revision is transformers' matter.
-        return Stage("teacher", settings | ({"sha256": folder_digest(path)} if path.exists() else {}))
+        return Stage(
+            "teacher", settings | ({"sha256": folder_digest(path)} if path.exists() else {})
+        )
 
 
 def recipes(search: Search) -> list[dict[str, Any]]:
     """The recipes that every arm tries: the study's own, then draws from the ranges."""
     rng = random.Random("search")
     drawn = [
-        {name: math.exp(rng.uniform(*map(math.log, getattr(search, name)))) for name in ("learning_rate", "steps")}
+        {
+            name: math.exp(rng.uniform(*map(math.log, getattr(search, name))))
+            for name in ("learning_rate", "steps")
+        }
         for _ in range(search.trials - 1)
     ]
     return [
         {},
-        *({"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])} for one in drawn),
+        *(
+            {"learning_rate": float(f"{one['learning_rate']:.4g}"), "steps": round(one["steps"])}
+            for one in drawn
+        ),
     ]
 
 
 class _Spelled(NamedTuple):
-    """Tokens of training questions with their worked solutions and ends, and of the solutions with ends alone."""
+    """Tokens of training questions with their worked solutions and ends, and of the solutions with
+    ends alone.
+    """
 
     whole: list[int]
     answers: list[int]
@@ -716,7 +943,9 @@ class _Spelled(NamedTuple):
 
 @functools.cache
 def _spelled(task: str, vocabulary: int) -> _Spelled:
-    """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's public text."""
+    """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's
+    public text.
+    """
     exam = component("task", task)[1]
     length: Callable[[str], int] = len
     if vocabulary:
@@ -726,7 +955,9 @@ def _spelled(task: str, vocabulary: int) -> _Spelled:
         length = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
     items = exam.lessons(LOOKED_AT, PROVIDER)
     answers = [length(item.solution) + 1 for item in items]
-    return _Spelled([length(item.prompt.text) + n for item, n in zip(items, answers, strict=True)], answers)
+    return _Spelled(
+        [length(item.prompt.text) + n for item, n in zip(items, answers, strict=True)], answers
+    )
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """What is its owner's alone: a defence's key, and where models and data lie on this machine.
 
-A digest stands for each in every label, address, result and export; the value itself is held by the processes that
-need it, and is in none of their files. It is read from the study's settings, or handed over with `--private`.
+A digest stands for each in every label, address, result and export; the value itself is held by the
+processes that need it, and is in none of their files. It is read from the study's settings, or
+handed over with `--private`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def hold(more: Mapping[str, str]) -> None:
 
 
 def hidden(name: str, value: Any) -> Any:
-    """What stands for a setting's value: for a key, and for an absolute path to something; else the value itself."""
+    """What stands for a setting's value: for a key, and for an absolute path to something; else the
+    value itself.
+    """
     if not isinstance(value, str) or value.startswith(MARK):
         return value
     if name == KEY:
@@ -52,22 +55,34 @@ def shown(value: Any) -> Any:
 
 def revealed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the values that stand-ins stand for."""
-    return {name: shown(value) if name in (KEY, *PLACES) else value for name, value in settings.items()}
+    return {
+        name: shown(value) if name in (KEY, *PLACES) else value for name, value in settings.items()
+    }
 
 
 def veiled(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Checked settings with the stand-ins that they were given with."""
-    kept = {name for name, value in before.items() if isinstance(value, str) and value.startswith(MARK)}
+    kept = {
+        name for name, value in before.items() if isinstance(value, str) and value.startswith(MARK)
+    }
     return {name: before[name] if name in kept else value for name, value in settings.items()}
 
 
 def unknown(settings: Any) -> list[str]:
     """The stand-ins in a stage's settings whose values are not known here."""
     if isinstance(settings, Mapping):
-        named = [value for name, value in settings.items() if name in (KEY, *PLACES) and isinstance(value, str)]
+        named = [
+            value
+            for name, value in settings.items()
+            if name in (KEY, *PLACES) and isinstance(value, str)
+        ]
         found = [one for one in named if one.startswith(MARK) and one not in _held]
         return found + [one for value in settings.values() for one in unknown(value)]
-    return [one for value in settings for one in unknown(value)] if isinstance(settings, list | tuple) else []
+    return (
+        [one for value in settings for one in unknown(value)]
+        if isinstance(settings, list | tuple)
+        else []
+    )
 
 
 def hand_over(value: str) -> None:
@@ -80,8 +95,11 @@ def hand_over(value: str) -> None:
 def check(settings: Any) -> None:
     """BadInput if a stage's settings hold a stand-in whose value is not known here."""
     if lost := unknown(settings):
-        raise BadInput(f"{lost[0]} stands for a key, a folder or a file that is not known here; hand it over with "
-                       "--private VALUE")  # fmt: skip
+        raise BadInput(
+            f"{lost[0]} stands for a key, a folder or a file that is not known here; hand it "
+            "over with "
+            "--private VALUE"
+        )
 
 
 def folder_digest(path: Path) -> str:
@@ -90,5 +108,7 @@ def folder_digest(path: Path) -> str:
     hashes = {}
     for one in files:
         with one.open("rb") as file:
-            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(
+                file, "sha256"
+            ).hexdigest()
     return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

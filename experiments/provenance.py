@@ -1,7 +1,8 @@
-"""What made a result: the version of its kind, the code that it ran, libraries and threads; and whether that is past.
+"""What made a result: the version of its kind, the code that it ran, libraries and threads; and
+whether that is past.
 
-The code of a stage is every module of this project that its kind and its components import, however deep, each with a
-digest that comments, docstrings and line breaks do not change.
+The code of a stage is every module of this project that its kind and its components import, however
+deep, each with a digest that comments, docstrings and line breaks do not change.
 """
 
 from __future__ import annotations
@@ -22,10 +23,23 @@ from experiments.store import Store
 ROOT = Path(__file__).parents[1]
 PROJECT = ("distill", "defenses", "experiments")
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")  # those that can change bytes
-MAKER = ("version", "code", "libraries", "threads")  # what a done.json says of who made it, beside the inputs
+MAKER = (
+    "version",
+    "code",
+    "libraries",
+    "threads",
+)  # what a done.json says of who made it, beside the inputs
 # Settings whose values are components, or lists of them, and the group that these are of.
-GROUPS = {"task": "task", "attacker": "attacker", "clean": "attacker", "ask": "attacker", "follow": "attacker",
-          "defense": "defense", "reduced": "defense", "detectors": "detector"}  # fmt: skip
+GROUPS = {
+    "task": "task",
+    "attacker": "attacker",
+    "clean": "attacker",
+    "ask": "attacker",
+    "follow": "attacker",
+    "defense": "defense",
+    "reduced": "defense",
+    "detectors": "detector",
+}
 
 
 # The code of a stage
@@ -43,7 +57,9 @@ def roots(stage: Stage) -> Iterator[str]:
 
 
 def remember(code: Iterable[str]) -> None:
-    """Import modules and note their digests, so that both stay what they are now in this process."""
+    """Import modules and note their digests, so that both stay what they are now in
+    this process.
+    """
     for name in code:
         _read(name)
         importlib.import_module(name)
@@ -91,7 +107,9 @@ def installed(name: str) -> str | None:
 
 @functools.cache
 def _read(name: str) -> tuple[str, frozenset[str]]:
-    """A module's digest, and the modules of this project that it imports, also those inside functions."""
+    """A module's digest, and the modules of this project that it imports, also those inside
+    functions.
+    """
     path = _file(name)
     if path is None:
         raise BadInput(f"{name}: no such module; its code cannot be recorded")
@@ -106,7 +124,9 @@ def code_digest(tree: ast.AST) -> str:
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of this project; names may come from a manifest that somebody else wrote."""
+    """The file of a module of this project; names may come from a manifest that somebody else
+    wrote.
+    """
     parts = name.split(".")
     if parts[0] not in PROJECT or not all(part.isidentifier() for part in parts):
         return None
@@ -131,14 +151,19 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     """What is below a node; not what only a type checker imports, which never runs."""
     for one in ast.iter_child_nodes(node):
-        if not (isinstance(one, ast.If) and ast.unparse(one.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")):
+        if not (
+            isinstance(one, ast.If)
+            and ast.unparse(one.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        ):
             yield one
         else:
             yield from one.orelse
 
 
 def _spelled(node: Any) -> Iterator[str]:
-    """A tree as text without docstrings and places; empty fields are left out, as Python versions differ in them."""
+    """A tree as text without docstrings and places; empty fields are left out, as Python versions
+    differ in them.
+    """
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
@@ -157,7 +182,11 @@ def _spelled(node: Any) -> Iterator[str]:
 
 def _is_text(node: Any) -> bool:
     """Whether a statement is a string alone, as docstrings are."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 # What makes a result now, and what made one that is there
@@ -165,7 +194,12 @@ def _is_text(node: Any) -> bool:
 
 def now(stage: Stage, threads: int) -> dict[str, Any]:
     """What would make the stage's result if it were made now; `inputs` are for the store to say."""
-    return {"version": _version(stage.kind), "code": modules(stage), "libraries": libraries(), "threads": threads}
+    return {
+        "version": _version(stage.kind),
+        "code": modules(stage),
+        "libraries": libraries(),
+        "threads": threads,
+    }
 
 
 @functools.cache
@@ -198,13 +232,17 @@ def contents(done: Mapping[str, Any]) -> str:
 class State(NamedTuple):
     """Whether a result is there and may be used, and in words why not."""
 
-    word: str  # current, old, missing, or waiting: it is as it was, and an input must be made before that is known
+    # current, old, missing, or waiting: it is as it was, and an input must be made before that is
+    # known
+    word: str
     why: tuple[str, ...] = ()  # of its own
     above: tuple[str, ...] = ()  # of what it is made of
 
 
 def states(stages: Sequence[Stage], store: Store, threads: int | None = None) -> dict[str, State]:
-    """The state of each stage by key; they come inputs first. Without `threads`, any number of them will do."""
+    """The state of each stage by key; they come inputs first. Without `threads`, any number of them
+    will do.
+    """
     held: dict[str, State] = {}
     for stage in stages:
         if not store.has(stage.kind, stage.key):
@@ -215,7 +253,10 @@ def states(stages: Sequence[Stage], store: Store, threads: int | None = None) ->
         why = _why(done, now(stage, threads or done.get("threads", 1)))
         above = [f"its input {one.kind}/{one.key} is to be made" for one in due]
         if not due and not why:
-            above = [f"its input {one.kind}/{one.key} was made again" for one in _remade(stage, store, done)]
+            above = [
+                f"its input {one.kind}/{one.key} was made again"
+                for one in _remade(stage, store, done)
+            ]
         waits = due and not why and all(held[one.key].word in ("missing", "waiting") for one in due)
         word = "waiting" if waits else "old" if why or above else "current"
         held[stage.key] = State(word, tuple(why), tuple(above))
@@ -234,12 +275,16 @@ def _why(done: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
         return ["written before code was recorded"]
     told = []
     if done["version"] != made["version"]:
-        told.append(f"made by version {done['version']} of its kind, which is {made['version']} now")
+        told.append(
+            f"made by version {done['version']} of its kind, which is {made['version']} now"
+        )
     changed = differing(done["code"], made["code"])
     if changed:
         told.append(f"made by other code: {listed(changed)} changed")
-    told += [f"{name} {done['libraries'].get(name)} -> {made['libraries'].get(name)}"
-             for name in differing(done["libraries"], made["libraries"])]  # fmt: skip
+    told += [
+        f"{name} {done['libraries'].get(name)} -> {made['libraries'].get(name)}"
+        for name in differing(done["libraries"], made["libraries"])
+    ]
     if done["threads"] != made["threads"]:
         told.append(f"made with {done['threads']} thread(s), not {made['threads']}")
     return told
@@ -273,12 +318,18 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def told(stages: Iterable[Stage], held: Mapping[str, State]) -> list[str]:
-    """A line for each reason why results are old, with how many of what kinds; what only follows comes last."""
+    """A line for each reason why results are old, with how many of what kinds; what only follows
+    comes last.
+    """
     groups: dict[str, dict[str, int]] = {}
     for stage in stages:
         state = held[stage.key]
         if state.word == "old":
-            kinds = groups.setdefault("; ".join(state.why) or "made of a result that was made again, or is to be", {})
+            kinds = groups.setdefault(
+                "; ".join(state.why) or "made of a result that was made again, or is to be", {}
+            )
             kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
     lines = sorted(groups.items(), key=lambda one: one[0].startswith("made of a result"))
-    return [f"{why} ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" for why, kinds in lines]
+    return [
+        f"{why} ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" for why, kinds in lines
+    ]

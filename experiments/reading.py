@@ -1,4 +1,6 @@
-"""YAML that anybody may have written: values alone, of bounded size; a fault is one line with file, line and column."""
+"""YAML that anybody may have written: values alone, of bounded size; a fault is one line with file,
+line and column.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ SIZE = 256 * 1024  # bytes of a file
 DEPTH = 30  # of lists in lists
 VALUES = 20_000  # of a file, each alias counted as all that it stands for
 DIGITS = 20  # of a whole number
-NULL, BOOL, INT, FLOAT, STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
+NULL, BOOL, INT, FLOAT, STR = (
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")
+)
 LIST, MAPPING = "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain words: `off`, `010` and `1:30` are no numbers and no truth values. Depth is bounded."""
+    """YAML 1.2's plain words: `off`, `010` and `1:30` are no numbers and no truth values. Depth is
+    bounded.
+    """
 
     yaml_implicit_resolvers: dict[Any, Any] = {}
     depth = 0
@@ -39,7 +45,10 @@ for tag, words in (
     (NULL, r"(~|null|Null|NULL|)\Z"),
     (BOOL, r"(true|True|TRUE|false|False|FALSE)\Z"),
     (INT, r"[-+]?(0|[1-9](_?[0-9])*)\Z"),
-    (FLOAT, r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"),
+    (
+        FLOAT,
+        r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z",
+    ),
 ):
     _Loader.add_implicit_resolver(tag, re.compile(words), None)
 
@@ -62,13 +71,29 @@ def read(path: Path) -> dict[str, Any]:
         loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        _fault(path, error.problem_mark or error.context_mark, " ".join((error.problem or "no YAML").split()))
+        _fault(
+            path,
+            error.problem_mark or error.context_mark,
+            " ".join((error.problem or "no YAML").split()),
+        )
     except yaml.reader.ReaderError as error:
-        _fault(path, _Place(text, error.position), f"the character {chr(error.character)!a} is not allowed")
+        _fault(
+            path,
+            _Place(text, error.position),
+            f"the character {chr(error.character)!a} is not allowed",
+        )
     except (ValueError, OverflowError) as error:
-        _fault(path, loader.get_mark() if loader else _Place("", 0), f"an escape is no character ({error})")
+        _fault(
+            path,
+            loader.get_mark() if loader else _Place("", 0),
+            f"an escape is no character ({error})",
+        )
     if not isinstance(node, yaml.MappingNode):
-        _fault(path, node.start_mark if node else _Place("", 0), "a file of settings is a mapping of keys to values")
+        _fault(
+            path,
+            node.start_mark if node else _Place("", 0),
+            "a file of settings is a mapping of keys to values",
+        )
     return dict(_Values(path).of(node))
 
 
@@ -102,7 +127,9 @@ class _Values:
     def of(self, node: Any, depth: int = 0) -> Any:
         self.left -= 1
         if self.left < 0 or depth > DEPTH:  # an alias may stand for what it is in
-            what = f"more than {VALUES} values" if self.left < 0 else f"nested more than {DEPTH} deep"
+            what = (
+                f"more than {VALUES} values" if self.left < 0 else f"nested more than {DEPTH} deep"
+            )
             _fault(self.path, node.start_mark, f"{what}, aliases counted as what they stand for")
         if isinstance(node, yaml.SequenceNode) and node.tag == LIST:
             return [self.of(one, depth + 1) for one in node.value]
@@ -116,7 +143,11 @@ class _Values:
         made: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != STR:
-                _fault(self.path, key.start_mark, f"a key is a word, got {str(getattr(key, 'value', ''))[:40]!a}")
+                _fault(
+                    self.path,
+                    key.start_mark,
+                    f"a key is a word, got {str(getattr(key, 'value', ''))[:40]!a}",
+                )
             word = self.scalar(key)
             if word in made:
                 _fault(self.path, key.start_mark, f"the key {word[:80]!r} is there twice")
@@ -127,7 +158,11 @@ class _Values:
         text = node.value
         if node.tag == STR:
             if "${" in text:
-                _fault(self.path, node.start_mark, "${...} is not replaced in files; write the value itself")
+                _fault(
+                    self.path,
+                    node.start_mark,
+                    "${...} is not replaced in files; write the value itself",
+                )
             if re.search("[\ud800-\udfff]", text):
                 _fault(self.path, node.start_mark, "half a surrogate pair is no character")
             return text
@@ -138,11 +173,17 @@ class _Values:
                 return {"true": True, "false": False}[text.lower()]
             if node.tag == INT and len(text) <= DIGITS:
                 return int(text)
-            number = float(text.replace(".inf", "inf").replace(".nan", "nan") if node.tag == FLOAT else "inf")
+            number = float(
+                text.replace(".inf", "inf").replace(".nan", "nan") if node.tag == FLOAT else "inf"
+            )
         except (ValueError, KeyError):  # a tag that does not fit
             _fault(self.path, node.start_mark, f"{text[:40]!a} is no {node.tag.rpartition(':')[2]}")
         if not math.isfinite(number):
-            _fault(self.path, node.start_mark, f"a number is finite and has at most {DIGITS} digits, got {text[:40]!a}")
+            _fault(
+                self.path,
+                node.start_mark,
+                f"a number is finite and has at most {DIGITS} digits, got {text[:40]!a}",
+            )
         return number
 
 

@@ -1,6 +1,8 @@
-"""Pre-registration: the analysis is written down and hashed before the first report student is scored.
+"""Pre-registration: the analysis is written down and hashed before the first report student is
+scored.
 
-`analysis.yaml` is never overwritten. What a later run does otherwise is a deviation, and is listed on the card.
+`analysis.yaml` is never overwritten. What a later run does otherwise is a deviation, and is listed
+on the card.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ ANALYSIS, SEAL = "analysis.yaml", "analysis.json"
 
 
 def analysis(plan: Plan) -> dict[str, Any]:
-    """What is estimated, how, on what, and what would be left out: a function of the study alone."""
+    """What is estimated, how, on what, and what would be left out: a function of the
+    study alone.
+    """
     study, measure = plan.study, plan.study.measure
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
     return {
@@ -29,19 +33,29 @@ def analysis(plan: Plan) -> dict[str, Any]:
         "estimands": {
             "uplift": "D - F, points",
             "harm": "U - D, points",
-            "transfer": "T = (D - F) / (U - F), Fieller set from the two-way (seed x item) variance, paired by seed "
+            "transfer": "T = (D - F) / (U - F), Fieller set from the two-way (seed x item) "
+            "variance, paired by seed "
             "where arms list the same seeds",
-            "worst_case": "T of the attack chosen on selection_seeds and selection items; LCB: least over ceilings; "
+            "worst_case": "T of the attack chosen on selection_seeds and selection items; "
+            "LCB: least over ceilings; "
             "UCB: largest of all attacks over the ceilings that selection cannot rule out",
             "utility": "Te_d - Te, non-inferior above -utility_margin by the paired score interval",
         },
-        "floor": f"the best of {', '.join(choices(study))} that exist, chosen on the selection split",
+        "floor": (
+            f"the best of {', '.join(choices(study))} that exist, chosen on the selection split"
+        ),
         "controls": [IDENTITY, SHUFFLED],
         "primary_match": "exchanges",
-        "thresholds": measure.model_dump(mode="json", exclude={"prices", "draws", "items", "selection_items"}),
-        "multiplicity": "Holm over all defences and tasks at their largest budget that can have the word, for "
-        "effective and for ineffective apart; seed variances moderated over the same; alpha shared by the looks",
-        "effective": "also if as many seeds reach U as all seeds seen could miss: (1 - p)^S <= alpha / 2",
+        "thresholds": measure.model_dump(
+            mode="json", exclude={"prices", "draws", "items", "selection_items"}
+        ),
+        "multiplicity": "Holm over all defences and tasks at their largest budget that can "
+        "have the word, for "
+        "effective and for ineffective apart; seed variances moderated over the same; alpha "
+        "shared by the looks",
+        "effective": (
+            "also if as many seeds reach U as all seeds seen could miss: (1 - p)^S <= alpha / 2"
+        ),
         "items": {"report": measure.items, "selection": measure.selection_items},
         "seeds": {
             "report": study.seeds,
@@ -52,8 +66,14 @@ def analysis(plan: Plan) -> dict[str, Any]:
         "search": study.search.model_dump(mode="json"),
         "own": study.own.model_dump(mode="json"),
         "blocks": [block.model_dump(mode="json") for block in study.blocks],
-        "recipes": {"teacher": study.teacher.model_dump(mode="json"), "student": study.student.model_dump(mode="json")},
-        "exclusions": "none: a diverged student counts as trained; unparsed answers count as wrong and are told apart",
+        "recipes": {
+            "teacher": study.teacher.model_dump(mode="json"),
+            "student": study.student.model_dump(mode="json"),
+        },
+        "exclusions": (
+            "none: a diverged student counts as trained; unparsed answers count as wrong and are "
+            "told apart"
+        ),
     }
 
 
@@ -82,29 +102,45 @@ def freeze(plan: Plan, store: Store, home: Path) -> None:
 
 
 def seal(home: Path) -> dict[str, Any]:
-    """The hash of the frozen analysis and how much had been scored before it; BadInput if the file was changed."""
+    """The hash of the frozen analysis and how much had been scored before it; BadInput if the file
+    was changed.
+    """
     try:
         kept = dict(json.loads((home / SEAL).read_text()))
         text = (home / ANALYSIS).read_bytes()
     except (OSError, ValueError) as error:
-        raise BadInput(f"{home / ANALYSIS}: the frozen analysis is missing or damaged ({error})") from error
+        raise BadInput(
+            f"{home / ANALYSIS}: the frozen analysis is missing or damaged ({error})"
+        ) from error
     if digest(text) != kept.get("sha256"):
-        raise BadInput(f"{home / ANALYSIS}: was changed after it was frozen (its SHA-256 is {digest(text)[:12]}, the "
-                       f"seal says {str(kept.get('sha256'))[:12]})")  # fmt: skip
+        raise BadInput(
+            f"{home / ANALYSIS}: was changed after it was frozen (its SHA-256 is "
+            f"{digest(text)[:12]}, the "
+            f"seal says {str(kept.get('sha256'))[:12]})"
+        )
     return kept
 
 
 def deviations(plan: Plan, home: Path) -> list[str]:
     """What this study does otherwise than its frozen analysis, one line a setting."""
     frozen, now = read(home / ANALYSIS), json.loads(json.dumps(analysis(plan)))
-    return [f"{name}: {before!r} was registered, {after!r} was done" for name, before, after in changed(frozen, now)]
+    return [
+        f"{name}: {before!r} was registered, {after!r} was done"
+        for name, before, after in changed(frozen, now)
+    ]
 
 
 def changed(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """The leaves in which two nested values differ, by dotted name; a key that only one has is None in the other."""
+    """The leaves in which two nested values differ, by dotted name; a key that only one has is None
+    in the other.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
         keys = dict.fromkeys([*before, *after])
-        return [one for k in keys for one in changed(before.get(k), after.get(k), f"{name}.{k}" if name else str(k))]
+        return [
+            one
+            for k in keys
+            for one in changed(before.get(k), after.get(k), f"{name}.{k}" if name else str(k))
+        ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
         return [one for i, (a, b) in pairs for one in changed(a, b, f"{name}.{i}")]

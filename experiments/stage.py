@@ -13,7 +13,9 @@ from distill.answers import digest
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: the same value gives the same text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def key(stage: str, settings: Any, inputs: list[str]) -> str:

@@ -1,9 +1,10 @@
-"""The content-addressed store: a stage's result lives under the hash of its settings and inputs, and is done once.
+"""The content-addressed store: a stage's result lives under the hash of its settings and inputs,
+and is done once.
 
-A result is built in a temporary folder, its files are hashed, and the folder is renamed into place: a killed run loses
-the stage in flight and nothing else. Files are checked against their hashes whenever a result is opened, and so name
-themselves where a failure of power took what was not on the disk yet; `done.json`, which holds the hashes, carries its
-own.
+A result is built in a temporary folder, its files are hashed, and the folder is renamed into place:
+a killed run loses the stage in flight and nothing else. Files are checked against their hashes
+whenever a result is opened, and so name themselves where a failure of power took what was not on
+the disk yet; `done.json`, which holds the hashes, carries its own.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from experiments.stage import Stage, canonical
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made if need be and without what killed writers left; BadInput if nothing can be written there."""
+    """The folder, made if need be and without what killed writers left; BadInput if nothing can be
+    written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / ".probe", b"")
         (folder / ".probe").unlink(missing_ok=True)
         sweep(folder)
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror}); choose another folder with --runs") from error
+        raise BadInput(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder with --runs"
+        ) from error
     return folder
 
 
@@ -55,31 +60,49 @@ class Store:
             sweep(folder / ".alike")
 
     def done(self, stage: str, key: str) -> dict[str, Any]:
-        """What was written down of a finished result: its files' hashes, what made it and the seconds that it took."""
+        """What was written down of a finished result: its files' hashes, what made it and the
+        seconds that it took.
+        """
         folder = self.folder(stage, key)
         if not (folder / "done.json").is_file():
             raise BadInput(f"{folder}: is not there yet; `distill-resist run` makes it")
         try:
             return _unsealed((folder / "done.json").read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise BadInput(f"{folder}: not a finished result ({error}); delete it to make it again") from error
+            raise BadInput(
+                f"{folder}: not a finished result ({error}); delete it to make it again"
+            ) from error
 
     def open(self, stage: str, key: str) -> Path:
-        """The folder of a finished result, each file checked against its hash; BadInput if one was altered."""
+        """The folder of a finished result, each file checked against its hash; BadInput if one was
+        altered.
+        """
         folder = self.folder(stage, key)
         for name, expected in self.done(stage, key)["files"].items():
             path = folder / name
             if not path.is_file() or digest(path.read_bytes()) != expected:
-                raise BadInput(f"{path}: missing or altered since it was written; delete {folder} to make it again")
+                raise BadInput(
+                    f"{path}: missing or altered since it was written; delete {folder} to make "
+                    "it again"
+                )
         return folder
 
-    def make(self, stage: str, key: str, build: Callable[[Path], Any], noted: dict[str, Any] | None = None,
-             current: Callable[[], bool] = lambda: True, alike: str = "") -> Path:  # fmt: skip
-        """Return the result, building it first if it is not there; two processes never build the same one at once.
+    def make(
+        self,
+        stage: str,
+        key: str,
+        build: Callable[[Path], Any],
+        noted: dict[str, Any] | None = None,
+        current: Callable[[], bool] = lambda: True,
+        alike: str = "",
+    ) -> Path:
+        """Return the result, building it first if it is not there; two processes never build the
+        same one at once.
 
-        One that is there and no longer `current` is built again, and replaced when that is done. `noted`, and what
-        `build` returns, are written down beside the seconds that it took; they are no part of the result. `alike` says
-        all that its bytes depend on: a result of another address that says the same is copied instead of made.
+        One that is there and no longer `current` is built again, and replaced when that is done.
+        `noted`, and what `build` returns, are written down beside the seconds that it took; they
+        are no part of the result. `alike` says all that its bytes depend on: a result of another
+        address that says the same is copied instead of made.
         """
         from filelock import FileLock
 
@@ -91,8 +114,11 @@ class Store:
                 if not (self.has(stage, key) and current()):
                     self._build(folder, build, noted or {}, digest(alike) if alike else "")
         except OSError as error:
-            raise BadInput(f"{self.root}: cannot be written ({error.strerror or error}); nothing done is lost, and the "
-                           "same command continues") from error  # fmt: skip
+            raise BadInput(
+                f"{self.root}: cannot be written ({error.strerror or error}); nothing done is "
+                "lost, and the "
+                "same command continues"
+            ) from error
         return self.open(stage, key)
 
     def _twin(self, stage: str, alike: str) -> Path | None:
@@ -104,11 +130,17 @@ class Store:
         except (OSError, BadInput):
             return None
 
-    def _build(self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str) -> None:
-        part, past = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.past")
+    def _build(
+        self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str
+    ) -> None:
+        part, past = (
+            folder.with_name(f".{folder.name}.part"),
+            folder.with_name(f".{folder.name}.past"),
+        )
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        # What a killed stage left beside its result, to continue from; that of other code leads elsewhere.
+        # What a killed stage left beside its result, to continue from; that of other code leads
+        # elsewhere.
         checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
         if not maker.is_file() or maker.read_text() != canonical(noted):
             checkpoint.unlink(missing_ok=True)
@@ -118,10 +150,15 @@ class Store:
         told = _copied(twin, part, self.done(twin.parent.name, twin.name)) if twin else build(part)
         noted = noted | ({"alike": alike} if alike else {})
         noted = noted | (told if isinstance(told, dict) else {})
-        files = {p.relative_to(part).as_posix(): digest(p.read_bytes()) for p in sorted(part.rglob("*")) if p.is_file()}
+        files = {
+            p.relative_to(part).as_posix(): digest(p.read_bytes())
+            for p in sorted(part.rglob("*"))
+            if p.is_file()
+        }
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
         write_bytes(part / "done.json", sealed({"files": files} | took | noted))
-        # Some libraries write files that nobody else can read, whatever the umask; a store may be shared.
+        # Some libraries write files that nobody else can read, whatever the umask; a store may be
+        # shared.
         for name in files:
             (part / name).chmod((part / "done.json").stat().st_mode)
         shutil.rmtree(past, ignore_errors=True)
@@ -142,7 +179,9 @@ def sealed(done: dict[str, Any]) -> bytes:
 
 
 def _unsealed(data: bytes) -> dict[str, Any]:
-    """What a `done.json` says; ValueError where it was altered, or names no files. Those of before carry no SHA-256."""
+    """What a `done.json` says; ValueError where it was altered, or names no files. Those of before
+    carry no SHA-256.
+    """
     done = json.loads(data)
     files = done.get("files") if isinstance(done, dict) else None
     if not files or not isinstance(files, dict):
@@ -150,8 +189,10 @@ def _unsealed(data: bytes) -> dict[str, Any]:
     seal = done.pop("sha256", None)
     if seal is not None and seal != digest(canonical(done)):
         raise ValueError("its done.json was altered since it was written")
-    if any(Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(told, str)
-           for name, told in files.items()):  # fmt: skip
+    if any(
+        Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(told, str)
+        for name, told in files.items()
+    ):
         raise ValueError("its done.json names files elsewhere")
     took = [done.get(name) for name in ("seconds", "cpu_seconds")]
     if not all(isinstance(one, int | float) for one in took):

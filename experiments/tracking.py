@@ -1,7 +1,9 @@
-"""wandb as a sink: finished results are replayed into it, and losing it loses nothing. The one home of wandb.
+"""wandb as a sink: finished results are replayed into it, and losing it loses nothing. The one home
+of wandb.
 
-The mapping is one run a trained student (job type `distill`) and one a study (`compare`), in one project, grouped by
-study; `cmp.*` columns are the same in every run and never null, so that grouping and filtering work across studies.
+The mapping is one run a trained student (job type `distill`) and one a study (`compare`), in one
+project, grouped by study; `cmp.*` columns are the same in every run and never null, so that
+grouping and filtering work across studies.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from distill.answers import HERE, sweep, write_bytes
 
 
 class Tracking(BaseModel):
-    """`off`; `offline`: files for `wandb sync`; `online`: a key and the network where there are, offline where not."""
+    """`off`; `offline`: files for `wandb sync`; `online`: a key and the network where there are,
+    offline where not.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -37,13 +41,17 @@ class Tracking(BaseModel):
     project: str = Field("distill-resist", min_length=1, max_length=128)
     entity: str | None = Field(None, min_length=1, max_length=128)
     artifacts: Literal["none", "results"] = "results"
-    identity: bool = Field(False, description="whether this machine's name and absolute paths in settings are sent")
+    identity: bool = Field(
+        False, description="whether this machine's name and absolute paths in settings are sent"
+    )
     timeout: float = Field(20.0, description="seconds to wait for the server", gt=0, le=3600)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One wandb run: curves by metric as (step, value), results set once, tables of at most 200 rows, files."""
+    """One wandb run: curves by metric as (step, value), results set once, tables of at most 200
+    rows, files.
+    """
 
     id: str
     name: str
@@ -58,9 +66,18 @@ class Run:
 
 
 def comparison(
-    *, task: str, defense: str, attacker: str, student: str, budget: int, strength: float, adaptive: bool
+    *,
+    task: str,
+    defense: str,
+    attacker: str,
+    student: str,
+    budget: int,
+    strength: float,
+    adaptive: bool,
 ) -> dict[str, Any]:
-    """The `cmp.*` columns of an arm: `cmp.cell` is all but the seed, so that it alone groups the seeds of a cell."""
+    """The `cmp.*` columns of an arm: `cmp.cell` is all but the seed, so that it alone groups the
+    seeds of a cell.
+    """
     return {
         "cmp.cell": f"{task}|{defense}|{attacker}|{student}|{budget}",
         "cmp.cell_label": f"{defense} vs {attacker} on {task}",
@@ -77,7 +94,9 @@ def comparison(
 
 @dataclass
 class _Attempt:
-    """One time that a run was sent: under what id, what of it, where to, and whether all of it went."""
+    """One time that a run was sent: under what id, what of it, where to, and whether all of it
+    went.
+    """
 
     id: str
     content: str
@@ -85,11 +104,14 @@ class _Attempt:
     whole: bool = False
 
 
-def replay(runs: Iterable[Run], settings: Tracking, folder: Path, say: Callable[[str], None]) -> int:
-    """Send what was not sent before and return how many runs that was; trouble is one line, never an error.
+def replay(
+    runs: Iterable[Run], settings: Tracking, folder: Path, say: Callable[[str], None]
+) -> int:
+    """Send what was not sent before and return how many runs that was; trouble is one line, never
+    an error.
 
-    Nothing is sent twice under one id: a run that changed, or whose sending was killed, takes a new one, or takes the
-    place of its offline files where these were not synced.
+    Nothing is sent twice under one id: a run that changed, or whose sending was killed, takes a new
+    one, or takes the place of its offline files where these were not synced.
     """
     if settings.mode == "off":
         return 0
@@ -100,7 +122,9 @@ def replay(runs: Iterable[Run], settings: Tracking, folder: Path, say: Callable[
             sent = _sent(folder / "tracking.json", say)
             for run in runs:
                 try:
-                    count += _replayed(run if settings.identity else anonymous(run), settings, folder, online, sent)
+                    count += _replayed(
+                        run if settings.identity else anonymous(run), settings, folder, online, sent
+                    )
                 except Exception as error:  # one bad run stops no other
                     trouble.append(f"{run.name}: {_line(error)}")
     except Exception as error:  # whatever wandb raises, the results are on disk already
@@ -111,7 +135,9 @@ def replay(runs: Iterable[Run], settings: Tracking, folder: Path, say: Callable[
     return count
 
 
-def _replayed(run: Run, settings: Tracking, folder: Path, online: bool, sent: dict[str, list[_Attempt]]) -> bool:
+def _replayed(
+    run: Run, settings: Tracking, folder: Path, online: bool, sent: dict[str, list[_Attempt]]
+) -> bool:
     """Send a run unless it was; what is begun is written down first."""
     content, before = _digest(run), sent.setdefault(run.id, [])
     if any(one.whole and one.content == content and one.online == online for one in before):
@@ -121,7 +147,11 @@ def _replayed(run: Run, settings: Tracking, folder: Path, online: bool, sent: di
         if not any(place.name.endswith(f"-{one.id}") for one in before):
             shutil.rmtree(place)
     taken = {one.id for one in before}
-    free = next(name for n in itertools.count(1) if (name := run.id if n == 1 else f"{run.id}-{n}") not in taken)
+    free = next(
+        name
+        for n in itertools.count(1)
+        if (name := run.id if n == 1 else f"{run.id}-{n}") not in taken
+    )
     attempt = _Attempt(free, content, online)
     before.append(attempt)
     _note(folder, sent)
@@ -155,7 +185,9 @@ def _shortened(value: Any) -> Any:
 
 
 def _digest(run: Run) -> str:
-    text = json.dumps([run.config, run.curves, run.summary, run.tables], sort_keys=True, default=str)
+    text = json.dumps(
+        [run.config, run.curves, run.summary, run.tables], sort_keys=True, default=str
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -173,7 +205,10 @@ def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
         held = json.loads(path.read_bytes())
         if isinstance(held, list):
             marks = [str(mark).split("/") for mark in held]
-            return {run: [_Attempt(run, content, mode == "online", True)] for mode, run, content in marks}
+            return {
+                run: [_Attempt(run, content, mode == "online", True)]
+                for mode, run, content in marks
+            }
         return {str(run): [_Attempt(**one) for one in attempts] for run, attempts in held.items()}
     except FileNotFoundError:
         return {}
@@ -183,14 +218,19 @@ def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
 
 
 def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> bool:
-    """Whether there is a key and a server, asked once; wandb itself would ask for a key or wait at every run."""
+    """Whether there is a key and a server, asked once; wandb itself would ask for a key or wait at
+    every run.
+    """
     where = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     reason = None
     try:
         import wandb
 
         address = urlsplit(where)
-        host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+        host, port = (
+            address.hostname or "",
+            address.port or (443 if address.scheme == "https" else 80),
+        )
         where = f"{host}:{port}"
         if not wandb.api.api_key:
             reason = "no API key"
@@ -210,7 +250,10 @@ def _environment(folder: Path) -> Iterator[None]:
     """All of wandb's files below one folder, nothing on the console, for the time of the replay."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    ours = {name: str(folder) for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
+    ours = {
+        name: str(folder)
+        for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+    }
     ours |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     before = {name: os.environ.get(name) for name in (*ours, "WANDB_BASE_URL")}
     temporary = tempfile.tempdir
@@ -228,7 +271,9 @@ def _environment(folder: Path) -> Iterator[None]:
 
 @functools.cache
 def _scratch(folder: Path) -> str:
-    """Where wandb's temporary files are until this process ends; what a killed one left is swept."""
+    """Where wandb's temporary files are until this process ends; what a killed one
+    left is swept.
+    """
     place = tempfile.mkdtemp(".part", f".tmp.{HERE}.{os.getpid()}.", folder)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
@@ -238,16 +283,31 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
     import wandb
 
     quiet = wandb.Settings(
-        silent=True, console="off", disable_code=True, disable_git=True, disable_job_creation=True,
-        x_disable_stats=True, x_disable_meta=True, init_timeout=settings.timeout,
-    )  # fmt: skip
+        silent=True,
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        init_timeout=settings.timeout,
+    )
     if not settings.identity:
         quiet.host = quiet.username = quiet.email = ""
     with wandb.init(
-        project=settings.project, entity=settings.entity, dir=folder / "wandb", mode="online" if online else "offline",
-        id=run.id, name=run.name, group=run.group, job_type=run.job, tags=run.tags, config=run.config, resume="allow",
+        project=settings.project,
+        entity=settings.entity,
+        dir=folder / "wandb",
+        mode="online" if online else "offline",
+        id=run.id,
+        name=run.name,
+        group=run.group,
+        job_type=run.job,
+        tags=run.tags,
+        config=run.config,
+        resume="allow",
         settings=quiet,
-    ) as sink:  # fmt: skip
+    ) as sink:
         for family in {name.partition("/")[0] for name in run.curves}:
             sink.define_metric(f"{family}/step")
             sink.define_metric(f"{family}/*", step_metric=f"{family}/step", summary="none")
@@ -258,9 +318,12 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
             sink.log({name: wandb.Table(columns=list[str | int](columns), data=rows[:200])})
         sink.summary.update(run.summary)
         if run.files and settings.artifacts == "results":
-            hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.files}
+            hashes = {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.files
+            }
             artifact = wandb.Artifact(f"result-{run.id}", "result", metadata={"sha256": hashes})
             for path in run.files:
-                # "immutable" with an absolute path: wandb would copy each file into its staging folder otherwise.
+                # "immutable" with an absolute path: wandb would copy each file into its staging
+                # folder otherwise.
                 artifact.add_file(str(path.resolve()), policy="immutable")
             sink.log_artifact(artifact)

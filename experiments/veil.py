@@ -1,4 +1,6 @@
-"""A study without what is its owner's alone: from here on a digest stands for each key and each place."""
+"""A study without what is its owner's alone: from here on a digest stands for each key and each
+place.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +14,50 @@ if TYPE_CHECKING:
 
 
 def veiled(study: Study) -> Study:
-    """The study with stand-ins (experiments/private.py) in its entries and models; this process knows their values."""
-    blocks = [block.model_copy(update={"tasks": [*map(entry, block.tasks)], "defenses": [*map(entry, block.defenses)]})
-              for block in study.blocks]  # fmt: skip
+    """The study with stand-ins (experiments/private.py) in its entries and models; this process
+    knows their values.
+    """
+    blocks = [
+        block.model_copy(
+            update={"tasks": [*map(entry, block.tasks)], "defenses": [*map(entry, block.defenses)]}
+        )
+        for block in study.blocks
+    ]
     models = {name: _model(getattr(study, name)) for name in ("teacher", "weaker_teacher")}
     own = {name: _model(getattr(study.provider, name)) for name in ("proxy", "rewriter")}
     simulated = study.campaigns
     if simulated:
         simulated = simulated.model_copy(update={"reduced": entry(simulated.reduced)})
-    return study.model_copy(update={"blocks": blocks, "provider": study.provider.model_copy(update=own),
-                                    "campaigns": simulated} | models)  # fmt: skip
+    return study.model_copy(
+        update={
+            "blocks": blocks,
+            "provider": study.provider.model_copy(update=own),
+            "campaigns": simulated,
+        }
+        | models
+    )
 
 
 def entry(text: str) -> str:
-    """An entry, each private setting replaced by what stands for it; one without any stays as it was written."""
+    """An entry, each private setting replaced by what stands for it; one without any stays as it
+    was written.
+    """
     return " + ".join(map(_part, split(text, "+")))
 
 
 def _part(text: str) -> str:
     name, changes = call(text)
     told = {key: hidden(key, value) for key, value in changes.items()}
-    return text if told == changes else f"{name}({', '.join(f'{key}={value!r}' for key, value in told.items())})"
+    return (
+        text
+        if told == changes
+        else f"{name}({', '.join(f'{key}={value!r}' for key, value in told.items())})"
+    )
 
 
 def _model(chosen: Any) -> Any:
     """A model that is a folder or a file here is told by its contents."""
     where = getattr(chosen, PLACES[0], None)
-    return chosen if where is None else chosen.model_copy(update={PLACES[0]: hidden(PLACES[0], where)})
+    return (
+        chosen if where is None else chosen.model_copy(update={PLACES[0]: hidden(PLACES[0], where)})
+    )

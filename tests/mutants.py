@@ -2,10 +2,11 @@
 
     python -m tests.mutants --sample 150 --seed 0
 
-copies the tree, runs the tests once and notes which of them execute which line of the wiring (in processes that they
-start as well), then makes one fault at a time and runs the tests that execute its line until one fails. Survivors are
-written down with their address; those that no test can notice are argued in docs/mutants.md by their id. Fails where
-fewer than 90 of 100 others die. It takes an hour or two and is no part of `make test`.
+copies the tree, runs the tests once and notes which of them execute which line of the wiring (in
+processes that they start as well), then makes one fault at a time and runs the tests that execute
+its line until one fails. Survivors are written down with their address; those that no test can
+notice are argued in docs/mutants.md by their id. Fails where fewer than 90 of 100 others die. It
+takes an hour or two and is no part of `make test`.
 """
 
 from __future__ import annotations
@@ -35,19 +36,59 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("distill", "defenses", "experiments", "configs", "tests", "benchmarks", "docs", "pyproject.toml", "Makefile",
-          "README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "constraints.txt")  # fmt: skip
+COPIED = (
+    "distill",
+    "defenses",
+    "experiments",
+    "configs",
+    "tests",
+    "benchmarks",
+    "docs",
+    "pyproject.toml",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "constraints.txt",
+)
 WIRING = (
-    "experiments/plan.py", "experiments/stage*.py", "experiments/stages/**/*.py", "experiments/store.py",
-    "experiments/registration.py", "experiments/review/*.py", "experiments/measure/*.py",
-    *(f"experiments/report/{name}.py" for name in
-      ("compared", "cases", "measures", "grades", "matrix", "card", "files", "folder")),
-)  # fmt: skip
+    "experiments/plan.py",
+    "experiments/stage*.py",
+    "experiments/stages/**/*.py",
+    "experiments/store.py",
+    "experiments/registration.py",
+    "experiments/review/*.py",
+    "experiments/measure/*.py",
+    *(
+        f"experiments/report/{name}.py"
+        for name in ("compared", "cases", "measures", "grades", "matrix", "card", "files", "folder")
+    ),
+)
 TESTS = ("tests/experiments",)
-HEAVY = ("torch", "transformers", "accelerate", "datasets", "numpy", "scipy.stats", "scipy.optimize", "pyarrow.parquet",
-         "pydantic", "hydra", "omegaconf", "sklearn.linear_model", "hypothesis", "pytest", "rich", "jinja2",
-         "matplotlib.pyplot", "statsmodels.api")  # fmt: skip
-SLOWER = 20  # times the processor time of the same tests without a fault, and a minute: then a mutant hangs
+HEAVY = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "scipy.stats",
+    "scipy.optimize",
+    "pyarrow.parquet",
+    "pydantic",
+    "hydra",
+    "omegaconf",
+    "sklearn.linear_model",
+    "hypothesis",
+    "pytest",
+    "rich",
+    "jinja2",
+    "matplotlib.pyplot",
+    "statsmodels.api",
+)
+# times the processor time of the same tests without a fault, and a minute: then a mutant hangs
+SLOWER = 20
 
 
 def both(**pairs: str) -> dict[str, str]:
@@ -57,18 +98,61 @@ def both(**pairs: str) -> dict[str, str]:
 
 NO_CODE = (ast.Raise, ast.JoinedStr, ast.Assert)
 COMPARED: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
-    ast.Lt: [ast.LtE, ast.GtE], ast.LtE: [ast.Lt, ast.Gt], ast.Gt: [ast.GtE, ast.LtE], ast.GtE: [ast.Gt, ast.Lt],
-    ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.In: [ast.NotIn], ast.NotIn: [ast.In], ast.Is: [ast.IsNot],
+    ast.Lt: [ast.LtE, ast.GtE],
+    ast.LtE: [ast.Lt, ast.Gt],
+    ast.Gt: [ast.GtE, ast.LtE],
+    ast.GtE: [ast.Gt, ast.Lt],
+    ast.Eq: [ast.NotEq],
+    ast.NotEq: [ast.Eq],
+    ast.In: [ast.NotIn],
+    ast.NotIn: [ast.In],
+    ast.Is: [ast.IsNot],
     ast.IsNot: [ast.Is],
-}  # fmt: skip
-WORDS = both(report="select", right="wrong", none="control/identity", lo="hi", validate="train", public="teacher",
-             self="weaker", shuffled="traces", text="full")  # fmt: skip
+}
+WORDS = both(
+    report="select",
+    right="wrong",
+    none="control/identity",
+    lo="hi",
+    validate="train",
+    public="teacher",
+    self="weaker",
+    shuffled="traces",
+    text="full",
+)
 WORDS |= {"query": "report"}
-CHECKS = {"strict", "key", "default", "ensure_ascii", "allow_nan", "missing_ok", "exist_ok", "parents"}
+CHECKS = {
+    "strict",
+    "key",
+    "default",
+    "ensure_ascii",
+    "allow_nan",
+    "missing_ok",
+    "exist_ok",
+    "parents",
+}
 # Names of functions and constants, and of parts of an object.
-NAMES = both(max="min", all="any", IDENTITY="UNTRAINED", OWN_DATA="SHUFFLED", SELF="WEAKER", PROVIDER="WORKED")
-PARTS = both(argmax="argmin", seeds="selection_seeds", teacher_seeds="selection_items", lo="hi", floor="ceil",
-             has="open", mean="sum", attack="ceiling", lcb="ucb", passes="change", report="grades")  # fmt: skip
+NAMES = both(
+    max="min",
+    all="any",
+    IDENTITY="UNTRAINED",
+    OWN_DATA="SHUFFLED",
+    SELF="WEAKER",
+    PROVIDER="WORKED",
+)
+PARTS = both(
+    argmax="argmin",
+    seeds="selection_seeds",
+    teacher_seeds="selection_items",
+    lo="hi",
+    floor="ceil",
+    has="open",
+    mean="sum",
+    attack="ceiling",
+    lcb="ucb",
+    passes="change",
+    report="grades",
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +177,10 @@ class Mutant:
 
     def __str__(self) -> str:
         before, after = (" ".join(one.split()) for one in (self.before, self.after))
-        return f"{self.id} {self.file}:{self.line} {self.where} [{self.operator}] `{before}` -> `{after or 'nothing'}`"
+        return (
+            f"{self.id} {self.file}:{self.line} {self.where} [{self.operator}] `{before}` -> "
+            f"`{after or 'nothing'}`"
+        )
 
     def made(self, source: bytes) -> bytes:
         return source[: self.start] + self.after.encode() + source[self.end :]
@@ -116,7 +203,10 @@ def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
         case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
             yield "sign", operand
         case ast.BinOp(op=ast.Add() | ast.Sub() as op, left=left, right=right):
-            if not any(isinstance(one, ast.List | ast.Tuple | ast.JoinedStr | ast.Dict) for one in (left, right)):
+            if not any(
+                isinstance(one, ast.List | ast.Tuple | ast.JoinedStr | ast.Dict)
+                for one in (left, right)
+            ):
                 yield "arithmetic", other(op=ast.Sub() if isinstance(op, ast.Add) else ast.Add())
         case ast.BinOp(op=ast.Mult() | ast.Div() as op):
             yield "arithmetic", other(op=ast.Div() if isinstance(op, ast.Mult) else ast.Mult())
@@ -141,14 +231,21 @@ def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
             yield "left out", None
         case ast.Dict(values=values):
             for i in range(len(values) - 1):
-                if ast.dump(values[i]) != ast.dump(values[i + 1]) and node.keys[i] and node.keys[i + 1]:
+                if (
+                    ast.dump(values[i]) != ast.dump(values[i + 1])
+                    and node.keys[i]
+                    and node.keys[i + 1]
+                ):
                     swapped = [*values[:i], values[i + 1], values[i], *values[i + 2 :]]
                     yield "values swapped", other(values=swapped)
         case ast.Return(value=ast.Call(args=[first, *_])):
             yield "first argument returned", other(value=first)
     if isinstance(node, ast.Call):
         for i in range(len(node.args) - 1):
-            told = all(isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant) for one in node.args[i : i + 2])
+            told = all(
+                isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant)
+                for one in node.args[i : i + 2]
+            )
             if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]) and not told:
                 swapped = [*node.args[:i], node.args[i + 1], node.args[i], *node.args[i + 2 :]]
                 yield "arguments swapped", other(args=swapped)
@@ -160,19 +257,30 @@ Place = tuple[str, int, int]  # function, first and last line of the statement
 
 
 def nodes(node: ast.AST, at: Place = ("", 0, 0)) -> Iterator[tuple[ast.AST, Place]]:
-    """What can be changed, and where it stands: no text, annotations, decorators, checks of lengths or errors."""
+    """What can be changed, and where it stands: no text, annotations, decorators, checks of lengths
+    or errors.
+    """
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "bases") or isinstance(node, NO_CODE):
+        if name in ("annotation", "returns", "decorator_list", "bases") or isinstance(
+            node, NO_CODE
+        ):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST) or isinstance(child, ast.keyword) and child.arg == "strict":
+            if (
+                not isinstance(child, ast.AST)
+                or isinstance(child, ast.keyword)
+                and child.arg == "strict"
+            ):
                 continue
             where, *lines = at
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 where = f"{where}.{child.name}".lstrip(".")
             if isinstance(child, ast.stmt):
                 body = getattr(child, "body", None)
-                lines = [child.lineno, max(child.lineno, body[0].lineno - 1) if body else child.end_lineno]
+                lines = [
+                    child.lineno,
+                    max(child.lineno, body[0].lineno - 1) if body else child.end_lineno,
+                ]
             yield child, (where, *lines)
             yield from nodes(child, (where, *lines))
 
@@ -186,12 +294,23 @@ def mutants(root: Path, file: str) -> list[Mutant]:
     made = []
     for node, (where, first, last) in nodes(ast.parse(source)):
         for operator, new in changed(node):
-            assert isinstance(node, ast.expr | ast.stmt) and node.end_lineno and node.end_col_offset is not None
-            start, end = (starts[row - 1] + column for row, column in
-                          ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))  # fmt: skip
+            assert (
+                isinstance(node, ast.expr | ast.stmt)
+                and node.end_lineno
+                and node.end_col_offset is not None
+            )
+            start, end = (
+                starts[row - 1] + column
+                for row, column in (
+                    (node.lineno, node.col_offset),
+                    (node.end_lineno, node.end_col_offset),
+                )
+            )
             before = source[start:end].decode()
             after = "pass" if new is None else ast.unparse(ast.fix_missing_locations(new))
-            if isinstance(new, ast.expr) and not isinstance(new, ast.Constant | ast.Name | ast.Attribute | ast.Call):
+            if isinstance(new, ast.expr) and not isinstance(
+                new, ast.Constant | ast.Name | ast.Attribute | ast.Call
+            ):
                 after = f"({after})"
             if isinstance(new, ast.If):
                 after = after.replace("\n", "\n" + " " * node.col_offset)
@@ -205,8 +324,12 @@ def mutants(root: Path, file: str) -> list[Mutant]:
 
 
 def trace(root: str, folder: str, spoken: Any = None) -> Any:
-    """Note every executed line of the wiring below `root` under what `folder`/now says; returns the notes."""
-    files = {str(path): str(path.relative_to(root)) for one in WIRING for path in Path(root).glob(one)}
+    """Note every executed line of the wiring below `root` under what `folder`/now says; returns the
+    notes.
+    """
+    files = {
+        str(path): str(path.relative_to(root)) for one in WIRING for path in Path(root).glob(one)
+    }
     notes: dict[str, set[tuple[str, int]]] = defaultdict(set)
     now = spoken or [(Path(folder) / "now").read_text()]
 
@@ -230,7 +353,9 @@ def trace(root: str, folder: str, spoken: Any = None) -> Any:
 
 
 def worked() -> float:
-    """Seconds of processor time, with those of processes that have ended: neighbours take their share of the clock."""
+    """Seconds of processor time, with those of processes that have ended: neighbours take their
+    share of the clock.
+    """
     return sum(os.times()[:4])
 
 
@@ -248,8 +373,12 @@ class Mapped:
         (self.folder / "now").write_text(what)
 
     def pytest_runtest_setup(self, item: Any) -> None:
-        for one in gc.get_objects():  # what an earlier test left in a cache, this one would not execute
-            if hasattr(type(one), "cache_clear") and str(getattr(one, "__module__", "")).startswith("experiments"):
+        for (
+            one
+        ) in gc.get_objects():  # what an earlier test left in a cache, this one would not execute
+            if hasattr(type(one), "cache_clear") and str(getattr(one, "__module__", "")).startswith(
+                "experiments"
+            ):
                 one.cache_clear()
         self.began = worked()
         self._say(item.nodeid)
@@ -298,10 +427,18 @@ def inside(root: Path, site: Path, tests: list[str], out: Path, map_into: Path |
     log = os.open(out.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "experiments", "distill", "defenses")]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.split(".")[0] in ("tests", "experiments", "distill", "defenses")
+    ]:
         del sys.modules[name]
     paths = [str(root), *([str(site)] if map_into else [])]
-    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     sys.dont_write_bytecode = True
     sys.path[:] = [*paths, *(one for one in sys.path if Path(one or ".").resolve() != ROOT)]
     import pytest
@@ -340,14 +477,25 @@ def copied(into: Path) -> Path:
 
 
 def tests_of(mutant: Mutant, held: dict[str, Any], most: float) -> tuple[list[str], float, bool]:
-    """The tests that execute a mutant's line, fast files first; how long they take; whether all of them are there."""
+    """The tests that execute a mutant's line, fast files first; how long they take; whether all of
+    them are there.
+    """
     failed, seconds = set(held["failed"]), held["seconds"]
     lines = [f"{mutant.file}:{line}" for line in range(mutant.line, mutant.last + 1)]
     seen = {at for line in lines for at in held["lines"].get(line, ())}
     if "import" in seen:  # a constant of the module: whoever executes anything of it
-        seen = {at for line, ats in held["lines"].items() if line.startswith(f"{mutant.file}:") for at in ats}
+        seen = {
+            at
+            for line, ats in held["lines"].items()
+            if line.startswith(f"{mutant.file}:")
+            for at in ats
+        }
     files = {at for at in seen if "::" not in at}
-    chosen = [one for one in seconds if one not in failed and (one in seen or one.partition("::")[0] in files)]
+    chosen = [
+        one
+        for one in seconds
+        if one not in failed and (one in seen or one.partition("::")[0] in files)
+    ]
     cost: dict[str, float] = defaultdict(float)
     for one in chosen:
         cost[one.partition("::")[0]] += seconds[one]
@@ -385,11 +533,15 @@ def ended(one: Running) -> dict[str, Any] | None:
     if not one.out.exists():
         return told | {"outcome": "killed", "first": "the process itself"}
     seen = json.loads(one.out.read_text())
-    return told | {"outcome": "killed" if seen["code"] not in (0, 5) else "survived", "first": seen["first"]}
+    return told | {
+        "outcome": "killed" if seen["code"] not in (0, 5) else "survived",
+        "first": seen["first"],
+    }
 
 
-def run(chosen: list[Mutant], held: dict[str, Any], scratch: Path, workers: int, most: float
-        ) -> Iterator[dict[str, Any]]:  # fmt: skip
+def run(
+    chosen: list[Mutant], held: dict[str, Any], scratch: Path, workers: int, most: float
+) -> Iterator[dict[str, Any]]:
     """The outcome of each mutant, as they end."""
     trees = [copied(scratch / f"tree{i}") for i in range(workers)]
     fork, running, queue = multiprocessing.get_context("fork"), list[Running](), chosen[::-1]
@@ -398,8 +550,14 @@ def run(chosen: list[Mutant], held: dict[str, Any], scratch: Path, workers: int,
             mutant = queue.pop()
             tests, seconds, whole = tests_of(mutant, held, most)
             if not tests:
-                yield {"id": mutant.id, "mutant": str(mutant), "outcome": "survived", "first": "", "whole": whole,
-                       "untested": True}  # fmt: skip
+                yield {
+                    "id": mutant.id,
+                    "mutant": str(mutant),
+                    "outcome": "survived",
+                    "first": "",
+                    "whole": whole,
+                    "untested": True,
+                }
                 continue
             tree, out = trees.pop(), scratch / f"{mutant.id}.json"
             (tree / mutant.file).write_bytes(mutant.made((ROOT / mutant.file).read_bytes()))
@@ -423,15 +581,22 @@ def argued() -> set[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sample", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[""], help="parts of paths, or ids of mutants")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--most", type=float, default=120, help="seconds of processor time of tests a mutant")
+    parser.add_argument(
+        "--most", type=float, default=120, help="seconds of processor time of tests a mutant"
+    )
     parser.add_argument("--tests", nargs="+", default=TESTS, help="test files or folders")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the map and the outcomes; continued if there"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of the map and the outcomes; continued if there",
     )
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
     given = parser.parse_args()
@@ -456,33 +621,52 @@ def main() -> int:
             process.start()
             process.join()
         held = json.loads(at.read_text())
-        print(f"{len(held['seconds'])} tests, {sum(held['seconds'].values()):.0f} s; red already: {held['failed']}")
+        print(
+            f"{len(held['seconds'])} tests, {sum(held['seconds'].values()):.0f} s; red already: "
+            f"{held['failed']}"
+        )
         outcomes = given.out / "outcomes.jsonl"
-        told = [json.loads(line) for line in outcomes.read_text().splitlines()] if outcomes.exists() else []
+        told = (
+            [json.loads(line) for line in outcomes.read_text().splitlines()]
+            if outcomes.exists()
+            else []
+        )
         done = {one["id"]: one for one in told}
         with outcomes.open("a") as file:
             left = [one for one in chosen if one.id not in done]
             for outcome in run(left, held, scratch, given.workers, given.most):
                 done[outcome["id"]] = outcome
                 print(json.dumps(outcome), file=file, flush=True)
-                print(f"{outcome['outcome']:9s} {outcome['mutant']}  {outcome['first']}", flush=True)
+                print(
+                    f"{outcome['outcome']:9s} {outcome['mutant']}  {outcome['first']}", flush=True
+                )
     return summary([done[one.id] for one in chosen])
 
 
 def summary(outcomes: list[dict[str, Any]]) -> int:
-    """Prints survivors and the rate; 1 where fewer than 90 of 100 mutants die, those argued for left out."""
+    """Prints survivors and the rate; 1 where fewer than 90 of 100 mutants die, those argued for
+    left out.
+    """
     known = argued()
     survived = [one for one in outcomes if one["outcome"] == "survived"]
     print("\nSurvivors:")
     for one in survived:
-        note = "argued" if one["id"] in known else "no test executes it" if one.get("untested") else ""
-        print(f"- `{one['mutant'].replace(' ', '` ', 1)} {note}{'' if one['whole'] else ' (not all its tests ran)'}")
+        note = (
+            "argued" if one["id"] in known else "no test executes it" if one.get("untested") else ""
+        )
+        print(
+            f"- `{one['mutant'].replace(' ', '` ', 1)} "
+            f"{note}{'' if one['whole'] else ' (not all its tests ran)'}"
+        )
     counted = [one for one in outcomes if one["id"] not in known]
     dead = sum(one["outcome"] != "survived" for one in counted)
     late = sum(one["outcome"] == "timeout" for one in counted)
     rate = dead / max(len(counted), 1)
-    print(f"{dead} of {len(counted)} died ({100 * rate:.0f} %), {late} of them by time; {len(outcomes) - len(counted)} "
-          "more are argued in docs/mutants.md")  # fmt: skip
+    print(
+        f"{dead} of {len(counted)} died ({100 * rate:.0f} %), {late} of them by time; "
+        f"{len(outcomes) - len(counted)} "
+        "more are argued in docs/mutants.md"
+    )
     return int(rate < 0.9)
 
 

@@ -42,12 +42,16 @@ def test_the_provider_imports_only_shared_nouns(path):
     ours = {n for n in imported(path) if n.split(".")[0] in {"distill", "experiments"}}
     campaigns = {n for n in ours if n.startswith("distill.campaigns")}
     assert ours - campaigns <= {"distill.models", "distill.answers"}
-    assert not campaigns or path.parent.name == "access", "accounts and traffic are what access control is about"
+    assert not campaigns or path.parent.name == "access", (
+        "accounts and traffic are what access control is about"
+    )
 
 
 @pytest.mark.parametrize("path", files("experiments/stages"), ids=str)
 def test_a_stage_imports_only_what_its_bytes_depend_on(path):
-    """Whatever it imports makes its results again when it is edited: nothing that plans, measures or reports."""
+    """Whatever it imports makes its results again when it is edited: nothing that plans, measures
+    or reports.
+    """
     ours = {n for n in imported(path) if n.startswith("experiments.")}
     leaves = {"experiments.components", "experiments.private", "experiments.stage"}
     assert {n for n in ours if not n.startswith("experiments.stages")} <= leaves
@@ -62,9 +66,24 @@ def test_a_heavy_library_has_one_home(path):
 
 def test_help_imports_no_heavy_library():
     code = (
-        "import sys, experiments.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+        "import sys, experiments.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted(sys.modules))"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     modules = out.splitlines()[-1]
-    for heavy in ("torch", "transformers", "accelerate", "datasets", "wandb", "hydra", "pydantic", "numpy", "rich"):
+    for heavy in (
+        "torch",
+        "transformers",
+        "accelerate",
+        "datasets",
+        "wandb",
+        "hydra",
+        "pydantic",
+        "numpy",
+        "rich",
+    ):
         assert f"'{heavy}'" not in modules, heavy

@@ -1,4 +1,6 @@
-"""The quickstart as a user runs it, in full, with its outcome asserted: minutes, and the best test of them all."""
+"""The quickstart as a user runs it, in full, with its outcome asserted: minutes, and the best test
+of them all.
+"""
 
 import json
 import os
@@ -21,25 +23,54 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder of one's own, or the one that `make quickstart` has filled where the environment names it."""
+    """A folder of one's own, or the one that `make quickstart` has filled where the environment
+    names it.
+    """
     folder = Path(os.environ.get("QUICKSTART_RUNS") or tmp_path_factory.mktemp("runs"))
-    subprocess.run([sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(folder)], cwd=ROOT,
-                   env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def rows(runs):
-    words = [sys.executable, "-m", "experiments.cli", "report", "quickstart", "--json", "--runs", str(runs)]
+    words = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "report",
+        "quickstart",
+        "--json",
+        "--runs",
+        str(runs),
+    ]
     done = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
-    return {(row["task"], row["attacker"], row["defense"].partition("(")[0]): row for row in json.loads(done.stdout)}
+    return {
+        (row["task"], row["attacker"], row["defense"].partition("(")[0]): row
+        for row in json.loads(done.stdout)
+    }
 
 
 def test_the_study_is_as_large_as_it_claims(rows):
-    defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {"none", plan.IDENTITY}
+    defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {
+        "none",
+        plan.IDENTITY,
+    }
     assert len(defended) >= 3 and {task for task, _, _ in rows} == {"addition", "trace"}
-    assert {attacker for _, attacker, _ in rows} >= {"sft", "logprob_kd", *plan.FLOORS[:2], plan.SHUFFLED}
-    assert {attacker: row["seeds"] for (_, attacker, _), row in rows.items() if row["seeds"] != 6} == {plan.SHUFFLED: 3}
+    assert {attacker for _, attacker, _ in rows} >= {
+        "sft",
+        "logprob_kd",
+        *plan.FLOORS[:2],
+        plan.SHUFFLED,
+    }
+    assert {
+        attacker: row["seeds"] for (_, attacker, _), row in rows.items() if row["seeds"] != 6
+    } == {plan.SHUFFLED: 3}
     assert all(row["seeds"] == row["planned"] for row in rows.values())
 
 
@@ -65,8 +96,14 @@ def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs
     row = rows["addition", "logprob_kd", "release/top_k"]
     assert row["verdict"] == "ineffective" and row["transfer_hi"] - row["transfer_lo"] <= 0.1
     held = grades.read(runs / "quickstart" / "grades.parquet")
-    keys = [grades.Key("addition", d, a, 800, "report") for d, a in
-            (("none", row["floor_arm"]), ("none", "logprob_kd"), (row["defense"], "logprob_kd"))]  # fmt: skip
+    keys = [
+        grades.Key("addition", d, a, 800, "report")
+        for d, a in (
+            ("none", row["floor_arm"]),
+            ("none", "logprob_kd"),
+            (row["defense"], "logprob_kd"),
+        )
+    ]
     five = transfer(*(Arm(held[key].right_SN[:5], held[key].seeds[:5]) for key in keys))
     assert five.hi - five.lo <= 0.1, "five seeds are enough for that"
 
@@ -75,7 +112,9 @@ def test_students_are_trained_as_far_as_it_goes(runs):
     """No seed of an arm is left behind: the spread of undefended students is that of their exam."""
     held = json.loads((runs / "quickstart" / "measures.json").read_text())
     assert not [
-        one for one in held["flags"] if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
+        one
+        for one in held["flags"]
+        if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
     ]
     assert not [one for one in held["flags"] if one["flag"] == "identity"]
     sat = grades.read(runs / "quickstart" / "grades.parquet")
@@ -91,36 +130,66 @@ def test_the_folder_holds_what_a_reader_needs(runs):
     made = plan.make(config.load("quickstart", []))
     manifest = json.loads((home / "manifest.json").read_text())
     assert manifest["fingerprint"] == fingerprint(Store(runs / "store"), made.stages)
-    assert len(manifest["stages"]) == len(made.stages) and {"torch", "transformers"} <= manifest["versions"].keys()
+    assert (
+        len(manifest["stages"]) == len(made.stages)
+        and {"torch", "transformers"} <= manifest["versions"].keys()
+    )
     assert json.loads((home / "config.json").read_text())["name"] == "quickstart"
     # The table follows from the grades alone.
     graded = pq.read_table(home / "grades.parquet").to_pylist()
     sizes = {"report": made.study.measure.items, "select": made.study.measure.selection_items}
     assert sum(g["attacker"] != "" for g in graded) == sum(sizes[arm.split] for arm in made.arms)
     wanted = ("trace", "none", "sft", "report")
-    cell = [g["outcome"] == "right" for g in graded if (g["task"], g["defense"], g["attacker"], g["split"]) == wanted]
-    row = next(r for r in json.loads((home / "results.json").read_text())
-               if (r["task"], r["defense"], r["attacker"]) == ("trace", "none", "sft"))  # fmt: skip
+    cell = [
+        g["outcome"] == "right"
+        for g in graded
+        if (g["task"], g["defense"], g["attacker"], g["split"]) == wanted
+    ]
+    row = next(
+        r
+        for r in json.loads((home / "results.json").read_text())
+        if (r["task"], r["defense"], r["attacker"]) == ("trace", "none", "sft")
+    )
     assert sum(cell) / len(cell) == pytest.approx(row["undefended"])
 
 
 @pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
 def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
     held = grades.read(runs / "quickstart" / "grades.parquet")
-    arms = [held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", plan.IDENTITY)]
+    arms = [
+        held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", plan.IDENTITY)
+    ]
     got = undefended_splits(np.concatenate(arms), splits=300)
     assert got.students == 12 and got.covered >= 0.93
 
 
 def test_the_run_verifies_and_a_smoke_test_repeats_its_bytes(runs, tmp_path):
-    words = [sys.executable, "-m", "experiments.cli", "reproduce", str(runs / "quickstart"), "--tier", "smoke"]
-    done = subprocess.run([*words, "--runs", str(runs), "--into", str(tmp_path / "again")], cwd=ROOT, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "reproduce",
+        str(runs / "quickstart"),
+        "--tier",
+        "smoke",
+    ]
+    done = subprocess.run(
+        [*words, "--runs", str(runs), "--into", str(tmp_path / "again")],
+        cwd=ROOT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stdout
     assert "FAIL:" not in done.stdout and "have the same bytes" in done.stdout
 
 
 def test_the_page_is_self_contained_and_shows_its_plots(runs):
     page = (runs / "quickstart" / "report.html").read_text()
-    assert page.count("<svg") == 2 and "http-equiv" not in page and "<script" not in page and 'src="' not in page
+    assert (
+        page.count("<svg") == 2
+        and "http-equiv" not in page
+        and "<script" not in page
+        and 'src="' not in page
+    )
     assert "release/answer_only" in page and "Answers, clean and defended" in page

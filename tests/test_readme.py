@@ -1,4 +1,6 @@
-"""README's numbers are generated: its tables are lines that `report --markdown` wrote, and its links lead somewhere."""
+"""README's numbers are generated: its tables are lines that `report --markdown` wrote, and its
+links lead somewhere.
+"""
 
 import re
 from pathlib import Path

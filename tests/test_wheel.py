@@ -1,4 +1,6 @@
-"""The wheel in an empty folder, away from the checkout: configs travel with it, and the main job runs."""
+"""The wheel in an empty folder, away from the checkout: configs travel with it, and the main job
+runs.
+"""
 
 import json
 import os
@@ -8,22 +10,42 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["teacher.steps=4", "student.steps=2", "seeds=[0]", "measure.items=20", "teacher.items=100", "budget=8"]
+SMALL = [
+    "teacher.steps=4",
+    "student.steps=2",
+    "seeds=[0]",
+    "measure.items=20",
+    "teacher.items=100",
+    "budget=8",
+]
 
 
 def test_the_wheel_runs_the_quickstart_without_the_checkout(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path / "dist"),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as held:
         held.extractall(tmp_path / "site")
     empty = tmp_path / "empty"
     empty.mkdir()
-    code = "import sys, experiments.cli as c; print(c.__file__, file=sys.stderr); sys.exit(c.main())"
+    code = (
+        "import sys, experiments.cli as c; print(c.__file__, file=sys.stderr); sys.exit(c.main())"
+    )
     words = [sys.executable, "-P", "-c", code, "run", "quickstart", *SMALL]
     # Workers start anew and find the packages through the environment.
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run([*words, "--json"], cwd=empty, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [*words, "--json"], cwd=empty, env=env, check=True, capture_output=True, text=True
+    )
     assert str(tmp_path / "site") in done.stderr
     assert {row["task"] for row in json.loads(done.stdout)} == {"addition", "trace"}
     assert (empty / "runs" / "quickstart" / "report.html").is_file()

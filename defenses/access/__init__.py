@@ -1,9 +1,11 @@
-"""Access: what a provider does with accounts. Detectors score them, limits and policies act on the scores.
+"""Access: what a provider does with accounts. Detectors score them, limits and policies act on the
+scores.
 
-A detector is one file with `Settings` and `Detector`. Each day it is handed what the provider logged (`Day`) and keeps
-one score an account: the evidence so far, larger is worse, `NONE` where there is too little to say anything. What is
-compared with a threshold is the highest score an account ever had, so that a rate of false alarms is one over the
-whole horizon and not one a query or a day. No detector sees the truth; the oracle, which bounds them, is handed it.
+A detector is one file with `Settings` and `Detector`. Each day it is handed what the provider
+logged (`Day`) and keeps one score an account: the evidence so far, larger is worse, `NONE` where
+there is too little to say anything. What is compared with a threshold is the highest score an
+account ever had, so that a rate of false alarms is one over the whole horizon and not one a query
+or a day. No detector sees the truth; the oracle, which bounds them, is handed it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ NONE = -np.inf
 
 
 class Habit(NamedTuple):
-    """A share that differs between accounts: its mean, and the correlation rho = 1 / (c + 1) of its Beta(c)."""
+    """A share that differs between accounts: its mean, and the correlation rho = 1 / (c + 1) of its
+    Beta(c).
+    """
 
     mean: np.ndarray
     rho: np.ndarray
@@ -32,9 +36,9 @@ class Habit(NamedTuple):
 class Baseline(NamedTuple):
     """What a provider learned from its own clean past, by segment S: see `Learner`.
 
-    `topics_SK`: mean topic shares of an account, none of them 0. `rho_S`: how far accounts differ in topics.
-    `phrase`: shares of prompts on the phrase list [S]. `newest`: shares of a new model by days since it came out
-    [S, ages].
+    `topics_SK`: mean topic shares of an account, none of them 0. `rho_S`: how far accounts differ
+    in topics. `phrase`: shares of prompts on the phrase list [S]. `newest`: shares of a new model
+    by days since it came out [S, ages].
     """
 
     topics_SK: np.ndarray
@@ -76,8 +80,11 @@ class Day:
     def starts(self) -> np.ndarray:
         """Where each active account's events begin."""
         account = self.events.account
-        return np.flatnonzero(np.concatenate([[True], account[1:] != account[:-1]])) if len(account) else \
-            np.zeros(0, np.int64)  # fmt: skip
+        return (
+            np.flatnonzero(np.concatenate([[True], account[1:] != account[:-1]]))
+            if len(account)
+            else np.zeros(0, np.int64)
+        )
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -96,11 +103,17 @@ class Day:
 
     def total(self, what: np.ndarray) -> np.ndarray:
         """Sum over each active account's events."""
-        return np.add.reduceat(what, self.starts, dtype=np.int64) if len(self.starts) else np.zeros(0, np.int64)
+        return (
+            np.add.reduceat(what, self.starts, dtype=np.int64)
+            if len(self.starts)
+            else np.zeros(0, np.int64)
+        )
 
 
 class Base(ABC):
-    """A detector. `score` has one entry an account, of the evidence up to the last day it was handed."""
+    """A detector. `score` has one entry an account, of the evidence up to the last day it was
+    handed.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str] = "-"
@@ -125,8 +138,8 @@ class Base(ABC):
 def conformal(scores: np.ndarray, alpha: float) -> float:
     """The smallest threshold that one more draw like these exceeds with probability at most alpha.
 
-    The ceil((n + 1)(1 - alpha))-th smallest of n scores (split conformal, Vovk et al. 2005); infinite where n is too
-    small to tell, below 1 / alpha - 1.
+    The ceil((n + 1)(1 - alpha))-th smallest of n scores (split conformal, Vovk et al. 2005);
+    infinite where n is too small to tell, below 1 / alpha - 1.
     """
     rank = int(np.ceil((len(scores) + 1) * (1 - alpha) - 1e-9))
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else np.inf
@@ -135,18 +148,25 @@ def conformal(scores: np.ndarray, alpha: float) -> float:
 class Calibration:
     """Highest scores over a whole clean horizon, by detector and segment.
 
-    Of customers, each by its worst account, because the accounts of one customer rise and fall together; and of
-    accounts, because what flags large customers flags more accounts than customers.
+    Of customers, each by its worst account, because the accounts of one customer rise and fall
+    together; and of accounts, because what flags large customers flags more accounts than
+    customers.
     """
 
-    def __init__(self, highest: Mapping[str, np.ndarray], segment: np.ndarray, owner: np.ndarray) -> None:
+    def __init__(
+        self, highest: Mapping[str, np.ndarray], segment: np.ndarray, owner: np.ndarray
+    ) -> None:
         rows = [np.flatnonzero(segment == s) for s in range(len(SEGMENTS))]
         self.accounts = {name: [one[here] for here in rows] for name, one in highest.items()}
-        self.sorted = {name: [np.sort(by_customer(one[here], owner[here])) for here in rows]
-                       for name, one in highest.items()}  # fmt: skip
+        self.sorted = {
+            name: [np.sort(by_customer(one[here], owner[here])) for here in rows]
+            for name, one in highest.items()
+        }
 
     def threshold(self, name: str, alpha: float) -> np.ndarray:
-        """By segment: exceeded over the horizon by no more than alpha of the customers nor of the accounts."""
+        """By segment: exceeded over the horizon by no more than alpha of the customers nor of the
+        accounts.
+        """
         both = zip(self.sorted[name], self.accounts[name], strict=True)
         return np.array([max(conformal(one, alpha) for one in pair) for pair in both])
 
@@ -155,7 +175,9 @@ class Calibration:
         p = np.ones(len(scores))
         for s, held in enumerate(self.sorted[name]):
             here = segment == s
-            p[here] = (1 + len(held) - np.searchsorted(held, scores[here], side="left")) / (len(held) + 1)
+            p[here] = (1 + len(held) - np.searchsorted(held, scores[here], side="left")) / (
+                len(held) + 1
+            )
         return p
 
 
@@ -164,17 +186,21 @@ def by_customer(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
     if not len(scores):
         return scores
     order = np.argsort(owner, kind="stable")
-    return np.maximum.reduceat(scores[order], np.flatnonzero(np.diff(owner[order], prepend=owner[order][0] + 1)))
+    return np.maximum.reduceat(
+        scores[order], np.flatnonzero(np.diff(owner[order], prepend=owner[order][0] + 1))
+    )
 
 
 class Watch(Open):
     """Shadow mode: any number of detectors on one trajectory that none of them touches.
 
-    `highest[name]`: by account. With thresholds (by name: levels x segments), `crossed[name]` holds, by level and
-    account, the first day at the end of which the score was above, or `OPEN`.
+    `highest[name]`: by account. With thresholds (by name: levels x segments), `crossed[name]`
+    holds, by level and account, the first day at the end of which the score was above, or `OPEN`.
     """
 
-    def __init__(self, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.detectors, self.thresholds = detectors, thresholds or {}
         self.highest: dict[str, np.ndarray] = {}
         self.crossed: dict[str, np.ndarray] = {}
@@ -201,7 +227,9 @@ class Watch(Open):
             np.maximum(highest, one.score, out=highest)
             if one.name in self.crossed:
                 segment = self.accounts.segment
-                for level, limit in zip(self.crossed[one.name], self.thresholds[one.name], strict=True):
+                for level, limit in zip(
+                    self.crossed[one.name], self.thresholds[one.name], strict=True
+                ):
                     level[(level == OPEN) & (highest > limit[segment])] = day.number
         return day
 
@@ -225,10 +253,14 @@ class Learner(Open):
         self.ledger.add(day)
         self.phrase[day.active] += day.total(events.phrase)
         if day.number >= self.release:
-            self.newest.append(self._moments(day.total(events.newest), day.n, self.accounts.segment[day.active]))
+            self.newest.append(
+                self._moments(day.total(events.newest), day.n, self.accounts.segment[day.active])
+            )
         return Reply()
 
-    def _moments(self, hits: np.ndarray, n: np.ndarray, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _moments(
+        self, hits: np.ndarray, n: np.ndarray, segment: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         found = [beta_moments(hits[segment == s], n[segment == s]) for s in range(len(SEGMENTS))]
         return np.array([mean for mean, _ in found]), np.array([rho for _, rho in found])
 
@@ -242,24 +274,29 @@ class Learner(Open):
             mean = (x / total[:, None]).mean(axis=0) if len(rows) else np.zeros(TOPICS)
             topics[s] = (mean + 1e-5) / (mean + 1e-5).sum()  # a topic never seen may still come
             seen = np.flatnonzero(mean)
-            rho[s] = np.mean([overdispersion(a, mean[seen]) for a in x[:, seen]]) if len(rows) else 0.0
+            rho[s] = (
+                np.mean([overdispersion(a, mean[seen]) for a in x[:, seen]]) if len(rows) else 0.0
+            )
         phrase = Habit(*self._moments(self.phrase[:count], n, segment))
         newest = Habit(*(np.stack(part, axis=1) for part in zip(*self.newest, strict=True)))
         return Baseline(topics, np.clip(rho, 1e-4, 0.5), phrase, newest)
 
 
 def overdispersion(x_K: np.ndarray, base_K: np.ndarray) -> float:
-    """Unbiased rho of topic counts x drawn from Dirichlet-multinomial(base, rho), rho = 1 / (concentration + 1).
+    """Unbiased rho of topic counts x drawn from Dirichlet-multinomial(base, rho), rho = 1 /
+    (concentration + 1).
 
-    E x_k (x_k - 1) = n (n - 1) (b_k^2 + rho b_k (1 - b_k)), divided by b_k and summed over the K topics that occur at
-    all (b > 0); n at least 2.
+    E x_k (x_k - 1) = n (n - 1) (b_k^2 + rho b_k (1 - b_k)), divided by b_k and summed over the K
+    topics that occur at all (b > 0); n at least 2.
     """
     n = x_K.sum()
     return float(((x_K * (x_K - 1) / base_K).sum() / (n * (n - 1)) - 1) / (len(base_K) - 1))
 
 
 def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float, float]:
-    """Mean share over accounts with at least `least` trials, and rho from pairs: E k (k-1) / (n (n-1)) = E p^2."""
+    """Mean share over accounts with at least `least` trials, and rho from pairs: E k (k-1) / (n
+    (n-1)) = E p^2.
+    """
     kept = n >= least
     if not kept.any():
         return 0.5, 0.5
@@ -269,7 +306,11 @@ def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float
     return mean, float(np.clip(rho, 1e-3, 0.99))
 
 
-def excess(hits: np.ndarray, n: np.ndarray, habit_mean: np.ndarray, habit_rho: np.ndarray) -> np.ndarray:
-    """Standard score of k hits in n under a beta-binomial: variance n p (1 - p) (1 + (n - 1) rho)."""
+def excess(
+    hits: np.ndarray, n: np.ndarray, habit_mean: np.ndarray, habit_rho: np.ndarray
+) -> np.ndarray:
+    """Standard score of k hits in n under a beta-binomial: variance n p (1 - p) (1 +
+    (n - 1) rho).
+    """
     spread = n * habit_mean * (1 - habit_mean) * (1 + (n - 1) * habit_rho)
     return (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))

@@ -1,10 +1,11 @@
 """Too average: an account closer to a segment's mean topics than any single customer is.
 
-An account that carries many people's requests looks like their mean; one customer does not. rho estimates how far the
-account's topics are from a mean (see `overdispersion`); the score is minus the log of the largest rho that is still
-plausible, so that it rises with evidence and only where there is none of a customer's own taste. The mean of every
-segment is tried, since cover need not come from the segment that an account signed up for. Lawful resellers are just
-like that: this ranks who pools, not who distils. Cover by one coherent customer defeats it.
+An account that carries many people's requests looks like their mean; one customer does not. rho
+estimates how far the account's topics are from a mean (see `overdispersion`); the score is minus
+the log of the largest rho that is still plausible, so that it rises with evidence and only where
+there is none of a customer's own taste. The mean of every segment is tried, since cover need not
+come from the segment that an account signed up for. Lawful resellers are just like that: this ranks
+who pools, not who distils. Cover by one coherent customer defeats it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Settings(Part):
 
 
 def ceiling(rho: np.ndarray, degrees: np.ndarray | float, n: np.ndarray, z: float) -> np.ndarray:
-    """Minus log of the largest plausible rho: X2/dof - 1 is rho (n - 1), with variance 2/dof where rho is 0."""
+    """Minus log of the largest plausible rho: X2/dof - 1 is rho (n - 1), with variance 2/dof where
+    rho is 0.
+    """
     return -np.log(np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1))
 
 
@@ -31,7 +34,9 @@ class Detector(Base):
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
-        self.pairs = np.zeros((len(SEGMENTS), accounts.capacity))  # sum over topics of x (x - 1) / b
+        self.pairs = np.zeros(
+            (len(SEGMENTS), accounts.capacity)
+        )  # sum over topics of x (x - 1) / b
 
     def update(self, day: Day) -> None:
         account, topic, count = day.cells

@@ -1,10 +1,12 @@
-"""Content: has this customer's traffic moved to the capabilities worth copying, beyond how customers differ anyway?
+"""Content: has this customer's traffic moved to the capabilities worth copying, beyond how
+customers differ anyway?
 
-The log likelihood ratio of all its topics so far, Dirichlet-multinomial against Dirichlet-multinomial. The null is the
-segment's: its mean shares b and concentration c = 1 / rho - 1 (Madsen, Kauchak & Elkan 2005 for the model). The
-alternative moves a share of the mass to the watched capabilities, in their usual proportions, with the same c. Under
-the null the ratio is a martingale over exchanges, so its running maximum needs no correction for looking often
-(Ville 1939); thresholds are calibrated all the same.
+The log likelihood ratio of all its topics so far, Dirichlet-multinomial against
+Dirichlet-multinomial. The null is the segment's: its mean shares b and concentration c = 1 / rho -
+1 (Madsen, Kauchak & Elkan 2005 for the model). The alternative moves a share of the mass to the
+watched capabilities, in their usual proportions, with the same c. Under the null the ratio is a
+martingale over exchanges, so its running maximum needs no correction for looking often (Ville
+1939); thresholds are calibrated all the same.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from distill.campaigns import CAPABILITIES, CAPABILITY_OF, Accounts, Part
 
 class Settings(Part):
     watched: tuple[str, ...] = Field(
-        default=("coding", "agentic", "reasoning", "analysis", "grading"), description="capabilities worth copying"
+        default=("coding", "agentic", "reasoning", "analysis", "grading"),
+        description="capabilities worth copying",
     )
-    share: float = Field(default=0.5, gt=0, le=1, description="mass that the alternative moves to them")
+    share: float = Field(
+        default=0.5, gt=0, le=1, description="mass that the alternative moves to them"
+    )
 
 
 def tilted(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray:
@@ -31,11 +36,17 @@ def tilted(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarr
 
 
 def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """What `more` draws of a topic seen x times add to the log ratio: sum over j < more of log (x+j+a) / (x+j+b).
+    """What `more` draws of a topic seen x times add to the log ratio: sum over j < more of log
+    (x+j+a) / (x+j+b).
 
     Parameters are concentration x share; the totals over topics are equal on both sides and cancel.
     """
-    return gammaln(x + more + alternative) - gammaln(x + alternative) - gammaln(x + more + null) + gammaln(x + null)
+    return (
+        gammaln(x + more + alternative)
+        - gammaln(x + alternative)
+        - gammaln(x + more + null)
+        + gammaln(x + null)
+    )
 
 
 class Detector(Base):
@@ -46,12 +57,15 @@ class Detector(Base):
         numbers = [list(CAPABILITIES).index(name) for name in settings.watched]
         concentration = 1 / baseline.rho_S[:, None] - 1
         self.null = concentration * baseline.topics_SK
-        self.alternative = concentration * tilted(baseline.topics_SK, np.isin(CAPABILITY_OF, numbers), settings.share)
+        self.alternative = concentration * tilted(
+            baseline.topics_SK, np.isin(CAPABILITY_OF, numbers), settings.share
+        )
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
         self.score[:] = 0
-        # The same few numbers come again and again: gammaln once for each topic and count below this.
+        # The same few numbers come again and again: gammaln once for each topic and count below
+        # this.
         self.table = np.zeros((*self.null.shape, 64), np.float32)
         for x in range(64):
             self.table[..., x] = np.log((x + self.alternative) / (x + self.null))
@@ -64,7 +78,11 @@ class Detector(Base):
         moved = np.empty(len(account))
         moved[one] = self.table[s[one], topic[one], before[one]]
         many = ~one
-        moved[many] = step(before[many], count[many], self.alternative[s[many], topic[many]],
-                           self.null[s[many], topic[many]])  # fmt: skip
+        moved[many] = step(
+            before[many],
+            count[many],
+            self.alternative[s[many], topic[many]],
+            self.null[s[many], topic[many]],
+        )
         starts = np.searchsorted(account, day.active)
         self.score[day.active] += np.add.reduceat(moved, starts) if len(starts) else 0

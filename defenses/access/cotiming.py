@@ -1,9 +1,10 @@
 """Co-timing: accounts that ask about the same topic in the same minute, again and again.
 
-After SynchroTrap (Cao et al., CCS 2014): an action is a target and a time, here (topic, minute). Instead of comparing
-all pairs of accounts, a minute in which far more accounts meet on a topic than in the minutes around it is a burst, and
-an account collects log(accounts / expected) for each burst it takes part in: linear in events. Blind to campaigns that
-spread over the day; honest accounts that happen to be there are flagged with it.
+After SynchroTrap (Cao et al., CCS 2014): an action is a target and a time, here (topic, minute).
+Instead of comparing all pairs of accounts, a minute in which far more accounts meet on a topic than
+in the minutes around it is a burst, and an account collects log(accounts / expected) for each burst
+it takes part in: linear in events. Blind to campaigns that spread over the day; honest accounts
+that happen to be there are flagged with it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ from distill.campaigns import MINUTES, TOPICS, Accounts, Part
 
 
 class Settings(Part):
-    z: float = Field(default=6.0, gt=0, description="standard deviations (Poisson) above expected that make a burst")
-    around: int = Field(default=15, ge=3, description="minutes before and after that say what is expected")
+    z: float = Field(
+        default=6.0,
+        gt=0,
+        description="standard deviations (Poisson) above expected that make a burst",
+    )
+    around: int = Field(
+        default=15, ge=3, description="minutes before and after that say what is expected"
+    )
 
 
 def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
@@ -27,13 +34,18 @@ def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
 
     def window(half: int) -> np.ndarray:
         start = around - half
-        return padded[:, start + 2 * half + 1 : start + 2 * half + 1 + minutes] - padded[:, start : start + minutes]
+        return (
+            padded[:, start + 2 * half + 1 : start + 2 * half + 1 + minutes]
+            - padded[:, start : start + minutes]
+        )
 
     return (window(around) - window(apart - 1)) / (2 * (around - apart + 1))
 
 
 def surprise(met_KM: np.ndarray, around: int, z: float) -> np.ndarray:
-    """log(met / expected) where a cell is z Poisson deviations above what is expected, else 0; at least 1 expected."""
+    """log(met / expected) where a cell is z Poisson deviations above what is expected, else 0; at
+    least 1 expected.
+    """
     usual = np.maximum(expected(met_KM, around), 1)
     burst = met_KM > usual + z * np.sqrt(usual)
     return np.where(burst, np.log(np.maximum(met_KM, 1) / usual), 0)
@@ -50,9 +62,13 @@ class Detector(Base):
         events = day.events
         cell = events.topic.astype(np.uint64) * np.uint64(MINUTES) + events.minute
         key = np.sort(events.account.astype(np.uint64) * np.uint64(TOPICS * MINUTES) + cell)
-        key = key[np.concatenate([[True], key[1:] != key[:-1]])] if len(key) else key  # an account once a cell
+        key = (
+            key[np.concatenate([[True], key[1:] != key[:-1]])] if len(key) else key
+        )  # an account once a cell
         cell = (key % np.uint64(TOPICS * MINUTES)).astype(np.int64)
         met = np.bincount(cell, minlength=TOPICS * MINUTES).reshape(TOPICS, MINUTES)
         weight = surprise(met, self.settings.around, self.settings.z).reshape(-1)[cell]
         hit = np.flatnonzero(weight)
-        np.add.at(self.score, (key[hit] // np.uint64(TOPICS * MINUTES)).astype(np.int64), weight[hit])
+        np.add.at(
+            self.score, (key[hit] // np.uint64(TOPICS * MINUTES)).astype(np.int64), weight[hit]
+        )

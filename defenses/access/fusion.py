@@ -1,8 +1,9 @@
 """Fusion: several detectors in one score, by logistic regression on how surprising each of them is.
 
-A feature is -log10 of the conformal p-value of a detector's highest score in the account's segment, so that detectors
-and segments are on one scale. Weights are at least 0: no alarm speaks for an account. Validated on campaigns left out
-of the fit (`held_out`), since a fit that has seen a campaign says nothing about the next one.
+A feature is -log10 of the conformal p-value of a detector's highest score in the account's segment,
+so that detectors and segments are on one scale. Weights are at least 0: no alarm speaks for an
+account. Validated on campaigns left out of the fit (`held_out`), since a fit that has seen a
+campaign says nothing about the next one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Weights(NamedTuple):
 
 
 def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
-    """Logistic regression with weights at least 0, honest and guilty accounts counting the same in total."""
+    """Logistic regression with weights at least 0, honest and guilty accounts counting the same in
+    total.
+    """
     each = np.where(guilty, 0.5 / max(guilty.sum(), 1), 0.5 / max((~guilty).sum(), 1))
     sign = np.where(guilty, 1.0, -1.0)
 
@@ -52,13 +55,19 @@ def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
     return weights.intercept + x_NF @ weights.weights
 
 
-def features(highest: dict[str, np.ndarray], segment: np.ndarray, calibration: Calibration) -> np.ndarray:
+def features(
+    highest: dict[str, np.ndarray], segment: np.ndarray, calibration: Calibration
+) -> np.ndarray:
     """-log10 p of each detector (columns, in the order of their names) for each account."""
-    return np.stack([-np.log10(calibration.p_value(name, highest[name], segment)) for name in sorted(highest)], axis=1)
+    return np.stack(
+        [-np.log10(calibration.p_value(name, highest[name], segment)) for name in sorted(highest)],
+        axis=1,
+    )
 
 
 def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> list[np.ndarray]:
-    """Log odds of each campaign's accounts and its honest neighbours from a fit on all other campaigns.
+    """Log odds of each campaign's accounts and its honest neighbours from a fit on all other
+    campaigns.
 
     A run is one campaign beside honest accounts: features [N, F] and which rows are guilty.
     """
@@ -71,12 +80,20 @@ def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> lis
 
 
 class Detector(Base):
-    """The parts run inside it; calibrate it as any other, on traffic that fitted neither it nor the parts."""
+    """The parts run inside it; calibrate it as any other, on traffic that fitted neither it nor the
+    parts.
+    """
 
     name = "fusion"
 
-    def __init__(self, settings: Settings, baseline: Baseline, parts: Sequence[Base], calibration: Calibration,
-                 weights: Weights) -> None:  # fmt: skip
+    def __init__(
+        self,
+        settings: Settings,
+        baseline: Baseline,
+        parts: Sequence[Base],
+        calibration: Calibration,
+        weights: Weights,
+    ) -> None:
         super().__init__(settings, baseline)
         self.parts = sorted(parts, key=lambda one: one.name)
         self.calibration, self.weights = calibration, weights
@@ -85,7 +102,9 @@ class Detector(Base):
         super().begin(accounts)
         for one in self.parts:
             one.begin(accounts)
-        self.highest = {one.name: np.full(accounts.capacity, -np.inf, np.float32) for one in self.parts}
+        self.highest = {
+            one.name: np.full(accounts.capacity, -np.inf, np.float32) for one in self.parts
+        }
 
     def update(self, day: Day) -> None:
         for one in self.parts:

@@ -1,11 +1,12 @@
 """Gateway: rate limits, caps and tiers, and what an account is answered at all.
 
-Three token buckets an account (requests, tokens in, tokens out a minute), a cap on exchanges a day and one on dollars a
-month, and tiers that an account climbs by what it has spent and how old it is. What does not pass gets a 429 and is
-not sent again. Caps, not rates, are what binds: at a reported $20 an account, a campaign never meets its rate limits.
+Three token buckets an account (requests, tokens in, tokens out a minute), a cap on exchanges a day
+and one on dollars a month, and tiers that an account climbs by what it has spent and how old it is.
+What does not pass gets a 429 and is not sent again. Caps, not rates, are what binds: at a reported
+$20 an account, a campaign never meets its rate limits.
 
-Sources: [docs] platform.claude.com rate limits, October 2026 (Start, Build, Scale; caps of $500, $1,000, $200,000 a
-month; Start and Scale rates); everything else assumed.
+Sources: [docs] platform.claude.com rate limits, October 2026 (Start, Build, Scale; caps of $500,
+$1,000, $200,000 a month; Start and Scale rates); everything else assumed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ MONTH = 30  # days
 
 
 class Tier(Part):
-    """Limits a minute, a cap in dollars a month, and what it takes to get here from the tier below."""
+    """Limits a minute, a cap in dollars a month, and what it takes to get here from
+    the tier below.
+    """
 
     requests: float = Field(gt=0)
     tokens_in: float = Field(gt=0, description="not counting what was cached")
@@ -32,22 +35,44 @@ class Tier(Part):
 
 
 TIERS = (
-    Tier(requests=50, tokens_in=30_000, tokens_out=8_000, dollars=100, spent=0, age=0),  # evaluation: 2025's tier 1
-    Tier(requests=1_000, tokens_in=500_000, tokens_out=100_000, dollars=500, spent=40, age=7),  # Start [docs]
-    Tier(requests=2_000, tokens_in=1_000_000, tokens_out=200_000, dollars=1_000, spent=200, age=14),  # Build
-    Tier(requests=4_000, tokens_in=4_000_000, tokens_out=800_000, dollars=200_000, spent=1_000, age=30),  # Scale [docs]
+    Tier(
+        requests=50, tokens_in=30_000, tokens_out=8_000, dollars=100, spent=0, age=0
+    ),  # evaluation: 2025's tier 1
+    Tier(
+        requests=1_000, tokens_in=500_000, tokens_out=100_000, dollars=500, spent=40, age=7
+    ),  # Start [docs]
+    Tier(
+        requests=2_000, tokens_in=1_000_000, tokens_out=200_000, dollars=1_000, spent=200, age=14
+    ),  # Build
+    Tier(
+        requests=4_000,
+        tokens_in=4_000_000,
+        tokens_out=800_000,
+        dollars=200_000,
+        spent=1_000,
+        age=30,
+    ),  # Scale [docs]
 )
 
 
 class Settings(Part):
     tiers: tuple[Tier, ...] = Field(default=TIERS, min_length=1)
-    trusted: int = Field(default=3, ge=0, description="tier of verified accounts, and of those older than the horizon")
+    trusted: int = Field(
+        default=3,
+        ge=0,
+        description="tier of verified accounts, and of those older than the horizon",
+    )
     burst: float = Field(default=1.0, ge=1, description="minutes' worth that a bucket holds")
     daily: float = Field(default=100_000, gt=0, description="exchanges a day of an account")
-    throttled: float = Field(default=10, gt=0, description="the same, of an account that is throttled")
-    price: tuple[float, float] = Field(default=(3.0, 15.0), description="dollars a million tokens in and out")
+    throttled: float = Field(
+        default=10, gt=0, description="the same, of an account that is throttled"
+    )
+    price: tuple[float, float] = Field(
+        default=(3.0, 15.0), description="dollars a million tokens in and out"
+    )
     cached: dict[str, float] = Field(
-        default={"agent": 0.86}, description="share of tokens in that were cached, by segment; a tenth of the price"
+        default={"agent": 0.86},
+        description="share of tokens in that were cached, by segment; a tenth of the price",
     )
 
 
@@ -63,15 +88,20 @@ def bill(events: Events, segment: np.ndarray, settings: Settings) -> Bill:
     """Prices a million tokens; cached ones at a tenth (platform.claude.com, cache reads)."""
     cached = np.array([settings.cached.get(name, 0.0) for name in SEGMENTS])[segment]
     fresh, out = events.tokens_in * (1 - cached), events.tokens_out.astype(float)
-    dollars = (settings.price[0] * (fresh + 0.1 * events.tokens_in * cached) + settings.price[1] * out) / 1e6
+    dollars = (
+        settings.price[0] * (fresh + 0.1 * events.tokens_in * cached) + settings.price[1] * out
+    ) / 1e6
     return Bill(fresh, out, dollars)
 
 
-def buckets(n_AM: np.ndarray, each_LAM: np.ndarray, rate_LA: np.ndarray, burst: float) -> np.ndarray:
+def buckets(
+    n_AM: np.ndarray, each_LAM: np.ndarray, rate_LA: np.ndarray, burst: float
+) -> np.ndarray:
     """Requests that L token buckets let through, [A, M] for accounts x minutes.
 
-    `each_LAM`: mean cost of a request in that minute for each bucket; `rate_LA`: refill a minute; a bucket holds
-    `burst` minutes of it and starts full. A minute's requests are served from the first on while every bucket pays.
+    `each_LAM`: mean cost of a request in that minute for each bucket; `rate_LA`: refill a minute; a
+    bucket holds `burst` minutes of it and starts full. A minute's requests are served from the
+    first on while every bucket pays.
     """
     level, out = burst * rate_LA, np.zeros_like(n_AM)
     for m in range(n_AM.shape[1]):
@@ -101,13 +131,17 @@ class Gateway:
         self.throttled = np.zeros(accounts.capacity, bool)
 
     def tier(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """The highest tier whose price and age an account has reached; what was there before is trusted."""
+        """The highest tier whose price and age an account has reached; what was there before is
+        trusted.
+        """
         age = day - self.accounts.created[ids].astype(np.int64)
         tier = np.zeros(len(ids), np.int64)
         for number, one in enumerate(self.settings.tiers):
             tier[(self.spent[ids] >= one.spent) & (age >= one.age)] = number
         known = self.accounts.verified[ids] | (self.accounts.created[ids] < -MONTH)
-        return np.where(known, np.maximum(tier, min(self.settings.trusted, len(self.settings.tiers) - 1)), tier)
+        return np.where(
+            known, np.maximum(tier, min(self.settings.trusted, len(self.settings.tiers) - 1)), tier
+        )
 
     def admit(self, events: Events) -> np.ndarray:
         """Which of a day's events (in order of account) are served, a mask; totals move on."""
@@ -121,40 +155,71 @@ class Gateway:
         ids, n = account[starts], np.diff(np.append(starts, len(account)))
         cost = bill(events, self.accounts.segment[account], self.settings)
         tier = self.tier(events.day, ids)
-        rate_LA = np.array([[one.requests, one.tokens_in, one.tokens_out] for one in self.settings.tiers]).T[:, tier]
+        rate_LA = np.array(
+            [[one.requests, one.tokens_in, one.tokens_out] for one in self.settings.tiers]
+        ).T[:, tier]
         cap = np.array([one.dollars for one in self.settings.tiers])[tier]
         daily = np.where(self.throttled[ids], self.settings.throttled, self.settings.daily)
         totals = [np.add.reduceat(part, starts) for part in cost]
-        # An account whose whole day fits into full buckets and under its caps is served without a look at minutes.
+        # An account whose whole day fits into full buckets and under its caps is served without a
+        # look at minutes.
         near = (n > rate_LA[0]) | (totals[0] > rate_LA[1]) | (totals[1] > rate_LA[2])
         near |= (n > daily) | (self.month[ids] + totals[2] > cap)
         rows = np.flatnonzero(np.repeat(near, n))
         if len(rows):
-            served[rows] = self._slow(events.minute[rows], Bill(*(part[rows] for part in cost)), n[near],
-                                      rate_LA[:, near], daily[near], cap[near] - self.month[ids[near]])  # fmt: skip
+            served[rows] = self._slow(
+                events.minute[rows],
+                Bill(*(part[rows] for part in cost)),
+                n[near],
+                rate_LA[:, near],
+                daily[near],
+                cap[near] - self.month[ids[near]],
+            )
         paid = np.add.reduceat(np.where(served, cost.dollars, 0), starts)
         self.spent[ids] += paid
         self.month[ids] += paid
         self.refused[ids] += np.add.reduceat(~served, starts, dtype=np.int64)
         return served
 
-    def _slow(self, minute: np.ndarray, cost: Bill, n: np.ndarray, rate_LA: np.ndarray, daily: np.ndarray,
-              left: np.ndarray) -> np.ndarray:  # fmt: skip
-        """The same, minute by minute, for accounts with n events each that may meet a limit today."""
+    def _slow(
+        self,
+        minute: np.ndarray,
+        cost: Bill,
+        n: np.ndarray,
+        rate_LA: np.ndarray,
+        daily: np.ndarray,
+        left: np.ndarray,
+    ) -> np.ndarray:
+        """The same, minute by minute, for accounts with n events each that may meet
+        a limit today.
+        """
         row = np.repeat(np.arange(len(n)), n)
         order = np.lexsort((minute, row))
         cell = row[order] * MINUTES + minute[order]
         kept = np.zeros(len(cell), bool)
-        block = 2048  # accounts at a time: dense minutes of all of them would not be linear in events
+        block = (
+            2048  # accounts at a time: dense minutes of all of them would not be linear in events
+        )
         for first in range(0, len(n), block):
             size = min(block, len(n) - first)
             here = slice(*np.searchsorted(cell, [first * MINUTES, (first + size) * MINUTES]))
             at = cell[here] - first * MINUTES
             count = np.bincount(at, minlength=size * MINUTES)
-            each = np.stack([np.ones(len(count)), *(
-                np.bincount(at, part[order[here]], size * MINUTES) / np.maximum(count, 1)
-                for part in (cost.tokens_in, cost.tokens_out))]).reshape(3, size, MINUTES)  # fmt: skip
-            passed = buckets(count.reshape(size, MINUTES), each, rate_LA[:, first : first + size], self.settings.burst)
+            each = np.stack(
+                [
+                    np.ones(len(count)),
+                    *(
+                        np.bincount(at, part[order[here]], size * MINUTES) / np.maximum(count, 1)
+                        for part in (cost.tokens_in, cost.tokens_out)
+                    ),
+                ]
+            ).reshape(3, size, MINUTES)
+            passed = buckets(
+                count.reshape(size, MINUTES),
+                each,
+                rate_LA[:, first : first + size],
+                self.settings.burst,
+            )
             rank = running(np.ones(len(at)), np.flatnonzero(np.diff(at, prepend=-1)))
             kept[here] = rank <= passed.reshape(-1)[at]
         begin = np.cumsum(n) - n

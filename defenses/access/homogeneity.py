@@ -1,9 +1,11 @@
-"""Homogeneity: accounts of one cluster between which topics differ less than between the members of any real group.
+"""Homogeneity: accounts of one cluster between which topics differ less than between the members of
+any real group.
 
-Accounts fed by one router are exchangeable: Pearson's X2 of members x topics over its degrees of freedom is 1, however
-much cover is mixed in, while colleagues and families differ (1.5 to 8 in a toy population). As for single accounts
-(`average`), the score is minus the log of the largest over-dispersion that is still plausible. Resellers who pool their
-customers lawfully are as homogeneous: this finds pooling, and a policy must tell the two apart by who they are.
+Accounts fed by one router are exchangeable: Pearson's X2 of members x topics over its degrees of
+freedom is 1, however much cover is mixed in, while colleagues and families differ (1.5 to 8 in a
+toy population). As for single accounts (`average`), the score is minus the log of the largest
+over-dispersion that is still plausible. Resellers who pool their customers lawfully are as
+homogeneous: this finds pooling, and a policy must tell the two apart by who they are.
 """
 
 from __future__ import annotations
@@ -18,18 +20,24 @@ from distill.campaigns import Part
 
 
 class Settings(Part):
-    members: int = Field(default=3, ge=2, description="members with enough exchanges that a cluster needs")
+    members: int = Field(
+        default=3, ge=2, description="members with enough exchanges that a cluster needs"
+    )
     least: int = Field(default=10, ge=2, description="exchanges that are enough of a member")
     z: float = Field(default=2.0, ge=0, description="standard errors that count as plausible")
-    payment: int = Field(default=5000, ge=2, description="accounts of one payment method from which it links nobody")
+    payment: int = Field(
+        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+    )
     device: int = Field(default=50, ge=2)
     network: int = Field(default=50, ge=2)
 
 
 def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """X2 of each block of rows (members of a cluster) around its pooled shares, and its degrees of freedom.
+    """X2 of each block of rows (members of a cluster) around its pooled shares, and its degrees of
+    freedom.
 
-    Sum over a, k of (x_ak - n_a p_k)^2 / (n_a p_k), p the pooled shares; (A - 1)(K' - 1) with K' topics that occur.
+    Sum over a, k of (x_ak - n_a p_k)^2 / (n_a p_k), p the pooled shares; (A - 1)(K' - 1) with K'
+    topics that occur.
     """
     x = x_MK.astype(np.float64)
     n = x.sum(axis=1)
@@ -37,7 +45,9 @@ def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
     total = pooled.sum(axis=1)
     squares = np.add.reduceat(x**2 / n[:, None], starts)
     seen = pooled > 0
-    x2 = total * (np.divide(squares, pooled, out=np.zeros_like(squares), where=seen).sum(axis=1) - 1)
+    x2 = total * (
+        np.divide(squares, pooled, out=np.zeros_like(squares), where=seen).sum(axis=1) - 1
+    )
     members = np.diff(np.append(starts, len(x)))
     return x2, (members - 1) * (seen.sum(axis=1) - 1.0)
 
@@ -47,7 +57,9 @@ class Detector(Base):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
+        self.links = Links(
+            {name: getattr(settings, name) for name in ("payment", "device", "network")}
+        )
 
     def update(self, day: Day) -> None:
         count, settings = day.accounts.count, self.settings

@@ -1,7 +1,8 @@
-"""Who belongs together: accounts that share a payment method, a device or an exit address, transitively.
+"""Who belongs together: accounts that share a payment method, a device or an exit address,
+transitively.
 
-Tokens that more than `cap` accounts hold are hubs (campus NAT, VPN exits, a leaked card) and link nobody; without
-that, a few of them would join half of the population into one cluster.
+Tokens that more than `cap` accounts hold are hubs (campus NAT, VPN exits, a leaked card) and link
+nobody; without that, a few of them would join half of the population into one cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ TOKENS = ("payment", "device", "network")
 
 
 def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
-    """A cluster number for each account that exists, by union-find over the tokens named in `caps`."""
+    """A cluster number for each account that exists, by union-find over the tokens
+    named in `caps`.
+    """
     n, left, right = accounts.count, [], []
     for name, cap in caps.items():
         token = getattr(accounts, name)[:n]

@@ -1,9 +1,10 @@
 """Windowed MMD: are an account's last `window` prompts drawn from what its segment usually sends?
 
-Maximum mean discrepancy (Gretton et al. 2012) with a mixture of RBF kernels at 0.5, 1, 2 and 4 times the median
-distance, as in arXiv 2606.05725, but with random Fourier features (Rahimi & Recht 2007), so a window of n prompts costs
-O(n) and is kept as one sum. The paper's windows are draws from pooled traffic, where this works as published; an
-honest account is no such draw, and differs from its segment's mean more than a campaign's mix moves it.
+Maximum mean discrepancy (Gretton et al. 2012) with a mixture of RBF kernels at 0.5, 1, 2 and 4
+times the median distance, as in arXiv 2606.05725, but with random Fourier features (Rahimi & Recht
+2007), so a window of n prompts costs O(n) and is kept as one sum. The paper's windows are draws
+from pooled traffic, where this works as published; an honest account is no such draw, and differs
+from its segment's mean more than a campaign's mix moves it.
 
 In the simulation a prompt's features are those of its topic's centre.
 """
@@ -21,20 +22,27 @@ SCALES = (0.5, 1.0, 2.0, 4.0)
 
 
 class Settings(Part):
-    window: int = Field(default=500, ge=2, description="exchanges; a window closes on the day on which it is full")
+    window: int = Field(
+        default=500, ge=2, description="exchanges; a window closes on the day on which it is full"
+    )
     features: int = Field(default=64, ge=8, description="random Fourier features")
 
 
 def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np.ndarray:
-    """phi [N, D] with phi(x) . phi(y) near the mean over SCALES of exp(-|x - y|^2 / (2 (scale median)^2))."""
+    """phi [N, D] with phi(x) . phi(y) near the mean over SCALES of exp(-|x - y|^2 / (2 (scale
+    median)^2)).
+    """
     rng = stream(seed, "fourier")
     scale = np.resize(SCALES, features) * median
     frequency = rng.standard_normal((x_NE.shape[-1], features)) / scale
     return np.sqrt(2 / features) * np.cos(x_NE @ frequency + rng.uniform(0, 2 * np.pi, features))
 
 
-def mmd2(total_D: np.ndarray, squares: np.ndarray, n: np.ndarray, reference_D: np.ndarray) -> np.ndarray:
-    """MMD^2 of windows to a reference, from sums: features [..., D], squared norms, n; unbiased in the window.
+def mmd2(
+    total_D: np.ndarray, squares: np.ndarray, n: np.ndarray, reference_D: np.ndarray
+) -> np.ndarray:
+    """MMD^2 of windows to a reference, from sums: features [..., D], squared norms, n; unbiased in
+    the window.
 
     (|sum|^2 - sum of squared norms) / (n (n - 1)) - 2 sum . reference / n + |reference|^2.
     """
@@ -76,5 +84,7 @@ class Detector(Base):
         full = day.active[self.n[day.active] >= self.settings.window]
         n = self.n[full]
         reference = self.reference_SD[day.accounts.segment[full]]
-        self.score[full] = n * mmd2(self.sum_AD[full].astype(float), self.squares[full], n, reference)
+        self.score[full] = n * mmd2(
+            self.sum_AD[full].astype(float), self.squares[full], n, reference
+        )
         self.sum_AD[full], self.squares[full], self.n[full] = 0, 0, 0

@@ -1,4 +1,5 @@
-"""Oracle: knows every campaign account, and stops it after the first day on which it sends anything.
+"""Oracle: knows every campaign account, and stops it after the first day on which it sends
+anything.
 
 No detector that acts at the end of a day can leak less; the referee hands it the truth.
 """

@@ -1,7 +1,7 @@
 """Phrases: the share of prompts that ask for written-out reasoning or for grading by a rubric.
 
-Anthropic and Google name such prompts as what gave campaigns away; researchers write them as well, so the share is
-judged against the account's own segment, whose members differ (beta-binomial).
+Anthropic and Google name such prompts as what gave campaigns away; researchers write them as well,
+so the share is judged against the account's own segment, whose members differ (beta-binomial).
 """
 
 from __future__ import annotations
@@ -28,4 +28,6 @@ class Detector(Base):
         self.hits[day.active] += day.total(day.events.phrase)
         known = day.active[day.ledger.n[day.active] >= self.settings.least]
         s, habit = day.accounts.segment[known], self.baseline.phrase
-        self.score[known] = excess(self.hits[known], day.ledger.n[known], habit.mean[s], habit.rho[s])
+        self.score[known] = excess(
+            self.hits[known], day.ledger.n[known], habit.mean[s], habit.rho[s]
+        )

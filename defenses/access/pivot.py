@@ -1,9 +1,9 @@
 """Release pivot: a cluster whose traffic jumps to a new model on the day that it comes out.
 
-One reported campaign moved nearly half of its traffic within 24 hours. CUSUM (Page 1954) over the days since the
-release of the log likelihood ratio of the cluster's uptake: beta-binomial around `share` against the segment's own
-uptake at that age, learned from an earlier release. Pooled over linked accounts, because one account of 26 exchanges a
-day that moves half of them is no rarity.
+One reported campaign moved nearly half of its traffic within 24 hours. CUSUM (Page 1954) over the
+days since the release of the log likelihood ratio of the cluster's uptake: beta-binomial around
+`share` against the segment's own uptake at that age, learned from an earlier release. Pooled over
+linked accounts, because one account of 26 exchanges a day that moves half of them is no rarity.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ class Settings(Part):
     days: int = Field(default=5, ge=1, description="days after it that count")
     share: float = Field(default=0.5, gt=0, lt=1, description="uptake of a campaign")
     steady: float = Field(default=100.0, gt=0, description="concentration of a campaign's uptake")
-    least: int = Field(default=10, ge=1, description="exchanges of a cluster on a day before it counts")
-    payment: int = Field(default=5000, ge=2, description="accounts of one payment method from which it links nobody")
+    least: int = Field(
+        default=10, ge=1, description="exchanges of a cluster on a day before it counts"
+    )
+    payment: int = Field(
+        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+    )
     device: int = Field(default=50, ge=2)
     network: int = Field(default=50, ge=2)
 
 
 def log_ratio(k: np.ndarray, n: np.ndarray, one: tuple, other: tuple) -> np.ndarray:
-    """log of beta-binomial(k; n, a, b) under `one` over that under `other`; each (mean, concentration)."""
+    """log of beta-binomial(k; n, a, b) under `one` over that under `other`; each (mean,
+    concentration).
+    """
 
     def part(mean: np.ndarray, concentration: np.ndarray) -> np.ndarray:
         a, b = mean * concentration, (1 - mean) * concentration
@@ -43,7 +49,9 @@ class Detector(Base):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
+        self.links = Links(
+            {name: getattr(settings, name) for name in ("payment", "device", "network")}
+        )
 
     def update(self, day: Day) -> None:
         age = day.number - self.settings.release
@@ -57,8 +65,11 @@ class Detector(Base):
         habit, s = self.baseline.newest, day.accounts.segment[day.active[order[starts]]]
         at = min(age, habit.mean.shape[1] - 1)
         null = habit.mean[s, at], 1 / habit.rho[s, at] - 1
-        moved = np.where(n >= self.settings.least,
-                         log_ratio(k, n, (self.settings.share, self.settings.steady), null), 0)  # fmt: skip
+        moved = np.where(
+            n >= self.settings.least,
+            log_ratio(k, n, (self.settings.share, self.settings.steady), null),
+            0,
+        )
         members = np.diff(np.append(starts, len(order)))
         ids = day.active[order]
         self.score[ids] = np.maximum(np.maximum(self.score[ids], 0) + np.repeat(moved, members), 0)

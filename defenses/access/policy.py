@@ -1,9 +1,10 @@
 """Policy: what a provider does when a detector's score passes a threshold; the closed loop.
 
-Rules are tried in their order at the end of each day, each once for an account. `throttle`: few exchanges a day.
-`verify`: proof of identity, or closure. `reduce`: answers worth less to a student (no reasoning, a summary). `canary`:
-marked answers, which change nothing now and prove copying later. `ban`, `ban_cluster`: closure of the account, or of
-everything linked to it. `share`: its payment and device tokens refuse sign-ups from then on, here and elsewhere.
+Rules are tried in their order at the end of each day, each once for an account. `throttle`: few
+exchanges a day. `verify`: proof of identity, or closure. `reduce`: answers worth less to a student
+(no reasoning, a summary). `canary`: marked answers, which change nothing now and prove copying
+later. `ban`, `ban_cluster`: closure of the account, or of everything linked to it. `share`: its
+payment and device tokens refuse sign-ups from then on, here and elsewhere.
 """
 
 from __future__ import annotations
@@ -23,19 +24,27 @@ Action = Literal["throttle", "verify", "reduce", "canary", "ban", "ban_cluster",
 
 
 class Rule(Part):
-    """What is done about an account whose score passes the detector's threshold for a rate of false alarms."""
+    """What is done about an account whose score passes the detector's threshold for a rate of false
+    alarms.
+    """
 
     detector: str
-    rate: float = Field(gt=0, lt=1, description="of honest customers over the horizon, one of those calibrated for")
+    rate: float = Field(
+        gt=0, lt=1, description="of honest customers over the horizon, one of those calibrated for"
+    )
     action: Action
 
 
 class Settings(Part):
     rules: tuple[Rule, ...]
     latency: int = Field(default=0, ge=0, description="days between the alarm and what is done")
-    worth: float = Field(default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed")
+    worth: float = Field(
+        default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed"
+    )
     limits: gateway.Settings = gateway.Settings()
-    payment: int = Field(default=5000, ge=2, description="accounts of one payment method from which it links nobody")
+    payment: int = Field(
+        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+    )
     device: int = Field(default=50, ge=2)
     network: int = Field(default=50, ge=2)
 
@@ -43,25 +52,40 @@ class Settings(Part):
 class Desk(Watch):
     """Live mode. `done[action]`: by account, the day on which it first happened, or `OPEN`."""
 
-    def __init__(self, settings: Settings, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray],
-                 rates: Sequence[float]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        settings: Settings,
+        detectors: Sequence[Base],
+        thresholds: Mapping[str, np.ndarray],
+        rates: Sequence[float],
+    ) -> None:
         super().__init__(detectors, thresholds)
         self.settings, self.rates = settings, list(rates)
         for rule in settings.rules:
             if rule.detector not in self.thresholds or rule.rate not in self.rates:
-                raise ValueError(f"policy: no threshold for {rule.detector} at a rate of {rule.rate:g}")
-        self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
+                raise ValueError(
+                    f"policy: no threshold for {rule.detector} at a rate of {rule.rate:g}"
+                )
+        self.links = Links(
+            {name: getattr(settings, name) for name in ("payment", "device", "network")}
+        )
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
         super().begin(accounts, days, identify)
         self.identify, self.gateway = identify, gateway.Gateway(self.settings.limits, accounts)
-        self.done = {rule.action: np.full(accounts.capacity, OPEN, np.int16) for rule in self.settings.rules}
+        self.done = {
+            rule.action: np.full(accounts.capacity, OPEN, np.int16) for rule in self.settings.rules
+        }
         self.acted = [np.zeros(accounts.capacity, bool) for _ in self.settings.rules]
-        self.shared: dict[str, np.ndarray] = {name: np.zeros(0, np.uint32) for name in ("payment", "device")}
+        self.shared: dict[str, np.ndarray] = {
+            name: np.zeros(0, np.uint32) for name in ("payment", "device")
+        }
         self.turned_away = 0
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
-        known = [np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()]
+        known = [
+            np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()
+        ]
         self.turned_away += int(np.any(known, axis=0).sum())
         return ~np.any(known, axis=0)
 
@@ -77,7 +101,9 @@ class Desk(Watch):
         gone = [np.zeros(0, np.int64)]
         for rule, acted in zip(self.settings.rules, self.acted, strict=True):
             crossed = self.crossed[rule.detector][self.rates.index(rule.rate)]
-            ids = np.flatnonzero((crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == OPEN))
+            ids = np.flatnonzero(
+                (crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == OPEN)
+            )
             acted[ids] = True
             if len(ids):
                 gone.append(self._act(rule.action, day, ids))
@@ -90,7 +116,9 @@ class Desk(Watch):
         """Do it, and return which accounts it closes."""
         if action == "ban_cluster":
             cluster = self.links.of(self.accounts)
-            ids = np.flatnonzero(np.isin(cluster, cluster[ids]) & (self.accounts.closed[: len(cluster)] == OPEN))
+            ids = np.flatnonzero(
+                np.isin(cluster, cluster[ids]) & (self.accounts.closed[: len(cluster)] == OPEN)
+            )
         fresh = self.done[action][ids] == OPEN
         self.done[action][ids[fresh]] = day
         if action == "throttle":

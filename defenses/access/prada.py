@@ -1,8 +1,10 @@
-"""PRADA (Juuti et al. 2019, 1805.02628), adapted to prompts: distances to what was asked before should look normal.
+"""PRADA (Juuti et al. 2019, 1805.02628), adapted to prompts: distances to what was asked before
+should look normal.
 
-Each prompt's smallest distance to a growing set is noted; a prompt joins the set if that distance exceeds the set's
-mean less one standard deviation. The score is 1 - W of Shapiro and Wilk's test of the distances within three standard
-deviations. One stream an account (the original has one a class). A baseline: in text it barely beats chance.
+Each prompt's smallest distance to a growing set is noted; a prompt joins the set if that distance
+exceeds the set's mean less one standard deviation. The score is 1 - W of Shapiro and Wilk's test of
+the distances within three standard deviations. One stream an account (the original has one a
+class). A baseline: in text it barely beats chance.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ class Settings(Part):
 
 
 def nearest(x_WE: np.ndarray) -> np.ndarray:
-    """Each prompt's smallest distance to the growing set of those before it; the first prompt begins the set."""
+    """Each prompt's smallest distance to the growing set of those before it; the first prompt
+    begins the set.
+    """
     gaps = np.sqrt(np.maximum(2 - 2 * x_WE @ x_WE.T, 0))  # of unit vectors
     grown, limit, out, joined = [0], 0.0, [], []
     for i in range(1, len(x_WE)):

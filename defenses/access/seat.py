@@ -1,7 +1,9 @@
-"""SEAT (Zhang, Chen & Wagner, AISec 2021), adapted to prompts: pairs of an account's prompts that are near copies.
+"""SEAT (Zhang, Chen & Wagner, AISec 2021), adapted to prompts: pairs of an account's prompts that
+are near copies.
 
-Counts the pairs in a window whose cosine is at least `cosine`; the original closes an account above a number of pairs,
-and trains its encoder for it. A baseline: API customers who run one template have as many such pairs.
+Counts the pairs in a window whose cosine is at least `cosine`; the original closes an account above
+a number of pairs, and trains its encoder for it. A baseline: API customers who run one template
+have as many such pairs.
 """
 
 from __future__ import annotations

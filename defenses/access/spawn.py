@@ -1,8 +1,9 @@
 """Spawn replacement: new accounts that go on where closed ones stopped.
 
-When accounts are closed, the templates that they used in the last days (and that are in no public catalogue) are
-remembered. An account that signed up after the first closure scores the (template, day) pairs it has among them. Says
-nothing until something was closed, so it matters only in live mode.
+When accounts are closed, the templates that they used in the last days (and that are in no public
+catalogue) are remembered. An account that signed up after the first closure scores the (template,
+day) pairs it has among them. Says nothing until something was closed, so it matters only in live
+mode.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from distill.campaigns import Accounts, Part, cells
 
 
 class Settings(Part):
-    public: int = Field(default=5000, ge=0, description="template ids up to this are public and never remembered")
-    memory: int = Field(default=3, ge=1, description="days of a closed account that are looked back on")
+    public: int = Field(
+        default=5000, ge=0, description="template ids up to this are public and never remembered"
+    )
+    memory: int = Field(
+        default=3, ge=1, description="days of a closed account that are looked back on"
+    )
 
 
 class Detector(Base):

@@ -1,10 +1,12 @@
-"""Template spread: prompts cut from one mould that arrive from many accounts with nothing else in common.
+"""Template spread: prompts cut from one mould that arrive from many accounts with nothing else in
+common.
 
-Anthropic names variations of one prompt arriving tens of thousands of times across hundreds of accounts. A template
-counts while it has been sent by at least `spread` unlinked clusters within one to two windows and is in no public
-catalogue; an account's score is how many of its (template, day) pairs did. Clusters are counted by linear counting
-(Whang et al. 1990) in a row of bits a template, so memory does not grow with traffic. Prompts that go viral are the
-honest users' share of this; evidence grows as (rate x mix x days)^2 / templates, and so many templates defeat it.
+Anthropic names variations of one prompt arriving tens of thousands of times across hundreds of
+accounts. A template counts while it has been sent by at least `spread` unlinked clusters within one
+to two windows and is in no public catalogue; an account's score is how many of its (template, day)
+pairs did. Clusters are counted by linear counting (Whang et al. 1990) in a row of bits a template,
+so memory does not grow with traffic. Prompts that go viral are the honest users' share of this;
+evidence grows as (rate x mix x days)^2 / templates, and so many templates defeat it.
 """
 
 from __future__ import annotations
@@ -20,16 +22,24 @@ BITS = 64
 
 
 class Settings(Part):
-    public: int = Field(default=5000, ge=0, description="ids up to this are in public catalogues and never count")
-    spread: float = Field(default=8.0, gt=1, le=200, description="unlinked clusters that make a template suspicious")
+    public: int = Field(
+        default=5000, ge=0, description="ids up to this are in public catalogues and never count"
+    )
+    spread: float = Field(
+        default=8.0, gt=1, le=200, description="unlinked clusters that make a template suspicious"
+    )
     window: int = Field(default=14, ge=1, description="days")
-    payment: int = Field(default=5000, ge=2, description="accounts of one payment method from which it links nobody")
+    payment: int = Field(
+        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+    )
     device: int = Field(default=50, ge=2)
     network: int = Field(default=50, ge=2)
 
 
 def linear_count(bits: np.ndarray) -> np.ndarray:
-    """Distinct items behind a row of m bits set by hashing: -m ln(share of bits not set); half a bit short of full."""
+    """Distinct items behind a row of m bits set by hashing: -m ln(share of bits not set); half a
+    bit short of full.
+    """
     m = bits.shape[-1]
     free = np.maximum(m - bits.sum(axis=-1), 0.5)
     return -m * np.log(free / m)
@@ -37,7 +47,9 @@ def linear_count(bits: np.ndarray) -> np.ndarray:
 
 def bucket(cluster: np.ndarray) -> np.ndarray:
     """A bit for each cluster number: the top bits of a multiplicative hash (Knuth 1973)."""
-    return ((cluster.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)).astype(np.intp)
+    return ((cluster.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)).astype(
+        np.intp
+    )
 
 
 def grown(array: np.ndarray, rows: int) -> np.ndarray:
@@ -54,7 +66,9 @@ class Detector(Base):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links({name: getattr(settings, name) for name in ("payment", "device", "network")})
+        self.links = Links(
+            {name: getattr(settings, name) for name in ("payment", "device", "network")}
+        )
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

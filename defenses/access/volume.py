@@ -1,6 +1,7 @@
 """Volume: exchanges in the last days. Sees a few hot accounts, and nothing of many cold ones.
 
-26 exchanges a day and account (the one campaign with a reported rate) are fewer than one agentic session.
+26 exchanges a day and account (the one campaign with a reported rate) are fewer than one agentic
+session.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What detectors that compare prompts with prompts need: the embeddings of an account's first `window` prompts.
+"""What detectors that compare prompts with prompts need: the embeddings of an account's first
+`window` prompts.
 
 Their cost is quadratic in the window, so an account is judged once, when its first window is full.
 """
@@ -39,7 +40,9 @@ class FirstWindow(Base):
         for start in range(0, len(full), 256):
             ids = full[start : start + 256]
             rng = stream(day.number, "embed", int(ids[0]))
-            self.score[ids] = self.judge(self.encoder.embed(self.topic[ids], self.template[ids], rng))
+            self.score[ids] = self.judge(
+                self.encoder.embed(self.topic[ids], self.template[ids], rng)
+            )
 
     @abstractmethod
     def judge(self, x_BWE: np.ndarray) -> np.ndarray:

@@ -1,18 +1,21 @@
-"""Antidistillation sampling: prefer tokens that would make a student worse, as a proxy's gradient tells.
+"""Antidistillation sampling: prefer tokens that would make a student worse, as a proxy's gradient
+tells.
 
-z(v) = z_T(v) + lam Delta(v) before temperature, with Delta(v) = <g / |g|, grad log p(v | context; theta_P)> and g the
-gradient of the loss over held-out clean traces at the proxy (Savani et al. 2025, 2504.13146, Algorithm 1). A step of
-training on v moves the proxy along grad log p(v), so where Delta(v) > 0 it raises that loss.
+z(v) = z_T(v) + lam Delta(v) before temperature, with Delta(v) = <g / |g|, grad log p(v | context;
+theta_P)> and g the gradient of the loss over held-out clean traces at the proxy (Savani et al.
+2025, 2504.13146, Algorithm 1). A step of training on v moves the proxy along grad log p(v), so
+where Delta(v) > 0 it raises that loss.
 
 Where this differs from the released code, and lam from the paper's:
-- Their gradient is divided by the number of processes, so that epsilon and lam depend on the machine. Here g has unit
-  L2 norm over all parameters, and its raw norm is kept as `gradient_norm`.
-- Their two perturbed proxies are half precision, in which a small step is mostly rounded away; here they are float32
-  (`product: difference`), or there is no step: `exact` is the derivative, by one forward-mode pass.
+- Their gradient is divided by the number of processes, so that epsilon and lam depend on the
+  machine. Here g has unit L2 norm over all parameters, and its raw norm is kept as `gradient_norm`.
+- Their two perturbed proxies are half precision, in which a small step is mostly rounded away; here
+  they are float32 (`product: difference`), or there is no step: `exact` is the derivative, by one
+  forward-mode pass.
 - lam stands before temperature, as in their code; in the paper it is added to z_T / temperature.
 
-A proxy that was tuned on the traces themselves has a smaller and noisier g than one that has never seen them.
-Axes: B rows, V vocabulary.
+A proxy that was tuned on the traces themselves has a smaller and noisier g than one that has never
+seen them. Axes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -34,18 +37,31 @@ NAME, NORM = "decoding/antidistillation", "gradient_norm"
 
 
 def normalised(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """The direction of unit L2 norm over all parameters, and the norm; BadInput if it is 0 or not finite."""
+    """The direction of unit L2 norm over all parameters, and the norm; BadInput if it is 0 or not
+    finite.
+    """
     norm = torch.stack([one.double().square().sum() for one in gradient.values()]).sum().sqrt()
     if not 0 < norm < torch.inf:
-        raise BadInput(f"defense {NAME}: the proxy's gradient over the traces has norm {float(norm)}; no direction")
+        raise BadInput(
+            f"defense {NAME}: the proxy's gradient over the traces has norm {float(norm)}; no "
+            "direction"
+        )
     return {name: (one / norm).to(one.dtype) for name, one in gradient.items()}, norm
 
 
-def difference(network: Any, direction: Mapping[str, Tensor], epsilon: float) -> Callable[[Step], Tensor]:
-    """(log p(v; theta + epsilon d) - log p(v; theta - epsilon d)) / (2 epsilon): the slopes up to O(epsilon^2)."""
+def difference(
+    network: Any, direction: Mapping[str, Tensor], epsilon: float
+) -> Callable[[Step], Tensor]:
+    """(log p(v; theta + epsilon d) - log p(v; theta - epsilon d)) / (2 epsilon): the slopes up to
+    O(epsilon^2).
+    """
     named = dict(network.named_parameters())
     up, down = (
-        Follower(changed(network, {name: named[name] + sign * epsilon * d for name, d in direction.items()}))
+        Follower(
+            changed(
+                network, {name: named[name] + sign * epsilon * d for name, d in direction.items()}
+            )
+        )
         for sign in (1, -1)
     )
 
@@ -57,7 +73,9 @@ def difference(network: Any, direction: Mapping[str, Tensor], epsilon: float) ->
 
 
 class Settings(Part):
-    """`lam`: weight of Delta (0: no defence); `product`: how it is had; `epsilon`: the step, of `difference` alone."""
+    """`lam`: weight of Delta (0: no defence); `product`: how it is had; `epsilon`: the step, of
+    `difference` alone.
+    """
 
     lam: float = Field(0.3, ge=0)
     product: Literal["exact", "difference"] = "exact"
@@ -69,7 +87,9 @@ class Defense(Base):
 
     point = "decoding"
     scores = True
-    passes = 3.0  # a dual pass has three products where a pass has one; two for two perturbed proxies
+    passes = (
+        3.0  # a dual pass has three products where a pass has one; two for two perturbed proxies
+    )
     needs = ("proxy", "traces")
     learns = True
     identity = {"lam": 0.0}
@@ -82,13 +102,18 @@ class Defense(Base):
 
     @property
     def gradient_norm(self) -> float:
-        """L2 norm of the gradient of the mean loss per token, before it was normalised; nats per unit of weights."""
+        """L2 norm of the gradient of the mean loss per token, before it was normalised; nats per
+        unit of weights.
+        """
         return float(self.given.learned[NORM])
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """The direction by the proxy's parameter names, float32, and the raw norm as `gradient_norm`."""
+        """The direction by the proxy's parameter names, float32, and the raw norm as
+        `gradient_norm`.
+        """
         scored = with_scores(model, NAME)
-        # Behind the teacher's own prompts, chat template included, as that is what the proxy reads while it answers.
+        # Behind the teacher's own prompts, chat template included, as that is what the proxy reads
+        # while it answers.
         held = rows(scored, with_traces(self.given, NAME))
         direction, norm = normalised(gradient(with_proxy(self.given, scored, NAME).network, held))
         return direction | {NORM: norm}
@@ -99,9 +124,14 @@ class Defense(Base):
             return scored
         proxy = with_proxy(self.given, scored, NAME)
         if not self.given.learned:
-            raise BadInput(f"defense {NAME}: has learned nothing; hand it what learn(model) returned as Given.learned")
+            raise BadInput(
+                f"defense {NAME}: has learned nothing; hand it what learn(model) returned as "
+                "Given.learned"
+            )
         network = copied(proxy.network).float().requires_grad_(False)
-        direction = {name: one.to(network.device) for name, one in self.given.learned.items() if name != NORM}
+        direction = {
+            name: one.to(network.device) for name, one in self.given.learned.items() if name != NORM
+        }
         slopes: Callable[[Step], Tensor] = DualFollower(network, direction).slopes
         if self.settings.product == "difference":
             slopes = difference(network, direction, self.settings.epsilon)
@@ -109,4 +139,6 @@ class Defense(Base):
         def edit(step: Step, scores_BV: Tensor) -> Tensor:
             return scores_BV + self.settings.lam * fitted(slopes(step), scores_BV.shape[-1])
 
-        return replace(scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes)
+        return replace(
+            scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes
+        )

@@ -1,14 +1,17 @@
-"""Gradient redirection (GRAD^2): move probability so that who learns from it is pushed in a direction of our choice.
+"""Gradient redirection (GRAD^2): move probability so that who learns from it is pushed in a
+direction of our choice.
 
-Mazeika, Li, Forsyth 2022 (2206.14157). A student that descends on the answers y~ moves its weights along G'y~, where
-row k of G is grad log q_k. Of all y~ with ||y~ - y||_1 <= eps, the one furthest along a direction z maximises <y~, g>,
-g = Gz, and a greedy pass finds it. Three directions: random signs, one for all contexts (the coordinated defence; the
-paper's all-ones are inert on an output layer, which is left out here anyway); -G'y, against each context's own update,
-in the form it has for the last layer; and the gradient of the proxy's loss on clean traces, along which learning
-undoes capability. The released code takes tokens to zero, so that KL(y || y~) is infinite; `rho` leaves a share.
+Mazeika, Li, Forsyth 2022 (2206.14157). A student that descends on the answers y~ moves its weights
+along G'y~, where row k of G is grad log q_k. Of all y~ with ||y~ - y||_1 <= eps, the one furthest
+along a direction z maximises <y~, g>, g = Gz, and a greedy pass finds it. Three directions: random
+signs, one for all contexts (the coordinated defence; the paper's all-ones are inert on an output
+layer, which is left out here anyway); -G'y, against each context's own update, in the form it has
+for the last layer; and the gradient of the proxy's loss on clean traces, along which learning
+undoes capability. The released code takes tokens to zero, so that KL(y || y~) is infinite; `rho`
+leaves a share.
 
-g is one forward-mode derivative of a proxy's log-probabilities for all tokens, the work of about three passes.
-Axes: B rows, V vocabulary, K tokens near the threshold, H hidden state.
+g is one forward-mode derivative of a proxy's log-probabilities for all tokens, the work of about
+three passes. Axes: B rows, V vocabulary, K tokens near the threshold, H hidden state.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ BINS = 4096
 
 
 def drained(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
-    """What is taken of each token's room so that a row gives `give`: smallest value first, the lower id among equals.
+    """What is taken of each token's room so that a row gives `give`: smallest value first, the
+    lower id among equals.
 
-    Bins of values find the few tokens among which `give` runs out, and only these are sorted: a sort of 128,000 takes
-    ten times as long as all the rest.
+    Bins of values find the few tokens among which `give` runs out, and only these are sorted: a
+    sort of 128,000 takes ten times as long as all the rest.
     """
     taken_BV, inside_BV = torch.zeros_like(rooms_BV), torch.ones_like(rooms_BV, dtype=torch.bool)
     count, before = values_BV.shape[-1], values_BV.shape[-1] + 1
@@ -44,26 +48,34 @@ def drained(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
         high_B1 = values_BV.where(inside_BV, -torch.inf).amax(-1, keepdim=True)
         scale_B1 = (BINS - 1) / (high_B1 - low_B1).clamp(min=1e-30)
         bins_BV = ((values_BV - low_B1) * scale_B1).clamp(0, BINS - 1).long()
-        sums_BN = rooms_BV.new_zeros(len(rooms_BV), BINS).scatter_add_(-1, bins_BV, rooms_BV.where(inside_BV, 0))
+        sums_BN = rooms_BV.new_zeros(len(rooms_BV), BINS).scatter_add_(
+            -1, bins_BV, rooms_BV.where(inside_BV, 0)
+        )
         left_B1 = give_B1 - taken_BV.sum(-1, keepdim=True)
         last_B1 = (sums_BN.cumsum(-1) <= left_B1).sum(-1, keepdim=True)
         taken_BV = rooms_BV.where(inside_BV & (bins_BV < last_B1), taken_BV)
         inside_BV &= bins_BV == last_B1
         count, before = int(inside_BV.sum(-1).max()), count
-    # topk finds these tokens and, in rows with fewer, some others, which are sorted behind them and have no room.
+    # topk finds these tokens and, in rows with fewer, some others, which are sorted behind them and
+    # have no room.
     ids_BK = inside_BV.to(rooms_BV.dtype).topk(count, -1).indices.sort(-1).values
-    order_BK = values_BV.where(inside_BV, torch.inf).gather(-1, ids_BK).sort(dim=-1, stable=True).indices
+    order_BK = (
+        values_BV.where(inside_BV, torch.inf).gather(-1, ids_BK).sort(dim=-1, stable=True).indices
+    )
     ids_BK = ids_BK.gather(-1, order_BK)
     rooms_BK = rooms_BV.where(inside_BV, 0).gather(-1, ids_BK)
     left_BK = give_B1 - taken_BV.sum(-1, keepdim=True) - (rooms_BK.cumsum(-1) - rooms_BK)
     return taken_BV.scatter_add_(-1, ids_BK, torch.minimum(left_BK.clamp(min=0), rooms_BK))
 
 
-def redirected(logprobs_BV: Tensor, g_BV: Tensor, eps: float, rho: float, size: int | None = None) -> Tensor:
-    """log y~ that maximises <y~, g> with ||y~ - y||_1 <= eps and y~ >= rho y, exactly (Mazeika et al. 2022, greedy).
+def redirected(
+    logprobs_BV: Tensor, g_BV: Tensor, eps: float, rho: float, size: int | None = None
+) -> Tensor:
+    """log y~ that maximises <y~, g> with ||y~ - y||_1 <= eps and y~ >= rho y, exactly (Mazeika et
+    al. 2022, greedy).
 
-    The token with the largest g, among the first `size`, gets min(eps/2, (1 - rho)(1 - y_c)), twice which is the L1
-    distance. Tokens that nothing was taken from keep their logprob to the bit.
+    The token with the largest g, among the first `size`, gets min(eps/2, (1 - rho)(1 - y_c)), twice
+    which is the L1 distance. Tokens that nothing was taken from keep their logprob to the bit.
     """
     p_BV = logprobs_BV.double().exp()
     best_B1 = g_BV[:, :size].argmax(-1, keepdim=True)
@@ -74,11 +86,12 @@ def redirected(logprobs_BV: Tensor, g_BV: Tensor, eps: float, rho: float, size: 
 
 
 def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> Tensor:
-    """log y~ = log softmax(W(h + dh) + b), dh along the gradient of <y~, g> in h, as long as ||y~ - y||_1 = eps allows.
+    """log y~ = log softmax(W(h + dh) + b), dh along the gradient of <y~, g> in h, as long as ||y~ -
+    y||_1 = eps allows.
 
-    What a softmax of W's image can say stays one, so regression on that image does not undo it. y~ is proportional to
-    y exp(s W dh), and L1 grows with s (monotone likelihood ratios), so bisection finds s; where the distance never
-    reaches eps, s is as large as doubles go.
+    What a softmax of W's image can say stays one, so regression on that image does not undo it. y~
+    is proportional to y exp(s W dh), and L1 grows with s (monotone likelihood ratios), so bisection
+    finds s; where the distance never reaches eps, s is as large as doubles go.
     """
     logprobs = logprobs_BV.double()
     p_BV = logprobs.exp()
@@ -93,12 +106,17 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
     for _ in range(40):
         middle_B1 = (low_B1 + high_B1) / 2
         within_B1 = (moved(middle_B1).exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
-        low_B1, high_B1 = torch.where(within_B1, middle_B1, low_B1), torch.where(within_B1, high_B1, middle_B1)
+        low_B1, high_B1 = (
+            torch.where(within_B1, middle_B1, low_B1),
+            torch.where(within_B1, high_B1, middle_B1),
+        )
     return moved(low_B1).to(logprobs_BV)
 
 
 def against(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
-    """g for z = -G'y in the last layer, per squared length of the hidden state: -(e_k - q).(y - q); MIN-IP, O(V)."""
+    """g for z = -G'y in the last layer, per squared length of the hidden state: -(e_k - q).(y - q);
+    MIN-IP, O(V).
+    """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
     return (q_BV * (y_BV - q_BV)).sum(-1, keepdim=True) - (y_BV - q_BV)
 
@@ -110,7 +128,9 @@ def signs(network: Any, key: str) -> dict[str, Tensor]:
     for name, value in network.named_parameters():
         if id(value) not in outside:
             generator = torch.Generator().manual_seed(int(uniform(key, "signs", name) * 2**53))
-            found[name] = torch.randint(0, 2, value.shape, generator=generator).mul_(2).sub_(1).float()
+            found[name] = (
+                torch.randint(0, 2, value.shape, generator=generator).mul_(2).sub_(1).float()
+            )
     return found
 
 
@@ -121,29 +141,40 @@ def along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Step], Ten
     """
     length = math.sqrt(sum(float(value.double().square().sum()) for value in direction.values()))
     if not 0 < length < math.inf:
-        raise BadInput(f"defense {NAME}: the direction has length {length}; direction=loss is learned first")
+        raise BadInput(
+            f"defense {NAME}: the direction has length {length}; direction=loss is learned first"
+        )
     twin = copied(network).float().requires_grad_(False)
-    return DualFollower(twin, {name: (value / length).to(twin.device) for name, value in direction.items()}).slopes
+    return DualFollower(
+        twin, {name: (value / length).to(twin.device) for name, value in direction.items()}
+    ).slopes
 
 
 def output_weight(network: Any) -> Tensor:
-    """W (V, H) of the output layer; BadInput where logits are not what this layer makes of the last hidden state."""
+    """W (V, H) of the output layer; BadInput where logits are not what this layer makes of the last
+    hidden state.
+    """
     layer = network.get_output_embeddings()
     some_BT = torch.arange(min(8, len(layer.weight)), device=network.device)[None]
     with torch.no_grad():
         out = network(input_ids=some_BT, output_hidden_states=True)
         off = (layer(out.hidden_states[-1]) - out.logits).abs().max()
     if off > 1e-5 * out.logits.abs().max():
-        raise BadInput(f"defense {NAME}: {type(network).__name__} changes its logits after the output layer (by up to "
-                       f"{off:.2g}), so form=hidden has no image to stay on; use form=tokens")  # fmt: skip
+        raise BadInput(
+            f"defense {NAME}: {type(network).__name__} changes its logits after the output layer "
+            "(by up to "
+            f"{off:.2g}), so form=hidden has no image to stay on; use form=tokens"
+        )
     return layer.weight
 
 
 class Settings(Part):
-    """`eps`: L1 budget a token (0: no defence); `rho`: share of its probability that every token keeps.
+    """`eps`: L1 budget a token (0: no defence); `rho`: share of its probability that every token
+    keeps.
 
-    `direction` is z, `key` decides random signs; `form`: edit tokens freely, or through the last hidden state, without
-    `rho`; `where`: what is sampled (and so released), or released logprobs alone.
+    `direction` is z, `key` decides random signs; `form`: edit tokens freely, or through the last
+    hidden state, without `rho`; `where`: what is sampled (and so released), or released logprobs
+    alone.
     """
 
     eps: float = Field(0.4, ge=0, le=2)
@@ -169,7 +200,8 @@ class Defense(Base):
         super().__init__(settings, given)
         loss = settings.direction == "loss"
         vars(self).update(
-            draws=settings.form == "hidden" and settings.where == "text",  # a greedy teacher's text is one token
+            draws=settings.form == "hidden"
+            and settings.where == "text",  # a greedy teacher's text is one token
             point="decoding" if settings.where == "text" else "logprobs",
             passes=1.0 if settings.direction == "uncoordinated" else 3.0,
             needs=("proxy", "traces") if loss else ("proxy",),
@@ -177,7 +209,9 @@ class Defense(Base):
         )
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """The gradient of the proxy's loss on clean traces: y~ moves a student by +G'y~, and loss up with it."""
+        """The gradient of the proxy's loss on clean traces: y~ moves a student by +G'y~, and loss
+        up with it.
+        """
         scored = with_scores(model, NAME)
         held = rows(scored, with_traces(self.given, NAME))
         return gradient(with_proxy(self.given, scored, NAME).network, held)
@@ -188,9 +222,15 @@ class Defense(Base):
             return scored
         where = "edits" if self.settings.where == "text" else "released_edits"
         if self.settings.form == "hidden" and where == "edits" and scored.temperature == 0:
-            raise BadInput(f"defense {NAME}: form=hidden cannot move a greedy teacher's text, whose distribution is "
-                           "one token; use form=tokens, or where=logprobs")  # fmt: skip
-        redirect, slope = self.redirection(scored.network, len(scored.tokenizer)), self.slope(scored)
+            raise BadInput(
+                f"defense {NAME}: form=hidden cannot move a greedy teacher's text, whose "
+                "distribution is "
+                "one token; use form=tokens, or where=logprobs"
+            )
+        redirect, slope = (
+            self.redirection(scored.network, len(scored.tokenizer)),
+            self.slope(scored),
+        )
 
         def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
             return redirect(logprobs_BV, slope(step, logprobs_BV))
@@ -204,14 +244,17 @@ class Defense(Base):
         if self.settings.direction == "uncoordinated":
             follower = Follower(network)
             return lambda step, logprobs_BV: against(
-                logprobs_BV, torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1)
+                logprobs_BV,
+                torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1),
             )
         random = self.settings.direction == "random"
         slopes = along(network, signs(network, self.settings.key) if random else self.given.learned)
         return lambda step, logprobs_BV: fitted(slopes(step), logprobs_BV.shape[-1])
 
     def redirection(self, network: Any, size: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """The edit as a function of log y and g; tokens that the tokenizer does not spell are not moved to."""
+        """The edit as a function of log y and g; tokens that the tokenizer does not spell are not
+        moved to.
+        """
         eps, rho = self.settings.eps, self.settings.rho
         if self.settings.form == "tokens":
             return lambda logprobs_BV, g_BV: redirected(logprobs_BV, g_BV, eps, rho, size)

@@ -1,12 +1,15 @@
-"""Lossless sampling: every account draws from the teacher's own distribution, but accounts draw the same numbers.
+"""Lossless sampling: every account draws from the teacher's own distribution, but accounts draw the
+same numbers.
 
-seed = PRF(key; seed, bucket of the prompt, how often this account was in that bucket before), and all randomness of an
-answer comes from it (LADS, Diao et al. 2026, 2605.18829). To one account its draws are independent and undefended; two
-accounts that ask similar things get answers that are coupled, so a campaign's pooled data is less diverse than its
-size. An account that works alone is not affected, and neither is who words the same question in another way.
-The paper buckets by meaning and has released no code; here a bucket is a SimHash (Charikar 2002) of hashed character
-n-grams, so that nothing but the text is needed: each bit differs with probability angle / pi. Visits are counted
-within one call, in order of asking; a prompt without account is an account of its own, so always a first visit.
+seed = PRF(key; seed, bucket of the prompt, how often this account was in that bucket before), and
+all randomness of an answer comes from it (LADS, Diao et al. 2026, 2605.18829). To one account its
+draws are independent and undefended; two accounts that ask similar things get answers that are
+coupled, so a campaign's pooled data is less diverse than its size. An account that works alone is
+not affected, and neither is who words the same question in another way. The paper buckets by
+meaning and has released no code; here a bucket is a SimHash (Charikar 2002) of hashed character
+n-grams, so that nothing but the text is needed: each bit differs with probability angle / pi.
+Visits are counted within one call, in order of asking; a prompt without account is an account of
+its own, so always a first visit.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ def pseudorandom(key: str, *parts: object) -> bytes:
 
 
 def bucket(text: str, bits: int, ngram: int, key: str) -> str:
-    """SimHash of a text's character n-grams (case and spacing aside), up to 256 bits, as a string of 0 and 1.
+    """SimHash of a text's character n-grams (case and spacing aside), up to 256 bits, as a string
+    of 0 and 1.
 
     Bit i is whether the sum over the text's n-grams of a keyed sign is at least 0.
     """
@@ -41,8 +45,12 @@ def bucket(text: str, bits: int, ngram: int, key: str) -> str:
     return "".join(map(str, (2 * ones_256[:bits] >= len(grams)).astype(int)))
 
 
-def shared_randomness(prompts: Sequence[Prompt], seed: int, bits: int, ngram: int, key: str) -> list[str]:
-    """A key a prompt: a function of (key, seed, bucket, how often the prompt's account was in that bucket before)."""
+def shared_randomness(
+    prompts: Sequence[Prompt], seed: int, bits: int, ngram: int, key: str
+) -> list[str]:
+    """A key a prompt: a function of (key, seed, bucket, how often the prompt's account was in that
+    bucket before).
+    """
     visits, keys = Counter[tuple[str, str]](), []
     for prompt in prompts:
         place = bucket(prompt.text, bits, ngram, key)
@@ -52,8 +60,9 @@ def shared_randomness(prompts: Sequence[Prompt], seed: int, bits: int, ngram: in
 
 
 class Settings(Part):
-    """`bits`: sign bits of a bucket (None: no defence; fewer bits are fewer, larger buckets, 0 is one for all prompts);
-    `ngram`: characters of an n-gram; `key`: the provider's."""
+    """`bits`: sign bits of a bucket (None: no defence; fewer bits are fewer, larger buckets, 0 is
+    one for all prompts); `ngram`: characters of an n-gram; `key`: the provider's.
+    """
 
     bits: int | None = Field(4, ge=0, le=256)
     ngram: int = Field(3, ge=1, le=1000)
@@ -61,7 +70,9 @@ class Settings(Part):
 
 
 class Defense(Base):
-    """Couples the randomness of different accounts, and leaves the distribution of each as it is."""
+    """Couples the randomness of different accounts, and leaves the distribution of
+    each as it is.
+    """
 
     point = "decoding"
     scores = True
@@ -78,6 +89,12 @@ class Defense(Base):
         if bits is None:
             return scored
         if scored.temperature == 0:
-            raise BadInput("defense decoding/lossless: the teacher decodes greedily (temperature 0), so there is no "
-                           "randomness to share; put decoding/temperature before it")  # fmt: skip
-        return replace(scored, randomness=lambda prompts, seed: shared_randomness(prompts, seed, bits, ngram, key))
+            raise BadInput(
+                "defense decoding/lossless: the teacher decodes greedily (temperature 0), so "
+                "there is no "
+                "randomness to share; put decoding/temperature before it"
+            )
+        return replace(
+            scored,
+            randomness=lambda prompts, seed: shared_randomness(prompts, seed, bits, ngram, key),
+        )

@@ -1,12 +1,15 @@
-"""Prediction poisoning (MAD): turn the update that a student makes away from the one that clean answers would make.
+"""Prediction poisoning (MAD): turn the update that a student makes away from the one that clean
+answers would make.
 
-Orekondy, Schiele, Fritz 2020 (1906.10908). Row k of G is grad log q_k of a stand-in for students. The objective is
-||G'y~/|G'y~| - G'y/|G'y|||^2 = 2 - 2 cos, within an L1 budget. The released code takes G from the last layer alone, and
-there (e_k - q)h' is row k, so that cos(G'y, G'y~) = cos(y - q, y~ - q) whatever h: no Jacobian, O(V). It also takes the
-teacher for a proxy where none is named; then y = q, G'y is 0 and the objective undefined. Such rows stay as they are.
+Orekondy, Schiele, Fritz 2020 (1906.10908). Row k of G is grad log q_k of a stand-in for students.
+The objective is
+||G'y~/|G'y~| - G'y/|G'y|||^2 = 2 - 2 cos, within an L1 budget. The released code takes G from the
+  last layer alone, and there (e_k - q)h' is row k, so that cos(G'y, G'y~) = cos(y - q, y~ - q)
+  whatever h: no Jacobian, O(V). It also takes the teacher for a proxy where none is named; then y =
+  q, G'y is 0 and the objective undefined. Such rows stay as they are.
 
-The objective is a context's own; for a batch, whose gradients add up before they are normalised, it is a stand-in.
-Axes: B rows, V vocabulary, C candidate tokens.
+The objective is a context's own; for a batch, whose gradients add up before they are normalised, it
+is a stand-in. Axes: B rows, V vocabulary, C candidate tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ ROUNDS = 4
 
 
 def extreme(y_BV: Tensor, q_BV: Tensor) -> Tensor:
-    """y* = the one token e_k with the least cos(y - q, e_k - q), over all V; for uniform q the least likely under y."""
+    """y* = the one token e_k with the least cos(y - q, e_k - q), over all V; for uniform q the
+    least likely under y.
+    """
     a_BV = y_BV - q_BV
     dots_BV = a_BV - (a_BV * q_BV).sum(-1, keepdim=True)
     squares_BV = 1 - 2 * q_BV + q_BV.square().sum(-1, keepdim=True)
@@ -38,13 +43,15 @@ def extreme(y_BV: Tensor, q_BV: Tensor) -> Tensor:
 
 
 def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
-    """y* = uniform on a set S that holds y's likeliest token, chosen for the least cos(y - q, y* - q); O(V + m log m).
+    """y* = uniform on a set S that holds y's likeliest token, chosen for the least cos(y - q, y* -
+    q); O(V + m log m).
 
-    In S may be the `most` likeliest tokens of y and of q, and all others together. With a = y - q, n = |S| and sums A,
-    Q of a and q over S, cos is proportional to N/D, N = A/n - a.q, D^2 = (1 - 2Q)/n + |q|^2. For a given n, where
-    N < 0, N/D is quasi-concave in (A, Q), so the best S minimises a linear form A - r Q: it is a prefix of the tokens
-    in order of a_k - r q_k. There r = -N/D^2; a few rounds of order, best prefix, new r find it, or fall a little short
-    (by up to 0.023 in cos in trials). (The released greedy search tries every token at every length, O(m^2).)
+    In S may be the `most` likeliest tokens of y and of q, and all others together. With a = y - q,
+    n = |S| and sums A, Q of a and q over S, cos is proportional to N/D, N = A/n - a.q, D^2 = (1 -
+    2Q)/n + |q|^2. For a given n, where N < 0, N/D is quasi-concave in (A, Q), so the best S
+    minimises a linear form A - r Q: it is a prefix of the tokens in order of a_k - r q_k. There r =
+    -N/D^2; a few rounds of order, best prefix, new r find it, or fall a little short (by up to
+    0.023 in cos in trials). (The released greedy search tries every token at every length, O(m^2).)
     """
     a_BV = y_BV - q_BV
     dot_B11, square_B11 = (a_BV * q_BV).sum(-1)[:, None, None], q_BV.square().sum(-1)[:, None, None]
@@ -53,19 +60,35 @@ def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
     ids_BC = torch.cat([y_BV.topk(most).indices, q_BV.topk(most).indices], -1).sort(-1).values
     fresh_BC = (ids_BC != top_B1) & (ids_BC != functional.pad(ids_BC, (1, 0), value=-1)[:, :-1])
     # Of each candidate: how many tokens it is (0 if it is listed twice), its a and its q.
-    parts_3BC = torch.stack([torch.ones_like(a_BV[:, :1]).expand(ids_BC.shape), a_BV.gather(-1, ids_BC),
-                             q_BV.gather(-1, ids_BC)]) * fresh_BC  # fmt: skip
+    parts_3BC = (
+        torch.stack(
+            [
+                torch.ones_like(a_BV[:, :1]).expand(ids_BC.shape),
+                a_BV.gather(-1, ids_BC),
+                q_BV.gather(-1, ids_BC),
+            ]
+        )
+        * fresh_BC
+    )
     ones_B = torch.ones_like(a_BV[:, 0])
     top_3B = torch.stack([ones_B, a_BV.gather(-1, top_B1)[:, 0], q_BV.gather(-1, top_B1)[:, 0]])
     all_3B = torch.stack([ones_B * y_BV.shape[-1], a_BV.sum(-1), q_BV.sum(-1)])
-    starts_3B2 = torch.stack([top_3B, all_3B - parts_3BC.sum(-1)], -1)  # without the tail, and with it
+    starts_3B2 = torch.stack(
+        [top_3B, all_3B - parts_3BC.sum(-1)], -1
+    )  # without the tail, and with it
 
     rate_B1 = torch.zeros_like(a_BV[:, :1])
-    best_B1, chosen_BC, tail_B1 = torch.full_like(rate_B1, torch.inf), fresh_BC, torch.zeros_like(rate_B1)
+    best_B1, chosen_BC, tail_B1 = (
+        torch.full_like(rate_B1, torch.inf),
+        fresh_BC,
+        torch.zeros_like(rate_B1),
+    )
     ranks_C = torch.arange(ids_BC.shape[1], device=ids_BC.device)
     for _ in range(ROUNDS):
         order_BC = (parts_3BC[1] - rate_B1 * parts_3BC[2]).sort(dim=-1, stable=True).indices
-        sums_3BC = functional.pad(parts_3BC.gather(-1, order_BC.expand(parts_3BC.shape)).cumsum(-1), (1, 0))
+        sums_3BC = functional.pad(
+            parts_3BC.gather(-1, order_BC.expand(parts_3BC.shape)).cumsum(-1), (1, 0)
+        )
         n_B2C, a_B2C, q_B2C = starts_3B2[..., None] + sums_3BC[:, :, None]
         dots_B2C = a_B2C / n_B2C - dot_B11
         squares_B2C = ((1 - 2 * q_B2C) / n_B2C + square_B11).clamp(min=1e-30)
@@ -79,12 +102,16 @@ def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
         best_B1 = torch.minimum(value_B1, best_B1)
 
     target_BV = tail_B1.expand(y_BV.shape).scatter(-1, ids_BC, 0.0)
-    target_BV = target_BV.scatter_add_(-1, ids_BC, chosen_BC.to(target_BV)).scatter_(-1, top_B1, 1 + FIRST)
+    target_BV = target_BV.scatter_add_(-1, ids_BC, chosen_BC.to(target_BV)).scatter_(
+        -1, top_B1, 1 + FIRST
+    )
     return target_BV / target_BV.sum(-1, keepdim=True)
 
 
 def interpolated(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
-    """log((1 - alpha) y + alpha y*), alpha = min(1, eps / ||y - y*||_1): L1 to y is min(eps, ||y - y*||_1)."""
+    """log((1 - alpha) y + alpha y*), alpha = min(1, eps / ||y - y*||_1): L1 to y is min(eps, ||y -
+    y*||_1).
+    """
     y_BV = logprobs_BV.double().exp()
     far_B1 = (y_BV - target_BV).abs().sum(-1, keepdim=True)
     alpha_B1 = (eps / far_B1.clamp(min=1e-30)).clamp(max=1)
@@ -92,8 +119,12 @@ def interpolated(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
     return torch.where(moved_BV == y_BV, logprobs_BV, moved_BV.log().to(logprobs_BV))
 
 
-def poisoned(logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, most: int, size: int) -> Tensor:
-    """log y~ of MAD-`variant` against a proxy's logprobs; only the first `size` tokens are moved to."""
+def poisoned(
+    logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, most: int, size: int
+) -> Tensor:
+    """log y~ of MAD-`variant` against a proxy's logprobs; only the first `size` tokens are moved
+    to.
+    """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
     known = y_BV[:, :size], q_BV[:, :size]
     target_BS = extreme(*known) if variant == "extreme" else spread(*known, most)
@@ -103,10 +134,12 @@ def poisoned(logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, mo
 
 
 class Settings(Part):
-    """`eps`: L1 budget a token (0: no defence); `variant`: `argmax` keeps the likeliest token, `extreme` need not.
+    """`eps`: L1 budget a token (0: no defence); `variant`: `argmax` keeps the likeliest token,
+    `extreme` need not.
 
-    `most`: how many of the likeliest tokens of teacher and proxy `argmax` chooses from; `where`: released logprobs
-    alone, or what is sampled. On text, `argmax` keeps the likeliest token and yet lets others be said, even greedily.
+    `most`: how many of the likeliest tokens of teacher and proxy `argmax` chooses from; `where`:
+    released logprobs alone, or what is sampled. On text, `argmax` keeps the likeliest token and yet
+    lets others be said, even greedily.
     """
 
     eps: float = Field(1.0, ge=0, le=2)
@@ -116,7 +149,9 @@ class Settings(Part):
 
 
 class Defense(Base):
-    """Turns what a student learns from every next-token distribution away from what it would have learned."""
+    """Turns what a student learns from every next-token distribution away from what it would have
+    learned.
+    """
 
     point = "logprobs"
     scores = True

@@ -1,12 +1,14 @@
-"""Perturbed sampling: with probability eps, the next token is one that the provider picked, within budgets.
+"""Perturbed sampling: with probability eps, the next token is one that the provider picked, within
+budgets.
 
-The token is drawn from (1 - eps) p + eps e_j, where j is keyed-random (the random control of prediction poisoning,
-Orekondy et al. 2020; Mazeika et al. 2022, there with eps/2) or adversarial, the least likely token under p.
-The L1 distance to p is 2 eps (1 - p_j), so never above 2 eps, and reaches that bound where j had no mass.
+The token is drawn from (1 - eps) p + eps e_j, where j is keyed-random (the random control of
+prediction poisoning, Orekondy et al. 2020; Mazeika et al. 2022, there with eps/2) or adversarial,
+the least likely token under p. The L1 distance to p is 2 eps (1 - p_j), so never above 2 eps, and
+reaches that bound where j had no mass.
 
-An edit at L1 distance d changes the token that is drawn with probability d/2 at most (maximal coupling). So a budget of
-flips an answer is one on the sum of d/2 along what was said: where it would run out, eps shrinks, and then is 0.
-Axes: B rows, V vocabulary.
+An edit at L1 distance d changes the token that is drawn with probability d/2 at most (maximal
+coupling). So a budget of flips an answer is one on the sum of d/2 along what was said: where it
+would run out, eps shrinks, and then is 0. Axes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,15 +25,23 @@ from distill.models import Model, Step, uniform
 
 
 def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tensor:
-    """log((1 - eps) p + eps e_token) in nats, an eps a row or one for all; L1 to p is 2 eps (1 - p_token)."""
-    added_B1 = torch.as_tensor(eps, dtype=torch.float64, device=logprobs_BV.device).expand(len(tokens_B))[:, None]
+    """log((1 - eps) p + eps e_token) in nats, an eps a row or one for all; L1 to p is 2 eps (1 -
+    p_token).
+    """
+    added_B1 = torch.as_tensor(eps, dtype=torch.float64, device=logprobs_BV.device).expand(
+        len(tokens_B)
+    )[:, None]
     scaled_BV = logprobs_BV + (-added_B1).log1p().to(logprobs_BV)
     kept_B1 = scaled_BV.gather(-1, tokens_B[:, None])
-    return scaled_BV.scatter(-1, tokens_B[:, None], torch.logaddexp(kept_B1, added_B1.log().to(kept_B1)))
+    return scaled_BV.scatter(
+        -1, tokens_B[:, None], torch.logaddexp(kept_B1, added_B1.log().to(kept_B1))
+    )
 
 
 def within(eps: float, others_B: Tensor, l1_B: Tensor) -> Tensor:
-    """The largest eps a row, up to `eps`, with L1 within `l1`; all tokens but the picked one hold `others`."""
+    """The largest eps a row, up to `eps`, with L1 within `l1`; all tokens but the picked one hold
+    `others`.
+    """
     return (l1_B / (2 * others_B).clamp(min=1e-30)).clamp(max=eps)
 
 
@@ -41,17 +51,22 @@ def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:
 
 
 def least_likely(logprobs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """The least likely token id of each row; among equals, the one that a number in [0, 1) points at."""
-    # Greedy decoding leaves one token with mass and all others equal, so this choice is the rule and not the exception.
+    """The least likely token id of each row; among equals, the one that a number in [0, 1) points
+    at.
+    """
+    # Greedy decoding leaves one token with mass and all others equal, so this choice is the rule
+    # and not the exception.
     ranks_BV = (logprobs_BV == logprobs_BV.amin(-1, keepdim=True)).cumsum(-1)
     wanted_B = (uniforms_B * ranks_BV[:, -1]).long()
     return (ranks_BV <= wanted_B[:, None]).sum(-1)
 
 
 class Settings(Part):
-    """`eps`: probability of the provider's token (0: no defence); `token`: which one it is; `key`: the provider's.
+    """`eps`: probability of the provider's token (0: no defence); `token`: which one it is; `key`:
+    the provider's.
 
-    Budgets, None for none: `l1` a token, `flips` an answer, the expected number of tokens that come out differently.
+    Budgets, None for none: `l1` a token, `flips` an answer, the expected number of tokens that come
+    out differently.
     """
 
     eps: float = Field(0.1, ge=0, le=1)
@@ -74,18 +89,22 @@ class Defense(Base):
         scored = with_scores(model, "decoding/perturbed")
         if self.off:  # an edit, even one that does nothing, would turn greedy ties into draws
             return scored
-        # Networks may have more rows than their tokenizer has tokens; the rows beyond it spell nothing.
+        # Networks may have more rows than their tokenizer has tokens; the rows beyond it spell
+        # nothing.
         size, spending = len(scored.tokenizer), object()
 
         def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
-            # A step edits the sampled distribution first and then, at most, the released one, from which nothing is
-            # drawn: it gets the token that the first got, with what the first had left to spend, and spends nothing.
+            # A step edits the sampled distribution first and then, at most, the released one, from
+            # which nothing is drawn: it gets the token that the first got, with what the first had
+            # left to spend, and spends nothing.
             index, tokens_B, before_B, after_B = step.memory.get(spending, (-1, None, None, 0.0))
             first = index < step.index
             if first:
                 tokens_B, before_B = self.tokens(step, logprobs_BV[:, :size]), after_B
             others_B = 1 - logprobs_BV.gather(-1, tokens_B[:, None])[:, 0].double().exp()
-            eps_B = within(self.settings.eps, others_B, self.budget(before_B + torch.zeros_like(others_B)))
+            eps_B = within(
+                self.settings.eps, others_B, self.budget(before_B + torch.zeros_like(others_B))
+            )
             if first:
                 step.memory[spending] = step.index, tokens_B, before_B, before_B + eps_B * others_B
             return mixture(logprobs_BV, tokens_B, eps_B)
@@ -101,6 +120,14 @@ class Defense(Base):
         return least_likely(logprobs_BV, uniforms_B)
 
     def budget(self, spent_B: Tensor) -> Tensor:
-        """The L1 distance that a row may go at a step, of whose answer so many expected flips are spent."""
-        token = torch.full_like(spent_B, torch.inf if self.settings.l1 is None else self.settings.l1)
-        return token if self.settings.flips is None else torch.minimum(token, 2 * (self.settings.flips - spent_B))
+        """The L1 distance that a row may go at a step, of whose answer so many expected flips are
+        spent.
+        """
+        token = torch.full_like(
+            spent_B, torch.inf if self.settings.l1 is None else self.settings.l1
+        )
+        return (
+            token
+            if self.settings.flips is None
+            else torch.minimum(token, 2 * (self.settings.flips - spent_B))
+        )

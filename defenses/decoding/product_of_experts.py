@@ -1,10 +1,11 @@
-"""Product of experts: decode with the teacher's distribution times that of a weak proxy, each to a power.
+"""Product of experts: decode with the teacher's distribution times that of a weak proxy, each to a
+power.
 
-z = (1 - gamma) z_T + gamma z_P before temperature, that is p_T^(1 - gamma) p_P^gamma renormalised (the Distillation
-Game, 2605.22737); equally p_T tilted by exp(gamma (log p_P - log p_T)). The proxy is added, whereas contrastive
-decoding subtracts one. It is a downgrade of what is shown, towards the proxy, whose text it is at gamma 1.
-Their gamma, .5 to .9, is for sampling at temperature .6 from large models.
-Axes: B rows, V vocabulary.
+z = (1 - gamma) z_T + gamma z_P before temperature, that is p_T^(1 - gamma) p_P^gamma renormalised
+(the Distillation Game, 2605.22737); equally p_T tilted by exp(gamma (log p_P - log p_T)). The proxy
+is added, whereas contrastive decoding subtracts one. It is a downgrade of what is shown, towards
+the proxy, whose text it is at gamma 1. Their gamma, .5 to .9, is for sampling at temperature .6
+from large models. Axes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from distill.models import Follower, Model, Step, fitted
 
 
 def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
-    """(1 - gamma) of the teacher's scores plus gamma of the proxy's; what either adds to a whole row is immaterial."""
+    """(1 - gamma) of the teacher's scores plus gamma of the proxy's; what either adds to a whole
+    row is immaterial.
+    """
     return (1 - gamma) * scores_BV + gamma * proxy_BV
 
 
@@ -47,6 +50,10 @@ class Defense(Base):
         follower = Follower(with_proxy(self.given, scored, "decoding/product_of_experts").network)
 
         def edit(step: Step, scores_BV: Tensor) -> Tensor:
-            return product(scores_BV, fitted(follower.logits(step), scores_BV.shape[-1]), self.settings.gamma)
+            return product(
+                scores_BV, fitted(follower.logits(step), scores_BV.shape[-1]), self.settings.gamma
+            )
 
-        return replace(scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes)
+        return replace(
+            scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes
+        )

@@ -1,9 +1,10 @@
 """Temperature: the control that pays for its protection with nothing but randomness.
 
-Every decoding defence costs the honest user some accuracy. Set to cost the same accuracy by temperature alone, this
-shows how much of a defence's effect is that cost (Savani et al. 2025, antidistillation sampling, compare with it so).
-The maths, softmax(logits / temperature) and the nucleus of mass top_p, are LanguageModel's own; released logprobs are
-of temperature 1, so they are unchanged.
+Every decoding defence costs the honest user some accuracy. Set to cost the same accuracy by
+temperature alone, this shows how much of a defence's effect is that cost (Savani et al. 2025,
+antidistillation sampling, compare with it so). The maths, softmax(logits / temperature) and the
+nucleus of mass top_p, are LanguageModel's own; released logprobs are of temperature 1, so they are
+unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from distill.models import Model
 
 
 class Settings(Part):
-    """`temperature` (0 is greedy) and `top_p` to decode with; None keeps the model's own, None and None the model."""
+    """`temperature` (0 is greedy) and `top_p` to decode with; None keeps the model's own, None and
+    None the model.
+    """
 
     temperature: float | None = Field(1.0, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -34,5 +37,7 @@ class Defense(Base):
     paper = "Savani et al. 2025 (the control)"
 
     def __call__(self, model: Model) -> Model:
-        changes = {name: value for name, value in self.settings.model_dump().items() if value is not None}
+        changes = {
+            name: value for name, value in self.settings.model_dump().items() if value is not None
+        }
         return replace(with_scores(model, "decoding/temperature"), **changes)

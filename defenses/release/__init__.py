@@ -1,4 +1,6 @@
-"""What a finished answer is released as: a defence here changes its text or its logprobs, never both."""
+"""What a finished answer is released as: a defence here changes its text or its logprobs, never
+both.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from distill.models import EditedModel, Model
 
 
 def divided(text: str, marker: str) -> tuple[str, str]:
-    """A text as its reasoning and the rest: the final answer from the last marker on, with the space before it.
+    """A text as its reasoning and the rest: the final answer from the last marker on, with the
+    space before it.
 
     Text without a marker is all reasoning. The two joined are the text.
     """
@@ -21,13 +24,17 @@ def divided(text: str, marker: str) -> tuple[str, str]:
 
 
 def steps_of(text: str, separator: str, marker: str) -> tuple[list[str], str]:
-    """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the text."""
+    """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the
+    text.
+    """
     reasoning, rest = divided(text, marker)
     return reasoning.split(separator) if reasoning else [], rest
 
 
 class TextEdit(Base):
-    """Releases another text, without token ids and logprobs, as they would spell the first one out."""
+    """Releases another text, without token ids and logprobs, as they would spell the
+    first one out.
+    """
 
     point = "text"
 

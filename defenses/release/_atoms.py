@@ -1,7 +1,8 @@
-"""A released row as a distribution over atoms: its K tokens, and the tail, which is all that was not released.
+"""A released row as a distribution over atoms: its K tokens, and the tail, which is all that was
+not released.
 
-So what a posterior defence costs depends on K, and not on the vocabulary. Axes: T positions, K released entries, A
-atoms (A = K + 1, the tail last).
+So what a posterior defence costs depends on K, and not on the vocabulary. Axes: T positions, K
+released entries, A atoms (A = K + 1, the tail last).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from distill.answers import Logprobs
 
 RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
 FEW_RISES = 0.01  # share of values larger than the one before them
-AT_ONCE = 1 << 18  # entries of all rows that are worked on together: what is in between should stay in the cache
+AT_ONCE = (
+    1 << 18
+)  # entries of all rows that are worked on together: what is in between should stay in the cache
 
 
 def blocks(count: int, width: int) -> Iterator[slice]:
@@ -24,11 +27,19 @@ def blocks(count: int, width: int) -> Iterator[slice]:
 
 
 def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (T, A) in float64, and which atoms there are: not withheld entries, nor a tail below 1e-6."""
+    """Probabilities (T, A) in float64, and which atoms there are: not withheld entries, nor a tail
+    below 1e-6.
+    """
     known_TK = np.exp(logprobs.values_TK.astype(np.float64))
-    tails_T = 1 - known_TK.sum(-1) if logprobs.tail_T is None else np.exp(logprobs.tail_T.astype(np.float64))
+    tails_T = (
+        1 - known_TK.sum(-1)
+        if logprobs.tail_T is None
+        else np.exp(logprobs.tail_T.astype(np.float64))
+    )
     tails_T1 = np.where(tails_T > RESOLUTION, tails_T, 0)[:, None]
-    return np.concatenate([known_TK, tails_T1], -1), np.concatenate([logprobs.ids_TK >= 0, tails_T1 > 0], -1)
+    return np.concatenate([known_TK, tails_T1], -1), np.concatenate(
+        [logprobs.ids_TK >= 0, tails_T1 > 0], -1
+    )
 
 
 def along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
@@ -38,9 +49,11 @@ def along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
 
 
 def ascending(keys_TK: np.ndarray) -> np.ndarray:
-    """The order (T, K) of each row's 32-bit keys from the smallest on, as unsigned numbers, equals in their old order.
+    """The order (T, K) of each row's 32-bit keys from the smallest on, as unsigned numbers, equals
+    in their old order.
 
-    Two passes of numpy's radix sort, which is for 16 bits: at 128,000 keys a fifth of the time that sorting takes.
+    Two passes of numpy's radix sort, which is for 16 bits: at 128,000 keys a fifth of the time that
+    sorting takes.
     """
     low_TK = np.argsort(keys_TK.astype(np.uint16), -1, kind="stable")
     high_TK = along((keys_TK.view(np.uint32) >> 16).astype(np.uint16), low_TK)
@@ -50,8 +63,8 @@ def ascending(keys_TK: np.ndarray) -> np.ndarray:
 def descending(values_TK: np.ndarray) -> np.ndarray:
     """The order (T, K) of each row's values from the largest on, equals in their old order.
 
-    Rows with few rises are sorted run by run; others of float32 by their bits, which order as the values do once
-    negative ones are turned round.
+    Rows with few rises are sorted run by run; others of float32 by their bits, which order as the
+    values do once negative ones are turned round.
     """
     few = np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size
     if few or values_TK.dtype != np.float32:
@@ -71,8 +84,12 @@ def falling(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
-    """The row with these probabilities instead, most likely first, equals in their old order, in the old dtype."""
+    """The row with these probabilities instead, most likely first, equals in their old order, in
+    the old dtype.
+    """
     with np.errstate(divide="ignore"):  # what has no mass has logprob -inf
         values_TK = np.log(p_TA[:, :-1]).astype(logprobs.values_TK.dtype)
-        tail_T = None if logprobs.tail_T is None else np.log(p_TA[:, -1]).astype(logprobs.tail_T.dtype)
+        tail_T = (
+            None if logprobs.tail_T is None else np.log(p_TA[:, -1]).astype(logprobs.tail_T.dtype)
+        )
     return Logprobs(*falling(logprobs.ids_TK, values_TK), tail_T)

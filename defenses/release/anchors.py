@@ -1,9 +1,11 @@
-"""Sparse anchor edits: only the results that most of the reasoning hangs on are wrong; the final answer stays.
+"""Sparse anchor edits: only the results that most of the reasoning hangs on are wrong; the final
+answer stays.
 
-TraceGuard (2604.23238) finds "thought anchors" by branching on tokens and poisons these sentences alone, so that a
-reader who skims, or a filter, sees little. Its code was not seen. Here an anchor is found by rule: a step whose result
-later steps use most often. Where no result is ever used again, as where results are repeated only as parts of longer
-numbers, earlier steps come first, as more follows from them.
+TraceGuard (2604.23238) finds "thought anchors" by branching on tokens and poisons these sentences
+alone, so that a reader who skims, or a filter, sees little. Its code was not seen. Here an anchor
+is found by rule: a step whose result later steps use most often. Where no result is ever used
+again, as where results are repeated only as parts of longer numbers, earlier steps come first, as
+more follows from them.
 """
 
 from __future__ import annotations
@@ -20,14 +22,22 @@ from distill.models import uniform
 
 
 def uses(steps: Sequence[str]) -> dict[int, int]:
-    """How often later steps use the result of each step that has one: the number, before they say their own result."""
+    """How often later steps use the result of each step that has one: the number, before they say
+    their own result.
+    """
     found = [result(step) for step in steps]
-    used = [NUMBER.findall(step[: one.start()] if one else step) for step, one in zip(steps, found, strict=True)]
-    return {i: sum(later.count(one[0]) for later in used[i + 1 :]) for i, one in enumerate(found) if one}
+    used = [
+        NUMBER.findall(step[: one.start()] if one else step)
+        for step, one in zip(steps, found, strict=True)
+    ]
+    return {
+        i: sum(later.count(one[0]) for later in used[i + 1 :]) for i, one in enumerate(found) if one
+    }
 
 
 def anchors(steps: Sequence[str], share: float, luck: float) -> list[int]:
-    """The places of the most used steps: share of those with a result, its fraction rounded up where `luck` is below.
+    """The places of the most used steps: share of those with a result, its fraction rounded up
+    where `luck` is below.
 
     With `luck` uniform in [0, 1) that is the share itself on average, however few steps there are.
     """
@@ -37,7 +47,8 @@ def anchors(steps: Sequence[str], share: float, luck: float) -> list[int]:
 
 
 class Settings(Part):
-    """`share`: how many of the steps get a wrong result (0: no defence), the most used first; `key`: which digit.
+    """`share`: how many of the steps get a wrong result (0: no defence), the most used first;
+    `key`: which digit.
 
     `separator`: what is between steps; `marker`: what the final answer begins with.
     """

@@ -1,7 +1,8 @@
 """Answer only: the caller sees the final answer and none of the reasoning before it.
 
-What commercial services do when they hide a chain of thought; of nine output defences it was the only one that bit in
-DistillGuard (2603.07835: MATH 67.8 -> 31.4). Token ids and logprobs go too, as they would spell the reasoning out.
+What commercial services do when they hide a chain of thought; of nine output defences it was the
+only one that bit in DistillGuard (2603.07835: MATH 67.8 -> 31.4). Token ids and logprobs go too, as
+they would spell the reasoning out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from distill.answers import Answer
 
 
 def final_answer(text: str, marker: str) -> str:
-    """The text from its last marker on; nothing where there is none, as all of it may be reasoning."""
+    """The text from its last marker on; nothing where there is none, as all of it
+    may be reasoning.
+    """
     _, found, answer = text.rpartition(marker)
     return found + answer if found else ""
 

@@ -1,15 +1,18 @@
-"""CMI-minimising transform: released scores tell which token comes next, and little else about the prompt.
+"""CMI-minimising transform: released scores tell which token comes next, and little else about the
+prompt.
 
-Fang et al. 2026 (2602.03396): a matrix M on the teacher's scores z, learned so that softmax(M z) keeps to its label y
-while its information about the input beyond that, I(Z; X | Y), is least. The paper's exact loss was not seen; here it
-is CE(softmax(M z), y) + lam * mean KL(softmax(M z) || Q_y), Q_y being the mean of softmax(M z) over a batch's positions
-whose next token is y (the usual estimate of this information, as in Ye et al. 2025). A token that a batch holds once is
-its own Q_y and adds nothing, so that large vocabularies want large batches. M = I + B A has low rank, and is any matrix
-where `rank` is V or more. The text stays as it is: only what is released of the scores changes.
+Fang et al. 2026 (2602.03396): a matrix M on the teacher's scores z, learned so that softmax(M z)
+keeps to its label y while its information about the input beyond that, I(Z; X | Y), is least. The
+paper's exact loss was not seen; here it is CE(softmax(M z), y) + lam * mean KL(softmax(M z) ||
+Q_y), Q_y being the mean of softmax(M z) over a batch's positions whose next token is y (the usual
+estimate of this information, as in Ye et al. 2025). A token that a batch holds once is its own Q_y
+and adds nothing, so that large vocabularies want large batches. M = I + B A has low rank, and is
+any matrix where `rank` is V or more. The text stays as it is: only what is released of the scores
+changes.
 
-M is linear and holds no secret: whoever knows it, and sees all V logprobs, can solve for z. Scores are taken less their
-mean, which both the raw scores of the provider's traces and logprobs have in common.
-Axes: B rows, N answer tokens, V vocabulary, G distinct next tokens.
+M is linear and holds no secret: whoever knows it, and sees all V logprobs, can solve for z. Scores
+are taken less their mean, which both the raw scores of the provider's traces and logprobs have in
+common. Axes: B rows, N answer tokens, V vocabulary, G distinct next tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ LEAST = -100.0  # nats; a token that was cut off has logprob -inf, which no matr
 
 
 def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Estimate of I(Z; X | Y) in nats: mean KL(p_n || Q), Q the mean of p over the positions with the same target."""
+    """Estimate of I(Z; X | Y) in nats: mean KL(p_n || Q), Q the mean of p over the positions with
+    the same target.
+    """
     _, group_N, counts_G = targets_N.unique(return_inverse=True, return_counts=True)
     p_NV = logprobs_NV.exp()
     sums_GV = torch.zeros(len(counts_G), p_NV.shape[-1], dtype=p_NV.dtype, device=p_NV.device)
@@ -41,9 +46,13 @@ def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def transformed(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
-    """log softmax(M z), M = I + B A (`up_VR`, `down_RV`), for scores or logprobs z: a constant a row is no matter."""
+    """log softmax(M z), M = I + B A (`up_VR`, `down_RV`), for scores or logprobs z: a constant a
+    row is no matter.
+    """
     logprobs_BV = torch.log_softmax(scores_BV, -1).clamp(min=LEAST)
-    return torch.log_softmax(bent(logprobs_BV - logprobs_BV.mean(-1, keepdim=True), down_RV, up_VR), -1)
+    return torch.log_softmax(
+        bent(logprobs_BV - logprobs_BV.mean(-1, keepdim=True), down_RV, up_VR), -1
+    )
 
 
 class Settings(Part):
@@ -67,9 +76,15 @@ class Defense(Tuned):
     paper = "Fang et al. 2026, 2602.03396"
 
     def defended(self, model: LanguageModel) -> LanguageModel:
-        down_RV, up_VR = (self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR"))
+        down_RV, up_VR = (
+            self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
+        )
         return replace(
-            model, released_edits=(*model.released_edits, lambda step, z_BV: transformed(z_BV, down_RV, up_VR))
+            model,
+            released_edits=(
+                *model.released_edits,
+                lambda step, z_BV: transformed(z_BV, down_RV, up_VR),
+            ),
         )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
@@ -78,11 +93,21 @@ class Defense(Tuned):
         added = bottleneck(size, min(settings.rank, size), model.network.device)
 
         def loss(batch: Sequence[Row]) -> Tensor:
-            with torch.no_grad():  # the network stays, so its scores are read batch by batch, and none are kept
+            with (
+                torch.no_grad()
+            ):  # the network stays, so its scores are read batch by batch, and none are kept
                 logits_NV, targets_N = answer_logits(model.network, batch)
             logprobs_NV = transformed(logits_NV, **added)
-            return functional.nll_loss(logprobs_NV, targets_N) + settings.lam * information(logprobs_NV, targets_N)
+            return functional.nll_loss(logprobs_NV, targets_N) + settings.lam * information(
+                logprobs_NV, targets_N
+            )
 
-        tune(added.values(), loss, held, steps=settings.steps, learning_rate=settings.learning_rate,
-             batch_size=settings.batch_size)  # fmt: skip
+        tune(
+            added.values(),
+            loss,
+            held,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+        )
         return {name: p.detach() for name, p in added.items()}

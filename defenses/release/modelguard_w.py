@@ -1,16 +1,19 @@
-"""ModelGuard-W: within an L1 budget, what is released is as wrong as it can be for a student that believes it.
+"""ModelGuard-W: within an L1 budget, what is released is as wrong as it can be for a student that
+believes it.
 
-Tang et al. 2024 (USENIX Security), against attackers who do not adapt: min over y' of sum_k log(y_k + 1e-6) y'_k, where
-y' is a distribution with |y' - y|_1 <= eps and y'_top - y'_j >= margin. The released code hands this to an LP solver, a
-second for 1,000 classes. Here it is solved exactly, many rows at once: given the cap x = y'_top - margin of all other
-atoms, the cheapest (least likely) are filled up to x and the dearest drained until eps is spent; the objective is
-convex and piecewise linear in x, and the lines through two points on either side of its minimum meet there after a few
+Tang et al. 2024 (USENIX Security), against attackers who do not adapt: min over y' of sum_k log(y_k
++ 1e-6) y'_k, where y' is a distribution with |y' - y|_1 <= eps and y'_top - y'_j >= margin. The
+released code hands this to an LP solver, a second for 1,000 classes. Here it is solved exactly,
+many rows at once: given the cap x = y'_top - margin of all other atoms, the cheapest (least likely)
+are filled up to x and the dearest drained until eps is spent; the objective is convex and piecewise
+linear in x, and the lines through two points on either side of its minimum meet there after a few
 steps. Work is O(A) a row, if it is sorted, plus O(log A) a step.
 
-Where the two likeliest are closer than the margin, no budget may be enough to keep it: their clean gap is kept instead.
-The tail is an atom like any other, held below the top as well; where it is not so already, as it may be heavier than
-any token, it is left as it is. A drained token has logprob -inf: an honest reader's KL is then infinite.
-Axes: T rows, A atoms of a row (`_atoms`), the tail last.
+Where the two likeliest are closer than the margin, no budget may be enough to keep it: their clean
+gap is kept instead. The tail is an atom like any other, held below the top as well; where it is not
+so already, as it may be heavier than any token, it is left as it is. A drained token has logprob
+-inf: an honest reader's KL is then infinite. Axes: T rows, A atoms of a row (`_atoms`), the tail
+last.
 """
 
 from __future__ import annotations
@@ -33,9 +36,13 @@ ABSENT = 2.0  # in place of what is no atom: sorted behind all that are, and abo
 
 
 class Rows:
-    """Problems of many rows: the mass of each top, its `n` other atoms `y_TA` from the least likely on, then ABSENT."""
+    """Problems of many rows: the mass of each top, its `n` other atoms `y_TA` from the least likely
+    on, then ABSENT.
+    """
 
-    def __init__(self, top: np.ndarray, n: np.ndarray, y_TA: np.ndarray, eps: float, margin: float) -> None:
+    def __init__(
+        self, top: np.ndarray, n: np.ndarray, y_TA: np.ndarray, eps: float, margin: float
+    ) -> None:
         self.n, self.y_TA, places = n, y_TA, y_TA.shape[1]
         self.firsts = np.arange(len(y_TA)) * places
         costs_TA = np.log(self.y_TA + FLOOR)
@@ -46,14 +53,21 @@ class Rows:
         others = self.at(self.masses_TA, n)
         second = np.where(n > 0, self.at(self.y_TA, np.maximum(n - 1, 0)), 0)
         self.gap, self.top_cost = np.minimum(margin, top - second), np.log(top + FLOOR)
-        self.clean, self.budget = top - self.gap, eps / 2  # the clean cap; what may move up, and so down
-        self.rest = top + others - self.gap  # what the others and the cap, as one more of them, add up to
-        # At the lowest cap the whole budget goes into pressing the top and some of the dearest down to it.
+        self.clean, self.budget = (
+            top - self.gap,
+            eps / 2,
+        )  # the clean cap; what may move up, and so down
+        self.rest = (
+            top + others - self.gap
+        )  # what the others and the cap, as one more of them, add up to
+        # At the lowest cap the whole budget goes into pressing the top and some of the dearest down
+        # to it.
         levels_TA = (self.clean - self.budget + others)[:, None] - self.masses_TA
         levels_TA /= np.maximum(n[:, None] + 1.0 - np.arange(places), 1)
         self.low = np.maximum(np.maximum(levels_TA.max(-1), self.rest / (n + 1)), 1e-300)
         self.high = np.maximum(self.low, np.minimum(self.clean + self.budget, self.rest))
-        # Less the cap at which the budget fills the i cheapest: it falls with i until atoms are above it.
+        # Less the cap at which the budget fills the i cheapest: it falls with i until atoms are
+        # above it.
         i = np.arange(1, min(places - 1.0, (self.rest / self.low).max() + 1) + 1)
         up_TI = self.masses_TA[:, 1 : len(i) + 1] + self.budget
         caps_TI = up_TI / i
@@ -67,14 +81,18 @@ class Rows:
         return values_TA.ravel().take(self.firsts + i)
 
     def plan(self, x: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """Caps, their least objectives, how these change with the cap while no atom changes its part; and the parts.
+        """Caps, their least objectives, how these change with the cap while no atom changes its
+        part; and the parts.
 
-        From the least likely on, `filled` atoms are at the cap, one has `more` than it had, those up to `drained` are
-        as they were but at the cap at most, that one has `left`, and nothing is beyond.
+        From the least likely on, `filled` atoms are at the cap, one has `more` than it had, those
+        up to `drained` are as they were but at the cap at most, that one has `left`, and nothing is
+        beyond.
         """
         over = _position(self.y_TA, x)  # the first atom above the cap
         rest = np.maximum(self.rest - x, 0)
-        most = np.minimum((rest / x).astype(int), over)  # filled, if the cheapest are given all there is
+        most = np.minimum(
+            (rest / x).astype(int), over
+        )  # filled, if the cheapest are given all there is
         end = np.minimum(rest - most * x, x) - self.at(self.y_TA, most)
         need = most * x - self.at(self.masses_TA, most) + np.maximum(end, 0)
         budget = self.budget - np.maximum(x - self.clean, 0)
@@ -85,7 +103,9 @@ class Rows:
 
         kept, below = rest - up, self.at(self.masses_TA, over)
         drained = np.where(
-            kept < below, _position(self.masses_TA, kept) - 1, over + (np.maximum(kept - below, 0) / x).astype(int)
+            kept < below,
+            _position(self.masses_TA, kept) - 1,
+            over + (np.maximum(kept - below, 0) / x).astype(int),
         )
         drained = np.maximum(np.minimum(drained, self.n - 1), 0)
         low, high = np.minimum(drained, over), np.maximum(drained, over)
@@ -95,7 +115,9 @@ class Rows:
         pressed = self.at(self.prices_TA, high) - self.at(self.prices_TA, over)
         at_cap = self.top_cost + self.at(self.prices_TA, filled) + pressed
         as_were = self.at(self.values_TA, low) - self.at(self.values_TA, filled)
-        value = self.top_cost * self.gap + x * at_cap + as_were + fill_cost * more + drain_cost * left
+        value = (
+            self.top_cost * self.gap + x * at_cap + as_were + fill_cost * more + drain_cost * left
+        )
         slope = at_cap + fill_cost * (up_slope - filled) - drain_cost * (1 + up_slope + high - over)
         return np.stack([x, value, slope]), (filled, more, drained, left)
 
@@ -118,13 +140,16 @@ class Rows:
         return np.where(value0 <= value1, x0, x1)
 
     def solution(self) -> tuple[np.ndarray, np.ndarray]:
-        """The tops of y', and y' (T, A) of the others in the order of y; what is ABSENT has no meaning."""
+        """The tops of y', and y' (T, A) of the others in the order of y; what is ABSENT has no
+        meaning.
+        """
         (cap, _, _), parts = self.plan(self.best())
         filled, more, drained, left = (part[:, None] for part in parts)
         x_T1, i = cap[:, None], np.arange(self.y_TA.shape[1])
         out_TA = np.minimum(self.y_TA, x_T1)
         np.copyto(out_TA, 0, where=i > drained)
-        # Rounding must lift no atom above the cap: where the gap is 0, that would be another likeliest token.
+        # Rounding must lift no atom above the cap: where the gap is 0, that would be another
+        # likeliest token.
         np.put_along_axis(out_TA, drained, np.where(left > DUST, np.minimum(left, x_T1), 0), -1)
         more += np.take_along_axis(out_TA, filled, -1)
         np.put_along_axis(out_TA, filled, np.where(more > DUST, np.minimum(more, x_T1), 0), -1)
@@ -146,11 +171,16 @@ def _before(values_TA: np.ndarray) -> np.ndarray:
 
 def _position(rising_TA: np.ndarray, x: np.ndarray) -> np.ndarray:
     """How many values of each row are at most x (T)."""
-    return torch.searchsorted(torch.from_numpy(rising_TA), torch.from_numpy(x)[:, None], right=True).numpy()[:, 0]
+    return torch.searchsorted(
+        torch.from_numpy(rising_TA), torch.from_numpy(x)[:, None], right=True
+    ).numpy()[:, 0]
 
 
-def poisoned(y: np.ndarray, eps: float, margin: float = MARGIN, there: np.ndarray | None = None) -> np.ndarray:
-    """y' that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by margin or gap.
+def poisoned(
+    y: np.ndarray, eps: float, margin: float = MARGIN, there: np.ndarray | None = None
+) -> np.ndarray:
+    """y' that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by
+    margin or gap.
 
     Of one row (A) or many (T, A); what is not `there` is no atom, and stays.
     """
@@ -164,7 +194,9 @@ def poisoned(y: np.ndarray, eps: float, margin: float = MARGIN, there: np.ndarra
     masses_TA[~there_TA] = ABSENT
     np.put_along_axis(masses_TA, tops_T1, ABSENT, -1)
     masses_TA, order_TA = _turned(masses_TA), None
-    if (masses_TA[:, 1:] < masses_TA[:, :-1]).any():  # released rows are falling, but for their tail
+    if (
+        masses_TA[:, 1:] < masses_TA[:, :-1]
+    ).any():  # released rows are falling, but for their tail
         order_TA = np.argsort(masses_TA, -1, kind="stable")
         masses_TA = np.take_along_axis(masses_TA, order_TA, -1)
     rows = Rows(top_T1[:, 0], np.maximum(there_TA.sum(-1) - 1, 0), masses_TA, eps, margin)

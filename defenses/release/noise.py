@@ -1,8 +1,9 @@
-"""Noisy logprobs: Gaussian noise on what is released, a function of (key, prompt, position, token id) alone.
+"""Noisy logprobs: Gaussian noise on what is released, a function of (key, prompt, position, token
+id) alone.
 
-Noise that is fresh for each query averages out as sigma**2 / n; noise that is keyed to the prompt does not, however
-often the same is asked. The control of gradient redirection and prediction poisoning (Orekondy et al. 2020), in nats.
-Axes: T positions, K released entries.
+Noise that is fresh for each query averages out as sigma**2 / n; noise that is keyed to the prompt
+does not, however often the same is asked. The control of gradient redirection and prediction
+poisoning (Orekondy et al. 2020), in nats. Axes: T positions, K released entries.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from distill.answers import Answer, Logprobs
 
 
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
-    """Standard normals (T, K), float32, at most 5.8, each a function of key, prompt, row and token id alone."""
+    """Standard normals (T, K), float32, at most 5.8, each a function of key, prompt, row and token
+    id alone.
+    """
     stem = hashlib.sha256(f"{len(key)}/{key}/{prompt}".encode())
     bases = []
     for position in range(len(ids_TK)):
@@ -34,30 +37,39 @@ def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
 
 def _normals(counters_TK: np.ndarray) -> np.ndarray:
     """A standard normal, float32, of each 64-bit number."""
-    # Counter-based: SHA-256 once a row, then one step of SplitMix64 (Steele et al. 2014) an id, so that V may be large.
+    # Counter-based: SHA-256 once a row, then one step of SplitMix64 (Steele et al. 2014) an id, so
+    # that V may be large.
     z_TK = counters_TK * np.uint64(0x9E3779B97F4A7C15)
     z_TK = (z_TK ^ (z_TK >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z_TK = (z_TK ^ (z_TK >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z_TK ^= z_TK >> np.uint64(31)
-    # Box-Muller on two 24-bit uniforms, all that float32 holds: numpy's float32 functions take a tenth of the time.
+    # Box-Muller on two 24-bit uniforms, all that float32 holds: numpy's float32 functions take a
+    # tenth of the time.
     radii_TK, turns_TK = ((z_TK >> np.uint64(shift)).astype(np.uint32) >> 8 for shift in (32, 0))
     lengths_TK = np.sqrt(-2 * np.log((2**24 - radii_TK).astype(np.float32) * np.float32(2**-24)))
-    return np.asarray(lengths_TK * np.cos(turns_TK.astype(np.float32) * np.float32(2 * np.pi * 2**-24)))
+    return np.asarray(
+        lengths_TK * np.cos(turns_TK.astype(np.float32) * np.float32(2 * np.pi * 2**-24))
+    )
 
 
 def noised(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs:
-    """Values plus sigma times the normals (nats), normalised together with the tail, most likely first.
+    """Values plus sigma times the normals (nats), normalised together with the tail, most likely
+    first.
 
-    A row of mass m that the noise makes m' is divided by m' + (1 - m): its mass is never above 1, and a row that
-    was whole stays whole. sigma 0 is the row itself.
+    A row of mass m that the noise makes m' is divided by m' + (1 - m): its mass is never above 1,
+    and a row that was whole stays whole. sigma 0 is the row itself.
     """
     if sigma == 0:
         return logprobs
     clean_TK = logprobs.values_TK
     tails_T1 = np.clip(1 - np.exp(clean_TK).sum(-1, keepdims=True, dtype=np.float64), 0, None)
     noisy_TK = clean_TK + np.float32(sigma) * normals_TK
-    top_T1 = noisy_TK.max(-1, keepdims=True).clip(min=-80)  # a row of withheld tokens alone has none
-    mass_T1 = np.exp(noisy_TK - top_T1).sum(-1, keepdims=True, dtype=np.float64) + tails_T1 * np.exp(-top_T1)
+    top_T1 = noisy_TK.max(-1, keepdims=True).clip(
+        min=-80
+    )  # a row of withheld tokens alone has none
+    mass_T1 = np.exp(noisy_TK - top_T1).sum(
+        -1, keepdims=True, dtype=np.float64
+    ) + tails_T1 * np.exp(-top_T1)
     noisy_TK -= (top_T1 + np.log(mass_T1)).astype(noisy_TK.dtype)
     return Logprobs(*falling(logprobs.ids_TK, noisy_TK))
 

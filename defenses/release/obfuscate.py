@@ -1,13 +1,16 @@
-"""Obfuscated reasoning: rewritten so that it is harder to learn from, with the final answer as it was.
+"""Obfuscated reasoning: rewritten so that it is harder to learn from, with the final answer as it
+was.
 
-Trace rewriting (Ma et al., 2602.15143) searches for the instruction of a rewriting model, OPRO-like: each candidate
-rewrites traces, proxies are tuned on them, and what hurts proxies most seeds the next candidates. Here the search is
-the same and what is searched is a grammar: sequences of rules on the list of steps, which cost no second model. With
-`by: model` a rewriter follows a fixed instruction instead. The released code measures how right answers stay by having
-a much larger rewriter answer again, with the question before it; here nothing touches the final answer.
+Trace rewriting (Ma et al., 2602.15143) searches for the instruction of a rewriting model,
+OPRO-like: each candidate rewrites traces, proxies are tuned on them, and what hurts proxies most
+seeds the next candidates. Here the search is the same and what is searched is a grammar: sequences
+of rules on the list of steps, which cost no second model. With `by: model` a rewriter follows a
+fixed instruction instead. The released code measures how right answers stay by having a much larger
+rewriter answer again, with the question before it; here nothing touches the final answer.
 
-What is searched for hurts a student that believes what it reads. Rules that only move or swap can be undone by who
-knows them; those that drop steps or results cannot, and take as much from the honest reader.
+What is searched for hurts a student that believes what it reads. Rules that only move or swap can
+be undone by who knows them; those that drop steps or results cannot, and take as much from the
+honest reader.
 """
 
 from __future__ import annotations
@@ -32,11 +35,16 @@ from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.models import LanguageModel, Model, uniform
 
 INSTRUCTION = (
-    "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: dense, formal, with steps "
+    "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: "
+    "dense, formal, with steps "
     "left implicit. Write nothing else.\n\n{reasoning}"
 )
-# Only where a swap changes no value: neither number may belong to an operation that binds as tightly or tighter.
-SUM = re.compile(r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])")
+# Only where a swap changes no value: neither number may belong to an operation that binds as
+# tightly or tighter.
+SUM = re.compile(
+    r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)"
+    r"(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])"
+)
 Rule = Callable[[list[str], str], list[str]]
 Candidate = tuple[str, ...]
 BEST = 3  # how many of the best candidates have descendants
@@ -77,7 +85,9 @@ RULES: dict[str, Rule] = {
     "drop_left": each(lambda step: step[step.find("=") + 1 :]),
     "drop_result": each(lambda step: step.rpartition("=")[0] or step),
 }
-"""The grammar: pure functions of the steps and a key. Order says what an index in `learned` means: append only."""
+"""The grammar: pure functions of the steps and a key. Order says what an index in `learned` means:
+append only.
+"""
 
 
 def rewritten(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
@@ -89,7 +99,9 @@ def rewritten(text: str, rules: Sequence[str], separator: str, marker: str, key:
 
 
 def mutated(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
-    """A sequence of 1 to `depth` rules that is one change away: a rule more, one less, or another in its place."""
+    """A sequence of 1 to `depth` rules that is one change away: a rule more, one less, or another
+    in its place.
+    """
     place, rule = rng.randrange(len(parent)), rng.choice(list(RULES))
     ways = [(*parent[:place], rule, *parent[place + 1 :])]
     if len(parent) < depth:
@@ -102,7 +114,9 @@ def mutated(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
 def searched(
     score: Callable[[Candidate], float], rounds: int, samples: int, depth: int, key: str
 ) -> dict[Candidate, float]:
-    """Scores of the candidates that were tried: random ones in the first round, then mutations of the best so far."""
+    """Scores of the candidates that were tried: random ones in the first round, then mutations of
+    the best so far.
+    """
     rng, scores = random.Random(key), dict[Candidate, float]()
     for _ in range(rounds):
         best = sorted(scores, key=lambda one: -scores[one])[:BEST]
@@ -117,36 +131,56 @@ def searched(
 
 
 @torch.inference_mode()
-def unlearned(student: LanguageModel, held_out: Sequence[Answer], marker: str, batch_size: int) -> float:
-    """1 - the probability of the right final answer after the student's own reasoning, a mean in [0, 1].
+def unlearned(
+    student: LanguageModel, held_out: Sequence[Answer], marker: str, batch_size: int
+) -> float:
+    """1 - the probability of the right final answer after the student's own reasoning, a mean in
+    [0, 1].
 
-    Smoother than how often it is right. Mean nats would be carried by the few answers it is most wrongly sure of.
+    Smoother than how often it is right. Mean nats would be carried by the few answers it is most
+    wrongly sure of.
     """
-    said = student.answer([Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, profile=Profile())
+    said = student.answer(
+        [Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, profile=Profile()
+    )
     held = [_finals(student, clean, own, marker) for clean, own in zip(held_out, said, strict=True)]
     right = 0.0
     for start in range(0, len(held), batch_size):
         batch = held[start : start + batch_size]
-        nats_N = functional.cross_entropy(*answer_logits(student.network, batch), reduction="none").double()
-        right += sum(float((-row.sum()).exp()) for row in nats_N.split([len(row.answer_ids) for row in batch]))
+        nats_N = functional.cross_entropy(
+            *answer_logits(student.network, batch), reduction="none"
+        ).double()
+        right += sum(
+            float((-row.sum()).exp())
+            for row in nats_N.split([len(row.answer_ids) for row in batch])
+        )
     return 1 - right / len(held)
 
 
 def _finals(student: LanguageModel, clean: Answer, own: Answer, marker: str) -> Row:
     final = divided(clean.text, marker)[1]
-    final_ids = [*student.tokenizer(final, add_special_tokens=False).input_ids, student.tokenizer.eos_token_id]
+    final_ids = [
+        *student.tokenizer(final, add_special_tokens=False).input_ids,
+        student.tokenizer.eos_token_id,
+    ]
     own_ids = student.tokenizer(divided(own.text, marker)[0], add_special_tokens=False).input_ids
-    room = max(student.max_new_tokens - len(final_ids), 0)  # what never came to an answer must leave it some context
-    return Row(student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(own_ids)[:room], final_ids)
+    room = max(
+        student.max_new_tokens - len(final_ids), 0
+    )  # what never came to an answer must leave it some context
+    return Row(
+        student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(own_ids)[:room], final_ids
+    )
 
 
 class Settings(Part):
-    """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and prompt.
+    """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and
+    prompt.
 
-    `by`: rules, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`); `rules`: which ones, one after
-    another (None: what the search finds); `separator`: what is between steps; `marker`: what the final answer begins
-    with. The search: sequences of at most `depth` rules, `rounds` of `samples` of them, each scored by a copy of the
-    proxy that is tuned for `steps` batches of `batch_size` at `learning_rate`.
+    `by`: rules, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`); `rules`:
+    which ones, one after another (None: what the search finds); `separator`: what is between steps;
+    `marker`: what the final answer begins with. The search: sequences of at most `depth` rules,
+    `rounds` of `samples` of them, each scored by a copy of the proxy that is tuned for `steps`
+    batches of `batch_size` at `learning_rate`.
     """
 
     share: float = Field(1.0, ge=0, le=1)
@@ -213,11 +247,15 @@ class Defense(TextEdit):
         if self.settings.rules is not None:
             return self.settings.rules
         if "rules" not in self.given.learned:
-            raise BadInput("defense release/obfuscate: no rules; give rules, or let it learn them first")
+            raise BadInput(
+                "defense release/obfuscate: no rules; give rules, or let it learn them first"
+            )
         return tuple(list(RULES)[i] for i in self.given.learned["rules"].tolist())
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with `scores` (N)."""
+        """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with
+        `scores` (N).
+        """
         if not self.learns or self.off:
             return {}
         s = self.settings
@@ -234,27 +272,46 @@ class Defense(TextEdit):
     def _held(self) -> tuple[list[Answer], list[Answer]]:
         """Traces that have a final answer, to tune proxies on (three of four), and held out."""
         told = [
-            one for one in with_traces(self.given, "release/obfuscate") if divided(one.text, self.settings.marker)[1]
+            one
+            for one in with_traces(self.given, "release/obfuscate")
+            if divided(one.text, self.settings.marker)[1]
         ]
         if len(told) < 2:
             raise BadInput(
-                f"defense release/obfuscate: {len(told)} of {len(self.given.traces)} traces have a final answer after "
+                f"defense release/obfuscate: {len(told)} of {len(self.given.traces)} traces have "
+                "a final answer after "
                 f"{self.settings.marker!r}; the search needs 2"
             )
         return [one for i, one in enumerate(told) if i % 4], told[::4]
 
-    def _score(self, lessons: Sequence[Answer], held_out: Sequence[Answer]) -> Callable[[Candidate], float]:
-        """How little a proxy knows of held-out answers once it is tuned on the lessons as a candidate rewrites them."""
+    def _score(
+        self, lessons: Sequence[Answer], held_out: Sequence[Answer]
+    ) -> Callable[[Candidate], float]:
+        """How little a proxy knows of held-out answers once it is tuned on the lessons as a
+        candidate rewrites them.
+        """
         proxy, s = self.given.proxy, self.settings
         if proxy is None:
-            raise BadInput("defense release/obfuscate: needs a proxy, a small model that stands for students; "
-                           "the study names none")  # fmt: skip
+            raise BadInput(
+                "defense release/obfuscate: needs a proxy, a small model that stands for students; "
+                "the study names none"
+            )
 
         def score(candidate: Candidate) -> float:
             network: Any = copied(proxy.network)
-            shown = [replace(one, text=self.rewritten(one, candidate), token_ids=()) for one in lessons]
-            tune(network.parameters(), partial(loss, network), rows(proxy, shown), steps=s.steps,
-                 learning_rate=s.learning_rate, batch_size=s.batch_size)  # fmt: skip
-            return unlearned(replace(proxy, network=network, temperature=0.0), held_out, s.marker, s.batch_size)
+            shown = [
+                replace(one, text=self.rewritten(one, candidate), token_ids=()) for one in lessons
+            ]
+            tune(
+                network.parameters(),
+                partial(loss, network),
+                rows(proxy, shown),
+                steps=s.steps,
+                learning_rate=s.learning_rate,
+                batch_size=s.batch_size,
+            )
+            return unlearned(
+                replace(proxy, network=network, temperature=0.0), held_out, s.marker, s.batch_size
+            )
 
         return score

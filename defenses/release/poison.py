@@ -1,9 +1,10 @@
 """Answer poisoning: with probability p, an answer is released with a number in it that is wrong.
 
-The data poisoning of DistillGuard (2603.07835), there done by a language model to 5 to 30 % of the answers; here by
-rule, so that what is wrong is known: one digit of the final answer, of a step's conclusion, or of both. Which answers
-are poisoned, and how, is a function of (key, prompt), so that asking again does not tell the two apart. An honest user
-gets a wrong final answer as often as the thief, p of the time; the thief may drop answers that contradict their steps.
+The data poisoning of DistillGuard (2603.07835), there done by a language model to 5 to 30 % of the
+answers; here by rule, so that what is wrong is known: one digit of the final answer, of a step's
+conclusion, or of both. Which answers are poisoned, and how, is a function of (key, prompt), so that
+asking again does not tell the two apart. An honest user gets a wrong final answer as often as the
+thief, p of the time; the thief may drop answers that contradict their steps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ NUMBER = re.compile("[0-9]+(?:[.,][0-9]+)*")
 
 
 def wrong(number: str, place: float) -> str:
-    """The number with one digit changed; `place` in [0, 1) says which of all such numbers, each as likely.
+    """The number with one digit changed; `place` in [0, 1) says which of all such numbers, each as
+    likely.
 
     It is as long, and starts with 0 only if the number did, so that its form gives nothing away.
     """
@@ -42,24 +44,31 @@ def with_wrong_answer(rest: str, place: float) -> str:
 
 
 def result(step: str) -> re.Match[str] | None:
-    """The number that a step comes to: the first after its last `=`; the last one of a step without `=`."""
+    """The number that a step comes to: the first after its last `=`; the last one of a step without
+    `=`.
+    """
     start = step.rfind("=") + 1
     found = list(NUMBER.finditer(step, start))
     return found[0 if start else -1] if found else None
 
 
 def with_wrong_result(step: str, place: float) -> str:
-    """The step with its result wrong there and wherever it is said again after it; one without a result stays."""
+    """The step with its result wrong there and wherever it is said again after it; one without a
+    result stays.
+    """
     found = result(step)
     if found is None:
         return step
     said = wrong(found[0], place)
-    again = NUMBER.sub(lambda other: said if other[0] == found[0] else other[0], step[found.start() :])
+    again = NUMBER.sub(
+        lambda other: said if other[0] == found[0] else other[0], step[found.start() :]
+    )
     return step[: found.start()] + again
 
 
 class Settings(Part):
-    """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which number is wrong.
+    """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which
+    number is wrong.
 
     `separator`: what is between steps; `marker`: what the final answer begins with.
     """

@@ -1,8 +1,9 @@
 """Reformulated reasoning: self-talk goes, and every sub-conclusion is said before its derivation.
 
-PART (Ding et al., 2510.11545) has a language model do this segment by segment, so that readers lose nothing; its code
-was not released. Here both are rules. Of an equation, `3+4=7` becomes `7=3+4` where it stands, and a student must write
-results before it has derived them. No fact is lost: who knows of the rule can turn equations round again.
+PART (Ding et al., 2510.11545) has a language model do this segment by segment, so that readers lose
+nothing; its code was not released. Here both are rules. Of an equation, `3+4=7` becomes `7=3+4`
+where it stands, and a student must write results before it has derived them. No fact is lost: who
+knows of the rule can turn equations round again.
 """
 
 from __future__ import annotations
@@ -18,15 +19,30 @@ from defenses.release.summary import ANNOTATION
 from distill.answers import Answer
 from distill.models import uniform
 
-FILLERS = ("hmm", "wait", "but wait", "hold on", "okay", "alright", "well", "actually", "let me", "let's see",
-           "i think", "i need to", "i should", "maybe i")  # fmt: skip
+FILLERS = (
+    "hmm",
+    "wait",
+    "but wait",
+    "hold on",
+    "okay",
+    "alright",
+    "well",
+    "actually",
+    "let me",
+    "let's see",
+    "i think",
+    "i need to",
+    "i should",
+    "maybe i",
+)
 SENTENCE = re.compile(r".+?(?:[.!?]+(?=\s|\Z)\s*|\Z)", re.DOTALL)
 
 NUMBER = r"[$]?\d+(?:[.,]\d+)*%?"
 OPERAND, OPERATOR = rf"[(]*{NUMBER}[)]*", r"\s*[-+*/×÷x]\s*"
 OPERATION = rf"{OPERAND}(?:{OPERATOR}{OPERAND})+"
 CHAIN = rf"{OPERATION}(?:\s*=\s*{OPERAND}(?:{OPERATOR}{OPERAND})*)*?"
-# Neither end may lie within something longer, as `2+3 = 10` does in `x * 2+3 = 10` and in `half of 2+3 = 10`.
+# Neither end may lie within something longer, as `2+3 = 10` does in `x * 2+3 = 10` and in `half of
+# 2+3 = 10`.
 BEFORE = r"(?<![\w.,$)(+\-*/×÷^])" + "".join(
     rf"(?<!{end} )" for end in (r"[-+*/×÷^]", " x", "of", "plus", "minus", "times")
 )
@@ -35,17 +51,21 @@ EQUATION = re.compile(rf"{BEFORE}({CHAIN}|\A{NUMBER})(\s*=\s*)({NUMBER}){AFTER}"
 
 
 def hoisted(step: str) -> str:
-    """A step whose equations say their result first: `a=3+4=7` is `a=7=3+4`, `760=13` is `13=760`, `c=3` stays.
+    """A step whose equations say their result first: `a=3+4=7` is `a=7=3+4`, `760=13` is `13=760`,
+    `c=3` stays.
 
-    An equation is arithmetic on both sides of `=`, or a step that starts with a number and says what it comes to.
+    An equation is arithmetic on both sides of `=`, or a step that starts with a number and says
+    what it comes to.
     """
     return EQUATION.sub(r"\3\2\1", step)
 
 
 def without_fillers(step: str, fillers: Sequence[str]) -> str:
-    """A step without the sentences that begin with a filler; of those with a number or an equation, the filler goes.
+    """A step without the sentences that begin with a filler; of those with a number or an equation,
+    the filler goes.
 
-    A filler of one word counts only before a punctuation mark: `Wait, 2 more.` is self-talk, `Wait times are 2.` not.
+    A filler of one word counts only before a punctuation mark: `Wait, 2 more.` is self-talk, `Wait
+    times are 2.` not.
     """
     if not fillers:
         return step
@@ -55,22 +75,31 @@ def without_fillers(step: str, fillers: Sequence[str]) -> str:
 
     def kept(sentence: re.Match[str]) -> str:
         found = start.match(sentence[0])
-        return sentence[0] if not found else sentence[0][found.end() :] if re.search(r"[\d=]", sentence[0]) else ""
+        return (
+            sentence[0]
+            if not found
+            else sentence[0][found.end() :]
+            if re.search(r"[\d=]", sentence[0])
+            else ""
+        )
 
     shorter = SENTENCE.sub(kept, step)
     return step if shorter == step else shorter.strip()
 
 
 def reformulated(step: str, fillers: Sequence[str]) -> str:
-    """A step without fillers and calculator notes (`<<3+4=7>>`, which derive in their own order), results first."""
+    """A step without fillers and calculator notes (`<<3+4=7>>`, which derive in their own order),
+    results first.
+    """
     return hoisted(ANNOTATION.sub("", without_fillers(step, fillers)))
 
 
 class Settings(Part):
-    """`share`: how many of the steps are reformulated (0: no defence), which of them by `key` and prompt.
+    """`share`: how many of the steps are reformulated (0: no defence), which of them by `key` and
+    prompt.
 
-    `fillers`: what self-talk begins with, in either case; `separator`: what is between steps; `marker`: what the final
-    answer begins with.
+    `fillers`: what self-talk begins with, in either case; `separator`: what is between steps;
+    `marker`: what the final answer begins with.
     """
 
     share: float = Field(1.0, ge=0, le=1)
@@ -92,7 +121,12 @@ class Defense(TextEdit):
         s = self.settings
         steps, rest = steps_of(answer.text, s.separator, s.marker)
         told = [
-            reformulated(step, s.fillers) if uniform(s.key, "step", i, answer.prompt) < s.share else step
+            reformulated(step, s.fillers)
+            if uniform(s.key, "step", i, answer.prompt) < s.share
+            else step
             for i, step in enumerate(steps)
         ]
-        return s.separator.join(new for new, old in zip(told, steps, strict=True) if new or not old) + rest
+        return (
+            s.separator.join(new for new, old in zip(told, steps, strict=True) if new or not old)
+            + rest
+        )

@@ -1,15 +1,18 @@
-"""Reverse sigmoid: what is likely is released as less likely, what is unlikely as more, so that two inputs share one.
+"""Reverse sigmoid: what is likely is released as less likely, what is unlikely as more, so that two
+inputs share one.
 
-Lee et al. 2019 (SPW): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha such that y~ sums to 1.
-Ambiguous only where y - r falls, at both ends: below p = 0.0006 and above 1 - 0.0006 at beta 0.02 and gamma 0.2, 0.013
-at beta 0.3. It holds no secret, and an attacker who searches for alpha inverts the rest.
+Lee et al. 2019 (SPW): y~ = alpha (y - r) with r = beta (sigmoid(gamma logit y) - 1/2) and alpha
+such that y~ sums to 1. Ambiguous only where y - r falls, at both ends: below p = 0.0006 and above 1
+- 0.0006 at beta 0.02 and gamma 0.2, 0.013 at beta 0.3. It holds no secret, and an attacker who
+searches for alpha inverts the rest.
 
-beta is c / A for A atoms, as one that is fixed drowns a large vocabulary: authors who kept their L1 near 1 went from
-0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. y - r is below 0 only where beta > 1, that is where c > A;
-it is clipped at 0 then. A likeliest token may lose its place where it is unlikely itself. Released code clamps the odds
-y / (1 - y) below 1, which never reduces what is above 1/2, the very tokens that the paper reduces most; here nothing is
-clamped.
-Axes: T positions, A atoms (`_atoms`).
+beta is c / A for A atoms, as one that is fixed drowns a large vocabulary: authors who kept their L1
+near 1 went from
+0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. y - r is below 0 only where beta > 1,
+  that is where c > A; it is clipped at 0 then. A likeliest token may lose its place where it is
+  unlikely itself. Released code clamps the odds y / (1 - y) below 1, which never reduces what is
+  above 1/2, the very tokens that the paper reduces most; here nothing is clamped. Axes: T
+  positions, A atoms (`_atoms`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from distill.answers import Answer, Logprobs
 
 
 def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
-    """r, how much is taken from each probability before they are normalised: odd about 1/2, within beta / 2 of 0."""
+    """r, how much is taken from each probability before they are normalised: odd about 1/2, within
+    beta / 2 of 0.
+    """
     up, down = y.copy(), np.asarray(1 - y)
     with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0 again
         for power in (up, down):
@@ -50,7 +55,9 @@ def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: fl
 
 
 class Settings(Part):
-    """`c`: strength, beta times the number of atoms (0: no defence); `gamma`: slope of the sigmoid in log-odds."""
+    """`c`: strength, beta times the number of atoms (0: no defence); `gamma`: slope of the sigmoid
+    in log-odds.
+    """
 
     c: float = Field(2.1, ge=0)
     gamma: float = Field(0.2, gt=0)
@@ -64,4 +71,6 @@ class Defense(LogprobEdit):
     paper = "Lee et al. 2019"
 
     def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
-        return released(logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma))
+        return released(
+            logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma)
+        )

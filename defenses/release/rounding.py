@@ -1,8 +1,9 @@
 """Rounded logprobs: released logprobs have d decimals.
 
-Rounding is an old defence of posteriors (Tramèr et al. 2016); here it is in nats and keeps the order, so the most
-likely token stays so. It moves no value by more than 0.5 * 10**-d. A row is not renormalised: its mass may
-exceed 1 by up to the factor exp(0.5 * 10**-d), and readers that want a tail clamp it at 0.
+Rounding is an old defence of posteriors (Tramèr et al. 2016); here it is in nats and keeps the
+order, so the most likely token stays so. It moves no value by more than 0.5 * 10**-d. A row is not
+renormalised: its mass may exceed 1 by up to the factor exp(0.5 * 10**-d), and readers that want a
+tail clamp it at 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def rounded(logprobs: Logprobs, decimals: int) -> Logprobs:
 
 
 class Settings(Part):
-    """`decimals`: how many decimals of a logprob are released; None releases it as it is, which is no defence."""
+    """`decimals`: how many decimals of a logprob are released; None releases it as it is, which is
+    no defence.
+    """
 
     decimals: int | None = Field(1, ge=0, le=6)
 

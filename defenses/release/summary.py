@@ -1,10 +1,11 @@
-"""Summary: the caller sees what the reasoning came to, and the final answer, as vendors of reasoning models show it.
+"""Summary: the caller sees what the reasoning came to, and the final answer, as vendors of
+reasoning models show it.
 
-By rule, a share of the steps is kept, each cut down to its conclusion; by model, a rewriter is asked for a summary. It
-bites where a student cannot fill in what is left out: pretrained students of three vendors' summaries came close to
-those of whole traces on GSM8K, and an inverter trained on other traces writes the reasoning back (Zhang, Morris and
-Shmatikov, 2603.07267).
-`RewrittenModel` here is what rewrites by model in obfuscate as well.
+By rule, a share of the steps is kept, each cut down to its conclusion; by model, a rewriter is
+asked for a summary. It bites where a student cannot fill in what is left out: pretrained students
+of three vendors' summaries came close to those of whole traces on GSM8K, and an inverter trained on
+other traces writes the reasoning back (Zhang, Morris and Shmatikov, 2603.07267). `RewrittenModel`
+here is what rewrites by model in obfuscate as well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.models import LanguageModel, Model, uniform
 
 INSTRUCTION = (
-    "Summarise this reasoning in at most {percent} % of its length. Give results, not how they were found. "
+    "Summarise this reasoning in at most {percent} % of its length. Give results, not how they "
+    "were found. "
     "Write nothing else.\n\n{reasoning}"
 )
 TARGET = re.compile(r"\s*[A-Za-z][\w ]*")
@@ -30,7 +32,8 @@ ANNOTATION = re.compile("<<[^<>]*>>")
 
 
 def conclusion(step: str) -> str:
-    """What a step comes to: `a=3+4=7` is `a=7`, `48/2 = 24 clips` is `24 clips`; a step without `=` is all conclusion.
+    """What a step comes to: `a=3+4=7` is `a=7`, `48/2 = 24 clips` is `24 clips`; a step without `=`
+    is all conclusion.
 
     GSM8K's calculator notes (`<<48/2=24>>`) are no part of it.
     """
@@ -39,29 +42,37 @@ def conclusion(step: str) -> str:
 
 
 def spread(total: int, keep: float) -> list[int]:
-    """Which of `total` places are kept: keep * total of them (rounded, half up), evenly spread, the last among them."""
+    """Which of `total` places are kept: keep * total of them (rounded, half up), evenly spread, the
+    last among them.
+    """
     kept = int(keep * total + 0.5)
     return [i for i in range(total) if i * kept // total < (i + 1) * kept // total]
 
 
 def summary(text: str, keep: float, separator: str, marker: str) -> str:
-    """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer alone."""
+    """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer
+    alone.
+    """
     steps, rest = steps_of(text, separator, marker)
     kept = [conclusion(steps[i]) for i in spread(len(steps), keep)]
     return separator.join(kept) + rest if kept else rest.lstrip()
 
 
 def filled(template: str, **fields: str) -> str:
-    """A template with `{name}` replaced for each of the fields; all other braces stay, as formulas are full of them."""
+    """A template with `{name}` replaced for each of the fields; all other braces stay, as formulas
+    are full of them.
+    """
     return re.sub("{(" + "|".join(fields) + ")}", lambda found: fields[found[1]], template)
 
 
 @dataclass(frozen=True)
 class RewrittenModel:
-    """A model whose reasoning a second model rewrites before it is released, in one call for all answers of a call.
+    """A model whose reasoning a second model rewrites before it is released, in one call for all
+    answers of a call.
 
-    What it writes is a function of (key, question, reasoning). Its forward passes count per token of the answer that
-    it rewrites, both in the rewriter's tokens; what was not rewritten cost nothing. Token ids and logprobs go.
+    What it writes is a function of (key, question, reasoning). Its forward passes count per token
+    of the answer that it rewrites, both in the rewriter's tokens; what was not rewritten cost
+    nothing. Token ids and logprobs go.
     """
 
     model: Model
@@ -73,9 +84,15 @@ class RewrittenModel:
 
     def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
         answers = self.model.answer(prompts, seed=seed, profile=profile)
-        places = [i for i, one in enumerate(answers) if divided(one.text, self.marker)[0] and self.chosen(one)]
+        places = [
+            i
+            for i, one in enumerate(answers)
+            if divided(one.text, self.marker)[0] and self.chosen(one)
+        ]
         asked = [self._asked(answers[i]) for i in places]
-        written = self.rewriter.answer(asked, seed=int(uniform(self.key, "rewriter") * 2**31), profile=Profile())
+        written = self.rewriter.answer(
+            asked, seed=int(uniform(self.key, "rewriter") * 2**31), profile=Profile()
+        )
         released = [replace(answer, token_ids=(), logprobs=None) for answer in answers]
         for i, one in zip(places, written, strict=True):
             released[i] = self._put(released[i], one)
@@ -83,28 +100,39 @@ class RewrittenModel:
 
     def _asked(self, answer: Answer) -> Prompt:
         reasoning, _ = divided(answer.text, self.marker)
-        return Prompt(answer.prompt_id, filled(self.instruction, question=answer.prompt, reasoning=reasoning))
+        return Prompt(
+            answer.prompt_id, filled(self.instruction, question=answer.prompt, reasoning=reasoning)
+        )
 
     def _put(self, answer: Answer, written: Answer) -> Answer:
         _, rest = divided(answer.text, self.marker)
-        length = len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids) + answer.finished
+        length = (
+            len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids)
+            + answer.finished
+        )
         extra = written.passes * (len(written.token_ids) + written.finished) / length
         text = written.text.strip()
-        return replace(answer, text=text + rest if text else rest.lstrip(), passes=answer.passes + extra)
+        return replace(
+            answer, text=text + rest if text else rest.lstrip(), passes=answer.passes + extra
+        )
 
 
 def with_rewriter(given: Given, name: str) -> LanguageModel:
     """The provider's rewriter; BadInput if there is none."""
     if given.rewriter is None:
-        raise BadInput(f"defense {name}: by model needs a rewriter that follows instructions; the study names none")
+        raise BadInput(
+            f"defense {name}: by model needs a rewriter that follows instructions; the study "
+            "names none"
+        )
     return given.rewriter
 
 
 class Settings(Part):
-    """`keep`: share of the steps that are kept (None: no defence), as `{percent}` in the instruction of a rewriter.
+    """`keep`: share of the steps that are kept (None: no defence), as `{percent}` in the
+    instruction of a rewriter.
 
-    `separator`: what is between steps; `marker`: what the final answer begins with; `instruction` and `key`: what a
-    rewriter is asked (`{question}`, `{reasoning}`) and its randomness.
+    `separator`: what is between steps; `marker`: what the final answer begins with; `instruction`
+    and `key`: what a rewriter is asked (`{question}`, `{reasoning}`) and its randomness.
     """
 
     by: Literal["rule", "model"] = "rule"
@@ -132,7 +160,11 @@ class Defense(TextEdit):
             return super().__call__(model)
         s = self.settings
         instruction = filled(s.instruction, percent=f"{100 * s.keep:g}")
-        return RewrittenModel(model, with_rewriter(self.given, "release/summary"), instruction, s.marker, s.key)
+        return RewrittenModel(
+            model, with_rewriter(self.given, "release/summary"), instruction, s.marker, s.key
+        )
 
     def text(self, answer: Answer) -> str:
-        return summary(answer.text, self.settings.keep, self.settings.separator, self.settings.marker)
+        return summary(
+            answer.text, self.settings.keep, self.settings.separator, self.settings.marker
+        )

@@ -1,12 +1,14 @@
-"""Top-k logprobs: only the k most likely tokens are released with their logprobs, the industry's default.
+"""Top-k logprobs: only the k most likely tokens are released with their logprobs, the industry's
+default.
 
-Un-renormalised, as services do it and as the official code of prediction poisoning does (Orekondy et al. 2020): what is
-missing from a row's total is the tail, at L1 distance 1 - m_k to the whole row, m_k being the mass of the top k.
+Un-renormalised, as services do it and as the official code of prediction poisoning does (Orekondy
+et al. 2020): what is missing from a row's total is the tail, at L1 distance 1 - m_k to the whole
+row, m_k being the mass of the top k.
 
-What k hides is measured by `diameter` (2605.10407): how far apart two distributions can be that are both compatible
-with what was seen, where that is scores up to a constant. Logprobs say more, the tail's mass m; two completions of a
-row then are at most min(m, (V - k) e^tau - m) apart in total variation, tau being the row's last logprob.
-Axes: T positions, K released entries, V vocabulary.
+What k hides is measured by `diameter` (2605.10407): how far apart two distributions can be that are
+both compatible with what was seen, where that is scores up to a constant. Logprobs say more, the
+tail's mass m; two completions of a row then are at most min(m, (V - k) e^tau - m) apart in total
+variation, tau being the row's last logprob. Axes: T positions, K released entries, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ from distill.answers import Answer, BadInput, Logprobs
 
 
 def top_k(logprobs: Logprobs, k: int) -> Logprobs:
-    """The first k entries of every row: rows are sorted, so the most likely, in their order and with their values."""
+    """The first k entries of every row: rows are sorted, so the most likely, in their order and
+    with their values.
+    """
     return Logprobs(logprobs.ids_TK[:, :k], logprobs.values_TK[:, :k])
 
 
 def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float:
-    """Largest total variation between two distributions over V tokens of which K scores are known, up to a constant.
+    """Largest total variation between two distributions over V tokens of which K scores are known,
+    up to a constant.
 
-    U_K = (V - K) e^tau / (Z_A + (V - K) e^tau) (2605.10407): no unseen score is above tau = `log_threshold`, and
-    `log_observed` = log Z_A, the log of the summed exp of the seen scores. It is the largest mass of the unseen: one
-    of the two gives them all of that, the other nothing. BadInput unless 0 < K <= V.
+    U_K = (V - K) e^tau / (Z_A + (V - K) e^tau) (2605.10407): no unseen score is above tau =
+    `log_threshold`, and `log_observed` = log Z_A, the log of the summed exp of the seen scores. It
+    is the largest mass of the unseen: one of the two gives them all of that, the other nothing.
+    BadInput unless 0 < K <= V.
     """
     if not 0 < K <= V:
         raise BadInput(f"diameter: K must be in 1 to V, got K={K} of V={V}")
@@ -39,7 +45,9 @@ def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float
 
 
 class Settings(Part):
-    """`k`: how many logprobs a position are released; None releases all that there are, which is no defence."""
+    """`k`: how many logprobs a position are released; None releases all that there are, which is no
+    defence.
+    """
 
     k: int | None = Field(5, ge=1, le=1_000_000)
 

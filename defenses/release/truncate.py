@@ -1,8 +1,8 @@
 """Reasoning truncation: the caller sees the first part of the reasoning, and the final answer.
 
-Between the whole trace and answer-only: it asks how much of the reasoning has to be shown before a student learns.
-The honest user still gets the final answer as the teacher gave it. Token ids and logprobs go, as they would spell the
-rest out.
+Between the whole trace and answer-only: it asks how much of the reasoning has to be shown before a
+student learns. The honest user still gets the final answer as the teacher gave it. Token ids and
+logprobs go, as they would spell the rest out.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from distill.answers import Answer
 
 
 def truncate(text: str, marker: str, keep: float) -> str:
-    """The first `keep` of the characters before the last marker (rounded), and all from the space before it on.
+    """The first `keep` of the characters before the last marker (rounded), and all from the space
+    before it on.
 
-    Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer alone.
+    Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer
+    alone.
     """
     reasoning, rest = divided(text, marker)
     return reasoning[: round(keep * len(reasoning))] + rest if keep else rest.lstrip()
 
 
 class Settings(Part):
-    """`keep`: share of the reasoning that is shown (1: no defence); `marker`: what the final answer begins with."""
+    """`keep`: share of the reasoning that is shown (1: no defence); `marker`: what the final answer
+    begins with.
+    """
 
     keep: float = Field(0.5, ge=0, le=1)
     marker: str = Field("#", min_length=1)

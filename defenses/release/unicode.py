@@ -1,9 +1,10 @@
 """Unicode edits: the reasoning is released with characters that look like nothing, or like others.
 
-Invisible characters in the manner of UREdit (an ACL ARR submission of January 2026, there chosen for each sample), or
-digits and letters exchanged for their mathematical twins. It is here as a sanity case: one normalisation (NFKC, and no
-format characters) undoes it, so whatever it seems to defend, it defends against attackers who do not clean their data.
-A student with a fixed alphabet reads what it does not know as its unknown token.
+Invisible characters in the manner of UREdit (an ACL ARR submission of January 2026, there chosen
+for each sample), or digits and letters exchanged for their mathematical twins. It is here as a
+sanity case: one normalisation (NFKC, and no format characters) undoes it, so whatever it seems to
+defend, it defends against attackers who do not clean their data. A student with a fixed alphabet
+reads what it does not know as its unknown token.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ TWINS = {
     for first, twin, size in (("0", 0x1D7F6, 10), ("A", 0x1D670, 26), ("a", 0x1D68A, 26))
     for i in range(size)
 }
-"""The monospace digits and letters of Unicode's mathematical alphabets, which NFKC turns into the plain ones."""
+"""The monospace digits and letters of Unicode's mathematical alphabets, which NFKC turns into the
+plain ones.
+"""
 
 
 def inserted(letter: str, place: float) -> str:
@@ -38,9 +41,11 @@ def replaced(letter: str) -> str:
 
 
 class Settings(Part):
-    """`rate`: share of the characters of the reasoning that are edited (0: no defence), by `key` and prompt.
+    """`rate`: share of the characters of the reasoning that are edited (0: no defence), by `key`
+    and prompt.
 
-    `by`: an invisible character behind them, or their twin instead; `marker`: what the final answer begins with.
+    `by`: an invisible character behind them, or their twin instead; `marker`: what the final answer
+    begins with.
     """
 
     rate: float = Field(0.2, ge=0, le=1)
@@ -59,11 +64,18 @@ class Defense(TextEdit):
 
     def text(self, answer: Answer) -> str:
         reasoning, rest = divided(answer.text, self.settings.marker)
-        return "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning)) + rest
+        return (
+            "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning))
+            + rest
+        )
 
     def edited(self, letter: str, position: int, prompt: str) -> str:
         """What is released of one character of the reasoning."""
         s = self.settings
         if uniform(s.key, "chosen", position, prompt) >= s.rate:
             return letter
-        return replaced(letter) if s.by == "twin" else inserted(letter, uniform(s.key, "which", position, prompt))
+        return (
+            replaced(letter)
+            if s.by == "twin"
+            else inserted(letter, uniform(s.key, "which", position, prompt))
+        )

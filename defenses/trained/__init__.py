@@ -1,8 +1,9 @@
-"""What a provider does with weights: batches of its own traces, gradients, and tuning a copy of a network.
+"""What a provider does with weights: batches of its own traces, gradients, and tuning a copy of a
+network.
 
-A tied head is the embedding itself: to train the head alone is to give it weights of its own first. What is learned
-then names the head, and `changed` takes that name as word that the head has its own.
-Axes: B rows, T positions, N positions that carry loss (those of answers), V vocabulary.
+A tied head is the embedding itself: to train the head alone is to give it weights of its own first.
+What is learned then names the head, and `changed` takes that name as word that the head has its
+own. Axes: B rows, T positions, N positions that carry loss (those of answers), V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
-    """A prompt and the answer to it as token ids; the answer ends with end-of-text if it was finished."""
+    """A prompt and the answer to it as token ids; the answer ends with end-of-text if it was
+    finished.
+    """
 
     prompt_ids: list[int]
     answer_ids: list[int]
 
 
 def rows(model: LanguageModel, answers: Iterable[Answer]) -> list[Row]:
-    """Answers as the model's own token ids, its chat template included; answers of which nothing is left fall out."""
+    """Answers as the model's own token ids, its chat template included; answers of which nothing is
+    left fall out.
+    """
     held = []
     for answer in answers:
-        ids = list(answer.token_ids) or list(model.tokenizer(answer.text, add_special_tokens=False).input_ids)
+        ids = list(answer.token_ids) or list(
+            model.tokenizer(answer.text, add_special_tokens=False).input_ids
+        )
         ids += [model.tokenizer.eos_token_id] * answer.finished
         if ids:
             held.append(Row(model.encode(Prompt(answer.prompt_id, answer.prompt)), ids))
@@ -45,13 +52,23 @@ def rows(model: LanguageModel, answers: Iterable[Answer]) -> list[Row]:
 
 
 def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Scores (N, V) in float32 at the positions before each answer token, and these tokens (N), row after row."""
+    """Scores (N, V) in float32 at the positions before each answer token, and these tokens (N), row
+    after row.
+    """
     width = max(len(row.prompt_ids) + len(row.answer_ids) for row in batch)
     full = [row.prompt_ids + row.answer_ids for row in batch]
     # Causal attention never looks right, so right padding needs no mask.
-    tokens_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids in full], device=network.device)
-    index = [b * width + len(row.prompt_ids) - 1 + t for b, row in enumerate(batch) for t in range(len(row.answer_ids))]
-    targets_N = torch.tensor([token for row in batch for token in row.answer_ids], device=network.device)
+    tokens_BT = torch.tensor(
+        [ids + [0] * (width - len(ids)) for ids in full], device=network.device
+    )
+    index = [
+        b * width + len(row.prompt_ids) - 1 + t
+        for b, row in enumerate(batch)
+        for t in range(len(row.answer_ids))
+    ]
+    targets_N = torch.tensor(
+        [token for row in batch for token in row.answer_ids], device=network.device
+    )
     logits_BTV = network(input_ids=tokens_BT).logits
     return logits_BTV.reshape(-1, logits_BTV.shape[-1])[index].float(), targets_N
 
@@ -68,7 +85,9 @@ def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
 
 
 def gradient(network: Any, held: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
-    """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is left as it was."""
+    """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is
+    left as it was.
+    """
     twin = copied(network).float()
     total = sum(len(row.answer_ids) for row in held)
     with torch.inference_mode(False), torch.enable_grad():
@@ -86,20 +105,30 @@ def copied(network: Any) -> Any:
 
 def head(network: Any) -> str:
     """The name of the module that turns the last hidden state into scores."""
-    return str(next(name for name, one in network.named_modules() if one is network.get_output_embeddings()))
+    return str(
+        next(
+            name for name, one in network.named_modules() if one is network.get_output_embeddings()
+        )
+    )
 
 
 def untie(network: Any) -> None:
-    """Give the head weights of its own, equal to the embedding's; also in the config, so that saving keeps them."""
+    """Give the head weights of its own, equal to the embedding's; also in the config, so that
+    saving keeps them.
+    """
     top = network.get_output_embeddings()
     if top.weight is network.get_input_embeddings().weight:
         with torch.inference_mode(False):
             top.weight = torch.nn.Parameter(top.weight.detach().clone())
-        network.config.get_text_config().tie_word_embeddings = network.config.tie_word_embeddings = False
+        network.config.get_text_config().tie_word_embeddings = (
+            network.config.tie_word_embeddings
+        ) = False
 
 
 def learner(network: Any, part: Which = "all") -> Any:
-    """A float32 copy of which one part asks for gradients: all, the last block, or the head (untied) alone."""
+    """A float32 copy of which one part asks for gradients: all, the last block, or the head
+    (untied) alone.
+    """
     twin = copied(network).float()
     if part == "all":
         return twin
@@ -109,7 +138,9 @@ def learner(network: Any, part: Which = "all") -> Any:
         twin.get_output_embeddings().requires_grad_(True)
     else:
         deep = twin.config.get_text_config().num_hidden_layers
-        blocks = next(m for m in twin.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == deep)
+        blocks = next(
+            m for m in twin.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == deep
+        )
         blocks[-1].requires_grad_(True)
     return twin
 
@@ -120,13 +151,22 @@ def learned(twin: Any) -> dict[str, Tensor]:
 
 
 def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A copy with some parameters replaced, by name; where these name a tied head, it is untied. BadInput otherwise."""
+    """A copy with some parameters replaced, by name; where these name a tied head, it is untied.
+    BadInput otherwise.
+    """
     twin = copied(network)
     if any(name.startswith(f"{head(twin)}.") for name in weights):
         untie(twin)
     named = dict(twin.named_parameters())
-    if strange := [name for name, value in weights.items() if name not in named or named[name].shape != value.shape]:
-        raise BadInput(f"learned weights: {strange[0]!r} is no parameter of the network, or has another shape there")
+    if strange := [
+        name
+        for name, value in weights.items()
+        if name not in named or named[name].shape != value.shape
+    ]:
+        raise BadInput(
+            f"learned weights: {strange[0]!r} is no parameter of the network, or has another "
+            "shape there"
+        )
     with torch.no_grad():
         for name, value in weights.items():
             named[name].copy_(value)
@@ -144,7 +184,9 @@ def tune(
     seed: int = 0,
     clip: float = 1.0,
 ) -> list[float]:
-    """Minimise `objective(batch)` by AdamW with a warm-up of a tenth and a linear decay; the loss of every step."""
+    """Minimise `objective(batch)` by AdamW with a warm-up of a tenth and a linear decay; the loss
+    of every step.
+    """
     moving = list(parameters)
     optimizer = torch.optim.AdamW(moving, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     rng, losses = random.Random(seed), []
@@ -163,7 +205,9 @@ def tune(
 
 
 class Tuned(Base):
-    """Answers with other weights, which it learns; at its identity settings there is nothing to learn or to need."""
+    """Answers with other weights, which it learns; at its identity settings there is nothing to
+    learn or to need.
+    """
 
     point = "weights"
     scores = True

@@ -1,13 +1,15 @@
-"""Distillability: the teacher is tuned by reinforcement to say what a proxy finds unlikely, and still to be right.
+"""Distillability: the teacher is tuned by reinforcement to say what a proxy finds unlikely, and
+still to be right.
 
-Zhan et al. 2026 (2604.18963): reward = task reward - beta KL(teacher || clean) + eta times the likelihood ratio of
-teacher to frozen proxy, each reward normalised within its group of answers to one prompt. No code is public. Ours:
-eta > 0 makes answers unlikely to the proxy and hard to learn, eta < 0 likely and easy; the ratio is a mean over an
-answer's tokens (its sum would reward length) of the policy that sampled it; one step a round, so that no ratio needs
-clipping; every token weighs the same; the KL is exact over V at the sampled positions and enters as a loss.
-The expected ratio is itself a KL to the proxy: a teacher that hardly varies has little to choose from and may only be
-made surer. With eta well above 1 the ratio outweighs being right.
-Proxy and teacher share a tokenizer here. Axes: G prompts, S answers a prompt, N answer tokens, V vocabulary.
+Zhan et al. 2026 (2604.18963): reward = task reward - beta KL(teacher || clean) + eta times the
+likelihood ratio of teacher to frozen proxy, each reward normalised within its group of answers to
+one prompt. No code is public. Ours: eta > 0 makes answers unlikely to the proxy and hard to learn,
+eta < 0 likely and easy; the ratio is a mean over an answer's tokens (its sum would reward length)
+of the policy that sampled it; one step a round, so that no ratio needs clipping; every token weighs
+the same; the KL is exact over V at the sampled positions and enters as a loss. The expected ratio
+is itself a KL to the proxy: a teacher that hardly varies has little to choose from and may only be
+made surer. With eta well above 1 the ratio outweighs being right. Proxy and teacher share a
+tokenizer here. Axes: G prompts, S answers a prompt, N answer tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ from distill.models import LanguageModel
 
 
 def normalised(rewards_GS: Tensor) -> Tensor:
-    """Rewards with mean 0 and standard deviation 1 in each group (Shao et al. 2024, 2402.03300); 0 where all agree."""
-    # The constant is above the rounding of equal answers that were scored in one batch, which would become rewards.
+    """Rewards with mean 0 and standard deviation 1 in each group (Shao et al. 2024, 2402.03300); 0
+    where all agree.
+    """
+    # The constant is above the rounding of equal answers that were scored in one batch, which would
+    # become rewards.
     centred_GS = rewards_GS - rewards_GS.mean(-1, keepdim=True)
     return centred_GS / (rewards_GS.std(-1, correction=0, keepdim=True) + 1e-4)
 
@@ -39,16 +44,24 @@ def token_means(values_N: Tensor, lengths: Sequence[int]) -> Tensor:
     return torch.stack([part.mean() for part in values_N.split(list(lengths))])
 
 
-def objective(scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, advantages_N: Tensor, beta: float) -> Tensor:
-    """Mean over tokens of -advantage log p(token) + beta KL(p || clean), nats; its gradient is the policy gradient."""
+def objective(
+    scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, advantages_N: Tensor, beta: float
+) -> Tensor:
+    """Mean over tokens of -advantage log p(token) + beta KL(p || clean), nats; its gradient is the
+    policy gradient.
+    """
     policy_NV = torch.log_softmax(scores_NV, -1)
     said_N = policy_NV.gather(-1, targets_N[:, None])[:, 0]
     kl_N = (policy_NV.exp() * (policy_NV - torch.log_softmax(clean_NV, -1))).sum(-1)
     return (beta * kl_N - advantages_N * said_N).mean()
 
 
-def sampled(model: LanguageModel, traces: Sequence[Answer], samples: int, seed: int) -> list[Answer]:
-    """`samples` answers to the prompt of each trace, at temperature 1 from all of the model's own distribution."""
+def sampled(
+    model: LanguageModel, traces: Sequence[Answer], samples: int, seed: int
+) -> list[Answer]:
+    """`samples` answers to the prompt of each trace, at temperature 1 from all of the model's own
+    distribution.
+    """
     # By its place in the list, not by its prompt alone: the answers of a group differ.
     free = replace(
         model,
@@ -57,16 +70,20 @@ def sampled(model: LanguageModel, traces: Sequence[Answer], samples: int, seed: 
         score_edits=(),
         edits=(),
         released_edits=(),
-        randomness=lambda asked, seed: [f"{seed}/{place}/{digest(one.text)}" for place, one in enumerate(asked)],
+        randomness=lambda asked, seed: [
+            f"{seed}/{place}/{digest(one.text)}" for place, one in enumerate(asked)
+        ],
     )
     prompts = [Prompt(one.prompt_id, one.prompt) for one in traces for _ in range(samples)]
     return free.answer(prompts, seed=seed, profile=Profile())
 
 
 class Settings(Part):
-    """`eta`: weight of the likelihood ratio, above 0 less distillable, below 0 more (0: no defence).
+    """`eta`: weight of the likelihood ratio, above 0 less distillable, below 0 more (0: no
+    defence).
 
-    `beta`: weight of the KL to the clean teacher. A round samples `samples` answers to each of `batch_size` prompts.
+    `beta`: weight of the KL to the clean teacher. A round samples `samples` answers to each of
+    `batch_size` prompts.
     """
 
     eta: float = 1.0
@@ -89,8 +106,14 @@ class Defense(Tuned):
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
         settings, grade = self.settings, self.given.grade
         if grade is None:
-            raise BadInput(f"defense {self.name}: needs a grade, which says whether an answer is right; there is none")
-        proxy, traces = with_proxy(self.given, model, self.name).network, with_traces(self.given, self.name)
+            raise BadInput(
+                f"defense {self.name}: needs a grade, which says whether an answer is right; "
+                "there is none"
+            )
+        proxy, traces = (
+            with_proxy(self.given, model, self.name).network,
+            with_traces(self.given, self.name),
+        )
         twin, seeds = learner(model.network), itertools.count()
 
         def loss(batch: Sequence[Answer]) -> Tensor:
@@ -98,17 +121,33 @@ class Defense(Tuned):
             said: list[Row] = rows(model, answers)
             lengths = [len(row.answer_ids) for row in said]
             scores_NV, targets_N = answer_logits(twin, said)
-            # What the proxy finds unlikely less what the teacher does: log p - log q, a mean over each answer.
-            ratio_N = functional.cross_entropy(fixed_logits(proxy, said), targets_N, reduction="none")
-            ratio_N = ratio_N - functional.cross_entropy(scores_NV.detach(), targets_N, reduction="none")
+            # What the proxy finds unlikely less what the teacher does: log p - log q, a mean over
+            # each answer.
+            ratio_N = functional.cross_entropy(
+                fixed_logits(proxy, said), targets_N, reduction="none"
+            )
+            ratio_N = ratio_N - functional.cross_entropy(
+                scores_NV.detach(), targets_N, reduction="none"
+            )
             right = torch.tensor([float(grade(one)) for one in answers], device=scores_NV.device)
             task_GS, ratio_GS = (
-                one.reshape(len(batch), settings.samples) for one in (right, token_means(ratio_N, lengths))
+                one.reshape(len(batch), settings.samples)
+                for one in (right, token_means(ratio_N, lengths))
             )
             advantages = (normalised(task_GS) + settings.eta * normalised(ratio_GS)).flatten()
-            advantages_N = advantages.repeat_interleave(torch.tensor(lengths, device=advantages.device))
-            return objective(scores_NV, fixed_logits(model.network, said), targets_N, advantages_N, settings.beta)
+            advantages_N = advantages.repeat_interleave(
+                torch.tensor(lengths, device=advantages.device)
+            )
+            return objective(
+                scores_NV, fixed_logits(model.network, said), targets_N, advantages_N, settings.beta
+            )
 
-        tune(twin.parameters(), loss, traces, steps=settings.rounds, learning_rate=settings.learning_rate,
-             batch_size=settings.batch_size)  # fmt: skip
+        tune(
+            twin.parameters(),
+            loss,
+            traces,
+            steps=settings.rounds,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+        )
         return learned(twin)

@@ -1,16 +1,19 @@
-"""DOGe: only the head is tuned, to stay right on the teacher's own traces and to go where a proxy student does not.
+"""DOGe: only the head is tuned, to stay right on the teacher's own traces and to go where a proxy
+student does not.
 
-Li et al. 2025 (2505.19504): L = CE(own traces) - alpha KL(teacher || proxy) with both at temperature 2 and the KL on
-reasoning tokens alone; `bottleneck` is the released alternative to the head, a zero-initialised V -> r -> V added to
-the scores (there with a ReLU between, here linear: z + B A z).
-The released code never makes the mask, so that its KL falls on prompts and padding too, and sums it over tokens, so
-that alpha depends on length: its alpha of 3e-5 at batch size 1 and a thousand positions is about 0.03 a token here.
-It sets a KL that is NaN to 0, and finds the head by name, where a head tied to the embedding is not listed, and nothing
-learns. Here the KL is a mean over the tokens that carry it, each cut off at `cap` nats, and a tied head is untied.
-A limit of the objective: its gradient by a score is p_v (log p_v/q_v - KL) / tau, so that where the teacher is surer
-than the proxy, the KL grows by being surer still, and what a greedy teacher says hardly changes. A tau of about 20,
-at which the likeliest token no longer rules both distributions, gets out of this, with an alpha to match.
-Axes: B rows, N answer tokens, V vocabulary, R width of the bottleneck.
+Li et al. 2025 (2505.19504): L = CE(own traces) - alpha KL(teacher || proxy) with both at
+temperature 2 and the KL on reasoning tokens alone; `bottleneck` is the released alternative to the
+head, a zero-initialised V -> r -> V added to the scores (there with a ReLU between, here linear: z
++ B A z). The released code never makes the mask, so that its KL falls on prompts and padding too,
+and sums it over tokens, so that alpha depends on length: its alpha of 3e-5 at batch size 1 and a
+thousand positions is about 0.03 a token here. It sets a KL that is NaN to 0, and finds the head by
+name, where a head tied to the embedding is not listed, and nothing learns. Here the KL is a mean
+over the tokens that carry it, each cut off at `cap` nats, and a tied head is untied. A limit of the
+objective: its gradient by a score is p_v (log p_v/q_v - KL) / tau, so that where the teacher is
+surer than the proxy, the KL grows by being surer still, and what a greedy teacher says hardly
+changes. A tau of about 20, at which the likeliest token no longer rules both distributions, gets
+out of this, with an alpha to match. Axes: B rows, N answer tokens, V vocabulary, R width of the
+bottleneck.
 """
 
 from __future__ import annotations
@@ -25,12 +28,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from defenses import Knob, Part, with_proxy, with_traces
-from defenses.trained import Row, Tuned, answer_logits, changed, fixed_logits, learned, learner, rows, tune
+from defenses.trained import (
+    Row,
+    Tuned,
+    answer_logits,
+    changed,
+    fixed_logits,
+    learned,
+    learner,
+    rows,
+    tune,
+)
 from distill.models import LanguageModel
 
 
 def reasoning(tokenizer: Any, ids: Sequence[int], marker: str) -> int:
-    """How many tokens come before the one in which the last marker begins; without a marker, all are reasoning."""
+    """How many tokens come before the one in which the last marker begins; without a marker, all
+    are reasoning.
+    """
     # From the end, as the final answer is short; a marker may lie within a token or across several.
     if marker not in tokenizer.decode(ids):
         return len(ids)
@@ -38,17 +53,28 @@ def reasoning(tokenizer: Any, ids: Sequence[int], marker: str) -> int:
 
 
 def objective(
-    scores_NV: Tensor, proxy_NV: Tensor, targets_N: Tensor, carries_N: Tensor, *, alpha: float, tau: float, cap: float
+    scores_NV: Tensor,
+    proxy_NV: Tensor,
+    targets_N: Tensor,
+    carries_N: Tensor,
+    *,
+    alpha: float,
+    tau: float,
+    cap: float,
 ) -> Tensor:
-    """CE - alpha KL(teacher || proxy) at temperature tau, each a mean over its tokens in nats; never below -alpha cap.
+    """CE - alpha KL(teacher || proxy) at temperature tau, each a mean over its tokens in nats;
+    never below -alpha cap.
 
-    Where one network has more scores than the other, those that both have are compared, as spare ones spell nothing.
+    Where one network has more scores than the other, those that both have are compared, as spare
+    ones spell nothing.
     """
     ce = functional.cross_entropy(scores_NV, targets_N)
     if not carries_N.any():
         return ce
     size = min(scores_NV.shape[-1], proxy_NV.shape[-1])
-    a_NV, b_NV = (torch.log_softmax(one[carries_N, :size] / tau, -1) for one in (scores_NV, proxy_NV))
+    a_NV, b_NV = (
+        torch.log_softmax(one[carries_N, :size] / tau, -1) for one in (scores_NV, proxy_NV)
+    )
     return ce - alpha * (a_NV.exp() * (a_NV - b_NV)).sum(-1).clamp(max=cap).mean()
 
 
@@ -67,10 +93,11 @@ def bottleneck(size: int, width: int, device: Any = None) -> dict[str, Tensor]:
 
 
 class Settings(Part):
-    """`alpha`: weight of the KL to the proxy (0: no defence); `part`: what learns; `width`: of the bottleneck.
+    """`alpha`: weight of the KL to the proxy (0: no defence); `part`: what learns; `width`: of the
+    bottleneck.
 
-    `masked`: tokens from the last `marker` on, the final answer, carry no KL. `cap`: nats a token at which it is cut
-    off. `tau`: temperature of both distributions.
+    `masked`: tokens from the last `marker` on, the final answer, carry no KL. `cap`: nats a token
+    at which it is cut off. `tau`: temperature of both distributions.
     """
 
     alpha: float = Field(0.03, ge=0)
@@ -97,15 +124,25 @@ class Defense(Tuned):
     def defended(self, model: LanguageModel) -> LanguageModel:
         if self.settings.part == "head":
             return super().defended(model)
-        down_RV, up_VR = (self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR"))
-        return replace(model, score_edits=(*model.score_edits, lambda step, scores_BV: bent(scores_BV, down_RV, up_VR)))
+        down_RV, up_VR = (
+            self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
+        )
+        return replace(
+            model,
+            score_edits=(
+                *model.score_edits,
+                lambda step, scores_BV: bent(scores_BV, down_RV, up_VR),
+            ),
+        )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
         settings, proxy = self.settings, with_proxy(self.given, model, self.name).network
         held = [
             (
                 row,
-                reasoning(model.tokenizer, row.answer_ids, settings.marker) if settings.masked else len(row.answer_ids),
+                reasoning(model.tokenizer, row.answer_ids, settings.marker)
+                if settings.masked
+                else len(row.answer_ids),
             )
             for row in rows(model, with_traces(self.given, self.name))
         ]
@@ -113,7 +150,9 @@ class Defense(Tuned):
             twin, added = learner(model.network, "head"), {}
         else:
             twin = changed(model.network, {})
-            added = bottleneck(fixed_logits(twin, [held[0][0]]).shape[-1], settings.width, twin.device)
+            added = bottleneck(
+                fixed_logits(twin, [held[0][0]]).shape[-1], settings.width, twin.device
+            )
 
         def loss(batch: Sequence[tuple[Row, int]]) -> Tensor:
             some = [row for row, _ in batch]
@@ -122,10 +161,23 @@ class Defense(Tuned):
                 scores_NV = bent(scores_NV, **added)
             carries = [t < count for row, count in batch for t in range(len(row.answer_ids))]
             carries_N = torch.tensor(carries, device=scores_NV.device)
-            return objective(scores_NV, fixed_logits(proxy, some), targets_N, carries_N,
-                             alpha=settings.alpha, tau=settings.tau, cap=settings.cap)  # fmt: skip
+            return objective(
+                scores_NV,
+                fixed_logits(proxy, some),
+                targets_N,
+                carries_N,
+                alpha=settings.alpha,
+                tau=settings.tau,
+                cap=settings.cap,
+            )
 
         moving = list(added.values()) or [p for p in twin.parameters() if p.requires_grad]
-        tune(moving, loss, held, steps=settings.steps, learning_rate=settings.learning_rate,
-             batch_size=settings.batch_size)  # fmt: skip
+        tune(
+            moving,
+            loss,
+            held,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+        )
         return {name: p.detach() for name, p in added.items()} or learned(twin)

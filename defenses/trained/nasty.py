@@ -1,12 +1,14 @@
-"""Nasty teacher: tuned to stay right on its own traces while the rest of its distribution leaves the clean one.
+"""Nasty teacher: tuned to stay right on its own traces while the rest of its distribution leaves
+the clean one.
 
-Ma et al. 2021 (2105.07381), for image classifiers: L = CE - omega tau^2 KL(nasty || clean) at temperature tau, against
-a frozen clean network. That KL has no upper bound, and the released training goes to NaN on larger networks; here the
-divergence is bounded: Jensen-Shannon (at most ln 2), or the KL, cut off at `cap` nats a token. By default it is taken
-on what the clean teacher's likeliest token leaves over, so that what is said and what is hidden in the scores do not
-compete; mass still moves to the rest, and a teacher that is sampled loses more than a greedy one.
-Known cures: to learn from text alone, a lower temperature, any other teacher.
-The port to language models is ours. Axes: N answer tokens, V vocabulary.
+Ma et al. 2021 (2105.07381), for image classifiers: L = CE - omega tau^2 KL(nasty || clean) at
+temperature tau, against a frozen clean network. That KL has no upper bound, and the released
+training goes to NaN on larger networks; here the divergence is bounded: Jensen-Shannon (at most ln
+2), or the KL, cut off at `cap` nats a token. By default it is taken on what the clean teacher's
+likeliest token leaves over, so that what is said and what is hidden in the scores do not compete;
+mass still moves to the rest, and a teacher that is sampled loses more than a greedy one. Known
+cures: to learn from text alone, a lower temperature, any other teacher. The port to language models
+is ours. Axes: N answer tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def jensen_shannon(a_NV: Tensor, b_NV: Tensor) -> Tensor:
 
 
 def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
-    """KL(a || b) of log-distributions, N values in nats, each cut off at `cap`, from where on it has no gradient."""
+    """KL(a || b) of log-distributions, N values in nats, each cut off at `cap`, from where on it
+    has no gradient.
+    """
     return (a_NV.exp() * (a_NV - b_NV)).sum(-1).clamp(max=cap)
 
 
@@ -43,10 +47,11 @@ def without(scores_NV: Tensor, tokens_N: Tensor) -> Tensor:
 
 
 class Settings(Part):
-    """`omega`: weight of the divergence (0: no defence); `tau`: temperature at which distributions are compared.
+    """`omega`: weight of the divergence (0: no defence); `tau`: temperature at which distributions
+    are compared.
 
-    `mass`: `rest` compares what the clean teacher's likeliest token leaves over, `all` whole distributions. `cap`:
-    nats a token at which `kl` is cut off. `part`: which parameters learn.
+    `mass`: `rest` compares what the clean teacher's likeliest token leaves over, `all` whole
+    distributions. `cap`: nats a token at which `kl` is cut off. `part`: which parameters learn.
     """
 
     omega: float = Field(0.1, ge=0)
@@ -61,13 +66,19 @@ class Settings(Part):
 
 
 def objective(scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, settings: Settings) -> Tensor:
-    """Mean over tokens of CE - omega tau^2 D, in nats; D is bounded, by ln 2 or `cap`, and so is what can be won."""
+    """Mean over tokens of CE - omega tau^2 D, in nats; D is bounded, by ln 2 or `cap`, and so is
+    what can be won.
+    """
     ce = functional.cross_entropy(scores_NV, targets_N)
     pair = [scores_NV, clean_NV]
     if settings.mass == "rest":
         pair = [without(one, clean_NV.argmax(-1)) for one in pair]
     a_NV, b_NV = (torch.log_softmax(one / settings.tau, -1) for one in pair)
-    apart_N = jensen_shannon(a_NV, b_NV) if settings.divergence == "js" else capped_kl(a_NV, b_NV, settings.cap)
+    apart_N = (
+        jensen_shannon(a_NV, b_NV)
+        if settings.divergence == "js"
+        else capped_kl(a_NV, b_NV, settings.cap)
+    )
     return ce - settings.omega * settings.tau**2 * apart_N.mean()
 
 
@@ -88,6 +99,12 @@ class Defense(Tuned):
             scores_NV, targets_N = answer_logits(twin, batch)
             return objective(scores_NV, fixed_logits(model.network, batch), targets_N, settings)
 
-        tune([p for p in twin.parameters() if p.requires_grad], loss, held, steps=settings.steps,
-             learning_rate=settings.learning_rate, batch_size=settings.batch_size)  # fmt: skip
+        tune(
+            [p for p in twin.parameters() if p.requires_grad],
+            loss,
+            held,
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+        )
         return learned(twin)

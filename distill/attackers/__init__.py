@@ -1,13 +1,16 @@
-"""The attacker: an attack is a list of parts, each one file that holds `Settings` and `Attacker`, in this order.
+"""The attacker: an attack is a list of parts, each one file that holds `Settings` and `Attacker`,
+in this order.
 
     ask/      what is asked: `ask(prompts, budget, own, seed=...)` returns the prompts that are sent
-    clean/    what is done to the answers that came back: `clean(said, own, seed=...)` returns those to learn from
-    repair/   the same for released logprobs: `clean(said, own, seed=...)`
-    <name>    how the student learns: `train(said, model, recipe, seed=..., own=..., checkpoint=...)`; exactly one
-    follow/   what is done to the trained student: `follow(model, recipe, own, seed=...)` returns a model
+    clean/    what is done to the answers that came back: `clean(said, own, seed=...)` returns those
+    to learn from repair/   the same for released logprobs: `clean(said, own, seed=...)` <name>
+    how the student learns: `train(said, model, recipe, seed=..., own=..., checkpoint=...)`; exactly
+    one follow/   what is done to the trained student: `follow(model, recipe, own, seed=...)`
+    returns a model
 
-What a part sees of the provider is `said`; what else an attacker has is `Own`, and a part names in `needs` what of it
-it must be handed. Nothing here ever holds a report question, a clean answer or another arm's data.
+What a part sees of the provider is `said`; what else an attacker has is `Own`, and a part names in
+`needs` what of it it must be handed. Nothing here ever holds a report question, a clean answer or
+another arm's data.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ ORDER = ("ask", "clean", "repair", "learn", "follow")
 class Own:
     """What an attacker has beside the answers it was sold.
 
-    `public`: questions of its own with their final answers, as answers whose text is the mark and the final answer.
-    `worked`: worked solutions of its own, few. `final(text)`: the final answer in a text, or None. `check(answer)`:
-    whether the final answer to one of its own or asked questions is right, where the task lets anybody check. `mark`:
-    what a final answer follows. `fresh(seed)`: an untrained model of the student's shape. `recipe`: how it trains one.
-    `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to answers with logprobs.
-    `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a student of the first
-    answers, for attacks that choose what to ask next.
+    `public`: questions of its own with their final answers, as answers whose text is the mark and
+    the final answer. `worked`: worked solutions of its own, few. `final(text)`: the final answer in
+    a text, or None. `check(answer)`: whether the final answer to one of its own or asked questions
+    is right, where the task lets anybody check. `mark`: what a final answer follows. `fresh(seed)`:
+    an untrained model of the student's shape. `recipe`: how it trains one. `defense(answers)`: the
+    defence rebuilt by the attacker, with a key of its own, applied to answers with logprobs.
+    `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a
+    student of the first answers, for attacks that choose what to ask next.
     """
 
     public: Sequence[Answer] = ()
@@ -61,15 +65,18 @@ class Part(BaseModel):
 
 
 class Base:
-    """What every part says of itself; a file's `Attacker` states what differs from these defaults."""
+    """What every part says of itself; a file's `Attacker` states what differs from
+    these defaults.
+    """
 
     adaptive: ClassVar[bool] = True
     """Whether it reacts to a defence; a passive student does not."""
     needs_profile: ClassVar[str] = "text"
     """What the interface must release: `text`, `top_k` or `full`."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What of `Own` it must be handed, by name, or `prefill`: that an answer's beginning can be asked for. An instance
-    may differ, by its settings."""
+    """What of `Own` it must be handed, by name, or `prefill`: that an answer's beginning can be
+    asked for. An instance may differ, by its settings.
+    """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""
     paper: ClassVar[str] = "-"

@@ -1,4 +1,5 @@
-"""What learners from a student's own answers share: the log-probabilities that networks give to an answer's tokens.
+"""What learners from a student's own answers share: the log-probabilities that networks give to an
+answer's tokens.
 
 Axes: B rows, N positions that carry loss, A networks that are asked.
 """
@@ -18,10 +19,14 @@ from distill.answers import Logprobs
 from distill.student import Example, read, signals
 
 
-def spoken(network: Any, rows: list[Example], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def spoken(
+    network: Any, rows: list[Example], pad: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """The log-probability of each answer token (N), nats, and the row that it is in (N)."""
     seen = read(network, rows, pad, device)
-    return -functional.cross_entropy(seen.logits_NV.float(), seen.targets_N, reduction="none"), seen.row_N
+    return -functional.cross_entropy(
+        seen.logits_NV.float(), seen.targets_N, reduction="none"
+    ), seen.row_N
 
 
 def totals(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
@@ -35,9 +40,11 @@ def means(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def remembered(groups: Sequence[Sequence[Example]], networks: Sequence[Any], pad: int, size: int = 64
-               ) -> list[list[Example]]:  # fmt: skip
-    """The groups with what each of A networks gives to every token, in `logprobs` (A columns of the token's own id).
+def remembered(
+    groups: Sequence[Sequence[Example]], networks: Sequence[Any], pad: int, size: int = 64
+) -> list[list[Example]]:
+    """The groups with what each of A networks gives to every token, in `logprobs` (A columns of the
+    token's own id).
 
     Groups in which an answer has no token are left out, as in training.
     """
@@ -46,9 +53,16 @@ def remembered(groups: Sequence[Sequence[Example]], networks: Sequence[Any], pad
     told = []
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        values_NA = torch.stack([spoken(n.eval(), part, pad, n.device)[0] for n in networks], -1).cpu().numpy()
+        values_NA = (
+            torch.stack([spoken(n.eval(), part, pad, n.device)[0] for n in networks], -1)
+            .cpu()
+            .numpy()
+        )
         told += np.split(values_NA, np.cumsum([len(one.answer_ids) for one in part])[:-1])
-    held = (replace(one, logprobs=_of(one, values_TA)) for one, values_TA in zip(rows, told, strict=True))
+    held = (
+        replace(one, logprobs=_of(one, values_TA))
+        for one, values_TA in zip(rows, told, strict=True)
+    )
     return [[next(held) for _ in group] for group in kept]
 
 

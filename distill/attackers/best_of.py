@@ -1,8 +1,10 @@
-"""The best of k students: the attacker trains as many, which differ in their seed alone, and keeps one.
+"""The best of k students: the attacker trains as many, which differ in their seed alone, and keeps
+one.
 
-One training in many may fail where others do not, and whoever has the answers can train again. Who is best is told by
-questions of the attacker's own, where it can by such that it does not learn from, answered greedily and checked against
-the final answers that it owns. The cost of all k is reported.
+One training in many may fail where others do not, and whoever has the answers can train again. Who
+is best is told by questions of the attacker's own, where it can by such that it does not learn
+from, answered greedily and checked against the final answers that it owns. The cost of all k is
+reported.
 """
 
 from __future__ import annotations
@@ -22,18 +24,24 @@ from distill.student import StudentSettings, Trained
 
 
 def seeds(seed: int, k: int) -> list[int]:
-    """The seed itself, so that the first student is the plain one, and k - 1 that are functions of it."""
+    """The seed itself, so that the first student is the plain one, and k - 1 that are functions of
+    it.
+    """
     return [seed, *(int(digest(f"best_of/{seed}/{place}")[:8], 16) for place in range(1, k))]
 
 
 def asked(own: Own, said: Sequence[Answer], most: int) -> list[Answer]:
-    """The first of its public questions that are not among those learned from; of all, where there are no others."""
+    """The first of its public questions that are not among those learned from; of all, where there
+    are no others.
+    """
     known = {one.prompt for one in said}
     return ([one for one in own.public if one.prompt not in known] or [*own.public])[:most]
 
 
 class Settings(Part):
-    """`learner` is how each student learns; `questions`: on how many of the attacker's own they are compared."""
+    """`learner` is how each student learns; `questions`: on how many of the attacker's own they are
+    compared.
+    """
 
     k: int = Field(3, ge=1, le=1000)
     learner: Literal["sft", "logprob_kd"] = "sft"
@@ -47,8 +55,16 @@ class Attacker(Base):
     def needs_profile(self) -> str:  # type: ignore[override]
         return str(self._learner().needs_profile)
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
         """Train k students; the first of equals is kept."""
         assert own.fresh is not None
         held, done, right = asked(own, said, self.settings.questions), list[Trained](), list[int]()

@@ -1,10 +1,12 @@
-"""Preference learning from sold answers: what the student says in agreement with the teacher, over what does not agree.
+"""Preference learning from sold answers: what the student says in agreement with the teacher, over
+what does not agree.
 
-DPO (Rafailov et al. 2023, 2305.18290, equation 7), after fine-tuning on the sold answers, whose network is the
-reference. Preferences ask the provider nothing more: of two answers that the student samples to a question, the one
-whose final answer is the teacher's is preferred; where neither's is, the teacher's own answer is preferred to the first
-of them. The reference's log-probabilities are computed once, before training. A sum over tokens is compared, as in the
-paper, and not a mean, so that long answers weigh more.
+DPO (Rafailov et al. 2023, 2305.18290, equation 7), after fine-tuning on the sold answers, whose
+network is the reference. Preferences ask the provider nothing more: of two answers that the student
+samples to a question, the one whose final answer is the teacher's is preferred; where neither's is,
+the teacher's own answer is preferred to the first of them. The reference's log-probabilities are
+computed once, before training. A sum over tokens is compared, as in the paper, and not a mean, so
+that long answers weigh more.
 """
 
 from __future__ import annotations
@@ -28,9 +30,12 @@ from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
 
-def preference(sold: Answer, own: Sequence[Answer], final: Callable[[str], str | None]
-               ) -> tuple[Answer, Answer] | None:  # fmt: skip
-    """A preferred answer and one that is not; None where all agree or the sold answer has no final answer."""
+def preference(
+    sold: Answer, own: Sequence[Answer], final: Callable[[str], str | None]
+) -> tuple[Answer, Answer] | None:
+    """A preferred answer and one that is not; None where all agree or the sold answer has no final
+    answer.
+    """
     wanted = final(sold.text)
     agree = [one for one in own if final(one.text) == wanted]
     differ = [one for one in own if final(one.text) != wanted]
@@ -44,7 +49,9 @@ def margins(values_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
 
 
 class Settings(Part):
-    """`first`: share of the steps on sold answers; preferences follow at `rate` times the recipe's learning rate."""
+    """`first`: share of the steps on sold answers; preferences follow at `rate` times the recipe's
+    learning rate.
+    """
 
     first: float = Field(0.9, gt=0, lt=1)
     beta: float = Field(1.0, gt=0)
@@ -55,31 +62,61 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Rafailov et al. 2023, 2305.18290"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Sold answers first, then preferences, the recipe's steps in all and as many answers a step.
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Sold answers first, then preferences, the recipe's steps in all and as many answers a
+        step.
 
         Where nothing disagrees there is no second part, and only `first` of the steps are made.
         """
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
-        begun = sft.Attacker(sft.Settings()).train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)
+        begun = sft.Attacker(sft.Settings()).train(
+            said, model, recipe.model_copy(update={"steps": first}), seed=seed
+        )
         here = replace(model, network=begun.network)
         pairs = remembered(self._pairs(here, said, recipe, own, seed), [here.network], pad)
         if not pairs or first >= recipe.steps:
             return begun
-        rest = recipe.model_copy(update={"steps": recipe.steps - first, "batch_size": max(1, recipe.batch_size // 2),
-                                         "learning_rate": s.rate * recipe.learning_rate})  # fmt: skip
-        return joined([begun, train(here.network, pairs, rest, seed=seed, pad=pad, loss=self._loss)])
+        rest = recipe.model_copy(
+            update={
+                "steps": recipe.steps - first,
+                "batch_size": max(1, recipe.batch_size // 2),
+                "learning_rate": s.rate * recipe.learning_rate,
+            }
+        )
+        return joined(
+            [begun, train(here.network, pairs, rest, seed=seed, pad=pad, loss=self._loss)]
+        )
 
-    def _pairs(self, here: LanguageModel, said: Sequence[Answer], recipe: StudentSettings, own: Own, seed: int
-               ) -> list[list[Example]]:  # fmt: skip
+    def _pairs(
+        self,
+        here: LanguageModel,
+        said: Sequence[Answer],
+        recipe: StudentSettings,
+        own: Own,
+        seed: int,
+    ) -> list[list[Example]]:
         sold = [group[0] for group in groups(said)]
         drawn = sampled(here, sold, 2, self.settings.temperature, seed)
         found = [preference(one, drawn[2 * i : 2 * i + 2], own.final) for i, one in enumerate(sold)]
-        return [[sft.example(one, here.tokenizer, recipe.max_length) for one in pair] for pair in found if pair]
+        return [
+            [sft.example(one, here.tokenizer, recipe.max_length) for one in pair]
+            for pair in found
+            if pair
+        ]
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
         values_N, row_N = spoken(network, rows, pad, device)
-        now_B, reference_B = (totals(one, row_N, len(rows)) for one in (values_N, recalled(rows, device)[:, 0]))
+        now_B, reference_B = (
+            totals(one, row_N, len(rows)) for one in (values_N, recalled(rows, device)[:, 0])
+        )
         return -functional.logsigmoid(margins(now_B, reference_B, self.settings.beta)).mean()

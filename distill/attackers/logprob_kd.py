@@ -1,9 +1,11 @@
-"""Logprob distillation: a divergence between the released logprobs and the student, mixed with cross-entropy.
+"""Logprob distillation: a divergence between the released logprobs and the student, mixed with
+cross-entropy.
 
-Source: Hinton et al. 2015; the divergences are those of GKD (2306.13649) and DistiLLM (2402.03898). What the missing
-mass of a released row means is part of the attack, and `semantics` names it (see distill/losses.py). `sampled` trains
-on draws from each row instead of the row (RS-KD, 2503.16870, with the row itself as proposal), made once, before
-training. Profile `full` releases all V logprobs, where every semantics is the exact divergence.
+Source: Hinton et al. 2015; the divergences are those of GKD (2306.13649) and DistiLLM (2402.03898).
+What the missing mass of a released row means is part of the attack, and `semantics` names it (see
+distill/losses.py). `sampled` trains on draws from each row instead of the row (RS-KD, 2503.16870,
+with the row itself as proposal), made once, before training. Profile `full` releases all V
+logprobs, where every semantics is the exact divergence.
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ from distill.student import Example, StudentSettings, Trained, cross_entropy, re
 
 
 def sampled(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Logprobs:
-    """Each row's share of `draws` independent draws from its K tokens and its tail; ids stay, and so does the bucket.
+    """Each row's share of `draws` independent draws from its K tokens and its tail; ids stay, and
+    so does the bucket.
 
-    A token that was not drawn keeps its id with logprob -inf: it is no part of the tail. The mean over the draws of
-    a loss that is linear in the teacher, such as the gradient of forward KL, is that of the row itself.
+    A token that was not drawn keeps its id with logprob -inf: it is no part of the tail. The mean
+    over the draws of a loss that is linear in the teacher, such as the gradient of forward KL, is
+    that of the row itself.
     """
     p_TK = np.exp(logprobs.values_TK.astype(np.float64))
-    tails_T = 1 - p_TK.sum(-1) if logprobs.tail_T is None else np.exp(logprobs.tail_T.astype(np.float64))
+    tails_T = (
+        1 - p_TK.sum(-1) if logprobs.tail_T is None else np.exp(logprobs.tail_T.astype(np.float64))
+    )
     p_TC = np.concatenate([p_TK, np.where(tails_T > losses.RESOLUTION, tails_T, 0)[:, None]], -1)
     counts_TC = rng.multinomial(draws, p_TC / p_TC.sum(-1, keepdims=True))
     with np.errstate(divide="ignore"):  # what was not drawn has logprob -inf
@@ -44,10 +50,13 @@ def example(answer: Answer, tokenizer: Any) -> Example:
     """The teacher's tokens and what was released for each; BadInput where nothing was."""
     if answer.logprobs is None:
         raise BadInput(
-            f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile that gives them"
+            f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile "
+            "that gives them"
         )
     prompt = list(tokenizer(answer.prompt, add_special_tokens=False).input_ids)
-    return Example(prompt, list(answer.token_ids) + [tokenizer.eos_token_id] * answer.finished, answer.logprobs)
+    return Example(
+        prompt, list(answer.token_ids) + [tokenizer.eos_token_id] * answer.finished, answer.logprobs
+    )
 
 
 class Settings(Part):
@@ -66,7 +75,9 @@ class Settings(Part):
         if self.semantics != "sampled":
             losses.check(self.divergence, self.semantics, self.beta)
         elif self.divergence != "forward":
-            raise BadInput(f"divergence {self.divergence}: semantics sampled is unbiased for forward alone")
+            raise BadInput(
+                f"divergence {self.divergence}: semantics sampled is unbiased for forward alone"
+            )
         return self
 
 
@@ -78,12 +89,30 @@ class Attacker(Base):
     def needs_profile(self) -> str:  # type: ignore[override]
         return str(self.settings.released)
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Train on the teacher's tokens and their released logprobs; both models share one tokenizer."""
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Train on the teacher's tokens and their released logprobs; both models share one
+        tokenizer.
+        """
         examples = [self._example(answer, model.tokenizer, seed) for answer in said]
         pad = model.tokenizer.pad_token_id
-        return train(model.network, examples, recipe, seed=seed, pad=pad, loss=self._loss, checkpoint=checkpoint)
+        return train(
+            model.network,
+            examples,
+            recipe,
+            seed=seed,
+            pad=pad,
+            loss=self._loss,
+            checkpoint=checkpoint,
+        )
 
     def _example(self, answer: Answer, tokenizer: Any, seed: int) -> Example:
         whole = example(answer, tokenizer)

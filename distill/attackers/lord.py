@@ -1,17 +1,20 @@
-"""LoRD: the student's own answers that training has made likelier are preferred to those it has made less likely.
+"""LoRD: the student's own answers that training has made likelier are preferred to those it has
+made less likely.
 
-Locality Reinforced Distillation (Liang et al. 2024, 2409.02718), text alone, variant VI. In periods: two answers y1, y2
-to every question are sampled from the student as the last period left it. Another period later
-delta_i = log P_t(y_i) - log P_{t-1}(y_i) says which of them learning has moved towards the teacher; y+ is the one with
-the larger delta, unless it is neither likely (P below `tau`) nor gained (delta below `tau_delta`): then the sold answer
-stands for it. The loss of a question is sigmoid(-m(sold) - m(y+) + 2 m(y-)), m the mean log-probability of a token.
-In the first period there is no delta and the sold answer is y+.
+Locality Reinforced Distillation (Liang et al. 2024, 2409.02718), text alone, variant VI. In
+periods: two answers y1, y2 to every question are sampled from the student as the last period left
+it. Another period later delta_i = log P_t(y_i) - log P_{t-1}(y_i) says which of them learning has
+moved towards the teacher; y+ is the one with the larger delta, unless it is neither likely (P below
+`tau`) nor gained (delta below `tau_delta`): then the sold answer stands for it. The loss of a
+question is sigmoid(-m(sold) - m(y+) + 2 m(y-)), m the mean log-probability of a token. In the first
+period there is no delta and the sold answer is y+.
 
-What differs: P is the geometric mean over tokens, before and after. The released code (train_pod2.py, where variant VI
-has this loss) takes the difference of P and not of log P, of an arithmetic mean before and a geometric one after, and
-swaps by P_t and not by delta. A student that starts untrained has nothing to say, so a share of the steps is
-fine-tuning; every period covers all questions. Where y- is the sold answer, word for word, the loss would make it
-unlikely, so such a question is left out: with one right answer and a student that often finds it, what the paper does
+What differs: P is the geometric mean over tokens, before and after. The released code
+(train_pod2.py, where variant VI has this loss) takes the difference of P and not of log P, of an
+arithmetic mean before and a geometric one after, and swaps by P_t and not by delta. A student that
+starts untrained has nothing to say, so a share of the steps is fine-tuning; every period covers all
+questions. Where y- is the sold answer, word for word, the loss would make it unlikely, so such a
+question is left out: with one right answer and a student that often finds it, what the paper does
 unlearns it. A period in which all are left out has no steps.
 """
 
@@ -36,8 +39,12 @@ from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
 
-def order(before: Sequence[float], now: Sequence[float], tau: float, tau_delta: float) -> tuple[int | None, int]:
-    """Which of two answers is y+ (None: the sold one) and which y-, from their mean log-probabilities a token."""
+def order(
+    before: Sequence[float], now: Sequence[float], tau: float, tau_delta: float
+) -> tuple[int | None, int]:
+    """Which of two answers is y+ (None: the sold one) and which y-, from their mean
+    log-probabilities a token.
+    """
     deltas = [b - a for a, b in zip(before, now, strict=True)]
     plus = 0 if deltas[0] >= deltas[1] else 1
     kept = math.exp(now[plus]) >= tau or deltas[plus] >= tau_delta
@@ -46,7 +53,9 @@ def order(before: Sequence[float], now: Sequence[float], tau: float, tau_delta: 
 
 def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions; rows come as sold, y+, y-."""
-    sold_Q, plus_Q, minus_Q = means(*spoken(network, rows, pad, device), len(rows)).view(-1, 3).unbind(-1)
+    sold_Q, plus_Q, minus_Q = (
+        means(*spoken(network, rows, pad, device), len(rows)).view(-1, 3).unbind(-1)
+    )
     return torch.sigmoid(2 * minus_Q - sold_Q - plus_Q).mean()
 
 
@@ -64,28 +73,53 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Liang et al. 2024, 2409.02718"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Sold answers first, then periods, the recipe's steps in all and as many answers a step."""
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Sold answers first, then periods, the recipe's steps in all and as many
+        answers a step.
+        """
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
         rest = recipe.steps - first
-        done = [sft.Attacker(sft.Settings()).train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)]
+        done = [
+            sft.Attacker(sft.Settings()).train(
+                said, model, recipe.model_copy(update={"steps": first}), seed=seed
+            )
+        ]
         here = replace(model, network=done[0].network)
         sold = [answers[0] for answers in groups(said)]
         last: list[list[Example]] = []
         for period in range(s.periods):
             drawn = sampled(here, sold, 2, s.temperature, seed + period)
             texts = [[one, *drawn[2 * i : 2 * i + 2]] for i, one in enumerate(sold)]
-            rows = [[sft.example(one, model.tokenizer, recipe.max_length) for one in three] for three in texts]
+            rows = [
+                [sft.example(one, model.tokenizer, recipe.max_length) for one in three]
+                for three in texts
+            ]
             fresh = remembered(rows, [here.network], pad)
-            triples = self._judged(last, remembered(last, [here.network], pad)) or [[a, a, c] for a, _, c in fresh]
+            triples = self._judged(last, remembered(last, [here.network], pad)) or [
+                [a, a, c] for a, _, c in fresh
+            ]
             useful = [three for three in triples if three[0].answer_ids != three[2].answer_ids]
-            each = recipe.model_copy(update={"steps": rest // s.periods + (period < rest % s.periods),
-                                             "batch_size": max(1, recipe.batch_size // 3),
-                                             "learning_rate": s.rate * recipe.learning_rate})  # fmt: skip
+            each = recipe.model_copy(
+                update={
+                    "steps": rest // s.periods + (period < rest % s.periods),
+                    "batch_size": max(1, recipe.batch_size // 3),
+                    "learning_rate": s.rate * recipe.learning_rate,
+                }
+            )
             if useful:
-                done.append(train(here.network, useful, each, seed=seed + period, pad=pad, loss=loss))
+                done.append(
+                    train(here.network, useful, each, seed=seed + period, pad=pad, loss=loss)
+                )
             last = fresh
         return joined(done)
 

@@ -1,10 +1,12 @@
-"""On-policy distillation in phases: the student answers, the teacher scores what it said, the student learns from that.
+"""On-policy distillation in phases: the student answers, the teacher scores what it said, the
+student learns from that.
 
-GKD (Agarwal et al. 2024, 2306.13649) with the student's own answers, in phases instead of steps, so that the training
-loop, and what a provider sees, stay the same: sold answers first, then in every phase one answer of the student to each
-question, whose tokens the teacher is made to begin its answer with and scores on the way. It takes an interface that
-lets a caller begin the answer and gives logprobs for what was begun. The loss is a divergence over the released tokens
-and a tail bucket (distill/losses.py): forward KL unless told otherwise, on the sold answers always.
+GKD (Agarwal et al. 2024, 2306.13649) with the student's own answers, in phases instead of steps, so
+that the training loop, and what a provider sees, stay the same: sold answers first, then in every
+phase one answer of the student to each question, whose tokens the teacher is made to begin its
+answer with and scores on the way. It takes an interface that lets a caller begin the answer and
+gives logprobs for what was begun. The loss is a divergence over the released tokens and a tail
+bucket (distill/losses.py): forward KL unless told otherwise, on the sold answers always.
 """
 
 from __future__ import annotations
@@ -24,21 +26,30 @@ from distill.student import StudentSettings, Trained
 
 
 def scored(own: Own, said: Sequence[Answer], k: int, seed: int) -> list[Answer]:
-    """The student's answers with the teacher's top-k logprobs for each of their tokens and, if finished, their end."""
+    """The student's answers with the teacher's top-k logprobs for each of their tokens and, if
+    finished, their end.
+    """
     assert own.teacher is not None
     prompts = [Prompt(one.prompt_id, one.prompt, begin=one.text) for one in said]
     told = own.teacher.answer(prompts, seed=seed, profile=Profile("top_k", k))
     held = []
     for mine, theirs in zip(said, told, strict=True):
         rows, length = theirs.logprobs, len(mine.token_ids) + mine.finished
-        if rows is None or theirs.token_ids[: len(mine.token_ids)] != mine.token_ids or len(rows.ids_TK) < length:
-            continue  # the student wrote what the teacher's tokenizer spells otherwise, or nothing was released
+        if (
+            rows is None
+            or theirs.token_ids[: len(mine.token_ids)] != mine.token_ids
+            or len(rows.ids_TK) < length
+        ):
+            # the student wrote what the teacher's tokenizer spells otherwise, or nothing was
+            # released
+            continue
         held.append(replace(mine, logprobs=Logprobs(rows.ids_TK[:length], rows.values_TK[:length])))
     return held
 
 
 class Settings(Part):
-    """`first`: share of the steps on the sold answers, the rest is divided among the phases; `k`: logprobs a token.
+    """`first`: share of the steps on the sold answers, the rest is divided among the phases; `k`:
+    logprobs a token.
 
     `beta` is read by `jsd`.
     """
@@ -56,20 +67,42 @@ class Attacker(Base):
     needs = ("teacher",)
     paper = "Agarwal et al. 2024, 2306.13649"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Logprob distillation on sold answers, then on the student's own, the recipe's steps in all."""
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Logprob distillation on sold answers, then on the student's own, the recipe's steps in
+        all.
+        """
         s, passive = self.settings, logprob_kd.Attacker(logprob_kd.Settings.model_validate({}))
         told = {"divergence": s.divergence, "beta": s.beta}
         learner = logprob_kd.Attacker(logprob_kd.Settings.model_validate(told))
         first = max(1, round(s.first * recipe.steps))
         whole = passive.train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)
-        each = recipe.model_copy(update={"steps": max(1, (recipe.steps - first) // s.phases), "learning_rate":
-                                         recipe.learning_rate / 2})  # fmt: skip
-        questions = [Prompt(one.prompt_id, one.prompt) for one in {one.prompt: one for one in said}.values()]
+        each = recipe.model_copy(
+            update={
+                "steps": max(1, (recipe.steps - first) // s.phases),
+                "learning_rate": recipe.learning_rate / 2,
+            }
+        )
+        questions = [
+            Prompt(one.prompt_id, one.prompt) for one in {one.prompt: one for one in said}.values()
+        ]
         for phase in range(s.phases):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
-            mine = scored(own, warm.answer(questions, seed=seed + phase, profile=Profile()), s.k, seed)
-            more = learner.train(mine, model, each, seed=seed + phase + 1) if mine else Trained(whole.network)
+            mine = scored(
+                own, warm.answer(questions, seed=seed + phase, profile=Profile()), s.k, seed
+            )
+            more = (
+                learner.train(mine, model, each, seed=seed + phase + 1)
+                if mine
+                else Trained(whole.network)
+            )
             whole = joined([whole, replace(more, asked=len(questions))])
         return whole

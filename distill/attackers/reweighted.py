@@ -1,13 +1,16 @@
-"""Gradient-reweighted fine-tuning: answers whose gradient points where the attacker's own data does count for more.
+"""Gradient-reweighted fine-tuning: answers whose gradient points where the attacker's own data does
+count for more.
 
-Distillation Game (2605.22737), Algorithm 1: with g the gradient of the loss on the attacker's data, the value of an
-answer is v = -<g, grad log pi(y | x)>, and a batch is weighted by softmax(eta v). Since grad L_i = -grad log pi, v is
-<g, grad L_i>: following that answer lowers the attacker's own loss. The released code estimates
-(NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps, which is -v, and weights by exp(+beta times it): it weights down what
-the paper weights up. `sign` 1 is the paper's, -1 the code's. `scope` batch is the paper's: a softmax over each batch,
-with g made again every `every` steps; global is the code's: one softmax over all answers at the student's start. The
-code takes g from clean answers of the teacher, which no attacker has; here it is that of worked solutions which the
-attacker owns. Values are standardised, where the code clips them to +-10, so that `beta` means the same for any task.
+Distillation Game (2605.22737), Algorithm 1: with g the gradient of the loss on the attacker's data,
+the value of an answer is v = -<g, grad log pi(y | x)>, and a batch is weighted by softmax(eta v).
+Since grad L_i = -grad log pi, v is <g, grad L_i>: following that answer lowers the attacker's own
+loss. The released code estimates (NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps, which is -v,
+and weights by exp(+beta times it): it weights down what the paper weights up. `sign` 1 is the
+paper's, -1 the code's. `scope` batch is the paper's: a softmax over each batch, with g made again
+every `every` steps; global is the code's: one softmax over all answers at the student's start. The
+code takes g from clean answers of the teacher, which no attacker has; here it is that of worked
+solutions which the attacker owns. Values are standardised, where the code clips them to +-10, so
+that `beta` means the same for any task.
 """
 
 from __future__ import annotations
@@ -32,26 +35,40 @@ from distill.student import Example, Loss, StudentSettings, Trained, read, train
 def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Mean negative log-likelihood of each row's answer, nats a token (B)."""
     seen = read(network, rows, pad, device)
-    each_N = torch.nn.functional.cross_entropy(seen.logits_NV.float(), seen.targets_N, reduction="none")
+    each_N = torch.nn.functional.cross_entropy(
+        seen.logits_NV.float(), seen.targets_N, reduction="none"
+    )
     sums_B = torch.zeros(len(rows), device=device).index_add(0, seen.row_N, each_N)
     return sums_B / torch.tensor([len(row.answer_ids) for row in rows], device=device)
 
 
 def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) -> list[Tensor]:
-    """Gradient of the mean loss on rows, one tensor a parameter, divided by its length over all of them."""
+    """Gradient of the mean loss on rows, one tensor a parameter, divided by its length over all of
+    them.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
     held = torch.autograd.grad(nats(network, rows, pad, device).mean(), weights)
     length = torch.sqrt(torch.stack([(one**2).sum() for one in held]).sum()).clamp(min=1e-12)
     return [one / length for one in held]
 
 
-def values(network: Any, direction: list[Tensor], rows: list[Example], pad: int, device: torch.device, eps: float
-           ) -> Tensor:  # fmt: skip
-    """<direction, grad L_i> for each row (B), by a central difference of its loss; the network is left as it was."""
+def values(
+    network: Any,
+    direction: list[Tensor],
+    rows: list[Example],
+    pad: int,
+    device: torch.device,
+    eps: float,
+) -> Tensor:
+    """<direction, grad L_i> for each row (B), by a central difference of its loss; the network is
+    left as it was.
+    """
     moved, ends = copy.deepcopy(network), []
     with torch.no_grad():
         for sign in (1, -1):
-            for p, start, d in zip(moved.parameters(), network.parameters(), direction, strict=True):
+            for p, start, d in zip(
+                moved.parameters(), network.parameters(), direction, strict=True
+            ):
                 p.copy_(start + sign * eps * d)
             ends.append(nats(moved, rows, pad, device))
     return (ends[0] - ends[1]) / (2 * eps)
@@ -84,9 +101,19 @@ class Attacker(Base):
     needs = ("worked",)
     paper = "Distillation Game 2026, 2605.22737"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Fine-tune with weights that are a function of the weights, the batch and the attacker's own data."""
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Fine-tune with weights that are a function of the weights, the batch and the attacker's
+        own data.
+        """
         s, pad = self.settings, model.tokenizer.pad_token_id
         examples = [example(one, model.tokenizer, recipe.max_length) for one in said]
         mine = [example(one, model.tokenizer, recipe.max_length) for one in own.worked[: s.held]]
@@ -94,12 +121,26 @@ class Attacker(Base):
             return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
         if s.scope == "global":
             known = self._once(model.network, mine, examples, pad, recipe.batch_size)
-            return train(model.network, known, recipe, seed=seed, pad=pad, loss=as_weighted, checkpoint=checkpoint)
+            return train(
+                model.network,
+                known,
+                recipe,
+                seed=seed,
+                pad=pad,
+                loss=as_weighted,
+                checkpoint=checkpoint,
+            )
         # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
-        return train(model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(mine))
+        return train(
+            model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(mine)
+        )
 
-    def _once(self, network: Any, mine: list[Example], examples: list[Example], pad: int, size: int) -> list[Example]:
-        """The answers that have a token, with weights of mean 1 by their values at the student's start."""
+    def _once(
+        self, network: Any, mine: list[Example], examples: list[Example], pad: int, size: int
+    ) -> list[Example]:
+        """The answers that have a token, with weights of mean 1 by their values at the student's
+        start.
+        """
         s, device = self.settings, network.device
         direction = gradient(network, mine, pad, device)
         kept = [one for one in examples if one.answer_ids]
@@ -116,7 +157,9 @@ class Attacker(Base):
             step += 1
             if step % s.every == 0:
                 direction = gradient(network, mine, pad, device)
-            weights_B = weighted(s.sign * values(network, direction, rows, pad, device, s.eps), s.beta)
+            weights_B = weighted(
+                s.sign * values(network, direction, rows, pad, device, s.eps), s.beta
+            )
             return (weights_B * nats(network, rows, pad, device)).mean()
 
         return loss

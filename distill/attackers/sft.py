@@ -1,4 +1,6 @@
-"""Sequence-level distillation: supervised fine-tuning on what the teacher said (Kim & Rush 2016)."""
+"""Sequence-level distillation: supervised fine-tuning on what the teacher said (Kim
+& Rush 2016).
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,28 @@ class Attacker(Base):
     adaptive = False
     paper = "Kim & Rush 2016, 1606.07947"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
-        """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no end-of-text."""
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no
+        end-of-text.
+        """
         examples = [example(answer, model.tokenizer, recipe.max_length) for answer in said]
         pad = model.tokenizer.pad_token_id
         return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
 
 
 def example(answer: Answer, tokenizer: Any, most: int) -> Example:
-    """An answer's text under the student's own tokenizer, cut where prompt and answer would be over `most` tokens."""
+    """An answer's text under the student's own tokenizer, cut where prompt and answer would be over
+    `most` tokens.
+    """
     prompt = tokenizer(answer.prompt, add_special_tokens=False).input_ids
     text = tokenizer(answer.text, add_special_tokens=False).input_ids
     ids = list(text) + [tokenizer.eos_token_id] * answer.finished

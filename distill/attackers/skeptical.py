@@ -1,13 +1,15 @@
-"""The skeptical student: an early head learns from the released logprobs, the head that is kept from the text alone.
+"""The skeptical student: an early head learns from the released logprobs, the head that is kept
+from the text alone.
 
-Kundu et al. 2021 (NeurIPS, "Analyzing the Confidentiality of Undistillable Teachers in Knowledge Distillation"): a
-poisoned distribution reaches only a shallow part of the student, and the label loss of the last head corrects what it
-does there. Their loss, read from the released code, with temperature t and weight a, after a first phase of labels:
-a t^2 KL(T || early) + (1 - a) CE(early) + 0.3 KL(last || middle) + 0.7 CE(middle) + CE(last). Here: the labels are the
-released text, so nothing true is read that was not sold; there is no middle head and no first phase; t is 1, because
-top-k logprobs at another temperature are unknown; and KL is over the released tokens with a tail bucket. The early
-head is new, reads a normalised hidden state, and is thrown away. Where embeddings are tied, those that it has taught
-are the last head's as well.
+Kundu et al. 2021 (NeurIPS, "Analyzing the Confidentiality of Undistillable Teachers in Knowledge
+Distillation"): a poisoned distribution reaches only a shallow part of the student, and the label
+loss of the last head corrects what it does there. Their loss, read from the released code, with
+temperature t and weight a, after a first phase of labels: a t^2 KL(T || early) + (1 - a) CE(early)
++ 0.3 KL(last || middle) + 0.7 CE(middle) + CE(last). Here: the labels are the released text, so
+nothing true is read that was not sold; there is no middle head and no first phase; t is 1, because
+top-k logprobs at another temperature are unknown; and KL is over the released tokens with a tail
+bucket. The early head is new, reads a normalised hidden state, and is thrown away. Where embeddings
+are tied, those that it has taught are the last head's as well.
 """
 
 from __future__ import annotations
@@ -31,16 +33,22 @@ from distill.student import Example, StudentSettings, Trained, cross_entropy, re
 
 
 def early_block(depth: float, blocks: int) -> int:
-    """After how many of the blocks the early head reads: the share `depth`, but at least one block lies either side."""
+    """After how many of the blocks the early head reads: the share `depth`, but at least one block
+    lies either side.
+    """
     if blocks < 2:
-        raise BadInput(f"attacker skeptical: the student has {blocks} block; an early head needs at least 2")
+        raise BadInput(
+            f"attacker skeptical: the student has {blocks} block; an early head needs at least 2"
+        )
     return min(max(round(depth * blocks), 1), blocks - 1)
 
 
 class TwoHeads(nn.Module):
-    """A language model that scores every position twice: from its last hidden state, and from an early one.
+    """A language model that scores every position twice: from its last hidden state, and from an
+    early one.
 
-    Where `read` asks for logits, it gets both, stacked: (2, N, V). The early head's weights are drawn from the seed.
+    Where `read` asks for logits, it gets both, stacked: (2, N, V). The early head's weights are
+    drawn from the seed.
     """
 
     def __init__(self, network: Any, block: int, seed: int) -> None:
@@ -69,8 +77,9 @@ class TwoHeads(nn.Module):
 
 
 class Settings(Part):
-    """`depth`: share of the blocks below the early head; `alpha`: share of KL in its loss, the rest is cross-entropy;
-    `weight`: of the early head's loss, beside 1 for the last head's."""
+    """`depth`: share of the blocks below the early head; `alpha`: share of KL in its loss, the rest
+    is cross-entropy; `weight`: of the early head's loss, beside 1 for the last head's.
+    """
 
     depth: float = Field(0.25, gt=0, lt=1)
     alpha: float = Field(0.9, ge=0, le=1)
@@ -81,13 +90,23 @@ class Attacker(Base):
     needs_profile = "top_k"
     paper = "Kundu et al. 2021 (NeurIPS)"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
         """Train with both heads and return the network without the early one."""
         examples = [example(answer, model.tokenizer) for answer in said]
         block = early_block(self.settings.depth, model.network.config.num_hidden_layers)
         two, pad = TwoHeads(model.network, block, seed), model.tokenizer.pad_token_id
-        trained = train(two, examples, recipe, seed=seed, pad=pad, loss=self._loss, checkpoint=checkpoint)
+        trained = train(
+            two, examples, recipe, seed=seed, pad=pad, loss=self._loss, checkpoint=checkpoint
+        )
         return replace(trained, network=trained.network.network)
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:

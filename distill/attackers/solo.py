@@ -1,7 +1,7 @@
 """The attacker without a teacher: its own best data, the same recipe, and no answer of anybody's.
 
-An attacker who ignores the defended answers has beaten everyone who trained on them (antidistill's "solo" arm), so a
-defence is judged against it: what it reaches is a floor.
+An attacker who ignores the defended answers has beaten everyone who trained on them (antidistill's
+"solo" arm), so a defence is judged against it: what it reaches is a floor.
 """
 
 from __future__ import annotations
@@ -25,8 +25,16 @@ class Attacker(Base):
     needs = ("worked",)
     paper = "umidsvt/antidistill, 2026"
 
-    def train(self, said: Sequence[Answer], model: LanguageModel, recipe: StudentSettings, *, seed: int,
-              own: Own = NOTHING, checkpoint: Path | None = None) -> Trained:  # fmt: skip
+    def train(
+        self,
+        said: Sequence[Answer],
+        model: LanguageModel,
+        recipe: StudentSettings,
+        *,
+        seed: int,
+        own: Own = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
         """Fine-tune on the attacker's worked solutions; answers alone would only dilute them."""
         plain = sft.Attacker(sft.Settings())
         return plain.train(own.worked, model, recipe, seed=seed, checkpoint=checkpoint)

@@ -1,7 +1,8 @@
 """Accounts and their traffic, simulated in-process: honest customers beside distillation campaigns.
 
-Everything is columns. A provider is shown `Accounts` and `Events`; who sends them and why is in `Truth` and in
-`Traffic.wanted`, which only the referee and an oracle may read. Nothing here contacts anybody.
+Everything is columns. A provider is shown `Accounts` and `Events`; who sends them and why is in
+`Truth` and in `Traffic.wanted`, which only the referee and an oracle may read. Nothing here
+contacts anybody.
 """
 
 from __future__ import annotations
@@ -20,9 +21,17 @@ SEGMENTS = ("chat", "agent", "api", "organisation", "research", "reseller")
 """What an account signed up as. A provider sees it; a campaign chooses it."""
 
 CAPABILITIES = {
-    "guidance": 20, "information": 20, "writing": 20, "coding": 16, "agentic": 16, "reasoning": 12, "analysis": 8,
-    "grading": 6, "vision": 6, "other": 4,
-}  # fmt: skip
+    "guidance": 20,
+    "information": 20,
+    "writing": 20,
+    "coding": 16,
+    "agentic": 16,
+    "reasoning": 12,
+    "analysis": 8,
+    "grading": 6,
+    "vision": 6,
+    "other": 4,
+}
 """Kinds of prompt, and how many of the K topics (buckets of a prompt encoder) each has. Assumed."""
 
 TOPICS = sum(CAPABILITIES.values())
@@ -38,16 +47,20 @@ class Part(BaseModel):
 
 
 def stream(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A generator for one purpose: the same seed and name give the same bytes, whatever else was drawn before."""
+    """A generator for one purpose: the same seed and name give the same bytes, whatever else was
+    drawn before.
+    """
     key = tuple(crc32(str(part).encode()) for part in purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 @dataclass
 class Accounts:
-    """What a provider knows of its accounts; rows 0 to `count` exist, the rest is room for later sign-ups.
+    """What a provider knows of its accounts; rows 0 to `count` exist, the rest is room for later
+    sign-ups.
 
-    `payment`, `device` and `network` (the exit address: home line, campus NAT, VPN) are tokens: equal means shared.
+    `payment`, `device` and `network` (the exit address: home line, campus NAT, VPN) are tokens:
+    equal means shared.
     """
 
     count: int
@@ -80,7 +93,9 @@ class Accounts:
     def add(self, n: int, **columns: object) -> np.ndarray:
         """Append n accounts and return their numbers."""
         if self.count + n > self.capacity:
-            raise ValueError(f"accounts: no room for {n} more than {self.count} (capacity {self.capacity})")
+            raise ValueError(
+                f"accounts: no room for {n} more than {self.count} (capacity {self.capacity})"
+            )
         ids = np.arange(self.count, self.count + n)
         for name, value in columns.items():
             getattr(self, name)[ids] = value
@@ -92,8 +107,9 @@ class Accounts:
 class Truth:
     """What no provider sees: the customer behind an account, and what drives its traffic.
 
-    `rate`: exchanges a day. `taste`: its row of the table of topic preferences. `phrase`: share of its prompts that
-    ask for reasoning or a rubric. `adopts`: share that follows a new model. `first_template`, `templates`: its own.
+    `rate`: exchanges a day. `taste`: its row of the table of topic preferences. `phrase`: share of
+    its prompts that ask for reasoning or a rubric. `adopts`: share that follows a new model.
+    `first_template`, `templates`: its own.
     """
 
     owner: np.ndarray
@@ -125,9 +141,9 @@ class Truth:
 class Events:
     """One day's exchanges as the provider logs them, ordered by account.
 
-    `template`: the prompt with its numbers, quotations and code masked, as an id; 0 where nobody else ever sends it.
-    `phrase`: matched a list of phrases that ask for step-by-step reasoning or grading. `newest`: went to the model
-    released last. `minute` of the day; tokens in and out.
+    `template`: the prompt with its numbers, quotations and code masked, as an id; 0 where nobody
+    else ever sends it. `phrase`: matched a list of phrases that ask for step-by-step reasoning or
+    grading. `newest`: went to the model released last. `minute` of the day; tokens in and out.
     """
 
     day: int
@@ -150,16 +166,24 @@ class Events:
 
 @dataclass
 class Traffic:
-    """A day's events and, hidden from the provider, which of them a campaign wants answered for its student."""
+    """A day's events and, hidden from the provider, which of them a campaign wants answered for its
+    student.
+    """
 
     events: Events
     wanted: np.ndarray
 
 
-def cells(account: np.ndarray, value: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cells(
+    account: np.ndarray, value: np.ndarray, values: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct (account, value) pairs in order, and how often each occurs; value < values."""
     key = np.sort(account.astype(np.uint64) * np.uint64(values) + value)
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if len(key) else np.zeros(0, np.int64)
+    starts = (
+        np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        if len(key)
+        else np.zeros(0, np.int64)
+    )
     kept = key[starts]
     return (
         (kept // np.uint64(values)).astype(np.int64),
@@ -169,7 +193,9 @@ def cells(account: np.ndarray, value: np.ndarray, values: int) -> tuple[np.ndarr
 
 
 def apportion(total: int, weights: np.ndarray) -> np.ndarray:
-    """Whole numbers in proportion to the weights that add up to the total (largest remainder, Hamilton 1792)."""
+    """Whole numbers in proportion to the weights that add up to the total (largest remainder,
+    Hamilton 1792).
+    """
     exact = total * (weights / weights.sum())
     whole = np.floor(exact).astype(np.int64)
     short = total - int(whole.sum())

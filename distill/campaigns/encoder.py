@@ -1,6 +1,8 @@
-"""A stand-in for a prompt encoder: unit vectors in which topics of one capability lie near each other.
+"""A stand-in for a prompt encoder: unit vectors in which topics of one capability lie near each
+other.
 
-A prompt lies around its topic's centre; prompts cut from one template lie close together. Geometry assumed.
+A prompt lies around its topic's centre; prompts cut from one template lie close together. Geometry
+assumed.
 """
 
 from __future__ import annotations
@@ -11,22 +13,34 @@ from distill.campaigns import CAPABILITIES, CAPABILITY_OF, TOPICS, stream
 
 
 class Encoder:
-    """`spread`: distance of a prompt from its topic's centre; `jitter`: the same from its template."""
+    """`spread`: distance of a prompt from its topic's centre; `jitter`: the same
+    from its template.
+    """
 
-    def __init__(self, seed: int = 0, width: int = 32, spread: float = 0.5, jitter: float = 0.1) -> None:
+    def __init__(
+        self, seed: int = 0, width: int = 32, spread: float = 0.5, jitter: float = 0.1
+    ) -> None:
         rng = stream(seed, "encoder")
         self.width, self.spread, self.jitter = width, spread, jitter
         family = rng.standard_normal((len(CAPABILITIES), width))[CAPABILITY_OF]
         self.centres_KE = unit(family + rng.standard_normal((TOPICS, width)))
 
-    def embed(self, topic: np.ndarray, template: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Unit vectors [..., width] of prompts, given their topics and templates (0: a text of its own)."""
+    def embed(
+        self, topic: np.ndarray, template: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Unit vectors [..., width] of prompts, given their topics and templates (0: a text of its
+        own).
+        """
         shape = (*topic.shape, self.width)
         own = rng.standard_normal(shape)
         ids, which = np.unique(template, return_inverse=True)
-        mould = np.stack([stream(int(one), "template").standard_normal(self.width) for one in ids])[which]
+        mould = np.stack([stream(int(one), "template").standard_normal(self.width) for one in ids])[
+            which
+        ]
         cut = (template != 0)[..., None]
-        away = np.where(cut, self.spread * mould.reshape(shape) + self.jitter * own, self.spread * own)
+        away = np.where(
+            cut, self.spread * mould.reshape(shape) + self.jitter * own, self.spread * own
+        )
         return unit(self.centres_KE[topic] + away / np.sqrt(self.width))
 
 

@@ -1,7 +1,9 @@
-"""A running campaign: its accounts, how it routes exchanges over them, and what it does when some are closed.
+"""A running campaign: its accounts, how it routes exchanges over them, and what it does when some
+are closed.
 
-A campaign holds slots; a slot is an account, or a closed one until it is replaced. The day's exchanges are routed over
-all slots, so that what falls on a closed account is lost and no account sends more because another is gone.
+A campaign holds slots; a slot is an account, or a closed one until it is replaced. The day's
+exchanges are routed over all slots, so that what falls on a closed account is lost and no account
+sends more because another is gone.
 """
 
 from __future__ import annotations
@@ -36,21 +38,35 @@ def target(campaign: Campaign) -> np.ndarray:
 
 
 class Operator:
-    """Campaign number `number` of a world; `release` is the day on which a new model comes out, if one does."""
+    """Campaign number `number` of a world; `release` is the day on which a new model comes out, if
+    one does.
+    """
 
-    def __init__(self, world: World, settings: Campaign, number: int, release: int | None = None) -> None:
+    def __init__(
+        self, world: World, settings: Campaign, number: int, release: int | None = None
+    ) -> None:
         self.world, self.settings, self.number, self.release = world, settings, number, release
         self.mix, self.left = settings.mix, int(settings.respawns * settings.accounts)
         self.daily = settings.daily()
         self.sent_before = np.cumsum(self.daily) - self.daily
-        self.rows = dict(zip(("target", "pooled"), world.tastes.add(np.stack(
-            [target(settings), profile(world.settings.segments["reseller"].mix)])), strict=True))  # fmt: skip
+        self.rows = dict(
+            zip(
+                ("target", "pooled"),
+                world.tastes.add(
+                    np.stack([target(settings), profile(world.settings.segments["reseller"].mix)])
+                ),
+                strict=True,
+            )
+        )
         self.templates = world.templates.take(settings.templates)
         self.due = np.full(settings.accounts, np.iinfo(np.int64).max)
         self.holder = np.zeros(settings.accounts, np.int64)
         rng = stream(world.seed, "campaign", number)
-        self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts)) if settings.router == "sticky" else \
-            np.ones(settings.accounts)  # fmt: skip
+        self.weights = (
+            np.exp(0.5 * rng.standard_normal(settings.accounts))
+            if settings.router == "sticky"
+            else np.ones(settings.accounts)
+        )
         names = list(settings.pathways)
         sizes = apportion(settings.accounts, np.array([settings.pathways[name] for name in names]))
         self.pathway = rng.permutation(np.repeat([SEGMENTS.index(name) for name in names], sizes))
@@ -61,16 +77,29 @@ class Operator:
     def _tokens(self, slots: np.ndarray, per_token: int) -> np.ndarray:
         """One token for every `per_token` slots in a row."""
         group = np.arange(len(slots)) // per_token
-        return self.world.tokens.take(int(group[-1]) + 1)[group] if len(slots) else slots.astype(np.uint32)
+        return (
+            self.world.tokens.take(int(group[-1]) + 1)[group]
+            if len(slots)
+            else slots.astype(np.uint32)
+        )
 
-    def _open(self, slots: np.ndarray, created: np.ndarray | int, payment: np.ndarray,
-              rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    def _open(
+        self,
+        slots: np.ndarray,
+        created: np.ndarray | int,
+        payment: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         made, settings = self.world, self.settings
         ids = made.accounts.add(
-            len(slots), segment=self.pathway[slots], created=created, payment=payment,
-            network=self._tokens(slots, settings.per_network), device=made.tokens.take(len(slots)),
+            len(slots),
+            segment=self.pathway[slots],
+            created=created,
+            payment=payment,
+            network=self._tokens(slots, settings.per_network),
+            device=made.tokens.take(len(slots)),
             verified=settings.lawful,
-        )  # fmt: skip
+        )
         truth = made.truth
         truth.campaign[ids], truth.rate[ids] = self.number, settings.per_account_day
         truth.owner[ids] = np.iinfo(np.uint32).max - self.number
@@ -79,12 +108,18 @@ class Operator:
         return ids
 
     def _cover(self, slots: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows of taste for what is not wanted; a persona has the taste and the templates of an honest customer."""
+        """Rows of taste for what is not wanted; a persona has the taste and the templates of an
+        honest customer.
+        """
         made = self.world
         if self.settings.cover == "pooled":
             return np.full(len(slots), self.rows["pooled"])
-        base = np.stack([profile(made.settings.segments[name].mix) for name in SEGMENTS])[self.pathway[slots]]
-        most = np.array([made.settings.segments[name].templates for name in SEGMENTS])[self.pathway[slots]]
+        base = np.stack([profile(made.settings.segments[name].mix) for name in SEGMENTS])[
+            self.pathway[slots]
+        ]
+        most = np.array([made.settings.segments[name].templates for name in SEGMENTS])[
+            self.pathway[slots]
+        ]
         held = np.where(most > 0, rng.integers(1, np.maximum(most, 1) + 1), 0)
         made.truth.templates[ids] = held
         made.truth.first_template[ids] = made.templates.take(1)[0] + np.cumsum(held) - held
@@ -117,32 +152,54 @@ class Operator:
         row = np.where(wanted, self.rows["target"], made.truth.taste[account])
         topic, minute = made.tastes.draw(row, rng), clock(2.0)[uniform16(rng, n)].astype(np.uint16)
         if settings.timing == "bursts":
-            moment, topic_of = rng.integers(0, MINUTES, settings.bursts), made.tastes.draw(
-                np.full(settings.bursts, self.rows["target"]), rng)  # fmt: skip
+            moment, topic_of = (
+                rng.integers(0, MINUTES, settings.bursts),
+                made.tastes.draw(np.full(settings.bursts, self.rows["target"]), rng),
+            )
             which = rng.integers(0, settings.bursts, n)
-            minute = np.where(wanted, (moment[which] + rng.integers(0, 2, n)) % MINUTES, minute).astype(np.uint16)
+            minute = np.where(
+                wanted, (moment[which] + rng.integers(0, 2, n)) % MINUTES, minute
+            ).astype(np.uint16)
             topic = np.where(wanted, topic_of[which], topic)
         segment = made.accounts.segment[account]
         cover = np.array([made.settings.segments[name].phrase for name in SEGMENTS])[segment]
-        means = np.where(wanted[:, None], settings.tokens, made.settings.segments["reseller"].tokens)
+        means = np.where(
+            wanted[:, None], settings.tokens, made.settings.segments["reseller"].tokens
+        )
         tokens_in, tokens_out = lengths(means[:, 0], means[:, 1], rng)
         moved = self.release is not None and day >= self.release
         events = Events(
-            day, account.astype(np.uint32), minute, topic, self._templates(day, account, segment, wanted, rng),
+            day,
+            account.astype(np.uint32),
+            minute,
+            topic,
+            self._templates(day, account, segment, wanted, rng),
             below(np.where(wanted, settings.phrase, cover), rng),
-            below(np.full(n, settings.pivot if moved else 0.0), rng), tokens_in, tokens_out,
-        )  # fmt: skip
+            below(np.full(n, settings.pivot if moved else 0.0), rng),
+            tokens_in,
+            tokens_out,
+        )
         return still_open(Traffic(events, wanted), made.accounts)
 
-    def _templates(self, day: int, account: np.ndarray, segment: np.ndarray, wanted: np.ndarray,
-                   rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+    def _templates(
+        self,
+        day: int,
+        account: np.ndarray,
+        segment: np.ndarray,
+        wanted: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         made, u = self.world, rng.random(len(account), np.float32)
         public, private = (
-            np.array([getattr(made.settings.segments[name], field) for name in SEGMENTS], np.float32)[segment]
+            np.array(
+                [getattr(made.settings.segments[name], field) for name in SEGMENTS], np.float32
+            )[segment]
             for field in ("public", "private")
         )
         held = made.truth.templates[account]
-        own = made.truth.first_template[account] + (rng.random(len(account)) * held).astype(np.uint32)
+        own = made.truth.first_template[account] + (rng.random(len(account)) * held).astype(
+            np.uint32
+        )
         known = popular(made.settings, made.viral[:, day])[uniform16(rng, len(account))]
         cover = np.where(u < public, known, np.where((held > 0) & (u < public + private), own, 0))
         cut = self.templates[rng.integers(0, self.settings.templates, len(account))]
@@ -159,7 +216,9 @@ class Operator:
             self.templates = np.concatenate([self.templates[old:], self.world.templates.take(old)])
 
     def sign_up(self, day: int) -> np.ndarray:
-        """New accounts for the slots that are due, as far as it can pay; a provider may refuse them."""
+        """New accounts for the slots that are due, as far as it can pay; a provider may refuse
+        them.
+        """
         slots = np.flatnonzero(self.due <= day)[: self.left]
         self.due[slots] = np.iinfo(np.int64).max
         if not len(slots):

@@ -1,7 +1,8 @@
-"""Campaigns in a study: accounts and detectors are simulated, what leaks is joined with what real students learn.
+"""Campaigns in a study: accounts and detectors are simulated, what leaks is joined with what real
+students learn.
 
-Stages `calibration` and `campaign` simulate, `measured.py` turns runs and query curves into numbers,
-`shown.py` draws and writes them. Here is what a study may ask for.
+Stages `calibration` and `campaign` simulate, `measured.py` turns runs and query curves into
+numbers, `shown.py` draws and writes them. Here is what a study may ask for.
 """
 
 from __future__ import annotations
@@ -21,73 +22,113 @@ from distill.campaigns.presets import PRESETS, Campaign, scaled
 from experiments.entries import Component, Range, Strict, call, checked, near, resolved
 
 OPEN = "open"
-"""The access of a provider that serves everybody and closes nobody; detectors watch, and are compared."""
+"""The access of a provider that serves everybody and closes nobody; detectors watch, and are
+compared.
+"""
 
 CHOICES = 1000  # that an entry with lists may stand for
 
 
 def _grids(presets: Any) -> Any:
-    """Each entry with lists of choices as all entries that it stands for: what an attacker may choose from."""
+    """Each entry with lists of choices as all entries that it stands for: what an attacker may
+    choose from.
+    """
     told = isinstance(presets, list) and all(isinstance(one, str) for one in presets)
     return [entry for one in presets for entry in _grid(one)] if told else presets
 
 
 def _grid(entry: str) -> list[str]:
     name, changes = call(entry)
-    choices = {key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"}
+    choices = {
+        key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"
+    }
     if not choices:
         return [entry]
     if not all(choices.values()):
         raise BadInput(f"campaigns.presets: {entry}: a list of choices must not be empty")
     if math.prod(map(len, choices.values())) > CHOICES:
         raise BadInput(f"campaigns.presets: {entry}: stands for more than {CHOICES} campaigns")
-    made = [changes | dict(zip(choices, one, strict=True)) for one in itertools.product(*choices.values())]
-    return [f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made]
+    made = [
+        changes | dict(zip(choices, one, strict=True))
+        for one in itertools.product(*choices.values())
+    ]
+    return [
+        f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made
+    ]
 
 
 class Campaigns(Strict):
-    """Campaigns, each alone beside honest customers, against every access: detectors, limits and a policy."""
+    """Campaigns, each alone beside honest customers, against every access: detectors, limits and a
+    policy.
+    """
 
-    honest: Population = Field(description="honest accounts; what is not written here is in distill/campaigns")
+    honest: Population = Field(
+        description="honest accounts; what is not written here is in distill/campaigns"
+    )
     days: int = Field(description="horizon", ge=2, le=3650)
     release: int | None = Field(description="day on which a new model comes out, if one does", ge=0)
-    clean: int = Field(description="clean horizons that thresholds are calibrated on", ge=1, le=1000)
+    clean: int = Field(
+        description="clean horizons that thresholds are calibrated on", ge=1, le=1000
+    )
     rates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        description="of false alarms, shares of honest customers over the horizon, falling", min_length=1
+        description="of false alarms, shares of honest customers over the horizon, falling",
+        min_length=1,
     )
     detectors: list[str] = Field(min_length=1)
     presets: Annotated[list[str], BeforeValidator(_grids)] = Field(
-        description="`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py; a setting may be a list of choices",
+        description=(
+            "`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py; a setting may be a "
+            "list of choices"
+        ),
         min_length=1,
     )
     access: list[str] = Field(description=f"`{OPEN}`, or a policy of configs/access", min_length=1)
-    reduced: str = Field(description="what answers of reduced accounts pass behind the defence in force")
-    stands_for: list[str] = Field(description="capabilities whose exchanges teach what the study's tasks are about")
-    exchanges_per_question: Annotated[float, Field(gt=0)] | None = Field(
-        description="that teach what one question teaches; none: all that are planned teach the largest budget"
+    reduced: str = Field(
+        description="what answers of reduced accounts pass behind the defence in force"
     )
-    students: bool = Field(description="train a student on exactly what leaked, beside reading the query curve")
-    price_identity: Range = Field(description="dollars an account that passes an identity check; assumed")
+    stands_for: list[str] = Field(
+        description="capabilities whose exchanges teach what the study's tasks are about"
+    )
+    exchanges_per_question: Annotated[float, Field(gt=0)] | None = Field(
+        description=(
+            "that teach what one question teaches; none: all that are planned teach the largest "
+            "budget"
+        )
+    )
+    students: bool = Field(
+        description="train a student on exactly what leaked, beside reading the query curve"
+    )
+    price_identity: Range = Field(
+        description="dollars an account that passes an identity check; assumed"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Campaigns:
         if sorted(set(self.rates), reverse=True) != self.rates:
             raise ValueError(f"rates must fall, got {self.rates}")
         if self.release is not None and self.release >= self.days:
-            raise ValueError(f"release must be a day of the horizon, got {self.release} of {self.days}")
+            raise ValueError(
+                f"release must be a day of the horizon, got {self.release} of {self.days}"
+            )
         if self.price_identity[0] > self.price_identity[1]:
             raise ValueError(f"price_identity must go from low to high, got {self.price_identity}")
         if wrong := sorted(set(self.stands_for) - set(CAPABILITIES)):
-            raise ValueError(f"stands_for: got {', '.join(wrong)} (there are: {', '.join(CAPABILITIES)})")
+            raise ValueError(
+                f"stands_for: got {', '.join(wrong)} (there are: {', '.join(CAPABILITIES)})"
+            )
         for name in ("presets", "access", "detectors", "stands_for"):
             if len(set(getattr(self, name))) < len(getattr(self, name)) or not getattr(self, name):
                 raise ValueError(f"{name} must differ and not be none, got {getattr(self, name)}")
         return self
 
     def check(self) -> None:
-        """BadInput where an entry names nothing, says the same as another, or a policy has no threshold to act on."""
+        """BadInput where an entry names nothing, says the same as another, or a policy has no
+        threshold to act on.
+        """
         if self.access[0] != OPEN:
-            raise BadInput(f"campaigns.access: the first must be {OPEN!r}, with which the others are compared")
+            raise BadInput(
+                f"campaigns.access: the first must be {OPEN!r}, with which the others are compared"
+            )
         _distinct("detectors", {entry: detector(entry).name for entry in self.detectors})
         _distinct("presets", {entry: campaign(entry) for entry in self.presets})
         _distinct("access", {entry: told(entry) for entry in self.access})
@@ -100,17 +141,27 @@ class Campaigns(Strict):
 
     def _check_detector(self, entry: str) -> None:
         if detector(entry).name == "pivot" and self.release is None:
-            raise BadInput("campaigns.detectors: pivot needs campaigns.release, the day on which a new model comes out")
+            raise BadInput(
+                "campaigns.detectors: pivot needs campaigns.release, the day on which a new "
+                "model comes out"
+            )
         if "release" in call(entry)[1]:
-            raise BadInput(f"campaigns.detectors: {entry}: the day of the release is campaigns.release")
+            raise BadInput(
+                f"campaigns.detectors: {entry}: the day of the release is campaigns.release"
+            )
 
     def _check_preset(self, entry: str) -> None:
         wanted = campaign(entry)
         if not set(wanted.targets) & set(self.stands_for):
-            raise BadInput(f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
-                           f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})")  # fmt: skip
+            raise BadInput(
+                f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which "
+                "stands "
+                f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})"
+            )
         if wanted.start >= self.days:
-            raise BadInput(f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}")
+            raise BadInput(
+                f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}"
+            )
         if wanted.planned(self.days) < 1:
             raise BadInput(f"campaigns.presets: {entry} wants no exchange within {self.days} days")
 
@@ -118,11 +169,15 @@ class Campaigns(Strict):
         watched = {detector(one).name for one in self.detectors}
         for rule in access(entry).rules:
             if rule.detector not in watched:
-                raise BadInput(f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
-                               f"campaigns.detectors ({', '.join(self.detectors)})")  # fmt: skip
+                raise BadInput(
+                    f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
+                    f"campaigns.detectors ({', '.join(self.detectors)})"
+                )
             if rule.rate not in self.rates:
-                raise BadInput(f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
-                               f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})")  # fmt: skip
+                raise BadInput(
+                    f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
+                    f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})"
+                )
 
     def share(self, wanted: Campaign) -> float:
         """Of the exchanges that a campaign wants, those that stand for the study's tasks."""
@@ -141,10 +196,14 @@ def campaign(entry: str) -> Campaign:
     """A preset, `scale` of its accounts and exchanges, with some of its settings changed."""
     name, changes = call(entry)
     if name not in PRESETS:
-        raise BadInput(f"campaigns.presets: no {name!r}{near(name, PRESETS)} (there are: {', '.join(PRESETS)})")
+        raise BadInput(
+            f"campaigns.presets: no {name!r}{near(name, PRESETS)} (there are: {', '.join(PRESETS)})"
+        )
     share = changes.pop("scale", 1.0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise BadInput(f"campaigns.presets: {entry}: scale must be above 0 and at most 1, got {share!r}")
+        raise BadInput(
+            f"campaigns.presets: {entry}: scale must be above 0 and at most 1, got {share!r}"
+        )
     settings = scaled(PRESETS[name].settings, share).model_dump() | changes
     made: Campaign = checked(Campaign, settings, f"campaigns.presets {entry}")
     return made
@@ -166,7 +225,9 @@ def detector(entry: str) -> Component:
 
 
 def told(entry: str) -> dict[str, Any] | None:
-    """What a stage is told of an access: nothing if it is open, and not what the referee says an answer is worth."""
+    """What a stage is told of an access: nothing if it is open, and not what the referee says an
+    answer is worth.
+    """
     return None if entry == OPEN else access(entry).model_dump(mode="json", exclude={"worth"})
 
 

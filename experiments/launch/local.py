@@ -1,4 +1,6 @@
-"""Runs stages on this machine: one process a core with one thread each, each stage as soon as its inputs are there."""
+"""Runs stages on this machine: one process a core with one thread each, each stage as soon as its
+inputs are there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from distill.answers import BadInput
 from experiments import private, provenance
@@ -24,12 +33,23 @@ from experiments.plan import Plan, seconds
 from experiments.stage import Stage
 from experiments.store import Store
 
-LIBRARIES = ["torch", "transformers.models.llama.modeling_llama", "accelerate", "pyarrow.parquet", "pydantic"]
-LONGEST = 70  # letters of a temporary folder in which a socket may lie; Linux has room for 107 in all
+LIBRARIES = [
+    "torch",
+    "transformers.models.llama.modeling_llama",
+    "accelerate",
+    "pyarrow.parquet",
+    "pydantic",
+]
+LONGEST = (
+    70  # letters of a temporary folder in which a socket may lie; Linux has room for 107 in all
+)
 
 
-def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False) -> None:
-    """Make every result of a plan that is missing or old; the first error stops the rest and is raised.
+def run(
+    plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False
+) -> None:
+    """Make every result of a plan that is missing or old; the first error stops the rest and is
+    raised.
 
     BadInput where a worker was killed. After Ctrl-C no worker is left.
     """
@@ -47,9 +67,16 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
     code = sorted({name for stage in waiting for name in provenance.modules(stage)})
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with (
-        Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar,
+        Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        ) as bar,
         _pool(min(workers, len(waiting)), code) as pool,
     ):
         task = bar.add_task("stages", total=len(waiting))
@@ -62,13 +89,18 @@ def run(plan: Plan, root: Path, workers: int, console: Console, threads: int = 1
             _drain(waiting, submit, lambda: bar.advance(task))
         except BrokenProcessPool:
             begun = [f"{one.kind}/{one.key}" for one in waiting if store.begun(one.kind, one.key)]
-            raise BadInput(f"a worker was killed (out of memory?) in {' or '.join(begun) or 'its first moments'}; take "
-                           "fewer --workers; the same command continues") from None  # fmt: skip
+            raise BadInput(
+                "a worker was killed (out of memory?) in "
+                f"{' or '.join(begun) or 'its first moments'}; take "
+                "fewer --workers; the same command continues"
+            ) from None
 
 
 @contextlib.contextmanager
 def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes. After an error what is under way is finished and kept; Ctrl-C ends it at once."""
+    """Worker processes. After an error what is under way is finished and kept; Ctrl-C ends it at
+    once.
+    """
     others = {*multiprocessing.active_children()}
     pool = ProcessPoolExecutor(workers, _context(), _begin, (code, private.held()))
     try:
@@ -87,8 +119,13 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
 
 
 def _context() -> BaseContext:
-    """Workers are forked from a process that has imported the libraries, and none of our code, once for all of them."""
-    if "forkserver" not in multiprocessing.get_all_start_methods() or len(tempfile.gettempdir()) > LONGEST:
+    """Workers are forked from a process that has imported the libraries, and none of our code, once
+    for all of them.
+    """
+    if (
+        "forkserver" not in multiprocessing.get_all_start_methods()
+        or len(tempfile.gettempdir()) > LONGEST
+    ):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
@@ -97,7 +134,9 @@ def _context() -> BaseContext:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C waits until this is over, and what is started within never hears it: a worker's parent ends it."""
+    """Ctrl-C waits until this is over, and what is started within never hears it: a worker's parent
+    ends it.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -113,7 +152,9 @@ _failed: list[str] = []
 
 
 def _begin(code: list[str], known: dict[str, str]) -> None:
-    """Import all code at once and note its digests: what is edited during a run neither acts nor is recorded."""
+    """Import all code at once and note its digests: what is edited during a run neither acts nor is
+    recorded.
+    """
     _end_with_parent()
     private.hold(known)
     try:
@@ -129,7 +170,9 @@ def _make(stage: Stage, root: Path, threads: int) -> float:
 
 
 def _end_with_parent() -> None:
-    """Let a worker of a killed run end as well, instead of holding the lock of the stage in flight."""
+    """Let a worker of a killed run end as well, instead of holding the lock of the
+    stage in flight.
+    """
     parent = multiprocessing.parent_process()
     assert parent
 
@@ -140,7 +183,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _drain(waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]) -> None:
+def _drain(
+    waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]
+) -> None:
     missing = {stage.key for stage in waiting}
     # Longest first: a teacher that starts last would leave a core idle at the end.
     queue = sorted(waiting, key=lambda stage: -seconds(stage))

@@ -13,7 +13,8 @@ from experiments.store import Store
 
 
 def make(stage: Stage, root: Path, threads: int = 1) -> float:
-    """Make one stage's result in the store, unless it is there and current; its inputs are both already.
+    """Make one stage's result in the store, unless it is there and current; its inputs are both
+    already.
 
     Returns the seconds that it took. BadInput where memory is too small for it.
     """
@@ -25,16 +26,28 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
     maker, held = provenance.now(stage, threads), provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same answers are one student.
-    alike = canonical([stage.kind, stage.settings, [held[needed.key] for needed in stage.inputs], maker])
+    alike = canonical(
+        [stage.kind, stage.settings, [held[needed.key] for needed in stage.inputs], maker]
+    )
     try:
         store.make(
-            stage.kind, stage.key, lambda out: kind.run(stage.settings, inputs, out), maker | {"inputs": held},
-            lambda: provenance.current(stage, store, threads), alike,
-        )  # fmt: skip
+            stage.kind,
+            stage.key,
+            lambda out: kind.run(stage.settings, inputs, out),
+            maker | {"inputs": held},
+            lambda: provenance.current(stage, store, threads),
+            alike,
+        )
     except (MemoryError, RuntimeError) as error:
         # torch says the same with exceptions of its own
-        if not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error))):
+        if not (
+            isinstance(error, MemoryError)
+            or re.search("out of memory|can't allocate memory", str(error))
+        ):
             raise
-        raise BadInput(f"out of memory in {stage.kind}/{stage.key}; take fewer --workers or smaller batches; the same "
-                       "command continues") from error  # fmt: skip
+        raise BadInput(
+            f"out of memory in {stage.kind}/{stage.key}; take fewer --workers or smaller "
+            "batches; the same "
+            "command continues"
+        ) from error
     return float(store.done(stage.kind, stage.key)["seconds"])

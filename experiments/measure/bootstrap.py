@@ -1,6 +1,8 @@
-"""The crossed bootstrap, for statistics that are no linear contrast: seeds and items are redrawn separately.
+"""The crossed bootstrap, for statistics that are no linear contrast: seeds and items are redrawn
+separately.
 
-Source: pigeonhole bootstrap (Owen 2007); mildly conservative (Owen & Eckles 2012). Percentile intervals only.
+Source: pigeonhole bootstrap (Owen 2007); mildly conservative (Owen & Eckles 2012). Percentile
+intervals only.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ DRAWS = 2000
 
 
 class Draws(NamedTuple):
-    """Item weights (draws x N) that all arms share, and the generator from which each arm's seed weights come."""
+    """Item weights (draws x N) that all arms share, and the generator from which each arm's seed
+    weights come.
+    """
 
     item_BN: np.ndarray
     rng: np.random.Generator
 
 
-def start(items: int, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None) -> Draws:
+def start(
+    items: int, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None
+) -> Draws:
     """Item weights for a study; with clusters, whole clusters are redrawn."""
     rng = np.random.default_rng([seed, 1])
     if clusters is None:
@@ -47,9 +53,9 @@ def _multinomial(rng: np.random.Generator, units: int, draws: int) -> np.ndarray
 def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
     """Weights of an arm's seeds (draws x S), which sum to 1; one seed has nothing to redraw.
 
-    Redrawn seeds vary by (S - 1) / S of what they should, and their percentiles are a normal law's where S - 1 degrees
-    of freedom have Student's: the weights are stretched about 1 / S by both at 95 % (Hesterberg 2015, section 3), so
-    that some may be negative.
+    Redrawn seeds vary by (S - 1) / S of what they should, and their percentiles are a normal law's
+    where S - 1 degrees of freedom have Student's: the weights are stretched about 1 / S by both at
+    95 % (Hesterberg 2015, section 3), so that some may be negative.
     """
     weight_BS = _multinomial(draws.rng, seeds, len(draws.item_BN))
     if seeds == 1:
@@ -58,8 +64,12 @@ def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
     return np.asarray(1 / seeds + stretch * (weight_BS - 1 / seeds))
 
 
-def by_seeds(draws: Draws, names: Sequence[tuple[int, ...] | None], sizes: Sequence[int]) -> list[np.ndarray]:
-    """Seed weights of several arms: one set for all arms of the same named seeds, and of its own for any other."""
+def by_seeds(
+    draws: Draws, names: Sequence[tuple[int, ...] | None], sizes: Sequence[int]
+) -> list[np.ndarray]:
+    """Seed weights of several arms: one set for all arms of the same named seeds, and of its own
+    for any other.
+    """
     held: dict[tuple[int, ...], np.ndarray] = {}
     given = []
     for who, size in zip(names, sizes, strict=True):
@@ -79,7 +89,9 @@ def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = No
     return np.einsum("...sb,bs->...b", Y @ draws.item_BN.T, seed_BS)
 
 
-def interval(low_B: np.ndarray, high_B: np.ndarray | None = None, alpha: float = 0.05) -> tuple[float, float]:
+def interval(
+    low_B: np.ndarray, high_B: np.ndarray | None = None, alpha: float = 0.05
+) -> tuple[float, float]:
     """Percentile limits by order statistics, so that infinite draws stay infinite.
 
     Draws may be intervals themselves, low to high, where censoring leaves no more than that.

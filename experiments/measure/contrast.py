@@ -1,7 +1,8 @@
-"""Contrasts of arms with the two-way (seed x item) variance (E1, E2, E4), paired by seed where seeds are shared.
+"""Contrasts of arms with the two-way (seed x item) variance (E1, E2, E4), paired by seed where
+seeds are shared.
 
-An arm is an array of scores, S seeds x N items, items common to all arms. Every function also takes leading axes (many
-studies at once), which is how the simulations run the code that the report runs.
+An arm is an array of scores, S seeds x N items, items common to all arms. Every function also takes
+leading axes (many studies at once), which is how the simulations run the code that the report runs.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ class Refuse(ValueError):
 class Arm:
     """Scores (S x N) and the seeds they belong to.
 
-    Arms that list a seed share its questions, initial weights and batch order by design, so they are contrasted seed
-    by seed; seeds that only one arm lists are its own.
+    Arms that list a seed share its questions, initial weights and batch order by design, so they
+    are contrasted seed by seed; seeds that only one arm lists are its own.
     """
 
     scores_SN: np.ndarray
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if np.shape(self.scores_SN)[-2] != len(self.seeds) or len(set(self.seeds)) < len(self.seeds):
-            raise Refuse(f"an arm of {np.shape(self.scores_SN)[-2]} rows cannot have the seeds {self.seeds}")
+        if np.shape(self.scores_SN)[-2] != len(self.seeds) or len(set(self.seeds)) < len(
+            self.seeds
+        ):
+            raise Refuse(
+                f"an arm of {np.shape(self.scores_SN)[-2]} rows cannot have the seeds {self.seeds}"
+            )
 
     @property
     def mean(self) -> float:
@@ -58,7 +63,8 @@ Scores = np.ndarray | Arm
 class Estimate(NamedTuple):
     """A value with its standard error, degrees of freedom and interval.
 
-    With no variance at all `se` is 0 and the interval NaN: identical outputs say nothing of how they would vary.
+    With no variance at all `se` is 0 and the interval NaN: identical outputs say nothing of how
+    they would vary.
     """
 
     value: Any
@@ -69,8 +75,9 @@ class Estimate(NamedTuple):
 
 
 class Variance(NamedTuple):
-    """What A arms vary by: means (A), item covariance of the means (A x A), and by group of seeds (G) the covariance
-    of the means by seeds and its seed x item part (A x A each), with the number of seeds in each group (G).
+    """What A arms vary by: means (A), item covariance of the means (A x A), and by group of seeds
+    (G) the covariance of the means by seeds and its seed x item part (A x A each), with the number
+    of seeds in each group (G).
 
     A group is the seeds that the same arms list.
     """
@@ -85,7 +92,9 @@ class Variance(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What the seed variances of a study's contrasts have in common: `df` degrees of freedom worth of `variance`."""
+    """What the seed variances of a study's contrasts have in common: `df` degrees of freedom worth
+    of `variance`.
+    """
 
     df: float
     variance: float
@@ -102,7 +111,9 @@ def checked(scores: Scores) -> np.ndarray:
     if Y.ndim < 2 or Y.shape[-2] < 1 or Y.shape[-1] < 2:
         raise Refuse(f"an arm is seeds x items with at least two items, got shape {Y.shape}")
     if not np.isfinite(Y).all():
-        raise Refuse("a score is not finite; a crashed run or a failed extraction must be resolved first")
+        raise Refuse(
+            "a score is not finite; a crashed run or a failed extraction must be resolved first"
+        )
     return Y
 
 
@@ -110,15 +121,19 @@ def bounded(scores: Scores) -> np.ndarray:
     """Scores that must be shares; Refuse outside [0, 1], as percent beside fractions would be."""
     Y = checked(scores)
     if Y.min() < 0 or Y.max() > 1:
-        raise Refuse(f"a score lies outside [0, 1] ({Y.min():g} to {Y.max():g}); give fractions, not percent")
+        raise Refuse(
+            f"a score lies outside [0, 1] ({Y.min():g} to {Y.max():g}); give fractions, not percent"
+        )
     return Y
 
 
 def groups(arms: Sequence[Scores]) -> list[dict[int, list[int]]]:
-    """Seeds by the arms that list them: for each such set, the rows of those seeds in each of its arms.
+    """Seeds by the arms that list them: for each such set, the rows of those seeds in each of its
+    arms.
 
-    A set that holds a single seed cannot be told from chance, so then every arm is a group of its own, as are arms
-    without names for their seeds. Arms of one seed are deterministic and never make others unpaired.
+    A set that holds a single seed cannot be told from chance, so then every arm is a group of its
+    own, as are arms without names for their seeds. Arms of one seed are deterministic and never
+    make others unpaired.
     """
     alone = [{a: list(range(np.shape(raw(arm))[-2]))} for a, arm in enumerate(arms)]
     if not all(isinstance(arm, Arm) for arm in arms):
@@ -127,17 +142,25 @@ def groups(arms: Sequence[Scores]) -> list[dict[int, list[int]]]:
     held: dict[tuple[int, ...], list[int]] = {}
     for seed in sorted({seed for one in names for seed in one}):
         held.setdefault(tuple(a for a, one in enumerate(names) if seed in one), []).append(seed)
-    several = [those for those, seeds in held.items() if len(seeds) == 1 and any(len(names[a]) > 1 for a in those)]
+    several = [
+        those
+        for those, seeds in held.items()
+        if len(seeds) == 1 and any(len(names[a]) > 1 for a in those)
+    ]
     if several:
         return alone
-    return [{a: [names[a].index(seed) for seed in seeds] for a in those} for those, seeds in held.items()]
+    return [
+        {a: [names[a].index(seed) for seed in seeds] for a in those}
+        for those, seeds in held.items()
+    ]
 
 
 def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Variance:
     """The parts of the two-way variance of some arms, from which every contrast of them follows.
 
-    Source: crossed random effects (Owen 2007); an arm of one seed counts as deterministic. `clusters` (N labels) makes
-    the item part robust to items that belong together. Raises Refuse on misaligned or non-finite scores.
+    Source: crossed random effects (Owen 2007); an arm of one seed counts as deterministic.
+    `clusters` (N labels) makes the item part robust to items that belong together. Raises Refuse on
+    misaligned or non-finite scores.
     """
     Ys = [checked(arm) for arm in arms]
     if len({Y.shape[-1] for Y in Ys}) != 1:
@@ -151,13 +174,24 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
         units = len(names)
         if units < 2 or len(label_N) != N:
-            raise Refuse(f"clusters must label each of {N} items and be at least two, got {units} of {len(label_N)}")
+            raise Refuse(
+                f"clusters must label each of {N} items and be at least two, got {units} of "
+                f"{len(label_N)}"
+            )
     sums_AC = _summed(centred_AN, label_N, units)
     item_AA = np.einsum("...ac,...bc->...ab", sums_AC, sums_AC) * units / (units - 1) / N**2
     grouped = groups(arms)
     parts = [_seed_parts(Ys, rows, label_N, units) for rows in grouped]
     counts = [len(next(iter(rows.values()))) for rows in grouped]
-    return Variance(mean_A, item_AA, [seed for seed, _ in parts], [rest for _, rest in parts], counts, N, units - 1)
+    return Variance(
+        mean_A,
+        item_AA,
+        [seed for seed, _ in parts],
+        [rest for _, rest in parts],
+        counts,
+        N,
+        units - 1,
+    )
 
 
 def _summed(Y: np.ndarray, label_N: np.ndarray | None, units: int) -> np.ndarray:
@@ -168,10 +202,11 @@ def _summed(Y: np.ndarray, label_N: np.ndarray | None, units: int) -> np.ndarray
 def _seed_parts(
     Ys: list[np.ndarray], rows: dict[int, list[int]], label_N: np.ndarray | None, units: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the arms' means by one group of seeds, which holds the seed x item noise as well, and that noise.
+    """Covariance of the arms' means by one group of seeds, which holds the seed x item noise as
+    well, and that noise.
 
-    An arm's mean is the sum over its S seeds of their means / S, so a group of n seeds adds n times the covariance of
-    those terms. Items of one label, of `units` in all, are summed first.
+    An arm's mean is the sum over its S seeds of their means / S, so a group of n seeds adds n times
+    the covariance of those terms. Items of one label, of `units` in all, are summed first.
     """
     A, lead, N = len(Ys), Ys[0].shape[:-2], Ys[0].shape[-1]
     seed_AA, residual_AA = np.zeros((*lead, A, A)), np.zeros((*lead, A, A))
@@ -180,7 +215,10 @@ def _seed_parts(
         return seed_AA, residual_AA
     held = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
     means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in held]
-    rests = [Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None] for Y in held]
+    rests = [
+        Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None]
+        for Y in held
+    ]
     rests = [_summed(rest, label_N, units) for rest in rests]
     each = n / (n - 1) * units / (units - 1) / N**2
     for i, a in enumerate(at):
@@ -193,7 +231,9 @@ def _seed_parts(
 
 
 class Parts(NamedTuple):
-    """What one contrast varies by: its seed part with degrees of freedom, its item part, the noise counted in both."""
+    """What one contrast varies by: its seed part with degrees of freedom, its item part, the noise
+    counted in both.
+    """
 
     value: Any
     seed: Any
@@ -207,26 +247,38 @@ def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
     """The weighted sum of arm means and the parts of its variance."""
     c = np.asarray(weights, float)
     quadratic = lambda one: np.maximum(np.einsum("a,...ab,b->...", c, one, c), 0.0)  # noqa: E731
-    seed_G, rest_G = [quadratic(one) for one in parts.seed_GAA], [quadratic(one) for one in parts.residual_GAA]
+    seed_G, rest_G = (
+        [quadratic(one) for one in parts.seed_GAA],
+        [quadratic(one) for one in parts.residual_GAA],
+    )
     free = [max(n - 1, 1) for n in parts.seeds_G]
     seed: Any = np.sum(seed_G, axis=0)
     squares = np.sum([one**2 / df for one, df in zip(seed_G, free, strict=True)], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         seed_df = np.where(seed > 0, seed**2 / squares, min(free))
-    rest_free = np.sum([one**2 / (df * parts.item_df) for one, df in zip(rest_G, free, strict=True)], axis=0)
-    return Parts(parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), np.sum(rest_G, axis=0), rest_free)
+    rest_free = np.sum(
+        [one**2 / (df * parts.item_df) for one, df in zip(rest_G, free, strict=True)], axis=0
+    )
+    return Parts(
+        parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), np.sum(rest_G, axis=0), rest_free
+    )
 
 
-def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05, prior: Prior | None = None) -> Estimate:
+def combine(
+    parts: Variance, weights: Sequence[float], *, alpha: float = 0.05, prior: Prior | None = None
+) -> Estimate:
     """The weighted sum of arm means with Satterthwaite's t interval.
 
-    V = V_seed + V_item - R, bounded below by its first two parts, as the seed x item noise R is counted in both. With
-    a `prior` the seed variance is moderated (Smyth 2004): the mean of its own and the prior's, weighted by degrees of
-    freedom, which add up.
+    V = V_seed + V_item - R, bounded below by its first two parts, as the seed x item noise R is
+    counted in both. With a `prior` the seed variance is moderated (Smyth 2004): the mean of its own
+    and the prior's, weighted by degrees of freedom, which add up.
     """
     value, seed, seed_df, item, residual, rest_free = parts_of(parts, weights)
     if prior is not None:
-        seed, seed_df = (prior.df * prior.variance + seed_df * seed) / (prior.df + seed_df), prior.df + seed_df
+        seed, seed_df = (
+            (prior.df * prior.variance + seed_df * seed) / (prior.df + seed_df),
+            prior.df + seed_df,
+        )
     total = np.maximum(np.maximum(seed + item - residual, seed), item)
     # What is left of a variance that cancels is rounding.
     total = np.where(total > 1e-20, total, 0.0)
@@ -239,10 +291,12 @@ def combine(parts: Variance, weights: Sequence[float], *, alpha: float = 0.05, p
 
 
 def pooled(contrasts: Sequence[Parts]) -> Prior | None:
-    """The prior of seed variances that a study's contrasts show together (Smyth 2004, section 6.2); None of too few.
+    """The prior of seed variances that a study's contrasts show together (Smyth 2004, section 6.2);
+    None of too few.
 
-    Log variances spread by their own degrees of freedom and by how unlike the arms are; what is more than the former
-    sets the prior's degrees of freedom. They are never more than all contrasts have.
+    Log variances spread by their own degrees of freedom and by how unlike the arms are; what is
+    more than the former sets the prior's degrees of freedom. They are never more than all contrasts
+    have.
     """
     known = [one for one in contrasts if one.seed > 0]
     if len(known) < FEWEST_POOLED:
@@ -267,21 +321,29 @@ def contrast(
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Estimate:
-    """Sum of weighted arm means, paired over items and shared seeds, with the two-way t interval; any units."""
+    """Sum of weighted arm means, paired over items and shared seeds, with the two-way t interval;
+    any units.
+    """
     return combine(variance(arms, clusters), weights, alpha=alpha)
 
 
 def p_below(estimate: Estimate) -> float:
-    """One-sided p-value of the hypothesis that the true value is 0 or more; 0 or 1 where nothing varies."""
+    """One-sided p-value of the hypothesis that the true value is 0 or more; 0 or 1 where nothing
+    varies.
+    """
     if not estimate.se:
         return float(estimate.value >= 0)
     return float(stats.t.cdf(estimate.value / estimate.se, estimate.df))
 
 
-def arm_mean(scores: Scores, *, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
-    """Mean of one arm: Wilson's interval (1927) for a single deterministic model, else the two-way t.
+def arm_mean(
+    scores: Scores, *, alpha: float = 0.05, clusters: np.ndarray | None = None
+) -> Estimate:
+    """Mean of one arm: Wilson's interval (1927) for a single deterministic model, else the two-way
+    t.
 
-    Where no item and no seed differs, the two-way variance is 0 and Wilson's interval over items is given instead.
+    Where no item and no seed differs, the two-way variance is 0 and Wilson's interval over items is
+    given instead.
     """
     Y = checked(scores)
     if Y.shape[0] > 1:
@@ -292,4 +354,6 @@ def arm_mean(scores: Scores, *, alpha: float = 0.05, clusters: np.ndarray | None
         raise Refuse("Wilson's interval needs scores of 0 or 1")
     items = Y.shape[1]
     lo, hi = stats.binomtest(round(Y.mean() * items), items).proportion_ci(1 - alpha, "wilson")
-    return Estimate(float(Y.mean()), float(Y.mean(0).std() / items**0.5), np.inf, float(lo), float(hi))
+    return Estimate(
+        float(Y.mean()), float(Y.mean(0).std() / items**0.5), np.inf, float(lo), float(hi)
+    )

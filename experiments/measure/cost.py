@@ -1,4 +1,6 @@
-"""Exchanges as accounts and dollars (E10), and transfer at equal compute or equal cost instead of equal exchanges."""
+"""Exchanges as accounts and dollars (E10), and transfer at equal compute or equal cost instead of
+equal exchanges.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from experiments.measure.curves import monotone
 
 
 class Range(NamedTuple):
-    """An input that is known only to lie between two ends; drawn log-uniformly where both are positive."""
+    """An input that is known only to lie between two ends; drawn log-uniformly where both are
+    positive.
+    """
 
     low: float
     high: float
@@ -22,8 +26,8 @@ class Range(NamedTuple):
 class Inputs(NamedTuple):
     """What the conversion assumes, each as a range; all of it is printed on the card.
 
-    Exchanges an account lives for: min(`rate_per_day` x `days_until_ban`, `monthly_quota`). Prices in dollars, those
-    of tokens per million.
+    Exchanges an account lives for: min(`rate_per_day` x `days_until_ban`, `monthly_quota`). Prices
+    in dollars, those of tokens per million.
     """
 
     rate_per_day: Range
@@ -44,7 +48,9 @@ class Bill(NamedTuple):
 
 
 def accounts(exchanges: Any, per_account: Any) -> Any:
-    """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each; numbers or arrays."""
+    """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each; numbers or
+    arrays.
+    """
     if np.min(per_account) <= 0:
         raise Refuse(f"an account must yield more than 0 exchanges, got {np.min(per_account):g}")
     return np.ceil(np.asarray(exchanges) / per_account - 1e-9)
@@ -62,27 +68,43 @@ def dollars(
     price_account: Any,
     price_gpu_hour: Any,
 ) -> Any:
-    """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange, prices per million."""
+    """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange,
+    prices per million.
+    """
     asked = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
     return asked + needed * price_account + gpu_hours * price_gpu_hour
 
 
 def bill(
-    log_exchanges_B: np.ndarray, tokens_in: float, tokens_out: float, gpu_hours: float, inputs: Inputs, seed: int = 0
+    log_exchanges_B: np.ndarray,
+    tokens_in: float,
+    tokens_out: float,
+    gpu_hours: float,
+    inputs: Inputs,
+    seed: int = 0,
 ) -> tuple[Bill, Bill]:
-    """Accounts and dollars for an uncertain number of exchanges (draws of its logarithm) and uncertain inputs."""
+    """Accounts and dollars for an uncertain number of exchanges (draws of its logarithm) and
+    uncertain inputs.
+    """
     rng, count = np.random.default_rng(seed), len(log_exchanges_B)
     d = {name: draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
     asked_B = np.exp(np.asarray(log_exchanges_B, float))
-    needed_B = accounts(asked_B, np.minimum(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"]))
-    prices = {name: d[name] for name in ("price_in", "price_out", "price_account", "price_gpu_hour")}
-    return summary(needed_B), summary(dollars(asked_B, tokens_in, tokens_out, needed_B, gpu_hours, **prices))
+    needed_B = accounts(
+        asked_B, np.minimum(d["rate_per_day"] * d["days_until_ban"], d["monthly_quota"])
+    )
+    prices = {
+        name: d[name] for name in ("price_in", "price_out", "price_account", "price_gpu_hour")
+    }
+    return summary(needed_B), summary(
+        dollars(asked_B, tokens_in, tokens_out, needed_B, gpu_hours, **prices)
+    )
 
 
 def summary(value_B: np.ndarray) -> Bill:
     """Median and 90 % interval by order statistics, so that infinite draws stay infinite."""
     ends = ((0.5, "higher"), (0.05, "lower"), (0.95, "higher"))
-    return Bill(*(float(np.quantile(value_B, q, method=m)) for q, m in ends))  # type: ignore[call-overload]
+    # type: ignore[call-overload]
+    return Bill(*(float(np.quantile(value_B, q, method=m)) for q, m in ends))
 
 
 def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
@@ -95,9 +117,11 @@ def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
 
 
 def at_equal(spent: float, spent_K: Sequence[float], score_K: Sequence[float]) -> float | None:
-    """What the undefended attacker gets for the same spending, from its curve; None outside the measured range.
+    """What the undefended attacker gets for the same spending, from its curve; None outside the
+    measured range.
 
-    `spent_K` must rise; the curve is made monotone and read linearly in the logarithm of the spending.
+    `spent_K` must rise; the curve is made monotone and read linearly in the logarithm of the
+    spending.
     """
     if len(spent_K) < 2 or (np.diff(spent_K) <= 0).any() or not spent_K[0] <= spent <= spent_K[-1]:
         return None

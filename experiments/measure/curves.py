@@ -1,8 +1,10 @@
-"""Query-scaling curves: exchanges needed for a capability, the query-cost multiplier M (E9), the area between (E13).
+"""Query-scaling curves: exchanges needed for a capability, the query-cost multiplier M (E9), the
+area between (E13).
 
-A curve is K log-spaced budgets x S seeds x N items; the budgets of a seed are nested, so seeds are redrawn as whole
-curves. Nothing is said beyond the largest budget: what lies there is a bound. Between budgets, a curve is only known
-to rise: `between` tells how far an S-shaped one may lie from the chord.
+A curve is K log-spaced budgets x S seeds x N items; the budgets of a seed are nested, so seeds are
+redrawn as whole curves. Nothing is said beyond the largest budget: what lies there is a bound.
+Between budgets, a curve is only known to rise: `between` tells how far an S-shaped one may lie from
+the chord.
 """
 
 from __future__ import annotations
@@ -25,11 +27,17 @@ APART = 2.0  # times, that neighbouring budgets may lie apart
 def too_far(budgets: Sequence[int] | np.ndarray, what: str) -> str:
     """Why a curve of these budgets cannot be read for `what`; nothing where it can."""
     most = max((b / a for a, b in itertools.pairwise(sorted(budgets))), default=1.0)
-    return f"budgets lie {most:.3g} x apart; {what} needs at most {APART:g} x" if most > APART * (1 + 1e-9) else ""
+    return (
+        f"budgets lie {most:.3g} x apart; {what} needs at most {APART:g} x"
+        if most > APART * (1 + 1e-9)
+        else ""
+    )
 
 
 class Multiplier(NamedTuple):
-    """M at one level: `=` a value, `>` or `<` a bound, `?` not measurable; the interval's ends may be 0 or infinite."""
+    """M at one level: `=` a value, `>` or `<` a bound, `?` not measurable; the interval's ends may
+    be 0 or infinite.
+    """
 
     level: float
     sign: Literal["=", ">", "<", "?"]
@@ -42,7 +50,9 @@ class Multiplier(NamedTuple):
 def _checked(curve_KSN: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     Y = bounded(curve_KSN)
     if Y.ndim != 3 or len(Y) != len(budgets) or len(budgets) < 2:
-        raise Refuse(f"a curve is budgets x seeds x items, got shape {Y.shape} for {len(budgets)} budgets")
+        raise Refuse(
+            f"a curve is budgets x seeds x items, got shape {Y.shape} for {len(budgets)} budgets"
+        )
     if (np.diff(budgets) <= 0).any() or budgets[0] <= 0:
         raise Refuse(f"budgets must be positive and rise, got {list(budgets)}")
     return Y
@@ -54,11 +64,12 @@ def monotone(mean_K: np.ndarray) -> np.ndarray:
 
 
 class Lines(NamedTuple):
-    """Three lines through each interval of a rising curve: the chord and its neighbours' chords, drawn on.
+    """Three lines through each interval of a rising curve: the chord and its neighbours' chords,
+    drawn on.
 
-    The interval's ends (x, y, each B) and the slopes of the chord, of the chord before and of the one behind (B); a
-    curve with one inflection lies between the lowest and the highest of them. Before the first knot and behind the
-    last, nothing bounds it but that it rises.
+    The interval's ends (x, y, each B) and the slopes of the chord, of the chord before and of the
+    one behind (B); a curve with one inflection lies between the lowest and the highest of them.
+    Before the first knot and behind the last, nothing bounds it but that it rises.
     """
 
     x0: np.ndarray
@@ -80,26 +91,37 @@ def lines(y_BK: np.ndarray, x_K: np.ndarray, right_B: np.ndarray) -> Lines:
     return Lines(x0, x1, y0, y1, slope_BI[rows, right_B - 1], before, behind)
 
 
-def between(y_BK: np.ndarray, x_K: np.ndarray, at_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rising curves read at x: by the chord, and the least and the most that an S-shaped curve could be there (B each).
+def between(
+    y_BK: np.ndarray, x_K: np.ndarray, at_B: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rising curves read at x: by the chord, and the least and the most that an S-shaped curve
+    could be there (B each).
 
-    Flat outside the knots. A smooth curve bends little over its neighbours' chords, so the three agree; a step
-    between two budgets may stand anywhere there, and they are as far apart as its ends.
+    Flat outside the knots. A smooth curve bends little over its neighbours' chords, so the three
+    agree; a step between two budgets may stand anywhere there, and they are as far apart as its
+    ends.
     """
     at = np.clip(at_B, x_K[0], x_K[-1])
     one = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
     chord = one.y0 + one.slope * (at - one.x0)
     first, last = one.y0 + one.before * (at - one.x0), one.y1 - one.behind * (one.x1 - at)
-    low, high = np.minimum(chord, np.minimum(first, last)), np.maximum(chord, np.maximum(first, last))
+    low, high = (
+        np.minimum(chord, np.minimum(first, last)),
+        np.maximum(chord, np.maximum(first, last)),
+    )
     low, high = np.clip(low, one.y0, one.y1), np.clip(high, one.y0, one.y1)
     knot = (at == one.x0) | (at == one.x1)
     return chord, np.where(knot, chord, low), np.where(knot, chord, high)
 
 
-def reached(y_BK: np.ndarray, x_K: np.ndarray, level_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x at which rising curves reach a level: by the chord, and the first and the last place it could be (B each).
+def reached(
+    y_BK: np.ndarray, x_K: np.ndarray, level_B: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x at which rising curves reach a level: by the chord, and the first and the last place it
+    could be (B each).
 
-    (first knot, -inf, first knot) where a curve is there at its first knot, (last, last, inf) where it never is.
+    (first knot, -inf, first knot) where a curve is there at its first knot, (last, last, inf) where
+    it never is.
     """
     level = np.asarray(level_B, float)
     one = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))
@@ -111,14 +133,19 @@ def reached(y_BK: np.ndarray, x_K: np.ndarray, level_B: np.ndarray) -> tuple[np.
     high = np.clip(np.maximum(chord, np.maximum(first, last)), one.x0, one.x1)
     at_first, never = y_BK[:, 0] >= level, y_BK[:, -1] < level
     point = np.where(at_first, x_K[0], np.where(never, x_K[-1], chord))
-    return (point, np.where(at_first, -np.inf, np.where(never, x_K[-1], low)),
-            np.where(at_first, x_K[0], np.where(never, np.inf, high)))  # fmt: skip
+    return (
+        point,
+        np.where(at_first, -np.inf, np.where(never, x_K[-1], low)),
+        np.where(at_first, x_K[0], np.where(never, np.inf, high)),
+    )
 
 
 class Needs(NamedTuple):
-    """Exchanges for one level of capability by the chord, as intervals of log n: points (2), and every draw (B x 2).
+    """Exchanges for one level of capability by the chord, as intervals of log n: points (2), and
+    every draw (B x 2).
 
-    `shape`: what of log M (the least, at most 0, and the most) is due to S-shaped curves other than the chord.
+    `shape`: what of log M (the least, at most 0, and the most) is due to S-shaped curves other than
+    the chord.
     """
 
     level: float
@@ -141,20 +168,27 @@ def needs(
     clusters: np.ndarray | None = None,
     seeds: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> list[Needs]:
-    """Exchanges that U and D need for F + level (U(n_max) - F), by isotonic inversion and the crossed bootstrap.
+    """Exchanges that U and D need for F + level (U(n_max) - F), by isotonic inversion and the
+    crossed bootstrap.
 
-    `seeds` name those of U and of D: curves of the same seeds are redrawn together, as is a floor of them. Where
-    U(n_max) - F is not positive the level means nothing and n may be anything. Scores must be shares.
+    `seeds` name those of U and of D: curves of the same seeds are redrawn together, as is a floor
+    of them. Where U(n_max) - F is not positive the level means nothing and n may be anything.
+    Scores must be shares.
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
     if why := too_far(budgets, "M"):
         raise Refuse(why)
-    log_K, drawn = np.log(np.asarray(budgets, float)), bootstrap.start(U.shape[2], draws, seed, clusters)
+    log_K, drawn = (
+        np.log(np.asarray(budgets, float)),
+        bootstrap.start(U.shape[2], draws, seed, clusters),
+    )
     names = [floor.seeds if isinstance(floor, Arm) else None, *(seeds or (None, None))]
     w_f, w_u, w_d = bootstrap.by_seeds(drawn, names, [len(F), U.shape[1], D.shape[1]])
     # Row 0 is the estimate, the others are draws.
-    u, d = (np.apply_along_axis(monotone, 1, np.c_[Y.mean((1, 2)), bootstrap.means(drawn, Y, w)].T)
-            for Y, w in ((U, w_u), (D, w_d)))  # fmt: skip
+    u, d = (
+        np.apply_along_axis(monotone, 1, np.c_[Y.mean((1, 2)), bootstrap.means(drawn, Y, w)].T)
+        for Y, w in ((U, w_u), (D, w_d))
+    )
     f = np.append(F.mean(), bootstrap.means(drawn, F, w_f))
     held = []
     for level in levels:
@@ -162,7 +196,9 @@ def needs(
         for y in (u, d):
             by_chord, least, most = reached(y, log_K, at)
             inside = np.isfinite(least) & np.isfinite(most)
-            both = np.stack([np.where(inside, by_chord, least), np.where(inside, by_chord, most)], 1)
+            both = np.stack(
+                [np.where(inside, by_chord, least), np.where(inside, by_chord, most)], 1
+            )
             ends.append(np.where(sense[:, None], both, [-np.inf, np.inf]))
             off.append((least[0] - by_chord[0], most[0] - by_chord[0]) if inside[0] else (0.0, 0.0))
         of_u, of_d = ((float(one[0, 0]), float(one[0, 1])) for one in ends)
@@ -172,12 +208,21 @@ def needs(
 
 
 def multiplier(need: Needs, alpha: float = 0.05) -> Multiplier:
-    """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open, and the curves' unknown shape widens both ends."""
+    """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open, and the curves' unknown shape
+    widens both ends.
+    """
     low_B = need.defended_B2[:, 0] - need.undefended_B2[:, 1]
     high_B = need.defended_B2[:, 1] - need.undefended_B2[:, 0]
-    lo, hi = (end + more for end, more in zip(bootstrap.interval(low_B, high_B, alpha), need.shape, strict=True))
-    sign, value = _read(need.defended[0] - need.undefended[1], need.defended[1] - need.undefended[0])
-    return Multiplier(need.level, sign, value, math.exp(lo), math.exp(hi), float(np.isinf(high_B).mean()))
+    lo, hi = (
+        end + more
+        for end, more in zip(bootstrap.interval(low_B, high_B, alpha), need.shape, strict=True)
+    )
+    sign, value = _read(
+        need.defended[0] - need.undefended[1], need.defended[1] - need.undefended[0]
+    )
+    return Multiplier(
+        need.level, sign, value, math.exp(lo), math.exp(hi), float(np.isinf(high_B).mean())
+    )
 
 
 def _read(low: float, high: float) -> tuple[Literal["=", ">", "<", "?"], float]:
@@ -195,7 +240,9 @@ def area_between(
     clusters: np.ndarray | None = None,
     seeds: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> Estimate:
-    """Mean over log-spaced budgets of U(n) - D(n), whole curves as seeds; linear, so the two-way t interval holds."""
+    """Mean over log-spaced budgets of U(n) - D(n), whole curves as seeds; linear, so the two-way t
+    interval holds.
+    """
     arms: list[Scores] = [np.mean(undefended_KSN, 0), np.mean(defended_KSN, 0)]
     if seeds:
         arms = [Arm(np.asarray(Y), names) for Y, names in zip(arms, seeds, strict=True)]
@@ -203,9 +250,11 @@ def area_between(
 
 
 class Shape(NamedTuple):
-    """The parametric companion: M if the defence shifts the curve, and the tests of that assumption.
+    """The parametric companion: M if the defence shifts the curve, and the tests of that
+    assumption.
 
-    `shown`: only where a free ceiling fits no better (p > 0.1) and M agrees with the isotonic one within 1.5.
+    `shown`: only where a free ceiling fits no better (p > 0.1) and M agrees with the isotonic one
+    within 1.5.
     """
 
     value: float
@@ -214,14 +263,23 @@ class Shape(NamedTuple):
 
 
 def common_shape(
-    floor: float, undefended_KSN: np.ndarray, defended_KSN: np.ndarray, budgets: np.ndarray, isotonic: float
+    floor: float,
+    undefended_KSN: np.ndarray,
+    defended_KSN: np.ndarray,
+    budgets: np.ndarray,
+    isotonic: float,
 ) -> Shape:
-    """Fit U and D as one Hill curve in log n, shifted by log M, against one with a ceiling of its own for D.
+    """Fit U and D as one Hill curve in log n, shifted by log M, against one with a ceiling of its
+    own for D.
 
-    y(n) = F + (C - F) n^b / (n0^b + n^b), F fixed at the measured floor, weights 1/SE^2 over seeds; the two are
-    compared by the drop in weighted squares on one degree of freedom.
+    y(n) = F + (C - F) n^b / (n0^b + n^b), F fixed at the measured floor, weights 1/SE^2 over seeds;
+    the two are compared by the drop in weighted squares on one degree of freedom.
     """
-    U, D, log_K = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), np.log(np.asarray(budgets, float))
+    U, D, log_K = (
+        _checked(undefended_KSN, budgets),
+        _checked(defended_KSN, budgets),
+        np.log(np.asarray(budgets, float)),
+    )
     means_2K = np.stack([U.mean((1, 2)), D.mean((1, 2))])
     error_2K = np.stack([_errors(U), _errors(D)])
 
@@ -230,20 +288,28 @@ def common_shape(
             ceiling, slope, half, shift = p[:4]
             tops = np.array([ceiling, p[4] if free else ceiling])[:, None]
             at = slope * (log_K - half - np.array([0.0, shift])[:, None])
-            return np.asarray(((floor + (tops - floor) / (1 + np.exp(-at)) - means_2K) / error_2K).ravel())
+            return np.asarray(
+                ((floor + (tops - floor) / (1 + np.exp(-at)) - means_2K) / error_2K).ravel()
+            )
 
         top = float(means_2K.max())
         low = [0.0, 0.1, log_K[0] - 5, -8.0] + [0.0] * free
         high = [1.0, 4.0, log_K[-1] + 5, 8.0] + [1.0] * free
-        starts = [np.clip([top, b, h, m] + [float(means_2K[1].max())] * free, low, high)
-                  for b in (0.7, 1.5) for h in (log_K.mean(), log_K[0]) for m in (0.0, 1.5)]  # fmt: skip
+        starts = [
+            np.clip([top, b, h, m] + [float(means_2K[1].max())] * free, low, high)
+            for b in (0.7, 1.5)
+            for h in (log_K.mean(), log_K[0])
+            for m in (0.0, 1.5)
+        ]
         fits = [optimize.least_squares(residuals, s, bounds=(low, high)) for s in starts]
         return min(fits, key=lambda fit: fit.cost)
 
     shared, free = fitted(False), fitted(True)
     p = float(stats.chi2.sf(max(2 * (shared.cost - free.cost), 0.0), 1))
     value = math.exp(shared.x[3])
-    agree = math.isfinite(isotonic) and isotonic > 0 and abs(math.log(value / isotonic)) < math.log(1.5)
+    agree = (
+        math.isfinite(isotonic) and isotonic > 0 and abs(math.log(value / isotonic)) < math.log(1.5)
+    )
     return Shape(value, p, bool(p > 0.1 and agree))
 
 

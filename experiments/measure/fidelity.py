@@ -1,7 +1,8 @@
-"""How closely a student copies its teacher, right or wrong (E11): a secondary panel, always beside the floor arm.
+"""How closely a student copies its teacher, right or wrong (E11): a secondary panel, always beside
+the floor arm.
 
-Answers are integer codes, equal codes for equal final answers and -1 for unparsed; S seeds x N items for students, N
-for the teacher. Two unparsed answers do not agree.
+Answers are integer codes, equal codes for equal final answers and -1 for unparsed; S seeds x N
+items for students, N for the teacher. Two unparsed answers do not agree.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ PANEL_DRAWS = 500
 
 
 class Student(NamedTuple):
-    """What a student said: codes, right in {0, 1}, bits per byte of the teacher's text, confidence in [0, 1]."""
+    """What a student said: codes, right in {0, 1}, bits per byte of the teacher's text, confidence
+    in [0, 1].
+    """
 
     said_SN: np.ndarray
     right_SN: np.ndarray
@@ -33,9 +36,11 @@ def agreement(said_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
 
 
 def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Cohen's kappa of being right together: (c_obs - c_exp) / (1 - c_exp) (Geirhos et al. 2020, eq. 1-3).
+    """Cohen's kappa of being right together: (c_obs - c_exp) / (1 - c_exp) (Geirhos et al. 2020,
+    eq. 1-3).
 
-    `same` is how often both are right or both wrong, p and q their accuracies. 0 where chance explains everything.
+    `same` is how often both are right or both wrong, p and q their accuracies. 0 where chance
+    explains everything.
     """
     chance = p * q + (1 - p) * (1 - q)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -43,17 +48,22 @@ def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndar
 
 
 class Copy(NamedTuple):
-    """How one arm copies: per-item scores whose means count, and statistics of means with their bootstrap draws."""
+    """How one arm copies: per-item scores whose means count, and statistics of means with their
+    bootstrap draws.
+    """
 
     scores: dict[str, np.ndarray]
     statistics: dict[str, tuple[float, np.ndarray]]
     seeds: tuple[int, ...] | None = None
 
 
-def copying(one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple[int, ...] | None = None) -> Copy:
+def copying(
+    one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple[int, ...] | None = None
+) -> Copy:
     """The whole panel of one arm; `teacher` has one seed. What cannot be had is left out.
 
-    Arms whose seeds have the same names redraw them alike, whatever else is drawn before or after them.
+    Arms whose seeds have the same names redraw them alike, whatever else is drawn before or after
+    them.
     """
     if one.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise Refuse("student and teacher were scored on different items")
@@ -68,7 +78,9 @@ def copying(one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple
     right_SN, right_N = one.right_SN, np.broadcast_to(teacher.right_SN[0], one.right_SN.shape)
     same_SN = agreement(one.said_SN, teacher.said_SN[0])
     scores, held = {"agreement": same_SN}, {}
-    held["error_consistency"] = error_consistency(*moments((right_SN == right_N).astype(float), right_SN, right_N))
+    held["error_consistency"] = error_consistency(
+        *moments((right_SN == right_N).astype(float), right_SN, right_N)
+    )
     wrong_SN = (1 - right_SN) * (1 - right_N)
     if wrong_SN.sum() >= JOINTLY_WRONG:
         held["same_wrong"] = _share(*moments(wrong_SN * same_SN, wrong_SN))
@@ -85,20 +97,28 @@ def copying(one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple
     return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in held.items()}, seeds)
 
 
-def panel(student: Copy, floor: Copy, alpha: float = 0.05, clusters: np.ndarray | None = None) -> dict[str, Estimate]:
-    """Each measure of the student minus the floor's; means by the two-way t, others by the crossed bootstrap.
+def panel(
+    student: Copy, floor: Copy, alpha: float = 0.05, clusters: np.ndarray | None = None
+) -> dict[str, Estimate]:
+    """Each measure of the student minus the floor's; means by the two-way t, others by the crossed
+    bootstrap.
 
     Arms that name their seeds are paired by them, and were redrawn so (`copying`).
     """
     held = {}
     for name in (one for one in student.scores if one in floor.scores):
-        arms = [one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds) for one in (floor, student)]
+        arms = [
+            one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds)
+            for one in (floor, student)
+        ]
         held[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
     for name, (value, drawn_B) in student.statistics.items():
         if name in floor.statistics:
             base, base_B = floor.statistics[name]
             gap_B = drawn_B - base_B
-            held[name] = Estimate(value - base, float(np.std(gap_B)), np.nan, *bootstrap.interval(gap_B, alpha=alpha))
+            held[name] = Estimate(
+                value - base, float(np.std(gap_B)), np.nan, *bootstrap.interval(gap_B, alpha=alpha)
+            )
     return held
 
 
@@ -107,7 +127,9 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.where(whole > 0, part / whole, 0.0)
 
 
-def _correlation(xy: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
+def _correlation(
+    xy: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray
+) -> np.ndarray:
     """Pearson's correlation from moments; 0 where one side does not vary."""
     scale = np.sqrt(np.maximum((xx - x * x) * (yy - y * y), 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):

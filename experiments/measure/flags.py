@@ -29,20 +29,24 @@ class Kind(NamedTuple):
 
 KINDS = {
     "under-trained": Kind(
-        "a student diverged, had no token to learn from, or ends at over 3 x its arm's median loss, or one that was "
+        "a student diverged, had no token to learn from, or ends at over 3 x its arm's median "
+        "loss, or one that was "
         "trained for twice the steps is measurably better, by more than the arm's standard error",
         "U or D is not what this attacker could reach; T compares unfinished students",
         "raise student.steps until twice as many change nothing",
     ),
     "cut answers": Kind(
-        "over 5 % of the answers that a student learned from were cut at max_length or hold no final answer, or over "
+        "over 5 % of the answers that a student learned from were cut at max_length or hold no "
+        "final answer, or over "
         "1 % of a teacher's exam answers are unfinished",
         "students learn, or teachers are scored on, less than was said",
         "raise max_length and max_new_tokens",
     ),
     "identity": Kind(
-        "T of the identity control is not 1: its interval misses 1, or is wider than 0.3 and would cover anything",
-        "the instrument does not tell undefended students from others, or cannot tell them from anything",
+        "T of the identity control is not 1: its interval misses 1, or is wider than 0.3 and "
+        "would cover anything",
+        "the instrument does not tell undefended students from others, or cannot tell them from "
+        "anything",
         "train longer, take more seeds; look for a student that failed",
     ),
     "extractor": Kind(
@@ -56,7 +60,8 @@ KINDS = {
         "drop the items or the queries; U, D and F share the leak",
     ),
     "degenerate text": Kind(
-        "over 5 points more of the defended than of the clean answers are empty or mostly repeat themselves",
+        "over 5 points more of the defended than of the clean answers are empty or mostly repeat "
+        "themselves",
         "the defence breaks the text, which the exam's accuracy may not show",
         "lower its strength; count the cost to the honest user",
     ),
@@ -67,16 +72,19 @@ KINDS = {
     ),
     "sabotage": Kind(
         "D is measurably below F",
-        "the defended answers leave the student worse than none; an attacker would discard it, so T counts as 0",
+        "the defended answers leave the student worse than none; an attacker would discard it, "
+        "so T counts as 0",
         "report T_eff",
     ),
     "alias": Kind(
         "every answer of every student equals those of another arm",
-        "the two arms are one; the defence has no effect on what this attacker sees, or was not applied",
+        "the two arms are one; the defence has no effect on what this attacker sees, or was not "
+        "applied",
         "check the attacker's profile, the defence's strength and the plan's notes",
     ),
     "off target": Kind(
-        "the strength that was found for a cost costs over a quarter more or less, and over a point",
+        "the strength that was found for a cost costs over a quarter more or less, and over a "
+        "point",
         "defences that are matched to this cost are not compared at it",
         "read the loss beside the strength; take more selection questions, or another cost",
     ),
@@ -90,16 +98,18 @@ KINDS = {
         "the cost to the honest user has no variance between samples",
         "set measure.teacher_seeds to 3 or more",
     ),
-}  # fmt: skip
+}
 
 
 def under_trained(
     losses: Sequence[Sequence[float | None]], diverged: Sequence[bool], tokens: Sequence[int] = ()
 ) -> str:
-    """Students of one arm that diverged, learned from no `tokens` at all, or end at over 3 x the arm's median loss.
+    """Students of one arm that diverged, learned from no `tokens` at all, or end at over 3 x the
+    arm's median loss.
 
-    Students of an arm learn the same kind of answers, so their losses end alike unless one has not learned yet. The
-    last loss itself says nothing, as answers that were perturbed cannot be predicted by anybody.
+    Students of an arm learn the same kind of answers, so their losses end alike unless one has not
+    learned yet. The last loss itself says nothing, as answers that were perturbed cannot be
+    predicted by anybody.
     """
     said = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
     if 0 in tokens:
@@ -109,13 +119,15 @@ def under_trained(
     over = [one for one in last if middle > 0 and one > 3 * middle]
     if over:
         said.append(
-            f"{len(over)} of {len(losses)} end at over 3 x the median loss ({max(over):.2g}, median {middle:.2g})"
+            f"{len(over)} of {len(losses)} end at over 3 x the median loss ({max(over):.2g}, "
+            f"median {middle:.2g})"
         )
     return "; ".join(said)
 
 
 class Longer(NamedTuple):
-    """What twice the steps change for one student: points of accuracy with the paired interval over items.
+    """What twice the steps change for one student: points of accuracy with the paired interval over
+    items.
 
     `moved`: measurably up, and by more than one standard error of its arm's mean.
     """
@@ -127,7 +139,9 @@ class Longer(NamedTuple):
 
 
 def longer(once_N: np.ndarray, twice_N: np.ndarray, arm_se: float, alpha: float = 0.05) -> Longer:
-    """A student trained for twice the steps against the same student as it was (right or wrong on N items)."""
+    """A student trained for twice the steps against the same student as it was (right or wrong on N
+    items).
+    """
     gained, lost = (float((gap > 0).sum()) for gap in (twice_N - once_N, once_N - twice_N))
     lo, hi = paired_difference(gained, lost, len(once_N), alpha)
     change = float(np.mean(twice_N) - np.mean(once_N))
@@ -135,9 +149,14 @@ def longer(once_N: np.ndarray, twice_N: np.ndarray, arm_se: float, alpha: float 
 
 
 def cut(cut: float, no_final: float, most: float = 0.05) -> str:
-    """Shares of an arm's training answers that were cut at max_length, and that hold no final answer."""
-    said = [f"{100 * share:.0f} % {what}" for share, what in
-            ((cut, "cut at max_length"), (no_final, "without a final answer")) if share > most]  # fmt: skip
+    """Shares of an arm's training answers that were cut at max_length, and that hold no final
+    answer.
+    """
+    said = [
+        f"{100 * share:.0f} % {what}"
+        for share, what in ((cut, "cut at max_length"), (no_final, "without a final answer"))
+        if share > most
+    ]
     return f"of the training answers {' and '.join(said)}" if said else ""
 
 
@@ -147,7 +166,9 @@ def unfinished(share: float, most: float = 0.01) -> str:
 
 
 def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
-    """The identity control's T must have an interval that covers 1 and is narrow enough to say so."""
+    """The identity control's T must have an interval that covers 1 and is narrow
+    enough to say so.
+    """
     if lo is None or hi is None:
         return "T has no interval"
     if not lo <= 1 <= hi:
@@ -158,7 +179,11 @@ def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
 def extractor(unparsed: float, undefended: float, most: float = 0.05) -> str:
     """Difference of the shares of unparsed answers."""
     gap = unparsed - undefended
-    return f"{100 * unparsed:.1f} % unparsed, undefended {100 * undefended:.1f} %" if abs(gap) > most else ""
+    return (
+        f"{100 * unparsed:.1f} % unparsed, undefended {100 * undefended:.1f} %"
+        if abs(gap) > most
+        else ""
+    )
 
 
 def _words(text: str) -> frozenset[str]:
@@ -167,7 +192,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) -> list[int]:
-    """Which report questions a query equals up to case and spaces, or shares `near` of its word 4-grams with (Jaccard).
+    """Which report questions a query equals up to case and spaces, or shares `near` of its word
+    4-grams with (Jaccard).
 
     Candidates come from an index of 4-grams, so the work grows with the text and not with pairs.
     """
@@ -186,12 +212,17 @@ def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) 
 
 
 def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarray:
-    """One label an item (N); items of one text, up to case and spaces, or of one declared name share theirs.
+    """One label an item (N); items of one text, up to case and spaces, or of one declared name
+    share theirs.
 
-    What is linked by either belongs together, however many links away; an item without a name declares nothing.
+    What is linked by either belongs together, however many links away; an item without a name
+    declares nothing.
     """
     texts = [("text", " ".join(text.lower().split())) for text in questions]
-    names = [("name", name) if name else text for name, text in zip(declared or [""] * len(texts), texts, strict=True)]
+    names = [
+        ("name", name) if name else text
+        for name, text in zip(declared or [""] * len(texts), texts, strict=True)
+    ]
     places = {key: i for i, key in enumerate(dict.fromkeys([*texts, *names]))}
     ends = [[places[key] for key in keys] for keys in (texts, names)]
     links = sparse.coo_array((np.ones(len(texts)), ends), shape=(len(places),) * 2)
@@ -199,40 +230,69 @@ def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarr
 
 
 def repeats_itself(text: str) -> bool:
-    """Empty, or most of its character 8-grams occur more than once (distinct-n below one half, Li et al. 2016)."""
+    """Empty, or most of its character 8-grams occur more than once (distinct-n below one half, Li
+    et al. 2016).
+    """
     return not text.strip() or (len(text) >= 16 + 7 and distinct_grams(text, 8) < 0.5)
 
 
 def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05) -> str:
     """Share of empty or repeating answers, against the clean teacher's."""
-    before, after = (float(np.mean([repeats_itself(text) for text in texts])) for texts in (clean, defended))
-    return f"{100 * after:.0f} % of the defended answers are empty or repeat themselves, clean {100 * before:.0f} %" \
-        if after - before > most else ""  # fmt: skip
+    before, after = (
+        float(np.mean([repeats_itself(text) for text in texts])) for texts in (clean, defended)
+    )
+    return (
+        f"{100 * after:.0f} % of the defended answers are empty or repeat themselves, clean "
+        f"{100 * before:.0f} %"
+        if after - before > most
+        else ""
+    )
 
 
 def off_target(matched: Mapping[str, float] | None) -> str:
-    """The loss that the strength found has on selection questions, where it is not the one that was asked for."""
+    """The loss that the strength found has on selection questions, where it is not the one that was
+    asked for.
+    """
     if not matched or abs(matched["loss"] - matched["points"]) <= max(1.0, matched["points"] / 4):
         return ""
-    return f"{matched['loss']:.1f} points are lost at the strength found, {matched['points']:g} were asked for"
+    return (
+        f"{matched['loss']:.1f} points are lost at the strength found, {matched['points']:g} "
+        "were asked for"
+    )
 
 
-def helps(undefended: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None) -> str:
+def helps(
+    undefended: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None
+) -> str:
     """D - U with its interval, where that lies above 0."""
     e = contrast([undefended, defended], [-1, 1], alpha=alpha, clusters=clusters)
-    return f"D - U = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.lo > 0 else ""
+    return (
+        f"D - U = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]"
+        if e.lo > 0
+        else ""
+    )
 
 
-def sabotage(floor: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None) -> str:
+def sabotage(
+    floor: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None
+) -> str:
     """D - F with its interval, where that lies below 0."""
     e = contrast([floor, defended], [-1, 1], alpha=alpha, clusters=clusters)
-    return f"D - F = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]" if e.hi < 0 else ""
+    return (
+        f"D - F = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]"
+        if e.hi < 0
+        else ""
+    )
 
 
 def aliases(outputs: Mapping[str, str]) -> dict[str, str]:
     """By name, the first other arm whose outputs have the same hash."""
     first: dict[str, str] = {}
-    return {name: first[digest] for name, digest in outputs.items() if first.setdefault(digest, name) != name}
+    return {
+        name: first[digest]
+        for name, digest in outputs.items()
+        if first.setdefault(digest, name) != name
+    }
 
 
 def distinct(outputs: Mapping[str, str]) -> None:
@@ -249,7 +309,9 @@ class Bounds(NamedTuple):
     as_undefended: float
 
 
-def bounds_if_missing(floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, planned: int) -> Bounds:
+def bounds_if_missing(
+    floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, planned: int
+) -> Bounds:
     """What `planned` - S missing students could make of T; needs U above F."""
     F, U, D, S = floor.mean(), undefended.mean(), defended.mean(), len(defended)
     if U <= F:

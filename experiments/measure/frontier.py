@@ -1,4 +1,6 @@
-"""The frontier of transfer against the honest user's loss (E8). Both are shares, and lower is better in both."""
+"""The frontier of transfer against the honest user's loss (E8). Both are shares, and lower is
+better in both.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ MARGINS = (0.005, 0.01, 0.02, 0.05)
 
 
 def best_at(configurations: Sequence[tuple[float, float]], margin: float) -> int | None:
-    """Which configuration has the smallest worst-case transfer among those that pass non-inferiority at a margin.
+    """Which configuration has the smallest worst-case transfer among those that pass
+    non-inferiority at a margin.
 
-    Each is (lower bound of the change Te_d - Te, T_wc). None where none passes. The least of noisy numbers flatters
-    itself, so T_wc must come from other students and questions (the selection split) than what is then said of it.
+    Each is (lower bound of the change Te_d - Te, T_wc). None where none passes. The least of noisy
+    numbers flatters itself, so T_wc must come from other students and questions (the selection
+    split) than what is then said of it.
     """
     passing = [i for i, (change_lo, _) in enumerate(configurations) if change_lo > -margin]
     return min(passing, key=lambda i: configurations[i][1], default=None)
@@ -25,14 +29,20 @@ def best_at(configurations: Sequence[tuple[float, float]], margin: float) -> int
 def non_dominated(losses_K: np.ndarray, transfers_K: np.ndarray) -> list[int]:
     """Configurations that no other one beats in both loss and transfer; equal ones are all kept."""
     loss, share = np.asarray(losses_K, float), np.asarray(transfers_K, float)
-    better = (loss[:, None] <= loss) & (share[:, None] <= share) & ((loss[:, None] < loss) | (share[:, None] < share))
+    better = (
+        (loss[:, None] <= loss)
+        & (share[:, None] <= share)
+        & ((loss[:, None] < loss) | (share[:, None] < share))
+    )
     return [int(k) for k in np.flatnonzero(~better.any(0))]
 
 
 def hypervolume(losses_K: np.ndarray, transfers_K: np.ndarray, most: float) -> float:
-    """Share of [0, most] x [0, 1] that the configurations dominate; no defence (loss 0, T = 1) dominates nothing.
+    """Share of [0, most] x [0, 1] that the configurations dominate; no defence (loss 0, T = 1)
+    dominates nothing.
 
-    It is 1 minus the mean over losses of the best transfer that they can buy (Zitzler & Thiele 1999, two objectives).
+    It is 1 minus the mean over losses of the best transfer that they can buy (Zitzler & Thiele
+    1999, two objectives).
     """
     loss = np.clip(np.asarray(losses_K, float), 0.0, most)
     share = np.clip(np.asarray(transfers_K, float), 0.0, 1.0)
@@ -65,10 +75,11 @@ def volume(
     seed: int = 0,
     clusters: np.ndarray | None = None,
 ) -> Volume:
-    """Hypervolume on the report split of configurations chosen on the selection split, by the crossed bootstrap.
+    """Hypervolume on the report split of configurations chosen on the selection split, by the
+    crossed bootstrap.
 
-    A Pareto set of noisy points flatters itself, so `chosen` must come from other students and items. Draws without
-    a positive gap U - F give the defence nothing.
+    A Pareto set of noisy points flatters itself, so `chosen` must come from other students and
+    items. Draws without a positive gap U - F give the defence nothing.
     """
     drawn = bootstrap.start(np.shape(floor)[1], draws, seed, clusters)
     f_B, u_B, c_B = (bootstrap.means(drawn, arm) for arm in (floor, undefended, clean))
@@ -76,9 +87,19 @@ def volume(
     g_KB = np.stack([bootstrap.means(drawn, guarded[k]) for k in chosen])
     with np.errstate(divide="ignore", invalid="ignore"):
         share_KB = np.where(u_B > f_B, (d_KB - f_B) / (u_B - f_B), 1.0)
-    value_B = np.array([hypervolume(loss, share, most) for loss, share in zip((c_B - g_KB).T, share_KB.T, strict=True)])
+    value_B = np.array(
+        [
+            hypervolume(loss, share, most)
+            for loss, share in zip((c_B - g_KB).T, share_KB.T, strict=True)
+        ]
+    )
     gap = float(np.mean(undefended) - np.mean(floor))
-    share_K = [float(np.mean(defended[k]) - np.mean(floor)) / gap if gap > 0 else 1.0 for k in chosen]
+    share_K = [
+        float(np.mean(defended[k]) - np.mean(floor)) / gap if gap > 0 else 1.0 for k in chosen
+    ]
     loss_K = [float(np.mean(clean) - np.mean(guarded[k])) for k in chosen]
-    return Volume(hypervolume(np.array(loss_K), np.array(share_K), most), *bootstrap.interval(value_B, alpha=alpha),
-                  chosen)  # fmt: skip
+    return Volume(
+        hypervolume(np.array(loss_K), np.array(share_K), most),
+        *bootstrap.interval(value_B, alpha=alpha),
+        chosen,
+    )

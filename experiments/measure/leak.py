@@ -1,7 +1,9 @@
-"""The join: exchanges that a campaign got before it was stopped, read through the query curve of real students.
+"""The join: exchanges that a campaign got before it was stopped, read through the query curve of
+real students.
 
-A curve is K budgets x S seeds x N items (`curves.py`); R runs of a campaign leak n_R questions. B: bootstrap draws.
-Students of exactly what leaked measure the same without a curve (`taught`), and come first where they exist.
+A curve is K budgets x S seeds x N items (`curves.py`); R runs of a campaign leak n_R questions. B:
+bootstrap draws. Students of exactly what leaked measure the same without a curve (`taught`), and
+come first where they exist.
 """
 
 from __future__ import annotations
@@ -23,18 +25,21 @@ from experiments.measure.curves import between, monotone, too_far
 def read(
     y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray, moved: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Accuracy after n questions on non-decreasing curves: by the chord, and the least and most it could be (B each).
+    """Accuracy after n questions on non-decreasing curves: by the chord, and the least and most it
+    could be (B each).
 
-    Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first budget, and that of
-    the last budget beyond it: a lower bound there. Its range is that of an S-shaped curve (`curves.between`). `moved`
-    reads so far to the right on that axis.
+    Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first
+    budget, and that of the last budget beyond it: a lower bound there. Its range is that of an
+    S-shaped curve (`curves.between`). `moved` reads so far to the right on that axis.
     """
     knots, at_B = _axis(budgets, n_B)
     return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B + moved)
 
 
 def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Knots of a curve with its untrained student, and where n lies among them: n / first - 1, then log(n / first)."""
+    """Knots of a curve with its untrained student, and where n lies among them: n / first - 1, then
+    log(n / first).
+    """
     budgets, n_B = np.asarray(budgets, float), np.asarray(n_B, float)
     if (n_B < 0).any():
         raise Refuse(f"questions that leaked must not be negative, got {n_B.min():g}")
@@ -44,7 +49,9 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
-    """What the untrained student and each budget count for in the mean of R readings by the chord (1 + K), sum 1."""
+    """What the untrained student and each budget count for in the mean of R readings by the chord
+    (1 + K), sum 1.
+    """
     knots, at_R = _axis(budgets, n_R)
     return np.array([np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))])
 
@@ -55,14 +62,17 @@ def names(scores: Scores) -> tuple[int, ...] | None:
 
 
 def redrawn(runs: int, draws: int) -> np.ndarray:
-    """Runs of a campaign redrawn with replacement (draws x R): the same for what they leaked and for what they cost."""
+    """Runs of a campaign redrawn with replacement (draws x R): the same for what they leaked and
+    for what they cost.
+    """
     return np.random.default_rng([0, 2]).integers(0, runs, (draws, runs))
 
 
 class Gain(NamedTuple):
     """Accuracy above the floor that a leak buys: point, ends, and draws of it for its price (B).
 
-    `beyond`: share of runs that leaked over 2 % more than the last budget, whose gain is a lower bound.
+    `beyond`: share of runs that leaked over 2 % more than the last budget, whose gain is a lower
+    bound.
     """
 
     value: float
@@ -83,61 +93,101 @@ def gained(
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Gain:
-    """max(c(n), F) - F, mean over runs: an attacker to whom a leak is worth less than its own data uses its own data.
+    """max(c(n), F) - F, mean over runs: an attacker to whom a leak is worth less than its own data
+    uses its own data.
 
-    Around the least and the most that an S-shaped curve could be, two independent errors are squared and added, each
-    as far as its own interval reaches down and up (MOVER, Zou & Donner 2008): that of the students of curve and floor,
-    common to all runs (Student's on the two-way variance of the chord's contrast), and that of the runs, whose leaks
-    are moved along the curve's axis by Student's interval of R - 1 degrees, because a steep curve makes any law of
-    leaks a skewed law of gains. A single run counts as fixed. The draws redraw seeds, items and runs.
+    Around the least and the most that an S-shaped curve could be, two independent errors are
+    squared and added, each as far as its own interval reaches down and up (MOVER, Zou & Donner
+    2008): that of the students of curve and floor, common to all runs (Student's on the two-way
+    variance of the chord's contrast), and that of the runs, whose leaks are moved along the curve's
+    axis by Student's interval of R - 1 degrees, because a steep curve makes any law of leaks a
+    skewed law of gains. A single run counts as fixed. The draws redraw seeds, items and runs.
     """
-    F, start, Ys, n = bounded(floor), bounded(zero), [bounded(one) for one in curve], np.asarray(n_R, float)
+    F, start, Ys, n = (
+        bounded(floor),
+        bounded(zero),
+        [bounded(one) for one in curve],
+        np.asarray(n_R, float),
+    )
     R = len(n)
     if len(Ys) != len(budgets) or len(budgets) < 2 or len({Y.shape for Y in Ys}) > 1 or not R:
-        raise Refuse(f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, {R} runs")
+        raise Refuse(
+            f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, "
+            f"{R} runs"
+        )
     if why := too_far(budgets, "a curve that leaks are read through"):
         raise Refuse(why)
     top, share = float(F.mean()), weights(budgets, n)
-    mixed, seeds = np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))), {names(one) for one in curve}
+    mixed, seeds = (
+        np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))),
+        {names(one) for one in curve},
+    )
     told = next(iter(seeds)) if len(seeds) == 1 else None
     trained: Scores = Arm(mixed, told) if told else mixed
     e = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
     half = float(e.hi - e.value) if e.se else 0.0
-    moved = float(stats.t.ppf(1 - alpha / 2, R - 1) * _axis(budgets, n)[1].std(ddof=1) / R**0.5) if R > 1 else 0.0
+    moved = (
+        float(stats.t.ppf(1 - alpha / 2, R - 1) * _axis(budgets, n)[1].std(ddof=1) / R**0.5)
+        if R > 1
+        else 0.0
+    )
     mean_K, zero_R = monotone(np.array([Y.mean() for Y in Ys])), np.full(R, start.mean())
 
     def above(which: int, shift: float = 0.0, error: float = 0.0) -> float:
-        """Mean over runs of what is above the floor: of the chord (0), the least (1) or the most (2)."""
+        """Mean over runs of what is above the floor: of the chord (0), the least (1) or the most
+        (2).
+        """
         read_R = read(np.tile(mean_K, (R, 1)), zero_R, budgets, n, shift)[which]
         return float(np.maximum(read_R - top + error, 0.0).mean())
 
     least, most = above(1), above(2)
     lo = least - math.hypot(least - above(1, error=-half), least - above(1, -moved))
     hi = most + math.hypot(above(2, error=half) - most, above(2, moved) - most)
-    return Gain(above(0), max(lo, 0.0), min(hi, 1 - top), _drawn(floor, zero, curve, budgets, n, draws, clusters),
-                float((n > 1.02 * budgets[-1]).mean()))  # fmt: skip
+    return Gain(
+        above(0),
+        max(lo, 0.0),
+        min(hi, 1 - top),
+        _drawn(floor, zero, curve, budgets, n, draws, clusters),
+        float((n > 1.02 * budgets[-1]).mean()),
+    )
 
 
-def _drawn(floor: Scores, zero: Scores, curve: Sequence[Scores], budgets: np.ndarray, n_R: np.ndarray, draws: int,
-           clusters: np.ndarray | None) -> np.ndarray:  # fmt: skip
-    """The gain with seeds, items and runs redrawn, by the chord (B): what a point of it costs is a ratio."""
+def _drawn(
+    floor: Scores,
+    zero: Scores,
+    curve: Sequence[Scores],
+    budgets: np.ndarray,
+    n_R: np.ndarray,
+    draws: int,
+    clusters: np.ndarray | None,
+) -> np.ndarray:
+    """The gain with seeds, items and runs redrawn, by the chord (B): what a point of it costs is a
+    ratio.
+    """
     start = bootstrap.start(raw(floor).shape[1], draws, 0, clusters)
     arms = [floor, zero, curve[0]]
-    w_f, w_0, w_K = bootstrap.by_seeds(start, list(map(names, arms)), [len(raw(one)) for one in arms])
+    w_f, w_0, w_K = bootstrap.by_seeds(
+        start, list(map(names, arms)), [len(raw(one)) for one in arms]
+    )
     Y = np.stack([raw(one) for one in curve])
     y_BK = np.apply_along_axis(monotone, 1, bootstrap.means(start, Y, w_K).T)
     zero_B, f_B = (bootstrap.means(start, raw(one), w) for one, w in ((zero, w_0), (floor, w_f)))
-    over = [np.maximum(read(y_BK, zero_B, budgets, n_R[column])[0], f_B) - f_B
-            for column in redrawn(len(n_R), draws).T]  # fmt: skip
+    over = [
+        np.maximum(read(y_BK, zero_B, budgets, n_R[column])[0], f_B) - f_B
+        for column in redrawn(len(n_R), draws).T
+    ]
     return np.asarray(np.mean(over, axis=0))
 
 
-def taught(floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: np.ndarray | None = None) -> Estimate:
-    """D - F of students that learned exactly what leaked, one a run: the two-way variance, Student's t over runs.
+def taught(
+    floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: np.ndarray | None = None
+) -> Estimate:
+    """D - F of students that learned exactly what leaked, one a run: the two-way variance,
+    Student's t over runs.
 
-    Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for knowledge of them. A
-    single run counts as fixed. Below 0 where a leak teaches less than the attacker's own data, which these students do
-    not see.
+    Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for
+    knowledge of them. A single run counts as fixed. Below 0 where a leak teaches less than the
+    attacker's own data, which these students do not see.
     """
     e = contrast([floor, leaked_RN], [-1, 1], alpha=alpha, clusters=clusters)
     if len(leaked_RN) < 2 or not e.se:
@@ -148,7 +198,9 @@ def taught(floor: Scores, leaked_RN: np.ndarray, alpha: float = 0.05, clusters: 
 
 
 class Spent(NamedTuple):
-    """What a run of a campaign bought: tokens sent and received (cover included), accounts, identities that passed."""
+    """What a run of a campaign bought: tokens sent and received (cover included), accounts,
+    identities that passed.
+    """
 
     tokens_in: float
     tokens_out: float
@@ -157,7 +209,9 @@ class Spent(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """Stated ranges: dollars a million tokens, an account, an account whose identity check was passed."""
+    """Stated ranges: dollars a million tokens, an account, an account whose identity check was
+    passed.
+    """
 
     price_in: Range
     price_out: Range
@@ -166,24 +220,32 @@ class Prices(NamedTuple):
 
 
 def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
-    """Cost of a run, mean over the runs redrawn as their leaks are, in every draw of the prices (B).
+    """Cost of a run, mean over the runs redrawn as their leaks are, in every draw of the prices
+    (B).
 
     The same prices whatever was spent, so that they cancel in a ratio.
     """
     rng = np.random.default_rng([0, 3])
     p = {name: drawn(rng, ends, draws) for name, ends in prices._asdict().items()}
     bought = np.array(spent_R, float)[redrawn(len(spent_R), draws)].mean(axis=1)
-    return np.asarray((bought[:, 0] * p["price_in"] + bought[:, 1] * p["price_out"]) / 1e6
-                      + bought[:, 2] * p["price_account"] + bought[:, 3] * p["price_identity"])  # fmt: skip
+    return np.asarray(
+        (bought[:, 0] * p["price_in"] + bought[:, 1] * p["price_out"]) / 1e6
+        + bought[:, 2] * p["price_account"]
+        + bought[:, 3] * p["price_identity"]
+    )
 
 
 def per_point(dollars_B: np.ndarray, gain_B: np.ndarray) -> np.ndarray:
-    """Dollars a percentage point of capability above the floor; infinite where nothing was gained."""
+    """Dollars a percentage point of capability above the floor; infinite where
+    nothing was gained.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gain_B > 0, dollars_B / (100 * gain_B), np.inf)
 
 
 def multiple(defended_B: np.ndarray, undefended_B: np.ndarray) -> Bill | None:
-    """How many times more a point costs; None where the undefended campaign gains nothing in more than 5 % of draws."""
+    """How many times more a point costs; None where the undefended campaign gains nothing in more
+    than 5 % of draws.
+    """
     told = np.isfinite(undefended_B)
     return summary(defended_B[told] / undefended_B[told]) if told.mean() >= 0.95 else None

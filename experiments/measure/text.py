@@ -1,4 +1,5 @@
-"""What a defence does to the text that is released: repetition, surprise to the clean teacher, and whether it shows.
+"""What a defence does to the text that is released: repetition, surprise to the clean teacher, and
+whether it shows.
 
 Repetition is counted in characters, so that it means the same for every tokenizer.
 """
@@ -17,10 +18,11 @@ FEATURES = 2**12
 
 
 def longest_repeat(text: str) -> int:
-    """Characters of the longest substring that begins at two places or more, which may overlap: 3 in `aaaa`.
+    """Characters of the longest substring that begins at two places or more, which may overlap: 3
+    in `aaaa`.
 
-    Substrings of 1, 2, 4 ... characters are numbered by prefix doubling (Karp, Miller & Rosenberg 1972) until none
-    repeats, then the length is found bit by bit: O(n log n).
+    Substrings of 1, 2, 4 ... characters are numbered by prefix doubling (Karp, Miller & Rosenberg
+    1972) until none repeats, then the length is found bit by bit: O(n log n).
     """
     levels, names = [], _numbered(text)
     while _repeats(names):
@@ -47,7 +49,8 @@ def _repeats(numbers: list[int]) -> bool:
 
 
 def distinct(text: str, n: int) -> float:
-    """Share of a text's character n-grams that are distinct (distinct-n of Li et al. 2016, who count words).
+    """Share of a text's character n-grams that are distinct (distinct-n of Li et al. 2016, who
+    count words).
 
     1 where there is no n-gram, as nothing is said twice.
     """
@@ -56,27 +59,34 @@ def distinct(text: str, n: int) -> float:
 
 
 def perplexity(nats: Iterable[float], texts: Iterable[str]) -> float:
-    """Perplexity per byte of texts, pooled: exp of all nats over all UTF-8 bytes, the end of a text counting as one.
+    """Perplexity per byte of texts, pooled: exp of all nats over all UTF-8 bytes, the end of a text
+    counting as one.
 
-    `nats` is the surprisal of each whole text and its end; per byte, models of any vocabulary can be compared.
+    `nats` is the surprisal of each whole text and its end; per byte, models of any vocabulary can
+    be compared.
     """
     pairs = list(zip(nats, texts, strict=True))
-    return float(np.exp(sum(one for one, _ in pairs) / sum(len(text.encode()) + 1 for _, text in pairs)))
+    return float(
+        np.exp(sum(one for one, _ in pairs) / sum(len(text.encode()) + 1 for _, text in pairs))
+    )
 
 
 def detectability(
     clean: Sequence[str], defended: Sequence[str], items: Sequence[str], alpha: float = 0.05
 ) -> Estimate | None:
-    """AUC of telling defended from clean answers, which a reader does who has examples of both: 0.5 is not at all.
+    """AUC of telling defended from clean answers, which a reader does who has examples of both: 0.5
+    is not at all.
 
-    Cross-validated logistic regression on hashed character 1- to 4-grams. Folds are of whole items (N labels, equal
-    ones belong together), as the clean and the defended answer to one question must not lie on both sides; the value
-    is the mean over folds of each fold's AUC. It is a lower bound: whoever checks answers against the question, or
-    knows the key, may tell more; and it falls below 0.5 where defended answers are the clean ones of other questions,
-    as texts then change sides between folds. None where no text differs, or items are fewer than MIN_ITEMS.
+    Cross-validated logistic regression on hashed character 1- to 4-grams. Folds are of whole items
+    (N labels, equal ones belong together), as the clean and the defended answer to one question
+    must not lie on both sides; the value is the mean over folds of each fold's AUC. It is a lower
+    bound: whoever checks answers against the question, or knows the key, may tell more; and it
+    falls below 0.5 where defended answers are the clean ones of other questions, as texts then
+    change sides between folds. None where no text differs, or items are fewer than MIN_ITEMS.
 
-    The interval takes the variance over items (LeDell et al. 2015) twice, on the logit scale: each fold is tested by
-    what others taught and teaches them in turn, so where nothing can be told every pair of items counts twice.
+    The interval takes the variance over items (LeDell et al. 2015) twice, on the logit scale: each
+    fold is tested by what others taught and teaches them in turn, so where nothing can be told
+    every pair of items counts twice.
     """
     N = len(items)
     if not len(clean) == len(defended) == N:
@@ -89,12 +99,16 @@ def detectability(
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    hashed = HashingVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False, n_features=FEATURES)
+    hashed = HashingVectorizer(
+        analyzer="char", ngram_range=(1, 4), lowercase=False, n_features=FEATURES
+    )
     texts_2NF = hashed.transform([*clean, *defended])
     is_defended = np.repeat([0, 1], N)
     value, influence_N = 0.0, np.zeros(N)
     for train, test in GroupKFold(FOLDS).split(texts_2NF, groups=np.tile(group_N, 2)):
-        model = LogisticRegression(C=10.0, solver="liblinear").fit(texts_2NF[train], is_defended[train])
+        model = LogisticRegression(C=10.0, solver="liblinear").fit(
+            texts_2NF[train], is_defended[train]
+        )
         held = test[test < N]
         auc, own = _auc(*(model.decision_function(texts_2NF[held + shift]) for shift in (0, N)))
         value += auc * len(held) / N
@@ -104,7 +118,8 @@ def detectability(
 
 
 def _auc(clean_M: np.ndarray, defended_M: np.ndarray) -> tuple[float, np.ndarray]:
-    """P(defended score > clean score), ties half, and what each item adds to it by both its answers, summing to 0.
+    """P(defended score > clean score), ties half, and what each item adds to it by both its
+    answers, summing to 0.
 
     Structural components of DeLong et al. 1988, those of an item together (Obuchowski 1997).
     """
@@ -114,13 +129,17 @@ def _auc(clean_M: np.ndarray, defended_M: np.ndarray) -> tuple[float, np.ndarray
 
 
 def _limits(value: float, se: float, groups: int, alpha: float) -> tuple[float, float]:
-    """On the logit scale; without variance, what an AUC can be if items that were not seen to differ did.
+    """On the logit scale; without variance, what an AUC can be if items that were not seen to
+    differ did.
 
-    At most a share p = 1 - (alpha/2)^(1/groups) of all items does (Clopper & Pearson 1934), and (1 - p)^2 of all pairs
-    stay as they are.
+    At most a share p = 1 - (alpha/2)^(1/groups) of all items does (Clopper & Pearson 1934), and (1
+    - p)^2 of all pairs stay as they are.
     """
     if se and 0 < value < 1:
-        centre, half = special.logit(value), stats.norm.ppf(1 - alpha / 2) * se / (value * (1 - value))
+        centre, half = (
+            special.logit(value),
+            stats.norm.ppf(1 - alpha / 2) * se / (value * (1 - value)),
+        )
         return float(special.expit(centre - half)), float(special.expit(centre + half))
     kept = (alpha / 2) ** (2 / groups)
     return kept * value, 1 - kept * (1 - value)

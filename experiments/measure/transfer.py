@@ -1,4 +1,6 @@
-"""Normalised transfer T = (D - F) / (U - F): E3, E5 (with the teacher as ceiling) and the worst case, E6."""
+"""Normalised transfer T = (D - F) / (U - F): E3, E5 (with the teacher as ceiling) and the worst
+case, E6.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from experiments.measure.contrast import Prior, Scores, Variance, checked, combine, p_below, raw, variance
+from experiments.measure.contrast import (
+    Prior,
+    Scores,
+    Variance,
+    checked,
+    combine,
+    p_below,
+    raw,
+    variance,
+)
 
 NEAR = 0.1
 REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as well measured
@@ -18,16 +29,19 @@ REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as
 class Transfer(NamedTuple):
     """T and its Fieller set; None where it is not identified.
 
-    `kind`: `ok`; `weak denominator` (U - F below REPORT_AT standard errors); `not identified` (U - F is not measurably
-    positive); `harmful` (measurably negative: distillation hurts the student); `identical outputs` (nothing varies);
-    `itself` (the arm is F or U, so T is 0 or 1 by definition and has no interval).
+    `kind`: `ok`; `weak denominator` (U - F below REPORT_AT standard errors); `not identified` (U -
+    F is not measurably positive); `harmful` (measurably negative: distillation hurts the student);
+    `identical outputs` (nothing varies); `itself` (the arm is F or U, so T is 0 or 1 by definition
+    and has no interval).
     """
 
     value: float | None
     effective: float | None
     lo: float | None
     hi: float | None
-    kind: Literal["ok", "weak denominator", "not identified", "harmful", "identical outputs", "itself"]
+    kind: Literal[
+        "ok", "weak denominator", "not identified", "harmful", "identical outputs", "itself"
+    ]
     t_den: float
 
 
@@ -38,9 +52,11 @@ def transfer(
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Transfer:
-    """T with its Fieller interval by test inversion (Fieller 1954); arms are seeds x items, paired by shared seeds.
+    """T with its Fieller interval by test inversion (Fieller 1954); arms are seeds x items, paired
+    by shared seeds.
 
-    With the teacher in place of `undefended` this is the performance gap recovered (Burns et al. 2023).
+    With the teacher in place of `undefended` this is the performance gap recovered (Burns et al.
+    2023).
     """
     return ratio(variance([floor, undefended, defended], clusters), alpha)
 
@@ -54,13 +70,24 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
     if not gap.se:
         value = float(combine(parts, [-1, 0, 1]).value / gap.value) if gap.value > 0 else None
         effective = None if value is None else max(value, 0.0)
-        return Transfer(value, effective, None, None, "identical outputs" if gap.value else "not identified", 0.0)
+        return Transfer(
+            value,
+            effective,
+            None,
+            None,
+            "identical outputs" if gap.value else "not identified",
+            0.0,
+        )
     t_den = float(gap.value / gap.se)
     if gap.lo <= 0:
-        return Transfer(None, None, None, None, "harmful" if gap.hi < 0 else "not identified", t_den)
+        return Transfer(
+            None, None, None, None, "harmful" if gap.hi < 0 else "not identified", t_den
+        )
     value = float(combine(parts, [-1, 0, 1]).value / gap.value)
     lo, hi = (_edge(parts, alpha, value, sign) for sign in (-1, 1))
-    return Transfer(value, max(value, 0.0), lo, hi, "ok" if t_den >= REPORT_AT else "weak denominator", t_den)
+    return Transfer(
+        value, max(value, 0.0), lo, hi, "ok" if t_den >= REPORT_AT else "weak denominator", t_den
+    )
 
 
 def outside(parts: Variance, x: float, alpha: float) -> float:
@@ -83,10 +110,11 @@ def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:
 class Worst(NamedTuple):
     """The worst of K listed attacks: who was selected, T on the report split, and bounds.
 
-    `lcb` belongs to the selected attack and is the least lower bound over all undefended attacks as ceilings: the best
-    of them is one of these, so nothing is lost where another was selected. `ucb` is the largest upper bound of all
-    attacks over the ceilings that selection cannot tell from its best. Neither needs a correction:
-    P(max UCB < max T) <= P(the worst attack's UCB < its T). `tie`: selection could not tell the best two attacks apart.
+    `lcb` belongs to the selected attack and is the least lower bound over all undefended attacks as
+    ceilings: the best of them is one of these, so nothing is lost where another was selected. `ucb`
+    is the largest upper bound of all attacks over the ceilings that selection cannot tell from its
+    best. Neither needs a correction: P(max UCB < max T) <= P(the worst attack's UCB < its T).
+    `tie`: selection could not tell the best two attacks apart.
     """
 
     attack: int
@@ -98,7 +126,9 @@ class Worst(NamedTuple):
 
 
 def select(selection: Sequence[Scores]) -> int:
-    """The option with the highest mean on the selection split (seeds A x items A); the first of equals."""
+    """The option with the highest mean on the selection split (seeds A x items A); the first of
+    equals.
+    """
     return int(np.argmax([np.mean(raw(one)) for one in selection]))
 
 
@@ -110,26 +140,40 @@ def worst_case(
     alpha: float = 0.05,
     clusters: np.ndarray | None = None,
 ) -> Worst:
-    """T_wc = (D_a* - F) / (U_b* - F), with a* and b* chosen on the selection split and scored on the report split.
+    """T_wc = (D_a* - F) / (U_b* - F), with a* and b* chosen on the selection split and scored on
+    the report split.
 
-    `selection` holds the same attacks' scores on seeds A x items A, undefended and defended, in the same order.
+    `selection` holds the same attacks' scores on seeds A x items A, undefended and defended, in the
+    same order.
     """
     ceiling, attack = select(selection[0]), select(selection[1])
     likely = _likely(selection[0], alpha)
     main = transfer(floor, undefended[ceiling], defended[attack], alpha, clusters)
     lowers = [transfer(floor, one, defended[attack], alpha, clusters).lo for one in undefended]
-    uppers = [transfer(floor, undefended[b], one, alpha, clusters).hi for b in likely for one in defended]
-    known, bounds = [one for one in lowers if one is not None], [one for one in uppers if one is not None]
+    uppers = [
+        transfer(floor, undefended[b], one, alpha, clusters).hi for b in likely for one in defended
+    ]
+    known, bounds = (
+        [one for one in lowers if one is not None],
+        [one for one in uppers if one is not None],
+    )
     lcb = min(known) if known and main.lo is not None else None
-    return Worst(attack, ceiling, tied(selection[1], attack), main, lcb,
-                 max(bounds) if len(bounds) == len(uppers) else None)  # fmt: skip
+    return Worst(
+        attack,
+        ceiling,
+        tied(selection[1], attack),
+        main,
+        lcb,
+        max(bounds) if len(bounds) == len(uppers) else None,
+    )
 
 
 def _likely(selection: Sequence[Scores], alpha: float) -> list[int]:
-    """The options that may be the best: not measurably NEAR below the one with the highest mean (alpha / 2, one-sided).
+    """The options that may be the best: not measurably NEAR below the one with the highest mean
+    (alpha / 2, one-sided).
 
-    Options have few selection seeds each, so their seed variance is pooled over all of them; and NEAR is what students
-    that fail once in ten cost, which few seeds do not show.
+    Options have few selection seeds each, so their seed variance is pooled over all of them; and
+    NEAR is what students that fail once in ten cost, which few seeds do not show.
     """
     if len(selection) < 2:
         return [0]
@@ -140,7 +184,9 @@ def _likely(selection: Sequence[Scores], alpha: float) -> list[int]:
     held = []
     for i, Y in enumerate(Ys):
         gap_N = Ys[best].mean(0) - Y.mean(0)
-        error = math.sqrt(pooled * (1 / len(Y) + 1 / counts[best]) + float(gap_N.var(ddof=1)) / len(gap_N))
+        error = math.sqrt(
+            pooled * (1 / len(Y) + 1 / counts[best]) + float(gap_N.var(ddof=1)) / len(gap_N)
+        )
         if i == best or gap_N.mean() - NEAR <= float(special.stdtrit(df, 1 - alpha / 2)) * error:
             held.append(i)
     return held
@@ -175,8 +221,8 @@ def above_p(parts: Variance, share: float, prior: Prior | None = None) -> float:
 def unseen(share: float, seeds: int, alpha: float = 0.05) -> float:
     """The mean T that seeds nobody saw could make of a T that all `seeds` seen share.
 
-    A share p of seeds that reach U is missed by all of them with probability (1 - p)^S, so at level alpha / 2 it may
-    be up to 1 - (alpha / 2)^(1 / S), and the mean T then T + p (1 - T).
+    A share p of seeds that reach U is missed by all of them with probability (1 - p)^S, so at level
+    alpha / 2 it may be up to 1 - (alpha / 2)^(1 / S), and the mean T then T + p (1 - T).
     """
     p = 1 - (alpha / 2) ** (1 / seeds)
     return share + p * max(1 - share, 0.0)

@@ -1,8 +1,10 @@
-"""The verdict on a defence: one of six words with the rule that fired, and what would settle an open case.
+"""The verdict on a defence: one of six words with the rule that fired, and what would settle an
+open case.
 
-The rules are tried in the order of WORDS. A case is one defence on one capability at one budget, against every listed
-attack; all arms are seeds x items, on the report split. What is surely below or above a share of U - F is tested with
-seed variances moderated over the study's cases, and with Holm's correction over all cases that can have the word.
+The rules are tried in the order of WORDS. A case is one defence on one capability at one budget,
+against every listed attack; all arms are seeds x items, on the report split. What is surely below
+or above a share of U - F is tested with seed variances moderated over the study's cases, and with
+Holm's correction over all cases that can have the word.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ ENOUGH_ADAPTIVE = 2
 
 @dataclass(frozen=True)
 class Rules:
-    """Thresholds, from the config: transfer bounds, the honest user's margin, level, planned looks (seeds)."""
+    """Thresholds, from the config: transfer bounds, the honest user's margin, level, planned looks
+    (seeds).
+    """
 
     theta: float = 0.5
     ineffective: float = 0.8
@@ -60,10 +64,12 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What a verdict is about; `attacks` and `adaptive` in one order, `chosen` picked on the selection split.
+    """What a verdict is about; `attacks` and `adaptive` in one order, `chosen` picked on the
+    selection split.
 
-    `undefended` holds the ceilings, `ceiling` the one that was selected. `matched`: the defence was set to what it
-    costs the honest user, so it is judged at that cost. `control`: it is no defence and gets no word.
+    `undefended` holds the ceilings, `ceiling` the one that was selected. `matched`: the defence was
+    set to what it costs the honest user, so it is judged at that cost. `control`: it is no defence
+    and gets no word.
     """
 
     floor: Arm
@@ -83,18 +89,26 @@ class Case:
     @property
     def seeds(self) -> int:
         """The fewest students that any of its arms has."""
-        return min(len(arm.seeds) for arm in (self.floor, self.undefended[self.ceiling], *self.attacks))
+        return min(
+            len(arm.seeds) for arm in (self.floor, self.undefended[self.ceiling], *self.attacks)
+        )
 
     def share(self, alpha: float) -> Transfer:
         """T of the chosen attack with the selected ceiling."""
-        return transfer(self.floor, self.undefended[self.ceiling], self.attacks[self.chosen], alpha, self.clusters)
+        return transfer(
+            self.floor,
+            self.undefended[self.ceiling],
+            self.attacks[self.chosen],
+            alpha,
+            self.clusters,
+        )
 
 
 class Verdict(NamedTuple):
     """The word, its rule, remarks that stand beside any word, and the seeds that would settle it.
 
-    `p` and `p_ineffective` are adjusted over the cases that can have the word; NaN of those that cannot. `unseen` is
-    what seeds that nobody saw could make of the highest T of all attacks.
+    `p` and `p_ineffective` are adjusted over the cases that can have the word; NaN of those that
+    cannot. `unseen` is what seeds that nobody saw could make of the highest T of all attacks.
     """
 
     word: str
@@ -110,7 +124,9 @@ NO_WORD = Verdict("", "", (), math.nan, math.nan, math.nan, "")
 
 
 class _Tests(NamedTuple):
-    """p-values of a case: D - F below theta (U - F) for all attacks, and above `ineffective` for the chosen one."""
+    """p-values of a case: D - F below theta (U - F) for all attacks, and above `ineffective` for
+    the chosen one.
+    """
 
     effective: float
     stronger: float
@@ -118,10 +134,15 @@ class _Tests(NamedTuple):
 
 
 def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
-    """Effective against all attacks or not (intersection-union); ineffective with every ceiling or not."""
+    """Effective against all attacks or not (intersection-union); ineffective with every ceiling or
+    not.
+    """
     ceiling = case.undefended[case.ceiling]
     attacks = [variance([case.floor, ceiling, one], case.clusters) for one in case.attacks]
-    ceilings = [variance([case.floor, one, case.attacks[case.chosen]], case.clusters) for one in case.undefended]
+    ceilings = [
+        variance([case.floor, one, case.attacks[case.chosen]], case.clusters)
+        for one in case.undefended
+    ]
     return _Tests(
         max(threshold_p(parts, rules.theta, priors[0]) for parts in attacks),
         max(threshold_p(parts, rules.theta / 2, priors[1]) for parts in attacks),
@@ -131,26 +152,37 @@ def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
 
 def _priors(cases: Sequence[Case], rules: Rules) -> list[Prior | None]:
     """Of the seed variances of what is tested, over the chosen attacks of all cases."""
-    parts = [variance([c.floor, c.undefended[c.ceiling], c.attacks[c.chosen]], c.clusters) for c in cases]
+    parts = [
+        variance([c.floor, c.undefended[c.ceiling], c.attacks[c.chosen]], c.clusters) for c in cases
+    ]
     shares = (rules.theta, rules.theta / 2, rules.ineffective)
     return [pooled([parts_of(one, threshold(share)) for one in parts]) for share in shares]
 
 
 def judge(cases: Sequence[Case], rules: Rules) -> list[Verdict]:
-    """The verdicts of one report; each of the two words on transfer has a Holm family of the cases that can have it."""
-    costs = [non_inferiority(c.clean, c.guarded, rules.utility_margin, rules.level, c.clusters) for c in cases]
+    """The verdicts of one report; each of the two words on transfer has a Holm family of the cases
+    that can have it.
+    """
+    costs = [
+        non_inferiority(c.clean, c.guarded, rules.utility_margin, rules.level, c.clusters)
+        for c in cases
+    ]
     first = [_without_tests(case, cost, rules) for case, cost in zip(cases, costs, strict=True)]
     left = [i for i, word in enumerate(first) if word is None]
     priors = _priors([cases[i] for i in left], rules)
     found = [_tests(cases[i], rules, priors) for i in left]
     adjusted = [power.holm(list(column)) for column in zip(*found, strict=True)] or [[], [], []]
-    held = {i: _tested(cases[i], costs[i], rules, _Tests(*ps))
-            for i, *ps in zip(left, *adjusted, strict=True)}  # fmt: skip
+    held = {
+        i: _tested(cases[i], costs[i], rules, _Tests(*ps))
+        for i, *ps in zip(left, *adjusted, strict=True)
+    }
     return [word if word is not None else held[i] for i, word in enumerate(first)]
 
 
 def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
-    """The word of a case that cannot be effective or ineffective, whatever a test would say; None of the others."""
+    """The word of a case that cannot be effective or ineffective, whatever a test would say; None
+    of the others.
+    """
     costly = _costly(cost, rules)
     reason = _not_measurable(case, rules)
     told = NO_WORD._replace(remarks=() if cost.passes else (f"costly: {costly}",))
@@ -169,22 +201,30 @@ def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
         planned = ", ".join(map(str, rules.looks))
         later = [look for look in rules.looks if look > case.seeds]
         settle = f"{later[0]} seeds" if later else "a new study: all planned looks are past"
-        return told._replace(word="inconclusive", rule=f"{case.seeds} seeds; verdicts are planned at {planned}",
-                             settle=settle)  # fmt: skip
+        return told._replace(
+            word="inconclusive",
+            rule=f"{case.seeds} seeds; verdicts are planned at {planned}",
+            settle=settle,
+        )
     return None
 
 
 def _costly(cost: Cost, rules: Rules) -> str:
-    return (f"the teacher's exam changes by {100 * cost.change:+.1f} points, lower bound {100 * cost.lo:+.1f} <= "
-            f"-{100 * rules.utility_margin:g}")  # fmt: skip
+    return (
+        f"the teacher's exam changes by {100 * cost.change:+.1f} points, lower bound "
+        f"{100 * cost.lo:+.1f} <= "
+        f"-{100 * rules.utility_margin:g}"
+    )
 
 
 def _remarks(case: Case, cost: Cost, rules: Rules) -> tuple[str, ...]:
     """What stands beside the word: the cost first, then how many attacks adapt."""
     said = []
     if case.matched:
-        said.append(f"at its matched cost: the teacher's exam changes by {100 * cost.change:+.1f} points "
-                    f"[{100 * cost.lo:+.1f}, {100 * cost.hi:+.1f}]")  # fmt: skip
+        said.append(
+            f"at its matched cost: the teacher's exam changes by {100 * cost.change:+.1f} points "
+            f"[{100 * cost.lo:+.1f}, {100 * cost.hi:+.1f}]"
+        )
     elif not cost.passes:
         said.append(f"costly: {_costly(cost, rules)}")
     if sum(case.adaptive) < ENOUGH_ADAPTIVE:
@@ -200,19 +240,33 @@ def _not_measurable(case: Case, rules: Rules) -> str:
     if items < MIN_ITEMS:
         return f"too few items: {items}, at least {MIN_ITEMS} are needed"
     if case.clusters is not None and len(np.unique(case.clusters)) < MIN_CLUSTERS:
-        return f"too few clusters: {len(np.unique(case.clusters))}, at least {MIN_CLUSTERS} are needed"
+        return (
+            f"too few clusters: {len(np.unique(case.clusters))}, at least {MIN_CLUSTERS} are needed"
+        )
     over = contrast([case.floor, case.clean], [-1, 1], alpha=rules.alpha, clusters=case.clusters)
     if over.value <= 0 or over.lo <= 0:
-        return f"no capability to protect: the teacher is {100 * over.value:+.1f} points above the floor"
+        return (
+            f"no capability to protect: the teacher is {100 * over.value:+.1f} points above the "
+            "floor"
+        )
     share = case.share(rules.alpha)
     if share.kind == "harmful":
         return "distillation hurts the student: U is measurably below F"
     if share.kind == "identical outputs":
-        return "identical outputs: no seed and no item differs, so nothing can be said of how they would vary"
+        return (
+            "identical outputs: no seed and no item differs, so nothing can be said of how they "
+            "would vary"
+        )
     if share.lo is None:
-        return "no gap to close: U - F is not measurably above 0; use a stronger student or a larger budget"
+        return (
+            "no gap to close: U - F is not measurably above 0; use a stronger student or a "
+            "larger budget"
+        )
     if share.t_den < REPORT_AT:
-        return f"weak denominator: U - F is {share.t_den:.1f} standard errors, a verdict needs {REPORT_AT:g}"
+        return (
+            f"weak denominator: U - F is {share.t_den:.1f} standard errors, a verdict needs "
+            f"{REPORT_AT:g}"
+        )
     return ""
 
 
@@ -227,28 +281,45 @@ def _unseen(case: Case, rules: Rules) -> float:
 
 
 def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
-    """The word that the adjusted p-values give; beside *effective*, that no unseen lucky seed overturns it."""
+    """The word that the adjusted p-values give; beside *effective*, that no unseen lucky seed
+    overturns it.
+    """
     share, half = case.share(rules.level), rules.level / 2
     assert share.lo is not None and share.hi is not None
-    told = NO_WORD._replace(p=p.effective, p_ineffective=p.ineffective, unseen=_unseen(case, rules),
-                            remarks=_remarks(case, cost, rules))  # fmt: skip
+    told = NO_WORD._replace(
+        p=p.effective,
+        p_ineffective=p.ineffective,
+        unseen=_unseen(case, rules),
+        remarks=_remarks(case, cost, rules),
+    )
     if p.ineffective < half:
-        rule = f"D - F > {rules.ineffective:g} (U - F) with every ceiling, adjusted p {p.ineffective:.2g}"
+        rule = (
+            f"D - F > {rules.ineffective:g} (U - F) with every ceiling, adjusted p "
+            f"{p.ineffective:.2g}"
+        )
         return told._replace(word="ineffective", rule=rule)
     if p.effective < half and told.unseen < rules.theta:
-        rule = (f"D - F < {rules.theta:g} (U - F) for all {len(case.attacks)} attacks, adjusted p {p.effective:.2g}; "
-                f"seeds unseen by {case.seeds} cannot lift T above {told.unseen:.2f}")  # fmt: skip
+        rule = (
+            f"D - F < {rules.theta:g} (U - F) for all {len(case.attacks)} attacks, adjusted p "
+            f"{p.effective:.2g}; "
+            f"seeds unseen by {case.seeds} cannot lift T above {told.unseen:.2f}"
+        )
         both = p.stronger < half and told.unseen < rules.theta / 2
         more = (f"effective at {rules.theta / 2:g} as well",) if both else ()
         return told._replace(word="effective", rule=rule, remarks=told.remarks + more)
     if p.effective < half:
         highest = _highest(case)
-        rule = (f"T {highest:.2f} is below {rules.theta:g} on the seeds seen (adjusted p {p.effective:.2g}), but "
-                f"{case.seeds} seeds cannot exclude that others reach U and T is {told.unseen:.2f}")  # fmt: skip
+        rule = (
+            f"T {highest:.2f} is below {rules.theta:g} on the seeds seen (adjusted p "
+            f"{p.effective:.2g}), but "
+            f"{case.seeds} seeds cannot exclude that others reach U and T is {told.unseen:.2f}"
+        )
         needed = seeds_unseen(highest, rules.theta, rules.level)
         return told._replace(word="inconclusive", rule=rule, settle=f"{needed} seeds")
-    rule = (f"T in [{share.lo:.2f}, {share.hi:.2f}] settles neither {rules.ineffective:g} (adjusted p "
-            f"{p.ineffective:.2g}) nor {rules.theta:g} (adjusted p {p.effective:.2g})")  # fmt: skip
+    rule = (
+        f"T in [{share.lo:.2f}, {share.hi:.2f}] settles neither {rules.ineffective:g} (adjusted p "
+        f"{p.ineffective:.2g}) nor {rules.theta:g} (adjusted p {p.effective:.2g})"
+    )
     return told._replace(word="inconclusive", rule=rule, settle=_settle(case, rules))
 
 
@@ -263,8 +334,11 @@ def _settle(case: Case, rules: Rules) -> str:
     distance = max(rules.theta - share.value, share.value - rules.ineffective) * gap
     items = case.floor.items
     if distance <= 0:
-        return (f"not to be said yet: T is estimated between {rules.theta:g} and {rules.ineffective:g}, and its "
-                "interval reaches beyond")  # fmt: skip
+        return (
+            f"not to be said yet: T is estimated between {rules.theta:g} and "
+            f"{rules.ineffective:g}, and its "
+            "interval reaches beyond"
+        )
     parts = power.difference_components(U, D)
     seeds = power.seeds_to_settle(distance, parts, items, rules.level)
     if not seeds:

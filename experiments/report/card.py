@@ -13,16 +13,27 @@ from experiments.report.terminal import bound, kept, measured, points, set_to, s
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
-def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dict[str, Any], deviations: list[str]
-         ) -> dict[str, Any]:  # fmt: skip
+def card(
+    study: Study,
+    held: dict[str, Any],
+    manifest: dict[str, Any],
+    seal: dict[str, Any],
+    deviations: list[str],
+) -> dict[str, Any]:
     """The fields of the card; numbers are those of measures.json."""
     attackers = sorted({row["attacker"] for row in held["rows"] if not is_floor(row["attacker"])})
     seconds = sum(stage["seconds"] for stage in manifest["stages"])
     return {
         "identity": {
-            "study": study.name, "config_sha256": manifest["config_sha256"], "fingerprint": manifest["fingerprint"],
-            "code": manifest["code"], "versions": manifest["versions"], "machine": manifest["machine"],
-            "stage_seconds": seconds, "teacher": study.teacher.name, "student": study.student.name,
+            "study": study.name,
+            "config_sha256": manifest["config_sha256"],
+            "fingerprint": manifest["fingerprint"],
+            "code": manifest["code"],
+            "versions": manifest["versions"],
+            "machine": manifest["machine"],
+            "stage_seconds": seconds,
+            "teacher": study.teacher.name,
+            "student": study.student.name,
             "old": manifest.get("old", []),
         },
         "claim": {
@@ -30,28 +41,66 @@ def card(study: Study, held: dict[str, Any], manifest: dict[str, Any], seal: dic
             "defenses": [c["defense"] for c in held["cases"] if c["defense"] != IDENTITY],
             "attacker_sees": {name: attack(name).needs_profile for name in attackers},
             "batteries": batteries(attackers),
-            "attacks": f"worst of {len(attackers)} listed attacks, {max(study.search.trials, 1)} trial(s) each",
+            "attacks": (
+                f"worst of {len(attackers)} listed attacks, {max(study.search.trials, 1)} "
+                "trial(s) each"
+            ),
             "capabilities": sorted({row["task"] for row in held["rows"]}),
             "budgets": sorted({row["budget"] for row in held["rows"]}),
             "limits": "budgets, tasks and students of this study; nothing is said of larger ones",
         },
         "preregistration": seal | {"deviations": deviations},
-        "arms": [{name: row[name] for name in ("task", "defense", "attacker", "budget", "seeds", "planned", "items",
-                                               "defended", "defended_lo", "defended_hi", "unparsed", "components")}
-                 for row in held["rows"]],
+        "arms": [
+            {
+                name: row[name]
+                for name in (
+                    "task",
+                    "defense",
+                    "attacker",
+                    "budget",
+                    "seeds",
+                    "planned",
+                    "items",
+                    "defended",
+                    "defended_lo",
+                    "defended_hi",
+                    "unparsed",
+                    "components",
+                )
+            }
+            for row in held["rows"]
+        ],
         "budget": held["ledger"],
         "results": held["cases"],
         "utility": held["teachers"],
         "frontier": held["frontier"],
         "curves": held["curves"],
-        "fidelity": [{"task": r["task"], "defense": r["defense"], "attacker": r["attacker"], "budget": r["budget"],
-                      **r["fidelity"]} for r in held["rows"] if not is_floor(r["attacker"])],
-        "missing": [{"task": r["task"], "defense": r["defense"], "attacker": r["attacker"], "planned": r["planned"],
-                     "finished": r["seeds"], "bounds": r["missing_bounds"]} for r in held["rows"]
-                    if r["seeds"] < r["planned"]],
+        "fidelity": [
+            {
+                "task": r["task"],
+                "defense": r["defense"],
+                "attacker": r["attacker"],
+                "budget": r["budget"],
+                **r["fidelity"],
+            }
+            for r in held["rows"]
+            if not is_floor(r["attacker"])
+        ],
+        "missing": [
+            {
+                "task": r["task"],
+                "defense": r["defense"],
+                "attacker": r["attacker"],
+                "planned": r["planned"],
+                "finished": r["seeds"],
+                "bounds": r["missing_bounds"],
+            }
+            for r in held["rows"]
+            if r["seeds"] < r["planned"]
+        ],
         "flags": held["flags"],
         "prices": study.measure.prices.model_dump(),
-    }  # fmt: skip
+    }
 
 
 def markdown(fields: dict[str, Any]) -> str:

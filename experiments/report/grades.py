@@ -1,7 +1,8 @@
-"""Every grade of a study as one Parquet file, and what each arm did: the two files all numbers follow from.
+"""Every grade of a study as one Parquet file, and what each arm did: the two files all numbers
+follow from.
 
-`grades.parquet` has a row an exam item, exam after exam; `arms.json` has an entry a student: what it was trained on,
-what that took, and how training went.
+`grades.parquet` has a row an exam item, exam after exam; `arms.json` has an entry a student: what
+it was trained on, what that took, and how training went.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ class Key(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for unparsed.
+    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for
+    unparsed.
 
-    `nats_N` is the surprisal of each answer and its end to the model that sat, without its defence. Texts are kept of
-    teachers alone; students' are in the file and in `digest`.
+    `nats_N` is the surprisal of each answer and its end to the model that sat, without its defence.
+    Texts are kept of teachers alone; students' are in the file and in `digest`.
     """
 
     items: tuple[str, ...]
@@ -88,7 +90,13 @@ class Sat(NamedTuple):
 
     def digest_of(self, seeds: Sequence[int]) -> str:
         """Over all answers of the exams of these seeds."""
-        return digest("".join(exam.digest for seed, exam in zip(self.seeds, self.exams, strict=True) if seed in seeds))
+        return digest(
+            "".join(
+                exam.digest
+                for seed, exam in zip(self.seeds, self.exams, strict=True)
+                if seed in seeds
+            )
+        )
 
     def stacked(self, name: str) -> np.ndarray | None:
         """A measure as seeds x items, or None where an exam lacks it."""
@@ -104,7 +112,9 @@ Grades = dict[Key, Sat]
 
 
 def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Every exam that is done, with who sat it; what is missing is left out, and is told by the arms."""
+    """Every exam that is done, with who sat it; what is missing is left out, and is told by the
+    arms.
+    """
     for (task, defense, split), exams in plan.teachers.items():
         for seed, stage in enumerate(exams):
             yield dict(zip(WHO, (task, defense, "", 0, split, seed), strict=True)), stage
@@ -113,7 +123,9 @@ def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
             yield {name: getattr(arm, name) for name in WHO}, arm.exam
     for longer in plan.plateaus:
         if store.has(longer.stage.kind, longer.stage.key):
-            found = json.loads((store.open(longer.stage.kind, longer.stage.key) / "plateau.json").read_text())
+            found = json.loads(
+                (store.open(longer.stage.kind, longer.stage.key) / "plateau.json").read_text()
+            )
             attacker = longer.attackers[found["attack"]]
             who = (longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
             yield dict(zip(WHO, who, strict=True)), longer.stage
@@ -137,20 +149,27 @@ def collect(plan: Plan, store: Store) -> bytes:
 
 
 def read(data: bytes | Path) -> Grades:
-    """The grades by key, whatever the order of the rows; BadInput if the file is not whole or an exam lacks an item."""
+    """The grades by key, whatever the order of the rows; BadInput if the file is not whole or an
+    exam lacks an item.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data) if isinstance(data, bytes) else data).combine_chunks()
+        table = pq.read_table(
+            pa.BufferReader(data) if isinstance(data, bytes) else data
+        ).combine_chunks()
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
             f"{data if isinstance(data, Path) else 'grades'}: not a whole file of grades ({error})"
         ) from error
     lacking = [name for name in (*WHO, *NUMBERS) if name not in table.column_names]
     if lacking:
-        raise BadInput(f"grades: no column {', '.join(lacking)}; another version wrote them, so run the study afresh")
+        raise BadInput(
+            f"grades: no column {', '.join(lacking)}; another version wrote them, so run the "
+            "study afresh"
+        )
     table = _ordered(table)
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     starts = _starts([columns[name] for name in WHO], len(table))
@@ -161,34 +180,65 @@ def read(data: bytes | Path) -> Grades:
     item_codes = columns["item"].dictionary_encode().indices.to_numpy(zero_copy_only=False)
     sizes = pc.binary_length(columns["text"]).to_numpy(zero_copy_only=False)
     held: dict[Key, dict[int, Exam]] = {}
-    asked: dict[tuple[str, str], Any] = {}  # the exams of a split ask the same, so its questions are kept once
+    asked: dict[
+        tuple[str, str], Any
+    ] = {}  # the exams of a split ask the same, so its questions are kept once
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
-        task, defense, attacker, budget, split, seed = (columns[name][start].as_py() for name in WHO)
+        task, defense, attacker, budget, split, seed = (
+            columns[name][start].as_py() for name in WHO
+        )
         part = slice(start, end)
-        if (task, split) not in asked or not np.array_equal(asked[task, split][0], item_codes[part]):
-            questions = (tuple(columns[name][start:end].to_pylist()) for name in ("item", "prompt", "cluster")
-                         if name in columns)  # fmt: skip
+        if (task, split) not in asked or not np.array_equal(
+            asked[task, split][0], item_codes[part]
+        ):
+            questions = (
+                tuple(columns[name][start:end].to_pylist())
+                for name in ("item", "prompt", "cluster")
+                if name in columns
+            )
             asked[task, split] = item_codes[part], *questions
         _, items, prompts, *named = asked[task, split]
         texts = pa.concat_arrays([columns["text"][start:end]])
         some = {name: _known(values[part]) for name, values in numbers.items()}
-        far = {name: float(values[part].mean()) for name, values in numbers.items() if name in ("l1", "kl", "flips")}
+        far = {
+            name: float(values[part].mean())
+            for name, values in numbers.items()
+            if name in ("l1", "kl", "flips")
+        }
         exam = Exam(
-            items, right[part], said[part], some["bits_per_byte"], some["nats"], **far,
+            items,
+            right[part],
+            said[part],
+            some["bits_per_byte"],
+            some["nats"],
+            **far,
             passes=float(numbers["passes"][part].mean()),
             tokens=None if some["tokens"] is None else float(some["tokens"].mean()),
-            bytes=float(sizes[part].mean()), unfinished=1 - float(finished[part].mean()), prompts=prompts,
-            texts=() if attacker else tuple(texts.to_pylist()), digest=_digest(texts),
+            bytes=float(sizes[part].mean()),
+            unfinished=1 - float(finished[part].mean()),
+            prompts=prompts,
+            texts=() if attacker else tuple(texts.to_pylist()),
+            digest=_digest(texts),
             clusters=named[0] if named else (),
-        )  # fmt: skip
+        )
         held.setdefault(Key(task, defense, attacker, budget, split), {})[seed] = exam
-    return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}
+    return {
+        key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        for key, by in held.items()
+    }
 
 
 def _ordered(table: Any) -> Any:
-    """The rows exam after exam, items in the order in which they first come; BadInput if one is missing or double."""
-    code = {name: table[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-            for name in (*WHO, "item")}  # fmt: skip
+    """The rows exam after exam, items in the order in which they first come; BadInput if one is
+    missing or double.
+    """
+    code = {
+        name: table[name]
+        .combine_chunks()
+        .dictionary_encode()
+        .indices.to_numpy(zero_copy_only=False)
+        for name in (*WHO, "item")
+    }
     exam_M, item_M = np.zeros(len(table), np.int64), code["item"]
     for name in WHO:
         exam_M = exam_M * (int(code[name].max(initial=0)) + 1) + code[name]
@@ -207,8 +257,15 @@ def _ordered(table: Any) -> Any:
             asked[_where(who)] = items if held is None else np.union1d(held, items)
     for who, items in zip(at, parts, strict=True):
         if not np.array_equal(asked[_where(who)], items):
-            twice, lost = len(items) - len(np.unique(items)), len(np.setdiff1d(asked[_where(who)], items))
-            wrong = f"has {twice} of its items twice" if twice else f"lacks {lost} of {len(asked[_where(who)])} items"
+            twice, lost = (
+                len(items) - len(np.unique(items)),
+                len(np.setdiff1d(asked[_where(who)], items)),
+            )
+            wrong = (
+                f"has {twice} of its items twice"
+                if twice
+                else f"lacks {lost} of {len(asked[_where(who)])} items"
+            )
             raise BadInput(f"grades: {_named(who)} {wrong}; take the file from its study again")
     return table
 
@@ -220,12 +277,18 @@ def _where(who: tuple[Any, ...]) -> tuple[str, str]:
 
 def _named(who: tuple[Any, ...]) -> str:
     task, defense, attacker, budget, split, seed = who
-    arm = f"{attacker} against {defense}, budget {budget}" if attacker else f"the teacher behind {defense}"
+    arm = (
+        f"{attacker} against {defense}, budget {budget}"
+        if attacker
+        else f"the teacher behind {defense}"
+    )
     return f"{arm}, seed {seed} ({task}, {split})"
 
 
 def _digest(texts: Any) -> str:
-    """SHA-256 over an array of strings: their ends, then their bytes, as the array itself holds them."""
+    """SHA-256 over an array of strings: their ends, then their bytes, as the array itself holds
+    them.
+    """
     _, ends, data = texts.buffers()
     return digest(bytes(ends)[: 4 * (len(texts) + 1)] + (bytes(data) if data else b""))
 
@@ -245,7 +308,9 @@ def _known(values: np.ndarray) -> np.ndarray | None:
 
 
 def arms(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """One entry a planned student: whether it is finished, its ledger, how training went, and leaked questions."""
+    """One entry a planned student: whether it is finished, its ledger, how training went, and
+    leaked questions.
+    """
     counted: dict[str, int] = {}
     return [_arm(plan, store, arm, counted) for arm in plan.arms]
 
@@ -254,40 +319,65 @@ def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[st
     who = {name: getattr(arm, name) for name in WHO}
     if not store.has(arm.exam.kind, arm.exam.key):
         return who | {"finished": False}
-    training = json.loads((store.open(arm.student.kind, arm.student.key) / "training.json").read_text())
+    training = json.loads(
+        (store.open(arm.student.kind, arm.student.key) / "training.json").read_text()
+    )
     asked = store.open(arm.answers.kind, arm.answers.key) / "asked.json"
-    cost = json.loads(asked.read_text()) if asked.is_file() else {"exchanges": 0, "tokens_in": 0, "tokens_out": 0}
+    cost = (
+        json.loads(asked.read_text())
+        if asked.is_file()
+        else {"exchanges": 0, "tokens_in": 0, "tokens_out": 0}
+    )
     cost["exchanges"] += training.get("asked", 0)
-    searched = any(stage.settings.get("searched") for stage in arm.student.walk() if stage.kind == "student")
+    searched = any(
+        stage.settings.get("searched") for stage in arm.student.walk() if stage.kind == "student"
+    )
     trials = plan.study.search.trials if searched else 0
     return who | {
-        "finished": True, **cost, "student_tokens": training["tokens"], "parameters": training["parameters"],
-        # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search costs as much a trial.
-        "flops": 6 * training["parameters"] * training["positions"] * (1 + trials), "trials": trials,
-        "steps": training["steps"], "learning_rate": training["learning_rate"],
-        "cut": training["cut"], "no_final": training["no_final"],
-        "diverged": training["diverged"], "losses": training["losses"], "leaked": _leaked(arm, store, counted),
+        "finished": True,
+        **cost,
+        "student_tokens": training["tokens"],
+        "parameters": training["parameters"],
+        # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search
+        # costs as much a trial.
+        "flops": 6 * training["parameters"] * training["positions"] * (1 + trials),
+        "trials": trials,
+        "steps": training["steps"],
+        "learning_rate": training["learning_rate"],
+        "cut": training["cut"],
+        "no_final": training["no_final"],
+        "diverged": training["diverged"],
+        "losses": training["losses"],
+        "leaked": _leaked(arm, store, counted),
         "prepared": prepared(arm, store),
-    }  # fmt: skip
+    }
 
 
 def prepared(arm: Arm, store: Store) -> dict[str, Any] | None:
-    """How an arm's defence was prepared: the strength that was found for it, and numbers that it learned."""
+    """How an arm's defence was prepared: the strength that was found for it, and numbers that it
+    learned.
+    """
     for stage in arm.answers.inputs:
         if stage.kind == "guard":
             told = json.loads((store.open(stage.kind, stage.key) / "guard.json").read_text())
-            found = told["matched"] and {name: told["matched"][name] for name in ("knob", "value", "points", "loss")}
+            found = told["matched"] and {
+                name: told["matched"][name] for name in ("knob", "value", "points", "loss")
+            }
             return {"matched": found, "numbers": told["numbers"]}
     return None
 
 
 def _leaked(arm: Arm, store: Store, counted: dict[str, int]) -> int:
-    """Report questions that this student was trained on; arms that asked the same are counted once."""
+    """Report questions that this student was trained on; arms that asked the same
+    are counted once.
+    """
     import pyarrow.parquet as pq
 
     asked = store.folder(arm.answers.kind, arm.answers.key) / "answers.parquet"
     graded = store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet"
-    queries, questions = (pq.read_table(path, columns=["prompt"])["prompt"].to_pylist() for path in (asked, graded))
+    queries, questions = (
+        pq.read_table(path, columns=["prompt"])["prompt"].to_pylist() for path in (asked, graded)
+    )
     same = digest("\0".join([*sorted(queries), "", *questions]))
     if same not in counted:
         counted[same] = len(flags.leaked(queries, questions))

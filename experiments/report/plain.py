@@ -1,4 +1,6 @@
-"""Text for a terminal as it is: names, questions and paths come from others, and are no markup and no codes."""
+"""Text for a terminal as it is: names, questions and paths come from others, and are no markup and
+no codes.
+"""
 
 from __future__ import annotations
 
@@ -24,5 +26,9 @@ class Plain(Console):
 
 
 def printable(text: str) -> str:
-    """The text in one line, with its control letters and what no encoding holds written as escapes."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    """The text in one line, with its control letters and what no encoding holds
+    written as escapes.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

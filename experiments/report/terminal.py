@@ -11,12 +11,17 @@ from experiments.config import Study
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Table:
-    """One line a row: points are percent, T with its Fieller set, `not measurable` where it has none."""
+    """One line a row: points are percent, T with its Fieller set, `not measurable` where it has
+    none.
+    """
     shown = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1),
         title=title,
-        caption="floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F); steps, tokens: of its training",
+        caption=(
+            "floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F); steps, tokens: "
+            "of its training"
+        ),
     )
     several = len({row["budget"] for row in rows}) > 1
     if several:
@@ -30,25 +35,45 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     shown.add_column("verdict", no_wrap=True)
     for row in rows:
         shown.add_row(
-            *([str(row["budget"])] if several else []), row["task"], row["attacker"], row["defense"],
-            points(row["floor"]), points(row["undefended"]), points(row["defended"]),
+            *([str(row["budget"])] if several else []),
+            row["task"],
+            row["attacker"],
+            row["defense"],
+            points(row["floor"]),
+            points(row["undefended"]),
+            points(row["defended"]),
             *([signed(row["twice"])] if longer else []),
-            interval(row), f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}",
-            f"{row['steps']:.0f}", thousands(row["student_tokens"]), row["verdict"] or "-",
-        )  # fmt: skip
+            interval(row),
+            f"{points(row['teacher_clean'])}→{points(row['teacher_defended'])}",
+            f"{row['steps']:.0f}",
+            thousands(row["student_tokens"]),
+            row["verdict"] or "-",
+        )
     return shown
 
 
 def markdown(held: dict[str, Any], study: Study) -> str:
-    """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its text tells.
+    """The verdicts of a study as Markdown: a line a defence with worst case, word, cost and how its
+    text tells.
 
     At each task's largest budget, as verdicts are.
     """
     seeds, items, name = len(study.seeds), study.measure.items, study.name
-    made = f"`distill-resist run {name}`, `distill-resist report {name} --markdown`; {seeds} seeds, {items} questions."
+    made = (
+        f"`distill-resist run {name}`, `distill-resist report {name} --markdown`; {seeds} seeds, "
+        f"{items} questions."
+    )
     made += f"\n\n**{kept(held['old'])}**" if held.get("old") else ""
     most = {task: study.most(task) for block in study.blocks for task in block.tasks}
-    heads = ("task", "defence", "set to", "T, worst of the attacks", "verdict", "teacher (points)", "detectability")
+    heads = (
+        "task",
+        "defence",
+        "set to",
+        "T, worst of the attacks",
+        "verdict",
+        "teacher (points)",
+        "detectability",
+    )
     lines = [f"# Study `{name}`", "", study.question, "", made, ""]
     lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     teachers = {(one["task"], one["defense"]): one for one in held["teachers"]}
@@ -57,8 +82,15 @@ def markdown(held: dict[str, Any], study: Study) -> str:
         lost = case["utility"]
         seen = "-" if told is None or told["detectability"] is None else two(told["detectability"])
         change = f"{signed(lost['change'])} [{signed(lost['lo'])}, {signed(lost['hi'])}]"
-        cells = (case["task"], f"`{case['defense']}`", set_to(told) if told else "", worst(case),
-                 case["verdict"] or "-", change, seen)  # fmt: skip
+        cells = (
+            case["task"],
+            f"`{case['defense']}`",
+            set_to(told) if told else "",
+            worst(case),
+            case["verdict"] or "-",
+            change,
+            seen,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -78,8 +110,14 @@ def flags(raised: list[dict[str, str]]) -> list[str]:
     kinds: dict[str, list[dict[str, str]]] = {}
     for one in raised:
         kinds.setdefault(one["flag"], []).append(one)
-    more = {kind: f" (and {len(held) - 1} more, see the card)" if len(held) > 1 else "" for kind, held in kinds.items()}
-    return [f"flag: {kind} ({held[0]['where']}): {held[0]['evidence']}{more[kind]}" for kind, held in kinds.items()]
+    more = {
+        kind: f" (and {len(held) - 1} more, see the card)" if len(held) > 1 else ""
+        for kind, held in kinds.items()
+    }
+    return [
+        f"flag: {kind} ({held[0]['where']}): {held[0]['evidence']}{more[kind]}"
+        for kind, held in kinds.items()
+    ]
 
 
 def points(value: float | None) -> str:
@@ -93,11 +131,15 @@ def thousands(tokens: float) -> str:
 
 
 FLOOR_WINS = "0 (floor wins)"
-"""What a cell says where no attack beats the floor: an attacker may abstain, so nothing is transferred."""
+"""What a cell says where no attack beats the floor: an attacker may abstain, so nothing is
+transferred.
+"""
 
 
 def interval(row: dict[str, Any]) -> str:
-    """T and its interval; an unbounded end is shown as such, and T of the floor or the ceiling itself has none."""
+    """T and its interval; an unbounded end is shown as such, and T of the floor or the ceiling
+    itself has none.
+    """
     if row["transfer"] is None:
         return "not measurable"
     if row.get("floor_wins"):
@@ -110,7 +152,9 @@ def interval(row: dict[str, Any]) -> str:
 
 
 def worst(case: dict[str, Any]) -> str:
-    """T of a case with its interval, or why there is none; 0 where an attacker does better to abstain."""
+    """T of a case with its interval, or why there is none; 0 where an attacker does better to
+    abstain.
+    """
     return FLOOR_WINS if (case["transfer"] or 0) < 0 else measured(case)
 
 
@@ -121,10 +165,14 @@ def measured(case: dict[str, Any]) -> str:
 
 
 def set_to(teacher: dict[str, Any]) -> str:
-    """The strength that a defence was set to by its cost, and what it learned; nothing where its settings are given."""
+    """The strength that a defence was set to by its cost, and what it learned; nothing where its
+    settings are given.
+    """
     found = teacher["matched"]
     parts = [f"{found['knob']} {found['value']:.4g} (-{found['loss']:.1f})"] if found else []
-    parts += [f"{name.rpartition('.')[2]} {value:.3g}" for name, value in teacher["numbers"].items()]
+    parts += [
+        f"{name.rpartition('.')[2]} {value:.3g}" for name, value in teacher["numbers"].items()
+    ]
     return ", ".join(parts)
 
 

@@ -1,8 +1,10 @@
-"""Checking results that somebody else made: verify without compute, reproduce by running again, export, compare.
+"""Checking results that somebody else made: verify without compute, reproduce by running again,
+export, compare.
 
-A run is a folder that `run` or `report` left, or an archive of one. `archive` opens and packs one, `form` says what its
-files may hold, `verify` computes again what follows from its grades, `rerun` compares it with a run of one's own,
-`sign` says who vouches for it. A stranger's run is data: nothing of it is executed, and nothing outside it is opened.
+A run is a folder that `run` or `report` left, or an archive of one. `archive` opens and packs one,
+`form` says what its files may hold, `verify` computes again what follows from its grades, `rerun`
+compares it with a run of one's own, `sign` says who vouches for it. A stranger's run is data:
+nothing of it is executed, and nothing outside it is opened.
 """
 
 from __future__ import annotations
@@ -32,13 +34,22 @@ def short(text: str, most: int = 60) -> str:
 
 
 def guarded(claim: str, checks: Callable[[], list[Check]]) -> list[Check]:
-    """Checks of what somebody else wrote: where that cannot be computed with, whatever the error, it is a FAIL."""
+    """Checks of what somebody else wrote: where that cannot be computed with, whatever the error,
+    it is a FAIL.
+    """
     try:
         return checks()
     except MemoryError:
         raise
     except Exception as error:
-        return [Check(claim, "FAIL", "the same", short(f"{type(error).__name__}: {' '.join(str(error).split())}", 200))]
+        return [
+            Check(
+                claim,
+                "FAIL",
+                "the same",
+                short(f"{type(error).__name__}: {' '.join(str(error).split())}", 200),
+            )
+        ]
 
 
 def worst(checks: list[Check]) -> Word:

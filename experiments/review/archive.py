@@ -14,18 +14,43 @@ from distill.answers import BadInput
 from experiments.registration import ANALYSIS, SEAL
 
 MANIFEST, LOCK, SIGNATURE = "manifest.json", "lock.txt", "manifest.json.sig"
-ALWAYS = ("card.md", "card.json", MANIFEST, "config.json", ANALYSIS, SEAL, "grades.parquet", "arms.json",
-          "measures.json", "results.json", "report.html", "transfer.svg")  # fmt: skip
+ALWAYS = (
+    "card.md",
+    "card.json",
+    MANIFEST,
+    "config.json",
+    ANALYSIS,
+    SEAL,
+    "grades.parquet",
+    "arms.json",
+    "measures.json",
+    "results.json",
+    "report.html",
+    "transfer.svg",
+)
 SOMETIMES = ("budgets.svg", "outcomes.json", "campaigns.svg")  # where the study has such things
 ALLOWED = {*ALWAYS, *SOMETIMES, LOCK, SIGNATURE}
 KEPT = {"tracking.json", "wandb"}  # what tracking leaves beside a run; never exported
 LARGEST = 2 * 2**30  # bytes, of all files together
-RATIO, SLACK = 100, 2**24  # a file may be so many times larger than its packed form, and so many bytes beside
+RATIO, SLACK = (
+    100,
+    2**24,
+)  # a file may be so many times larger than its packed form, and so many bytes beside
 CHUNK = 2**20
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What a damaged or hostile archive makes the library raise; zlib's own error is an Exception and nothing narrower.
-BROKEN = (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, IndexError, KeyError,
-          OverflowError)  # fmt: skip
+# What a damaged or hostile archive makes the library raise; zlib's own error is an Exception and
+# nothing narrower.
+BROKEN = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+)
 
 
 @contextmanager
@@ -34,19 +59,24 @@ def opened(run: Path) -> Iterator[Path]:
     if run.is_dir():
         if not (run / MANIFEST).is_file():
             raise BadInput(
-                f"{run}: no manifest.json there; a run is a folder like runs/quickstart, or an export of one"
+                f"{run}: no manifest.json there; a run is a folder like runs/quickstart, or an "
+                "export of one"
             )
         yield run
         return
     if not run.is_file():
-        raise BadInput(f"{run}: no such run; a run is a folder like runs/quickstart, or an export of one")
+        raise BadInput(
+            f"{run}: no such run; a run is a folder like runs/quickstart, or an export of one"
+        )
     with tempfile.TemporaryDirectory() as folder:
         _unpack(run, Path(folder))
         yield Path(folder)
 
 
 def _unpack(run: Path, folder: Path) -> None:
-    """Write an archive's files into a fresh folder, piece by piece; BadInput, and nothing more, if it is not ours."""
+    """Write an archive's files into a fresh folder, piece by piece; BadInput, and nothing more, if
+    it is not ours.
+    """
     import zlib
 
     try:
@@ -59,37 +89,55 @@ def _unpack(run: Path, folder: Path) -> None:
     except BadInput:
         raise
     except (*BROKEN, zlib.error) as error:
-        raise BadInput(f"{run}: not a whole archive ({' '.join(str(error).split())[:120]})") from error
+        raise BadInput(
+            f"{run}: not a whole archive ({' '.join(str(error).split())[:120]})"
+        ) from error
 
 
 def _check(run: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Names are those of an export, once each: so none is a path, and nothing is written elsewhere."""
+    """Names are those of an export, once each: so none is a path, and nothing is
+    written elsewhere.
+    """
     names = [one.filename for one in members]
     for one in members:
         mode = stat.S_IFMT(one.external_attr >> 16)
         why = (
-            "that is no file of an export" if one.filename not in ALLOWED
-            else "twice" if names.count(one.filename) > 1
-            else "as a link or a device" if mode not in (0, stat.S_IFREG)
-            else "encrypted" if one.flag_bits & 1
-            else "packed in an unknown way" if one.compress_type not in PACKINGS
-            else "packed too densely" if one.file_size > SLACK + RATIO * one.compress_size
+            "that is no file of an export"
+            if one.filename not in ALLOWED
+            else "twice"
+            if names.count(one.filename) > 1
+            else "as a link or a device"
+            if mode not in (0, stat.S_IFREG)
+            else "encrypted"
+            if one.flag_bits & 1
+            else "packed in an unknown way"
+            if one.compress_type not in PACKINGS
+            else "packed too densely"
+            if one.file_size > SLACK + RATIO * one.compress_size
             else ""
-        )  # fmt: skip
+        )
         if why:
             raise BadInput(f"{run}: not an export of ours: it holds {one.filename[:80]!r}, {why}")
     size = sum(one.file_size for one in members)
     if size > LARGEST:
-        raise BadInput(f"{run}: not an export of ours: {size / 2**30:.1f} GiB unpacked, at most {LARGEST / 2**30:.0f}")
+        raise BadInput(
+            f"{run}: not an export of ours: {size / 2**30:.1f} GiB unpacked, at most "
+            f"{LARGEST / 2**30:.0f}"
+        )
     if missing := [name for name in ALWAYS if name not in names]:
         raise BadInput(f"{run}: not an export of ours: no {', '.join(missing)}")
 
 
 def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:
-    """Write what a reviewer needs as one archive, the same bytes for the same run; returns the names in it."""
+    """Write what a reviewer needs as one archive, the same bytes for the same run; returns the
+    names in it.
+    """
     missing = [name for name in ALWAYS if not (home / name).is_file()]
     if missing:
-        raise BadInput(f"{home}: cannot be exported, {', '.join(missing)} missing; `distill-resist report` writes them")
+        raise BadInput(
+            f"{home}: cannot be exported, {', '.join(missing)} missing; `distill-resist report` "
+            "writes them"
+        )
     names = [*ALWAYS, *(name for name in SOMETIMES if (home / name).is_file())]
     manifest = json.loads((home / MANIFEST).read_bytes())
     held = {LOCK: lock(manifest["lock"])} | ({SIGNATURE: signature} if signature else {})
@@ -98,7 +146,9 @@ def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in [*names, *held]:
                 told = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-                archive.writestr(told, held.get(name) or (home / name).read_bytes(), zipfile.ZIP_DEFLATED)
+                archive.writestr(
+                    told, held.get(name) or (home / name).read_bytes(), zipfile.ZIP_DEFLATED
+                )
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""A run beside the store that it was made in: each result's files and record, and what they add up to."""
+"""A run beside the store that it was made in: each result's files and record, and what they add up
+to.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,23 @@ def artifacts(store: Store, manifest: dict[str, Any]) -> list[Check]:
     total = len(manifest["stages"])
     claim = "every artifact is the one that was made"
     if wrong:
-        return [Check(claim, "FAIL", f"{total} stages", f"{len(wrong)} files altered or missing, first {wrong[0]}")]
+        return [
+            Check(
+                claim,
+                "FAIL",
+                f"{total} stages",
+                f"{len(wrong)} files altered or missing, first {wrong[0]}",
+            )
+        ]
     if absent:
         return [Check(claim, "INCONCLUSIVE", f"{total} stages", f"{absent} are not in the store")]
     return [Check(claim, "PASS", f"{total} stages", f"{total} stages")]
 
 
 def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
-    """What the store noted of each result, who made it of what and how long it took, against the manifest."""
+    """What the store noted of each result, who made it of what and how long it took, against the
+    manifest.
+    """
     wrong = []
     for stage in manifest["stages"]:
         if not store.folder(stage["kind"], stage["key"]).is_dir():
@@ -47,7 +58,10 @@ def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
             done = {}
         told = {name: stage[name] for name in folder.NOTED if name in stage}
         inputs = {} if provenance.recorded(done) else {"inputs": stage["inputs"]}
-        if (provenance.maker(done), folder.noted(done) | inputs) != (manifest["made_by"][stage["made_by"]], told):
+        if (provenance.maker(done), folder.noted(done) | inputs) != (
+            manifest["made_by"][stage["made_by"]],
+            told,
+        ):
             wrong.append(f"{stage['kind']}/{stage['key']}")
     got = f"{len(wrong)} differ: {provenance.listed(wrong)}" if wrong else "the same"
     claim = "the store names the same code and inputs"
@@ -56,8 +70,19 @@ def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
 
 def collected(run: Run, planned: Plan, store: Store) -> list[Check]:
     """Grades and arms, gathered from the store again."""
-    told = grades.collect(planned, store) == form.content(run.home, "grades.parquet", archive.LARGEST)
+    told = grades.collect(planned, store) == form.content(
+        run.home, "grades.parquet", archive.LARGEST
+    )
     wrong = next(unlike(measures.plain(grades.arms(planned, store)), run.arms), None)
-    wrong = wrong or next(unlike(measures.plain(measured.collect(planned, store)), run.outcomes), None)
+    wrong = wrong or next(
+        unlike(measures.plain(measured.collect(planned, store)), run.outcomes), None
+    )
     got = said(wrong) if told else "grades.parquet is not what exams in the store add up to"
-    return [Check("the run holds what the store holds", "PASS" if got == "the same" else "FAIL", "the same", got)]
+    return [
+        Check(
+            "the run holds what the store holds",
+            "PASS" if got == "the same" else "FAIL",
+            "the same",
+            got,
+        )
+    ]

@@ -1,4 +1,6 @@
-"""The form of a run's files: each is read once, and is what a schema says before anything follows from it."""
+"""The form of a run's files: each is read once, and is what a schema says before anything follows
+from it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from distill.answers import BadInput
 from experiments import reading
@@ -28,7 +38,9 @@ Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Address = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
-Inside = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]  # a file of a stage, never above it
+Inside = Annotated[
+    str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")
+]  # a file of a stage, never above it
 
 
 class Form(BaseModel):
@@ -36,7 +48,9 @@ class Form(BaseModel):
 
 
 class Maker(Form):
-    """What made results; nothing of it is known of those that were written before it was recorded."""
+    """What made results; nothing of it is known of those that were written before it
+    was recorded.
+    """
 
     version: Count
     code: dict[str, Address]
@@ -110,7 +124,9 @@ class Seal(Form):
     @model_validator(mode="after")
     def _counted(self) -> Seal:
         if self.scored_before > self.of:
-            raise ValueError(f"{self.scored_before} of {self.of} report exams cannot have been scored before")
+            raise ValueError(
+                f"{self.scored_before} of {self.of} report exams cannot have been scored before"
+            )
         return self
 
 
@@ -178,7 +194,9 @@ class Run:
 
 
 def own(home: Path, name: str, most: int = MOST) -> Path:
-    """The path of a run's own file; BadInput for a link, a device, and what is too large to be one."""
+    """The path of a run's own file; BadInput for a link, a device, and what is too
+    large to be one.
+    """
     path = home / name
     try:
         told = path.lstat()
@@ -215,8 +233,12 @@ def parsed(home: Path, name: str) -> Any:
         raise ValueError(f"{word} is no number")
 
     try:
-        held = json.loads(content(home, name).decode(), object_pairs_hook=once, parse_constant=refused)
-        json.dumps(held, ensure_ascii=False).encode()  # ValueError where half a character stands alone
+        held = json.loads(
+            content(home, name).decode(), object_pairs_hook=once, parse_constant=refused
+        )
+        json.dumps(
+            held, ensure_ascii=False
+        ).encode()  # ValueError where half a character stands alone
         return held
     except (ValueError, RecursionError) as error:
         if isinstance(error, BadInput):
@@ -239,7 +261,9 @@ def _first(error: ValidationError | RecursionError) -> str:
         return "is nested too deeply"
     one = error.errors()[0]
     got = "" if isinstance(one["input"], dict | list) else f" (got {str(one['input'])[:40]!r})"
-    return f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}{got}"
+    return (
+        f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}{got}"
+    )
 
 
 def study_of(home: Path) -> Study:
@@ -255,8 +279,11 @@ def study_of(home: Path) -> Study:
 def manifest_of(home: Path) -> dict[str, Any]:
     raw = parsed(home, "manifest.json")
     if isinstance(raw, dict) and isinstance(raw.get("schema"), int) and 0 < raw["schema"] < SCHEMA:
-        raise BadInput(f"manifest.json: schema {raw['schema']} is of an older version, {SCHEMA} is read here; verify "
-                       "with that version, or `distill-resist report` the study again")  # fmt: skip
+        raise BadInput(
+            f"manifest.json: schema {raw['schema']} is of an older version, {SCHEMA} is read "
+            "here; verify "
+            "with that version, or `distill-resist report` the study again"
+        )
     held: dict[str, Any] = shaped(home, "manifest.json", Manifest)
     return held
 
@@ -270,7 +297,9 @@ def frozen(home: Path) -> Any:
 
 
 def graded(home: Path) -> Grades:
-    """The grades; BadInput if their columns are not those of exams, or what they unpack to would fill the memory."""
+    """The grades; BadInput if their columns are not those of exams, or what they unpack to would
+    fill the memory.
+    """
     import pyarrow as pa
 
     name = FILES["grades"]
@@ -280,8 +309,18 @@ def graded(home: Path) -> Grades:
         return read(path)
     except BadInput as error:
         raise BadInput(f"{name}: {error}".replace(f"{home}/", "")) from None
-    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise BadInput(f"{name}: not a whole file of grades ({' '.join(str(error).split())[:120]})") from None
+    except (
+        OSError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        raise BadInput(
+            f"{name}: not a whole file of grades ({' '.join(str(error).split())[:120]})"
+        ) from None
 
 
 def _check_columns(path: Path) -> None:
@@ -298,18 +337,29 @@ def _check_columns(path: Path) -> None:
         "said",
         "outcome",
     ]
-    kinds = dict.fromkeys(text, pa.string()) | dict.fromkeys(("budget", "seed", "tokens"), pa.int64())
-    kinds |= dict.fromkeys((one for one in NUMBERS if one != "tokens"), pa.float64()) | {"finished": pa.bool_()}
+    kinds = dict.fromkeys(text, pa.string()) | dict.fromkeys(
+        ("budget", "seed", "tokens"), pa.int64()
+    )
+    kinds |= dict.fromkeys((one for one in NUMBERS if one != "tokens"), pa.float64()) | {
+        "finished": pa.bool_()
+    }
     with pq.ParquetFile(path) as file:
         there = {one.name: one.type for one in file.schema_arrow}
         if there != kinds or len(file.schema_arrow) > len(there):
             wrong = sorted(name for name in {*there, *kinds} if there.get(name) != kinds.get(name))
-            raise BadInput(f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}")
+            raise BadInput(
+                f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}"
+            )
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        if sum(one.total_byte_size for one in groups) > LARGEST or file.metadata.num_rows > LARGEST // 64:
+        if (
+            sum(one.total_byte_size for one in groups) > LARGEST
+            or file.metadata.num_rows > LARGEST // 64
+        ):
             raise BadInput("is too large to be one")
     size = 0
-    with pq.ParquetFile(path, read_dictionary=text) as file:  # a text that stands a million times is held once
+    with pq.ParquetFile(
+        path, read_dictionary=text
+    ) as file:  # a text that stands a million times is held once
         for batch in file.iter_batches(ROWS, columns=text):
             for name in text:
                 column = batch.column(name)
@@ -322,9 +372,18 @@ def _check_columns(path: Path) -> None:
                 raise BadInput("holds more text than exams have")
 
 
-FILES = {"study": "config.json", "manifest": "manifest.json", "arms": "arms.json", "seal": SEAL, "frozen": ANALYSIS,
-         "outcomes": "outcomes.json", "measures": "measures.json", "results": "results.json", "card": "card.json",
-         "grades": "grades.parquet"}  # fmt: skip
+FILES = {
+    "study": "config.json",
+    "manifest": "manifest.json",
+    "arms": "arms.json",
+    "seal": SEAL,
+    "frozen": ANALYSIS,
+    "outcomes": "outcomes.json",
+    "measures": "measures.json",
+    "results": "results.json",
+    "card": "card.json",
+    "grades": "grades.parquet",
+}
 """The parts of a run and the files that they are in."""
 ARMS = list[Annotated[Finished | Missing, Field(discriminator="finished")]]
 
@@ -333,11 +392,21 @@ def part(home: Path, name: str) -> Any:
     """A part of a run; BadInput if its file is not of its form."""
     file = FILES[name]
     own: dict[str, Callable[[], Any]] = {
-        "study": lambda: study_of(home), "manifest": lambda: manifest_of(home), "frozen": lambda: frozen(home),
+        "study": lambda: study_of(home),
+        "manifest": lambda: manifest_of(home),
+        "frozen": lambda: frozen(home),
         "grades": lambda: graded(home),
-        "outcomes": lambda: shaped(home, file, list[dict[str, Any]]) if (home / file).exists() else [],
-    }  # fmt: skip
-    forms = {"arms": ARMS, "seal": Seal, "measures": dict[str, Any], "results": list[Any], "card": dict[str, Any]}
+        "outcomes": lambda: (
+            shaped(home, file, list[dict[str, Any]]) if (home / file).exists() else []
+        ),
+    }
+    forms = {
+        "arms": ARMS,
+        "seal": Seal,
+        "measures": dict[str, Any],
+        "results": list[Any],
+        "card": dict[str, Any],
+    }
     return own[name]() if name in own else shaped(home, file, forms[name])
 
 

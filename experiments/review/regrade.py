@@ -16,7 +16,9 @@ ROWS = 2**18
 
 
 def misgraded(path: Path, measure: Measure) -> str:
-    """The first row that is not what the task's own questions and grader make of its text; nothing if there is none."""
+    """The first row that is not what the task's own questions and grader make of its text; nothing
+    if there is none.
+    """
     asked: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[str]] = {}
     with pq.ParquetFile(path) as file:
@@ -40,7 +42,9 @@ def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
     """What an exam asks; students that were trained for longer sit the report exam."""
     exam = component("task", task)[1]
     select = split == "select"
-    items = exam.items("select" if select else "report", measure.selection_items if select else measure.items, 0)
+    items = exam.items(
+        "select" if select else "report", measure.selection_items if select else measure.items, 0
+    )
     return {item.prompt.id: item for item in items}
 
 
@@ -52,4 +56,8 @@ def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
     if (prompt, cluster) != (item.prompt.text, item.cluster):
         return f"{where}: asks {prompt!r}"
     graded = exam.final(text), str(exam.grade(text, item.reference))
-    return "" if graded == (said, outcome) else f"{where}: {text!r} is {outcome} in the file, {graded[1]} by the grader"
+    return (
+        ""
+        if graded == (said, outcome)
+        else f"{where}: {text!r} is {outcome} in the file, {graded[1]} by the grader"
+    )

@@ -1,4 +1,6 @@
-"""Reproduce: a run beside what the same study gives when it is run again; bytes, numbers within tolerance, words."""
+"""Reproduce: a run beside what the same study gives when it is run again; bytes, numbers within
+tolerance, words.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,40 @@ from experiments.report import folder, grades, measures
 from experiments.review import Check, Word, form, same
 from experiments.store import Store
 
-# Two runs on unlike machines are two draws of the same students: their means may differ by this many standard errors.
+# Two runs on unlike machines are two draws of the same students: their means may differ by this
+# many standard errors.
 TOLERANCE_SE = 3.0
-# Below this many seeds the standard error itself is too uncertain, so this many points are allowed as well.
+# Below this many seeds the standard error itself is too uncertain, so this many points are allowed
+# as well.
 TOLERANCE_POINTS = 0.02
 
 
 def smoke(study: Study) -> Study:
-    """The cheapest study whose stages are all among the full one's: floors, ceiling and one defence, first seed."""
+    """The cheapest study whose stages are all among the full one's: floors, ceiling and one
+    defence, first seed.
+    """
     block = study.blocks[0]
     first = next((d for d in block.defenses if d != "none"), "none")
     attackers = [a for a in block.attackers if _meets(first, a)][:1] or block.attackers[:1]
-    small = block.model_copy(update={"tasks": block.tasks[:1], "defenses": ["none", first], "attackers": attackers,
-                                     "budgets": block.budgets[:1]})  # fmt: skip
+    small = block.model_copy(
+        update={
+            "tasks": block.tasks[:1],
+            "defenses": ["none", first],
+            "attackers": attackers,
+            "budgets": block.budgets[:1],
+        }
+    )
     measure = study.measure.model_copy(update={"plateau": False})
-    return study.model_copy(update={"seeds": study.seeds[:1], "selection_seeds": study.selection_seeds[:1],
-                                    "baseline_seeds": 1, "measure": measure, "blocks": [small],
-                                    "campaigns": None})  # fmt: skip
+    return study.model_copy(
+        update={
+            "seeds": study.seeds[:1],
+            "selection_seeds": study.selection_seeds[:1],
+            "baseline_seeds": 1,
+            "measure": measure,
+            "blocks": [small],
+            "campaigns": None,
+        }
+    )
 
 
 def _meets(defense: str, attacker: str) -> bool:
@@ -40,7 +59,9 @@ def _meets(defense: str, attacker: str) -> bool:
 
 
 def compare(expected: Path, study: Study, store: Store, tier: str, threads: int = 1) -> list[Check]:
-    """What was run again in `store` beside the expected run: bytes, numbers within tolerance, words."""
+    """What was run again in `store` beside the expected run: bytes, numbers within tolerance,
+    words.
+    """
     manifest, planned = form.manifest_of(expected), planning.make(study)
     checks = [_machine(manifest, folder.machine(threads), folder.versions())]
     theirs = {stage["key"]: stage["files"] for stage in manifest["stages"]}
@@ -49,9 +70,21 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     unlike = [key for key in shared if ours[key] != theirs[key]]
     same_machine = checks[0].word == "PASS"
     # On another class of machine other bytes are expected, and say nothing.
-    word: Word = "PASS" if shared and not unlike else "FAIL" if same_machine or not shared else "INCONCLUSIVE"
-    checks.append(Check(f"bitwise: {len(shared)} stages have the same bytes", word, f"{len(shared)} the same",
-                        f"{len(shared) - len(unlike)} the same"))  # fmt: skip
+    word: Word = (
+        "PASS"
+        if shared and not unlike
+        else "FAIL"
+        if same_machine or not shared
+        else "INCONCLUSIVE"
+    )
+    checks.append(
+        Check(
+            f"bitwise: {len(shared)} stages have the same bytes",
+            word,
+            f"{len(shared)} the same",
+            f"{len(shared) - len(unlike)} the same",
+        )
+    )
     graded = grades.read(grades.collect(planned, store))
     before = grades.read(expected / "grades.parquet")
     checks += [_accuracy(key, before[key], sat) for key, sat in graded.items() if key in before]
@@ -59,23 +92,38 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
         now = measures.plain(measures.measure(study, graded, grades.arms(planned, store)))
         checks += _words(form.part(expected, "measures")["cases"], now["cases"])
     else:
-        checks.append(Check("verdicts", "INCONCLUSIVE", "words", "a smoke test has too few seeds", "--tier full"))
+        checks.append(
+            Check(
+                "verdicts", "INCONCLUSIVE", "words", "a smoke test has too few seeds", "--tier full"
+            )
+        )
     return checks
 
 
 def _machine(manifest: dict[str, Any], here: dict[str, Any], versions: dict[str, str]) -> Check:
-    """Whether bytes may be expected to be equal: same processor class, device, threads, versions and sources."""
+    """Whether bytes may be expected to be equal: same processor class, device, threads, versions
+    and sources.
+    """
     names = ("cpu_capability", "device", "threads", "python")
     before = {n: manifest["machine"][n] for n in names} | manifest["versions"]
     now = {n: here[n] for n in names} | versions
-    before["sources"], now["sources"] = manifest["code"]["sources_sha256"][:12], folder.code()["sources_sha256"][:12]
+    before["sources"], now["sources"] = (
+        manifest["code"]["sources_sha256"][:12],
+        folder.code()["sources_sha256"][:12],
+    )
     changes = [f"{name} {a} -> {b}" for name, a, b in registration.changed(before, now)]
-    return Check("same class of machine, versions and sources", "INCONCLUSIVE" if changes else "PASS", "the same",
-                 "; ".join(changes) or "the same")  # fmt: skip
+    return Check(
+        "same class of machine, versions and sources",
+        "INCONCLUSIVE" if changes else "PASS",
+        "the same",
+        "; ".join(changes) or "the same",
+    )
 
 
 def _accuracy(key: Any, before: Any, now: Any) -> Check:
-    """Mean accuracy over the seeds that both have, within what two draws of the same students may differ by."""
+    """Mean accuracy over the seeds that both have, within what two draws of the same students may
+    differ by.
+    """
     common = [seed for seed in now.seeds if seed in before.seeds]
     pick = lambda sat: sat.right_SN[[sat.seeds.index(seed) for seed in common]]  # noqa: E731
     claim = " ".join(str(part) for part in key if part not in ("", 0))
@@ -86,8 +134,13 @@ def _accuracy(key: Any, before: Any, now: Any) -> Check:
     noise = a.mean() * (1 - a.mean()) / a.size
     allowed = TOLERANCE_POINTS + TOLERANCE_SE * math.sqrt(2 * spread / len(common) + 2 * noise)
     gap = abs(float(a.mean() - b.mean()))
-    return Check(claim, "PASS" if gap <= allowed else "FAIL", f"{100 * a.mean():.1f} %", f"{100 * b.mean():.1f} %",
-                 f"{100 * allowed:.1f} points")  # fmt: skip
+    return Check(
+        claim,
+        "PASS" if gap <= allowed else "FAIL",
+        f"{100 * a.mean():.1f} %",
+        f"{100 * b.mean():.1f} %",
+        f"{100 * allowed:.1f} points",
+    )
 
 
 def _words(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[Check]:

@@ -41,8 +41,13 @@ def difference(a: Path, b: Path) -> Difference:
 
     BadInput if a file is not of its form.
     """
-    settings = registration.changed(*(form.shaped(one, "config.json", dict[str, Any]) for one in (a, b)))
+    settings = registration.changed(
+        *(form.shaped(one, "config.json", dict[str, Any]) for one in (a, b))
+    )
     rows = [form.shaped(one, "results.json", list[Row]) for one in (a, b)]
-    named = [{f"{r['task']} {r['attacker']} {r['defense']} {r['budget']}": r for r in one} for one in rows]
+    named = [
+        {f"{r['task']} {r['attacker']} {r['defense']} {r['budget']}": r for r in one}
+        for one in rows
+    ]
     names = dict.fromkeys([*named[0], *named[1]])
     return Difference(settings, [(name, named[0].get(name), named[1].get(name)) for name in names])

@@ -1,4 +1,6 @@
-"""Who vouches for a run: an SSH signature over its manifest, which holds the digest of every other file."""
+"""Who vouches for a run: an SSH signature over its manifest, which holds the digest of every other
+file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ CLAIM = "the manifest is signed by an allowed signer"
 
 
 def signature(home: Path, key: Path) -> bytes:
-    """The signature of a run's manifest by an SSH key (a private key, or a public one whose agent is asked).
+    """The signature of a run's manifest by an SSH key (a private key, or a public one whose agent
+    is asked).
 
     BadInput if ssh-keygen cannot sign with it.
     """
@@ -28,12 +31,15 @@ def signature(home: Path, key: Path) -> bytes:
 
 
 def checked(home: Path, allowed: Path) -> Check:
-    """Whether the manifest is signed by one whom the file of allowed signers names (see ssh-keygen(1)).
+    """Whether the manifest is signed by one whom the file of allowed signers names (see
+    ssh-keygen(1)).
 
     BadInput if there is no such file.
     """
     if not allowed.is_file():
-        raise BadInput(f"--allowed-signers {allowed}: no such file; a line is a name and a public key")
+        raise BadInput(
+            f"--allowed-signers {allowed}: no such file; a line is a name and a public key"
+        )
     try:
         manifest, signed = form.content(home, MANIFEST), form.content(home, SIGNATURE, 2**16)
     except BadInput as error:
@@ -47,16 +53,25 @@ def checked(home: Path, allowed: Path) -> Check:
             return Check(CLAIM, "FAIL", "an allowed signer", short(_line(found), 120))
         words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", file.name]
         done = _keygen(words, manifest)
-    return Check(CLAIM, "FAIL" if done.returncode else "PASS", "an allowed signer",
-                 short(_line(done), 120) if done.returncode else name)  # fmt: skip
+    return Check(
+        CLAIM,
+        "FAIL" if done.returncode else "PASS",
+        "an allowed signer",
+        short(_line(done), 120) if done.returncode else name,
+    )
 
 
 def _keygen(words: list[str], told: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(["ssh-keygen", "-Y", *words], input=told, capture_output=True, check=False)
+        return subprocess.run(
+            ["ssh-keygen", "-Y", *words], input=told, capture_output=True, check=False
+        )
     except FileNotFoundError:
         raise BadInput("ssh-keygen is not installed; it makes and checks signatures") from None
 
 
 def _line(done: subprocess.CompletedProcess[bytes]) -> str:
-    return " ".join((done.stderr or done.stdout).decode(errors="replace").split()) or "ssh-keygen refused"
+    return (
+        " ".join((done.stderr or done.stdout).decode(errors="replace").split())
+        or "ssh-keygen refused"
+    )

@@ -21,9 +21,11 @@ VERSION = 1
 
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
-    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or what needs no teacher.
+    """What the attacker holds: the (defended) teacher's answers, those to other prompts, or what
+    needs no teacher.
 
-    The provider's own traces are answers too, to questions of the split that the teacher learned from.
+    The provider's own traces are answers too, to questions of the split that the teacher learned
+    from.
     """
     task = part("task", settings["task"])
     if settings["source"] in ("public", "self"):
@@ -41,7 +43,9 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
         lessons = task.lessons(settings["skip"] + settings["budget"], settings["seed"])
         prompts = [item.prompt for item in lessons[settings["skip"] :]]
     else:
-        prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])]
+        prompts = [
+            item.prompt for item in task.items("query", settings["budget"], settings["seed"])
+        ]
     said = guarded(task, model, settings, inputs[1:]).answer(
         prompts, seed=settings["seed"], profile=Profile(**settings["profile"])
     )
@@ -51,7 +55,9 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
 
 
 def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
-    """Answers to what an attack chose to ask, each kept with the question itself, whatever form it was sent in."""
+    """Answers to what an attack chose to ask, each kept with the question itself, whatever form it
+    was sent in.
+    """
     model, given = opened(inputs[0]), inputs[1 : len(settings["given"]) + 1]
     pilots = inputs[len(given) + 1 :]
     own = means(task, settings, pilot=opened(pilots[0]) if pilots else None)
@@ -63,18 +69,28 @@ def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
     provider = guarded(task, model, settings, given)
     said = provider.answer(prompts, seed=settings["seed"], profile=Profile(**settings["profile"]))
     kept = [
-        replace(answer, prompt=question[sent.id], prompt_id=f"{sent.id}~{sent.attempt}" if sent.attempt else sent.id)
+        replace(
+            answer,
+            prompt=question[sent.id],
+            prompt_id=f"{sent.id}~{sent.attempt}" if sent.attempt else sent.id,
+        )
         for answer, sent in zip(said, prompts, strict=True)
     ]
     _keep(model, prompts, kept, out)
 
 
 def _leaked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
-    """Answers to exactly the questions that a campaign was served: it goes through its list, and some were reduced."""
+    """Answers to exactly the questions that a campaign was served: it goes through its list, and
+    some were reduced.
+    """
     model, given = opened(inputs[0]), len(settings["given"])
     happened = json.loads((inputs[-1] / "run.json").read_text())
-    reduced = questions(happened, settings["stands_for"], settings["per_question"], settings["budget"])
-    prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])][: len(reduced)]
+    reduced = questions(
+        happened, settings["stands_for"], settings["per_question"], settings["budget"]
+    )
+    prompts = [item.prompt for item in task.items("query", settings["budget"], settings["seed"])][
+        : len(reduced)
+    ]
     full = guarded(task, model, settings, inputs[1 : 1 + given])
     less = defended(settings["reduced"])(full)
     said: dict[str, Answer] = {}
@@ -89,11 +105,16 @@ def _keep(model: Any, prompts: list[Prompt], said: list[Answer], out: Path) -> N
     """Write answers, what was exchanged for them, and their logprobs where they were released."""
     write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
     encode = getattr(model, "encode", None)
-    asked = {"exchanges": len(said), "tokens_in": sum(len(encode(p)) for p in prompts) if encode else None,
-             "tokens_out": sum(_length(model.tokenizer, answer) for answer in said) if encode else None}  # fmt: skip
+    asked = {
+        "exchanges": len(said),
+        "tokens_in": sum(len(encode(p)) for p in prompts) if encode else None,
+        "tokens_out": sum(_length(model.tokenizer, answer) for answer in said) if encode else None,
+    }
     write_bytes(out / "asked.json", canonical(asked).encode())
     if said and said[0].logprobs is not None:
-        signals.write(out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer))
+        signals.write(
+            out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
+        )
 
 
 def _length(tokenizer: Any, answer: Answer) -> int:
@@ -102,17 +123,30 @@ def _length(tokenizer: Any, answer: Answer) -> int:
 
 
 def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
-    """A student's own answers where they are right (the attacker owns these solutions), else the solution.
+    """A student's own answers where they are right (the attacker owns these solutions), else the
+    solution.
 
-    Their text alone: where a student says just the solutions, these are the same answers and the same work.
+    Their text alone: where a student says just the solutions, these are the same answers and the
+    same work.
     """
     said = model.answer([item.prompt for item in items], seed=seed, profile=Profile())
-    right = [str(task.grade(answer.text, item.reference)) == "right" for item, answer in zip(items, said, strict=True)]
-    texts = [answer.text if good else item.solution for item, answer, good in zip(items, said, right, strict=True)]
-    return [Answer(item.prompt.id, item.prompt.text, text) for item, text in zip(items, texts, strict=True)]
+    right = [
+        str(task.grade(answer.text, item.reference)) == "right"
+        for item, answer in zip(items, said, strict=True)
+    ]
+    texts = [
+        answer.text if good else item.solution
+        for item, answer, good in zip(items, said, right, strict=True)
+    ]
+    return [
+        Answer(item.prompt.id, item.prompt.text, text)
+        for item, text in zip(items, texts, strict=True)
+    ]
 
 
 def _shuffled(said: list[Answer], seed: int) -> list[Answer]:
     texts = [answer.text for answer in said]
     random.Random(seed).shuffle(texts)
-    return [replace(answer, text=text, token_ids=()) for answer, text in zip(said, texts, strict=True)]
+    return [
+        replace(answer, text=text, token_ids=()) for answer, text in zip(said, texts, strict=True)
+    ]

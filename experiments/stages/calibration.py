@@ -1,4 +1,6 @@
-"""Stage `calibration`: a provider's clean past says what is usual, and clean horizons how high scores go."""
+"""Stage `calibration`: a provider's clean past says what is usual, and clean horizons how high
+scores go.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from distill.campaigns.simulate import simulate
 from experiments.components import file_of
 
 VERSION = 1
-PAST, PAST_RELEASE = 14, 7  # days of clean traffic that a provider learned its baseline from, and its release in them
+PAST, PAST_RELEASE = (
+    14,
+    7,
+)  # days of clean traffic that a provider learned its baseline from, and its release in them
 PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
 
 
@@ -31,24 +36,35 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     for number in range(settings["clean"]):
         watch = Watch(detectors(settings["detectors"], learned))
         seed = CLEAN_SEED + number
-        clean = simulate(honest, [], watch, days=settings["days"], seed=seed, release=settings["release"])
+        clean = simulate(
+            honest, [], watch, days=settings["days"], seed=seed, release=settings["release"]
+        )
         for name, score in watch.highest.items():
             highest.setdefault(name, []).append(score[: clean.first])
         segment.append(clean.accounts.segment[: clean.first])
-        owner.append(clean.truth.owner[: clean.first].astype(np.int64) + (number << 32))  # customers of a horizon each
+        owner.append(
+            clean.truth.owner[: clean.first].astype(np.int64) + (number << 32)
+        )  # customers of a horizon each
     arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
     arrays |= {"segment": np.concatenate(segment), "owner": np.concatenate(owner)}
     arrays |= {"topics": learned.topics_SK, "rho": learned.rho_S}
-    arrays |= {f"{name}.{part}": getattr(getattr(learned, name), part) for name in ("phrase", "newest")
-               for part in Habit._fields}  # fmt: skip
+    arrays |= {
+        f"{name}.{part}": getattr(getattr(learned, name), part)
+        for name in ("phrase", "newest")
+        for part in Habit._fields
+    }
     save(out / "calibration.npz", arrays)
 
 
 def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
     """What the stage left."""
     held = load(folder / "calibration.npz")
-    phrase, newest = (Habit(*(held[f"{name}.{part}"] for part in Habit._fields)) for name in ("phrase", "newest"))
-    highest = {name.partition(".")[2]: one for name, one in held.items() if name.startswith("highest.")}
+    phrase, newest = (
+        Habit(*(held[f"{name}.{part}"] for part in Habit._fields)) for name in ("phrase", "newest")
+    )
+    highest = {
+        name.partition(".")[2]: one for name, one in held.items() if name.startswith("highest.")
+    }
     learned = Baseline(held["topics"], held["rho"], phrase, newest)
     return learned, Calibration(highest, held["segment"], held["owner"])
 
@@ -56,11 +72,16 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
 def detectors(chosen: Sequence[Any], learned: Baseline) -> list[Base]:
     """Detectors of resolved settings, as a provider that learned this baseline has them."""
     files = [file_of("detector", one["name"]) for one in chosen]
-    return [file.Detector(file.Settings(**one["settings"]), learned) for file, one in zip(files, chosen, strict=True)]
+    return [
+        file.Detector(file.Settings(**one["settings"]), learned)
+        for file, one in zip(files, chosen, strict=True)
+    ]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members 1980)."""
+    """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members
+    1980).
+    """
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 

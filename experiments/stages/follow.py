@@ -21,12 +21,18 @@ VERSION = 1
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """What the attacker does to the student once it is trained."""
     task, model = part("task", settings["task"]), opened(inputs[0])
-    own, recipe = means(task, settings, **training(task, settings["shape"])), recipe_of(settings["shape"])
+    own, recipe = (
+        means(task, settings, **training(task, settings["shape"])),
+        recipe_of(settings["shape"]),
+    )
     report = json.loads((inputs[0] / "training.json").read_text())
     for one in settings["follow"]:
         followed = part("attacker", one).follow(model, recipe, own, seed=settings["seed"])
         model = replace(model, network=followed.network.eval())
-        report |= {name: report[name] + getattr(followed, name) for name in ("tokens", "positions", "steps")}
+        report |= {
+            name: report[name] + getattr(followed, name)
+            for name in ("tokens", "positions", "steps")
+        }
         report["diverged"] |= followed.diverged
     save(model, out)
     write_bytes(out / "training.json", canonical(report).encode())

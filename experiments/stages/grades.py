@@ -16,4 +16,6 @@ def read_grades(folder: Path) -> list[dict[str, Any]]:
     try:
         return list(pq.read_table(folder / "grades.parquet").to_pylist())
     except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"{folder / 'grades.parquet'}: not a whole file of grades ({error})") from error
+        raise BadInput(
+            f"{folder / 'grades.parquet'}: not a whole file of grades ({error})"
+        ) from error

@@ -29,9 +29,15 @@ def guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
 
 
 def given(task: Any, names: list[str], folders: list[Path]) -> Given:
-    """What the provider has, from the results that it was handed; it can grade answers to its own prompts."""
+    """What the provider has, from the results that it was handed; it can grade answers to its own
+    prompts.
+    """
     held = dict(zip(names, folders, strict=True))
     traces = read_answers(held["traces"] / "answers.parquet") if "traces" in held else []
     asked = {item.prompt.id: item.reference for item in task.lessons(2 * len(traces), PROVIDER)}
     models = {name: opened(held[name]) for name in ("proxy", "rewriter") if name in held}
-    return Given(**models, traces=traces, grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right")
+    return Given(
+        **models,
+        traces=traces,
+        grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right",
+    )

@@ -12,7 +12,8 @@ WORKED = 3000
 
 
 def means(task: Any, settings: Any, **more: Any) -> Own:
-    """What an attacker has beside the answers: a function of the task, its seed and the study's `own` alone.
+    """What an attacker has beside the answers: a function of the task, its seed and the study's
+    `own` alone.
 
     `more` is what only some stages hand it: how it trains, a pilot, the teacher.
     """
@@ -21,10 +22,13 @@ def means(task: Any, settings: Any, **more: Any) -> Own:
     worked, public = task.items("query", held["worked"], WORKED), task.public(held["budget"], seed)
     final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
     return Own(
-        public=solved(public), worked=solved(worked), final=task.final, mark=task.mark,
+        public=solved(public),
+        worked=solved(worked),
+        final=task.final,
+        mark=task.mark,
         check=lambda answer: bool(task.grade(answer.text, final[answer.prompt]) == "right"),
         **more,
-    )  # fmt: skip
+    )
 
 
 def solved(items: list[Any]) -> list[Answer]:

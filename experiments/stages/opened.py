@@ -19,7 +19,10 @@ def opened(folder: Path) -> Any:
         return RecordedModel({answer.prompt: answer for answer in said}, "recorded teacher")
     if (folder / "pretrained.json").is_file():
         settings = json.loads((folder / "pretrained.json").read_text())
-        decoding = {name: settings[name] for name in ("temperature", "top_p", "max_new_tokens", "batch_size")}
+        decoding = {
+            name: settings[name]
+            for name in ("temperature", "top_p", "max_new_tokens", "batch_size")
+        }
         return load(shown(settings["path"]), allow_pickle=settings["allow_pickle"], **decoding)
     training = json.loads((folder / "training.json").read_text())
     return load(str(folder), may_diverge=training["diverged"], **training["decoding"])

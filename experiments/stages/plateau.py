@@ -1,7 +1,8 @@
-"""Stage `plateau`: one student trained for twice the steps, to see whether more training would change anything.
+"""Stage `plateau`: one student trained for twice the steps, to see whether more training would
+change anything.
 
-Of several attacks it is one of the attack that the selection split finds worst, as the report does; which one that is
-is known only when their exams are there.
+Of several attacks it is one of the attack that the selection split finds worst, as the report does;
+which one that is is known only when their exams are there.
 """
 
 from __future__ import annotations
@@ -23,12 +24,17 @@ VERSION = 1
 def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     """The grades of the student, and which attack it is of; its weights are not kept.
 
-    The inputs are those of each attack's student, then that attack's selection exams, attack after attack, and last the
-    undefended teacher's exam.
+    The inputs are those of each attack's student, then that attack's selection exams, attack after
+    attack, and last the undefended teacher's exam.
     """
     folders = iter(inputs)
-    held = [([next(folders) for _ in range(one["inputs"])], [next(folders) for _ in range(one["selection"])])
-            for one in settings["attacks"]]  # fmt: skip
+    held = [
+        (
+            [next(folders) for _ in range(one["inputs"])],
+            [next(folders) for _ in range(one["selection"])],
+        )
+        for one in settings["attacks"]
+    ]
     (clean,) = folders
     right = [_right(exams) for _, exams in held]
     place = right.index(max(right))

@@ -13,6 +13,10 @@ VERSION = 1
 
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
-    """The recipe of the best trial on the validation split; the first of equals, which is the study's own."""
+    """The recipe of the best trial on the validation split; the first of equals, which is the
+    study's own.
+    """
     right = [sum(row["outcome"] == "right" for row in read_grades(folder)) for folder in inputs]
-    write_bytes(out / "choice.json", canonical(settings["recipes"][right.index(max(right))]).encode())
+    write_bytes(
+        out / "choice.json", canonical(settings["recipes"][right.index(max(right))]).encode()
+    )

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 
-def questions(happened: dict[str, Any], stands_for: Iterable[str], per_question: float, budget: int) -> list[bool]:
-    """Which of its questions a campaign was served, in order, each with whether the answer was a reduced one.
+def questions(
+    happened: dict[str, Any], stands_for: Iterable[str], per_question: float, budget: int
+) -> list[bool]:
+    """Which of its questions a campaign was served, in order, each with whether the answer was a
+    reduced one.
 
-    A campaign goes through its list: every `per_question`-th exchange that it got carries the next question.
+    A campaign goes through its list: every `per_question`-th exchange that it got carries the next
+    question.
     """
     full_D, reduced_D = by_day(happened, stands_for)
     ends = np.cumsum(np.stack([full_D, reduced_D], axis=1).ravel())
@@ -23,5 +27,7 @@ def questions(happened: dict[str, Any], stands_for: Iterable[str], per_question:
 def by_day(happened: dict[str, Any], stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Exchanges that stand for the task and were answered in full and reduced, by day."""
     columns = [happened["capabilities"].index(name) for name in stands_for]
-    leaked, reduced = (np.array(happened[name])[:, columns].sum(axis=1) for name in ("leaked_DC", "reduced_DC"))
+    leaked, reduced = (
+        np.array(happened[name])[:, columns].sum(axis=1) for name in ("leaked_DC", "reduced_DC")
+    )
     return leaked - reduced, reduced

@@ -36,7 +36,12 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
         said = signals.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
     own = Own()
     if "own" in settings:
-        own = means(task, settings, **training(task, settings["shape"]), **_released(task, settings, inputs[1:]))
+        own = means(
+            task,
+            settings,
+            **training(task, settings["shape"]),
+            **_released(task, settings, inputs[1:]),
+        )
     for one in settings.get("clean", []):
         said = part("attacker", one).clean(said, own, seed=settings["seed"])
     model, report = trained(task, settings, attacker, said, own, out)
@@ -48,14 +53,19 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
 def _steps(settings: Any) -> int:
     """The recipe's steps, and those by which the longest attack of the study trains longer.
 
-    `times` as many in all where a plateau is looked for, `followed` of which are taken after this stage.
+    `times` as many in all where a plateau is looked for, `followed` of which are taken after this
+    stage.
     """
     times, more = settings.get("times", 1), settings.get("more", 0)
-    return int(times * (settings["shape"]["steps"] + more) + (times - 1) * settings.get("followed", 0))
+    return int(
+        times * (settings["shape"]["steps"] + more) + (times - 1) * settings.get("followed", 0)
+    )
 
 
 def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
-    """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild it."""
+    """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild
+    it.
+    """
     if "released" not in settings:
         return {}
     released = settings["released"]
@@ -63,9 +73,15 @@ def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
         held = dict(zip(released["given"], folders, strict=False))
         given = [name for name in held if name != "teacher"]
         told = {"defense": released["defense"], "given": given}
-        return {"teacher": guarded(task, opened(held["teacher"]), told, [held[name] for name in given])}
+        return {
+            "teacher": guarded(task, opened(held["teacher"]), told, [held[name] for name in given])
+        }
     rebuilt = defended([_with_own_key(one) for one in released["defense"]])
-    return {"defense": lambda said: rebuilt(_Said(said)).answer((), seed=settings["seed"], profile=Profile("full"))}
+    return {
+        "defense": lambda said: rebuilt(_Said(said)).answer(
+            (), seed=settings["seed"], profile=Profile("full")
+        )
+    }
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,15 @@ VERSION = 1
 
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
-    """Train the teacher by recipe on worked solutions of its own split, or write down where it comes from.
+    """Train the teacher by recipe on worked solutions of its own split, or write down where it
+    comes from.
 
     BadInput where it diverged, or is a pretrained one that cannot be loaded.
     """
     if settings.get("kind") == "recorded":
-        recorded = read_recorded(Path(shown(settings["path"])), settings["prompt"], settings["answer"])
+        recorded = read_recorded(
+            Path(shown(settings["path"])), settings["prompt"], settings["answer"]
+        )
         return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
     if settings.get("kind") == "pretrained":
         load(shown(settings["path"]), allow_pickle=settings["allow_pickle"])
@@ -34,7 +37,10 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     items = task.lessons(settings["items"], settings["seed"])
     model, report = trained(task, settings, Attacker(Settings()), solved(items), Own(), out)
     if report["diverged"]:
-        raise BadInput(f"teacher: its training diverged after {report['steps']} steps; lower its learning rate of "
-                       f"{report['learning_rate']:g}")  # fmt: skip
+        raise BadInput(
+            f"teacher: its training diverged after {report['steps']} steps; lower its learning "
+            "rate of "
+            f"{report['learning_rate']:g}"
+        )
     save(model, out)
     write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())

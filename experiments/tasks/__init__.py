@@ -1,7 +1,8 @@
 """What an exam is: items drawn from disjoint splits of a numbered pool, and an exact grader.
 
-A task numbers every question that it can ask, 0 to size - 1. Drawing walks the pool in an order shuffled by the seed,
-so the same seed gives the same items, fewer items are a prefix of more, and an exhausted pool is known exactly.
+A task numbers every question that it can ask, 0 to size - 1. Drawing walks the pool in an order
+shuffled by the seed, so the same seed gives the same items, fewer items are a prefix of more, and
+an exhausted pool is known exactly.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from typing import ClassVar, Literal, NamedTuple, cast, get_args
 from distill.answers import BadInput, Prompt, digest
 
 Split = Literal["train", "query", "validate", "select", "report"]
-SHARES: dict[Split, float] = {"train": 0.55, "query": 0.25, "validate": 0.05, "select": 0.05, "report": 0.1}
+SHARES: dict[Split, float] = {
+    "train": 0.55,
+    "query": 0.25,
+    "validate": 0.05,
+    "select": 0.05,
+    "report": 0.1,
+}
 
 
 class Outcome(StrEnum):
@@ -35,8 +42,8 @@ class Outcome(StrEnum):
 class Item:
     """A question, its worked solution (which ends with the answer), and the answer alone.
 
-    Items of one `cluster` belong together (questions on one passage, say) and count as one draw; without a name, an
-    item is a cluster of its own.
+    Items of one `cluster` belong together (questions on one passage, say) and count as one draw;
+    without a name, an item is a cluster of its own.
     """
 
     prompt: Prompt
@@ -65,8 +72,11 @@ def split_of(canonical: str) -> Split:
 
 
 def shuffled(size: int, key: str) -> Iterator[int]:
-    """The numbers 0 to size - 1 in an order fixed by `key`: Fisher-Yates, holding only what has moved."""
-    # A string seeds through SHA-512, the same on every machine; an integer would make seeds 1 and -1 the same.
+    """The numbers 0 to size - 1 in an order fixed by `key`: Fisher-Yates, holding only what has
+    moved.
+    """
+    # A string seeds through SHA-512, the same on every machine; an integer would make seeds 1 and
+    # -1 the same.
     rng, moved = random.Random(key), dict[int, int]()
     for i in range(size):
         j = rng.randrange(i, size)
@@ -75,12 +85,16 @@ def shuffled(size: int, key: str) -> Iterator[int]:
 
 
 class Exam(ABC):
-    """A task without its questions: each says how many there are, what number `index` asks, and how answers look."""
+    """A task without its questions: each says how many there are, what number `index` asks, and how
+    answers look.
+    """
 
     name: ClassVar[str]
     mark: ClassVar[str] = "#"  # what the final answer follows
     data: str = ""  # SHA-256 of files that the questions come from
-    clusters: Mapping[str, str] = MappingProxyType({})  # which items belong together: by item id, the cluster's name
+    clusters: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # which items belong together: by item id, the cluster's name
     alphabet: str
     size: int
     form: re.Pattern[str]
@@ -92,48 +106,70 @@ class Exam(ABC):
 
     @abstractmethod
     def draft(self, index: int) -> Draft | None:
-        """Question number `index` of the pool, or None where that number names no valid question."""
+        """Question number `index` of the pool, or None where that number names no
+        valid question.
+        """
 
     def split(self, index: int, canonical: str) -> Split:
         """The one split that a question belongs to."""
         return split_of(canonical)
 
     def public(self, n: int, seed: int) -> list[Item]:
-        """What anybody owns without a teacher (floor F1): questions of the query split with their final answers."""
+        """What anybody owns without a teacher (floor F1): questions of the query split with their
+        final answers.
+        """
         items = self.items("query", n, seed)
         return [replace(item, solution=f" {self.mark} {item.reference}") for item in items]
 
     def corpus(self) -> list[str]:
-        """Public text from which a vocabulary is learned; none where questions are drawn from rules."""
-        raise BadInput(f"task {self.name}: has no public text to learn a vocabulary from; vocabulary must be 0")
+        """Public text from which a vocabulary is learned; none where questions are drawn from
+        rules.
+        """
+        raise BadInput(
+            f"task {self.name}: has no public text to learn a vocabulary from; vocabulary must be 0"
+        )
 
     def items(self, split: Split, n: int, seed: int) -> list[Item]:
         """The first n distinct questions of a split in the order of `seed`."""
         if split not in get_args(Split):
-            raise BadInput(f"{self.name}: no split {cast(str, split)!r} (there are: {', '.join(get_args(Split))})")
+            raise BadInput(
+                f"{self.name}: no split {cast(str, split)!r} (there are: "
+                f"{', '.join(get_args(Split))})"
+            )
         if n < 0:
             raise BadInput(f"{self.name}: {split} items must be at least 0, got {n}")
         drawn = list(itertools.islice(self._draw(split, seed), n))
         if len(drawn) < n:
-            raise BadInput(f"{self.name}: {n} {split} items asked for, only {len(drawn)} available at these settings")
+            raise BadInput(
+                f"{self.name}: {n} {split} items asked for, only {len(drawn)} available at these "
+                "settings"
+            )
         return drawn
 
     def available(self, split: Split, n: int) -> int:
-        """How many questions a split has, as far as n; where many differ, hashes divide evenly and none is counted."""
+        """How many questions a split has, as far as n; where many differ, hashes divide evenly and
+        none is counted.
+        """
         many = SHARES[split] * self.different
         if self.different > 100_000 and not 0.95 * many < n < 1.05 * many:
             return min(n, int(many))
         return sum(1 for _ in itertools.islice(self._drafts(split, 0), n))
 
     def lessons(self, n: int, seed: int) -> list[Item]:
-        """What a teacher by recipe learns from: the first n questions of the training split, or all if it has fewer."""
+        """What a teacher by recipe learns from: the first n questions of the training split, or all
+        if it has fewer.
+        """
         return list(itertools.islice(self._draw("train", seed), n))
 
     def _drafts(self, split: Split, seed: int) -> Iterator[Draft]:
         seen = set[str]()
         for index in shuffled(self.size, f"{self.name}/{seed}"):
             asked = self.draft(index)
-            if asked is not None and asked.canonical not in seen and self.split(index, asked.canonical) == split:
+            if (
+                asked is not None
+                and asked.canonical not in seen
+                and self.split(index, asked.canonical) == split
+            ):
                 seen.add(asked.canonical)
                 yield asked
 
@@ -151,7 +187,9 @@ class Exam(ABC):
         return f"{draft.steps} {self.mark} {draft.answer}"
 
     def final(self, text: str) -> str | None:
-        """The final answer in its canonical form: what follows the last mark, or None where that has no such form."""
+        """The final answer in its canonical form: what follows the last mark, or None where that
+        has no such form.
+        """
         _, mark, said = text.rpartition(self.mark)
         said = said.strip(" \t\r\n")  # ASCII alone: other spaces are no part of an answer's form
         return said if mark and self.form.fullmatch(said) else None

@@ -1,6 +1,8 @@
-"""Addition of two numbers, worked digit by digit from the units: `347+586=` is `760=13;481=13;351=09 # 933`.
+"""Addition of two numbers, worked digit by digit from the units: `347+586=` is
+`760=13;481=13;351=09 # 933`.
 
-A step names both digits and the carry into them, then their sum in two digits, the first of which is the next carry.
+A step names both digits and the carry into them, then their sum in two digits, the first of which
+is the next carry.
 """
 
 from __future__ import annotations

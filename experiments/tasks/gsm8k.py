@@ -1,7 +1,8 @@
-"""GSM8K (Cobbe et al. 2021): real grade-school problems, read from a folder with `train.jsonl` and `test.jsonl`.
+"""GSM8K (Cobbe et al. 2021): real grade-school problems, read from a folder with `train.jsonl` and
+`test.jsonl`.
 
-The training problems are the public ones, which anybody owns with their solutions. The test problems, for which
-recorded teachers exist, are divided into queries, selection and report by hash.
+The training problems are the public ones, which anybody owns with their solutions. The test
+problems, for which recorded teachers exist, are divided into queries, selection and report by hash.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ LARGEST = 1e15  # below it all whole numbers are exact
 
 
 class Settings(BaseModel):
-    """`path`: the folder of the data; `clusters`: a JSON file of items that belong together, by item id the name of its
-    cluster. Both are absolute or from where the command is run.
+    """`path`: the folder of the data; `clusters`: a JSON file of items that belong together, by
+    item id the name of its cluster. Both are absolute or from where the command is run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -47,25 +48,36 @@ class Task(Exam):
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise BadInput(
-                f"task gsm8k: no {' and no '.join(missing)} in {folder}; get github.com/openai/grade-school-math and "
+                f"task gsm8k: no {' and no '.join(missing)} in {folder}; get "
+                "github.com/openai/grade-school-math and "
                 "set 'task=gsm8k(path=\"…/grade_school_math/data\")'"
             )
-        self.data = digest("".join(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES))
+        self.data = digest(
+            "".join(hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES)
+        )
         train, test = (_problems(folder / name) for name in FILES)
         self.drafts, self.public_size = train + test, len(train)
         self.size = len(self.drafts)
         if settings.clusters:
-            self.clusters = _clusters(Path(settings.clusters), {self.prompt(one).id for one in self.drafts})
+            self.clusters = _clusters(
+                Path(settings.clusters), {self.prompt(one).id for one in self.drafts}
+            )
             self.data = digest(self.data + json.dumps(self.clusters, sort_keys=True))
-        self.alphabet = "".join(sorted({letter for draft in self.drafts for letter in draft.text + draft.steps}))
+        self.alphabet = "".join(
+            sorted({letter for draft in self.drafts for letter in draft.text + draft.steps})
+        )
 
     def draft(self, index: int) -> Draft:
         """Problem number `index`, the public ones first."""
         return self.drafts[index]
 
     def split(self, index: int, canonical: str) -> Split:
-        """Public problems train and validate; the others are divided in the proportions of the other splits."""
-        among: tuple[Split, ...] = ("train", "validate") if index < self.public_size else ("query", "select", "report")
+        """Public problems train and validate; the others are divided in the proportions of the
+        other splits.
+        """
+        among: tuple[Split, ...] = (
+            ("train", "validate") if index < self.public_size else ("query", "select", "report")
+        )
         place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64
         place *= sum(SHARES[split] for split in among)
         for split in among:
@@ -84,10 +96,16 @@ class Task(Exam):
 
     def corpus(self) -> list[str]:
         """The public problems with their solutions."""
-        return [text for draft in self.drafts[: self.public_size] for text in (draft.text, self.solution(draft))]
+        return [
+            text
+            for draft in self.drafts[: self.public_size]
+            for text in (draft.text, self.solution(draft))
+        ]
 
     def final(self, text: str) -> str | None:
-        """The number after the last mark, without currency signs, thousands separators and a trailing stop."""
+        """The number after the last mark, without currency signs, thousands separators and a
+        trailing stop.
+        """
         _, mark, said = text.rpartition(self.mark)
         said = re.sub(r"[$,%]", "", said.strip()).removesuffix(".")
         fits = mark and self.form.fullmatch(said) and abs(float(said)) < LARGEST
@@ -102,17 +120,27 @@ class Task(Exam):
 
 
 def _clusters(path: Path, known: set[str]) -> dict[str, str]:
-    """The clusters that a file declares; BadInput where it is not one or names items that are not there."""
+    """The clusters that a file declares; BadInput where it is not one or names items that are not
+    there.
+    """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"task gsm8k: clusters: {path} cannot be read as JSON ({error})") from None
-    if not isinstance(held, dict) or not all(isinstance(name, str) and name for name in held.values()):
-        raise BadInput(f"task gsm8k: clusters: {path} must be an object of item ids and names of clusters, as in "
-                       '{"gsm8k-0123456789abcdef": "passage 1"}')  # fmt: skip
+    if not isinstance(held, dict) or not all(
+        isinstance(name, str) and name for name in held.values()
+    ):
+        raise BadInput(
+            f"task gsm8k: clusters: {path} must be an object of item ids and names of clusters, "
+            "as in "
+            '{"gsm8k-0123456789abcdef": "passage 1"}'
+        )
     if unknown := [item for item in held if item not in known]:
-        raise BadInput(f"task gsm8k: clusters: {path} names {len(unknown)} of {len(held)} items that the task does not "
-                       f"have, the first of them {unknown[0]!r}")  # fmt: skip
+        raise BadInput(
+            f"task gsm8k: clusters: {path} names {len(unknown)} of {len(held)} items that the "
+            "task does not "
+            f"have, the first of them {unknown[0]!r}"
+        )
     return held
 
 
@@ -128,7 +156,9 @@ def _problems(path: Path) -> list[Draft]:
         if not question.strip():
             raise BadInput(f"{where}: question is empty")
         if not mark or not Task.form.fullmatch(reference) or abs(float(reference)) >= LARGEST:
-            raise BadInput(f"{where}: answer must end with a line '#### ' and a number below {LARGEST:g}, got "
-                           f"{reprlib.repr(answer)}")  # fmt: skip
+            raise BadInput(
+                f"{where}: answer must end with a line '#### ' and a number below {LARGEST:g}, got "
+                f"{reprlib.repr(answer)}"
+            )
         drafts.append(Draft(question, question, steps, reference))
     return drafts

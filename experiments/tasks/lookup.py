@@ -1,7 +1,8 @@
 """Following a chain of look-ups: `ac be cd da eb;a+2?` is `ac;cd # d`.
 
-The keys form one cycle, so that each occurs once as a key and once as a value, no path comes back to where it began,
-and neither how often nor where a letter is written says anything about the answer.
+The keys form one cycle, so that each occurs once as a key and once as a value, no path comes back
+to where it began, and neither how often nor where a letter is written says anything about the
+answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from experiments.tasks import Draft, Exam
 
 
 class Settings(BaseModel):
-    """`keys`: pairs in a table; `letters`: how many letters keys are drawn from; `min_hops`, `max_hops`: look-ups."""
+    """`keys`: pairs in a table; `letters`: how many letters keys are drawn from; `min_hops`,
+    `max_hops`: look-ups.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -35,7 +38,9 @@ class Settings(BaseModel):
 
 
 class Task(Exam):
-    """Every cycle of `keys` letters with a start and a number of hops; the order of the pairs makes no new question."""
+    """Every cycle of `keys` letters with a start and a number of hops; the order of the pairs makes
+    no new question.
+    """
 
     name: ClassVar[str] = "lookup"
 
@@ -44,12 +49,20 @@ class Task(Exam):
         letters = ascii_lowercase[: settings.letters]
         self.alphabet = letters + "0123456789+;? #"
         self.form = re.compile(f"[{letters}]")
-        self.size = math.perm(settings.letters, settings.keys) * (settings.max_hops - settings.min_hops + 1)
+        self.size = math.perm(settings.letters, settings.keys) * (
+            settings.max_hops - settings.min_hops + 1
+        )
 
     def draft(self, index: int) -> Draft:
-        """The question numbered `index`: the cycle is spelt from its start, so the answer stands `hops` further on."""
+        """The question numbered `index`: the cycle is spelt from its start, so the answer stands
+        `hops` further on.
+        """
         index, extra = divmod(index, self.settings.max_hops - self.settings.min_hops + 1)
-        hops, free, cycle = self.settings.min_hops + extra, list(ascii_lowercase[: self.settings.letters]), ""
+        hops, free, cycle = (
+            self.settings.min_hops + extra,
+            list(ascii_lowercase[: self.settings.letters]),
+            "",
+        )
         for _ in range(self.settings.keys):
             index, pick = divmod(index, len(free))
             cycle += free.pop(pick)

@@ -1,7 +1,7 @@
 """Tracing a straight-line program modulo 10: `c=3;a=c+4;b=a-c;b?` is `c=3;a=3+4=7;b=7-3=4 # 4`.
 
-Each variable is assigned once, and every statement starts from the variable assigned just before it, so that the answer
-needs them all.
+Each variable is assigned once, and every statement starts from the variable assigned just before
+it, so that the answer needs them all.
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ class Task(Exam):
         return self.size // math.factorial(self.settings.statements)
 
     def draft(self, index: int) -> Draft:
-        """The program numbered `index`, in mixed radix: first value, then name, sign and operand of each statement."""
+        """The program numbered `index`, in mixed radix: first value, then name, sign and operand of
+        each statement.
+        """
         index, value = divmod(index, 10)
         free = list(self.names)
         index, pick = divmod(index, len(free))
         last, values = free.pop(pick), dict[str, int]()
         program, steps = [f"{last}={value}"], [f"{last}={value}"]
         for _ in range(self.settings.statements - 1):
-            operands = [*DIGITS, *values]  # a variable combined with itself would be no statement of its own
+            operands = [
+                *DIGITS,
+                *values,
+            ]  # a variable combined with itself would be no statement of its own
             values[last] = value
             index, pick = divmod(index, len(free))
             index, minus = divmod(index, 2)

@@ -1,4 +1,6 @@
-"""Every benchmark runs at toy size and prints its ratios; how large they are is nobody's business here."""
+"""Every benchmark runs at toy size and prints its ratios; how large they are is nobody's business
+here.
+"""
 
 import importlib
 import math
@@ -31,7 +33,9 @@ def test_there_are_benchmarks_and_make_bench_runs_them_all():
     assert BENCHMARKS and "for one in benchmarks/*.py" in told
 
 
-@pytest.mark.parametrize("line", ["ratio: nan x the peer's speed", "ratio: inf x the peer's speed", "-1.0 x a softmax"])
+@pytest.mark.parametrize(
+    "line", ["ratio: nan x the peer's speed", "ratio: inf x the peer's speed", "-1.0 x a softmax"]
+)
 def test_what_is_no_ratio_is_seen(line):
     (found,) = ratios(line)
     assert not (math.isfinite(found) and found > 0)

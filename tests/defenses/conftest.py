@@ -1,7 +1,9 @@
-"""Tiny random teachers whose weights are large enough that they look at their prompts, and what their providers have.
+"""Tiny random teachers whose weights are large enough that they look at their prompts, and what
+their providers have.
 
-One reads characters. Two are loaded from local folders as a user's own would be: a Llama with byte pairs and a chat
-template, and a GPT-2 (learned positions) without a padding token and with more rows than its tokenizer has tokens.
+One reads characters. Two are loaded from local folders as a user's own would be: a Llama with byte
+pairs and a chat template, and a GPT-2 (learned positions) without a padding token and with more
+rows than its tokenizer has tokens.
 """
 
 from collections.abc import Sequence
@@ -24,14 +26,17 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 PUBLIC = [
-    "How many pens are in 3 boxes of 12 pens each? 3 boxes hold 3*12=36 pens.;So there are 36 pens. # 36",
+    "How many pens are in 3 boxes of 12 pens each? 3 boxes hold 3*12=36 pens.;So there are 36 "
+    "pens. # 36",
     "What is 7 plus 805? 7+805=812;The sum is 812. # 812",
     "c=3;a=c+4;b=a-c;b? c=3;a=3+4=7;b=7-3=4 # 4",
 ]
 
 
 class World(NamedTuple):
-    """A teacher, what its provider has, and questions of several lengths, so that a batch of them is padded."""
+    """A teacher, what its provider has, and questions of several lengths, so that a batch of them
+    is padded.
+    """
 
     teacher: LanguageModel
     given: Given
@@ -39,9 +44,14 @@ class World(NamedTuple):
 
 
 def provided(
-    teacher: LanguageModel, proxy: LanguageModel, questions: Sequence[str], worked: Sequence[str] = ()
+    teacher: LanguageModel,
+    proxy: LanguageModel,
+    questions: Sequence[str],
+    worked: Sequence[str] = (),
 ) -> Given:
-    """What a provider might have: a smaller proxy, clean traces (some by hand), a grader, and a rewriter."""
+    """What a provider might have: a smaller proxy, clean traces (some by hand), a grader, and a
+    rewriter.
+    """
     own = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
     pairs = [text.split("? ") for text in worked]
     return Given(
@@ -60,7 +70,9 @@ def asked(*texts: str) -> list[Prompt]:
 @pytest.fixture(scope="session")
 def teacher() -> LanguageModel:
     tokenizer = character_tokenizer("0123456789+=# ")
-    network = llama(tokenizer, hidden_size=16, num_layers=2, num_heads=2, max_length=64, seed=0, init=0.5)
+    network = llama(
+        tokenizer, hidden_size=16, num_layers=2, num_heads=2, max_length=64, seed=0, init=0.5
+    )
     return LanguageModel(network, tokenizer, temperature=1.0, max_new_tokens=24)
 
 
@@ -71,23 +83,37 @@ def prompts() -> list[Prompt]:
 
 @pytest.fixture(scope="session")
 def given(teacher) -> Given:
-    network = llama(teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5)
+    network = llama(
+        teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5
+    )
     proxy = LanguageModel(network, teacher.tokenizer, max_new_tokens=24)
     return provided(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
 
 
 def gpt2(tokens: int, spare: int, *, hidden_size: int, num_layers: int, seed: int, end: int) -> Any:
-    """A random GPT-2 with rows for more tokens than there are; as in models that were trained, it never says these."""
+    """A random GPT-2 with rows for more tokens than there are; as in models that were trained, it
+    never says these.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=tokens + spare, n_positions=LENGTH, n_embd=hidden_size, n_layer=num_layers, n_head=2,
-        initializer_range=0.5, bos_token_id=end, eos_token_id=end, pad_token_id=None,
-    )  # fmt: skip
+        vocab_size=tokens + spare,
+        n_positions=LENGTH,
+        n_embd=hidden_size,
+        n_layer=num_layers,
+        n_head=2,
+        initializer_range=0.5,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=None,
+    )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         network = GPT2LMHeadModel(config)
-        last, rows = network.transformer.ln_f, network.lm_head.weight  # the head is tied to the embedding
+        last, rows = (
+            network.transformer.ln_f,
+            network.lm_head.weight,
+        )  # the head is tied to the embedding
         last.weight[0], last.bias[0] = 0, 10
         rows[:, 0], rows[tokens:, 0] = 0, -5
     return network
@@ -95,7 +121,9 @@ def gpt2(tokens: int, spare: int, *, hidden_size: int, num_layers: int, seed: in
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """By shape, a folder with a model and its tokenizer; within it `proxy`, a smaller model with the same one."""
+    """By shape, a folder with a model and its tokenizer; within it `proxy`, a smaller model with
+    the same one.
+    """
     shapes: dict[str, tuple[Any, Any, Any]] = {}
     size = {"num_heads": 2, "max_length": LENGTH, "init": 0.5}
     chat = byte_pair_tokenizer(PUBLIC, 320)
@@ -125,12 +153,20 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def worlds(folders, teacher, given, prompts) -> dict[str, World]:
     """Every teacher that defences are held to their contract on."""
-    questions = asked("7+805=", "é ☃?", "a=8;b?", "3 boxes hold 12 pens each; how many pens is that?")
+    questions = asked(
+        "7+805=", "é ☃?", "a=8;b?", "3 boxes hold 12 pens each; how many pens is that?"
+    )
     found = {
-        name: World(replace(teacher, temperature=temperature, max_new_tokens=12), given, prompts[1:5])
+        name: World(
+            replace(teacher, temperature=temperature, max_new_tokens=12), given, prompts[1:5]
+        )
         for name, temperature in (("characters", 1.0), ("greedy", 0.0))
     }
     for name, folder in folders.items():
-        model, proxy = (load(str(one), temperature=1.0, max_new_tokens=12) for one in (folder, folder / "proxy"))
-        found[name] = World(model, provided(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC), questions)
+        model, proxy = (
+            load(str(one), temperature=1.0, max_new_tokens=12) for one in (folder, folder / "proxy")
+        )
+        found[name] = World(
+            model, provided(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC), questions
+        )
     return found

@@ -28,14 +28,21 @@ def test_a_chain_answers_as_its_parts_one_after_another(teacher, prompts):
 
 @pytest.mark.parametrize(
     ("parts", "point"),
-    [((), "none"), ((ROUNDING,), "logprobs"), ((TEMPERATURE, ROUNDING), "decoding"), ((ROUNDING, TRUNCATE), "text")],
+    [
+        ((), "none"),
+        ((ROUNDING,), "logprobs"),
+        ((TEMPERATURE, ROUNDING), "decoding"),
+        ((ROUNDING, TRUNCATE), "text"),
+    ],
 )
 def test_a_chain_shows_where_any_part_does(parts, point):
     assert Chain(tuple("abc"[: len(parts)]), parts).point == point
 
 
 def test_scores_cannot_be_changed_after_the_answer_is_finished():
-    with pytest.raises(BadInput, match="cut \\+ mix: mix cannot act after cut; the order is weights"):
+    with pytest.raises(
+        BadInput, match="cut \\+ mix: mix cannot act after cut; the order is weights"
+    ):
         Chain(("cut", "mix"), (TRUNCATE, PERTURBED))
     # Anywhere in a longer list, not only between the first two.
     with pytest.raises(BadInput, match="warm cannot act after cut"):
@@ -45,7 +52,9 @@ def test_scores_cannot_be_changed_after_the_answer_is_finished():
 def test_the_last_of_two_texts_is_what_is_released(teacher, prompts):
     only = answer_only.Defense(answer_only.Settings(marker="="))
     both = Chain(("a", "b"), (TRUNCATE, only))(teacher).answer(prompts, seed=1, profile=Profile())
-    for answer, cut in zip(both, TRUNCATE(teacher).answer(prompts, seed=1, profile=Profile()), strict=True):
+    for answer, cut in zip(
+        both, TRUNCATE(teacher).answer(prompts, seed=1, profile=Profile()), strict=True
+    ):
         assert answer.text == answer_only.final_answer(cut.text, "=")
 
 
@@ -82,7 +91,9 @@ def test_a_proxy_must_be_there_and_spell_as_the_teacher_does(teacher, given):
     with pytest.raises(BadInput, match="defense x: needs a proxy"):
         with_proxy(Given(), teacher, "x")
     with pytest.raises(BadInput, match="defense x: the proxy has another tokenizer"):
-        with_proxy(Given(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))), teacher, "x")
+        with_proxy(
+            Given(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))), teacher, "x"
+        )
     with pytest.raises(BadInput, match="defense x: needs clean traces"):
         with_traces(Given(), "x")
 

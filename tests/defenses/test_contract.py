@@ -1,4 +1,6 @@
-"""What every defence keeps, whatever it does; configs and files are found here, so a new defence edits nothing."""
+"""What every defence keeps, whatever it does; configs and files are found here, so a new defence
+edits nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +28,33 @@ CASES = [
     ("llama", Profile("top_k", 20)),
     ("gpt2", Profile("top_k", 20)),
 ]
-OTHERWISE = [("characters", Profile("full")), ("llama", Profile("top_k", 20))]  # for settings other than the config's
-QUICK = {"steps": 4, "rounds": 1, "samples": 2}  # what is learned need not be learned well to keep a contract
+OTHERWISE = [
+    ("characters", Profile("full")),
+    ("llama", Profile("top_k", 20)),
+]  # for settings other than the config's
+QUICK = {
+    "steps": 4,
+    "rounds": 1,
+    "samples": 2,
+}  # what is learned need not be learned well to keep a contract
 SEED = 3
-HEAVIER = {"release/rounding": np.exp(0.05)}  # mass of a row: rounding to 1 decimal does not renormalise, see there
+HEAVIER = {
+    "release/rounding": np.exp(0.05)
+}  # mass of a row: rounding to 1 decimal does not renormalise, see there
 BUDGETS = {"decoding/perturbed": 2.0}  # L1 that a setting `eps` allows, where it is not eps itself
 
 
 def files() -> list[str]:
-    """Every selectable defence file; accounts are limited in access/, which maps no model to a model."""
-    found = (path.relative_to(ROOT / "defenses").with_suffix("") for path in (ROOT / "defenses").rglob("*.py"))
-    return sorted(str(path) for path in found if not path.name.startswith("_") and path.parts[0] != "access")
+    """Every selectable defence file; accounts are limited in access/, which maps no model to a
+    model.
+    """
+    found = (
+        path.relative_to(ROOT / "defenses").with_suffix("")
+        for path in (ROOT / "defenses").rglob("*.py")
+    )
+    return sorted(
+        str(path) for path in found if not path.name.startswith("_") and path.parts[0] != "access"
+    )
 
 
 def module(name: str) -> Any:
@@ -59,18 +77,28 @@ class Entry(NamedTuple):
 
 
 def choices(name: str) -> list[Entry]:
-    """The defence with every other choice that its settings have; rewriters, which tiny ones are not, aside."""
+    """The defence with every other choice that its settings have; rewriters, which tiny ones are
+    not, aside.
+    """
     found = []
     for field, info in module(name).Settings.model_fields.items():
         options = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
         options = (False, True) if info.annotation is bool else options
-        found += [Entry(name, {field: option}) for option in options if option != shown(name)[field]]
+        found += [
+            Entry(name, {field: option}) for option in options if option != shown(name)[field]
+        ]
     settings = [module(name).Settings(**shown(name) | one.changes) for one in found]
-    return [one for one, s in zip(found, settings, strict=True) if "rewriter" not in module(name).Defense(s).needs]
+    return [
+        one
+        for one, s in zip(found, settings, strict=True)
+        if "rewriter" not in module(name).Defense(s).needs
+    ]
 
 
 class Case:
-    """A teacher and what is seen of it; what a defence learned and what it said are kept, so that both are had once."""
+    """A teacher and what is seen of it; what a defence learned and what it said are kept, so that
+    both are had once.
+    """
 
     def __init__(self, world: Any, profile: Profile) -> None:
         self.teacher, self.given, self.prompts, self.profile = *world, profile
@@ -97,7 +125,9 @@ class Case:
         return kind.Defense(checked, replace(self.given, learned=self._learned[key]))
 
     def defended(self, entry: Entry, **changes: object) -> Any:
-        """The teacher with that defence; one that cannot be for greedy teachers has no contract to keep there."""
+        """The teacher with that defence; one that cannot be for greedy teachers has no contract to
+        keep there.
+        """
         try:
             return self.build(entry, **changes)(self.teacher)
         except BadInput as error:
@@ -106,7 +136,9 @@ class Case:
             raise
 
     def ask(self, model: Any, prompts: Any = None) -> list[Answer]:
-        answers: list[Answer] = model.answer(prompts or self.prompts, seed=SEED, profile=self.profile)
+        answers: list[Answer] = model.answer(
+            prompts or self.prompts, seed=SEED, profile=self.profile
+        )
         return answers
 
     def said(self, entry: Entry | None = None) -> list[Answer]:
@@ -123,7 +155,9 @@ def case(request, worlds) -> Case:
 
 
 def same(left: list[Answer], right: list[Answer], *, exact: bool = True) -> bool:
-    """Equal in every field; numbers to 1e-4 if not exact, as the width of a batch moves a network's last bits."""
+    """Equal in every field; numbers to 1e-4 if not exact, as the width of a batch moves a network's
+    last bits.
+    """
 
     def alike(a: Logprobs, b: Logprobs) -> bool:
         if exact:
@@ -149,11 +183,15 @@ def tokens(rows: Logprobs) -> list[dict[int, float]]:
 
 
 def near(a: dict[int, float], b: dict[int, float]) -> bool:
-    """Logprobs to 1e-4, or probabilities to 1e-6: what an edit leaves of a token may be the rounding of another."""
+    """Logprobs to 1e-4, or probabilities to 1e-6: what an edit leaves of a token may be the
+    rounding of another.
+    """
     pairs = np.array([(a.get(i, -np.inf), b.get(i, -np.inf)) for i in a.keys() | b.keys()])
     with np.errstate(invalid="ignore"):  # -inf less -inf
         apart = np.abs(pairs[:, 0] - pairs[:, 1])
-    return bool(((apart <= 1e-4) | (np.abs(np.exp(pairs[:, 0]) - np.exp(pairs[:, 1])) <= 1e-6)).all())
+    return bool(
+        ((apart <= 1e-4) | (np.abs(np.exp(pairs[:, 0]) - np.exp(pairs[:, 1])) <= 1e-6)).all()
+    )
 
 
 def distance(clean: dict[int, float], released: dict[int, float]) -> float:
@@ -162,7 +200,9 @@ def distance(clean: dict[int, float], released: dict[int, float]) -> float:
     return float(np.abs(apart).sum() + abs(sum(apart)))
 
 
-@pytest.mark.parametrize("case", [(world, Profile()) for world in ("characters", "llama", "gpt2")], indirect=True)
+@pytest.mark.parametrize(
+    "case", [(world, Profile()) for world in ("characters", "llama", "gpt2")], indirect=True
+)
 def test_the_tiny_teachers_look_at_their_prompts(case):
     assert len({answer.text for answer in case.said()}) == len(case.prompts)
 
@@ -183,10 +223,16 @@ def test_a_config_shows_its_name_and_every_field(name):
 def test_a_defence_says_what_it_is(name):
     defense, settings = module(name).Defense, module(name).Settings
     assert defense.point in ("none", "weights", "decoding", "text", "logprobs")
-    assert defense.passes >= 0 and isinstance(defense.keeps_argmax, bool) and isinstance(defense.scores, bool)
+    assert (
+        defense.passes >= 0
+        and isinstance(defense.keeps_argmax, bool)
+        and isinstance(defense.scores, bool)
+    )
     assert set(defense.needs) <= {field.name for field in fields(Given)} - {"learned"}
     assert set(defense.identity) <= set(settings.model_fields)
-    assert defense.identity or not settings.model_fields, "a defence with settings has some that make it the identity"
+    assert defense.identity or not settings.model_fields, (
+        "a defence with settings has some that make it the identity"
+    )
     assert name == "none" or defense.paper != "-"
 
 
@@ -199,8 +245,12 @@ def test_a_knob_goes_from_no_defence_to_its_strongest(name):
     settings = shown(name)
     whole = isinstance(settings[knob.name], int)
     for share in (0.0, 0.5, 1.0):
-        module(name).Settings(**settings | {knob.name: round(knob.at(share)) if whole else knob.at(share)})
-    off = module(name).Settings(**settings | {knob.name: knob.identity} | module(name).Defense.identity)
+        module(name).Settings(
+            **settings | {knob.name: round(knob.at(share)) if whole else knob.at(share)}
+        )
+    off = module(name).Settings(
+        **settings | {knob.name: knob.identity} | module(name).Defense.identity
+    )
     assert module(name).Defense(off).off
 
 
@@ -209,13 +259,17 @@ CONTRACTS += [(entry, case) for name in NAMES for entry in choices(name) for cas
 
 
 @pytest.mark.parametrize(
-    ("entry", "case"), CONTRACTS, ids=[f"{entry}-{world}-{seen.kind}" for entry, (world, seen) in CONTRACTS],
+    ("entry", "case"),
+    CONTRACTS,
+    ids=[f"{entry}-{world}-{seen.kind}" for entry, (world, seen) in CONTRACTS],
     indirect=["case"],
-)  # fmt: skip
+)
 class TestEveryDefence:
     def test_keeps_the_order_of_the_prompts(self, entry, case):
         forward = case.said(entry)
-        assert [(answer.prompt_id, answer.prompt) for answer in forward] == [(p.id, p.text) for p in case.prompts]
+        assert [(answer.prompt_id, answer.prompt) for answer in forward] == [
+            (p.id, p.text) for p in case.prompts
+        ]
         backward = case.ask(case.defended(entry), case.prompts[::-1])
         assert same(forward[::-1], backward, exact=False)
 
@@ -248,8 +302,13 @@ class TestEveryDefence:
 
     def test_counts_its_passes(self, entry, case):
         defense = case.build(entry)
-        assert all(answer.passes == case.teacher.passes + defense.passes for answer in case.said(entry))
-        calls, networks = [], {id(one.network): one.network for one in (case.teacher, case.given.proxy)}
+        assert all(
+            answer.passes == case.teacher.passes + defense.passes for answer in case.said(entry)
+        )
+        calls, networks = (
+            [],
+            {id(one.network): one.network for one in (case.teacher, case.given.proxy)},
+        )
         # Hooks are copied with a network, so that passes of copies are seen as well.
         hooks = [one.register_forward_hook(lambda *_: calls.append(1)) for one in networks.values()]
         try:
@@ -259,9 +318,13 @@ class TestEveryDefence:
         finally:
             for hook in hooks:
                 hook.remove()
-        told = case.said()[0] if defense.point == "text" else answer  # text that was edited has no tokens any more
+        told = (
+            case.said()[0] if defense.point == "text" else answer
+        )  # text that was edited has no tokens any more
         steps = len(told.token_ids) + told.finished
-        assert steps <= len(calls) <= answer.passes * steps, "a dual pass is one call and counts as more"
+        assert steps <= len(calls) <= answer.passes * steps, (
+            "a dual pass is one call and counts as more"
+        )
 
     def test_releases_rows_in_order_and_no_more_than_the_profile_allows(self, entry, case):
         for answer in case.said(entry):
@@ -278,9 +341,16 @@ class TestEveryDefence:
             if answer.logprobs is not None:
                 ids_TK, values_TK = answer.logprobs.ids_TK, answer.logprobs.values_TK
                 assert not np.isnan(values_TK).any() and (values_TK < np.inf).all()
-                assert (np.isneginf(values_TK) | (ids_TK >= 0)).all(), "what is withheld has no value"
-                assert all(len({*row[row >= 0]}) == (row >= 0).sum() for row in ids_TK), "no token is there twice"
-                assert (np.exp(values_TK.astype(np.float64)).sum(-1) <= HEAVIER.get(entry.name, 1.0) + 1e-5).all()
+                assert (np.isneginf(values_TK) | (ids_TK >= 0)).all(), (
+                    "what is withheld has no value"
+                )
+                assert all(len({*row[row >= 0]}) == (row >= 0).sum() for row in ids_TK), (
+                    "no token is there twice"
+                )
+                assert (
+                    np.exp(values_TK.astype(np.float64)).sum(-1)
+                    <= HEAVIER.get(entry.name, 1.0) + 1e-5
+                ).all()
 
     def test_keeps_to_its_budget(self, entry, case):
         budget = BUDGETS.get(entry.name, 1.0) * shown(entry.name).get("eps", 2.0)

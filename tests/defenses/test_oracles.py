@@ -1,34 +1,46 @@
-"""Identities that hold of every released distribution: the oracles of the posterior-defence literature, by number.
+"""Identities that hold of every released distribution: the oracles of the posterior-defence
+literature, by number.
 
-The rows are Dirichlet(0.01, 0.1, 1), one-hot, uniform, tied, or with zeros, over 2 to 50,000 tokens. Held elsewhere, as
-well or better, is what this table names; `here` are the tests below. Their paths are below tests/defenses.
+The rows are Dirichlet(0.01, 0.1, 1), one-hot, uniform, tied, or with zeros, over 2 to 50,000
+tokens. Held elsewhere, as well or better, is what this table names; `here` are the tests below.
+Their paths are below tests/defenses.
 
 | oracle | what                                      | test
 |--------|-------------------------------------------|------------------------------------------------------------------
 | 1      | distribution; eps 0 is the input to a bit | here; test_contract
-| 2      | L1 within eps                             | here; test_contract; decoding/test_perturbed TestBudgets
+| 2      | L1 within eps                             | here; test_contract; decoding/test_perturbed
+  TestBudgets
 | 3      | interpolation has a known L1              | here; decoding/test_perturbed TestMixture
 | 4      | a gap above eps keeps the argmax          | here; decoding/test_mad TestPoisoned
 | 5      | more eps, more L1, more objective         | here; release/test_modelguard_w
-| 6      | scores have mean 0; proxy == teacher      | here; decoding/test_antidistillation TestSlopes
-| 7      | the last layer's gradient                 | here; decoding/test_mad, test_gradient_redirection
-| 8      | forward derivatives; all-ones are inert   | here; decoding/test_gradient_redirection TestSlopes
+| 6      | scores have mean 0; proxy == teacher      | here; decoding/test_antidistillation
+  TestSlopes
+| 7      | the last layer's gradient                 | here; decoding/test_mad,
+  test_gradient_redirection
+| 8      | forward derivatives; all-ones are inert   | here; decoding/test_gradient_redirection
+  TestSlopes
 | 9      | the angle grows along an interpolation    | here
 | 10     | sampled gradients are G'y~ on average     | here
-| 11     | GRAD^2 is the LP's optimum                | decoding/test_gradient_redirection TestRedirected
+| 11     | GRAD^2 is the LP's optimum                | decoding/test_gradient_redirection
+  TestRedirected
 | 12     | MAD-extreme for a uniform proxy; [0, 4]   | here; decoding/test_mad TestObjective
-| 13     | ModelGuard-W is the LP's optimum          | release/test_modelguard_w; without its margin, here
-| 14     | ModelGuard-S is a quantiser               | release/test_modelguard_s; data processing, one bucket, here
-| 15     | reverse sigmoid                           | release/test_reverse_sigmoid; equals stay equal, here
+| 13     | ModelGuard-W is the LP's optimum          | release/test_modelguard_w; without its
+  margin, here
+| 14     | ModelGuard-S is a quantiser               | release/test_modelguard_s; data processing,
+  one bucket, here
+| 15     | reverse sigmoid                           | release/test_reverse_sigmoid; equals stay
+  equal, here
 | 17     | top-k                                     | here; release/test_top_k
 | 18     | rounding                                  | here; release/test_rounding
-| 19     | permutations, batches, keys               | here; keys also in test_noise, test_perturbed, test_lossless
+| 19     | permutations, batches, keys               | here; keys also in test_noise,
+  test_perturbed, test_lossless
 | 22     | relabelling undoes what keeps the argmax  | here
 | 25, 27 | Pinsker, sequences, infinite KL           | here
 
-16 is of adaptive misinformation, which is not shipped, nor are other ensembles of teachers (EDM); 20, 21, 23, 24, 26
-and 28 to 33 are of attackers, metrics and detectors. ModelGuard-S has one fixed grid, and so no list of centroids that
-grows; a coarser grid need not be further away from a given row, so 5 is not of it.
+16 is of adaptive misinformation, which is not shipped, nor are other ensembles of teachers (EDM);
+20, 21, 23, 24, 26 and 28 to 33 are of attackers, metrics and detectors. ModelGuard-S has one fixed
+grid, and so no list of centroids that grows; a coarser grid need not be further away from a given
+row, so 5 is not of it.
 """
 
 from __future__ import annotations
@@ -54,7 +66,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from defenses import Given
 from defenses.decoding import gradient_redirection, mad, perturbed
 from defenses.decoding.product_of_experts import product
-from defenses.release import LogprobEdit, information, modelguard_s, modelguard_w, reverse_sigmoid, rounding, top_k
+from defenses.release import (
+    LogprobEdit,
+    information,
+    modelguard_s,
+    modelguard_w,
+    reverse_sigmoid,
+    rounding,
+    top_k,
+)
 from defenses.release.noise import keyed_normals, noised
 from distill.answers import Answer, Logprobs, Profile
 from distill.attackers import Own
@@ -68,13 +88,22 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HIDDEN = 4
 LEAST = 0.01  # budget of ModelGuard-S, whose grid would have too many buckets below it
 LOOSE = {"modelguard_s": 1e-5}  # its grid allows for the rounding of float32, whatever the dtype
-PRODUCTS = ("on the image", "information")  # whose matrix products differ in their last bits with the rows of a batch
+PRODUCTS = (
+    "on the image",
+    "information",
+)  # whose matrix products differ in their last bits with the rows of a batch
 # From the weakest strength on: no budget at all is a test of its own.
-seeds, budgets, dtypes = st.integers(0, 2**32 - 1), st.floats(0.01, 2), st.sampled_from(list(TOLERANCE))
+seeds, budgets, dtypes = (
+    st.integers(0, 2**32 - 1),
+    st.floats(0.01, 2),
+    st.sampled_from(list(TOLERANCE)),
+)
 
 
 def examples(count: int) -> limits:
-    return limits(max_examples=count, suppress_health_check=[HealthCheck.too_slow])  # which a busy machine is as well
+    return limits(
+        max_examples=count, suppress_health_check=[HealthCheck.too_slow]
+    )  # which a busy machine is as well
 
 
 def posterior(seed: int, kind: str, size: int, count: int = 2) -> Tensor:
@@ -87,7 +116,9 @@ def posterior(seed: int, kind: str, size: int, count: int = 2) -> Tensor:
     elif kind == "ties":
         y = rng.integers(1, 4, (count, size)).astype(float)
     elif kind != "uniform":
-        shape = 1.0 if kind == "zeros" else float(kind)  # in logarithms, as gammas of 0.01 underflow
+        shape = (
+            1.0 if kind == "zeros" else float(kind)
+        )  # in logarithms, as gammas of 0.01 underflow
         logs = np.log(rng.gamma(shape + 1, size=y.shape)) + np.log(rng.random(y.shape)) / shape
         y = np.exp(logs - logs.max(-1, keepdims=True))
     if kind == "zeros":
@@ -95,12 +126,18 @@ def posterior(seed: int, kind: str, size: int, count: int = 2) -> Tensor:
     return torch.tensor(y / y.sum(-1, keepdims=True))
 
 
-def posteriors(*sizes: int, kinds: tuple[str, ...] = KINDS, count: int = 2) -> st.SearchStrategy[Tensor]:
-    return st.builds(posterior, seeds, st.sampled_from(kinds), st.sampled_from(sizes), st.just(count))
+def posteriors(
+    *sizes: int, kinds: tuple[str, ...] = KINDS, count: int = 2
+) -> st.SearchStrategy[Tensor]:
+    return st.builds(
+        posterior, seeds, st.sampled_from(kinds), st.sampled_from(sizes), st.just(count)
+    )
 
 
 def beside(seed: int, y_BV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What else a defence looks at: a proxy's distribution, values of tokens (B, V), and an output layer (V, H)."""
+    """What else a defence looks at: a proxy's distribution, values of tokens (B, V), and an output
+    layer (V, H).
+    """
     rng = np.random.default_rng([seed, 1])
     q = rng.gamma(rng.choice([0.1, 1]), size=y_BV.shape) + 1e-9
     g, weight = rng.normal(size=y_BV.shape), rng.normal(size=(y_BV.shape[1], HIDDEN))
@@ -130,11 +167,15 @@ Release = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 
 def redirects(rho: float) -> Release:
-    return lambda logprobs, q, g, weight, eps: gradient_redirection.redirected(logprobs, g, eps, rho)
+    return lambda logprobs, q, g, weight, eps: gradient_redirection.redirected(
+        logprobs, g, eps, rho
+    )
 
 
 def poisons(variant: str) -> Release:
-    return lambda logprobs, q, g, weight, eps: mad.poisoned(logprobs, q.log(), variant, eps, 8, logprobs.shape[1])
+    return lambda logprobs, q, g, weight, eps: mad.poisoned(
+        logprobs, q.log(), variant, eps, 8, logprobs.shape[1]
+    )
 
 
 def on_image(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -150,7 +191,9 @@ def guards_w(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float)
 
 
 def guards_s(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return posted(modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))), logprobs)
+    return posted(
+        modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))), logprobs
+    )
 
 
 # Every defence that has an L1 budget for a distribution; `WHOLE` are those that withhold nothing.
@@ -175,24 +218,38 @@ def noises(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -
 # Those without a budget, at some strength.
 OTHERS: dict[str, Release] = {
     "noise": noises,
-    "reverse sigmoid": lambda y, q, g, w, eps: posted(reverse_sigmoid.Defense(reverse_sigmoid.Settings(c=eps)), y),
+    "reverse sigmoid": lambda y, q, g, w, eps: posted(
+        reverse_sigmoid.Defense(reverse_sigmoid.Settings(c=eps)), y
+    ),
     "rounding": lambda y, q, g, w, eps: posted(rounding.Defense(rounding.Settings()), y),
     "top_k": lambda y, q, g, w, eps: posted(top_k.Defense(top_k.Settings()), y),
-    "information": lambda y, q, g, w, eps: information.transformed(y.double(), w.T, eps / len(w) * w),
-    "product of experts": lambda y, q, g, w, eps: product(y.double(), q.log(), eps / 2).log_softmax(-1),
+    "information": lambda y, q, g, w, eps: information.transformed(
+        y.double(), w.T, eps / len(w) * w
+    ),
+    "product of experts": lambda y, q, g, w, eps: product(y.double(), q.log(), eps / 2).log_softmax(
+        -1
+    ),
 }
 
 
 def l1(y_BV: Tensor, released_BV: Tensor) -> Tensor:
-    """Over the tokens that are named, and all others as one: what withheld mass is taken for is the reader's matter."""
+    """Over the tokens that are named, and all others as one: what withheld mass is taken for is the
+    reader's matter.
+    """
     apart_BV = (y_BV - released_BV).masked_fill(released_BV == 0, 0)
     return apart_BV.abs().sum(-1) + apart_BV.sum(-1).abs()
 
 
-def run(name: str, y_BV: Tensor, seed: int, eps: float, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """The distribution that a defence is given, as far as its logprobs in a dtype say, and the one that it releases."""
+def run(
+    name: str, y_BV: Tensor, seed: int, eps: float, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
+    """The distribution that a defence is given, as far as its logprobs in a dtype say, and the one
+    that it releases.
+    """
     logprobs_BV = y_BV.log().to(dtype)
-    return logprobs_BV.double().exp(), BUDGETED[name](logprobs_BV, *beside(seed, y_BV), eps).double().exp()
+    return logprobs_BV.double().exp(), BUDGETED[name](
+        logprobs_BV, *beside(seed, y_BV), eps
+    ).double().exp()
 
 
 def close(found: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
@@ -213,7 +270,9 @@ def test_a_distribution_is_released_within_its_budget(name, y, seed, eps, dtype)
         close((clean - out).abs().sum(-1), 2 * (out - clean).clamp(min=0).sum(-1), within)
 
 
-@pytest.mark.parametrize("name", [name for name in WHOLE if name != "on the image"])  # where eps 0 is the model itself
+@pytest.mark.parametrize(
+    "name", [name for name in WHOLE if name != "on the image"]
+)  # where eps 0 is the model itself
 @examples(20)
 @cases(posteriors(2, 10, 1000, 50_000), seeds, dtypes)
 def test_no_budget_is_the_input_bit_for_bit(name, y, seed, dtype):
@@ -237,7 +296,11 @@ def test_an_interpolation_goes_as_far_as_the_budget_or_its_end(y, seed, eps):
 
 @pytest.mark.parametrize("name", BUDGETED)
 @examples(30)
-@cases(posteriors(2, 10, 1000, kinds=("0.01", "0.1", "1", "one-hot", "zeros"), count=1), seeds, st.floats(0, 0.999))
+@cases(
+    posteriors(2, 10, 1000, kinds=("0.01", "0.1", "1", "one-hot", "zeros"), count=1),
+    seeds,
+    st.floats(0, 0.999),
+)
 def test_a_budget_below_the_gap_cannot_change_the_likeliest_token(name, y, seed, share):
     """Oracle 4."""
     first, second = y.topk(2).values[0]
@@ -272,10 +335,14 @@ def test_where_the_proxy_agrees_prediction_poisoning_leaves_the_row(y, eps, dtyp
 
 @pytest.mark.parametrize("variant", ["argmax", "extreme"])
 @pytest.mark.parametrize("where", ["logprobs", "text"])
-def test_a_teacher_that_is_its_own_proxy_says_what_it_would_have_said(teacher, prompts, variant, where):
+def test_a_teacher_that_is_its_own_proxy_says_what_it_would_have_said(
+    teacher, prompts, variant, where
+):
     """Oracle 6."""
     defense = mad.Defense(mad.Settings(variant=variant, where=where), Given(proxy=teacher))
-    clean, held = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher)))
+    clean, held = (
+        m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher))
+    )
     assert same(clean, [replace(one, passes=1.0) for one in held])
 
 
@@ -284,7 +351,9 @@ def test_a_teacher_that_is_its_own_proxy_says_what_it_would_have_said(teacher, p
 def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
     """Oracle 7, and 6, with G from autograd: what MAD and MIN-IP need of it is had without it."""
     (y,), rng = y, torch.Generator().manual_seed(seed)
-    weight, h = (torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((len(y), 3), (3,)))
+    weight, h = (
+        torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((len(y), 3), (3,))
+    )
     G = torch.func.jacrev(lambda w: torch.log_softmax(w @ h, -1))(weight).flatten(1)
     logq = torch.log_softmax(weight @ h, -1)
     q = logq.exp()
@@ -303,19 +372,30 @@ def network():
     """A tiny network in double precision, its output layer its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=1, n_head=2, initializer_range=0.5,
-                            tie_word_embeddings=False)  # fmt: skip
+        config = GPT2Config(
+            vocab_size=11,
+            n_positions=16,
+            n_embd=8,
+            n_layer=1,
+            n_head=2,
+            initializer_range=0.5,
+            tie_word_embeddings=False,
+        )
         return GPT2LMHeadModel(config).eval().double().requires_grad_(False)
 
 
 @examples(15)
 @cases(seeds, st.floats(-3, 3))
 def test_slopes_are_centred_and_all_ones_on_the_output_layer_are_inert(network, seed, added):
-    """Oracle 8: Gz = zdot - <q, zdot>, zdot the slopes of the logits, here by finite differences."""
+    """Oracle 8: Gz = zdot - <q, zdot>, zdot the slopes of the logits, here by finite
+    differences.
+    """
     rng = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, 11, (2, 5), generator=rng)
     mask = torch.ones_like(tokens)
-    z = {n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in network.named_parameters()}
+    z = {
+        n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in network.named_parameters()
+    }
     slopes = read_dual(network, z, tokens, mask, None, ())[0]
 
     def logits(step: float) -> Tensor:
@@ -340,7 +420,9 @@ def test_the_angle_to_the_clean_gradient_grows_along_an_interpolation(y, seed):
     G = G - q @ G
     ends = [posterior(seed + 1, "0.1", y.shape[1], 1), mad.extreme(y, q), mad.spread(y, q, 8)]
     for end in ends:
-        outs = torch.cat([mad.interpolated(y.log(), end, eps).exp() for eps in np.linspace(0, 2, 17)])
+        outs = torch.cat(
+            [mad.interpolated(y.log(), end, eps).exp() for eps in np.linspace(0, 2, 17)]
+        )
         clean, moved = (y @ G)[0], outs @ G
         size = clean.norm() * moved.norm(dim=-1)
         if size.min() > 1e-6:
@@ -350,11 +432,15 @@ def test_the_angle_to_the_clean_gradient_grows_along_an_interpolation(y, seed):
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_sampled_tokens_are_those_of_the_distribution_on_average(name, kind):
-    """Oracle 10: E over k ~ y~ of grad log q_k is G'y~; 147 means, so to four standard errors, not three."""
+    """Oracle 10: E over k ~ y~ of grad log q_k is G'y~; 147 means, so to four standard errors, not
+    three.
+    """
     n, y = 4000, posterior(7, kind, 10, 1)
     theta = torch.tensor([0.5, -1.0, 0.3], dtype=torch.float64)
     network = torch.tensor(np.random.default_rng(3).normal(size=(10, 3)))
-    G = torch.func.jacrev(lambda weights: torch.log_softmax(torch.tanh(network * weights).sum(-1), -1))(theta)
+    G = torch.func.jacrev(
+        lambda weights: torch.log_softmax(torch.tanh(network * weights).sum(-1), -1)
+    )(theta)
     released = WHOLE[name](y.log(), *beside(7, y), 0.5)
     tokens = draw(released.expand(n, 10), [uniform("oracle 10", name, kind, i) for i in range(n)])
     mean = released.exp() @ G
@@ -364,7 +450,9 @@ def test_gradients_of_sampled_tokens_are_those_of_the_distribution_on_average(na
 
 @examples(50)
 @cases(posteriors(2, 10, 1000, 50_000), seeds, budgets, st.floats(0.01, 3))
-def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_parallels_alone(y, seed, eps, t):
+def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_parallels_alone(
+    y, seed, eps, t
+):
     """Oracle 12."""
     flat = torch.full_like(y, 1 / y.shape[1])
     close(y.gather(-1, mad.extreme(y, flat).argmax(-1, keepdim=True))[:, 0], y.amin(-1))
@@ -380,7 +468,9 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
         found, b = objective(out), out - q
         assert (found >= -1e-9).all() and (found <= 4 + 1e-9).all()
         across = b - (a * b).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True) * a
-        assert (found >= across.square().sum(-1) / b.square().sum(-1) - 1e-9).all()  # the squared sine
+        assert (
+            found >= across.square().sum(-1) / b.square().sum(-1) - 1e-9
+        ).all()  # the squared sine
 
 
 @examples(100)
@@ -399,15 +489,23 @@ def test_modelguard_w_without_its_margin_is_gradient_redirection_along_minus_log
 
 
 @examples(30)
-@cases(seeds, st.sampled_from([0.05, 0.2, 0.5, 1.0, 1.5, 1.9]), st.sampled_from(["0.01", "0.1", "1"]))
+@cases(
+    seeds, st.sampled_from([0.05, 0.2, 0.5, 1.0, 1.5, 1.9]), st.sampled_from(["0.01", "0.1", "1"])
+)
 def test_a_quantiser_tells_no_more_than_the_logarithm_of_its_buckets(seed, eps, kind):
-    """Oracle 14: I(y; f(y~)) <= I(y; y~) <= log #buckets, in whatever order and company rows are asked for."""
+    """Oracle 14: I(y; f(y~)) <= I(y; y~) <= log #buckets, in whatever order and company rows are
+    asked for.
+    """
     rng = np.random.default_rng([seed, 3])
     y = posterior(seed, kind, 5, 30).log()
     asked = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 4, 30))).tolist()
     halves = asked[:20], asked[20:]
-    points = [point.tobytes() for half in halves for point in guards_s(y[half], y, y, y, eps).numpy()]
-    tops = [int(np.frombuffer(point).argmax()) for point in points]  # what an attacker may make of it
+    points = [
+        point.tobytes() for half in halves for point in guards_s(y[half], y, y, y, eps).numpy()
+    ]
+    tops = [
+        int(np.frombuffer(point).argmax()) for point in points
+    ]  # what an attacker may make of it
 
     def entropy(seen: list) -> float:
         return -sum(n / len(asked) * math.log(n / len(asked)) for n in Counter(seen).values())
@@ -427,7 +525,9 @@ def test_a_coarse_quantiser_has_one_bucket_a_likeliest_token(y, eps):
     """Oracle 14: where a token alone makes up 1 - eps/2, it is all that is said."""
     out = guards_s(y.log(), y, y, y, eps)
     sure = y.amax(-1) >= (1 - eps / 2) * (1 + 1e-9)
-    wanted = torch.full_like(y, -torch.inf).scatter_(-1, y.argmax(-1, keepdim=True), math.log1p(-eps / 2))
+    wanted = torch.full_like(y, -torch.inf).scatter_(
+        -1, y.argmax(-1, keepdim=True), math.log1p(-eps / 2)
+    )
     close(out[sure].exp(), wanted[sure].exp())
 
 
@@ -450,15 +550,27 @@ def test_top_k_is_off_by_the_tail_and_twice_that_if_renormalised(y, k, dtype):
     """Oracle 17."""
     kept = shuffled(y.log().to(dtype))
     out = top_k.top_k(kept, k)
-    p, mass = np.exp(out.values_TK.astype(np.float64)), y.sort(descending=True).values[:, :k].sum(-1)
+    p, mass = (
+        np.exp(out.values_TK.astype(np.float64)),
+        y.sort(descending=True).values[:, :k].sum(-1),
+    )
     assert np.array_equal(out.ids_TK, kept.ids_TK[:, :k])
-    assert (np.diff(out.values_TK) <= 0).all() if np.isfinite(out.values_TK).all() else (np.diff(p) <= 0).all()
+    assert (
+        (np.diff(out.values_TK) <= 0).all()
+        if np.isfinite(out.values_TK).all()
+        else (np.diff(p) <= 0).all()
+    )
     named = spread_out(out, y.shape[1]).double().exp()
     close((named - y).abs().sum(-1), 1 - mass, TOLERANCE[dtype])
     whole = named / named.sum(-1, keepdim=True)
     close((whole - y).abs().sum(-1), 2 * (1 - mass), TOLERANCE[dtype])
     if k == 1:
-        close(whole, torch.nn.functional.one_hot(torch.tensor(kept.ids_TK[:, 0]).long(), y.shape[1]).double())
+        close(
+            whole,
+            torch.nn.functional.one_hot(
+                torch.tensor(kept.ids_TK[:, 0]).long(), y.shape[1]
+            ).double(),
+        )
     assert np.array_equal(top_k.top_k(kept, y.shape[1]).values_TK, kept.values_TK)
 
 
@@ -469,7 +581,9 @@ def test_rounding_moves_by_half_a_unit_and_once_is_enough(y, decimals, dtype):
     kept = shuffled(y.log().to(dtype))
     once = rounding.rounded(kept, decimals)
     there = np.isfinite(kept.values_TK)
-    assert np.array_equal(once.ids_TK, kept.ids_TK) and np.array_equal(np.isfinite(once.values_TK), there)
+    assert np.array_equal(once.ids_TK, kept.ids_TK) and np.array_equal(
+        np.isfinite(once.values_TK), there
+    )
     moved = np.abs(once.values_TK[there].astype(np.float64) - kept.values_TK[there])
     assert (moved <= 0.5 * 10.0**-decimals + 2 * np.spacing(np.abs(kept.values_TK[there]))).all()
     assert np.array_equal(rounding.rounded(once, decimals).values_TK, once.values_TK)
@@ -478,15 +592,23 @@ def test_rounding_moves_by_half_a_unit_and_once_is_enough(y, decimals, dtype):
 @pytest.mark.parametrize("name", [*BUDGETED, *OTHERS])
 @examples(20)
 @cases(posteriors(2, 10, 1000, kinds=("0.1", "1"), count=3), seeds, st.floats(0.01, 1.9), dtypes)
-def test_every_defence_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(name, y, seed, eps, dtype):
-    """Oracle 19. Without ties, which ids break: then it holds of the objective alone (release/test_modelguard_w)."""
+def test_every_defence_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(
+    name, y, seed, eps, dtype
+):
+    """Oracle 19. Without ties, which ids break: then it holds of the objective alone
+    (release/test_modelguard_w).
+    """
     logprobs, (q, g, weight) = y.log().to(dtype), beside(seed, y)
     release = (BUDGETED | OTHERS)[name]
     out = release(logprobs, q, g, weight, eps)
     for b in range(3):
         rows = slice(b, b + 1)
         alone = release(logprobs[rows], q[rows], g[rows], weight, eps)
-        close(alone.double().exp(), out[rows].double().exp(), TOLERANCE[dtype] if name in PRODUCTS else 0)
+        close(
+            alone.double().exp(),
+            out[rows].double().exp(),
+            TOLERANCE[dtype] if name in PRODUCTS else 0,
+        )
     if all(len(row.unique()) == len(row) for row in logprobs):
         order = torch.tensor(np.random.default_rng(seed).permutation(y.shape[1]))
         moved = release(logprobs[:, order], q[:, order], g[:, order], weight[order], eps)
@@ -518,7 +640,9 @@ def test_rows_of_a_large_vocabulary_do_not_meet(large, name):
 def test_keyed_noise_has_mean_0_and_another_key_is_other_noise():
     """Oracle 19: over keys, prompts, positions and tokens."""
     ids = np.tile(np.arange(50), (20, 1))
-    drawn = np.stack([keyed_normals(f"k{i}", f"p{i % 7}", ids) for i in range(40)]).astype(np.float64)
+    drawn = np.stack([keyed_normals(f"k{i}", f"p{i % 7}", ids) for i in range(40)]).astype(
+        np.float64
+    )
     assert np.array_equal(keyed_normals("k3", "p3", ids), drawn[3].astype(np.float32))
     for axes in ((0, 1, 2), (0, 1), (0, 2), (1, 2)):
         means = drawn.mean(axes)
@@ -530,7 +654,9 @@ STRENGTHS = (None, 0.0, 0.5, 1.0)  # the config's own, and shares of the way alo
 
 
 def keepers() -> list[Entry]:
-    """All shipped configs, with other choices and strengths, that say they keep the argmax and act on logprobs."""
+    """All shipped configs, with other choices and strengths, that say they keep the argmax and act
+    on logprobs.
+    """
     found = []
     for entry in [one for name in NAMES for one in (Entry(name), *choices(name))]:
         kind, knob = module(entry.name), module(entry.name).Defense.knob
@@ -546,19 +672,32 @@ def keepers() -> list[Entry]:
 
 def relabelled(answers: list[Answer], tokenizer: Any) -> list[tuple]:
     """The training data of an attacker that takes each position's likeliest token for its label."""
-    examples = [example(one, tokenizer) for one in relabel.Attacker(relabel.Settings()).clean(answers, Own(), seed=0)]
-    return [(e.prompt_ids, e.answer_ids, e.logprobs.ids_TK.tobytes(), e.logprobs.values_TK.tobytes()) for e in examples]
+    examples = [
+        example(one, tokenizer)
+        for one in relabel.Attacker(relabel.Settings()).clean(answers, Own(), seed=0)
+    ]
+    return [
+        (e.prompt_ids, e.answer_ids, e.logprobs.ids_TK.tobytes(), e.logprobs.values_TK.tobytes())
+        for e in examples
+    ]
 
 
 def test_the_defences_that_keep_the_likeliest_token_are_found():
-    assert {"decoding/mad", "release/modelguard_s", "release/modelguard_w", "release/rounding", "release/top_k"} <= {
-        one.name for one in keepers()
-    }
+    assert {
+        "decoding/mad",
+        "release/modelguard_s",
+        "release/modelguard_w",
+        "release/rounding",
+        "release/top_k",
+    } <= {one.name for one in keepers()}
 
 
 @pytest.mark.parametrize("world", ["characters", "greedy", "llama", "gpt2"])
-@pytest.mark.parametrize("profile", [Profile("full"), Profile("top_k", 1), Profile("top_k", 4), Profile("top_k", 20)],
-                         ids=lambda profile: f"{profile.kind}{profile.k or ''}")  # fmt: skip
+@pytest.mark.parametrize(
+    "profile",
+    [Profile("full"), Profile("top_k", 1), Profile("top_k", 4), Profile("top_k", 20)],
+    ids=lambda profile: f"{profile.kind}{profile.k or ''}",
+)
 def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, world, profile):
     """Oracle 22, bit for bit."""
     case = Case(worlds[world], profile)
@@ -569,7 +708,9 @@ def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, w
 
 @examples(60)
 @cases(posteriors(2, 10, 1000, 50_000), seeds, budgets, dtypes)
-@case_of(posterior(0, "ties", 1000), 0, 0.25, torch.float64)  # where rounding once lifted others above the likeliest
+@case_of(
+    posterior(0, "ties", 1000), 0, 0.25, torch.float64
+)  # where rounding once lifted others above the likeliest
 def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtype):
     """Oracle 22, for rows that no tiny teacher has; ties as well."""
     kept = shuffled(y.log().to(dtype))
@@ -588,7 +729,9 @@ def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtyp
 
 @examples(100)
 @cases(posteriors(2, 10, 1000, 50_000), posteriors(2, 10, 1000, 50_000), st.floats(0, 1), dtypes)
-def test_pinsker_holds_of_what_is_accounted_and_kl_is_infinite_only_where_mass_is_lost(y, other, share, dtype):
+def test_pinsker_holds_of_what_is_accounted_and_kl_is_infinite_only_where_mass_is_lost(
+    y, other, share, dtype
+):
     """Oracles 25 and 27."""
     other = other if other.shape == y.shape else y.flip(-1)
     p, q = y.log().to(dtype), (share * y + (1 - share) * other).log().to(dtype)
@@ -602,7 +745,9 @@ def test_pinsker_holds_of_what_is_accounted_and_kl_is_infinite_only_where_mass_i
 @examples(40)
 @cases(seeds, st.sampled_from(KINDS), st.sampled_from(list(WHOLE)), budgets)
 def test_a_sequence_is_as_far_as_its_tokens_allow(seed, kind, name, eps):
-    """Oracle 25, by enumeration of all texts of three tokens: the chain rule of KL, and how TV adds up."""
+    """Oracle 25, by enumeration of all texts of three tokens: the chain rule of KL, and how TV adds
+    up.
+    """
     V, T = 3, 3
     prefixes = [prefix for t in range(T) for prefix in itertools.product(range(V), repeat=t)]
     y = posterior(seed, kind, V, len(prefixes))
@@ -618,7 +763,9 @@ def test_a_sequence_is_as_far_as_its_tokens_allow(seed, kind, name, eps):
     if kl.isfinite().all():
         with np.errstate(divide="ignore", invalid="ignore"):
             whole = np.where(clean > 0, clean * np.log(clean / held), 0).sum()
-        assert whole == pytest.approx(sum(chance(y, one) * float(kl[row[one]]) for one in prefixes), abs=1e-9)
+        assert whole == pytest.approx(
+            sum(chance(y, one) * float(kl[row[one]]) for one in prefixes), abs=1e-9
+        )
     worst = [max(float(moved[row[one]]) / 2 for one in prefixes if len(one) == t) for t in range(T)]
     tv = np.abs(clean - held).sum() / 2
     assert tv <= 1 - math.prod(1 - one for one in worst) + 1e-9 <= sum(worst) + 2e-9

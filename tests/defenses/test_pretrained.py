@@ -1,4 +1,6 @@
-"""Models from local folders against transformers alone: row by row, without padding, cache or position ids of ours."""
+"""Models from local folders against transformers alone: row by row, without padding, cache or
+position ids of ours.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def plain(folders, shape):
         return tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
 
     paths = {"teacher": folders[shape], "proxy": folders[shape] / "proxy"}
-    return encode, {role: AutoModelForCausalLM.from_pretrained(path).eval() for role, path in paths.items()}
+    return encode, {
+        role: AutoModelForCausalLM.from_pretrained(path).eval() for role, path in paths.items()
+    }
 
 
 @torch.no_grad()
@@ -45,7 +49,12 @@ def test_its_prompts_are_padded_and_read(worlds, shape):
     teacher, _, prompts = worlds[shape]
     assert len({len(teacher.encode(prompt)) for prompt in prompts}) == len(prompts)
     assert len(
-        {answer.text for answer in replace(teacher, temperature=0.0).answer(prompts, seed=0, profile=Profile())}
+        {
+            answer.text
+            for answer in replace(teacher, temperature=0.0).answer(
+                prompts, seed=0, profile=Profile()
+            )
+        }
     ) == len(prompts)
 
 
@@ -56,14 +65,22 @@ def test_a_tokenizer_without_padding_pads_with_its_end(worlds, shape):
 
 def test_rows_beyond_the_tokenizer_are_there_and_not_said(worlds, shape):
     teacher, _, prompts = worlds[shape]
-    assert teacher.network.config.vocab_size - len(teacher.tokenizer) == (8 if shape == "gpt2" else 0)
-    said = {token for answer in teacher.answer(prompts, seed=0, profile=Profile()) for token in answer.token_ids}
+    assert teacher.network.config.vocab_size - len(teacher.tokenizer) == (
+        8 if shape == "gpt2" else 0
+    )
+    said = {
+        token
+        for answer in teacher.answer(prompts, seed=0, profile=Profile())
+        for token in answer.token_ids
+    }
     assert max(said) < len(teacher.tokenizer)
 
 
 def test_prompts_are_encoded_as_transformers_does(worlds, shape, plain):
     teacher, _, prompts = worlds[shape]
-    assert [teacher.encode(prompt) for prompt in prompts] == [plain[0](prompt) for prompt in prompts]
+    assert [teacher.encode(prompt) for prompt in prompts] == [
+        plain[0](prompt) for prompt in prompts
+    ]
 
 
 def test_greedy_answers_of_a_padded_batch_are_those_of_generate_row_by_row(worlds, shape, plain):
@@ -73,21 +90,32 @@ def test_greedy_answers_of_a_padded_batch_are_those_of_generate_row_by_row(world
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([encode(prompt)])
         limit = teacher.max_new_tokens
-        out = networks["teacher"].generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit,
-                                           do_sample=False, pad_token_id=teacher.tokenizer.eos_token_id)  # fmt: skip
+        out = networks["teacher"].generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=limit,
+            do_sample=False,
+            pad_token_id=teacher.tokenizer.eos_token_id,
+        )
         new = out[0, ids.shape[1] :].tolist()
         assert list(answer.token_ids) + [teacher.tokenizer.eos_token_id] * answer.finished == new
 
 
-def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(worlds, shape, plain):
+def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(
+    worlds, shape, plain
+):
     teacher, _, prompts = worlds[shape]
     encode, networks = plain
-    for prompt, answer in zip(prompts, teacher.answer(prompts, seed=5, profile=Profile("full")), strict=True):
+    for prompt, answer in zip(
+        prompts, teacher.answer(prompts, seed=5, profile=Profile("full")), strict=True
+    ):
         asked, rows = encode(prompt), answer.logprobs
-        expected_TV = torch.log_softmax(forward(networks["teacher"], asked + list(answer.token_ids)), -1)[
-            len(asked) - 1 :
-        ]
-        got_TV = torch.tensor(rows.values_TK).gather(-1, torch.tensor(rows.ids_TK).long().argsort(-1))
+        expected_TV = torch.log_softmax(
+            forward(networks["teacher"], asked + list(answer.token_ids)), -1
+        )[len(asked) - 1 :]
+        got_TV = torch.tensor(rows.values_TK).gather(
+            -1, torch.tensor(rows.ids_TK).long().argsort(-1)
+        )
         assert torch.allclose(got_TV, expected_TV[: len(got_TV)], rtol=0, atol=1e-4)
 
 

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from distill.answers import Answer, BadInput, Logprobs, Profile, read_answers, write_answers
 
-KEPT = Logprobs(np.array([[3, 1], [2, -1]], np.int32), np.array([[-0.5, -1.5], [-0.25, -np.inf]], np.float32))
+KEPT = Logprobs(
+    np.array([[3, 1], [2, -1]], np.int32), np.array([[-0.5, -1.5], [-0.25, -np.inf]], np.float32)
+)
 
 
 def test_answers_come_back_as_they_were(tmp_path):
@@ -21,7 +23,11 @@ def test_answers_come_back_as_they_were(tmp_path):
 @given(st.text(), st.text())
 def test_any_text_survives(tmp_path_factory, prompt, text):
     path = tmp_path_factory.mktemp("a") / "a.parquet"
-    said = [Answer("x", prompt.encode("utf-8", "ignore").decode(), text.encode("utf-8", "ignore").decode())]
+    said = [
+        Answer(
+            "x", prompt.encode("utf-8", "ignore").decode(), text.encode("utf-8", "ignore").decode()
+        )
+    ]
     write_answers(path, said)
     assert read_answers(path) == said
 
@@ -47,7 +53,10 @@ def test_an_altered_row_is_an_error(tmp_path):
     path = tmp_path / "a.parquet"
     write_answers(path, [Answer("a", "p", "right")])
     table = pq.read_table(path)
-    pq.write_table(table.set_column(2, "text", [["wrong"]]).replace_schema_metadata(table.schema.metadata), path)
+    pq.write_table(
+        table.set_column(2, "text", [["wrong"]]).replace_schema_metadata(table.schema.metadata),
+        path,
+    )
     with pytest.raises(BadInput, match="answer 0 does not match"):
         read_answers(path)
 

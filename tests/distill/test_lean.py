@@ -18,11 +18,18 @@ def network(heads=4, seed=0):
 
 
 def by_transformers(net, rows):
-    """Cross-entropy of answers as transformers computes it from labels: one row at a time, so without padding."""
+    """Cross-entropy of answers as transformers computes it from labels: one row at a time, so
+    without padding.
+    """
     nats = [
-        net(input_ids=torch.tensor([r.prompt_ids + r.answer_ids])).logits[0, len(r.prompt_ids) - 1 : -1] for r in rows
+        net(input_ids=torch.tensor([r.prompt_ids + r.answer_ids])).logits[
+            0, len(r.prompt_ids) - 1 : -1
+        ]
+        for r in rows
     ]
-    return functional.cross_entropy(torch.cat(nats), torch.tensor([t for r in rows for t in r.answer_ids]))
+    return functional.cross_entropy(
+        torch.cat(nats), torch.tensor([t for r in rows for t in r.answer_ids])
+    )
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 8])
@@ -47,9 +54,15 @@ def test_loss_and_gradients_are_those_of_transformers():
 
 def test_gradients_are_slopes():
     net = network(2).double()
-    x = torch.randn(6, 32, dtype=torch.double, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    y = torch.randn(6, 32, dtype=torch.double, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a: lean._Norm.apply(a, net.model.norm.weight, 1e-6), (x,))
+    x = torch.randn(
+        6, 32, dtype=torch.double, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
+    y = torch.randn(
+        6, 32, dtype=torch.double, generator=torch.Generator().manual_seed(2), requires_grad=True
+    )
+    assert torch.autograd.gradcheck(
+        lambda a: lean._Norm.apply(a, net.model.norm.weight, 1e-6), (x,)
+    )
     assert torch.autograd.gradcheck(lean._Gate.apply, (x, y))
 
 
@@ -74,4 +87,6 @@ def test_a_batch_is_read_the_lean_way_where_it_fits(monkeypatch):
     net = network()
     seen = read(net, ROWS, 0, CPU)
     monkeypatch.setattr(lean, "fits", lambda decoder: False)
-    assert called == [1] and torch.allclose(seen.logits_NV, read(net, ROWS, 0, CPU).logits_NV, atol=1e-5)
+    assert called == [1] and torch.allclose(
+        seen.logits_NV, read(net, ROWS, 0, CPU).logits_NV, atol=1e-5
+    )

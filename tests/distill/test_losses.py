@@ -1,4 +1,6 @@
-"""Losses by hand, against scipy in float64 (values, and gradients as its central differences), and by their laws."""
+"""Losses by hand, against scipy in float64 (values, and gradients as its central differences), and
+by their laws.
+"""
 
 import itertools
 import math
@@ -39,7 +41,10 @@ CASES = [(k, s, o) for (k, o), s in itertools.product(WAYS, SEMANTICS) if not re
 def test_cross_entropy_worked_by_hand():
     # softmax of (ln 3, 0) is (3/4, 1/4): mean of ln 4/3 and ln 4
     logits = torch.tensor([[math.log(3), 0.0]] * 2)
-    assert torch.isclose(cross_entropy(logits, torch.tensor([0, 1])), torch.tensor((math.log(4 / 3) + math.log(4)) / 2))
+    assert torch.isclose(
+        cross_entropy(logits, torch.tensor([0, 1])),
+        torch.tensor((math.log(4 / 3) + math.log(4)) / 2),
+    )
 
 
 def test_tail_divergence_worked_by_hand():
@@ -67,7 +72,9 @@ def test_tail_divergence_worked_by_hand():
 )
 def test_every_semantics_worked_by_hand(kind, semantics, by_hand):
     released = torch.tensor([[0, 3]]), torch.tensor([[0.5, 0.25]]).log()
-    assert float(released_divergence(kind, semantics, torch.zeros(1, 4), *released)) == pytest.approx(by_hand, abs=1e-6)
+    assert float(
+        released_divergence(kind, semantics, torch.zeros(1, 4), *released)
+    ) == pytest.approx(by_hand, abs=1e-6)
 
 
 def distributions(seed, k, size=SIZE):
@@ -108,12 +115,16 @@ def test_values_and_gradients_agree_with_scipy(kind, semantics, options, k):
     got = released_divergence(kind, semantics, ours, ids, values, **options)
     got.backward()
     double, fixed = logits.double().numpy(), (ids.numpy(), values.double().numpy())
-    assert float(got.detach()) == pytest.approx(reference(kind, semantics, double, *fixed, **options), abs=1e-6)
+    assert float(got.detach()) == pytest.approx(
+        reference(kind, semantics, double, *fixed, **options), abs=1e-6
+    )
     slopes = np.zeros_like(double)
     for at in np.ndindex(*double.shape):
         step = np.zeros_like(double)
         step[at] = 1e-5
-        ends = [reference(kind, semantics, double + sign * step, *fixed, **options) for sign in (1, -1)]
+        ends = [
+            reference(kind, semantics, double + sign * step, *fixed, **options) for sign in (1, -1)
+        ]
         slopes[at] = (ends[0] - ends[1]) / 2e-5
     np.testing.assert_allclose(ours.grad.numpy(), slopes, atol=1e-6)
 
@@ -123,15 +134,20 @@ def test_full_rows_agree_with_torch():
     student = torch.log_softmax(logits, -1)
     options = {"reduction": "batchmean", "log_target": True}
     theirs = torch.nn.functional.kl_div(student, teacher, **options)
-    assert torch.isclose(released_divergence("forward", "tail", logits, ids, values), theirs, atol=1e-6)
+    assert torch.isclose(
+        released_divergence("forward", "tail", logits, ids, values), theirs, atol=1e-6
+    )
     theirs = torch.nn.functional.kl_div(teacher, student, **options)
-    assert torch.isclose(released_divergence("reverse", "tail", logits, ids, values), theirs, atol=1e-6)
+    assert torch.isclose(
+        released_divergence("reverse", "tail", logits, ids, values), theirs, atol=1e-6
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, SIZE), st.sampled_from(WAYS))
 def test_it_lies_between_zero_and_the_full_divergence(seed, k, way):
-    # data processing: joining categories never adds to a divergence; 1 minus float32 values would be no exact tail
+    # data processing: joining categories never adds to a divergence; 1 minus float32 values would
+    # be no exact tail
     kind, options = way
     teacher, logits, ids, values = distributions(seed, k)
     tail = teacher.scatter(-1, ids, -torch.inf).logsumexp(-1)
@@ -151,7 +167,9 @@ def test_it_is_zero_where_both_are_equal_and_nowhere_else(seed, k, case):
         same = torch.full_like(teacher, -200.0).scatter(-1, ids, values)
     else:
         same = teacher + 3.0  # logits are free up to a constant
-    assert released_divergence(kind, semantics, same, ids, values, **options) == pytest.approx(0, abs=1e-6)
+    assert released_divergence(kind, semantics, same, ids, values, **options) == pytest.approx(
+        0, abs=1e-6
+    )
     if semantics != "truncated":
         pair = categories(semantics, logits, ids, values)
         apart = divergence("tvd", *pair).mean()
@@ -167,16 +185,23 @@ def test_truncated_rows_can_be_negative_which_is_why_they_are_no_divergence():
 def test_the_semantics_are_one_where_everything_is_released():
     _, logits, ids, values = distributions(6, SIZE)
     for kind, options in WAYS:
-        got = [released_divergence(kind, s, logits, ids, values, **options) for s in SEMANTICS
-               if not refused(kind, s, options)]  # fmt: skip
+        got = [
+            released_divergence(kind, s, logits, ids, values, **options)
+            for s in SEMANTICS
+            if not refused(kind, s, options)
+        ]
         assert max(got) - min(got) < 1e-6
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.02, 0.98))
 def test_limits_and_symmetry_of_beta_and_skew(seed, beta):
-    p, q = (torch.log_softmax(torch.randn(4, 7, generator=torch.Generator().manual_seed(seed + i)).double(), -1)
-            for i in range(2))  # fmt: skip
+    p, q = (
+        torch.log_softmax(
+            torch.randn(4, 7, generator=torch.Generator().manual_seed(seed + i)).double(), -1
+        )
+        for i in range(2)
+    )
     forward, reverse, small = divergence("forward", p, q), divergence("reverse", p, q), 1e-9
     close = {"rtol": 1e-4, "atol": 1e-6}
     assert torch.allclose(divergence("jsd", p, q, beta=small) / small, forward, **close)
@@ -186,7 +211,9 @@ def test_limits_and_symmetry_of_beta_and_skew(seed, beta):
     )
     assert torch.allclose(divergence("skew", p, q, skew=small), forward, **close)
     assert torch.allclose(divergence("skew_reverse", p, q, skew=small), reverse, **close)
-    assert torch.allclose(divergence("jsd", p, q, beta=beta), divergence("jsd", q, p, beta=1 - beta))
+    assert torch.allclose(
+        divergence("jsd", p, q, beta=beta), divergence("jsd", q, p, beta=1 - beta)
+    )
     theirs = jensenshannon(p.exp().numpy(), q.exp().numpy(), axis=-1) ** 2
     np.testing.assert_allclose(divergence("jsd", p, q, beta=0.5).numpy(), theirs, atol=1e-12)
 
@@ -206,7 +233,9 @@ def test_forward_with_a_tail_is_the_same_to_the_bit_and_the_general_way_agrees()
     for k in (1, 5, SIZE):
         _, logits, ids, values = distributions(k, k)
         special_case = forward_kl_tail(logits, ids, values)
-        assert torch.equal(released_divergence("forward", "tail", logits, ids, values), special_case)
+        assert torch.equal(
+            released_divergence("forward", "tail", logits, ids, values), special_case
+        )
         general = divergence("forward", *categories("tail", logits, ids, values)).mean()
         assert torch.isclose(general, special_case, atol=1e-6)
 
@@ -237,7 +266,9 @@ def test_withheld_entries_add_nothing(kind, semantics, options):
         torch.cat([values, torch.full((5, 2), -torch.inf)], 1),
     )
     got = released_divergence(kind, semantics, logits, *padded, **options)
-    assert torch.isclose(got, released_divergence(kind, semantics, logits, ids, values, **options), atol=1e-6)
+    assert torch.isclose(
+        got, released_divergence(kind, semantics, logits, ids, values, **options), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("kind", "semantics", "options"), CASES)
@@ -245,14 +276,17 @@ def test_odd_rows_leave_values_and_gradients_finite(kind, semantics, options):
     nothing, most = [-1, -1, -1], [0, 1, 2]
     ids = torch.tensor([nothing, most, most, most])
     values = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.7, 0.4, 0], [1 - 1e-8, 1e-8, 0]]).log()
-    logits = torch.tensor([[0.0, 0, 0, 0], [90, 0, 0, 0], [0, 0, 0, 90], [50, 1, 1, -50]]).requires_grad_()
+    logits = torch.tensor(
+        [[0.0, 0, 0, 0], [90, 0, 0, 0], [0, 0, 0, 90], [50, 1, 1, -50]]
+    ).requires_grad_()
     got = released_divergence(kind, semantics, logits, ids, values, **options)
     got.backward()
     assert got.isfinite() and logits.grad.isfinite().all()
 
 
 def test_a_small_bucket_of_the_student_is_no_rounding_error():
-    # the teacher's bucket is 1/2, the student's e**-20 of a token: 1 minus the rest would be 0 in float32
+    # the teacher's bucket is 1/2, the student's e**-20 of a token: 1 minus the rest would be 0 in
+    # float32
     logits = torch.tensor([[20.0, 0.0]], requires_grad=True)
     pair = categories("tail", logits, torch.tensor([[0]]), torch.tensor([[math.log(0.5)]]))
     got = divergence("forward", *pair).mean()
@@ -266,10 +300,17 @@ def test_released_mass_above_one_is_no_negative_tail():
     released = torch.zeros(1, 2), torch.tensor([[0, 1]]), torch.tensor([[0.55, 0.55]]).log()
     assert torch.isclose(forward_kl_tail(*released), torch.tensor(0.0), atol=1e-6)
     for kind, options in WAYS:
-        assert float(released_divergence(kind, "tail", *released, **options)) == pytest.approx(0, abs=1e-6)
+        assert float(released_divergence(kind, "tail", *released, **options)) == pytest.approx(
+            0, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize(("kind", "semantics", "options"), CASES)
 def test_a_signal_that_is_no_number_is_never_taken_for_none(kind, semantics, options):
-    ids_NK, logprobs_NK = torch.tensor([[0, 1], [2, -1]]), torch.tensor([[-0.5, torch.nan], [-0.1, -torch.inf]])
-    assert released_divergence(kind, semantics, torch.randn(2, 5), ids_NK, logprobs_NK, **options).isnan()
+    ids_NK, logprobs_NK = (
+        torch.tensor([[0, 1], [2, -1]]),
+        torch.tensor([[-0.5, torch.nan], [-0.1, -torch.inf]]),
+    )
+    assert released_divergence(
+        kind, semantics, torch.randn(2, 5), ids_NK, logprobs_NK, **options
+    ).isnan()

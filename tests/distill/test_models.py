@@ -14,7 +14,9 @@ TEXT = Profile()
 
 def model(**settings) -> LanguageModel:
     # A small initialisation hardly looks at its prompt; 0.5 does, so that wrong padding shows.
-    network = llama(TOKENIZER, hidden_size=32, num_layers=2, num_heads=4, max_length=96, seed=0, init=0.5)
+    network = llama(
+        TOKENIZER, hidden_size=32, num_layers=2, num_heads=4, max_length=96, seed=0, init=0.5
+    )
     return LanguageModel(network, TOKENIZER, max_new_tokens=16, **settings)
 
 
@@ -33,7 +35,9 @@ def test_generation_agrees_with_transformers_generate():
     ours = model()
     for prompt in PROMPTS[:4]:
         ids = torch.tensor([ours.encode(prompt)])
-        theirs = ours.network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+        theirs = ours.network.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
+        )
         new = theirs[0, ids.shape[1] :].tolist()
         new = new[: new.index(TOKENIZER.eos_token_id)] if TOKENIZER.eos_token_id in new else new
         assert list(ours.answer([prompt], seed=0, profile=TEXT)[0].token_ids) == new
@@ -44,11 +48,15 @@ def test_released_logprobs_are_those_of_a_plain_forward_pass():
     answer = ours.answer(PROMPTS[:5], seed=0, profile=Profile("full"))[4]
     prompt = ours.encode(PROMPTS[4])
     with torch.no_grad():
-        logits = ours.network(torch.tensor([prompt + list(answer.token_ids)])).logits[0, len(prompt) - 1 :]
+        logits = ours.network(torch.tensor([prompt + list(answer.token_ids)])).logits[
+            0, len(prompt) - 1 :
+        ]
     expected = torch.log_softmax(logits, -1)
     for t in range(len(answer.token_ids)):
         got = torch.tensor(answer.logprobs.values_TK[t])
-        assert torch.allclose(got, expected[t][torch.tensor(answer.logprobs.ids_TK[t]).long()], atol=1e-4)
+        assert torch.allclose(
+            got, expected[t][torch.tensor(answer.logprobs.ids_TK[t]).long()], atol=1e-4
+        )
 
 
 def test_draws_follow_the_distribution():
@@ -67,7 +75,9 @@ def test_nucleus_keeps_the_smallest_set_that_reaches_p():
 def test_a_saved_model_answers_as_before(tmp_path):
     save(model(), tmp_path)
     again = load(str(tmp_path), max_new_tokens=16)
-    assert again.answer(PROMPTS, seed=0, profile=TEXT) == model().answer(PROMPTS, seed=0, profile=TEXT)
+    assert again.answer(PROMPTS, seed=0, profile=TEXT) == model().answer(
+        PROMPTS, seed=0, profile=TEXT
+    )
 
 
 def test_a_prompt_longer_than_the_context_is_refused():

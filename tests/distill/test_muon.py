@@ -26,8 +26,13 @@ def test_nothing_comes_of_nothing():
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_it_moves_as_torch_does(decay):
-    ours, theirs = ([torch.nn.Parameter(drawn(*s, seed=i)) for i, s in enumerate([(8, 24), (24, 8), (8, 8), (8, 24)])]
-                    for _ in range(2))  # fmt: skip
+    ours, theirs = (
+        [
+            torch.nn.Parameter(drawn(*s, seed=i))
+            for i, s in enumerate([(8, 24), (24, 8), (8, 8), (8, 24)])
+        ]
+        for _ in range(2)
+    )
     mine = Muon(ours, 0.02, weight_decay=decay)
     other = torch.optim.Muon(theirs, lr=0.02, weight_decay=decay, momentum=0.95, nesterov=True)
     for step in range(4):
@@ -47,4 +52,6 @@ def test_a_matrix_without_a_gradient_stays():
     moves.grad = drawn(4, 4, seed=2)
     before = stays.detach().clone()
     Muon([stays, moves], 0.1).step()
-    assert torch.equal(stays.detach(), before) and not torch.equal(moves.detach(), drawn(4, 4, seed=1))
+    assert torch.equal(stays.detach(), before) and not torch.equal(
+        moves.detach(), drawn(4, 4, seed=1)
+    )

@@ -27,7 +27,10 @@ GOOD = {
     "a line separator": (line(answer="x\u2028y"), "x\u2028y"),
     "a paragraph separator": (line(answer="x\u2029y"), "x\u2029y"),
     "a next-line control": (line(answer="x\x85y"), "x\x85y"),
-    "escaped control letters": ('{"prompt": "p", "answer": "x\\u000b\\u000c\\u001c"}', "x\x0b\x0c\x1c"),
+    "escaped control letters": (
+        '{"prompt": "p", "answer": "x\\u000b\\u000c\\u001c"}',
+        "x\x0b\x0c\x1c",
+    ),
     "a byte-order mark": ("\ufeff" + line(), "a"),
     "a carriage return": (line() + "\r", "a"),
     "empty lines": ("\n \n" + line() + "\n\n", "a"),
@@ -60,7 +63,10 @@ BAD = {
     "an answer of another kind": (line(answer=7), "answer must be a string, got 7"),
     "a deep answer": (line(answer=json.loads("[" * 200 + "]" * 200)), "answer must be a string"),
     "half a letter": ('{"prompt": "p", "answer": "\\ud800"}', "answer holds half a character"),
-    "half a letter asked": ('{"prompt": "\\udc00", "answer": "a"}', "prompt holds half a character"),
+    "half a letter asked": (
+        '{"prompt": "\\udc00", "answer": "a"}',
+        "prompt holds half a character",
+    ),
     "another answer": (line() + "\n" + line(answer="b"), "a second, other answer"),
     "finished as a word": (line(finished="no"), "finished must be true or false, got 'no'"),
     "finished as a number": (line(finished=1), "finished must be true or false, got 1"),
@@ -75,12 +81,20 @@ BAD = {
     "logprobs as a word": (line(token_ids=[7], logprobs="no"), FIT),
     "logprobs as numbers": (line(token_ids=[7], logprobs=[-1, -2]), FIT),
     "rows without values": (line(token_ids=[7], logprobs=[{"ids": [1]}] * 2), FIT),
-    "a row too few": (line(token_ids=[7, 8], logprobs=[{"ids": [1], "values": [-1]}] * 2), "2 rows of logprobs for 3"),
+    "a row too few": (
+        line(token_ids=[7, 8], logprobs=[{"ids": [1], "values": [-1]}] * 2),
+        "2 rows of logprobs for 3",
+    ),
     "a row for the end of what has none": (scored(finished=False), "2 rows of logprobs for 1"),
     "rows of no entry": (scored(ids=(), values=()), ""),
     "more values than ids": (scored(ids=(1,)), FIT),
-    "rows of several widths": (line(token_ids=[7], logprobs=[{"ids": [1], "values": [-1]}, {"ids": [1, 2],
-                                                             "values": [-1, -2]}]), FIT),
+    "rows of several widths": (
+        line(
+            token_ids=[7],
+            logprobs=[{"ids": [1], "values": [-1]}, {"ids": [1, 2], "values": [-1, -2]}],
+        ),
+        FIT,
+    ),
     "released ids below zero": (scored(ids=(-1, 2)), RANGE),
     "released ids beyond int32": (scored(ids=(1, 2**31)), FIT),
     "released ids that are true": (scored(ids=(1, True)), "True where a whole number should be"),
@@ -90,7 +104,7 @@ BAD = {
     "values that are no number": (scored(values=(float("nan"), -1)), RANGE),
     "values without end": (scored(values=(-1, float("-inf"))), RANGE),
     "values beyond float32": (scored(values=(-1, -1e300)), RANGE),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", GOOD)
@@ -110,7 +124,10 @@ def test_what_it_does_not_allow_is_one_line_that_says_where(case, tmp_path):
     with pytest.raises(BadInput) as caught:
         read_recorded(path)
     said = str(caught.value)
-    assert said.startswith(f"{path}: line {3 if case == 'another answer' else 2}: ") and message in said
+    assert (
+        said.startswith(f"{path}: line {3 if case == 'another answer' else 2}: ")
+        and message in said
+    )
     assert "\n" not in said and len(said) < 500
 
 
@@ -124,9 +141,14 @@ def test_another_encoding_is_named_with_its_line(encoding, tmp_path):
 
 @pytest.mark.parametrize(
     ("ids", "values", "tokens"),
-    [([[-1]] * 2, [[-1.0]] * 2, (7,)), ([[1]] * 2, [[np.nan]] * 2, (7,)), ([[1]] * 2, [[1.0]] * 2, (7,)),
-     ([[1]], [[-1.0]], (7,)), ([[1]] * 2, [[-1.0]] * 2, (-7,))],
-)  # fmt: skip
+    [
+        ([[-1]] * 2, [[-1.0]] * 2, (7,)),
+        ([[1]] * 2, [[np.nan]] * 2, (7,)),
+        ([[1]] * 2, [[1.0]] * 2, (7,)),
+        ([[1]], [[-1.0]], (7,)),
+        ([[1]] * 2, [[-1.0]] * 2, (-7,)),
+    ],
+)
 def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
     path, kept = tmp_path / "r.parquet", Logprobs(np.array(ids, "i4"), np.array(values, "f4"))
     write_answers(path, [Answer("1", "p", "a", tokens, True, kept)])
@@ -135,7 +157,10 @@ def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
 
 
 def test_an_answer_file_may_withhold_entries(tmp_path):
-    path, kept = tmp_path / "r.parquet", Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4"))
+    path, kept = (
+        tmp_path / "r.parquet",
+        Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4")),
+    )
     write_answers(path, [Answer("1", "p", "a", (7,), True, kept)])
     assert read_recorded(path).answers["p"].token_ids == (7,)
 

@@ -1,4 +1,6 @@
-"""The signal cache: what goes in comes out, it is as small as it claims, and damage is never data."""
+"""The signal cache: what goes in comes out, it is as small as it claims, and damage
+is never data.
+"""
 
 import math
 from dataclasses import replace
@@ -17,8 +19,10 @@ HERE = "a" * 64
 def answer(name, tokens, rows=None, finished=True):
     kept = None
     if rows is not None:
-        kept = Logprobs(np.array([[i for i, _ in r] for r in rows], np.int32).reshape(len(rows), -1),
-                        np.array([[v for _, v in r] for r in rows], np.float32).reshape(len(rows), -1))  # fmt: skip
+        kept = Logprobs(
+            np.array([[i for i, _ in r] for r in rows], np.int32).reshape(len(rows), -1),
+            np.array([[v for _, v in r] for r in rows], np.float32).reshape(len(rows), -1),
+        )
     return Answer(name, name, "text", tuple(tokens), finished, kept)
 
 
@@ -29,7 +33,9 @@ def many(answers, length, k, vocabulary=300, seed=0):
         tokens = rng.integers(0, vocabulary, length)
         kept = None
         if k:
-            values = np.sort(np.log(rng.dirichlet(np.ones(k + 3), length + 1)[:, :k]))[:, ::-1].astype(np.float32)
+            values = np.sort(np.log(rng.dirichlet(np.ones(k + 3), length + 1)[:, :k]))[
+                :, ::-1
+            ].astype(np.float32)
             kept = Logprobs(rng.integers(0, vocabulary, (length + 1, k)).astype(np.int32), values)
         said.append(Answer(f"p{number}", "q", "t", tuple(map(int, tokens)), True, kept))
     return said
@@ -47,20 +53,29 @@ def test_a_small_cache_by_hand(tmp_path):
     assert back.token_ids == (3,) and back.logprobs.ids_TK.tolist() == [[3, 4], [1, -1]]
     assert np.allclose(back.logprobs.values_TK[0], [-0.6931, -1.3863], atol=1e-3)
     assert back.logprobs.values_TK[1].tolist() == [0.0, -math.inf]
-    assert back.logprobs.tail_T[0] == pytest.approx(math.log(0.25), abs=1e-3) and back.logprobs.tail_T[1] == -math.inf
+    assert (
+        back.logprobs.tail_T[0] == pytest.approx(math.log(0.25), abs=1e-3)
+        and back.logprobs.tail_T[1] == -math.inf
+    )
 
 
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.sampled_from([0, 1, 5]), st.randoms())
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=6), st.sampled_from([0, 1, 5]), st.randoms()
+)
 def test_what_goes_in_comes_out_whatever_the_order(tmp_path_factory, lengths, k, rng):
     folder = tmp_path_factory.mktemp("cache")
     said = [replace(many(1, n, k, seed=i)[0], prompt_id=str(i)) for i, n in enumerate(lengths)]
     signals.write(folder, said, tokenizer=HERE, vocabulary=300)
     asked = rng.sample(said, len(said))
-    for before, after in zip(asked, signals.read(folder, tokenizer=HERE).attach(bare(asked)), strict=True):
+    for before, after in zip(
+        asked, signals.read(folder, tokenizer=HERE).attach(bare(asked)), strict=True
+    ):
         assert after.prompt_id == before.prompt_id and after.token_ids == before.token_ids
         if k:
             assert np.array_equal(after.logprobs.ids_TK, before.logprobs.ids_TK)
-            assert np.allclose(after.logprobs.values_TK, before.logprobs.values_TK, rtol=2**-11, atol=1e-6)
+            assert np.allclose(
+                after.logprobs.values_TK, before.logprobs.values_TK, rtol=2**-11, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize(("k", "limit"), [(0, 6), (20, 90)])
@@ -73,7 +88,9 @@ def test_bytes_per_token(tmp_path, k, limit):
 def test_large_vocabularies_take_four_bytes(tmp_path):
     signals.write(tmp_path, [answer("x", [128_000])], tokenizer=HERE, vocabulary=128_256)
     held = signals.read(tmp_path, tokenizer=HERE)
-    assert held.arrays["tokens"].dtype == np.uint32 and held.attach([answer("x", [])])[0].token_ids == (128_000,)
+    assert held.arrays["tokens"].dtype == np.uint32 and held.attach([answer("x", [])])[
+        0
+    ].token_ids == (128_000,)
 
 
 def test_the_tail_survives_the_rounding_of_the_values(tmp_path):
@@ -85,10 +102,17 @@ def test_the_tail_survives_the_rounding_of_the_values(tmp_path):
 
 
 def test_unfinished_and_empty_answers(tmp_path):
-    said = [answer("cut", [1, 2], [[(1, -0.1)], [(2, -0.2)]], finished=False), answer("empty", [], [[(9, -0.5)]])]
+    said = [
+        answer("cut", [1, 2], [[(1, -0.1)], [(2, -0.2)]], finished=False),
+        answer("empty", [], [[(9, -0.5)]]),
+    ]
     signals.write(tmp_path, said, tokenizer=HERE, vocabulary=10)
     cut, empty = signals.read(tmp_path, tokenizer=HERE).attach(bare(said))
-    assert len(cut.logprobs.ids_TK) == 2 and empty.token_ids == () and empty.logprobs.ids_TK.tolist() == [[9]]
+    assert (
+        len(cut.logprobs.ids_TK) == 2
+        and empty.token_ids == ()
+        and empty.logprobs.ids_TK.tolist() == [[9]]
+    )
 
 
 def test_it_is_read_from_disk_and_written_alike_twice(tmp_path):
@@ -96,7 +120,10 @@ def test_it_is_read_from_disk_and_written_alike_twice(tmp_path):
         signals.write(tmp_path / folder, many(5, 7, 3), tokenizer=HERE, vocabulary=300)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-    assert all(isinstance(a, np.memmap) for a in signals.read(tmp_path / "a", tokenizer=HERE).arrays.values())
+    assert all(
+        isinstance(a, np.memmap)
+        for a in signals.read(tmp_path / "a", tokenizer=HERE).arrays.values()
+    )
 
 
 @pytest.mark.parametrize("name", ["tokens", "offsets", "rows", "ids", "values", "tail"])
@@ -106,8 +133,11 @@ def test_damage_is_named(tmp_path, name, damage):
     path = tmp_path / f"{name}.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    {"truncated": lambda: path.write_bytes(data[:-1]), "flipped": lambda: path.write_bytes(data),
-     "missing": path.unlink}[damage]()  # fmt: skip
+    {
+        "truncated": lambda: path.write_bytes(data[:-1]),
+        "flipped": lambda: path.write_bytes(data),
+        "missing": path.unlink,
+    }[damage]()
     with pytest.raises(BadInput, match=f"{name}.npy"):
         signals.read(tmp_path, tokenizer=HERE)
 
@@ -133,7 +163,12 @@ def test_another_tokenizer_an_unknown_prompt_and_mixed_widths_are_refused(tmp_pa
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_logprobs_that_are_no_numbers_are_refused(value, tmp_path):
-    whole, broken = (answer(name, [1], [[(1, -0.5), (2, one)]] * 2) for name, one in (("a", -np.inf), ("b", value)))
-    with pytest.raises(BadInput, match="logprobs of 1 of 2 answers are neither finite numbers nor .* to 'b'"):
+    whole, broken = (
+        answer(name, [1], [[(1, -0.5), (2, one)]] * 2)
+        for name, one in (("a", -np.inf), ("b", value))
+    )
+    with pytest.raises(
+        BadInput, match="logprobs of 1 of 2 answers are neither finite numbers nor .* to 'b'"
+    ):
         signals.write(tmp_path, [whole, broken], tokenizer=HERE, vocabulary=9)
     signals.write(tmp_path, [whole], tokenizer=HERE, vocabulary=9)

@@ -8,7 +8,9 @@ from distill.models import LanguageModel
 from distill.student import MATRICES, Example, StudentSettings, batches, optimizers, rate, train
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8)
+RECIPE = StudentSettings(
+    hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8
+)
 SAID = [Answer(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
 
 
@@ -53,7 +55,11 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, optimizer):
         fitted(recipe, checkpoint=path, checkpoint_every=20, log=stop)
     resumed, whole = fitted(recipe, checkpoint=path, checkpoint_every=20), fitted(recipe)
     assert torch.equal(weights(resumed.network), weights(whole.network))
-    assert (resumed.steps, resumed.tokens, resumed.losses) == (whole.steps, whole.tokens, whole.losses)
+    assert (resumed.steps, resumed.tokens, resumed.losses) == (
+        whole.steps,
+        whole.tokens,
+        whole.losses,
+    )
 
 
 def test_muon_has_the_matrices_and_adamw_the_tables_and_the_rest():
@@ -62,8 +68,13 @@ def test_muon_has_the_matrices_and_adamw_the_tables_and_the_rest():
     held = {id(p) for group in muon.param_groups for p in group["params"]}
     names = {name for name, p in net.named_parameters() if id(p) in held}
     ends = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    assert names == {name for name, _ in net.named_parameters() if name.split(".")[-2] in ends} and len(names) == 7
-    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len([*net.parameters()])
+    assert (
+        names == {name for name, _ in net.named_parameters() if name.split(".")[-2] in ends}
+        and len(names) == 7
+    )
+    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(
+        [*net.parameters()]
+    )
     assert [type(one) for one in optimizers(net, RECIPE)] == [torch.optim.AdamW]
 
 
@@ -72,9 +83,13 @@ def test_muon_learns_and_its_rate_is_a_share():
     fast = fitted(RECIPE.model_copy(update={"optimizer": "muon"}))
     assert torch.allclose(weights(slow.network), weights(network()), atol=1e-6)
     assert fast.losses[-1] < 0.5 * slow.losses[-1]
-    # The first step of a square matrix: what singular values its gradient has are near MATRICES x the learning rate.
+    # The first step of a square matrix: what singular values its gradient has are near MATRICES x
+    # the learning rate.
     one = fitted(RECIPE.model_copy(update={"optimizer": "muon", "steps": 1}))
-    moved = one.network.model.layers[0].self_attn.v_proj.weight - network().model.layers[0].self_attn.v_proj.weight
+    moved = (
+        one.network.model.layers[0].self_attn.v_proj.weight
+        - network().model.layers[0].self_attn.v_proj.weight
+    )
     sizes = torch.linalg.svdvals(moved.detach()) / (MATRICES * RECIPE.learning_rate)
     assert 0.9 < float(sizes.max()) < 1.3
 
@@ -84,7 +99,10 @@ def test_what_was_done_is_counted():
     assert (result.steps, result.examples, result.cut) == (7, 16, 0)
     short = [sft.example(answer, TOKENIZER, 10) for answer in SAID]
     cut = sum(len(a.prompt) + len(a.text) + 1 > 10 for a in SAID)
-    assert 0 < cut < 16 and train(network(), short, RECIPE.model_copy(update={"steps": 1}), seed=0).cut == cut
+    assert (
+        0 < cut < 16
+        and train(network(), short, RECIPE.model_copy(update={"steps": 1}), seed=0).cut == cut
+    )
     diverging = fitted(RECIPE.model_copy(update={"learning_rate": 1e6, "steps": 200}))
     assert diverging.steps == 20 and fitted(RECIPE.model_copy(update={"steps": 0})).steps == 0
 
@@ -104,7 +122,9 @@ def test_a_diverged_student_is_an_outcome():
 
 def test_divergence_training_pulls_the_student_to_the_teacher():
     teacher = LanguageModel(
-        fitted(RECIPE.model_copy(update={"steps": 250})).network.eval(), TOKENIZER, max_new_tokens=12
+        fitted(RECIPE.model_copy(update={"steps": 250})).network.eval(),
+        TOKENIZER,
+        max_new_tokens=12,
     )
     prompts = [Prompt(a.prompt_id, a.prompt) for a in SAID]
     said = teacher.answer(prompts, seed=0, profile=Profile("top_k", 5))
@@ -115,7 +135,9 @@ def test_divergence_training_pulls_the_student_to_the_teacher():
 
 def test_divergence_training_needs_logprobs():
     with pytest.raises(BadInput, match="has no logprobs"):
-        logprob_kd.Attacker(logprob_kd.Settings()).train(SAID, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
+        logprob_kd.Attacker(logprob_kd.Settings()).train(
+            SAID, LanguageModel(network(), TOKENIZER), RECIPE, seed=0
+        )
 
 
 def test_an_example_that_does_not_fit_and_no_example_are_refused():
@@ -132,8 +154,14 @@ def test_every_epoch_holds_every_example_once():
 
 def test_the_rate_warms_up_and_ends_near_zero():
     recipe = StudentSettings(steps=100, warmup=0.1)
-    # 10 warm-up steps: 1/10 after the first, 1 at the tenth; then 90 steps to 0, half of them to 1/2
-    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe), rate(100, recipe)) == (0.1, 1.0, 0.5, 0.0)
+    # 10 warm-up steps: 1/10 after the first, 1 at the tenth; then 90 steps to 0, half of them to
+    # 1/2
+    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe), rate(100, recipe)) == (
+        0.1,
+        1.0,
+        0.5,
+        0.0,
+    )
 
 
 def test_answers_of_which_nothing_is_left_teach_nothing():

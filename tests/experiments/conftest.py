@@ -11,7 +11,9 @@ from tests.experiments.forger import STUDY
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """A folder of results with the study `quickstart` at its smallest, and the store that it was made in."""
+    """A folder of results with the study `quickstart` at its smallest, and the store that it was
+    made in.
+    """
     runs = tmp_path_factory.mktemp("small")
     assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *STUDY]) == 0
     return runs

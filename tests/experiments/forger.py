@@ -1,4 +1,6 @@
-"""A small run, and a careful forger: whoever changes one thing makes all that follows from it fit."""
+"""A small run, and a careful forger: whoever changes one thing makes all that
+follows from it fit.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,27 @@ from experiments.report import card, files, grades
 from experiments.review import form
 from experiments.stage import canonical
 
-STUDY = ["teacher.steps=2", "student.steps=1", "teacher.hidden_size=16", "teacher.num_layers=1",
-         "student.hidden_size=16", "student.num_layers=1", "seeds=[0,1]", "baseline_seeds=2", "selection_seeds=[900]",
-         "measure.items=10", "measure.selection_items=10", "measure.teacher_seeds=1", "measure.draws=100",
-         "measure.plateau=false", "teacher.items=60", "budget=8", "task=addition", "defense=release/answer_only",
-         "attacker=sft"]  # fmt: skip
+STUDY = [
+    "teacher.steps=2",
+    "student.steps=1",
+    "teacher.hidden_size=16",
+    "teacher.num_layers=1",
+    "student.hidden_size=16",
+    "student.num_layers=1",
+    "seeds=[0,1]",
+    "baseline_seeds=2",
+    "selection_seeds=[900]",
+    "measure.items=10",
+    "measure.selection_items=10",
+    "measure.teacher_seeds=1",
+    "measure.draws=100",
+    "measure.plateau=false",
+    "teacher.items=60",
+    "budget=8",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=sft",
+]
 
 
 def load(home: Path, name: str) -> Any:
@@ -44,7 +62,10 @@ def table(home: Path, column: str, change: Callable[[dict[str, Any]], Any]) -> N
     path = home / "grades.parquet"
     held = pq.read_table(path)
     place, kind = held.schema.get_field_index(column), held.schema.field(column).type
-    pq.write_table(held.set_column(place, column, pa.array([change(row) for row in held.to_pylist()], kind)), path)
+    pq.write_table(
+        held.set_column(place, column, pa.array([change(row) for row in held.to_pylist()], kind)),
+        path,
+    )
 
 
 def reseal(home: Path) -> None:
@@ -61,8 +82,11 @@ def reseal(home: Path) -> None:
 def rewrite(home: Path) -> None:
     """Everything that `report` writes, from the settings, grades and arms that are there now."""
     study, manifest = form.study_of(home), load(home, "manifest.json")
-    known = {stage["settings"]["path"]: stage["settings"]["sha256"] for stage in manifest["stages"]
-             if "sha256" in stage["settings"]}  # fmt: skip
+    known = {
+        stage["settings"]["path"]: stage["settings"]["sha256"]
+        for stage in manifest["stages"]
+        if "sha256" in stage["settings"]
+    }
     planned, graded = planning.make(study, known), grades.read(home / "grades.parquet")
     held = files.tables(study, graded, load(home, "arms.json"), [], manifest["old"])
     dump(home, "measures.json", held)
@@ -77,7 +101,9 @@ def recard(home: Path, planned: Any = None, held: Any = None) -> None:
     """The card, from the measures and the manifest that are there now."""
     planned = planned or planning.make(form.study_of(home), {})
     seal, changes = load(home, registration.SEAL), registration.deviations(planned, home)
-    fields = files.carded(planned, held or load(home, "measures.json"), load(home, "manifest.json"), seal, changes)
+    fields = files.carded(
+        planned, held or load(home, "measures.json"), load(home, "manifest.json"), seal, changes
+    )
     dump(home, "card.json", fields)
     (home / "card.md").write_text(card.markdown(fields))
     reseal(home)

@@ -1,12 +1,14 @@
-"""Simulated students of another kind than simulations.py has: bimodal items, bounded or failing seeds, exact truth.
+"""Simulated students of another kind than simulations.py has: bimodal items, bounded or failing
+seeds, exact truth.
 
-Item i has a percentile u_i, uniform on (0, 1) and common to all arms. A student of ability A is right with certainty
-RHO where u_i < A, and where not never; else it flips a coin of bias A. So P(right) = A exactly, whatever the law of A
-over seeds, and items are nearly always or nearly never right. A law is a quantile function: what a uniform number
-means as an ability. Arms that are handed the same uniforms share their seeds.
+Item i has a percentile u_i, uniform on (0, 1) and common to all arms. A student of ability A is
+right with certainty RHO where u_i < A, and where not never; else it flips a coin of bias A. So
+P(right) = A exactly, whatever the law of A over seeds, and items are nearly always or nearly never
+right. A law is a quantile function: what a uniform number means as an ability. Arms that are handed
+the same uniforms share their seeds.
 
-`python -m tests.experiments.laws` prints the table of curves, campaigns, rates and frontiers; test_laws_curves.py runs
-a small part of it.
+`python -m tests.experiments.laws` prints the table of curves, campaigns, rates and frontiers;
+test_laws_curves.py runs a small part of it.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def percentiles(rng: np.random.Generator, items: int, cluster: int = 1) -> np.nd
 
 
 def bounded(mean: float, sd: float) -> Law:
-    """Beta law of this mean and standard deviation, which is cut where no law on [0, 1] spreads so far."""
+    """Beta law of this mean and standard deviation, which is cut where no law on [0, 1] spreads so
+    far.
+    """
     sd = min(sd, 0.6 * math.sqrt(mean * (1 - mean)))
     if sd <= 1e-9:
         return lambda u: np.full(np.shape(u), mean)
@@ -49,13 +53,19 @@ def mixture(low: Law | float, high: Law | float, q: float) -> Law:
     """`low` with probability q (a student that fails, or one that is lucky), else `high`."""
 
     def one(law: Law | float, u: np.ndarray) -> np.ndarray:
-        return law(np.clip(u, 1e-9, 1 - 1e-9)) if callable(law) else np.full(np.shape(u), float(law))
+        return (
+            law(np.clip(u, 1e-9, 1 - 1e-9)) if callable(law) else np.full(np.shape(u), float(law))
+        )
 
-    return lambda u: np.where(u < q, one(low, u / max(q, 1e-12)), one(high, (u - q) / max(1 - q, 1e-12)))
+    return lambda u: np.where(
+        u < q, one(low, u / max(q, 1e-12)), one(high, (u - q) / max(1 - q, 1e-12))
+    )
 
 
 def uniforms(rng: np.random.Generator, arms: int, seeds: int, shared: float = 0.0) -> np.ndarray:
-    """Uniform numbers (arms x S) whose normal scores correlate by `shared` between the arms of a seed."""
+    """Uniform numbers (arms x S) whose normal scores correlate by `shared` between the arms of a
+    seed.
+    """
     common, own = rng.standard_normal((1, seeds)), rng.standard_normal((arms, seeds))
     return np.asarray(stats.norm.cdf(math.sqrt(shared) * common + math.sqrt(1 - shared) * own))
 
@@ -65,7 +75,9 @@ def abilities(laws: Sequence[Law], uniform_AS: np.ndarray) -> np.ndarray:
     return np.stack([law(u_S) for law, u_S in zip(laws, uniform_AS, strict=True)])
 
 
-def students(rng: np.random.Generator, ability_S: np.ndarray, percentile_N: np.ndarray) -> np.ndarray:
+def students(
+    rng: np.random.Generator, ability_S: np.ndarray, percentile_N: np.ndarray
+) -> np.ndarray:
     """Right answers (..., S x N) of students of those abilities (..., S)."""
     A = np.asarray(ability_S, float)[..., None]
     shape = (*np.shape(ability_S), len(percentile_N))
@@ -104,7 +116,9 @@ BUDGETS = np.array([25, 50, 100, 200, 400, 800])
 
 @dataclass(frozen=True)
 class Students:
-    """How students scatter around a curve: their spread, what a seed's budgets share, failures (to a half), items."""
+    """How students scatter around a curve: their spread, what a seed's budgets share, failures (to
+    a half), items.
+    """
 
     seeds: int = 5
     sd: float = 0.04
@@ -117,21 +131,33 @@ class Students:
         return np.asarray(curve(n)) * (1 - self.fail / 2)
 
     def laws(self, curve: Curve, n: np.ndarray) -> list[Law]:
-        return [mixture(0.5 * y, bounded(y, self.sd), self.fail) if self.fail else bounded(y, self.sd)
-                for y in map(float, curve(n))]  # fmt: skip
+        return [
+            mixture(0.5 * y, bounded(y, self.sd), self.fail) if self.fail else bounded(y, self.sd)
+            for y in map(float, curve(n))
+        ]
 
     def draw(self, rng: np.random.Generator, budgets: np.ndarray = BUDGETS) -> np.ndarray:
-        """What a seed brings at each budget (budgets x S); curves that are handed the same share their seeds."""
+        """What a seed brings at each budget (budgets x S); curves that are handed the same share
+        their seeds.
+        """
         return uniforms(rng, len(budgets), self.seeds, self.shared)
 
-    def curve(self, rng: np.random.Generator, curve: Curve, percentile_N: np.ndarray, uniform_KS: np.ndarray,
-              budgets: np.ndarray = BUDGETS) -> np.ndarray:  # fmt: skip
+    def curve(
+        self,
+        rng: np.random.Generator,
+        curve: Curve,
+        percentile_N: np.ndarray,
+        uniform_KS: np.ndarray,
+        budgets: np.ndarray = BUDGETS,
+    ) -> np.ndarray:
         """Right answers, budgets x S x N."""
         return students(rng, abilities(self.laws(curve, budgets), uniform_KS), percentile_N)
 
 
 class Covered(NamedTuple):
-    """Of `runs` simulated studies: how often an interval holds the truth, and the median of what it is to be near."""
+    """Of `runs` simulated studies: how often an interval holds the truth, and the median of what it
+    is to be near.
+    """
 
     coverage: float
     middle: float
@@ -139,14 +165,24 @@ class Covered(NamedTuple):
     runs: int
 
 
-def multiplier(curve: Curve, times: float, who: Students, runs: int, level: float = 0.5, draws: int = 200,
-               floor: float = 0.1, paired: bool = False) -> Covered:  # fmt: skip
-    """M at a level of capability, U on a curve and D on the same one shifted, of the same seeds if `paired`.
+def multiplier(
+    curve: Curve,
+    times: float,
+    who: Students,
+    runs: int,
+    level: float = 0.5,
+    draws: int = 200,
+    floor: float = 0.1,
+    paired: bool = False,
+) -> Covered:
+    """M at a level of capability, U on a curve and D on the same one shifted, of the same seeds if
+    `paired`.
 
     The median is of M over its truth, the width that of the interval in doublings.
     """
     slow, rng = curve.shifted(times), np.random.default_rng([7, who.seeds, runs])
     want = floor + level * (float(who.mean(curve, BUDGETS[-1])) - floor)
+    # noqa: E731
     need = lambda c: optimize.brentq(lambda x: float(who.mean(c, math.exp(x))) - want, -5, 15)  # noqa: E731
     truth = math.exp(need(slow) - need(curve))
     hits, ratios, widths = [], [], []
@@ -154,21 +190,34 @@ def multiplier(curve: Curve, times: float, who: Students, runs: int, level: floa
         u_N = percentiles(rng, who.items)
         F = students(rng, bounded(floor, 0.02)(rng.random(who.seeds)), u_N)
         mine = who.draw(rng)
-        U, D = who.curve(rng, curve, u_N, mine), who.curve(rng, slow, u_N, mine if paired else who.draw(rng))
+        U, D = (
+            who.curve(rng, curve, u_N, mine),
+            who.curve(rng, slow, u_N, mine if paired else who.draw(rng)),
+        )
         seeds = (tuple(range(who.seeds)),) * 2 if paired else None
-        one = curves.multiplier(curves.needs(F, U, D, BUDGETS, levels=(level,), draws=draws, seeds=seeds)[0])
+        one = curves.multiplier(
+            curves.needs(F, U, D, BUDGETS, levels=(level,), draws=draws, seeds=seeds)[0]
+        )
         hits.append(one.lo <= truth <= one.hi)
         ratios.append(one.value / truth)
         widths.append(math.log2(one.hi / one.lo) if one.lo > 0 else math.inf)
     return Covered(float(np.mean(hits)), float(np.median(ratios)), float(np.median(widths)), runs)
 
 
-def campaign(curve: Curve, who: Students, leaks: int, runs: int, floor: float = 0.1, spread: float = 0.25,
-             at: float | None = None) -> tuple[Covered, Covered]:  # fmt: skip
+def campaign(
+    curve: Curve,
+    who: Students,
+    leaks: int,
+    runs: int,
+    floor: float = 0.1,
+    spread: float = 0.25,
+    at: float | None = None,
+) -> tuple[Covered, Covered]:
     """A campaign's gain, by the curve and by students of exactly what leaked: `leaks` runs a study.
 
-    Runs leak about `at` questions, or about anything between the smallest and the largest budget, each off by a
-    lognormal of that spread. The middle is the median error in points, width that of the interval in points.
+    Runs leak about `at` questions, or about anything between the smallest and the largest budget,
+    each off by a lognormal of that spread. The middle is the median error in points, width that of
+    the interval in points.
     """
     rng = np.random.default_rng([11, who.seeds, leaks, runs])
     grid = stats.norm.ppf((np.arange(400) + 0.5) / 400)
@@ -180,28 +229,48 @@ def campaign(curve: Curve, who: Students, leaks: int, runs: int, floor: float = 
         n_R = leaked(rng.standard_normal(leaks))
         u_N = percentiles(rng, who.items)
         F = students(rng, bounded(floor, 0.02)(rng.random(who.seeds)), u_N)
-        zero, Y = students(rng, np.full(who.seeds, 0.02), u_N), who.curve(rng, curve, u_N, who.draw(rng))
+        zero, Y = (
+            students(rng, np.full(who.seeds, 0.02), u_N),
+            who.curve(rng, curve, u_N, who.draw(rng)),
+        )
         D = students(rng, abilities(who.laws(curve, n_R), rng.random((leaks, 1)))[:, 0], u_N)
         read = leak.gained(F, zero, list(Y), BUDGETS, n_R, draws=2)
         taught = leak.taught(F, D)
-        for kept, one, truth in ((held[0], read, np.maximum(over, 0).mean()), (held[1], taught, over.mean())):
-            kept.append((one.lo - 1e-12 <= truth <= one.hi + 1e-12, 100 * (one.value - truth), 100 * (one.hi - one.lo)))
+        for kept, one, truth in (
+            (held[0], read, np.maximum(over, 0).mean()),
+            (held[1], taught, over.mean()),
+        ):
+            kept.append(
+                (
+                    one.lo - 1e-12 <= truth <= one.hi + 1e-12,
+                    100 * (one.value - truth),
+                    100 * (one.hi - one.lo),
+                )
+            )
     tables = [np.array(kept, float) for kept in held]
-    of_curve, of_students = (Covered(float(t[:, 0].mean()), float(np.median(t[:, 1])), float(np.median(t[:, 2])), runs)
-                             for t in tables)  # fmt: skip
+    of_curve, of_students = (
+        Covered(float(t[:, 0].mean()), float(np.median(t[:, 1])), float(np.median(t[:, 2])), runs)
+        for t in tables
+    )
     return of_curve, of_students
 
 
 class Best(NamedTuple):
-    """What is reported of the best of equal defences over the truth: chosen by other students, and by its own."""
+    """What is reported of the best of equal defences over the truth: chosen by other students, and
+    by its own.
+    """
 
     elsewhere: float
     same: float
     error: float
 
 
-def best_of(defences: int, runs: int, truth: float = 0.8, sd: float = 0.1, seeds: int = 5, items: int = 300) -> Best:
-    """Defences all of one T; chosen by two seeds x `items` of the selection split, or by the students reported."""
+def best_of(
+    defences: int, runs: int, truth: float = 0.8, sd: float = 0.1, seeds: int = 5, items: int = 300
+) -> Best:
+    """Defences all of one T; chosen by two seeds x `items` of the selection split, or by the
+    students reported.
+    """
     rng, F, U = np.random.default_rng([13, defences, runs]), 0.1, 0.95
     law, found = bounded(F + truth * (U - F), sd), []
     for _ in range(runs):
@@ -214,11 +283,17 @@ def best_of(defences: int, runs: int, truth: float = 0.8, sd: float = 0.1, seeds
         passing = [frontier.best_at([(0.0, t) for t in side], 0.01) for side in sides]
         found.append([sides[1][place] - truth for place in passing])
     table = np.array(found)
-    return Best(float(table[:, 0].mean()), float(table[:, 1].mean()), float(table[:, 0].std() / runs**0.5))
+    return Best(
+        float(table[:, 0].mean()), float(table[:, 1].mean()), float(table[:, 0].std() / runs**0.5)
+    )
 
 
-def rates(runs: int, leaks: int, mean: float = 0.01, cv: float = 0.7, accounts: int = 10_000) -> tuple[float, float]:
-    """Coverage of a rate of honest accounts that differs between runs (gamma law): over runs, and as if independent."""
+def rates(
+    runs: int, leaks: int, mean: float = 0.01, cv: float = 0.7, accounts: int = 10_000
+) -> tuple[float, float]:
+    """Coverage of a rate of honest accounts that differs between runs (gamma law): over runs, and
+    as if independent.
+    """
     rng, hits = np.random.default_rng([17, runs, leaks]), []
     for _ in range(runs):
         of_R = rng.binomial(accounts, np.minimum(rng.gamma(1 / cv**2, mean * cv**2, leaks), 1))
@@ -230,7 +305,9 @@ def rates(runs: int, leaks: int, mean: float = 0.01, cv: float = 0.7, accounts: 
 
 
 def clustered(runs: int, size: int, declared: bool, who: Students = Students()) -> float:
-    """Coverage of U - D at one budget on items that come in clusters of a size, with and without their labels."""
+    """Coverage of U - D at one budget on items that come in clusters of a size, with and without
+    their labels.
+    """
     rng, hits = np.random.default_rng([19, size, runs]), []
     for _ in range(runs):
         u_N = percentiles(rng, who.items, size)
@@ -250,51 +327,117 @@ def lines(runs: int, workers: int) -> list[Line]:
     """Every row of the table."""
     held: list[Line] = []
     with ProcessPoolExecutor(workers) as pool:
-        of_m = {(name, times, S): pool.submit(multiplier, curve, times, Students(S), max(runs // 5, 20))
-                for name, curve in SHAPES.items() for times in (1.0, 2.0, 3.0) for S in (5, 8)}  # fmt: skip
-        failing = {(name, S): pool.submit(multiplier, SHAPES[name], 2.0, Students(S, fail=0.2), max(runs // 5, 20))
-                   for name in ("smooth", "sharp") for S in (5, 8)}  # fmt: skip
-        pairs = {(name, S): pool.submit(multiplier, SHAPES[name], 2.0, Students(S), max(runs // 5, 20), paired=True)
-                 for name in ("smooth", "sharp") for S in (5, 8)}  # fmt: skip
-        gains = {(name, S, R): pool.submit(campaign, curve, Students(S), R, runs)
-                 for name, curve in SHAPES.items() for S in (5, 8) for R in (3, 5)}  # fmt: skip
-        best, rate = pool.submit(best_of, 24, runs), {R: pool.submit(rates, runs, R) for R in (3, 5)}
+        of_m = {
+            (name, times, S): pool.submit(multiplier, curve, times, Students(S), max(runs // 5, 20))
+            for name, curve in SHAPES.items()
+            for times in (1.0, 2.0, 3.0)
+            for S in (5, 8)
+        }
+        failing = {
+            (name, S): pool.submit(
+                multiplier, SHAPES[name], 2.0, Students(S, fail=0.2), max(runs // 5, 20)
+            )
+            for name in ("smooth", "sharp")
+            for S in (5, 8)
+        }
+        pairs = {
+            (name, S): pool.submit(
+                multiplier, SHAPES[name], 2.0, Students(S), max(runs // 5, 20), paired=True
+            )
+            for name in ("smooth", "sharp")
+            for S in (5, 8)
+        }
+        gains = {
+            (name, S, R): pool.submit(campaign, curve, Students(S), R, runs)
+            for name, curve in SHAPES.items()
+            for S in (5, 8)
+            for R in (3, 5)
+        }
+        best, rate = (
+            pool.submit(best_of, 24, runs),
+            {R: pool.submit(rates, runs, R) for R in (3, 5)},
+        )
         groups = {told: pool.submit(clustered, runs, 5, told) for told in (True, False)}
         for (name, times, S), one in of_m.items():
             m = one.result()
-            seen = f"coverage {m.coverage:.3f}, median ratio {m.middle:.2f}, width {m.width:.2f} doublings"
-            held.append(Line(f"M, {name}, shift {times:g}, {S} seeds", seen, ">= .93", m.coverage >= 0.93))
+            seen = (
+                f"coverage {m.coverage:.3f}, median ratio {m.middle:.2f}, width {m.width:.2f} "
+                "doublings"
+            )
+            held.append(
+                Line(f"M, {name}, shift {times:g}, {S} seeds", seen, ">= .93", m.coverage >= 0.93)
+            )
         for (name, S), one in failing.items():
             m = one.result()
-            held.append(Line(f"M, {name}, shift 2, {S} seeds, a fifth fail", f"coverage {m.coverage:.3f}", ">= .93",
-                             m.coverage >= 0.93))  # fmt: skip
+            held.append(
+                Line(
+                    f"M, {name}, shift 2, {S} seeds, a fifth fail",
+                    f"coverage {m.coverage:.3f}",
+                    ">= .93",
+                    m.coverage >= 0.93,
+                )
+            )
         for (name, S), one in pairs.items():
             m = one.result()
             seen = f"coverage {m.coverage:.3f}, width {m.width:.2f} doublings"
-            held.append(Line(f"M, {name}, shift 2, {S} seeds shared", seen, ">= .93", m.coverage >= 0.93))
+            held.append(
+                Line(f"M, {name}, shift 2, {S} seeds shared", seen, ">= .93", m.coverage >= 0.93)
+            )
         for place, what in enumerate(("by the curve", "trained")):
             for (name, S, R), both in gains.items():
                 g = both.result()[place]
-                seen = f"coverage {g.coverage:.3f}, median error {g.middle:+.1f}, width {g.width:.1f} points"
-                band = ">= .90" if name == "a step" else ">= .93"  # few runs rarely show all that a step makes of them
-                held.append(Line(f"campaign {what}, {name}, {R} runs, {S} seeds", seen, band,
-                                 g.coverage >= float(band[3:])))  # fmt: skip
+                seen = (
+                    f"coverage {g.coverage:.3f}, median error {g.middle:+.1f}, width "
+                    f"{g.width:.1f} points"
+                )
+                band = (
+                    ">= .90" if name == "a step" else ">= .93"
+                )  # few runs rarely show all that a step makes of them
+                held.append(
+                    Line(
+                        f"campaign {what}, {name}, {R} runs, {S} seeds",
+                        seen,
+                        band,
+                        g.coverage >= float(band[3:]),
+                    )
+                )
         b = best.result()
         seen = f"bias {b.elsewhere:+.4f} of T, {b.same:+.4f} if chosen by its own students"
-        held.append(Line("best of 24 equal defences", seen, "within 3 errors", abs(b.elsewhere) <= 3 * b.error))
+        held.append(
+            Line(
+                "best of 24 equal defences",
+                seen,
+                "within 3 errors",
+                abs(b.elsewhere) <= 3 * b.error,
+            )
+        )
         for R, asked in rate.items():
             over, pooled = asked.result()
-            held.append(Line(f"honest rate, {R} runs, cv .7", f"coverage {over:.3f}; as if independent {pooled:.3f}",
-                             ">= .90", over >= 0.90))  # fmt: skip
+            held.append(
+                Line(
+                    f"honest rate, {R} runs, cv .7",
+                    f"coverage {over:.3f}; as if independent {pooled:.3f}",
+                    ">= .90",
+                    over >= 0.90,
+                )
+            )
         told, untold = groups[True].result(), groups[False].result()
-        held.append(Line("U - D, clusters of 5 declared", f"coverage {told:.3f}; undeclared {untold:.3f}", ">= .93",
-                         told >= 0.93))  # fmt: skip
+        held.append(
+            Line(
+                "U - D, clusters of 5 declared",
+                f"coverage {told:.3f}; undeclared {untold:.3f}",
+                ">= .93",
+                told >= 0.93,
+            )
+        )
     return held
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2000, help="simulated studies a cell; a fifth of that for M")
+    parser.add_argument(
+        "--runs", type=int, default=2000, help="simulated studies a cell; a fifth of that for M"
+    )
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     held = lines(given.runs, given.workers)

@@ -1,7 +1,8 @@
 """Simulated studies with known truth: what the estimators promise, held against pass bands.
 
-`make simulations` runs all of it (2,000 studies a cell) and writes docs/simulations.md, test_simulations.py a part.
-The truth: logit of success = arm + item + arm x item + seed + seed x item (+ cluster); answers are coin flips.
+`make simulations` runs all of it (2,000 studies a cell) and writes docs/simulations.md,
+test_simulations.py a part. The truth: logit of success = arm + item + arm x item + seed + seed x
+item (+ cluster); answers are coin flips.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def centre_of(mean: float, sd: float) -> float:
 
 
 def seed_scale(mean: float, seed_sd: float, other: float) -> float:
-    """Logit SD of seeds with which the arm's accuracy has SD `seed_sd` between seeds; NaN where no such SD exists."""
+    """Logit SD of seeds with which the arm's accuracy has SD `seed_sd` between seeds; NaN where no
+    such SD exists.
+    """
     if not seed_sd:
         return 0.0
 
@@ -56,7 +59,9 @@ def seed_scale(mean: float, seed_sd: float, other: float) -> float:
 
 @dataclass(frozen=True)
 class Design:
-    """One cell: true means of the arms, seeds of each, items, SD between seeds (share), items a cluster."""
+    """One cell: true means of the arms, seeds of each, items, SD between seeds (share), items a
+    cluster.
+    """
 
     means: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -70,7 +75,9 @@ class Design:
         """Centre and seed scale of each arm."""
         other = math.sqrt(ITEM**2 + ARM_ITEM**2 + SEED_ITEM**2 + (self.cluster > 1))
         held = [seed_scale(mean, self.seed_sd, other) for mean in self.means]
-        return [(centre_of(m, math.hypot(s, other)), s) for m, s in zip(self.means, held, strict=True)]
+        return [
+            (centre_of(m, math.hypot(s, other)), s) for m, s in zip(self.means, held, strict=True)
+        ]
 
     @property
     def possible(self) -> bool:
@@ -86,20 +93,32 @@ class Design:
             draw = lambda *shape: rng.standard_normal(shape, dtype=np.float32)  # noqa: E731
             item = ITEM * draw(R, 1, size)
             if self.cluster > 1:
-                item = item + np.repeat(draw(R, 1, -(-size // self.cluster)), self.cluster, -1)[..., :size]
+                item = (
+                    item
+                    + np.repeat(draw(R, 1, -(-size // self.cluster)), self.cluster, -1)[..., :size]
+                )
             yield [
-                (rng.random((R, S, size), dtype=np.float32)
-                 < sigmoid(centre + item + ARM_ITEM * draw(R, 1, size) + scale * draw(R, S, 1)
-                           + SEED_ITEM * draw(R, S, size))).astype(np.float32)
+                (
+                    rng.random((R, S, size), dtype=np.float32)
+                    < sigmoid(
+                        centre
+                        + item
+                        + ARM_ITEM * draw(R, 1, size)
+                        + scale * draw(R, S, 1)
+                        + SEED_ITEM * draw(R, S, size)
+                    )
+                ).astype(np.float32)
                 for S, (centre, scale) in zip(self.seeds, scales, strict=True)
-            ]  # fmt: skip
+            ]
 
     def labels(self) -> np.ndarray | None:
         return np.arange(self.items) // self.cluster if self.cluster > 1 else None
 
 
 class Contrasts(NamedTuple):
-    """Over all runs of a cell: coverage of D - F and U - D, bias in standard errors, rejections of U = D."""
+    """Over all runs of a cell: coverage of D - F and U - D, bias in standard errors, rejections of
+    U = D.
+    """
 
     uplift: float
     harm: float
@@ -123,23 +142,35 @@ def contrasts(design: Design, theta: float = 0.5) -> Contrasts:
         at_truth = combine(parts, [share - 1, -share, 1])
         shown = gap.lo > 0
         for name, value in {
-            "uplift": inside(up, D - F), "harm": inside(harm, U - D), "zero": inside(harm, 0.0),
-            "off": harm.value - (U - D), "se": harm.se, "fieller": inside(at_truth, 0.0), "shown": shown,
+            "uplift": inside(up, D - F),
+            "harm": inside(harm, U - D),
+            "zero": inside(harm, 0.0),
+            "off": harm.value - (U - D),
+            "se": harm.se,
+            "fieller": inside(at_truth, 0.0),
+            "shown": shown,
             "wrong": shown & (gap.value / gap.se < stats.t.ppf(0.975, gap.df)),
             "p": test.value + stats.t.ppf(0.975, test.df) * test.se < 0,
-        }.items():  # fmt: skip
+        }.items():
             held.setdefault(name, []).append(np.asarray(value))
     all_ = {name: np.concatenate(values) for name, values in held.items()}
     bias = float(all_["off"].mean() / all_["off"].std()) if all_["off"].std() else 0.0
     return Contrasts(
-        float(all_["uplift"].mean()), float(all_["harm"].mean()), bias, 1 - float(all_["zero"].mean()),
-        float(all_["fieller"].mean()), int(all_["wrong"].sum()), 1 - float(all_["shown"].mean()),
+        float(all_["uplift"].mean()),
+        float(all_["harm"].mean()),
+        bias,
+        1 - float(all_["zero"].mean()),
+        float(all_["fieller"].mean()),
+        int(all_["wrong"].sum()),
+        1 - float(all_["shown"].mean()),
         float(all_["p"].mean()),
-    )  # fmt: skip
+    )
 
 
 def inside(estimate: Any, truth: float) -> np.ndarray:
-    """Whether intervals hold the truth; where nothing varied there is no interval, and the value itself must be it."""
+    """Whether intervals hold the truth; where nothing varied there is no interval, and the value
+    itself must be it.
+    """
     return np.where(
         estimate.se > 0,
         (estimate.lo <= truth + 1e-12) & (truth - 1e-12 <= estimate.hi),
@@ -148,26 +179,52 @@ def inside(estimate: Any, truth: float) -> np.ndarray:
 
 
 def grid(runs: int = 2000) -> list[Design]:
-    """The grid of E2; cells whose spread between seeds no accuracy of that level can have are left out."""
+    """The grid of E2; cells whose spread between seeds no accuracy of that level can have are left
+    out.
+    """
     held = []
     for S, N, sd, acc, T in itertools.product(
-        (2, 3, 5, 10), (50, 200, 500), (0.0, 0.01, 0.02, 0.03), (0.02, 0.3, 0.5, 0.97), (0.0, 0.5, 1.0)
+        (2, 3, 5, 10),
+        (50, 200, 500),
+        (0.0, 0.01, 0.02, 0.03),
+        (0.02, 0.3, 0.5, 0.97),
+        (0.0, 0.5, 1.0),
     ):
         F, U = (acc, acc + 0.2) if acc <= 0.5 else (acc - 0.2, acc)
         label = {"seeds": S, "items": N, "seed SD": sd, "accuracy": acc, "T": T}
         held.append(Design((F, U, F + T * (U - F)), (S,) * 3, N, sd, runs=runs, label=label))
     F, U, D = 0.3, 0.5, 0.4
-    held += [Design((F, U, D), (3, 5, 8), N, sd, runs=runs, label={"seeds": "3/5/8", "items": N, "seed SD": sd})
-             for N in (50, 200, 500) for sd in (0.0, 0.02, 0.03)]  # fmt: skip
-    held += [Design((F, U, D), (5,) * 3, N, sd, 10, runs, {"clusters of": 10, "items": N, "seed SD": sd})
-             for N in (200, 500) for sd in (0.0, 0.02)]  # fmt: skip
+    held += [
+        Design(
+            (F, U, D),
+            (3, 5, 8),
+            N,
+            sd,
+            runs=runs,
+            label={"seeds": "3/5/8", "items": N, "seed SD": sd},
+        )
+        for N in (50, 200, 500)
+        for sd in (0.0, 0.02, 0.03)
+    ]
+    held += [
+        Design((F, U, D), (5,) * 3, N, sd, 10, runs, {"clusters of": 10, "items": N, "seed SD": sd})
+        for N in (200, 500)
+        for sd in (0.0, 0.02)
+    ]
     return held
 
 
 def gaps(runs: int = 2000) -> list[Design]:
     """E3 near a zero denominator."""
     return [
-        Design((0.3, 0.3 + gap, 0.3 + gap * T), (5,) * 3, 500, 0.018, runs=runs, label={"gap": gap, "T": T})
+        Design(
+            (0.3, 0.3 + gap, 0.3 + gap * T),
+            (5,) * 3,
+            500,
+            0.018,
+            runs=runs,
+            label={"gap": gap, "T": T},
+        )
         for gap in (0.0, 0.04, 0.1, 0.2)
         for T in ((0.0, 0.5, 1.0) if gap else (0.0,))
     ]
@@ -184,11 +241,15 @@ def seen_power(design: Design) -> Power:
     arms = next(pilot.studies(seed=1))
     parts = power.difference_components(arms[1][0], arms[2][0])
     change = design.means[1] - design.means[2]
-    return Power(power.power(change, parts, design.seeds[0], design.items), contrasts(design).rejected)
+    return Power(
+        power.power(change, parts, design.seeds[0], design.items), contrasts(design).rejected
+    )
 
 
 class Selection(NamedTuple):
-    """E6: bias of the split estimate in standard errors and in points, of the naive maximum, coverage of the bounds."""
+    """E6: bias of the split estimate in standard errors and in points, of the naive maximum,
+    coverage of the bounds.
+    """
 
     split_bias: float
     naive_points: float
@@ -196,8 +257,12 @@ class Selection(NamedTuple):
     lcb: float
 
 
-def selection(attacks: int, winner: float, seeds: int = 5, items: int = 400, runs: int = 2000) -> Selection:
-    """K attacks of accuracy 0.4, one of them `winner` better, selected on 2 seeds x 300 items and reported afresh."""
+def selection(
+    attacks: int, winner: float, seeds: int = 5, items: int = 400, runs: int = 2000
+) -> Selection:
+    """K attacks of accuracy 0.4, one of them `winner` better, selected on 2 seeds x 300 items and
+    reported afresh.
+    """
     truth = np.full(attacks, 0.4)
     truth[0] += winner
     report = Design(tuple(truth), (seeds,) * attacks, items, 0.03, runs=runs)
@@ -212,8 +277,12 @@ def selection(attacks: int, winner: float, seeds: int = 5, items: int = 400, run
         upper.append(max(e.hi for e in own) >= truth.max())
         lower.append(own[best].lo <= truth.max())
     off = np.array(offs)
-    return Selection(float(off.mean() / off.std()), 100 * float(np.mean(naive)), float(np.mean(upper)),
-                     float(np.mean(lower)))  # fmt: skip
+    return Selection(
+        float(off.mean() / off.std()),
+        100 * float(np.mean(naive)),
+        float(np.mean(upper)),
+        float(np.mean(lower)),
+    )
 
 
 def _single(design: Design, seed: int) -> Iterator[list[np.ndarray]]:
@@ -222,7 +291,9 @@ def _single(design: Design, seed: int) -> Iterator[list[np.ndarray]]:
 
 
 class Inverted(NamedTuple):
-    """E9: median of M over the truth, coverage, how often `>` was said, how often the common shape was shown."""
+    """E9: median of M over the truth, coverage, how often `>` was said, how often the common shape
+    was shown.
+    """
 
     ratio: float
     coverage: float
@@ -233,8 +304,12 @@ class Inverted(NamedTuple):
 BUDGETS = np.array([250 * 2**k for k in range(8)])
 
 
-def multiplier(case: str, factor: float, runs: int = 2000, draws: int = 200, seeds: int = 5) -> Inverted:
-    """Logistic curves in log n from 0.1 to 0.6; `shift`: D needs `factor` times more, `ceiling`: D gains 60 % of U."""
+def multiplier(
+    case: str, factor: float, runs: int = 2000, draws: int = 200, seeds: int = 5
+) -> Inverted:
+    """Logistic curves in log n from 0.1 to 0.6; `shift`: D needs `factor` times more, `ceiling`: D
+    gains 60 % of U.
+    """
     floor, top = 0.1, 0.6
     hill = lambda n: n / (2000.0 + n)  # noqa: E731
     u = floor + (top - floor) * hill(BUDGETS)
@@ -253,12 +328,18 @@ def multiplier(case: str, factor: float, runs: int = 2000, draws: int = 200, see
         greater.append(one.sign == ">")
         if not beyond:
             shown.append(curves.common_shape(float(arms[0].mean()), U, D, BUDGETS, one.value).shown)
-    return Inverted(float(np.median(ratios)), float(np.mean(hits)), float(np.mean(greater)),
-                    float(np.mean(shown)) if shown else math.nan)  # fmt: skip
+    return Inverted(
+        float(np.median(ratios)),
+        float(np.mean(hits)),
+        float(np.mean(greater)),
+        float(np.mean(shown)) if shown else math.nan,
+    )
 
 
 def _nested(design: Design) -> Iterator[list[np.ndarray]]:
-    """Studies in which all budgets of a seed share half of what that seed brings, as nested queries do."""
+    """Studies in which all budgets of a seed share half of what that seed brings, as nested queries
+    do.
+    """
     rng = np.random.default_rng(5)
     scales = design.scales()
     for _ in range(design.runs):
@@ -269,13 +350,21 @@ def _nested(design: Design) -> Iterator[list[np.ndarray]]:
             S = design.seeds[k]
             common = shared["F" if not k else "U" if k < 9 else "D"]
             seed = scale * math.sqrt(0.5) * (common + rng.standard_normal((S, 1)))
-            noise = ARM_ITEM * rng.standard_normal(design.items) + SEED_ITEM * rng.standard_normal((S, design.items))
-            arms.append((rng.random((S, design.items)) < sigmoid(centre + item + seed + noise)).astype(float))
+            noise = ARM_ITEM * rng.standard_normal(design.items) + SEED_ITEM * rng.standard_normal(
+                (S, design.items)
+            )
+            arms.append(
+                (rng.random((S, design.items)) < sigmoid(centre + item + seed + noise)).astype(
+                    float
+                )
+            )
         yield arms
 
 
 class Frontier(NamedTuple):
-    """E8: bias of the hypervolume where it was selected and on the held-out split, and coverage there."""
+    """E8: bias of the hypervolume where it was selected and on the held-out split, and coverage
+    there.
+    """
 
     naive: float
     held_out: float
@@ -283,7 +372,9 @@ class Frontier(NamedTuple):
 
 
 def hypervolumes(runs: int = 2000, draws: int = 200) -> Frontier:
-    """Eight configurations near a frontier, non-dominated ones chosen on 2 seeds x 300 items, then 5 x 500 afresh."""
+    """Eight configurations near a frontier, non-dominated ones chosen on 2 seeds x 300 items, then
+    5 x 500 afresh.
+    """
     rng, losses = np.random.default_rng(3), np.linspace(0.0, 0.045, 8)
     shares = 0.9 - 0.7 * (losses / 0.045) ** 0.5 + rng.uniform(0, 0.1, 8)
     F, U, Te = 0.2, 0.5, 0.95
@@ -307,7 +398,9 @@ def hypervolumes(runs: int = 2000, draws: int = 200) -> Frontier:
 
 
 class Splits(NamedTuple):
-    """Undefended against undefended: how often the interval of U - D covers 0, over splits of real students."""
+    """Undefended against undefended: how often the interval of U - D covers 0, over splits of real
+    students.
+    """
 
     covered: float
     splits: int
@@ -315,7 +408,9 @@ class Splits(NamedTuple):
 
 
 def undefended_splits(right_SN: np.ndarray, splits: int = 400, seed: int = 0) -> Splits:
-    """Split the students of one arm into halves at random, on half of the items drawn anew each time."""
+    """Split the students of one arm into halves at random, on half of the items drawn anew each
+    time.
+    """
     rng, (S, N) = np.random.default_rng(seed), right_SN.shape
     hits = []
     for _ in range(splits):
@@ -327,7 +422,9 @@ def undefended_splits(right_SN: np.ndarray, splits: int = 400, seed: int = 0) ->
 
 
 def family_error(m: int = 10, runs: int = 2000) -> float:
-    """How often Holm rejects any of m true nulls, p-values from the two-way test of U - D with U = D."""
+    """How often Holm rejects any of m true nulls, p-values from the two-way test of U - D with U =
+    D.
+    """
     design = Design((0.4,) * (2 * m), (5,) * (2 * m), 200, 0.02, runs=runs)
     rejected = []
     for arms in design.studies(7):
@@ -365,13 +462,24 @@ def _contrast_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
     worst = max(held, key=lambda one: max(one[1].uplift, one[1].harm))[0].label
     bias, fieller = max(abs(c.bias) for _, c in held), min(c.fieller for _, c in held)
     return [
-        Line(f"E2 coverage, each of {len(held)} cells", f"{both.min():.3f} to {both.max():.3f} (highest: {worst})",
-             f".93 to .99 (+{edge:.3f})", both.min() >= 0.93 and both.max() <= 0.99 + edge),
-        Line("E2 coverage, mean over cells", f"{both.mean():.3f}", ".945 to .975", 0.945 <= both.mean() <= 0.975),
+        Line(
+            f"E2 coverage, each of {len(held)} cells",
+            f"{both.min():.3f} to {both.max():.3f} (highest: {worst})",
+            f".93 to .99 (+{edge:.3f})",
+            both.min() >= 0.93 and both.max() <= 0.99 + edge,
+        ),
+        Line(
+            "E2 coverage, mean over cells",
+            f"{both.mean():.3f}",
+            ".945 to .975",
+            0.945 <= both.mean() <= 0.975,
+        ),
         Line("E2 bias, largest, in SE", f"{bias:.3f}", "< .1", bias < 0.1),
-        Line("E2 type I error (U = D), largest", f"{max(equal):.3f}", "<= .065", max(equal) <= 0.065),
+        Line(
+            "E2 type I error (U = D), largest", f"{max(equal):.3f}", "<= .065", max(equal) <= 0.065
+        ),
         Line("E3 Fieller coverage, lowest cell", f"{fieller:.3f}", ">= .93", fieller >= 0.93),
-    ]  # fmt: skip
+    ]
 
 
 def _gap_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
@@ -381,7 +489,12 @@ def _gap_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
     wrong, low = sum(c.bounded_wrongly for _, c in held), min(c.fieller for c in others)
     return [
         Line("E3 coverage at gaps .04, .1, .2", f"{low:.3f}", ">= .93", low >= 0.93),
-        Line("E3 gap 0: not identified", f"{zero.not_identified:.3f}", ">= .94", zero.not_identified >= 0.94),
+        Line(
+            "E3 gap 0: not identified",
+            f"{zero.not_identified:.3f}",
+            ">= .94",
+            zero.not_identified >= 0.94,
+        ),
         Line("E3 bounded below t_crit", str(wrong), "0", wrong == 0),
         Line("E4 size at T = theta0", f"{size:.4f}", "<= .0325", size <= 0.0325),
     ]
@@ -393,8 +506,10 @@ def lines(runs: int, workers: int) -> list[Line]:
         designs = [d for d in grid(runs) if d.possible]
         e2 = pool.map(contrasts, designs, chunksize=4)
         e3 = pool.map(contrasts, gaps(runs))
-        powers = [Design((0.3, 0.5, 0.5 - c), (S,) * 3, N, 0.02, runs=runs)
-                  for S, N, c in ((3, 200, 0.1), (5, 500, 0.05), (10, 1000, 0.05), (5, 200, 0.06))]  # fmt: skip
+        powers = [
+            Design((0.3, 0.5, 0.5 - c), (S,) * 3, N, 0.02, runs=runs)
+            for S, N, c in ((3, 200, 0.1), (5, 500, 0.05), (10, 1000, 0.05), (5, 200, 0.06))
+        ]
         e12 = [pool.submit(seen_power, d) for d in powers]
         attacks = [(1, 0.0), (5, 0.0), (10, 0.0), (5, 0.05), (10, 0.05)]
         e6 = [pool.submit(selection, K, winner, runs=runs) for K, winner in attacks]
@@ -402,30 +517,62 @@ def lines(runs: int, workers: int) -> list[Line]:
         e9 = [pool.submit(multiplier, case, factor, max(runs // 5, 20)) for case, factor in cases]
         e8 = pool.submit(hypervolumes, max(runs // 4, 20))
         holm, looks = pool.submit(family_error, 10, runs), pool.submit(stopping, runs)
-        held = _contrast_lines(list(zip(designs, e2, strict=True))) + _gap_lines(list(zip(gaps(runs), e3, strict=True)))
+        held = _contrast_lines(list(zip(designs, e2, strict=True))) + _gap_lines(
+            list(zip(gaps(runs), e3, strict=True))
+        )
         for d, one in zip(powers, e12, strict=True):
             p = one.result()
-            held.append(Line(f"E12 power, S={d.seeds[0]} N={d.items}", f"{p.seen:.3f}, predicted {p.predicted:.3f}",
-                             "within .05", abs(p.seen - p.predicted) <= 0.05))  # fmt: skip
+            held.append(
+                Line(
+                    f"E12 power, S={d.seeds[0]} N={d.items}",
+                    f"{p.seen:.3f}, predicted {p.predicted:.3f}",
+                    "within .05",
+                    abs(p.seen - p.predicted) <= 0.05,
+                )
+            )
         for (K, winner), one in zip(attacks, e6, strict=True):
             e = one.result()
-            seen = f"bias {e.split_bias:+.3f} SE, UCB {e.ucb:.3f}, LCB {e.lcb:.3f}; naive {e.naive_points:+.1f} points"
+            seen = (
+                f"bias {e.split_bias:+.3f} SE, UCB {e.ucb:.3f}, LCB {e.lcb:.3f}; naive "
+                f"{e.naive_points:+.1f} points"
+            )
             ok = e.split_bias < 0.2 and min(e.ucb, e.lcb) >= 0.97
-            held.append(Line(f"E6 K={K}, winner +{100 * winner:g} points", seen, "bias < .2, both >= .97", ok))
+            held.append(
+                Line(
+                    f"E6 K={K}, winner +{100 * winner:g} points", seen, "bias < .2, both >= .97", ok
+                )
+            )
         for (case, factor), one in zip(cases, e9, strict=True):
             m = one.result()
             if factor == 60.0:
-                held.append(Line("E9 censored", f"said > in {m.greater:.3f}", ">= .95", m.greater >= 0.95))
+                held.append(
+                    Line("E9 censored", f"said > in {m.greater:.3f}", ">= .95", m.greater >= 0.95)
+                )
                 continue
-            ok = 0.93 <= m.ratio <= 1.07 and m.coverage >= 0.93 and (case == "shift" or m.shown <= 0.2)
-            seen = f"median ratio {m.ratio:.3f}, coverage {m.coverage:.3f}, common shape shown {m.shown:.2f}"
-            held.append(Line(f"E9 {case} {factor:g}", seen, ".93 to 1.07, >= .93; ceiling: shown <= .2", ok))
+            ok = (
+                0.93 <= m.ratio <= 1.07
+                and m.coverage >= 0.93
+                and (case == "shift" or m.shown <= 0.2)
+            )
+            seen = (
+                f"median ratio {m.ratio:.3f}, coverage {m.coverage:.3f}, common shape shown "
+                f"{m.shown:.2f}"
+            )
+            held.append(
+                Line(f"E9 {case} {factor:g}", seen, ".93 to 1.07, >= .93; ceiling: shown <= .2", ok)
+            )
         f = e8.result()
         seen = f"bias {f.held_out:+.4f} held out, {f.naive:+.4f} naive, coverage {f.coverage:.3f}"
         ok = abs(f.held_out) < abs(f.naive) and f.coverage >= 0.9
         held.append(Line("E8 hypervolume", seen, "held out < naive, >= .9", ok))
-        held.append(Line("Holm, 10 true nulls", f"{holm.result():.4f}", "<= .06", holm.result() <= 0.06))
-        held.append(Line("looks at 5 and 10 seeds", f"{looks.result():.4f}", "<= .06", looks.result() <= 0.06))
+        held.append(
+            Line("Holm, 10 true nulls", f"{holm.result():.4f}", "<= .06", holm.result() <= 0.06)
+        )
+        held.append(
+            Line(
+                "looks at 5 and 10 seeds", f"{looks.result():.4f}", "<= .06", looks.result() <= 0.06
+            )
+        )
     return held
 
 
@@ -434,31 +581,49 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=2000, help="simulated studies a cell")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
-        "--controls", type=Path, help="folder of the study `controls`, for the control on real students"
+        "--controls",
+        type=Path,
+        help="folder of the study `controls`, for the control on real students",
     )
     parser.add_argument("--write", type=Path, default=Path("docs/simulations.md"))
     given = parser.parse_args(words)
     from tests.experiments import laws, laws_transfer  # they take this file's Line
 
     held = lines(given.runs, given.workers)
-    held += [*laws_transfer.lines(given.runs, given.workers), *laws.lines(given.runs, given.workers)]
+    held += [
+        *laws_transfer.lines(given.runs, given.workers),
+        *laws.lines(given.runs, given.workers),
+    ]
     if given.controls:
         from experiments.plan import IDENTITY
         from experiments.report import grades
 
         sat = grades.read(given.controls / "grades.parquet")
-        arms = [sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN for defense in ("none", IDENTITY)]
+        arms = [
+            sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN
+            for defense in ("none", IDENTITY)
+        ]
         got = undefended_splits(np.concatenate(arms))
-        held.append(Line(f"undefended against undefended, {got.students} real students, {got.splits} splits",
-                         f"{got.covered:.3f}", ">= .93", got.covered >= 0.93))  # fmt: skip
-    table = "\n".join(f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |" for line in held)
+        held.append(
+            Line(
+                f"undefended against undefended, {got.students} real students, {got.splits} splits",
+                f"{got.covered:.3f}",
+                ">= .93",
+                got.covered >= 0.93,
+            )
+        )
+    table = "\n".join(
+        f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |"
+        for line in held
+    )
     text = f"""# What the estimators promise, and what they do
 
-`make simulations` writes this page: {given.runs} simulated studies a cell with known truth (words, bounds and E8 a
-quarter of that, E9 a fifth, families of 24 an eighth), through the functions that reports use. The truth of the lines
-E2 to E12 is a logistic model with effects of item, arm x item, seed and seed x item (`simulations.py` in
-`tests/experiments`); that of the others are students that answer an item nearly always or nearly never, whose seeds may
-fail or be lucky (`laws.py`, `laws_transfer.py`). A part of all of it runs in every `make test`.
+`make simulations` writes this page: {given.runs} simulated studies a cell with known truth (words,
+bounds and E8 a quarter of that, E9 a fifth, families of 24 an eighth), through the functions that
+reports use. The truth of the lines E2 to E12 is a logistic model with effects of item, arm x item,
+seed and seed x item (`simulations.py` in `tests/experiments`); that of the others are students that
+answer an item nearly always or nearly never, whose seeds may fail or be lucky (`laws.py`,
+`laws_transfer.py`). A part of all of it runs in every `make test`.
 
 | test | seen | pass band | holds |
 |---|---|---|---|

@@ -1,9 +1,11 @@
-"""What every shipped study asks for, and all that is reported of studies of made-up grades, kept in tests/data.
+"""What every shipped study asks for, and all that is reported of studies of made-up grades, kept in
+tests/data.
 
     python -m tests.experiments.snapshots
 
-writes it again. A snapshot does not say that a number is right, for which there is test_by_hand.py; it says that one
-has changed, and which. Who changes one on purpose reads the difference before it is committed.
+writes it again. A snapshot does not say that a number is right, for which there is test_by_hand.py;
+it says that one has changed, and which. Who changes one on purpose reads the difference before it
+is committed.
 """
 
 from __future__ import annotations
@@ -27,48 +29,129 @@ from experiments.report.grades import Exam, Grades, Key, Sat
 from experiments.stage import canonical
 
 DATA = Path(__file__).parents[1] / "data" / "snapshots"
-SMALL = ("teacher.steps=4", "student.steps=6", "seeds=[0,1]", "selection_seeds=[900]", "budget=8", "task=addition")
+SMALL = (
+    "teacher.steps=4",
+    "student.steps=6",
+    "seeds=[0,1]",
+    "selection_seeds=[900]",
+    "budget=8",
+    "task=addition",
+)
 # Every shipped study but the one that reads files of its user's, and what no shipped study has.
-PLANS: dict[str, tuple[str, ...]] = {name: (name,) for name in entries.names("study") if name != "gsm8k"} | {
-    "matched": ("quickstart", *SMALL, "defense=[none,decoding/product_of_experts(match_utility=20)]",
-                "attacker=[sft,clean/filter + sft]", "provider.prefill=true", "measure.plateau=true"),
-    "searched": ("quickstart", *SMALL, "search=equal", "search.trials=2", "search.steps=[6,12]", "search.items=10",
-                 "own=worked", "own.worked=4", "defense=[none,release/truncate]",
-                 "attacker=[ask/select(pool=2) + clean/filter + sft + follow/prune,sft + follow/grpo]"),
-    "many seeds": ("quickstart", *SMALL, "defense=[none,release/top_k]", "attacker=[logprob_kd,strongest]",
-                   "own=worked", "baseline_seeds=4", "measure.plateau=true"),
-}  # fmt: skip
-MILD, FOUND, SHORT = "decoding/perturbed(eps=0.02)", "decoding/temperature(match_utility=10)", "release/truncate"
-LIST = ("quickstart", "task=[addition,trace]", f"defense=[none,{MILD},{FOUND},{SHORT}]", "budget=16",
-        "attacker=[sft,clean/filter + sft]", "seeds=[0,1,2,3,4,5,6,7]", "baseline_seeds=10",
-        "selection_seeds=[900,901]", "measure.looks=[8]", "measure.items=120", "measure.selection_items=40",
-        "measure.plateau=true", "measure.draws=100", "measure.utility_margin=0.05")  # fmt: skip
-CURVE = ("quickstart", "task=trace", f"defense=[none,{MILD},release/answer_only]", "budget=[4,8,16,32,64,128]",
-         "attacker=sft", "seeds=[0,1,2,3]", "baseline_seeds=4", "selection_seeds=[900]", "measure.looks=[4]",
-         "measure.items=60", "measure.selection_items=40", "measure.draws=100")  # fmt: skip
+PLANS: dict[str, tuple[str, ...]] = {
+    name: (name,) for name in entries.names("study") if name != "gsm8k"
+} | {
+    "matched": (
+        "quickstart",
+        *SMALL,
+        "defense=[none,decoding/product_of_experts(match_utility=20)]",
+        "attacker=[sft,clean/filter + sft]",
+        "provider.prefill=true",
+        "measure.plateau=true",
+    ),
+    "searched": (
+        "quickstart",
+        *SMALL,
+        "search=equal",
+        "search.trials=2",
+        "search.steps=[6,12]",
+        "search.items=10",
+        "own=worked",
+        "own.worked=4",
+        "defense=[none,release/truncate]",
+        "attacker=[ask/select(pool=2) + clean/filter + sft + follow/prune,sft + follow/grpo]",
+    ),
+    "many seeds": (
+        "quickstart",
+        *SMALL,
+        "defense=[none,release/top_k]",
+        "attacker=[logprob_kd,strongest]",
+        "own=worked",
+        "baseline_seeds=4",
+        "measure.plateau=true",
+    ),
+}
+MILD, FOUND, SHORT = (
+    "decoding/perturbed(eps=0.02)",
+    "decoding/temperature(match_utility=10)",
+    "release/truncate",
+)
+LIST = (
+    "quickstart",
+    "task=[addition,trace]",
+    f"defense=[none,{MILD},{FOUND},{SHORT}]",
+    "budget=16",
+    "attacker=[sft,clean/filter + sft]",
+    "seeds=[0,1,2,3,4,5,6,7]",
+    "baseline_seeds=10",
+    "selection_seeds=[900,901]",
+    "measure.looks=[8]",
+    "measure.items=120",
+    "measure.selection_items=40",
+    "measure.plateau=true",
+    "measure.draws=100",
+    "measure.utility_margin=0.05",
+)
+CURVE = (
+    "quickstart",
+    "task=trace",
+    f"defense=[none,{MILD},release/answer_only]",
+    "budget=[4,8,16,32,64,128]",
+    "attacker=sft",
+    "seeds=[0,1,2,3]",
+    "baseline_seeds=4",
+    "selection_seeds=[900]",
+    "measure.looks=[4]",
+    "measure.items=60",
+    "measure.selection_items=40",
+    "measure.draws=100",
+)
 STUDIES = {"list": LIST, "curve": CURVE}
 FLOORS = {UNTRAINED: 0.05, OWN_DATA: 0.2, SELF: 0.22, SHUFFLED: 0.1}
 
 
 def asked(here: Plan) -> dict[str, Any]:
-    """Of each kind of stage how many and a digest of their addresses; the arms, and what is said of the study."""
+    """Of each kind of stage how many and a digest of their addresses; the arms, and what is said of
+    the study.
+    """
     kinds = defaultdict(list)
     for stage in here.stages:
         kinds[stage.kind].append(stage.key)
-    arms = [[arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split, arm.exam.key] for arm in here.arms]
+    arms = [
+        [arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split, arm.exam.key]
+        for arm in here.arms
+    ]
     sittings = [[*who, *(one.key for one in exams)] for who, exams in here.teachers.items()]
-    longer = [[one.task, one.defense, *one.attackers, one.budget, one.seed, one.stage.key] for one in here.plateaus]
-    leaks = [[one.preset, one.access, one.seed, one.split, one.run.key, *(arm.exam.key for arm in one.students)]
-             for one in here.leaks]  # fmt: skip
+    longer = [
+        [one.task, one.defense, *one.attackers, one.budget, one.seed, one.stage.key]
+        for one in here.plateaus
+    ]
+    leaks = [
+        [
+            one.preset,
+            one.access,
+            one.seed,
+            one.split,
+            one.run.key,
+            *(arm.exam.key for arm in one.students),
+        ]
+        for one in here.leaks
+    ]
     rest = {"arms": arms, "teachers": sittings, "plateaus": longer, "leaks": leaks}
     return {
-        "stages": {kind: f"{len(keys)} {digest(canonical(keys))[:12]}" for kind, keys in sorted(kinds.items())},
-        **{name: f"{len(held)} {digest(canonical(held))[:12]}" for name, held in rest.items()}, "notes": here.notes,
-    }  # fmt: skip
+        "stages": {
+            kind: f"{len(keys)} {digest(canonical(keys))[:12]}"
+            for kind, keys in sorted(kinds.items())
+        },
+        **{name: f"{len(held)} {digest(canonical(held))[:12]}" for name, held in rest.items()},
+        "notes": here.notes,
+    }
 
 
 def reported(words: tuple[str, ...]) -> dict[str, Any]:
-    """All that is reported of a study of made-up grades: the measures in columns, and the lines of two tables."""
+    """All that is reported of a study of made-up grades: the measures in columns, and the lines of
+    two tables.
+    """
     here = plan.make(config.load(words[0], list(words[1:])))
     grades, arms = made_up(here)
     held = measures.measure(here.study, grades, arms)
@@ -77,9 +160,11 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def made_up(here: Plan) -> tuple[Grades, list[dict[str, Any]]]:
-    """Grades of every sitting of a plan but one, and what each student took; functions of names and seeds alone.
+    """Grades of every sitting of a plan but one, and what each student took; functions of names and
+    seeds alone.
 
-    The last seed of one arm is missing; one student diverged, one arm's answers were cut, and one's questions leaked.
+    The last seed of one arm is missing; one student diverged, one arm's answers were cut, and one's
+    questions leaked.
     """
     held: dict[Key, dict[int, Exam]] = defaultdict(dict)
     arms = []
@@ -94,13 +179,20 @@ def made_up(here: Plan) -> tuple[Grades, list[dict[str, Any]]]:
         arms.append(told)
     for one in here.plateaus:
         who = Key(one.task, one.defense, one.attackers[0], one.budget, "plateau")
-        held[who][one.seed] = exam(here, who, share(who) + 0.1 * (one.defense == FOUND), generator(*who, one.seed))
+        held[who][one.seed] = exam(
+            here, who, share(who) + 0.1 * (one.defense == FOUND), generator(*who, one.seed)
+        )
     for (task, defense, split), sittings in here.teachers.items():
         who = Key(task, defense, "", 0, split)
-        for seed in range(len(sittings)):  # one defence costs the honest user something, and the others nothing
+        for seed in range(
+            len(sittings)
+        ):  # one defence costs the honest user something, and the others nothing
             rng = generator(task, split, seed, defense == FOUND)
             held[who][seed] = exam(here, who, 0.9 if defense == FOUND else 0.97, rng)
-    return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}, arms
+    return {
+        key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        for key, by in held.items()
+    }, arms
 
 
 def generator(*who: Any) -> np.random.Generator:
@@ -108,7 +200,9 @@ def generator(*who: Any) -> np.random.Generator:
 
 
 def share(who: Key) -> float:
-    """The share of right answers of an arm: more with more questions, more undefended than defended."""
+    """The share of right answers of an arm: more with more questions, more undefended than
+    defended.
+    """
     if who.attacker in FLOORS:
         return FLOORS[who.attacker]
     kept = {"none": 1.0, IDENTITY: 1.0, MILD: 0.98, SHORT: 0.05}.get(who.defense, 0.5)
@@ -122,38 +216,73 @@ def exam(here: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
     n = here.study.measure.selection_items if split == "select" else here.study.measure.items
     hard = generator(who.task, split).normal(size=n)
     right_N = np.zeros(n)
-    right_N[np.argsort(hard + rng.normal(size=n))[: round(n * min(right + 0.03 * rng.normal(), 1.0))]] = 1
+    right_N[
+        np.argsort(hard + rng.normal(size=n))[: round(n * min(right + 0.03 * rng.normal(), 1.0))]
+    ] = 1
     said = np.where(right_N == 1, 0, np.where(rng.random(n) < 0.05, -1, rng.integers(1, 5, n)))
     return sitting(who.task, split, bool(who.attacker), right_N, said, 0.014, rng)
 
 
-def sitting(task: str, split: str, student: bool, right_N: np.ndarray, said: np.ndarray, unfinished: float,
-            rng: np.random.Generator) -> Exam:  # fmt: skip
-    """An exam of these outcomes; the rest of its numbers at random, of unfinished answers at most a share."""
+def sitting(
+    task: str,
+    split: str,
+    student: bool,
+    right_N: np.ndarray,
+    said: np.ndarray,
+    unfinished: float,
+    rng: np.random.Generator,
+) -> Exam:
+    """An exam of these outcomes; the rest of its numbers at random, of unfinished answers at most a
+    share.
+    """
     n = len(right_N)
     return Exam(
-        tuple(f"{split}-{i}" for i in range(n)), right_N, said, rng.uniform(0.5, 2, n) if student else None,
-        rng.uniform(0.01, 1, n), l1=rng.uniform(), kl=rng.uniform(), flips=rng.uniform(), passes=rng.uniform(1, 3),
-        tokens=rng.uniform(5, 9), bytes=rng.uniform(20, 30), unfinished=rng.uniform(0, unfinished),
-        texts=() if student else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
-        prompts=tuple(f"{task} {split} question {i}" for i in range(n)), digest=f"{rng.integers(1e9)}",
-    )  # fmt: skip
+        tuple(f"{split}-{i}" for i in range(n)),
+        right_N,
+        said,
+        rng.uniform(0.5, 2, n) if student else None,
+        rng.uniform(0.01, 1, n),
+        l1=rng.uniform(),
+        kl=rng.uniform(),
+        flips=rng.uniform(),
+        passes=rng.uniform(1, 3),
+        tokens=rng.uniform(5, 9),
+        bytes=rng.uniform(20, 30),
+        unfinished=rng.uniform(0, unfinished),
+        texts=()
+        if student
+        else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
+        prompts=tuple(f"{task} {split} question {i}" for i in range(n)),
+        digest=f"{rng.integers(1e9)}",
+    )
 
 
 def took(who: Key, seed: int, rng: np.random.Generator) -> dict[str, Any]:
     """What a student took, as grades.arms tells it."""
     odd = (who.task, who.defense, who.split) == ("trace", MILD, "report")
     level = 2.0 if odd and seed == 1 else 0.1
-    matched = {"knob": "temperature", "value": 1.7, "points": 10.0, "loss": 6.5} if who.defense == FOUND else None
+    matched = (
+        {"knob": "temperature", "value": 1.7, "points": 10.0, "loss": 6.5}
+        if who.defense == FOUND
+        else None
+    )
     return {
-        "exchanges": 1 if who.attacker == SELF else int(rng.integers(5, 90)), "tokens_in": int(rng.integers(500, 900)),
-        "tokens_out": int(rng.integers(500, 900)), "student_tokens": int(rng.integers(1000, 9000)),
-        "parameters": 1000, "flops": int(rng.integers(1, 9)) * 10**15, "trials": 2 * ("filter" in who.attacker),
-        "steps": int(rng.integers(10, 40)), "learning_rate": 1e-3, "cut": 0.2 * odd,
-        "no_final": 0.01, "diverged": odd and seed == 2, "losses": [2.0 / (1 + i) ** 2 + level for i in range(40)],
+        "exchanges": 1 if who.attacker == SELF else int(rng.integers(5, 90)),
+        "tokens_in": int(rng.integers(500, 900)),
+        "tokens_out": int(rng.integers(500, 900)),
+        "student_tokens": int(rng.integers(1000, 9000)),
+        "parameters": 1000,
+        "flops": int(rng.integers(1, 9)) * 10**15,
+        "trials": 2 * ("filter" in who.attacker),
+        "steps": int(rng.integers(10, 40)),
+        "learning_rate": 1e-3,
+        "cut": 0.2 * odd,
+        "no_final": 0.01,
+        "diverged": odd and seed == 2,
+        "losses": [2.0 / (1 + i) ** 2 + level for i in range(40)],
         "leaked": 2 * ((who.task, who.defense) == ("addition", FOUND)),
         "prepared": {"matched": matched, "numbers": {}},
-    }  # fmt: skip
+    }
 
 
 def columns(value: Any) -> Any:
@@ -172,7 +301,11 @@ def flat(value: Any, where: str = "") -> dict[str, Any]:
     """Names in names as one name with dots, so that a column has a line of its own."""
     if not isinstance(value, dict) or not value:
         return {where: value}
-    return {at: one for name, held in value.items() for at, one in flat(held, f"{where}.{name}".lstrip(".")).items()}
+    return {
+        at: one
+        for name, held in value.items()
+        for at, one in flat(held, f"{where}.{name}".lstrip(".")).items()
+    }
 
 
 def apart(ours: Any, kept: Any, where: str = "") -> Iterator[str]:
@@ -181,12 +314,17 @@ def apart(ours: Any, kept: Any, where: str = "") -> Iterator[str]:
         case dict(), dict():
             for name in dict.fromkeys([*ours, *kept]):
                 missing = [side for side, one in (("gone", ours), ("new", kept)) if name not in one]
-                yield from [f"{where}.{name} is {missing[0]}"] if missing else apart(
-                    ours[name], kept[name], f"{where}.{name}".lstrip("."))  # fmt: skip
+                yield from (
+                    [f"{where}.{name} is {missing[0]}"]
+                    if missing
+                    else apart(ours[name], kept[name], f"{where}.{name}".lstrip("."))
+                )
         case list(), list() if len(ours) == len(kept):
             for place, (one, other) in enumerate(zip(ours, kept, strict=True)):
                 yield from apart(one, other, f"{where}[{place}]")
-        case float() | int(), float() | int() if not isinstance(ours, bool) and not isinstance(kept, bool):
+        case float() | int(), float() | int() if not isinstance(ours, bool) and not isinstance(
+            kept, bool
+        ):
             if not math.isclose(ours, kept, rel_tol=1e-6, abs_tol=1e-9):
                 yield f"{where}: {kept} -> {ours}"
         case _:
@@ -214,7 +352,9 @@ def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     written = {name: now(name) for name in STUDIES} | {"plans": {name: now(name) for name in PLANS}}
     for name, held in written.items():
-        lines = ",\n".join(f"{json.dumps(at)}: {json.dumps(one, ensure_ascii=False)}" for at, one in held.items())
+        lines = ",\n".join(
+            f"{json.dumps(at)}: {json.dumps(one, ensure_ascii=False)}" for at, one in held.items()
+        )
         (DATA / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")
 
 

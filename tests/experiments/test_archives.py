@@ -1,4 +1,6 @@
-"""Archives are hostile: each is one line or a FAIL, and nothing is run, loaded, fetched or written elsewhere."""
+"""Archives are hostile: each is one line or a FAIL, and nothing is run, loaded, fetched or written
+elsewhere.
+"""
 
 import json
 import os
@@ -52,7 +54,9 @@ def patched(old, new, every=False):
 
 
 def marked(offset, value):
-    """A field of every header is changed: of local ones at `offset`, of central ones two bytes behind."""
+    """A field of every header is changed: of local ones at `offset`, of central ones two bytes
+    behind.
+    """
 
     def made(path, files):
         data = bytearray(packed(path, files).read_bytes())
@@ -71,7 +75,9 @@ def cut(size):
 
 
 def without(name):
-    return lambda path, files: packed(path, {one: data for one, data in files.items() if one != name})
+    return lambda path, files: packed(
+        path, {one: data for one, data in files.items() if one != name}
+    )
 
 
 def holding(name, data):
@@ -92,22 +98,40 @@ REFUSED = {
     "empty": lambda path, files: path.write_bytes(b""),
     "text": lambda path, files: path.write_text("hello"),
     "a tar": lambda path, files: path.write_bytes(b"\0" * 257 + b"ustar" + b"\0" * 250),
-    "a header": cut(20), "cut in half": cut(5000), "cut at its end": cut(-30), "cut by a byte": cut(-1),
+    "a header": cut(20),
+    "cut in half": cut(5000),
+    "cut at its end": cut(-30),
+    "cut by a byte": cut(-1),
     "flipped": flipped,
-    "up": named("../outside"), "up twice": named("../../outside"), "absolute": named("/tmp/outside"),
-    "below": named("a/b"), "the parent": named(".."), "itself": named("."), "no name": named(""),
-    "a folder": named("wandb/"), "backslashes": named("..\\outside"), "a drive": named("C:card.md"),
-    "a hidden one": named(".bashrc"), "a stranger": named("appendix.html"), "code": named("setup.py"),
-    "capitals": named("CARD.MD"), "markup": named("[b]card.md[/b]"), "a line break": named("card\n.md"),
+    "up": named("../outside"),
+    "up twice": named("../../outside"),
+    "absolute": named("/tmp/outside"),
+    "below": named("a/b"),
+    "the parent": named(".."),
+    "itself": named("."),
+    "no name": named(""),
+    "a folder": named("wandb/"),
+    "backslashes": named("..\\outside"),
+    "a drive": named("C:card.md"),
+    "a hidden one": named(".bashrc"),
+    "a stranger": named("appendix.html"),
+    "code": named("setup.py"),
+    "capitals": named("CARD.MD"),
+    "markup": named("[b]card.md[/b]"),
+    "a line break": named("card\n.md"),
     "twice": twice,
     "a link": named("campaigns.svg", stat.S_IFLNK | 0o777, b"/etc/passwd"),
-    "a device": named("campaigns.svg", stat.S_IFCHR), "a pipe": named("campaigns.svg", stat.S_IFIFO),
-    "encrypted": marked(6, 1), "unknown packing": marked(8, 99),
+    "a device": named("campaigns.svg", stat.S_IFCHR),
+    "a pipe": named("campaigns.svg", stat.S_IFIFO),
+    "encrypted": marked(6, 1),
+    "unknown packing": marked(8, 99),
     "bzip2": lambda path, files: packed(path, files, zipfile.ZIP_BZIP2),
     "lzma": lambda path, files: packed(path, files, zipfile.ZIP_LZMA),
     "a bomb": holding("report.html", bytes(200 * 2**20)),
-    "no manifest": without("manifest.json"), "no grades": without("grades.parquet"), "no card": without("card.md"),
-}  # fmt: skip
+    "no manifest": without("manifest.json"),
+    "no grades": without("grades.parquet"),
+    "no card": without("card.md"),
+}
 
 
 @pytest.fixture
@@ -141,13 +165,17 @@ def test_a_hostile_archive_is_one_line(whole, tmp_path, capsys, monkeypatch, not
     for words in (["verify", str(path)], ["diff", str(path), str(path)]):
         code, out = told(capsys, *words)
         assert code == 2 and out.err.count("\n") == 1 and not out.out, out
-    assert sorted(one.name for one in tmp_path.rglob("*")) == ["run.zip", "temporary"], "nothing is left behind"
+    assert sorted(one.name for one in tmp_path.rglob("*")) == ["run.zip", "temporary"], (
+        "nothing is left behind"
+    )
 
 
 def test_a_size_that_lies_is_cut_off(whole, tmp_path, capsys):
     """The header says that the report is small; what it unpacks to is not read beyond that."""
     path = packed(tmp_path / "run.zip", whole | {"report.html": bytes(2**20)})
-    path.write_bytes(path.read_bytes().replace((2**20).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    path.write_bytes(
+        path.read_bytes().replace((2**20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    )
     code, out = told(capsys, "verify", str(path))
     assert code == 2 and "not a whole archive" in out.err
 
@@ -157,9 +185,20 @@ def test_a_size_that_lies_is_cut_off(whole, tmp_path, capsys):
 
 def model_at(path):
     def named(home):
-        told = {"kind": "pretrained", "name": "x", "path": path, "temperature": 0.0, "top_p": 1.0, "batch_size": 4}
+        told = {
+            "kind": "pretrained",
+            "name": "x",
+            "path": path,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "batch_size": 4,
+        }
         pretrained = Pretrained.model_validate(told | {"max_new_tokens": 8})
-        edit(home, "config.json", lambda study: study | {"teacher": pretrained.model_dump(mode="json")})
+        edit(
+            home,
+            "config.json",
+            lambda study: study | {"teacher": pretrained.model_dump(mode="json")},
+        )
         reseal(home)
 
     return named
@@ -190,7 +229,9 @@ def stage(**changes):
 
 
 def repeated(home):
-    """A small file of grades, in which one long text stands so often that all of it is gigabytes."""
+    """A small file of grades, in which one long text stands so often that all of it
+    is gigabytes.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -203,25 +244,41 @@ def repeated(home):
 
 DEEP = b"[" * 100_000
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
-    f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n".encode() for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n".encode()
+    for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
 FAILING = {
-    "manifest of nothing": text("manifest.json", b"{}"), "manifest of a list": text("manifest.json", b"[]"),
-    "manifest of no text": text("manifest.json", b"\xff\xfe"), "deep manifest": text("manifest.json", DEEP),
-    "deep arms": text("arms.json", DEEP), "deep card": text("card.json", b'{"a":' * 50_000),
-    "no number": text("measures.json", b'{"rows": [NaN]}'), "a long number": text("measures.json", b"9" * 5000),
-    "yaml bomb": text("analysis.yaml", BOMB), "yaml tag": text("analysis.yaml", b"!!python/object:os.system {}"),
-    "deep yaml": text("analysis.yaml", DEEP), "no parquet": text("grades.parquet", b"PAR1"),
+    "manifest of nothing": text("manifest.json", b"{}"),
+    "manifest of a list": text("manifest.json", b"[]"),
+    "manifest of no text": text("manifest.json", b"\xff\xfe"),
+    "deep manifest": text("manifest.json", DEEP),
+    "deep arms": text("arms.json", DEEP),
+    "deep card": text("card.json", b'{"a":' * 50_000),
+    "no number": text("measures.json", b'{"rows": [NaN]}'),
+    "a long number": text("measures.json", b"9" * 5000),
+    "yaml bomb": text("analysis.yaml", BOMB),
+    "yaml tag": text("analysis.yaml", b"!!python/object:os.system {}"),
+    "deep yaml": text("analysis.yaml", DEEP),
+    "no parquet": text("grades.parquet", b"PAR1"),
     "text without end": repeated,
-    "any file": lambda home: edit(home, "manifest.json", lambda held: held["files"].update({"/etc/passwd": "0" * 64})),
-    "a path as key": stage(key="../../../../etc"), "a path as kind": stage(kind="../../etc"),
+    "any file": lambda home: edit(
+        home, "manifest.json", lambda held: held["files"].update({"/etc/passwd": "0" * 64})
+    ),
+    "a path as key": stage(key="../../../../etc"),
+    "a path as kind": stage(kind="../../etc"),
     "a path as file": stage(files={"../../../etc/passwd": "0" * 64}),
-    "everything hashed": model_at("/"), "a folder hashed": model_at("/usr/share"), "a hub name": model_at("gpt2"),
-    "a user's folder": model_at("~"), "a device": model_at("/dev/zero"),
-    "data of its own": task("gsm8k(path='/etc')"), "clusters of its own": task("gsm8k(clusters='/etc/passwd')"),
-    "code as a task": task("os.system"), "a long entry": task("addition(" + "(" * 5000),
-    "no study": study(name=["x"]), "many budgets": study(seeds=[[[]]]),
-}  # fmt: skip
+    "everything hashed": model_at("/"),
+    "a folder hashed": model_at("/usr/share"),
+    "a hub name": model_at("gpt2"),
+    "a user's folder": model_at("~"),
+    "a device": model_at("/dev/zero"),
+    "data of its own": task("gsm8k(path='/etc')"),
+    "clusters of its own": task("gsm8k(clusters='/etc/passwd')"),
+    "code as a task": task("os.system"),
+    "a long entry": task("addition(" + "(" * 5000),
+    "no study": study(name=["x"]),
+    "many budgets": study(seeds=[[[]]]),
+}
 
 
 @pytest.mark.parametrize("name", FAILING)
@@ -244,7 +301,12 @@ def test_the_code_of_a_model_folder_is_not_run(home, tmp_path, capsys, nothing_e
     folder, trace = tmp_path / "model", tmp_path / "ran"
     folder.mkdir()
     (folder / "code.py").write_text(f"open({str(trace)!r}, 'w')")
-    auto = {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None], "AutoModelForCausalLM": "code.Model"}}
+    auto = {
+        "auto_map": {
+            "AutoTokenizer": ["code.Tokenizer", None],
+            "AutoModelForCausalLM": "code.Model",
+        }
+    }
     for name in ("config.json", "tokenizer_config.json"):
         (folder / name).write_text(json.dumps(auto))
     model_at(str(folder))(home)
@@ -257,7 +319,11 @@ def test_large_archives_are_streamed(home, tmp_path, capsys):
     import tracemalloc
 
     (home / "report.html").write_bytes(os.urandom(2**20) * 40)
-    path = packed(tmp_path / "run.zip", {one.name: one.read_bytes() for one in home.iterdir()}, zipfile.ZIP_STORED)
+    path = packed(
+        tmp_path / "run.zip",
+        {one.name: one.read_bytes() for one in home.iterdir()},
+        zipfile.ZIP_STORED,
+    )
     tracemalloc.start()
     with archive.opened(path) as folder:
         assert (folder / "report.html").stat().st_size == 40 * 2**20
@@ -269,14 +335,30 @@ def test_large_archives_are_streamed(home, tmp_path, capsys):
 def test_a_run_that_does_not_verify_is_not_exported(home, tmp_path, capsys):
     (home / "card.md").write_text("effective")
     code, out = told(capsys, "export", str(home), "--to", str(tmp_path / "run.zip"))
-    assert code == 2 and out.err.count("\n") == 1 and "card.md" in out.err and not (tmp_path / "run.zip").exists()
+    assert (
+        code == 2
+        and out.err.count("\n") == 1
+        and "card.md" in out.err
+        and not (tmp_path / "run.zip").exists()
+    )
 
 
 @pytest.fixture
 def keys(tmp_path):
     """Two SSH keys, and a file of allowed signers that names the first."""
     for name in ("author", "stranger"):
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "somebody@somewhere", "-f", str(tmp_path / name)]
+        words = [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "somebody@somewhere",
+            "-f",
+            str(tmp_path / name),
+        ]
         subprocess.run(words, check=True)
     allowed = tmp_path / "allowed"
     kind, key = (tmp_path / "author.pub").read_text().split()[:2]

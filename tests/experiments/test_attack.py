@@ -1,4 +1,6 @@
-"""Attackers in a study: lists of parts, batteries, floors, what an attack may see, and what is refused."""
+"""Attackers in a study: lists of parts, batteries, floors, what an attack may see, and what is
+refused.
+"""
 
 import json
 import subprocess
@@ -46,7 +48,10 @@ class TestEntries:
     def test_a_battery_is_its_attacks_and_has_no_settings(self):
         battery = config.battery("strongest")
         study = config.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
-        assert study.blocks[0].attackers == ["sft", *(f"strongest/{key}" for key in battery.attacks)]
+        assert study.blocks[0].attackers == [
+            "sft",
+            *(f"strongest/{key}" for key in battery.attacks),
+        ]
         assert config.attack("strongest/vote").parts == config.attack(battery.attacks["vote"]).parts
         assert config.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
         assert config.batteries(["sft"]) == []
@@ -60,33 +65,53 @@ class TestPlan:
 
     def test_what_follows_shares_the_student(self):
         here = made("attacker=[sft,sft + follow/prune]")
-        arms = {arm.attacker: arm for arm in here.arms if arm.defense == "none" and arm.split == "report"}
+        arms = {
+            arm.attacker: arm
+            for arm in here.arms
+            if arm.defense == "none" and arm.split == "report"
+        }
         followed = arms["sft + follow/prune"]
-        assert followed.student.kind == "follow" and followed.student.inputs[0].key == arms["sft"].student.key
+        assert (
+            followed.student.kind == "follow"
+            and followed.student.inputs[0].key == arms["sft"].student.key
+        )
         assert followed.answers.key == arms["sft"].answers.key
 
     def test_an_attack_that_asks_nothing_is_a_floor(self):
         here = made("attacker=[sft,solo]", "defense=[none,release/answer_only]")
         solo = [arm for arm in here.arms if arm.attacker == "solo"]
-        assert {arm.defense for arm in solo} == {"none"} and {arm.split for arm in solo} == {"report", "select"}
+        assert {arm.defense for arm in solo} == {"none"} and {arm.split for arm in solo} == {
+            "report",
+            "select",
+        }
         assert plan.is_floor("solo") and "solo" in plan.choices(here.study)
         assert all(arm.answers.settings["source"] == "public" for arm in solo)
-        # With one attack that asks there is nothing to choose, so no student is trained to choose it.
+        # With one attack that asks there is nothing to choose, so no student is trained to choose
+        # it.
         assert not [arm for arm in here.arms if arm.attacker == "sft" and arm.split == "select"]
 
     def test_attacks_that_an_interface_does_not_allow_are_left_out_with_a_note(self):
         here = made("attacker=[sft,ask/prefill + sft]", "provider.prefill=false")
         assert "ask/prefill + sft" not in {arm.attacker for arm in here.arms}
         assert any("lets nobody begin an answer" in note for note in here.notes)
-        here = made("attacker=[logprob_kd,repair/recovery + logprob_kd]", "defense=[none,release/information]")
+        here = made(
+            "attacker=[logprob_kd,repair/recovery + logprob_kd]",
+            "defense=[none,release/information]",
+        )
         assert any("cannot rebuild a defence that learns" in note for note in here.notes)
 
     @pytest.mark.parametrize(
         ("words", "line"),
         [
             (["attacker=solo"], "no cell is left to run"),
-            (["attacker=[sft,solo]", "own.worked=0"], "solo: needs worked solutions; own.worked must be above 0"),
-            (["task=trace", "attacker=ask/select(pool=500) + sft"], "query items asked for, only 892 available"),
+            (
+                ["attacker=[sft,solo]", "own.worked=0"],
+                "solo: needs worked solutions; own.worked must be above 0",
+            ),
+            (
+                ["task=trace", "attacker=ask/select(pool=500) + sft"],
+                "query items asked for, only 892 available",
+            ),
         ],
     )
     def test_what_cannot_be_is_told_before_anything_runs(self, words, line):
@@ -95,9 +120,15 @@ class TestPlan:
         assert line in str(error.value)
 
     def test_no_attack_is_fed_by_a_clean_answer_or_by_another_arm(self):
-        """Everything a student is made from carries its own arm's defence, seed and budget, or needs no teacher."""
+        """Everything a student is made from carries its own arm's defence, seed and budget, or
+        needs no teacher.
+        """
         here = made("attacker=strongest", "defense=[none,release/answer_only,release/truncate]")
-        asking = [arm for arm in here.arms if not plan.is_floor(arm.attacker) and arm.defense != plan.IDENTITY]
+        asking = [
+            arm
+            for arm in here.arms
+            if not plan.is_floor(arm.attacker) and arm.defense != plan.IDENTITY
+        ]
         assert len({arm.attacker for arm in asking}) > 5
         for arm in asking:
             spec = config.guard(arm.defense).spec
@@ -105,11 +136,17 @@ class TestPlan:
                 assert stage.kind not in ("exam", "search")
                 if stage.kind == "answers":
                     mine = stage.settings["defense"] == spec and stage.settings["seed"] == arm.seed
-                    assert mine and stage.settings["source"] == "teacher" and stage.settings["budget"] <= arm.budget
+                    assert (
+                        mine
+                        and stage.settings["source"] == "teacher"
+                        and stage.settings["budget"] <= arm.budget
+                    )
 
 
 def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monkeypatch, tmp_path):
-    """Only query questions are drawn, and only their references are held, while answers and students are made."""
+    """Only query questions are drawn, and only their references are held, while answers and
+    students are made.
+    """
     here = made("attacker=[solo,sft,clean/filter + sft + follow/expert_iteration]", "seeds=[0]")
     drawn, making = [], [""]
     original = tasks.Exam.items
@@ -123,7 +160,10 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
         making[0] = stage.kind
         one.make(stage, tmp_path)
     splits = {kind: {split for k, split in drawn if k == kind} for kind, _ in drawn}
-    assert all(splits[kind] <= {"query"} for kind in ("answers", "student", "follow")) and "report" in splits["exam"]
+    assert (
+        all(splits[kind] <= {"query"} for kind in ("answers", "student", "follow"))
+        and "report" in splits["exam"]
+    )
     assert {"answers", "student", "follow", "exam"} <= {*splits}
 
 
@@ -134,14 +174,34 @@ def test_the_page_of_attackers_is_what_the_code_says():
 
 
 def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp_path):
-    attacks = "[sft,ask/repeats(k=2) + clean/vote + sft + follow/prune,ask/select(pool=2) + sft,solo]"
-    command = [sys.executable, "-m", "experiments.cli", "run", "quickstart", *OWN, f"attacker={attacks}",
-               "defense=[none,decoding/temperature]", "--runs", str(tmp_path)]  # fmt: skip
+    attacks = (
+        "[sft,ask/repeats(k=2) + clean/vote + sft + follow/prune,ask/select(pool=2) + sft,solo]"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "run",
+        "quickstart",
+        *OWN,
+        f"attacker={attacks}",
+        "defense=[none,decoding/temperature]",
+        "--runs",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     held = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
-    spent = {row["attacker"]: row["exchanges"] for row in held["ledger"] if row["defense"] == "decoding/temperature"}
+    spent = {
+        row["attacker"]: row["exchanges"]
+        for row in held["ledger"]
+        if row["defense"] == "decoding/temperature"
+    }
     assert spent["ask/repeats(k=2) + clean/vote + sft + follow/prune"] == 2 * spent["sft"] > 0
     assert spent["ask/select(pool=2) + sft"] == spent["sft"]
     (case,) = [case for case in held["cases"] if case["defense"] == "decoding/temperature"]
-    assert len(case["attacks"]) == 3 and case["attack"] in case["attacks"] and "solo" in case["sensitivity"]["by_floor"]
+    assert (
+        len(case["attacks"]) == 3
+        and case["attack"] in case["attacks"]
+        and "solo" in case["sensitivity"]["by_floor"]
+    )

@@ -1,4 +1,6 @@
-"""What a user can get wrong is one line that says where and what is right, exit code 2, and nothing lost."""
+"""What a user can get wrong is one line that says where and what is right, exit code 2, and nothing
+lost.
+"""
 
 import json
 import os
@@ -15,19 +17,41 @@ from distill.answers import BadInput
 from experiments import cli, config, entries, plan
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["teacher.steps=4", "student.steps=2", "seeds=[0]", "measure.items=50", "teacher.items=100", "budget=8",
-         "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
+SMALL = [
+    "teacher.steps=4",
+    "student.steps=2",
+    "seeds=[0]",
+    "measure.items=50",
+    "teacher.items=100",
+    "budget=8",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=sft",
+]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(folder, *more, verb="run"):
-    return [sys.executable, "-m", "experiments.cli", verb, "quickstart", "--runs", str(folder), *SMALL, *more]
+    return [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        verb,
+        "quickstart",
+        "--runs",
+        str(folder),
+        *SMALL,
+        *more,
+    ]
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("student.lerning_rate=1", "unknown key 'student.lerning_rate'; did you mean 'learning_rate'"),
+        (
+            "student.lerning_rate=1",
+            "unknown key 'student.lerning_rate'; did you mean 'learning_rate'",
+        ),
         ("measure.item=1", "unknown key 'measure.item'; did you mean 'items'"),
         ("+measure.item=60", "unknown key 'measure.item'; did you mean 'items'"),
         ("+teacher.stepz=60", "unknown key 'teacher.recipe.stepz'; did you mean 'steps'"),
@@ -56,7 +80,10 @@ def command(folder, *more, verb="run"):
         ("student=null", "override 'student=null': .*must be a string"),
         ("search=[0.5,2]", r"search: no '\[0.5,2\]'"),
         ("teacher.kind='a\nb'", "'recipe', 'pretrained', 'recorded'"),
-        ("student.learning_rate=inf", r"student.learning_rate: must be .* a number of at most 1e\+12 .got inf"),
+        (
+            "student.learning_rate=inf",
+            r"student.learning_rate: must be .* a number of at most 1e\+12 .got inf",
+        ),
         ("measure.prices.price_in=[0,nan]", "measure.prices.price_in.1: must be .*got nan"),
         ("measure.prices.price_gpu_hour=[1e308,1e308]", "price_gpu_hour.0: must be"),
         ("tracking.timeout=1e300", "tracking.timeout: must be"),
@@ -68,13 +95,22 @@ def command(folder, *more, verb="run"):
         ("name=..", "name: String should match pattern"),
         ("name=store", "name must be none of store, reproduced"),
         ("name=Reproduced", "name must be none of store, reproduced"),
-        ("measure.items=100000", "measure.items: .*: 100000 report items asked for, only 357 available"),
+        (
+            "measure.items=100000",
+            "measure.items: .*: 100000 report items asked for, only 357 available",
+        ),
         ("measure.selection_items=1e24", "measure.selection_items: must be"),
         ("budget=99999999999999999999", "budgets.0: Input should be a valid integer"),
         ("budget=1000000000", "budgets.0: Input should be less than or equal to"),
         ("search.trials=1000000", "search.trials: Input should be less than or equal to"),
-        ("measure.teacher_seeds=100000000", "measure.teacher_seeds: Input should be less than or equal to"),
-        ("baseline_seeds=1000", "1000 seeds of floors and undefended students are asked for; 999 are below 1000"),
+        (
+            "measure.teacher_seeds=100000000",
+            "measure.teacher_seeds: Input should be less than or equal to",
+        ),
+        (
+            "baseline_seeds=1000",
+            "1000 seeds of floors and undefended students are asked for; 999 are below 1000",
+        ),
         ("hydra.run.dir=x", "hydra's own settings are no part of a study"),
         ("+hydra.foo=1", "hydra's own settings"),
         ("hydra/launcher=basic", "hydra's own settings"),
@@ -92,8 +128,14 @@ def command(folder, *more, verb="run"):
 def test_a_mistake_in_the_settings(override, message, capsys):
     more = ["defense=release/truncate"] if override.startswith("attacker") else []
     code = cli.main(["plan", "quickstart", *more, override])
-    if message is None:  # a cell that cannot be is left out with a note, and the ceiling of the attacker stays
-        assert code == 0 and "release/truncate, as it releases no logprobs: logprob_kd" in capsys.readouterr().out
+    if (
+        message is None
+    ):  # a cell that cannot be is left out with a note, and the ceiling of the attacker stays
+        assert (
+            code == 0
+            and "release/truncate, as it releases no logprobs: logprob_kd"
+            in capsys.readouterr().out
+        )
         return
     error = capsys.readouterr().err
     assert code == 2 and re.search(message, error) and error.count("\n") == 1
@@ -102,11 +144,26 @@ def test_a_mistake_in_the_settings(override, message, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["teacher=recorded", "teacher.path=a.jsonl", "studnet.steps=3"], "override 'studnet.steps=3': unknown key"),
-        (["studnet.steps=3", "teacher=recorded", "teacher.path=a.jsonl"], "override 'studnet.steps=3': unknown key"),
-        (["teacher=recorded", "teacher.path=lr=1/a.jsonl"], """quoted twice: "teacher.path='...'\""""),
-        (["teacher=recorded", "teacher.path=a(1).jsonl"], """quoted twice: "teacher.path='...'\""""),
-        (["teacher=recorded", "teacher.pth=a.jsonl"], "unknown key 'teacher.pth'; did you mean 'path'"),
+        (
+            ["teacher=recorded", "teacher.path=a.jsonl", "studnet.steps=3"],
+            "override 'studnet.steps=3': unknown key",
+        ),
+        (
+            ["studnet.steps=3", "teacher=recorded", "teacher.path=a.jsonl"],
+            "override 'studnet.steps=3': unknown key",
+        ),
+        (
+            ["teacher=recorded", "teacher.path=lr=1/a.jsonl"],
+            """quoted twice: "teacher.path='...'\"""",
+        ),
+        (
+            ["teacher=recorded", "teacher.path=a(1).jsonl"],
+            """quoted twice: "teacher.path='...'\"""",
+        ),
+        (
+            ["teacher=recorded", "teacher.pth=a.jsonl"],
+            "unknown key 'teacher.pth'; did you mean 'path'",
+        ),
         (["teacher=recorded", "student=tiney"], "student: no 'tiney'"),
         (["teacher=recorded"], "teacher.path: is missing; write teacher.path=..."),
         (["teacher=recorded", "'teacher.path=x'"], "override"),
@@ -119,7 +176,9 @@ def test_the_word_that_is_wrong_is_named(words, message, capsys):
 
 
 def test_a_value_in_quotes_is_taken_as_it_is(capsys):
-    study = config.load("quickstart", ["teacher=recorded", "teacher.path='runs/lr=1/a (1), é.jsonl'"])
+    study = config.load(
+        "quickstart", ["teacher=recorded", "teacher.path='runs/lr=1/a (1), é.jsonl'"]
+    )
     assert study.teacher.path == "runs/lr=1/a (1), é.jsonl"
 
 
@@ -127,13 +186,24 @@ def test_the_environment_is_read_only_where_it_is_allowed(tmp_path, monkeypatch,
     monkeypatch.setenv("SECRET", "s3cret")
     word = "question='${oc.env:SECRET}'"
     assert config.load("quickstart", [word], environment=True).question == "s3cret"
-    assert cli.main(["show", "quickstart", "--env", word]) == 0 and "s3cret" in capsys.readouterr().out
-    for words in ([word], ["--env", "question='${oc.decode:${oc.env:SECRET}}'"], ["--env", "question='${name}'"]):
-        assert cli.main(["show", "quickstart", *words]) == 2 and "s3cret" not in capsys.readouterr().err
+    assert (
+        cli.main(["show", "quickstart", "--env", word]) == 0 and "s3cret" in capsys.readouterr().out
+    )
+    for words in (
+        [word],
+        ["--env", "question='${oc.decode:${oc.env:SECRET}}'"],
+        ["--env", "question='${name}'"],
+    ):
+        assert (
+            cli.main(["show", "quickstart", *words]) == 2
+            and "s3cret" not in capsys.readouterr().err
+        )
     path = tmp_path / "mine.yaml"
     path.write_text(YAML.replace("question: x", "question: ${oc.env:SECRET}"))
     assert cli.main(["show", str(path), "--env"]) == 2
-    assert f"{path}, line 5, column 11: ${{...}} is not replaced in files" in capsys.readouterr().err
+    assert (
+        f"{path}, line 5, column 11: ${{...}} is not replaced in files" in capsys.readouterr().err
+    )
 
 
 YAML = """\
@@ -171,7 +241,9 @@ student:
         ('own: "\\ud83d"', (8, 6), "half a surrogate pair"),
         ('own: "\\UFFFFFFFF"', (8, 9), "an escape is no character"),
         (
-            "".join(f"x{n}: &x{n} [{', '.join(9 * [f'*x{n - 1}' if n else 'a'])}]\n" for n in range(9)),
+            "".join(
+                f"x{n}: &x{n} [{', '.join(9 * [f'*x{n - 1}' if n else 'a'])}]\n" for n in range(9)
+            ),
             None,
             "20000 values",
         ),
@@ -194,7 +266,10 @@ def test_a_slip_in_yaml_has_its_place(line, where, message, tmp_path, capsys):
     ("data", "message"),
     [
         (YAML.encode("utf-16"), ", line 1, column 1: not UTF-8 (byte 0xff)"),
-        (YAML.replace("question: x", "question: é").encode("latin-1"), ", line 5, column 11: not UTF-8 (byte 0xe9)"),
+        (
+            YAML.replace("question: x", "question: é").encode("latin-1"),
+            ", line 5, column 11: not UTF-8 (byte 0xe9)",
+        ),
         (b"", ", line 1, column 1: a file of settings is a mapping"),
         (b"5\n", ", line 1, column 1: a file of settings is a mapping"),
         (b"- a\n", ", line 1, column 1: a file of settings is a mapping"),
@@ -219,7 +294,11 @@ def test_a_file_that_is_no_study(data, message, words, tmp_path, capsys):
 
 def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_bytes(b"\xef\xbb\xbf" + YAML.encode() + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p 1:30}\n")
+    path.write_bytes(
+        b"\xef\xbb\xbf"
+        + YAML.encode()
+        + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p 1:30}\n"
+    )
     study = config.load(str(path), ["baseline_seeds=2"])
     assert (study.seeds, study.tracking.mode, study.tracking.project) == ([0, 10], "off", "1:30")
 
@@ -227,7 +306,10 @@ def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
 def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text(YAML)
     (tmp_path / "mine.yml").write_text(YAML)
-    assert cli.main(["show", str(tmp_path / "mine.yml")]) == 2 and "ends in .yaml" in capsys.readouterr().err
+    assert (
+        cli.main(["show", str(tmp_path / "mine.yml")]) == 2
+        and "ends in .yaml" in capsys.readouterr().err
+    )
     (tmp_path / "mine.yaml.yaml").write_text(YAML.replace("mine", "other"))
     assert config.load(str(tmp_path / "mine.yaml.yaml"), []).name == "other"
 
@@ -262,14 +344,21 @@ def test_processes_have_bounds(option, count, capsys):
 
 @pytest.mark.parametrize(
     ("word", "group"),
-    [("access", "access"), ("campaigns", "campaigns"), ("detectors", "detector"), ("studies", "study")],
+    [
+        ("access", "access"),
+        ("campaigns", "campaigns"),
+        ("detectors", "detector"),
+        ("studies", "study"),
+    ],
 )
 def test_a_group_is_listed_by_its_name_and_by_its_plural(word, group, capsys):
     assert cli.main(["list", word]) == 0
     assert capsys.readouterr().out == f"{group}: {' '.join(entries.names(group))}\n"
 
 
-@pytest.mark.parametrize("words", [["report", "nothing"], ["run", "my.yaml"], ["list", "defence"], ["show"]])
+@pytest.mark.parametrize(
+    "words", [["report", "nothing"], ["run", "my.yaml"], ["list", "defence"], ["show"]]
+)
 def test_what_does_not_exist_is_named_with_what_does(words, capsys):
     assert cli.main(words) == 2
     error = capsys.readouterr().err
@@ -290,7 +379,8 @@ def test_an_unknown_option_is_refused(capsys):
         ('{"prompt": 1, "answer": "x"}', "line 2: prompt must be a string, got 1"),
         ('{"prompt": "1+1="}', "line 2: answer must be a string, got None"),
         (
-            '{"prompt": "x", "answer": "y", "logprobs": [{"ids": [], "values": []}, {"ids": [], "values": []}]}',
+            '{"prompt": "x", "answer": "y", '
+            '"logprobs": [{"ids": [], "values": []}, {"ids": [], "values": []}]}',
             "line 2: token_ids and logprobs",
         ),
         ('{"prompt": "ok", "answer": "another"}', "line 2: a second, other answer"),
@@ -300,8 +390,19 @@ def test_an_unknown_option_is_refused(capsys):
 def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_path, capsys):
     path = tmp_path / "recorded.jsonl"
     path.write_text('{"prompt": "ok", "answer": "ok"}\n' + line + "\n")
-    assert cli.main(["plan", "quickstart", "teacher=recorded", f"teacher.path={path}", "defense=release/truncate",
-                     "attacker=sft"]) == 2  # fmt: skip
+    assert (
+        cli.main(
+            [
+                "plan",
+                "quickstart",
+                "teacher=recorded",
+                f"teacher.path={path}",
+                "defense=release/truncate",
+                "attacker=sft",
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
 
@@ -312,10 +413,23 @@ def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     seeds = [*range(6), 900, *range(1000, 1006)]  # of students, floors and the identity control
 
     def recorded(seeds):
-        items = exam.items("report", 300, 0) + [i for seed in seeds for i in exam.items("query", 800, seed)]
-        path.write_text("".join(json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items))
+        items = exam.items("report", 300, 0) + [
+            i for seed in seeds for i in exam.items("query", 800, seed)
+        ]
+        path.write_text(
+            "".join(
+                json.dumps({"prompt": i.prompt.text, "answer": i.solution}) + "\n" for i in items
+            )
+        )
 
-    words = ["plan", "quickstart", "teacher=recorded", f"teacher.path={path}", "task=addition", "attacker=sft"]
+    words = [
+        "plan",
+        "quickstart",
+        "teacher=recorded",
+        f"teacher.path={path}",
+        "task=addition",
+        "attacker=sft",
+    ]
     for lost in (5, 900, 1005):
         recorded([seed for seed in seeds if seed != lost])
         plan._recording.cache_clear()
@@ -350,7 +464,10 @@ def test_a_full_disk_loses_nothing(tmp_path):
 
 
 def test_two_processes_share_one_folder(tmp_path):
-    both = [subprocess.Popen(command(tmp_path, "--json"), cwd=ROOT, env=ENV, stdout=-1, stderr=-1) for _ in range(2)]
+    both = [
+        subprocess.Popen(command(tmp_path, "--json"), cwd=ROOT, env=ENV, stdout=-1, stderr=-1)
+        for _ in range(2)
+    ]
     rows = [json.loads(one.communicate(timeout=3600)[0]) for one in both]
     assert [one.returncode for one in both] == [0, 0] and rows[0] == rows[1]
 

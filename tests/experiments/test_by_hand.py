@@ -1,8 +1,9 @@
-"""A study of two tasks, two defences and two attacks worked out by hand: every column of what is reported.
+"""A study of two tasks, two defences and two attacks worked out by hand: every column of what is
+reported.
 
-Grades are made up, so that selection and report disagree on purpose: what is best on questions of selection is not
-what is best on reported ones. Whoever chooses on the wrong ones, or joins the wrong arms, gets other numbers. Formulas
-here are plain ones of numpy, and none of the project's.
+Grades are made up, so that selection and report disagree on purpose: what is best on questions of
+selection is not what is best on reported ones. Whoever chooses on the wrong ones, or joins the
+wrong arms, gets other numbers. Formulas here are plain ones of numpy, and none of the project's.
 """
 
 import functools
@@ -25,27 +26,57 @@ from tests.experiments.snapshots import sitting
 N, CHOOSING, SEEDS, ALPHA = 60, 40, (0, 1, 2, 3), 0.05
 FIRST, SECOND = "sft", "clean/filter + sft"
 MILD, STRONG = "decoding/perturbed(eps=0.02)", "release/truncate"
-STUDY = ["task=[addition,trace]", f"defense=[none,{MILD},{STRONG}]", f"attacker=[{FIRST},{SECOND}]", "budget=8",
-         "seeds=[0,1,2,3]", "baseline_seeds=4", "selection_seeds=[900,901]", f"measure.items={N}",
-         f"measure.selection_items={CHOOSING}", "measure.looks=[4]", "measure.teacher_seeds=3", "measure.plateau=false",
-         "measure.draws=200", "measure.theta=0.6"]  # fmt: skip
+STUDY = [
+    "task=[addition,trace]",
+    f"defense=[none,{MILD},{STRONG}]",
+    f"attacker=[{FIRST},{SECOND}]",
+    "budget=8",
+    "seeds=[0,1,2,3]",
+    "baseline_seeds=4",
+    "selection_seeds=[900,901]",
+    f"measure.items={N}",
+    f"measure.selection_items={CHOOSING}",
+    "measure.looks=[4]",
+    "measure.teacher_seeds=3",
+    "measure.plateau=false",
+    "measure.draws=200",
+    "measure.theta=0.6",
+]
 
-# Shares of right answers on selection, and on report. The best of each column is another in the other column.
+# Shares of right answers on selection, and on report. The best of each column is another in the
+# other column.
 RIGHT = {
     "addition": {
-        ("none", UNTRAINED): (0.05, 0.08), ("none", OWN_DATA): (0.40, 0.20), ("none", SELF): (0.20, 0.35),
-        ("none", SHUFFLED): (None, 0.12), ("none", FIRST): (0.95, 0.80), ("none", SECOND): (0.40, 0.90),
-        (MILD, FIRST): (0.30, 0.75), (MILD, SECOND): (0.85, 0.65), (STRONG, FIRST): (0.60, 0.30),
-        (STRONG, SECOND): (0.10, 0.45), (IDENTITY, FIRST): (None, 0.78), (IDENTITY, SECOND): (None, 0.88),
+        ("none", UNTRAINED): (0.05, 0.08),
+        ("none", OWN_DATA): (0.40, 0.20),
+        ("none", SELF): (0.20, 0.35),
+        ("none", SHUFFLED): (None, 0.12),
+        ("none", FIRST): (0.95, 0.80),
+        ("none", SECOND): (0.40, 0.90),
+        (MILD, FIRST): (0.30, 0.75),
+        (MILD, SECOND): (0.85, 0.65),
+        (STRONG, FIRST): (0.60, 0.30),
+        (STRONG, SECOND): (0.10, 0.45),
+        (IDENTITY, FIRST): (None, 0.78),
+        (IDENTITY, SECOND): (None, 0.88),
     },
     "trace": {
-        ("none", UNTRAINED): (0.30, 0.10), ("none", OWN_DATA): (0.10, 0.25), ("none", SELF): (0.05, 0.15),
-        ("none", SHUFFLED): (None, 0.05), ("none", FIRST): (0.30, 0.95), ("none", SECOND): (0.90, 0.85),
-        (MILD, FIRST): (0.90, 0.80), (MILD, SECOND): (0.20, 0.90), (STRONG, FIRST): (0.05, 0.35),
-        (STRONG, SECOND): (0.50, 0.15), (IDENTITY, FIRST): (None, 0.93), (IDENTITY, SECOND): (None, 0.82),
+        ("none", UNTRAINED): (0.30, 0.10),
+        ("none", OWN_DATA): (0.10, 0.25),
+        ("none", SELF): (0.05, 0.15),
+        ("none", SHUFFLED): (None, 0.05),
+        ("none", FIRST): (0.30, 0.95),
+        ("none", SECOND): (0.90, 0.85),
+        (MILD, FIRST): (0.90, 0.80),
+        (MILD, SECOND): (0.20, 0.90),
+        (STRONG, FIRST): (0.05, 0.35),
+        (STRONG, SECOND): (0.50, 0.15),
+        (IDENTITY, FIRST): (None, 0.93),
+        (IDENTITY, SECOND): (None, 0.82),
     },
-}  # fmt: skip
-# Of selection the floor, the ceiling, and the attack on each defence; the identity control's is the ceiling's.
+}
+# Of selection the floor, the ceiling, and the attack on each defence; the identity control's is the
+# ceiling's.
 CHOSEN = {
     "addition": (OWN_DATA, FIRST, {MILD: SECOND, STRONG: FIRST, IDENTITY: FIRST}),
     "trace": (UNTRAINED, SECOND, {MILD: FIRST, STRONG: SECOND, IDENTITY: SECOND}),
@@ -54,7 +85,9 @@ TEACHERS = {"none": (0.97, 0.96), MILD: (0.80, 0.86), STRONG: (0.97, 0.96)}
 
 
 def exam(task, split, who, share, rng):
-    """One sitting: `share` of the items right, hard ones the last; the rest of its numbers at random."""
+    """One sitting: `share` of the items right, hard ones the last; the rest of its numbers at
+    random.
+    """
     n = N if split == "report" else CHOOSING
     hard = np.random.default_rng([len(task), n]).normal(size=n)
     right = np.zeros(n)
@@ -66,7 +99,9 @@ def exam(task, split, who, share, rng):
 @functools.cache
 def planned():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "FEW", len(SEEDS))  # all arms have the same seeds, which the formulas here are for
+        patch.setattr(
+            plan, "FEW", len(SEEDS)
+        )  # all arms have the same seeds, which the formulas here are for
         return plan.make(config.load("quickstart", STUDY))
 
 
@@ -78,20 +113,47 @@ def made_up():
         who = (arm.defense, arm.attacker)
         share = RIGHT[arm.task][who][arm.split == "report"] + 0.02 * rng.normal()
         key = Key(arm.task, *who, arm.budget, arm.split)
-        held.setdefault(key, {})[arm.seed] = exam(arm.task, arm.split, who, min(max(share, 0.02), 0.98), rng)
-        spent = {"exchanges": int(rng.integers(5, 90)), "tokens_in": int(rng.integers(500, 900)),
-                 "tokens_out": int(rng.integers(500, 900)), "student_tokens": int(rng.integers(1000, 9000)),
-                 "parameters": 1000, "flops": 10**15, "trials": 0, "steps": int(rng.integers(10, 40)),
-                 "learning_rate": 1e-3, "cut": 0.0, "no_final": 0.0, "diverged": False,
-                 "losses": [2.0 / (1 + i) ** 2 + 0.1 for i in range(40)], "leaked": 0, "prepared": None}  # fmt: skip
-        arms.append(dict(zip(("task", "defense", "attacker", "budget", "split", "seed"),
-                             (arm.task, *who, arm.budget, arm.split, arm.seed), strict=True))
-                    | {"finished": True} | spent)  # fmt: skip
+        held.setdefault(key, {})[arm.seed] = exam(
+            arm.task, arm.split, who, min(max(share, 0.02), 0.98), rng
+        )
+        spent = {
+            "exchanges": int(rng.integers(5, 90)),
+            "tokens_in": int(rng.integers(500, 900)),
+            "tokens_out": int(rng.integers(500, 900)),
+            "student_tokens": int(rng.integers(1000, 9000)),
+            "parameters": 1000,
+            "flops": 10**15,
+            "trials": 0,
+            "steps": int(rng.integers(10, 40)),
+            "learning_rate": 1e-3,
+            "cut": 0.0,
+            "no_final": 0.0,
+            "diverged": False,
+            "losses": [2.0 / (1 + i) ** 2 + 0.1 for i in range(40)],
+            "leaked": 0,
+            "prepared": None,
+        }
+        arms.append(
+            dict(
+                zip(
+                    ("task", "defense", "attacker", "budget", "split", "seed"),
+                    (arm.task, *who, arm.budget, arm.split, arm.seed),
+                    strict=True,
+                )
+            )
+            | {"finished": True}
+            | spent
+        )
     for (task, defense, split), sittings in here.teachers.items():
         for seed in range(len(sittings)):
             share = TEACHERS[defense][split == "report"] - 0.02 * (seed == 1)
-            held.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(task, split, (defense, ""), share, rng)
-    return {key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by))) for key, by in held.items()}, arms
+            held.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(
+                task, split, (defense, ""), share, rng
+            )
+    return {
+        key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        for key, by in held.items()
+    }, arms
 
 
 @pytest.fixture(scope="module")
@@ -105,30 +167,45 @@ def told(given):
 
 
 def scores(grades, task, defense, attacker, split="report"):
-    """Right answers with the seeds that share questions, weights and batches: the control's and teachers' are own."""
+    """Right answers with the seeds that share questions, weights and batches: the control's and
+    teachers' are own.
+    """
     sat = grades[Key(task, defense, attacker, 8 if attacker else 0, split)]
     own = 10_000 if defense == IDENTITY else -100_000 if not attacker else 0
     return np.stack([one.right_N for one in sat.exams]), [own + seed for seed in sat.seeds]
 
 
 def by_hand(weights, arms):
-    """Sum of weighted arm means with the two-way variance over items and over groups of seeds that arms share.
+    """Sum of weighted arm means with the two-way variance over items and over groups of seeds that
+    arms share.
 
-    A seed's term is the sum over its arms of weight / seeds of the arm x its scores; n terms vary n times as one.
+    A seed's term is the sum over its arms of weight / seeds of the arm x its scores; n terms vary n
+    times as one.
     """
     items = arms[0][0].shape[1]
     groups = {}
     for seed in {seed for _, seeds in arms for seed in seeds}:
-        groups.setdefault(tuple(a for a, (_, seeds) in enumerate(arms) if seed in seeds), []).append(seed)
+        groups.setdefault(
+            tuple(a for a, (_, seeds) in enumerate(arms) if seed in seeds), []
+        ).append(seed)
     seed_part, residual, free, total_N = 0.0, 0.0, 0.0, np.zeros(items)
     squares = 0.0
     for those, seeds in groups.items():
         n = len(seeds)
-        z_SN = np.stack([sum(weights[a] / len(arms[a][1]) * arms[a][0][arms[a][1].index(seed)] for a in those)
-                         for seed in seeds])  # fmt: skip
+        z_SN = np.stack(
+            [
+                sum(
+                    weights[a] / len(arms[a][1]) * arms[a][0][arms[a][1].index(seed)] for a in those
+                )
+                for seed in seeds
+            ]
+        )
         total_N += z_SN.sum(0)
         rest_SN = z_SN - z_SN.mean(1, keepdims=True) - z_SN.mean(0) + z_SN.mean()
-        mine, noise = n * z_SN.mean(1).var(ddof=1), n * (rest_SN**2).sum() / ((n - 1) * (items - 1) * items)
+        mine, noise = (
+            n * z_SN.mean(1).var(ddof=1),
+            n * (rest_SN**2).sum() / ((n - 1) * (items - 1) * items),
+        )
         seed_part, residual = seed_part + mine, residual + noise
         squares, free = squares + mine**2 / (n - 1), free + noise**2 / ((n - 1) * (items - 1))
     item_part = total_N.var(ddof=1) / items
@@ -150,7 +227,11 @@ def transfer_by_hand(F, U, D):
         e, se, df, *_ = by_hand([x - 1, -x, 1], [F, U, D])
         return abs(e) - stats.t.ppf(1 - ALPHA / 2, df) * se
 
-    return value, optimize.brentq(beyond, value - 3, value), optimize.brentq(beyond, value, value + 3)
+    return (
+        value,
+        optimize.brentq(beyond, value - 3, value),
+        optimize.brentq(beyond, value, value + 3),
+    )
 
 
 def same(got, expected, where):
@@ -170,13 +251,20 @@ def same(got, expected, where):
 
 
 def everyone():
-    return [(arm.task, arm.defense, arm.attacker) for arm in planned().arms
-            if (arm.seed, arm.split) == (0, "report")]  # fmt: skip
+    return [
+        (arm.task, arm.defense, arm.attacker)
+        for arm in planned().arms
+        if (arm.seed, arm.split) == (0, "report")
+    ]
 
 
 def spent(arms, task, defense, attacker, name):
     who = task, defense, attacker, "report"
-    mine = [arm[name] for arm in arms if tuple(arm[one] for one in ("task", "defense", "attacker", "split")) == who]
+    mine = [
+        arm[name]
+        for arm in arms
+        if tuple(arm[one] for one in ("task", "defense", "attacker", "split")) == who
+    ]
     assert len(mine) == len(SEEDS)
     return float(np.mean(mine))
 
@@ -207,54 +295,127 @@ class TestChoices:
         (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)]
         floor, ceiling, attacks = CHOSEN[task]
         worst = attacks[defense]
-        F, U, D = (scores(grades, task, *who) for who in (("none", floor), ("none", ceiling), (defense, worst)))
+        F, U, D = (
+            scores(grades, task, *who)
+            for who in (("none", floor), ("none", ceiling), (defense, worst))
+        )
         value, low, high = transfer_by_hand(F, U, D)
         tops = [scores(grades, task, "none", one) for one in (FIRST, SECOND)]
         each = [scores(grades, task, defense, one) for one in (FIRST, SECOND)]
-        clean, guarded = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
+        clean, guarded = (
+            scores(grades, task, "none", ""),
+            scores(grades, task, TEACHER[defense], ""),
+        )
         change, _, _, change_low, change_high = by_hand([-1, 1], [clean, guarded])
         rest = D[0].mean() - F[0].mean(), U[0].mean() - F[0].mean()
         without = [(np.delete(D[0], i, 0).mean() - F[0].mean()) / rest[1] for i in range(4)]
         without += [rest[0] / (np.delete(U[0], i, 0).mean() - F[0].mean()) for i in range(4)]
-        paid = [row["dollars"] for who in ((defense, worst), ("none", ceiling)) for row in told["ledger"]
-                if (row["task"], row["defense"], row["attacker"]) == (task, *who)]  # fmt: skip
-        near = abs(paid[0] - paid[1]) <= 0.02 * max(paid)  # else a curve would be needed, and here is one budget
+        paid = [
+            row["dollars"]
+            for who in ((defense, worst), ("none", ceiling))
+            for row in told["ledger"]
+            if (row["task"], row["defense"], row["attacker"]) == (task, *who)
+        ]
+        near = abs(paid[0] - paid[1]) <= 0.02 * max(
+            paid
+        )  # else a curve would be needed, and here is one budget
         (other,) = [one for one in (FIRST, SECOND) if one != worst]
-        parsed = [_parsed(grades[Key(task, d, a, 8, "report")]) for d, a in
-                  (("none", floor), ("none", ceiling), (defense, worst))]  # fmt: skip
-        same(case, {
-            "task": task, "budget": 8, "defense": defense, "attack": worst, "attacks": [FIRST, SECOND],
-            "ceiling": ceiling, "floor": floor, "tie": False, "transfer": value, "effective": max(value, 0.0),
-            "kind": "ok", "hi": high, "lcb": min(transfer_by_hand(F, top, D)[1] for top in tops),
-            "ucb": max(transfer_by_hand(F, U, one)[2] for one in each),
-            "plateau": {} if defense == IDENTITY else {"U": None, "D": None},
-            "utility": case["utility"], "sensitivity": {
-                "by_floor": {one: float((D[0].mean() - f) / (U[0].mean() - f)) for one in (UNTRAINED, OWN_DATA, SELF)
-                             for f in [scores(grades, task, "none", one)[0].mean()]},
-                "drop_one_seed": [float(min(without)), float(max(without))],
-                "drop_chosen_attack": float((scores(grades, task, defense, other)[0].mean() - F[0].mean()) / rest[1]),
-                "parsed_only": (parsed[2] - parsed[0]) / (parsed[1] - parsed[0]),
-                "compute_matched": value, "cost_matched": value if near else None,
+        parsed = [
+            _parsed(grades[Key(task, d, a, 8, "report")])
+            for d, a in (("none", floor), ("none", ceiling), (defense, worst))
+        ]
+        same(
+            case,
+            {
+                "task": task,
+                "budget": 8,
+                "defense": defense,
+                "attack": worst,
+                "attacks": [FIRST, SECOND],
+                "ceiling": ceiling,
+                "floor": floor,
+                "tie": False,
+                "transfer": value,
+                "effective": max(value, 0.0),
+                "kind": "ok",
+                "hi": high,
+                "lcb": min(transfer_by_hand(F, top, D)[1] for top in tops),
+                "ucb": max(transfer_by_hand(F, U, one)[2] for one in each),
+                "plateau": {} if defense == IDENTITY else {"U": None, "D": None},
+                "utility": case["utility"],
+                "sensitivity": {
+                    "by_floor": {
+                        one: float((D[0].mean() - f) / (U[0].mean() - f))
+                        for one in (UNTRAINED, OWN_DATA, SELF)
+                        for f in [scores(grades, task, "none", one)[0].mean()]
+                    },
+                    "drop_one_seed": [float(min(without)), float(max(without))],
+                    "drop_chosen_attack": float(
+                        (scores(grades, task, defense, other)[0].mean() - F[0].mean()) / rest[1]
+                    ),
+                    "parsed_only": (parsed[2] - parsed[0]) / (parsed[1] - parsed[0]),
+                    "compute_matched": value,
+                    "cost_matched": value if near else None,
+                },
+                **{
+                    name: case[name]
+                    for name in (
+                        "verdict",
+                        "word",
+                        "rule",
+                        "remarks",
+                        "p",
+                        "p_ineffective",
+                        "unseen",
+                        "settle",
+                    )
+                },
             },
-            **{name: case[name] for name in ("verdict", "word", "rule", "remarks", "p", "p_ineffective", "unseen",
-                                             "settle")},
-        }, defense)  # fmt: skip
-        same(case["utility"] | {"lo": 0, "hi": 0, "passes": 0, "passes_at": 0}, {
-            "change": float(change), "lo": 0, "hi": 0, "margin": 0.02, "passes": 0, "passes_at": 0,
-            "relative": float(-change / clean[0].mean())}, "utility")  # fmt: skip
+            defense,
+        )
+        same(
+            case["utility"] | {"lo": 0, "hi": 0, "passes": 0, "passes_at": 0},
+            {
+                "change": float(change),
+                "lo": 0,
+                "hi": 0,
+                "margin": 0.02,
+                "passes": 0,
+                "passes_at": 0,
+                "relative": float(-change / clean[0].mean()),
+            },
+            "utility",
+        )
         # Sittings differ, so the interval is at least the two-way one.
         if change:
-            assert case["utility"]["lo"] <= change_low + 1e-9 and case["utility"]["hi"] >= change_high - 1e-9
-        both = [Arm(one[0], tuple(one[1])) for one in (clean, guarded)]  # sittings of one sampling seed are paired
-        costs = {margin: utility.non_inferiority(*both, margin, ALPHA) for margin in (0.005, 0.01, 0.02, 0.05)}
-        assert case["utility"]["passes_at"] == [margin for margin, one in costs.items() if one.passes]
+            assert (
+                case["utility"]["lo"] <= change_low + 1e-9
+                and case["utility"]["hi"] >= change_high - 1e-9
+            )
+        both = [
+            Arm(one[0], tuple(one[1])) for one in (clean, guarded)
+        ]  # sittings of one sampling seed are paired
+        costs = {
+            margin: utility.non_inferiority(*both, margin, ALPHA)
+            for margin in (0.005, 0.01, 0.02, 0.05)
+        }
+        assert case["utility"]["passes_at"] == [
+            margin for margin, one in costs.items() if one.passes
+        ]
         assert case["utility"]["passes"] == (case["utility"]["lo"] > -0.02)
-        assert (case["utility"]["lo"], case["utility"]["hi"]) == pytest.approx((costs[0.02].lo, costs[0.02].hi))
+        assert (case["utility"]["lo"], case["utility"]["hi"]) == pytest.approx(
+            (costs[0.02].lo, costs[0.02].hi)
+        )
 
     def test_the_words(self, told):
-        """What the defended teacher loses is costly; halving T is effective; doing nothing is a control's."""
+        """What the defended teacher loses is costly; halving T is effective; doing nothing is a
+        control's.
+        """
         words = {(one["task"], one["defense"]): one["verdict"] for one in told["cases"]}
-        assert {task: words[task, MILD] for task in RIGHT} == {"addition": "costly", "trace": "costly"}
+        assert {task: words[task, MILD] for task in RIGHT} == {
+            "addition": "costly",
+            "trace": "costly",
+        }
         assert {task: words[task, IDENTITY] for task in RIGHT} == {"addition": "", "trace": ""}
         assert words["addition", STRONG] == words["trace", STRONG] != ""
         for case in told["cases"]:
@@ -276,23 +437,41 @@ class TestRows:
     def test_a_row(self, given, told, who):
         grades, arms = given
         task, defense, attacker = who
-        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
+        (row,) = [
+            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
+        ]
         floor = CHOSEN[task][0]
         top = FIRST if is_floor(attacker) else attacker
-        F, U, D = (scores(grades, task, *one) for one in (("none", floor), ("none", top), (defense, attacker)))
+        F, U, D = (
+            scores(grades, task, *one)
+            for one in (("none", floor), ("none", top), (defense, attacker))
+        )
         Te, Td = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
         mine = grades[Key(*who, 8, "report")]
         uplift, harm, own = by_hand([-1, 1], [F, D]), by_hand([1, -1], [U, D]), by_hand([1], [D])
         itself = attacker == floor or (defense == "none" and attacker == top)
         if itself:
             at = float(attacker != floor)
-            share = {"transfer": at, "transfer_lo": None, "transfer_hi": None, "transfer_kind": "itself", "t_den": None}
+            share = {
+                "transfer": at,
+                "transfer_lo": None,
+                "transfer_hi": None,
+                "transfer_kind": "itself",
+                "t_den": None,
+            }
         else:
             value, low, high = transfer_by_hand(F, U, D)
             gap, se, *_ = by_hand([-1, 1], [F, U])
-            share = {"transfer": value, "transfer_lo": low, "transfer_hi": high, "transfer_kind": "ok",
-                     "t_den": float(gap / se)}  # fmt: skip
-        recovered = transfer_by_hand(F, Te, D) if attacker != floor else (0.0, *_ends(row, "gap_recovered"))
+            share = {
+                "transfer": value,
+                "transfer_lo": low,
+                "transfer_hi": high,
+                "transfer_kind": "ok",
+                "t_den": float(gap / se),
+            }
+        recovered = (
+            transfer_by_hand(F, Te, D) if attacker != floor else (0.0, *_ends(row, "gap_recovered"))
+        )
         over = dict.fromkeys(("over_first", "over_first_lo", "over_first_hi"))
         if attacker == SECOND:
             gain = by_hand([-1, 1], [scores(grades, task, defense, FIRST), D])
@@ -301,40 +480,87 @@ class TestRows:
         bits = mine.stacked("bits_N")
         seeds = [D[1][0] - SEEDS[0] + seed for seed in SEEDS]
         saved = by_hand([1, -1], [(best, list(SEEDS)), (bits, seeds)])
-        case = next((one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)), None)
+        case = next(
+            (one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)), None
+        )
         case = None if is_floor(attacker) else case
         parts = _components(D[0])
-        same(row, {
-            "task": task, "defense": defense, "attacker": attacker, "student": "quick", "budget": 8, "seeds": 4,
-            "planned": 4, "items": N, "steps": spent(arms, *who, "steps"),
-            "student_tokens": spent(arms, *who, "student_tokens"), "floor": F[0].mean(), "floor_arm": floor,
-            "undefended": U[0].mean(), "defended": D[0].mean(), "defended_lo": max(own[3], 0.0),
-            "defended_hi": min(own[4], 1.0), "uplift": uplift[0], "uplift_lo": _or(uplift[3]),
-            "uplift_hi": _or(uplift[4]), "harm": harm[0], "harm_lo": _or(harm[3]), "harm_hi": _or(harm[4]),
-            **over, "floor_wins": not is_floor(attacker) and share["transfer"] < 0, "twice": None, **share,
-            "effective": max(share["transfer"], 0.0), "gap_recovered": recovered[0],
-            "gap_recovered_lo": recovered[1], "gap_recovered_hi": recovered[2], "teacher_clean": Te[0].mean(),
-            "teacher_defended": Td[0].mean(), "verdict": (case or {}).get("verdict") or None,
-            "rule": case["rule"] if case else "a control has no verdict",
-            "remarks": case["remarks"] if case else [], "settle": case["settle"] if case else "",
-            "unparsed": float((mine.said_SN < 0).mean()), "bits_per_byte": bits.mean(), "bits_saved": saved[0],
-            "bits_saved_lo": _or(saved[3]), "bits_saved_hi": _or(saved[4]), "missing_bounds": None,
-            "components": {"seed_sd": parts[0], "item_variance": parts[1], "residual_variance": parts[2],
-                           "smallest_change": row["components"]["smallest_change"]},
-            "fidelity": row["fidelity"],
-        }, " ".join(who))  # fmt: skip
+        same(
+            row,
+            {
+                "task": task,
+                "defense": defense,
+                "attacker": attacker,
+                "student": "quick",
+                "budget": 8,
+                "seeds": 4,
+                "planned": 4,
+                "items": N,
+                "steps": spent(arms, *who, "steps"),
+                "student_tokens": spent(arms, *who, "student_tokens"),
+                "floor": F[0].mean(),
+                "floor_arm": floor,
+                "undefended": U[0].mean(),
+                "defended": D[0].mean(),
+                "defended_lo": max(own[3], 0.0),
+                "defended_hi": min(own[4], 1.0),
+                "uplift": uplift[0],
+                "uplift_lo": _or(uplift[3]),
+                "uplift_hi": _or(uplift[4]),
+                "harm": harm[0],
+                "harm_lo": _or(harm[3]),
+                "harm_hi": _or(harm[4]),
+                **over,
+                "floor_wins": not is_floor(attacker) and share["transfer"] < 0,
+                "twice": None,
+                **share,
+                "effective": max(share["transfer"], 0.0),
+                "gap_recovered": recovered[0],
+                "gap_recovered_lo": recovered[1],
+                "gap_recovered_hi": recovered[2],
+                "teacher_clean": Te[0].mean(),
+                "teacher_defended": Td[0].mean(),
+                "verdict": (case or {}).get("verdict") or None,
+                "rule": case["rule"] if case else "a control has no verdict",
+                "remarks": case["remarks"] if case else [],
+                "settle": case["settle"] if case else "",
+                "unparsed": float((mine.said_SN < 0).mean()),
+                "bits_per_byte": bits.mean(),
+                "bits_saved": saved[0],
+                "bits_saved_lo": _or(saved[3]),
+                "bits_saved_hi": _or(saved[4]),
+                "missing_bounds": None,
+                "components": {
+                    "seed_sd": parts[0],
+                    "item_variance": parts[1],
+                    "residual_variance": parts[2],
+                    "smallest_change": row["components"]["smallest_change"],
+                },
+                "fidelity": row["fidelity"],
+            },
+            " ".join(who),
+        )
 
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
     def test_the_smallest_change_is_of_the_difference_to_the_ceiling(self, given, told, who):
         grades, _ = given
         task, defense, attacker = who
-        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
-        U, D = scores(grades, task, "none", FIRST if is_floor(attacker) else attacker), scores(grades, *who)
-        if defense == IDENTITY:  # seeds of its own: seed and residual are means, the item part is the difference's
+        (row,) = [
+            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
+        ]
+        U, D = (
+            scores(grades, task, "none", FIRST if is_floor(attacker) else attacker),
+            scores(grades, *who),
+        )
+        if (
+            defense == IDENTITY
+        ):  # seeds of its own: seed and residual are means, the item part is the difference's
             each = [_components(one[0]) for one in (U, D)]
             noise = sum(one[2] for one in each) / 4
             item = max((D[0].mean(0) - U[0].mean(0)).var(ddof=1) - noise, 0.0)
-            parts = power.Components(np.mean([one[0] ** 2 for one in each]), item, np.mean([one[2] for one in each]))
+            parts = power.Components(
+                np.mean([one[0] ** 2 for one in each]), item, np.mean([one[2] for one in each])
+            )
         else:
             seed_sd, item, residual = _components(D[0] - U[0])
             parts = power.Components(seed_sd**2 / 2, item, residual / 2)
@@ -342,15 +568,24 @@ class TestRows:
         assert row["components"]["smallest_change"] == pytest.approx(expected)
 
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
-    def test_fidelity_is_to_the_clean_teachers_first_sitting_and_beside_the_floor(self, given, told, who):
+    def test_fidelity_is_to_the_clean_teachers_first_sitting_and_beside_the_floor(
+        self, given, told, who
+    ):
         grades, _ = given
         task, _, attacker = who
-        (row,) = [one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who]
+        (row,) = [
+            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
+        ]
         teacher = grades[Key(task, "none", "", 0, "report")].exams[0]
-        mine, base = grades[Key(*who, 8, "report")], grades[Key(task, "none", CHOSEN[task][0], 8, "report")]
+        mine, base = (
+            grades[Key(*who, 8, "report")],
+            grades[Key(task, "none", CHOSEN[task][0], 8, "report")],
+        )
         got = {name: one["value"] for name, one in row["fidelity"].items()}
-        expected = {name: _copied(mine, teacher)[name] - _copied(base, teacher)[name] for name in
-                    ("agreement", "error_consistency", "brier", "nll", "same_wrong")}  # fmt: skip
+        expected = {
+            name: _copied(mine, teacher)[name] - _copied(base, teacher)[name]
+            for name in ("agreement", "error_consistency", "brier", "nll", "same_wrong")
+        }
         for name in ("agreement", "error_consistency", "brier", "nll"):
             assert got[name] == pytest.approx(expected[name], abs=1e-9), name
         assert got["bits_per_byte"] == pytest.approx(-row["bits_saved"])
@@ -360,21 +595,34 @@ class TestRows:
             if one["lo"] is not None:
                 assert one["lo"] <= one["value"] + 1e-9 and one["value"] <= one["hi"] + 1e-9, name
             else:  # nothing varies between an arm and itself
-                assert attacker == (_spells_best(grades, task) if name == "bits_per_byte" else CHOSEN[task][0]), name
+                assert attacker == (
+                    _spells_best(grades, task) if name == "bits_per_byte" else CHOSEN[task][0]
+                ), name
 
     def test_rows_stand_in_the_order_of_the_table(self, told):
-        kinds = [("floor" if is_floor(one["attacker"]) else {"none": "none", IDENTITY: "control"}.get(
-            one["defense"], "defense"), one["task"]) for one in told["rows"]]  # fmt: skip
+        kinds = [
+            (
+                "floor"
+                if is_floor(one["attacker"])
+                else {"none": "none", IDENTITY: "control"}.get(one["defense"], "defense"),
+                one["task"],
+            )
+            for one in told["rows"]
+        ]
         order = [("floor", "none", "control", "defense").index(kind) for kind, _ in kinds]
         half = len(kinds) // 2
-        assert {task for _, task in kinds[:half]} == {"addition"} and {task for _, task in kinds[half:]} == {"trace"}
+        assert {task for _, task in kinds[:half]} == {"addition"} and {
+            task for _, task in kinds[half:]
+        } == {"trace"}
         assert order[:half] == sorted(order[:half]) and order[half:] == sorted(order[half:])
 
 
 def _spells_best(grades, task):
     """The floor that predicts the teacher's text best."""
     floors = (UNTRAINED, OWN_DATA, SELF, SHUFFLED)
-    return min(floors, key=lambda one: grades[Key(task, "none", one, 8, "report")].stacked("bits_N").mean())
+    return min(
+        floors, key=lambda one: grades[Key(task, "none", one, 8, "report")].stacked("bits_N").mean()
+    )
 
 
 def _ends(row, name):
@@ -396,36 +644,67 @@ def _components(Y):
 
 
 def _copied(sat, teacher):
-    right, said, sure = sat.right_SN, sat.said_SN, np.exp(-np.stack([one.nats_N for one in sat.exams]))
+    right, said, sure = (
+        sat.right_SN,
+        sat.said_SN,
+        np.exp(-np.stack([one.nats_N for one in sat.exams])),
+    )
     alike = (said == teacher.said_N) & (said >= 0)
     together, p, q = (right == teacher.right_N).mean(), right.mean(), teacher.right_N.mean()
     chance = p * q + (1 - p) * (1 - q)
     wrong = (right == 0) & (teacher.right_N == 0)
     kept = np.clip(sure, 1e-6, 1 - 1e-6)
     return {
-        "agreement": alike.mean(), "error_consistency": (together - chance) / (1 - chance),
-        "brier": ((sure - right) ** 2).mean(), "same_wrong": (alike & wrong).sum() / max(wrong.sum(), 1),
+        "agreement": alike.mean(),
+        "error_consistency": (together - chance) / (1 - chance),
+        "brier": ((sure - right) ** 2).mean(),
+        "same_wrong": (alike & wrong).sum() / max(wrong.sum(), 1),
         "nll": -np.where(right == 1, np.log(kept), np.log(1 - kept)).mean(),
-    }  # fmt: skip
+    }
 
 
 class TestLedger:
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
     def test_what_an_arm_cost(self, given, told, who):
-        """Dollars at the geometric middle of each stated range; an account yields the less of life and quota."""
+        """Dollars at the geometric middle of each stated range; an account yields the less of life
+        and quota.
+        """
         _, arms = given
-        (row,) = [one for one in told["ledger"] if (one["task"], one["defense"], one["attacker"]) == who]
-        held = {name: spent(arms, *who, name) for name in
-                ("exchanges", "tokens_in", "tokens_out", "student_tokens", "steps", "flops", "trials")}  # fmt: skip
-        middle = {name: (low * high) ** 0.5 for name, (low, high) in
-                  planned().study.measure.prices.model_dump().items()}  # fmt: skip
-        needed = math.ceil(held["exchanges"] / min(middle["rate_per_day"] * middle["days_until_ban"],
-                                                   middle["monthly_quota"]))  # fmt: skip
-        asked = (held["tokens_in"] * middle["price_in"] + held["tokens_out"] * middle["price_out"]) / 1e6
+        (row,) = [
+            one for one in told["ledger"] if (one["task"], one["defense"], one["attacker"]) == who
+        ]
+        held = {
+            name: spent(arms, *who, name)
+            for name in (
+                "exchanges",
+                "tokens_in",
+                "tokens_out",
+                "student_tokens",
+                "steps",
+                "flops",
+                "trials",
+            )
+        }
+        middle = {
+            name: (low * high) ** 0.5
+            for name, (low, high) in planned().study.measure.prices.model_dump().items()
+        }
+        needed = math.ceil(
+            held["exchanges"]
+            / min(middle["rate_per_day"] * middle["days_until_ban"], middle["monthly_quota"])
+        )
+        asked = (
+            held["tokens_in"] * middle["price_in"] + held["tokens_out"] * middle["price_out"]
+        ) / 1e6
         hours = held["flops"] / 1e14 / 3600
         dollars = asked + needed * middle["price_account"] + hours * middle["price_gpu_hour"]
         held |= dict(zip(("task", "defense", "attacker"), who, strict=True))
-        held |= {"budget": 8, "split": "report", "accounts": float(needed), "dollars": float(dollars)}
+        held |= {
+            "budget": 8,
+            "split": "report",
+            "accounts": float(needed),
+            "dollars": float(dollars),
+        }
         same(row, held, "ledger")
 
 
@@ -434,24 +713,59 @@ class TestTeachers:
     @pytest.mark.parametrize("defense", ["none", MILD, STRONG])
     def test_a_teacher(self, given, told, task, defense):
         grades, _ = given
-        (row,) = [one for one in told["teachers"] if (one["task"], one["defense"]) == (task, defense)]
-        sat, clean = grades[Key(task, defense, "", 0, "report")], grades[Key(task, "none", "", 0, "report")]
-        change = by_hand([-1, 1], [scores(grades, task, "none", ""), scores(grades, task, defense, "")])[0]
+        (row,) = [
+            one for one in told["teachers"] if (one["task"], one["defense"]) == (task, defense)
+        ]
+        sat, clean = (
+            grades[Key(task, defense, "", 0, "report")],
+            grades[Key(task, "none", "", 0, "report")],
+        )
+        change = by_hand(
+            [-1, 1], [scores(grades, task, "none", ""), scores(grades, task, defense, "")]
+        )[0]
         nats = np.stack([one.nats_N for one in sat.exams]).sum()
         size = sum(len(text.encode()) + 1 for one in sat.exams for text in one.texts)
 
         def mean(name, of=sat):
             return float(np.mean([getattr(one, name) for one in of.exams]))
 
-        left = ("lo", "hi", "passes", "passes_at", "longest_repeat", "distinct_4", "perplexity", "perplexity_clean",
-                "detectability", "detectability_lo", "detectability_hi")  # fmt: skip
-        same(row, {
-            "task": task, "defense": defense, "accuracy": sat.right_SN.mean(), "seeds": 3, "matched": None,
-            "numbers": {}, "change": float(change), "relative": float(-change / clean.right_SN.mean()), "margin": 0.02,
-            "unparsed": float((sat.said_SN < 0).mean()), "l1": mean("l1"), "kl": mean("kl"), "flips": mean("flips"),
-            "token_ratio": mean("tokens") / mean("tokens", clean), "byte_ratio": mean("bytes") / mean("bytes", clean),
-            "passes": row["passes"], "unfinished": mean("unfinished"), **{name: row[name] for name in left},
-        }, defense)  # fmt: skip
+        left = (
+            "lo",
+            "hi",
+            "passes",
+            "passes_at",
+            "longest_repeat",
+            "distinct_4",
+            "perplexity",
+            "perplexity_clean",
+            "detectability",
+            "detectability_lo",
+            "detectability_hi",
+        )
+        same(
+            row,
+            {
+                "task": task,
+                "defense": defense,
+                "accuracy": sat.right_SN.mean(),
+                "seeds": 3,
+                "matched": None,
+                "numbers": {},
+                "change": float(change),
+                "relative": float(-change / clean.right_SN.mean()),
+                "margin": 0.02,
+                "unparsed": float((sat.said_SN < 0).mean()),
+                "l1": mean("l1"),
+                "kl": mean("kl"),
+                "flips": mean("flips"),
+                "token_ratio": mean("tokens") / mean("tokens", clean),
+                "byte_ratio": mean("bytes") / mean("bytes", clean),
+                "passes": row["passes"],
+                "unfinished": mean("unfinished"),
+                **{name: row[name] for name in left},
+            },
+            defense,
+        )
         assert row["passes"] == pytest.approx(mean("passes"))
         assert row["perplexity"] == pytest.approx(math.exp(nats / size), rel=1e-6)
         assert row["longest_repeat"] >= 0 and 0 < row["distinct_4"] <= 1
@@ -463,12 +777,15 @@ class TestFrontier:
         grades, _ = given
         (row,) = [one for one in told["frontier"] if one["task"] == "addition"]
         assert row["budget"] == 8 and row["volume"]["defenses"] == [MILD, STRONG]
-        # On selection MILD loses 17 points for 0.82 of the gap, STRONG nothing for 0.36: STRONG alone is not dominated.
+        # On selection MILD loses 17 points for 0.82 of the gap, STRONG nothing for 0.36: STRONG
+        # alone is not dominated.
         assert row["volume"]["chosen"] == [1]
         assert row["best_at_points"]["5"]["defense"] == STRONG
         # Its bound from below is not within a point, however high the one from above.
         assert row["best_at_points"]["1"] is None is row["best_at_points"]["0.5"]
-        (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)]
+        (case,) = [
+            one for one in told["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)
+        ]
         assert row["best_at_points"]["5"]["transfer"] == pytest.approx(case["effective"])
 
 
@@ -476,20 +793,44 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
     grades, arms = given
     key = Key("addition", STRONG, FIRST, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[:3], grades[key].exams[:3])}
-    arms = [arm | {"finished": not ((arm["task"], arm["defense"], arm["attacker"], arm["split"], arm["seed"]) ==
-                                    (*key[:3], "report", 3))} for arm in arms]  # fmt: skip
+    arms = [
+        arm
+        | {
+            "finished": not (
+                (arm["task"], arm["defense"], arm["attacker"], arm["split"], arm["seed"])
+                == (*key[:3], "report", 3)
+            )
+        }
+        for arm in arms
+    ]
     found = measures.measure(planned().study, fewer, arms)
-    (row,) = [one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]]
+    (row,) = [
+        one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]
+    ]
     assert (row["seeds"], row["planned"]) == (3, 4)
-    F, U, D = (scores(fewer, "addition", *who)[0].mean() for who in
-               (("none", OWN_DATA), ("none", FIRST), (STRONG, FIRST)))  # fmt: skip
+    F, U, D = (
+        scores(fewer, "addition", *who)[0].mean()
+        for who in (("none", OWN_DATA), ("none", FIRST), (STRONG, FIRST))
+    )
     assert row["defended"] == pytest.approx(D)
     as_floor, as_top = ((((3 * D + one) / 4) - F) / (U - F) for one in (F, U))
-    same(row["missing_bounds"], {"available": (D - F) / (U - F), "as_floor": as_floor, "as_undefended": as_top}, "")
-    (case,) = [one for one in found["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)]
-    assert case["verdict"] == "not measurable" and f"1 of 4 students of {STRONG} {FIRST}" in case["rule"]
-    assert {"flag": "missing", "where": f"addition {STRONG} {FIRST} 8 report", "evidence":
-            "3 of 4 students finished"} in found["flags"]  # fmt: skip
+    same(
+        row["missing_bounds"],
+        {"available": (D - F) / (U - F), "as_floor": as_floor, "as_undefended": as_top},
+        "",
+    )
+    (case,) = [
+        one for one in found["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)
+    ]
+    assert (
+        case["verdict"] == "not measurable"
+        and f"1 of 4 students of {STRONG} {FIRST}" in case["rule"]
+    )
+    assert {
+        "flag": "missing",
+        "where": f"addition {STRONG} {FIRST} 8 report",
+        "evidence": "3 of 4 students finished",
+    } in found["flags"]
 
 
 def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(given):
@@ -510,7 +851,9 @@ def test_arms_whose_answers_are_all_the_same_are_told(given):
     told = [one for one in found if one["flag"] == "alias"]
     assert [one["evidence"] for one in told] == [f"every answer equals those under {MILD}"]
     assert told[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
-    assert not [one for one in measures.measure(planned().study, *given)["flags"] if one["flag"] == "alias"]
+    assert not [
+        one for one in measures.measure(planned().study, *given)["flags"] if one["flag"] == "alias"
+    ]
 
 
 def test_the_rules_are_the_studys(given):
@@ -536,10 +879,16 @@ def test_it_is_json(told):
 def test_what_is_compared_with_what(given):
     here = Compared(planned().study, *given)
     assert here.attackers("addition", 8, MILD) == [FIRST, SECOND] == here.undefended("addition", 8)
-    assert {task: here.floor(task, 8) for task in RIGHT} == {task: CHOSEN[task][0] for task in RIGHT}
+    assert {task: here.floor(task, 8) for task in RIGHT} == {
+        task: CHOSEN[task][0] for task in RIGHT
+    }
     for task in RIGHT:
-        assert here.ceiling(Key(task, MILD, SECOND, 8, "report")) == Key(task, "none", SECOND, 8, "report")
-        assert here.ceiling(Key(task, "none", SELF, 8, "report")) == Key(task, "none", FIRST, 8, "report")
+        assert here.ceiling(Key(task, MILD, SECOND, 8, "report")) == Key(
+            task, "none", SECOND, 8, "report"
+        )
+        assert here.ceiling(Key(task, "none", SELF, 8, "report")) == Key(
+            task, "none", FIRST, 8, "report"
+        )
         assert here.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
         assert here.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
     assert cases._selection(here, "addition", 8, IDENTITY, [FIRST, SECOND])[0].seeds == (900, 901)

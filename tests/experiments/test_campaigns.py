@@ -1,4 +1,6 @@
-"""Campaigns in a study: settings, what leaks in order, controls with known answers, and what the report says."""
+"""Campaigns in a study: settings, what leaks in order, controls with known answers, and what the
+report says.
+"""
 
 import json
 import re
@@ -25,13 +27,27 @@ from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
 
-STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "selection_seeds=[900]", "measure.items=40",
-         "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200", "budget=[12,24]", "task=trace",
-         "defense=[none,decoding/temperature]", "measure.draws=200", "campaigns.honest.accounts=1500",
-         "campaigns.days=14", "campaigns.release=null", "campaigns.clean=2",
-         "detector=[volume,content,average,homogeneity,templates]",
-         "preset=[gtig_trace_coercion(scale=0.04),deepseek_2026(scale=0.2,days=14,exchanges=30000)]",
-         "access=[open,limits,reduce]"]  # fmt: skip
+STUDY = [
+    "teacher.steps=8",
+    "student.steps=4",
+    "seeds=[0,1]",
+    "selection_seeds=[900]",
+    "measure.items=40",
+    "measure.selection_items=20",
+    "measure.teacher_seeds=1",
+    "teacher.items=200",
+    "budget=[12,24]",
+    "task=trace",
+    "defense=[none,decoding/temperature]",
+    "measure.draws=200",
+    "campaigns.honest.accounts=1500",
+    "campaigns.days=14",
+    "campaigns.release=null",
+    "campaigns.clean=2",
+    "detector=[volume,content,average,homogeneity,templates]",
+    "preset=[gtig_trace_coercion(scale=0.04),deepseek_2026(scale=0.2,days=14,exchanges=30000)]",
+    "access=[open,limits,reduce]",
+]
 
 
 def small():
@@ -87,11 +103,17 @@ class TestSettings:
             ("preset=qwen_2026(scale=2)", "scale must be above 0 and at most 1, got 2"),
             ("preset=qwen_2026(mixx=1)", "unknown key 'mixx'; did you mean 'mix'"),
             ("preset=qwen_2026(start=60)", "starts on day 60 of 44"),
-            ("preset=qwen_2026(targets={'writing':1})", "wants writing, none of which stands for a task"),
+            (
+                "preset=qwen_2026(targets={'writing':1})",
+                "wants writing, none of which stands for a task",
+            ),
             ("access=verify", "the first must be 'open'"),
             ("access=open,verifi", "did you mean 'verify'"),
             ("access=open,verify(latency=-1)", "greater than or equal to 0"),
-            ("detector=volume", "ban_linked acts on 'homogeneity', which is none of campaigns.detectors"),
+            (
+                "detector=volume",
+                "ban_linked acts on 'homogeneity', which is none of campaigns.detectors",
+            ),
             ("detector=volume(windw=3)", "unknown key 'windw'; did you mean 'window'"),
             ("campaigns.rates=[0.01,0.001,0.1]", "rates must fall"),
             ("campaigns.rates=[0.01]", "acts at a rate of 0.001, which is none of campaigns.rates"),
@@ -101,7 +123,10 @@ class TestSettings:
             ("campaigns.honest.accounts=10", "greater than or equal to 100"),
             ("campaigns.price_identity=[3,2]", "from low to high"),
             ("budget=10", "a block needs two budgets or more"),
-            ("budget=25,100,150", "budgets lie 4 x apart; the query curve that campaigns are read through needs at"),
+            (
+                "budget=25,100,150",
+                "budgets lie 4 x apart; the query curve that campaigns are read through needs at",
+            ),
             ("attacker=clean/filter + sft", "first attacker must be a plain learner of text"),
             ("campaigns=tiny", "campaigns: no 'tiny'"),
             ("detector=volume,volume(window=3)", r"volume and volume\(window=3\) are the same"),
@@ -126,19 +151,27 @@ class TestSettings:
 
     def test_a_scaled_preset_keeps_its_rate(self):
         whole, part = campaigns.campaign("qwen_2026"), campaigns.campaign("qwen_2026(scale=0.01)")
-        assert part.accounts == 250 and part.per_account_day == pytest.approx(whole.per_account_day, rel=1e-3)
+        assert part.accounts == 250 and part.per_account_day == pytest.approx(
+            whole.per_account_day, rel=1e-3
+        )
 
     def test_choices_of_an_attacker_are_a_grid(self):
         held = small().model_dump() | {
             "presets": ["adaptive_best_response(mix=[0.05, 0.2], cover=['persona', 'pooled'])"]
         }
         made = [campaigns.campaign(entry) for entry in campaigns.Campaigns(**held).presets]
-        assert {(one.mix, one.cover) for one in made} == {(m, c) for m in (0.05, 0.2) for c in ("persona", "pooled")}
+        assert {(one.mix, one.cover) for one in made} == {
+            (m, c) for m in (0.05, 0.2) for c in ("persona", "pooled")
+        }
 
     def test_exchanges_a_question_by_hand(self):
-        """20 accounts x 1,500 at 90 % wanted, 9 of 10 of them reasoning or grading: 24,300 for 800 questions."""
+        """20 accounts x 1,500 at 90 % wanted, 9 of 10 of them reasoning or grading: 24,300 for 800
+        questions.
+        """
         held = small()
-        assert held.per_question("deepseek_2026(scale=0.2)", 800) == pytest.approx(20 * 1500 * 0.9 * 0.9 / 800)
+        assert held.per_question("deepseek_2026(scale=0.2)", 800) == pytest.approx(
+            20 * 1500 * 0.9 * 0.9 / 800
+        )
         fixed = held.model_copy(update={"exchanges_per_question": 7.0})
         assert fixed.per_question("deepseek_2026", 800) == 7.0
 
@@ -157,13 +190,22 @@ def happened(full, reduced):
 
 class TestQuestions:
     def test_in_the_order_of_days_every_third_exchange_carries_one(self):
-        """Day 0: 3 full; day 1: 3 full and 3 reduced; day 2: 3 reduced: full, full, reduced, reduced."""
-        assert questions(happened([3, 3, 0], [0, 3, 3]), ["coding"], 3, 10) == [False, False, True, True]
+        """Day 0: 3 full; day 1: 3 full and 3 reduced; day 2: 3 reduced: full, full, reduced,
+        reduced.
+        """
+        assert questions(happened([3, 3, 0], [0, 3, 3]), ["coding"], 3, 10) == [
+            False,
+            False,
+            True,
+            True,
+        ]
 
     def test_no_more_than_the_budget_and_none_of_nothing(self):
         assert questions(happened([9], [0]), ["coding"], 1, 4) == [False] * 4
         assert questions(happened([0, 0], [0, 0]), ["coding"], 3, 10) == []
-        assert questions(happened([1], [0]), ["coding"], 3, 10) == [], "less than half of a question"
+        assert questions(happened([1], [0]), ["coding"], 3, 10) == [], (
+            "less than half of a question"
+        )
 
     def test_other_capabilities_teach_nothing(self):
         run = {"capabilities": ["coding", "vision"], "leaked_DC": [[2, 50]], "reduced_DC": [[0, 0]]}
@@ -171,15 +213,27 @@ class TestQuestions:
 
 
 class TestControls:
-    def test_a_campaign_that_nobody_stops_has_the_undefended_student_bit_for_bit(self, made, planned):
+    def test_a_campaign_that_nobody_stops_has_the_undefended_student_bit_for_bit(
+        self, made, planned
+    ):
         store = Store(made / "store")
         for leak in planned.leaks:
-            if (leak.access, leak.split) != ("open", "report") or not leak.preset.startswith("gtig"):
+            if (leak.access, leak.split) != ("open", "report") or not leak.preset.startswith(
+                "gtig"
+            ):
                 continue
             for arm in leak.students:
-                twin = next(one for one in planned.arms if (one.defense, one.attacker, one.budget, one.seed, one.split)
-                            == (arm.defense, "sft", 24, arm.seed, "report"))  # fmt: skip
-                for ours, theirs in ((arm.answers, twin.answers), (arm.student, twin.student), (arm.exam, twin.exam)):
+                twin = next(
+                    one
+                    for one in planned.arms
+                    if (one.defense, one.attacker, one.budget, one.seed, one.split)
+                    == (arm.defense, "sft", 24, arm.seed, "report")
+                )
+                for ours, theirs in (
+                    (arm.answers, twin.answers),
+                    (arm.student, twin.student),
+                    (arm.exam, twin.exam),
+                ):
                     assert ours.key != theirs.key and files(store, ours) == files(store, theirs)
 
     def test_a_campaign_that_got_nothing_has_the_untrained_student(self, made, tmp_path):
@@ -190,18 +244,29 @@ class TestControls:
             "access=open",
             "preset=gtig_trace_coercion(scale=0.04)",
         ]
-        assert cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *changed]) == 0
+        assert (
+            cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *changed]) == 0
+        )
         store, again = Store(folder / "store"), plan.make(config.load("campaigns", changed))
         for arm in again.leaks[0].students:
             zero = next(
-                one for one in again.arms if (one.attacker, one.seed, one.split) == (FLOORS[0], arm.seed, "report")
+                one
+                for one in again.arms
+                if (one.attacker, one.seed, one.split) == (FLOORS[0], arm.seed, "report")
             )
             assert files(store, arm.exam) == files(store, zero.exam)
-        rows = json.loads((folder / "campaigns" / "measures.json").read_text())["campaigns"]["leaks"]
-        assert all(row["gain"] == 0 and row["questions"] < 1e-3 and row["per_point"] == [None] * 3 for row in rows)
+        rows = json.loads((folder / "campaigns" / "measures.json").read_text())["campaigns"][
+            "leaks"
+        ]
+        assert all(
+            row["gain"] == 0 and row["questions"] < 1e-3 and row["per_point"] == [None] * 3
+            for row in rows
+        )
 
     def test_output_and_access_defences_multiply(self, told):
-        """Every campaign x access x output defence has a row, and no access leaks more than the open one."""
+        """Every campaign x access x output defence has a row, and no access leaks more than the
+        open one.
+        """
         rows = {(r["preset"], r["access"], r["defense"]): r for r in told["leaks"]}
         assert len(rows) == 2 * 3 * 2
         for (preset, _, defense), row in rows.items():
@@ -209,7 +274,9 @@ class TestControls:
             assert row["trained"] is not None
 
     def test_the_campaign_that_gains_most_is_chosen_in_runs_of_its_own(self, planned, told):
-        """Selection runs have their own seed and no students, and every pair of defences has one choice."""
+        """Selection runs have their own seed and no students, and every pair of defences has one
+        choice.
+        """
         select = [leak for leak in planned.leaks if leak.split == "select"]
         assert {leak.seed for leak in select} == {900} and not any(leak.students for leak in select)
         assert len(told["worst"]) == 3 * 2
@@ -222,7 +289,11 @@ class TestControls:
             arm = next(one for one in leak.students if one.defense == defense)
             return read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
 
-        there = {(leak.preset, leak.access, leak.seed): leak for leak in planned.leaks if leak.split == "report"}
+        there = {
+            (leak.preset, leak.access, leak.seed): leak
+            for leak in planned.leaks
+            if leak.split == "report"
+        }
         for (preset, access, seed), leak in there.items():
             held = json.loads((store.open(leak.run.kind, leak.run.key) / "run.json").read_text())
             less = questions(held, small().stands_for, small().per_question(preset, 24), 24)
@@ -230,14 +301,17 @@ class TestControls:
             for defense in ("none", "decoding/temperature"):
                 full, got = (said(one, defense) for one in (there[preset, "open", seed], leak))
                 expected = [
-                    cut.text(answer) if short else answer.text for answer, short in zip(full, less, strict=False)
+                    cut.text(answer) if short else answer.text
+                    for answer, short in zip(full, less, strict=False)
                 ]
                 if defense == "none":  # sampled ones differ with what else is asked in a batch
                     assert [answer.text for answer in got] == expected
                 assert len(got) == len(less)
                 changed = [e != answer.text for e, answer in zip(expected, full, strict=False)]
                 seen += sum(changed)
-        assert seen, "no campaign was ever reduced, or no answer was changed by it, so nothing was tested"
+        assert seen, (
+            "no campaign was ever reduced, or no answer was changed by it, so nothing was tested"
+        )
 
     def test_the_same_seed_gives_the_same_bytes(self, made, planned, tmp_path):
         store = Store(made / "store")
@@ -248,7 +322,10 @@ class TestControls:
             store.folder("campaign", leak.run.key) / "run.json"
         ).read_bytes()
         calibration.run(clean.settings, [], tmp_path)
-        ours, theirs = tmp_path / "calibration.npz", store.folder("calibration", clean.key) / "calibration.npz"
+        ours, theirs = (
+            tmp_path / "calibration.npz",
+            store.folder("calibration", clean.key) / "calibration.npz",
+        )
         assert ours.read_bytes() == theirs.read_bytes()
 
     def test_a_torn_file_of_scores_is_refused(self, tmp_path):
@@ -260,9 +337,13 @@ class TestControls:
 class TestDetectors:
     def test_the_oracle_bounds_every_detector(self, told):
         at = {
-            (r["preset"], r["detector"], r["rate"]): r["leaked"] for r in told["detectors"] if r["leaked"] is not None
+            (r["preset"], r["detector"], r["rate"]): r["leaked"]
+            for r in told["detectors"]
+            if r["leaked"] is not None
         }
-        assert all(at[preset, campaign.ORACLE, rate] <= leaked for (preset, _, rate), leaked in at.items())
+        assert all(
+            at[preset, campaign.ORACLE, rate] <= leaked for (preset, _, rate), leaked in at.items()
+        )
 
     def test_false_alarms_have_exact_intervals_and_too_few_customers_say_so(self, told):
         for row in told["detectors"]:
@@ -272,33 +353,52 @@ class TestDetectors:
 
     @pytest.fixture
     def scores(self):
-        """Two presets by two seeds; the first of three detectors sees the guilty, and seeds share their customers."""
+        """Two presets by two seeds; the first of three detectors sees the guilty, and seeds share
+        their customers.
+        """
 
         def one(seed):
             p = np.random.default_rng(seed).random((3, 600)).astype(np.float32)
             guilty = np.arange(600) >= 500
             p[0, guilty] *= 0.01
-            return {"p": p, "guilty": guilty, "segment": np.zeros(600, np.uint8), "owner": np.arange(600),
-                    "names": np.array(["a", "b", "c"])}  # fmt: skip
+            return {
+                "p": p,
+                "guilty": guilty,
+                "segment": np.zeros(600, np.uint8),
+                "owner": np.arange(600),
+                "names": np.array(["a", "b", "c"]),
+            }
 
         return {(name, seed): one(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
 
-    def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(self, scores):
+    def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(
+        self, scores
+    ):
         told = measured.fused(scores, ("y", 0), [0.01])
         assert np.median(told.p[500:]) < 0.02 < np.median(told.p[:500])
         found, accounts, false, customers = told.at_rates[0]
         assert (accounts, customers) == (100, 500) and found > 50 and false < 25
         # What is judged, its seed and its preset, may hold anything: the fit does not look at it.
-        spoilt = {at: one if at in (("y", 0), ("x(mix=1)", 1)) else one | {"p": one["p"][::-1]}
-                  for at, one in scores.items()}  # fmt: skip
+        spoilt = {
+            at: one if at in (("y", 0), ("x(mix=1)", 1)) else one | {"p": one["p"][::-1]}
+            for at, one in scores.items()
+        }
         assert (measured.fused(spoilt, ("y", 0), [0.01]).p == told.p).all()
-        assert measured.fused({("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01]) is None
+        assert (
+            measured.fused({("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01])
+            is None
+        )
         grid = {("y(mix=0.1)", 1): scores["y", 1], ("y", 0): scores["y", 0]}
-        assert measured.fused(grid, ("y", 0), [0.01]) is None, "siblings of a grid are the same campaign"
+        assert measured.fused(grid, ("y", 0), [0.01]) is None, (
+            "siblings of a grid are the same campaign"
+        )
 
     def test_roc_by_hand(self):
         """Customers 0 (accounts at .2 and .004), 1 (.5), 2 (.03); campaign accounts .001 and .6."""
-        scores = {"guilty": np.array([0, 0, 0, 0, 1, 1], bool), "owner": np.array([0, 0, 1, 2, 9, 9])}
+        scores = {
+            "guilty": np.array([0, 0, 0, 0, 1, 1], bool),
+            "owner": np.array([0, 0, 1, 2, 9, 9]),
+        }
         curve = measured.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
         at = int(np.argmin(abs(campaign.ROC - 0.01)))
         assert campaign.ROC[at] == pytest.approx(0.01)
@@ -317,25 +417,50 @@ class Watched:
 
 @pytest.fixture
 def outcome():
-    """Honest accounts 0 and 1; of the campaign 2 (all three days), 3 (reduced after day 0) and 4 (turned away on day 1)
-    and 5 (opened and banned on day 1); two wanted exchanges a day and account of coding."""
+    """Honest accounts 0 and 1; of the campaign 2 (all three days), 3 (reduced after day 0) and 4
+    (turned away on day 1) and 5 (opened and banned on day 1); two wanted exchanges a day and
+    account of coding.
+    """
     accounts, truth = Accounts.room(6), Truth.room(6)
-    accounts.add(6, segment=[0, 1, 2, 2, 2, 2], created=[-5, -5, -3, 0, 1, 1], payment=0, device=0, network=0,
-                 verified=[False, False, True, False, False, False])  # fmt: skip
+    accounts.add(
+        6,
+        segment=[0, 1, 2, 2, 2, 2],
+        created=[-5, -5, -3, 0, 1, 1],
+        payment=0,
+        device=0,
+        network=0,
+        verified=[False, False, True, False, False, False],
+    )
     accounts.closed[:] = [OPEN, 1, OPEN, OPEN, 1, 1]
     truth.campaign[2:], truth.owner[:2] = 0, [7, 8]
     leaked = np.zeros((4, 3, len(CAPABILITIES)), np.uint32)
     coding = list(CAPABILITIES).index("coding")
     leaked[0, :, coding], leaked[1, :, coding], leaked[3, 1, coding] = 2, 2, 2
     turned = np.array([False] * 4 + [True, False])
-    return Outcome(3, 2, accounts, truth, (), leaked, np.zeros((4, 3)), np.array([[14, 100, 200]]), np.array([18.0]),
-                   np.full((6, 3), 5), np.zeros((6, 3), np.int64), turned, events=99)  # fmt: skip
+    return Outcome(
+        3,
+        2,
+        accounts,
+        truth,
+        (),
+        leaked,
+        np.zeros((4, 3)),
+        np.array([[14, 100, 200]]),
+        np.array([18.0]),
+        np.full((6, 3), 5),
+        np.zeros((6, 3), np.int64),
+        turned,
+        events=99,
+    )
 
 
 class TestCounts:
     def test_of_a_run_by_hand(self, outcome):
         never = OPEN
-        done = {"reduce": [never, never, never, 0, never, never], "verify": [0, never, 0, 0, never, never]}
+        done = {
+            "reduce": [never, never, never, 0, never, never],
+            "verify": [0, never, 0, 0, never, never],
+        }
         told = campaign._counts(outcome, Watched(done, [3, 0, 0, 0, 0, 0]))
         coding = told["capabilities"].index("coding")
         assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
@@ -357,7 +482,9 @@ class TestCounts:
         assert sum(told["honest"]["limited"]) == 0
 
     def test_what_a_detector_found(self, outcome):
-        """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest customer is flagged."""
+        """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest
+        customer is flagged.
+        """
         crossed = np.array([[2, OPEN, 1, 0, OPEN, OPEN]])
         (told,) = campaign._detected(outcome, crossed)
         assert (told["found"], told["of"]) == (2, 4)
@@ -367,46 +494,79 @@ class TestCounts:
 
 
 class TestJoined:
-    """Rows of the join by hand: a curve of five students that are right on their first 10, 40 and 80 % of questions."""
+    """Rows of the join by hand: a curve of five students that are right on their first 10, 40 and
+    80 % of questions.
+    """
 
     @pytest.fixture
     def here(self):
-        study = config.load("campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"])
+        study = config.load(
+            "campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"]
+        )
 
         def sat(p, seeds=(0, 1)):
             right = np.tile((np.arange(200) < 200 * p).astype(float), (len(seeds), 1))
             return Arm(right, seeds)
 
-        at = {Key("trace", defense, "sft", n, "report"): sat(p) for defense in study.blocks[0].defenses
-              for n, p in ((50, 0.1), (100, 0.4), (200, 0.8))}  # fmt: skip
+        at = {
+            Key("trace", defense, "sft", n, "report"): sat(p)
+            for defense in study.blocks[0].defenses
+            for n, p in ((50, 0.1), (100, 0.4), (200, 0.8))
+        }
         floor = Key("trace", "none", FLOORS[1], 200, "report")
         at |= {Key("trace", "none", FLOORS[0], 50, "report"): sat(0.0), floor: sat(0.2)}
-        return SimpleNamespace(study=study, report=at, alpha=0.05, budgets=lambda task: [50, 100, 200],
-                               clusters=lambda task: None, floor_key=lambda *_: floor, scores=at.get)  # fmt: skip
+        return SimpleNamespace(
+            study=study,
+            report=at,
+            alpha=0.05,
+            budgets=lambda task: [50, 100, 200],
+            clusters=lambda task: None,
+            floor_key=lambda *_: floor,
+            scores=at.get,
+        )
 
     def run(self, preset, access, full, reduced, bought, seed=0, split="report"):
-        who = {"preset": preset, "access": access, "seed": seed, "split": split, "students": [], "bought": bought}
+        who = {
+            "preset": preset,
+            "access": access,
+            "seed": seed,
+            "split": split,
+            "students": [],
+            "bought": bought,
+        }
         theirs = {"opened": 10, "turned_away": 2, "verified": 1}
         return happened([full], [reduced]) | who | {"campaign": theirs}
 
     def test_a_row(self, here):
-        """1,000 exchanges in full and 1,000 reduced at .3 are 100 questions of 13: accuracy .4, .2 above the floor."""
-        held = here.study.campaigns.model_copy(update={"exchanges_per_question": 13.0, "stands_for": ["coding"]})
+        """1,000 exchanges in full and 1,000 reduced at .3 are 100 questions of 13: accuracy .4, .2
+        above the floor.
+        """
+        held = here.study.campaigns.model_copy(
+            update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
+        )
         preset = held.presets[0]
-        by = {(preset, "reduce"): [self.run(preset, "reduce", 1000, 1000, [1, 2e6, 1e6])] * 2,
-              (preset, "open"): [self.run(preset, "open", 13_000, 0, [1, 2e6, 1e6])] * 2}  # fmt: skip
+        by = {
+            (preset, "reduce"): [self.run(preset, "reduce", 1000, 1000, [1, 2e6, 1e6])] * 2,
+            (preset, "open"): [self.run(preset, "open", 13_000, 0, [1, 2e6, 1e6])] * 2,
+        }
         row = measured._leak(held, here, ("trace", "none", "sft"), (preset, "reduce"), by)
         assert row["questions"] == pytest.approx(100) and row["full"] == pytest.approx(1000 / 13)
         assert row["gain"] == pytest.approx(0.2) and row["trained"] is None
         spent = measured._spent(by[preset, "open"][0])
         assert spent == (2e6, 1e6, 12, 1)
-        # Open it gains .6 for the same money, so a point costs three times as much; items are redrawn for both alike.
+        # Open it gains .6 for the same money, so a point costs three times as much; items are
+        # redrawn for both alike.
         assert row["times"][0] == pytest.approx(3, rel=0.15)
 
     def test_the_worst_is_chosen_by_the_runs_that_are_not_reported(self, here):
-        held = here.study.campaigns.model_copy(update={"exchanges_per_question": 13.0, "stands_for": ["coding"]})
+        held = here.study.campaigns.model_copy(
+            update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
+        )
         one, other = held.presets[0], held.presets[2]
-        by = {(name, "open"): [self.run(name, "open", n, 0, [1, 1, 1])] for name, n in ((one, 1300), (other, 13_000))}
+        by = {
+            (name, "open"): [self.run(name, "open", n, 0, [1, 1, 1])]
+            for name, n in ((one, 1300), (other, 13_000))
+        }
         rows = measured._leaks(held, by, here, "trace")
         choosing = {(one, "open"): by[other, "open"], (other, "open"): by[one, "open"]}
         assert {row["preset"] for row in measured._worst(held, here, rows, choosing)} == {one}
@@ -416,28 +576,56 @@ class TestJoined:
     def test_honest_accounts_beside_several_campaigns_count_once(self):
         def beside(preset, seed, touched):
             zero = [0] * 6
-            honest = {"accounts": [100, *zero[1:]], "closed": zero, "limited": zero, "touched": [touched, *zero[1:]],
-                      "sent": zero, "refused": zero, "done": {}}  # fmt: skip
+            honest = {
+                "accounts": [100, *zero[1:]],
+                "closed": zero,
+                "limited": zero,
+                "touched": [touched, *zero[1:]],
+                "sent": zero,
+                "refused": zero,
+                "done": {},
+            }
             return {"preset": preset, "seed": seed, "honest": honest}
 
-        by = {(p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")}
-        (row,) = [r for r in measured._harms(by, 0.05) if (r["preset"], r["segment"]) == ("all", "all")]
+        by = {
+            (p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")
+        }
+        (row,) = [
+            r for r in measured._harms(by, 0.05) if (r["preset"], r["segment"]) == ("all", "all")
+        ]
         assert row["touched"]["n"] == 200 and row["touched"]["value"] == pytest.approx(0.02)
 
     def test_a_rate_varies_between_runs(self):
         zero = [0] * 6
-        honest = {"accounts": [10_000, *zero[1:]], "limited": zero, "touched": zero, "sent": zero, "refused": zero}
-        runs = [{"preset": "a", "seed": s, "honest": honest | {"done": {}, "closed": [n, *zero[1:]]}}
-                for s, n in enumerate((10, 40, 100))]  # fmt: skip
+        honest = {
+            "accounts": [10_000, *zero[1:]],
+            "limited": zero,
+            "touched": zero,
+            "sent": zero,
+            "refused": zero,
+        }
+        runs = [
+            {"preset": "a", "seed": s, "honest": honest | {"done": {}, "closed": [n, *zero[1:]]}}
+            for s, n in enumerate((10, 40, 100))
+        ]
         row = measured._harms({("a", "limits"): runs}, 0.05)[0]["closed"]
         alone = clopper_pearson(150, 30_000)
-        assert row["value"] == pytest.approx(0.005) and row["lo"] < alone.lo and row["hi"] > 2 * alone.hi
+        assert (
+            row["value"] == pytest.approx(0.005)
+            and row["lo"] < alone.lo
+            and row["hi"] > 2 * alone.hi
+        )
 
 
 class TestReport:
     def test_the_page_has_every_plot_and_table(self, made):
         page = (made / "campaigns" / "report.html").read_text()
-        heads = ("what leaks before the ban", "Leak over time", "Accounts, opened and closed", "Detectors")
+        heads = (
+            "what leaks before the ban",
+            "Leak over time",
+            "Accounts, opened and closed",
+            "Detectors",
+        )
         for words in (*heads, "Who else is hit", "AML.T0008.005", "fusion", "oracle"):
             assert words in page, words
         assert (made / "campaigns" / "campaigns.svg").is_file()
@@ -446,7 +634,9 @@ class TestReport:
         assert cli.main(["report", "campaigns", "--markdown", "--runs", str(made), *STUDY]) == 0
         out = capsys.readouterr().out
         assert "| `gtig_trace_coercion(scale=0.04)` | open | `none` | 100.0 |" in out
-        assert out.count("| trace | `control/identity` |") == 1, "verdicts are those of the largest budget"
+        assert out.count("| trace | `control/identity` |") == 1, (
+            "verdicts are those of the largest budget"
+        )
         assert cli.main(["report", "campaigns", "--runs", str(made), *STUDY]) == 0
         assert capsys.readouterr().out.count("campaign (trace, ") == 3 * 2
 
@@ -464,14 +654,20 @@ class TestReport:
     def test_partial_runs_are_reported_as_far_as_they_go(self, made, tmp_path, capsys):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))
         again = plan.make(config.load("campaigns", STUDY))
-        lost = next(leak for leak in again.leaks if (leak.access, leak.split) == ("reduce", "report"))
+        lost = next(
+            leak for leak in again.leaks if (leak.access, leak.split) == ("reduce", "report")
+        )
         shutil.rmtree(folder / "store" / "campaign" / lost.run.key)
         assert cli.main(["report", "campaigns", "--runs", str(folder), *STUDY]) == 2
         assert cli.main(["report", "campaigns", "--partial", "--runs", str(folder), *STUDY]) == 0
-        assert len(json.loads((folder / "campaigns" / "outcomes.json").read_text())) == len(again.leaks) - 1
+        assert (
+            len(json.loads((folder / "campaigns" / "outcomes.json").read_text()))
+            == len(again.leaks) - 1
+        )
 
     @pytest.mark.parametrize(
-        ("value", "text"), [(0.0, "0"), (1.0, "100"), (0.123, "12.3"), (0.00046, "0.046"), (None, "-")]
+        ("value", "text"),
+        [(0.0, "0"), (1.0, "100"), (0.123, "12.3"), (0.00046, "0.046"), (None, "-")],
     )
     def test_shares_have_the_decimals_that_they_need(self, value, text):
         assert shown.share(value) == text

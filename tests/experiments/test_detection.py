@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.measure.detection import across_runs, clopper_pearson, needed_rate, operating_points, partial_auc
+from experiments.measure.detection import (
+    across_runs,
+    clopper_pearson,
+    needed_rate,
+    operating_points,
+    partial_auc,
+)
 
 
 def test_clopper_pearson_against_scipy_and_the_rule_of_three():
@@ -45,5 +51,7 @@ def test_shared_shocks_widen_the_error():
     assert rate.value == 0.025 and (rate.lo, rate.hi) == pytest.approx((0.025 - half, 0.025 + half))
     exact = clopper_pearson(100, 4000)
     assert rate.lo < exact.lo and exact.hi < rate.hi
-    assert across_runs([25] * 4, [1000] * 4)[1:3] == exact[1:3], "runs that agree say no more than their count"
+    assert across_runs([25] * 4, [1000] * 4)[1:3] == exact[1:3], (
+        "runs that agree say no more than their count"
+    )
     assert across_runs([7], [1000]) == clopper_pearson(7, 1000)

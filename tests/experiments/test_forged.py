@@ -1,4 +1,6 @@
-"""Nothing forged passes: each lie is told as carefully as can be, with all that follows from it made to fit."""
+"""Nothing forged passes: each lie is told as carefully as can be, with all that follows from it
+made to fit.
+"""
 
 import json
 import shutil
@@ -149,16 +151,37 @@ def a_seed_less(home):
 
 
 def a_seed_more(home):
-    table(home, "seed", lambda row: 7 if (row["defense"], row["attacker"], row["seed"]) == (*DEFENDED, 1)
-          else row["seed"])  # fmt: skip
-    edit(home, "arms.json", lambda arms: [arm | {"seed": 7} if (arm["defense"], arm["attacker"], arm["seed"])
-                                          == (*DEFENDED, 1) else arm for arm in arms])  # fmt: skip
+    table(
+        home,
+        "seed",
+        lambda row: (
+            7 if (row["defense"], row["attacker"], row["seed"]) == (*DEFENDED, 1) else row["seed"]
+        ),
+    )
+    edit(
+        home,
+        "arms.json",
+        lambda arms: [
+            arm | {"seed": 7}
+            if (arm["defense"], arm["attacker"], arm["seed"]) == (*DEFENDED, 1)
+            else arm
+            for arm in arms
+        ],
+    )
     rewrite(home)
 
 
 def an_arm_called_unfinished(home):
-    edit(home, "arms.json", lambda arms: [{name: arm[name] for name in list(arm)[:6]} | {"finished": False}
-                                          if arm["defense"] == DEFENDED[0] else arm for arm in arms])  # fmt: skip
+    edit(
+        home,
+        "arms.json",
+        lambda arms: [
+            {name: arm[name] for name in list(arm)[:6]} | {"finished": False}
+            if arm["defense"] == DEFENDED[0]
+            else arm
+            for arm in arms
+        ],
+    )
     reseal(home)
 
 
@@ -252,7 +275,11 @@ def another_fingerprint(home):
 
 
 def another_teacher(home):
-    edit(home, "manifest.json", lambda held: held["stages"][0]["files"].update({"model.safetensors": "0" * 64}))
+    edit(
+        home,
+        "manifest.json",
+        lambda held: held["stages"][0]["files"].update({"model.safetensors": "0" * 64}),
+    )
     reseal(home)
     recard(home)
 
@@ -276,18 +303,52 @@ def other_seeds(home):
 
 
 LIES = [
-    a_report_of_other_words, a_plot_in_the_report, another_plot, a_card_of_other_words, a_line_below_the_card,
-    a_card_without_costs, a_card_with_other_times, a_card_of_another_run, a_flag_less, no_digests, a_digest_less,
-    a_file_more, a_file_less, a_file_of_the_machine, a_link, better_outcomes, other_final_answers, other_questions,
-    a_seed_less, a_seed_more, an_arm_called_unfinished, a_number_in_the_measures, a_word_in_the_results,
-    a_yes_for_a_one, a_null_less, a_name_twice, scored_before, fewer_exams_in_the_seal, another_analysis,
-    a_remark_in_the_analysis, another_setting, a_setting_of_another_kind, other_versions, other_threads,
-    another_fingerprint, another_teacher, other_settings_of_a_stage, a_stage_called_missing, other_seeds,
-]  # fmt: skip
+    a_report_of_other_words,
+    a_plot_in_the_report,
+    another_plot,
+    a_card_of_other_words,
+    a_line_below_the_card,
+    a_card_without_costs,
+    a_card_with_other_times,
+    a_card_of_another_run,
+    a_flag_less,
+    no_digests,
+    a_digest_less,
+    a_file_more,
+    a_file_less,
+    a_file_of_the_machine,
+    a_link,
+    better_outcomes,
+    other_final_answers,
+    other_questions,
+    a_seed_less,
+    a_seed_more,
+    an_arm_called_unfinished,
+    a_number_in_the_measures,
+    a_word_in_the_results,
+    a_yes_for_a_one,
+    a_null_less,
+    a_name_twice,
+    scored_before,
+    fewer_exams_in_the_seal,
+    another_analysis,
+    a_remark_in_the_analysis,
+    another_setting,
+    a_setting_of_another_kind,
+    other_versions,
+    other_threads,
+    another_fingerprint,
+    another_teacher,
+    other_settings_of_a_stage,
+    a_stage_called_missing,
+    other_seeds,
+]
 
 
 def test_what_is_honest_passes(small, home):
-    assert {check.word for check in verify(small / "quickstart", Store(small / "store"))} == {"PASS"}
+    assert {check.word for check in verify(small / "quickstart", Store(small / "store"))} == {
+        "PASS"
+    }
     assert {check.word for check in verify(home, None)} == {"PASS"}
 
 
@@ -329,12 +390,19 @@ def another_exam(home):
 
 
 def faster_stages(home):
-    edit(home, "manifest.json", lambda held: [stage.update(seconds=0.0) for stage in held["stages"]] and None)
+    edit(
+        home,
+        "manifest.json",
+        lambda held: [stage.update(seconds=0.0) for stage in held["stages"]] and None,
+    )
     recard(home)
 
 
-@pytest.mark.parametrize("lie", [typed_in_answers, better_training, another_exam, faster_stages],
-                         ids=lambda lie: lie.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "lie",
+    [typed_in_answers, better_training, another_exam, faster_stages],
+    ids=lambda lie: lie.__name__,
+)
 def test_a_store_beside_tells_what_grades_alone_cannot(small, home, lie):
     lie(home)
     assert not failed(home), "careful enough for whoever has no store"
@@ -346,8 +414,11 @@ def test_a_damaged_record_in_the_store_is_named(small, tmp_path, what):
     runs = Path(shutil.copytree(small, tmp_path / "runs"))
     done = next((runs / "store" / "student").glob("*/done.json"))
     held = json.loads(done.read_text())
-    spoilt = {"seconds": held | {"seconds": 0.5}, "inputs": held | {"inputs": dict.fromkeys(held["inputs"], "0" * 16)},
-              "files": held | {"files": {}}}  # fmt: skip
+    spoilt = {
+        "seconds": held | {"seconds": 0.5},
+        "inputs": held | {"inputs": dict.fromkeys(held["inputs"], "0" * 16)},
+        "files": held | {"files": {}},
+    }
     done.write_text(json.dumps(spoilt[what]) if what in spoilt else done.read_text()[:-9])
     claims = failed(runs / "quickstart", Store(runs / "store"))
     assert done.parent.name in claims["the store names the same code and inputs"]

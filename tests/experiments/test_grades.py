@@ -43,14 +43,26 @@ def row_of(table, **who):
     return int(np.flatnonzero(mask)[4])
 
 
-ARM = {"attacker": "sft", "defense": "release/truncate", "budget": 500, "seed": 1, "split": "report"}
+ARM = {
+    "attacker": "sft",
+    "defense": "release/truncate",
+    "budget": 500,
+    "seed": 1,
+    "split": "report",
+}
 
 
 @pytest.mark.parametrize(
     ("who", "words"),
     [
-        (ARM, "sft against release/truncate, budget 500, seed 1 (trace, report) lacks 1 of 60 items"),
-        ({"attacker": "", "seed": 0}, "the teacher behind none, seed 0 (trace, report) lacks 1 of 60 items"),
+        (
+            ARM,
+            "sft against release/truncate, budget 500, seed 1 (trace, report) lacks 1 of 60 items",
+        ),
+        (
+            {"attacker": "", "seed": 0},
+            "the teacher behind none, seed 0 (trace, report) lacks 1 of 60 items",
+        ),
     ],
 )
 def test_a_missing_row_is_one_line(table, who, words):
@@ -72,10 +84,21 @@ def test_the_order_of_rows_changes_nothing(table):
     after = grades.read(written(table.take(order)))
     assert set(before) == set(after)
     for key, sat in before.items():
-        items = [{item: right for item, right in zip(one.items, one.right_N, strict=True)} for one in sat.exams]
-        again = [{item: right for item, right in zip(one.items, one.right_N, strict=True)} for one in after[key].exams]
+        items = [
+            {item: right for item, right in zip(one.items, one.right_N, strict=True)}
+            for one in sat.exams
+        ]
+        again = [
+            {item: right for item, right in zip(one.items, one.right_N, strict=True)}
+            for one in after[key].exams
+        ]
         assert items == again and sat.seeds == after[key].seeds
-    orders = {exam.items for key, sat in after.items() if key[::4] == ("trace", "report") for exam in sat.exams}
+    orders = {
+        exam.items
+        for key, sat in after.items()
+        if key[::4] == ("trace", "report")
+        for exam in sat.exams
+    }
     assert len(orders) == 1, "items stand in one order in all exams, as they are paired by it"
 
 
@@ -113,8 +136,12 @@ class TestClusters:
             return spied
 
         with pytest.MonkeyPatch.context() as patch:
-            for module, names_ in ((measures.curves, ["needs", "area_between"]), (measures.frontier, ["volume"]),
-                                   (measures.fidelity, ["panel"]), (flags, ["helps", "sabotage"])):  # fmt: skip
+            for module, names_ in (
+                (measures.curves, ["needs", "area_between"]),
+                (measures.frontier, ["volume"]),
+                (measures.fidelity, ["panel"]),
+                (flags, ["helps", "sabotage"]),
+            ):
                 for name in names_:
                     patch.setattr(module, name, spy(getattr(module, name)))
             measures.measure(study, told, made[1])

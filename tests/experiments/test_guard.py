@@ -1,4 +1,6 @@
-"""Defences in a study: lists, what they must be handed, strength matched to its cost, and what is refused."""
+"""Defences in a study: lists, what they must be handed, strength matched to its cost, and what is
+refused.
+"""
 
 import json
 import subprocess
@@ -29,7 +31,12 @@ class TestEntries:
         assert one.chain.point == "text" and one.match is None
 
     def test_a_list_in_yaml_and_one_on_the_command_line_are_the_same(self):
-        raw = {"tasks": ["trace"], "defenses": [["none", "release/top_k"]], "attackers": ["sft"], "budgets": [1]}
+        raw = {
+            "tasks": ["trace"],
+            "defenses": [["none", "release/top_k"]],
+            "attackers": ["sft"],
+            "budgets": [1],
+        }
         assert config.Block(**raw).defenses == ["none + release/top_k"]
         words = [*SMALL, f"defense=[none,{PAIR}]"]
         assert config.load("quickstart", words).blocks[0].defenses == ["none", PAIR]
@@ -37,21 +44,63 @@ class TestEntries:
     @pytest.mark.parametrize(
         ("entry", "line"),
         [
-            ("release/answer_only + decoding/perturbed", "decoding/perturbed cannot act after release/answer_only"),
-            ("release/answer_onyl + none", "no 'release/answer_onyl'; did you mean 'release/answer_only'"),
+            (
+                "release/answer_only + decoding/perturbed",
+                "decoding/perturbed cannot act after release/answer_only",
+            ),
+            (
+                "release/answer_onyl + none",
+                "no 'release/answer_onyl'; did you mean 'release/answer_only'",
+            ),
             ("release/rounding(match_utility=2)", "release/rounding changes no text"),
-            ("release/answer_only(match_utility=2)", "release/answer_only has no one setting that is its strength"),
-            ("release/truncate(match_utility=2)", "release/truncate keeps the final answers as they are"),
-            ("decoding/lossless(match_utility=2)", "decoding/lossless keeps the final answers as they are"),
-            ("decoding/perturbed(match_utility=true)", "match_utility: points: Input should be a valid number"),
-            ("decoding/perturbed(match_utility=null)", "match_utility: points: Input should be a valid number"),
-            ("decoding/perturbed(match_utilty=2)", "unknown key 'match_utilty'; did you mean 'match_utility'"),
-            ("decoding/perturbed(eps=0.1, eps=0.2)", "an entry is a name, or name(key=value, ...) with each key once"),
-            ("decoding/perturbed(**{'eps': 0.1})", "an entry is a name, or name(key=value, ...) with each key once"),
-            ("decoding/perturbed(eps=0.1)(eps=0.2)", "an entry is a name, or name(key=value, ...) with each key once"),
-            ("decoding/perturbed(eps={[1]: 2})", "an entry is a name, or name(key=value, ...) with each key once"),
-            ("decoding/perturbed(match_utility=0)", "match_utility: points: Input should be greater than 0"),
-            ("decoding/perturbed(match_utility=some)", "match_utility: points: Input should be a valid number"),
+            (
+                "release/answer_only(match_utility=2)",
+                "release/answer_only has no one setting that is its strength",
+            ),
+            (
+                "release/truncate(match_utility=2)",
+                "release/truncate keeps the final answers as they are",
+            ),
+            (
+                "decoding/lossless(match_utility=2)",
+                "decoding/lossless keeps the final answers as they are",
+            ),
+            (
+                "decoding/perturbed(match_utility=true)",
+                "match_utility: points: Input should be a valid number",
+            ),
+            (
+                "decoding/perturbed(match_utility=null)",
+                "match_utility: points: Input should be a valid number",
+            ),
+            (
+                "decoding/perturbed(match_utilty=2)",
+                "unknown key 'match_utilty'; did you mean 'match_utility'",
+            ),
+            (
+                "decoding/perturbed(eps=0.1, eps=0.2)",
+                "an entry is a name, or name(key=value, ...) with each key once",
+            ),
+            (
+                "decoding/perturbed(**{'eps': 0.1})",
+                "an entry is a name, or name(key=value, ...) with each key once",
+            ),
+            (
+                "decoding/perturbed(eps=0.1)(eps=0.2)",
+                "an entry is a name, or name(key=value, ...) with each key once",
+            ),
+            (
+                "decoding/perturbed(eps={[1]: 2})",
+                "an entry is a name, or name(key=value, ...) with each key once",
+            ),
+            (
+                "decoding/perturbed(match_utility=0)",
+                "match_utility: points: Input should be greater than 0",
+            ),
+            (
+                "decoding/perturbed(match_utility=some)",
+                "match_utility: points: Input should be a valid number",
+            ),
             ("decoding/perturbed(key='')", "key: String should have at least 1 character"),
             ("release/poison(key=null)", "key: Input should be a valid string"),
             ("decoding/perturbed(eps=1.5)", "eps: Input should be less than or equal to 1"),
@@ -70,7 +119,10 @@ class TestEntries:
     def test_lists_and_quotes_are_values(self):
         (part,) = config.guard("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
         assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
-        words = [*SMALL, "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]"]
+        words = [
+            *SMALL,
+            "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]",
+        ]
         study = config.load("quickstart", words)
         assert study.blocks[0].defenses == [
             "decoding/temperature + release/truncate",
@@ -89,26 +141,47 @@ class TestNeeds:
     def test_a_proxy_and_traces_are_made_once_and_are_nobody_elses(self):
         made = self.made("defense=[decoding/product_of_experts,decoding/antidistillation]")
         seeds = [stage.settings["seed"] for stage in made.stages if stage.kind == "student"]
-        assert seeds.count(plan.PROVIDER) == 1 and max(seed for seed in seeds if seed != plan.PROVIDER) < 2000
-        traces = [stage for stage in made.stages if stage.kind == "answers" and stage.settings["source"] == "traces"]
-        # The proxy learns from one half; what defences learn with the other half, it has never seen.
-        assert {stage.settings["skip"] for stage in traces} == {0, made.study.provider.traces} and len(traces) == 2
+        assert (
+            seeds.count(plan.PROVIDER) == 1
+            and max(seed for seed in seeds if seed != plan.PROVIDER) < 2000
+        )
+        traces = [
+            stage
+            for stage in made.stages
+            if stage.kind == "answers" and stage.settings["source"] == "traces"
+        ]
+        # The proxy learns from one half; what defences learn with the other half, it has never
+        # seen.
+        assert {stage.settings["skip"] for stage in traces} == {
+            0,
+            made.study.provider.traces,
+        } and len(traces) == 2
 
     def test_what_is_not_there_is_named_before_anything_runs(self):
-        with pytest.raises(BadInput, match="decoding/product_of_experts: needs a proxy; set provider.proxy"):
+        with pytest.raises(
+            BadInput, match="decoding/product_of_experts: needs a proxy; set provider.proxy"
+        ):
             self.made("defense=decoding/product_of_experts", "provider.proxy=null")
 
     def test_traces_that_a_task_does_not_have_are_refused(self):
-        with pytest.raises(BadInput, match="provider.traces: 2000 .* trace has 1926 training questions"):
+        with pytest.raises(
+            BadInput, match="provider.traces: 2000 .* trace has 1926 training questions"
+        ):
             self.made("task=trace", "defense=decoding/antidistillation", "provider.traces=2000")
 
     def test_a_marker_that_the_task_does_not_have_is_refused(self):
-        with pytest.raises(BadInput, match="marker 'A:' is not what final answers of addition begin with; write"):
+        with pytest.raises(
+            BadInput, match="marker 'A:' is not what final answers of addition begin with; write"
+        ):
             self.made("defense=release/answer_only(marker='A:')")
 
     def test_a_separator_that_no_solution_has_is_told(self):
         made = self.made("defense=release/anchors(separator='|')")
-        assert [note for note in made.notes if "separator '|' is in no worked solution of addition" in note]
+        assert [
+            note
+            for note in made.notes
+            if "separator '|' is in no worked solution of addition" in note
+        ]
         assert not self.made("defense=release/anchors").notes
 
     def test_a_chain_that_cools_to_nothing_does_not_sample(self):
@@ -123,7 +196,9 @@ class TestNeeds:
         self.made("defense=[decoding/temperature + decoding/lossless]")
 
     def test_a_proxy_with_another_tokenizer_is_refused_before_anything_runs(self):
-        with pytest.raises(BadInput, match="proxy 'proxy' has another tokenizer than the teacher 'quick'"):
+        with pytest.raises(
+            BadInput, match="proxy 'proxy' has another tokenizer than the teacher 'quick'"
+        ):
             self.made("defense=decoding/product_of_experts", "provider.proxy.vocabulary=300")
 
 
@@ -147,12 +222,29 @@ class TestStrength:
 
 
 def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(tmp_path):
-    """On a teacher that has learned something: sums of two digits, all of them right without a defence."""
-    words = ["task=addition(digits=2)", "attacker=sft", "seeds=[0]", "selection_seeds=[900]", "budget=16"]
+    """On a teacher that has learned something: sums of two digits, all of them right without a
+    defence.
+    """
+    words = [
+        "task=addition(digits=2)",
+        "attacker=sft",
+        "seeds=[0]",
+        "selection_seeds=[900]",
+        "budget=16",
+    ]
     words += ["teacher.steps=250", "teacher.items=3000", "student.steps=4", "measure.items=50"]
     words += ["measure.selection_items=50", "measure.teacher_seeds=2"]
     words += ["defense=[decoding/perturbed(match_utility=20) + release/answer_only]"]
-    command = [sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(tmp_path), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "run",
+        "quickstart",
+        "--runs",
+        str(tmp_path),
+        *words,
+    ]
     subprocess.run(command, cwd=ROOT, env=ENV, check=True, capture_output=True)
     made, store = plan.make(config.load("quickstart", words)), Store(tmp_path / "store")
     (stage,) = [stage for stage in made.stages if stage.kind == "guard"]
@@ -161,9 +253,16 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     assert told["defense"][0]["settings"]["eps"] == matched["value"] > 0
     # What was found is what the defended teacher then does on the questions it was found on.
     clean, guarded = (
-        np.mean([row["outcome"] == "right" for exam in exams for row in read_grades(store.open("exam", exam.key))])
-        for (_, _, split), exams in made.teachers.items() if split == "report"
-    )  # fmt: skip
+        np.mean(
+            [
+                row["outcome"] == "right"
+                for exam in exams
+                for row in read_grades(store.open("exam", exam.key))
+            ]
+        )
+        for (_, _, split), exams in made.teachers.items()
+        if split == "report"
+    )
     assert clean > 0.95 and abs(matched["loss"] - 20) <= 5
     assert 0 < 100 * (clean - guarded) < 40  # other questions: 20 within three standard errors
     rows = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["teachers"]

@@ -1,4 +1,6 @@
-"""A fast part of the table of laws.py: curves, campaigns, rates, frontiers; bands three Monte Carlo errors wider."""
+"""A fast part of the table of laws.py: curves, campaigns, rates, frontiers; bands three Monte Carlo
+errors wider.
+"""
 
 import math
 
@@ -47,7 +49,12 @@ class TestGenerator:
 
 @pytest.mark.parametrize(
     ("curve", "times", "seeds"),
-    [(laws.Curve(), 2.0, 5), (laws.Curve(), 2.0, 8), (laws.sharp(), 2.0, 5), (laws.sharp(), 3.0, 5)],
+    [
+        (laws.Curve(), 2.0, 5),
+        (laws.Curve(), 2.0, 8),
+        (laws.sharp(), 2.0, 5),
+        (laws.sharp(), 3.0, 5),
+    ],
 )
 def test_the_multiplier_covers_smooth_and_sharp_curves(curve, times, seeds):
     got = laws.multiplier(curve, times, laws.Students(seeds, items=200), runs=60, draws=150)
@@ -55,21 +62,29 @@ def test_the_multiplier_covers_smooth_and_sharp_curves(curve, times, seeds):
 
 
 def test_the_multiplier_of_seeds_that_fail():
-    assert laws.multiplier(laws.Curve(), 2.0, laws.Students(5, fail=0.2, items=200), 60, draws=150).coverage >= least(
-        0.93, 60
-    )
+    assert laws.multiplier(
+        laws.Curve(), 2.0, laws.Students(5, fail=0.2, items=200), 60, draws=150
+    ).coverage >= least(0.93, 60)
 
 
-@pytest.mark.parametrize(("curve", "leaks"), [(laws.Curve(), 3), (laws.sharp(), 3), (laws.sharp(16.0), 5)])
+@pytest.mark.parametrize(
+    ("curve", "leaks"), [(laws.Curve(), 3), (laws.sharp(), 3), (laws.sharp(16.0), 5)]
+)
 def test_a_campaigns_gain_is_covered_by_the_curve_and_by_its_students(curve, leaks):
     for got in laws.campaign(curve, laws.Students(5, items=200), leaks, runs=150):
         assert got.coverage >= least(0.93, 150) and abs(got.middle) < 2
 
 
 def test_a_leak_where_the_curve_is_a_step():
-    """About 125 questions, between the budgets 100 and 200 where a chord says 30 points more than there are."""
-    of_curve, trained = laws.campaign(laws.sharp(16.0), laws.Students(5, items=200), 3, runs=100, spread=0.05, at=125.0)
-    assert of_curve.middle > 15 and of_curve.coverage >= least(0.93, 100) and abs(trained.middle) < 2
+    """About 125 questions, between the budgets 100 and 200 where a chord says 30 points more than
+    there are.
+    """
+    of_curve, trained = laws.campaign(
+        laws.sharp(16.0), laws.Students(5, items=200), 3, runs=100, spread=0.05, at=125.0
+    )
+    assert (
+        of_curve.middle > 15 and of_curve.coverage >= least(0.93, 100) and abs(trained.middle) < 2
+    )
 
 
 def test_the_best_of_equal_defences_is_reported_as_it_is():

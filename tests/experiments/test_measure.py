@@ -20,7 +20,8 @@ def test_a_contrast_worked_by_hand():
     # item means 0.5, 1, 0, 0.5; mean 0.5; V_item = var([.5,1,0,.5]) / 4 = (1/6) / 4
     Y = np.array([[1, 1, 0, 0], [0, 1, 0, 1]], float)
     e = contrast([Y], [1])
-    # seed means .5 and .5: V_seed = 0; residuals +-.5 on two items: MS = 1/3, R = 1/24; max(1/24 - 1/24, 0, 1/24)
+    # seed means .5 and .5: V_seed = 0; residuals +-.5 on two items: MS = 1/3, R = 1/24; max(1/24 -
+    # 1/24, 0, 1/24)
     assert (e.value, e.se**2) == (0.5, pytest.approx(1 / 24))
 
 
@@ -39,7 +40,11 @@ def test_two_way_standard_error_agrees_with_statsmodels():
     Y = arm(rng, 0.5, seeds=8, items=400, seed_sd=0.05)
     S, N = Y.shape
     groups = np.c_[np.repeat(np.arange(S), N), np.tile(np.arange(N), S)]
-    theirs = sm.OLS(Y.ravel(), np.ones(S * N)).fit(cov_type="cluster", cov_kwds={"groups": groups}).bse[0]
+    theirs = (
+        sm.OLS(Y.ravel(), np.ones(S * N))
+        .fit(cov_type="cluster", cov_kwds={"groups": groups})
+        .bse[0]
+    )
     assert contrast([Y], [1]).se == pytest.approx(theirs, rel=0.12)
 
 
@@ -168,10 +173,13 @@ def test_power_tends_to_the_normal_test_with_many_seeds():
 def test_the_multiplier_of_curves_known_exactly():
     budgets = np.array([100, 200, 400, 800])
     steps = np.array([0.1, 0.3, 0.5, 0.7])
-    # Every item and seed is the mean itself; D is U one doubling later, so M = 2 at every level that it reaches.
+    # Every item and seed is the mean itself; D is U one doubling later, so M = 2 at every level
+    # that it reaches.
     U = np.broadcast_to(steps[:, None, None], (4, 3, 60))
     D = np.broadcast_to(np.r_[0.1, steps[:3]][:, None, None], (4, 3, 60))
-    found = [curves.multiplier(n) for n in curves.needs(np.full((3, 60), 0.1), U, D, budgets, draws=100)]
+    found = [
+        curves.multiplier(n) for n in curves.needs(np.full((3, 60), 0.1), U, D, budgets, draws=100)
+    ]
     assert [(m.sign, m.value) for m in found[:2]] == [("=", pytest.approx(2.0))] * 2
     assert (found[2].sign, found[2].value) == (">", pytest.approx(800 / (400 * 2**0.25)))
 
@@ -184,7 +192,8 @@ def test_the_area_between_curves_by_hand():
 
 def test_the_hypervolume_by_hand():
     losses, shares = np.array([0.01, 0.03, 0.02]), np.array([0.5, 0.2, 0.9])
-    # From 0.01 to 0.03 half is stopped, from 0.03 to 0.05 four fifths: (0.02 * 0.5 + 0.02 * 0.8) / 0.05.
+    # From 0.01 to 0.03 half is stopped, from 0.03 to 0.05 four fifths: (0.02 * 0.5 + 0.02 * 0.8) /
+    # 0.05.
     assert frontier.hypervolume(losses, shares, 0.05) == pytest.approx(0.52)
     assert frontier.non_dominated(losses, shares) == [0, 1]
     assert frontier.hypervolume(np.array([0.0]), np.array([1.0]), 0.05) == 0
@@ -202,7 +211,8 @@ def test_the_hypervolume_agrees_with_moocore(points):
 
 def test_accounts_and_dollars_by_hand():
     assert cost.accounts(16e6, 16e6 / 24000) == 24000 and cost.accounts(1, 670) == 1
-    # 1,000 exchanges of 200 tokens in and 100 out at $1 and $10 a million, 2 accounts at $5, 3 hours at $2.
+    # 1,000 exchanges of 200 tokens in and 100 out at $1 and $10 a million, 2 accounts at $5, 3
+    # hours at $2.
     prices = {"price_in": 1.0, "price_out": 10.0, "price_account": 5.0, "price_gpu_hour": 2.0}
     assert cost.dollars(1000, 200, 100, 2, 3, **prices) == pytest.approx(0.2 + 1.0 + 10 + 6)
     fixed = cost.Inputs(*(cost.Range(v, v) for v in (10.0, 10.0, 50.0, 1.0, 10.0, 5.0, 2.0)))
@@ -213,7 +223,9 @@ def test_accounts_and_dollars_by_hand():
 
 
 def test_equal_spending_is_read_from_the_curve_and_never_beyond_it():
-    assert cost.at_equal(20.0, [10.0, 40.0], [0.2, 0.6]) == pytest.approx(0.4)  # half way in the logarithm
+    assert cost.at_equal(20.0, [10.0, 40.0], [0.2, 0.6]) == pytest.approx(
+        0.4
+    )  # half way in the logarithm
     assert cost.at_equal(50.0, [10.0, 40.0], [0.2, 0.6]) is None
 
 
@@ -238,11 +250,20 @@ def test_the_fidelity_panel_of_a_copy_and_of_a_stranger():
         np.repeat(said, 3, 0), np.repeat(right, 3, 0), np.full((3, 400), 0.1), np.repeat(sure, 3, 0)
     )
     mine = (rng.random((3, 400)) < 0.5).astype(float)
-    other = fidelity.Student(np.where(mine == 1, 0, rng.integers(1, 50, mine.shape)), mine, np.full((3, 400), 0.9),
-                             rng.random((3, 400)))  # fmt: skip
+    other = fidelity.Student(
+        np.where(mine == 1, 0, rng.integers(1, 50, mine.shape)),
+        mine,
+        np.full((3, 400), 0.9),
+        rng.random((3, 400)),
+    )
     draws = bootstrap.start(400, 200)
-    panel = fidelity.panel(fidelity.copying(copy, teacher, draws), fidelity.copying(other, teacher, draws))
-    assert panel["error_consistency"].value == pytest.approx(1.0, abs=0.1) and panel["error_consistency"].lo > 0.7
+    panel = fidelity.panel(
+        fidelity.copying(copy, teacher, draws), fidelity.copying(other, teacher, draws)
+    )
+    assert (
+        panel["error_consistency"].value == pytest.approx(1.0, abs=0.1)
+        and panel["error_consistency"].lo > 0.7
+    )
     assert panel["agreement"].lo > 0.5 and panel["same_wrong"].lo > 0.9
     assert panel["bits_per_byte"].value == pytest.approx(-0.8) and panel["confidence_rank"].lo > 0.7
 
@@ -259,7 +280,8 @@ def test_the_crossed_bootstrap_agrees_with_the_two_way_error():
     Y = arm(np.random.default_rng(16), 0.5, seeds=10, items=400, seed_sd=0.05)
     drawn, e = bootstrap.means(bootstrap.start(400, 2000), Y), contrast([Y], [1])
     assert drawn.mean() == pytest.approx(Y.mean(), abs=0.01)
-    # Seeds make most of the error here, and they are redrawn as widely as Student's law of 9 degrees is.
+    # Seeds make most of the error here, and they are redrawn as widely as Student's law of 9
+    # degrees is.
     assert bootstrap.interval(drawn) == pytest.approx((e.lo, e.hi), abs=0.25 * e.se * 2.26)
 
 
@@ -273,23 +295,36 @@ def test_redrawn_seeds_are_as_wide_as_students_law(seeds):
 
 def test_seeds_of_the_same_names_are_redrawn_together():
     start = bootstrap.start(50, 100)
-    one, other, alone, twin = bootstrap.by_seeds(start, [(0, 1, 2), (0, 1, 2), None, (3, 4, 5)], [3] * 4)
+    one, other, alone, twin = bootstrap.by_seeds(
+        start, [(0, 1, 2), (0, 1, 2), None, (3, 4, 5)], [3] * 4
+    )
     assert one is other and not np.array_equal(one, alone) and not np.array_equal(one, twin)
-    assert one.sum(1) == pytest.approx(1) and bootstrap.seed_weights(start, 1).tolist() == [[1.0]] * 100
+    assert (
+        one.sum(1) == pytest.approx(1)
+        and bootstrap.seed_weights(start, 1).tolist() == [[1.0]] * 100
+    )
 
 
 def test_flags_by_hand():
     assert flags.identity(0.95, 1.05) == "" and "misses 1" in flags.identity(1.01, 1.05)
     assert "wider than 0.3" in flags.identity(0.02, 1.63) and flags.identity(None, None)
-    assert flags.cut(0.2, 0.01) == "of the training answers 20 % cut at max_length" and not flags.cut(0.05, 0.05)
+    assert flags.cut(
+        0.2, 0.01
+    ) == "of the training answers 20 % cut at max_length" and not flags.cut(0.05, 0.05)
     assert flags.unfinished(0.02) and not flags.unfinished(0.01)
     once = np.r_[np.ones(60), np.zeros(40)]
     up = flags.longer(once, np.r_[np.ones(75), np.zeros(25)], 0.02)
     assert up.moved and up.change == pytest.approx(0.15) and up.lo > 0
-    assert not flags.longer(once, np.r_[np.ones(75), np.zeros(25)], 0.2).moved, "within the arm's own error"
+    assert not flags.longer(once, np.r_[np.ones(75), np.zeros(25)], 0.2).moved, (
+        "within the arm's own error"
+    )
     assert not flags.longer(once, once, 0.0).moved
     assert flags.extractor(0.2, 0.1) and not flags.extractor(0.12, 0.1)
-    assert flags.repeats_itself("ab" * 40) and flags.repeats_itself(" ") and not flags.repeats_itself("a=3;b=4+3=7 # 7")
+    assert (
+        flags.repeats_itself("ab" * 40)
+        and flags.repeats_itself(" ")
+        and not flags.repeats_itself("a=3;b=4+3=7 # 7")
+    )
     assert flags.degenerate(["a good answer"] * 10, ["ab" * 40] * 10)
     assert flags.aliases({"a": "1", "b": "2", "c": "1"}) == {"c": "a"}
 
@@ -303,9 +338,13 @@ def test_a_common_shape_is_shown_where_a_curve_is_shifted_and_not_where_its_ceil
     def hill(n, top):
         return 0.1 + top / (1 + (100.0 / n) ** 1.5)
 
-    U, shifted, lower = (students(one) for one in (hill(budgets, 0.8), hill(budgets / 2, 0.8), hill(budgets, 0.5)))
+    U, shifted, lower = (
+        students(one) for one in (hill(budgets, 0.8), hill(budgets / 2, 0.8), hill(budgets, 0.5))
+    )
     found = curves.common_shape(0.1, U, shifted, budgets, 2.0)
     assert found.value == pytest.approx(2.0, rel=0.15) and found.p_shift > 0.1 and found.shown
-    assert not curves.common_shape(0.1, U, shifted, budgets, 4.0).shown, "the two multipliers must agree"
+    assert not curves.common_shape(0.1, U, shifted, budgets, 4.0).shown, (
+        "the two multipliers must agree"
+    )
     other = curves.common_shape(0.1, U, lower, budgets, 2.0)
     assert other.p_shift < 0.001 and not other.shown

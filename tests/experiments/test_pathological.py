@@ -1,4 +1,6 @@
-"""Inputs on which published evaluations print a number: each has a behaviour of its own here (one test a row)."""
+"""Inputs on which published evaluations print a number: each has a behaviour of its own here (one
+test a row).
+"""
 
 import numpy as np
 import pytest
@@ -25,10 +27,18 @@ ADAPTIVE = {"adaptive": (True, True)}
 
 def case(**changes):
     """A case of arms that share no seed; teachers sit with seeds of their own."""
-    told = {"floor": F, "undefended": [U], "attacks": [D, D], "clean": T, "guarded": T} | ADAPTIVE | changes
+    told = (
+        {"floor": F, "undefended": [U], "attacks": [D, D], "clean": T, "guarded": T}
+        | ADAPTIVE
+        | changes
+    )
+    # noqa: E731
     own = lambda Y, i: Y if isinstance(Y, Arm) else Arm(Y, tuple(range(100 * i, 100 * i + len(Y))))  # noqa: E731
     told |= {name: own(told[name], i) for name, i in (("floor", 0), ("clean", 8), ("guarded", 8))}
-    told |= {name: [own(Y, i + k) for k, Y in enumerate(told[name])] for name, i in (("undefended", 1), ("attacks", 4))}
+    told |= {
+        name: [own(Y, i + k) for k, Y in enumerate(told[name])]
+        for name, i in (("undefended", 1), ("attacks", 4))
+    }
     return Case(**told)
 
 
@@ -41,7 +51,9 @@ def test_the_case_that_the_others_vary_is_effective_without_remarks():
     assert (got.word, got.remarks) == ("effective", ())
     stronger = word(attacks=[arm(0.02, seed=3)] * 2)
     assert (stronger.word, stronger.remarks) == ("effective", ())
-    assert word(attacks=[arm(0.0, seed=3, spread=0)] * 2, floor=arm(0.2)).remarks == ("effective at 0.25 as well",)
+    assert word(attacks=[arm(0.0, seed=3, spread=0)] * 2, floor=arm(0.2)).remarks == (
+        "effective at 0.25 as well",
+    )
 
 
 def test_teacher_no_better_than_the_floor():
@@ -81,14 +93,21 @@ def test_identical_arms_are_aliases():
     with pytest.raises(Refuse, match="arms are aliases: b and a"):
         flags.distinct({"a": "x", "b": "x", "c": "y"})
     flags.distinct({"a": "x", "b": "y"})
-    assert word(invalid=("arms are aliases: every answer equals that of the undefended arm",)).word == "invalid run"
+    assert (
+        word(invalid=("arms are aliases: every answer equals that of the undefended arm",)).word
+        == "invalid run"
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_no_number_is_refused(bad):
     broken = D.copy()
     broken[0, 0] = bad
-    for refuse in (lambda: contrast([F, broken], [-1, 1]), lambda: transfer(F, U, broken), lambda: bounded(broken)):
+    for refuse in (
+        lambda: contrast([F, broken], [-1, 1]),
+        lambda: transfer(F, U, broken),
+        lambda: bounded(broken),
+    ):
         with pytest.raises(Refuse, match="not finite"):
             refuse()
 
@@ -103,9 +122,14 @@ def test_missing_students_give_bounds_and_no_verdict():
 
 def test_a_diverged_student_is_flagged_and_counted():
     assert flags.under_trained([[1.0, 1.0]] * 3, [True, False, False]) == "1 of 3 diverged"
-    assert flags.under_trained([[], [1.0]], [False] * 2, [0, 7]) == "1 of 2 learned from no token at all"
+    assert (
+        flags.under_trained([[], [1.0]], [False] * 2, [0, 7])
+        == "1 of 2 learned from no token at all"
+    )
     assert flags.under_trained([[2.0, 0.01], [2.0, 0.02], [2.0, None]], [False] * 3) == ""
-    said = flags.under_trained([[2.0, 0.056], [2.0, 0.0026], [2.0, 0.01], [2.0, 0.004]], [False] * 4)
+    said = flags.under_trained(
+        [[2.0, 0.056], [2.0, 0.0026], [2.0, 0.01], [2.0, 0.004]], [False] * 4
+    )
     assert said == "1 of 4 end at over 3 x the median loss (0.056, median 0.007)"
 
 
@@ -149,7 +173,10 @@ class TestPairing:
         lost = contrast([Arm(u, self.seeds), Arm(d[:5], self.seeds[:5])], [1, -1])
         assert lost == pytest.approx(contrast([u, d[:5]], [1, -1]))
         more = contrast([Arm(u, self.seeds), Arm(d[:4], self.seeds[:4])], [1, -1])
-        assert more.value == pytest.approx(u.mean() - d[:4].mean()) and more.se < contrast([u, d[:4]], [1, -1]).se
+        assert (
+            more.value == pytest.approx(u.mean() - d[:4].mean())
+            and more.se < contrast([u, d[:4]], [1, -1]).se
+        )
         # By hand: V = sum over groups of n times the variance of what a seed adds to the contrast.
         shared, rest = (u[:4] / 6 - d[:4] / 4).mean(1), (u[4:] / 6).mean(1)
         parts = variance([Arm(u, self.seeds), Arm(d[:4], self.seeds[:4])])
@@ -171,14 +198,19 @@ class TestPairing:
 
 
 def test_seed_variances_are_moderated_as_in_limma():
-    """Smyth 2004: the prior of simulated variances is found again; without spread it has all degrees of freedom."""
+    """Smyth 2004: the prior of simulated variances is found again; without spread it has all
+    degrees of freedom.
+    """
     from experiments.measure.contrast import Parts, combine, pooled
 
     rng = np.random.default_rng(3)
     told = lambda v, df: Parts(0.0, v, df, 0.0, 0.0, 0.0)  # noqa: E731
-    # s^2 ~ s0^2 F(4, 10) if the true variances are scaled inverse chi-squares of 10 degrees of freedom.
+    # s^2 ~ s0^2 F(4, 10) if the true variances are scaled inverse chi-squares of 10 degrees of
+    # freedom.
     found = pooled([told(0.02 * v, 4) for v in rng.f(4, 10, 4000)])
-    assert found.df == pytest.approx(10, rel=0.25) and found.variance == pytest.approx(0.02, rel=0.1)
+    assert found.df == pytest.approx(10, rel=0.25) and found.variance == pytest.approx(
+        0.02, rel=0.1
+    )
     assert pooled([told(0.01, 4)] * 3) is None, "three say too little of how variances spread"
     alike = pooled([told(0.01, 4)] * 12)
     assert alike.df == 48, "no more than all of them have"
@@ -200,22 +232,36 @@ def test_duplicated_items_are_clusters_and_leave_the_clustered_error_unchanged()
 
 
 def test_items_seen_in_the_queries_are_found_near_or_equal():
-    queries = ["What is the sum of 12 and 30 apples that Ann has in all her baskets today ?", "a=1;b=2"]
-    same = ["what is  the sum of 12 and 30 apples that Ann has in all her baskets today ?", "a=1;b=3", "A=1;B=2"]
+    queries = [
+        "What is the sum of 12 and 30 apples that Ann has in all her baskets today ?",
+        "a=1;b=2",
+    ]
+    same = [
+        "what is  the sum of 12 and 30 apples that Ann has in all her baskets today ?",
+        "a=1;b=3",
+        "A=1;B=2",
+    ]
     assert flags.leaked(queries, same) == [0, 2]
 
 
 def test_too_few_items_or_clusters():
-    few = {name: arm(m, items=40, seed=i) for i, (name, m) in enumerate({"floor": 0.1, "undefended": 0.8}.items())}
+    few = {
+        name: arm(m, items=40, seed=i)
+        for i, (name, m) in enumerate({"floor": 0.1, "undefended": 0.8}.items())
+    }
     few["undefended"] = [few["undefended"]]
-    got = word(**few, attacks=[arm(0.2, items=40)] * 2, clean=arm(0.9, 3, 40), guarded=arm(0.9, 3, 40))
+    got = word(
+        **few, attacks=[arm(0.2, items=40)] * 2, clean=arm(0.9, 3, 40), guarded=arm(0.9, 3, 40)
+    )
     assert got.word == "not measurable" and got.rule == "too few items: 40, at least 50 are needed"
     assert word(clusters=np.arange(N) % 8).rule == "too few clusters: 8, at least 10 are needed"
     assert contrast([F, D], [-1, 1], clusters=np.arange(N) % 8).df <= 12
 
 
 def test_scores_outside_zero_and_one_contrast_but_are_no_curve_and_no_percent():
-    assert contrast([F * 100 - 50, D * 100 - 50], [-1, 1]).value == pytest.approx(100 * (D.mean() - F.mean()))
+    assert contrast([F * 100 - 50, D * 100 - 50], [-1, 1]).value == pytest.approx(
+        100 * (D.mean() - F.mean())
+    )
     with pytest.raises(Refuse, match="give fractions, not percent"):
         bounded(F * 100)
     with pytest.raises(Refuse, match="outside"):
@@ -232,19 +278,28 @@ def test_a_defence_that_helps_the_attacker():
 
 def test_sabotage_counts_as_no_transfer():
     below = arm(0.02, seed=12)
-    assert flags.sabotage(F, below) and transfer(F, U, below).effective == 0 > transfer(F, U, below).value
+    assert (
+        flags.sabotage(F, below)
+        and transfer(F, U, below).effective == 0 > transfer(F, U, below).value
+    )
 
 
 def test_draws_without_a_denominator_stay_infinite():
     budgets = np.array([1, 2, 4, 8])
-    U4, D4 = (np.stack([arm(m, 3, 100, seed=i) for i, m in enumerate(ms)])
-              for ms in ((0.1, 0.3, 0.6, 0.8), (0.1, 0.1, 0.12, 0.15)))  # fmt: skip
-    one = curves.multiplier(curves.needs(arm(0.1, 3, 100), U4, D4, budgets, levels=(0.5,), draws=200)[0])
+    U4, D4 = (
+        np.stack([arm(m, 3, 100, seed=i) for i, m in enumerate(ms)])
+        for ms in ((0.1, 0.3, 0.6, 0.8), (0.1, 0.1, 0.12, 0.15))
+    )
+    one = curves.multiplier(
+        curves.needs(arm(0.1, 3, 100), U4, D4, budgets, levels=(0.5,), draws=200)[0]
+    )
     assert one.sign == ">" and np.isinf(one.hi) and one.unbounded > 0.5 and one.lo > 1
 
 
 def test_a_curve_that_falls_is_made_monotone():
-    assert list(curves.monotone(np.array([0.1, 0.5, 0.3, 0.6]))) == pytest.approx([0.1, 0.4, 0.4, 0.6])
+    assert list(curves.monotone(np.array([0.1, 0.5, 0.3, 0.6]))) == pytest.approx(
+        [0.1, 0.4, 0.4, 0.6]
+    )
 
 
 def test_a_multiplier_at_the_edge_is_a_bound():
@@ -261,8 +316,10 @@ def test_a_curve_lies_between_its_neighbours_chords():
     log = np.log([1.0, 2.0, 4.0, 8.0])
     at = np.log(2.0) * np.array([0.0, 0.5, 1.5, 2.5, 3.0])
     straight, bent = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.1, 0.1, 0.9, 0.9])
-    for y, low, high in ((straight, [0.1, 0.1, 0.25, 0.35, 0.4], [0.1, 0.15, 0.25, 0.4, 0.4]),
-                         (bent, [0.1, 0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9, 0.9])):  # fmt: skip
+    for y, low, high in (
+        (straight, [0.1, 0.1, 0.25, 0.35, 0.4], [0.1, 0.15, 0.25, 0.4, 0.4]),
+        (bent, [0.1, 0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9, 0.9]),
+    ):
         chord, least, most = curves.between(np.tile(y, (5, 1)), log, at)
         assert chord == pytest.approx(np.interp(at, log, y))
         assert least == pytest.approx(low) and most == pytest.approx(high)
@@ -287,7 +344,9 @@ def test_more_losses_never_pass_where_fewer_fail():
 
 
 def test_the_paired_score_interval_by_maximising_the_likelihood():
-    """Tango 1998: at its ends the score is z with the share of losses that maximises the likelihood there."""
+    """Tango 1998: at its ends the score is z with the share of losses that maximises the likelihood
+    there.
+    """
     from scipy import optimize, stats
 
     from experiments.measure.utility import paired_difference
@@ -297,10 +356,16 @@ def test_the_paired_score_interval_by_maximising_the_likelihood():
 
             def loss(q, end=end, gained=gained, lost=lost, n=n):
                 rest = max(1 - 2 * q - end, 1e-15)
-                return -(gained * np.log(max(q + end, 1e-15)) + lost * np.log(q) + (n - gained - lost) * np.log(rest))
+                return -(
+                    gained * np.log(max(q + end, 1e-15))
+                    + lost * np.log(q)
+                    + (n - gained - lost) * np.log(rest)
+                )
 
             bounds = max(1e-12, -end + 1e-12), (1 - end) / 2 - 1e-12
-            q = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+            q = optimize.minimize_scalar(
+                loss, bounds=bounds, method="bounded", options={"xatol": 1e-12}
+            ).x
             z = (gained - lost - n * end) / np.sqrt(n * (2 * q + end * (1 - end)))
             assert sign * z == pytest.approx(stats.norm.ppf(0.975), abs=2e-3)
 
@@ -308,7 +373,10 @@ def test_the_paired_score_interval_by_maximising_the_likelihood():
 def test_a_teacher_whose_answers_do_not_change_has_a_cost_below_one_in_n():
     cost = non_inferiority(np.ones((1, N)), np.ones((1, N)), 0.02)
     # With no answer changed Tango's score bound is Wilson's for 0 of N: z^2 / (N + z^2).
-    assert (cost.change, cost.lo) == (0.0, pytest.approx(-(1.96**2) / (N + 1.96**2), rel=1e-3)) and cost.passes
+    assert (cost.change, cost.lo) == (
+        0.0,
+        pytest.approx(-(1.96**2) / (N + 1.96**2), rel=1e-3),
+    ) and cost.passes
 
 
 def test_too_few_or_unplanned_seeds_carry_no_verdict():
@@ -338,17 +406,25 @@ def test_a_control_has_no_word_and_takes_nothing_from_others():
     assert control.word == "" and "must cover 1" in control.rule
     close = case(attacks=[arm(0.34, seed=15, spread=0.05)] * 2)
     alone = judge([close], Rules())[0]
-    beside = judge([close, case(control=True), case(missing=("1 student",)), case(guarded=arm(0.7, 3))], Rules())[0]
+    beside = judge(
+        [close, case(control=True), case(missing=("1 student",)), case(guarded=arm(0.7, 3))],
+        Rules(),
+    )[0]
     assert beside.p == alone.p and judge([close, close], Rules())[0].p == pytest.approx(2 * alone.p)
 
 
 def test_ineffective_has_a_family_of_its_own_and_needs_every_ceiling():
     strong = case(attacks=[arm(0.75, seed=s) for s in (16, 17)])
     alone = judge([strong], Rules())[0]
-    assert alone.word == "ineffective" and judge([strong] * 3, Rules())[0].p_ineffective > alone.p_ineffective
+    assert (
+        alone.word == "ineffective"
+        and judge([strong] * 3, Rules())[0].p_ineffective > alone.p_ineffective
+    )
     assert judge([strong, case(control=True)], Rules())[0].p_ineffective == alone.p_ineffective
     better = case(attacks=[arm(0.75, seed=s) for s in (16, 17)], undefended=[U, arm(0.97, seed=18)])
-    assert judge([better], Rules())[0].word != "ineffective", "the ceiling that was not selected may be the best"
+    assert judge([better], Rules())[0].word != "ineffective", (
+        "the ceiling that was not selected may be the best"
+    )
 
 
 def test_what_few_seeds_cannot_exclude():
@@ -376,7 +452,9 @@ def test_an_open_case_says_what_would_settle_it():
 
 def test_one_strong_attack_is_enough_for_a_defence_to_fail():
     assert word(attacks=[D, arm(0.79, seed=16)], chosen=1).word == "ineffective"
-    assert word(attacks=[D, arm(0.45, seed=17)]).word == "inconclusive"  # not selected, and not below theta
+    assert (
+        word(attacks=[D, arm(0.45, seed=17)]).word == "inconclusive"
+    )  # not selected, and not below theta
 
 
 def test_the_frontier_without_a_defence_that_passes():

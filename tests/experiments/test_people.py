@@ -1,4 +1,6 @@
-"""What people do to a command: kill it, interrupt it, name things oddly, and print to terminals that know little."""
+"""What people do to a command: kill it, interrupt it, name things oddly, and print to terminals
+that know little.
+"""
 
 import importlib
 import multiprocessing
@@ -25,25 +27,42 @@ from experiments.store import Store
 from experiments.tasks import addition
 
 ROOT = Path(__file__).parents[2]
-ENDLESS = ["teacher.steps=10000000", "seeds=[0]", "selection_seeds=[900]", "measure.items=20", "teacher.items=20",
-           "budget=8", "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
+ENDLESS = [
+    "teacher.steps=10000000",
+    "seeds=[0]",
+    "selection_seeds=[900]",
+    "measure.items=20",
+    "teacher.items=20",
+    "budget=8",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=sft",
+]
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 class Endless:
     """A plan of one teacher that is trained for ever."""
 
-    stage = Stage("teacher", {
-        "task": {"name": "addition", "settings": addition.Settings().model_dump()}, "items": 20, "seed": 0,
-        "shape": StudentSettings(hidden_size=16, num_layers=1, steps=10**7).model_dump() | {
-            "vocabulary": 0, "max_new_tokens": 8}})  # fmt: skip
+    stage = Stage(
+        "teacher",
+        {
+            "task": {"name": "addition", "settings": addition.Settings().model_dump()},
+            "items": 20,
+            "seed": 0,
+            "shape": StudentSettings(hidden_size=16, num_layers=1, steps=10**7).model_dump()
+            | {"vocabulary": 0, "max_new_tokens": 8},
+        },
+    )
 
     def due(self, *_):
         return SimpleNamespace(why=[], stages=[self.stage])
 
 
 def meanwhile(root, what, when):
-    """Run the plan, and do something to the command or its worker once the worker is there, or at its work."""
+    """Run the plan, and do something to the command or its worker once the worker is there, or at
+    its work.
+    """
     seen = []
 
     def watch():
@@ -64,8 +83,11 @@ def meanwhile(root, what, when):
 
 
 def test_a_killed_worker_is_one_line_that_names_the_stage(tmp_path):
-    told = (f"a worker was killed (out of memory?) in teacher/{Endless.stage.key}; take fewer --workers; the same "
-            "command continues")  # fmt: skip
+    told = (
+        f"a worker was killed (out of memory?) in teacher/{Endless.stage.key}; take fewer "
+        "--workers; the same "
+        "command continues"
+    )
     with pytest.raises(BadInput, match=re.escape(told)):
         meanwhile(tmp_path, lambda worker: os.kill(worker, signal.SIGKILL), "training")
 
@@ -91,42 +113,71 @@ def test_a_worker_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("other"),
-     RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried")],
-)  # fmt: skip
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("other"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you "
+            "tried"
+        ),
+    ],
+)
 def test_too_little_memory_is_one_line_that_names_the_stage(error, tmp_path, monkeypatch):
     def fails(*_):
         raise error
 
     monkeypatch.setattr(importlib.import_module("experiments.stages.teacher"), "run", fails)
     wanted = RuntimeError if str(error) == "other" else BadInput
-    with pytest.raises(wanted, match="other|^out of memory in teacher/[0-9a-f]{16}; take fewer --workers"):
+    with pytest.raises(
+        wanted, match="other|^out of memory in teacher/[0-9a-f]{16}; take fewer --workers"
+    ):
         one.make(Stage("teacher", {"a": 1}), tmp_path)
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "defenses"], ["list", "defenses", "--markdown"], ["doctor"]])
+@pytest.mark.parametrize(
+    "words", [["list"], ["list", "defenses"], ["list", "defenses", "--markdown"], ["doctor"]]
+)
 def test_a_terminal_that_knows_ascii_alone_is_enough(words):
-    done = subprocess.run([sys.executable, "-m", "experiments.cli", *words], cwd=ROOT, capture_output=True,
-                          env=ENV | {"PYTHONIOENCODING": "ascii"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.cli", *words],
+        cwd=ROOT,
+        capture_output=True,
+        env=ENV | {"PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0 and not done.stderr and done.stdout.isascii()
 
 
 @pytest.mark.parametrize(
     ("shell", "code", "error"),
-    [(">&-", 0, ""), ("2>&-", 0, ""), (">&- 2>&-", 0, ""), ("| true", 0, ""), ("| head -c 1", 0, ""),
-     ("> /dev/full", 2, "distill-resist: runs or standard output: No space left on device\n")],
-)  # fmt: skip
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("| true", 0, ""),
+        ("| head -c 1", 0, ""),
+        ("> /dev/full", 2, "distill-resist: runs or standard output: No space left on device\n"),
+    ],
+)
 def test_output_that_goes_nowhere_is_no_traceback(shell, code, error):
     words = f"{sys.executable} -m experiments.cli list defenses {shell}"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, env=ENV)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, env=ENV
+    )
     assert (done.returncode, done.stderr) == (code, error)
 
 
 def test_what_is_not_utf_8_is_one_line(capfd):
-    for words in (["report", "quickstart", "--runs", "caf\udce9"], ["plan", "\udcff.yaml"], ["list", "\udc80"]):
+    for words in (
+        ["report", "quickstart", "--runs", "caf\udce9"],
+        ["plan", "\udcff.yaml"],
+        ["list", "\udc80"],
+    ):
         assert cli.main(words) == 2
-        assert re.fullmatch(r"distill-resist: .*\\udc\w\w.*: is not UTF-8; names and paths must be\n",
-                            capfd.readouterr().err)  # fmt: skip
+        assert re.fullmatch(
+            r"distill-resist: .*\\udc\w\w.*: is not UTF-8; names and paths must be\n",
+            capfd.readouterr().err,
+        )
 
 
 @pytest.mark.parametrize("name", ["x[/b]", "[old] :smile:", "ü -", "a\nb\x1b[31m"])
@@ -147,10 +198,15 @@ def test_a_console_prints_no_markup_no_emoji_and_no_codes(capsys):
     console.print(odd)
     console.print(table)
     shown = capsys.readouterr().out
-    assert shown.count("[b]x[/nope] [link=http://a]:smile: \\x1b[31mred\\x07 a\\u202eb") == 3 and "\x1b" not in shown
+    assert (
+        shown.count("[b]x[/nope] [link=http://a]:smile: \\x1b[31mred\\x07 a\\u202eb") == 3
+        and "\x1b" not in shown
+    )
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, BrokenPipeError, OSError(28, "No space left")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, MemoryError, BrokenPipeError, OSError(28, "No space left")]
+)
 def test_what_happens_in_a_verb_has_its_code_and_its_line(error, monkeypatch, capsys):
     def verb(given):
         raise error

@@ -12,15 +12,40 @@ from experiments.report.grades import Key
 from experiments.stages.grades import read_grades
 from experiments.store import Store
 
-TINY = ["teacher.steps=4", "teacher.hidden_size=16", "teacher.num_layers=1", "teacher.items=60", "student.steps=6",
-        "student.hidden_size=16", "student.num_layers=1", "student.batch_size=8", "measure.items=12",
-        "measure.selection_items=10", "measure.teacher_seeds=1", "own=worked", "own.worked=4", "seeds=[0,1]",
-        "selection_seeds=[900]", "budget=8", "task=addition", "measure.plateau=true"]  # fmt: skip
-BATTERY = ["sft", "ask/repeats(k=2) + clean/vote + sft", "sft + follow/expert_iteration(rounds=2, steps=3)", "solo"]
+TINY = [
+    "teacher.steps=4",
+    "teacher.hidden_size=16",
+    "teacher.num_layers=1",
+    "teacher.items=60",
+    "student.steps=6",
+    "student.hidden_size=16",
+    "student.num_layers=1",
+    "student.batch_size=8",
+    "measure.items=12",
+    "measure.selection_items=10",
+    "measure.teacher_seeds=1",
+    "own=worked",
+    "own.worked=4",
+    "seeds=[0,1]",
+    "selection_seeds=[900]",
+    "budget=8",
+    "task=addition",
+    "measure.plateau=true",
+]
+BATTERY = [
+    "sft",
+    "ask/repeats(k=2) + clean/vote + sft",
+    "sft + follow/expert_iteration(rounds=2, steps=3)",
+    "solo",
+]
 
 
 def made(*words, attackers=BATTERY):
-    told = ["attacker=[" + ",".join(attackers) + "]", "defense=[none,release/answer_only]", "baseline_seeds=3"]
+    told = [
+        "attacker=[" + ",".join(attackers) + "]",
+        "defense=[none,release/answer_only]",
+        "baseline_seeds=3",
+    ]
     return plan.make(config.load("quickstart", [*TINY, *told, *words]))
 
 
@@ -52,20 +77,29 @@ class TestSeeds:
         assert [arm.seed for arm in more.arms if arm.attacker == plan.SHUFFLED] == [0, 1, 2]
 
     @pytest.mark.parametrize(
-        ("defenses", "budgets", "wanted"), [(1, [8], 8), (4, [8], 16), (12, [8], 28), (4, [4, 8], 8)]
+        ("defenses", "budgets", "wanted"),
+        [(1, [8], 8), (4, [8], 16), (12, [8], 28), (4, [4, 8], 8)],
     )
     def test_about_the_root_of_the_number_of_defences(self, defenses, budgets, wanted):
         study = config.load("quickstart", ["seeds=[0,1,2,3,4,5,6,7]", "baseline_seeds=null"])
-        names = ["none", *(f"release/truncate(keep=0.{i}1)" for i in range(1, 10)), "a", "b", "c"][: defenses + 1]
-        block = study.blocks[0].model_copy(update={"defenses": names, "budgets": budgets, "tasks": ["trace"]})
+        names = ["none", *(f"release/truncate(keep=0.{i}1)" for i in range(1, 10)), "a", "b", "c"][
+            : defenses + 1
+        ]
+        block = study.blocks[0].model_copy(
+            update={"defenses": names, "budgets": budgets, "tasks": ["trace"]}
+        )
         study = study.model_copy(update={"blocks": [block]})
         assert study.baseline("trace") == list(range(wanted))
 
     def test_more_seeds_are_never_those_that_choose(self):
-        study = config.load("quickstart", ["seeds=[7,8]", "selection_seeds=[9,11]", "baseline_seeds=5"])
+        study = config.load(
+            "quickstart", ["seeds=[7,8]", "selection_seeds=[9,11]", "baseline_seeds=5"]
+        )
         assert study.baseline("trace") == [7, 8, 10, 12, 13]
 
-    @pytest.mark.parametrize("words", [["baseline_seeds=1"], ["baseline_seeds=0"], ["seeds=[0,0]"], ["seeds=[]"]])
+    @pytest.mark.parametrize(
+        "words", [["baseline_seeds=1"], ["baseline_seeds=0"], ["seeds=[0,0]"], ["seeds=[]"]]
+    )
     def test_too_few_is_one_line(self, words):
         with pytest.raises(BadInput, match="seeds") as error:
             made(*words)
@@ -78,12 +112,19 @@ class TestLength:
             stages = {stage.kind: stage.settings for stage in (arm.student, *arm.student.inputs)}
             followed = 6 if "follow" in stages else 0
             assert ("follow" in stages) == ("follow/" in arm.attacker)
-            assert stages["student"]["shape"]["steps"] + stages["student"].get("more", 0) + followed == 12
+            assert (
+                stages["student"]["shape"]["steps"] + stages["student"].get("more", 0) + followed
+                == 12
+            )
         taken = {}
         for arm in there.arms:
-            training = json.loads((store.folder(arm.student.kind, arm.student.key) / "training.json").read_text())
+            training = json.loads(
+                (store.folder(arm.student.kind, arm.student.key) / "training.json").read_text()
+            )
             taken.setdefault((arm.defense, arm.attacker), set()).add(training["steps"])
-        assert taken["none", plan.UNTRAINED] == {0} and taken["none", "sft"] == taken["none", plan.OWN_DATA] == {12}
+        assert taken["none", plan.UNTRAINED] == {0} and taken["none", "sft"] == taken[
+            "none", plan.OWN_DATA
+        ] == {12}
         # A student that has nothing right to practise on ends early, and nobody takes more.
         assert max(max(steps) for steps in taken.values()) == 12
 
@@ -93,32 +134,49 @@ class TestLength:
         assert all("more" not in one and one["shape"]["steps"] == 6 for one in told)
 
     def test_worked_solutions_are_measured_before_anything_runs(self):
-        with pytest.raises(BadInput, match="student.max_length: 16 tokens are too few for every worked solution"):
+        with pytest.raises(
+            BadInput, match="student.max_length: 16 tokens are too few for every worked solution"
+        ):
             made("student.max_length=16", "student.max_new_tokens=15", "task=trace")
         whole = plan._spelled("addition", 0).whole
         assert min(whole) < max(whole)
-        (note,) = [one for one in made(f"student.max_length={max(whole) - 1}", "student.max_new_tokens=30").notes
-                   if "max_length" in one]  # fmt: skip
+        (note,) = [
+            one
+            for one in made(
+                f"student.max_length={max(whole) - 1}", "student.max_new_tokens=30"
+            ).notes
+            if "max_length" in one
+        ]
         share = 100 * whole.count(max(whole)) / len(whole)
-        assert f"student.max_length: {max(whole) - 1} tokens cut {share:.0f} %" in note and str(max(whole)) in note
+        assert (
+            f"student.max_length: {max(whole) - 1} tokens cut {share:.0f} %" in note
+            and str(max(whole)) in note
+        )
 
 
 class TestPlateau:
     def test_one_of_the_undefended_and_one_a_defence_at_the_largest_budget(self, there):
         assert [(p.task, p.defense, p.budget, p.seed) for p in there.plateaus] == [
-            ("addition", "none", 8, 0), ("addition", "release/answer_only", 8, 0)]  # fmt: skip
+            ("addition", "none", 8, 0),
+            ("addition", "release/answer_only", 8, 0),
+        ]
         assert all(p.attackers == tuple(BATTERY[:3]) for p in there.plateaus)
         assert not made("measure.plateau=false").plateaus
 
-    def test_it_is_of_the_attack_that_selection_finds_worst(self, there, store, tmp_path, monkeypatch):
+    def test_it_is_of_the_attack_that_selection_finds_worst(
+        self, there, store, tmp_path, monkeypatch
+    ):
         """Scores are forged so that another attack than the first is the worst."""
         from experiments.stages import plateau
 
         (longer, _) = there.plateaus
         inputs = [store.open(stage.kind, stage.key) for stage in longer.stage.inputs]
         for worst, wanted in enumerate(longer.attackers):
-            chosen = {store.folder(arm.exam.kind, arm.exam.key) for arm in there.arms
-                      if (arm.defense, arm.attacker, arm.split) == ("none", wanted, "select")}  # fmt: skip
+            chosen = {
+                store.folder(arm.exam.kind, arm.exam.key)
+                for arm in there.arms
+                if (arm.defense, arm.attacker, arm.split) == ("none", wanted, "select")
+            }
 
             def forged(folder, chosen=chosen):
                 return [{"outcome": "right" if folder in chosen else "wrong"}] * 12
@@ -129,7 +187,11 @@ class TestPlateau:
                 patch.setattr(plateau, "read_grades", forged)
                 plateau.run(longer.stage.settings, inputs, out)
             assert json.loads((out / "plateau.json").read_text()) == {"attack": worst}
-            assert sorted(p.name for p in out.iterdir()) == ["grades.parquet", "plateau.json", "training.json"]
+            assert sorted(p.name for p in out.iterdir()) == [
+                "grades.parquet",
+                "plateau.json",
+                "training.json",
+            ]
             if wanted == "sft":
                 assert json.loads((out / "training.json").read_text())["steps"] == 24
 
@@ -138,22 +200,35 @@ class TestPlateau:
         arms = grades.arms(there, store)
         here = compared.Compared(there.study, held, arms)
         longer = [key for key in held if key.split == "plateau"]
-        assert {(key.defense, key.budget) for key in longer} == {("none", 8), ("release/answer_only", 8)}
+        assert {(key.defense, key.budget) for key in longer} == {
+            ("none", 8),
+            ("release/answer_only", 8),
+        }
         for key in longer:
             once = held[key._replace(split="report")]
             assert held[key].exams[0].items == once.exams[0].items and held[key].seeds == (0,)
             gained = held[key].right_SN[0].mean() - once.right_SN[once.seeds.index(0)].mean()
-            assert cases.gained_at_twice(here, key._replace(split="report")) == pytest.approx(gained)
-        assert cases.gained_at_twice(here, Key("addition", plan.IDENTITY, "sft", 8, "report")) is None
+            assert cases.gained_at_twice(here, key._replace(split="report")) == pytest.approx(
+                gained
+            )
+        assert (
+            cases.gained_at_twice(here, Key("addition", plan.IDENTITY, "sft", 8, "report")) is None
+        )
 
 
 def test_two_ways_to_the_same_answers_are_one_student(there, store):
-    """The self-distilled floor's student answers nothing right here, so it owns the solutions and nothing else."""
-    floors = {name: next(arm for arm in there.arms if (arm.attacker, arm.seed) == (name, 0))
-              for name in (plan.OWN_DATA, plan.SELF)}  # fmt: skip
+    """The self-distilled floor's student answers nothing right here, so it owns the solutions and
+    nothing else.
+    """
+    floors = {
+        name: next(arm for arm in there.arms if (arm.attacker, arm.seed) == (name, 0))
+        for name in (plan.OWN_DATA, plan.SELF)
+    }
     first, second = (store.done(arm.student.kind, arm.student.key) for arm in floors.values())
     assert floors[plan.OWN_DATA].student.key != floors[plan.SELF].student.key
-    assert second["copied"] == floors[plan.OWN_DATA].student.key and first["files"] == second["files"]
+    assert (
+        second["copied"] == floors[plan.OWN_DATA].student.key and first["files"] == second["files"]
+    )
     assert read_grades(store.open("exam", floors[plan.SELF].exam.key)) == read_grades(
         store.open("exam", floors[plan.OWN_DATA].exam.key)
     )

@@ -1,4 +1,6 @@
-"""What reviewers get says nothing of who and where, and holds no key: every file of an export is searched for them."""
+"""What reviewers get says nothing of who and where, and holds no key: every file of an export is
+searched for them.
+"""
 
 import getpass
 import json
@@ -20,8 +22,13 @@ from tests.experiments.forger import STUDY
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
 KEY = "corvid-lantern-77"
-SECRET = [*STUDY, "tracking.entity=alices-lab", f"defense=release/unicode(key='{KEY}',rate=0.5)", "seeds=[0]",
-          "baseline_seeds=1"]  # fmt: skip
+SECRET = [
+    *STUDY,
+    "tracking.entity=alices-lab",
+    f"defense=release/unicode(key='{KEY}',rate=0.5)",
+    "seeds=[0]",
+    "baseline_seeds=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +71,33 @@ def texts(name, data, folder):
     if name.endswith(".parquet"):
         (folder / name).write_bytes(data)
         table = pq.read_table(folder / name)
-        yield json.dumps(table.to_pydict(), ensure_ascii=False, default=str) + str(table.schema.metadata)
+        yield json.dumps(table.to_pydict(), ensure_ascii=False, default=str) + str(
+            table.schema.metadata
+        )
 
 
 def test_an_export_holds_no_secret_and_no_place(secret, tmp_path):
-    assert cli.main(["export", "quickstart", "--runs", str(secret), "--to", str(tmp_path / "run.zip")]) == 0
+    assert (
+        cli.main(["export", "quickstart", "--runs", str(secret), "--to", str(tmp_path / "run.zip")])
+        == 0
+    )
     with zipfile.ZipFile(tmp_path / "run.zip") as held:
         files = {name: held.read(name) for name in held.namelist()}
         assert not held.comment and not any(one.comment or one.extra for one in held.infolist())
     assert len(files) >= 13
-    found = [(word, name) for name, data in files.items() for text in texts(name, data, tmp_path)
-             for word in telling(secret) if word in text]  # fmt: skip
+    found = [
+        (word, name)
+        for name, data in files.items()
+        for text in texts(name, data, tmp_path)
+        for word in telling(secret)
+        if word in text
+    ]
     assert found == []
     stands = private.hidden("key", KEY)
-    assert all(stands.encode() in files[name] for name in ("report.html", "card.md", "config.json", "arms.json"))
+    assert all(
+        stands.encode() in files[name]
+        for name in ("report.html", "card.md", "config.json", "arms.json")
+    )
 
 
 def test_the_store_holds_no_key(secret):
@@ -90,16 +110,30 @@ def test_the_defence_was_made_with_the_key_itself(secret):
 
     entry = f"release/unicode(key={KEY!r}, rate=0.5)"
     planned = plan.make(config.load("quickstart", [*SECRET, f"defense={entry}"]))
-    arm = next(arm for arm in planned.arms if arm.defense.startswith("release/unicode") and arm.attacker == "sft")
-    said = read_answers(Store(secret / "store").open("answers", arm.answers.key) / "answers.parquet")
-    clean = next(one for one in planned.arms if (one.defense, one.attacker, one.seed) == ("none", "sft", arm.seed))
-    before = read_answers(Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet")
+    arm = next(
+        arm
+        for arm in planned.arms
+        if arm.defense.startswith("release/unicode") and arm.attacker == "sft"
+    )
+    said = read_answers(
+        Store(secret / "store").open("answers", arm.answers.key) / "answers.parquet"
+    )
+    clean = next(
+        one
+        for one in planned.arms
+        if (one.defense, one.attacker, one.seed) == ("none", "sft", arm.seed)
+    )
+    before = read_answers(
+        Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet"
+    )
     (made,) = config.guard(arm.defense).chain.parts
     assert made.settings.key == KEY
     assert [one.text for one in said] == [made.text(one) for one in before]
 
 
-def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(secret, forgetful, capsys, tmp_path):
+def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(
+    secret, forgetful, capsys, tmp_path
+):
     home = Path(shutil.copytree(secret / "quickstart", tmp_path / "quickstart"))
     assert {check.word for check in verify(home, None)} == {"PASS"}
     words = ["reproduce", str(home), "--into", str(tmp_path / "again"), "--workers", "1"]
@@ -114,8 +148,16 @@ def test_the_same_data_in_two_homes_are_one_task(tmp_path, forgetful):
     labels = set()
     for name in ("alice", "bob"):
         here = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
-        words = [f"task=gsm8k(path='{here}')", "budget=40", "measure.items=10", "measure.selection_items=10"]
-        words += [f"{who}.path={here}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher")]
+        words = [
+            f"task=gsm8k(path='{here}')",
+            "budget=40",
+            "measure.items=10",
+            "measure.selection_items=10",
+        ]
+        words += [
+            f"{who}.path={here}/example_model_solutions.jsonl"
+            for who in ("teacher", "weaker_teacher")
+        ]
         study = config.load("gsm8k", words)
         (label,) = study.blocks[0].tasks
         assert str(tmp_path) not in study.model_dump_json() and "sha256-" in label

@@ -1,4 +1,6 @@
-"""What made a result: a change of code names and makes again what it could have changed, and nothing else."""
+"""What made a result: a change of code names and makes again what it could have changed, and
+nothing else.
+"""
 
 import ast
 import functools
@@ -19,10 +21,22 @@ from experiments.store import Store, fingerprint, sealed
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0]", "selection_seeds=[900]", "baseline_seeds=1",
-         "measure.items=40", "measure.selection_items=20", "measure.teacher_seeds=1", "measure.plateau=false",
-         "teacher.items=200", "budget=8", "task=addition", "defense=release/answer_only",
-         "attacker=[sft,logprob_kd]"]  # fmt: skip
+STUDY = [
+    "teacher.steps=8",
+    "student.steps=4",
+    "seeds=[0]",
+    "selection_seeds=[900]",
+    "baseline_seeds=1",
+    "measure.items=40",
+    "measure.selection_items=20",
+    "measure.teacher_seeds=1",
+    "measure.plateau=false",
+    "teacher.items=200",
+    "budget=8",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=[sft,logprob_kd]",
+]
 LOSS = "distill.losses"
 
 
@@ -74,7 +88,11 @@ def strip(paths):
     """What was written before code was recorded."""
     for path in paths:
         done = json.loads(path.read_text())
-        path.write_text(json.dumps({name: done[name] for name in ("files", "seconds", "cpu_seconds", "threads")}))
+        path.write_text(
+            json.dumps(
+                {name: done[name] for name in ("files", "seconds", "cpu_seconds", "threads")}
+            )
+        )
 
 
 def names(stages):
@@ -95,26 +113,52 @@ class TestDigest:
 
     def test_comments_docstrings_and_line_breaks_change_nothing(self):
         assert len({provenance.code_digest(ast.parse(text)) for text in self.SAME}) == 1
-        body = "class A:\n  {0}\n  def f(self):\n    {0}\n    return 1\n  async def g(self):\n    {0}\n"
-        assert len({provenance.code_digest(ast.parse(body.format(f'"""{word}"""'))) for word in "ab"}) == 1
+        body = (
+            "class A:\n  {0}\n  def f(self):\n    {0}\n    return 1\n"
+            "  async def g(self):\n    {0}\n"
+        )
+        assert (
+            len({provenance.code_digest(ast.parse(body.format(f'"""{word}"""'))) for word in "ab"})
+            == 1
+        )
 
-    @pytest.mark.parametrize("text", [
-        'x = f(2, "a")', 'x = f(1, "b")', 'y = f(1, "a")', 'x = f("a", 1)', 'x = g(1, "a")', 'x = f(1, *"a")',
-        'x += f(1, "a")', 'x = f(1.0, "a")', 'x = f(True, "a")', 'x = f(1, a="a")', 'if 1:\n x = f(1, "a")',
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'x = f(2, "a")',
+            'x = f(1, "b")',
+            'y = f(1, "a")',
+            'x = f("a", 1)',
+            'x = g(1, "a")',
+            'x = f(1, *"a")',
+            'x += f(1, "a")',
+            'x = f(1.0, "a")',
+            'x = f(True, "a")',
+            'x = f(1, a="a")',
+            'if 1:\n x = f(1, "a")',
+        ],
+    )
     def test_whatever_acts_changes_it(self, text):
-        assert provenance.code_digest(ast.parse(text)) != provenance.code_digest(ast.parse(self.SAME[0]))
+        assert provenance.code_digest(ast.parse(text)) != provenance.code_digest(
+            ast.parse(self.SAME[0])
+        )
 
-    @pytest.mark.parametrize("name", ["distill.student", "distill.models", "experiments.stages.exam", "defenses"])
+    @pytest.mark.parametrize(
+        "name", ["distill.student", "distill.models", "experiments.stages.exam", "defenses"]
+    )
     def test_real_modules_keep_theirs_without_docstrings_and_comments(self, name):
         tree = ast.parse(provenance._file(name).read_bytes())
         digest = provenance.code_digest(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+                node
+            ):
                 node.body[0].value.value = "Something else."
         again = ast.unparse(tree)
         assert provenance.code_digest(ast.parse(again)) == digest == provenance._read(name)[0]
-        constant = next(n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int)
+        constant = next(
+            n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int
+        )
         constant.value += 1
         assert provenance.code_digest(tree) != digest
 
@@ -125,7 +169,11 @@ def shipped():
     for name in entries.names("study"):
         sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
         data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-        data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
+        data += [
+            f"{who}.path={GSM8K}/example_model_solutions.jsonl"
+            for who in ("teacher", "weaker_teacher")
+            if data
+        ]
         found += plan.make(config.load(name, data)).stages
     return found
 
@@ -134,15 +182,30 @@ class TestClosure:
     def test_nothing_that_plans_measures_or_reports_is_the_code_of_a_stage(self):
         code = {name for stage in shipped() for name in provenance.modules(stage)}
         ours = {name for name in code if name.startswith("experiments.")}
-        assert {name.split(".")[1] for name in ours} == {"components", "private", "stage", "stages", "tasks"}
+        assert {name.split(".")[1] for name in ours} == {
+            "components",
+            "private",
+            "stage",
+            "stages",
+            "tasks",
+        }
 
     def test_every_component_that_a_stage_names_is_among_its_code(self):
         for stage in shipped():
             code, told = provenance.modules(stage), json.dumps(stage.settings)
             assert f"experiments.stages.{stage.kind}" in code
-            for part in ("release/obfuscate", "decoding/mad", "clean/vote", "ask/select", "follow/grpo"):
+            for part in (
+                "release/obfuscate",
+                "decoding/mad",
+                "clean/vote",
+                "ask/select",
+                "follow/grpo",
+            ):
                 if f'"{part}"' in told:
-                    assert any(name.endswith(part.replace("/", ".")) for name in code), (stage.kind, part)
+                    assert any(name.endswith(part.replace("/", ".")) for name in code), (
+                        stage.kind,
+                        part,
+                    )
 
     def test_losses_are_the_code_of_students_that_use_them_alone(self, planned):
         using = {(s.kind, s.key) for s in planned.stages if LOSS in provenance.modules(s)}
@@ -156,8 +219,14 @@ class TestClosure:
             "def f():\n    from ..models import load\n    from . import clean\n"
         )
         found = {*provenance._imported(ast.parse(text), "distill.attackers")}
-        assert found == {"distill.losses", "distill", "distill.signals", "distill.models", "distill.attackers",
-                         "distill.attackers.clean"}  # fmt: skip
+        assert found == {
+            "distill.losses",
+            "distill",
+            "distill.signals",
+            "distill.models",
+            "distill.attackers",
+            "distill.attackers.clean",
+        }
 
     def test_names_of_a_strange_manifest_reach_no_file(self):
         strange = ("..", "os", "/etc/passwd", "distill./etc/x", "distill.no")
@@ -171,7 +240,9 @@ class TestDue:
     def test_nothing_is_due_after_a_run(self, made, planned):
         assert planned.due(Store(made / "store"), 1) == ([], [], [])
 
-    def test_after_an_edit_what_runs_the_module_is_due_with_what_follows_and_nothing_else(self, made, planned, edit):
+    def test_after_an_edit_what_runs_the_module_is_due_with_what_follows_and_nothing_else(
+        self, made, planned, edit
+    ):
         store = Store(made / "store")
         edit(LOSS)
         due = planned.due(store, 1)
@@ -182,16 +253,21 @@ class TestDue:
 
     def test_everything_after_a_teacher_is_due_with_it(self, made, planned, edit):
         edit("experiments.stages.teacher")
-        assert names(planned.due(Store(made / "store"), 1).stages) == after(planned, lambda s: s.kind == "teacher")
+        assert names(planned.due(Store(made / "store"), 1).stages) == after(
+            planned, lambda s: s.kind == "teacher"
+        )
 
-    @pytest.mark.parametrize("change, said", [
-        ({"version": 0}, "made by version 0 of its kind, which is "),
-        ({"libraries": {"torch": "1.0"}}, "torch 1.0 -> "),
-        ({"threads": 4}, "made with 4 thread(s), not 1"),
-        ({"code": {}}, "made by other code: "),
-        ({"code": 7}, "written before code was recorded"),
-        ({"inputs": {}}, "was made again"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "change, said",
+        [
+            ({"version": 0}, "made by version 0 of its kind, which is "),
+            ({"libraries": {"torch": "1.0"}}, "torch 1.0 -> "),
+            ({"threads": 4}, "made with 4 thread(s), not 1"),
+            ({"code": {}}, "made by other code: "),
+            ({"code": 7}, "written before code was recorded"),
+            ({"inputs": {}}, "was made again"),
+        ],
+    )
     def test_each_reason_has_its_words(self, runs, planned, change, said):
         exam = planned.arms[0].exam
         path = runs / "store" / "exam" / exam.key / "done.json"
@@ -200,9 +276,13 @@ class TestDue:
         assert state.word == "old" and said in "; ".join([*state.why, *state.above])
         assert names(planned.due(Store(runs / "store"), 1).stages) == {("exam", exam.key)}
 
-    def test_another_number_of_threads_makes_everything_again_and_a_report_takes_any(self, made, planned):
+    def test_another_number_of_threads_makes_everything_again_and_a_report_takes_any(
+        self, made, planned
+    ):
         store = Store(made / "store")
-        assert len(planned.due(store, 2).old) == len(planned.stages) and planned.due(store).old == []
+        assert (
+            len(planned.due(store, 2).old) == len(planned.stages) and planned.due(store).old == []
+        )
 
     def test_what_is_made_of_something_that_is_gone_is_due(self, runs, planned):
         student = planned.arms[0].student
@@ -216,7 +296,11 @@ class TestDue:
         for verb in ("plan", "report"):
             assert cli.main(command(verb, runs)) == 2
             told = capsys.readouterr().err
-            assert "not a finished result" in told and "delete it to make it again" in told and told.count("\n") == 1
+            assert (
+                "not a finished result" in told
+                and "delete it to make it again" in told
+                and told.count("\n") == 1
+            )
 
 
 def make(stages, runs):
@@ -230,12 +314,16 @@ class TestMadeAgain:
         before = fingerprint(store, planned.stages)
         edit("distill.attackers.logprob_kd")
         due = planned.due(store, 1)
-        exams = {stage.key: store.done("exam", stage.key) for stage in due.stages if stage.kind == "exam"}
+        exams = {
+            stage.key: store.done("exam", stage.key) for stage in due.stages if stage.kind == "exam"
+        }
         make(due.stages, runs)
         assert fingerprint(store, planned.stages) == before and planned.due(store, 1).stages == []
         assert exams and all(store.done("exam", key) == done for key, done in exams.items())
         student = next(stage for stage in due.stages if stage.kind == "student")
-        assert store.done("student", student.key)["code"]["distill.attackers.logprob_kd"] == "edited"
+        assert (
+            store.done("student", student.key)["code"]["distill.attackers.logprob_kd"] == "edited"
+        )
 
     def test_other_bytes_make_again_what_follows(self, runs, planned, edit, monkeypatch):
         from experiments.stages import student
@@ -288,10 +376,14 @@ class TestOldStores:
         assert cli.main(command("plan", runs)) == 0
         told = capsys.readouterr().out
         n = len(planned.stages)
-        assert f"{n} stages, {n} to do" in told and "old: written before code was recorded (" in told
+        assert (
+            f"{n} stages, {n} to do" in told and "old: written before code was recorded (" in told
+        )
         assert cli.main(command("report", runs)) == 2
         told = capsys.readouterr().err
-        assert told.count("\n") == 1 and f"{n} of {n} results are old" in told and "--keep-old" in told
+        assert (
+            told.count("\n") == 1 and f"{n} of {n} results are old" in told and "--keep-old" in told
+        )
         assert cli.main(command("report", runs, "--partial")) == 2
 
     def test_what_is_kept_marks_every_table(self, runs, planned, capsys):
@@ -302,29 +394,48 @@ class TestOldStores:
         assert cli.main(command("run", runs, "--keep-old")) == 0
         told, home = capsys.readouterr(), runs / "quickstart"
         why = f"written before code was recorded ({len(old)} exam)"
-        assert "OLD RESULTS" in told.out and why in told.out and "old results are kept" in " ".join(told.err.split())
+        assert (
+            "OLD RESULTS" in told.out
+            and why in told.out
+            and "old results are kept" in " ".join(told.err.split())
+        )
         assert cli.main(command("report", runs, "--keep-old", "--markdown")) == 0
         assert f"**OLD RESULTS (--keep-old): {why}**" in capsys.readouterr().out
         for name in ("report.html", "card.md"):
             assert f"OLD RESULTS (--keep-old): {why}" in (home / name).read_text()
-        held = {name: json.loads((home / f"{name}.json").read_text()) for name in ("measures", "card", "manifest")}
-        assert held["measures"]["old"] == held["card"]["identity"]["old"] == held["manifest"]["old"] == [why]
+        held = {
+            name: json.loads((home / f"{name}.json").read_text())
+            for name in ("measures", "card", "manifest")
+        }
+        assert (
+            held["measures"]["old"]
+            == held["card"]["identity"]["old"]
+            == held["manifest"]["old"]
+            == [why]
+        )
         assert all(row["old"] for row in json.loads((home / "results.json").read_text()))
         failed = [c for c in verify(home, Store(runs / "store")) if c.word == "FAIL"]
         assert [check.claim for check in failed] == ["one code made every result"]
-        assert f"{len(old)} of {len(planned.stages)} results were written before code was recorded" in failed[0].got
+        assert (
+            f"{len(old)} of {len(planned.stages)} results were written before code was recorded"
+            in failed[0].got
+        )
 
     def test_without_old_results_nothing_is_marked(self, made):
         home = made / "quickstart"
         assert json.loads((home / "measures.json").read_text())["old"] == []
-        assert not any("OLD RESULTS" in (home / name).read_text() for name in ("report.html", "card.md"))
+        assert not any(
+            "OLD RESULTS" in (home / name).read_text() for name in ("report.html", "card.md")
+        )
 
     def test_half_a_store_of_before_is_made_again_to_the_same_bytes(self, runs, planned):
         store = Store(runs / "store")
         before = fingerprint(store, planned.stages)
         strip(done_files(runs)[::2])
         due = planned.due(store, 1)
-        assert 0 < len(due.old) < len(planned.stages) + 1 and due.why[0].startswith("written before code")
+        assert 0 < len(due.old) < len(planned.stages) + 1 and due.why[0].startswith(
+            "written before code"
+        )
         make(due.stages, runs)
         assert fingerprint(store, planned.stages) == before and planned.due(store, 1).stages == []
 
@@ -348,15 +459,24 @@ class TestVerify:
         manifest = json.loads(path.read_text())
         last = next(stage for stage in manifest["stages"] if stage["kind"] == "exam")
         maker = dict(manifest["made_by"][last["made_by"]])
-        maker |= {"code": {"code": maker["code"] | {"distill.models": "f" * 16}},
-                  "libraries": {"libraries": maker["libraries"] | {"torch": "1.0"}},
-                  "threads": {"threads": 9}, "version": {"version": 0}, "nothing": {}}[what]  # fmt: skip
+        maker |= {
+            "code": {"code": maker["code"] | {"distill.models": "f" * 16}},
+            "libraries": {"libraries": maker["libraries"] | {"torch": "1.0"}},
+            "threads": {"threads": 9},
+            "version": {"version": 0},
+            "nothing": {},
+        }[what]
         manifest["made_by"].append({} if what == "nothing" else maker)
         last["made_by"] = len(manifest["made_by"]) - 1
         path.write_text(json.dumps(manifest))
         got = claims(runs, store=False)["one code made every result"]
-        said = {"code": "distill.models is ", "libraries": "torch is ", "threads": "threads is ",
-                "version": "version of exam is ", "nothing": "before code was recorded"}  # fmt: skip
+        said = {
+            "code": "distill.models is ",
+            "libraries": "torch is ",
+            "threads": "threads is ",
+            "version": "version of exam is ",
+            "nothing": "before code was recorded",
+        }
         assert got.word == "FAIL" and said[what] in got.got
         assert claims(runs)["the store names the same code and inputs"].word == "FAIL"
 
@@ -369,7 +489,9 @@ class TestVerify:
         got = claims(runs, store=False)["one code made every result"]
         assert got.word == "FAIL" and f"{stage['kind']}/{stage['key']} made of inputs" in got.got
 
-    @pytest.mark.parametrize("broken", [{"made_by": 7}, {"made_by": [7]}, {"made_by": [{"code": {}}]}])
+    @pytest.mark.parametrize(
+        "broken", [{"made_by": 7}, {"made_by": [7]}, {"made_by": [{"code": {}}]}]
+    )
     def test_a_broken_record_fails_in_a_line(self, runs, broken):
         path = runs / "quickstart" / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | broken))
@@ -389,7 +511,9 @@ class TestVerify:
         manifest["stages"] = [stage | {"made_by": 0} for stage in manifest["stages"]]
         path.write_text(json.dumps(manifest))
         got = claims(runs, store=False)
-        assert {name: check.word for name, check in got.items()} == {"one code made every result": "INCONCLUSIVE"}
+        assert {name: check.word for name, check in got.items()} == {
+            "one code made every result": "INCONCLUSIVE"
+        }
 
     def test_a_store_that_was_made_again_since_fails(self, runs, planned):
         path = runs / "store" / "exam" / planned.arms[0].exam.key / "done.json"
@@ -399,9 +523,13 @@ class TestVerify:
 
 
 def test_an_edit_of_the_sources_is_seen_by_the_next_command(made, tmp_path):
-    """The sources as they are, then another docstring of the report and a comment, then another loss."""
+    """The sources as they are, then another docstring of the report and a comment, then another
+    loss.
+    """
     for package in ("distill", "defenses", "experiments", "configs"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
 
     def todo():
         words = [sys.executable, "-m", "experiments.cli", *command("plan", made)]

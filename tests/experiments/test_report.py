@@ -1,4 +1,6 @@
-"""Every number of a report on simulated grades of known truth: several attacks, budgets and defences at once."""
+"""Every number of a report on simulated grades of known truth: several attacks, budgets and
+defences at once.
+"""
 
 import json
 from types import SimpleNamespace
@@ -17,7 +19,13 @@ from experiments.report.grades import Key
 
 @pytest.fixture(scope="module")
 def study():
-    changes = ["seeds=[0,1,2,3,4]", "baseline_seeds=5", "measure.looks=[5]", "measure.items=200", "measure.draws=200"]
+    changes = [
+        "seeds=[0,1,2,3,4]",
+        "baseline_seeds=5",
+        "measure.looks=[5]",
+        "measure.items=200",
+        "measure.draws=200",
+    ]
     return config.load("quickstart", changes)
 
 
@@ -35,7 +43,11 @@ def held(study, made):
 
 
 def case(held, defense, budget=4000, task="trace"):
-    return next(c for c in held["cases"] if (c["task"], c["budget"], c["defense"]) == (task, budget, defense))
+    return next(
+        c
+        for c in held["cases"]
+        if (c["task"], c["budget"], c["defense"]) == (task, budget, defense)
+    )
 
 
 def test_each_defence_has_a_case_over_all_its_attacks(held):
@@ -49,7 +61,8 @@ def test_each_defence_has_a_case_over_all_its_attacks(held):
 def test_verdicts_stand_at_the_largest_budget_alone(held):
     assert {c["verdict"] for c in held["cases"] if c["budget"] < 4000} == {""}
     words = {c["defense"]: c["verdict"] for c in held["cases"] if c["budget"] == 4000}
-    # Defences beside the first two halve the gain; the identity control is the undefended arm again.
+    # Defences beside the first two halve the gain; the identity control is the undefended arm
+    # again.
     assert words[IDENTITY] == "" and words["release/truncate"] in ("inconclusive", "effective")
     assert "naive-only: 0 adaptive attacks of 2" in case(held, "release/truncate")["remarks"]
 
@@ -58,25 +71,46 @@ def test_rows_follow_from_the_grades(held, made):
     rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in held["rows"]}
     sat = grades.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
     row = rows["trace", 500, "sft", "release/truncate"]
-    assert row["defended"] == pytest.approx(sat.right_SN.mean()) and row["seeds"] == row["planned"] == 5
+    assert (
+        row["defended"] == pytest.approx(sat.right_SN.mean())
+        and row["seeds"] == row["planned"] == 5
+    )
     assert rows["trace", 500, "sft", "none"]["transfer"] == pytest.approx(1.0)
     assert row["floor_arm"].startswith("floor/") and row["components"]["smallest_change"] > 0
-    assert set(row["fidelity"]) >= {"agreement", "error_consistency", "brier", "nll", "bits_per_byte"}
+    assert set(row["fidelity"]) >= {
+        "agreement",
+        "error_consistency",
+        "brier",
+        "nll",
+        "bits_per_byte",
+    }
     assert rows["trace", 500, "floor/own_data", "none"]["verdict"] is None
 
 
 def test_query_curves_have_multipliers_and_bills(held):
-    curve = next(c for c in held["curves"] if (c["task"], c["attacker"], c["defense"]) == ("trace", "sft", IDENTITY))
+    curve = next(
+        c
+        for c in held["curves"]
+        if (c["task"], c["attacker"], c["defense"]) == ("trace", "sft", IDENTITY)
+    )
     middle = curve["multipliers"][1]
     assert middle["lo"] <= 1 <= middle["hi"] and curve["below_minimum"]
-    halved = next(c for c in held["curves"] if (c["attacker"], c["defense"]) == ("sft", "release/truncate"))
+    halved = next(
+        c for c in held["curves"] if (c["attacker"], c["defense"]) == ("sft", "release/truncate")
+    )
     assert halved["multipliers"][2]["sign"] == ">" and halved["area_between"]["lo"] > 0
-    assert halved["bill"]["defended"]["dollars"]["median"] >= halved["bill"]["undefended"]["dollars"]["median"]
+    assert (
+        halved["bill"]["defended"]["dollars"]["median"]
+        >= halved["bill"]["undefended"]["dollars"]["median"]
+    )
 
 
 def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
     told = held["frontier"][0]
-    assert told["volume"] is not None and told["volume"]["lo"] <= told["volume"]["value"] <= told["volume"]["hi"]
+    assert (
+        told["volume"] is not None
+        and told["volume"]["lo"] <= told["volume"]["value"] <= told["volume"]["hi"]
+    )
     assert set(told["best_at_points"]) == {"0.5", "1", "2", "5"}
 
 
@@ -84,17 +118,28 @@ def test_teachers_are_told_by_their_text(study, made):
     there = grades.read(made[0])
     key = grades.Key("trace", "release/truncate", "", 0, "report")
     exams = tuple(
-        exam._replace(texts=tuple("#" * 40 for _ in exam.texts), nats_N=np.full(len(exam.texts), 41 * np.log(7)))
+        exam._replace(
+            texts=tuple("#" * 40 for _ in exam.texts),
+            nats_N=np.full(len(exam.texts), 41 * np.log(7)),
+        )
         for exam in there[key].exams
     )
     told = measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
     rows = {row["defense"]: row for row in told["teachers"] if row["task"] == "trace"}
     broken, clean, other = rows["release/truncate"], rows["none"], rows["release/answer_only"]
     assert (broken["longest_repeat"], broken["distinct_4"]) == (39, pytest.approx(1 / 37))
-    assert broken["perplexity"] == pytest.approx(7.0) and broken["perplexity_clean"] == clean["perplexity"] < 1.1
-    assert broken["detectability"] == 1.0 and 0.9 < broken["detectability_lo"] < broken["detectability_hi"] == 1.0
+    assert (
+        broken["perplexity"] == pytest.approx(7.0)
+        and broken["perplexity_clean"] == clean["perplexity"] < 1.1
+    )
+    assert (
+        broken["detectability"] == 1.0
+        and 0.9 < broken["detectability_lo"] < broken["detectability_hi"] == 1.0
+    )
     # "because of 1 # 1": simulated answers differ by their numbers alone, whatever the defence.
-    assert other["detectability_lo"] <= 0.5 <= other["detectability_hi"] and other["distinct_4"] == 1.0
+    assert (
+        other["detectability_lo"] <= 0.5 <= other["detectability_hi"] and other["distinct_4"] == 1.0
+    )
     assert clean["detectability"] is None and clean["longest_repeat"] < 4
 
 
@@ -121,14 +166,20 @@ def test_order_of_the_file_changes_nothing(study, made):
 
     table = pq.read_table(pa.BufferReader(made[0]))
     starts = range(0, len(table), 200)
-    shuffled = pa.concat_tables([table.slice(i, 200) for i in np.random.default_rng(0).permutation(list(starts))])
+    shuffled = pa.concat_tables(
+        [table.slice(i, 200) for i in np.random.default_rng(0).permutation(list(starts))]
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(shuffled, sink)
     again = measures.measure(study, grades.read(sink.getvalue().to_pybytes()), made[1])
     before = measures.measure(study, grades.read(made[0]), made[1])
     key = lambda r: (r["task"], r["budget"], r["attacker"], r["defense"])  # noqa: E731
     for a, b in zip(sorted(before["rows"], key=key), sorted(again["rows"], key=key), strict=True):
-        assert (a["transfer"], a["defended"], a["fidelity"]) == (b["transfer"], b["defended"], b["fidelity"])
+        assert (a["transfer"], a["defended"], a["fidelity"]) == (
+            b["transfer"],
+            b["defended"],
+            b["fidelity"],
+        )
 
 
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
@@ -150,44 +201,85 @@ def test_it_is_json_page_table_and_card(study, held):
     json.dumps(held, allow_nan=False)
     text = page.render(study, held, page.plots(held), [], [], "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
-    assert text.count("<svg") == 3 and "Capability against exchanges" in text and "How closely students copy" in text
+    assert (
+        text.count("<svg") == 3
+        and "Capability against exchanges" in text
+        and "How closely students copy" in text
+    )
     assert terminal.table(held["rows"], "x").columns[0].header == "budget"
-    manifest = {"stages": [], "config_sha256": "0" * 64, "fingerprint": "f", "code": {"sources_sha256": "0" * 64,
-                "revision": None}, "versions": {}, "machine": {"platform": "", "device": "", "cpu_capability": "",
-                "threads": 1}}  # fmt: skip
-    told = card.card(study, held, manifest, {"sha256": "s", "scored_before": 0, "of": 1}, ["theta: 1 was, 2 is"])
+    manifest = {
+        "stages": [],
+        "config_sha256": "0" * 64,
+        "fingerprint": "f",
+        "code": {"sources_sha256": "0" * 64, "revision": None},
+        "versions": {},
+        "machine": {"platform": "", "device": "", "cpu_capability": "", "threads": 1},
+    }
+    told = card.card(
+        study, held, manifest, {"sha256": "s", "scored_before": 0, "of": 1}, ["theta: 1 was, 2 is"]
+    )
     told["budget"] = [row | {"wall_seconds": 1.0, "cpu_seconds": 1.0} for row in told["budget"]]
     told["utility"] = [row | {"answer_ms": 1.0, "answer_ratio": None} for row in told["utility"]]
     text = card.markdown(told)
-    assert "theta: 1 was, 2 is" in text and "| trace | 4000 | release/truncate |" in text and "Query cost" in text
+    assert (
+        "theta: 1 was, 2 is" in text
+        and "| trace | 4000 | release/truncate |" in text
+        and "Query cost" in text
+    )
     paid = text[text.index("What the honest user pays") : text.index("Milliseconds")].splitlines()
-    assert len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1 and paid[3].count("---") == 18
+    assert (
+        len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1
+        and paid[3].count("---") == 18
+    )
 
 
-MANY = [IDENTITY, "release/noise(sigma=2.0) + release/top_k", "decoding/temperature + release/noise"]
-MANY += [f"{name}({setting}={value})" for name, setting, values in (
-    ("release/noise", "sigma", (0.5, 2.0)), ("decoding/perturbed", "eps", (0.02, 0.1)),
-    ("decoding/temperature", "temperature", (0.9, 1.2, 1.5)),
-) for value in values]  # fmt: skip
+MANY = [
+    IDENTITY,
+    "release/noise(sigma=2.0) + release/top_k",
+    "decoding/temperature + release/noise",
+]
+MANY += [
+    f"{name}({setting}={value})"
+    for name, setting, values in (
+        ("release/noise", "sigma", (0.5, 2.0)),
+        ("decoding/perturbed", "eps", (0.02, 0.1)),
+        ("decoding/temperature", "temperature", (0.9, 1.2, 1.5)),
+    )
+    for value in values
+]
 
 
 def many(defenses, **more):
     return [
-        {"task": task, "budget": 800, "defense": d, "transfer": 1.0, "lcb": 0.9, "hi": None, "utility": {"change": 0.0}}
+        {
+            "task": task,
+            "budget": 800,
+            "defense": d,
+            "transfer": 1.0,
+            "lcb": 0.9,
+            "hi": None,
+            "utility": {"change": 0.0},
+        }
         | more
-        for task in ("trace", "addition") for d in defenses
-    ]  # fmt: skip
+        for task in ("trace", "addition")
+        for d in defenses
+    ]
 
 
 def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
     told = numbered.entries(MANY)
     assert [(one.name, one.family) for one in told] == [
-        ("decoding/perturbed", "decoding"), ("decoding/temperature", "decoding"),
-        ("release/noise + release/top_k", "release, logprobs"), ("release/noise", "release, logprobs"),
-        ("decoding/temperature + release/noise", "several"), (IDENTITY, "controls"),
-    ]  # fmt: skip
+        ("decoding/perturbed", "decoding"),
+        ("decoding/temperature", "decoding"),
+        ("release/noise + release/top_k", "release, logprobs"),
+        ("release/noise", "release, logprobs"),
+        ("decoding/temperature + release/noise", "several"),
+        (IDENTITY, "controls"),
+    ]
     assert str(told[1]) == "temperature: temperature=0.9 → 1.2 → 1.5" and str(told[5]) == IDENTITY
-    assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(IDENTITY) == 1.0
+    assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(
+        IDENTITY
+    ) == 1.0
     assert numbered.family("release/truncate") == "release, text"
 
 
@@ -215,25 +307,42 @@ def test_a_crowd_of_which_nothing_is_measured_has_empty_panels(monkeypatch):
 
 
 class TestFaults:
-    """What makes a case invalid, by attack: a passive student and one that adapts, under a defence of text."""
+    """What makes a case invalid, by attack: a passive student and one that adapts, under a defence
+    of text.
+    """
 
     @staticmethod
     def faults(digest, unparsed):
-        """Of `sft` and of a vote: digests of their answers (those of the undefended are `u`), and shares unparsed."""
+        """Of `sft` and of a vote: digests of their answers (those of the undefended are `u`), and
+        shares unparsed.
+        """
         attackers = ("sft", "ask/repeats(k=4) + clean/vote + sft")
 
         def sat(digest, unparsed):
             return SimpleNamespace(
-                digest_of=lambda _: digest, unparsed=unparsed, right_SN=np.full((5, 50), 0.5), seeds=(0,)
+                digest_of=lambda _: digest,
+                unparsed=unparsed,
+                right_SN=np.full((5, 50), 0.5),
+                seeds=(0,),
             )
 
         keys = [Key("t", "release/reformulate(share=1.0)", one, 9, "report") for one in attackers]
         mine = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
-        there = dict(zip(keys, mine, strict=True)) | {key._replace(defense="none"): sat("u", 0.0) for key in keys}
+        there = dict(zip(keys, mine, strict=True)) | {
+            key._replace(defense="none"): sat("u", 0.0) for key in keys
+        }
         half = Arm(np.full((5, 50), 0.5), tuple(range(5)))
-        here = SimpleNamespace(told=there.get, report=there, flag=lambda *_: None, by_key={}, alpha=0.05,
-                               floor_key=lambda *_: None, clusters=lambda _: None, scores=lambda _: half,
-                               study=SimpleNamespace(seeds=[0]))  # fmt: skip
+        here = SimpleNamespace(
+            told=there.get,
+            report=there,
+            flag=lambda *_: None,
+            by_key={},
+            alpha=0.05,
+            floor_key=lambda *_: None,
+            clusters=lambda _: None,
+            scores=lambda _: half,
+            study=SimpleNamespace(seeds=[0]),
+        )
         return cases._faults(here, keys)
 
     def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):
@@ -241,9 +350,13 @@ class TestFaults:
         assert "arms are aliases: every answer equals those under none" in passive and not adaptive
 
     def test_a_fault_of_an_attack_that_is_not_the_worst(self):
-        """It matters as long as the attack could have recovered more than the worst one surely does."""
+        """It matters as long as the attack could have recovered more than the worst one surely
+        does.
+        """
         told = self.faults(("a", "b"), (0.3, 0.0))
         assert "unparsed answers differ" in told[0][0] and not told[1]
         assert cases._invalid(told, 1, 0.85, 0.8) == []
         assert cases._invalid(told, 1, 0.75, 0.8) == cases._invalid(told, 1, None, 0.8) == told[0]
-        assert cases._invalid(told, 0, 0.85, 0.8) == told[0], "the worst attack itself must be sound"
+        assert cases._invalid(told, 0, 0.85, 0.8) == told[0], (
+            "the worst attack itself must be sound"
+        )

@@ -1,4 +1,6 @@
-"""Verify, reproduce, export and diff on a study of seconds: what is whole passes, and every tampering is named."""
+"""Verify, reproduce, export and diff on a study of seconds: what is whole passes, and every
+tampering is named.
+"""
 
 import json
 import os
@@ -22,9 +24,21 @@ from experiments.review.verify import verify
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
-STUDY = ["teacher.steps=8", "student.steps=4", "seeds=[0,1]", "baseline_seeds=2", "selection_seeds=[900]",
-         "measure.items=60", "measure.selection_items=20", "measure.teacher_seeds=1", "teacher.items=200",
-         "budget=[8,16]", "task=addition", "defense=release/answer_only", "attacker=sft"]  # fmt: skip
+STUDY = [
+    "teacher.steps=8",
+    "student.steps=4",
+    "seeds=[0,1]",
+    "baseline_seeds=2",
+    "selection_seeds=[900]",
+    "measure.items=60",
+    "measure.selection_items=20",
+    "measure.teacher_seeds=1",
+    "teacher.items=200",
+    "budget=[8,16]",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=sft",
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +76,12 @@ def test_what_was_made_verifies(made, capsys):
 def test_a_tampered_grade_fails_even_if_its_digest_is_made_to_fit(runs):
     home = runs / "quickstart"
     table = pq.read_table(home / "grades.parquet")
-    better = pc.if_else(pc.equal(table["defense"], "release/answer_only"), "right", table["outcome"])
+    better = pc.if_else(
+        pc.equal(table["defense"], "release/answer_only"), "right", table["outcome"]
+    )
     pq.write_table(
-        table.set_column(table.schema.get_field_index("outcome"), "outcome", better), home / "grades.parquet"
+        table.set_column(table.schema.get_field_index("outcome"), "outcome", better),
+        home / "grades.parquet",
     )
     assert set(failed(runs)) >= {"grades.parquet is as it was written"}
     resign(home, "grades.parquet")
@@ -85,12 +102,16 @@ def test_a_changed_config_fails_with_the_setting(runs):
     study["student"]["learning_rate"] = 0.5
     (home / "config.json").write_text(json.dumps(study))
     resign(home, "config.json")
-    assert set(failed(runs)) == {"config is the manifest's"}, "nothing is said of what would follow from it"
+    assert set(failed(runs)) == {"config is the manifest's"}, (
+        "nothing is said of what would follow from it"
+    )
     manifest = json.loads((home / "manifest.json").read_text())
     manifest["config_sha256"] = digest(form.study_of(home).model_dump_json())
     (home / "manifest.json").write_text(json.dumps(manifest))
     claims = failed(runs)
-    assert "learning_rate: 0.004 became 0.5" in claims["the settings lead to the stages that were run"]
+    assert (
+        "learning_rate: 0.004 became 0.5" in claims["the settings lead to the stages that were run"]
+    )
 
 
 def test_a_config_that_is_no_study_fails(runs):
@@ -105,7 +126,8 @@ def test_a_missing_seed_fails_with_its_name(runs):
     pq.write_table(table.filter(pc.invert(gone)), home / "grades.parquet")
     resign(home, "grades.parquet")
     assert (
-        "2 missing, first release/answer_only sft addition seed 1" in failed(runs)["every planned student was graded"]
+        "2 missing, first release/answer_only sft addition seed 1"
+        in failed(runs)["every planned student was graded"]
     )
 
 
@@ -134,7 +156,16 @@ def test_edited_results_and_cards_fail(runs):
 
 
 def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
-    words = ["reproduce", "quickstart", "--runs", str(made), "--into", str(tmp_path / "again"), "--workers", "2"]
+    words = [
+        "reproduce",
+        "quickstart",
+        "--runs",
+        str(made),
+        "--into",
+        str(tmp_path / "again"),
+        "--workers",
+        "2",
+    ]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert "bitwise" in out and "FAIL:" not in out and " 0 FAIL" in out and "verdict" in out
@@ -142,13 +173,26 @@ def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
 
 @pytest.mark.parametrize("other", ["threads", "capability"])
 def test_another_thread_count_or_processor_keeps_numbers_and_words(made, tmp_path, other):
-    words = [sys.executable, "-m", "experiments.cli", "reproduce", "quickstart", "--runs", str(made),
-             "--into", str(tmp_path / "again"), "--workers", "2"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "reproduce",
+        "quickstart",
+        "--runs",
+        str(made),
+        "--into",
+        str(tmp_path / "again"),
+        "--workers",
+        "2",
+    ]
     words += ["--threads", "2", "--workers", "1"] if other == "threads" else []
     slower = {"ATEN_CPU_CAPABILITY": "default"} if other == "capability" else {}
     done = subprocess.run(words, cwd=ROOT, env=os.environ | slower, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert ("threads 1 -> 2" if other == "threads" else "-> DEFAULT") in " ".join(done.stdout.split())
+    assert ("threads 1 -> 2" if other == "threads" else "-> DEFAULT") in " ".join(
+        done.stdout.split()
+    )
 
 
 def test_a_smoke_test_runs_a_part_of_the_same_stages(made):
@@ -167,7 +211,8 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     table = pq.read_table(home / "grades.parquet")
     flipped = pa.array(np.where(np.arange(len(table)) % 2, "right", "wrong"))
     pq.write_table(
-        table.set_column(table.schema.get_field_index("outcome"), "outcome", flipped), home / "grades.parquet"
+        table.set_column(table.schema.get_field_index("outcome"), "outcome", flipped),
+        home / "grades.parquet",
     )
     checks = rerun.compare(home, study, Store(made / "store"), "full")
     assert any(check.word == "FAIL" and "points" in check.tolerance for check in checks)
@@ -194,20 +239,37 @@ def test_an_export_is_deterministic_verifies_and_reproduces(made, tmp_path, caps
         assert cli.main(["export", "quickstart", "--runs", str(made), "--to", str(path)]) == 0
     assert first.read_bytes() == second.read_bytes()
     names = set(zipfile.ZipFile(first).namelist())
-    assert names >= {"card.md", "card.json", "manifest.json", "lock.txt", "grades.parquet", "analysis.yaml"}
+    assert names >= {
+        "card.md",
+        "card.json",
+        "manifest.json",
+        "lock.txt",
+        "grades.parquet",
+        "analysis.yaml",
+    }
     assert cli.main(["verify", str(first)]) == 0
     words = ["reproduce", str(first), "--tier", "smoke", "--runs", str(tmp_path)]
     assert cli.main(words) == 0, capsys.readouterr().out
     broken = tmp_path / "c.zip"
     broken.write_bytes(first.read_bytes()[:5000])
-    assert cli.main(["verify", str(broken)]) == 2 and "not a whole archive" in capsys.readouterr().err
+    assert (
+        cli.main(["verify", str(broken)]) == 2 and "not a whole archive" in capsys.readouterr().err
+    )
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr("../outside", "x")
-    assert cli.main(["verify", str(tmp_path / "d.zip")]) == 2 and "not an export of ours" in capsys.readouterr().err
+    assert (
+        cli.main(["verify", str(tmp_path / "d.zip")]) == 2
+        and "not an export of ours" in capsys.readouterr().err
+    )
 
 
 def test_a_run_that_does_not_exist_is_one_line(tmp_path, capsys):
-    for words in (["verify", "nothing"], ["reproduce", "nothing"], ["export", "nothing"], ["diff", "nothing", "x"]):
+    for words in (
+        ["verify", "nothing"],
+        ["reproduce", "nothing"],
+        ["export", "nothing"],
+        ["diff", "nothing", "x"],
+    ):
         assert cli.main([*words, "--runs", str(tmp_path)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -229,9 +291,16 @@ def test_a_comparison_shows_settings_and_results(made, runs, capsys):
 def test_the_analysis_is_frozen_before_anything_is_scored(made):
     home = made / "quickstart"
     seal = json.loads((home / "analysis.json").read_text())
-    assert seal == {"sha256": digest((home / "analysis.yaml").read_bytes()), "scored_before": 0, "of": seal["of"]}
+    assert seal == {
+        "sha256": digest((home / "analysis.yaml").read_bytes()),
+        "scored_before": 0,
+        "of": seal["of"],
+    }
     frozen = yaml.safe_load((home / "analysis.yaml").read_text())
-    assert {name: frozen["seeds"][name] for name in ("report", "selection")} == {"report": [0, 1], "selection": [900]}
+    assert {name: frozen["seeds"][name] for name in ("report", "selection")} == {
+        "report": [0, 1],
+        "selection": [900],
+    }
     assert frozen["thresholds"]["theta"] == 0.5
 
 
@@ -243,7 +312,12 @@ def test_a_later_change_is_a_deviation_on_the_card(runs):
     assert (home / "analysis.yaml").read_bytes() == before
     said = registration.deviations(changed, home)
     assert "thresholds.theta: 0.5 was registered, 0.4 was done" in said and len(said) == 2
-    assert cli.main(["report", "quickstart", "--runs", str(runs), *STUDY, "measure.theta=0.4", "seeds=[0]"]) == 0
+    assert (
+        cli.main(
+            ["report", "quickstart", "--runs", str(runs), *STUDY, "measure.theta=0.4", "seeds=[0]"]
+        )
+        == 0
+    )
     assert "thresholds.theta: 0.5 was registered" in (home / "card.md").read_text()
 
 
@@ -257,15 +331,23 @@ def test_an_analysis_frozen_late_says_so(runs):
 
 def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys):
     made = plan.make(config.load("quickstart", STUDY))
-    arm = next(a for a in made.arms if a.defense == "release/answer_only" and a.seed == 1 and a.budget == 16)
+    arm = next(
+        a
+        for a in made.arms
+        if a.defense == "release/answer_only" and a.seed == 1 and a.budget == 16
+    )
     shutil.rmtree(runs / "store" / "exam" / arm.exam.key)
     words = ["report", "quickstart", "--runs", str(runs), *STUDY]
     assert cli.main(words) == 2 and "--partial" in capsys.readouterr().err
     assert cli.main([*words, "--partial"]) == 0
     held = json.loads((runs / "quickstart" / "measures.json").read_text())
-    row = next(r for r in held["rows"] if r["defense"] == "release/answer_only" and r["budget"] == 16)
+    row = next(
+        r for r in held["rows"] if r["defense"] == "release/answer_only" and r["budget"] == 16
+    )
     assert (row["seeds"], row["planned"], row["verdict"]) == (1, 2, "not measurable")
-    assert "1 of 2 students" in row["rule"] and any(flag["flag"] == "missing" for flag in held["flags"])
+    assert "1 of 2 students" in row["rule"] and any(
+        flag["flag"] == "missing" for flag in held["flags"]
+    )
 
 
 def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently(runs, capsys):
@@ -281,7 +363,10 @@ def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently
     assert without("release/answer_only") == 0
     held = json.loads((runs / "quickstart" / "measures.json").read_text())
     missing = [flag for flag in held["flags"] if flag["flag"] == "missing"]
-    assert missing[0]["evidence"] == "0 of 2 students finished" and "release/answer_only sft 16" in missing[0]["where"]
+    assert (
+        missing[0]["evidence"] == "0 of 2 students finished"
+        and "release/answer_only sft 16" in missing[0]["where"]
+    )
     assert without("none") == 2
     assert "no undefended student finished at budget 16" in capsys.readouterr().err
 
@@ -289,11 +374,17 @@ def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently
 def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
     home, words = runs / "quickstart", ["report", "quickstart", "--runs", str(runs), *STUDY]
     made = plan.make(config.load("quickstart", STUDY))
-    by = {(a.defense, a.attacker, a.budget, a.seed): a.exam.key for a in made.arms if a.split == "report"}
+    by = {
+        (a.defense, a.attacker, a.budget, a.seed): a.exam.key
+        for a in made.arms
+        if a.split == "report"
+    }
     for seed in (0, 1):  # what a defence that was never applied would leave behind
         shutil.rmtree(runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])
-        shutil.copytree(runs / "store" / "exam" / by["none", "sft", 16, seed],
-                        runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])  # fmt: skip
+        shutil.copytree(
+            runs / "store" / "exam" / by["none", "sft", 16, seed],
+            runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed],
+        )
     assert cli.main(words) == 2, "its own record says that it was made of another student"
     assert cli.main([*words, "--keep-old"]) == 0
     held = json.loads((home / "measures.json").read_text())
@@ -308,8 +399,14 @@ def test_budgets_are_nested_within_a_seed(made):
     store = Store(made / "store")
 
     def asked(budget):
-        arm = next(a for a in planned.arms if (a.attacker, a.defense, a.budget, a.seed) == ("sft", "none", budget, 0))
-        return [a.text for a in read_answers(store.open("answers", arm.answers.key) / "answers.parquet")]
+        arm = next(
+            a
+            for a in planned.arms
+            if (a.attacker, a.defense, a.budget, a.seed) == ("sft", "none", budget, 0)
+        )
+        return [
+            a.text for a in read_answers(store.open("answers", arm.answers.key) / "answers.parquet")
+        ]
 
     assert len(asked(8)) == 8 and asked(16)[:8] == asked(8)
 

@@ -1,4 +1,6 @@
-"""A fast part of `make simulations`: the same code, fewer studies, bands widened by three Monte Carlo errors."""
+"""A fast part of `make simulations`: the same code, fewer studies, bands widened by three Monte
+Carlo errors.
+"""
 
 import math
 
@@ -16,7 +18,9 @@ def band(low: float, high: float, runs: int = RUNS) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
-@pytest.mark.parametrize(("items", "accuracy", "seed_sd"), [(50, 0.3, 0.0), (200, 0.5, 0.02), (200, 0.02, 0.03)])
+@pytest.mark.parametrize(
+    ("items", "accuracy", "seed_sd"), [(50, 0.3, 0.0), (200, 0.5, 0.02), (200, 0.02, 0.03)]
+)
 def test_intervals_of_differences_hold_the_truth(seeds, items, accuracy, seed_sd):
     F, U = accuracy, accuracy + 0.2
     got = s.contrasts(s.Design((F, U, U), (seeds,) * 3, items, seed_sd, runs=RUNS))
@@ -51,9 +55,13 @@ def test_predicted_power_is_the_power_that_is_seen(seeds, items, change):
 @pytest.mark.parametrize(("attacks", "winner"), [(5, 0.0), (5, 0.05)])
 def test_the_worst_case_is_unbiased_and_its_bounds_hold(attacks, winner):
     got = s.selection(attacks, winner, runs=RUNS)
-    assert abs(got.split_bias) < 0.2 + 3 / math.sqrt(RUNS) or winner  # with a winner, a worse choice costs a little
+    assert (
+        abs(got.split_bias) < 0.2 + 3 / math.sqrt(RUNS) or winner
+    )  # with a winner, a worse choice costs a little
     assert got.split_bias < 0.2 and got.ucb >= band(0.97, 1)[0] and got.lcb >= band(0.97, 1)[0]
-    assert got.naive_points > 1 or winner  # what selecting and reporting on the same students would add
+    assert (
+        got.naive_points > 1 or winner
+    )  # what selecting and reporting on the same students would add
 
 
 @pytest.mark.parametrize(("case", "factor"), [("shift", 1.0), ("shift", 3.0), ("ceiling", 0.6)])
@@ -84,7 +92,9 @@ def test_the_worst_case_simulation_uses_the_level_of_the_bounds():
 
 
 def test_all_of_it_runs_at_toy_size_and_says_what_does_not_hold(tmp_path, monkeypatch):
-    """What eight studies a cell show holds in some lines and not in others: then it must not end well."""
+    """What eight studies a cell show holds in some lines and not in others: then it must not end
+    well.
+    """
     few = list(s.grid(8))[::50]
     monkeypatch.setattr(s, "grid", lambda runs: few)
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,6 @@
-"""Nothing that a study asks for, and nothing that is reported of grades, changes without being seen."""
+"""Nothing that a study asks for, and nothing that is reported of grades, changes without being
+seen.
+"""
 
 import pytest
 
@@ -7,7 +9,9 @@ from tests.experiments import snapshots
 
 @pytest.mark.parametrize("name", [*snapshots.PLANS, *snapshots.STUDIES])
 def test_nothing_has_changed(name):
-    """Where something has on purpose: `python -m tests.experiments.snapshots`, and read the difference."""
+    """Where something has on purpose: `python -m tests.experiments.snapshots`, and read the
+    difference.
+    """
     assert not list(snapshots.apart(snapshots.now(name), snapshots.kept(name)))
 
 

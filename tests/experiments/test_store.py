@@ -41,27 +41,48 @@ def test_an_altered_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "told",
-    [b'{"files":{}}', b'{"files":[]}', b"{}", b"[]", b"7", b"", b"\xff\xfe", b"[" * 100_000, b'{"files":{"x":1}}',
-     b'{"files":{"../../y":"0"},"seconds":1,"cpu_seconds":1}', b'{"files":{"/etc/passwd":"0"},"seconds":1}',
-     b'{"files":{"x":"0"}}', b'{"files":{"x":"0"},"seconds":"1","cpu_seconds":1}'],
-)  # fmt: skip
+    [
+        b'{"files":{}}',
+        b'{"files":[]}',
+        b"{}",
+        b"[]",
+        b"7",
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"files":{"x":1}}',
+        b'{"files":{"../../y":"0"},"seconds":1,"cpu_seconds":1}',
+        b'{"files":{"/etc/passwd":"0"},"seconds":1}',
+        b'{"files":{"x":"0"}}',
+        b'{"files":{"x":"0"},"seconds":"1","cpu_seconds":1}',
+    ],
+)
 def test_a_damaged_done_json_is_one_line_and_no_result(tmp_path, told):
     folder = Store(tmp_path).make("s", "k", lambda out: (out / "x").write_text("1"))
     (folder / "done.json").write_bytes(told)
     for verb in (Store(tmp_path).open, Store(tmp_path).done):
-        with pytest.raises(BadInput, match="not a finished result.*delete it to make it again") as caught:
+        with pytest.raises(
+            BadInput, match="not a finished result.*delete it to make it again"
+        ) as caught:
             verb("s", "k")
         assert "\n" not in str(caught.value)
 
 
 def test_no_flipped_bit_of_done_json_passes(tmp_path):
-    folder = Store(tmp_path).make("s", "k", lambda out: (out / "x").write_text("1"), {"inputs": {"a": "0123"}})
+    folder = Store(tmp_path).make(
+        "s", "k", lambda out: (out / "x").write_text("1"), {"inputs": {"a": "0123"}}
+    )
     path, rng = folder / "done.json", random.Random(0)
     whole = path.read_bytes()
     for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :])
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
+        )
         try:
-            assert Store(tmp_path).done("s", "k").keys() > {"files", "inputs"} and b'"sha256":' not in path.read_bytes()
+            assert (
+                Store(tmp_path).done("s", "k").keys() > {"files", "inputs"}
+                and b'"sha256":' not in path.read_bytes()
+            )
         except BadInput:
             pass
 
@@ -74,18 +95,26 @@ def test_what_was_never_made_is_said_so(tmp_path):
 def test_files_can_be_read_by_whom_the_umask_lets(tmp_path):
     before = os.umask(0o027)
     try:
-        folder = Store(tmp_path).make("s", "k", lambda out: os.close(os.open(out / "x", os.O_CREAT, 0o600)))
+        folder = Store(tmp_path).make(
+            "s", "k", lambda out: os.close(os.open(out / "x", os.O_CREAT, 0o600))
+        )
     finally:
         os.umask(before)
-    assert [oct(path.stat().st_mode & 0o777) for path in sorted(folder.iterdir())] == ["0o640", "0o640"]
+    assert [oct(path.stat().st_mode & 0o777) for path in sorted(folder.iterdir())] == [
+        "0o640",
+        "0o640",
+    ]
 
 
 def test_what_killed_writers_left_is_swept_and_what_others_write_is_not(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
     (tmp_path / "s" / ".alike").mkdir(parents=True)
-    left = {tmp_path / "s" / f".x.{host}.{pid}.00.part": (host, pid) for host in (HERE, "otherone")
-            for pid in (dead.pid, os.getpid(), 2**40)}  # fmt: skip
+    left = {
+        tmp_path / "s" / f".x.{host}.{pid}.00.part": (host, pid)
+        for host in (HERE, "otherone")
+        for pid in (dead.pid, os.getpid(), 2**40)
+    }
     left |= {tmp_path / "s" / ".alike" / f".y.{HERE}.{dead.pid}.00.part": (HERE, dead.pid)}
     for path in left:
         path.touch()
@@ -117,7 +146,9 @@ def test_what_is_no_longer_current_is_built_again_beside_and_then_replaced(tmp_p
         (out / "x").write_text(wanted[0])
 
     def made():
-        folder = store.make("s", "k", build, current=lambda: (store.folder("s", "k") / "x").read_text() == wanted[0])
+        folder = store.make(
+            "s", "k", build, current=lambda: (store.folder("s", "k") / "x").read_text() == wanted[0]
+        )
         return (folder / "x").read_text()
 
     assert made() == "1"

@@ -37,9 +37,15 @@ SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 def test_every_shipped_study_plans(name):
     sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
     data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-    data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
+    data += [
+        f"{who}.path={GSM8K}/example_model_solutions.jsonl"
+        for who in ("teacher", "weaker_teacher")
+        if data
+    ]
     made = plan.make(config.load(name, data))
-    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - ({plan.WEAKER} if not data else set())
+    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - (
+        {plan.WEAKER} if not data else set()
+    )
     assert plan.IDENTITY in {arm.defense for arm in made.arms}
     assert all(("none" == arm.defense) or arm.attacker not in plan.FLOORS for arm in made.arms)
 
@@ -52,7 +58,9 @@ def test_every_shipped_component_builds_and_shows_all_its_settings(group):
         from omegaconf import OmegaConf
 
         written = OmegaConf.load(entries.config_folder() / group / f"{name}.yaml")
-        resolved, _ = entries.component(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
+        resolved, _ = entries.component(
+            group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name
+        )
         assert dict(written.get("settings", {})).keys() == resolved.settings.keys(), name
 
 
@@ -62,7 +70,17 @@ def test_an_unknown_study_names_those_that_exist():
 
 
 def run(folder: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.cli", "run", "quickstart", "--runs", str(folder), *SMALL, *more]
+    return [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "run",
+        "quickstart",
+        "--runs",
+        str(folder),
+        *SMALL,
+        *more,
+    ]
 
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -74,50 +92,86 @@ def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_sa
     rng = random.Random(0)
     for pause in [rng.uniform(1, 8) for _ in range(10)]:
         process = subprocess.Popen(
-            run(second), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            run(second),
+            cwd=ROOT,
+            env=ENV,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             process.wait(pause)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    done = subprocess.run(run(second, "--json"), cwd=ROOT, env=ENV, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        run(second, "--json"), cwd=ROOT, env=ENV, check=True, capture_output=True, text=True
+    )
     rows = json.loads(done.stdout)
     made = plan.make(config.load("quickstart", SMALL))
-    assert fingerprint(Store(first / "store"), made.stages) == fingerprint(Store(second / "store"), made.stages)
-    for name in ("results.json", "measures.json", "arms.json", "grades.parquet", "analysis.yaml", "report.html"):
-        assert (first / "quickstart" / name).read_bytes() == (second / "quickstart" / name).read_bytes()
-    assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[0].keys()
+    assert fingerprint(Store(first / "store"), made.stages) == fingerprint(
+        Store(second / "store"), made.stages
+    )
+    for name in (
+        "results.json",
+        "measures.json",
+        "arms.json",
+        "grades.parquet",
+        "analysis.yaml",
+        "report.html",
+    ):
+        assert (first / "quickstart" / name).read_bytes() == (
+            second / "quickstart" / name
+        ).read_bytes()
+    assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[
+        0
+    ].keys()
     # Students of four steps learn nothing, and nothing is a word.
     assert {row["verdict"] for row in rows} == {None, "not measurable"}
     assert all(row["transfer"] is None for row in rows if row["transfer_kind"] != "itself")
 
 
 def test_sixty_arms_and_more_are_planned():
-    words = ["seeds=[0,1,2,3,4]", "task=trace", "attacker=sft", "budget=[100,200]",
-             "defense=[none,decoding/temperature,release/answer_only,release/truncate]"]  # fmt: skip
+    words = [
+        "seeds=[0,1,2,3,4]",
+        "task=trace",
+        "attacker=sft",
+        "budget=[100,200]",
+        "defense=[none,decoding/temperature,release/answer_only,release/truncate]",
+    ]
     config.load("quickstart", [])  # imports
     began = time.process_time()
     made = plan.make(config.load("quickstart", words))
     spent = time.process_time() - began
     assert len(made.arms) >= 60
-    print(f"{len(made.arms)} arms in {spent:.2f} s")  # shown with -s; machines here are too noisy to assert on time
+    print(
+        f"{len(made.arms)} arms in {spent:.2f} s"
+    )  # shown with -s; machines here are too noisy to assert on time
 
 
 def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_own():
     made = plan.make(config.load("quickstart", [*SMALL, "search=equal", "search.trials=3"]))
-    trained = {arm.attacker: arm.student for arm in made.arms if arm.split == "report" and arm.defense == "none"}
+    trained = {
+        arm.attacker: arm.student
+        for arm in made.arms
+        if arm.split == "report" and arm.defense == "none"
+    }
     for attacker, student in trained.items():
         searches = [stage for stage in student.inputs if stage.kind == "search"]
         if attacker == plan.UNTRAINED:
             assert not searches
             continue
         (search,) = searches
-        assert search.settings == {"recipes": plan.recipes(made.study.search)} and len(search.inputs) == 3
+        assert (
+            search.settings == {"recipes": plan.recipes(made.study.search)}
+            and len(search.inputs) == 3
+        )
         assert {exam.settings["split"] for exam in search.inputs} == {"validate"}
         assert {exam.inputs[0].settings["seed"] for exam in search.inputs} == {900}
     first, *others = plan.recipes(made.study.search)
-    assert first == {} and all(1e-3 <= r["learning_rate"] <= 8e-3 and 200 <= r["steps"] <= 900 for r in others)
+    assert first == {} and all(
+        1e-3 <= r["learning_rate"] <= 8e-3 and 200 <= r["steps"] <= 900 for r in others
+    )
 
 
 def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
@@ -130,10 +184,15 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
         if not search:
             assert report["steps"] == 0
             continue
-        scores = [sum(row["outcome"] == "right" for row in read_grades(store.open("exam", exam.key)))
-                  for exam in search[0].inputs]  # fmt: skip
+        scores = [
+            sum(row["outcome"] == "right" for row in read_grades(store.open("exam", exam.key)))
+            for exam in search[0].inputs
+        ]
         best = search[0].settings["recipes"][scores.index(max(scores))]
-        assert (report["steps"], report["learning_rate"]) == (best.get("steps", 4), best.get("learning_rate", 4e-3))
+        assert (report["steps"], report["learning_rate"]) == (
+            best.get("steps", 4),
+            best.get("learning_rate", 4e-3),
+        )
     ledger = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["ledger"]
     assert {row["trials"] for row in ledger if row["attacker"] != plan.UNTRAINED} == {2}
 

@@ -1,4 +1,6 @@
-"""The exams: every item is right by an independent solver, splits are disjoint, and graders are exact."""
+"""The exams: every item is right by an independent solver, splits are disjoint, and graders are
+exact.
+"""
 
 import json
 from collections import Counter
@@ -12,7 +14,17 @@ from hypothesis import strategies as st
 from distill.answers import BadInput
 from experiments import config, plan
 from experiments.entries import component, names
-from experiments.tasks import SHARES, Outcome, Split, addition, gsm8k, lookup, shuffled, split_of, trace
+from experiments.tasks import (
+    SHARES,
+    Outcome,
+    Split,
+    addition,
+    gsm8k,
+    lookup,
+    shuffled,
+    split_of,
+    trace,
+)
 
 SPLITS = get_args(Split)
 # Drawn from rules; gsm8k is read from files and has tests of its own below.
@@ -28,7 +40,9 @@ def solved_sum(prompt):
 def solved_program(prompt):
     *statements, asked = prompt.removesuffix("?").split(";")
     space = {}
-    exec("\n".join(statements), {}, space)  # without the modulus: + and - commute with reduction modulo 10
+    exec(
+        "\n".join(statements), {}, space
+    )  # without the modulus: + and - commute with reduction modulo 10
     return str(space[asked] % 10)
 
 
@@ -44,7 +58,9 @@ ORACLES = {"addition": solved_sum, "trace": solved_program, "lookup": solved_tab
 
 
 def same_question(task, prompt):
-    """What two prompts share when they ask the same, found without the task's own canonical form."""
+    """What two prompts share when they ask the same, found without the task's own
+    canonical form.
+    """
     if task.name == "addition":
         return frozenset(Counter(prompt.removesuffix("=").split("+")).items())
     if task.name == "trace":
@@ -92,12 +108,18 @@ def test_worked_solutions_match_hand_computed_ones():
     sums, programs = addition.Task(addition.Settings()), trace.Task(trace.Settings())
     carried = sums.draft((347 - 100) * 900 + 586 - 100)
     assert carried == ("347+586", "347+586=", "760=13;481=13;351=09", "933")
-    # Mixed radix, least first: value 3, name c of abc | a of ab, +, 4 of 1 to 9 | b, -, c of 1 to 9 and c.
+    # Mixed radix, least first: value 3, name c of abc | a of ab, +, 4 of 1 to 9 | b, -, c of 1 to 9
+    # and c.
     index, base = 0, 1
     for digit, radix in [(3, 10), (2, 3), (0, 2), (0, 2), (3, 9), (0, 1), (1, 2), (9, 10)]:
         index, base = index + digit * base, base * radix
     assert base == programs.size == 21_600
-    assert programs.draft(index) == ("a=3;b=a+4;c=b-a;c?", "c=3;a=c+4;b=a-c;b?", "c=3;a=3+4=7;b=7-3=4", "4")
+    assert programs.draft(index) == (
+        "a=3;b=a+4;c=b-a;c?",
+        "c=3;a=c+4;b=a-c;b?",
+        "c=3;a=3+4=7;b=7-3=4",
+        "4",
+    )
     first = lookup.Task(lookup.Settings()).draft(0)  # every pick 0: the cycle abcde, 2 hops from a
     assert (first.canonical, first.steps, first.answer) == ("abcde+2", "ab;bc", "c")
     assert sorted(first.text.split(";")[0].split(" ")) == ["ab", "bc", "cd", "de", "ea"]
@@ -105,7 +127,10 @@ def test_worked_solutions_match_hand_computed_ones():
 
 @each_task
 def test_splits_share_no_question_however_it_is_written(task):
-    asked = {split: {same_question(task, i.prompt.text) for i in task.items(split, 150, 3)} for split in SPLITS}
+    asked = {
+        split: {same_question(task, i.prompt.text) for i in task.items(split, 150, 3)}
+        for split in SPLITS
+    }
     assert [len(questions) for questions in asked.values()] == [150] * 5
     assert len(set().union(*asked.values())) == 750
 
@@ -164,10 +189,16 @@ def test_the_commonest_answer_is_no_good_guess(task):
 def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
     items = lookup.Task(lookup.Settings()).items("report", 2000, 0)
     prompts = [item.prompt.text for item in items]
-    # 5 values a table: a place is right 1 time in 5 by chance, 0.2 +- 0.027 at 3 sigma; so is any other answer.
+    # 5 values a table: a place is right 1 time in 5 by chance, 0.2 +- 0.027 at 3 sigma; so is any
+    # other answer.
     for place in range(5):
         assert (
-            abs(sum(p[3 * place + 1] == i.reference for p, i in zip(prompts, items, strict=True)) / 2000 - 0.2) < 0.03
+            abs(
+                sum(p[3 * place + 1] == i.reference for p, i in zip(prompts, items, strict=True))
+                / 2000
+                - 0.2
+            )
+            < 0.03
         )
     for prompt, item in zip(prompts, items, strict=True):
         start = prompt[-4]
@@ -178,7 +209,9 @@ def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
 def test_every_statement_of_a_program_changes_the_answer_or_carries_it():
     for item in trace.Task(trace.Settings()).items("report", 300, 0):
         *statements, asked = item.prompt.text.removesuffix("?").split(";")
-        assert all(now[2] == before[0] for before, now in zip(statements, statements[1:], strict=False))
+        assert all(
+            now[2] == before[0] for before, now in zip(statements, statements[1:], strict=False)
+        )
         assert asked == statements[-1][0]
 
 
@@ -186,11 +219,16 @@ def test_shares_hold_and_a_canonical_form_has_one_split():
     counts = Counter(split_of(str(i)) for i in range(20000))
     assert sum(SHARES.values()) == pytest.approx(1)
     for split in SPLITS:
-        assert counts[split] / 20000 == pytest.approx(SHARES[split], abs=0.011)  # over 3 sigma at 0.6
-    # sha256("0") starts 5feceb66: 0.375 is below 0.55; sha256("7") starts 7902699b: 0.473; sha256("4") 4b227777: 0.293.
+        assert counts[split] / 20000 == pytest.approx(
+            SHARES[split], abs=0.011
+        )  # over 3 sigma at 0.6
+    # sha256("0") starts 5feceb66: 0.375 is below 0.55; sha256("7") starts 7902699b: 0.473;
+    # sha256("4") 4b227777: 0.293.
     assert split_of("0") == split_of("7") == split_of("4") == "train"
     assert split_of("2") == "validate"  # d4735e3a: 0.830 lies in [0.8, 0.85)
-    assert split_of("6") == split_of("5") == "report"  # e7f6c011 and ef2d127d: 0.906 and 0.934, from 0.9 on
+    assert (
+        split_of("6") == split_of("5") == "report"
+    )  # e7f6c011 and ef2d127d: 0.906 and 0.934, from 0.9 on
 
 
 @given(st.integers(0, 60), st.text(max_size=5))
@@ -202,18 +240,24 @@ def test_a_shuffle_visits_every_number_once(size, key):
 
 def test_a_shuffle_favours_no_order():
     counts = Counter(tuple(shuffled(3, str(i))) for i in range(6000))
-    assert len(counts) == 6 and all(abs(count - 1000) < 120 for count in counts.values())  # 4 sigma is 115
+    assert len(counts) == 6 and all(
+        abs(count - 1000) < 120 for count in counts.values()
+    )  # 4 sigma is 115
 
 
 def test_an_exhausted_pool_says_how_many_there_are():
-    task = addition.Task(addition.Settings(digits=1))  # 45 sums of two digits 1 to 9, in either order
+    task = addition.Task(
+        addition.Settings(digits=1)
+    )  # 45 sums of two digits 1 to 9, in either order
     there = Counter(split_of(f"{a}+{b}") for a in range(1, 10) for b in range(a, 10))
     assert sum(there.values()) == 45
     for split in SPLITS:
         assert len(task.items(split, there[split], 0)) == there[split]
         with pytest.raises(BadInput) as error:
             task.items(split, 46, 0)
-        line = f"addition: 46 {split} items asked for, only {there[split]} available at these settings"
+        line = (
+            f"addition: 46 {split} items asked for, only {there[split]} available at these settings"
+        )
         assert str(error.value) == line
 
 
@@ -233,7 +277,9 @@ def test_impossible_lookup_settings_are_refused(bad):
         lookup.Settings(**bad)
 
 
-SUM, PROGRAM, TABLE = (next(t for t in TASKS if t.name == name) for name in ("addition", "trace", "lookup"))
+SUM, PROGRAM, TABLE = (
+    next(t for t in TASKS if t.name == name) for name in ("addition", "trace", "lookup")
+)
 
 
 @pytest.mark.parametrize(
@@ -299,9 +345,13 @@ def real():
 
 
 def test_gsm8k_asks_public_problems_for_training_and_test_problems_otherwise():
-    train = {json.loads(line)["question"] for line in (GSM8K / "train.jsonl").read_text().splitlines()}
-    asked = {split: {item.prompt.text for item in real().items(split, n, 0)} for split, n in
-             {"train": 34, "validate": 1, "query": 40, "select": 3, "report": 10}.items()}  # fmt: skip
+    train = {
+        json.loads(line)["question"] for line in (GSM8K / "train.jsonl").read_text().splitlines()
+    }
+    asked = {
+        split: {item.prompt.text for item in real().items(split, n, 0)}
+        for split, n in {"train": 34, "validate": 1, "query": 40, "select": 3, "report": 10}.items()
+    }
     assert asked["train"] | asked["validate"] <= train
     assert not train & set().union(asked["query"], asked["select"], asked["report"])
     assert sum(map(len, asked.values())) == len(set().union(*asked.values()))
@@ -309,14 +359,23 @@ def test_gsm8k_asks_public_problems_for_training_and_test_problems_otherwise():
 
 
 def test_gsm8k_grades_recorded_answers_as_their_authors_did():
-    rows = [json.loads(line) for line in (GSM8K / "example_model_solutions.jsonl").read_text().splitlines()]
-    references = {i.prompt.text: i.reference for split, n in (("query", 40), ("select", 3), ("report", 10))
-                  for i in real().items(split, n, 0)}  # fmt: skip
+    rows = [
+        json.loads(line)
+        for line in (GSM8K / "example_model_solutions.jsonl").read_text().splitlines()
+    ]
+    references = {
+        i.prompt.text: i.reference
+        for split, n in (("query", 40), ("select", 3), ("report", 10))
+        for i in real().items(split, n, 0)
+    }
     seen = 0
     for row in rows:
         for name in ("6b_finetuning", "175b_verification"):
             if row["question"] in references:
-                right = real().grade(row[name]["solution"], references[row["question"]]) is Outcome.RIGHT
+                right = (
+                    real().grade(row[name]["solution"], references[row["question"]])
+                    is Outcome.RIGHT
+                )
                 assert right == row[name]["is_correct"], row[name]["solution"]
                 seen += 1
     assert seen >= 100
@@ -324,9 +383,18 @@ def test_gsm8k_grades_recorded_answers_as_their_authors_did():
 
 @pytest.mark.parametrize(
     ("text", "outcome"),
-    [("so\nA: 18", "right"), ("A: $18.00", "right"), ("A: 1,8", "right"), ("A: 18.", "right"), ("A: 19", "wrong"),
-     ("18", "unparsed"), ("A: eighteen", "unparsed"), ("A: ", "unparsed"), ("A: 1e1", "unparsed")],
-)  # fmt: skip
+    [
+        ("so\nA: 18", "right"),
+        ("A: $18.00", "right"),
+        ("A: 1,8", "right"),
+        ("A: 18.", "right"),
+        ("A: 19", "wrong"),
+        ("18", "unparsed"),
+        ("A: eighteen", "unparsed"),
+        ("A: ", "unparsed"),
+        ("A: 1e1", "unparsed"),
+    ],
+)
 def test_gsm8k_reads_the_number_behind_the_last_mark(text, outcome):
     assert real().grade(text, "18") == outcome
 
@@ -342,8 +410,14 @@ def test_gsm8k_says_what_is_missing_and_which_line_is_broken(tmp_path):
         (b'{"question": "q"}', "answer must be a string, got None"),
         (b'{"question": 1, "answer": "x\\n#### 1"}', "question must be a string, got 1"),
         (b'{"question": " ", "answer": "x\\n#### 1"}', "question is empty"),
-        (b'{"question": "q", "answer": "x #### 1"}', "answer must end with a line '#### ' and a number"),
-        (b'{"question": "q", "answer": "x\\n#### one"}', "answer must end with a line '#### ' and a number"),
+        (
+            b'{"question": "q", "answer": "x #### 1"}',
+            "answer must end with a line '#### ' and a number",
+        ),
+        (
+            b'{"question": "q", "answer": "x\\n#### one"}',
+            "answer must end with a line '#### ' and a number",
+        ),
         (b'{"question": "q", "answer": "x\\n#### ' + b"9" * 400 + b'"}', "a number below 1e[+]15"),
         (b"[1]", "must be an object, got \\[1\\]"),
         (b"{", "not JSON"),
@@ -382,7 +456,10 @@ class TestDeclaredClusters:
             ("{", "cannot be read as JSON"),
             ("[1]", "must be an object of item ids and names of clusters"),
             ({"gsm8k-1": 3}, "must be an object of item ids and names of clusters"),
-            ({"gsm8k-1": "a", "gsm8k-2": "a"}, "names 2 of 2 items that the task does not have, .* 'gsm8k-1'"),
+            (
+                {"gsm8k-1": "a", "gsm8k-2": "a"},
+                "names 2 of 2 items that the task does not have, .* 'gsm8k-1'",
+            ),
         ],
     )
     def test_what_is_wrong_with_a_file_is_one_line(self, tmp_path, held, words):

@@ -31,7 +31,8 @@ def test_the_longest_repeat_is_that_of_all_pairs(said):
 
 
 @pytest.mark.parametrize(
-    ("said", "length"), [("", 0), ("a", 0), ("aa", 1), ("aaaa", 3), ("banana", 3), ("abcabc", 3), ("347+586=", 0)]
+    ("said", "length"),
+    [("", 0), ("a", 0), ("aa", 1), ("aaaa", 3), ("banana", 3), ("abcabc", 3), ("347+586=", 0)],
 )
 def test_the_longest_repeat_by_hand(said, length):
     assert text.longest_repeat(said) == length
@@ -49,9 +50,17 @@ def test_distinct_is_within_its_bounds(said, n):
 
 
 def test_distinct_by_hand():
-    assert text.distinct("abab", 2) == 2 / 3 and text.distinct("aaaaa", 4) == 0.5 and text.distinct("abc", 4) == 1
+    assert (
+        text.distinct("abab", 2) == 2 / 3
+        and text.distinct("aaaaa", 4) == 0.5
+        and text.distinct("abc", 4) == 1
+    )
     # What the flag calls repeating is the same count.
-    assert flags.repeats_itself("ab" * 40) and not flags.repeats_itself("ab" * 11) and flags.repeats_itself("")
+    assert (
+        flags.repeats_itself("ab" * 40)
+        and not flags.repeats_itself("ab" * 11)
+        and flags.repeats_itself("")
+    )
 
 
 def test_perplexity_is_per_byte_with_the_end_as_one():
@@ -59,7 +68,9 @@ def test_perplexity_is_per_byte_with_the_end_as_one():
     assert text.perplexity([2 * math.log(3), 3 * math.log(3)], ["a", "é"]) == pytest.approx(3.0)
     # A model of 13 equally likely characters, whatever the texts are.
     said = ["1+1=2", "", "347+586=933"]
-    assert text.perplexity([(len(one) + 1) * math.log(13) for one in said], said) == pytest.approx(13.0)
+    assert text.perplexity([(len(one) + 1) * math.log(13) for one in said], said) == pytest.approx(
+        13.0
+    )
     # A text that underflows as a probability has a perplexity.
     assert text.perplexity([5000.0], ["a" * 999]) == pytest.approx(math.exp(5))
 
@@ -68,7 +79,9 @@ def test_perplexity_is_per_byte_with_the_end_as_one():
 def test_the_auc_of_a_fold_is_scikit_learns(clean, data):
     defended = data.draw(st.lists(st.integers(-3, 3), min_size=len(clean), max_size=len(clean)))
     auc, parts = text._auc(np.array(clean), np.array(defended))
-    assert auc == pytest.approx(roc_auc_score([0] * len(clean) + [1] * len(clean), clean + defended))
+    assert auc == pytest.approx(
+        roc_auc_score([0] * len(clean) + [1] * len(clean), clean + defended)
+    )
     assert parts.sum() == pytest.approx(0, abs=1e-9)
 
 
@@ -76,7 +89,8 @@ def test_the_variance_of_an_auc_is_delongs_with_both_answers_of_an_item_together
     rng = np.random.default_rng(0)
     clean, defended = rng.normal(size=400), rng.normal(0.7, 1, 400)
     auc, parts = text._auc(clean, defended)
-    # DeLong's own for unpaired scores: variances of the structural components apart, which here do not correlate.
+    # DeLong's own for unpaired scores: variances of the structural components apart, which here do
+    # not correlate.
     above = (defended[:, None] > clean) * 1.0
     delong = above.mean(0).var(ddof=1) / 400 + above.mean(1).var(ddof=1) / 400
     assert np.sum(parts**2) / 400**2 == pytest.approx(delong, rel=0.15)
@@ -84,7 +98,9 @@ def test_the_variance_of_an_auc_is_delongs_with_both_answers_of_an_item_together
 
 
 def answers(rng, n, sign="="):
-    return [f"{rng.randint(10, 99)}{sign}{rng.randint(10, 99)};{rng.randint(10, 99)}" for _ in range(n)]
+    return [
+        f"{rng.randint(10, 99)}{sign}{rng.randint(10, 99)};{rng.randint(10, 99)}" for _ in range(n)
+    ]
 
 
 def items(n):
@@ -97,7 +113,10 @@ def test_what_is_the_same_or_too_little_cannot_be_told():
     few = MIN_ITEMS - 1
     assert text.detectability(said[:few], answers(random.Random(1), few, ":"), items(few)) is None
     # A hundred answers to ten questions are ten items.
-    assert text.detectability(said, answers(random.Random(1), 100), [f"q{i % 10}" for i in range(100)]) is None
+    assert (
+        text.detectability(said, answers(random.Random(1), 100), [f"q{i % 10}" for i in range(100)])
+        is None
+    )
     with pytest.raises(Refuse, match="100 clean and 99 defended answers to 100 items"):
         text.detectability(said, said[1:], items(100))
 
@@ -111,7 +130,10 @@ def test_disjoint_alphabets_are_always_told_and_the_interval_says_how_surely():
 
 
 def test_it_is_deterministic_and_the_order_of_the_sides_does_not_matter():
-    clean, defended = answers(random.Random(0), 80), answers(random.Random(1), 60) + answers(random.Random(2), 20, ":")
+    clean, defended = (
+        answers(random.Random(0), 80),
+        answers(random.Random(1), 60) + answers(random.Random(2), 20, ":"),
+    )
     told = text.detectability(clean, defended, items(80))
     assert text.detectability(clean, defended, items(80)) == told
     back = text.detectability(defended, clean, items(80))
@@ -129,16 +151,21 @@ def test_a_known_share_of_marked_answers_is_seen_as_such():
 
 def test_intervals_cover_a_coin_where_both_sides_are_alike():
     rng = random.Random(4)
-    draw = lambda: [";".join(one) for one in zip(*(answers(rng, 60) for _ in range(3)), strict=True)]  # noqa: E731
+    draw = lambda: [  # noqa: E731
+        ";".join(one) for one in zip(*(answers(rng, 60) for _ in range(3)), strict=True)
+    ]  # noqa: E731
     told = [text.detectability(draw(), draw(), items(60)) for _ in range(60)]
     values = np.array([one.value for one in told])
-    assert np.mean([one.lo <= 0.5 <= one.hi for one in told]) >= 0.9 and values.mean() == pytest.approx(0.5, abs=0.03)
+    assert np.mean(
+        [one.lo <= 0.5 <= one.hi for one in told]
+    ) >= 0.9 and values.mean() == pytest.approx(0.5, abs=0.03)
     # Without the doubled variance intervals cover 0.85, and errors are 1.4 times too short.
     assert 0.8 < values.std() / np.mean([one.se for one in told]) < 1.2
 
 
 def test_a_question_that_is_asked_twice_never_lies_on_both_sides():
-    # Both answers to a question are its own: who had learned them from the first time would know them the second.
+    # Both answers to a question are its own: who had learned them from the first time would know
+    # them the second.
     rng = random.Random(5)
     once = (["".join(rng.choices("abcdefgh", k=12)) for _ in range(60)] for _ in range(2))
     clean, defended = ([one for one in said for _ in range(2)] for said in once)
@@ -149,4 +176,7 @@ def test_a_question_that_is_asked_twice_never_lies_on_both_sides():
 
 def test_nothing_is_imported_before_it_is_measured():
     code = "import sys, experiments.report.measures; print('sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "False"
+    )

@@ -1,4 +1,6 @@
-"""wandb is a sink: offline works without a key, online falls back, and trouble never stops a run."""
+"""wandb is a sink: offline works without a key, online falls back, and trouble never
+stops a run.
+"""
 
 import json
 import os
@@ -15,11 +17,26 @@ from experiments.tracking import Run, Tracking, comparison, replay
 
 ROOT = Path(__file__).parents[2]
 RUN = Run(
-    id="distill-abc", name="none/sft", group="g", job="distill", tags=("defended",), config={"seed": 1} | comparison(
-        task="t", defense="release/top_k", attacker="sft", student="tiny", budget=8, strength=5, adaptive=False),
-    curves={"distill/loss": [(20, 1.5), (40, 0.5)]}, summary={"result/student_acc": 0.5},
-    tables={"samples": (["a", "b"], [["x", "y"]])}, files=(),
-)  # fmt: skip
+    id="distill-abc",
+    name="none/sft",
+    group="g",
+    job="distill",
+    tags=("defended",),
+    config={"seed": 1}
+    | comparison(
+        task="t",
+        defense="release/top_k",
+        attacker="sft",
+        student="tiny",
+        budget=8,
+        strength=5,
+        adaptive=False,
+    ),
+    curves={"distill/loss": [(20, 1.5), (40, 0.5)]},
+    summary={"result/student_acc": 0.5},
+    tables={"samples": (["a", "b"], [["x", "y"]])},
+    files=(),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +49,14 @@ def no_key(monkeypatch, tmp_path):
 def inspected(folder, *options):
     """What wandb's own reader finds in the one offline run below a folder."""
     (path,) = folder.rglob("*.wandb")
-    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(path)]
+    words = [
+        str(Path(sys.executable).with_name("wandb")),
+        "leet",
+        "inspect",
+        "--json",
+        *options,
+        str(path),
+    ]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
@@ -48,12 +72,17 @@ def test_an_offline_run_holds_config_curve_and_summary_and_is_sent_once(tmp_path
         "finished",
     )
     assert found["config"] == RUN.config
-    assert found["summary"]["result/student_acc"] == 0.5 and found["summary"]["samples"]["nrows"] == 1
+    assert (
+        found["summary"]["result/student_acc"] == 0.5 and found["summary"]["samples"]["nrows"] == 1
+    )
     records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
     (run,) = [record["run"] for record in records if record["type"] == "run"]
     assert (run["run_group"], run["job_type"]) == ("g", "distill")
     rows = [record["history"]["item"] for record in records if record["type"] == "history"]
-    assert [(r["distill/step"], r["distill/loss"]) for r in rows if "distill/loss" in r] == [(20, 1.5), (40, 0.5)]
+    assert [(r["distill/step"], r["distill/loss"]) for r in rows if "distill/loss" in r] == [
+        (20, 1.5),
+        (40, 0.5),
+    ]
     assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 0
 
 
@@ -65,27 +94,46 @@ def test_online_without_a_key_or_a_server_is_kept_offline_with_one_line(key, tmp
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     said = []
     assert replay([RUN], Tracking(mode="online", timeout=2), tmp_path, said.append) == 1
-    assert len(said) == 1 and ("no API key" if key is None else "127.0.0.1:9 cannot be reached") in said[0]
+    assert (
+        len(said) == 1
+        and ("no API key" if key is None else "127.0.0.1:9 cannot be reached") in said[0]
+    )
     assert "wandb sync" in said[0] and list(tmp_path.rglob("*.wandb"))
 
 
 @pytest.mark.parametrize(
     ("address", "told"),
-    [("http://h:notaport", "cannot be reached"), ("http://[", "cannot be reached"), ("", "cannot be reached"),
-     ("http://127.0.0.1:99999", "cannot be reached"), ("nonsense", "cannot be reached")],
-)  # fmt: skip
-def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(address, told, tmp_path, monkeypatch):
+    [
+        ("http://h:notaport", "cannot be reached"),
+        ("http://[", "cannot be reached"),
+        ("", "cannot be reached"),
+        ("http://127.0.0.1:99999", "cannot be reached"),
+        ("nonsense", "cannot be reached"),
+    ],
+)
+def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(
+    address, told, tmp_path, monkeypatch
+):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", address)
     sent, said = [], []
-    monkeypatch.setattr(tracking, "_send", lambda run, settings, folder, online: sent.append((run.id, online)))
+    monkeypatch.setattr(
+        tracking, "_send", lambda run, settings, folder, online: sent.append((run.id, online))
+    )
     assert replay([RUN], Tracking(mode="online", timeout=1), tmp_path, said.append) == 1
-    assert sent == [(RUN.id, False)] and len(said) == 1 and told in said[0] and os.environ["WANDB_BASE_URL"] == address
+    assert (
+        sent == [(RUN.id, False)]
+        and len(said) == 1
+        and told in said[0]
+        and os.environ["WANDB_BASE_URL"] == address
+    )
 
 
 @pytest.fixture
 def sink(monkeypatch, tmp_path):
-    """In wandb's place: a folder a run, as it writes offline; a run of a name in `fails` is left half-way."""
+    """In wandb's place: a folder a run, as it writes offline; a run of a name in `fails` is left
+    half-way.
+    """
 
     class Sink:
         fails: tuple[str, ...] = ()
@@ -121,7 +169,9 @@ def test_one_bad_run_stops_no_other_and_is_one_line(tmp_path, sink):
     runs = [replace(RUN, id=f"distill-{i}", name=f"arm {i}") for i in range(4)]
     sink.fails = ("arm 1", "arm 2")
     count, (line,), _ = replayed(tmp_path, *runs)
-    assert count == 2 and line.startswith("wandb: arm 1: wandb fell over (and 1 more); results are kept, later: wandb")
+    assert count == 2 and line.startswith(
+        "wandb: arm 1: wandb fell over (and 1 more); results are kept, later: wandb"
+    )
     sink.fails = ()
     assert replayed(tmp_path, *runs) == (2, [], [f"distill-{i}" for i in range(4)])
 
@@ -131,7 +181,11 @@ def test_a_run_that_was_left_half_way_takes_its_own_place(tmp_path, sink):
     for _ in range(3):
         assert replayed(tmp_path, RUN)[::2] == (0, [RUN.id])
     sink.fails = ()
-    assert replayed(tmp_path, RUN) == (1, [], [RUN.id]) and replayed(tmp_path, RUN) == (0, [], [RUN.id])
+    assert replayed(tmp_path, RUN) == (1, [], [RUN.id]) and replayed(tmp_path, RUN) == (
+        0,
+        [],
+        [RUN.id],
+    )
 
 
 def test_a_run_that_changed_takes_its_place_until_it_was_synced_and_then_another_id(tmp_path, sink):
@@ -155,7 +209,9 @@ def test_online_no_id_is_used_twice_and_offline_files_give_way(tmp_path, sink):
     assert sink.ids[2:] == [f"{RUN.id}-2", f"{RUN.id}-3"]
 
 
-@pytest.mark.parametrize("text", ["[", "7", '{"a": 1}', '{"a": [1]}', "[[]]", '["x"]', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["[", "7", '{"a": 1}', '{"a": [1]}', "[[]]", '["x"]', "\x00", "[" * 100_000]
+)
 def test_a_damaged_list_of_what_was_sent_is_one_line(text, tmp_path, sink):
     (tmp_path / "tracking.json").write_text(text)
     count, said, _ = replayed(tmp_path, RUN)
@@ -172,7 +228,11 @@ def test_a_list_of_before_attempts_is_understood(tmp_path, sink):
 @pytest.mark.parametrize("identity", [False, True])
 def test_this_machine_and_where_things_lie_are_sent_only_if_asked(identity, tmp_path):
     home = "/home/somebody/data"
-    run = replace(RUN, name=f"x(path='{home}')", config=RUN.config | {"teacher": {"path": home, "n": [f"t({home})"]}})
+    run = replace(
+        RUN,
+        name=f"x(path='{home}')",
+        config=RUN.config | {"teacher": {"path": home, "n": [f"t({home})"]}},
+    )
     replay([run], Tracking(mode="offline", identity=identity), tmp_path, print)
     told = inspected(tmp_path)
     assert (home in told) is identity and (f'"{socket.gethostname()}"' in told) is identity
@@ -195,19 +255,32 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "kept"),
-    [("gsm8k(path='/home/a/data')", "gsm8k(path='…/data')"), ("release/top_k(k=5)", "release/top_k(k=5)"),
-     ("../shared/data/gsm8k", "../shared/data/gsm8k"), ("~/x/y", "…/y"), ("C:\\a\\b\\c.json", "…/c.json"),
-     ("https://huggingface.co/a/b", "https://huggingface.co/a/b"), ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
-     ("/a", "/a"), (["/a/b", {"x": "/c/d/e"}], ["…/b", {"x": "…/e"}]), (7, 7), ("1/2", "1/2")],
-)  # fmt: skip
+    [
+        ("gsm8k(path='/home/a/data')", "gsm8k(path='…/data')"),
+        ("release/top_k(k=5)", "release/top_k(k=5)"),
+        ("../shared/data/gsm8k", "../shared/data/gsm8k"),
+        ("~/x/y", "…/y"),
+        ("C:\\a\\b\\c.json", "…/c.json"),
+        ("https://huggingface.co/a/b", "https://huggingface.co/a/b"),
+        ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("/a", "/a"),
+        (["/a/b", {"x": "/c/d/e"}], ["…/b", {"x": "…/e"}]),
+        (7, 7),
+        ("1/2", "1/2"),
+    ],
+)
 def test_of_an_absolute_path_the_last_name_is_left(text, kept):
     assert tracking._shortened(text) == kept
 
 
 def test_off_touches_nothing(tmp_path):
-    assert replay([RUN], Tracking(mode="off"), tmp_path, print) == 0 and not list(tmp_path.iterdir())
+    assert replay([RUN], Tracking(mode="off"), tmp_path, print) == 0 and not list(
+        tmp_path.iterdir()
+    )
 
 
 def test_a_cell_is_all_but_the_seed():
     columns = RUN.config
-    assert "seed" not in columns["cmp.cell"] and all(value is not None for value in columns.values())
+    assert "seed" not in columns["cmp.cell"] and all(
+        value is not None for value in columns.values()
+    )

@@ -29,18 +29,37 @@ from experiments.stages.grades import read_grades
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
-TINY = ["teacher.steps=4", "teacher.hidden_size=16", "teacher.num_layers=1", "teacher.items=60", "student.steps=2",
-        "student.hidden_size=16", "student.num_layers=1", "student.batch_size=8", "measure.items=12",
-        "measure.selection_items=10", "measure.teacher_seeds=2", "provider.traces=8", "provider.proxy.steps=1",
-        "provider.proxy.hidden_size=16", "seeds=[0,1]", "selection_seeds=[900]", "budget=8",
-        "task=addition"]  # fmt: skip
+TINY = [
+    "teacher.steps=4",
+    "teacher.hidden_size=16",
+    "teacher.num_layers=1",
+    "teacher.items=60",
+    "student.steps=2",
+    "student.hidden_size=16",
+    "student.num_layers=1",
+    "student.batch_size=8",
+    "measure.items=12",
+    "measure.selection_items=10",
+    "measure.teacher_seeds=2",
+    "provider.traces=8",
+    "provider.proxy.steps=1",
+    "provider.proxy.hidden_size=16",
+    "seeds=[0,1]",
+    "selection_seeds=[900]",
+    "budget=8",
+    "task=addition",
+]
 
 
 def shipped(name):
     """A shipped study; the one that reads files gets those of the tests."""
     sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
     data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-    data += [f"{who}.path={GSM8K}/example_model_solutions.jsonl" for who in ("teacher", "weaker_teacher") if data]
+    data += [
+        f"{who}.path={GSM8K}/example_model_solutions.jsonl"
+        for who in ("teacher", "weaker_teacher")
+        if data
+    ]
     return planned(name, *data)
 
 
@@ -70,7 +89,9 @@ def said(store, stage):
 
 
 class Ran(NamedTuple):
-    """A whole study that was run in this process, and which splits each kind of stage drew questions of."""
+    """A whole study that was run in this process, and which splits each kind of stage drew
+    questions of.
+    """
 
     plan: plan.Plan
     store: Store
@@ -80,10 +101,20 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """Every kind of stage of a study without campaigns, in its smallest size."""
-    here = tiny("search=equal", "search.trials=2", "search.items=10", "search.steps=[1,2]", "own=worked",
-                "own.worked=4", "seeds=[0]", "baseline_seeds=1", "provider.prefill=true", "measure.plateau=true",
-                "defense=decoding/product_of_experts(match_utility=20)",
-                "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]")  # fmt: skip
+    here = tiny(
+        "search=equal",
+        "search.trials=2",
+        "search.items=10",
+        "search.steps=[1,2]",
+        "own=worked",
+        "own.worked=4",
+        "seeds=[0]",
+        "baseline_seeds=1",
+        "provider.prefill=true",
+        "measure.plateau=true",
+        "defense=decoding/product_of_experts(match_utility=20)",
+        "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]",
+    )
     root, drawn, making = tmp_path_factory.mktemp("ran"), defaultdict(set), ["", "", ""]
     original = tasks.Exam._draw
 
@@ -95,28 +126,42 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.Exam, "_draw", watched)
         for stage in here.stages:
-            making[:] = stage.kind, stage.settings.get("split", ""), stage.settings.get("source", "")
+            making[:] = (
+                stage.kind,
+                stage.settings.get("split", ""),
+                stage.settings.get("source", ""),
+            )
             make_stage(stage, root)
     return Ran(here, Store(root), dict(drawn))
 
 
 class TestQuestions:
-    """Which split each stage asks: questions of the report split are for exams of reported students and teachers."""
+    """Which split each stage asks: questions of the report split are for exams of reported students
+    and teachers.
+    """
 
     @pytest.mark.parametrize("name", entries.names("study"))
     def test_only_exams_name_a_split_in_their_settings(self, name):
         """A plateau ends in the exam of its own student."""
         here = shipped(name)
         for stage in here.stages:
-            told = {name: value for name, value in stage.settings.items() if (stage.kind, name) != ("plateau", "exam")}
+            told = {
+                name: value
+                for name, value in stage.settings.items()
+                if (stage.kind, name) != ("plateau", "exam")
+            }
             if stage.kind != "exam":
                 assert "split" not in told and '"report"' not in canonical(told), stage.kind
-        assert {stage.settings["split"] for stage in here.stages if stage.kind == "exam"} >= {"report"}
+        assert {stage.settings["split"] for stage in here.stages if stage.kind == "exam"} >= {
+            "report"
+        }
         assert {one.stage.settings["exam"]["split"] for one in here.plateaus} <= {"report"}
 
     @pytest.mark.parametrize("name", entries.names("study"))
     def test_nothing_that_is_made_rests_on_an_exam_of_reported_questions(self, name):
-        """But the exam of a student, which reads the clean teacher's text to tell how well the student predicts it."""
+        """But the exam of a student, which reads the clean teacher's text to tell how well the
+        student predicts it.
+        """
         for stage in shipped(name).stages:
             for needed in stage.inputs:
                 if needed.kind == "exam" and needed.settings["split"] == "report":
@@ -131,27 +176,43 @@ class TestQuestions:
         sizes = {"report": here.study.measure.items, "select": here.study.measure.selection_items}
         for arm in here.arms:
             told = arm.exam.settings
-            assert (told["split"], told["items"], told["defense"]) == (arm.split, sizes[arm.split], None)
+            assert (told["split"], told["items"], told["defense"]) == (
+                arm.split,
+                sizes[arm.split],
+                None,
+            )
         for (_, defense, split), exams in here.teachers.items():
             assert exams and all(exam.settings["split"] == split for exam in exams), defense
-            assert [exam.settings["seed"] for exam in exams] == list(range(here.study.measure.teacher_seeds))
+            assert [exam.settings["seed"] for exam in exams] == list(
+                range(here.study.measure.teacher_seeds)
+            )
             assert all(exam.settings["items"] == sizes[split] for exam in exams)
 
     def test_what_is_drawn_while_a_whole_study_runs(self, ran):
         drawn = {at: set(splits) for at, splits in ran.drawn.items()}
-        # The provider's traces, with which its defences are made, are of the teacher's own training questions.
+        # The provider's traces, with which its defences are made, are of the teacher's own training
+        # questions.
         assert drawn.pop(("teacher", "", "")) == {"train"}
         assert drawn.pop(("guard", "", "")) == {"select"}
         assert drawn.pop(("answers", "", "traces")) == {"train"}
         assert drawn.pop(("exam", "report", "")) == {"report"}
         assert drawn.pop(("exam", "select", "")) == {"select"}
         assert drawn.pop(("exam", "validate", "")) == {"validate"}
-        assert "report" in drawn[("plateau", "", "")] and drawn.pop(("plateau", "", "")) <= {"query", "report"}
-        assert drawn.keys() >= {("answers", "", "teacher"), ("answers", "", "public"), ("student", "", "")}
+        assert "report" in drawn[("plateau", "", "")] and drawn.pop(("plateau", "", "")) <= {
+            "query",
+            "report",
+        }
+        assert drawn.keys() >= {
+            ("answers", "", "teacher"),
+            ("answers", "", "public"),
+            ("student", "", ""),
+        }
         assert set().union(*drawn.values()) == {"query"}
 
     def test_a_learned_defence_is_made_of_training_questions(self, monkeypatch, tmp_path):
-        here = tiny("defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]")
+        here = tiny(
+            "defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]"
+        )
         (guard,) = [stage for stage in here.stages if stage.kind == "guard"]
         made(guard.inputs, tmp_path)
         drawn, original = set(), tasks.Exam._draw
@@ -169,14 +230,25 @@ class TestQuestions:
         from experiments.stages.opened import opened
 
         here = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
-        arm = next(arm for arm in here.arms if arm.defense == "release/answer_only" and arm.split == "report")
+        arm = next(
+            arm
+            for arm in here.arms
+            if arm.defense == "release/answer_only" and arm.split == "report"
+        )
         store = made([arm.exam], tmp_path)
         mine, clean = (folder(store, stage) for stage in arm.exam.inputs)
-        rows, texts = read_grades(folder(store, arm.exam)), [row["text"] for row in read_grades(clean)]
-        prompts = [item.prompt for item in entries.component("task", "addition")[1].items("report", 12, 0)]
+        rows, texts = (
+            read_grades(folder(store, arm.exam)),
+            [row["text"] for row in read_grades(clean)],
+        )
+        prompts = [
+            item.prompt for item in entries.component("task", "addition")[1].items("report", 12, 0)
+        ]
         assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
         nats = opened(mine).surprisal(prompts, texts)
-        by_hand = [n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)]
+        by_hand = [
+            n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)
+        ]
         assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
         assert [row["nats"] for row in rows] == pytest.approx(
             opened(mine).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
@@ -187,7 +259,9 @@ class TestSeeds:
     """One seed a role: what a student's seed reaches, and what has a seed of its own."""
 
     def test_a_students_seed_draws_its_questions_starts_its_weights_and_orders_its_batches(self):
-        here = tiny("attacker=[sft,clean/filter + sft + follow/prune]", "defense=[none,release/answer_only]")
+        here = tiny(
+            "attacker=[sft,clean/filter + sft + follow/prune]", "defense=[none,release/answer_only]"
+        )
         for arm in here.arms:
             fresh = plan.FRESH if arm.defense == plan.IDENTITY else 0
             for stage in arm.student.walk():
@@ -204,29 +278,47 @@ class TestSeeds:
         assert by["select"] == {900} and by["report"] >= {0, 1} and 900 not in by["report"]
 
     def test_the_identity_control_shares_nothing_with_the_undefended_arm_but_the_teacher(self):
-        """A shared student, or shared answers, would agree with it by construction and show nothing."""
+        """A shared student, or shared answers, would agree with it by construction and show
+        nothing.
+        """
         here = tiny("attacker=sft", "defense=[none,release/answer_only]")
         walked = {
-            defense: {stage.key for arm in here.arms for stage in arm.student.walk() if stage.kind != "teacher"
-                      and (arm.defense, arm.attacker, arm.split) == (defense, "sft", "report")}
+            defense: {
+                stage.key
+                for arm in here.arms
+                for stage in arm.student.walk()
+                if stage.kind != "teacher"
+                and (arm.defense, arm.attacker, arm.split) == (defense, "sft", "report")
+            }
             for defense in ("none", plan.IDENTITY)
-        }  # fmt: skip
-        assert all(len(keys) >= 4 for keys in walked.values()) and not walked["none"] & walked[plan.IDENTITY]
+        }
+        assert (
+            all(len(keys) >= 4 for keys in walked.values())
+            and not walked["none"] & walked[plan.IDENTITY]
+        )
         control = [arm for arm in here.arms if arm.defense == plan.IDENTITY]
         assert all(arm.answers.settings["defense"] == config.guard("none").spec for arm in control)
-        assert {arm.seed for arm in control} >= {0, 1}, "its rows stand beside those of the same seeds"
+        assert {arm.seed for arm in control} >= {0, 1}, (
+            "its rows stand beside those of the same seeds"
+        )
 
     def test_provider_and_teacher_have_seeds_that_no_student_has(self):
-        here = tiny("defense=[none,decoding/product_of_experts,decoding/antidistillation]", "attacker=sft")
+        here = tiny(
+            "defense=[none,decoding/product_of_experts,decoding/antidistillation]", "attacker=sft"
+        )
         mine = {arm.student.settings["seed"] for arm in here.arms}
         (teacher,) = [stage for stage in here.stages if stage.kind == "teacher"]
         assert teacher.settings["seed"] == 0
         traces = [stage for stage in here.stages if stage.settings.get("source") == "traces"]
         keys = {stage.key for stage in traces}
-        proxies = [stage for stage in here.stages if stage.kind == "student" and stage.inputs[0].key in keys]
-        assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {plan.PROVIDER} and not {
+        proxies = [
+            stage
+            for stage in here.stages
+            if stage.kind == "student" and stage.inputs[0].key in keys
+        ]
+        assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {
             plan.PROVIDER
-        } & mine
+        } and not {plan.PROVIDER} & mine
         # The proxy learns from the first traces, and gradients are taken over those behind them.
         assert {stage.settings["skip"] for stage in traces} == {0, 8}
         (proxy,) = proxies
@@ -234,9 +326,13 @@ class TestSeeds:
 
     def test_weights_and_questions_of_two_seeds_differ(self, tmp_path):
         here = tiny("attacker=sft", "defense=none")
-        untrained = [arm for arm in here.arms if (arm.attacker, arm.split) == (plan.UNTRAINED, "report")][:2]
+        untrained = [
+            arm for arm in here.arms if (arm.attacker, arm.split) == (plan.UNTRAINED, "report")
+        ][:2]
         store = made([arm.student for arm in untrained], tmp_path)
-        weights = [(folder(store, arm.student) / "model.safetensors").read_bytes() for arm in untrained]
+        weights = [
+            (folder(store, arm.student) / "model.safetensors").read_bytes() for arm in untrained
+        ]
         assert weights[0] != weights[1]
         asked = [[answer.prompt_id for answer in said(store, arm.answers)] for arm in untrained]
         assert asked[0] != asked[1] and len(asked[0]) == 8
@@ -245,10 +341,17 @@ class TestSeeds:
         from experiments.stages.means import WORKED, means
 
         task = entries.component("task", "addition")[1]
-        one, other = (means(task, {"own": {"pool": 1, "budget": 8, "worked": 5}, "seed": seed}) for seed in (0, 1))
+        one, other = (
+            means(task, {"own": {"pool": 1, "budget": 8, "worked": 5}, "seed": seed})
+            for seed in (0, 1)
+        )
         assert one.worked == other.worked and one.public != other.public
-        assert [a.text for a in one.worked] == [item.solution for item in task.items("query", 5, WORKED)]
-        assert [a.prompt for a in one.public] == [item.prompt.text for item in task.items("query", 8, 0)]
+        assert [a.text for a in one.worked] == [
+            item.solution for item in task.items("query", 5, WORKED)
+        ]
+        assert [a.prompt for a in one.public] == [
+            item.prompt.text for item in task.items("query", 8, 0)
+        ]
         right, wrong = one.public[0], Answer("x", one.public[0].prompt, "# 0")
         assert one.check(right) and not one.check(wrong)
 
@@ -256,9 +359,16 @@ class TestSeeds:
 class TestFloors:
     def test_shuffled_answers_are_those_of_other_questions(self, tmp_path):
         here = tiny("attacker=sft", "defense=none", "budget=16")
-        pick = {arm.attacker: arm for arm in here.arms if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")}
+        pick = {
+            arm.attacker: arm
+            for arm in here.arms
+            if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")
+        }
         plain, mixed = pick["sft"].answers, pick[plan.SHUFFLED].answers
-        assert {**plain.settings, "source": "shuffled"} == mixed.settings and plain.inputs == mixed.inputs
+        assert {
+            **plain.settings,
+            "source": "shuffled",
+        } == mixed.settings and plain.inputs == mixed.inputs
         store = made([plain, mixed], tmp_path)
         before, after = said(store, plain), said(store, mixed)
         assert [a.prompt for a in before] == [a.prompt for a in after]
@@ -282,37 +392,53 @@ class TestFloors:
 
         task = entries.component("task", "addition")[1]
         items = task.public(8, 1)
-        told = {item.prompt.text: f"so # {item.reference}" if i % 2 else "so # 0" for i, item in enumerate(items)}
+        told = {
+            item.prompt.text: f"so # {item.reference}" if i % 2 else "so # 0"
+            for i, item in enumerate(items)
+        }
 
         class Model:
             def answer(self, prompts, *, seed, profile):
                 return [Answer(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
 
         monkeypatch.setattr(answers, "opened", lambda folder: Model())
-        stage = next(arm for arm in tiny("attacker=sft", "defense=none").arms if
-                     (arm.attacker, arm.seed) == (plan.SELF, 1)).answers  # fmt: skip
+        stage = next(
+            arm
+            for arm in tiny("attacker=sft", "defense=none").arms
+            if (arm.attacker, arm.seed) == (plan.SELF, 1)
+        ).answers
         answers.run(stage.settings, [tmp_path], tmp_path)
         learned = [a.text for a in read_answers(tmp_path / "answers.parquet")]
-        assert learned == [told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)]
+        assert learned == [
+            told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
+        ]
 
     def test_floors_ask_nobody(self):
-        """A floor with the teacher behind it would be transfer: only answers to other questions come from it."""
+        """A floor with the teacher behind it would be transfer: only answers to other questions
+        come from it.
+        """
         for name in ("quickstart", "matrix"):
             here = shipped(name)
             floors = [arm for arm in here.arms if plan.is_floor(arm.attacker)]
             assert {arm.attacker for arm in floors} >= {*plan.FLOORS} - {plan.WEAKER}
             for arm in floors:
                 kinds = {stage.kind for stage in arm.student.walk()}
-                assert arm.defense == "none" and ("teacher" in kinds) == (arm.attacker == plan.SHUFFLED)
+                assert arm.defense == "none" and ("teacher" in kinds) == (
+                    arm.attacker == plan.SHUFFLED
+                )
                 if arm.attacker == plan.UNTRAINED:
                     assert arm.student.settings["shape"]["steps"] == 0
 
 
 class TestMatchedStrength:
-    """The guard stage: a strength at which the teacher loses what was asked, on questions of the selection split."""
+    """The guard stage: a strength at which the teacher loses what was asked, on questions of the
+    selection split.
+    """
 
     def test_it_is_found_on_questions_of_selection_alone(self, tmp_path, monkeypatch):
-        """A teacher that errs on every other selection question once defended, and never on a reported one."""
+        """A teacher that errs on every other selection question once defended, and never on a
+        reported one.
+        """
         from defenses import NOTHING
         from experiments.stages import guard as stage
 
@@ -332,7 +458,11 @@ class TestMatchedStrength:
                 held = []
                 for prompt in prompts:
                     lost = prompt.text in select and select[prompt.text] < 40 * self.eps
-                    held.append(Answer(prompt.id, prompt.text, "# 0" if lost else right[prompt.text].solution))
+                    held.append(
+                        Answer(
+                            prompt.id, prompt.text, "# 0" if lost else right[prompt.text].solution
+                        )
+                    )
                 return held
 
         real = stage.defended
@@ -347,7 +477,8 @@ class TestMatchedStrength:
         chosen = config.guard("decoding/perturbed(match_utility=25)")
         match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
         spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
-        # 25 of 100 questions are lost at a share of one quarter; at full strength all that selection has.
+        # 25 of 100 questions are lost at a share of one quarter; at full strength all that
+        # selection has.
         knob = real(chosen.spec).parts[0].knob
         assert matched["tried"][0] == (1.0, pytest.approx(100 * min(1.0, knob.at(1.0))))
         assert matched["loss"] == pytest.approx(25, abs=2.5) and matched["points"] == 25
@@ -355,7 +486,11 @@ class TestMatchedStrength:
         assert set(seeds) == {0, 1, 2} and Counter(seeds)[0] == Counter(seeds)[2]
 
     def test_its_sizes_are_those_of_selection(self):
-        here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)", "measure.selection_items=11")
+        here = tiny(
+            "attacker=sft",
+            "defense=decoding/perturbed(match_utility=20)",
+            "measure.selection_items=11",
+        )
         (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
         assert stage.settings["match"]["items"] == 11 and stage.settings["match"]["seeds"] == 2
         assert stage.settings["match"]["points"] == 20
@@ -374,24 +509,38 @@ class TestMatchedStrength:
         assert arm.answers.settings["given"][-1] == "guard" and arm.answers.inputs[-1] == stage
         seen = []
         monkeypatch.setattr(
-            guarded, "defended", lambda spec, given, learned: lambda model: seen.append((spec, learned))
+            guarded,
+            "defended",
+            lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
-        guarded.guarded(task, None, {"defense": stage.settings["defense"], "given": ["guard"]}, [tmp_path])
+        guarded.guarded(
+            task, None, {"defense": stage.settings["defense"], "given": ["guard"]}, [tmp_path]
+        )
         assert seen == [(told["defense"], [{}])]
 
 
 def test_gradients_are_clipped_before_every_step(monkeypatch):
-    """Adam divides by the size of gradients, so what clipping does is seen where they are far below its epsilon."""
+    """Adam divides by the size of gradients, so what clipping does is seen where they are far below
+    its epsilon.
+    """
     from distill.embedded import character_tokenizer, llama
 
     tokenizer = character_tokenizer("0123456789+=# ")
     size = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_length": 32}
-    rows = [Example([3, 4, 5], [6, 7, tokenizer.eos_token_id]), Example([4, 4, 5], [8, 7, tokenizer.eos_token_id])]
+    rows = [
+        Example([3, 4, 5], [6, 7, tokenizer.eos_token_id]),
+        Example([4, 4, 5], [8, 7, tokenizer.eos_token_id]),
+    ]
 
     def moved(clip):
         network = llama(tokenizer, **size, seed=0)
         before = torch.cat([p.detach().clone().ravel() for p in network.parameters()])
-        train(network, rows, StudentSettings(**size, steps=5, batch_size=2, learning_rate=1e-2, clip=clip), seed=0)
+        train(
+            network,
+            rows,
+            StudentSettings(**size, steps=5, batch_size=2, learning_rate=1e-2, clip=clip),
+            seed=0,
+        )
         after = torch.cat([p.detach().ravel() for p in network.parameters()])
         return float((after - before).abs().max())
 
@@ -402,15 +551,22 @@ def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
     root = Stage("teacher", {"seed": 0})
     same = Stage("exam", {"a": 1}, (root,))
     later = Stage("teacher", {"seed": 1})
-    others = [Stage("exam", {"a": 2}, (root,)), Stage("exam", {"a": 1}), Stage("answers", {"a": 1}, (root,)),
-              Stage("exam", {"a": 1}, (later,)), Stage("exam", {"a": 1}, (root, root))]  # fmt: skip
+    others = [
+        Stage("exam", {"a": 2}, (root,)),
+        Stage("exam", {"a": 1}),
+        Stage("answers", {"a": 1}, (root,)),
+        Stage("exam", {"a": 1}, (later,)),
+        Stage("exam", {"a": 1}, (root, root)),
+    ]
     assert Stage("exam", {"a": 1}, (Stage("teacher", {"seed": 0}),)).key == same.key
     assert len({same.key, *(other.key for other in others)}) == 6
 
 
 @pytest.fixture(scope="module")
 def expected(ran):
-    """By key and seed, the stage that was graded; a plateau is of the attack that selection finds worst."""
+    """By key and seed, the stage that was graded; a plateau is of the attack that selection finds
+    worst.
+    """
     held = {}
     for arm in ran.plan.arms:
         held[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
@@ -422,33 +578,48 @@ def expected(ran):
                 [
                     row["outcome"] == "right"
                     for arm in ran.plan.arms
-                    if (arm.defense, arm.attacker, arm.split) == (longer.defense, attacker, "select")
+                    if (arm.defense, arm.attacker, arm.split)
+                    == (longer.defense, attacker, "select")
                     for row in read_grades(folder(ran.store, arm.exam))
                 ]
             )
             for attacker in longer.attackers
         }
         worst = max(longer.attackers, key=right.get)
-        held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = longer.stage
+        held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = (
+            longer.stage
+        )
     return held
 
 
 class TestGrades:
-    """What is written of a study is what its exams and students left, under the name of who sat and learned."""
+    """What is written of a study is what its exams and students left, under the name of who sat and
+    learned.
+    """
 
     def test_all_sittings_are_collected(self, ran, expected):
         held = grades.read(grades.collect(ran.plan, ran.store))
         assert {(key, seed) for key, sat in held.items() for seed in sat.seeds} == set(expected)
         for (key, seed), stage in expected.items():
-            rows, exam = read_grades(folder(ran.store, stage)), held[key].exams[held[key].seeds.index(seed)]
+            rows, exam = (
+                read_grades(folder(ran.store, stage)),
+                held[key].exams[held[key].seeds.index(seed)],
+            )
             assert list(exam.items) == [row["item"] for row in rows]
             assert list(exam.prompts) == [row["prompt"] for row in rows]
             assert exam.right_N.tolist() == [float(row["outcome"] == "right") for row in rows]
             assert (exam.said_N >= 0).tolist() == [row["said"] is not None for row in rows]
             assert exam.nats_N.tolist() == [row["nats"] for row in rows]
-            for name, column in (("l1", "l1"), ("kl", "kl"), ("flips", "flips"), ("passes", "passes"),
-                                 ("tokens", "tokens")):  # fmt: skip
-                assert getattr(exam, name) == pytest.approx(np.mean([row[column] for row in rows])), name
+            for name, column in (
+                ("l1", "l1"),
+                ("kl", "kl"),
+                ("flips", "flips"),
+                ("passes", "passes"),
+                ("tokens", "tokens"),
+            ):
+                assert getattr(exam, name) == pytest.approx(
+                    np.mean([row[column] for row in rows])
+                ), name
             assert exam.unfinished == pytest.approx(np.mean([not row["finished"] for row in rows]))
             assert exam.bytes == pytest.approx(np.mean([len(row["text"].encode()) for row in rows]))
             assert list(exam.texts) == ([] if key.attacker else [row["text"] for row in rows])
@@ -456,22 +627,45 @@ class TestGrades:
                 assert exam.bits_N.tolist() == [row["bits_per_byte"] for row in rows]
 
     def test_what_each_student_took(self, ran):
-        held = {tuple(one[name] for name in grades.WHO): one for one in grades.arms(ran.plan, ran.store)}
+        held = {
+            tuple(one[name] for name in grades.WHO): one for one in grades.arms(ran.plan, ran.store)
+        }
         assert len(held) == len(ran.plan.arms)
         for arm in ran.plan.arms:
             told = held[arm.task, arm.defense, arm.attacker, arm.budget, arm.split, arm.seed]
             training = json.loads((folder(ran.store, arm.student) / "training.json").read_text())
             asked = folder(ran.store, arm.answers) / "asked.json"
-            cost = json.loads(asked.read_text()) if asked.exists() else dict.fromkeys(
-                ("exchanges", "tokens_in", "tokens_out"), 0)  # fmt: skip
+            cost = (
+                json.loads(asked.read_text())
+                if asked.exists()
+                else dict.fromkeys(("exchanges", "tokens_in", "tokens_out"), 0)
+            )
             trials = 2 * (arm.attacker != plan.UNTRAINED)
-            same = {"finished": True, **cost, "student_tokens": training["tokens"], "trials": trials, "leaked": 0}
-            same |= {name: training[name] for name in ("parameters", "steps", "learning_rate", "cut", "no_final",
-                                                       "diverged", "losses")}  # fmt: skip
+            same = {
+                "finished": True,
+                **cost,
+                "student_tokens": training["tokens"],
+                "trials": trials,
+                "leaked": 0,
+            }
+            same |= {
+                name: training[name]
+                for name in (
+                    "parameters",
+                    "steps",
+                    "learning_rate",
+                    "cut",
+                    "no_final",
+                    "diverged",
+                    "losses",
+                )
+            }
             same["flops"] = 6 * training["parameters"] * training["positions"] * (1 + trials)
             assert {name: told[name] for name in same} == same, arm
             asks = not plan.is_floor(arm.attacker) or arm.attacker == plan.SHUFFLED
-            assert (cost["exchanges"] == len(said(ran.store, arm.answers))) == asks and bool(cost["tokens_in"]) == asks
+            assert (cost["exchanges"] == len(said(ran.store, arm.answers))) == asks and bool(
+                cost["tokens_in"]
+            ) == asks
             if arm.defense.startswith("decoding"):
                 (guard,) = [stage for stage in arm.answers.inputs if stage.kind == "guard"]
                 found = json.loads((folder(ran.store, guard) / "guard.json").read_text())["matched"]
@@ -482,23 +676,43 @@ class TestGrades:
                 assert told["prepared"] is None
 
     def test_a_student_that_is_not_there_is_not_finished(self, ran, tmp_path):
-        assert [one["finished"] for one in grades.arms(ran.plan, Store(tmp_path))] == [False] * len(ran.plan.arms)
+        assert [one["finished"] for one in grades.arms(ran.plan, Store(tmp_path))] == [False] * len(
+            ran.plan.arms
+        )
 
     def test_seconds_of_an_arm_are_those_of_its_own_stages(self, ran):
         def seconds(stage, name):
             return json.loads((folder(ran.store, stage) / "done.json").read_text())[name]
 
-        made = {one.key: json.loads((folder(ran.store, one) / "done.json").read_text()) for one in ran.plan.stages}
-        ledger = [{name: getattr(arm, name) for name in ("task", "defense", "attacker", "budget")}
-                  for arm in ran.plan.arms if arm.split == "report"]  # fmt: skip
+        made = {
+            one.key: json.loads((folder(ran.store, one) / "done.json").read_text())
+            for one in ran.plan.stages
+        }
+        ledger = [
+            {name: getattr(arm, name) for name in ("task", "defense", "attacker", "budget")}
+            for arm in ran.plan.arms
+            if arm.split == "report"
+        ]
         timed = files._timed(ran.plan, made, ledger)
-        for row, arm in zip(timed, [arm for arm in ran.plan.arms if arm.split == "report"], strict=True):
+        for row, arm in zip(
+            timed, [arm for arm in ran.plan.arms if arm.split == "report"], strict=True
+        ):
             parts = (arm.answers, arm.student, arm.exam)
-            assert row["wall_seconds"] == pytest.approx(sum(seconds(one, "seconds") for one in parts))
-            assert row["cpu_seconds"] == pytest.approx(sum(seconds(one, "cpu_seconds") for one in parts))
-        rows = [{"task": task, "defense": defense} for task, defense, split in ran.plan.teachers if split == "report"]
-        took = {key: 1000 * np.mean([seconds(exam, "answer_seconds") for exam in exams]) / 12
-                for key, exams in ran.plan.teachers.items()}  # fmt: skip
+            assert row["wall_seconds"] == pytest.approx(
+                sum(seconds(one, "seconds") for one in parts)
+            )
+            assert row["cpu_seconds"] == pytest.approx(
+                sum(seconds(one, "cpu_seconds") for one in parts)
+            )
+        rows = [
+            {"task": task, "defense": defense}
+            for task, defense, split in ran.plan.teachers
+            if split == "report"
+        ]
+        took = {
+            key: 1000 * np.mean([seconds(exam, "answer_seconds") for exam in exams]) / 12
+            for key, exams in ran.plan.teachers.items()
+        }
         for row in files._answered(ran.plan, made, rows):
             mine, clean = (took[row["task"], one, "report"] for one in (row["defense"], "none"))
             assert (row["answer_ms"], row["answer_ratio"]) == pytest.approx((mine, mine / clean))
@@ -508,8 +722,12 @@ class TestSteps:
     """All trained students of a task take as many steps, whatever follows their training."""
 
     def test_what_follows_is_made_up_for(self):
-        here = tiny("attacker=[sft,solo,sft + follow/expert_iteration]", "defense=[none,release/answer_only]",
-                    "own=worked", "own.worked=4")  # fmt: skip
+        here = tiny(
+            "attacker=[sft,solo,sft + follow/expert_iteration]",
+            "defense=[none,release/answer_only]",
+            "own=worked",
+            "own.worked=4",
+        )
         study = here.study
         steps = {}
         for arm in here.arms:
@@ -534,14 +752,28 @@ class TestTokenizers:
     @staticmethod
     def checked(monkeypatch, digests):
         monkeypatch.setattr(plan, "tokenizer_digest", digests.get)
-        teacher, proxy = (config.Pretrained(kind="pretrained", name=name, path=name, temperature=0, top_p=1,
-                                            max_new_tokens=8, batch_size=4) for name in ("big", "small"))  # fmt: skip
-        cells = plan._Cells(SimpleNamespace(study=SimpleNamespace(teacher=teacher), known=None), None, "addition")
+        teacher, proxy = (
+            config.Pretrained(
+                kind="pretrained",
+                name=name,
+                path=name,
+                temperature=0,
+                top_p=1,
+                max_new_tokens=8,
+                batch_size=4,
+            )
+            for name in ("big", "small")
+        )
+        cells = plan._Cells(
+            SimpleNamespace(study=SimpleNamespace(teacher=teacher), known=None), None, "addition"
+        )
         cells._check_tokenizer("decoding/product_of_experts", proxy)
 
     def test_pretrained_models_are_compared_by_their_files(self, monkeypatch):
         self.checked(monkeypatch, {"big": "a", "small": "a"})
-        with pytest.raises(BadInput, match="the proxy 'small' has another tokenizer than the teacher 'big'"):
+        with pytest.raises(
+            BadInput, match="the proxy 'small' has another tokenizer than the teacher 'big'"
+        ):
             self.checked(monkeypatch, {"big": "a", "small": "b"})
 
 
@@ -549,23 +781,39 @@ def test_the_analysis_says_what_the_study_does():
     here = tiny("attacker=[sft,solo]", "own=worked", "own.worked=4", "defense=release/answer_only")
     told, study = registration.analysis(here), here.study
     assert (told["study"], told["question"]) == (study.name, study.question)
-    assert told["estimands"]["uplift"].startswith("D - F") and told["estimands"]["harm"].startswith("U - D")
-    assert "(D - F) / (U - F)" in told["estimands"]["transfer"] and "selection" in told["estimands"]["worst_case"]
+    assert told["estimands"]["uplift"].startswith("D - F") and told["estimands"]["harm"].startswith(
+        "U - D"
+    )
+    assert (
+        "(D - F) / (U - F)" in told["estimands"]["transfer"]
+        and "selection" in told["estimands"]["worst_case"]
+    )
     assert "Te_d - Te" in told["estimands"]["utility"]
     assert all(one in told["floor"] for one in (*plan.CHOICES, "solo", "selection split"))
-    assert told["controls"] == [plan.IDENTITY, plan.SHUFFLED] and told["primary_match"] == "exchanges"
+    assert (
+        told["controls"] == [plan.IDENTITY, plan.SHUFFLED] and told["primary_match"] == "exchanges"
+    )
     assert told["items"] == {"report": 12, "selection": 10} and "Holm" in told["multiplicity"]
-    assert told["seeds"] == {"report": [0, 1], "selection": [900], "floors and undefended":
-                             {"addition": study.baseline("addition")}}  # fmt: skip
+    assert told["seeds"] == {
+        "report": [0, 1],
+        "selection": [900],
+        "floors and undefended": {"addition": study.baseline("addition")},
+    }
     assert told["thresholds"]["theta"] == study.measure.theta and "prices" not in told["thresholds"]
     assert told["own"] == {"worked": 4} and told["search"]["trials"] == 0
     assert told["recipes"]["student"]["steps"] == 2 and told["recipes"]["teacher"]["steps"] == 4
     assert told["blocks"][0]["attackers"] == ["sft", "solo"]
-    assert "(1 - p)^S" in told["effective"] and "steps" in told["training"] and "wrong" in told["exclusions"]
+    assert (
+        "(1 - p)^S" in told["effective"]
+        and "steps" in told["training"]
+        and "wrong" in told["exclusions"]
+    )
 
 
 class TestJudged:
-    """p-values of verdicts have seed variances moderated over the cases, each word at its own share of the gap."""
+    """p-values of verdicts have seed variances moderated over the cases, each word at its own share
+    of the gap.
+    """
 
     def test_each_share_has_a_prior_of_its_own(self):
         rng = np.random.default_rng(3)
@@ -576,13 +824,23 @@ class TestJudged:
 
         clean = Arm((rng.random((3, 200)) < 0.97).astype(float), (-1, -2, -3))
         floor, top = arm(0.1, 0.01), arm(0.8, 0.01)
-        held = [verdict.Case(floor, [top], [arm(mean, spread)], clean, clean) for mean, spread in
-                ((0.38, 0.02), (0.42, 0.15), (0.5, 0.05), (0.71, 0.1), (0.66, 0.03))]  # fmt: skip
+        held = [
+            verdict.Case(floor, [top], [arm(mean, spread)], clean, clean)
+            for mean, spread in ((0.38, 0.02), (0.42, 0.15), (0.5, 0.05), (0.71, 0.1), (0.66, 0.03))
+        ]
         rules = verdict.Rules()
-        assert verdict._without_tests(held[0], verdict.non_inferiority(clean, clean, 0.02), rules) is None
+        assert (
+            verdict._without_tests(held[0], verdict.non_inferiority(clean, clean, 0.02), rules)
+            is None
+        )
         parts = [variance([floor, top, one.attacks[0]]) for one in held]
-        below, above = ([combine(one, c, prior=pooled([parts_of(other, c) for other in parts])) for one in parts]
-                        for c in ([0.5 - 1, -0.5, 1], [1 - 0.8, 0.8, -1]))  # fmt: skip
+        below, above = (
+            [
+                combine(one, c, prior=pooled([parts_of(other, c) for other in parts]))
+                for one in parts
+            ]
+            for c in ([0.5 - 1, -0.5, 1], [1 - 0.8, 0.8, -1])
+        )
         raw = [[p_below(one) for one in some] for some in (below, above)]
         judged = verdict.judge(held, rules)
         assert [one.p for one in judged] == pytest.approx(_holm(raw[0]))
@@ -592,19 +850,24 @@ class TestJudged:
     def test_a_word_on_transfer_is_one_sided_at_half_the_level(self):
         rng = np.random.default_rng(1)
         clean, floor, top, low, high = (
-            Arm((rng.random((8, 200)) < mean).astype(float), tuple(range(8))) for mean in (0.97, 0.1, 0.8, 0.12, 0.79)
+            Arm((rng.random((8, 200)) < mean).astype(float), tuple(range(8)))
+            for mean in (0.97, 0.1, 0.8, 0.12, 0.79)
         )
         cost, rules = verdict.non_inferiority(clean, clean, 0.02), verdict.Rules(alpha=0.05)
 
         def word(defended, effective, ineffective):
             case = verdict.Case(floor, [top], [defended], clean, clean)
-            return verdict._tested(case, cost, rules, verdict._Tests(effective, 1.0, ineffective)).word
+            return verdict._tested(
+                case, cost, rules, verdict._Tests(effective, 1.0, ineffective)
+            ).word
 
         assert [word(low, p, 1.0) for p in (0.024, 0.026)] == ["effective", "inconclusive"]
         assert [word(high, 1.0, p) for p in (0.024, 0.026)] == ["ineffective", "inconclusive"]
 
     def test_what_selection_cannot_rule_out(self):
-        """The quantile has the degrees of freedom of all options together: 4 options of 2 seeds have 4."""
+        """The quantile has the degrees of freedom of all options together: 4 options of 2 seeds
+        have 4.
+        """
         rng = np.random.default_rng(0)
         held = [(rng.random((2, 100)) < mean).astype(float) for mean in (0.9, 0.4, 0.45, 0.5)]
         spread = np.mean([some.mean(1).var(ddof=1) for some in held])

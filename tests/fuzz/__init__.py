@@ -1,7 +1,8 @@
-"""A standing attack: hostile inputs of several kinds, one file each in `kinds/`, and one judge of what comes of them.
+"""A standing attack: hostile inputs of several kinds, one file each in `kinds/`, and one judge of
+what comes of them.
 
-A kind's file holds one fixed symbol, `KIND`. `make fuzz` tries all of them for ten minutes; the test suite tries a few
-examples of each. What it cannot find is what no kind draws.
+A kind's file holds one fixed symbol, `KIND`. `make fuzz` tries all of them for ten minutes; the
+test suite tries a few examples of each. What it cannot find is what no kind draws.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ HANG = 5.0  # seconds of this process, whatever else the machine does
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command: its exit code, what it printed, and what is wrong with that, if anything is."""
+    """What came of a command: its exit code, what it printed, and what is wrong with that, if
+    anything is.
+    """
 
     code: int
     out: str
@@ -35,8 +38,9 @@ class Outcome:
 class Kind:
     """One kind of hostile input.
 
-    `cases`: a hypothesis strategy. `attempt(case, folder)`: one trial in an empty folder. `fine(case, folder)`: called
-    where a case was accepted (exit code 0); "" if that was right, else what was taken in silence.
+    `cases`: a hypothesis strategy. `attempt(case, folder)`: one trial in an empty folder.
+    `fine(case, folder)`: called where a case was accepted (exit code 0); "" if that was right, else
+    what was taken in silence.
     """
 
     cases: Any
@@ -54,11 +58,15 @@ class Kind:
 def every() -> dict[str, Kind]:
     """Every kind by its file's name."""
     files = sorted((Path(__file__).parent / "kinds").glob("[a-z]*.py"))
-    return {path.stem: importlib.import_module(f"tests.fuzz.kinds.{path.stem}").KIND for path in files}
+    return {
+        path.stem: importlib.import_module(f"tests.fuzz.kinds.{path.stem}").KIND for path in files
+    }
 
 
 def corpus(name: str) -> list[str]:
-    """The lines of a file in `corpus/`, in which odd characters are written as Python escapes them."""
+    """The lines of a file in `corpus/`, in which odd characters are written as
+    Python escapes them.
+    """
     text = (Path(__file__).parent / "corpus" / f"{name}.txt").read_text("ascii")
     return [line.encode().decode("unicode_escape") for line in text.split("\n")[:-1]]
 
@@ -84,7 +92,9 @@ def limited(seconds: float = HANG) -> Iterator[None]:
 
 
 def call(work: Callable[[], object]) -> Outcome:
-    """Call the library in a command's place: BadInput is its exit code 2, and its text must be one line."""
+    """Call the library in a command's place: BadInput is its exit code 2, and its text must be one
+    line.
+    """
     try:
         with limited():
             work()
@@ -98,15 +108,16 @@ def call(work: Callable[[], object]) -> Outcome:
 
 
 def command(*words: str, codes: tuple[int, ...] = (0, 2)) -> Outcome:
-    """Run a command of distill-resist in this process; exit code 2 must come with one line, and any other is a fault.
+    """Run a command of distill-resist in this process; exit code 2 must come with one line, and any
+    other is a fault.
 
     Args:
         words: the command line.
         codes: exit codes that a user may see; `verify` has 1 for a FAIL.
 
     Returns:
-        The outcome; `fault` is set for an exception that a user would see as a traceback, a hang, a wrong exit code,
-        and an error of no line or several.
+        The outcome; `fault` is set for an exception that a user would see as a traceback, a hang, a
+        wrong exit code, and an error of no line or several.
     """
     out, error = io.StringIO(), io.StringIO()
     try:
@@ -117,7 +128,12 @@ def command(*words: str, codes: tuple[int, ...] = (0, 2)) -> Outcome:
     except SystemExit as told:  # argparse prints its usage, then one line
         return Outcome(int(str(told.code)), out.getvalue(), error.getvalue())
     except Exception as told:
-        return Outcome(-1, out.getvalue(), error.getvalue(), f"traceback: {type(told).__name__}: {str(told)[:200]}")
+        return Outcome(
+            -1,
+            out.getvalue(),
+            error.getvalue(),
+            f"traceback: {type(told).__name__}: {str(told)[:200]}",
+        )
     fault = "" if code in codes else f"exit code {code}"
     if code == 2 and (error.getvalue().count("\n") != 1 or "Traceback" in error.getvalue()):
         fault = f"{error.getvalue().count(chr(10))} lines: {error.getvalue()[:200]!r}"

@@ -1,4 +1,6 @@
-"""`make fuzz`: every kind in turn until the time is over; what failed is printed in its smallest form."""
+"""`make fuzz`: every kind in turn until the time is over; what failed is printed in its smallest
+form.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,13 @@ def _round(name: str, kind: Kind, number: int, count: collections.Counter[str]) 
     """One round of a kind; whether nothing was found."""
 
     @seed(number)
-    @settings(max_examples=ROUND, deadline=None, database=None, print_blob=False,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=ROUND,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=kind.cases)
     def tried(case: object) -> None:
         with tempfile.TemporaryDirectory() as folder:

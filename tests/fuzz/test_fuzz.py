@@ -1,4 +1,6 @@
-"""A few examples of every kind of hostile input, the same ones each time; `make fuzz` tries many more."""
+"""A few examples of every kind of hostile input, the same ones each time; `make fuzz` tries many
+more.
+"""
 
 import tempfile
 from pathlib import Path
@@ -16,8 +18,14 @@ EXAMPLES = 12
 def test_nothing_odd_crashes_hangs_or_passes(name):
     kind = fuzz.every()[name]
 
-    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=kind.cases)
     def tried(case):
         with tempfile.TemporaryDirectory() as folder:

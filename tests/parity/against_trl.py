@@ -1,7 +1,9 @@
-"""Our divergences against TRL's, values and gradients in float32; exit 1 if any differs by more than 1e-6, relatively.
+"""Our divergences against TRL's, values and gradients in float32; exit 1 if any differs by more
+than 1e-6, relatively.
 
-Runs in an environment of its own (`make parity`), because TRL is no dependency. Full rows: GKDTrainer's generalised
-JSD. Released rows: the top-k loss of TRL's server trainer, which has forward KL alone for k above 1.
+Runs in an environment of its own (`make parity`), because TRL is no dependency. Full rows:
+GKDTrainer's generalised JSD. Released rows: the top-k loss of TRL's server trainer, which has
+forward KL alone for k above 1.
 """
 
 from __future__ import annotations
@@ -30,16 +32,21 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def theirs_on_released(add_tail: bool, ids_NK: Tensor, logprobs_NK: Tensor) -> Loss:
-    """The server trainer's top-k forward KL without a server or a trainer: only two of its attributes are read."""
+    """The server trainer's top-k forward KL without a server or a trainer: only two of its
+    attributes are read.
+    """
     trainer = SimpleNamespace(
-        loss_add_tail=add_tail, _reduce_divergence_loss=ServerDistillationTrainer._reduce_divergence_loss
+        loss_add_tail=add_tail,
+        _reduce_divergence_loss=ServerDistillationTrainer._reduce_divergence_loss,
     )
     sent = {"topk_logprobs": logprobs_NK[None], "topk_token_ids": ids_NK[None]}
     labels = torch.zeros(1, len(ids_NK), dtype=torch.long)
 
     def loss(logits_NV: Tensor) -> Tensor:
         logs = torch.log_softmax(logits_NV, -1)[None]
-        return ServerDistillationTrainer._compute_server_forward_kl_loss(trainer, sent, logs, labels)
+        return ServerDistillationTrainer._compute_server_forward_kl_loss(
+            trainer, sent, logs, labels
+        )
 
     return loss
 
@@ -52,14 +59,18 @@ def pairs(teacher_NV: Tensor) -> Iterator[tuple[str, Loss, Loss]]:
         yield (
             f"generalised JSD, beta {beta}, all tokens",
             lambda q, b=beta: released_divergence("jsd", "tail", q, *everything, beta=b),
-            lambda q, b=beta: GKDTrainer.generalized_jsd_loss(q[None], teacher_NV[None], labels, beta=b),
+            lambda q, b=beta: GKDTrainer.generalized_jsd_loss(
+                q[None], teacher_NV[None], labels, beta=b
+            ),
         )
     for k in KS:
         values_NK, ids_NK = teacher_NV.topk(k)
         for semantics, add_tail in (("tail", True), ("conditional", False)):
             yield (
                 f"forward KL, top {k}, {semantics}",
-                lambda q, s=semantics, i=ids_NK, v=values_NK: released_divergence("forward", s, q, i, v),
+                lambda q, s=semantics, i=ids_NK, v=values_NK: released_divergence(
+                    "forward", s, q, i, v
+                ),
                 theirs_on_released(add_tail, ids_NK, values_NK),
             )
 
@@ -74,13 +85,20 @@ def measured(loss: Loss, start_NV: Tensor) -> tuple[Tensor, Tensor]:
 
 def apart(ours: Tensor, theirs: Tensor) -> float:
     """Largest difference over the largest magnitude of theirs; 0 where both are 0 throughout."""
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=torch.finfo(theirs.dtype).tiny))
+    return float(
+        (ours - theirs).abs().max() / theirs.abs().max().clamp(min=torch.finfo(theirs.dtype).tiny)
+    )
 
 
 def main() -> int:
     torch.manual_seed(0)
-    teacher_NV, student_NV = torch.log_softmax(2 * torch.randn(ROWS, SIZE), -1), torch.randn(ROWS, SIZE)
-    print(f"trl {trl.__version__}, torch {torch.__version__}, {ROWS} rows of {SIZE} tokens, float32\n")
+    teacher_NV, student_NV = (
+        torch.log_softmax(2 * torch.randn(ROWS, SIZE), -1),
+        torch.randn(ROWS, SIZE),
+    )
+    print(
+        f"trl {trl.__version__}, torch {torch.__version__}, {ROWS} rows of {SIZE} tokens, float32\n"
+    )
     print(f"{'':40}{'ours':>12}{'TRL':>12}{'difference':>14}{'gradient':>14}")
     worst = 0.0
     for name, ours, theirs in pairs(teacher_NV):

@@ -6,5 +6,7 @@ import pytest
 
 
 def test_our_divergences_are_trls():
-    pytest.importorskip("trl", reason="needs TRL, which `make parity` installs in an environment of its own")
+    pytest.importorskip(
+        "trl", reason="needs TRL, which `make parity` installs in an environment of its own"
+    )
     assert importlib.import_module("tests.parity.against_trl").main() == 0

@@ -1,7 +1,8 @@
-"""Questions spread over accounts in turn: what a defence ties to an account is not the same for all of them.
+"""Questions spread over accounts in turn: what a defence ties to an account is not the same for all
+of them.
 
-Without this part every question comes from an account of its own, which is the most that spreading can do; few accounts
-are the weaker attacker. Repeats of one question come from different accounts.
+Without this part every question comes from an account of its own, which is the most that spreading
+can do; few accounts are the weaker attacker. Repeats of one question come from different accounts.
 """
 
 from __future__ import annotations
@@ -24,4 +25,7 @@ class Attacker(Base):
 
     def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
         """The same prompts, prompt i from account i mod n."""
-        return [replace(prompt, account=f"account-{i % self.settings.n}") for i, prompt in enumerate(prompts)]
+        return [
+            replace(prompt, account=f"account-{i % self.settings.n}")
+            for i, prompt in enumerate(prompts)
+        ]

@@ -1,4 +1,5 @@
-"""Few-shot elicitation: worked solutions of the attacker's own stand before the question (Brown et al. 2020).
+"""Few-shot elicitation: worked solutions of the attacker's own stand before the question (Brown et
+al. 2020).
 
 What is learned from the answers is still the question without them.
 """
@@ -25,13 +26,23 @@ class Attacker(Base):
     paper = "Brown et al. 2020, 2005.14165"
 
     def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
-        """The same prompts behind n of the attacker's own examples, drawn anew for each; never the question itself."""
-        return [replace(prompt, text=self._shown(prompt, own, f"{seed}/{i}")) for i, prompt in enumerate(prompts)]
+        """The same prompts behind n of the attacker's own examples, drawn anew for each; never the
+        question itself.
+        """
+        return [
+            replace(prompt, text=self._shown(prompt, own, f"{seed}/{i}"))
+            for i, prompt in enumerate(prompts)
+        ]
 
     def _shown(self, prompt: Prompt, own: Own, key: str) -> str:
         others = [one for one in own.worked if one.prompt != prompt.text]
         if len(others) < self.settings.n:
-            raise BadInput(f"attacker ask/few_shot: n={self.settings.n}, but {len(others)} worked solutions are owned; "
-                           "see own.worked")  # fmt: skip
-        shown = [f"{one.prompt} {one.text}" for one in random.Random(key).sample(others, self.settings.n)]
+            raise BadInput(
+                f"attacker ask/few_shot: n={self.settings.n}, but {len(others)} worked solutions "
+                "are owned; "
+                "see own.worked"
+            )
+        shown = [
+            f"{one.prompt} {one.text}" for one in random.Random(key).sample(others, self.settings.n)
+        ]
         return self.settings.separator.join([*shown, prompt.text])

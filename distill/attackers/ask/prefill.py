@@ -1,6 +1,8 @@
-"""Prefill: the answer must begin with words of the caller's choice, where the interface lets a caller say so.
+"""Prefill: the answer must begin with words of the caller's choice, where the interface lets a
+caller say so.
 
-A reported cheap attack: a word or two of reasoning, and a teacher that was told to hide its steps writes them out.
+A reported cheap attack: a word or two of reasoning, and a teacher that was told to hide its steps
+writes them out.
 """
 
 from __future__ import annotations

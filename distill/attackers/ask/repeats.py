@@ -1,7 +1,8 @@
-"""Several answers to every question: material for a vote, for the best of k, or for averaging what is drawn anew.
+"""Several answers to every question: material for a vote, for the best of k, or for averaging what
+is drawn anew.
 
-A budget counts questions; the exchanges, k times as many, are in the ledger. Source: Libon, as reported for its Q = k D
-queries; Wang et al. 2023 (self-consistency, 2203.11171).
+A budget counts questions; the exchanges, k times as many, are in the ledger. Source: Libon, as
+reported for its Q = k D queries; Wang et al. 2023 (self-consistency, 2203.11171).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Query selection under a budget: which questions of a pool are worth an exchange.
 
-`coverage` takes the question farthest from all that were taken before (k-centre, Gonzalez 1985; Sener & Savarese
-2018, 1708.00489) by its character n-grams. `uncertainty` spends a first share of the budget on questions in their
-order, trains a pilot on what came back, and spends the rest where the pilot is least sure of its own answer (Lewis &
-Gale 1994; for extraction ActiveThief, Pal et al. 2020). `random` takes them in their order, which is the seed's.
+`coverage` takes the question farthest from all that were taken before (k-centre, Gonzalez 1985;
+Sener & Savarese 2018, 1708.00489) by its character n-grams. `uncertainty` spends a first share of
+the budget on questions in their order, trains a pilot on what came back, and spends the rest where
+the pilot is least sure of its own answer (Lewis & Gale 1994; for extraction ActiveThief, Pal et al.
+2020). `random` takes them in their order, which is the seed's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from distill.models import LanguageModel
 
 
 def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
-    """Counts of hashed character n-grams, rows of length 1 (A, size); texts of fewer characters are one n-gram."""
+    """Counts of hashed character n-grams, rows of length 1 (A, size); texts of fewer characters are
+    one n-gram.
+    """
     counts = np.zeros((len(texts), size), np.float32)
     for row, text in zip(counts, texts, strict=True):
         for i in range(max(1, len(text) - n + 1)):
@@ -30,8 +33,9 @@ def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
 
 
 def farthest_first(points: np.ndarray, k: int) -> list[int]:
-    """k indices of points (A, D), each the farthest from those before it, from the first on; at most twice the best
-    radius (Gonzalez 1985)."""
+    """k indices of points (A, D), each the farthest from those before it, from the first on; at
+    most twice the best radius (Gonzalez 1985).
+    """
     chosen, distance = [0], np.full(len(points), np.inf)
     while len(chosen) < min(k, len(points)):
         distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(1))

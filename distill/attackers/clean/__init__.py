@@ -1,4 +1,6 @@
-"""What an attacker does to the answers it holds: `clean(said, own, seed=...)` returns those that the student learns."""
+"""What an attacker does to the answers it holds: `clean(said, own, seed=...)` returns those that
+the student learns.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,24 @@ def groups(said: Sequence[Answer]) -> list[list[Answer]]:
 
 def rewritten(answer: Answer, text: str) -> Answer:
     """The answer with another text; token ids and logprobs would spell the old one."""
-    return answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
+    return (
+        answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
+    )
 
 
 def divided(text: str, mark: str) -> tuple[str, str]:
-    """A text as its reasoning and the rest, which begins with the space before the last mark; the two joined are it."""
+    """A text as its reasoning and the rest, which begins with the space before the last mark; the
+    two joined are it.
+    """
     before, found, _ = text.rpartition(mark)
     reasoning = before.rstrip() if found else text
     return reasoning, text[len(reasoning) :]
 
 
 def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -> LanguageModel:
-    """A model of the student's shape that the attacker trains on answers of its choice, for `share` of the steps."""
+    """A model of the student's shape that the attacker trains on answers of its choice, for `share`
+    of the steps.
+    """
     assert own.fresh is not None and own.recipe is not None
     model = own.fresh(seed)
     recipe = own.recipe.model_copy(update={"steps": max(1, round(share * own.recipe.steps))})
@@ -41,7 +49,11 @@ def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -
 
 
 def surprisal(model: LanguageModel, said: Sequence[Answer]) -> list[float]:
-    """-log p of each answer a token of it and its end, in nats; infinite where the context does not hold it."""
-    nats = model.surprisal([Prompt(one.prompt_id, one.prompt) for one in said], [one.text for one in said])
+    """-log p of each answer a token of it and its end, in nats; infinite where the context does not
+    hold it.
+    """
+    nats = model.surprisal(
+        [Prompt(one.prompt_id, one.prompt) for one in said], [one.text for one in said]
+    )
     sizes = [len(model.tokenizer(one.text, add_special_tokens=False).input_ids) + 1 for one in said]
     return [math.inf if math.isnan(n) else n / size for n, size in zip(nats, sizes, strict=True)]

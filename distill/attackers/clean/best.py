@@ -1,7 +1,8 @@
-"""Best of k: of several answers to a question the one that is right, that is likeliest, or that is shortest.
+"""Best of k: of several answers to a question the one that is right, that is likeliest, or that is
+shortest.
 
-Right is what the attacker can check; likeliest is to a model of its own, trained on all answers it holds. Equals go by
-order, so with one answer a question nothing changes.
+Right is what the attacker can check; likeliest is to a model of its own, trained on all answers it
+holds. Equals go by order, so with one answer a question nothing changes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """De-duplication: of answers to a question that are nearly the same, the first is kept.
 
-Alike is by the Jaccard overlap of their character n-grams (Broder 1997): 1 keeps all but identical n-gram sets apart.
+Alike is by the Jaccard overlap of their character n-grams (Broder 1997): 1 keeps all but identical
+n-gram sets apart.
 """
 
 from __future__ import annotations

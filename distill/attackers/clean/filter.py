@@ -1,8 +1,10 @@
-"""Filters: answers that are wrong, that repeat themselves, that surprise the attacker's own model, or that are long.
+"""Filters: answers that are wrong, that repeat themselves, that surprise the attacker's own model,
+or that are long.
 
-Each is a setting that can be off. Cheap filters undo much of what perturbed sampling costs a student: de-duplication
-alone is reported to lift students of antidistillation sampling a lot. If none is left the attacker keeps the `least`
-share that fails fewest, as no attacker throws all away that was paid for.
+Each is a setting that can be off. Cheap filters undo much of what perturbed sampling costs a
+student: de-duplication alone is reported to lift students of antidistillation sampling a lot. If
+none is left the attacker keeps the `least` share that fails fewest, as no attacker throws all away
+that was paid for.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from distill.attackers.clean import own_model, surprisal
 
 
 def repetition(text: str, n: int) -> float:
-    """Share of a text's character n-grams that occurred in it before, in [0, 1); 0 for texts of fewer characters."""
+    """Share of a text's character n-grams that occurred in it before, in [0, 1); 0 for texts of
+    fewer characters.
+    """
     grams = Counter(text[i : i + n] for i in range(len(text) - n + 1))
     return 1 - len(grams) / sum(grams.values()) if grams else 0.0
 
@@ -30,8 +34,10 @@ def upper(values: Sequence[float], share: float) -> float:
 
 
 class Settings(Part):
-    """`wrong`: drop what can be checked to be wrong; `repeats`: most that may be repeated (of n-grams of `n`);
-    `likely`: share that is kept by likelihood; `long`: most characters, times the median. null is off."""
+    """`wrong`: drop what can be checked to be wrong; `repeats`: most that may be repeated (of
+    n-grams of `n`); `likely`: share that is kept by likelihood; `long`: most characters, times the
+    median. null is off.
+    """
 
     wrong: bool = True
     repeats: float | None = Field(None, ge=0, le=1)
@@ -52,11 +58,15 @@ class Attacker(Base):
         """Those that pass all filters, in their order."""
         if not said:
             return []
-        failures = [sum(marks) for marks in zip(*self._marks(said, own, seed), strict=True)] or [0] * len(said)
+        failures = [sum(marks) for marks in zip(*self._marks(said, own, seed), strict=True)] or [
+            0
+        ] * len(said)
         kept = [one for one, failed in zip(said, failures, strict=True) if not failed]
         if kept:
             return kept
-        order = sorted(range(len(said)), key=lambda i: failures[i])[: math.ceil(self.settings.least * len(said))]
+        order = sorted(range(len(said)), key=lambda i: failures[i])[
+            : math.ceil(self.settings.least * len(said))
+        ]
         return [said[i] for i in sorted(order)]
 
     def _marks(self, said: Sequence[Answer], own: Own, seed: int) -> list[list[bool]]:

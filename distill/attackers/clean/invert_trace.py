@@ -1,9 +1,11 @@
-"""Trace inversion: reasoning that was withheld is written anew, from the question and the answer that was sold.
+"""Trace inversion: reasoning that was withheld is written anew, from the question and the answer
+that was sold.
 
-Zhang, Morris & Shmatikov 2026 (2603.07267): an inverter learns from traces of open models, given question and answer,
-and the student learns from what it writes for the sold answers. Here the surrogate traces are worked solutions that the
-attacker owns. Who is given the answer can end in it whatever came before, so what one inverter writes is believed only
-if all `voters`, trained from other seeds, write the same. In further rounds they learn from what was believed as well.
+Zhang, Morris & Shmatikov 2026 (2603.07267): an inverter learns from traces of open models, given
+question and answer, and the student learns from what it writes for the sold answers. Here the
+surrogate traces are worked solutions that the attacker owns. Who is given the answer can end in it
+whatever came before, so what one inverter writes is believed only if all `voters`, trained from
+other seeds, write the same. In further rounds they learn from what was believed as well.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from distill.models import LanguageModel
 
 
 class Settings(Part):
-    """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its reasoning;
-    `keep`: whether one for which none was found is kept as it was sold; `begun`: whether what was sold of a reasoning
-    is its beginning, as under truncation and not under a summary; `effort`: share of the recipe's steps."""
+    """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its
+    reasoning; `keep`: whether one for which none was found is kept as it was sold; `begun`: whether
+    what was sold of a reasoning is its beginning, as under truncation and not under a summary;
+    `effort`: share of the recipe's steps.
+    """
 
     rounds: int = Field(1, ge=1, le=1000)
     voters: int = Field(2, ge=1, le=1000)
@@ -38,22 +42,35 @@ class Attacker(Base):
     paper = "Zhang et al. 2026, 2603.07267"
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
-        """Short answers with the reasoning that was found for them; with none found for any, all as they were sold."""
+        """Short answers with the reasoning that was found for them; with none found for any, all as
+        they were sold.
+        """
         if not own.worked:
-            raise BadInput("attacker clean/invert_trace: the attacker owns no worked solutions; see own.worked")
+            raise BadInput(
+                "attacker clean/invert_trace: the attacker owns no worked solutions; see own.worked"
+            )
         s, usual = self.settings, median(len(one.text) for one in own.worked)
-        wanted = [i for i, one in enumerate(said)
-                  if len(one.text) < s.short * usual and own.final(one.text) is not None]  # fmt: skip
+        wanted = [
+            i
+            for i, one in enumerate(said)
+            if len(one.text) < s.short * usual and own.final(one.text) is not None
+        ]
         found: dict[int, Answer] = {}
         for turn in range(s.rounds):
             missing = [i for i in wanted if i not in found]
             if not missing:
                 break
             lessons = [hinted(one, own) for one in [*own.worked, *found.values()]]
-            inverters = [own_model(lessons, own, seed + 1000 * turn + voter, s.effort) for voter in range(s.voters)]
+            inverters = [
+                own_model(lessons, own, seed + 1000 * turn + voter, s.effort)
+                for voter in range(s.voters)
+            ]
             written = [expanded(one, [said[i] for i in missing], own, s.begun) for one in inverters]
-            found |= {i: forms[0] for i, forms in zip(missing, zip(*written, strict=True), strict=True)
-                      if len({one.text for one in forms}) == 1 and believed(forms[0], said[i], own)}  # fmt: skip
+            found |= {
+                i: forms[0]
+                for i, forms in zip(missing, zip(*written, strict=True), strict=True)
+                if len({one.text for one in forms}) == 1 and believed(forms[0], said[i], own)
+            }
         dropped = {*wanted} - {*found} if found and not s.keep else set()
         return [found.get(i, one) for i, one in enumerate(said) if i not in dropped]
 
@@ -63,11 +80,17 @@ def hinted(answer: Answer, own: Own) -> Answer:
     return replace(answer, prompt=f"{answer.prompt} {own.mark} {own.final(answer.text)}")
 
 
-def expanded(inverter: LanguageModel, said: Sequence[Answer], own: Own, begun: bool) -> list[Answer]:
-    """What the inverter writes for each answer, given question and final answer; behind its reasoning if `begun`."""
+def expanded(
+    inverter: LanguageModel, said: Sequence[Answer], own: Own, begun: bool
+) -> list[Answer]:
+    """What the inverter writes for each answer, given question and final answer; behind its
+    reasoning if `begun`.
+    """
     begins = [divided(one.text, own.mark)[0] if begun else "" for one in said]
-    prompts = [Prompt(one.prompt_id, hinted(one, own).prompt, begin=begin)
-               for one, begin in zip(said, begins, strict=True)]  # fmt: skip
+    prompts = [
+        Prompt(one.prompt_id, hinted(one, own).prompt, begin=begin)
+        for one, begin in zip(said, begins, strict=True)
+    ]
     written = inverter.answer(prompts, seed=0, profile=Profile())
     return [rewritten(one, new.text) for one, new in zip(said, written, strict=True)]
 

@@ -1,7 +1,8 @@
-"""Mixing with clean data of the attacker's own, as a share of all characters that the student learns from.
+"""Mixing with clean data of the attacker's own, as a share of all characters that the student
+learns from.
 
-Half and half is reported to give as much as clean data alone, and a tenth to be worse than none. Worked solutions are
-repeated as often as the share needs; the sold answers all stay.
+Half and half is reported to give as much as clean data alone, and a tenth to be worse than none.
+Worked solutions are repeated as often as the share needs; the sold answers all stay.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from distill.attackers import Base, Own, Part
 
 
 def filled(own: Sequence[Answer], size: float, seed: int) -> list[Answer]:
-    """Answers in rounds of shuffled order until their characters come to `size`; each copy has an id of its own."""
+    """Answers in rounds of shuffled order until their characters come to `size`; each copy has an
+    id of its own.
+    """
     if not any(one.text for one in own):
         raise BadInput("attacker clean/mix: the attacker owns no worked solutions; see own.worked")
-    copies = (replace(one, prompt_id=f"{one.prompt_id}+{turn}") for turn in itertools.count()
-              for one in random.Random(f"mix/{seed}/{turn}").sample(own, len(own)))  # fmt: skip
+    copies = (
+        replace(one, prompt_id=f"{one.prompt_id}+{turn}")
+        for turn in itertools.count()
+        for one in random.Random(f"mix/{seed}/{turn}").sample(own, len(own))
+    )
     held: list[Answer] = []
     total = 0
     while total < size:
@@ -40,8 +46,13 @@ class Attacker(Base):
     paper = "umidsvt/antidistill, 2026"
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
-        """The sold answers and, behind them, enough worked solutions to be that share of all characters."""
+        """The sold answers and, behind them, enough worked solutions to be that share of all
+        characters.
+        """
         share = self.settings.share
         if not share:
             return list(said)
-        return [*said, *filled(own.worked, share / (1 - share) * sum(len(one.text) for one in said), seed)]
+        return [
+            *said,
+            *filled(own.worked, share / (1 - share) * sum(len(one.text) for one in said), seed),
+        ]

@@ -1,9 +1,10 @@
 """Paraphrase: the same solution in other words, so that what was hidden in the wording goes.
 
-What attackers do to wash watermarks and styles off answers (UP in Pan et al., ACL 2025). By rule: operands of a sum or
-a product change places, and connectives of prose are exchanged for others, each place with probability `share`. By the
-attacker's own model: one that follows instructions is asked for the solution in other words. A paraphrase whose final
-answer is another one is not kept: the answer stays as it was.
+What attackers do to wash watermarks and styles off answers (UP in Pan et al., ACL 2025). By rule:
+operands of a sum or a product change places, and connectives of prose are exchanged for others,
+each place with probability `share`. By the attacker's own model: one that follows instructions is
+asked for the solution in other words. A paraphrase whose final answer is another one is not kept:
+the answer stays as it was.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ CONNECTIVES = (
     ("Finally", "Lastly"),
     ("But", "However"),
 )
-OTHERS = {word: [other for other in group if other != word] for group in CONNECTIVES for word in group}
-# A sum or product of exactly two numbers, names or digits, neither of which belongs to a longer term.
+OTHERS = {
+    word: [other for other in group if other != word] for group in CONNECTIVES for word in group
+}
+# A sum or product of exactly two numbers, names or digits, neither of which belongs to a longer
+# term.
 TWO = re.compile(r"(?<![\w.+*/-])(\w+(?:\.\d+)?)( ?[+*] ?)(\w+(?:\.\d+)?)(?![\w.]| ?[+*/(-])")
-WORD = re.compile(r"(?:(?<=^)|(?<=[.!?;\n] )|(?<=\n))(" + "|".join(sorted(OTHERS, key=len, reverse=True)) + r")\b")
+WORD = re.compile(
+    r"(?:(?<=^)|(?<=[.!?;\n] )|(?<=\n))(" + "|".join(sorted(OTHERS, key=len, reverse=True)) + r")\b"
+)
 
 
 def by_rule(text: str, share: float, rng: random.Random) -> str:
@@ -44,14 +50,18 @@ class Settings(Part):
 
     share: float = Field(1.0, ge=0, le=1)
     path: str | None = None
-    instruction: str = "Say this solution in other words, and keep its result.\nQuestion: {question}\n{solution}\n"
+    instruction: str = (
+        "Say this solution in other words, and keep its result.\nQuestion: {question}\n{solution}\n"
+    )
     temperature: float = Field(0.7, ge=0)
     max_new_tokens: int = Field(512, ge=1)
 
     @model_validator(mode="after")
     def _asks(self) -> Settings:
         if self.path is not None and "{solution}" not in self.instruction:
-            raise ValueError(f"instruction must say where the {{solution}} goes, got {self.instruction!r}")
+            raise ValueError(
+                f"instruction must say where the {{solution}} goes, got {self.instruction!r}"
+            )
         return self
 
 
@@ -62,7 +72,9 @@ class Attacker(Base):
         """Every answer's reasoning in other words, where its final answer stays."""
         reasoning = [divided(one.text, own.mark)[0] for one in said]
         kept = []
-        for one, before, after in zip(said, reasoning, self._written(said, reasoning, seed), strict=True):
+        for one, before, after in zip(
+            said, reasoning, self._written(said, reasoning, seed), strict=True
+        ):
             text = after + one.text[len(before) :]
             same = own.final(text) == own.final(one.text)
             kept.append(rewritten(one, text) if after and same else one)
@@ -71,15 +83,30 @@ class Attacker(Base):
     def _written(self, said: Sequence[Answer], reasoning: Sequence[str], seed: int) -> list[str]:
         if self.settings.path is None:
             drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in said)
-            return [by_rule(text, self.settings.share, rng) for text, rng in zip(reasoning, drawn, strict=True)]
+            return [
+                by_rule(text, self.settings.share, rng)
+                for text, rng in zip(reasoning, drawn, strict=True)
+            ]
         told = self.settings
         model = load(told.path, temperature=told.temperature, max_new_tokens=told.max_new_tokens)
-        chosen = [random.Random(f"paraphrase {seed} {one.prompt_id}").random() < told.share for one in said]
-        asked = [self._asked(one, text) for one, text, ask in zip(said, reasoning, chosen, strict=True) if ask and text]
-        written = {one.prompt_id: one.text.strip() for one in model.answer(asked, seed=seed, profile=Profile())}
+        chosen = [
+            random.Random(f"paraphrase {seed} {one.prompt_id}").random() < told.share
+            for one in said
+        ]
+        asked = [
+            self._asked(one, text)
+            for one, text, ask in zip(said, reasoning, chosen, strict=True)
+            if ask and text
+        ]
+        written = {
+            one.prompt_id: one.text.strip()
+            for one in model.answer(asked, seed=seed, profile=Profile())
+        }
         return [written.get(one.prompt_id, text) for one, text in zip(said, reasoning, strict=True)]
 
     def _asked(self, answer: Answer, reasoning: str) -> Prompt:
         fields = {"question": answer.prompt, "solution": reasoning}
-        text = re.sub(r"{(question|solution)}", lambda found: fields[found[1]], self.settings.instruction)
+        text = re.sub(
+            r"{(question|solution)}", lambda found: fields[found[1]], self.settings.instruction
+        )
         return Prompt(answer.prompt_id, text)

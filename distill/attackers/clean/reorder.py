@@ -1,11 +1,13 @@
-"""Restoration of reasoning that was rearranged: steps in another order, merged, repeated, or each turned in itself.
+"""Restoration of reasoning that was rearranged: steps in another order, merged, repeated, or each
+turned in itself.
 
-The attacker knows which rules such defences use and not their keys. It undoes them one with another, and believes the
-way that a model of its own, which has seen its worked solutions alone, finds likeliest: an order in which each step
-uses what those before it made. Of many steps not every order can be tried, so those that undo a known rule come first.
-All rules are tried on the first answers, and on the others those that were believed there: a key may change the order
-from answer to answer, but a defence has one set of rules. What a rule dropped is gone. An answer is changed only where
-that saves `margin` nats a token, so that undefended answers stay as they are.
+The attacker knows which rules such defences use and not their keys. It undoes them one with
+another, and believes the way that a model of its own, which has seen its worked solutions alone,
+finds likeliest: an order in which each step uses what those before it made. Of many steps not every
+order can be tried, so those that undo a known rule come first. All rules are tried on the first
+answers, and on the others those that were believed there: a key may change the order from answer to
+answer, but a defence has one set of rules. What a rule dropped is gone. An answer is changed only
+where that saves `margin` nats a token, so that undefended answers stay as they are.
 """
 
 from __future__ import annotations
@@ -26,19 +28,26 @@ NUMBER = r"[$]?\d+(?:[.,]\d+)*%?"
 OPERAND, OPERATOR = rf"[(]*{NUMBER}[)]*", r"\s*[-+*/×÷x]\s*"
 CHAIN = rf"{OPERAND}(?:{OPERATOR}{OPERAND})+(?:\s*=\s*{OPERAND}(?:{OPERATOR}{OPERAND})*)*"
 # What is turned or swapped must not begin or end within something longer.
-TURNED = re.compile(rf"(?<![\w.,$)(+\-*/×÷^])(?<![-+*/×÷x] )({NUMBER})(\s*=\s*)({CHAIN}|{NUMBER}\Z)")
+TURNED = re.compile(
+    rf"(?<![\w.,$)(+\-*/×÷^])(?<![-+*/×÷x] )({NUMBER})(\s*=\s*)({CHAIN}|{NUMBER}\Z)"
+)
 SWAPPED = re.compile(
-    r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])"
+    r"(?<![\w.\-*/×÷^])(?<![-*/×÷^] )(\d+(?:\.\d+)?)"
+    r"(\s*[+*×]\s*)(\d+(?:\.\d+)?)(?![\w.]*\w|\s*[*/×÷^])"
 )
 
 
 def turned(step: str) -> str:
-    """A step whose result stands before its derivation, the other way round: `a=7=3+4` is `a=3+4=7`, `c=3` stays."""
+    """A step whose result stands before its derivation, the other way round: `a=7=3+4` is
+    `a=3+4=7`, `c=3` stays.
+    """
     return TURNED.sub(r"\3\2\1", step)
 
 
 def mirrored(step: str) -> str:
-    """A step with what is between its equals signs in the opposite order: `7=3+4=a` is `a=3+4=7`."""
+    """A step with what is between its equals signs in the opposite order: `7=3+4=a`
+    is `a=3+4=7`.
+    """
     return "=".join(reversed(step.split("=")))
 
 
@@ -48,7 +57,9 @@ def swapped(step: str) -> str:
 
 
 class Rule(NamedTuple):
-    """What may have been done to all steps besides their order: merged, repeated, turned, swapped."""
+    """What may have been done to all steps besides their order: merged, repeated,
+    turned, swapped.
+    """
 
     merged: bool
     repeated: bool
@@ -57,12 +68,18 @@ class Rule(NamedTuple):
 
 
 # `str` leaves a step as it is, so the first rule is none.
-RULES = tuple(itertools.starmap(Rule, itertools.product((False, True), (False, True), (str, turned, mirrored),
-                                                        (str, swapped))))  # fmt: skip
+RULES = tuple(
+    itertools.starmap(
+        Rule,
+        itertools.product((False, True), (False, True), (str, turned, mirrored), (str, swapped)),
+    )
+)
 
 
 def orders(size: int, most: int) -> list[tuple[int, ...]]:
-    """Orders of so many steps, at most `most`: as they are, what undoes reversing, rotating, interleaving, others."""
+    """Orders of so many steps, at most `most`: as they are, what undoes reversing, rotating,
+    interleaving, others.
+    """
     places = tuple(range(size))
     known = [places, places[::-1], places[-1:] + places[:-1], places[::2] + places[1::2]]
     every = itertools.chain(known, itertools.islice(itertools.permutations(places), most))
@@ -78,14 +95,22 @@ def undone(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[
     return [separator.join(told[i] for i in order) + rest for order in orders(len(told), most)]
 
 
-def candidates(text: str, separator: str, mark: str, most: int, rules: Iterable[Rule] = RULES) -> list[str]:
-    """Every text that the rules could have been applied to, the text itself first, with at most `most` orders each."""
-    return list(dict.fromkeys(form for rule in rules for form in undone(text, rule, separator, mark, most)))
+def candidates(
+    text: str, separator: str, mark: str, most: int, rules: Iterable[Rule] = RULES
+) -> list[str]:
+    """Every text that the rules could have been applied to, the text itself first, with at most
+    `most` orders each.
+    """
+    return list(
+        dict.fromkeys(form for rule in rules for form in undone(text, rule, separator, mark, most))
+    )
 
 
 class Settings(Part):
-    """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token that a change saves;
-    `probe`: answers on which all rules are tried; `effort`: share of the recipe's steps."""
+    """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token
+    that a change saves; `probe`: answers on which all rules are tried; `effort`: share of the
+    recipe's steps.
+    """
 
     separator: str = Field(";", min_length=1)
     most: int = Field(24, ge=1, le=1_000_000)
@@ -103,23 +128,33 @@ class Attacker(Base):
         s, model = self.settings, own_model(own.worked, own, seed, self.settings.effort)
         probe, rest = said[: s.probe], said[s.probe :]
         read = self._likeliest_of(probe, model, own, RULES)
-        believed = {self._rule(old.text, new.text, own) for old, new in zip(probe, read, strict=True)}
-        return read + self._likeliest_of(rest, model, own, [rule for rule in RULES if rule in {RULES[0], *believed}])
+        believed = {
+            self._rule(old.text, new.text, own) for old, new in zip(probe, read, strict=True)
+        }
+        return read + self._likeliest_of(
+            rest, model, own, [rule for rule in RULES if rule in {RULES[0], *believed}]
+        )
 
-    def _likeliest_of(self, said: Sequence[Answer], model: LanguageModel, own: Own, rules: Iterable[Rule]
-                      ) -> list[Answer]:  # fmt: skip
+    def _likeliest_of(
+        self, said: Sequence[Answer], model: LanguageModel, own: Own, rules: Iterable[Rule]
+    ) -> list[Answer]:
         s = self.settings
         tried = [
-            [rewritten(one, text) for text in candidates(one.text, s.separator, own.mark, s.most, rules)]
+            [
+                rewritten(one, text)
+                for text in candidates(one.text, s.separator, own.mark, s.most, rules)
+            ]
             for one in said
-        ]  # fmt: skip
+        ]
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
         return [self._likeliest(forms, list(itertools.islice(nats, len(forms)))) for forms in tried]
 
     def _rule(self, old: str, new: str, own: Own) -> Rule:
         """The first rule that leads from what was sold to what was believed."""
         s = self.settings
-        return next(rule for rule in RULES if new in undone(old, rule, s.separator, own.mark, s.most))
+        return next(
+            rule for rule in RULES if new in undone(old, rule, s.separator, own.mark, s.most)
+        )
 
     def _likeliest(self, forms: list[Answer], nats: list[float]) -> Answer:
         least = min(nats)

@@ -1,8 +1,9 @@
-"""Majority vote (self-consistency, Wang et al. 2023, 2203.11171) over several answers to a question.
+"""Majority vote (self-consistency, Wang et al. 2023, 2203.11171) over several answers to a
+question.
 
-The final answer that most of them give wins, the earliest of equals; answers whose final answer cannot be read have no
-vote. What is kept is a trace that agrees: the first, or all. A question without any vote keeps its first answer, as it
-would without this part.
+The final answer that most of them give wins, the earliest of equals; answers whose final answer
+cannot be read have no vote. What is kept is a trace that agrees: the first, or all. A question
+without any vote keeps its first answer, as it would without this part.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Attacker(Base):
         for group in groups(said):
             votes = Counter(final for one in group if (final := own.final(one.text)) is not None)
             winner = votes.most_common(1)[0][0] if votes else None
-            agreeing = [one for one in group if winner is not None and own.final(one.text) == winner] or group[:1]
+            agreeing = [
+                one for one in group if winner is not None and own.final(one.text) == winner
+            ] or group[:1]
             kept += agreeing if self.settings.keep == "all" else agreeing[:1]
         return kept

@@ -1,7 +1,9 @@
-"""What an attacker does to its student once it is trained: `follow(model, recipe, own, seed=...)` returns a `Trained`.
+"""What an attacker does to its student once it is trained: `follow(model, recipe, own, seed=...)`
+returns a `Trained`.
 
-The student that is given stays as it was. `steps(recipe)` is the most optimiser steps that a part adds, which is known
-before anything runs, so that attacks can be compared with a passive student that trains as long.
+The student that is given stays as it was. `steps(recipe)` is the most optimiser steps that a part
+adds, which is known before anything runs, so that attacks can be compared with a passive student
+that trains as long.
 """
 
 from __future__ import annotations
@@ -22,17 +24,27 @@ def copied(model: LanguageModel) -> LanguageModel:
     return replace(model, network=copy.deepcopy(model.network))
 
 
-def sampled(model: LanguageModel, questions: Sequence[Answer], k: int, temperature: float, seed: int) -> list[Answer]:
+def sampled(
+    model: LanguageModel, questions: Sequence[Answer], k: int, temperature: float, seed: int
+) -> list[Answer]:
     """k answers of the model to each question, those to one question one behind the other."""
     prompts = [Prompt(one.prompt_id, one.prompt, attempt=i) for one in questions for i in range(k)]
     warm = replace(model, network=model.network.eval(), temperature=temperature)
     return warm.answer(prompts, seed=seed, profile=Profile())
 
 
-def tuned(model: LanguageModel, said: Sequence[Answer], recipe: StudentSettings, seed: int, steps: int, rate: float
-          ) -> Trained:  # fmt: skip
+def tuned(
+    model: LanguageModel,
+    said: Sequence[Answer],
+    recipe: StudentSettings,
+    seed: int,
+    steps: int,
+    rate: float,
+) -> Trained:
     """Fine-tune in place for some steps at a share of the recipe's learning rate."""
-    changed = recipe.model_copy(update={"steps": steps, "learning_rate": rate * recipe.learning_rate})
+    changed = recipe.model_copy(
+        update={"steps": steps, "learning_rate": rate * recipe.learning_rate}
+    )
     return sft.Attacker(sft.Settings()).train(said, model, changed, seed=seed)
 
 

@@ -1,4 +1,5 @@
-"""More fine-tuning on clean data: the attacker's worked solutions, at a lower rate, behind what it learned from others.
+"""More fine-tuning on clean data: the attacker's worked solutions, at a lower rate, behind what it
+learned from others.
 
 What a defence planted is unlearned or not; DOGe's and PART's reviewers asked for this.
 """
@@ -25,6 +26,10 @@ class Attacker(Base):
         """Those of the tuning."""
         return int(self.settings.steps)
 
-    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+    def follow(
+        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+    ) -> Trained:
         """Tune on the worked solutions alone."""
-        return tuned(copied(model), own.worked, recipe, seed, self.settings.steps, self.settings.rate)
+        return tuned(
+            copied(model), own.worked, recipe, seed, self.settings.steps, self.settings.rate
+        )

@@ -1,9 +1,10 @@
 """Expert iteration: the student answers its own questions, and learns from what turns out right.
 
-ReST-EM (Singh et al. 2023, 2312.06585) and STaR (Zelikman et al. 2022, 2203.14465) without rationalisation: in every
-round k answers a question are sampled, those whose final answer is right are kept, each text once, and the student is
-tuned on them. It needs final answers to its own questions and no teacher, so it closes what a defence has left open.
-Released recipes start each round anew from the base model; here a round goes on from the last, at a lower rate.
+ReST-EM (Singh et al. 2023, 2312.06585) and STaR (Zelikman et al. 2022, 2203.14465) without
+rationalisation: in every round k answers a question are sampled, those whose final answer is right
+are kept, each text once, and the student is tuned on them. It needs final answers to its own
+questions and no teacher, so it closes what a defence has left open. Released recipes start each
+round anew from the base model; here a round goes on from the last, at a lower rate.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Attacker(Base):
         """Those of all rounds, which are taken if every round has something right."""
         return int(self.settings.rounds * self.settings.steps)
 
-    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+    def follow(
+        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+    ) -> Trained:
         """Tune on right answers of its own and on worked solutions; a round without any ends it."""
         s, here = self.settings, copied(model)
         done = [Trained(here.network)]

@@ -1,10 +1,12 @@
-"""GRPO on a verifiable reward: the student's own answers, the right ones of a group made likelier, the others less.
+"""GRPO on a verifiable reward: the student's own answers, the right ones of a group made likelier,
+the others less.
 
-Shao et al. 2024 (2402.03300), equation 3: the advantage of answer i of a group is (r_i - mean r) / sd r, the same for
-all of its tokens, and groups without a difference teach nothing. A round is one pass over freshly sampled groups; all
-its steps but the first are taken by a student that is no longer the one that was sampled, hence the ratio of the two,
-clipped. The loss is a mean over each answer's tokens and then over answers. The KL term to the student that was given
-is off unless asked for, as in later recipes; it is the paper's unbiased estimator.
+Shao et al. 2024 (2402.03300), equation 3: the advantage of answer i of a group is (r_i - mean r) /
+sd r, the same for all of its tokens, and groups without a difference teach nothing. A round is one
+pass over freshly sampled groups; all its steps but the first are taken by a student that is no
+longer the one that was sampled, hence the ratio of the two, clipped. The loss is a mean over each
+answer's tokens and then over answers. The KL term to the student that was given is off unless asked
+for, as in later recipes; it is the paper's unbiased estimator.
 """
 
 from __future__ import annotations
@@ -34,19 +36,24 @@ def advantages(rewards_GK: np.ndarray) -> np.ndarray:
 
 
 def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Tensor:
-    """min(ratio x gain, clipped ratio x gain) of each token (N), ratio = e**(now - old), clipped to 1 +- `clip`."""
+    """min(ratio x gain, clipped ratio x gain) of each token (N), ratio = e**(now - old), clipped to
+    1 +- `clip`.
+    """
     ratio_N = (now_N - old_N).exp()
     return torch.minimum(ratio_N * gains_N, ratio_N.clamp(1 - clip, 1 + clip) * gains_N)
 
 
 def kl(now_N: Tensor, start_N: Tensor) -> Tensor:
-    """e**(start - now) - (start - now) - 1 of each token (N), at least 0; its mean over draws is KL(now || start)."""
+    """e**(start - now) - (start - now) - 1 of each token (N), at least 0; its mean over draws is
+    KL(now || start).
+    """
     gap_N = start_N - now_N
     return gap_N.exp() - gap_N - 1
 
 
 class Settings(Part):
-    """`rate` is times the recipe's learning rate; a round's batches hold `recipe.batch_size` answers.
+    """`rate` is times the recipe's learning rate; a round's batches hold `recipe.batch_size`
+    answers.
 
     A round is one pass over what was sampled for it, or `steps` batches of it where there are more.
     """
@@ -68,29 +75,45 @@ class Attacker(Base):
         """The most of all rounds; groups without a difference make them fewer."""
         return int(self.settings.rounds * self.settings.steps)
 
-    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
-        """Rounds of policy gradient; one in which every group agrees with itself changes nothing."""
+    def follow(
+        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+    ) -> Trained:
+        """Rounds of policy gradient; one in which every group agrees with itself
+        changes nothing.
+        """
         s, here, start = self.settings, copied(model), copied(model).network
         done = [Trained(here.network)]
         assert own.check is not None
         for turn in range(s.rounds):
             said = sampled(here, questions(own), s.samples, s.temperature, seed + turn)
             rewards = np.array([own.check(one) for one in said], float).reshape(-1, s.samples)
-            done.append(self._pass(here, start, said, advantages(rewards).ravel(), recipe, seed + turn))
+            done.append(
+                self._pass(here, start, said, advantages(rewards).ravel(), recipe, seed + turn)
+            )
         return joined(done)
 
-    def _pass(self, here: LanguageModel, start: Any, said: Sequence[Answer], gains: np.ndarray,
-              recipe: StudentSettings, seed: int) -> Trained:  # fmt: skip
+    def _pass(
+        self,
+        here: LanguageModel,
+        start: Any,
+        said: Sequence[Answer],
+        gains: np.ndarray,
+        recipe: StudentSettings,
+        seed: int,
+    ) -> Trained:
         s, pad = self.settings, here.tokenizer.pad_token_id
         examples = [
             [replace(sft.example(one, here.tokenizer, recipe.max_length), weight=float(gain))]
-            for one, gain in zip(said, gains, strict=True) if gain
-        ]  # fmt: skip
+            for one, gain in zip(said, gains, strict=True)
+            if gain
+        ]
         known = remembered(examples, [here.network, start] if s.kl else [here.network], pad)
         if not known:
             return Trained(here.network)
         steps = min(s.steps, -(-len(known) // recipe.batch_size))
-        once = recipe.model_copy(update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0})
+        once = recipe.model_copy(
+            update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0}
+        )
         return train(here.network, known, once, seed=seed, pad=pad, loss=self._loss)
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:

@@ -30,7 +30,9 @@ class Attacker(Base):
         """None: nothing is trained."""
         return 0
 
-    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+    def follow(
+        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+    ) -> Trained:
         """Every matrix pruned; norms and biases stay."""
         network = copied(model).network
         with torch.no_grad():

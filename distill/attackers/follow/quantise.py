@@ -1,6 +1,8 @@
-"""Weights rounded to few bits: symmetric and uniform, one scale a row, as a stolen model would be served.
+"""Weights rounded to few bits: symmetric and uniform, one scale a row, as a stolen model would be
+served.
 
-A mark or a fragile trait may be lost on the way, and so may skill. Weights are returned as the numbers they stand for.
+A mark or a fragile trait may be lost on the way, and so may skill. Weights are returned as the
+numbers they stand for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from distill.student import StudentSettings, Trained
 
 
 def quantised(weights_OI: Tensor, bits: int) -> Tensor:
-    """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most half a step."""
+    """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most
+    half a step.
+    """
     most = 2 ** (bits - 1) - 1
     exact_OI = weights_OI.float()  # half precision has no room for the steps of many bits
     step_O1 = exact_OI.abs().amax(-1, keepdim=True) / most
@@ -34,7 +38,9 @@ class Attacker(Base):
         """None: nothing is trained."""
         return 0
 
-    def follow(self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int) -> Trained:
+    def follow(
+        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+    ) -> Trained:
         """Every matrix rounded; norms and biases stay."""
         network = copied(model).network
         with torch.no_grad():

@@ -1,6 +1,8 @@
-"""What an attacker does to released logprobs: `clean(said, own, seed=...)` returns answers with other logprobs.
+"""What an attacker does to released logprobs: `clean(said, own, seed=...)` returns answers with
+other logprobs.
 
-Axes: T positions, K released entries, V vocabulary, A atoms (the first entries of a row, and all else as the last).
+Axes: T positions, K released entries, V vocabulary, A atoms (the first entries of a row, and all
+else as the last).
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from distill.answers import Answer, BadInput, Logprobs
 def rows_of(answer: Answer, name: str) -> Logprobs:
     """The released rows of an answer; BadInput for a part `name` where there are none."""
     if answer.logprobs is None:
-        raise BadInput(f"attacker {name}: answer {answer.prompt_id!r} has no logprobs; use a profile that gives them")
+        raise BadInput(
+            f"attacker {name}: answer {answer.prompt_id!r} has no logprobs; use a profile that "
+            "gives them"
+        )
     return answer.logprobs
 
 
@@ -29,7 +34,9 @@ def dense(logprobs: Logprobs, size: int, missing: float = 0.0) -> np.ndarray:
 
 
 def sparse(p_TV: np.ndarray, k: int) -> Logprobs:
-    """The k largest probabilities of each row, largest first, as logprobs (float32); equals by id, 0 as withheld."""
+    """The k largest probabilities of each row, largest first, as logprobs (float32); equals by id,
+    0 as withheld.
+    """
     ids_TK = np.argsort(-p_TV, -1, kind="stable")[:, :k].astype(np.int32)
     kept_TK = np.take_along_axis(p_TV, ids_TK, -1)
     with np.errstate(divide="ignore"):  # what has no mass has logprob -inf
@@ -42,7 +49,9 @@ def with_rows(said: Sequence[Answer], rows: Sequence[Logprobs]) -> list[Answer]:
 
 
 def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
-    """Probabilities (T, A) of the first `most` entries of each row, and last of all else; 0 where withheld."""
+    """Probabilities (T, A) of the first `most` entries of each row, and last of all else; 0 where
+    withheld.
+    """
     p_TK = np.exp(logprobs.values_TK[:, :most].astype(np.float64))
     mass_T1 = p_TK.sum(-1, keepdims=True)
     p_TK /= np.maximum(mass_T1, 1)  # rounding may have made it more than 1
@@ -50,13 +59,17 @@ def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
 
 
 def retold(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
-    """Rows with other `atoms`, most likely first; what is behind the first entries keeps its share of all else."""
+    """Rows with other `atoms`, most likely first; what is behind the first entries keeps its share
+    of all else.
+    """
     first = p_TA.shape[1] - 1
     before_TA = atoms(logprobs, first)
     values_TK = np.full(logprobs.values_TK.shape, -np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):  # what has no mass has logprob -inf
         values_TK[:, :first] = np.log(p_TA[:, :-1])
-        moved_T1 = np.where(before_TA[:, -1:] > 0, np.log(p_TA[:, -1:]) - np.log(before_TA[:, -1:]), 0)
+        moved_T1 = np.where(
+            before_TA[:, -1:] > 0, np.log(p_TA[:, -1:]) - np.log(before_TA[:, -1:]), 0
+        )
     values_TK[:, first:] = logprobs.values_TK[:, first:] + moved_T1
     values_TK[logprobs.ids_TK < 0] = -np.inf
     order_TK = np.argsort(-values_TK, -1, kind="stable")

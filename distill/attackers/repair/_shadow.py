@@ -1,4 +1,5 @@
-"""Rows of which an attacker knows both sides: its own model's, and what its copy of the defence makes of them.
+"""Rows of which an attacker knows both sides: its own model's, and what its copy of the defence
+makes of them.
 
 Axes: R rows of the table, T positions, A atoms.
 """
@@ -17,7 +18,9 @@ from distill.attackers.repair import atoms, rows_of
 
 
 def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `most` defended entries of each row as atoms, and the clean atoms of the same tokens."""
+    """The first `most` defended entries of each row as atoms, and the clean atoms of the same
+    tokens.
+    """
     ids_TA = defended.ids_TK[:, :most]
     same_TAK = (ids_TA[:, :, None] == clean.ids_TK[:, None, :]) & (ids_TA[:, :, None] >= 0)
     known_TA = (same_TAK * np.exp(clean.values_TK.astype(np.float64))[:, None]).sum(-1)
@@ -25,16 +28,23 @@ def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray,
     return np.concatenate([known_TA, rest_T1], -1), atoms(defended, most)
 
 
-def shadow(said: Sequence[Answer], own: Own, name: str, *, seed: int, most: int, table: int
-           ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """At most `table` clean (R, A) and defended (R, A) rows of a model that learned the texts of the answers.
+def shadow(
+    said: Sequence[Answer], own: Own, name: str, *, seed: int, most: int, table: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most `table` clean (R, A) and defended (R, A) rows of a model that learned the texts of
+    the answers.
 
-    It is asked the same questions, at temperature 1, and releases as many entries as part `name` was sold.
+    It is asked the same questions, at temperature 1, and releases as many entries as part `name`
+    was sold.
     """
     assert own.defense is not None
     k = max(rows_of(one, name).ids_TK.shape[1] for one in said)
     model = replace(own_model(said, own, seed), temperature=1.0)
-    prompts = [Prompt(one.prompt_id, one.prompt, attempt=i) for held in groups(said) for i, one in enumerate(held)]
+    prompts = [
+        Prompt(one.prompt_id, one.prompt, attempt=i)
+        for held in groups(said)
+        for i, one in enumerate(held)
+    ]
     clean = model.answer(prompts, seed=seed, profile=Profile("top_k", k))
     pairs = list(zip(clean, own.defense(clean), strict=True))
     told = [aligned(rows_of(a, name), rows_of(b, name), most) for a, b in pairs]
@@ -45,7 +55,9 @@ def shadow(said: Sequence[Answer], own: Own, name: str, *, seed: int, most: int,
 
 
 def fitting(said: Sequence[Answer], name: str, width: int) -> list[np.ndarray]:
-    """The atoms of all answers' rows, as many as the table has; BadInput where a row has fewer entries."""
+    """The atoms of all answers' rows, as many as the table has; BadInput where a row has fewer
+    entries.
+    """
     held = [atoms(rows_of(one, name), width - 1) for one in said]
     same_width([np.zeros((0, width)), *held], name)
     return held
@@ -55,5 +67,8 @@ def same_width(held: Sequence[np.ndarray], name: str) -> None:
     """BadInput unless all rows have the same number of atoms."""
     widths = sorted({one.shape[1] - 1 for one in held})
     if len(widths) > 1:
-        raise BadInput(f"attacker {name}: an answer's rows have {widths[0]} entries, others {widths[-1]} or more; all "
-                       "rows sold, and those of the rebuilt defence, must have as many")  # fmt: skip
+        raise BadInput(
+            f"attacker {name}: an answer's rows have {widths[0]} entries, others {widths[-1]} or "
+            "more; all "
+            "rows sold, and those of the rebuilt defence, must have as many"
+        )

@@ -1,8 +1,10 @@
-"""Averaging of repeated logprobs: noise that is drawn anew for every request loses 1/n of its variance.
+"""Averaging of repeated logprobs: noise that is drawn anew for every request loses 1/n of its
+variance.
 
-Rows of several answers to one question are about the same context only as long as the answers agree, so each row is
-averaged with the rows of all answers that share its whole prefix. Noise that is keyed to the prompt is the same each
-time and stays. Means are of probabilities, over all ids that any of the rows released.
+Rows of several answers to one question are about the same context only as long as the answers
+agree, so each row is averaged with the rows of all answers that share its whole prefix. Noise that
+is keyed to the prompt is the same each time and stays. Means are of probabilities, over all ids
+that any of the rows released.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from distill.attackers.repair import dense, rows_of, sparse, with_rows
 
 
 def averaged(group: Sequence[Answer]) -> list[Logprobs]:
-    """The rows of each answer to a question, each the mean over the answers that begin with the same tokens."""
+    """The rows of each answer to a question, each the mean over the answers that begin with the
+    same tokens.
+    """
     held = [rows_of(one, "repair/average") for one in group]
     if len(group) == 1:
         return held
@@ -28,8 +32,11 @@ def averaged(group: Sequence[Answer]) -> list[Logprobs]:
     for one, rows in zip(group, held, strict=True):
         means = []
         for t in range(len(rows.ids_TK)):
-            alike = [q[t] for other, q in zip(group, p, strict=True)
-                     if len(q) > t and other.token_ids[:t] == one.token_ids[:t]]  # fmt: skip
+            alike = [
+                q[t]
+                for other, q in zip(group, p, strict=True)
+                if len(q) > t and other.token_ids[:t] == one.token_ids[:t]
+            ]
             means.append(np.mean(alike, 0))
         told.append(sparse(np.array(means), rows.ids_TK.shape[1]))
     return told
@@ -45,5 +52,9 @@ class Attacker(Base):
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
         """All answers, with averaged rows; a question that was asked once keeps its rows."""
-        rows = {id(one): new for group in groups(said) for one, new in zip(group, averaged(group), strict=True)}
+        rows = {
+            id(one): new
+            for group in groups(said)
+            for one, new in zip(group, averaged(group), strict=True)
+        }
         return with_rows(said, [rows[id(one)] for one in said])

@@ -1,15 +1,18 @@
-"""Partial Bayes: a released row is what such rows were, on average, before a rebuilt defence acted on them.
+"""Partial Bayes: a released row is what such rows were, on average, before a rebuilt defence acted
+on them.
 
-Tang et al. 2024 (ModelGuard), as their code has it: a table of rows drawn from a prior, each with what the defence
-makes of it; the estimate for a released row is the mean of the clean ones whose defended ones lie within L1
-max(0.01, the least distance). Here the mean of what the defence did to those is taken back from the row instead, which
-is the same within that distance, and leaves a row alone where the defence does nothing, however small the table.
+Tang et al. 2024 (ModelGuard), as their code has it: a table of rows drawn from a prior, each with
+what the defence makes of it; the estimate for a released row is the mean of the clean ones whose
+defended ones lie within L1 max(0.01, the least distance). Here the mean of what the defence did to
+those is taken back from the row instead, which is the same within that distance, and leaves a row
+alone where the defence does nothing, however small the table.
 
-The prior decides what the figure means. The authors' published run centres it on the victim's own clean outputs, which
-no attacker has: an oracle, and a bound. Here `prior: surrogate` is what the part uses, the rows of a model that the
-attacker trains on what it was sold; an oracle's rows can be handed to `estimated` alone, as the tests do. A row is the
-sorted atoms of a few likeliest tokens, so that what was learned for one token holds for all.
-Axes: N released rows, R rows of the table, A atoms.
+The prior decides what the figure means. The authors' published run centres it on the victim's own
+clean outputs, which no attacker has: an oracle, and a bound. Here `prior: surrogate` is what the
+part uses, the rows of a model that the attacker trains on what it was sold; an oracle's rows can be
+handed to `estimated` alone, as the tests do. A row is the sorted atoms of a few likeliest tokens,
+so that what was learned for one token holds for all. Axes: N released rows, R rows of the table, A
+atoms.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ AT_ONCE = 256  # released rows that are compared with the table together
 def estimated(
     seen_NA: np.ndarray, clean_RA: np.ndarray, defended_RA: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
-    """Posterior mean (N, A) of the clean rows under a prior given by its rows and what the defence makes of them.
+    """Posterior mean (N, A) of the clean rows under a prior given by its rows and what the defence
+    makes of them.
 
-    Each estimate is a distribution; distances are L1, and the nearest row of the table counts however far it is.
+    Each estimate is a distribution; distances are L1, and the nearest row of the table counts
+    however far it is.
     """
     undo_RA = clean_RA - defended_RA
     out = [np.zeros((0, seen_NA.shape[1]))]
@@ -48,7 +53,9 @@ def estimated(
 
 
 class Settings(Part):
-    """`prior`: where the table's rows come from; `table`: how many; `most`: entries of a row that are estimated."""
+    """`prior`: where the table's rows come from; `table`: how many; `most`: entries of a row that
+    are estimated.
+    """
 
     prior: Literal["surrogate"] = "surrogate"
     table: int = Field(20000, ge=1, le=1_000_000)
@@ -65,5 +72,9 @@ class Attacker(Base):
         """Every answer with its rows as they were, on average, before the defence acted."""
         name, s = "repair/bayes", self.settings
         table = shadow(said, own, name, seed=seed, most=s.most, table=s.table)
-        told = [estimated(one, *table, s.tolerance) for one in fitting(said, name, table[0].shape[1])]
-        return with_rows(said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)])
+        told = [
+            estimated(one, *table, s.tolerance) for one in fitting(said, name, table[0].shape[1])
+        ]
+        return with_rows(
+            said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)]
+        )

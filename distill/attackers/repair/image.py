@@ -1,18 +1,21 @@
-"""Image regression: a language model's logprobs lie on an image of low dimension, and edits that leave it show.
+"""Image regression: a language model's logprobs lie on an image of low dimension, and edits that
+leave it show.
 
-Logits are W h with W of V rows and d columns, so a row of logprobs is a point of a (d + 1)-dimensional space (the
-constants are its last direction) of V-dimensional ones: the softmax bottleneck (Yang et al. 2018, 1711.03953), known
-as a leak of production interfaces (Finlayson et al. 2024, 2403.09539; Carlini et al. 2024, 2403.06634). Whoever has
-that space fits each released row by it in L1 (iteratively reweighted least squares), where few edited entries have no
-say, and reads the row off the fit. `known`: most rows are clean, and the space is spanned by their main singular
-directions. `blind`: every row may be edited, and space and rows are fitted together, entry by entry. Entries that were
-withheld or drained to zero are missing and not wrong.
+Logits are W h with W of V rows and d columns, so a row of logprobs is a point of a (d +
+1)-dimensional space (the constants are its last direction) of V-dimensional ones: the softmax
+bottleneck (Yang et al. 2018, 1711.03953), known as a leak of production interfaces (Finlayson et
+al. 2024, 2403.09539; Carlini et al. 2024, 2403.06634). Whoever has that space fits each released
+row by it in L1 (iteratively reweighted least squares), where few edited entries have no say, and
+reads the row off the fit. `known`: most rows are clean, and the space is spanned by their main
+singular directions. `blind`: every row may be edited, and space and rows are fitted together, entry
+by entry. Entries that were withheld or drained to zero are missing and not wrong.
 
-It undoes edits of few entries and interpolation with one token exactly, thins out noise that is independent for each
-entry, and gains nothing against maps that are dense and not log-linear (uniform smoothing, reverse sigmoid: see
-`repair/invert`) or that stay on the image. Gradient redirection without a floor is undone by `known`; where every row
-has it, as it drains the same tokens over and over, `blind` finds the space only in part (V 300, d 16, eps 0.5: median
-L1 0.40 after 192 rows, 0.05 after 640). It needs V well above d; a head with a bias has one dimension more.
+It undoes edits of few entries and interpolation with one token exactly, thins out noise that is
+independent for each entry, and gains nothing against maps that are dense and not log-linear
+(uniform smoothing, reverse sigmoid: see `repair/invert`) or that stay on the image. Gradient
+redirection without a floor is undone by `known`; where every row has it, as it drains the same
+tokens over and over, `blind` finds the space only in part (V 300, d 16, eps 0.5: median L1 0.40
+after 192 rows, 0.05 after 640). It needs V well above d; a head with a bias has one dimension more.
 Axes: N rows, V vocabulary, R = d + 1 directions.
 """
 
@@ -35,14 +38,17 @@ AT_ONCE = 1 << 23  # numbers of all normal equations that are worked on together
 
 
 def weighted(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> np.ndarray:
-    """Coefficients (N, R) of each row's weighted least squares fit by the basis; weight 0 is a missing entry."""
+    """Coefficients (N, R) of each row's weighted least squares fit by the basis; weight 0 is a
+    missing entry.
+    """
     size, width = basis_VR.shape
     out_NR = np.empty((len(x_NV), width))
     step = max(1, AT_ONCE // (size * width))
     for rows in (slice(first, first + step) for first in range(0, len(x_NV), step)):
         scaled_NRV = basis_VR.T * weights_NV[rows, None]
         normal_NRR = scaled_NRV @ basis_VR
-        # A ridge far below rounding of the data, for directions that a row's entries say nothing about.
+        # A ridge far below rounding of the data, for directions that a row's entries say nothing
+        # about.
         ridge_N = 1e-12 * np.trace(normal_NRR, axis1=1, axis2=2) / width + 1e-300
         normal_NRR += ridge_N[:, None, None] * np.eye(width)
         out_NR[rows] = np.linalg.solve(normal_NRR, scaled_NRV @ x_NV[rows][..., None])[..., 0]
@@ -50,16 +56,22 @@ def weighted(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> 
 
 
 def robust(there_NV: np.ndarray, residuals_NV: np.ndarray, scale: float) -> np.ndarray:
-    """Weights whose least squares step is one of L1's: 1 over the residual, which counts as `scale` at least."""
+    """Weights whose least squares step is one of L1's: 1 over the residual, which counts as `scale`
+    at least.
+    """
     return there_NV / np.maximum(np.abs(residuals_NV), scale)
 
 
 def scales(rounds: int) -> np.ndarray:
-    """The scale of each round, from a nat down to FINEST: first all entries have a say, in the end those that agree."""
+    """The scale of each round, from a nat down to FINEST: first all entries have a say, in the end
+    those that agree.
+    """
     return np.geomspace(1.0, FINEST, rounds)
 
 
-def fitted(x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds: int = 30) -> np.ndarray:
+def fitted(
+    x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds: int = 30
+) -> np.ndarray:
     """Each row's L1 fit (N, V) by the basis, from the entries that are there."""
     fit_NV = weighted(x_NV, there_NV.astype(float), basis_VR) @ basis_VR.T
     for scale in scales(rounds):
@@ -68,7 +80,8 @@ def fitted(x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds:
 
 
 def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
-    """The constant and the d main singular directions (V, R) of centred whole rows, of which over half are clean.
+    """The constant and the d main singular directions (V, R) of centred whole rows, of which over
+    half are clean.
 
     Least trimmed squares: the half of the rows that is fitted best makes the next fit.
     """
@@ -85,16 +98,20 @@ def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
 
 
 def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60) -> np.ndarray:
-    """The directions (V, R) of which all rows are combinations but for few entries of each: L1 matrix completion.
+    """The directions (V, R) of which all rows are combinations but for few entries of each: L1
+    matrix completion.
 
     Rows and tokens take turns at being fitted by the other, with one weight for each entry.
     """
     held_NV = np.ma.masked_array(x_NV, ~there_NV)
     held_NV = held_NV - np.ma.median(held_NV, -1, keepdims=True)
     middle_V = np.ma.median(held_NV, 0)
-    # Medians and clipped distances from them: one entry of many nats would else be a direction to begin with.
+    # Medians and clipped distances from them: one entry of many nats would else be a direction to
+    # begin with.
     start_NV = (held_NV - middle_V).clip(-FAR, FAR).filled(0) + middle_V.filled(0)
-    basis_VR = np.concatenate([np.ones((x_NV.shape[1], 1)), np.linalg.svd(start_NV, full_matrices=False)[2][:d].T], -1)
+    basis_VR = np.concatenate(
+        [np.ones((x_NV.shape[1], 1)), np.linalg.svd(start_NV, full_matrices=False)[2][:d].T], -1
+    )
     weights_NV = there_NV.astype(float)
     for scale in scales(rounds):
         basis_VR = np.linalg.qr(basis_VR)[0]
@@ -104,27 +121,36 @@ def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60)
     return np.linalg.qr(basis_VR)[0]
 
 
-def repaired(p_NV: np.ndarray, form: Literal["known", "blind"], d: int, most: int, rng: np.random.Generator
-             ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Probabilities read off the image that at most `most` of the rows span, and which rows changed; 0 is missing.
+def repaired(
+    p_NV: np.ndarray, form: Literal["known", "blind"], d: int, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities read off the image that at most `most` of the rows span, and which rows
+    changed; 0 is missing.
 
-    What lies on the image stays, as do rows with fewer than d + 1 entries, which can come from anywhere on it. A token
-    that is named fewer than d + 1 times has no place on it and keeps its share. BadInput where no row has d + 1
-    entries, or fewer than d + 1 different rows (for `known`, whole ones) span the image.
+    What lies on the image stays, as do rows with fewer than d + 1 entries, which can come from
+    anywhere on it. A token that is named fewer than d + 1 times has no place on it and keeps its
+    share. BadInput where no row has d + 1 entries, or fewer than d + 1 different rows (for `known`,
+    whole ones) span the image.
     """
     there_NV = p_NV > 0
     fullest = int(there_NV.sum(-1).max(initial=0))
     if fullest <= d:
         raise BadInput(
-            f"attacker repair/image: the fullest row has {fullest} logprobs; hidden={d} needs {d + 1} or more"
+            f"attacker repair/image: the fullest row has {fullest} logprobs; hidden={d} needs "
+            f"{d + 1} or more"
         )
     x_NV = np.log(np.where(there_NV, p_NV, 1))
     whole_N = np.asarray(there_NV.all(-1))
     fit_for = np.flatnonzero(whole_N) if form == "known" else np.arange(len(p_NV))
-    learn = fit_for[np.unique(x_NV[fit_for], axis=0, return_index=True)[1]]  # a row met again spans nothing more
+    learn = fit_for[
+        np.unique(x_NV[fit_for], axis=0, return_index=True)[1]
+    ]  # a row met again spans nothing more
     if len(learn) <= d:
-        raise BadInput(f"attacker repair/image: {len(learn)} different {'whole ' * (form == 'known')}rows; form {form} "
-                       f"with hidden={d} needs {d + 1} or more")  # fmt: skip
+        raise BadInput(
+            f"attacker repair/image: {len(learn)} different {'whole ' * (form == 'known')}rows; "
+            f"form {form} "
+            f"with hidden={d} needs {d + 1} or more"
+        )
     learn = rng.permutation(learn)[:most]
     placed_V = there_NV[learn].sum(0) > d
     x, there = x_NV[:, placed_V], there_NV[:, placed_V]
@@ -140,7 +166,9 @@ def repaired(p_NV: np.ndarray, form: Literal["known", "blind"], d: int, most: in
 
 
 class Settings(Part):
-    """`form`: see above; `hidden`: d, the teacher's hidden size; `most`: rows from which the space is learned."""
+    """`form`: see above; `hidden`: d, the teacher's hidden size; `most`: rows from which the space
+    is learned.
+    """
 
     form: Literal["known", "blind"] = "blind"
     hidden: int = Field(64, ge=1, le=1_000_000)
@@ -152,12 +180,16 @@ class Attacker(Base):
     paper = "Finlayson et al. 2024, 2403.09539; Yang et al. 2018, 1711.03953"
 
     def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
-        """Every answer with its rows read off the image; a row that lies on it stays, bit for bit."""
+        """Every answer with its rows read off the image; a row that lies on it
+        stays, bit for bit.
+        """
         held = [rows_of(one, "repair/image") for one in said]
         size = max((int(one.ids_TK.max(initial=-1)) for one in held), default=-1) + 1
         p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in held)])
         rng = np.random.default_rng(int(digest(f"image/{seed}"), 16))
-        out_NV, changed_N = repaired(p_NV, self.settings.form, self.settings.hidden, self.settings.most, rng)
+        out_NV, changed_N = repaired(
+            p_NV, self.settings.form, self.settings.hidden, self.settings.most, rng
+        )
         cuts = np.cumsum([len(one.ids_TK) for one in held])[:-1]
         parts = zip(held, np.split(out_NV, cuts), np.split(changed_N, cuts), strict=True)
         return with_rows(said, [_told(*part) for part in parts])
@@ -169,7 +201,10 @@ def _told(rows: Logprobs, out_TV: np.ndarray, changed_T: np.ndarray) -> Logprobs
         return rows
     new, (count, size) = sparse(out_TV, out_TV.shape[1]), out_TV.shape
     width = max(size, rows.ids_TK.shape[1])
-    ids, values = np.full((count, width), -1, np.int32), np.full((count, width), -np.inf, np.float32)
+    ids, values = (
+        np.full((count, width), -1, np.int32),
+        np.full((count, width), -np.inf, np.float32),
+    )
     for from_, which_T in ((rows, ~changed_T), (new, changed_T)):
         ids[which_T, : from_.ids_TK.shape[1]] = from_.ids_TK[which_T]
         values[which_T, : from_.ids_TK.shape[1]] = from_.values_TK[which_T]

@@ -1,15 +1,18 @@
-"""Closed-form inversion: a defence that is a known map of each row, without a secret, is undone row by row.
+"""Closed-form inversion: a defence that is a known map of each row, without a secret, is undone row
+by row.
 
-`smoothing`, y~ = (1 - a) y + a / V: as no y is below 0, a is at most V min y~, and over many rows of a language model,
-in which some token is next to impossible, that is what it is. `reverse_sigmoid` (Lee et al. 2019; formula in `taken`,
-beta = c / A over the K entries and the tail): separable up to one number a row, alpha, for which one searches.
-`truncation`, as under top-k: what is missing from a row's total is the tail, and the row says so; a row whose mass
+`smoothing`, y~ = (1 - a) y + a / V: as no y is below 0, a is at most V min y~, and over many rows
+of a language model, in which some token is next to impossible, that is what it is.
+`reverse_sigmoid` (Lee et al. 2019; formula in `taken`, beta = c / A over the K entries and the
+tail): separable up to one number a row, alpha, for which one searches. `truncation`, as under
+top-k: what is missing from a row's total is the tail, and the row says so; a row whose mass
 rounding made larger than 1 is divided by it.
 
-Reverse sigmoid takes two probabilities to one value at both ends. The likeliest token's is settled by the others, as
-all sum to 1. Of the rest, what is ambiguous is read as the smaller one, as most tokens of a language model are next to
-impossible, or as the larger where nothing else adds up. A row that the map cannot have released stays.
-Axes: T positions, A atoms (a row's entries, the tail last), V vocabulary.
+Reverse sigmoid takes two probabilities to one value at both ends. The likeliest token's is settled
+by the others, as all sum to 1. Of the rest, what is ambiguous is read as the smaller one, as most
+tokens of a language model are next to impossible, or as the larger where nothing else adds up. A
+row that the map cannot have released stays. Axes: T positions, A atoms (a row's entries, the tail
+last), V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,11 +30,16 @@ from distill.attackers.repair import atoms, dense, retold, rows_of, sparse, with
 CLOSE = 1e-5  # how near to what was released a solution must come
 RESOLUTION = 1e-6  # a tail below it may be rounding of float32 logprobs
 LOGITS = np.linspace(-40, 40, 40001)  # of the probabilities between which the map is tabulated
-ALPHAS, HALVINGS = 200, 40  # how many alphas are tried, and how often the search for one narrows then
+ALPHAS, HALVINGS = (
+    200,
+    40,
+)  # how many alphas are tried, and how often the search for one narrows then
 
 
 def unsmoothed(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
-    """Whole rows before they were smoothed with one uniform share, and that share: V times the least probability."""
+    """Whole rows before they were smoothed with one uniform share, and that share: V times the
+    least probability.
+    """
     share = float(p_NV.shape[1] * p_NV.min(initial=np.inf))
     if not share < 1 - RESOLUTION:  # nothing but the uniform is left, or there are no rows
         return p_NV, 0.0
@@ -39,10 +47,16 @@ def unsmoothed(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
     return y_NV / y_NV.sum(-1, keepdims=True), share
 
 
-def table(beta: float, gamma: float) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """y - beta (sigmoid(gamma logit y) - 1/2) where it falls, at small y, and where it rises: values, logits of y."""
+def table(
+    beta: float, gamma: float
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """y - beta (sigmoid(gamma logit y) - 1/2) where it falls, at small y, and where it rises:
+    values, logits of y.
+    """
     g = _sigmoid(LOGITS) - beta * (_sigmoid(gamma * LOGITS) - 0.5)
-    turn = int(g[: len(g) // 2].argmin())  # it is odd about 1/2, so that it turns again at 1 less this y
+    turn = int(
+        g[: len(g) // 2].argmin()
+    )  # it is odd about 1/2, so that it turns again at 1 less this y
     rising = slice(turn, len(g) - turn)
     return (g[turn::-1], LOGITS[turn::-1]), (g[rising], LOGITS[rising])
 
@@ -52,7 +66,9 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def unreversed(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
-    """Rows before reverse sigmoid, p = alpha g(y); those that are no rows of its come back as they are."""
+    """Rows before reverse sigmoid, p = alpha g(y); those that are no rows of its come back as they
+    are.
+    """
     falls, rises = table(beta, gamma)
     tops_T1 = p_TA.argmax(-1)[:, None]
 
@@ -71,7 +87,9 @@ def unreversed(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
             return y_TA, alpha_T1 * (y_TA - beta * (_sigmoid(gamma * odds_TA) - 0.5)) - p_TA
 
         def miss(alpha_T1: np.ndarray) -> np.ndarray:
-            """Of the likeliest token, which the others settle; below 0 where they leave it nothing."""
+            """Of the likeliest token, which the others settle; below 0 where they
+            leave it nothing.
+            """
             miss_T1 = np.take_along_axis(rows(alpha_T1)[1], tops_T1, -1)
             return np.where(np.isnan(miss_T1), -1, miss_T1)
 
@@ -84,7 +102,10 @@ def unreversed(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
         for _ in range(HALVINGS):
             middle_T1 = (low_T1 + high_T1) / 2
             alike_T1 = (miss(middle_T1) > 0) == below_T1
-            low_T1, high_T1 = np.where(alike_T1, middle_T1, low_T1), np.where(alike_T1, high_T1, middle_T1)
+            low_T1, high_T1 = (
+                np.where(alike_T1, middle_T1, low_T1),
+                np.where(alike_T1, high_T1, middle_T1),
+            )
         y_TA, miss_TA = rows(low_T1)
         return y_TA, np.nan_to_num(np.abs(miss_TA), nan=1.0).max(-1)
 
@@ -107,20 +128,31 @@ def untaken(logprobs: Logprobs, c: float, gamma: float) -> Logprobs:
 
 
 def with_tails(logprobs: Logprobs) -> Logprobs:
-    """Rows with their missing mass as the tail, none below 1e-6; what rounding made heavier than 1 is 1."""
+    """Rows with their missing mass as the tail, none below 1e-6; what rounding made heavier than 1
+    is 1.
+    """
     mass_T = np.exp(logprobs.values_TK.astype(np.float64)).sum(-1)
     with np.errstate(divide="ignore"):
         tail_T = np.log(np.where(1 - mass_T > RESOLUTION, 1 - mass_T, 0))
         less_T1 = np.log(np.maximum(mass_T, 1))[:, None]
-    return Logprobs(logprobs.ids_TK, (logprobs.values_TK - less_T1).astype(np.float32), tail_T.astype(np.float32))
+    return Logprobs(
+        logprobs.ids_TK,
+        (logprobs.values_TK - less_T1).astype(np.float32),
+        tail_T.astype(np.float32),
+    )
 
 
 def unsmoothed_rows(held: Sequence[Logprobs]) -> list[Logprobs]:
-    """Rows of many answers before they were smoothed, all with one share; BadInput unless each names all tokens."""
+    """Rows of many answers before they were smoothed, all with one share; BadInput unless each
+    names all tokens.
+    """
     size = max((one.ids_TK.shape[1] for one in held), default=0)
     if any(one.ids_TK.shape[1] != size or (one.ids_TK < 0).any() for one in held):
-        raise BadInput("attacker repair/invert: form smoothing reads the least probability of all; every row must name "
-                       "all tokens, as under profile full")  # fmt: skip
+        raise BadInput(
+            "attacker repair/invert: form smoothing reads the least probability of all; every "
+            "row must name "
+            "all tokens, as under profile full"
+        )
     p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in held)])
     parts = np.split(unsmoothed(p_NV)[0], np.cumsum([len(one.ids_TK) for one in held])[:-1])
     return [sparse(part, size) for part in parts[: len(held)]]

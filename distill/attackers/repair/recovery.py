@@ -1,13 +1,16 @@
-"""A recovery net: a small network that learns from a rebuilt defence to turn released rows back into clean ones.
+"""A recovery net: a small network that learns from a rebuilt defence to turn released rows back
+into clean ones.
 
 D-DAE (Chen et al. 2023), its second half, as Tang et al. 2024 (ModelGuard) implemented it: shadow
-models' rows y, the defence's y~ of them, a network K-h1-h2-K with batch norm and LeakyReLU(0.2), and the loss
-|f(y~) - y|_1. Their net stays in train mode when it is used, so that what it says of a row depends on the batch the
-row is in; here it is in eval mode then. Theirs is as wide as there are classes; here a row is the sorted logprobs of a
-few likeliest tokens, of all else, and the entropy, so that the net knows ranks and no tokens: renaming tokens renames
-what it says. It learns what to add to the released logprobs and starts at nothing, which is what it should say where
-there is no defence. The shadow model is one of the attacker's own, trained on what it was sold.
-Axes: R rows of the table, A atoms.
+models' rows y, the defence's y~ of them, a network K-h1-h2-K with batch norm and LeakyReLU(0.2),
+and the loss
+|f(y~) - y|_1. Their net stays in train mode when it is used, so that what it says of a row depends
+  on the batch the row is in; here it is in eval mode then. Theirs is as wide as there are classes;
+  here a row is the sorted logprobs of a few likeliest tokens, of all else, and the entropy, so that
+  the net knows ranks and no tokens: renaming tokens renames what it says. It learns what to add to
+  the released logprobs and starts at nothing, which is what it should say where there is no
+  defence. The shadow model is one of the attacker's own, trained on what it was sold. Axes: R rows
+  of the table, A atoms.
 """
 
 from __future__ import annotations
@@ -48,8 +51,12 @@ class Net(nn.Module):
         return torch.softmax(logs_RA + self.layers(torch.cat([logs_RA, entropy_R1], -1)), -1)
 
 
-def learned(clean_RA: np.ndarray, defended_RA: np.ndarray, *, hidden: int, steps: int, seed: int) -> Net:
-    """A net, in eval mode, that has learned to recover clean rows from defended ones; a function of data and seed."""
+def learned(
+    clean_RA: np.ndarray, defended_RA: np.ndarray, *, hidden: int, steps: int, seed: int
+) -> Net:
+    """A net, in eval mode, that has learned to recover clean rows from defended ones; a function of
+    data and seed.
+    """
     clean, seen = (torch.from_numpy(one).float() for one in (clean_RA, defended_RA))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -73,7 +80,9 @@ def recovered(net: Net, seen_NA: np.ndarray) -> np.ndarray:
 
 
 class Settings(Part):
-    """`table`: most shadow rows; `most`: entries of a row that are recovered; `hidden` and `steps`: of the net."""
+    """`table`: most shadow rows; `most`: entries of a row that are recovered; `hidden` and `steps`:
+    of the net.
+    """
 
     table: int = Field(20000, ge=2, le=1_000_000)
     most: int = Field(16, ge=1, le=1_000_000)
@@ -92,4 +101,6 @@ class Attacker(Base):
         clean_RA, defended_RA = shadow(said, own, name, seed=seed, most=s.most, table=s.table)
         net = learned(clean_RA, defended_RA, hidden=s.hidden, steps=s.steps, seed=seed)
         told = [recovered(net, one) for one in fitting(said, name, clean_RA.shape[1])]
-        return with_rows(said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)])
+        return with_rows(
+            said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)]
+        )

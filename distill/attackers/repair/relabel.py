@@ -1,8 +1,9 @@
 """Top-1 relabelling: all mass on the released likeliest token.
 
-What a defence does below the likeliest token is gone, at the price of what a distribution tells beyond it. Under a
-defence that keeps the argmax the training set is, bit for bit, the undefended one (ModelGuard's `hardlabel`, GRAD²'s
-`_argmax`), so no such defence can be better against this attack than none.
+What a defence does below the likeliest token is gone, at the price of what a distribution tells
+beyond it. Under a defence that keeps the argmax the training set is, bit for bit, the undefended
+one (ModelGuard's `hardlabel`, GRAD²'s `_argmax`), so no such defence can be better against this
+attack than none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from distill.attackers.repair import rows_of, with_rows
 def relabelled(logprobs: Logprobs) -> Logprobs:
     """The first entry of each row, with logprob 0; a row of withheld tokens alone stays empty.
 
-    Rows are released most likely first, and of equals, as after rounding, the order still tells which was ahead.
+    Rows are released most likely first, and of equals, as after rounding, the order still tells
+    which was ahead.
     """
     ids_T1 = logprobs.ids_TK[:, :1]
     return Logprobs(ids_T1, np.where(ids_T1 >= 0, 0.0, -np.inf).astype(np.float32))

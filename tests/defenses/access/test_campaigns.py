@@ -1,4 +1,6 @@
-"""Whole horizons: false alarms where nobody attacks, leaks where somebody does, and the closed loop."""
+"""Whole horizons: false alarms where nobody attacks, leaks where somebody does, and the closed
+loop.
+"""
 
 import numpy as np
 import pytest
@@ -27,12 +29,22 @@ from distill.campaigns.traffic import Honest
 from experiments.measure.detection import clopper_pearson, operating_points
 from tests.defenses.access.horizons import DAYS, HONEST, RELEASE, detectors, horizon, merged
 
-SMOOTH = ("volume", "phrase", "content", "average", "mmd", "pivot")  # scores without ties: two-sided
+SMOOTH = (
+    "volume",
+    "phrase",
+    "content",
+    "average",
+    "mmd",
+    "pivot",
+)  # scores without ties: two-sided
 NAMES = (*SMOOTH, "homogeneity", "templates", "cotiming")
 LEVELS = (1e-2, 1e-3)
 FEW = HONEST.model_copy(update={"accounts": 1000})
 
-QWEN = scaled(preset("qwen_2026", days=DAYS, exchanges=28_800_000 * DAYS // 44, templates=400, pivot=0.5), 0.006)
+QWEN = scaled(
+    preset("qwen_2026", days=DAYS, exchanges=28_800_000 * DAYS // 44, templates=400, pivot=0.5),
+    0.006,
+)
 
 
 def flagged(run, level=0):
@@ -42,13 +54,21 @@ def flagged(run, level=0):
 
 
 def leaks(run, level=0):
-    """By detector: share of a first campaign's wanted exchanges that it got before it was flagged."""
-    return {name: run.out.got(0, held[level]).sum() / run.out.got(0).sum() for name, held in run.watch.crossed.items()}
+    """By detector: share of a first campaign's wanted exchanges that it got before
+    it was flagged.
+    """
+    return {
+        name: run.out.got(0, held[level]).sum() / run.out.got(0).sum()
+        for name, held in run.watch.crossed.items()
+    }
 
 
 @pytest.fixture(scope="module")
 def thresholds(calibration):
-    return {name: np.stack([calibration.threshold(name, level) for level in LEVELS]) for name in calibration.sorted}
+    return {
+        name: np.stack([calibration.threshold(name, level) for level in LEVELS])
+        for name in calibration.sorted
+    }
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +79,12 @@ def attacked(baseline, thresholds):
 class TestNobodyAttacks:
     @pytest.mark.parametrize("segment", SEGMENTS)
     @pytest.mark.parametrize("name", NAMES)
-    def test_false_alarms_over_the_whole_horizon_are_as_rare_as_stated(self, clean, calibration, name, segment):
-        """1 % of customers, in every segment, at a level that all 54 share: never above by Clopper and Pearson's
-        interval; neither above nor below by the exact law of the count, beta-binomial as the threshold is an estimate.
+    def test_false_alarms_over_the_whole_horizon_are_as_rare_as_stated(
+        self, clean, calibration, name, segment
+    ):
+        """1 % of customers, in every segment, at a level that all 54 share: never above by Clopper
+        and Pearson's interval; neither above nor below by the exact law of the count, beta-binomial
+        as the threshold is an estimate.
         """
         s, alpha = SEGMENTS.index(segment), LEVELS[0]
         held, judged = calibration.sorted[name][s], Calibration(*merged(clean[4:])).sorted[name][s]
@@ -76,8 +99,12 @@ class TestNobodyAttacks:
             assert law.cdf(false) >= level / 2
 
     def test_a_threshold_for_one_day_is_no_threshold_for_a_horizon(self, baseline, clean):
-        """What 1 % of chat customers exceed within their first week, several per cent exceed within three."""
-        week = horizon(baseline, seed=0, parts=[volume.Detector(volume.Settings(window=1), baseline)])
+        """What 1 % of chat customers exceed within their first week, several per cent exceed within
+        three.
+        """
+        week = horizon(
+            baseline, seed=0, parts=[volume.Detector(volume.Settings(window=1), baseline)]
+        )
         days = simulate_days(week.out, 7)
         chat = week.out.accounts.segment[: week.out.first] == 0
         limit = conformal(days[0][chat], LEVELS[0])
@@ -91,27 +118,42 @@ def simulate_days(out, days):
     """Each honest account's exchanges on single days, drawn again from the same seed."""
     made = world(HONEST, DAYS, 0)
     honest = Honest(made)
-    return [np.bincount(honest.day(day).events.account, minlength=out.first)[: out.first] for day in range(days)]
+    return [
+        np.bincount(honest.day(day).events.account, minlength=out.first)[: out.first]
+        for day in range(days)
+    ]
 
 
 class TestLawful:
     def test_a_benign_twin_is_not_closed(self, baseline, calibration):
-        """150,000 exchanges of one group in 14 days are in the last per cent of research: at 4 in 1,000, no alarm."""
+        """150,000 exchanges of one group in 14 days are in the last per cent of research: at 4 in
+        1,000, no alarm.
+        """
         limits = {name: calibration.threshold(name, 4e-3)[None] for name in NAMES}
-        assert all(np.isfinite(limits["volume"][0, :5])), "a threshold that nothing reaches would show nothing"
+        assert all(np.isfinite(limits["volume"][0, :5])), (
+            "a threshold that nothing reaches would show nothing"
+        )
         twins = [preset("academic_benign_twin", start=start) for start in range(3)]
-        for name, caught in flagged(horizon(baseline, twins, seed=50, thresholds=limits, population=FEW)).items():
+        for name, caught in flagged(
+            horizon(baseline, twins, seed=50, thresholds=limits, population=FEW)
+        ).items():
             assert not caught.any(), name
 
     def test_resellers_are_flagged_no_more_often_than_stated_beside_a_campaign(self, attacked):
-        rows = np.flatnonzero(attacked.out.accounts.segment[: attacked.out.first] == SEGMENTS.index("reseller"))
+        rows = np.flatnonzero(
+            attacked.out.accounts.segment[: attacked.out.first] == SEGMENTS.index("reseller")
+        )
         customers = np.unique(attacked.out.truth.owner[rows])
         for name, held in attacked.watch.crossed.items():
             hit = np.unique(attacked.out.truth.owner[rows[held[0, rows] < OPEN]])
-            assert clopper_pearson(len(hit), len(customers), 0.05 / len(NAMES)).lo <= LEVELS[0], name
+            assert clopper_pearson(len(hit), len(customers), 0.05 / len(NAMES)).lo <= LEVELS[0], (
+                name
+            )
 
     def test_calibrated_on_single_accounts_pooling_would_close_resellers(self, clean, calibration):
-        """Why thresholds are by segment: at the threshold of api customers, most resellers are too average."""
+        """Why thresholds are by segment: at the threshold of api customers, most resellers are too
+        average.
+        """
         highest = Calibration(*merged(clean[4:])).sorted["average"]
         limit = calibration.threshold("average", LEVELS[0])
         assert (highest[SEGMENTS.index("reseller")] > limit[SEGMENTS.index("api")]).mean() > 0.5
@@ -128,7 +170,9 @@ class TestAttacked:
     def test_few_hot_accounts_show_in_volume(self, baseline, thresholds):
         hot = scaled(preset("moonshot_2026", days=DAYS, exchanges=3_400_000 * DAYS // 60), 0.05)
         hot = hot.model_copy(update={"pathways": {"chat": 1.0}})
-        assert flagged(horizon(baseline, [hot], seed=41, thresholds=thresholds))["volume"].mean() > 0.3
+        assert (
+            flagged(horizon(baseline, [hot], seed=41, thresholds=thresholds))["volume"].mean() > 0.3
+        )
 
     def test_synchronised_bursts_show_in_cotiming_and_phrases(self, baseline, thresholds):
         loud = preset("deepseek_2026", days=DAYS, pathways={"api": 1.0})
@@ -146,14 +190,21 @@ class TestAttacked:
             assert 0 < found["oracle"] <= min(found.values())
         assert flagged(run)["oracle"].all()
 
-    def test_the_same_seed_gives_the_same_scores_and_another_others(self, baseline, thresholds, attacked):
+    def test_the_same_seed_gives_the_same_scores_and_another_others(
+        self, baseline, thresholds, attacked
+    ):
         again = horizon(baseline, [QWEN], seed=40, thresholds=thresholds)
         for name in NAMES:
             assert attacked.watch.highest[name].tobytes() == again.watch.highest[name].tobytes()
             assert attacked.watch.crossed[name].tobytes() == again.watch.crossed[name].tobytes()
 
     def test_watching_together_changes_no_score(self, baseline, attacked):
-        alone = horizon(baseline, [QWEN], seed=40, parts=[homogeneity.Detector(homogeneity.Settings(), baseline)])
+        alone = horizon(
+            baseline,
+            [QWEN],
+            seed=40,
+            parts=[homogeneity.Detector(homogeneity.Settings(), baseline)],
+        )
         assert (alone.watch.highest["homogeneity"] == attacked.watch.highest["homogeneity"]).all()
 
     def test_points_come_with_intervals_and_say_what_they_cannot_show(self, attacked, thresholds):
@@ -165,36 +216,87 @@ class TestAttacked:
 
 class TestMetamorphic:
     def test_next_to_no_distillation_in_the_mix_leaks_everything(self, baseline, thresholds):
-        """Nothing shared, one customer's cover, a hundred thousand templates: as mix falls to 0, nobody sees it."""
-        quiet = QWEN.model_copy(update={"per_payment": 1, "per_network": 1, "cover": "persona", "templates": 100_000,
-                                        "pivot": 0.0})  # fmt: skip
+        """Nothing shared, one customer's cover, a hundred thousand templates: as mix falls to 0,
+        nobody sees it.
+        """
+        quiet = QWEN.model_copy(
+            update={
+                "per_payment": 1,
+                "per_network": 1,
+                "cover": "persona",
+                "templates": 100_000,
+                "pivot": 0.0,
+            }
+        )
         mixes = (1.0, 0.2, 0.01)
         idle = flagged(
-            horizon(baseline, [quiet.model_copy(update={"mix": 0.0})], seed=43, thresholds=thresholds, population=FEW)
+            horizon(
+                baseline,
+                [quiet.model_copy(update={"mix": 0.0})],
+                seed=43,
+                thresholds=thresholds,
+                population=FEW,
+            )
         )
-        found = [leaks(horizon(baseline, [quiet.model_copy(update={"mix": mix})], seed=43, thresholds=thresholds,
-                               population=FEW)) for mix in mixes]  # fmt: skip
+        found = [
+            leaks(
+                horizon(
+                    baseline,
+                    [quiet.model_copy(update={"mix": mix})],
+                    seed=43,
+                    thresholds=thresholds,
+                    population=FEW,
+                )
+            )
+            for mix in mixes
+        ]
         for name in NAMES:  # all that is left are false alarms at the cover
             assert found[2][name] >= 1 - idle[name].mean() - 0.02 > 0.9, name
         assert found[0]["content"] < found[1]["content"] and found[0]["content"] < 0.7
 
     def test_more_accounts_on_one_card_never_leak_more(self, baseline, thresholds):
-        """To what looks at links, and to all detectors together: spread alone counts linked accounts as one."""
-        runs = [horizon(baseline, [QWEN.model_copy(update={"per_payment": n, "per_network": 1})], seed=44,
-                        thresholds=thresholds, population=FEW) for n in (1, 4, 20)]  # fmt: skip
+        """To what looks at links, and to all detectors together: spread alone counts linked
+        accounts as one.
+        """
+        runs = [
+            horizon(
+                baseline,
+                [QWEN.model_copy(update={"per_payment": n, "per_network": 1})],
+                seed=44,
+                thresholds=thresholds,
+                population=FEW,
+            )
+            for n in (1, 4, 20)
+        ]
         for names in (("homogeneity",), NAMES):
-            leaked = [run.out.got(0, np.min([run.watch.crossed[n][0] for n in names], axis=0)).sum() for run in runs]
+            leaked = [
+                run.out.got(0, np.min([run.watch.crossed[n][0] for n in names], axis=0)).sum()
+                for run in runs
+            ]
             assert leaked[0] >= leaked[1] >= leaked[2]
         assert leaks(runs[0])["homogeneity"] == 1 > leaks(runs[2])["homogeneity"]
 
     def test_more_templates_never_spread_sooner(self, baseline, thresholds):
-        leaked = [leaks(horizon(baseline, [QWEN.model_copy(update={"templates": n, "per_payment": 1})], seed=45,
-                                thresholds=thresholds, population=FEW))["templates"]
-                  for n in (50, 500, 5000, 50_000)]  # fmt: skip
+        leaked = [
+            leaks(
+                horizon(
+                    baseline,
+                    [QWEN.model_copy(update={"templates": n, "per_payment": 1})],
+                    seed=45,
+                    thresholds=thresholds,
+                    population=FEW,
+                )
+            )["templates"]
+            for n in (50, 500, 5000, 50_000)
+        ]
         assert leaked == sorted(leaked) and leaked[0] < 0.3 and leaked[-1] > 0.95
 
-    def test_honest_customers_who_differ_less_are_told_apart_from_campaigns_more_easily(self, baseline):
-        """The parameter that conclusions hang on: content at 1 % false alarms, calibrated anew for each."""
+    def test_honest_customers_who_differ_less_are_told_apart_from_campaigns_more_easily(
+        self, baseline
+    ):
+        """The parameter that conclusions hang on: content at 1 % false alarms, calibrated anew for
+        each.
+        """
         found = []
         for concentration in (10.0, 1000.0):
             alike = HONEST.model_copy(update={"concentration": concentration})
@@ -211,9 +313,15 @@ class TestMetamorphic:
 
 
 class TestFusion:
-    def test_left_out_campaigns_are_caught_by_what_others_taught(self, baseline, clean, calibration):
-        kinds = [QWEN, QWEN.model_copy(update={"per_payment": 1, "per_network": 1}),
-                 preset("deepseek_2026", days=DAYS), preset("gtig_trace_coercion")]  # fmt: skip
+    def test_left_out_campaigns_are_caught_by_what_others_taught(
+        self, baseline, clean, calibration
+    ):
+        kinds = [
+            QWEN,
+            QWEN.model_copy(update={"per_payment": 1, "per_network": 1}),
+            preset("deepseek_2026", days=DAYS),
+            preset("gtig_trace_coercion"),
+        ]
         runs = []
         for number, kind in enumerate(kinds):
             run = horizon(baseline, [kind], seed=70 + number, population=FEW)
@@ -226,12 +334,16 @@ class TestFusion:
             fused = (score[guilty] > np.quantile(score[~guilty], 0.99)).mean()
             alone = [(one[guilty] > np.quantile(one[~guilty], 0.99)).mean() for one in x.T]
             assert fused > np.median(alone), "better than a detector picked blindly"
-        weights = fusion.fit(np.concatenate([x for x, _ in runs]), np.concatenate([g for _, g in runs]), 1e-3)
+        weights = fusion.fit(
+            np.concatenate([x for x, _ in runs]), np.concatenate([g for _, g in runs]), 1e-3
+        )
         parts = [
             homogeneity.Detector(homogeneity.Settings(), baseline),
             templates.Detector(templates.Settings(), baseline),
         ]
-        few = fusion.Weights(weights.intercept, weights.weights[[sorted(NAMES).index(p.name) for p in parts]])
+        few = fusion.Weights(
+            weights.intercept, weights.weights[[sorted(NAMES).index(p.name) for p in parts]]
+        )
         live = fusion.Detector(fusion.Settings(), baseline, parts, calibration, few)
         run = horizon(baseline, [QWEN], seed=75, parts=[live], population=FEW)
         score = run.watch.highest["fusion"][: run.out.accounts.count]
@@ -244,8 +356,12 @@ def desk(baseline, thresholds, *rules, **changes):
     if any(name == "spawn" for name, _ in rules):
         parts.append(spawn.Detector(spawn.Settings(), baseline))
         thresholds = {**thresholds, "spawn": np.full((len(LEVELS), len(SEGMENTS)), 3.0)}
-    wide = Limits(tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),))
-    return Desk(Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds, LEVELS)
+    wide = Limits(
+        tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),)
+    )
+    return Desk(
+        Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds, LEVELS
+    )
 
 
 def live(baseline, thresholds, *rules, campaign, seed=40, **changes):
@@ -254,14 +370,18 @@ def live(baseline, thresholds, *rules, campaign, seed=40, **changes):
     return out, provider
 
 
-LOOP = QWEN.model_copy(update={"exchanges": 6 * DAYS * QWEN.accounts})  # slow enough for bans to take days
+LOOP = QWEN.model_copy(
+    update={"exchanges": 6 * DAYS * QWEN.accounts}
+)  # slow enough for bans to take days
 
 
 class TestClosedLoop:
     one_shot = LOOP.model_copy(update={"respawns": 0.0})
 
     def test_live_bans_leak_what_shadow_mode_said(self, baseline, thresholds):
-        """Without replacements, and with a detector that looks at no one else's events, the two must agree exactly."""
+        """Without replacements, and with a detector that looks at no one else's events, the two
+        must agree exactly.
+        """
         shadow = horizon(baseline, [self.one_shot], seed=40, thresholds=thresholds, population=FEW)
         out, provider = live(baseline, thresholds, ("average", "ban"), campaign=self.one_shot)
         closed = shadow.watch.crossed["average"][0]
@@ -271,21 +391,32 @@ class TestClosedLoop:
     def test_replacements_leak_more_and_spawn_detection_takes_some_back(self, baseline, thresholds):
         again = LOOP.model_copy(update={"respawns": 4.0, "templates": 100})
         none, _ = live(
-            baseline, thresholds, ("homogeneity", "ban"), campaign=again.model_copy(update={"respawns": 0.0})
+            baseline,
+            thresholds,
+            ("homogeneity", "ban"),
+            campaign=again.model_copy(update={"respawns": 0.0}),
         )
         some, _ = live(baseline, thresholds, ("homogeneity", "ban"), campaign=again)
-        heirs, _ = live(baseline, thresholds, ("homogeneity", "ban"), ("spawn", "ban"), campaign=again)
+        heirs, _ = live(
+            baseline, thresholds, ("homogeneity", "ban"), ("spawn", "ban"), campaign=again
+        )
         assert none.got(0).sum() < heirs.got(0).sum() < some.got(0).sum()
 
     def test_latency_leaks_more(self, baseline, thresholds):
         rule = ("homogeneity", "ban")
-        leaked = [live(baseline, thresholds, rule, campaign=self.one_shot, latency=days)[0].got(0).sum()
-                  for days in (0, 3)]  # fmt: skip
+        leaked = [
+            live(baseline, thresholds, rule, campaign=self.one_shot, latency=days)[0].got(0).sum()
+            for days in (0, 3)
+        ]
         assert leaked[0] < leaked[1]
 
     def test_banning_a_cluster_leaks_no_more_than_banning_accounts(self, baseline, thresholds):
-        leaked = [live(baseline, thresholds, ("templates", action), campaign=self.one_shot)[0].got(0).sum()
-                  for action in ("ban", "ban_cluster")]  # fmt: skip
+        leaked = [
+            live(baseline, thresholds, ("templates", action), campaign=self.one_shot)[0]
+            .got(0)
+            .sum()
+            for action in ("ban", "ban_cluster")
+        ]
         assert leaked[1] <= leaked[0]
 
     def test_shared_indicators_turn_reused_cards_away(self, baseline, thresholds):
@@ -298,7 +429,9 @@ class TestClosedLoop:
         assert out.got(0).sum() < open_door.got(0).sum()
 
     def test_identity_checks_stop_campaigns_and_few_others(self, baseline, thresholds):
-        out, provider = live(baseline, thresholds, ("homogeneity", "verify"), campaign=self.one_shot)
+        out, provider = live(
+            baseline, thresholds, ("homogeneity", "verify"), campaign=self.one_shot
+        )
         asked = provider.done["verify"][: out.accounts.count] < OPEN
         guilty = np.arange(out.accounts.count) >= out.first
         closed = out.accounts.closed[: out.accounts.count] < OPEN
@@ -306,43 +439,67 @@ class TestClosedLoop:
         assert closed[asked & ~guilty].mean() < 0.2 if (asked & ~guilty).any() else True
         assert not closed[~asked].any()
 
-    def test_reduced_answers_leak_at_their_worth_and_throttled_ones_are_few(self, baseline, thresholds):
-        out, provider = live(baseline, thresholds, ("homogeneity", "reduce"), campaign=self.one_shot, worth=0.25)
+    def test_reduced_answers_leak_at_their_worth_and_throttled_ones_are_few(
+        self, baseline, thresholds
+    ):
+        out, provider = live(
+            baseline, thresholds, ("homogeneity", "reduce"), campaign=self.one_shot, worth=0.25
+        )
         late = provider.done["reduce"][out.first : out.accounts.count, None] < np.arange(DAYS)
         count = out.leaked_ADC.sum(axis=2)
         assert (out.value_AD == np.where(late, 0.25, 1) * count).all() and late.mean() > 0.5
-        limits = Limits(tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),),
-                        throttled=2)  # fmt: skip
-        out, provider = live(baseline, thresholds, ("homogeneity", "throttle"), campaign=self.one_shot, limits=limits)
+        limits = Limits(
+            tiers=(
+                Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),
+            ),
+            throttled=2,
+        )
+        out, provider = live(
+            baseline, thresholds, ("homogeneity", "throttle"), campaign=self.one_shot, limits=limits
+        )
         late = provider.done["throttle"][out.first : out.accounts.count, None] < np.arange(DAYS)
         assert out.leaked_ADC.sum(axis=2)[late].max() <= 2
 
     def test_canaries_change_nothing_but_are_counted(self, baseline, thresholds):
-        out, provider = live(baseline, thresholds, ("homogeneity", "canary"), campaign=self.one_shot)
+        out, provider = live(
+            baseline, thresholds, ("homogeneity", "canary"), campaign=self.one_shot
+        )
         clean = horizon(baseline, [self.one_shot], seed=40, population=FEW, parts=[]).out
         assert (out.leaked_ADC == clean.leaked_ADC).all()
         assert (provider.done["canary"][out.first :] < OPEN).mean() > 0.9
 
     def test_default_limits_bind_few_honest_customers(self, baseline, thresholds):
-        out, provider = live(baseline, thresholds, ("volume", "canary"), campaign=LOOP, limits=Limits())
+        out, provider = live(
+            baseline, thresholds, ("volume", "canary"), campaign=LOOP, limits=Limits()
+        )
         chat = SEGMENTS.index("chat")
         assert out.refused_SD[chat].sum() < 0.001 * out.sent_SD[chat].sum()
         hit = provider.gateway.refused[: out.first] > 0
-        assert hit.mean() < 0.1 and provider.gateway.refused[: out.first].sum() == out.refused_SD.sum()
+        assert (
+            hit.mean() < 0.1 and provider.gateway.refused[: out.first].sum() == out.refused_SD.sum()
+        )
 
     def test_after_each_ban_an_adapting_campaign_mixes_less(self, baseline, thresholds):
         stay = LOOP.model_copy(update={"respawns": 2.0})
         shares = []
         for adapts in (1.0, 0.5):
             out, _ = live(
-                baseline, thresholds, ("homogeneity", "ban"), campaign=stay.model_copy(update={"adapts": adapts})
+                baseline,
+                thresholds,
+                ("homogeneity", "ban"),
+                campaign=stay.model_copy(update={"adapts": adapts}),
             )
             shares.append(out.leaked_ADC[stay.accounts :].sum())  # by those that came later
         assert 0 < shares[1] < shares[0]
 
     def test_a_rule_without_a_threshold_is_refused(self, baseline):
         with pytest.raises(ValueError, match="no threshold for volume at a rate of 0.01"):
-            Desk(Settings(rules=(Rule(detector="volume", rate=0.01, action="ban"),)), detectors(baseline), {}, LEVELS)
+            Desk(
+                Settings(rules=(Rule(detector="volume", rate=0.01, action="ban"),)),
+                detectors(baseline),
+                {},
+                LEVELS,
+            )
 
 
 def test_a_population_as_published_is_near_its_stated_sizes():

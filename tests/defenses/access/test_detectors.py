@@ -1,4 +1,6 @@
-"""Each detector's statistic against an independent one, and its behaviour on days written by hand."""
+"""Each detector's statistic against an independent one, and its behaviour on days
+written by hand.
+"""
 
 import numpy as np
 import pytest
@@ -41,23 +43,38 @@ FLAT = np.full(TOPICS, 1 / TOPICS)
 
 
 def flat_baseline(concentration=10.0):
-    shares, ages = Habit(np.full(S, 0.05), np.full(S, 0.1)), Habit(np.full((S, 5), 0.1), np.full((S, 5), 0.2))
+    shares, ages = (
+        Habit(np.full(S, 0.05), np.full(S, 0.1)),
+        Habit(np.full((S, 5), 0.1), np.full((S, 5), 0.2)),
+    )
     return Baseline(np.repeat(FLAT[None], S, 0), np.full(S, 1 / (concentration + 1)), shares, ages)
 
 
 def table(n, **columns):
     accounts = Accounts.room(n)
     unique = np.arange(n, dtype=np.uint32)
-    accounts.add(n, **{"payment": unique, "device": 1000 + unique, "network": 2000 + unique} | columns)
+    accounts.add(
+        n, **{"payment": unique, "device": 1000 + unique, "network": 2000 + unique} | columns
+    )
     return accounts
 
 
 def events(account, day=0, **columns):
     """A day's events: rows in order of account, what is not given is zero."""
     n = len(account)
-    kinds = {"minute": np.uint16, "topic": np.uint8, "template": np.uint32, "phrase": bool, "newest": bool,
-             "tokens_in": np.uint32, "tokens_out": np.uint32}  # fmt: skip
-    held = {name: np.broadcast_to(np.array(columns.get(name, 0), kind), n).copy() for name, kind in kinds.items()}
+    kinds = {
+        "minute": np.uint16,
+        "topic": np.uint8,
+        "template": np.uint32,
+        "phrase": bool,
+        "newest": bool,
+        "tokens_in": np.uint32,
+        "tokens_out": np.uint32,
+    }
+    held = {
+        name: np.broadcast_to(np.array(columns.get(name, 0), kind), n).copy()
+        for name, kind in kinds.items()
+    }
     return Events(day, np.array(account, np.uint32), **held)
 
 
@@ -103,10 +120,13 @@ class TestMoments:
         base = profile(HONEST_SEGMENTS["agent"].mix)
         base = base[base > 0]
         draws = [
-            rng.multinomial(60, p / p.sum()) for p in dirichlet(np.repeat(base[None], 4000, 0), concentration, rng)
+            rng.multinomial(60, p / p.sum())
+            for p in dirichlet(np.repeat(base[None], 4000, 0), concentration, rng)
         ]
         found = [overdispersion(x, base) for x in draws]
-        assert abs(np.mean(found) - 1 / (concentration + 1)) < 4 * np.std(found) / np.sqrt(len(found))
+        assert abs(np.mean(found) - 1 / (concentration + 1)) < 4 * np.std(found) / np.sqrt(
+            len(found)
+        )
 
     def test_beta_moments_and_standard_scores(self):
         rng = stream(2, "beta")
@@ -134,12 +154,16 @@ class TestContent:
             days.append(events(np.zeros(150), day, topic=topic))
             topics.append(np.bincount(topic, minlength=TOPICS))
         x = np.sum(topics, axis=0)
-        expected = stats.dirichlet_multinomial.logpmf(x, detector.alternative[0], x.sum()) - \
-            stats.dirichlet_multinomial.logpmf(x, detector.null[0], x.sum())  # fmt: skip
+        expected = stats.dirichlet_multinomial.logpmf(
+            x, detector.alternative[0], x.sum()
+        ) - stats.dirichlet_multinomial.logpmf(x, detector.null[0], x.sum())
         assert watch(detector, table(1), days)[-1, 0] == pytest.approx(expected, rel=1e-4)
 
     def test_an_honest_customer_s_ratio_has_mean_one_however_long_it_is_watched(self):
-        rng, detector = stream(4, "ville"), content.Detector(content.Settings(share=0.2), flat_baseline())
+        rng, detector = (
+            stream(4, "ville"),
+            content.Detector(content.Settings(share=0.2), flat_baseline()),
+        )
         p = dirichlet(np.repeat(FLAT[None], 4000, 0), 10.0, rng)
         topic = [np.sort(rng.choice(TOPICS, 12, p=row / row.sum())) for row in p.astype(float)]
         day = events(np.repeat(np.arange(4000), 12), topic=np.concatenate(topic))
@@ -159,7 +183,8 @@ def test_pooled_traffic_is_too_average_and_a_customer_s_is_not():
     rng = stream(5, "average")
     p = dirichlet(np.repeat(FLAT[None], 100, 0), 10.0, rng).astype(float)
     topic = np.concatenate(
-        [rng.choice(TOPICS, 300, p=row / row.sum()) for row in p] + [rng.integers(0, TOPICS, 30_000)]
+        [rng.choice(TOPICS, 300, p=row / row.sum()) for row in p]
+        + [rng.integers(0, TOPICS, 30_000)]
     )
     day = events(np.repeat(np.arange(200), 300), topic=topic)
     score = watch(average.Detector(average.Settings(), flat_baseline()), table(200), [day])[-1]
@@ -169,7 +194,9 @@ def test_pooled_traffic_is_too_average_and_a_customer_s_is_not():
 def test_too_average_says_the_same_in_one_day_and_in_many():
     rng, detector = stream(6, "days"), average.Detector(average.Settings(), flat_baseline())
     topic = rng.integers(0, TOPICS, (5, 40))
-    many = watch(detector, table(1), [events(np.zeros(40), day, topic=row) for day, row in enumerate(topic)])[-1]
+    many = watch(
+        detector, table(1), [events(np.zeros(40), day, topic=row) for day, row in enumerate(topic)]
+    )[-1]
     one = watch(detector, table(1), [events(np.zeros(200), topic=topic.reshape(-1))])[-1]
     assert many == pytest.approx(one)
     x = np.bincount(topic.reshape(-1), minlength=TOPICS)
@@ -182,12 +209,15 @@ class TestLinks:
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
     def test_clusters_are_those_of_a_search(self, tokens):
         payment, device = np.array(tokens, np.uint32).T
-        found = clusters(table(len(tokens), payment=payment, device=device), {"payment": 9, "device": 3})
+        found = clusters(
+            table(len(tokens), payment=payment, device=device), {"payment": 9, "device": 3}
+        )
         hub = np.bincount(device, minlength=7) > 3
         reached = np.eye(len(tokens), dtype=bool)
         for _ in tokens:
-            reached |= (reached @ (payment[:, None] == payment)) | \
-                (reached @ ((device[:, None] == device) & ~hub[device]))  # fmt: skip
+            reached |= (reached @ (payment[:, None] == payment)) | (
+                reached @ ((device[:, None] == device) & ~hub[device])
+            )
         assert ((found[:, None] == found) == reached).all()
 
     def test_hubs_link_nobody(self):
@@ -207,14 +237,18 @@ class TestHomogeneity:
 
     @pytest.mark.parametrize("mix", [1.0, 0.2])
     def test_one_router_s_accounts_are_exchangeable_whatever_is_mixed_in(self, mix):
-        """X2/dof is 1 for them and well above for colleagues: 500 groups of 10 with 60 exchanges each."""
+        """X2/dof is 1 for them and well above for colleagues: 500 groups of 10 with 60 exchanges
+        each.
+        """
         rng = stream(8, "router")
         p = mix * profile({"coding": 1.0}) + (1 - mix) * FLAT
         starts = np.arange(0, 5000, 10)
         x2, degrees = homogeneity.dispersion(rng.multinomial(60, p, 5000), starts)
         assert abs((x2 / degrees).mean() - 1) < 0.01
         colleagues = dirichlet(np.repeat(p[None], 5000, 0), 20.0, rng).astype(float)
-        x2, degrees = homogeneity.dispersion(rng.multinomial(60, colleagues / colleagues.sum(1, keepdims=True)), starts)
+        x2, degrees = homogeneity.dispersion(
+            rng.multinomial(60, colleagues / colleagues.sum(1, keepdims=True)), starts
+        )
         assert 1.5 < (x2 / degrees).mean() < 8
 
     def test_routed_clusters_score_above_organisations_and_single_accounts_have_no_score(self):
@@ -225,7 +259,9 @@ class TestHomogeneity:
         topic = np.concatenate([rng.choice(TOPICS, 50, p=row / row.sum()) for row in p])
         day = events(np.repeat(np.arange(210), 50), topic=topic)
         score = watch(
-            homogeneity.Detector(homogeneity.Settings(), flat_baseline()), table(210, payment=payment), [day]
+            homogeneity.Detector(homogeneity.Settings(), flat_baseline()),
+            table(210, payment=payment),
+            [day],
         )[0]
         assert score[100:200].min() > score[:100].max() and (score[200:] == -np.inf).all()
 
@@ -240,7 +276,9 @@ class TestTemplates:
             assert abs(templates.linear_count(bits).mean() / true - 1) < 0.06
 
     def test_only_what_many_unlinked_accounts_send_counts(self):
-        """Template 60 comes from 30 strangers, 61 from 30 accounts on one card, 7 is public, 62 has one sender."""
+        """Template 60 comes from 30 strangers, 61 from 30 accounts on one card, 7 is public, 62 has
+        one sender.
+        """
         payment = np.concatenate([np.arange(30), np.full(30, 99), [200]])
         template = np.concatenate([np.full(30, 60), np.full(30, 61), [62]])
         detector = templates.Detector(templates.Settings(public=50), flat_baseline())
@@ -254,9 +292,13 @@ class TestTemplates:
         def day(number, senders):
             return events(senders, number, template=60)
 
-        detector = templates.Detector(templates.Settings(public=50, window=2, spread=5), flat_baseline())
+        detector = templates.Detector(
+            templates.Settings(public=50, window=2, spread=5), flat_baseline()
+        )
         crowd, late = np.arange(20), [25]
-        found = watch(detector, table(30), [day(0, crowd), day(1, []), day(2, late), day(3, []), day(4, late)])
+        found = watch(
+            detector, table(30), [day(0, crowd), day(1, []), day(2, late), day(3, []), day(4, late)]
+        )
         assert found[2, 25] == 1 and found[4, 25] == 1
 
 
@@ -268,13 +310,18 @@ def test_cotiming_sees_a_meeting_and_not_a_loud_account():
     minute[meeting], topic[meeting] = 100 * (np.arange(8000)[meeting] % 20) + 7, 3
     loud = account == 399
     minute[loud], topic[loud] = 55, 9
-    score = watch(cotiming.Detector(cotiming.Settings(), flat_baseline()), table(400),
-                  [events(account, minute=minute, topic=topic)])[-1]  # fmt: skip
+    score = watch(
+        cotiming.Detector(cotiming.Settings(), flat_baseline()),
+        table(400),
+        [events(account, minute=minute, topic=topic)],
+    )[-1]
     assert score[:40].min() > 5 and score[399] == 0 and (score[40:] > 0).mean() < 0.02
 
 
 def test_surprise_by_hand():
-    """2 a minute, and 50 at midnight: expected there is 2, and its neighbours two minutes off are no bursts for it."""
+    """2 a minute, and 50 at midnight: expected there is 2, and its neighbours two minutes off are
+    no bursts for it.
+    """
     met = np.full((2, 100), 2)
     met[1, 0] = 50
     usual = cotiming.expected(met, 5)
@@ -295,9 +342,20 @@ class TestPivot:
         payment = np.array([0, 0, 0, 1, 1, 1])
         detector = pivot.Detector(pivot.Settings(release=1), flat_baseline())
         account = np.repeat(np.arange(6), 10)
-        moved = [np.zeros(60, bool), np.tile([True, False], 30) & (account < 3), np.zeros(60, bool), np.zeros(60, bool)]
-        found = watch(detector, table(6, payment=payment), [events(account, d, newest=m) for d, m in enumerate(moved)])
-        assert (found[0] == -np.inf).all() and (found[1, :3] > 1).all() and len(set(found[1, :3])) == 1
+        moved = [
+            np.zeros(60, bool),
+            np.tile([True, False], 30) & (account < 3),
+            np.zeros(60, bool),
+            np.zeros(60, bool),
+        ]
+        found = watch(
+            detector,
+            table(6, payment=payment),
+            [events(account, d, newest=m) for d, m in enumerate(moved)],
+        )
+        assert (
+            (found[0] == -np.inf).all() and (found[1, :3] > 1).all() and len(set(found[1, :3])) == 1
+        )
         assert (found[1, 3:] == 0).all() and (found[3, :3] == 0).all()
 
 
@@ -308,7 +366,9 @@ class TestMmd:
         mean = reference.mean(axis=0)
         inside = sum(phi[i] @ phi[j] for i in range(40) for j in range(40) if i != j) / (40 * 39)
         expected = inside - 2 * np.mean(phi @ reference.T) + mean @ mean
-        assert mmd.mmd2(phi.sum(axis=0), (phi**2).sum(), np.array(40), mean) == pytest.approx(expected)
+        assert mmd.mmd2(phi.sum(axis=0), (phi**2).sum(), np.array(40), mean) == pytest.approx(
+            expected
+        )
 
     def test_random_features_approximate_the_kernel(self):
         x = Encoder().centres_KE[:60]
@@ -320,12 +380,22 @@ class TestMmd:
     def test_windows_close_and_begin_anew(self):
         rng, settings = stream(13, "window"), mmd.Settings(window=50)
         odd = np.flatnonzero(profile({"coding": 1.0}))
-        days = [events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30)) for d in range(4)]
+        days = [
+            events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30))
+            for d in range(4)
+        ]
         found = watch(mmd.Detector(settings, flat_baseline()), table(1), days)[:, 0]
-        assert found[0] == -np.inf and np.isfinite(found[1]) and found[2] == found[1] and found[3] > found[1]
+        assert (
+            found[0] == -np.inf
+            and np.isfinite(found[1])
+            and found[2] == found[1]
+            and found[3] > found[1]
+        )
         detector = mmd.Detector(settings, flat_baseline())
         phi = detector.phi_KD[np.concatenate([days[0].topic, days[1].topic])]
-        naive = mmd.mmd2(phi.sum(axis=0), (phi**2).sum(), np.array(60), detector.phi_KD.mean(axis=0))
+        naive = mmd.mmd2(
+            phi.sum(axis=0), (phi**2).sum(), np.array(60), detector.phi_KD.mean(axis=0)
+        )
         assert found[1] == pytest.approx(60 * naive, rel=1e-3)
 
 
@@ -345,7 +415,10 @@ def attackers():
 
 def power(far, window, share):
     """Share of attackers' windows above what 0.5 % of honest windows exceed."""
-    rng, base = stream(14, "windows", window, int(100 * share)), profile(HONEST_SEGMENTS["chat"].mix)
+    rng, base = (
+        stream(14, "windows", window, int(100 * share)),
+        profile(HONEST_SEGMENTS["chat"].mix),
+    )
     limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)
     mixed = [(1 - far * share) * base + far * share * one for one in attackers()]
     return float(np.mean([statistic(rng.multinomial(window, p, 300), base) > limit for p in mixed]))
@@ -357,15 +430,23 @@ def far():
 
 
 class TestPublishedWindows:
-    """arXiv 2606.05725 in i.i.d. mode: 14 attackers, windows drawn from pooled traffic, false alarms at 0.5 %.
+    """arXiv 2606.05725 in i.i.d. mode: 14 attackers, windows drawn from pooled traffic, false
+    alarms at 0.5 %.
 
-    One number is fitted to one of its figures, how far attackers are from honest traffic (59 % at 1,500 and 5 %); the
-    five others follow from the model.
+    One number is fitted to one of its figures, how far attackers are from honest traffic (59 % at
+    1,500 and 5 %); the five others follow from the model.
     """
 
-    @pytest.mark.parametrize(("window", "share", "published"), [
-        (1500, 0.10, 0.936), (1500, 0.25, 1.0), (100, 0.05, 0.013), (100, 0.10, 0.046), (100, 0.25, 0.760),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("window", "share", "published"),
+        [
+            (1500, 0.10, 0.936),
+            (1500, 0.25, 1.0),
+            (100, 0.05, 0.013),
+            (100, 0.10, 0.046),
+            (100, 0.25, 0.760),
+        ],
+    )
     def test_the_published_rates_follow_from_one_of_them(self, far, window, share, published):
         assert abs(power(far, window, share) - published) < 0.07
 
@@ -375,8 +456,14 @@ class TestPublishedWindows:
 
     @pytest.mark.parametrize("window", [100, 1500])
     def test_it_collapses_where_honest_customers_differ(self, far, window):
-        """At concentration 10 the i.i.d. threshold flags most honest customers; one that flags 0.5 % catches few."""
-        rng, base, targets = stream(15, "collapse", window), profile(HONEST_SEGMENTS["chat"].mix), attackers()
+        """At concentration 10 the i.i.d. threshold flags most honest customers; one that flags 0.5
+        % catches few.
+        """
+        rng, base, targets = (
+            stream(15, "collapse", window),
+            profile(HONEST_SEGMENTS["chat"].mix),
+            attackers(),
+        )
         limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)
         tastes = dirichlet(np.repeat(base[None], 3000, 0), 10.0, rng).astype(float)
         tastes /= tastes.sum(axis=1, keepdims=True)
@@ -397,7 +484,9 @@ class TestBaselines:
         assert prada.nearest(x) == pytest.approx([2**0.5, 2**0.5, 2 * np.sin(np.deg2rad(2.5))])
 
     def test_prada_s_set_grows_by_what_is_farther_than_its_mean_less_a_deviation(self):
-        """Degrees 0, 20, 60: the set's distances are 0.347 and 0.684, its limit 0.347; 85 joins, so 88 is near it."""
+        """Degrees 0, 20, 60: the set's distances are 0.347 and 0.684, its limit 0.347; 85 joins, so
+        88 is near it.
+        """
         angle = np.deg2rad([0, 20, 60, 85, 88])
         x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         assert prada.nearest(x) == pytest.approx(2 * np.sin(np.deg2rad([10, 20, 12.5, 1.5])))
@@ -406,7 +495,10 @@ class TestBaselines:
         x = stream(16, "normal").standard_normal(80)
         kept = x[np.abs(x - x.mean()) <= 3 * x.std()]
         assert prada.departure(x) == pytest.approx(1 - stats.shapiro(kept).statistic)
-        assert prada.departure(np.ones(50)) == 1 and prada.departure(np.append(np.zeros(40), np.ones(40))) > 0.3
+        assert (
+            prada.departure(np.ones(50)) == 1
+            and prada.departure(np.append(np.zeros(40), np.ones(40))) > 0.3
+        )
 
     def test_seat_counts_near_copies(self):
         x = ENCODER.centres_KE[[3, 3, 50, 3, 50]]
@@ -421,11 +513,22 @@ class TestBaselines:
 
     @pytest.mark.parametrize("file", [prada, seat])
     def test_a_first_window_may_fill_over_days_and_is_judged_once(self, file):
-        days = [events([0] * 6 + [1] * 15, 0, topic=3), events([0] * 6 + [1] * 15, 1, topic=np.arange(21)),
-                events([0] * 6, 2, topic=9)]  # fmt: skip
+        days = [
+            events([0] * 6 + [1] * 15, 0, topic=3),
+            events([0] * 6 + [1] * 15, 1, topic=np.arange(21)),
+            events([0] * 6, 2, topic=9),
+        ]
         found = watch(file.Detector(file.Settings(window=10), flat_baseline()), table(3), days)
-        assert np.isneginf(found[0, 0]) and np.isfinite(found[1:, 0]).all() and found[1, 0] == found[2, 0]
-        assert np.isfinite(found[0, 1]) and found[1, 1] == found[0, 1] and np.isneginf(found[:, 2]).all()
+        assert (
+            np.isneginf(found[0, 0])
+            and np.isfinite(found[1:, 0]).all()
+            and found[1, 0] == found[2, 0]
+        )
+        assert (
+            np.isfinite(found[0, 1])
+            and found[1, 1] == found[0, 1]
+            and np.isneginf(found[:, 2]).all()
+        )
 
 
 class TestSpawn:
@@ -446,15 +549,21 @@ class TestFusion:
         rng = stream(18, "fit")
         x = rng.exponential(size=(4000, 3))
         guilty = rng.random(4000) < 1 / (1 + np.exp(2 - 2 * x[:, 0]))
-        x[:, 2] = rng.exponential(size=4000) * (1 - 0.5 * guilty)  # speaks for an account, which it may not
+        x[:, 2] = rng.exponential(size=4000) * (
+            1 - 0.5 * guilty
+        )  # speaks for an account, which it may not
         found = fusion.fit(x, guilty, 0.0)
         assert found.weights[0] > 1.5 and abs(found.weights[1]) < 0.2 and found.weights[2] == 0
         p = 1 / (1 + np.exp(-fusion.odds(x, found)))
         each = np.where(guilty, 0.5 / guilty.sum(), 0.5 / (~guilty).sum())
-        assert abs((each * (p - guilty)).sum()) < 1e-4 and abs((each * (p - guilty)) @ x[:, 0]) < 1e-4
+        assert (
+            abs((each * (p - guilty)).sum()) < 1e-4 and abs((each * (p - guilty)) @ x[:, 0]) < 1e-4
+        )
 
     def test_a_campaign_is_judged_by_a_fit_that_never_saw_it(self):
-        """The third campaign shows in a feature that the first two lack: left out, it is not found."""
+        """The third campaign shows in a feature that the first two lack: left out,
+        it is not found.
+        """
         rng = stream(19, "held out")
         runs = []
         for feature in (0, 0, 1):
@@ -473,4 +582,6 @@ def test_the_oracle_waits_for_the_first_exchange():
 
 
 def test_what_detectors_are_shown_holds_no_label():
-    assert not {"owner", "campaign", "wanted", "rate"} & (set(vars(table(1))) | set(vars(events([0]))))
+    assert not {"owner", "campaign", "wanted", "rate"} & (
+        set(vars(table(1))) | set(vars(events([0])))
+    )

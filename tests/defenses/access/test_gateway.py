@@ -8,16 +8,29 @@ from hypothesis import strategies as st
 from defenses.access.gateway import TIERS, Gateway, Settings, Tier, bill, buckets, running
 from distill.campaigns import SEGMENTS, Accounts, Events
 
-WIDE = {"requests": 1e9, "tokens_in": 1e12, "tokens_out": 1e12, "dollars": 1e9, "spent": 0, "age": 0}
+WIDE = {
+    "requests": 1e9,
+    "tokens_in": 1e12,
+    "tokens_out": 1e12,
+    "dollars": 1e9,
+    "spent": 0,
+    "age": 0,
+}
 
 
 def events(account, minute=0, tokens=(100, 100), day=0):
     n = len(account)
     return Events(
-        day, np.array(account, np.uint32), np.broadcast_to(np.array(minute, np.uint16), n), np.zeros(n, np.uint8),
-        np.zeros(n, np.uint32), np.zeros(n, bool), np.zeros(n, bool), np.full(n, tokens[0], np.uint32),
+        day,
+        np.array(account, np.uint32),
+        np.broadcast_to(np.array(minute, np.uint16), n),
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.uint32),
+        np.zeros(n, bool),
+        np.zeros(n, bool),
+        np.full(n, tokens[0], np.uint32),
         np.full(n, tokens[1], np.uint32),
-    )  # fmt: skip
+    )
 
 
 def table(n=4, segment="api", created=0, verified=False):
@@ -45,8 +58,12 @@ def replay(arrivals, cost, rate, burst):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 20),
-       st.sampled_from([1.0, 2.0, 5.0]))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    st.integers(1, 5),
+    st.integers(1, 20),
+    st.sampled_from([1.0, 2.0, 5.0]),
+)
 def test_a_bucket_lets_through_what_a_replay_does(arrivals, cost, rate, burst):
     n = np.array([arrivals])
     found = buckets(n, np.full((1, *n.shape), cost), np.array([[rate]]), burst)
@@ -80,17 +97,27 @@ def test_tokens_a_minute_count_what_was_not_cached():
 
 
 def test_prices():
-    """1,000 in and 1,000 out at $3 and $15 a million: $0.018; 86 % of the input cached: 3 (0.14 + 0.086) + 15."""
+    """1,000 in and 1,000 out at $3 and $15 a million: $0.018; 86 % of the input cached: 3 (0.14 +
+    0.086) + 15.
+    """
     one = events([0], tokens=(1000, 1000))
-    assert bill(one, np.array([SEGMENTS.index("api")]), Settings()).dollars[0] == pytest.approx(0.018)
+    assert bill(one, np.array([SEGMENTS.index("api")]), Settings()).dollars[0] == pytest.approx(
+        0.018
+    )
     cached = bill(one, np.array([SEGMENTS.index("agent")]), Settings())
-    assert cached.dollars[0] == pytest.approx((3 * 0.226 + 15) / 1000) and cached.tokens_in[0] == pytest.approx(140)
+    assert cached.dollars[0] == pytest.approx((3 * 0.226 + 15) / 1000) and cached.tokens_in[
+        0
+    ] == pytest.approx(140)
 
 
 def test_the_reported_spend_cap_binds_before_the_rates():
-    """$100 a month buys 656 reasoning exchanges (500 in, 6,000 out at $5 and $25): 652 to 656 with rounding."""
+    """$100 a month buys 656 reasoning exchanges (500 in, 6,000 out at $5 and $25): 652 to 656 with
+    rounding.
+    """
     g = gate(table(), tiers=[{"dollars": 100}], price=(5.0, 25.0))
-    total = sum(g.admit(events([0] * 100, np.arange(100), (500, 6000), day)).sum() for day in range(30))
+    total = sum(
+        g.admit(events([0] * 100, np.arange(100), (500, 6000), day)).sum() for day in range(30)
+    )
     assert 650 <= total <= 656
     assert g.admit(events([0] * 100, np.arange(100), (500, 6000), 30)).sum() == 100, "a new month"
 
@@ -120,7 +147,13 @@ def test_looking_at_every_minute_changes_nothing_for_those_far_from_their_limits
     rng = np.random.default_rng(seed)
     account = np.sort(rng.integers(0, 6, 200))
     day = events(account, rng.integers(0, 20, 200))
-    one = [{"requests": float(rng.integers(2, 60)), "tokens_out": float(rng.integers(200, 5000)), "dollars": 0.05}]
+    one = [
+        {
+            "requests": float(rng.integers(2, 60)),
+            "tokens_out": float(rng.integers(200, 5000)),
+            "dollars": 0.05,
+        }
+    ]
     short, long = gate(table(6), tiers=one, daily=30), gate(table(6), tiers=one, daily=30)
     starts = np.flatnonzero(np.diff(account, prepend=-1))
     n = np.diff(np.append(starts, 200))

@@ -1,4 +1,6 @@
-"""Antidistillation against finite differences, autograd one token at a time, and what a step of training does."""
+"""Antidistillation against finite differences, autograd one token at a time, and what a step of
+training does.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,24 @@ MASK_BT = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 
 
 @pytest.fixture(scope="module")
 def network():
-    """A tiny network that is double precision all the way, which Llama's norms and rotations are not; tied."""
+    """A tiny network that is double precision all the way, which Llama's norms and rotations are
+    not; tied.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = GPT2Config(vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2, initializer_range=0.5)
+        config = GPT2Config(
+            vocab_size=11, n_positions=16, n_embd=8, n_layer=2, n_head=2, initializer_range=0.5
+        )
         return GPT2LMHeadModel(config).eval().double()
 
 
 @pytest.fixture(scope="module")
 def direction(network):
     generator = torch.Generator().manual_seed(1)
-    random = {n: torch.randn(p.shape, dtype=p.dtype, generator=generator) for n, p in network.named_parameters()}
+    random = {
+        n: torch.randn(p.shape, dtype=p.dtype, generator=generator)
+        for n, p in network.named_parameters()
+    }
     return normalised(random)[0]
 
 
@@ -56,7 +65,9 @@ def moved(network, direction, size):
 
 
 def steps(count=5):
-    """Decoding steps of one batch that generates some tokens, none of them padding, whatever a network says."""
+    """Decoding steps of one batch that generates some tokens, none of them padding, whatever a
+    network says.
+    """
     tokens, mask, memory = TOKENS_BT, MASK_BT, {}
     for index in range(count):
         yield Step(tokens, mask, [], index, None, memory)
@@ -79,7 +90,9 @@ class TestSlopes:
         brute = torch.empty_like(slopes)
         for b, v in np.ndindex(*slopes.shape):
             of = torch.autograd.grad(logprobs(twin)[b, v], list(named.values()))
-            brute[b, v] = sum((one * direction[name]).sum() for name, one in zip(named, of, strict=True))
+            brute[b, v] = sum(
+                (one * direction[name]).sum() for name, one in zip(named, of, strict=True)
+            )
         torch.testing.assert_close(slopes, brute, rtol=1e-9, atol=1e-11)
 
     def test_have_mean_0_under_the_network(self, network, direction):
@@ -112,20 +125,30 @@ class TestSlopes:
 
 class TestDifference:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    def test_is_close_to_exact_whatever_the_proxys_precision(self, teacher, prompts, given, learned, dtype):
-        # In bfloat16 the two perturbed copies would be the same network nearly everywhere (the released code's trap).
+    def test_is_close_to_exact_whatever_the_proxys_precision(
+        self, teacher, prompts, given, learned, dtype
+    ):
+        # In bfloat16 the two perturbed copies would be the same network nearly everywhere (the
+        # released code's trap).
         proxy = replace(given.proxy, network=copied(given.proxy.network).to(dtype))
         held = replace(given, proxy=proxy, learned=learned)
-        ways = (Defense(Settings(lam=1.0, product=product), held)(teacher) for product in ("exact", "difference"))
-        exact, near = ([edit(step, torch.zeros(3, len(teacher.tokenizer))) for step in steps()]
-                       for edit in (model.score_edits[-1] for model in ways))  # fmt: skip
+        ways = (
+            Defense(Settings(lam=1.0, product=product), held)(teacher)
+            for product in ("exact", "difference")
+        )
+        exact, near = (
+            [edit(step, torch.zeros(3, len(teacher.tokenizer))) for step in steps()]
+            for edit in (model.score_edits[-1] for model in ways)
+        )
         assert all(one.abs().max() > 0.5 for one in exact)
         torch.testing.assert_close(near, exact, rtol=0, atol=5e-3)
 
     def test_error_falls_with_the_square_of_epsilon(self, network, direction):
         exact, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
         step = Step(TOKENS_BT, MASK_BT, [], 0)
-        wide, narrow = ((difference(network, direction, e)(step) - exact).abs().max() for e in (0.4, 0.2))
+        wide, narrow = (
+            (difference(network, direction, e)(step) - exact).abs().max() for e in (0.4, 0.2)
+        )
         assert 3 < wide / narrow < 5
 
 
@@ -150,11 +173,20 @@ class TestDefense:
         assert set(unit) == set(whole) and all(one.dtype == torch.float32 for one in unit.values())
         for name, one in whole.items():
             torch.testing.assert_close(unit[name] * float(learned[NORM]), one, rtol=1e-3, atol=1e-5)
-        assert Defense(Settings(), replace(given, learned=learned)).gradient_norm == float(learned[NORM]) > 0
-        torch.testing.assert_close(sum(one.square().sum() for one in unit.values()), torch.tensor(1.0))
+        assert (
+            Defense(Settings(), replace(given, learned=learned)).gradient_norm
+            == float(learned[NORM])
+            > 0
+        )
+        torch.testing.assert_close(
+            sum(one.square().sum() for one in unit.values()), torch.tensor(1.0)
+        )
 
-    def test_a_step_of_training_on_a_token_changes_the_traces_loss_by_its_slope(self, given, learned, unit):
-        # SGD on v: loss(theta + rate grad log p(v)) - loss(theta) = rate |g| Delta(v) + O(rate^2): up where Delta > 0.
+    def test_a_step_of_training_on_a_token_changes_the_traces_loss_by_its_slope(
+        self, given, learned, unit
+    ):
+        # SGD on v: loss(theta + rate grad log p(v)) - loss(theta) = rate |g| Delta(v) + O(rate^2):
+        # up where Delta > 0.
         held, network = rows(given.proxy, given.traces), given.proxy.network
         tokens = torch.tensor([[5, 6, 7]])
         mask, rate = torch.ones_like(tokens), 1e-4
@@ -172,10 +204,16 @@ class TestDefense:
     def test_adds_lam_slopes_to_the_scores_before_temperature(
         self, teacher, prompts, given, learned, unit, temperature
     ):
-        model = Defense(Settings(lam=2.0), replace(given, learned=learned))(replace(teacher, temperature=temperature))
-        for prompt, answer in zip(prompts, model.answer(prompts, seed=0, profile=Profile("full")), strict=True):
+        model = Defense(Settings(lam=2.0), replace(given, learned=learned))(
+            replace(teacher, temperature=temperature)
+        )
+        for prompt, answer in zip(
+            prompts, model.answer(prompts, seed=0, profile=Profile("full")), strict=True
+        ):
             tokens = torch.tensor([teacher.encode(prompt)])
-            slopes = read_dual(given.proxy.network, unit, tokens, torch.ones_like(tokens), None, ())[0][0]
+            slopes = read_dual(
+                given.proxy.network, unit, tokens, torch.ones_like(tokens), None, ()
+            )[0][0]
             with torch.no_grad():
                 scores = teacher.network(input_ids=tokens).logits[0, -1] + 2 * slopes
             ids = torch.tensor(answer.logprobs.ids_TK[0]).long()
@@ -186,7 +224,9 @@ class TestDefense:
                 assert first == int(scores.argmax())
 
     @pytest.mark.parametrize("product", ["exact", "difference"])
-    def test_the_proxy_may_have_other_rows_beyond_the_tokenizers(self, teacher, prompts, given, product):
+    def test_the_proxy_may_have_other_rows_beyond_the_tokenizers(
+        self, teacher, prompts, given, product
+    ):
         network = copied(given.proxy.network)
         network.resize_token_embeddings(len(teacher.tokenizer) + 3, mean_resizing=False)
         held = replace(given, proxy=replace(given.proxy, network=network))

@@ -28,11 +28,17 @@ from defenses.trained import copied, loss, rows
 from distill.answers import BadInput, Profile
 from distill.models import Step
 
-seeds, budgets, floors = st.integers(0, 2**32 - 1), st.floats(0, 2), st.sampled_from([0.0, 0.01, 0.1])
+seeds, budgets, floors = (
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 2),
+    st.sampled_from([0.0, 0.01, 0.1]),
+)
 
 
 def instance(seed: int, rows: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of a Dirichlet of random sharpness, some with zeros or one-hot, and values with ties (float64)."""
+    """Rows of a Dirichlet of random sharpness, some with zeros or one-hot, and values with ties
+    (float64).
+    """
     rng = np.random.default_rng(seed)
     size = int(rng.integers(2, 12))
     y = rng.dirichlet(np.full(size, rng.choice([0.01, 0.1, 1])), rows) + 1e-300
@@ -45,7 +51,9 @@ def instance(seed: int, rows: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def programmed(y: np.ndarray, g: np.ndarray, eps: float, rho: float) -> float:
-    """The optimum over y~ = y + up - down: up, down >= 0, equal sums of at most eps/2, down <= (1 - rho) y."""
+    """The optimum over y~ = y + up - down: up, down >= 0, equal sums of at most eps/2, down <= (1 -
+    rho) y.
+    """
     k = len(y)
     sums = [[1.0] * k + [-1.0] * k], [[1.0] * (2 * k)]
     bounds = [(0, 1)] * k + [(0, (1 - rho) * p) for p in y]
@@ -56,14 +64,17 @@ def programmed(y: np.ndarray, g: np.ndarray, eps: float, rho: float) -> float:
 
 class TestRedirected:
     def test_by_hand(self):
-        # eps/2 = 0.3 to token 1; token 2 has the least g and gives 0.9 * 0.2 = 0.18, then token 0 the other 0.12
+        # eps/2 = 0.3 to token 1; token 2 has the least g and gives 0.9 * 0.2 = 0.18, then token 0
+        # the other 0.12
         y = torch.tensor([[0.5, 0.3, 0.2]])
         edited = redirected(y.log(), torch.tensor([[0.0, 1.0, -1.0]]), 0.6, 0.1).exp()
         torch.testing.assert_close(edited, torch.tensor([[0.38, 0.6, 0.02]]))
 
     def test_a_greedy_distribution_gives_half_of_eps_to_another_token(self):
         sure = torch.tensor([[0.0, 1.0, 0.0]]).log()
-        assert redirected(sure, torch.tensor([[2.0, 1.0, 0.0]]), 0.5, 0.01).exp().tolist() == [[0.25, 0.75, 0.0]]
+        assert redirected(sure, torch.tensor([[2.0, 1.0, 0.0]]), 0.5, 0.01).exp().tolist() == [
+            [0.25, 0.75, 0.0]
+        ]
         assert torch.equal(redirected(sure, torch.tensor([[1.0, 2.0, 0.0]]), 0.5, 0.01), sure)
 
     @limits(max_examples=80, deadline=None)
@@ -78,7 +89,9 @@ class TestRedirected:
             )
         reached = (2 * (1 - rho) * (1 - best)).clamp(max=eps)
         torch.testing.assert_close((edited - y).abs().sum(-1), reached, rtol=0, atol=1e-9)
-        torch.testing.assert_close(edited.sum(-1), torch.ones(len(y), dtype=torch.float64), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            edited.sum(-1), torch.ones(len(y), dtype=torch.float64), rtol=0, atol=1e-9
+        )
         assert (edited >= rho * y - 1e-12).all()
 
     @limits(deadline=None)
@@ -99,7 +112,9 @@ class TestRedirected:
         torch.testing.assert_close((again * other).sum(-1), (edited * other).sum(-1))
         back = redirected(y.log(), -g, eps, 0.01).exp()
         clean = (y * g).sum(-1)
-        assert ((edited * g).sum(-1) >= clean - 1e-9).all() and ((back * g).sum(-1) <= clean + 1e-9).all()
+        assert ((edited * g).sum(-1) >= clean - 1e-9).all() and (
+            (back * g).sum(-1) <= clean + 1e-9
+        ).all()
 
     @limits(deadline=None)
     @cases(seeds, budgets)
@@ -119,7 +134,10 @@ class TestRedirected:
         assert torch.equal(redirected(logprobs, g, 0.0, 0.01), logprobs)
         batch = redirected(logprobs, g, 0.7, 0.01)
         for row in range(len(y)):
-            assert torch.equal(redirected(logprobs[row : row + 1], g[row : row + 1], 0.7, 0.01), batch[row : row + 1])
+            assert torch.equal(
+                redirected(logprobs[row : row + 1], g[row : row + 1], 0.7, 0.01),
+                batch[row : row + 1],
+            )
 
     def test_drains_equals_from_the_lowest_id_and_large_vocabularies_as_a_sort_would(self):
         ones = torch.ones(1, 6, dtype=torch.float64)
@@ -127,7 +145,10 @@ class TestRedirected:
         assert taken.tolist() == [[0, 1, 1, 0, 0.5, 0]]
         generator = torch.Generator().manual_seed(0)
         values = torch.randn(3, 50_000, generator=generator).square()
-        values[1], values[2] = values[1] ** 9, values[2].round()  # nearly all in one bin; equals in thousands
+        values[1], values[2] = (
+            values[1] ** 9,
+            values[2].round(),
+        )  # nearly all in one bin; equals in thousands
         rooms = torch.softmax(3 * torch.randn(3, 50_000, generator=generator), -1).double()
         order = values.sort(dim=-1, stable=True).indices
         for give in (0.0, 1e-6, 0.2, 0.9, 1.0):
@@ -135,7 +156,10 @@ class TestRedirected:
             wanted = torch.minimum((give - before).clamp(min=0), rooms.gather(-1, order))
             oracle = torch.zeros_like(rooms).scatter_(-1, order, wanted)
             torch.testing.assert_close(
-                drained(values, rooms, torch.full((3, 1), give, dtype=torch.float64)), oracle, rtol=0, atol=1e-12
+                drained(values, rooms, torch.full((3, 1), give, dtype=torch.float64)),
+                oracle,
+                rtol=0,
+                atol=1e-12,
             )
 
     def test_moves_nothing_to_tokens_that_spell_nothing(self):
@@ -162,19 +186,27 @@ class TestSlopes:
         wanted = [
             sum(float((one * z[name]).sum()) for name, one in zip(z, grads, strict=True)) / length
             for grads in (
-                torch.autograd.grad(logprobs[k], [named[name] for name in z], retain_graph=True) for k in range(17)
+                torch.autograd.grad(logprobs[k], [named[name] for name in z], retain_graph=True)
+                for k in range(17)
             )
         ]
         slopes = along(network, z)(at)
         torch.testing.assert_close(slopes[1], torch.tensor(wanted), rtol=1e-4, atol=1e-5)
-        logits = network(input_ids=at.tokens_BT, attention_mask=at.mask_BT,
-                         position_ids=(at.mask_BT.cumsum(-1) - 1).clamp(min=0)).logits[:, -1]  # fmt: skip
-        torch.testing.assert_close((torch.softmax(logits, -1) * slopes).sum(-1), torch.zeros(2), rtol=0, atol=1e-5)
+        logits = network(
+            input_ids=at.tokens_BT,
+            attention_mask=at.mask_BT,
+            position_ids=(at.mask_BT.cumsum(-1) - 1).clamp(min=0),
+        ).logits[:, -1]
+        torch.testing.assert_close(
+            (torch.softmax(logits, -1) * slopes).sum(-1), torch.zeros(2), rtol=0, atol=1e-5
+        )
 
     def test_signs_are_keyed_plus_or_minus_one_and_leave_the_output_layer_out(self, network):
         z, other = signs(network, "a"), signs(network, "b")
         assert {float(v) for one in z.values() for v in one.unique()} == {-1.0, 1.0}
-        assert set(z) == {name for name, _ in network.named_parameters()} - {"model.embed_tokens.weight"}  # tied
+        assert set(z) == {name for name, _ in network.named_parameters()} - {
+            "model.embed_tokens.weight"
+        }  # tied
         assert all(torch.equal(z[name], one) for name, one in signs(network, "a").items())
         same = torch.cat([(z[name] == other[name]).flatten() for name in z]).double()
         assert abs(float(same.mean()) - 0.5) < 4 * 0.5 / len(same) ** 0.5
@@ -194,7 +226,12 @@ class TestSlopes:
         y, q, h = rng.dirichlet(np.ones(10)), rng.dirichlet(np.ones(10)), rng.normal(size=4)
         weight = torch.tensor(np.log(q)[:, None] * h / (h @ h), requires_grad=True)
         logprobs = torch.log_softmax(weight @ torch.tensor(h), -1)
-        G = torch.stack([torch.autograd.grad(logprobs[k], weight, retain_graph=True)[0].flatten() for k in range(10)])
+        G = torch.stack(
+            [
+                torch.autograd.grad(logprobs[k], weight, retain_graph=True)[0].flatten()
+                for k in range(10)
+            ]
+        )
         wanted = G @ -(G.T @ torch.tensor(y)) / (h @ h)
         found = against(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
@@ -205,7 +242,9 @@ class TestSlopes:
             along(network, {})
 
     def test_learning_from_loss_redirected_answers_raises_the_loss(self, teacher, given):
-        """A step of the proxy on y~ at one context, against one on y: the loss on the provider's traces is higher."""
+        """A step of the proxy on y~ at one context, against one on y: the loss on the provider's
+        traces is higher.
+        """
         defense = Defense(Settings(direction="loss", eps=2, rho=0), given)
         told = replace(given, learned=defense.learn(teacher))
         held = rows(given.proxy, given.traces)
@@ -216,7 +255,9 @@ class TestSlopes:
 
         def after(target):
             twin = copied(given.proxy.network)
-            (-(target * torch.log_softmax(twin(input_ids=tokens).logits[:, -1], -1)).sum()).backward()
+            (
+                -(target * torch.log_softmax(twin(input_ids=tokens).logits[:, -1], -1)).sum()
+            ).backward()
             with torch.no_grad():
                 for parameter in twin.parameters():
                     parameter -= 1e-3 * parameter.grad
@@ -231,7 +272,10 @@ class TestOnImage:
     @cases(seeds, st.floats(0.01, 2))
     def test_stays_in_the_image_within_eps_and_climbs(self, seed, eps):
         rng = torch.Generator().manual_seed(seed)
-        weight, h, g = (torch.randn(*shape, generator=rng, dtype=torch.float64) for shape in ((9, 3), (2, 3), (2, 9)))
+        weight, h, g = (
+            torch.randn(*shape, generator=rng, dtype=torch.float64)
+            for shape in ((9, 3), (2, 3), (2, 9))
+        )
         clean = torch.log_softmax(h @ weight.T, -1)
         edited = on_image(clean, g, weight, eps)
         centred = (edited - edited.mean(-1, keepdim=True)).T
@@ -243,7 +287,9 @@ class TestOnImage:
         assert (l1 <= eps + 1e-9).all()
         # It falls short of eps only where all mass is on the token that is moved to.
         assert ((l1 > eps - 1e-6) | (edited.exp().amax(-1) > 1 - 1e-4)).all()
-        assert ((clean.exp() * g * (shift - (clean.exp() * shift).sum(-1, keepdim=True))).sum(-1) >= 0).all()
+        assert (
+            (clean.exp() * g * (shift - (clean.exp() * shift).sum(-1, keepdim=True))).sum(-1) >= 0
+        ).all()
 
     def test_needs_logits_that_the_output_layer_makes(self, teacher, given):
         assert output_weight(teacher.network) is teacher.network.get_output_embeddings().weight
@@ -264,12 +310,16 @@ class TestDefense:
     @pytest.mark.parametrize("direction", ["random", "uncoordinated", "loss"])
     @pytest.mark.parametrize("form", ["tokens", "hidden"])
     @pytest.mark.parametrize("where", ["text", "logprobs"])
-    def test_every_setting_moves_what_it_says_within_eps(self, teacher, prompts, given, direction, form, where):
+    def test_every_setting_moves_what_it_says_within_eps(
+        self, teacher, prompts, given, direction, form, where
+    ):
         defense = Defense(Settings(eps=0.5, direction=direction, form=form, where=where), given)
         assert defense.learns == (direction == "loss") == ("traces" in defense.needs)
         if defense.learns:
             defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
-        clean, held = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher)))
+        clean, held = (
+            m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher))
+        )
         assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
         if where == "text":
             assert defense.point == "decoding" and all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)

@@ -1,4 +1,6 @@
-"""Prediction poisoning against explicit Jacobians, brute force over all vertices, and the released greedy search."""
+"""Prediction poisoning against explicit Jacobians, brute force over all vertices, and the released
+greedy search.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,11 @@ def pair(seed: int, size: int | None = None, rows: int = 2) -> tuple[torch.Tenso
     """A teacher's and a proxy's distributions, from nearly one-hot to nearly flat (float64)."""
     rng = np.random.default_rng(seed)
     size = size or int(rng.integers(3, 10))
-    y, q = (rng.dirichlet(np.full(size, rng.choice([0.05, 0.3, 1, 5])), rows) + 1e-12 for _ in range(2))
-    return tuple(torch.tensor(one / one.sum(-1, keepdims=True)) for one in (y, q))  # type: ignore[return-value]
+    y, q = (
+        rng.dirichlet(np.full(size, rng.choice([0.05, 0.3, 1, 5])), rows) + 1e-12 for _ in range(2)
+    )
+    # type: ignore[return-value]
+    return tuple(torch.tensor(one / one.sum(-1, keepdims=True)) for one in (y, q))
 
 
 def cosine(y: torch.Tensor, edited: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -31,7 +36,9 @@ def cosine(y: torch.Tensor, edited: torch.Tensor, q: torch.Tensor) -> torch.Tens
 
 
 def uniform_on(chosen: list[int], size: int) -> torch.Tensor:
-    return torch.zeros(size, dtype=torch.float64).index_fill_(0, torch.tensor(chosen), 1 / len(chosen))
+    return torch.zeros(size, dtype=torch.float64).index_fill_(
+        0, torch.tensor(chosen), 1 / len(chosen)
+    )
 
 
 def brute(y: torch.Tensor, q: torch.Tensor) -> float:
@@ -43,14 +50,18 @@ def brute(y: torch.Tensor, q: torch.Tensor) -> float:
 
 
 def released_greedy(y: torch.Tensor, q: torch.Tensor) -> float:
-    """The released search for K > 10: add the token that helps most until all are in; the best set on the way."""
+    """The released search for K > 10: add the token that helps most until all are in; the best set
+    on the way.
+    """
     chosen, best = [int(y.argmax())], 1.0
     while True:
         best = min(best, float(cosine(y, uniform_on(chosen, len(y)), q)))
         left = [k for k in range(len(y)) if k not in chosen]
         if not left:
             return best
-        chosen.append(min(left, key=lambda k: float(cosine(y, uniform_on([*chosen, k], len(y)), q))))
+        chosen.append(
+            min(left, key=lambda k: float(cosine(y, uniform_on([*chosen, k], len(y)), q)))
+        )
 
 
 class TestObjective:
@@ -62,7 +73,12 @@ class TestObjective:
         h = torch.tensor(np.random.default_rng(seed + 1).normal(size=4))
         weight = (q.log()[:, None] * h / (h @ h)).requires_grad_()
         logprobs = torch.log_softmax(weight @ h, -1)
-        G = torch.stack([torch.autograd.grad(logprobs[k], weight, retain_graph=True)[0].flatten() for k in range(10)])
+        G = torch.stack(
+            [
+                torch.autograd.grad(logprobs[k], weight, retain_graph=True)[0].flatten()
+                for k in range(10)
+            ]
+        )
         wanted = torch.cosine_similarity(G.T @ y, G.T @ edited, 0, eps=1e-300)
         torch.testing.assert_close(cosine(y, edited, q), wanted, rtol=0, atol=1e-6)
         assert 0 <= 2 - 2 * float(wanted) <= 4
@@ -81,14 +97,18 @@ class TestObjective:
         torch.testing.assert_close(least, y.amin(-1), rtol=0, atol=1e-9)
 
     def test_spread_by_hand(self):
-        # For a uniform q, a = (.15, .05, -.05, -.15) and cos has the sign of a's sum over S: 0 for {0, 3}, and below 0
-        # for {0, 2, 3} alone.
+        # For a uniform q, a = (.15, .05, -.05, -.15) and cos has the sign of a's sum over S: 0 for
+        # {0, 3}, and below 0 for {0, 2, 3} alone.
         y = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
         found = spread(y, torch.full_like(y, 0.25), 4)
-        torch.testing.assert_close(found, torch.tensor([[1, 0, 1, 1]], dtype=torch.float64) / 3, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            found, torch.tensor([[1, 0, 1, 1]], dtype=torch.float64) / 3, rtol=0, atol=1e-5
+        )
         assert found.argmax() == 0
 
-    def test_spread_is_the_best_of_all_vertices_wherever_one_is_obtuse_and_nearly_so_elsewhere(self):
+    def test_spread_is_the_best_of_all_vertices_wherever_one_is_obtuse_and_nearly_so_elsewhere(
+        self,
+    ):
         """Brute force over 2^(K-1) vertices, and beside it the released greedy search."""
         ours, theirs, obtuse = [], [], []
         for seed in range(150):
@@ -103,8 +123,10 @@ class TestObjective:
         assert obtuse.sum() > 50 and ours.min() > -1e-3
         assert ours[obtuse].max() < 1e-3
         assert (ours < 1e-3).mean() > 0.95 and ours.mean() < 2 * theirs.mean() + 1e-3
-        print(f"optimal: ours {(ours < 1e-3).mean():.3f}, greedy {(theirs < 1e-3).mean():.3f}; "
-              f"largest gap {ours.max():.3f}, {theirs.max():.3f}")  # fmt: skip
+        print(
+            f"optimal: ours {(ours < 1e-3).mean():.3f}, greedy {(theirs < 1e-3).mean():.3f}; "
+            f"largest gap {ours.max():.3f}, {theirs.max():.3f}"
+        )
 
     def test_the_tail_is_one_candidate(self):
         y, q = pair(3, 200, 4)
@@ -127,12 +149,16 @@ class TestPoisoned:
         target = extreme(y, q) if variant == "extreme" else spread(y, q, 99)
         edited = poisoned(y.log(), q.log(), variant, eps, 99, y.shape[-1]).exp()
         far = (target - y).abs().sum(-1)
-        torch.testing.assert_close((edited - y).abs().sum(-1), far.clamp(max=eps), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            (edited - y).abs().sum(-1), far.clamp(max=eps), rtol=0, atol=1e-9
+        )
         less = poisoned(y.log(), q.log(), variant, eps / 2, 99, y.shape[-1]).exp()
         assert (cosine(y, edited, q) <= cosine(y, less, q) + 1e-6).all()
         if variant == "argmax":
             assert (edited.argmax(-1) == y.argmax(-1)).all()
-            assert (edited.gather(-1, y.argmax(-1, keepdim=True)) == edited.amax(-1, keepdim=True)).all()
+            assert (
+                edited.gather(-1, y.argmax(-1, keepdim=True)) == edited.amax(-1, keepdim=True)
+            ).all()
 
     @cases(seeds)
     def test_eps_0_is_the_input_bit_for_bit_and_a_proxy_that_agrees_changes_nothing(self, seed):
@@ -140,7 +166,9 @@ class TestPoisoned:
         logprobs = y.float().log()
         assert torch.equal(interpolated(logprobs, spread(y, q, 4), 0.0), logprobs)
         for variant in ("argmax", "extreme"):
-            assert torch.equal(poisoned(logprobs, logprobs + 1e-8, variant, 1.0, 4, y.shape[-1]), logprobs)
+            assert torch.equal(
+                poisoned(logprobs, logprobs + 1e-8, variant, 1.0, 4, y.shape[-1]), logprobs
+            )
 
     @cases(seeds, st.sampled_from(["argmax", "extreme"]))
     def test_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(self, seed, variant):
@@ -149,7 +177,9 @@ class TestPoisoned:
         edited = poisoned(y.log(), q.log(), variant, 0.8, 3, y.shape[-1])
         moved = poisoned(y[:, order].log(), q[:, order].log(), variant, 0.8, 3, y.shape[-1])
         torch.testing.assert_close(moved, edited[:, order], rtol=0, atol=1e-6)
-        assert torch.equal(poisoned(y[1:].log(), q[1:].log(), variant, 0.8, 3, y.shape[-1]), edited[1:])
+        assert torch.equal(
+            poisoned(y[1:].log(), q[1:].log(), variant, 0.8, 3, y.shape[-1]), edited[1:]
+        )
 
     def test_moves_nothing_to_tokens_that_spell_nothing(self):
         y, q = pair(5, 12)
@@ -162,12 +192,20 @@ class TestDefense:
     @pytest.mark.parametrize("variant", ["argmax", "extreme"])
     @pytest.mark.parametrize("temperature", [0.0, 1.0])
     def test_logprobs_alone_leave_the_text(self, teacher, prompts, given, variant, temperature):
-        model, defense = replace(teacher, temperature=temperature), Defense(Settings(variant=variant), given)
+        model, defense = (
+            replace(teacher, temperature=temperature),
+            Defense(Settings(variant=variant), given),
+        )
         assert defense.point == "logprobs" and defense.keeps_argmax == (variant == "argmax")
-        clean, held = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (model, defense(model)))
+        clean, held = (
+            m.answer(prompts, seed=0, profile=Profile("full")) for m in (model, defense(model))
+        )
         for a, b in zip(clean, held, strict=True):
             assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
-        first = [np.concatenate([one.logprobs.ids_TK[:, 0] for one in answers]) for answers in (clean, held)]
+        first = [
+            np.concatenate([one.logprobs.ids_TK[:, 0] for one in answers])
+            for answers in (clean, held)
+        ]
         assert (first[0] == first[1]).all() == (variant == "argmax")
 
     @pytest.mark.parametrize("variant", ["argmax", "extreme"])

@@ -31,7 +31,8 @@ def flips(answer: Answer) -> float:
 
 class TestMixture:
     def test_by_hand(self):
-        # 0.8 * (1/2, 1/4, 1/4) + 0.2 * e_2 = (0.4, 0.2, 0.4), at L1 distance 0.1 + 0.05 + 0.15 = 2 * 0.2 * (1 - 1/4)
+        # 0.8 * (1/2, 1/4, 1/4) + 0.2 * e_2 = (0.4, 0.2, 0.4), at L1 distance 0.1 + 0.05 + 0.15 = 2
+        # * 0.2 * (1 - 1/4)
         p = torch.tensor([[0.5, 0.25, 0.25]])
         q = perturbed.mixture(p.log(), torch.tensor([2]), 0.2).exp()
         torch.testing.assert_close(q, torch.tensor([[0.4, 0.2, 0.4]]))
@@ -43,7 +44,9 @@ class TestMixture:
         q = perturbed.mixture(p.log(), torch.full((3,), token), eps).exp()
         oracle = (1 - eps) * p + eps * torch.eye(6, dtype=torch.float64)[token]
         torch.testing.assert_close(q, oracle, rtol=0, atol=1e-12)
-        torch.testing.assert_close((q - p).abs().sum(-1), 2 * eps * (1 - p[:, token]), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            (q - p).abs().sum(-1), 2 * eps * (1 - p[:, token]), rtol=0, atol=1e-12
+        )
 
     def test_eps_0_is_the_input_itself_and_eps_1_the_token(self):
         logprobs = torch.tensor([[0.5, 0.5, 0.0]]).log()
@@ -75,14 +78,23 @@ class TestTokens:
     @pytest.mark.parametrize("decoding", [0.0, 1.0])
     def test_the_model_accounts_an_l1_within_2_eps(self, teacher, prompts, token, decoding):
         defense = perturbed.Defense(perturbed.Settings(eps=0.25, token=token))
-        answers = defense(replace(teacher, temperature=decoding)).answer(prompts, seed=0, profile=Profile())
+        answers = defense(replace(teacher, temperature=decoding)).answer(
+            prompts, seed=0, profile=Profile()
+        )
         assert all(0 < answer.l1 <= 0.5 + 1e-6 for answer in answers)
-        if token == "adversarial" and decoding == 0:  # the token had no mass at all, so the bound is reached
+        if (
+            token == "adversarial" and decoding == 0
+        ):  # the token had no mass at all, so the bound is reached
             assert all(answer.l1 == pytest.approx(0.5) for answer in answers)
 
     def test_the_key_decides_and_eps_1_says_only_what_the_provider_picked(self, teacher, prompts):
         said = [
-            [a.token_ids for a in perturbed.Defense(settings)(model).answer(prompts, seed=0, profile=Profile())]
+            [
+                a.token_ids
+                for a in perturbed.Defense(settings)(model).answer(
+                    prompts, seed=0, profile=Profile()
+                )
+            ]
             for settings in (perturbed.Settings(eps=1, key="a"), perturbed.Settings(eps=1, key="b"))
             for model in (teacher, replace(teacher, temperature=0.0))
         ]
@@ -107,7 +119,9 @@ class TestBudgets:
         ]
         for others in said[1:]:
             for a, b in zip(said[0], others, strict=True):
-                assert a.token_ids == b.token_ids and np.array_equal(a.logprobs.values_TK, b.logprobs.values_TK)
+                assert a.token_ids == b.token_ids and np.array_equal(
+                    a.logprobs.values_TK, b.logprobs.values_TK
+                )
 
     @pytest.mark.parametrize("decoding", [0.0, 1.0])
     @pytest.mark.parametrize("token", ["random", "adversarial"])
@@ -118,30 +132,40 @@ class TestBudgets:
         for answer in held:
             steps = len(answer.token_ids) + answer.finished
             assert flips(answer) <= 0.8 + 1e-6
-            if token == "adversarial" and decoding == 0:  # every token costs all of eps, until none is left
+            if (
+                token == "adversarial" and decoding == 0
+            ):  # every token costs all of eps, until none is left
                 assert flips(answer) == pytest.approx(min(0.8, 0.3 * steps), abs=1e-5)
         assert any(flips(answer) == pytest.approx(0.8, abs=1e-5) for answer in held)
 
     def test_by_hand(self):
-        """Greedy, eps 0.3, flips 0.8: tokens cost 0.3, 0.3, 0.2, 0; a second call at a step has as much and costs 0."""
+        """Greedy, eps 0.3, flips 0.8: tokens cost 0.3, 0.3, 0.2, 0; a second call at a step has as
+        much and costs 0.
+        """
         defense = perturbed.Defense(perturbed.Settings(eps=0.3, token="adversarial", flips=0.8))
         edit, memory = defense(LanguageModel(None, range(4))).edits[0], {}
         sure, flat = torch.tensor([[0.0, 1.0, 0.0, 0.0]]).log(), torch.full((1, 4), 0.25).log()
         for index, eps in enumerate((0.3, 0.3, 0.2, 0.0)):
             step = Step(torch.zeros(1, 1), torch.ones(1, 1), ["k"], index, None, memory)
             assert float(edit(step, sure)[0, 1].exp()) == pytest.approx(1 - eps)
-            # A token of mass 1/4 goes 2 eps (3/4) away, so the same L1 budget allows a larger eps, up to 0.3.
+            # A token of mass 1/4 goes 2 eps (3/4) away, so the same L1 budget allows a larger eps,
+            # up to 0.3.
             released = min(0.3, (0.8 - 0.3 * min(index, 2) - 0.2 * (index > 2)) / 0.75)
             for _ in range(2):
                 assert float(edit(step, flat).exp().amax()) == pytest.approx(0.25 + 0.75 * released)
 
     def test_what_is_released_spends_nothing(self, teacher, prompts):
         model = perturbed.Defense(perturbed.Settings(eps=0.5, flips=1.0))(teacher)
-        said = [model.answer(prompts, seed=0, profile=p) for p in (Profile(), Profile("top_k", 3), Profile("full"))]
+        said = [
+            model.answer(prompts, seed=0, profile=p)
+            for p in (Profile(), Profile("top_k", 3), Profile("full"))
+        ]
         assert len({tuple((a.token_ids, a.l1) for a in answers) for answers in said}) == 1
 
     def test_edits_in_a_chain_have_budgets_of_their_own(self, teacher, prompts):
-        none, some = (perturbed.Defense(perturbed.Settings(eps=0.5, flips=flips)) for flips in (0.0, 0.5))
+        none, some = (
+            perturbed.Defense(perturbed.Settings(eps=0.5, flips=flips)) for flips in (0.0, 0.5)
+        )
         for model in (some(none(teacher)), none(some(teacher))):
             held = model.answer(prompts, seed=0, profile=Profile())
             assert max(map(flips, held)) == pytest.approx(0.5, abs=1e-5)

@@ -1,4 +1,6 @@
-"""Product of experts against products worked out by hand, and against the two models it is made of."""
+"""Product of experts against products worked out by hand, and against the two models
+it is made of.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +34,27 @@ def rows(answers):
 
 @pytest.fixture
 def defended(teacher, given):
-    return lambda gamma, **changes: Defense(Settings(gamma=gamma), given)(replace(teacher, **changes))
+    return lambda gamma, **changes: Defense(Settings(gamma=gamma), given)(
+        replace(teacher, **changes)
+    )
 
 
 class TestProduct:
     def test_by_hand(self):
-        # sqrt(.8 * .2) = .4 for both tokens, so half of each makes them equal; (.5, .5) with (.2, .8) gives 1 to 2.
+        # sqrt(.8 * .2) = .4 for both tokens, so half of each makes them equal; (.5, .5) with (.2,
+        # .8) gives 1 to 2.
         p = torch.tensor([[0.8, 0.2], [0.5, 0.5]]).log()
         q = torch.tensor([[0.2, 0.8], [0.2, 0.8]]).log()
         made = torch.softmax(product(p, q, 0.5), -1)
         torch.testing.assert_close(made, torch.tensor([[0.5, 0.5], [1 / 3, 2 / 3]]))
 
     @any_of(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(-9, 9))
-    def test_is_the_teacher_tilted_towards_the_proxy_and_knows_no_offsets(self, seed, gamma, offset):
-        z, y = torch.randn(2, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    def test_is_the_teacher_tilted_towards_the_proxy_and_knows_no_offsets(
+        self, seed, gamma, offset
+    ):
+        z, y = torch.randn(
+            2, 3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
         p, q = torch.softmax(z, -1), torch.softmax(y, -1)
         tilted = p * (gamma * (q / p).log()).exp()
         made = torch.softmax(product(z, y + offset, gamma), -1)
@@ -60,7 +69,9 @@ class TestFitted:
         assert fitted(scores, 5).tolist() == [[1, 3, 2, 1, 1], [5, 4, 6, 4, 4]]
 
     @pytest.mark.parametrize("side", ["teacher", "proxy"])
-    def test_a_network_with_more_rows_than_the_other_says_the_same(self, teacher, prompts, given, side):
+    def test_a_network_with_more_rows_than_the_other_says_the_same(
+        self, teacher, prompts, given, side
+    ):
         clean = Defense(Settings(gamma=0.5), given)(teacher).answer(prompts, seed=1, profile=FULL)
         size = len(teacher.tokenizer)
         model = teacher if side == "teacher" else given.proxy
@@ -76,7 +87,9 @@ class TestFitted:
 
 
 class TestDefense:
-    def test_multiplies_the_two_distributions_at_every_step(self, teacher, given, prompts, defended):
+    def test_multiplies_the_two_distributions_at_every_step(
+        self, teacher, given, prompts, defended
+    ):
         proxy = replace(given.proxy, temperature=1.0)
         p, q = (np.exp(rows(one.answer(prompts, seed=0, profile=FULL))) for one in (teacher, proxy))
         made = p**0.7 * q**0.3
@@ -87,14 +100,23 @@ class TestDefense:
     def test_gamma_1_is_the_proxy_itself(self, given, prompts, defended, temperature):
         proxy = replace(given.proxy, temperature=temperature, top_p=0.9)
         alone = proxy.answer(prompts, seed=4, profile=FULL)
-        made = defended(1.0, temperature=temperature, top_p=0.9).answer(prompts, seed=4, profile=FULL)
+        made = defended(1.0, temperature=temperature, top_p=0.9).answer(
+            prompts, seed=4, profile=FULL
+        )
         assert [one.text for one in made] == [one.text for one in alone]
         for a, b in zip(made, alone, strict=True):
             np.testing.assert_allclose(a.logprobs.values_TK, b.logprobs.values_TK, atol=1e-5)
 
     def test_greedy_decoding_stays_deterministic(self, prompts, defended):
-        texts = {tuple(a.text for a in defended(0.5, temperature=0.0).answer(prompts, seed=seed, profile=Profile()))
-                 for seed in range(4)}  # fmt: skip
+        texts = {
+            tuple(
+                a.text
+                for a in defended(0.5, temperature=0.0).answer(
+                    prompts, seed=seed, profile=Profile()
+                )
+            )
+            for seed in range(4)
+        }
         assert len(texts) == 1
 
     def test_the_proxy_of_another_vocabulary_is_bad_input(self, teacher, given):

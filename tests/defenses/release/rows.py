@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from distill.answers import Logprobs
 
-ROW = Logprobs(np.array([[7, 2, 5, -1]], np.int32), np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4"))
+ROW = Logprobs(
+    np.array([[7, 2, 5, -1]], np.int32),
+    np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4"),
+)
 ROW.values_TK[0, 3] = -np.inf
 seeds = st.integers(0, 2**32 - 1)
 
@@ -21,4 +24,6 @@ def distributions(seed: int, rows: int = 3, size: int = 6) -> np.ndarray:
 
 def released(p_TK: np.ndarray) -> Logprobs:
     with np.errstate(divide="ignore"):
-        return Logprobs(np.arange(p_TK.size, dtype=np.int32).reshape(p_TK.shape), np.log(p_TK).astype("f4"))
+        return Logprobs(
+            np.arange(p_TK.size, dtype=np.int32).reshape(p_TK.shape), np.log(p_TK).astype("f4")
+        )

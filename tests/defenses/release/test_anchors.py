@@ -13,7 +13,13 @@ from distill.answers import Answer
 from experiments.tasks import addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
-PROSE = "She sells 16 - 3 - 4 = 9 eggs.\nNine it is.\nShe makes 9 * 2 = $18 a day.\nIn 7 days $18 * 7 = 126.\nA: 126"
+PROSE = (
+    "She sells 16 - 3 - 4 = 9 eggs.\n"
+    "Nine it is.\n"
+    "She makes 9 * 2 = $18 a day.\n"
+    "In 7 days $18 * 7 = 126.\n"
+    "A: 126"
+)
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
@@ -21,7 +27,11 @@ def released(text: str, prompt: str = "?", **settings: object) -> str:
 
 
 def changed(text: str, said: str, separator: str = ";") -> list[int]:
-    return [i for i, (a, b) in enumerate(zip(text.split(separator), said.split(separator), strict=True)) if a != b]
+    return [
+        i
+        for i, (a, b) in enumerate(zip(text.split(separator), said.split(separator), strict=True))
+        if a != b
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +52,12 @@ def test_anchors_by_hand():
     steps = ["a=1", "b=1+1=2", "c=2+2=4", "d=2+2=4"]
     assert uses(steps) == {0: 2, 1: 4, 2: 0, 3: 0}
     assert [anchors(steps, share, 0.5) for share in (0.1, 0.25, 0.5, 0.7, 1.0)] == [
-        [], [1], [1, 0], [1, 0, 2], [1, 0, 2, 3]]  # fmt: skip
+        [],
+        [1],
+        [1, 0],
+        [1, 0, 2],
+        [1, 0, 2, 3],
+    ]
     # 0.6 * 4 = 2.4: three anchors in 0.4 of all cases
     assert [len(anchors(steps, 0.6, luck)) for luck in (0.0, 0.39, 0.41, 0.99)] == [3, 3, 2, 2]
 
@@ -76,7 +91,9 @@ def test_a_prose_anchor_is_edited_where_it_is_concluded_alone():
     assert said[len("She sells 16 - 3 - 4 = ")] != "9" and said.endswith("A: 126")
 
 
-@pytest.mark.parametrize("task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=5))])
+@pytest.mark.parametrize(
+    "task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=5))]
+)
 def test_edits_the_share_of_steps_by_one_digit_each_and_keeps_the_answer(task):
     items = task.items("train", 300, 0)
     count = 0
@@ -104,4 +121,7 @@ def test_share_0_is_the_model_itself_and_keys_differ(teacher):
 
 
 def test_the_config_is_the_default():
-    assert Settings(**yaml.safe_load(open("configs/defense/release/anchors.yaml"))["settings"]) == Settings()
+    assert (
+        Settings(**yaml.safe_load(open("configs/defense/release/anchors.yaml"))["settings"])
+        == Settings()
+    )

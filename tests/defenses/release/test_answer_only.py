@@ -11,7 +11,13 @@ from tests.defenses.release.rows import ROW
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("1+2=3, 3+4=7 # 7", "# 7"), ("# 1 # 2", "# 2"), ("all reasoning", ""), ("", ""), ("x #", "#")],
+    [
+        ("1+2=3, 3+4=7 # 7", "# 7"),
+        ("# 1 # 2", "# 2"),
+        ("all reasoning", ""),
+        ("", ""),
+        ("x #", "#"),
+    ],
 )
 def test_by_hand(text, answer):
     assert final_answer(text, "#") == answer

@@ -1,4 +1,6 @@
-"""The information estimate against loops, and what a learned transform does to traces that it has not seen."""
+"""The information estimate against loops, and what a learned transform does to traces that it has
+not seen.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from distill.answers import BadInput, Profile, Prompt
 seeds = st.integers(0, 2**32 - 1)
 
 
-def sampled(seed: int, positions: int = 24, size: int = 7, targets: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+def sampled(
+    seed: int, positions: int = 24, size: int = 7, targets: int = 4
+) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     scores = torch.tensor(rng.normal(0, 3, (positions, size)))
     return torch.log_softmax(scores, -1), torch.tensor(rng.integers(0, targets, positions))
@@ -36,7 +40,8 @@ class TestInformation:
         assert information(logprobs, targets).item() == pytest.approx(total / len(p), abs=1e-12)
 
     def test_by_hand(self):
-        # (1, 0) and (0, 1) behind one target: their mean is (1/2, 1/2), ln 2 from each. Two targets: nothing is left.
+        # (1, 0) and (0, 1) behind one target: their mean is (1/2, 1/2), ln 2 from each. Two
+        # targets: nothing is left.
         sure = torch.tensor([[0.0, -100.0], [-100.0, 0.0]], dtype=torch.float64)
         assert information(sure, torch.tensor([3, 3])).item() == pytest.approx(np.log(2))
         assert information(sure, torch.tensor([3, 5])).item() == 0
@@ -51,7 +56,8 @@ class TestInformation:
     def test_the_gradient_is_that_of_finite_differences(self):
         logits, targets = sampled(1)
         assert torch.autograd.gradcheck(
-            lambda z: information(torch.log_softmax(z, -1), targets), logits[:, :4].clone().requires_grad_()
+            lambda z: information(torch.log_softmax(z, -1), targets),
+            logits[:, :4].clone().requires_grad_(),
         )
 
 
@@ -92,7 +98,9 @@ class TestDefense:
         with torch.no_grad():
             logits, targets = answer_logits(model.network, rows(model, traces))
             logprobs = transformed(logits, **learned)
-            return functional.nll_loss(logprobs, targets).item(), information(logprobs, targets).item()
+            return functional.nll_loss(logprobs, targets).item(), information(
+                logprobs, targets
+            ).item()
 
     def test_lowers_the_information_of_unseen_traces_at_little_cross_entropy(self, teacher, traces):
         seen, unseen = traces
@@ -111,20 +119,29 @@ class TestDefense:
         said, clean = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (model, teacher))
         assert [a.token_ids for a in said] == [a.token_ids for a in clean]
         with torch.no_grad():
-            expected = transformed(answer_logits(teacher.network, rows(teacher, said))[0], **learned)
-        shown = torch.cat([
-            torch.zeros(*a.logprobs.ids_TK.shape).scatter(
-                1, torch.tensor(a.logprobs.ids_TK).long(), torch.tensor(a.logprobs.values_TK)
+            expected = transformed(
+                answer_logits(teacher.network, rows(teacher, said))[0], **learned
             )
-            for a in said
-        ])  # fmt: skip
+        shown = torch.cat(
+            [
+                torch.zeros(*a.logprobs.ids_TK.shape).scatter(
+                    1, torch.tensor(a.logprobs.ids_TK).long(), torch.tensor(a.logprobs.values_TK)
+                )
+                for a in said
+            ]
+        )
         torch.testing.assert_close(shown, expected, rtol=0, atol=1e-4)
 
     def test_needs_to_have_learned_unless_it_is_off(self, teacher):
         with pytest.raises(BadInput, match="release/information.*learn"):
             Defense(Settings())(teacher)
         off = Defense(Settings(lam=0))
-        assert off(teacher) is teacher and not off.learns and off.needs == () and off.learn(teacher) == {}
+        assert (
+            off(teacher) is teacher
+            and not off.learns
+            and off.needs == ()
+            and off.learn(teacher) == {}
+        )
 
     def test_a_rank_above_the_vocabulary_is_any_matrix(self, teacher, traces):
         learned = Defense(Settings(rank=10**6, steps=2), Given(traces=traces[0][:8])).learn(teacher)

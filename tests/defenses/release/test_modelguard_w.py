@@ -12,12 +12,17 @@ from defenses.release._atoms import atoms
 from defenses.release.modelguard_w import FLOOR, MARGIN, Defense, Settings, poisoned
 from distill.answers import Answer, Logprobs
 
-seeds, budgets = st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-3, 0.05, 0.2, 0.5, 1.0, 1.5, 2.0])
+seeds, budgets = (
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 1e-3, 0.05, 0.2, 0.5, 1.0, 1.5, 2.0]),
+)
 sizes, shapes = st.sampled_from([2, 3, 5, 20, 60]), st.sampled_from([0.01, 0.1, 1.0, 100.0])
 
 
 def distribution(seed: int, size: int, shape: float) -> np.ndarray:
-    """A Dirichlet draw, now and then with zeros or with ties (as rounding makes them), in no order."""
+    """A Dirichlet draw, now and then with zeros or with ties (as rounding makes
+    them), in no order.
+    """
     rng = np.random.default_rng(seed)
     y = rng.dirichlet(np.full(size, shape))
     if seed % 3 == 1:
@@ -41,8 +46,15 @@ def solved(y: np.ndarray, eps: float) -> float:
     tightest = np.vstack([np.ones(2 * n), ahead, -change])
     limits = np.concatenate([[eps], y[top] - y[others] - gap, y])
     costs = np.log(y + FLOOR)
-    found = linprog(np.concatenate([costs, -costs]), tightest, limits, change.sum(0)[None], [0.0], method="highs",
-                    options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10})  # fmt: skip
+    found = linprog(
+        np.concatenate([costs, -costs]),
+        tightest,
+        limits,
+        change.sum(0)[None],
+        [0.0],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
     assert found.success, found.message
     return float(found.fun + costs @ y)
 
@@ -52,8 +64,16 @@ class TestPoisoned:
         ("y", "eps", "expected"),
         [
             ([0.6, 0.3, 0.1], 0.2, [0.5, 0.3, 0.2]),  # the dearest gives 0.1, the cheapest takes it
-            ([0.6, 0.3, 0.1], 0.6, [0.4001, 0.1999, 0.4]),  # 0.3 may move, but the top has to stay ahead of 0.1 + 0.3
-            ([0.5, 0.0, 0.5], 0.2, [0.45, 0.1, 0.45]),  # a tie has no margin to keep: both are pressed down together
+            (
+                [0.6, 0.3, 0.1],
+                0.6,
+                [0.4001, 0.1999, 0.4],
+            ),  # 0.3 may move, but the top has to stay ahead of 0.1 + 0.3
+            (
+                [0.5, 0.0, 0.5],
+                0.2,
+                [0.45, 0.1, 0.45],
+            ),  # a tie has no margin to keep: both are pressed down together
             ([0.1, 0.9], 2.0, [0.49995, 0.50005]),  # all may move, but for the margin
             ([1.0], 1.0, [1.0]),
         ],
@@ -74,13 +94,17 @@ class TestPoisoned:
         assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-6)
 
     @pytest.mark.parametrize("eps", [0.5, 1.0])
-    def test_objective_equals_the_lp_where_all_below_the_cap_is_filled_and_all_above_pressed_down(self, eps):
+    def test_objective_equals_the_lp_where_all_below_the_cap_is_filled_and_all_above_pressed_down(
+        self, eps
+    ):
         for seed in range(1, 61, 3):  # likely tokens about as likely as each other, and zeros
             y = distribution(seed, 5, 100.0)
             assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-8)
 
     @given(seeds, sizes, shapes, budgets)
-    def test_is_a_distribution_within_the_budget_that_keeps_the_top_ahead(self, seed, size, shape, eps):
+    def test_is_a_distribution_within_the_budget_that_keeps_the_top_ahead(
+        self, seed, size, shape, eps
+    ):
         y = distribution(seed, size, shape)
         out, top = poisoned(y, eps), int(y.argmax())
         assert out.min() >= 0 and out.sum() == pytest.approx(1, abs=1e-11)
@@ -89,21 +113,29 @@ class TestPoisoned:
         assert out[top] - np.delete(out, top).max() >= min(MARGIN, y[top] - second) - 1e-12
 
     @given(seeds, sizes, shapes)
-    def test_more_budget_is_never_better_for_the_student_and_helps_the_provider_less_and_less(self, seed, size, shape):
+    def test_more_budget_is_never_better_for_the_student_and_helps_the_provider_less_and_less(
+        self, seed, size, shape
+    ):
         y = distribution(seed, size, shape)
         values = np.array([objective(y, poisoned(y, eps)) for eps in np.linspace(0, 2, 9)])
-        assert (np.diff(values) <= 1e-9).all() and (np.diff(values, 2) >= -1e-9).all()  # convex, not increasing
+        assert (np.diff(values) <= 1e-9).all() and (
+            np.diff(values, 2) >= -1e-9
+        ).all()  # convex, not increasing
 
     @given(seeds, sizes, shapes, budgets)
     def test_follows_a_permutation_of_the_tokens(self, seed, size, shape, eps):
         y = distribution(seed, size, shape)
         order = np.random.default_rng(seed).permutation(size)
-        assert objective(y[order], poisoned(y[order], eps)) == pytest.approx(objective(y, poisoned(y, eps)), abs=1e-9)
+        assert objective(y[order], poisoned(y[order], eps)) == pytest.approx(
+            objective(y, poisoned(y, eps)), abs=1e-9
+        )
 
     @given(seeds, sizes, budgets)
     def test_rows_at_once_equal_the_rows_one_by_one(self, seed, size, eps):
         rng = np.random.default_rng(seed)
-        y_TA = np.stack([distribution(seed + t, size, rng.choice([0.01, 0.1, 1.0, 100.0])) for t in range(6)])
+        y_TA = np.stack(
+            [distribution(seed + t, size, rng.choice([0.01, 0.1, 1.0, 100.0])) for t in range(6)]
+        )
         there_TA = rng.random(y_TA.shape) < 0.8
         out_TA = poisoned(y_TA, eps, there=there_TA)
         for y_A, there_A, out_A in zip(y_TA, there_TA, out_TA, strict=True):
@@ -128,7 +160,10 @@ class TestDefense:
         assert out[1, 0] - out[1, 1] == pytest.approx(MARGIN)
 
     def test_withheld_entries_stay_withheld_and_types_stay(self):
-        kept = Logprobs(np.array([[4, 9, -1]], np.int32), np.array([[np.log(0.6), np.log(0.4), -np.inf]], np.float32))
+        kept = Logprobs(
+            np.array([[4, 9, -1]], np.int32),
+            np.array([[np.log(0.6), np.log(0.4), -np.inf]], np.float32),
+        )
         out = Defense(Settings(eps=0.1)).logprobs(kept, Answer("a", "?", ""))
         assert out.ids_TK.tolist() == [[4, 9, -1]] and out.ids_TK.dtype == np.int32
         assert out.values_TK.dtype == np.float32

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from defenses.release import obfuscate
 from defenses.release.answer_only import final_answer
-from defenses.release.obfuscate import RULES, Defense, Settings, mutated, rewritten, searched, unlearned
+from defenses.release.obfuscate import (
+    RULES,
+    Defense,
+    Settings,
+    mutated,
+    rewritten,
+    searched,
+    unlearned,
+)
 from defenses.trained import Row, loss
 from distill.answers import Answer, BadInput, Profile, Prompt
 from experiments.tasks import addition, trace
@@ -51,15 +59,25 @@ class TestRules:
         assert rewritten(TRACE, rules, ";", "#", "k") == shown
 
     def test_by_hand_on_a_sum_and_on_prose(self):
-        assert rewritten(ADDITION, ["swap_sides", "merge"], ";", "#", "k") == "13=760 13=481;09=351 # 933"
+        assert (
+            rewritten(ADDITION, ["swap_sides", "merge"], ";", "#", "k")
+            == "13=760 13=481;09=351 # 933"
+        )
         assert rewritten(PROSE, ["swap_operands", "rotate"], "\n", "####", "k") == (
             "Each costs $4.\nSo she pays 4 * 5 = $20.\nShe has 3 + 2 = 5 hens.\n#### 20"
         )
 
-    @whatever(st.lists(st.tuples(st.integers(1, 99), st.sampled_from(["+", "*", " + ", "-", "/", "**"])), min_size=2))
+    @whatever(
+        st.lists(
+            st.tuples(st.integers(1, 99), st.sampled_from(["+", "*", " + ", "-", "/", "**"])),
+            min_size=2,
+        )
+    )
     def test_swapped_operands_change_no_value(self, parts):
         step = "".join(f"{number}{operator}" for number, operator in parts[:4]) + "1"
-        swapped = rewritten(step.replace("**", "^"), ["swap_operands"], ";", "#", "k").replace("^", "**")
+        swapped = rewritten(step.replace("**", "^"), ["swap_operands"], ";", "#", "k").replace(
+            "^", "**"
+        )
         if step.count("**") < 2:
             assert eval(swapped) == pytest.approx(eval(step))
 
@@ -83,7 +101,9 @@ class TestRules:
         assert all(sorted(order) == steps for order in orders) and len(set(map(tuple, orders))) > 25
 
 
-@pytest.mark.parametrize("task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=4))])
+@pytest.mark.parametrize(
+    "task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=4))]
+)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_stays_within_the_alphabet(task, rule):
     for item in task.items("train", 20, 0):
@@ -102,7 +122,11 @@ class TestSearch:
         scores = searched(score, 40, 20, 3, "k")
         assert max(scores, key=scores.get) == max(every, key=score) and len(scores) < len(every)
         assert all(scores[one] == score(one) for one in scores)
-        assert searched(score, 2, 5, 3, "k") == searched(score, 2, 5, 3, "k") != searched(score, 2, 5, 3, "l")
+        assert (
+            searched(score, 2, 5, 3, "k")
+            == searched(score, 2, 5, 3, "k")
+            != searched(score, 2, 5, 3, "l")
+        )
 
     @whatever(names, st.integers(0, 99))
     def test_a_mutation_is_one_change(self, parent, seed):
@@ -123,7 +147,9 @@ class TestSearch:
             reasoning = own.text.rpartition("#")[0] if "#" in own.text else own.text
             final = clean.text[len(clean.text.rpartition("#")[0].rstrip()) :]
             ids = proxy.tokenizer(final).input_ids + [proxy.tokenizer.eos_token_id]
-            start = proxy.tokenizer(reasoning.rstrip() if "#" in own.text else reasoning).input_ids[: 24 - len(ids)]
+            start = proxy.tokenizer(reasoning.rstrip() if "#" in own.text else reasoning).input_ids[
+                : 24 - len(ids)
+            ]
             row = Row(proxy.encode(Prompt("x", clean.prompt)) + start, ids)
             right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(held)
         assert 1 - unlearned(proxy, held, "#", 2) == pytest.approx(right, rel=1e-4)
@@ -132,7 +158,9 @@ class TestSearch:
         settings = Settings(steps=3, rounds=2, samples=3, learning_rate=0.01)
         before = {key: value.clone() for key, value in given.proxy.network.state_dict().items()}
         learned = Defense(settings, given).learn(teacher)
-        assert all((before[key] == value).all() for key, value in given.proxy.network.state_dict().items())
+        assert all(
+            (before[key] == value).all() for key, value in given.proxy.network.state_dict().items()
+        )
         best = learned["candidates"][learned["scores"].argmax()]
         assert best[best >= 0].tolist() == learned["rules"].tolist()
         again = Defense(settings, given).learn(teacher)
@@ -183,7 +211,11 @@ class TestSettings:
         said = defense(teacher).answer(prompts, seed=0, profile=Profile("full"))
         clean = teacher.answer(prompts, seed=0, profile=Profile())
         for a, b in zip(clean, said, strict=True):
-            assert final_answer(a.text, "#") == final_answer(b.text, "#") and b.token_ids == () and b.logprobs is None
+            assert (
+                final_answer(a.text, "#") == final_answer(b.text, "#")
+                and b.token_ids == ()
+                and b.logprobs is None
+            )
             assert (b.passes > 1) == (defense.chosen(a) and "#" != a.text[:1] != "") and (
                 defense.chosen(a) or a.text == b.text
             )

@@ -1,4 +1,6 @@
-"""Wrong numbers: all of them by brute force, as often as p says, and the same whenever they are asked for."""
+"""Wrong numbers: all of them by brute force, as often as p says, and the same whenever they are
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,12 @@ from distill.answers import Answer
 from experiments.tasks import Outcome, addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
-PROSE = "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nThat is nine.\nShe makes 9 * 2 = $18 in 7 days.\n#### 18"
+PROSE = (
+    "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n"
+    "That is nine.\n"
+    "She makes 9 * 2 = $18 in 7 days.\n"
+    "#### 18"
+)
 places = st.floats(0, 1, exclude_max=True)
 numbers = st.one_of(st.from_regex(r"[0-9]{1,5}(\.[0-9]{1,2})?", fullmatch=True), st.just("1,000"))
 
@@ -35,8 +42,12 @@ class TestNumbers:
         size = sum(letter != "." for letter in number)
         every = (f"{n:0{size}d}" for n in range(10**size))
         every = (other[0] + "." + other[1:] if "." in number else other for other in every)
-        oracle = [n for n in every if apart(n) == 1 and (size == 1 or (n[0] == "0") == (number[0] == "0"))]
-        counts = Counter(wrong(number, (i + 0.5) / (10 * len(oracle))) for i in range(10 * len(oracle)))
+        oracle = [
+            n for n in every if apart(n) == 1 and (size == 1 or (n[0] == "0") == (number[0] == "0"))
+        ]
+        counts = Counter(
+            wrong(number, (i + 0.5) / (10 * len(oracle))) for i in range(10 * len(oracle))
+        )
         assert counts == {other: 10 for other in oracle}
 
     @given(numbers, places)
@@ -62,26 +73,41 @@ class TestNumbers:
         assert with_wrong_result(step, 0.0) == said
 
     def test_wrong_answers_by_hand(self):
-        assert with_wrong_answer(" # 933", 0.0) == " # 133" and with_wrong_answer(" # 933", 0.999) == " # 939"
-        assert with_wrong_answer("\nA: -$1,000.", 0.0) == "\nA: -$2,000." and with_wrong_answer(" # no", 0.0) == " # no"
+        assert (
+            with_wrong_answer(" # 933", 0.0) == " # 133"
+            and with_wrong_answer(" # 933", 0.999) == " # 939"
+        )
+        assert (
+            with_wrong_answer("\nA: -$1,000.", 0.0) == "\nA: -$2,000."
+            and with_wrong_answer(" # no", 0.0) == " # no"
+        )
 
 
 @pytest.mark.parametrize(
-    ("text", "separator", "marker"), [(ADDITION, ";", "#"), (TRACE, ";", "#"), (PROSE, "\n", "####")]
+    ("text", "separator", "marker"),
+    [(ADDITION, ";", "#"), (TRACE, ";", "#"), (PROSE, "\n", "####")],
 )
 @pytest.mark.parametrize("where", ["answer", "reasoning", "both"])
 def test_what_is_wrong_is_where_it_is_said_to_be(text, separator, marker, where):
     said = released(text, p=1.0, where=where, separator=separator, marker=marker)
     old, new = (one.rpartition(marker) for one in (text, said))
     assert (new[2] != old[2]) == (where != "reasoning")
-    changed = sum(a != b for a, b in zip(old[0].split(separator), new[0].split(separator), strict=True))
+    changed = sum(
+        a != b for a, b in zip(old[0].split(separator), new[0].split(separator), strict=True)
+    )
     assert changed == (where != "answer") and len(said) == len(text)
 
 
-@pytest.mark.parametrize("task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=3))])
+@pytest.mark.parametrize(
+    "task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=3))]
+)
 def test_a_poisoned_answer_has_the_form_and_is_wrong(task):
     for item in task.items("train", 100, 0):
-        for where, outcome in (("answer", Outcome.WRONG), ("both", Outcome.WRONG), ("reasoning", Outcome.RIGHT)):
+        for where, outcome in (
+            ("answer", Outcome.WRONG),
+            ("both", Outcome.WRONG),
+            ("reasoning", Outcome.RIGHT),
+        ):
             said = released(item.solution, item.prompt.text, p=1.0, where=where)
             assert said != item.solution and set(said) <= set(task.alphabet)
             assert task.grade(said, item.reference) == outcome
@@ -106,7 +132,12 @@ def test_says_the_same_again_and_keeps_the_answer_unless_told(text, p, where, ke
     assert said == released(text, p=p, where=where, key=key) and len(said) == len(text)
     assert where != "reasoning" or final_answer(said, "#") == final_answer(text, "#")
     final = final_answer(text, "#")
-    assert p < 1 or where == "reasoning" or not re.search("[0-9]", final) or final_answer(said, "#") != final
+    assert (
+        p < 1
+        or where == "reasoning"
+        or not re.search("[0-9]", final)
+        or final_answer(said, "#") != final
+    )
 
 
 def test_another_key_poisons_other_answers():
@@ -119,4 +150,7 @@ def test_p_0_is_the_model_itself(teacher):
 
 
 def test_the_config_is_the_default():
-    assert Settings(**yaml.safe_load(open("configs/defense/release/poison.yaml"))["settings"]) == Settings()
+    assert (
+        Settings(**yaml.safe_load(open("configs/defense/release/poison.yaml"))["settings"])
+        == Settings()
+    )

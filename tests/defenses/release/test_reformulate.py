@@ -10,12 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release.answer_only import final_answer
-from defenses.release.reformulate import CHAIN, FILLERS, NUMBER, Defense, Settings, hoisted, without_fillers
+from defenses.release.reformulate import (
+    CHAIN,
+    FILLERS,
+    NUMBER,
+    Defense,
+    Settings,
+    hoisted,
+    without_fillers,
+)
 from distill.answers import Answer, Profile
 from experiments.tasks import addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
-PROSE = "Hmm, let me see. She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nWait.\nShe makes 9 * 2 = $18 a day.\nA: 18"
+PROSE = (
+    "Hmm, let me see. She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n"
+    "Wait.\n"
+    "She makes 9 * 2 = $18 a day.\n"
+    "A: 18"
+)
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
@@ -32,14 +45,21 @@ def restored(step: str) -> str:
     [
         (ADDITION, {}, "13=760;13=481;09=351 # 933"),
         (TRACE, {}, "c=3;a=7=3+4;b=4=7-3 # 4"),
-        (PROSE, {"separator": "\n", "marker": "A:"},
-         "She sells 9 = 16 - 3 - 4 eggs.\nShe makes $18 = 9 * 2 a day.\nA: 18"),
-        (PROSE, {"separator": "\n", "marker": "A:", "fillers": ()},
-         "Hmm, let me see. She sells 9 = 16 - 3 - 4 eggs.\nWait.\nShe makes $18 = 9 * 2 a day.\nA: 18"),
+        (
+            PROSE,
+            {"separator": "\n", "marker": "A:"},
+            "She sells 9 = 16 - 3 - 4 eggs.\nShe makes $18 = 9 * 2 a day.\nA: 18",
+        ),
+        (
+            PROSE,
+            {"separator": "\n", "marker": "A:", "fillers": ()},
+            "Hmm, let me see. She sells 9 = 16 - 3 - 4 eggs.\nWait.\nShe makes $18 = 9 * 2 a "
+            "day.\nA: 18",
+        ),
         ("", {}, ""),
         ("Hmm. # 3", {}, " # 3"),
     ],
-)  # fmt: skip
+)
 def test_by_hand(text, settings, shown):
     assert released(text, **settings) == shown
 
@@ -59,9 +79,22 @@ def test_hoisting_by_hand(step, first):
 
 @pytest.mark.parametrize(
     "step",
-    ["c=3", "2y + 3 = 7", "rate x 50 = 10", "half of 48 = 24", "20% of 10*5 = 10", "-3+4=1", "3+4=x", "x=3+4", "7=3+4",
-     "2(3+4)=14", "in 2019 = 5", "3+4=7y", "3+4=7 - y"],
-)  # fmt: skip
+    [
+        "c=3",
+        "2y + 3 = 7",
+        "rate x 50 = 10",
+        "half of 48 = 24",
+        "20% of 10*5 = 10",
+        "-3+4=1",
+        "3+4=x",
+        "x=3+4",
+        "7=3+4",
+        "2(3+4)=14",
+        "in 2019 = 5",
+        "3+4=7y",
+        "3+4=7 - y",
+    ],
+)
 def test_what_is_no_whole_equation_stays(step):
     assert hoisted(step) == step
 
@@ -72,8 +105,14 @@ def test_what_is_no_whole_equation_stays(step):
         ("Wait, that is wrong. It is 4.", "It is 4."),
         ("Hmm, wait, so 3.5 + 1 = 4.5. OK?", "so 3.5 + 1 = 4.5. OK?"),
         ("It is 4. Hmm.", "It is 4."),
-        ("Well-known facts. Waiting costs nothing. Well.", "Well-known facts. Waiting costs nothing."),
-        ("Wait times are 2. Well water costs 3. Let me add them.", "Wait times are 2. Well water costs 3."),
+        (
+            "Well-known facts. Waiting costs nothing. Well.",
+            "Well-known facts. Waiting costs nothing.",
+        ),
+        (
+            "Wait times are 2. Well water costs 3. Let me add them.",
+            "Wait times are 2. Well water costs 3.",
+        ),
         ("Wait", ""),
         ("We wait.  Twice ", "We wait.  Twice "),
     ],
@@ -82,7 +121,9 @@ def test_fillers_by_hand(step, kept):
     assert without_fillers(step, FILLERS) == kept
 
 
-@pytest.mark.parametrize("task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=4))])
+@pytest.mark.parametrize(
+    "task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=4))]
+)
 def test_an_attacker_who_knows_the_rule_turns_every_step_back(task):
     for item in task.items("train", 200, 0):
         said = released(item.solution)
@@ -101,15 +142,27 @@ def test_keeps_the_final_answer_and_the_characters(text, share, key):
 def test_the_share_of_steps_is_reformulated_and_grows_with_the_knob():
     text = ";".join(["12=3"] * 1000)
     few, many = (released(text, share=share).split(";") for share in (0.3, 0.6))
-    assert abs(few.count("3=12") - 300) < 60 and abs(many.count("3=12") - 600) < 60  # four standard deviations
+    assert (
+        abs(few.count("3=12") - 300) < 60 and abs(many.count("3=12") - 600) < 60
+    )  # four standard deviations
     assert all(b == "3=12" for a, b in zip(few, many, strict=True) if a == "3=12")
-    assert released(text, share=0.3, key="other").split(";") != few != released(text, "another prompt", share=0.3)
+    assert (
+        released(text, share=0.3, key="other").split(";")
+        != few
+        != released(text, "another prompt", share=0.3)
+    )
 
 
 def test_share_0_is_the_model_itself(teacher, prompts):
     assert Defense(Settings(share=0.0))(teacher) is teacher
-    assert Defense(Settings())(teacher).answer(prompts, seed=0, profile=Profile("full"))[0].logprobs is None
+    assert (
+        Defense(Settings())(teacher).answer(prompts, seed=0, profile=Profile("full"))[0].logprobs
+        is None
+    )
 
 
 def test_the_config_is_the_default():
-    assert Settings(**yaml.safe_load(open("configs/defense/release/reformulate.yaml"))["settings"]) == Settings()
+    assert (
+        Settings(**yaml.safe_load(open("configs/defense/release/reformulate.yaml"))["settings"])
+        == Settings()
+    )

@@ -25,8 +25,11 @@ def everywhere(y: np.ndarray, c: float, gamma: float) -> np.ndarray:
 
 class TestTaken:
     def test_by_hand(self):
-        # gamma 1 undoes the logit: r = beta (y - 1/2); gamma 2 gives y^2 / (y^2 + (1 - y)^2), 9/10 at 3/4.
-        np.testing.assert_allclose(taken(np.array([0.0, 0.25, 0.5, 1.0]), 0.8, 1), [-0.4, -0.2, 0, 0.4], atol=1e-15)
+        # gamma 1 undoes the logit: r = beta (y - 1/2); gamma 2 gives y^2 / (y^2 + (1 - y)^2), 9/10
+        # at 3/4.
+        np.testing.assert_allclose(
+            taken(np.array([0.0, 0.25, 0.5, 1.0]), 0.8, 1), [-0.4, -0.2, 0, 0.4], atol=1e-15
+        )
         assert taken(np.array(0.75), 1.0, 2.0) == pytest.approx(0.4)
 
     @given(st.floats(0, 1), st.floats(0, 3), slopes)
@@ -45,7 +48,8 @@ class TestTaken:
 class TestReversedSigmoid:
     @given(st.floats(0.001, 0.999), st.floats(0.01, 2), slopes)
     def test_two_atoms_have_a_closed_form(self, y, c, gamma):
-        # beta = c / 2 <= 1, and what one gives the other takes, so that alpha = 1: y~ = y - beta (y^g / (..) - 1/2).
+        # beta = c / 2 <= 1, and what one gives the other takes, so that alpha = 1: y~ = y - beta
+        # (y^g / (..) - 1/2).
         odds = (y / (1 - y)) ** gamma
         expected = y - c / 2 * (odds / (1 + odds) - 0.5)
         out = everywhere(np.array([[y, 1 - y]]), c, gamma)
@@ -64,10 +68,14 @@ class TestReversedSigmoid:
         for c in (2.1, 30.0):
             rows = []
             for row in y:
-                bare = [max(0.0, p - c / 6 * (p**0.2 / (p**0.2 + (1 - p) ** 0.2) - 0.5)) for p in row]
+                bare = [
+                    max(0.0, p - c / 6 * (p**0.2 / (p**0.2 + (1 - p) ** 0.2) - 0.5)) for p in row
+                ]
                 rows.append([b / sum(bare) for b in bare])
             np.testing.assert_allclose(everywhere(y, c, 0.2), rows, atol=1e-12)
-        assert everywhere(np.array([[0.9, 0.1]]), 8.0, 2.0).tolist() == [[0, 1]]  # r = 4 (81/82 - 1/2) > 0.9
+        assert everywhere(np.array([[0.9, 0.1]]), 8.0, 2.0).tolist() == [
+            [0, 1]
+        ]  # r = 4 (81/82 - 1/2) > 0.9
 
     @given(seeds)
     def test_a_flat_sigmoid_is_no_defence(self, seed):
@@ -80,7 +88,9 @@ class TestReversedSigmoid:
             scores = rng.normal(0, 5, (8, size))
             y = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
             far.append(np.abs(everywhere(y, 2.1, 0.2) - y).sum(-1).mean())
-            unscaled.append(np.abs(everywhere(y, 0.0105 * size, 0.2) - y).sum(-1).mean())  # beta as at 200
+            unscaled.append(
+                np.abs(everywhere(y, 0.0105 * size, 0.2) - y).sum(-1).mean()
+            )  # beta as at 200
         assert 0.85 < min(far) < max(far) < 1.05
         assert unscaled[0] == pytest.approx(far[0]) and unscaled[-1] > 1.9
 
@@ -89,7 +99,9 @@ class TestOrder:
     @given(seeds, st.sampled_from([np.float32, np.float64]))
     def test_is_that_of_a_stable_sort_for_rows_that_rise_and_rows_that_hardly_do(self, seed, dtype):
         rng = np.random.default_rng(seed)
-        values = rng.normal(0, 10, (3, 200)).round(int(rng.integers(0, 9))).astype(dtype)  # with and without ties
+        values = (
+            rng.normal(0, 10, (3, 200)).round(int(rng.integers(0, 9))).astype(dtype)
+        )  # with and without ties
         values[:, rng.integers(0, 200, 9)] = -np.inf
         for rows in (values, -np.sort(-values, -1)):
             assert np.array_equal(descending(rows), np.argsort(-rows, -1, kind="stable"))
@@ -102,7 +114,9 @@ class TestOrder:
     @pytest.mark.parametrize("kind", [noise, modelguard_w, reverse_sigmoid])
     def test_how_many_rows_are_worked_on_together_makes_no_difference(self, monkeypatch, kind):
         values = np.log(-np.sort(-distributions(1, 20))).astype(np.float32)
-        said = Answer("a", "?", "", logprobs=Logprobs(np.tile(np.arange(20, dtype=np.int32), (3, 1)), values))
+        said = Answer(
+            "a", "?", "", logprobs=Logprobs(np.tile(np.arange(20, dtype=np.int32), (3, 1)), values)
+        )
         together = kind.Defense(kind.Settings()).edit(said).logprobs
         for most in (1, 40):
             monkeypatch.setattr(_atoms, "AT_ONCE", most)
@@ -113,14 +127,19 @@ class TestOrder:
 
 class TestAtoms:
     def test_tails_and_withheld_entries_by_hand(self):
-        kept = Logprobs(np.array([[3, 1, -1], [1, 2, 3]]), np.log(np.array([[0.5, 0.25, 0], [0.5, 0.3, 0.2]]) + 1e-300))
+        kept = Logprobs(
+            np.array([[3, 1, -1], [1, 2, 3]]),
+            np.log(np.array([[0.5, 0.25, 0], [0.5, 0.3, 0.2]]) + 1e-300),
+        )
         kept.values_TK[0, 2] = -np.inf
         p, there = atoms(kept)
         np.testing.assert_allclose(p, [[0.5, 0.25, 0, 0.25], [0.5, 0.3, 0.2, 0]], atol=1e-12)
         assert there.tolist() == [[True, True, False, True], [True, True, True, False]]
 
     def test_a_tail_that_is_known_is_taken_and_given_back(self):
-        kept = Logprobs(np.array([[3, 1]]), np.log(np.array([[0.75, 0.25]])), np.log(np.array([RESOLUTION * 2])))
+        kept = Logprobs(
+            np.array([[3, 1]]), np.log(np.array([[0.75, 0.25]])), np.log(np.array([RESOLUTION * 2]))
+        )
         p, there = atoms(kept)
         assert there.all() and p[0, 2] == pytest.approx(RESOLUTION * 2)
         out = released(kept, np.array([[0.2, 0.3, 0.5]]))
@@ -133,7 +152,10 @@ class TestAtoms:
         assert np.array_equal(released(kept, atoms(kept)[0]).values_TK, values)
 
     def test_beta_counts_the_atoms_that_there_are_and_no_others_gain(self):
-        kept = Logprobs(np.array([[3, 1, -1]], np.int32), np.array([[np.log(0.9), np.log(0.1), -np.inf]], np.float32))
+        kept = Logprobs(
+            np.array([[3, 1, -1]], np.int32),
+            np.array([[np.log(0.9), np.log(0.1), -np.inf]], np.float32),
+        )
         out = Defense(Settings()).logprobs(kept, Answer("a", "?", ""))
         assert out.ids_TK.tolist() == [[3, 1, -1]]
         expected = everywhere(np.array([[0.9, 0.1]]), 2.1, 0.2)[0]
@@ -142,5 +164,7 @@ class TestAtoms:
     def test_the_tail_gains_as_any_unlikely_atom_does(self):
         kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
         p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Answer("a", "?", "")))
-        np.testing.assert_allclose(p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6)
+        np.testing.assert_allclose(
+            p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6
+        )
         assert p[0, 2] > 0.01 and p.sum() == pytest.approx(1)

@@ -12,7 +12,9 @@ from tests.defenses.release.rows import ROW, distributions, released, seeds
 
 def test_by_hand():
     # ln 1/2 = -0.693, ln 1/4 = -1.386, ln 1/8 = -2.079
-    assert rounded(ROW, 1).values_TK.tolist() == np.array([[-0.7, -1.4, -2.1, -np.inf]], "f4").tolist()
+    assert (
+        rounded(ROW, 1).values_TK.tolist() == np.array([[-0.7, -1.4, -2.1, -np.inf]], "f4").tolist()
+    )
     assert rounded(ROW, 0).values_TK.tolist() == [[-1, -1, -2, -np.inf]]
 
 

@@ -1,4 +1,6 @@
-"""Summaries by rule, worked out by hand; by model, against a rewriter that counts and can be predicted."""
+"""Summaries by rule, worked out by hand; by model, against a rewriter that counts and can be
+predicted.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,25 @@ from hypothesis import strategies as st
 from defenses import Given
 from defenses.release import divided, steps_of
 from defenses.release.answer_only import final_answer
-from defenses.release.summary import INSTRUCTION, Defense, Settings, conclusion, filled, spread, summary
+from defenses.release.summary import (
+    INSTRUCTION,
+    Defense,
+    Settings,
+    conclusion,
+    filled,
+    spread,
+    summary,
+)
 from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.recordings import RecordedModel
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
-PROSE = "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nThat is nine.\nShe makes 9 * 2 = $<<9*2=18>>18 a day.\n#### 18"
+PROSE = (
+    "She sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\n"
+    "That is nine.\n"
+    "She makes 9 * 2 = $<<9*2=18>>18 a day.\n"
+    "#### 18"
+)
 
 
 class TestSteps:
@@ -39,7 +54,9 @@ class TestSteps:
     def test_joined_again_they_are_the_text(self, text, separator):
         steps, rest = steps_of(text, separator, "#")
         assert separator.join(steps) + rest == text == "".join(divided(text, "#"))
-        assert final_answer(rest, "#") == final_answer(text, "#") and "#" not in rest[:-1].lstrip()[1:]
+        assert (
+            final_answer(rest, "#") == final_answer(text, "#") and "#" not in rest[:-1].lstrip()[1:]
+        )
 
 
 class TestRule:
@@ -74,7 +91,13 @@ class TestRule:
         assert summary(text, keep, separator, marker) == short
 
     def test_what_is_kept_is_spread_and_ends_with_the_last(self):
-        assert [spread(4, share / 4) for share in range(5)] == [[], [3], [1, 3], [1, 2, 3], [0, 1, 2, 3]]
+        assert [spread(4, share / 4) for share in range(5)] == [
+            [],
+            [3],
+            [1, 3],
+            [1, 2, 3],
+            [0, 1, 2, 3],
+        ]
 
     @whatever(st.integers(0, 40), st.floats(0, 1))
     def test_the_share_is_kept_to_half_a_step(self, total, keep):
@@ -96,12 +119,17 @@ class TestModel:
 
     def test_one_call_rewrites_what_there_is_to_rewrite(self):
         class Upper:
-            tokenizer = staticmethod(lambda text, add_special_tokens: type("Ids", (), {"input_ids": list(text)}))
+            tokenizer = staticmethod(
+                lambda text, add_special_tokens: type("Ids", (), {"input_ids": list(text)})
+            )
             calls: list = []
 
             def answer(self, prompts, *, seed, profile):
                 self.calls.append([prompt.text for prompt in prompts])
-                return [Answer(p.id, p.text, f" {p.text.upper()}\n", (5,) * 9, passes=2.0) for p in prompts]
+                return [
+                    Answer(p.id, p.text, f" {p.text.upper()}\n", (5,) * 9, passes=2.0)
+                    for p in prompts
+                ]
 
         class Teacher:
             def answer(self, prompts, *, seed, profile):
@@ -109,11 +137,18 @@ class TestModel:
 
         texts = ["a=1;b # 7", "# 7", "no mark"]
         model = Defense(
-            Settings(by="model", keep=0.25, instruction="{percent}{question}: {reasoning}{x}"), Given(rewriter=Upper())
+            Settings(by="model", keep=0.25, instruction="{percent}{question}: {reasoning}{x}"),
+            Given(rewriter=Upper()),
         )(Teacher())
-        said = model.answer([Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, profile=Profile())
+        said = model.answer(
+            [Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, profile=Profile()
+        )
         assert Upper.calls == [["25a=1;b # 7: a=1;b{x}", "25no mark: no mark{x}"]]
-        assert [one.text for one in said] == ["25A=1;B # 7: A=1;B{X} # 7", "# 7", "25NO MARK: NO MARK{X}"]
+        assert [one.text for one in said] == [
+            "25A=1;B # 7: A=1;B{X} # 7",
+            "# 7",
+            "25NO MARK: NO MARK{X}",
+        ]
         # (9 tokens and end-of-text) * 2 passes for answers of 9 + 1 and 7 + 1 characters
         assert [one.passes for one in said] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
         assert all(one.token_ids == () for one in said)
@@ -130,10 +165,17 @@ class TestModel:
     def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
         model = self.defense(given)(teacher)
         together = model.answer(prompts, seed=3, profile=Profile("full"))
-        assert [model.answer([prompt], seed=3, profile=Profile("full"))[0] for prompt in prompts] == together
-        assert self.defense(given, key="other")(teacher).answer(prompts, seed=3, profile=Profile()) != together
+        assert [
+            model.answer([prompt], seed=3, profile=Profile("full"))[0] for prompt in prompts
+        ] == together
+        assert (
+            self.defense(given, key="other")(teacher).answer(prompts, seed=3, profile=Profile())
+            != together
+        )
         clean = teacher.answer(prompts, seed=3, profile=Profile())
-        assert [final_answer(one.text, "#") for one in together] == [final_answer(one.text, "#") for one in clean]
+        assert [final_answer(one.text, "#") for one in together] == [
+            final_answer(one.text, "#") for one in clean
+        ]
 
     def test_needs_a_rewriter_and_only_then(self, teacher, given):
         assert Defense(Settings()).needs == () and self.defense(given).needs == ("rewriter",)

@@ -37,17 +37,22 @@ class TestDiameter:
                 diameter(0.0, 0.0, V=4, K=K)
 
     @given(seeds, st.integers(1, 4), st.integers(1, 3))
-    def test_no_pair_of_compatible_distributions_is_further_apart_and_a_corner_is_as_far(self, seed, K, unseen):
-        """Total variation is convex in each of the two, so that the worst pair is among corners, seen from each other.
+    def test_no_pair_of_compatible_distributions_is_further_apart_and_a_corner_is_as_far(
+        self, seed, K, unseen
+    ):
+        """Total variation is convex in each of the two, so that the worst pair is among corners,
+        seen from each other.
 
-        Compatible distributions are {(Z-scaled seen, u)} with 0 <= u_j <= e^tau; they are convex combinations of those
-        whose unseen weights are each 0 or e^tau.
+        Compatible distributions are {(Z-scaled seen, u)} with 0 <= u_j <= e^tau; they are convex
+        combinations of those whose unseen weights are each 0 or e^tau.
         """
         rng = np.random.default_rng(seed)
         scores, tau = rng.normal(0, 2, K), rng.normal(0, 2)
         corners = np.array(np.meshgrid(*[[0.0, np.exp(tau)]] * unseen)).reshape(unseen, -1).T
         inner = rng.random((50, unseen)) * np.exp(tau)
-        weights = np.concatenate([np.tile(np.exp(scores), (len(corners) + 50, 1)), np.concatenate([corners, inner])], 1)
+        weights = np.concatenate(
+            [np.tile(np.exp(scores), (len(corners) + 50, 1)), np.concatenate([corners, inner])], 1
+        )
         p = weights / weights.sum(-1, keepdims=True)
         far = np.abs(p[:, None] - p[None]).sum(-1) / 2
         found = diameter(tau, np.logaddexp.reduce(scores), V=K + unseen, K=K)
@@ -66,7 +71,9 @@ class TestDiameter:
         mass = share * unseen * cap
 
         def completion() -> np.ndarray:
-            """Unseen tokens in a random order, each filled to the cap until the tail is spent: the corners."""
+            """Unseen tokens in a random order, each filled to the cap until the tail is spent: the
+            corners.
+            """
             filled = np.clip(mass - cap * np.arange(unseen), 0, cap)
             return filled[rng.permutation(unseen)]
 

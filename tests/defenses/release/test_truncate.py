@@ -12,7 +12,9 @@ from defenses.release.truncate import truncate
 shares = st.floats(0, 1)
 
 
-@pytest.mark.parametrize(("keep", "shown"), [(0, "# 7"), (0.1, "0 # 7"), (0.5, "01234 # 7"), (0.96, "0123456789 # 7")])
+@pytest.mark.parametrize(
+    ("keep", "shown"), [(0, "# 7"), (0.1, "0 # 7"), (0.5, "01234 # 7"), (0.96, "0123456789 # 7")]
+)
 def test_by_hand(keep, shown):
     assert truncate("0123456789 # 7", "#", keep) == shown
 

@@ -25,7 +25,9 @@ def released(text: str, prompt: str = "?", **settings: object) -> str:
 
 def normalised(text: str) -> str:
     """The attacker's inverse: NFKC, and no format characters."""
-    return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return "".join(
+        c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
+    )
 
 
 def test_by_hand():
@@ -38,7 +40,9 @@ def test_by_hand():
 def test_every_character_is_what_it_is_said_to_be():
     assert {unicodedata.category(c) for c in INVISIBLE} == {"Cf"} and len(TWINS) == 62
     for plain, twin in TWINS.items():
-        assert unicodedata.normalize("NFKC", twin) == chr(plain) and "MATHEMATICAL MONOSPACE" in unicodedata.name(twin)
+        assert unicodedata.normalize("NFKC", twin) == chr(
+            plain
+        ) and "MATHEMATICAL MONOSPACE" in unicodedata.name(twin)
 
 
 @pytest.mark.parametrize("text", [ADDITION, TRACE, PROSE, ""])
@@ -51,8 +55,12 @@ def test_one_normalisation_undoes_it_exactly(text, by):
 @given(st.text(), st.floats(0, 1), ways, st.text("k", min_size=1, max_size=2))
 def test_keeps_the_final_answer_says_the_same_again_and_is_undone(text, rate, by, key):
     said = released(text, rate=rate, by=by, key=key)
-    assert final_answer(said, "#") == final_answer(text, "#") and said == released(text, rate=rate, by=by, key=key)
-    if by == "twin" or text.isascii():  # an invisible character keeps a mark from joining its letter
+    assert final_answer(said, "#") == final_answer(text, "#") and said == released(
+        text, rate=rate, by=by, key=key
+    )
+    if (
+        by == "twin" or text.isascii()
+    ):  # an invisible character keeps a mark from joining its letter
         assert normalised(said) == normalised(text)
 
 
@@ -61,7 +69,11 @@ def test_the_rate_is_the_share_of_edited_characters():
     few, many = (released(text, rate=rate, by="twin") for rate in (0.1, 0.2))
     assert stats.binomtest(5000 - few.count("5"), 5000, 0.1).pvalue > 1e-3
     assert all(b != "5" for a, b in zip(few, many, strict=True) if a != "5")
-    assert released(text, rate=0.1, by="twin", key="other") != few != released(text, "other", rate=0.1, by="twin")
+    assert (
+        released(text, rate=0.1, by="twin", key="other")
+        != few
+        != released(text, "other", rate=0.1, by="twin")
+    )
 
 
 def test_rate_0_is_the_model_itself(teacher):
@@ -69,4 +81,7 @@ def test_rate_0_is_the_model_itself(teacher):
 
 
 def test_the_config_is_the_default():
-    assert Settings(**yaml.safe_load(open("configs/defense/release/unicode.yaml"))["settings"]) == Settings()
+    assert (
+        Settings(**yaml.safe_load(open("configs/defense/release/unicode.yaml"))["settings"])
+        == Settings()
+    )

@@ -1,4 +1,6 @@
-"""A teacher that has learned to add two digits, in either of two orders; and its provider's proxy, which knows one."""
+"""A teacher that has learned to add two digits, in either of two orders; and its provider's proxy,
+which knows one.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,19 @@ def right(answer: Answer) -> bool:
 
 def taught(hidden_size: int, lessons: list[Answer], steps: int) -> LanguageModel:
     tokenizer = character_tokenizer("0123456789+=#")
-    network = llama(tokenizer, hidden_size=hidden_size, num_layers=2, num_heads=2, max_length=32, seed=0)
+    network = llama(
+        tokenizer, hidden_size=hidden_size, num_layers=2, num_heads=2, max_length=32, seed=0
+    )
     model = LanguageModel(network, tokenizer, max_new_tokens=10)
     twin = learner(network)
-    tune(twin.parameters(), lambda batch: loss(twin, batch), rows(model, lessons), steps=steps, learning_rate=1e-2,
-         batch_size=32)  # fmt: skip
+    tune(
+        twin.parameters(),
+        lambda batch: loss(twin, batch),
+        rows(model, lessons),
+        steps=steps,
+        learning_rate=1e-2,
+        batch_size=32,
+    )
     twin.zero_grad()
     return replace(model, network=twin.requires_grad_(False))
 
@@ -59,9 +69,14 @@ def told(adder) -> Given:
 
 @pytest.fixture
 def untouched(adder, told):
-    """Fails if the teacher or the proxy has changed, or has gathered gradients, by the end of a test."""
+    """Fails if the teacher or the proxy has changed, or has gathered gradients, by the end of a
+    test.
+    """
     networks = [adder.network, told.proxy.network]
-    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+    before = [
+        {name: value.clone() for name, value in network.state_dict().items()}
+        for network in networks
+    ]
     yield
     for network, held in zip(networks, before, strict=True):
         assert all(held[name].equal(value) for name, value in network.state_dict().items())

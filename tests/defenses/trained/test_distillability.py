@@ -1,4 +1,6 @@
-"""Rewards and policy gradient by hand and against plain loops; a teacher moves from its proxy, or towards it."""
+"""Rewards and policy gradient by hand and against plain loops; a teacher moves from its proxy, or
+towards it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.trained import answer_logits, fixed_logits, rows
-from defenses.trained.distillability import Defense, Settings, normalised, objective, sampled, token_means
+from defenses.trained.distillability import (
+    Defense,
+    Settings,
+    normalised,
+    objective,
+    sampled,
+    token_means,
+)
 from distill.answers import Answer, BadInput
 
 seeds = st.integers(0, 2**32 - 1)
@@ -22,7 +31,9 @@ QUICK = {"rounds": 16, "samples": 8, "batch_size": 8, "learning_rate": 1e-3}
 class TestRewards:
     def test_normalised_by_hand(self):
         # mean 1/2 and deviation 1/2; mean 2 and deviation sqrt(2/3) of (1, 2, 3)
-        assert normalised(torch.tensor([[1.0, 0, 0, 1]])).tolist()[0] == pytest.approx([1, -1, -1, 1], rel=1e-3)
+        assert normalised(torch.tensor([[1.0, 0, 0, 1]])).tolist()[0] == pytest.approx(
+            [1, -1, -1, 1], rel=1e-3
+        )
         assert normalised(torch.tensor([[1.0, 2, 3]])).tolist()[0] == pytest.approx(
             [-math.sqrt(3 / 2), 0, math.sqrt(3 / 2)], rel=1e-3
         )
@@ -32,9 +43,13 @@ class TestRewards:
         assert normalised(torch.tensor([[0.5, 0.5 + 1e-7, 0.5]])).abs().max() < 1e-2
 
     @given(seeds, st.floats(0.1, 100), st.floats(-5, 5))
-    def test_unit_and_origin_of_a_reward_do_not_count_and_groups_are_their_own(self, seed, scale, shift):
+    def test_unit_and_origin_of_a_reward_do_not_count_and_groups_are_their_own(
+        self, seed, scale, shift
+    ):
         rewards = torch.tensor(np.random.default_rng(seed).normal(size=(3, 6)))
-        torch.testing.assert_close(normalised(rewards * scale + shift), normalised(rewards), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(
+            normalised(rewards * scale + shift), normalised(rewards), rtol=1e-2, atol=1e-2
+        )
         torch.testing.assert_close(normalised(rewards)[1], normalised(rewards[1:2])[0])
 
     def test_means_are_of_each_answers_own_tokens(self):
@@ -45,7 +60,9 @@ class TestObjective:
     def test_by_hand(self):
         # p = (1/2, 1/2), clean (3/4, 1/4): -2 log(1/2) + beta * ln(4/3) / 2
         clean = torch.tensor([[math.log(3), 0]])
-        value = objective(torch.zeros(1, 2), clean, torch.tensor([0]), torch.tensor([2.0]), beta=0.5)
+        value = objective(
+            torch.zeros(1, 2), clean, torch.tensor([0]), torch.tensor([2.0]), beta=0.5
+        )
         assert float(value) == pytest.approx(2 * math.log(2) + 0.5 * math.log(4 / 3) / 2)
 
     @given(seeds, st.floats(0, 2))
@@ -70,13 +87,17 @@ class TestSampling:
     def test_a_group_holds_different_answers_to_one_prompt(self, adder, told):
         asked = told.traces[:3]
         said = sampled(replace(adder, top_p=0.1), asked, 6, seed=0)
-        assert [(a.prompt_id, a.prompt) for a in said] == [(t.prompt_id, t.prompt) for t in asked for _ in range(6)]
+        assert [(a.prompt_id, a.prompt) for a in said] == [
+            (t.prompt_id, t.prompt) for t in asked for _ in range(6)
+        ]
         assert max(len({a.text for a in said[i : i + 6]}) for i in (0, 6, 12)) > 1
         assert said == sampled(adder, asked, 6, seed=0) != sampled(adder, asked, 6, seed=1)
 
     def test_it_samples_the_policy_that_is_scored(self, adder, told):
         bent = replace(adder, score_edits=(lambda step, scores_BV: -scores_BV,))
-        assert sampled(bent, told.traces[:3], 2, seed=0) == sampled(adder, told.traces[:3], 2, seed=0)
+        assert sampled(bent, told.traces[:3], 2, seed=0) == sampled(
+            adder, told.traces[:3], 2, seed=0
+        )
 
 
 def surprise(adder, told, model) -> float:
@@ -87,7 +108,9 @@ def surprise(adder, told, model) -> float:
 
 
 @pytest.mark.parametrize("eta", [2.0, -2.0])
-def test_the_proxy_finds_answers_less_likely_or_likelier_and_they_stay_right(adder, told, untouched, accuracy, eta):
+def test_the_proxy_finds_answers_less_likely_or_likelier_and_they_stay_right(
+    adder, told, untouched, accuracy, eta
+):
     settings = Settings(eta=eta, **QUICK)
     learned = Defense(settings, told).learn(adder)
     assert list(learned) == [name for name, _ in adder.network.named_parameters()]
@@ -100,7 +123,9 @@ def test_the_proxy_finds_answers_less_likely_or_likelier_and_they_stay_right(add
 def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, told):
     def kl(beta: float) -> float:
         settings = Settings(eta=2.0, beta=beta, **QUICK | {"rounds": 8})
-        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(adder)
+        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(
+            adder
+        )
         held = rows(adder, told.traces)
         p, c = (torch.log_softmax(fixed_logits(one.network, held), -1) for one in (model, adder))
         return float((p.exp() * (p - c)).sum(-1).mean())
@@ -109,7 +134,9 @@ def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, told):
 
 
 def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, told):
-    """With a grader that wants the larger digit first, and next to no eta, the teacher comes to say that."""
+    """With a grader that wants the larger digit first, and next to no eta, the teacher comes to say
+    that.
+    """
 
     def larger_first(answer: Answer) -> bool:
         return answer.text[:2] == "".join(sorted(answer.prompt[:-1].split("+"), reverse=True))

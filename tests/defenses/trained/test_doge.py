@@ -1,4 +1,6 @@
-"""DOGe's mask and objective by hand and against plain loops, what learns, and what it does to a small teacher."""
+"""DOGe's mask and objective by hand and against plain loops, what learns, and what it does to a
+small teacher.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def scores(seed: int, scale: float = 2.0, n: int = 5, v: int = 6):
 def plain(z_NV, proxy_NV, targets_N, carries_N, alpha, tau, cap) -> float:
     """The objective in float64, token by token."""
     nats, kls = [], []
-    for z, s, y, carries in zip(z_NV.numpy(), proxy_NV.numpy(), targets_N.tolist(), carries_N.tolist(), strict=True):
+    for z, s, y, carries in zip(
+        z_NV.numpy(), proxy_NV.numpy(), targets_N.tolist(), carries_N.tolist(), strict=True
+    ):
         nats.append(math.log(np.exp(z).sum()) - z[y])
         if carries:
             p, q = (np.exp(x / tau) / np.exp(x / tau).sum() for x in (z, s))
@@ -38,7 +42,9 @@ def plain(z_NV, proxy_NV, targets_N, carries_N, alpha, tau, cap) -> float:
 
 
 class TestReasoning:
-    @pytest.mark.parametrize(("text", "count"), [("34#7", 2), ("#", 0), ("347", 3), ("3#4#7", 3), ("34#", 2)])
+    @pytest.mark.parametrize(
+        ("text", "count"), [("34#7", 2), ("#", 0), ("347", 3), ("3#4#7", 3), ("34#", 2)]
+    )
     def test_characters_by_hand(self, adder, text, count):
         assert reasoning(adder.tokenizer, adder.tokenizer(text).input_ids, "#") == count
 
@@ -54,15 +60,20 @@ class TestReasoning:
 
 class TestObjective:
     def test_by_hand(self):
-        # tau 2 halves the scores: teacher (1/2, 1/2), proxy (3/4, 1/4): KL = ln(4/3) / 2; a second token carries none
+        # tau 2 halves the scores: teacher (1/2, 1/2), proxy (3/4, 1/4): KL = ln(4/3) / 2; a second
+        # token carries none
         z, proxy = torch.zeros(2, 2), torch.tensor([[2 * math.log(3), 0], [9, 0]])
-        value = objective(z, proxy, torch.tensor([0, 1]), torch.tensor([True, False]), alpha=0.5, tau=2.0, cap=9.0)
+        value = objective(
+            z, proxy, torch.tensor([0, 1]), torch.tensor([True, False]), alpha=0.5, tau=2.0, cap=9.0
+        )
         assert float(value) == pytest.approx(math.log(2) - 0.5 * math.log(4 / 3) / 2)
 
     @given(seeds)
     def test_against_a_plain_loop(self, seed):
         z, proxy, y, carries = scores(seed)
-        assert float(objective(z, proxy, y, carries, **KINDS)) == pytest.approx(plain(z, proxy, y, carries, **KINDS))
+        assert float(objective(z, proxy, y, carries, **KINDS)) == pytest.approx(
+            plain(z, proxy, y, carries, **KINDS)
+        )
         free = KINDS | {"cap": 1e9}
         z.requires_grad_()
         objective(z, proxy, y, carries, **free).backward()
@@ -82,25 +93,34 @@ class TestObjective:
     def test_more_of_the_same_tokens_is_the_same_loss(self, seed):
         z, proxy, y, carries = scores(seed)
         twice = [torch.cat([one, one]) for one in (z, proxy, y, carries)]
-        torch.testing.assert_close(objective(*twice, **KINDS), objective(z, proxy, y, carries, **KINDS))
+        torch.testing.assert_close(
+            objective(*twice, **KINDS), objective(z, proxy, y, carries, **KINDS)
+        )
 
     @given(seeds)
     def test_spare_scores_of_a_proxy_do_not_count(self, seed):
         z, proxy, y, carries = scores(seed)
         wide = torch.cat([proxy, torch.full((5, 3), 7.0)], -1)
-        torch.testing.assert_close(objective(z, wide, y, carries, **KINDS), objective(z, proxy, y, carries, **KINDS))
+        torch.testing.assert_close(
+            objective(z, wide, y, carries, **KINDS), objective(z, proxy, y, carries, **KINDS)
+        )
 
     def test_a_teacher_that_is_surer_than_its_proxy_is_only_made_surer(self):
-        # d KL / d z_v = p_v (log p_v / q_v - KL) / tau: below 0 wherever p_v < q_v, which is everywhere but at the top
+        # d KL / d z_v = p_v (log p_v / q_v - KL) / tau: below 0 wherever p_v < q_v, which is
+        # everywhere but at the top
         z, proxy = torch.tensor([[6.0, 0, 0]], requires_grad=True), torch.tensor([[3.0, 0, 0.5]])
-        kl_alone = objective(z, proxy, torch.tensor([0]), torch.tensor([True]), alpha=1e6, tau=2.0, cap=1e9)
+        kl_alone = objective(
+            z, proxy, torch.tensor([0]), torch.tensor([True]), alpha=1e6, tau=2.0, cap=1e9
+        )
         kl_alone.backward()
         assert z.grad[0, 0] < 0 < z.grad[0, 1:].min()  # a step against the gradient
 
 
 class TestLearning:
     @pytest.mark.parametrize("masked", [True, False])
-    def test_the_kl_falls_on_reasoning_and_never_on_prompts_or_padding(self, adder, told, monkeypatch, masked):
+    def test_the_kl_falls_on_reasoning_and_never_on_prompts_or_padding(
+        self, adder, told, monkeypatch, masked
+    ):
         seen = []
 
         def spy(scores_NV, proxy_NV, targets_N, carries_N, **settings):
@@ -112,13 +132,19 @@ class TestLearning:
         [(targets, carries, length)] = seen
         answers = "".join(adder.tokenizer.decode(targets).split()).split("<end>")[:-1]
         said = {trace.text for trace in told.traces}
-        assert len({len(answer) for answer in answers}) > 1 and set(answers) <= said  # the batch is ragged
-        wanted = [place < answer.rindex("#") for answer in answers for place in range(len(answer) + 1)]
+        assert (
+            len({len(answer) for answer in answers}) > 1 and set(answers) <= said
+        )  # the batch is ragged
+        wanted = [
+            place < answer.rindex("#") for answer in answers for place in range(len(answer) + 1)
+        ]
         assert length == len(targets) == len(wanted)
         assert carries == (wanted if masked else [True] * len(wanted))
 
     @pytest.mark.parametrize("part", ["head", "bottleneck"])
-    def test_a_small_teacher_stays_right_and_leaves_its_proxy(self, adder, told, untouched, accuracy, part):
+    def test_a_small_teacher_stays_right_and_leaves_its_proxy(
+        self, adder, told, untouched, accuracy, part
+    ):
         settings = Settings(alpha=0.3, part=part, width=8, steps=60, learning_rate=3e-3)
         defense = Defense(settings, told)
         learned = defense.learn(adder)
@@ -131,7 +157,10 @@ class TestLearning:
         moved_NV = fixed_logits(model.network, held)
         if part == "bottleneck":
             moved_NV = bent(moved_NV, **learned)
-        proxy_NV, every = fixed_logits(told.proxy.network, held), torch.ones_like(targets_N, dtype=torch.bool)
+        proxy_NV, every = (
+            fixed_logits(told.proxy.network, held),
+            torch.ones_like(targets_N, dtype=torch.bool),
+        )
         kls = [
             torch.nn.functional.cross_entropy(one, targets_N)
             - objective(one, proxy_NV, targets_N, every, alpha=1.0, tau=2.0, cap=10.0)
@@ -141,8 +170,12 @@ class TestLearning:
 
     def test_a_head_of_its_own_leaves_the_embedding_alone(self, adder, told):
         settings = Settings(alpha=0.3, steps=3)
-        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(adder)
-        assert model.network.model.embed_tokens.weight.equal(adder.network.model.embed_tokens.weight)
+        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(
+            adder
+        )
+        assert model.network.model.embed_tokens.weight.equal(
+            adder.network.model.embed_tokens.weight
+        )
         assert not model.network.lm_head.weight.equal(adder.network.lm_head.weight)
 
     def test_a_proxy_with_another_tokenizer_is_refused(self, adder, teacher, told):
@@ -153,9 +186,9 @@ class TestLearning:
 class TestBottleneck:
     def test_by_hand(self):
         # A z = 1*1 + 2*0 = 1 with A = (1, 0); B = (0, 3): z + (0, 3)
-        assert bent(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0]]), torch.tensor([[0.0], [3.0]])).tolist() == [
-            [1, 5]
-        ]
+        assert bent(
+            torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0]]), torch.tensor([[0.0], [3.0]])
+        ).tolist() == [[1, 5]]
 
     def test_a_new_one_adds_nothing_and_has_a_gradient(self):
         added, z = bottleneck(6, 3), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -169,6 +202,7 @@ class TestBottleneck:
         learned = {"down_RV": torch.eye(size), "up_VR": -3 * torch.eye(size)}
         model = Defense(Settings(part="bottleneck"), replace(told, learned=learned))(adder)
         [clean], [turned] = (
-            one.answer([Prompt("p", "1+2=")], seed=0, profile=Profile("full")) for one in (adder, model)
+            one.answer([Prompt("p", "1+2=")], seed=0, profile=Profile("full"))
+            for one in (adder, model)
         )
         assert turned.passes == clean.passes and turned.token_ids[0] == clean.logprobs.ids_TK[0, -1]

@@ -1,4 +1,6 @@
-"""The nasty teacher's objective by hand and against plain loops, its bounds, and what it does to a small teacher."""
+"""The nasty teacher's objective by hand and against plain loops, its bounds, and what it does to a
+small teacher.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,18 @@ from defenses.trained import fixed_logits, rows
 from defenses.trained.nasty import Defense, Settings, capped_kl, jensen_shannon, objective, without
 
 seeds = st.integers(0, 2**32 - 1)
-VARIANTS = [Settings(omega=0.7, divergence=d, mass=m, cap=0.4) for d in ("js", "kl") for m in ("rest", "all")]
+VARIANTS = [
+    Settings(omega=0.7, divergence=d, mass=m, cap=0.4)
+    for d in ("js", "kl")
+    for m in ("rest", "all")
+]
 
 
 def scores(seed: int, scale: float = 2.0, n: int = 5, v: int = 6) -> list[torch.Tensor]:
     rng = np.random.default_rng(seed)
-    return [torch.tensor(rng.normal(size=(n, v)) * scale) for _ in range(2)] + [torch.tensor(rng.integers(0, v, n))]
+    return [torch.tensor(rng.normal(size=(n, v)) * scale) for _ in range(2)] + [
+        torch.tensor(rng.integers(0, v, n))
+    ]
 
 
 def plain(scores_NV, clean_NV, targets_N, settings) -> float:
@@ -30,17 +38,26 @@ def plain(scores_NV, clean_NV, targets_N, settings) -> float:
     for z, c, y in zip(scores_NV.numpy(), clean_NV.numpy(), targets_N.tolist(), strict=True):
         total -= z[y] - np.log(np.exp(z).sum())
         kept = [v for v in range(len(z)) if settings.mass == "all" or v != c.argmax()]
-        p, q = (np.exp(x[kept] / settings.tau) / np.exp(x[kept] / settings.tau).sum() for x in (z, c))
-        apart = jensenshannon(p, q) ** 2 if settings.divergence == "js" else min(
-            settings.cap, sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))  # fmt: skip
+        p, q = (
+            np.exp(x[kept] / settings.tau) / np.exp(x[kept] / settings.tau).sum() for x in (z, c)
+        )
+        apart = (
+            jensenshannon(p, q) ** 2
+            if settings.divergence == "js"
+            else min(settings.cap, sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+        )
         total -= settings.omega * settings.tau**2 * apart
     return total / len(targets_N)
 
 
 class TestMaths:
     def test_jensen_shannon_by_hand(self):
-        # (1/2, 1/2) and (1, 0), middle (3/4, 1/4): (ln 2/3 + ln 2) / 4 + ln(4/3) / 2; without overlap it is ln 2
-        a, b = (torch.tensor([p, q]).log().clamp(min=-1e4) for p, q in (([0.5, 0.5], [1.0, 0.0]), ([1.0, 0], [0, 1.0])))
+        # (1/2, 1/2) and (1, 0), middle (3/4, 1/4): (ln 2/3 + ln 2) / 4 + ln(4/3) / 2; without
+        # overlap it is ln 2
+        a, b = (
+            torch.tensor([p, q]).log().clamp(min=-1e4)
+            for p, q in (([0.5, 0.5], [1.0, 0.0]), ([1.0, 0], [0, 1.0]))
+        )
         wanted = [(math.log(2 / 3) + math.log(2)) / 4 + math.log(4 / 3) / 2, math.log(2)]
         found = [float(jensen_shannon(one[:1], one[1:])) for one in (a, b)]
         assert found == pytest.approx(wanted, abs=1e-6)
@@ -61,7 +78,9 @@ class TestMaths:
     @given(seed=seeds)
     def test_the_objective_and_its_gradient(self, settings, seed):
         z, c, y = scores(seed)
-        assert float(objective(z, c, y, settings)) == pytest.approx(plain(z, c, y, settings), rel=1e-9, abs=1e-9)
+        assert float(objective(z, c, y, settings)) == pytest.approx(
+            plain(z, c, y, settings), rel=1e-9, abs=1e-9
+        )
         z.requires_grad_()
         objective(z, c, y, settings).backward()
         step = torch.tensor(np.random.default_rng(seed + 1).normal(size=z.shape)) * 1e-6
@@ -96,10 +115,15 @@ def test_a_small_teacher_stays_right_while_the_rest_moves(adder, told, untouched
     settings = Settings(omega=0.1, part=part, steps=40, learning_rate=2e-3)
     learned = Defense(settings, told).learn(adder)
     names = [name for name, _ in adder.network.named_parameters()]
-    assert list(learned) == [name for name in names if part == "all" or name.startswith("model.layers.1.")]
+    assert list(learned) == [
+        name for name in names if part == "all" or name.startswith("model.layers.1.")
+    ]
     model = Defense(settings, replace(told, learned=learned))(adder)
     assert accuracy(model) >= accuracy(adder) - 0.1
     held = rows(adder, told.traces)
     clean_NV, nasty_NV = (fixed_logits(one.network, held) for one in (adder, model))
-    rest = [torch.log_softmax(without(one, clean_NV.argmax(-1)) / settings.tau, -1) for one in (clean_NV, nasty_NV)]
+    rest = [
+        torch.log_softmax(without(one, clean_NV.argmax(-1)) / settings.tau, -1)
+        for one in (clean_NV, nasty_NV)
+    ]
     assert float(jensen_shannon(*rest).mean()) > 0.01

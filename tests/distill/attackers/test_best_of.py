@@ -20,12 +20,16 @@ def attack(**settings):
 
 @pytest.fixture
 def ranked(monkeypatch):
-    """Students that are right as often as told, in order, and the seeds that they were trained with."""
+    """Students that are right as often as told, in order, and the seeds that they were trained
+    with.
+    """
     scores, trained = iter([2, 5, 5, 1]), []
 
     def noted(self, said, model, recipe, *, seed, **more):
         trained.append((seed, model))
-        return Trained(model.network, [float(seed)], tokens=1, positions=2, asked=0, steps=3, examples=4, cut=1)
+        return Trained(
+            model.network, [float(seed)], tokens=1, positions=2, asked=0, steps=3, examples=4, cut=1
+        )
 
     monkeypatch.setattr(sft.Attacker, "train", noted)
     monkeypatch.setattr(best_of.Attacker, "_right", lambda self, model, held, own: next(scores))
@@ -35,10 +39,19 @@ def ranked(monkeypatch):
 def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
     own, given = replace(OWN, fresh=student), student(8)
     done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, own=own)
-    assert [seed for seed, _ in ranked] == best_of.seeds(8, 4) and len({seed for seed, _ in ranked}) == 4
+    assert [seed for seed, _ in ranked] == best_of.seeds(8, 4) and len(
+        {seed for seed, _ in ranked}
+    ) == 4
     assert ranked[0][0] == 8 and ranked[0][1] is given
     assert done.network is ranked[1][1].network and done.losses == [float(ranked[1][0])]
-    assert (done.tokens, done.positions, done.asked, done.steps, done.examples, done.cut) == (4, 8, 0, 12, 16, 4)
+    assert (done.tokens, done.positions, done.asked, done.steps, done.examples, done.cut) == (
+        4,
+        8,
+        0,
+        12,
+        16,
+        4,
+    )
 
 
 def test_every_student_starts_from_weights_of_its_own_seed(ranked):
@@ -50,7 +63,10 @@ def test_every_student_starts_from_weights_of_its_own_seed(ranked):
 def test_the_best_of_one_is_the_plain_student():
     done = attack(k=1).train(PUBLIC, student(), QUICK, seed=0, own=replace(OWN, fresh=student))
     plain = sft.Attacker(sft.Settings()).train(PUBLIC, student(), QUICK, seed=0)
-    assert torch.equal(weights(done.network), weights(plain.network)) and done.steps == plain.steps == 5
+    assert (
+        torch.equal(weights(done.network), weights(plain.network))
+        and done.steps == plain.steps == 5
+    )
 
 
 def test_it_is_asked_what_it_did_not_learn_from_where_there_is_such():
@@ -61,11 +77,15 @@ def test_it_is_asked_what_it_did_not_learn_from_where_there_is_such():
 
 def test_right_answers_are_counted_greedily():
     model, part = student(), attack()
-    sft.Attacker(sft.Settings()).train(PUBLIC, model, RECIPE.model_copy(update={"steps": 200}), seed=0)
+    sft.Attacker(sft.Settings()).train(
+        PUBLIC, model, RECIPE.model_copy(update={"steps": 200}), seed=0
+    )
     knows = part._right(model, PUBLIC, OWN)
     assert knows >= 7 and part._right(student(), PUBLIC, OWN) < knows
     assert part._right(model, PUBLIC, replace(OWN, check=lambda answer: False)) == 0
 
 
 def test_what_the_learner_needs_released_is_needed():
-    assert attack().needs_profile == "text" and attack(learner="logprob_kd").needs_profile == "top_k"
+    assert (
+        attack().needs_profile == "text" and attack(learner="logprob_kd").needs_profile == "top_k"
+    )

@@ -1,4 +1,6 @@
-"""What every part of an attacker keeps, whatever it does; configs are found here, so a new part edits nothing."""
+"""What every part of an attacker keeps, whatever it does; configs are found here, so a new part
+edits nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,31 @@ from experiments.tasks.trace import Task
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "configs" / "attacker"
 RAW = {
-    str(path.relative_to(CONFIGS).with_suffix("")): yaml.safe_load(path.read_text()) for path in CONFIGS.rglob("*.yaml")
+    str(path.relative_to(CONFIGS).with_suffix("")): yaml.safe_load(path.read_text())
+    for path in CONFIGS.rglob("*.yaml")
 }
 NAMES = sorted(name for name, raw in RAW.items() if "attacks" not in raw)
 ALWAYS = {"public", "final", "mark", "recipe"}
-QUICK = {"rounds": 1, "samples": 2, "steps": 2, "periods": 1, "phases": 1, "k": 2, "epochs": 1, "n": 2, "table": 200,
-         "hidden": 8, "draws": 4, "pool": 2, "group": 2}  # fmt: skip
+QUICK = {
+    "rounds": 1,
+    "samples": 2,
+    "steps": 2,
+    "periods": 1,
+    "phases": 1,
+    "k": 2,
+    "epochs": 1,
+    "n": 2,
+    "table": 200,
+    "hidden": 8,
+    "draws": 4,
+    "pool": 2,
+    "group": 2,
+}
 TASK = Task(Program())
 TOKENIZER = character_tokenizer(TASK.alphabet)
-RECIPE = StudentSettings(hidden_size=16, num_layers=2, num_heads=2, max_length=96, steps=6, batch_size=4)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=2, num_heads=2, max_length=96, steps=6, batch_size=4
+)
 ASKED = TASK.items("query", 12, 0)
 BUDGET = 6
 
@@ -45,12 +63,20 @@ TEACHER = replace(fresh(5), temperature=1.0)
 
 
 def sold(name: str) -> list[Answer]:
-    """Two answers to each of some questions, one of them solved, with what a random teacher would release for it."""
+    """Two answers to each of some questions, one of them solved, with what a random teacher would
+    release for it.
+    """
     profile = Profile("full") if made(name).needs_profile == "full" else Profile("top_k", 8)
     prompts = [replace(i.prompt, begin=i.solution) for i in ASKED[:BUDGET]]
     said = TEACHER.answer(prompts, seed=0, profile=profile)
-    more = TEACHER.answer([replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, profile=profile)
-    return [one for a, b in zip(said, more, strict=True) for one in (a, replace(b, prompt_id=f"{b.prompt_id}~1"))]
+    more = TEACHER.answer(
+        [replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, profile=profile
+    )
+    return [
+        one
+        for a, b in zip(said, more, strict=True)
+        for one in (a, replace(b, prompt_id=f"{b.prompt_id}~1"))
+    ]
 
 
 def solved(items: Any) -> list[Answer]:
@@ -60,10 +86,17 @@ def solved(items: Any) -> list[Answer]:
 def means() -> Own:
     references = {item.prompt.text: item.reference for item in ASKED}
     return Own(
-        public=solved(TASK.public(BUDGET, 0)), worked=solved(ASKED[BUDGET:]), final=TASK.final, mark=TASK.mark,
+        public=solved(TASK.public(BUDGET, 0)),
+        worked=solved(ASKED[BUDGET:]),
+        final=TASK.final,
+        mark=TASK.mark,
         check=lambda answer: TASK.grade(answer.text, references[answer.prompt]) == "right",
-        fresh=fresh, recipe=RECIPE, defense=list, teacher=TEACHER, pilot=fresh(1),
-    )  # fmt: skip
+        fresh=fresh,
+        recipe=RECIPE,
+        defense=list,
+        teacher=TEACHER,
+        pilot=fresh(1),
+    )
 
 
 class Watched(Own):
@@ -81,7 +114,9 @@ LOOKED: set[str] = set()
 def made(name: str) -> Any:
     module = importlib.import_module(f"distill.attackers.{name.replace('/', '.')}")
     shown = RAW[name]["settings"]
-    return module.Attacker(module.Settings(**shown | {key: value for key, value in QUICK.items() if key in shown}))
+    return module.Attacker(
+        module.Settings(**shown | {key: value for key, value in QUICK.items() if key in shown})
+    )
 
 
 def acted(name: str, own: Own, seed: int = 0) -> Any:
@@ -107,7 +142,9 @@ def _rows(answer: Answer) -> list[bytes]:
 
 
 def _weights(network: Any) -> list[bytes]:
-    return [value.detach().contiguous().numpy().tobytes() for value in network.state_dict().values()]
+    return [
+        value.detach().contiguous().numpy().tobytes() for value in network.state_dict().values()
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,9 +155,14 @@ def test_the_config_shows_every_setting(name):
 
 
 def test_every_file_has_a_config_and_a_known_place():
-    found = {str(path.relative_to(ROOT / "distill" / "attackers").with_suffix(""))
-             for path in (ROOT / "distill" / "attackers").rglob("*.py") if not path.name.startswith("_")}  # fmt: skip
-    assert found == {*NAMES} and {name.partition("/")[0] for name in found if "/" in name} <= {*ORDER}
+    found = {
+        str(path.relative_to(ROOT / "distill" / "attackers").with_suffix(""))
+        for path in (ROOT / "distill" / "attackers").rglob("*.py")
+        if not path.name.startswith("_")
+    }
+    assert found == {*NAMES} and {name.partition("/")[0] for name in found if "/" in name} <= {
+        *ORDER
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,7 +179,9 @@ def test_cleaning_keeps_questions_and_forgets_what_no_longer_fits(name):
     said = sold(name)
     before = copy.deepcopy(said)
     kept = made(name).clean(said, means(), seed=0)
-    assert kept and {a.prompt for a in kept} <= {a.prompt for a in said} | {a.prompt for a in means().worked}
+    assert kept and {a.prompt for a in kept} <= {a.prompt for a in said} | {
+        a.prompt for a in means().worked
+    }
     texts = {a.text for a in before}
     assert all(a.logprobs is None and a.token_ids == () for a in kept if a.text not in texts)
     assert [a.text for a in said] == [a.text for a in before]

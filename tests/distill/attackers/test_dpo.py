@@ -1,4 +1,6 @@
-"""Preferences: which of two answers, the loss against the paper's formula in float64, and what training does."""
+"""Preferences: which of two answers, the loss against the paper's formula in float64, and what
+training does.
+"""
 
 import math
 from dataclasses import replace
@@ -14,7 +16,9 @@ from distill.models import LanguageModel
 from distill.student import Example, StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
+)
 SOLD = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(4)]
 OWN = Own(final=lambda text: text.rpartition("# ")[2] if "# " in text else None)
 CPU = torch.device("cpu")
@@ -34,7 +38,9 @@ def token_logprobs(net, example):
     with torch.no_grad():
         all_TV = net(input_ids=ids).logits[0].double().log_softmax(-1)
     start = len(example.prompt_ids)
-    return np.array([float(all_TV[start - 1 + t, token]) for t, token in enumerate(example.answer_ids)])
+    return np.array(
+        [float(all_TV[start - 1 + t, token]) for t, token in enumerate(example.answer_ids)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,10 @@ def test_which_of_two_answers_is_preferred(own, chosen, rejected):
 
 
 def test_a_sold_answer_without_a_final_answer_judges_nothing():
-    assert dpo.preference(Answer("q", "3+4=", "7"), [Answer("q", "3+4=", "8 # 8")] * 2, OWN.final) is None
+    assert (
+        dpo.preference(Answer("q", "3+4=", "7"), [Answer("q", "3+4=", "8 # 8")] * 2, OWN.final)
+        is None
+    )
 
 
 def test_margins_by_hand():
@@ -64,19 +73,26 @@ def test_margins_by_hand():
 
 def test_the_loss_is_the_papers_in_float64():
     policy, reference = network(1), network(2)
-    pairs = [[sft.example(replace(one, text=text), TOKENIZER, 32) for text in (one.text, "9")] for one in SOLD[:3]]
+    pairs = [
+        [sft.example(replace(one, text=text), TOKENIZER, 32) for text in (one.text, "9")]
+        for one in SOLD[:3]
+    ]
     rows = [one for pair in _policy.remembered(pairs, [reference], 0) for one in pair]
     want = []
     for chosen, rejected in pairs:
-        gaps = [token_logprobs(policy, e).sum() - token_logprobs(reference, e).sum() for e in (chosen, rejected)]
+        gaps = [
+            token_logprobs(policy, e).sum() - token_logprobs(reference, e).sum()
+            for e in (chosen, rejected)
+        ]
         want.append(math.log1p(math.exp(-0.3 * (gaps[0] - gaps[1]))))
     got = dpo.Attacker(dpo.Settings(beta=0.3))._loss(policy, rows, 0, CPU)
     assert float(got.detach()) == pytest.approx(np.mean(want), rel=1e-5)
 
 
 def test_at_the_reference_the_loss_is_log_2():
-    pairs = _policy.remembered([[sft.example(SOLD[0], TOKENIZER, 32), sft.example(SOLD[1], TOKENIZER, 32)]],
-                               [network()], 0)  # fmt: skip
+    pairs = _policy.remembered(
+        [[sft.example(SOLD[0], TOKENIZER, 32), sft.example(SOLD[1], TOKENIZER, 32)]], [network()], 0
+    )
     found = dpo.Attacker(dpo.Settings())._loss(network(), pairs[0], 0, CPU)
     assert float(found.detach()) == pytest.approx(math.log(2))
 
@@ -85,7 +101,9 @@ def test_what_networks_give_to_tokens_is_remembered_for_groups_without_an_empty_
     full = [sft.example(one, TOKENIZER, 32) for one in SOLD[:5]]
     groups = [[full[0], full[1]], [full[2], Example([1], [])], [full[3], full[4]]]
     held = _policy.remembered(groups, [network(0), network(1)], 0, size=3)
-    assert [[one.answer_ids for one in group] for group in held] == [[e.answer_ids for e in g] for g in groups[::2]]
+    assert [[one.answer_ids for one in group] for group in held] == [
+        [e.answer_ids for e in g] for g in groups[::2]
+    ]
     for one in [*held[0], *held[1]]:
         want = np.stack([token_logprobs(network(seed), one) for seed in (0, 1)], -1)
         np.testing.assert_allclose(one.logprobs.values_TK, want, atol=1e-5)
@@ -95,23 +113,35 @@ def test_what_networks_give_to_tokens_is_remembered_for_groups_without_an_empty_
 
 def test_rows_are_summed_and_averaged():
     values, rows = torch.tensor([1.0, 2, 6, 5]), torch.tensor([0, 0, 0, 1])
-    assert _policy.totals(values, rows, 2).tolist() == [9, 5] and _policy.means(values, rows, 2).tolist() == [3, 5]
+    assert _policy.totals(values, rows, 2).tolist() == [9, 5] and _policy.means(
+        values, rows, 2
+    ).tolist() == [3, 5]
 
 
 def test_preferred_answers_gain_on_the_others(monkeypatch):
     right = [replace(one, text=f" # {one.text.rpartition('# ')[2]}") for one in SOLD]
     drawn = [a for one in right for a in (one, replace(one, text="7 # 77"))]
     monkeypatch.setattr(dpo, "sampled", lambda *args: drawn)
-    one, kept = dpo.Attacker(dpo.Settings(first=0.5, rate=1.0, beta=0.1)), RECIPE.model_copy(update={"steps": 15})
+    one, kept = (
+        dpo.Attacker(dpo.Settings(first=0.5, rate=1.0, beta=0.1)),
+        RECIPE.model_copy(update={"steps": 15}),
+    )
     after = one.train(SOLD, model(), RECIPE, seed=0, own=OWN).network.eval()
     before = sft.Attacker(sft.Settings()).train(SOLD, model(), kept, seed=0).network.eval()
     pair = [sft.example(answer, TOKENIZER, 32) for answer in drawn[:2]]
-    gaps = [token_logprobs(net, pair[0]).sum() - token_logprobs(net, pair[1]).sum() for net in (before, after)]
+    gaps = [
+        token_logprobs(net, pair[0]).sum() - token_logprobs(net, pair[1]).sum()
+        for net in (before, after)
+    ]
     assert gaps[1] > gaps[0] + 1
 
 
 def test_without_a_disagreement_the_student_is_the_fine_tuned_one(monkeypatch):
-    monkeypatch.setattr(dpo, "sampled", lambda here, sold, *args: [a for one in sold for a in (one, one)])
+    monkeypatch.setattr(
+        dpo, "sampled", lambda here, sold, *args: [a for one in sold for a in (one, one)]
+    )
     done = dpo.Attacker(dpo.Settings(first=0.5)).train(SOLD, model(), RECIPE, seed=0, own=OWN)
-    want = sft.Attacker(sft.Settings()).train(SOLD, model(), RECIPE.model_copy(update={"steps": 15}), seed=0)
+    want = sft.Attacker(sft.Settings()).train(
+        SOLD, model(), RECIPE.model_copy(update={"steps": 15}), seed=0
+    )
     assert done.losses == want.losses and done.positions == want.positions

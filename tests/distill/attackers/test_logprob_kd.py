@@ -1,4 +1,6 @@
-"""Learning from released distributions: what is drawn from them, which settings there are, and that each one learns."""
+"""Learning from released distributions: what is drawn from them, which settings there are, and that
+each one learns.
+"""
 
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings, cross_entropy, read, signals, train
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=40, batch_size=8)
-ROW = Logprobs(np.array([[4, 2, -1]], np.int32), np.array([[np.log(0.5), np.log(0.25), -np.inf]], np.float32))
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=40, batch_size=8
+)
+ROW = Logprobs(
+    np.array([[4, 2, -1]], np.int32), np.array([[np.log(0.5), np.log(0.25), -np.inf]], np.float32)
+)
 
 
 def network(seed=0):
@@ -46,7 +52,10 @@ def test_draws_are_shares_of_the_row_and_its_bucket():
 
 @pytest.mark.parametrize(
     ("tail", "masses"),
-    [(None, [1 / 2, 1 / 4, 1 / 4]), (3 / 4, [1 / 3, 1 / 6, 1 / 2])],  # 1/2, 1/4 and a known 3/4 make 3/2
+    [
+        (None, [1 / 2, 1 / 4, 1 / 4]),
+        (3 / 4, [1 / 3, 1 / 6, 1 / 2]),
+    ],  # 1/2, 1/4 and a known 3/4 make 3/2
 )
 def test_draws_have_the_probabilities_of_the_row(tail, masses):
     known = None if tail is None else np.log(np.array([tail], np.float32))
@@ -56,7 +65,8 @@ def test_draws_have_the_probabilities_of_the_row(tail, masses):
 
 
 def test_the_gradient_of_draws_is_unbiased():
-    # one draw has three outcomes: their gradients, weighted with their probabilities, are the row's own gradient
+    # one draw has three outcomes: their gradients, weighted with their probabilities, are the row's
+    # own gradient
     torch.manual_seed(0)
     start = torch.randn(1, 6)
 
@@ -82,7 +92,9 @@ def test_the_default_is_what_it_was_to_the_bit(weight):
         seen = read(network, rows, pad, device)
         loss = weight * cross_entropy(seen.logits_NV, seen.targets_N) if weight else 0.0
         if weight < 1:
-            loss = loss + (1 - weight) * losses.forward_kl_tail(seen.logits_NV, *signals(rows, device))
+            loss = loss + (1 - weight) * losses.forward_kl_tail(
+                seen.logits_NV, *signals(rows, device)
+            )
         return loss
 
     examples = [example(one, TOKENIZER) for one in said()]
@@ -92,34 +104,58 @@ def test_the_default_is_what_it_was_to_the_bit(weight):
 
 @pytest.mark.parametrize(
     "settings",
-    [*({"divergence": kind} for kind in ("forward", "reverse", "jsd", "skew", "skew_reverse", "tvd")),
-     *({"semantics": one} for one in ("renorm_teacher", "conditional", "truncated")),
-     {"semantics": "sampled", "draws": 8}],
-)  # fmt: skip
+    [
+        *(
+            {"divergence": kind}
+            for kind in ("forward", "reverse", "jsd", "skew", "skew_reverse", "tvd")
+        ),
+        *({"semantics": one} for one in ("renorm_teacher", "conditional", "truncated")),
+        {"semantics": "sampled", "draws": 8},
+    ],
+)
 def test_each_one_learns(settings):
     result = learnt(said(), **settings)
-    assert np.isfinite(result.losses).all() and result.losses[-1] < result.losses[0] and not result.diverged
+    assert (
+        np.isfinite(result.losses).all()
+        and result.losses[-1] < result.losses[0]
+        and not result.diverged
+    )
 
 
 def test_settings_reach_the_loss():
-    ways = [{}, {"divergence": "jsd", "beta": 0.2}, {"divergence": "jsd", "beta": 0.8}, {"divergence": "skew"},
-            {"divergence": "skew", "skew": 0.5}, {"semantics": "conditional"}, {"semantics": "sampled", "draws": 2},
-            {"semantics": "sampled", "draws": 3}]  # fmt: skip
+    ways = [
+        {},
+        {"divergence": "jsd", "beta": 0.2},
+        {"divergence": "jsd", "beta": 0.8},
+        {"divergence": "skew"},
+        {"divergence": "skew", "skew": 0.5},
+        {"semantics": "conditional"},
+        {"semantics": "sampled", "draws": 2},
+        {"semantics": "sampled", "draws": 3},
+    ]
     ends = [weights(learnt(said(), **way)) for way in ways]
     assert all(not torch.equal(a, b) for i, a in enumerate(ends) for b in ends[:i])
 
 
 def test_draws_are_a_function_of_the_seed_and_the_answer():
     attacker, answer = Attacker(Settings(semantics="sampled")), said()[0]
-    one, again, other = (attacker._example(answer, TOKENIZER, seed).logprobs.values_TK for seed in (0, 0, 1))
+    one, again, other = (
+        attacker._example(answer, TOKENIZER, seed).logprobs.values_TK for seed in (0, 0, 1)
+    )
     assert (one == again).all() and (one != other).any()
 
 
 def test_with_everything_released_the_semantics_are_one():
     answers = said(full=True)
-    ends = [weights(learnt(answers, semantics=one, released="full")) for one in ("tail", "conditional", "truncated")]
+    ends = [
+        weights(learnt(answers, semantics=one, released="full"))
+        for one in ("tail", "conditional", "truncated")
+    ]
     assert all(torch.allclose(ends[0], end, atol=1e-3) for end in ends)
-    assert Attacker(Settings(released="full")).needs_profile == "full" and Attacker(Settings()).needs_profile == "top_k"
+    assert (
+        Attacker(Settings(released="full")).needs_profile == "full"
+        and Attacker(Settings()).needs_profile == "top_k"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""LoRD: which answer is y+ by hand, the loss against float64, and how the periods follow one another."""
+"""LoRD: which answer is y+ by hand, the loss against float64, and how the periods follow one
+another.
+"""
 
 import math
 from dataclasses import replace
@@ -16,7 +18,9 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=9)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=9
+)
 SOLD = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(3) for b in range(3)]
 
 
@@ -54,12 +58,17 @@ def test_the_order_of_two_answers_means_nothing(levels):
 
 
 def test_the_loss_in_float64():
-    rows = [sft.example(Answer("q", "1+2=", text), TOKENIZER, 32) for text in ("3 # 3", "3", "44", "7 # 7", "8", "99")]
+    rows = [
+        sft.example(Answer("q", "1+2=", text), TOKENIZER, 32)
+        for text in ("3 # 3", "3", "44", "7 # 7", "8", "99")
+    ]
     net, levels = network(1), []
     for one in rows:
         ids = torch.tensor([one.prompt_ids + one.answer_ids])
         with torch.no_grad():
-            all_TV = net(input_ids=ids).logits[0].double().log_softmax(-1)[len(one.prompt_ids) - 1 : -1]
+            all_TV = (
+                net(input_ids=ids).logits[0].double().log_softmax(-1)[len(one.prompt_ids) - 1 : -1]
+            )
         levels.append(float(all_TV.gather(-1, torch.tensor(one.answer_ids)[:, None]).mean()))
     want = [1 / (1 + math.exp(s + p - 2 * m)) for s, p, m in (levels[:3], levels[3:])]
     found = lord.loss(net, rows, 0, torch.device("cpu"))
@@ -84,32 +93,51 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
     monkeypatch.setattr(lord, "train", noted)
     one = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
     done = one.train([*SOLD, Answer("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
-    assert [group[0] for group in seen[0]] == [sold.text for sold in SOLD]  # the first answer, in order
+    assert [group[0] for group in seen[0]] == [
+        sold.text for sold in SOLD
+    ]  # the first answer, in order
     assert all(group[1:] == [group[0], "01"] for group in seen[0])  # no delta yet
     for turn in (1, 2):
         assert all(sorted(group[1:]) == [f"{turn - 1}0", f"{turn - 1}1"] for group in seen[turn])
-    assert any(group[1].endswith("0") for group in seen[1]) and any(group[1].endswith("1") for group in seen[1])
+    assert any(group[1].endswith("0") for group in seen[1]) and any(
+        group[1].endswith("1") for group in seen[1]
+    )
     assert done.positions > 3
 
 
 def test_sold_answers_stand_for_what_is_unlikely(monkeypatch):
     seen = []
-    monkeypatch.setattr(lord, "train", lambda net, groups, *args, **kw: seen.append(groups) or Trained(net))
-    lord.Attacker(lord.Settings(periods=2, tau=1.0, tau_delta=99.0)).train(SOLD, model(), RECIPE, seed=0)
+    monkeypatch.setattr(
+        lord, "train", lambda net, groups, *args, **kw: seen.append(groups) or Trained(net)
+    )
+    lord.Attacker(lord.Settings(periods=2, tau=1.0, tau_delta=99.0)).train(
+        SOLD, model(), RECIPE, seed=0
+    )
     assert all(group[0].answer_ids == group[1].answer_ids for groups in seen for group in groups)
 
 
 def test_a_question_whose_y_minus_is_the_sold_answer_is_left_out(monkeypatch):
     seen = []
-    monkeypatch.setattr(lord, "train", lambda net, groups, *args, **kw: seen.append(groups) or Trained(net))
-    monkeypatch.setattr(lord, "sampled", lambda here, sold, *args: [
-        replace(one, text="9" if i else one.text) for i, one in enumerate(sold) for _ in range(2)])  # fmt: skip
+    monkeypatch.setattr(
+        lord, "train", lambda net, groups, *args, **kw: seen.append(groups) or Trained(net)
+    )
+    monkeypatch.setattr(
+        lord,
+        "sampled",
+        lambda here, sold, *args: [
+            replace(one, text="9" if i else one.text)
+            for i, one in enumerate(sold)
+            for _ in range(2)
+        ],
+    )
     lord.Attacker(lord.Settings(periods=2, tau=0.0)).train(SOLD, model(), RECIPE, seed=0)
     assert [len(groups) for groups in seen] == [len(SOLD) - 1] * 2
 
 
 def test_periods_share_all_steps_that_are_left(monkeypatch):
     steps = []
-    monkeypatch.setattr(lord, "train", lambda net, groups, recipe, **kw: steps.append(recipe.steps) or Trained(net))
+    monkeypatch.setattr(
+        lord, "train", lambda net, groups, recipe, **kw: steps.append(recipe.steps) or Trained(net)
+    )
     lord.Attacker(lord.Settings(periods=4, first=0.5)).train(SOLD, model(), RECIPE, seed=0)
     assert steps == [4, 4, 4, 3]

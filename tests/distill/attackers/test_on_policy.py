@@ -1,4 +1,6 @@
-"""On-policy distillation: the teacher's rows for the student's own tokens, what is asked, and what is learned."""
+"""On-policy distillation: the teacher's rows for the student's own tokens, what is asked, and what
+is learned.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +16,9 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4
+)
 PROMPTS = [Prompt(f"{a}{b}", f"{a}+{b}=") for a in range(3) for b in range(2)]
 
 
@@ -51,17 +55,27 @@ def trained(teacher, **settings):
 
 def test_the_rows_are_the_teachers_own_for_the_students_tokens():
     texts = [("1 # 1", True), ("", True), ("2+", False)]
-    mine = [Answer(p.id, p.text, text, tuple(TOKENIZER(text, add_special_tokens=False).input_ids), finished)
-            for p in PROMPTS[:2] for text, finished in texts]  # fmt: skip
+    mine = [
+        Answer(
+            p.id, p.text, text, tuple(TOKENIZER(text, add_special_tokens=False).input_ids), finished
+        )
+        for p in PROMPTS[:2]
+        for text, finished in texts
+    ]
     held = on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=5)
     assert [one.token_ids for one in held] == [one.token_ids for one in mine]
     for one in held:
         assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
         ids = TOKENIZER(one.prompt, add_special_tokens=False).input_ids + list(one.token_ids)
         with torch.no_grad():
-            all_TV = TEACHER.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            all_TV = (
+                TEACHER.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            )
         start = len(ids) - len(one.token_ids) - 1
-        rows_TV, ids_TK = all_TV[start : start + len(one.logprobs.ids_TK)], torch.tensor(one.logprobs.ids_TK).long()
+        rows_TV, ids_TK = (
+            all_TV[start : start + len(one.logprobs.ids_TK)],
+            torch.tensor(one.logprobs.ids_TK).long(),
+        )
         np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.topk(4).values, atol=1e-4)
         np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.gather(-1, ids_TK), atol=1e-4)
 
@@ -71,7 +85,9 @@ def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
     done = trained(teacher, phases=3)
     assert done.asked == 3 * len(PROMPTS) and len(teacher.asked) == 3
     for prompts, profile in teacher.asked:
-        assert [one.id for one in prompts] == [one.id for one in PROMPTS] and profile == Profile("top_k", 5)
+        assert [one.id for one in prompts] == [one.id for one in PROMPTS] and profile == Profile(
+            "top_k", 5
+        )
     assert len({tuple(one.begin for one in prompts) for prompts, _ in teacher.asked}) == 3
     assert len(done.losses) == 4  # the sold answers, then three phases of two steps
 
@@ -87,11 +103,15 @@ def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
 def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
     mine = [Answer("a", "1+1=", "12", (5, 99)), Answer("b", "1+1=", "1", (4,))]
     mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
-    assert [one.prompt_id for one in on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=0)] == ["b"]
+    assert [one.prompt_id for one in on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=0)] == [
+        "b"
+    ]
 
 
 def test_what_is_not_scored_teaches_nothing():
-    done = trained(Noted([], releases=False), phases=2, divergence="reverse")  # sold answers: forward all the same
+    done = trained(
+        Noted([], releases=False), phases=2, divergence="reverse"
+    )  # sold answers: forward all the same
     plain = logprob_kd.Attacker(logprob_kd.Settings())
     half = RECIPE.model_copy(update={"steps": 6})
     assert torch.equal(flat(done.network), flat(plain.train(SAID, model(0), half, seed=0).network))
@@ -99,7 +119,10 @@ def test_what_is_not_scored_teaches_nothing():
 
 
 def test_the_divergence_is_that_of_the_students_own_answers():
-    found = [flat(trained(TEACHER, phases=1, divergence=kind).network) for kind in ("forward", "reverse", "jsd")]
+    found = [
+        flat(trained(TEACHER, phases=1, divergence=kind).network)
+        for kind in ("forward", "reverse", "jsd")
+    ]
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
     one = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
     done = on_policy.Attacker(one).train(SAID, model(0), RECIPE, seed=0, own=Own(teacher=TEACHER))

@@ -1,4 +1,6 @@
-"""Reweighting: values against autograd in float64, both signs of the paper and its code, and both scopes."""
+"""Reweighting: values against autograd in float64, both signs of the paper and its code, and both
+scopes.
+"""
 
 from dataclasses import replace
 
@@ -14,7 +16,9 @@ from distill.models import LanguageModel
 from distill.student import Example, StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4
+)
 SAID = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(3)]
 OWN = Own(worked=[replace(one, text=f"# {one.text[0]}") for one in SAID[:5]])
 CPU = torch.device("cpu")
@@ -32,7 +36,9 @@ def slopes(net, row):
     """The gradient of minus one answer's mean log-probability a token, unpadded, in float64."""
     ids = torch.tensor([row.prompt_ids + row.answer_ids])
     all_TV = net(input_ids=ids).logits[0].log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
-    held = torch.autograd.grad(-all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None]).mean(), [*net.parameters()])
+    held = torch.autograd.grad(
+        -all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None]).mean(), [*net.parameters()]
+    )
     return torch.cat([one.flatten() for one in held])
 
 
@@ -86,7 +92,9 @@ def test_the_gradient_has_length_1_and_values_leave_the_network_as_it_was():
     direction = reweighted.gradient(net, mine, 0, CPU)
     assert float(sum((one**2).sum() for one in direction)) == pytest.approx(1, rel=1e-5)
     reweighted.values(net, direction, mine, 0, CPU, 0.5)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), network(1).parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.parameters(), network(1).parameters(), strict=True)
+    )
 
 
 def test_weights_by_hand():
@@ -99,7 +107,9 @@ def test_weights_by_hand():
 def test_weighted_answers_by_hand():
     net, held = network(1), rows(SAID[:2])
     nats = reweighted.nats(net, held, 0, CPU).tolist()
-    found = reweighted.as_weighted(net, [replace(r, weight=w) for r, w in zip(held, (0.5, 1.5), strict=True)], 0, CPU)
+    found = reweighted.as_weighted(
+        net, [replace(r, weight=w) for r, w in zip(held, (0.5, 1.5), strict=True)], 0, CPU
+    )
     assert float(found.detach()) == pytest.approx((0.5 * nats[0] + 1.5 * nats[1]) / 2, rel=1e-6)
 
 
@@ -116,11 +126,18 @@ def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely()
 
 
 def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
-    said = [*SAID, Answer("short", "8+8=", "# 16")]  # shorter: a mean over answers is none over tokens
-    plain = sft.Attacker(sft.Settings()).train(said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0)
+    said = [
+        *SAID,
+        Answer("short", "8+8=", "# 16"),
+    ]  # shorter: a mean over answers is none over tokens
+    plain = sft.Attacker(sft.Settings()).train(
+        said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0
+    )
     want = torch.cat([p.detach().flatten() for p in plain.network.parameters()])
     assert torch.equal(trained(said, beta=0.0), want)
-    kinds = [trained(said, sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")]
+    kinds = [
+        trained(said, sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")
+    ]
     assert all(not torch.equal(a, b) for i, a in enumerate([want, *kinds]) for b in kinds[i:])
     assert torch.equal(trained(sign=-1), trained(sign=-1))
 

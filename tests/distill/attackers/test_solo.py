@@ -1,4 +1,6 @@
-"""Without a teacher: nothing that was said is looked at, and the student is that of its own worked solutions."""
+"""Without a teacher: nothing that was said is looked at, and the student is that of its own worked
+solutions.
+"""
 
 import torch
 
@@ -9,7 +11,9 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=6, batch_size=4)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=6, batch_size=4
+)
 MINE = [Answer(str(i), f"{i}+1=", f"{i + 1} # {i + 1}") for i in range(6)]
 
 
@@ -20,7 +24,10 @@ def weights(attacker, said, **more):
 
 
 def test_it_is_fine_tuning_on_worked_solutions_whatever_was_said():
-    want, own = weights(sft.Attacker(sft.Settings()), MINE), Own(worked=MINE, public=[Answer("p", "9+9=", "# 18")])
+    want, own = (
+        weights(sft.Attacker(sft.Settings()), MINE),
+        Own(worked=MINE, public=[Answer("p", "9+9=", "# 18")]),
+    )
     for said in ([], [Answer("x", "5+5=", "11 # 11")]):
         assert torch.equal(weights(solo.Attacker(solo.Settings()), said, own=own), want)
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from distill.campaigns import HONEST, SEGMENTS, TOPICS, cells, stream
-from distill.campaigns.population import HONEST_SEGMENTS, Population, Tastes, clock, dirichlet, groups, profile, world
+from distill.campaigns.population import (
+    HONEST_SEGMENTS,
+    Population,
+    Tastes,
+    clock,
+    dirichlet,
+    groups,
+    profile,
+    world,
+)
 from distill.campaigns.presets import preset, scaled
 from distill.campaigns.simulate import Open, Reply, simulate
 from distill.campaigns.traffic import Honest
@@ -40,7 +49,9 @@ def test_chat_users_send_what_was_reported(month):
 def test_heavy_api_customers_carry_the_reported_share():
     made = world(Population(accounts=100_000), 1, seed=1)
     rates = np.sort(made.truth.rate[made.accounts.segment[:100_000] == of("api")])
-    assert 0.60 < rates[-len(rates) // 10 :].sum() / rates.sum() < 0.82  # 60 to 79 % in ServeGen's pools
+    assert (
+        0.60 < rates[-len(rates) // 10 :].sum() / rates.sum() < 0.82
+    )  # 60 to 79 % in ServeGen's pools
     assert 1.83 < np.log(rates).std() < 2.70
 
 
@@ -54,7 +65,9 @@ def test_sessions_are_as_long_as_the_agentic_trace_says(month):
 
 def test_working_days_and_afternoons_are_busier(month):
     made, days = month
-    per_day = np.array([(made.accounts.segment[e.account] == of("organisation")).sum() for e in days])
+    per_day = np.array(
+        [(made.accounts.segment[e.account] == of("organisation")).sum() for e in days]
+    )
     weekend = np.arange(28) % 7 >= 5
     assert per_day[weekend].mean() < 0.5 * per_day[~weekend].mean()
     hours = np.bincount(clock(4.0) // 60, minlength=24)
@@ -65,7 +78,11 @@ def test_days_are_ordered_by_account_and_within_bounds(month):
     _, days = month
     for events in days[:3]:
         assert (np.diff(events.account.astype(int)) >= 0).all()
-        assert events.minute.max() < 1440 and events.topic.max() < TOPICS and events.tokens_in.min() >= 1
+        assert (
+            events.minute.max() < 1440
+            and events.topic.max() < TOPICS
+            and events.tokens_in.min() >= 1
+        )
 
 
 def test_organisations_and_resellers_share_cards_and_single_customers_mostly_do_not(month):
@@ -83,7 +100,9 @@ def test_addresses_are_shared_by_strangers(month):
     held = np.bincount(made.accounts.network[:6000])[made.accounts.network[:6000]]
     behind = held > 60
     single = made.accounts.segment[:6000] < 3
-    assert abs(behind[single].mean() - SMALL.vpn - SMALL.campus) < 0.02 and not behind[~single].any()
+    assert (
+        abs(behind[single].mean() - SMALL.vpn - SMALL.campus) < 0.02 and not behind[~single].any()
+    )
 
 
 def test_a_new_model_is_taken_up_slowly_and_never_before_it_is_out(month):
@@ -101,13 +120,20 @@ def test_viral_prompts_come_and_go(month):
 
 @pytest.mark.parametrize("concentration", [5.0, 50.0])
 def test_topic_counts_are_over_dispersed_as_their_concentration_says(concentration):
-    """Pearson's X2 of n draws has mean (K - 1) (1 + (n - 1) / (c + 1)) under a Dirichlet-multinomial."""
+    """Pearson's X2 of n draws has mean (K - 1) (1 + (n - 1) / (c + 1)) under a
+    Dirichlet-multinomial.
+    """
     rng, n = stream(0, "dispersion"), 200
     base = np.full(TOPICS, 1 / TOPICS)
     tastes = Tastes(400)
     rows = tastes.add(dirichlet(np.repeat(base[None], 400, 0), concentration, rng))
     drawn = tastes.draw(np.repeat(rows, n), rng).reshape(400, n)
-    x2 = np.array([((np.bincount(one, minlength=TOPICS) - n / TOPICS) ** 2).sum() / (n / TOPICS) for one in drawn])
+    x2 = np.array(
+        [
+            ((np.bincount(one, minlength=TOPICS) - n / TOPICS) ** 2).sum() / (n / TOPICS)
+            for one in drawn
+        ]
+    )
     assert abs(x2.mean() / ((TOPICS - 1) * (1 + (n - 1) / (concentration + 1))) - 1) < 0.06
 
 
@@ -134,21 +160,39 @@ def test_group_sizes_add_up(kind):
 
 def test_cells_are_the_counts_of_pairs():
     account, topic = np.array([3, 1, 3, 3, 1]), np.array([2, 0, 2, 5, 7], np.uint8)
-    assert [c.tolist() for c in cells(account, topic, 8)] == [[1, 1, 3, 3], [0, 7, 2, 5], [1, 1, 2, 1]]
+    assert [c.tolist() for c in cells(account, topic, 8)] == [
+        [1, 1, 3, 3],
+        [0, 7, 2, 5],
+        [1, 1, 2, 1],
+    ]
     assert [len(c) for c in cells(account[:0], topic[:0], 8)] == [0, 0, 0]
 
 
-CAMPAIGNS = [scaled(preset("qwen_2026", days=20, exchanges=12_000_000), 0.004), preset("deepseek_2026", days=20)]
+CAMPAIGNS = [
+    scaled(preset("qwen_2026", days=20, exchanges=12_000_000), 0.004),
+    preset("deepseek_2026", days=20),
+]
 
 
 class Log(Open):
-    """Hashes whatever it is shown, and closes the first campaign accounts it was told of on day 6."""
+    """Hashes whatever it is shown, and closes the first campaign accounts it was
+    told of on day 6.
+    """
 
     def __init__(self, gone=()):
         self.hash, self.gone = hashlib.sha256(), np.array(gone, np.int64)
 
     def serve(self, events):
-        for name in ("account", "minute", "topic", "template", "phrase", "newest", "tokens_in", "tokens_out"):
+        for name in (
+            "account",
+            "minute",
+            "topic",
+            "template",
+            "phrase",
+            "newest",
+            "tokens_in",
+            "tokens_out",
+        ):
             self.hash.update(getattr(events, name).tobytes())
         return Reply()
 
@@ -158,7 +202,9 @@ class Log(Open):
 
 def run(seed=0, gone=(), campaigns=CAMPAIGNS):
     log = Log(gone)
-    return simulate(Population(accounts=1500), campaigns, log, days=20, seed=seed, release=9), log.hash.hexdigest()
+    return simulate(
+        Population(accounts=1500), campaigns, log, days=20, seed=seed, release=9
+    ), log.hash.hexdigest()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
@@ -178,7 +224,9 @@ def test_every_wanted_exchange_leaks_when_nobody_is_closed():
     for number in range(len(CAMPAIGNS)):
         assert abs(out.got(number).sum() / out.planned[number] - 1) < 0.02
     assert out.bought[:, 0].tolist() == [one.exchanges for one in CAMPAIGNS]
-    mean_in, mean_out = out.bought[1, 1:] / out.bought[1, 0]  # 9 in 10 at (500, 6000), the cover at (725, 300)
+    mean_in, mean_out = (
+        out.bought[1, 1:] / out.bought[1, 0]
+    )  # 9 in 10 at (500, 6000), the cover at (725, 300)
     assert mean_in == pytest.approx(522, rel=0.03) and mean_out == pytest.approx(5430, rel=0.03)
     assert (out.value_AD.sum(axis=0) == out.leaked_ADC.sum(axis=(0, 2))).all()
 
@@ -187,7 +235,10 @@ def test_nothing_leaks_after_an_account_is_closed_and_replacements_go_on():
     start = run()[0]
     gone = start.first + np.arange(40)
     for respawns in (0.0, 1.0):
-        out, _ = run(gone=gone, campaigns=[CAMPAIGNS[0].model_copy(update={"respawns": respawns}), CAMPAIGNS[1]])
+        out, _ = run(
+            gone=gone,
+            campaigns=[CAMPAIGNS[0].model_copy(update={"respawns": respawns}), CAMPAIGNS[1]],
+        )
         mine = out.leaked_ADC.sum(axis=2)
         assert (mine[:40, 7:] == 0).all() and (mine[:40, :7].sum(axis=0) > 0).all()
         assert (mine[200:, 8:].sum() > 0) == (respawns > 0)
@@ -195,7 +246,9 @@ def test_nothing_leaks_after_an_account_is_closed_and_replacements_go_on():
 
 
 class Closer(Open):
-    """Closes one account of each campaign a day; sees that days come in order and that the closed are silent."""
+    """Closes one account of each campaign a day; sees that days come in order and that the closed
+    are silent.
+    """
 
     def begin(self, accounts, days, identify):
         self.accounts, self.first = accounts, 1500
@@ -213,7 +266,9 @@ def test_days_stay_in_order_when_two_campaigns_replace_accounts():
     both = [one.model_copy(update={"respawns": 1.0}) for one in CAMPAIGNS]
     out = simulate(Population(accounts=1500), both, Closer(), days=6, seed=0)
     new = np.arange(out.first + 200, out.accounts.count)
-    assert len(new) == 10 and (np.diff(out.truth.campaign[new]) != 0).all(), "replacements take turns"
+    assert len(new) == 10 and (np.diff(out.truth.campaign[new]) != 0).all(), (
+        "replacements take turns"
+    )
     assert (out.leaked_ADC[200:210].sum(axis=(1, 2)) > 0).all()
 
 

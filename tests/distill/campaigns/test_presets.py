@@ -12,8 +12,17 @@ from distill.campaigns.operator import Operator, target
 from distill.campaigns.population import Population, world
 from distill.campaigns.presets import PRESETS, Campaign, preset, scaled
 
-ASKED = ("deepseek_2026", "moonshot_2026", "minimax_2026", "qwen_2026", "hydra_reseller", "gtig_trace_coercion",
-         "openai_routers", "academic_benign_twin", "adaptive_best_response")  # fmt: skip
+ASKED = (
+    "deepseek_2026",
+    "moonshot_2026",
+    "minimax_2026",
+    "qwen_2026",
+    "hydra_reseller",
+    "gtig_trace_coercion",
+    "openai_routers",
+    "academic_benign_twin",
+    "adaptive_best_response",
+)
 
 
 def test_the_presets_are_those_that_were_asked_for():
@@ -26,9 +35,12 @@ def test_the_only_reported_rate_is_right():
     assert round(one.exchanges / one.days) == 654_545
 
 
-@pytest.mark.parametrize(("names", "exchanges", "accounts"), [
-    (("deepseek_2026", "moonshot_2026", "minimax_2026"), 16_000_000, 24_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "exchanges", "accounts"),
+    [
+        (("deepseek_2026", "moonshot_2026", "minimax_2026"), 16_000_000, 24_000),
+    ],
+)
 def test_the_three_of_february_add_up(names, exchanges, accounts):
     """More than 16 million and about 24,000 were reported together; within 4 % and 2 %."""
     held = [preset(name) for name in names]
@@ -42,7 +54,9 @@ def test_what_is_reported_and_what_is_assumed_are_apart_and_sourced(name):
     assert not set(one.reported) & set(one.assumed) and len(one.note) > 20
     assert set(Campaign.model_fields) <= set(one.reported) | set(one.assumed)
     for key, fact in one.reported.items():
-        assert fact.source and (not isinstance(fact.value, int) or fact.value == getattr(one.settings, key))
+        assert fact.source and (
+            not isinstance(fact.value, int) or fact.value == getattr(one.settings, key)
+        )
 
 
 @pytest.mark.parametrize("router", ["round_robin", "random", "sticky"])
@@ -51,7 +65,9 @@ def test_routing_adds_up_exactly(name, router):
     one = preset(name, router=router)
     if one.accounts > 1000:
         one = scaled(one, 1000 / one.accounts)
-    made = world(Population(accounts=200), one.start + one.days, seed=3, room=one.accounts, campaigns=1)
+    made = world(
+        Population(accounts=200), one.start + one.days, seed=3, room=one.accounts, campaigns=1
+    )
     operator = Operator(made, one, 0)
     days = np.stack([operator.route(day) for day in range(one.start + one.days)])
     assert days.sum() == one.exchanges
@@ -76,7 +92,9 @@ def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
 
 def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
     one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
-    operator = Operator(world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0)
+    operator = Operator(
+        world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0
+    )
     before = operator.templates.copy()
     operator.closed(1, np.array([3]))
     assert operator.mix == 1 and (operator.templates == before).all(), "none of its own"

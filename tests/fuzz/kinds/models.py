@@ -17,10 +17,16 @@ from distill.embedded import byte_pair_tokenizer, llama
 from distill.folders import load
 from tests.fuzz import Kind, Outcome, call
 
-ODD = st.sampled_from([None, True, False, 0, 1, -1, 3, 10**9, 1.5, -1e30, "", "a", "<end>", [], ["a"], {}, {"a": 1}])
-JSON = st.sampled_from(["config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json"])
+ODD = st.sampled_from(
+    [None, True, False, 0, 1, -1, 3, 10**9, 1.5, -1e30, "", "a", "<end>", [], ["a"], {}, {"a": 1}]
+)
+JSON = st.sampled_from(
+    ["config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json"]
+)
 SETTING = st.tuples(JSON, st.integers(0, 99), ODD)
-FILE = st.sampled_from(["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"])
+FILE = st.sampled_from(
+    ["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"]
+)
 BYTES = st.tuples(FILE, st.floats(0, 1), st.binary(min_size=1, max_size=3) | st.none())
 
 
@@ -29,7 +35,9 @@ def whole() -> Path:
     """A tiny model that a process makes once."""
     folder = Path(tempfile.mkdtemp(prefix="model-")) / "whole"
     tokenizer = byte_pair_tokenizer(["1+1= 2"], 270)
-    llama(tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=0).save_pretrained(folder)
+    llama(
+        tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=0
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -44,7 +52,9 @@ def attempt(case: Any, folder: Path) -> Outcome:
         path.write_text(json.dumps(held))
     else:
         data, at = path.read_bytes(), int(case[1] * (path.stat().st_size - 1))
-        path.write_bytes(data[:at] if case[2] is None else data[:at] + case[2] + data[at + len(case[2]) :])
+        path.write_bytes(
+            data[:at] if case[2] is None else data[:at] + case[2] + data[at + len(case[2]) :]
+        )
 
     def asked() -> None:
         model = load(str(folder / "model"), max_new_tokens=4)
@@ -56,8 +66,14 @@ def attempt(case: Any, folder: Path) -> Outcome:
 def fine(case: Any, folder: Path) -> str:
     """Weights are what the file holds, and none was filled in."""
     before, now = (load(str(one)).network.state_dict() for one in (whole(), folder / "model"))
-    same = before.keys() == now.keys() and all(torch.equal(before[name], now[name].float()) for name in before)
-    return "" if same or case[0] in ("model.safetensors", "config.json") else "taken in silence: other weights"
+    same = before.keys() == now.keys() and all(
+        torch.equal(before[name], now[name].float()) for name in before
+    )
+    return (
+        ""
+        if same or case[0] in ("model.safetensors", "config.json")
+        else "taken in silence: other weights"
+    )
 
 
 KIND = Kind(SETTING | BYTES, attempt, fine)

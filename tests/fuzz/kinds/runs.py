@@ -1,4 +1,6 @@
-"""Run folders whose JSON was altered at one place, with digests made to fit or not; `verify` with the store, `diff`."""
+"""Run folders whose JSON was altered at one place, with digests made to fit or not; `verify` with
+the store, `diff`.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,50 @@ from experiments import cli
 from tests.experiments.forger import STUDY, reseal
 from tests.fuzz import Kind, Outcome, command
 
-FILES = ("manifest.json", "arms.json", "analysis.json", "card.json", "measures.json", "results.json", "config.json")
+FILES = (
+    "manifest.json",
+    "arms.json",
+    "analysis.json",
+    "card.json",
+    "measures.json",
+    "results.json",
+    "config.json",
+)
 GONE = object()
-VALUES: list[Any] = [GONE, None, True, False, 0, 1, -1, 7, 10**30, 0.5, -0.5, 1e300, "", "x", "0", "../..", "a\nb",
-                     "[b]", "\x1b[31m", "\ud800", [], [[]], ["x"], {}, {"x": 1}, [None] * 3]  # fmt: skip
+VALUES: list[Any] = [
+    GONE,
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    7,
+    10**30,
+    0.5,
+    -0.5,
+    1e300,
+    "",
+    "x",
+    "0",
+    "../..",
+    "a\nb",
+    "[b]",
+    "\x1b[31m",
+    "\ud800",
+    [],
+    [[]],
+    ["x"],
+    {},
+    {"x": 1},
+    [None] * 3,
+]
 
 
 class Case(NamedTuple):
-    """What becomes of one value: in which file and where (a number a level), and whether digests are made to fit."""
+    """What becomes of one value: in which file and where (a number a level), and whether digests
+    are made to fit.
+    """
 
     file: str
     way: tuple[int, ...]
@@ -78,16 +116,31 @@ def _alter(told: Any, case: Case) -> None:
 
 
 def fine(case: Case, folder: Path) -> str:
-    """What was accepted must say the same as before; which packages were installed is the author's word alone."""
-    before, after = (json.loads((home / "quickstart" / case.file).read_text()) for home in (run(), folder))
+    """What was accepted must say the same as before; which packages were installed is the author's
+    word alone.
+    """
+    before, after = (
+        json.loads((home / "quickstart" / case.file).read_text()) for home in (run(), folder)
+    )
     if case.file == "manifest.json":
-        before, after = ({name: value for name, value in one.items() if name not in ("lock", "files")}
-                         for one in (before, after))  # fmt: skip
-    return "" if json.dumps(before) == json.dumps(after) else f"{case.file} was altered, and verified"
+        before, after = (
+            {name: value for name, value in one.items() if name not in ("lock", "files")}
+            for one in (before, after)
+        )
+    return (
+        "" if json.dumps(before) == json.dumps(after) else f"{case.file} was altered, and verified"
+    )
 
 
 KIND = Kind(
-    st.builds(Case, st.sampled_from(FILES), st.tuples(*[st.integers(0, 10**6)] * 8), st.integers(0, 7),
-              st.integers(0, len(VALUES) - 1), st.booleans()),
-    attempt, fine,
-)  # fmt: skip
+    st.builds(
+        Case,
+        st.sampled_from(FILES),
+        st.tuples(*[st.integers(0, 10**6)] * 8),
+        st.integers(0, 7),
+        st.integers(0, len(VALUES) - 1),
+        st.booleans(),
+    ),
+    attempt,
+    fine,
+)

@@ -1,4 +1,6 @@
-"""What is asked: coverage against brute force, uncertainty by hand, repeats, accounts, prefill and examples."""
+"""What is asked: coverage against brute force, uncertainty by hand, repeats, accounts, prefill and
+examples.
+"""
 
 import itertools
 from dataclasses import replace
@@ -31,19 +33,26 @@ class TestCoverage:
         assert select.farthest_first(line, 3) == [0, 2, 3]
         assert select.farthest_first(np.zeros((3, 2)), 5) == [0, 1, 2]
 
-    @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=3, max_size=7), st.integers(1, 3))
+    @given(
+        st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=3, max_size=7),
+        st.integers(1, 3),
+    )
     def test_its_radius_is_at_most_twice_the_best(self, points, k):
         at = np.array(points, float)
 
         def radius(chosen):
             return max(min(np.linalg.norm(p - at[i]) for i in chosen) for p in at)
 
-        best = min(radius(chosen) for chosen in itertools.combinations(range(len(at)), min(k, len(at))))
+        best = min(
+            radius(chosen) for chosen in itertools.combinations(range(len(at)), min(k, len(at)))
+        )
         assert radius(select.farthest_first(at, k)) <= 2 * best + 1e-9
 
     def test_questions_that_are_alike_are_asked_last(self):
         one = select.Attacker(select.Settings(by="coverage"))
-        assert [p.id for p in one.ask(PROMPTS, 5, Own(), seed=0)][-1] == "3"  # asks what the first did
+        assert [p.id for p in one.ask(PROMPTS, 5, Own(), seed=0)][
+            -1
+        ] == "3"  # asks what the first did
 
 
 class TestUncertainty:
@@ -54,10 +63,16 @@ class TestUncertainty:
         logits = pilot.network(input_ids=ids).logits[0].detach().double().log_softmax(-1)
         start = len(pilot.encode(PROMPTS[0]))
         nats = -sum(float(logits[i - 1, ids[0, i]]) for i in range(start, ids.shape[1]))
-        assert select.doubt(pilot, PROMPTS[:1])[0] == pytest.approx(nats / (len(said.token_ids) + 1), rel=1e-5)
+        assert select.doubt(pilot, PROMPTS[:1])[0] == pytest.approx(
+            nats / (len(said.token_ids) + 1), rel=1e-5
+        )
 
-    def test_the_first_share_is_asked_in_order_and_the_rest_where_doubt_is_largest(self, monkeypatch):
-        monkeypatch.setattr(select, "doubt", lambda pilot, prompts: np.array([0.1, 0.9, 0.5][: len(prompts)]))
+    def test_the_first_share_is_asked_in_order_and_the_rest_where_doubt_is_largest(
+        self, monkeypatch
+    ):
+        monkeypatch.setattr(
+            select, "doubt", lambda pilot, prompts: np.array([0.1, 0.9, 0.5][: len(prompts)])
+        )
         one = select.Attacker(select.Settings(first=0.5))
         asked = one.ask(PROMPTS, 4, Own(pilot=model()), seed=0)
         assert [p.id for p in asked] == ["0", "1", "3", "4"] and one.needs == ("pilot",)
@@ -67,7 +82,14 @@ class TestUncertainty:
 def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
     one = repeats.Attacker(repeats.Settings(k=3))
     asked = one.ask(PROMPTS[:2], 2, Own(), seed=0)
-    assert [(p.id, p.attempt) for p in asked] == [("0", 0), ("0", 1), ("0", 2), ("1", 0), ("1", 1), ("1", 2)]
+    assert [(p.id, p.attempt) for p in asked] == [
+        ("0", 0),
+        ("0", 1),
+        ("0", 2),
+        ("1", 0),
+        ("1", 1),
+        ("1", 2),
+    ]
     warm = model(temperature=2.0)
     said = warm.answer(asked, seed=0, profile=Profile())
     assert said[0] == warm.answer(PROMPTS[:1], seed=0, profile=Profile())[0]
@@ -76,7 +98,13 @@ def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
 
 def test_accounts_are_taken_in_turn():
     asked = accounts.Attacker(accounts.Settings(n=2)).ask(PROMPTS, 5, Own(), seed=0)
-    assert [p.account for p in asked] == ["account-0", "account-1", "account-0", "account-1", "account-0"]
+    assert [p.account for p in asked] == [
+        "account-0",
+        "account-1",
+        "account-0",
+        "account-1",
+        "account-0",
+    ]
 
 
 class TestPrefill:
@@ -84,13 +112,16 @@ class TestPrefill:
         asked = prefill.Attacker(prefill.Settings(text="12")).ask(PROMPTS, 5, Own(), seed=0)
         begun = model().answer(asked, seed=0, profile=Profile())
         assert all(answer.text.startswith("12") for answer in begun)
-        # A greedy model goes on as if it had been asked with these tokens at the end of the question.
+        # A greedy model goes on as if it had been asked with these tokens at the end of the
+        # question.
         longer = [replace(p, text=p.text + "12") for p in PROMPTS]
         plain = model().answer(longer, seed=0, profile=Profile())
         assert [a.text[2:12] for a in begun] == [a.text[:10] for a in plain]
 
     def test_logprobs_of_what_was_begun_are_the_models_own(self):
-        (answer,) = model().answer([Prompt("a", "1+1=", begin="2 #")], seed=0, profile=Profile("full"))
+        (answer,) = model().answer(
+            [Prompt("a", "1+1=", begin="2 #")], seed=0, profile=Profile("full")
+        )
         ids = torch.tensor([[*model().encode(PROMPTS[0]), *answer.token_ids]])
         want = model().network(input_ids=ids).logits[0].log_softmax(-1)[3:6]
         got = torch.empty_like(want).scatter_(
@@ -104,8 +135,14 @@ class TestPrefill:
 class TestFewShot:
     def test_examples_stand_before_the_question_and_never_give_it_away(self):
         own = Own(worked=[Answer(str(i), f"{i}+{i}=", f"# {2 * i}") for i in range(1, 4)])
-        asked = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(PROMPTS, 5, own, seed=0)
-        assert asked[0].text.endswith(";1+1=") and asked[0].text.count("1+1=") == 1 and asked[0].id == "0"
+        asked = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(
+            PROMPTS, 5, own, seed=0
+        )
+        assert (
+            asked[0].text.endswith(";1+1=")
+            and asked[0].text.count("1+1=") == 1
+            and asked[0].id == "0"
+        )
         assert asked[0].text in {"2+2= # 4;3+3= # 6;1+1=", "3+3= # 6;2+2= # 4;1+1="}
 
     def test_too_few_examples_are_one_line(self):

@@ -1,4 +1,6 @@
-"""The best of several answers, by each of the three ways to go, against brute force and with a model of its own."""
+"""The best of several answers, by each of the three ways to go, against brute force and with a
+model of its own.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +52,18 @@ def test_a_model_of_its_own_prefers_what_most_answers_look_like():
 
 
 def test_what_it_needs_depends_on_what_it_goes_by():
-    assert [made(best, by=by).needs for by in ("check", "likelihood", "length")] == [("check",), ("fresh",), ()]
+    assert [made(best, by=by).needs for by in ("check", "likelihood", "length")] == [
+        ("check",),
+        ("fresh",),
+        (),
+    ]
 
 
 @pytest.mark.parametrize("by", ["check", "likelihood", "length"])
 def test_one_answer_a_question_is_left_alone_and_nothing_is_trained(by, monkeypatch):
-    monkeypatch.setattr(best, "own_model", lambda *args: pytest.fail("there is nothing to choose from"))
+    monkeypatch.setattr(
+        best, "own_model", lambda *args: pytest.fail("there is nothing to choose from")
+    )
     assert made(best, by=by).clean(CLEAN, OWN, seed=0) == CLEAN
 
 

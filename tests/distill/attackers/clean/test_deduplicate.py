@@ -30,11 +30,21 @@ def test_overlap_is_symmetric_and_1_only_for_the_same_grams(a, b, n):
 
 
 def test_the_first_of_nearly_equal_answers_to_a_question_stays():
-    held = [*said("abcdefgh", "abcdefgh", "abcdefgx", "12345678"), *said("abcdefgh", prompt="other")]
-    assert texts(made(deduplicate, above=0.6).clean(held, OWN, seed=0)) == ["abcdefgh", "12345678", "abcdefgh"]
+    held = [
+        *said("abcdefgh", "abcdefgh", "abcdefgx", "12345678"),
+        *said("abcdefgh", prompt="other"),
+    ]
+    assert texts(made(deduplicate, above=0.6).clean(held, OWN, seed=0)) == [
+        "abcdefgh",
+        "12345678",
+        "abcdefgh",
+    ]
     assert texts(made(deduplicate, above=0.7).clean(held, OWN, seed=0)) == [
-        "abcdefgh", "abcdefgx", "12345678", "abcdefgh"
-    ]  # fmt: skip
+        "abcdefgh",
+        "abcdefgx",
+        "12345678",
+        "abcdefgh",
+    ]
     assert made(deduplicate, above=0.6).clean(held, OWN, seed=0)[0] is held[0]
 
 
@@ -48,7 +58,13 @@ def test_two_are_compared_with_what_was_kept_and_not_with_what_was_dropped():
 def test_what_is_kept_is_apart_what_is_dropped_is_not_and_again_changes_nothing(drawn, above, n):
     one, held = made(deduplicate, above=above, n=n), said(*drawn)
     kept = one.clean(held, OWN, seed=0)
-    near = [[deduplicate.overlap(*(deduplicate.grams(x.text, n) for x in (a, b))) >= above for b in kept] for a in held]
+    near = [
+        [
+            deduplicate.overlap(*(deduplicate.grams(x.text, n) for x in (a, b))) >= above
+            for b in kept
+        ]
+        for a in held
+    ]
     for answer, alike in zip(held, near, strict=True):
         assert sum(alike) == 1 if answer in kept else any(alike)
     assert one.clean(kept, OWN, seed=0) == kept
@@ -56,4 +72,7 @@ def test_what_is_kept_is_apart_what_is_dropped_is_not_and_again_changes_nothing(
 
 def test_right_answers_to_different_questions_gain_nothing_however_alike():
     alike = [replace(one, text=CLEAN[0].text) for one in CLEAN]
-    assert made(deduplicate).clean(CLEAN, OWN, seed=0) == CLEAN and made(deduplicate).clean(alike, OWN, seed=0) == alike
+    assert (
+        made(deduplicate).clean(CLEAN, OWN, seed=0) == CLEAN
+        and made(deduplicate).clean(alike, OWN, seed=0) == alike
+    )

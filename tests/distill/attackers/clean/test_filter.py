@@ -16,7 +16,9 @@ from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, mad
 
 def test_repetition_by_hand():
     # aaaa has three 2-grams, two of which were there before; abcd has three and none.
-    assert filter.repetition("aaaa", 2) == pytest.approx(2 / 3) and filter.repetition("abcd", 2) == 0
+    assert (
+        filter.repetition("aaaa", 2) == pytest.approx(2 / 3) and filter.repetition("abcd", 2) == 0
+    )
     assert filter.repetition("a", 2) == filter.repetition("", 1) == 0
     assert filter.repetition("abab", 2) == pytest.approx(1 / 3)  # ab ba ab
 
@@ -42,7 +44,9 @@ def test_wrong_answers_go():
 def test_repeating_answers_go():
     # 13 3-grams, 10 of them again: 0.77
     held = said("abcabcabcabcabc", "no loops at all")
-    assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(held, OWN, seed=0)) == ["no loops at all"]
+    assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(held, OWN, seed=0)) == [
+        "no loops at all"
+    ]
     assert made(filter, wrong=False, repeats=0.8, n=3).clean(held, OWN, seed=0) == held
     # 1-grams: two thirds, a half and none of them again; what is just at the limit may stay.
     half = said("bbb", "aa", "ab")
@@ -86,7 +90,11 @@ def test_the_least_share_is_of_those_that_fail_fewest_in_their_order():
     wrong = [replace(one, text=one.text[:-1] + "?") for one in CLEAN[2:7]]
     held = [long[0], *wrong[:3], long[1], *wrong[3:]]
     assert made(filter, long=1.5, least=0.5).clean(held, OWN, seed=0) == wrong[:4]
-    assert made(filter, long=1.5, least=6 / 7).clean(held, OWN, seed=0) == [long[0], *wrong[:3], *wrong[3:]]
+    assert made(filter, long=1.5, least=6 / 7).clean(held, OWN, seed=0) == [
+        long[0],
+        *wrong[:3],
+        *wrong[3:],
+    ]
 
 
 def test_nothing_is_filtered_of_nothing():

@@ -1,4 +1,6 @@
-"""What inverters learn and are asked, and that only what all of them write, and what ends as sold, is believed."""
+"""What inverters learn and are asked, and that only what all of them write, and what ends as sold,
+is believed.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,25 @@ from tests.distill.attackers.clean.traces import CLEAN, OWN, TRUE, WORKED, fresh
 
 @dataclass
 class Writer:
-    """An inverter with a mind of its own: what it writes, by question, and whether it changes it."""
+    """An inverter with a mind of its own: what it writes, by question, and whether
+    it changes it.
+    """
 
     written: dict[str, str]
     asked: list = field(default_factory=list)
 
     def answer(self, prompts, *, seed, profile):
         self.asked += prompts
-        return [Answer(one.id, one.text, self.written[one.text.partition(" #")[0]]) for one in prompts]
+        return [
+            Answer(one.id, one.text, self.written[one.text.partition(" #")[0]]) for one in prompts
+        ]
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What every inverter is trained on and from which seed; the inverters stand in `writers`, by turns."""
+    """What every inverter is trained on and from which seed; the inverters stand in `writers`, by
+    turns.
+    """
     lessons, writers = [], []
 
     def own_model(held, own, seed, effort):
@@ -76,11 +84,14 @@ def test_what_inverters_learn_and_what_they_are_asked(trained):
     assert texts(kept) == texts([one, cut])
     assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
     for lessons, *_ in trained[0]:
-        assert [(a.prompt, a.text) for a in lessons] == [(f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in own.worked]
+        assert [(a.prompt, a.text) for a in lessons] == [
+            (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in own.worked
+        ]
     for writer in trained[1]:
         assert [(a.text, a.begin) for a in writer.asked] == [
-            (f"{one.prompt} # {TRUE[one.prompt]}", ""), (f"{cut.prompt} # {TRUE[cut.prompt]}", start)
-        ]  # fmt: skip
+            (f"{one.prompt} # {TRUE[one.prompt]}", ""),
+            (f"{cut.prompt} # {TRUE[cut.prompt]}", start),
+        ]
 
 
 @pytest.mark.parametrize(("begun", "begin"), [(False, ""), (True, "c=3;a")])
@@ -97,9 +108,14 @@ def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_miss
     early = Writer({first.prompt: first.text, second.prompt: "no answer"})
     late = Writer({second.prompt: second.text})
     trained[1].extend([early, late])
-    kept = made(invert_trace, voters=1, rounds=3).clean(sold(first, second), replace(OWN, worked=WORKED[:3]), seed=7)
+    kept = made(invert_trace, voters=1, rounds=3).clean(
+        sold(first, second), replace(OWN, worked=WORKED[:3]), seed=7
+    )
     assert texts(kept) == texts([first, second])
-    assert [len(held) for held, *_ in trained[0]] == [3, 4]  # and no third round, in which nothing would be missing
+    assert [len(held) for held, *_ in trained[0]] == [
+        3,
+        4,
+    ]  # and no third round, in which nothing would be missing
     new = trained[0][1][0][3]
     assert (new.prompt, new.text) == (f"{first.prompt} # {TRUE[first.prompt]}", first.text)
     assert [one.text for one in late.asked] == [f"{second.prompt} # {TRUE[second.prompt]}"]
@@ -112,10 +128,14 @@ def test_with_none_believed_all_stay_as_they_were_sold(trained):
     assert made(invert_trace).clean(held, OWN, seed=0) == held
 
 
-@pytest.mark.parametrize(("text", "asked"), [("c=3;a=13+4=7 # 4", 0), ("c=3;a=3+4=7 # 4", 1), ("c=3;a=3+4=7", 0)])
+@pytest.mark.parametrize(
+    ("text", "asked"), [("c=3;a=13+4=7 # 4", 0), ("c=3;a=3+4=7 # 4", 1), ("c=3;a=3+4=7", 0)]
+)
 def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(trained, text, asked):
     # The usual length is 20, so 16 characters are whole and 15 are not.
-    own = replace(OWN, worked=[Answer("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)])
+    own = replace(
+        OWN, worked=[Answer("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)]
+    )
     trained[1].append(Writer({CLEAN[0].prompt: "no answer"}))
     held = said(text, prompt=CLEAN[0].prompt)
     assert made(invert_trace, voters=1, short=0.8).clean(held, own, seed=0) == held

@@ -1,4 +1,6 @@
-"""Normalisation against Unicode's own tables, against the defence that it undoes, and on scripts that it must leave."""
+"""Normalisation against Unicode's own tables, against the defence that it undoes, and on scripts
+that it must leave.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,16 @@ from distill.attackers.clean.normalise import TWINS, UNSEEN, normalised
 from tests.distill.attackers.clean.traces import CLEAN, OWN, made, texts
 
 visible_ascii = st.text(st.characters(min_codepoint=33, max_codepoint=126))
-# What may go wrong together: twins, marks that join letters, syllables that join, invisible characters, spaces.
-tricky = st.text([*map(chr, TWINS), *map(chr, sorted(UNSEEN)[:12]), *"ae \n\t\u0301\u0308\u0327\u200b\u2060\u00ad"
-                  "\u1100\u1161\u11a8\u00b4\uff21\U0001d7f9\u0915\u094d\u09c7\u09be\u0338"])  # fmt: skip
+# What may go wrong together: twins, marks that join letters, syllables that join, invisible
+# characters, spaces.
+tricky = st.text(
+    [
+        *map(chr, TWINS),
+        *map(chr, sorted(UNSEEN)[:12]),
+        *"ae \n\t\u0301\u0308\u0327\u200b\u2060\u00ad"
+        "\u1100\u1161\u11a8\u00b4\uff21\U0001d7f9\u0915\u094d\u09c7\u09be\u0338",
+    ]
+)
 
 
 @given(visible_ascii, visible_ascii)
@@ -30,7 +39,9 @@ def test_ascii_with_single_spaces_and_lines_stays(a, b):
 def test_twice_is_once_and_the_result_is_in_compatibility_form(text):
     once = normalised(text)
     assert normalised(once) == once and unicodedata.is_normalized("NFKC", once)
-    assert not any(unicodedata.category(letter) == "Cf" or ord(letter) in {*TWINS, *UNSEEN} for letter in once)
+    assert not any(
+        unicodedata.category(letter) == "Cf" or ord(letter) in {*TWINS, *UNSEEN} for letter in once
+    )
     assert "  " not in once
 
 
@@ -61,7 +72,10 @@ def test_every_twin_looks_like_ascii_and_no_ascii_has_one():
         ("a \u200b b", "a b"),
         ("\u0430\u0301", "\u00e1"),  # a Cyrillic a with an accent
         ("3\ufe0f+\u034f4", "3+4"),  # variation selector, grapheme joiner
-        ("\u1100\u200b\u1161", "\uac00"),  # two halves of a Korean syllable, kept apart by nothing that is seen
+        (
+            "\u1100\u200b\u1161",
+            "\uac00",
+        ),  # two halves of a Korean syllable, kept apart by nothing that is seen
         ("\U0001d7d9\u00b2\u2460", "121"),
     ],
 )
@@ -72,12 +86,21 @@ def test_by_hand(text, plain):
 @pytest.mark.parametrize("text", ["हिन्दी", "ไทย ๔", "العَرَبِيَّة", "ёлка", "naïve", "ΑΛΦΑ"[1:2]])
 def test_scripts_that_need_their_marks_keep_them(text):
     once = normalised(text)
-    marks = [[c for c in unicodedata.normalize("NFD", one) if unicodedata.category(c) == "Mn"] for one in (once, text)]
+    marks = [
+        [c for c in unicodedata.normalize("NFD", one) if unicodedata.category(c) == "Mn"]
+        for one in (once, text)
+    ]
     assert marks[0] == marks[1]
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)).filter(lambda text: "  " not in text),
-       st.floats(0, 1), st.sampled_from(["twin", "insertion"]), st.text("k", min_size=1, max_size=3))  # fmt: skip
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126)).filter(
+        lambda text: "  " not in text
+    ),
+    st.floats(0, 1),
+    st.sampled_from(["twin", "insertion"]),
+    st.text("k", min_size=1, max_size=3),
+)
 def test_it_undoes_the_defence_of_characters_exactly(text, rate, by, key):
     defense = letters.Defense(letters.Settings(rate=rate, by=by, key=key))
     edited = defense.edit(Answer("x", "?", text, (1,)))
@@ -90,7 +113,9 @@ def test_defended_traces_come_back_and_their_tokens_are_forgotten(by):
     edited = [defense.edit(one) for one in CLEAN]
     assert all(a.text != b.text for a, b in zip(edited, CLEAN, strict=True))
     kept = made(normalise).clean(edited, OWN, seed=0)
-    assert texts(kept) == texts(CLEAN) and all(one.token_ids == () and one.logprobs is None for one in kept)
+    assert texts(kept) == texts(CLEAN) and all(
+        one.token_ids == () and one.logprobs is None for one in kept
+    )
 
 
 def test_right_answers_gain_nothing():

@@ -63,7 +63,10 @@ def test_final_answers_stay_and_the_same_seed_gives_the_same(text, seed):
 
 
 def test_only_the_reasoning_is_touched_and_ids_go():
-    said = [Answer("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)), Answer("r", "p", "# 4", token_ids=(3,))]
+    said = [
+        Answer("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)),
+        Answer("r", "p", "# 4", token_ids=(3,)),
+    ]
     changed, same = attacker().clean(said, OWN, seed=0)
     assert changed.text == "a=2+1=3 # 1+2" and changed.token_ids == ()
     assert same is said[1]
@@ -79,7 +82,9 @@ def folder(tmp_path_factory):
 
 
 def test_by_a_model_from_a_folder(folder):
-    """A random model says something else, so the reasoning is another, and the final answer is the one it was."""
+    """A random model says something else, so the reasoning is another, and the final answer is the
+    one it was.
+    """
     said = [Answer(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
     told = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
     once, again = (told.clean(said, OWN, seed=0) for _ in range(2))

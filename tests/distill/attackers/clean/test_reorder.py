@@ -1,4 +1,6 @@
-"""Every way back by hand and against the defences that went there; with a judge that knows, and with a real one."""
+"""Every way back by hand and against the defences that went there; with a judge that knows, and
+with a real one.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,29 @@ from distill.attackers.clean import divided, reorder
 from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said, texts
 
 ADDITION = Answer("add", "347+586=", "760=13;481=13;351=09 # 933")
-PROSE = ["16 - 3 - 4 = 9", "She makes 9 * 2 = $18 a day", "20/100 = 20% and (3+4)*2 = 14", "c = 3 and 1.5 + 2.5 = 4",
-         "3+4=5+2=7", "a=3+14=17", "He has no numbers", "2 x 3 = 6"]  # fmt: skip
+PROSE = [
+    "16 - 3 - 4 = 9",
+    "She makes 9 * 2 = $18 a day",
+    "20/100 = 20% and (3+4)*2 = 14",
+    "c = 3 and 1.5 + 2.5 = 4",
+    "3+4=5+2=7",
+    "a=3+14=17",
+    "He has no numbers",
+    "2 x 3 = 6",
+]
 
 
 @pytest.mark.parametrize(
     ("step", "back"),
-    [("a=7=3+4", "a=3+4=7"), ("13=760", "760=13"), ("c=3", "c=3"), ("8=9-1", "9-1=8"), ("7=3+4=5+2", "3+4=5+2=7"),
-     ("so $18 = 9 * 2 a day", "so 9 * 2 = $18 a day")],
-)  # fmt: skip
+    [
+        ("a=7=3+4", "a=3+4=7"),
+        ("13=760", "760=13"),
+        ("c=3", "c=3"),
+        ("8=9-1", "9-1=8"),
+        ("7=3+4=5+2", "3+4=5+2=7"),
+        ("so $18 = 9 * 2 a day", "so 9 * 2 = $18 a day"),
+    ],
+)
 def test_turned_by_hand(step, back):
     assert reorder.turned(step) == back
 
@@ -37,7 +53,10 @@ def test_turned_undoes_reformulation_and_leaves_what_derives_first():
 
 
 def test_mirrored_and_swapped_by_hand():
-    assert reorder.mirrored("7=3+4=a") == "a=3+4=7" and reorder.mirrored("no equation") == "no equation"
+    assert (
+        reorder.mirrored("7=3+4=a") == "a=3+4=7"
+        and reorder.mirrored("no equation") == "no equation"
+    )
     assert reorder.swapped("a=4+3=7") == "a=3+4=7" and reorder.swapped("2 * 9 + 1") == "9 * 2 + 1"
     assert reorder.swapped("7-3=4") == "7-3=4" and reorder.swapped("9 - 3 + 4") == "9 - 3 + 4"
 
@@ -45,14 +64,18 @@ def test_mirrored_and_swapped_by_hand():
 @given(st.text("12+-*= a."))
 def test_swapped_and_mirrored_are_what_the_defence_does_and_undo_themselves(step):
     swap, mirror = obfuscate.RULES["swap_operands"], obfuscate.RULES["swap_sides"]
-    assert [reorder.swapped(step)] == swap([step], "") and [reorder.mirrored(step)] == mirror([step], "")
+    assert [reorder.swapped(step)] == swap([step], "") and [reorder.mirrored(step)] == mirror(
+        [step], ""
+    )
     assert reorder.mirrored(reorder.mirrored(step)) == step
 
 
 @given(st.integers(1, 9), st.integers(1, 30))
 def test_orders_are_permutations_without_repetition_and_as_many_as_asked_for(size, most):
     found = reorder.orders(size, most)
-    assert found[0] == tuple(range(size)) and len(set(found)) == len(found) == min(most, math.factorial(size))
+    assert found[0] == tuple(range(size)) and len(set(found)) == len(found) == min(
+        most, math.factorial(size)
+    )
     assert all(sorted(order) == list(range(size)) for order in found)
 
 
@@ -63,8 +86,12 @@ def test_however_many_steps_a_known_rule_is_undone_by_one_of_the_first_orders(si
     assert steps in [[told[i] for i in order] for order in reorder.orders(size, 4)]
 
 
-@given(st.permutations(range(3)), st.sampled_from(["", "turn", "mirror", "swap", "mirror and swap"]), st.booleans(),
-       st.sampled_from([ADDITION, *CLEAN]))  # fmt: skip
+@given(
+    st.permutations(range(3)),
+    st.sampled_from(["", "turn", "mirror", "swap", "mirror and swap"]),
+    st.booleans(),
+    st.sampled_from([ADDITION, *CLEAN]),
+)
 def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, merge, one):
     reasoning, rest = divided(one.text, "#")
     steps = reasoning.split(";")
@@ -92,15 +119,30 @@ def knowing(monkeypatch):
     right = {one.prompt: one.text for one in CLEAN}
     monkeypatch.setattr(reorder, "own_model", lambda *args: None)
     monkeypatch.setattr(
-        reorder, "surprisal", lambda model, held: [0.1 if one.text == right[one.prompt] else 1.0 for one in held]
+        reorder,
+        "surprisal",
+        lambda model, held: [0.1 if one.text == right[one.prompt] else 1.0 for one in held],
     )
 
 
-INVERTIBLE = ["reverse", "rotate", "interleave", "shuffle", "repeat", "merge", "swap_sides", "swap_operands"]
+INVERTIBLE = [
+    "reverse",
+    "rotate",
+    "interleave",
+    "shuffle",
+    "repeat",
+    "merge",
+    "swap_sides",
+    "swap_operands",
+]
 
 
-SEQUENCES = [*((rule,) for rule in INVERTIBLE), *itertools.combinations(INVERTIBLE[:5], 2),
-             ("reverse", "swap_sides", "merge"), ("swap_operands", "shuffle", "swap_sides")]  # fmt: skip
+SEQUENCES = [
+    *((rule,) for rule in INVERTIBLE),
+    *itertools.combinations(INVERTIBLE[:5], 2),
+    ("reverse", "swap_sides", "merge"),
+    ("swap_operands", "shuffle", "swap_sides"),
+]
 
 
 @pytest.mark.parametrize("rules", SEQUENCES)
@@ -112,7 +154,9 @@ def test_it_undoes_rules_that_lose_nothing(knowing, rules):
     assert texts(kept) == texts(CLEAN) and all(one.token_ids == () for one in kept)
 
 
-@pytest.mark.parametrize("rules", [("drop_second",), ("drop_third",), ("drop_left",), ("drop_result",)])
+@pytest.mark.parametrize(
+    "rules", [("drop_second",), ("drop_third",), ("drop_left",), ("drop_result",)]
+)
 def test_what_was_dropped_is_not_made_up(knowing, rules):
     defense = obfuscate.Defense(obfuscate.Settings(rules=rules))
     edited = [defense.edit(one) for one in CLEAN]
@@ -148,8 +192,14 @@ def test_right_answers_gain_nothing(knowing):
 def test_a_gain_below_the_margin_changes_nothing():
     forms = said("as sold", "another")
     one = made(reorder, margin=0.1)
-    assert one._likeliest(forms, [1.0, 0.95]) is forms[0] and one._likeliest(forms, [1.0, 0.85]) is forms[1]
-    assert one._likeliest(forms, [math.inf, 5.0]) is forms[1] and one._likeliest(forms, [math.inf] * 2) is forms[0]
+    assert (
+        one._likeliest(forms, [1.0, 0.95]) is forms[0]
+        and one._likeliest(forms, [1.0, 0.85]) is forms[1]
+    )
+    assert (
+        one._likeliest(forms, [math.inf, 5.0]) is forms[1]
+        and one._likeliest(forms, [math.inf] * 2) is forms[0]
+    )
     assert made(reorder, margin=0)._likeliest(forms, [1.0, 1.0]) is forms[0]
 
 

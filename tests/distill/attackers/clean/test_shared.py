@@ -1,4 +1,6 @@
-"""What all cleaning shares: groups, edits, where reasoning ends, and a model of its own with what surprises it."""
+"""What all cleaning shares: groups, edits, where reasoning ends, and a model of its own with what
+surprises it.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,14 @@ def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
 
 @pytest.mark.parametrize(
     ("text", "parts"),
-    [("c=3 # 4", ("c=3", " # 4")), ("a#b  # 4", ("a#b", "  # 4")), ("c=3", ("c=3", "")), (" # 4", ("", " # 4")),
-     ("", ("", ""))],
-)  # fmt: skip
+    [
+        ("c=3 # 4", ("c=3", " # 4")),
+        ("a#b  # 4", ("a#b", "  # 4")),
+        ("c=3", ("c=3", "")),
+        (" # 4", ("", " # 4")),
+        ("", ("", "")),
+    ],
+)
 def test_where_reasoning_ends_by_hand(text, parts):
     assert divided(text, "#") == parts
 
@@ -49,7 +56,9 @@ def test_attacker_and_provider_divide_alike(text):
 
 def test_surprisal_is_the_mean_over_an_answers_tokens_and_its_end_in_float64():
     model, one = fresh(3), CLEAN[0]
-    ids = [model.tokenizer(text, add_special_tokens=False).input_ids for text in (one.prompt, one.text)]
+    ids = [
+        model.tokenizer(text, add_special_tokens=False).input_ids for text in (one.prompt, one.text)
+    ]
     whole = torch.tensor([[*ids[0], *ids[1], model.tokenizer.eos_token_id]])
     with torch.no_grad():
         told = model.network(input_ids=whole).logits[0].double().log_softmax(-1)
@@ -67,11 +76,19 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
     ten, four = ((replace(OWN, recipe=recipe.model_copy(update={"steps": n}))) for n in (10, 4))
 
     def weights(own, seed, share=1.0):
-        return torch.cat([p.flatten() for p in own_model(WORKED[:20], own, seed, share).network.parameters()])
+        return torch.cat(
+            [p.flatten() for p in own_model(WORKED[:20], own, seed, share).network.parameters()]
+        )
 
-    assert torch.equal(weights(ten, 0, 0.4), weights(four, 0)) and not torch.equal(weights(ten, 0), weights(four, 0))
-    assert not torch.equal(weights(four, 1), weights(four, 0)) and torch.equal(weights(four, 1), weights(four, 1))
+    assert torch.equal(weights(ten, 0, 0.4), weights(four, 0)) and not torch.equal(
+        weights(ten, 0), weights(four, 0)
+    )
+    assert not torch.equal(weights(four, 1), weights(four, 0)) and torch.equal(
+        weights(four, 1), weights(four, 1)
+    )
     by_hand = sft.Attacker(sft.Settings()).train(WORKED[:20], fresh(1), four.recipe, seed=1)
-    assert torch.equal(weights(four, 1), torch.cat([p.flatten() for p in by_hand.network.parameters()]))
+    assert torch.equal(
+        weights(four, 1), torch.cat([p.flatten() for p in by_hand.network.parameters()])
+    )
     one = own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
     assert not one.training and not torch.equal(one.lm_head.weight, fresh(0).network.lm_head.weight)

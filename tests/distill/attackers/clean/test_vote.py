@@ -35,11 +35,16 @@ def test_by_hand(held, every, first):
 
 @given(ballots, st.sampled_from(["all", "first"]))
 def test_against_brute_force(drawn, keep):
-    held = [Answer(str(i), prompt, f"{i} # {digit}" if digit else "?") for i, (prompt, digit) in enumerate(drawn)]
+    held = [
+        Answer(str(i), prompt, f"{i} # {digit}" if digit else "?")
+        for i, (prompt, digit) in enumerate(drawn)
+    ]
     kept = made(vote, keep=keep).clean(held, READ, seed=0)
     want = []
     for prompt in dict.fromkeys(prompt for prompt, _ in drawn):
-        mine = [(one, digit) for one, (asked, digit) in zip(held, drawn, strict=True) if asked == prompt]
+        mine = [
+            (one, digit) for one, (asked, digit) in zip(held, drawn, strict=True) if asked == prompt
+        ]
         digits = [digit for _, digit in mine if digit]
         most = max((digits.count(digit) for digit in digits), default=0)
         winner = next((digit for digit in digits if digits.count(digit) == most), None)
@@ -56,4 +61,7 @@ def test_it_counts_final_answers_and_not_texts():
 
 def test_right_answers_gain_nothing():
     both = [copy for one in CLEAN for copy in (one, replace(one, prompt_id=f"{one.prompt_id}~1"))]
-    assert made(vote).clean(both, OWN, seed=0) == both and made(vote, keep="first").clean(CLEAN, OWN, seed=0) == CLEAN
+    assert (
+        made(vote).clean(both, OWN, seed=0) == both
+        and made(vote, keep="first").clean(CLEAN, OWN, seed=0) == CLEAN
+    )

@@ -1,4 +1,6 @@
-"""What tests of cleaning share: worked traces and their questions, answers by hand, and a small model to train."""
+"""What tests of cleaning share: worked traces and their questions, answers by hand, and a small
+model to train.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TRUE = {item.prompt.text: item.reference for item in ITEMS}
 SOLVED = [Answer(item.prompt.id, item.prompt.text, item.solution, (1, 2)) for item in ITEMS]
 CLEAN, WORKED = SOLVED[:12], SOLVED[12:]
 TOKENIZER = character_tokenizer(TASK.alphabet)
-RECIPE = StudentSettings(hidden_size=32, num_layers=2, num_heads=4, max_length=48, steps=300, batch_size=16)
+RECIPE = StudentSettings(
+    hidden_size=32, num_layers=2, num_heads=4, max_length=48, steps=300, batch_size=16
+)
 
 
 def fresh(seed: int) -> LanguageModel:

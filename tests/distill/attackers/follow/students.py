@@ -1,4 +1,6 @@
-"""What tests of follow-ups share: a small student, sums as its own questions, and its weights as one vector."""
+"""What tests of follow-ups share: a small student, sums as its own questions, and its weights as
+one vector.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,16 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
+)
 SUMS = {f"{a}+{b}=": str(a + b) for a in range(3) for b in range(3)}
 PUBLIC = [Answer(f"p{i}", prompt, f" # {total}") for i, (prompt, total) in enumerate(SUMS.items())]
-OWN = Own(public=PUBLIC, worked=PUBLIC[:4], check=lambda answer: answer.text.rpartition("# ")[2] == SUMS[answer.prompt])
+OWN = Own(
+    public=PUBLIC,
+    worked=PUBLIC[:4],
+    check=lambda answer: answer.text.rpartition("# ")[2] == SUMS[answer.prompt],
+)
 
 
 def student(seed: int = 0) -> LanguageModel:
@@ -35,7 +43,9 @@ def split(network: Any) -> tuple[list[Tensor], list[Tensor]]:
     return [p for p in held if p.dim() == 2], [p for p in held if p.dim() != 2]
 
 
-def followed(module: Any, model: LanguageModel, own: Own = OWN, seed: int = 0, **settings: Any) -> Any:
+def followed(
+    module: Any, model: LanguageModel, own: Own = OWN, seed: int = 0, **settings: Any
+) -> Any:
     """What a part returns, having left the student that it was given as it was."""
     before = weights(model.network)
     done = module.Attacker(module.Settings(**settings)).follow(model, RECIPE, own, seed=seed)

@@ -19,7 +19,11 @@ def test_worked_solutions_alone_are_learned_from_at_the_settings():
     assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
     # Questions with their final answers alone make no difference.
     assert torch.equal(
-        weights(followed(clean_sft, student(), replace(OWN, public=[]), steps=7, rate=0.3, seed=2).network),
+        weights(
+            followed(
+                clean_sft, student(), replace(OWN, public=[]), steps=7, rate=0.3, seed=2
+            ).network
+        ),
         weights(want.network),
     )
 
@@ -27,7 +31,10 @@ def test_worked_solutions_alone_are_learned_from_at_the_settings():
 def test_what_was_learned_becomes_likelier():
     before = student()
     after = replace(before, network=followed(clean_sft, before, steps=60, rate=1.0).network.eval())
-    prompts, said = [Prompt("x", one.prompt) for one in OWN.worked], [one.text for one in OWN.worked]
+    prompts, said = (
+        [Prompt("x", one.prompt) for one in OWN.worked],
+        [one.text for one in OWN.worked],
+    )
     assert np.mean(after.surprisal(prompts, said)) < 0.5 * np.mean(before.surprisal(prompts, said))
 
 

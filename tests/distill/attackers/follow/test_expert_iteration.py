@@ -10,7 +10,15 @@ import torch
 from distill.attackers import sft
 from distill.attackers.follow import expert_iteration, questions, sampled
 from distill.student import Trained
-from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, followed, student, weights
+from tests.distill.attackers.follow.students import (
+    OWN,
+    PUBLIC,
+    RECIPE,
+    SUMS,
+    followed,
+    student,
+    weights,
+)
 
 
 @pytest.fixture
@@ -24,7 +32,11 @@ def spied(monkeypatch):
 
     def drawn(here, held, *rest):
         asked.append((held, *rest))
-        return [replace(one, text=text) for one in held for text in (one.text, one.text, " # 99", one.text[:-1])]
+        return [
+            replace(one, text=text)
+            for one in held
+            for text in (one.text, one.text, " # 99", one.text[:-1])
+        ]
 
     monkeypatch.setattr(expert_iteration, "tuned", noted)
     monkeypatch.setattr(expert_iteration, "sampled", drawn)
@@ -38,8 +50,17 @@ def pairs(answers):
 def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once(spied):
     lessons, asked = spied
     worked = [replace(PUBLIC[0], text="in words # 0"), PUBLIC[1]]
-    done = followed(expert_iteration, student(), replace(OWN, worked=worked), 7, rounds=2, samples=3, temperature=0.6,
-                    steps=11, rate=0.2)  # fmt: skip
+    done = followed(
+        expert_iteration,
+        student(),
+        replace(OWN, worked=worked),
+        7,
+        rounds=2,
+        samples=3,
+        temperature=0.6,
+        steps=11,
+        rate=0.2,
+    )
     for turn in (0, 1):
         assert pairs(lessons[turn][0]) == pairs([worked[0], *PUBLIC[1:]])
         assert lessons[turn][1:] == (RECIPE, 7 + turn, 11, 0.2)
@@ -56,14 +77,19 @@ def test_a_round_with_nothing_right_ends_it_and_returns_the_student_as_it_was(sp
     own = replace(OWN, worked=[], check=lambda answer: False)
     done = followed(expert_iteration, student(), own, rounds=3)
     assert spied[0] == [] and len(spied[1]) == 1
-    assert torch.equal(weights(done.network), weights(student().network)) and (done.losses, done.positions) == ([], 0)
+    assert torch.equal(weights(done.network), weights(student().network)) and (
+        done.losses,
+        done.positions,
+    ) == ([], 0)
 
 
 def test_a_later_round_with_nothing_right_keeps_what_was_learned(monkeypatch):
     rounds = iter([PUBLIC, []])
     monkeypatch.setattr(expert_iteration, "sampled", lambda *args: next(rounds))
     done = followed(expert_iteration, student(), replace(OWN, worked=[]), rounds=3, steps=3)
-    assert not torch.equal(weights(done.network), weights(student().network)) and len(done.losses) == 1
+    assert (
+        not torch.equal(weights(done.network), weights(student().network)) and len(done.losses) == 1
+    )
 
 
 def test_it_becomes_right_more_often_by_itself():
@@ -74,6 +100,14 @@ def test_it_becomes_right_more_often_by_itself():
     def right(model):
         return sum(map(OWN.check, sampled(model, PUBLIC, 8, 1.0, seed=99))) / (8 * len(SUMS))
 
-    done = followed(expert_iteration, before, replace(OWN, worked=[]), rounds=3, samples=8, temperature=1.0, steps=30)
+    done = followed(
+        expert_iteration,
+        before,
+        replace(OWN, worked=[]),
+        rounds=3,
+        samples=8,
+        temperature=1.0,
+        steps=30,
+    )
     after = replace(before, network=done.network)
     assert right(after) > right(before) + 0.2

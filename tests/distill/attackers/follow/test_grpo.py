@@ -1,4 +1,5 @@
-"""GRPO by hand: advantages, clipping with its gradient, the KL estimator, a whole loss in float64, one step by AdamW.
+"""GRPO by hand: advantages, clipping with its gradient, the KL estimator, a whole loss in float64,
+one step by AdamW.
 
 And what rounds do to a student.
 """
@@ -17,7 +18,15 @@ from scipy import stats
 from distill.answers import Answer, Prompt
 from distill.attackers import _policy, sft
 from distill.attackers.follow import copied, grpo
-from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, TOKENIZER, followed, student, weights
+from tests.distill.attackers.follow.students import (
+    OWN,
+    PUBLIC,
+    RECIPE,
+    TOKENIZER,
+    followed,
+    student,
+    weights,
+)
 
 RIGHT, WRONG = PUBLIC[0], replace(PUBLIC[0], text=" # 71")
 
@@ -40,13 +49,19 @@ def test_advantages_are_scipys_standard_scores_where_a_group_differs(rewards):
     rewards = np.array(rewards, float)
     found = grpo.advantages(rewards)
     mixed = np.ptp(rewards, 1) > 0
-    assert found[mixed] == pytest.approx(stats.zscore(rewards[mixed], axis=1)) if mixed.any() else True
-    assert (found[~mixed] == 0).all() and ((found > 0) == (rewards > rewards.mean(1, keepdims=True))).all()
+    assert (
+        found[mixed] == pytest.approx(stats.zscore(rewards[mixed], axis=1)) if mixed.any() else True
+    )
+    assert (found[~mixed] == 0).all() and (
+        (found > 0) == (rewards > rewards.mean(1, keepdims=True))
+    ).all()
 
 
 def mean_logprob(network, answer):
     """The mean over an answer's tokens and its end of their log-probabilities."""
-    ids = [TOKENIZER(text, add_special_tokens=False).input_ids for text in (answer.prompt, answer.text)]
+    ids = [
+        TOKENIZER(text, add_special_tokens=False).input_ids for text in (answer.prompt, answer.text)
+    ]
     whole = torch.tensor([[*ids[0], *ids[1], TOKENIZER.eos_token_id]])
     told = network(input_ids=whole).logits[0, len(ids[0]) - 1 : -1].log_softmax(-1)
     return told.gather(-1, whole[0, len(ids[0]) :, None]).mean()
@@ -55,9 +70,12 @@ def mean_logprob(network, answer):
 def test_one_step_by_hand(one_group):
     done = followed(grpo, student(), rounds=1, samples=2, rate=0.5)
     want = copied(student()).network
-    # Two answers, advantages 1 and -1; where the student is the one that was sampled the ratio has slope 1.
+    # Two answers, advantages 1 and -1; where the student is the one that was sampled the ratio has
+    # slope 1.
     loss = -(mean_logprob(want, RIGHT) - mean_logprob(want, WRONG)) / 2
-    optimizer = torch.optim.AdamW(want.parameters(), 0.5 * RECIPE.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        want.parameters(), 0.5 * RECIPE.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(want.parameters(), RECIPE.clip)
     slopes = torch.cat([p.grad.flatten() for p in want.parameters()])
@@ -71,7 +89,9 @@ def test_one_step_by_hand(one_group):
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_right_answers_become_likelier_and_wrong_ones_less(one_group, rounds):
     before = student()
-    after = replace(before, network=followed(grpo, before, rounds=rounds, samples=2, rate=0.2).network.eval())
+    after = replace(
+        before, network=followed(grpo, before, rounds=rounds, samples=2, rate=0.2).network.eval()
+    )
     prompts, texts = [Prompt("a", RIGHT.prompt)] * 2, [RIGHT.text, WRONG.text]
     gained = np.subtract(before.surprisal(prompts, texts), after.surprisal(prompts, texts))
     assert gained[0] > 0.02 and gained[1] < -0.02
@@ -89,12 +109,18 @@ def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
 
     def drawn(model, asked, k, temperature, seed):
         seen.append((weights(model.network), len(asked), k, temperature, seed))
-        return [one for asked_one in asked for one in (asked_one, *[replace(asked_one, text="7")] * (k - 1))]
+        return [
+            one
+            for asked_one in asked
+            for one in (asked_one, *[replace(asked_one, text="7")] * (k - 1))
+        ]
 
     monkeypatch.setattr(grpo, "sampled", drawn)
     done = followed(grpo, student(), seed=4, rounds=2, samples=3, temperature=0.9)
     assert [one[1:] for one in seen] == [(len(PUBLIC), 3, 0.9, 4), (len(PUBLIC), 3, 0.9, 5)]
-    assert torch.equal(seen[0][0], weights(student().network)) and not torch.equal(seen[1][0], seen[0][0])
+    assert torch.equal(seen[0][0], weights(student().network)) and not torch.equal(
+        seen[1][0], seen[0][0]
+    )
     assert not torch.equal(weights(done.network), seen[1][0])
     # 27 answers in batches of 8 are four steps a round, each answer once.
     assert done.tokens == 2 * sum(len(one.text) + 1 + 2 * len("7#") for one in PUBLIC)
@@ -118,7 +144,10 @@ def test_the_clipped_ratio_by_hand(ratio, gain, value, slope):
 
 
 def test_the_estimator_of_kl_is_exact_in_the_mean_and_never_negative():
-    p, q = (torch.randn(6, generator=torch.Generator().manual_seed(i)).double().log_softmax(-1) for i in (0, 1))
+    p, q = (
+        torch.randn(6, generator=torch.Generator().manual_seed(i)).double().log_softmax(-1)
+        for i in (0, 1)
+    )
     each = grpo.kl(p, q)
     assert (each >= 0).all()
     assert float((p.exp() * each).sum()) == pytest.approx(float((p.exp() * (p - q)).sum()))
@@ -126,17 +155,28 @@ def test_the_estimator_of_kl_is_exact_in_the_mean_and_never_negative():
 
 def test_the_loss_in_float64():
     texts, gains = ["3 # 3", "12", "4 # 4"], [1.0, -0.5, -0.5]
-    rows = [replace(sft.example(Answer("q", "1+2=", text), TOKENIZER, 32), weight=gain)
-            for text, gain in zip(texts, gains, strict=True)]  # fmt: skip
+    rows = [
+        replace(sft.example(Answer("q", "1+2=", text), TOKENIZER, 32), weight=gain)
+        for text, gain in zip(texts, gains, strict=True)
+    ]
     now, old, start = (student(seed).network for seed in (1, 2, 3))
-    held = [one for group in _policy.remembered([[row] for row in rows], [old, start], 0) for one in group]
+    held = [
+        one
+        for group in _policy.remembered([[row] for row in rows], [old, start], 0)
+        for one in group
+    ]
     answers = []
     for row in rows:
         ids = torch.tensor([row.prompt_ids + row.answer_ids])
         told = []
         for net in (now, old, start):
             with torch.no_grad():
-                all_TV = net(input_ids=ids).logits[0].double().log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
+                all_TV = (
+                    net(input_ids=ids)
+                    .logits[0]
+                    .double()
+                    .log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
+                )
             told.append(all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None])[:, 0].numpy())
         ratio = np.exp(told[0] - told[1])
         gained = np.minimum(ratio * row.weight, np.clip(ratio, 0.9, 1.1) * row.weight)

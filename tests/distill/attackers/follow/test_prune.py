@@ -22,7 +22,9 @@ def test_by_hand():
 def test_torchs_own_pruning_is_the_same(share, rows, columns, seed):
     layer = torch.nn.Linear(columns, rows, bias=False)
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)))
+        layer.weight.copy_(
+            torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+        )
     before = layer.weight.detach().clone()
     oracle.l1_unstructured(layer, "weight", amount=share)
     assert torch.equal(prune.pruned(before, share), layer.weight.detach())
@@ -32,11 +34,17 @@ def test_torchs_own_pruning_is_the_same(share, rows, columns, seed):
 def test_every_matrix_loses_its_share_and_all_else_stays(share):
     matrices, others = split(followed(prune, student(), share=share).network)
     before, same = split(student().network)
-    assert len(matrices) > 3 and others and all(torch.equal(a, b) for a, b in zip(others, same, strict=True))
+    assert (
+        len(matrices) > 3
+        and others
+        and all(torch.equal(a, b) for a, b in zip(others, same, strict=True))
+    )
     for after, full in zip(matrices, before, strict=True):
         assert int((after == 0).sum()) == round(share * full.numel())
         assert torch.equal(after[after != 0], full[after != 0])
 
 
 def test_a_share_of_0_is_the_student():
-    assert torch.equal(weights(followed(prune, student(), share=0.0).network), weights(student().network))
+    assert torch.equal(
+        weights(followed(prune, student(), share=0.0).network), weights(student().network)
+    )

@@ -19,21 +19,27 @@ from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, s
 def test_samples_of_a_question_stand_together_differ_and_are_the_seeds():
     held = sampled(student(), PUBLIC[:2], 3, 2.0, seed=0)
     assert [one.prompt for one in held] == [PUBLIC[0].prompt] * 3 + [PUBLIC[1].prompt] * 3
-    assert len({one.text for one in held[:3]}) > 1 and held == sampled(student(), PUBLIC[:2], 3, 2.0, seed=0)
+    assert len({one.text for one in held[:3]}) > 1 and held == sampled(
+        student(), PUBLIC[:2], 3, 2.0, seed=0
+    )
     assert held != sampled(student(), PUBLIC[:2], 3, 2.0, seed=1)
 
 
 def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
     hot = replace(student(), temperature=0.8)
     want = hot.answer([Prompt("x", "1+1=", attempt=i) for i in range(4)], seed=5, profile=Profile())
-    assert [one.text for one in sampled(student(), [Answer("x", "1+1=", "")], 4, 0.8, 5)] == [o.text for o in want]
+    assert [one.text for one in sampled(student(), [Answer("x", "1+1=", "")], 4, 0.8, 5)] == [
+        o.text for o in want
+    ]
 
 
 def test_a_greedy_student_stays_greedy_after_sampling():
     before = student()
     sampled(before, PUBLIC, 1, 1.0, seed=0)
     asked = [Prompt("a", "1+1=")]
-    assert before.answer(asked, seed=0, profile=Profile()) == student().answer(asked, seed=1, profile=Profile())
+    assert before.answer(asked, seed=0, profile=Profile()) == student().answer(
+        asked, seed=1, profile=Profile()
+    )
 
 
 def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
@@ -42,7 +48,9 @@ def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
     slower = RECIPE.model_copy(update={"steps": 20, "learning_rate": 0.5 * RECIPE.learning_rate})
     want = sft.Attacker(sft.Settings()).train(PUBLIC, other, slower, seed=3)
     assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
-    assert done.network is here.network and not torch.equal(weights(done.network), weights(student().network))
+    assert done.network is here.network and not torch.equal(
+        weights(done.network), weights(student().network)
+    )
 
 
 def test_a_copy_has_weights_of_its_own():
@@ -51,7 +59,10 @@ def test_a_copy_has_weights_of_its_own():
     with torch.no_grad():
         for p in here.network.parameters():
             p.add_(1)
-    assert torch.equal(weights(before.network), weights(student().network)) and here.tokenizer is before.tokenizer
+    assert (
+        torch.equal(weights(before.network), weights(student().network))
+        and here.tokenizer is before.tokenizer
+    )
 
 
 def test_trainings_in_a_row_are_one():
@@ -75,12 +86,17 @@ def test_the_first_step_is_as_long_as_the_rate_says(rate):
     # AdamW's first step moves every weight that has a gradient by the learning rate.
     done = tuned(here := copied(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
     moved = (weights(done.network) - weights(student().network)).abs()
-    assert float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3) and here.network is done.network
+    assert (
+        float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3)
+        and here.network is done.network
+    )
 
 
 def parts():
     """Every part of the group, by name, with few steps."""
-    names = sorted(path.stem for path in Path(follow.__file__).parent.glob("*.py") if path.stem != "__init__")
+    names = sorted(
+        path.stem for path in Path(follow.__file__).parent.glob("*.py") if path.stem != "__init__"
+    )
     held = []
     for name in names:
         module = importlib.import_module(f"distill.attackers.follow.{name}")
@@ -92,7 +108,9 @@ def parts():
 
 @pytest.mark.parametrize(("name", "part"), parts())
 def test_no_more_steps_are_taken_than_a_part_says(name, part):
-    few = RECIPE.model_copy(update={"batch_size": 2})  # so that a pass over all samples would be longer
+    few = RECIPE.model_copy(
+        update={"batch_size": 2}
+    )  # so that a pass over all samples would be longer
     # With coins as grades, groups differ.
     own = replace(OWN, check=lambda answer: len(answer.text) % 2 == 0)
     done = part.follow(student(), few, own, seed=0)

@@ -1,4 +1,6 @@
-"""Partial Bayes: the estimate by hand, its limits, the oracle bound, and the part on a teacher's rows."""
+"""Partial Bayes: the estimate by hand, its limits, the oracle bound, and the part on a teacher's
+rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8
+)
 PART = bayes.Attacker(bayes.Settings(table=5000, most=3))
 
 
@@ -62,7 +66,9 @@ def test_by_hand():
 def test_a_defence_that_says_one_thing_of_all_rows_leaves_the_priors_mean():
     clean = drawn(500, 0)
     defended = np.full_like(clean, 1 / 3)
-    assert bayes.estimated(defended[:2], clean, defended) == pytest.approx(np.tile(clean.mean(0), (2, 1)))
+    assert bayes.estimated(defended[:2], clean, defended) == pytest.approx(
+        np.tile(clean.mean(0), (2, 1))
+    )
 
 
 def test_no_estimate_of_many_rows_has_a_smaller_squared_error_than_the_mean_of_a_bucket():
@@ -85,16 +91,25 @@ def test_errors_under_an_invertible_defence_vanish_as_the_table_grows():
 
 
 def test_oracle_an_attacker_who_had_the_clean_rows_would_be_exact():
-    """What the published run does, and no attacker can: the prior is the answer. A bound, for tests alone."""
+    """What the published run does, and no attacker can: the prior is the answer. A bound, for tests
+    alone.
+    """
     y = drawn(200, 1, size=6)
     oracle = l1(bayes.estimated(flattened(y), y, flattened(y), 1e-6), y).mean()
     surrogate = drawn(200, 2, size=6)
-    assert oracle < 1e-9 < l1(bayes.estimated(flattened(y), surrogate, flattened(surrogate), 1e-6), y).mean()
+    assert (
+        oracle
+        < 1e-9
+        < l1(bayes.estimated(flattened(y), surrogate, flattened(surrogate), 1e-6), y).mean()
+    )
 
 
 @pytest.mark.parametrize(
     ("defense", "left"),
-    [(reverse_sigmoid.Defense(reverse_sigmoid.Settings()), 0.8), (modelguard_s.Defense(modelguard_s.Settings()), 0.9)],
+    [
+        (reverse_sigmoid.Defense(reverse_sigmoid.Settings()), 0.8),
+        (modelguard_s.Defense(modelguard_s.Settings()), 0.9),
+    ],
     ids=["reverse_sigmoid", "modelguard_s"],
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
@@ -117,6 +132,8 @@ def test_no_rows_are_refused():
 
 def test_a_table_is_no_larger_than_is_said_and_the_same_for_a_seed():
     said = sold()
-    first, again = (_shadow.shadow(said, own(), "repair/bayes", seed=0, most=3, table=20) for _ in range(2))
+    first, again = (
+        _shadow.shadow(said, own(), "repair/bayes", seed=0, most=3, table=20) for _ in range(2)
+    )
     assert first[0].shape == first[1].shape == (20, 4) and (first[0] == again[0]).all()
     assert isinstance(said[0].logprobs, Logprobs)

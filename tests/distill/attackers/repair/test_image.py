@@ -1,4 +1,6 @@
-"""Image regression on rows of a trained model: what it undoes, what it thins out, what it leaves, what it refuses."""
+"""Image regression on rows of a trained model: what it undoes, what it thins out, what it leaves,
+what it refuses.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ FORMS = ["known", "blind"]
 def sentences() -> list[str]:
     """A small made-up language, in which each word has a few that may follow it."""
     rng = random.Random("sentences")
-    words = ["".join(rng.choice(["ka", "lo", "mi", "ter", "su", "an"]) for _ in range(rng.randint(1, 3)))
-             for _ in range(60)]  # fmt: skip
+    words = [
+        "".join(rng.choice(["ka", "lo", "mi", "ter", "su", "an"]) for _ in range(rng.randint(1, 3)))
+        for _ in range(60)
+    ]
     follows = {word: rng.sample(words, 4) for word in words}
     told = []
     for _ in range(150):
@@ -44,7 +48,9 @@ LINES = sentences()
 def teacher() -> LanguageModel:
     tokenizer = byte_pair_tokenizer(LINES, V)
     network = llama(tokenizer, hidden_size=D, num_layers=2, num_heads=2, max_length=64, seed=0)
-    recipe = StudentSettings(hidden_size=D, num_heads=2, max_length=64, steps=100, batch_size=16, learning_rate=1e-2)
+    recipe = StudentSettings(
+        hidden_size=D, num_heads=2, max_length=64, steps=100, batch_size=16, learning_rate=1e-2
+    )
     ids = [tokenizer(line).input_ids for line in LINES]
     learned = train(network, [Example(one[:2], one[2:40]) for one in ids], recipe, seed=0)
     assert learned.losses[-1] < learned.losses[0] - 1
@@ -82,7 +88,9 @@ def towards_one_token(p_NV, share, rng):
 
 
 def drained(p_NV, share, rng):
-    """A random token is given what random others lose, all that they have, as far as the share goes."""
+    """A random token is given what random others lose, all that they have, as far as the share
+    goes.
+    """
     out = p_NV.copy()
     for row in out:
         first, *others = rng.permutation(V)
@@ -142,20 +150,30 @@ def test_what_lies_on_the_image_stays_bit_for_bit(teacher, said, form):
 
 
 def through(teacher, asked, **changes):
-    proxy = llama(teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=9)
-    settings = gradient_redirection.Settings(**{"eps": 0.5, "rho": 0.0, "where": "logprobs"} | changes)
+    proxy = llama(
+        teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=9
+    )
+    settings = gradient_redirection.Settings(
+        **{"eps": 0.5, "rho": 0.0, "where": "logprobs"} | changes
+    )
     given = Given(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
-    return gradient_redirection.Defense(settings, given)(teacher).answer(asked, seed=0, profile=PROFILE)
+    return gradient_redirection.Defense(settings, given)(teacher).answer(
+        asked, seed=0, profile=PROFILE
+    )
 
 
-def test_gradient_redirection_of_some_rows_is_undone_in_its_published_form_alone(teacher, asked, said):
+def test_gradient_redirection_of_some_rows_is_undone_in_its_published_form_alone(
+    teacher, asked, said
+):
     part = image.Attacker(image.Settings(form="known", hidden=D))
 
     def distances(**changes):
         sold = said[:8] + through(teacher, asked[8:], **changes)
         changed = slice(sum(len(one.logprobs.ids_TK) for one in said[:8]), None)
         clean = rows(said[:8] + teacher.answer(asked[8:], seed=0, profile=PROFILE))
-        return [l1(rows(held), clean)[changed] for held in (sold, part.clean(sold, NOTHING, seed=0))]
+        return [
+            l1(rows(held), clean)[changed] for held in (sold, part.clean(sold, NOTHING, seed=0))
+        ]
 
     before, after = distances()
     assert before.mean() >= 0.2 and after.max() <= 1e-3
@@ -173,19 +191,33 @@ def test_the_fit_is_that_of_a_linear_program():
         b, y = basis[kept], row[kept]
         n = len(y)  # min sum t with -t <= b h - y <= t
         bounds = np.block([[b, -np.eye(n)], [-b, -np.eye(n)]])
-        best = linprog([0] * 3 + [1] * n, bounds, np.concatenate([y, -y]), bounds=[(None, None)] * 3 + [(0, None)] * n)
+        best = linprog(
+            [0] * 3 + [1] * n,
+            bounds,
+            np.concatenate([y, -y]),
+            bounds=[(None, None)] * 3 + [(0, None)] * n,
+        )
         assert np.abs(got[kept] - y).sum() == pytest.approx(best.fun, rel=1e-3)
 
 
 class TestRefusals:
     def test_too_few_logprobs_a_row(self, said):
         def cut(k):
-            return [Answer("a", "?", "", logprobs=Logprobs(one.logprobs.ids_TK[:, :k], one.logprobs.values_TK[:, :k]))
-                    for one in said]  # fmt: skip
+            return [
+                Answer(
+                    "a",
+                    "?",
+                    "",
+                    logprobs=Logprobs(one.logprobs.ids_TK[:, :k], one.logprobs.values_TK[:, :k]),
+                )
+                for one in said
+            ]
 
         for form in FORMS:
             part = image.Attacker(image.Settings(form=form, hidden=D))
-            with pytest.raises(BadInput, match=f"fullest row has {D} logprobs; hidden={D} needs {D + 1} or more"):
+            with pytest.raises(
+                BadInput, match=f"fullest row has {D} logprobs; hidden={D} needs {D + 1} or more"
+            ):
                 part.clean(cut(D), NOTHING, seed=0)
         with pytest.raises(BadInput, match="0 different whole rows"):
             image.Attacker(image.Settings(form="known", hidden=D)).clean(cut(100), NOTHING, seed=0)
@@ -194,7 +226,10 @@ class TestRefusals:
 
     @pytest.mark.parametrize("form", FORMS)
     def test_too_few_rows_as_repeated_ones_count_once(self, clean, form):
-        with pytest.raises(BadInput, match=f"{D} different .*rows; form {form} with hidden={D} needs {D + 1} or more"):
+        with pytest.raises(
+            BadInput,
+            match=f"{D} different .*rows; form {form} with hidden={D} needs {D + 1} or more",
+        ):
             read_off(np.repeat(clean[:D], 4, 0), form)
 
     def test_a_row_with_too_few_entries_stays(self, clean):
@@ -208,4 +243,6 @@ def test_rows_that_stay_and_rows_that_change_may_have_different_widths():
     held = sparse(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), 2)
     told = image._told(held, np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]), np.array([True, False]))
     assert told.ids_TK.tolist() == [[2, 1, 0], [2, 1, -1]]
-    assert np.exp(told.values_TK) == pytest.approx(np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0]]), abs=1e-6)
+    assert np.exp(told.values_TK) == pytest.approx(
+        np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0]]), abs=1e-6
+    )

@@ -34,11 +34,15 @@ class TestSmoothing:
         smooth = 0.75 * y + 0.25 / 100
         assert l1(smooth, y).mean() > 0.4
         back = dense(cleaned(sparse(smooth, 100), form="smoothing"), 100)
-        assert l1(back, y).mean() <= 5e-5 and invert.unsmoothed(smooth)[1] == pytest.approx(0.25, abs=1e-5)
+        assert l1(back, y).mean() <= 5e-5 and invert.unsmoothed(smooth)[1] == pytest.approx(
+            0.25, abs=1e-5
+        )
 
     def test_by_hand(self):
         # 4 * 0.05 = 0.2 is the share: (0.45 - 0.05) / 0.8, (0.25 - 0.05) / 0.8, and so on
-        back, share = invert.unsmoothed(np.array([[0.45, 0.25, 0.25, 0.05], [0.25, 0.25, 0.25, 0.25]]))
+        back, share = invert.unsmoothed(
+            np.array([[0.45, 0.25, 0.25, 0.05], [0.25, 0.25, 0.25, 0.25]])
+        )
         assert share == pytest.approx(0.2) and back[0] == pytest.approx([0.5, 0.25, 0.25, 0])
         assert back[1] == pytest.approx([0.25] * 4)
 
@@ -50,7 +54,10 @@ class TestSmoothing:
 
     def test_rows_that_do_not_name_all_tokens_are_refused(self):
         with pytest.raises(BadInput, match="every row must name all tokens"):
-            cleaned(Logprobs(np.array([[1, -1]], np.int32), np.array([[-0.1, -np.inf]], "f4")), form="smoothing")
+            cleaned(
+                Logprobs(np.array([[1, -1]], np.int32), np.array([[-0.1, -np.inf]], "f4")),
+                form="smoothing",
+            )
         assert invert.Attacker(invert.Settings(form="smoothing")).needs_profile == "full"
         assert invert.Attacker(invert.Settings()).needs_profile == "top_k"
 
@@ -97,9 +104,13 @@ class TestTruncation:
 
     def test_mass_that_rounding_made_more_than_1_is_1(self):
         told = cleaned(Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.8, 0.4]], "f4"))))
-        assert np.exp(told.values_TK[0]) == pytest.approx([2 / 3, 1 / 3]) and told.tail_T[0] == -np.inf
+        assert (
+            np.exp(told.values_TK[0]) == pytest.approx([2 / 3, 1 / 3]) and told.tail_T[0] == -np.inf
+        )
 
 
 def test_atoms_are_the_first_entries_and_all_else():
     rows = sparse(np.array([[0.5, 0.2, 0.2, 0.1]]), 3)
-    assert atoms(rows, 2)[0] == pytest.approx([0.5, 0.2, 0.3]) and atoms(rows)[0] == pytest.approx([0.5, 0.2, 0.2, 0.1])
+    assert atoms(rows, 2)[0] == pytest.approx([0.5, 0.2, 0.3]) and atoms(rows)[0] == pytest.approx(
+        [0.5, 0.2, 0.2, 0.1]
+    )

@@ -17,7 +17,9 @@ from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8)
+RECIPE = StudentSettings(
+    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8
+)
 SETTINGS = recovery.Settings(table=5000, most=4, hidden=32, steps=200)
 
 
@@ -28,7 +30,9 @@ def fresh(seed: int) -> LanguageModel:
 
 def sold(defense=None, count=40):
     teacher = replace(fresh(7), temperature=1.0)
-    said = teacher.answer([Prompt(str(i), f"{i}+{i}=") for i in range(count)], seed=0, profile=Profile("top_k", 6))
+    said = teacher.answer(
+        [Prompt(str(i), f"{i}+{i}=") for i in range(count)], seed=0, profile=Profile("top_k", 6)
+    )
     return said if defense is None else [defense.edit(one) for one in said]
 
 
@@ -38,7 +42,9 @@ def own(defense=None):
 
 
 def table(count=4000, size=8, seed=0):
-    """Rows with a few likely tokens, sorted, and what a defence makes of them: here all values to the power 1/2."""
+    """Rows with a few likely tokens, sorted, and what a defence makes of them: here all values to
+    the power 1/2.
+    """
     y = -np.sort(-np.random.default_rng(seed).dirichlet(np.full(size, 0.3), count), -1)
     flat = np.sqrt(y)
     return y, flat / flat.sum(-1, keepdims=True)
@@ -75,7 +81,9 @@ def test_before_it_learns_it_changes_nothing():
 def test_what_it_says_of_a_row_is_not_a_matter_of_the_batch_it_is_in():
     net = recovery.learned(*table(), hidden=16, steps=50, seed=0)
     _, seen = table(50, seed=1)
-    np.testing.assert_allclose(recovery.recovered(net, seen)[:1], recovery.recovered(net, seen[:1]), atol=1e-6)
+    np.testing.assert_allclose(
+        recovery.recovered(net, seen)[:1], recovery.recovered(net, seen[:1]), atol=1e-6
+    )
 
 
 def test_learning_is_a_function_of_the_seed_and_leaves_the_process_generator_alone():
@@ -89,21 +97,30 @@ def test_learning_is_a_function_of_the_seed_and_leaves_the_process_generator_alo
 
 def test_renamed_tokens_are_renamed_and_what_is_withheld_stays_so():
     rows = Logprobs(
-        np.array([[4, 2, 9, -1]], np.int32), np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4")
+        np.array([[4, 2, 9, -1]], np.int32),
+        np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4"),
     )
     rows.values_TK[0, 3] = -np.inf
-    told = retold(rows, np.array([[0.1, 0.6, 0.3]]))  # all else had 1/4 and has 0.3; half of it is token 9's
+    told = retold(
+        rows, np.array([[0.1, 0.6, 0.3]])
+    )  # all else had 1/4 and has 0.3; half of it is token 9's
     assert told.ids_TK.tolist() == [[2, 9, 4, -1]]
     assert np.exp(told.values_TK[0]) == pytest.approx([0.6, 0.15, 0.1, 0])
     same = retold(rows, atoms(rows, 2))
-    assert (same.ids_TK == rows.ids_TK).all() and np.allclose(same.values_TK[0, :3], rows.values_TK[0, :3])
+    assert (same.ids_TK == rows.ids_TK).all() and np.allclose(
+        same.values_TK[0, :3], rows.values_TK[0, :3]
+    )
 
 
 def test_clean_atoms_are_those_of_the_tokens_that_the_defended_row_names_first():
     clean = Logprobs(np.array([[4, 2, 9]], np.int32), np.log(np.array([[0.5, 0.25, 0.125]], "f4")))
-    defended = Logprobs(np.array([[9, -1, 4]], np.int32), np.array([[np.log(0.9), -np.inf, np.log(0.05)]], "f4"))
+    defended = Logprobs(
+        np.array([[9, -1, 4]], np.int32), np.array([[np.log(0.9), -np.inf, np.log(0.05)]], "f4")
+    )
     before, after = _shadow.aligned(clean, defended, 2)
-    assert before[0] == pytest.approx([0.125, 0, 0.875]) and after[0] == pytest.approx([0.9, 0, 0.1])
+    assert before[0] == pytest.approx([0.125, 0, 0.875]) and after[0] == pytest.approx(
+        [0.9, 0, 0.1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +146,9 @@ def test_a_teacher_without_a_defence_is_left_nearly_alone():
 def test_rows_of_different_widths_and_no_rows_are_refused():
     first, *rest = sold()
     narrow = Logprobs(first.logprobs.ids_TK[:, :2], first.logprobs.values_TK[:, :2])
-    with pytest.raises(BadInput, match="repair/recovery: an answer's rows have 2 entries, others 4 or more"):
+    with pytest.raises(
+        BadInput, match="repair/recovery: an answer's rows have 2 entries, others 4 or more"
+    ):
         recovery.Attacker(SETTINGS).clean([replace(first, logprobs=narrow), *rest], own(), seed=0)
     with pytest.raises(BadInput, match="repair/recovery: answer 'a' has no logprobs"):
         recovery.Attacker(SETTINGS).clean([Answer("a", "?", "!")], own(), seed=0)

@@ -1,4 +1,6 @@
-"""Relabelling: no defence that keeps the likeliest token changes a bit of what such an attacker trains on."""
+"""Relabelling: no defence that keeps the likeliest token changes a bit of what such an attacker
+trains on.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ ATTACKER = relabel.Attacker(relabel.Settings())
 
 
 def model(seed: int, temperature: float = 0.0, hidden: int = 16) -> LanguageModel:
-    network = llama(TOKENIZER, hidden_size=hidden, num_layers=1, num_heads=2, max_length=48, seed=seed)
+    network = llama(
+        TOKENIZER, hidden_size=hidden, num_layers=1, num_heads=2, max_length=48, seed=seed
+    )
     return LanguageModel(network, TOKENIZER, temperature=temperature, max_new_tokens=12)
 
 
@@ -35,7 +39,9 @@ GIVEN = Given(proxy=model(3, hidden=8))
 
 
 def keepers() -> dict[str, Any]:
-    """Every shipped defence that says it keeps the likeliest token and changes no text, at five strengths."""
+    """Every shipped defence that says it keeps the likeliest token and changes no text, at five
+    strengths.
+    """
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         name = str(path.relative_to(CONFIGS).with_suffix(""))
@@ -58,7 +64,13 @@ def training_set(said: list[Answer]) -> list[tuple[Any, ...]]:
     """All that the student of relabelled answers is trained on."""
     examples = [logprob_kd.example(one, TOKENIZER) for one in ATTACKER.clean(said, NOTHING, seed=0)]
     return [
-        (e.prompt_ids, e.answer_ids, e.logprobs.ids_TK.tobytes(), e.logprobs.values_TK.tobytes(), e.weight)
+        (
+            e.prompt_ids,
+            e.answer_ids,
+            e.logprobs.ids_TK.tobytes(),
+            e.logprobs.values_TK.tobytes(),
+            e.weight,
+        )
         for e in examples
         if e.logprobs is not None
     ]
@@ -77,7 +89,9 @@ def test_the_defences_that_are_known_to_keep_it_are_among_those_found():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("profile", [Profile("top_k", 5), Profile("full")], ids=["top_k", "full"])
-def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_for_bit(temperature, profile):
+def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_for_bit(
+    temperature, profile
+):
     teacher = model(1, temperature)
     clean = teacher.answer(PROMPTS, seed=0, profile=profile)
     expected, changed = training_set(clean), set()
@@ -85,24 +99,35 @@ def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_
     for name, defense in KEEPERS.items():
         said = defense(teacher).answer(PROMPTS, seed=0, profile=profile)
         assert training_set(said) == expected, name
-        if any(a.logprobs.values_TK.tobytes() != b.logprobs.values_TK.tobytes()
-               for a, b in zip(said, clean, strict=True)):  # fmt: skip
+        if any(
+            a.logprobs.values_TK.tobytes() != b.logprobs.values_TK.tobytes()
+            for a, b in zip(said, clean, strict=True)
+        ):
             changed.add(name.partition(" ")[0])
     # The test would say nothing of defences that had not acted.
-    assert changed >= {"release/rounding", "release/modelguard_w", "release/modelguard_s", "decoding/mad"}
+    assert changed >= {
+        "release/rounding",
+        "release/modelguard_w",
+        "release/modelguard_s",
+        "decoding/mad",
+    }
 
 
 @given(seeds)
 def test_it_holds_for_rows_that_no_tiny_teacher_has(seed):
     y_TK = distributions(seed, rows=8, size=12)
-    y_TK[::2, 1] = y_TK[::2, 0] * (1 - 1e-4)  # a second token that is nearly as likely, under a lower id
+    y_TK[::2, 1] = y_TK[::2, 0] * (
+        1 - 1e-4
+    )  # a second token that is nearly as likely, under a lower id
     rows = released(y_TK / y_TK.sum(-1, keepdims=True))
     rows = Logprobs(rows.ids_TK[:, ::-1].copy(), rows.values_TK)
     expected = relabel.relabelled(rows)
     for name, defense in KEEPERS.items():
         if name.startswith("release/"):
             got = relabel.relabelled(defense.edit(Answer("a", "?", "", logprobs=rows)).logprobs)
-            assert (got.ids_TK == expected.ids_TK).all() and (got.values_TK == expected.values_TK).all(), name
+            assert (got.ids_TK == expected.ids_TK).all() and (
+                got.values_TK == expected.values_TK
+            ).all(), name
 
 
 def test_the_order_tells_equals_apart():
@@ -123,6 +148,10 @@ def test_one_entry_a_row_and_again_the_same(seed, k):
 def test_text_and_tokens_stay_and_no_logprobs_are_refused():
     answer = Answer("a", "1+1=", "2", (4,), True, released(distributions(0)))
     kept = ATTACKER.clean([answer], NOTHING, seed=0)[0]
-    assert (kept.text, kept.token_ids, kept.finished) == (answer.text, answer.token_ids, answer.finished)
+    assert (kept.text, kept.token_ids, kept.finished) == (
+        answer.text,
+        answer.token_ids,
+        answer.finished,
+    )
     with pytest.raises(BadInput, match="repair/relabel: answer 'b' has no logprobs"):
         ATTACKER.clean([Answer("b", "?", "!")], NOTHING, seed=0)

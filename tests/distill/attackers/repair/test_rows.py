@@ -1,4 +1,6 @@
-"""Relabelling and averages of repeated rows; tests/defenses/test_oracles.py relabels under every defence."""
+"""Relabelling and averages of repeated rows; tests/defenses/test_oracles.py relabels under every
+defence.
+"""
 
 from dataclasses import replace
 
@@ -24,12 +26,18 @@ def answer(logprobs, tokens=(), prompt="q", name="a"):
 
 class TestRelabel:
     def test_by_hand(self):
-        tied = Logprobs(np.array([[1, 2, 0], [2, 0, 1]], np.int32), np.array([[-0.5, -1, -2], [-1, -1, -1]], "f4"))
+        tied = Logprobs(
+            np.array([[1, 2, 0], [2, 0, 1]], np.int32),
+            np.array([[-0.5, -1, -2], [-1, -1, -1]], "f4"),
+        )
         out = relabel.relabelled(tied)
         assert out.ids_TK.tolist() == [[1], [2]] and (out.values_TK == 0).all()
 
     def test_withheld_entries_are_no_labels_and_an_empty_row_stays_empty(self):
-        held = Logprobs(np.array([[3, -1], [-1, -1]], np.int32), np.array([[-1, -np.inf], [-np.inf, -np.inf]], "f4"))
+        held = Logprobs(
+            np.array([[3, -1], [-1, -1]], np.int32),
+            np.array([[-1, -np.inf], [-np.inf, -np.inf]], "f4"),
+        )
         out = relabel.relabelled(held)
         assert out.ids_TK.tolist() == [[3], [-1]] and np.isneginf(out.values_TK[1]).all()
 
@@ -43,8 +51,12 @@ class TestAverage:
         first = answer(rows([0.6, 0.4], [0.9, 0.1]), (0, 0))
         second = answer(rows([0.2, 0.8], [0.5, 0.5]), (1, 0), name="a~1")
         one, two = average.averaged([first, second])
-        # Both begin with nothing, so row 0 is the mean of both; their second rows follow different tokens.
-        assert np.exp(one.values_TK[0]) == pytest.approx([0.6, 0.4]) and one.ids_TK[0].tolist() == [1, 0]
+        # Both begin with nothing, so row 0 is the mean of both; their second rows follow different
+        # tokens.
+        assert np.exp(one.values_TK[0]) == pytest.approx([0.6, 0.4]) and one.ids_TK[0].tolist() == [
+            1,
+            0,
+        ]
         assert np.exp(one.values_TK[1]) == pytest.approx([0.9, 0.1])
         assert np.exp(two.values_TK[1]) == pytest.approx([0.5, 0.5])
 
@@ -53,7 +65,9 @@ class TestAverage:
         errors = {1: [], n: []}
         for _ in range(400):
             drawn = [np.abs(clean + 0.01 * rng.normal(size=3)) for _ in range(n)]
-            (mean, *_) = average.averaged([answer(rows(p), (), name=str(i)) for i, p in enumerate(drawn)])
+            (mean, *_) = average.averaged(
+                [answer(rows(p), (), name=str(i)) for i, p in enumerate(drawn)]
+            )
             errors[n].append(dense(mean, 3)[0] - clean)
             errors[1].append(drawn[0] - clean)
         ratio = np.var(errors[n]) / np.var(errors[1])
@@ -72,4 +86,6 @@ class TestAverage:
 def test_dense_rows_and_back():
     p = np.array([[0.1, 0.0, 0.9], [0.4, 0.4, 0.2]])
     held = sparse(p, 3)
-    assert held.ids_TK.tolist() == [[2, 0, -1], [0, 1, 2]] and np.allclose(dense(held, 3), p, atol=1e-7)
+    assert held.ids_TK.tolist() == [[2, 0, -1], [0, 1, 2]] and np.allclose(
+        dense(held, 3), p, atol=1e-7
+    )
