@@ -21,7 +21,7 @@ from defenses import Given
 from distill.answers import Answer, Profile, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, Model
-from experiments import components, entries
+from experiments.settings import components, entries
 from experiments.tasks.addition import Settings, Task
 
 PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments import config
-from experiments.plan import CHOICES, IDENTITY
-from experiments.report import grades, measures
+from experiments.analysis import summary
+from experiments.planning.plan import CHOICES, IDENTITY
+from experiments.results import collect
+from experiments.settings import schema
 
 SEEDS, ITEMS, BUDGETS = 8, 1000, (125, 250, 500, 1000, 2000, 4000)
 DEFENSES = (
@@ -30,10 +31,10 @@ DEFENSES = (
 )
 
 
-def study(items: int = ITEMS) -> config.Study:
+def study(items: int = ITEMS) -> schema.Study:
     """Settings that fit the simulated grades."""
     seeds = f"seeds={list(range(SEEDS))}".replace(" ", "")
-    return config.load(
+    return schema.load(
         "quickstart",
         [seeds, f"baseline_seeds={SEEDS}", f"measure.looks=[{SEEDS}]", f"measure.items={items}"],
     )
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = len(pq.read_table(pa.BufferReader(data)))
     alone = time.perf_counter() - began
     began = time.perf_counter()
-    held = measures.measure(asked, grades.read(data), arms)
+    held = summary.measure(asked, collect.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

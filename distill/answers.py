@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -202,19 +202,16 @@ def read_answers(path: Path) -> list[Answer]:
     return [_answer(path, i, row) for i, row in enumerate(table.to_pylist())]
 
 
-def _answer(path: Path, index: int, row: dict[str, object]) -> Answer:
+def _answer(path: Path, index: int, row: dict[str, Any]) -> Answer:
     if digest(repr({k: v for k, v in row.items() if k != "sha256"})) != row["sha256"]:
         raise BadInput(f"{path}: answer {index} does not match its SHA-256")
     kept = None
     try:
-        if k := int(str(row["logprob_k"])):
-            # type: ignore[call-overload]
+        if k := int(row["logprob_k"]):
             ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)
-            # type: ignore[call-overload]
             values = np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k)
             kept = Logprobs(ids, values)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
-    # type: ignore
     return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)

@@ -61,7 +61,7 @@ def _run(argv: list[str]) -> int:
 
 def _say(line: str) -> None:
     """One line on standard error."""
-    from experiments.report.plain import printable
+    from experiments.results.plain import printable
 
     print(f"distill-resist: {printable(line)}", file=sys.stderr)
 
@@ -220,21 +220,21 @@ def _workers(text: str) -> int:
 
 
 def _planned(given: argparse.Namespace) -> Any:
-    from experiments import config
-    from experiments import plan as planning
+    from experiments.planning import plan as planning
+    from experiments.settings import schema
 
-    return planning.make(config.load(given.study, given.overrides, given.env))
+    return planning.make(schema.load(given.study, given.overrides, given.env))
 
 
 def run(given: argparse.Namespace) -> None:
-    from experiments import registration
+    from experiments import preregistration
     from experiments.launch import local
-    from experiments.report.plain import Plain
+    from experiments.results.plain import Plain
     from experiments.store import Store, writable
 
     console = Plain(stderr=True)
     planned = _planned(given)
-    registration.freeze(
+    preregistration.freeze(
         planned, Store(given.runs / "store"), writable(given.runs / planned.study.name)
     )
     _say_notes(planned, console)
@@ -245,8 +245,8 @@ def run(given: argparse.Namespace) -> None:
 def plan(given: argparse.Namespace) -> None:
     from collections import Counter
 
-    from experiments.plan import seconds
-    from experiments.report.plain import Plain
+    from experiments.planning.plan import seconds
+    from experiments.results.plain import Plain
     from experiments.store import Store
 
     planned = _planned(given)
@@ -282,22 +282,23 @@ def show(given: argparse.Namespace) -> None:
     import json
 
     from distill.answers import BadInput
-    from experiments import config, entries
+    from experiments.settings import entries, schema
 
     if given.schema:
-        return print(json.dumps(config.schema(), indent=1))
+        return print(json.dumps(schema.schema(), indent=1))
     if given.study is None:
         raise BadInput(f"show: which study? (there are: {', '.join(entries.names('study'))})")
-    print(config.load(given.study, given.overrides, given.env).model_dump_json(indent=2))
+    print(schema.load(given.study, given.overrides, given.env).model_dump_json(indent=2))
 
 
 def report(given: argparse.Namespace, planned: Any = None) -> None:
     import json
 
     from distill.answers import BadInput
-    from experiments.campaigns import shown as campaigns
-    from experiments.report import folder, matrix, terminal
-    from experiments.report.plain import Plain
+    from experiments import run_folder
+    from experiments.report import campaign_section as campaigns
+    from experiments.report import matrix, terminal
+    from experiments.results.plain import Plain
     from experiments.store import Store, writable
 
     planned = planned or _planned(given)
@@ -316,13 +317,13 @@ def report(given: argparse.Namespace, planned: Any = None) -> None:
             "see what there is with --partial"
         )
     home = writable(given.runs / planned.study.name)
-    measured = folder.write(planned, store, home, due.why)
+    measured = run_folder.write(planned, store, home, due.why)
     held = measured["rows"]
     if planned.study.tracking.mode != "off":
         from experiments import tracking
 
         tracking.replay(
-            folder.runs(planned, store, measured, home), planned.study.tracking, home, _say
+            run_folder.runs(planned, store, measured, home), planned.study.tracking, home, _say
         )
     if given.json:
         return print(json.dumps(held))
@@ -370,10 +371,10 @@ def verify(given: argparse.Namespace) -> int:
 
 def reproduce(given: argparse.Namespace) -> int:
     from distill.answers import BadInput
-    from experiments import plan as planning
     from experiments.launch import local
+    from experiments.planning import plan as planning
     from experiments.private import hand_over
-    from experiments.report.plain import Plain
+    from experiments.results.plain import Plain
     from experiments.review import archive, form, rerun
     from experiments.review import verify as checks
     from experiments.store import Store, writable
@@ -402,7 +403,7 @@ def _told(checks: Any) -> int:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from experiments.report.plain import Plain
+    from experiments.results.plain import Plain
     from experiments.review import worst
 
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1))
@@ -447,8 +448,8 @@ def diff(given: argparse.Namespace) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from experiments.report.plain import Plain
     from experiments.report.terminal import interval, points
+    from experiments.results.plain import Plain
     from experiments.review import archive, sides
 
     with (
@@ -482,8 +483,8 @@ def diff(given: argparse.Namespace) -> None:
 
 def listing(given: argparse.Namespace) -> None:
     from distill.answers import BadInput
-    from experiments import catalogue, entries
-    from experiments.report.plain import Plain
+    from experiments.results.plain import Plain
+    from experiments.settings import component_docs, entries
 
     groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
     singular = {"defenses": "defense", "studies": "study"}.get(
@@ -495,7 +496,7 @@ def listing(given: argparse.Namespace) -> None:
             f"list: no group {given.group!r}{entries.near(given.group, groups)} (there are: "
             f"{', '.join(groups)})"
         )
-    page = catalogue.PAGES.get(group)
+    page = component_docs.PAGES.get(group)
     if page and given.markdown:
         return print(page.markdown(), end="")
     if page:
@@ -507,7 +508,7 @@ def listing(given: argparse.Namespace) -> None:
 def doctor(given: argparse.Namespace) -> None:
     import shutil
 
-    from experiments.report.folder import machine, versions
+    from experiments.run_folder import machine, versions
 
     here = machine()
     print(

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.answers import BadInput, digest
-from experiments.components import module_of
-from experiments.stage import Stage, canonical
+from experiments.settings.components import module_of
+from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, digest, sweep, write_bytes
-from experiments.stage import Stage, canonical
+from experiments.stages.stage import Stage, canonical
 
 
 def writable(folder: Path) -> Path:

@@ -54,17 +54,18 @@ COPIED = (
     "constraints.txt",
 )
 WIRING = (
-    "experiments/plan.py",
-    "experiments/stage*.py",
+    "experiments/planning/*.py",
     "experiments/stages/**/*.py",
     "experiments/store.py",
-    "experiments/registration.py",
+    "experiments/preregistration.py",
     "experiments/review/*.py",
     "experiments/measure/*.py",
-    *(
-        f"experiments/report/{name}.py"
-        for name in ("compared", "cases", "measures", "grades", "matrix", "card", "files", "folder")
-    ),
+    "experiments/results/*.py",
+    "experiments/analysis/*.py",
+    "experiments/report/matrix.py",
+    "experiments/report/card.py",
+    "experiments/report/files.py",
+    "experiments/run_folder.py",
 )
 TESTS = ("tests/experiments",)
 HEAVY = (

@@ -28,6 +28,15 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def rooms(path: Path) -> set[str]:
+    """The rooms of `experiments/` that a file imports from."""
+    names = imported(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "experiments":
+            names |= {f"experiments.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("experiments.")}
+
+
 def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
@@ -53,8 +62,44 @@ def test_a_stage_imports_only_what_its_bytes_depend_on(path):
     or reports.
     """
     ours = {n for n in imported(path) if n.startswith("experiments.")}
-    leaves = {"experiments.components", "experiments.private", "experiments.stage"}
+    leaves = {"experiments.settings.components", "experiments.private"}
     assert {n for n in ours if not n.startswith("experiments.stages")} <= leaves
+
+
+ROOMS = (
+    "private",
+    "tracking",
+    "measure",
+    "tasks",
+    "settings",
+    "stages",
+    "store",
+    "provenance",
+    "planning",
+    "launch",
+    "results",
+    "analysis",
+    "preregistration",
+    "report",
+    "run_folder",
+    "review",
+    "cli",
+)
+"""The rooms of `experiments/`: each imports only those before it."""
+
+
+def test_every_room_has_its_place():
+    there = {
+        path.stem for path in (ROOT / "experiments").glob("[!_]*") if path.suffix in ("", ".py")
+    }
+    assert there - {"_configs", "__pycache__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", files("experiments"), ids=str)
+def test_no_arrow_runs_back(path):
+    room = path.relative_to(ROOT / "experiments").parts[0].removesuffix(".py")
+    before = ROOMS[: ROOMS.index(room)] if room in ROOMS else ROOMS
+    assert rooms(path) - {room} <= set(before)
 
 
 @pytest.mark.parametrize("path", [p for package in sorted(OURS) for p in files(package)], ids=str)

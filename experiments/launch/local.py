@@ -29,8 +29,8 @@ from rich.progress import (
 from distill.answers import BadInput
 from experiments import private, provenance
 from experiments.launch import one
-from experiments.plan import Plan, seconds
-from experiments.stage import Stage
+from experiments.planning.plan import Plan, seconds
+from experiments.stages.stage import Stage
 from experiments.store import Store
 
 LIBRARIES = [

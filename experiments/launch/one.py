@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.answers import BadInput
 from experiments import provenance
-from experiments.stage import Stage, canonical
+from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 

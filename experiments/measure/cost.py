@@ -102,9 +102,9 @@ def bill(
 
 def summary(value_B: np.ndarray) -> Bill:
     """Median and 90 % interval by order statistics, so that infinite draws stay infinite."""
-    ends = ((0.5, "higher"), (0.05, "lower"), (0.95, "higher"))
-    # type: ignore[call-overload]
-    return Bill(*(float(np.quantile(value_B, q, method=m)) for q, m in ends))
+    middle = float(np.quantile(value_B, 0.5, method="higher"))
+    low = float(np.quantile(value_B, 0.05, method="lower"))
+    return Bill(middle, low, float(np.quantile(value_B, 0.95, method="higher")))
 
 
 def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:

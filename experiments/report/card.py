@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Study, attack, batteries
 from experiments.measure import flags
-from experiments.plan import IDENTITY, is_floor
+from experiments.planning.plan import IDENTITY, is_floor
 from experiments.report.terminal import bound, kept, measured, points, set_to, signed, times, two
+from experiments.settings.schema import Study, attack, batteries
 
 TEMPLATE = Path(__file__).with_name("card.md")
 

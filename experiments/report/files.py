@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.campaigns import shown
-from experiments.config import Study, guard
-from experiments.plan import Arm, Plan
-from experiments.report import card, measures, page
-from experiments.report.grades import Grades
+from experiments.analysis import summary
+from experiments.planning.plan import Arm, Plan
+from experiments.report import campaign_section, card, html
+from experiments.results.collect import Grades
+from experiments.settings.schema import Study, guard
 
 SOMETIMES = {"budgets.svg", "outcomes.json", "campaigns.svg"}  # where the study has such things
 
@@ -31,8 +31,8 @@ def tables(
     outcomes: list[dict[str, Any]],
     old: Sequence[str],
 ) -> dict[str, Any]:
-    """What measures.json holds; `Refuse` where the grades allow no comparison."""
-    held = measures.marked(measures.measure(study, graded, arms, outcomes), [*old])
+    """What summary.json holds; `Refuse` where the grades allow no comparison."""
+    held = summary.marked(summary.measure(study, graded, arms, outcomes), [*old])
     return dict(json.loads(as_json(held)))
 
 
@@ -40,14 +40,16 @@ def pages(plan: Plan, graded: Grades, held: dict[str, Any]) -> dict[str, bytes]:
     """What is read and drawn: the report and its plots, from the measures."""
     study, told = plan.study, held["campaigns"]
     campaigns = (
-        shown.section(study.campaigns, told, len(study.seeds)) if study.campaigns and told else ""
+        campaign_section.section(study.campaigns, told, len(study.seeds))
+        if study.campaigns and told
+        else ""
     )
-    drawn = page.plots(held)
+    drawn = html.plots(held)
     files = {
-        "report.html": page.render(study, held, drawn, samples(graded), plan.notes, campaigns)
+        "report.html": html.render(study, held, drawn, samples(graded), plan.notes, campaigns)
     } | drawn
     if campaigns:
-        files["campaigns.svg"] = page.svg(shown.frontier(told))
+        files["campaigns.svg"] = html.svg(campaign_section.frontier(told))
     return {name: text.encode() for name, text in files.items()}
 
 
@@ -139,6 +141,6 @@ def _answered(
             spent[row["task"], defense, "report"] for defense in (row["defense"], "none")
         )
         held.append(
-            row | {"answer_ms": measures.plain(mine), "answer_ratio": measures.plain(mine / clean)}
+            row | {"answer_ms": summary.plain(mine), "answer_ratio": summary.plain(mine / clean)}
         )
     return held

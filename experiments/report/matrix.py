@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from experiments.config import spelled
 from experiments.report.terminal import bound, signed, thousands, two, worst
+from experiments.settings.schema import spelled
 
 
 class Line(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.config import Study
+from experiments.settings.schema import Study
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Table:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distill.answers import BadInput
-from experiments.registration import ANALYSIS, SEAL
+from experiments.preregistration import ANALYSIS, SEAL
 
 MANIFEST, LOCK, SIGNATURE = "manifest.json", "lock.txt", "manifest.json.sig"
 ALWAYS = (

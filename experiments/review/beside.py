@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from distill.answers import BadInput
-from experiments import provenance
-from experiments.campaigns import measured
-from experiments.plan import Plan
-from experiments.report import folder, grades, measures
+from experiments import provenance, run_folder
+from experiments.analysis import campaign_yield, summary
+from experiments.planning.plan import Plan
+from experiments.results import collect
 from experiments.review import Check, archive, form
 from experiments.review.form import Run
 from experiments.review.recomputed import said, unlike
@@ -56,9 +56,9 @@ def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
             done = store.done(stage["kind"], stage["key"])
         except BadInput:
             done = {}
-        told = {name: stage[name] for name in folder.NOTED if name in stage}
+        told = {name: stage[name] for name in run_folder.NOTED if name in stage}
         inputs = {} if provenance.recorded(done) else {"inputs": stage["inputs"]}
-        if (provenance.maker(done), folder.noted(done) | inputs) != (
+        if (provenance.maker(done), run_folder.noted(done) | inputs) != (
             manifest["made_by"][stage["made_by"]],
             told,
         ):
@@ -70,12 +70,12 @@ def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
 
 def collected(run: Run, planned: Plan, store: Store) -> list[Check]:
     """Grades and arms, gathered from the store again."""
-    told = grades.collect(planned, store) == form.content(
+    told = collect.collect(planned, store) == form.content(
         run.home, "grades.parquet", archive.LARGEST
     )
-    wrong = next(unlike(measures.plain(grades.arms(planned, store)), run.arms), None)
+    wrong = next(unlike(summary.plain(collect.arms(planned, store)), run.arms), None)
     wrong = wrong or next(
-        unlike(measures.plain(measured.collect(planned, store)), run.outcomes), None
+        unlike(summary.plain(campaign_yield.collect(planned, store)), run.outcomes), None
     )
     got = said(wrong) if told else "grades.parquet is not what exams in the store add up to"
     return [

@@ -23,11 +23,11 @@ from pydantic import (
 )
 
 from distill.answers import BadInput
-from experiments import reading
-from experiments.config import Study
-from experiments.entries import checked
-from experiments.registration import ANALYSIS, SEAL
-from experiments.report.grades import NUMBERS, WHO, Grades, read
+from experiments.preregistration import ANALYSIS, SEAL
+from experiments.results.collect import NUMBERS, WHO, Grades, read
+from experiments.settings import reading
+from experiments.settings.entries import checked
+from experiments.settings.schema import Study
 
 SCHEMA = 4
 MOST = 256 * 2**20  # bytes of a file that is not grades

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from experiments import provenance, registration
-from experiments.plan import Plan
-from experiments.report import card, files, folder
+from experiments import preregistration, provenance, run_folder
+from experiments.planning.plan import Plan
+from experiments.report import card, files
 from experiments.review import Check, Word, form, guarded, short
 from experiments.review.archive import SOMETIMES
 from experiments.review.form import Run
@@ -44,7 +44,7 @@ def aggregates(run: Run) -> list[Check]:
 
 def carded(run: Run, planned: Plan) -> list[Check]:
     """The card's fields from measures, manifest and seal; its page from its fields."""
-    changes = registration.deviations(planned, run.home)
+    changes = preregistration.deviations(planned, run.home)
     fields = files.carded(planned, run.measures, run.manifest, run.seal, changes)
     page = card.markdown(run.card).encode()
     return [
@@ -82,7 +82,7 @@ def pages(run: Run, planned: Plan) -> list[Check]:
     other = [name for name in made if ours[name] != theirs[name]]
     odd = [name for name in other if any(map(ODD.search, theirs[name]))]
     drawer = f"matplotlib=={version('matplotlib')}" in run.manifest["lock"]
-    drawer = drawer and folder.machine()["platform"] == run.manifest["machine"]["platform"]
+    drawer = drawer and run_folder.machine()["platform"] == run.manifest["machine"]["platform"]
     word: Word = "PASS" if not other else "FAIL" if drawer or odd else "INCONCLUSIVE"
     got = f"{provenance.listed(odd or other)} differ" if other else "the same"
     got += ", as another matplotlib or system drew them; do not trust them" * (

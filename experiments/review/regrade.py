@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.config import Measure
-from experiments.entries import component
+from experiments.settings.entries import component
+from experiments.settings.schema import Measure
 
 COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "said", "outcome")
 ROWS = 2**18

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import plan as planning
-from experiments import registration
-from experiments.config import Study, attack, guard
+from experiments import preregistration, run_folder
+from experiments.analysis import summary
 from experiments.measure.power import components
-from experiments.report import folder, grades, measures
+from experiments.planning import plan as planning
+from experiments.results import collect
 from experiments.review import Check, Word, form, same
+from experiments.settings.schema import Study, attack, guard
 from experiments.store import Store
 
 # Two runs on unlike machines are two draws of the same students: their means may differ by this
@@ -63,7 +64,7 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     words.
     """
     manifest, planned = form.manifest_of(expected), planning.make(study)
-    checks = [_machine(manifest, folder.machine(threads), folder.versions())]
+    checks = [_machine(manifest, run_folder.machine(threads), run_folder.versions())]
     theirs = {stage["key"]: stage["files"] for stage in manifest["stages"]}
     ours = {s.key: store.done(s.kind, s.key)["files"] for s in planned.stages}
     shared = [key for key in ours if key in theirs]
@@ -85,11 +86,11 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
             f"{len(shared) - len(unlike)} the same",
         )
     )
-    graded = grades.read(grades.collect(planned, store))
-    before = grades.read(expected / "grades.parquet")
+    graded = collect.read(collect.collect(planned, store))
+    before = collect.read(expected / "grades.parquet")
     checks += [_accuracy(key, before[key], sat) for key, sat in graded.items() if key in before]
     if tier == "full":
-        now = measures.plain(measures.measure(study, graded, grades.arms(planned, store)))
+        now = summary.plain(summary.measure(study, graded, collect.arms(planned, store)))
         checks += _words(form.part(expected, "measures")["cases"], now["cases"])
     else:
         checks.append(
@@ -109,9 +110,9 @@ def _machine(manifest: dict[str, Any], here: dict[str, Any], versions: dict[str,
     now = {n: here[n] for n in names} | versions
     before["sources"], now["sources"] = (
         manifest["code"]["sources_sha256"][:12],
-        folder.code()["sources_sha256"][:12],
+        run_folder.code()["sources_sha256"][:12],
     )
-    changes = [f"{name} {a} -> {b}" for name, a, b in registration.changed(before, now)]
+    changes = [f"{name} {a} -> {b}" for name, a, b in preregistration.changed(before, now)]
     return Check(
         "same class of machine, versions and sources",
         "INCONCLUSIVE" if changes else "PASS",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
 
-from experiments import registration
+from experiments import preregistration
 from experiments.review import form
 
 
@@ -41,7 +41,7 @@ def difference(a: Path, b: Path) -> Difference:
 
     BadInput if a file is not of its form.
     """
-    settings = registration.changed(
+    settings = preregistration.changed(
         *(form.shaped(one, "config.json", dict[str, Any]) for one in (a, b))
     )
     rows = [form.shaped(one, "results.json", list[Row]) for one in (a, b)]

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import BadInput, digest
-from experiments import plan as planning
-from experiments import provenance, registration
-from experiments.components import file_of
-from experiments.config import Study
-from experiments.entries import call, component, known
-from experiments.plan import Plan
+from experiments import preregistration, provenance, run_folder
+from experiments.analysis import summary
+from experiments.planning import plan as planning
+from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
-from experiments.report import folder, grades, measures
+from experiments.results import collect
 from experiments.review import (
     Check,
     Word,
@@ -30,7 +28,10 @@ from experiments.review import (
 )
 from experiments.review.form import Run
 from experiments.review.recomputed import said, unlike
-from experiments.stage import canonical
+from experiments.settings.components import file_of
+from experiments.settings.entries import call, component, known
+from experiments.settings.schema import Study
+from experiments.stages.stage import canonical
 from experiments.store import Store
 
 UNSHOWN = (
@@ -175,8 +176,8 @@ def _spelled(run: Run) -> list[Check]:
             said(wrong),
         )
     ]
-    text = form.content(run.home, registration.ANALYSIS)
-    plain = text == registration.spelled(run.frozen)
+    text = form.content(run.home, preregistration.ANALYSIS)
+    plain = text == preregistration.spelled(run.frozen)
     return [
         *checks,
         Check(
@@ -237,7 +238,7 @@ def _planned(run: Run) -> tuple[Plan | None, list[Check]]:
         for stage in planned.stages
         if theirs[stage.key]
     ]
-    wrong = next(unlike(measures.plain(mine), told), None)
+    wrong = next(unlike(summary.plain(mine), told), None)
     got = said(wrong) if wrong else f"{len(ours)} stages"
     return planned, [Check(claim, "FAIL" if wrong else "PASS", f"{len(theirs)} stages", got)]
 
@@ -276,7 +277,7 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
         mine = ours[key]
         near = [theirs[k] for k in gone if theirs[k]["kind"] == mine.kind]
         if near:
-            changes = registration.changed(near[0]["settings"], mine.settings, mine.kind)
+            changes = preregistration.changed(near[0]["settings"], mine.settings, mine.kind)
             return f"{said}; " + (
                 f"{changes[0][0]}: {changes[0][1]!r} became {changes[0][2]!r}"
                 if changes
@@ -291,12 +292,12 @@ def _seal(run: Run, planned: Plan | None) -> list[Check]:
     """
     claim = "the analysis is as it was frozen"
     try:
-        registration.seal(run.home)
+        preregistration.seal(run.home)
     except BadInput as error:
         return [Check(claim, "FAIL", "its seal", str(error).replace(f"{run.home}/", ""))]
     if planned is None:
         return [Check(claim, "PASS", run.seal["sha256"][:16], run.seal["sha256"][:16])]
-    changes = registration.deviations(planned, run.home)
+    changes = preregistration.deviations(planned, run.home)
     of = sum(arm.split == "report" for arm in planned.arms)
     if not changes and run.seal["of"] != of:
         return [Check(claim, "FAIL", f"{of} report exams", f"the seal says {run.seal['of']}")]
@@ -319,10 +320,10 @@ def _complete(run: Run, planned: Plan) -> list[Check]:
         got = f"{len(lost)} missing, first {one.defense} {one.attacker} {one.task} seed {one.seed}"
     gone = {*run.manifest["missing"]}
     arms = [
-        {name: getattr(arm, name) for name in grades.WHO} | {"finished": arm.exam.key not in gone}
+        {name: getattr(arm, name) for name in collect.WHO} | {"finished": arm.exam.key not in gone}
         for arm in planned.arms
     ]
-    told = [{name: arm[name] for name in (*grades.WHO, "finished")} for arm in run.arms]
+    told = [{name: arm[name] for name in (*collect.WHO, "finished")} for arm in run.arms]
     wrong = next(unlike(arms, told), None)
     return [
         Check("every planned student was graded", "FAIL" if lost else "PASS", total, got),
@@ -403,9 +404,9 @@ def _manifest(run: Run, planned: Plan | None) -> list[Check]:
         one.partition("==")[0].lower().replace("_", "-"): one.partition("==")[2]
         for one in manifest["lock"]
     }
-    computed |= {"versions": {name: locked.get(name) for name in folder.LIBRARIES}}
+    computed |= {"versions": {name: locked.get(name) for name in run_folder.LIBRARIES}}
     if planned:
-        computed |= {"seeds": measures.plain(folder.seeds(planned))}
+        computed |= {"seeds": summary.plain(run_folder.seeds(planned))}
     packages = run.home / archive.LOCK
     wrong = next(unlike(computed, {name: manifest[name] for name in computed}), None)
     got = said(wrong)

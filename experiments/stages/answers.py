@@ -10,12 +10,12 @@ from typing import Any
 
 from distill import signals
 from distill.answers import Answer, Profile, Prompt, write_answers, write_bytes
-from experiments.components import defended, part
-from experiments.stage import canonical
+from experiments.settings.components import defended, part
 from experiments.stages.guarded import guarded
 from experiments.stages.means import means, solved
 from experiments.stages.opened import opened
 from experiments.stages.served import questions
+from experiments.stages.stage import canonical
 
 VERSION = 1
 

@@ -15,7 +15,7 @@ from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
 from distill.answers import BadInput
 from distill.campaigns.population import Population
 from distill.campaigns.simulate import simulate
-from experiments.components import file_of
+from experiments.settings.components import file_of
 
 VERSION = 1
 PAST, PAST_RELEASE = (

@@ -18,8 +18,8 @@ from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
 from distill.campaigns.population import Population
 from distill.campaigns.presets import Campaign
 from distill.campaigns.simulate import Outcome, simulate
-from experiments.stage import canonical
 from experiments.stages.calibration import calibrated, detectors, save
+from experiments.stages.stage import canonical
 
 VERSION = 1
 ORACLE = "oracle"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.answers import Answer, Profile, Prompt, write_bytes
-from experiments.components import part
+from experiments.settings.components import part
 from experiments.stages.grades import read_grades
 from experiments.stages.guarded import guarded
 from experiments.stages.opened import opened

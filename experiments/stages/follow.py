@@ -9,10 +9,10 @@ from typing import Any
 
 from distill.answers import write_bytes
 from distill.folders import save
-from experiments.components import part
-from experiments.stage import canonical
+from experiments.settings.components import part
 from experiments.stages.means import means
 from experiments.stages.opened import opened
+from experiments.stages.stage import canonical
 from experiments.stages.training import recipe_of, training
 
 VERSION = 1

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from defenses import Given, teach
 from distill.answers import Profile, write_bytes
-from experiments.components import defended, makers, part
-from experiments.stage import canonical
+from experiments.settings.components import defended, makers, part
 from experiments.stages.guarded import given
 from experiments.stages.opened import opened
+from experiments.stages.stage import canonical
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from defenses import Given
 from distill.answers import read_answers
-from experiments.components import defended
+from experiments.settings.components import defended
 from experiments.stages.opened import opened
 
 # The provider's proxy has a seed, and traces an order, that no student has.

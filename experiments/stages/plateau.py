@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import write_bytes
-from experiments.stage import canonical
 from experiments.stages.exam import run as sit
 from experiments.stages.follow import run as go_on
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import canonical
 from experiments.stages.student import run as train
 
 VERSION = 1

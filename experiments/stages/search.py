@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.answers import write_bytes
-from experiments.stage import canonical
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import canonical
 
 VERSION = 1
 

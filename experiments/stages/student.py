@@ -12,11 +12,11 @@ from distill import signals
 from distill.answers import Answer, Profile, Prompt, read_answers, write_bytes
 from distill.attackers import Own
 from distill.folders import save
-from experiments.components import defended, part
-from experiments.stage import canonical
+from experiments.settings.components import defended, part
 from experiments.stages.guarded import guarded
 from experiments.stages.means import means
 from experiments.stages.opened import opened
+from experiments.stages.stage import canonical
 from experiments.stages.training import fresh, trained, training
 
 VERSION = 1

@@ -10,10 +10,10 @@ from distill.attackers import Own
 from distill.attackers.sft import Attacker, Settings
 from distill.folders import load, save
 from distill.recordings import read_recorded
-from experiments.components import part
 from experiments.private import shown
-from experiments.stage import canonical
+from experiments.settings.components import part
 from experiments.stages.means import solved
+from experiments.stages.stage import canonical
 from experiments.stages.training import trained
 
 VERSION = 1

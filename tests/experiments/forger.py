@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.answers import BadInput, digest
-from experiments import plan as planning
-from experiments import registration
-from experiments.report import card, files, grades
+from experiments import preregistration
+from experiments.planning import plan as planning
+from experiments.report import card, files
+from experiments.results import collect
 from experiments.review import form
-from experiments.stage import canonical
+from experiments.stages.stage import canonical
 
 STUDY = [
     "teacher.steps=2",
@@ -87,7 +88,7 @@ def rewrite(home: Path) -> None:
         for stage in manifest["stages"]
         if "sha256" in stage["settings"]
     }
-    planned, graded = planning.make(study, known), grades.read(home / "grades.parquet")
+    planned, graded = planning.make(study, known), collect.read(home / "grades.parquet")
     held = files.tables(study, graded, load(home, "arms.json"), [], manifest["old"])
     dump(home, "measures.json", held)
     dump(home, "results.json", held["rows"])
@@ -100,7 +101,7 @@ def rewrite(home: Path) -> None:
 def recard(home: Path, planned: Any = None, held: Any = None) -> None:
     """The card, from the measures and the manifest that are there now."""
     planned = planned or planning.make(form.study_of(home), {})
-    seal, changes = load(home, registration.SEAL), registration.deviations(planned, home)
+    seal, changes = load(home, preregistration.SEAL), preregistration.deviations(planned, home)
     fields = files.carded(
         planned, held or load(home, "measures.json"), load(home, "manifest.json"), seal, changes
     )

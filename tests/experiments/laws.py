@@ -182,7 +182,6 @@ def multiplier(
     """
     slow, rng = curve.shifted(times), np.random.default_rng([7, who.seeds, runs])
     want = floor + level * (float(who.mean(curve, BUDGETS[-1])) - floor)
-    # noqa: E731
     need = lambda c: optimize.brentq(lambda x: float(who.mean(c, math.exp(x))) - want, -5, 15)  # noqa: E731
     truth = math.exp(need(slow) - need(curve))
     hits, ratios, widths = [], [], []

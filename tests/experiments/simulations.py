@@ -595,12 +595,12 @@ def main(words: Sequence[str] | None = None) -> None:
         *laws.lines(given.runs, given.workers),
     ]
     if given.controls:
-        from experiments.plan import IDENTITY
-        from experiments.report import grades
+        from experiments.planning.plan import IDENTITY
+        from experiments.results import collect
 
-        sat = grades.read(given.controls / "grades.parquet")
+        sat = collect.read(given.controls / "grades.parquet")
         arms = [
-            sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN
+            sat[collect.Key("trace", defense, "sft", 800, "report")].right_SN
             for defense in ("none", IDENTITY)
         ]
         got = undefended_splits(np.concatenate(arms))

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from distill.answers import digest
-from experiments import config, entries, plan
-from experiments.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED, Plan
-from experiments.report import matrix, measures, terminal
-from experiments.report.grades import Exam, Grades, Key, Sat
-from experiments.stage import canonical
+from experiments.analysis import summary
+from experiments.planning import plan
+from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED, Plan
+from experiments.report import matrix, terminal
+from experiments.results.collect import Exam, Grades, Key, Sat
+from experiments.settings import entries, schema
+from experiments.stages.stage import canonical
 
 DATA = Path(__file__).parents[1] / "data" / "snapshots"
 SMALL = (
@@ -152,9 +154,9 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
     """All that is reported of a study of made-up grades: the measures in columns, and the lines of
     two tables.
     """
-    here = plan.make(config.load(words[0], list(words[1:])))
+    here = plan.make(schema.load(words[0], list(words[1:])))
     grades, arms = made_up(here)
-    held = measures.measure(here.study, grades, arms)
+    held = summary.measure(here.study, grades, arms)
     texts = {"matrix": matrix.markdown(held), "table": terminal.markdown(held, here.study)}
     return flat(columns(held)) | {name: text.splitlines() for name, text in texts.items()}
 
@@ -338,7 +340,7 @@ def now(name: str) -> dict[str, Any]:
     if name in STUDIES:
         return json.loads(json.dumps(reported(STUDIES[name])))
     first, *rest = PLANS[name]
-    return asked(plan.make(config.load(first, rest)))
+    return asked(plan.make(schema.load(first, rest)))
 
 
 def kept(name: str) -> dict[str, Any]:

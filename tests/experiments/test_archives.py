@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from experiments.config import Pretrained
 from experiments.review import archive
+from experiments.settings.schema import Pretrained
 from tests.experiments.forger import edit, load, reseal
 
 

@@ -9,24 +9,26 @@ import sys
 import pytest
 
 from distill.answers import BadInput
-from experiments import catalogue, config, entries, plan, tasks
+from experiments import tasks
 from experiments.launch import one
+from experiments.planning import plan
+from experiments.settings import component_docs, entries, schema
 from tests.experiments.test_study import ENV, ROOT, SMALL
 
 OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
 
 
 def made(*words):
-    return plan.make(config.load("quickstart", [*OWN, *words]))
+    return plan.make(schema.load("quickstart", [*OWN, *words]))
 
 
 class TestEntries:
     def test_a_list_is_an_attack(self):
-        one = config.attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
-        assert [config.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
+        one = schema.attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
+        assert [schema.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
         assert one.adaptive and one.asks and one.needs_profile == "text" and "check" in one.needs
-        assert not config.attack("sft").adaptive
-        assert config.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
+        assert not schema.attack("sft").adaptive
+        assert schema.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
 
     @pytest.mark.parametrize(
         ("entry", "line"),
@@ -42,19 +44,19 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            config.attack(entry)
+            schema.attack(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_a_battery_is_its_attacks_and_has_no_settings(self):
-        battery = config.battery("strongest")
-        study = config.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
+        battery = schema.battery("strongest")
+        study = schema.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
         assert study.blocks[0].attackers == [
             "sft",
             *(f"strongest/{key}" for key in battery.attacks),
         ]
-        assert config.attack("strongest/vote").parts == config.attack(battery.attacks["vote"]).parts
-        assert config.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
-        assert config.batteries(["sft"]) == []
+        assert schema.attack("strongest/vote").parts == schema.attack(battery.attacks["vote"]).parts
+        assert schema.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
+        assert schema.batteries(["sft"]) == []
 
 
 class TestPlan:
@@ -131,7 +133,7 @@ class TestPlan:
         ]
         assert len({arm.attacker for arm in asking}) > 5
         for arm in asking:
-            spec = config.guard(arm.defense).spec
+            spec = schema.guard(arm.defense).spec
             for stage in arm.student.walk():
                 assert stage.kind not in ("exam", "search")
                 if stage.kind == "answers":
@@ -168,7 +170,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
 
 
 def test_the_page_of_attackers_is_what_the_code_says():
-    page = catalogue.PAGES["attacker"]
+    page = component_docs.PAGES["attacker"]
     assert (ROOT / "docs" / "attackers.md").read_text() == page.markdown()
     assert {name for name, *_ in page.rows()} | {"strongest"} == set(entries.names("attacker"))
 

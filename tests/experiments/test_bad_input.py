@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import cli, config, entries, plan
+from experiments import cli
+from experiments.planning import plan
+from experiments.settings import entries, schema
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -176,7 +178,7 @@ def test_the_word_that_is_wrong_is_named(words, message, capsys):
 
 
 def test_a_value_in_quotes_is_taken_as_it_is(capsys):
-    study = config.load(
+    study = schema.load(
         "quickstart", ["teacher=recorded", "teacher.path='runs/lr=1/a (1), é.jsonl'"]
     )
     assert study.teacher.path == "runs/lr=1/a (1), é.jsonl"
@@ -185,7 +187,7 @@ def test_a_value_in_quotes_is_taken_as_it_is(capsys):
 def test_the_environment_is_read_only_where_it_is_allowed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SECRET", "s3cret")
     word = "question='${oc.env:SECRET}'"
-    assert config.load("quickstart", [word], environment=True).question == "s3cret"
+    assert schema.load("quickstart", [word], environment=True).question == "s3cret"
     assert (
         cli.main(["show", "quickstart", "--env", word]) == 0 and "s3cret" in capsys.readouterr().out
     )
@@ -299,7 +301,7 @@ def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
         + YAML.encode()
         + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p 1:30}\n"
     )
-    study = config.load(str(path), ["baseline_seeds=2"])
+    study = schema.load(str(path), ["baseline_seeds=2"])
     assert (study.seeds, study.tracking.mode, study.tracking.project) == ([0, 10], "off", "1:30")
 
 
@@ -311,7 +313,7 @@ def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):
         and "ends in .yaml" in capsys.readouterr().err
     )
     (tmp_path / "mine.yaml.yaml").write_text(YAML.replace("mine", "other"))
-    assert config.load(str(tmp_path / "mine.yaml.yaml"), []).name == "other"
+    assert schema.load(str(tmp_path / "mine.yaml.yaml"), []).name == "other"
 
 
 @pytest.mark.parametrize(
@@ -474,7 +476,7 @@ def test_two_processes_share_one_folder(tmp_path):
 
 def test_an_altered_result_is_named(tmp_path, capsys):
     subprocess.run(command(tmp_path), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    arm = plan.make(config.load("quickstart", SMALL)).arms[0]
+    arm = plan.make(schema.load("quickstart", SMALL)).arms[0]
     path = tmp_path / "store" / "exam" / arm.exam.key / "grades.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     assert cli.main(["report", "quickstart", "--runs", str(tmp_path), *SMALL]) == 2

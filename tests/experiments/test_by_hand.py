@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from experiments import config, plan
+from experiments.analysis import summary, verdicts
+from experiments.analysis.comparisons import Compared
 from experiments.measure import power, utility
 from experiments.measure.contrast import Arm
-from experiments.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
-from experiments.report import cases, measures
-from experiments.report.compared import Compared
-from experiments.report.grades import Key, Sat
+from experiments.planning import plan
+from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
+from experiments.results.collect import Key, Sat
+from experiments.settings import schema
 from tests.experiments.snapshots import sitting
 
 N, CHOOSING, SEEDS, ALPHA = 60, 40, (0, 1, 2, 3), 0.05
@@ -102,7 +103,7 @@ def planned():
         patch.setattr(
             plan, "FEW", len(SEEDS)
         )  # all arms have the same seeds, which the formulas here are for
-        return plan.make(config.load("quickstart", STUDY))
+        return plan.make(schema.load("quickstart", STUDY))
 
 
 def made_up():
@@ -163,7 +164,7 @@ def given():
 
 @pytest.fixture(scope="module")
 def told(given):
-    return measures.measure(planned().study, *given)
+    return summary.measure(planned().study, *given)
 
 
 def scores(grades, task, defense, attacker, split="report"):
@@ -803,7 +804,7 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
         }
         for arm in arms
     ]
-    found = measures.measure(planned().study, fewer, arms)
+    found = summary.measure(planned().study, fewer, arms)
     (row,) = [
         one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]
     ]
@@ -837,7 +838,7 @@ def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(given):
     grades, arms = given
     key = Key("trace", "none", SECOND, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[1:], grades[key].exams[1:])}
-    found = measures.measure(planned().study, fewer, arms)
+    found = summary.measure(planned().study, fewer, arms)
     for case in found["cases"]:
         mine = case["task"] == "trace" and case["defense"] != IDENTITY
         assert (f"1 of 4 students of none {SECOND}" in case["rule"]) == mine, case["rule"]
@@ -847,12 +848,12 @@ def test_arms_whose_answers_are_all_the_same_are_told(given):
     grades, arms = given
     key, other = (Key("addition", one, FIRST, 8, "report") for one in (STRONG, MILD))
     twins = dict(grades) | {key: grades[other]}
-    found = measures.measure(planned().study, twins, arms)["flags"]
+    found = summary.measure(planned().study, twins, arms)["flags"]
     told = [one for one in found if one["flag"] == "alias"]
     assert [one["evidence"] for one in told] == [f"every answer equals those under {MILD}"]
     assert told[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
     assert not [
-        one for one in measures.measure(planned().study, *given)["flags"] if one["flag"] == "alias"
+        one for one in summary.measure(planned().study, *given)["flags"] if one["flag"] == "alias"
     ]
 
 
@@ -869,7 +870,9 @@ def test_the_rules_are_the_studys(given):
 
 def test_no_gap_is_no_share():
     flat, better = (Arm(np.full((2, 3), value), (0, 1)) for value in (0.5, 0.75))
-    assert cases._share(flat, flat, better) is None and cases._share(flat, better, better) == 1.0
+    assert (
+        verdicts._share(flat, flat, better) is None and verdicts._share(flat, better, better) == 1.0
+    )
 
 
 def test_it_is_json(told):
@@ -891,4 +894,7 @@ def test_what_is_compared_with_what(given):
         )
         assert here.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
         assert here.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
-    assert cases._selection(here, "addition", 8, IDENTITY, [FIRST, SECOND])[0].seeds == (900, 901)
+    assert verdicts._selection(here, "addition", 8, IDENTITY, [FIRST, SECOND])[0].seeds == (
+        900,
+        901,
+    )

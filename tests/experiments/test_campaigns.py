@@ -16,13 +16,16 @@ from distill.answers import BadInput, read_answers
 from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
 from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
-from experiments import campaigns, cli, config, entries, plan
-from experiments.campaigns import measured, shown
+from experiments import cli
+from experiments.analysis import campaign_yield
 from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
-from experiments.plan import FLOORS
-from experiments.report.grades import Key
+from experiments.planning import plan
+from experiments.planning.plan import FLOORS
+from experiments.report import campaign_section
+from experiments.results.collect import Key
 from experiments.review.verify import verify
+from experiments.settings import campaigns, entries, schema
 from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
@@ -64,7 +67,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def planned():
-    return plan.make(config.load("campaigns", STUDY))
+    return plan.make(schema.load("campaigns", STUDY))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +179,7 @@ class TestSettings:
         assert fixed.per_question("deepseek_2026", 800) == 7.0
 
     def test_pivot_is_told_the_studys_release(self):
-        made = plan.make(config.load("campaigns", ["campaigns.release=9"]))
+        made = plan.make(schema.load("campaigns", ["campaigns.release=9"]))
         (clean,) = [stage for stage in made.stages if stage.kind == "calibration"]
         (pivot,) = [one for one in clean.settings["detectors"] if one["name"] == "pivot"]
         assert pivot["settings"]["release"] == 9
@@ -247,7 +250,7 @@ class TestControls:
         assert (
             cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *changed]) == 0
         )
-        store, again = Store(folder / "store"), plan.make(config.load("campaigns", changed))
+        store, again = Store(folder / "store"), plan.make(schema.load("campaigns", changed))
         for arm in again.leaks[0].students:
             zero = next(
                 one
@@ -283,7 +286,7 @@ class TestControls:
 
     def test_reduced_answers_have_passed_the_reduction_and_the_others_have_not(self, made, planned):
         store, seen = Store(made / "store"), 0
-        cut = config.guard(small().reduced).chain.parts[0]
+        cut = schema.guard(small().reduced).chain.parts[0]
 
         def said(leak, defense):
             arm = next(one for one in leak.students if one.defense == defense)
@@ -374,7 +377,7 @@ class TestDetectors:
     def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(
         self, scores
     ):
-        told = measured.fused(scores, ("y", 0), [0.01])
+        told = campaign_yield.fused(scores, ("y", 0), [0.01])
         assert np.median(told.p[500:]) < 0.02 < np.median(told.p[:500])
         found, accounts, false, customers = told.at_rates[0]
         assert (accounts, customers) == (100, 500) and found > 50 and false < 25
@@ -383,13 +386,15 @@ class TestDetectors:
             at: one if at in (("y", 0), ("x(mix=1)", 1)) else one | {"p": one["p"][::-1]}
             for at, one in scores.items()
         }
-        assert (measured.fused(spoilt, ("y", 0), [0.01]).p == told.p).all()
+        assert (campaign_yield.fused(spoilt, ("y", 0), [0.01]).p == told.p).all()
         assert (
-            measured.fused({("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01])
+            campaign_yield.fused(
+                {("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01]
+            )
             is None
         )
         grid = {("y(mix=0.1)", 1): scores["y", 1], ("y", 0): scores["y", 0]}
-        assert measured.fused(grid, ("y", 0), [0.01]) is None, (
+        assert campaign_yield.fused(grid, ("y", 0), [0.01]) is None, (
             "siblings of a grid are the same campaign"
         )
 
@@ -399,7 +404,7 @@ class TestDetectors:
             "guilty": np.array([0, 0, 0, 0, 1, 1], bool),
             "owner": np.array([0, 0, 1, 2, 9, 9]),
         }
-        curve = measured.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
+        curve = campaign_yield.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
         at = int(np.argmin(abs(campaign.ROC - 0.01)))
         assert campaign.ROC[at] == pytest.approx(0.01)
         assert (curve["fpr"][at], curve["tpr"][at]) == (pytest.approx(1 / 3), 0.5)
@@ -500,7 +505,7 @@ class TestJoined:
 
     @pytest.fixture
     def here(self):
-        study = config.load(
+        study = schema.load(
             "campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"]
         )
 
@@ -549,10 +554,10 @@ class TestJoined:
             (preset, "reduce"): [self.run(preset, "reduce", 1000, 1000, [1, 2e6, 1e6])] * 2,
             (preset, "open"): [self.run(preset, "open", 13_000, 0, [1, 2e6, 1e6])] * 2,
         }
-        row = measured._leak(held, here, ("trace", "none", "sft"), (preset, "reduce"), by)
+        row = campaign_yield._leak(held, here, ("trace", "none", "sft"), (preset, "reduce"), by)
         assert row["questions"] == pytest.approx(100) and row["full"] == pytest.approx(1000 / 13)
         assert row["gain"] == pytest.approx(0.2) and row["trained"] is None
-        spent = measured._spent(by[preset, "open"][0])
+        spent = campaign_yield._spent(by[preset, "open"][0])
         assert spent == (2e6, 1e6, 12, 1)
         # Open it gains .6 for the same money, so a point costs three times as much; items are
         # redrawn for both alike.
@@ -567,11 +572,13 @@ class TestJoined:
             (name, "open"): [self.run(name, "open", n, 0, [1, 1, 1])]
             for name, n in ((one, 1300), (other, 13_000))
         }
-        rows = measured._leaks(held, by, here, "trace")
+        rows = campaign_yield._leaks(held, by, here, "trace")
         choosing = {(one, "open"): by[other, "open"], (other, "open"): by[one, "open"]}
-        assert {row["preset"] for row in measured._worst(held, here, rows, choosing)} == {one}
+        assert {row["preset"] for row in campaign_yield._worst(held, here, rows, choosing)} == {one}
         lawful = [row | {"lawful": row["preset"] == one} for row in rows]
-        assert {row["preset"] for row in measured._worst(held, here, lawful, choosing)} == {other}
+        assert {row["preset"] for row in campaign_yield._worst(held, here, lawful, choosing)} == {
+            other
+        }
 
     def test_honest_accounts_beside_several_campaigns_count_once(self):
         def beside(preset, seed, touched):
@@ -591,7 +598,9 @@ class TestJoined:
             (p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")
         }
         (row,) = [
-            r for r in measured._harms(by, 0.05) if (r["preset"], r["segment"]) == ("all", "all")
+            r
+            for r in campaign_yield._harms(by, 0.05)
+            if (r["preset"], r["segment"]) == ("all", "all")
         ]
         assert row["touched"]["n"] == 200 and row["touched"]["value"] == pytest.approx(0.02)
 
@@ -608,7 +617,7 @@ class TestJoined:
             {"preset": "a", "seed": s, "honest": honest | {"done": {}, "closed": [n, *zero[1:]]}}
             for s, n in enumerate((10, 40, 100))
         ]
-        row = measured._harms({("a", "limits"): runs}, 0.05)[0]["closed"]
+        row = campaign_yield._harms({("a", "limits"): runs}, 0.05)[0]["closed"]
         alone = clopper_pearson(150, 30_000)
         assert (
             row["value"] == pytest.approx(0.005)
@@ -653,7 +662,7 @@ class TestReport:
 
     def test_partial_runs_are_reported_as_far_as_they_go(self, made, tmp_path, capsys):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))
-        again = plan.make(config.load("campaigns", STUDY))
+        again = plan.make(schema.load("campaigns", STUDY))
         lost = next(
             leak for leak in again.leaks if (leak.access, leak.split) == ("reduce", "report")
         )
@@ -670,7 +679,7 @@ class TestReport:
         [(0.0, "0"), (1.0, "100"), (0.123, "12.3"), (0.00046, "0.046"), (None, "-")],
     )
     def test_shares_have_the_decimals_that_they_need(self, value, text):
-        assert shown.share(value) == text
+        assert campaign_section.share(value) == text
 
     @pytest.mark.parametrize(
         ("bill", "text"),
@@ -681,4 +690,4 @@ class TestReport:
         ],
     )
     def test_money_has_two_digits(self, bill, text):
-        assert shown.money(bill) == text
+        assert campaign_section.money(bill) == text

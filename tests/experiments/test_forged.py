@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from distill.answers import digest
-from experiments import plan as planning
-from experiments import registration
+from experiments import preregistration
+from experiments.planning import plan as planning
 from experiments.report import card
 from experiments.review import form
 from experiments.review.verify import verify
@@ -247,7 +247,7 @@ def a_remark_in_the_analysis(home):
 def another_setting(home):
     edit(home, "config.json", lambda study: study["student"].update(learning_rate=0.5))
     reseal(home)
-    text = registration.spelled(registration.analysis(planning.make(form.study_of(home), {})))
+    text = preregistration.spelled(preregistration.analysis(planning.make(form.study_of(home), {})))
     (home / "analysis.yaml").write_bytes(text)
     edit(home, "analysis.json", lambda seal: seal | {"sha256": digest(text)})
     edit(home, "card.json", lambda held: held["preregistration"].update(sha256=digest(text)))

@@ -10,10 +10,11 @@ import pytest
 
 from benchmarks import measures as simulated
 from distill.answers import BadInput
-from experiments import config
+from experiments.analysis import summary
+from experiments.analysis.comparisons import Compared
 from experiments.measure import flags
-from experiments.report import grades, measures
-from experiments.report.compared import Compared
+from experiments.results import collect
+from experiments.settings import schema
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +70,19 @@ def test_a_missing_row_is_one_line(table, who, words):
     place = row_of(table, **who)
     cut = pa.concat_tables([table[:place], table[place + 1 :]])
     with pytest.raises(BadInput) as told:
-        grades.read(written(cut))
+        collect.read(written(cut))
     assert words in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_doubled_row_is_one_line(table):
     place = row_of(table, **ARM)
     with pytest.raises(BadInput, match=r"seed 1 \(trace, report\) has 1 of its items twice"):
-        grades.read(written(pa.concat_tables([table, table[place : place + 1]])))
+        collect.read(written(pa.concat_tables([table, table[place : place + 1]])))
 
 
 def test_the_order_of_rows_changes_nothing(table):
-    before, order = grades.read(written(table)), np.random.default_rng(2).permutation(len(table))
-    after = grades.read(written(table.take(order)))
+    before, order = collect.read(written(table)), np.random.default_rng(2).permutation(len(table))
+    after = collect.read(written(table.take(order)))
     assert set(before) == set(after)
     for key, sat in before.items():
         items = [
@@ -115,8 +116,8 @@ class TestClusters:
         items = table["item"].to_pylist()
         names = {item: f"passage {i // 5}" for i, item in enumerate(dict.fromkeys(items))}
         declared = table.append_column("cluster", pa.array([names[item] for item in items]))
-        study = config.load("quickstart", ["seeds=[0,1]", "measure.items=60", "measure.draws=100"])
-        plain, told = (grades.read(written(one)) for one in (table, declared))
+        study = schema.load("quickstart", ["seeds=[0,1]", "measure.items=60", "measure.draws=100"])
+        plain, told = (collect.read(written(one)) for one in (table, declared))
         key = next(key for key in told if key.attacker == "sft" and key.split == "report")
         assert (
             told[key].exams[0].clusters[:6] == ("passage 0",) * 5 + ("passage 1",)
@@ -137,14 +138,14 @@ class TestClusters:
 
         with pytest.MonkeyPatch.context() as patch:
             for module, names_ in (
-                (measures.curves, ["needs", "area_between"]),
-                (measures.frontier, ["volume"]),
-                (measures.fidelity, ["panel"]),
+                (summary.curves, ["needs", "area_between"]),
+                (summary.frontier, ["volume"]),
+                (summary.fidelity, ["panel"]),
                 (flags, ["helps", "sabotage"]),
             ):
                 for name in names_:
                     patch.setattr(module, name, spy(getattr(module, name)))
-            measures.measure(study, told, made[1])
+            summary.measure(study, told, made[1])
         assert len(seen) == 6
         for name, given in seen.items():
             assert all(one is not None and len(set(one)) == 12 for one in given), name

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.answers import BadInput
-from experiments import catalogue, config, entries, plan
+from experiments.planning import plan
+from experiments.settings import component_docs, entries, schema
 from experiments.stages.grades import read_grades
 from experiments.stages.guard import strength_at
 from experiments.store import Store
@@ -23,7 +24,7 @@ PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 
 class TestEntries:
     def test_a_list_is_a_defence(self):
-        one = config.guard(PAIR)
+        one = schema.guard(PAIR)
         assert [(p.name, p.settings) for p in one.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25, "marker": "#"}),
@@ -37,9 +38,9 @@ class TestEntries:
             "attackers": ["sft"],
             "budgets": [1],
         }
-        assert config.Block(**raw).defenses == ["none + release/top_k"]
+        assert schema.Block(**raw).defenses == ["none + release/top_k"]
         words = [*SMALL, f"defense=[none,{PAIR}]"]
-        assert config.load("quickstart", words).blocks[0].defenses == ["none", PAIR]
+        assert schema.load("quickstart", words).blocks[0].defenses == ["none", PAIR]
 
     @pytest.mark.parametrize(
         ("entry", "line"),
@@ -109,34 +110,34 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            config.guard(entry)
+            schema.guard(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_two_parts_cannot_both_be_matched(self):
         with pytest.raises(BadInput, match="match_utility: one part can be matched"):
-            config.guard("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
+            schema.guard("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
 
     def test_lists_and_quotes_are_values(self):
-        (part,) = config.guard("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
+        (part,) = schema.guard("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
         assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
         words = [
             *SMALL,
             "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]",
         ]
-        study = config.load("quickstart", words)
+        study = schema.load("quickstart", words)
         assert study.blocks[0].defenses == [
             "decoding/temperature + release/truncate",
             "release/answer_only(marker='#,')",
         ]
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
-        chain = config.guard("trained/doge(alpha=0, match_utility=2)").chain
+        chain = schema.guard("trained/doge(alpha=0, match_utility=2)").chain
         assert chain.learns and chain.needs == ("proxy", "traces")
 
 
 class TestNeeds:
     def made(self, *words):
-        return plan.make(config.load("quickstart", [*SMALL, *words]))
+        return plan.make(schema.load("quickstart", [*SMALL, *words]))
 
     def test_a_proxy_and_traces_are_made_once_and_are_nobody_elses(self):
         made = self.made("defense=[decoding/product_of_experts,decoding/antidistillation]")
@@ -246,7 +247,7 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
         *words,
     ]
     subprocess.run(command, cwd=ROOT, env=ENV, check=True, capture_output=True)
-    made, store = plan.make(config.load("quickstart", words)), Store(tmp_path / "store")
+    made, store = plan.make(schema.load("quickstart", words)), Store(tmp_path / "store")
     (stage,) = [stage for stage in made.stages if stage.kind == "guard"]
     told = json.loads((store.open("guard", stage.key) / "guard.json").read_text())
     matched = told["matched"]
@@ -271,6 +272,6 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
 
 
 def test_the_page_of_defences_is_what_the_code_says():
-    page = catalogue.PAGES["defense"]
+    page = component_docs.PAGES["defense"]
     assert (ROOT / "docs" / "defenses.md").read_text() == page.markdown()
     assert {name for name, *_ in page.rows()} == set(entries.names("defense"))

@@ -32,7 +32,6 @@ def case(**changes):
         | ADAPTIVE
         | changes
     )
-    # noqa: E731
     own = lambda Y, i: Y if isinstance(Y, Arm) else Arm(Y, tuple(range(100 * i, 100 * i + len(Y))))  # noqa: E731
     told |= {name: own(told[name], i) for name, i in (("floor", 0), ("clean", 8), ("guarded", 8))}
     told |= {

@@ -21,8 +21,8 @@ from distill.answers import BadInput
 from distill.student import StudentSettings
 from experiments import cli
 from experiments.launch import local, one
-from experiments.report.plain import Plain, printable
-from experiments.stage import Stage
+from experiments.results.plain import Plain, printable
+from experiments.stages.stage import Stage
 from experiments.store import Store
 from experiments.tasks import addition
 

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from distill.answers import BadInput
-from experiments import config, plan
+from experiments.analysis import comparisons, verdicts
 from experiments.launch import one
-from experiments.report import cases, compared, grades
-from experiments.report.grades import Key
+from experiments.planning import plan
+from experiments.results import collect
+from experiments.results.collect import Key
+from experiments.settings import schema
 from experiments.stages.grades import read_grades
 from experiments.store import Store
 
@@ -46,7 +48,7 @@ def made(*words, attackers=BATTERY):
         "defense=[none,release/answer_only]",
         "baseline_seeds=3",
     ]
-    return plan.make(config.load("quickstart", [*TINY, *told, *words]))
+    return plan.make(schema.load("quickstart", [*TINY, *told, *words]))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ class TestSeeds:
         [(1, [8], 8), (4, [8], 16), (12, [8], 28), (4, [4, 8], 8)],
     )
     def test_about_the_root_of_the_number_of_defences(self, defenses, budgets, wanted):
-        study = config.load("quickstart", ["seeds=[0,1,2,3,4,5,6,7]", "baseline_seeds=null"])
+        study = schema.load("quickstart", ["seeds=[0,1,2,3,4,5,6,7]", "baseline_seeds=null"])
         names = ["none", *(f"release/truncate(keep=0.{i}1)" for i in range(1, 10)), "a", "b", "c"][
             : defenses + 1
         ]
@@ -92,7 +94,7 @@ class TestSeeds:
         assert study.baseline("trace") == list(range(wanted))
 
     def test_more_seeds_are_never_those_that_choose(self):
-        study = config.load(
+        study = schema.load(
             "quickstart", ["seeds=[7,8]", "selection_seeds=[9,11]", "baseline_seeds=5"]
         )
         assert study.baseline("trace") == [7, 8, 10, 12, 13]
@@ -196,9 +198,9 @@ class TestPlateau:
                 assert json.loads((out / "training.json").read_text())["steps"] == 24
 
     def test_its_student_sits_the_report_exam_and_stands_beside_the_word(self, there, store):
-        held = grades.read(grades.collect(there, store))
-        arms = grades.arms(there, store)
-        here = compared.Compared(there.study, held, arms)
+        held = collect.read(collect.collect(there, store))
+        arms = collect.arms(there, store)
+        here = comparisons.Compared(there.study, held, arms)
         longer = [key for key in held if key.split == "plateau"]
         assert {(key.defense, key.budget) for key in longer} == {
             ("none", 8),
@@ -208,11 +210,12 @@ class TestPlateau:
             once = held[key._replace(split="report")]
             assert held[key].exams[0].items == once.exams[0].items and held[key].seeds == (0,)
             gained = held[key].right_SN[0].mean() - once.right_SN[once.seeds.index(0)].mean()
-            assert cases.gained_at_twice(here, key._replace(split="report")) == pytest.approx(
+            assert verdicts.gained_at_twice(here, key._replace(split="report")) == pytest.approx(
                 gained
             )
         assert (
-            cases.gained_at_twice(here, Key("addition", plan.IDENTITY, "sft", 8, "report")) is None
+            verdicts.gained_at_twice(here, Key("addition", plan.IDENTITY, "sft", 8, "report"))
+            is None
         )
 
 

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.answers import BadInput
-from experiments import cli, config, plan, private
+from experiments import cli, private
+from experiments.planning import plan
 from experiments.review import form
 from experiments.review.verify import verify
+from experiments.settings import schema
 from experiments.store import Store
 from tests.experiments.forger import STUDY
 
@@ -42,7 +44,7 @@ def secret(tmp_path_factory):
 def forgetful(monkeypatch):
     """Another process, which does not know what stand-ins stand for."""
     monkeypatch.setattr(private, "_held", {})
-    for cached in (config.guard,):
+    for cached in (schema.guard,):
         cached.cache_clear()
 
 
@@ -109,7 +111,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
     from distill.answers import read_answers
 
     entry = f"release/unicode(key={KEY!r}, rate=0.5)"
-    planned = plan.make(config.load("quickstart", [*SECRET, f"defense={entry}"]))
+    planned = plan.make(schema.load("quickstart", [*SECRET, f"defense={entry}"]))
     arm = next(
         arm
         for arm in planned.arms
@@ -126,7 +128,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
     before = read_answers(
         Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet"
     )
-    (made,) = config.guard(arm.defense).chain.parts
+    (made,) = schema.guard(arm.defense).chain.parts
     assert made.settings.key == KEY
     assert [one.text for one in said] == [made.text(one) for one in before]
 
@@ -158,7 +160,7 @@ def test_the_same_data_in_two_homes_are_one_task(tmp_path, forgetful):
             f"{who}.path={here}/example_model_solutions.jsonl"
             for who in ("teacher", "weaker_teacher")
         ]
-        study = config.load("gsm8k", words)
+        study = schema.load("gsm8k", words)
         (label,) = study.blocks[0].tasks
         assert str(tmp_path) not in study.model_dump_json() and "sha256-" in label
         labels.add((label, *(stage.key for stage in plan.make(study).stages)))
@@ -177,4 +179,4 @@ def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
 
 def test_data_that_are_not_here_are_one_line(forgetful):
     with pytest.raises(BadInput, match="--private"):
-        plan.make(config.load("quickstart", ["task=gsm8k(path='sha256-0123456789abcdef')"]))
+        plan.make(schema.load("quickstart", ["task=gsm8k(path='sha256-0123456789abcdef')"]))

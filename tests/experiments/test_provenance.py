@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import cli, config, entries, plan, provenance
+from experiments import cli, provenance
 from experiments.launch import one
+from experiments.planning import plan
 from experiments.review.verify import verify
+from experiments.settings import entries, schema
 from experiments.store import Store, fingerprint, sealed
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def runs(made, tmp_path):
 
 @pytest.fixture
 def planned():
-    return plan.make(config.load("quickstart", STUDY))
+    return plan.make(schema.load("quickstart", STUDY))
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ def shipped():
             for who in ("teacher", "weaker_teacher")
             if data
         ]
-        found += plan.make(config.load(name, data)).stages
+        found += plan.make(schema.load(name, data)).stages
     return found
 
 
@@ -183,9 +185,8 @@ class TestClosure:
         code = {name for stage in shipped() for name in provenance.modules(stage)}
         ours = {name for name in code if name.startswith("experiments.")}
         assert {name.split(".")[1] for name in ours} == {
-            "components",
             "private",
-            "stage",
+            "settings",
             "stages",
             "tasks",
         }
@@ -542,8 +543,8 @@ def test_an_edit_of_the_sources_is_seen_by_the_next_command(made, tmp_path):
         assert before in text
         (tmp_path / name).write_text(text.replace(before, after, 1))
 
-    edited("experiments/report/page.py", '"""The HTML report', '"""A page: the HTML report')
-    edited("experiments/report/page.py", "MOST_NAMED = 12", "MOST_NAMED = 13")
+    edited("experiments/report/html.py", '"""The HTML report', '"""A page: the HTML report')
+    edited("experiments/report/html.py", "MOST_NAMED = 12", "MOST_NAMED = 13")
     edited("distill/losses.py", "from __future__", "# A comment.\nfrom __future__")
     assert " stages, 0 to do" in todo() and "old:" not in todo()
     with (tmp_path / "distill" / "losses.py").open("a") as file:

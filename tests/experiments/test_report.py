@@ -10,11 +10,13 @@ import pytest
 
 from benchmarks import measures as simulated
 from distill.answers import BadInput
-from experiments import config
+from experiments.analysis import summary, verdicts
 from experiments.measure.contrast import Arm, Refuse
-from experiments.plan import IDENTITY
-from experiments.report import card, cases, grades, measures, numbered, page, terminal
-from experiments.report.grades import Key
+from experiments.planning.plan import IDENTITY
+from experiments.report import card, frontier_plot, html, terminal
+from experiments.results import collect
+from experiments.results.collect import Key
+from experiments.settings import schema
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def study():
         "measure.items=200",
         "measure.draws=200",
     ]
-    return config.load("quickstart", changes)
+    return schema.load("quickstart", changes)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def held(study, made):
-    return measures.measure(study, grades.read(made[0]), made[1])
+    return summary.measure(study, collect.read(made[0]), made[1])
 
 
 def case(held, defense, budget=4000, task="trace"):
@@ -69,7 +71,7 @@ def test_verdicts_stand_at_the_largest_budget_alone(held):
 
 def test_rows_follow_from_the_grades(held, made):
     rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in held["rows"]}
-    sat = grades.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
+    sat = collect.read(made[0])[collect.Key("trace", "release/truncate", "sft", 500, "report")]
     row = rows["trace", 500, "sft", "release/truncate"]
     assert (
         row["defended"] == pytest.approx(sat.right_SN.mean())
@@ -115,8 +117,8 @@ def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
 
 
 def test_teachers_are_told_by_their_text(study, made):
-    there = grades.read(made[0])
-    key = grades.Key("trace", "release/truncate", "", 0, "report")
+    there = collect.read(made[0])
+    key = collect.Key("trace", "release/truncate", "", 0, "report")
     exams = tuple(
         exam._replace(
             texts=tuple("#" * 40 for _ in exam.texts),
@@ -124,7 +126,7 @@ def test_teachers_are_told_by_their_text(study, made):
         )
         for exam in there[key].exams
     )
-    told = measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+    told = summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
     rows = {row["defense"]: row for row in told["teachers"] if row["task"] == "trace"}
     broken, clean, other = rows["release/truncate"], rows["none"], rows["release/answer_only"]
     assert (broken["longest_repeat"], broken["distinct_4"]) == (39, pytest.approx(1 / 37))
@@ -150,7 +152,7 @@ def test_what_a_file_of_grades_lacks_is_named(made):
     sink = pa.BufferOutputStream()
     pq.write_table(pq.read_table(pa.BufferReader(made[0])).drop_columns("nats"), sink)
     with pytest.raises(BadInput, match="grades: no column nats; another version wrote them"):
-        grades.read(sink.getvalue().to_pybytes())
+        collect.read(sink.getvalue().to_pybytes())
 
 
 def test_equal_budgets_are_equal_spending_here(held):
@@ -171,8 +173,8 @@ def test_order_of_the_file_changes_nothing(study, made):
     )
     sink = pa.BufferOutputStream()
     pq.write_table(shuffled, sink)
-    again = measures.measure(study, grades.read(sink.getvalue().to_pybytes()), made[1])
-    before = measures.measure(study, grades.read(made[0]), made[1])
+    again = summary.measure(study, collect.read(sink.getvalue().to_pybytes()), made[1])
+    before = summary.measure(study, collect.read(made[0]), made[1])
     key = lambda r: (r["task"], r["budget"], r["attacker"], r["defense"])  # noqa: E731
     for a, b in zip(sorted(before["rows"], key=key), sorted(again["rows"], key=key), strict=True):
         assert (a["transfer"], a["defended"], a["fidelity"]) == (
@@ -184,22 +186,22 @@ def test_order_of_the_file_changes_nothing(study, made):
 
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
 def test_without_the_first_two_floors_nothing_is_computed(study, made, lost):
-    there = {key: sat for key, sat in grades.read(made[0]).items() if key.attacker != lost}
+    there = {key: sat for key, sat in collect.read(made[0]).items() if key.attacker != lost}
     with pytest.raises(Refuse, match="F0 and F1 must be there"):
-        measures.measure(study, there, made[1])
+        summary.measure(study, there, made[1])
 
 
 def test_other_items_in_one_arm_are_refused(study, made):
-    there = grades.read(made[0])
-    key = grades.Key("trace", "none", "sft", 500, "report")
+    there = collect.read(made[0])
+    key = collect.Key("trace", "none", "sft", 500, "report")
     exams = tuple(exam._replace(items=("other", *exam.items[1:])) for exam in there[key].exams)
     with pytest.raises(Refuse, match="not scored on the items of the other exams"):
-        measures.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+        summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
 
 
 def test_it_is_json_page_table_and_card(study, held):
     json.dumps(held, allow_nan=False)
-    text = page.render(study, held, page.plots(held), [], [], "")
+    text = html.render(study, held, html.plots(held), [], [], "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert (
         text.count("<svg") == 3
@@ -267,7 +269,7 @@ def many(defenses, **more):
 
 
 def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
-    told = numbered.entries(MANY)
+    told = frontier_plot.entries(MANY)
     assert [(one.name, one.family) for one in told] == [
         ("decoding/perturbed", "decoding"),
         ("decoding/temperature", "decoding"),
@@ -280,12 +282,12 @@ def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
     assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(
         IDENTITY
     ) == 1.0
-    assert numbered.family("release/truncate") == "release, text"
+    assert frontier_plot.family("release/truncate") == "release, text"
 
 
 def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
-    monkeypatch.setattr(page, "MOST_NAMED", 5)
-    figure = page.frontier({"cases": many(MANY), "rows": []})
+    monkeypatch.setattr(html, "MOST_NAMED", 5)
+    figure = html.frontier({"cases": many(MANY), "rows": []})
     told = {text.get_text() for text in figure.texts}
     assert {"decoding", "release, logprobs", "several", "controls"} <= told
     assert any(text.strip() == "1  perturbed: eps=0.02 → 0.1" for text in told)
@@ -295,14 +297,14 @@ def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
         assert sorted(text.get_text() for text in axes.texts) == sorted("112223445" + "6")
         dots = axes.transData.transform([text.xy for text in axes.texts]) / figure.dpi
         apart = np.hypot(*(dots[:, None] - dots).T) + 9 * np.eye(len(dots))
-        assert apart.min() >= numbered.DOT - 1e-6 and np.ptp(dots[:, 1]) < 1e-9
-        assert np.ptp(dots[:, 0]) < 1.1 * numbered.DOT * len(dots)
-    assert page.svg(figure) == page.svg(page.frontier({"cases": many(MANY), "rows": []}))
+        assert apart.min() >= frontier_plot.DOT - 1e-6 and np.ptp(dots[:, 1]) < 1e-9
+        assert np.ptp(dots[:, 0]) < 1.1 * frontier_plot.DOT * len(dots)
+    assert html.svg(figure) == html.svg(html.frontier({"cases": many(MANY), "rows": []}))
 
 
 def test_a_crowd_of_which_nothing_is_measured_has_empty_panels(monkeypatch):
-    monkeypatch.setattr(page, "MOST_NAMED", 5)
-    figure = page.frontier({"cases": many(MANY, transfer=None), "rows": []})
+    monkeypatch.setattr(html, "MOST_NAMED", 5)
+    figure = html.frontier({"cases": many(MANY, transfer=None), "rows": []})
     assert [len(axes.texts) for axes in figure.axes] == [0, 0]
 
 
@@ -343,7 +345,7 @@ class TestFaults:
             scores=lambda _: half,
             study=SimpleNamespace(seeds=[0]),
         )
-        return cases._faults(here, keys)
+        return verdicts._faults(here, keys)
 
     def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):
         passive, adaptive = self.faults(("u", "u"), (0.0, 0.0))
@@ -355,8 +357,12 @@ class TestFaults:
         """
         told = self.faults(("a", "b"), (0.3, 0.0))
         assert "unparsed answers differ" in told[0][0] and not told[1]
-        assert cases._invalid(told, 1, 0.85, 0.8) == []
-        assert cases._invalid(told, 1, 0.75, 0.8) == cases._invalid(told, 1, None, 0.8) == told[0]
-        assert cases._invalid(told, 0, 0.85, 0.8) == told[0], (
+        assert verdicts._invalid(told, 1, 0.85, 0.8) == []
+        assert (
+            verdicts._invalid(told, 1, 0.75, 0.8)
+            == verdicts._invalid(told, 1, None, 0.8)
+            == told[0]
+        )
+        assert verdicts._invalid(told, 0, 0.85, 0.8) == told[0], (
             "the worst attack itself must be sound"
         )

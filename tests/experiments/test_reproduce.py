@@ -17,10 +17,12 @@ import pytest
 import yaml
 
 from distill.answers import BadInput, digest
-from experiments import cli, config, plan, registration
-from experiments.report import grades
+from experiments import cli, preregistration
+from experiments.planning import plan
+from experiments.results import collect
 from experiments.review import form, rerun
 from experiments.review.verify import verify
+from experiments.settings import schema
 from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -306,11 +308,11 @@ def test_the_analysis_is_frozen_before_anything_is_scored(made):
 
 def test_a_later_change_is_a_deviation_on_the_card(runs):
     store, home = Store(runs / "store"), runs / "quickstart"
-    changed = plan.make(config.load("quickstart", [*STUDY, "measure.theta=0.4", "seeds=[0]"]))
+    changed = plan.make(schema.load("quickstart", [*STUDY, "measure.theta=0.4", "seeds=[0]"]))
     before = (home / "analysis.yaml").read_bytes()
-    registration.freeze(changed, store, home)
+    preregistration.freeze(changed, store, home)
     assert (home / "analysis.yaml").read_bytes() == before
-    said = registration.deviations(changed, home)
+    said = preregistration.deviations(changed, home)
     assert "thresholds.theta: 0.5 was registered, 0.4 was done" in said and len(said) == 2
     assert (
         cli.main(
@@ -330,7 +332,7 @@ def test_an_analysis_frozen_late_says_so(runs):
 
 
 def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys):
-    made = plan.make(config.load("quickstart", STUDY))
+    made = plan.make(schema.load("quickstart", STUDY))
     arm = next(
         a
         for a in made.arms
@@ -351,7 +353,7 @@ def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys)
 
 
 def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently(runs, capsys):
-    made = plan.make(config.load("quickstart", STUDY))
+    made = plan.make(schema.load("quickstart", STUDY))
     words = ["report", "quickstart", "--runs", str(runs), *STUDY, "--partial"]
 
     def without(defense):
@@ -373,7 +375,7 @@ def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently
 
 def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
     home, words = runs / "quickstart", ["report", "quickstart", "--runs", str(runs), *STUDY]
-    made = plan.make(config.load("quickstart", STUDY))
+    made = plan.make(schema.load("quickstart", STUDY))
     by = {
         (a.defense, a.attacker, a.budget, a.seed): a.exam.key
         for a in made.arms
@@ -395,7 +397,7 @@ def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
 def test_budgets_are_nested_within_a_seed(made):
     from distill.answers import read_answers
 
-    planned = plan.make(config.load("quickstart", STUDY))
+    planned = plan.make(schema.load("quickstart", STUDY))
     store = Store(made / "store")
 
     def asked(budget):
@@ -412,8 +414,8 @@ def test_budgets_are_nested_within_a_seed(made):
 
 
 def test_grades_hold_what_the_store_holds(made):
-    planned = plan.make(config.load("quickstart", STUDY))
-    held = grades.read(made / "quickstart" / "grades.parquet")
+    planned = plan.make(schema.load("quickstart", STUDY))
+    held = collect.read(made / "quickstart" / "grades.parquet")
     assert sum(len(sat.seeds) for key, sat in held.items() if key.attacker) == len(planned.arms)
     with pytest.raises(BadInput, match="not a whole file"):
-        grades.read(b"PAR1")
+        collect.read(b"PAR1")

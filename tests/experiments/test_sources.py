@@ -12,7 +12,9 @@ from distill.answers import BadInput, Profile, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
-from experiments import cli, config, entries, plan
+from experiments import cli
+from experiments.planning import plan
+from experiments.settings import entries, schema
 from experiments.stages import teacher
 from experiments.stages.grades import read_grades
 from experiments.store import Store
@@ -62,7 +64,7 @@ def test_a_changed_folder_is_another_teacher(tmp_path):
 
     def address():
         return (
-            plan.make(config.load("quickstart", words))
+            plan.make(schema.load("quickstart", words))
             .teachers["addition", "none", "report"][0]
             .key
         )
@@ -91,7 +93,7 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     }
     assert all(0 < row["bits_per_byte"] < 20 for row in held)
     # The recorded teacher's own exam is what its authors graded.
-    made = plan.make(config.load("gsm8k", [*TINY, *words]))
+    made = plan.make(schema.load("gsm8k", [*TINY, *words]))
     stage = made.teachers[made.arms[0].task, "none", "report"][0]
     graded = read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
     asked = {

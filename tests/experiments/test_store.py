@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from distill.answers import HERE, BadInput, write_bytes
-from experiments.stage import canonical, key
+from experiments.stages.stage import canonical, key
 from experiments.store import Store
 
 

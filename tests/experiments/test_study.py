@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from distill.answers import BadInput
-from experiments import config, entries, plan
+from experiments.planning import plan
+from experiments.settings import entries, schema
 from experiments.stages.answers import _verified
 from experiments.stages.grades import read_grades
 from experiments.store import Store, fingerprint
@@ -42,7 +43,7 @@ def test_every_shipped_study_plans(name):
         for who in ("teacher", "weaker_teacher")
         if data
     ]
-    made = plan.make(config.load(name, data))
+    made = plan.make(schema.load(name, data))
     assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - (
         {plan.WEAKER} if not data else set()
     )
@@ -53,7 +54,7 @@ def test_every_shipped_study_plans(name):
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
 def test_every_shipped_component_builds_and_shows_all_its_settings(group):
     for name in entries.names(group):
-        if group == "attacker" and config.battery(name):
+        if group == "attacker" and schema.battery(name):
             continue
         from omegaconf import OmegaConf
 
@@ -66,7 +67,7 @@ def test_every_shipped_component_builds_and_shows_all_its_settings(group):
 
 def test_an_unknown_study_names_those_that_exist():
     with pytest.raises(BadInput, match="did you mean 'quickstart'"):
-        config.load("quikstart", [])
+        schema.load("quikstart", [])
 
 
 def run(folder: Path, *more: str) -> list[str]:
@@ -108,7 +109,7 @@ def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_sa
         run(second, "--json"), cwd=ROOT, env=ENV, check=True, capture_output=True, text=True
     )
     rows = json.loads(done.stdout)
-    made = plan.make(config.load("quickstart", SMALL))
+    made = plan.make(schema.load("quickstart", SMALL))
     assert fingerprint(Store(first / "store"), made.stages) == fingerprint(
         Store(second / "store"), made.stages
     )
@@ -139,9 +140,9 @@ def test_sixty_arms_and_more_are_planned():
         "budget=[100,200]",
         "defense=[none,decoding/temperature,release/answer_only,release/truncate]",
     ]
-    config.load("quickstart", [])  # imports
+    schema.load("quickstart", [])  # imports
     began = time.process_time()
-    made = plan.make(config.load("quickstart", words))
+    made = plan.make(schema.load("quickstart", words))
     spent = time.process_time() - began
     assert len(made.arms) >= 60
     print(
@@ -150,7 +151,7 @@ def test_sixty_arms_and_more_are_planned():
 
 
 def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_own():
-    made = plan.make(config.load("quickstart", [*SMALL, "search=equal", "search.trials=3"]))
+    made = plan.make(schema.load("quickstart", [*SMALL, "search=equal", "search.trials=3"]))
     trained = {
         arm.attacker: arm.student
         for arm in made.arms
@@ -177,7 +178,7 @@ def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_ow
 def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
     more = ["search=equal", "search.trials=2", "search.items=20", "search.steps=[1,3]", "seeds=[0]"]
     subprocess.run(run(tmp_path, *more), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    made, store = plan.make(config.load("quickstart", [*SMALL, *more])), Store(tmp_path / "store")
+    made, store = plan.make(schema.load("quickstart", [*SMALL, *more])), Store(tmp_path / "store")
     for arm in made.arms:
         search = [stage for stage in arm.student.inputs if stage.kind == "search"]
         report = json.loads((store.open("student", arm.student.key) / "training.json").read_text())

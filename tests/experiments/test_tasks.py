@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.answers import BadInput
-from experiments import config, plan
-from experiments.entries import component, names
+from experiments.planning import plan
+from experiments.settings import schema
+from experiments.settings.entries import component, names
 from experiments.tasks import (
     SHARES,
     Outcome,
@@ -471,4 +472,4 @@ class TestDeclaredClusters:
         settings = self.settings(tmp_path, {"gsm8k-1": "a"})
         task = f"gsm8k(path={settings.path!r}, clusters={settings.clusters!r})"
         with pytest.raises(BadInput, match="names 1 of 1 items that the task does not have"):
-            plan.make(config.load("quickstart", [f"task={task}"]))
+            plan.make(schema.load("quickstart", [f"task={task}"]))

@@ -175,7 +175,7 @@ def test_a_question_that_is_asked_twice_never_lies_on_both_sides():
 
 
 def test_nothing_is_imported_before_it_is_measured():
-    code = "import sys, experiments.report.measures; print('sklearn' in sys.modules)"
+    code = "import sys, experiments.analysis.summary; print('sklearn' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
         == "False"

@@ -16,16 +16,19 @@ from scipy import stats
 
 from distill.answers import Answer, BadInput, Profile, read_answers
 from distill.student import Example, StudentSettings, train
-from experiments import config, entries, plan, registration, tasks
-from experiments.components import part
+from experiments import preregistration, tasks
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
-from experiments.report import files, grades
-from experiments.report.grades import Key
-from experiments.stage import Stage, canonical
+from experiments.planning import plan
+from experiments.report import files
+from experiments.results import collect
+from experiments.results.collect import Key
+from experiments.settings import entries, schema
+from experiments.settings.components import part
 from experiments.stages import student
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -65,7 +68,7 @@ def shipped(name):
 
 @functools.cache
 def planned(name, *words):
-    return plan.make(config.load(name, list(words)))
+    return plan.make(schema.load(name, list(words)))
 
 
 def tiny(*words):
@@ -167,7 +170,7 @@ class TestQuestions:
                 if needed.kind == "exam" and needed.settings["split"] == "report":
                     assert stage.kind in ("exam", "plateau") and needed is stage.inputs[-1]
                     assert stage.settings.get("exam", stage.settings)["split"] == "report"
-                    assert needed.settings["defense"] == config.guard("none").spec
+                    assert needed.settings["defense"] == schema.guard("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
     @pytest.mark.parametrize("name", entries.names("study"))
@@ -297,7 +300,7 @@ class TestSeeds:
             and not walked["none"] & walked[plan.IDENTITY]
         )
         control = [arm for arm in here.arms if arm.defense == plan.IDENTITY]
-        assert all(arm.answers.settings["defense"] == config.guard("none").spec for arm in control)
+        assert all(arm.answers.settings["defense"] == schema.guard("none").spec for arm in control)
         assert {arm.seed for arm in control} >= {0, 1}, (
             "its rows stand beside those of the same seeds"
         )
@@ -474,7 +477,7 @@ class TestMatchedStrength:
 
         monkeypatch.setattr(stage, "defended", defended)
         monkeypatch.setattr(stage, "teach", lambda *given: [])
-        chosen = config.guard("decoding/perturbed(match_utility=25)")
+        chosen = schema.guard("decoding/perturbed(match_utility=25)")
         match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
         spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
@@ -598,7 +601,7 @@ class TestGrades:
     """
 
     def test_all_sittings_are_collected(self, ran, expected):
-        held = grades.read(grades.collect(ran.plan, ran.store))
+        held = collect.read(collect.collect(ran.plan, ran.store))
         assert {(key, seed) for key, sat in held.items() for seed in sat.seeds} == set(expected)
         for (key, seed), stage in expected.items():
             rows, exam = (
@@ -628,7 +631,8 @@ class TestGrades:
 
     def test_what_each_student_took(self, ran):
         held = {
-            tuple(one[name] for name in grades.WHO): one for one in grades.arms(ran.plan, ran.store)
+            tuple(one[name] for name in collect.WHO): one
+            for one in collect.arms(ran.plan, ran.store)
         }
         assert len(held) == len(ran.plan.arms)
         for arm in ran.plan.arms:
@@ -676,9 +680,9 @@ class TestGrades:
                 assert told["prepared"] is None
 
     def test_a_student_that_is_not_there_is_not_finished(self, ran, tmp_path):
-        assert [one["finished"] for one in grades.arms(ran.plan, Store(tmp_path))] == [False] * len(
-            ran.plan.arms
-        )
+        assert [one["finished"] for one in collect.arms(ran.plan, Store(tmp_path))] == [
+            False
+        ] * len(ran.plan.arms)
 
     def test_seconds_of_an_arm_are_those_of_its_own_stages(self, ran):
         def seconds(stage, name):
@@ -753,7 +757,7 @@ class TestTokenizers:
     def checked(monkeypatch, digests):
         monkeypatch.setattr(plan, "tokenizer_digest", digests.get)
         teacher, proxy = (
-            config.Pretrained(
+            schema.Pretrained(
                 kind="pretrained",
                 name=name,
                 path=name,
@@ -779,7 +783,7 @@ class TestTokenizers:
 
 def test_the_analysis_says_what_the_study_does():
     here = tiny("attacker=[sft,solo]", "own=worked", "own.worked=4", "defense=release/answer_only")
-    told, study = registration.analysis(here), here.study
+    told, study = preregistration.analysis(here), here.study
     assert (told["study"], told["question"]) == (study.name, study.question)
     assert told["estimands"]["uplift"].startswith("D - F") and told["estimands"]["harm"].startswith(
         "U - D"

@@ -27,7 +27,6 @@ def pair(seed: int, size: int | None = None, rows: int = 2) -> tuple[torch.Tenso
     y, q = (
         rng.dirichlet(np.full(size, rng.choice([0.05, 0.3, 1, 5])), rows) + 1e-12 for _ in range(2)
     )
-    # type: ignore[return-value]
     return tuple(torch.tensor(one / one.sum(-1, keepdims=True)) for one in (y, q))
 
 

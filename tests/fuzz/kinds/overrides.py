@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from experiments import config
+from experiments.settings import schema
 from tests.fuzz import Kind, Outcome, command, corpus
 
 SMALL = (
@@ -141,7 +141,7 @@ def _paths() -> list[str]:
     """Every setting of the small study and of the two other kinds of teacher, by its
     dotted path.
     """
-    shape = config.load("quickstart", list(SMALL)).model_dump(mode="json")
+    shape = schema.load("quickstart", list(SMALL)).model_dump(mode="json")
     return [
         *_leaves(shape, ""),
         *(f"teacher.{name}" for name in ("path", "temperature", "prompt", "top_p")),
@@ -191,7 +191,7 @@ def attempt(case: Case, folder: Path) -> Outcome:
 
 def fine(case: Case, folder: Path) -> str:
     """Whatever is accepted must be what was written, of the same kind."""
-    study = config.load("quickstart", [*SMALL, *case.words]).model_dump(mode="json")
+    study = schema.load("quickstart", [*SMALL, *case.words]).model_dump(mode="json")
     for path, value in case.asked:
         at: Any = study
         for part in path.split("."):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 from hypothesis import strategies as st
 
-from experiments import config
+from experiments.settings import schema
 from tests.fuzz import Kind, Outcome, command, corpus
 from tests.fuzz.kinds.overrides import alike
 
@@ -126,7 +126,7 @@ def fine(case: Case, folder: Path) -> str:
         asked = yaml.safe_load(case.data.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         return f"silence: accepted, and yaml says {' '.join(str(error).split())}"
-    study = config.load(str(folder / "mine.yaml"), list(case.words)).model_dump(mode="json")
+    study = schema.load(str(folder / "mine.yaml"), list(case.words)).model_dump(mode="json")
     told = {word.partition("=")[0].partition(".")[0] for word in case.words} | {
         "defaults",
         "budget",

@@ -16,14 +16,15 @@ from typing import Any
 
 from distill.answers import BadInput, digest, read_answers, write_bytes
 from distill.student import LOG_EVERY
-from experiments import provenance, registration
-from experiments.campaigns import measured
-from experiments.config import Study, guard
+from experiments import preregistration, provenance
+from experiments.analysis import campaign_yield
 from experiments.measure.contrast import Refuse
-from experiments.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
-from experiments.report import card, files, grades
-from experiments.stage import Stage, canonical
+from experiments.planning.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
+from experiments.report import card, files
+from experiments.results import collect
+from experiments.settings.schema import Study, guard
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import Stage, canonical
 from experiments.store import Store, fingerprint
 from experiments.tracking import Run, Tracking, comparison
 
@@ -49,13 +50,13 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict
 
     `old` says in lines what of the results other code made; every table is marked with it.
     """
-    registration.freeze(plan, store, home)
+    preregistration.freeze(plan, store, home)
     data, arms, outcomes = (
-        grades.collect(plan, store),
-        grades.arms(plan, store),
-        measured.collect(plan, store),
+        collect.collect(plan, store),
+        collect.arms(plan, store),
+        campaign_yield.collect(plan, store),
     )
-    graded = grades.read(data)
+    graded = collect.read(data)
     try:
         held = files.tables(plan.study, graded, arms, outcomes, old)
     except Refuse as error:
@@ -71,11 +72,12 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict
     }
     made = manifest(plan, store) | {"old": [*old]}
     carded = files.carded(
-        plan, held, made, registration.seal(home), registration.deviations(plan, home)
+        plan, held, made, preregistration.seal(home), preregistration.deviations(plan, home)
     )
     written |= {"card.json": files.as_json(carded), "card.md": card.markdown(carded).encode()}
     frozen = {
-        name: (home / name).read_bytes() for name in (registration.ANALYSIS, registration.SEAL)
+        name: (home / name).read_bytes()
+        for name in (preregistration.ANALYSIS, preregistration.SEAL)
     }
     made["files"] = {name: digest(content) for name, content in (written | frozen).items()}
     for name, content in (written | {"manifest.json": files.as_json(made)}).items():
@@ -177,7 +179,7 @@ def machine(threads: int = 1) -> dict[str, Any]:
 
 def code() -> dict[str, Any]:
     """Revision of the checkout where there is one, and the SHA-256 of the sources as they are."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     sources = sorted(
         path
         for name in ("distill", "defenses", "experiments")
@@ -272,7 +274,7 @@ def _arm_run(
     )
     seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
     adaptive = not is_floor(arm.attacker) and learning(arm.attacker).adaptive
-    found = (grades.prepared(arm, store) or {}).get("matched")
+    found = (collect.prepared(arm, store) or {}).get("matched")
     columns = comparison(
         task=arm.task,
         defense=arm.defense,

@@ -17,16 +17,16 @@ import numpy as np
 
 from defenses.access import Calibration, by_customer, fusion
 from distill.campaigns import CAPABILITIES, SEGMENTS
-from experiments import campaigns
-from experiments.campaigns import OPEN, Campaigns
+from experiments.analysis.comparisons import Compared
 from experiments.measure import leak
 from experiments.measure.contrast import Arm, Estimate
 from experiments.measure.cost import Range, summary
 from experiments.measure.curves import too_far
 from experiments.measure.detection import across_runs
-from experiments.plan import FLOORS, Plan, is_floor
-from experiments.report.compared import Compared
-from experiments.report.grades import Key
+from experiments.planning.plan import FLOORS, Plan, is_floor
+from experiments.results.collect import Key
+from experiments.settings import campaigns
+from experiments.settings.campaigns import OPEN, Campaigns
 from experiments.stages.calibration import load
 from experiments.stages.campaign import ROC
 from experiments.stages.grades import read_grades

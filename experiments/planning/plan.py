@@ -16,8 +16,12 @@ from typing import Any, NamedTuple
 from distill.answers import BadInput, Profile
 from distill.folders import tokenizer_digest
 from distill.recordings import RecordedModel, read_recorded
-from experiments import campaigns, provenance
-from experiments.config import (
+from experiments import provenance
+from experiments.measure.curves import too_far
+from experiments.private import folder_digest, shown
+from experiments.settings import campaigns
+from experiments.settings.entries import component
+from experiments.settings.schema import (
     Attack,
     Block,
     Pretrained,
@@ -30,11 +34,8 @@ from experiments.config import (
     guard,
     kind_of,
 )
-from experiments.entries import component
-from experiments.measure.curves import too_far
-from experiments.private import folder_digest, shown
-from experiments.stage import Stage
 from experiments.stages.guarded import PROVIDER
+from experiments.stages.stage import Stage
 from experiments.store import Store
 from experiments.tasks import Split
 

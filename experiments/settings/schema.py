@@ -16,9 +16,9 @@ from defenses import Chain
 from distill.answers import BadInput
 from distill.attackers import ORDER
 from distill.student import StudentSettings
-from experiments.campaigns import Campaigns
-from experiments.components import PACKAGES, file_of
-from experiments.entries import (
+from experiments.settings.campaigns import Campaigns
+from experiments.settings.components import PACKAGES, file_of
+from experiments.settings.entries import (
     Component,
     Range,
     Strict,
@@ -34,9 +34,9 @@ from experiments.entries import (
     split,
     written,
 )
-from experiments.reading import read
+from experiments.settings.reading import read
+from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
-from experiments.veil import veiled
 
 SEEDS = 1000  # seeds are numbers below it
 MOST = 10_000_000  # questions
@@ -565,7 +565,7 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     Raises:
         BadInput: in one line, where what is wrong, and what is right.
     """
-    from experiments.compose import composed  # Hydra is slow to import
+    from experiments.settings.compose import composed
 
     raw = composed(name, overrides, environment)
     study: Study = checked(Study, raw, name)

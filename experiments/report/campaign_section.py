@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from experiments.campaigns import Campaigns
-from experiments.campaigns.measured import ALL, FUSION
-from experiments.report.page import figure, svg
+from experiments.analysis.campaign_yield import ALL, FUSION
+from experiments.report.html import figure, svg
 from experiments.report.terminal import points, signed
+from experiments.settings.campaigns import Campaigns
 
 TEMPLATE = Path(__file__).with_name("section.html")
 MARKERS = "os^DvP*X"

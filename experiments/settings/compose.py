@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.answers import BadInput
-from experiments.entries import config_folder, known, names, near, split
-from experiments.reading import decoded, read
+from experiments.settings.entries import config_folder, known, names, near, split
+from experiments.settings.reading import decoded, read
 
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
 SIMULATED = {

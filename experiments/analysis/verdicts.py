@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import attack, guard
+from experiments.analysis.comparisons import Compared
 from experiments.measure import cost, flags, frontier, verdict
 from experiments.measure.contrast import Arm, Refuse, arm_mean
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
-from experiments.plan import IDENTITY, UNTRAINED, choices, is_floor
-from experiments.report.compared import Compared
-from experiments.report.grades import Key
+from experiments.planning.plan import IDENTITY, UNTRAINED, choices, is_floor
+from experiments.results.collect import Key
+from experiments.settings.schema import attack, guard
 
 MATCHED = {"compute_matched": "flops", "cost_matched": "dollars"}
 MOVED = 0.05  # what twice the steps may change before a case is an invalid run, a share

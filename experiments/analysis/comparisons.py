@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import Study
 from experiments.measure import cost, flags, verdict
 from experiments.measure.contrast import Arm, Refuse, bounded
 from experiments.measure.transfer import select
-from experiments.plan import CHOICES, FRESH, IDENTITY, choices, is_floor, listed
-from experiments.report.grades import Grades, Key, Sat
+from experiments.planning.plan import CHOICES, FRESH, IDENTITY, choices, is_floor, listed
+from experiments.results.collect import Grades, Key, Sat
+from experiments.settings.schema import Study
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
 

@@ -11,8 +11,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.config import battery, guard, kind_of
-from experiments.entries import component, config_folder, names
+from experiments.settings.entries import component, config_folder, names
+from experiments.settings.schema import battery, guard, kind_of
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from distill.answers import BadInput
 from distill.campaigns import CAPABILITIES
 from distill.campaigns.population import Population
 from distill.campaigns.presets import PRESETS, Campaign, scaled
-from experiments.entries import Component, Range, Strict, call, checked, near, resolved
+from experiments.settings.entries import Component, Range, Strict, call, checked, near, resolved
 
 OPEN = "open"
 """The access of a provider that serves everybody and closes nobody; detectors watch, and are

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from distill.answers import BadInput, digest, write_bytes
-from experiments.plan import IDENTITY, SHUFFLED, Plan, choices
-from experiments.reading import read
+from experiments.planning.plan import IDENTITY, SHUFFLED, Plan, choices
+from experiments.settings.reading import read
 from experiments.store import Store
 
 ANALYSIS, SEAL = "analysis.yaml", "analysis.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measure.flags import KINDS
-from experiments.plan import FLOORS, IDENTITY, is_floor
-from experiments.report import numbered
+from experiments.planning.plan import FLOORS, IDENTITY, is_floor
+from experiments.report import frontier_plot
 from experiments.report.matrix import cell, colour, gained, matrices
 from experiments.report.terminal import (
     bound,
@@ -149,8 +149,8 @@ def frontier(held: dict[str, Any]) -> Any:
     Where budgets are an axis, the largest is drawn. Many defences are numbered, each at its worst
     attack.
     """
-    if len({numbered.bare(case["defense"]) for case in held["cases"]}) > MOST_NAMED:
-        return numbered.draw(figure(11, 4.2), _largest(held["cases"]))
+    if len({frontier_plot.bare(case["defense"]) for case in held["cases"]}) > MOST_NAMED:
+        return frontier_plot.draw(figure(11, 4.2), _largest(held["cases"]))
     rows = _largest(held["rows"])
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     arms = list(dict.fromkeys((r["defense"], r["attacker"]) for r in rows if not _is_control(r)))

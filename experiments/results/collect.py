@@ -17,7 +17,7 @@ import numpy as np
 
 from distill.answers import BadInput, digest
 from experiments.measure import flags
-from experiments.plan import Arm, Plan
+from experiments.planning.plan import Arm, Plan
 from experiments.store import Store
 
 WHO = ("task", "defense", "attacker", "budget", "split", "seed")

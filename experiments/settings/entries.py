@@ -17,9 +17,9 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.answers import BadInput
-from experiments.components import FIXED, file_of
 from experiments.private import check, revealed, veiled
-from experiments.reading import read
+from experiments.settings.components import FIXED, file_of
+from experiments.settings.reading import read
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
@@ -46,8 +46,8 @@ def config_folder() -> Path:
     """The shipped configs: beside the packages in a checkout, inside `experiments` in an installed
     wheel.
     """
-    inside = Path(__file__).parent / "_configs"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+    inside = Path(__file__).parents[1] / "_configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def names(group: str) -> list[str]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.entries import call, split
 from experiments.private import PLACES, hidden
+from experiments.settings.entries import call, split
 
 if TYPE_CHECKING:
-    from experiments.config import Study
+    from experiments.settings.schema import Study
 
 
 def veiled(study: Study) -> Study:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config import guard
-from experiments.plan import IDENTITY
+from experiments.planning.plan import IDENTITY
+from experiments.settings.schema import guard
 
 COLOURS = {
     "decoding": "#1f5fbf",

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.campaigns import measured
-from experiments.config import Study, guard
+from experiments.analysis import campaign_yield
+from experiments.analysis import verdicts as defended
+from experiments.analysis.comparisons import GPU_FLOPS, Compared
+from experiments.analysis.verdicts import Cases
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import Transfer, transfer
-from experiments.plan import FLOORS, IDENTITY, choices, is_floor
-from experiments.report import cases as defended
-from experiments.report.cases import Cases
-from experiments.report.compared import GPU_FLOPS, Compared
-from experiments.report.grades import Grades, Key, Sat
+from experiments.planning.plan import FLOORS, IDENTITY, choices, is_floor
+from experiments.results.collect import Grades, Key, Sat
+from experiments.settings.schema import Study, guard
 
 FEWEST_BUDGETS = 4  # for a query curve to be inverted; a verdict on it takes six
 NOT_CHOSEN = (
@@ -54,7 +54,7 @@ def measure(
             "frontier": frontier_rows(here, cases),
             "ledger": ledger_rows(here),
             "flags": here.flags,
-            "campaigns": measured.measure(study.campaigns, outcomes, here)
+            "campaigns": campaign_yield.measure(study.campaigns, outcomes, here)
             if study.campaigns and outcomes
             else None,
         }
