@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from defenses import Given
-from distill.answers import Answer, Profile, Prompt
+from defenses import ProviderResources
+from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, Model
 from experiments.settings import components, entries
@@ -43,7 +43,7 @@ def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
     return made
 
 
-def built(name: str, given: Given, teacher: LanguageModel) -> Any:
+def built(name: str, given: ProviderResources, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
     chosen, instance = entries.component("defense", name)
     settings = chosen.settings | {
@@ -55,10 +55,10 @@ def built(name: str, given: Given, teacher: LanguageModel) -> Any:
     )
 
 
-def seconds(model: Model, prompts: list[Prompt], profile: Profile) -> float:
+def seconds(model: Model, prompts: list[Prompt], interface: Interface) -> float:
     """Processor time of one call."""
     began = time.process_time()
-    model.answer(prompts, seed=0, profile=profile)
+    model.generate(prompts, seed=0, interface=interface)
     return time.process_time() - began
 
 
@@ -78,13 +78,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     prompts = [item.prompt for item in task.items("report", count, 0)]
     # A random model never reaches a final answer, which some defences learn from.
     own = [
-        Answer(item.prompt.id, item.prompt.text, item.solution)
+        Completion(item.prompt.id, item.prompt.text, item.solution)
         for item in task.items("train", 16, 0)
     ]
     teacher = LanguageModel(
         network(tokenizer, shape, 0), tokenizer, temperature=1.0, max_new_tokens=new_tokens
     )
-    given = Given(
+    given = ProviderResources(
         proxy=replace(teacher, network=network(tokenizer, shape, 1)),
         traces=own,
         grade=lambda answer: len(answer.text) % 2 == 0,
@@ -93,14 +93,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     over = []
     for name in entries.names("defense"):
         defense = built(name, given, teacher)
-        profile = Profile("top_k", 20) if defense.point == "logprobs" else Profile()
+        interface = Interface("top_k", 20) if defense.point == "logprobs" else Interface()
         edit = defense.point in ("text", "logprobs") and not defense.passes
         bound = EDIT if edit else DECODING * (1 + defense.passes)
         models = (teacher, defense(teacher))
         for model in models:
-            model.answer(prompts[:8], seed=0, profile=profile)  # warms up
+            model.generate(prompts[:8], seed=0, interface=interface)  # warms up
         # In turn, so that a neighbour's load falls on both.
-        times = [[seconds(model, prompts, profile) for model in models] for _ in range(rounds)]
+        times = [[seconds(model, prompts, interface) for model in models] for _ in range(rounds)]
         plain, defended = map(min, zip(*times, strict=True))
         ratio = defended / plain
         over += [name] * (ratio > bound)

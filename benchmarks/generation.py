@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from distill.answers import Profile
+from distill.completions import Interface
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from experiments.tasks.addition import Settings, Task
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = LanguageModel(network, tokenizer, max_new_tokens=new_tokens)
 
     def ours() -> list[str]:
-        return [answer.text for answer in model.answer(prompts, seed=0, profile=Profile())]
+        return [answer.text for answer in model.generate(prompts, seed=0, interface=Interface())]
 
     def theirs() -> list[str]:
         texts = []

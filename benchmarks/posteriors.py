@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from defenses.release import modelguard_s, modelguard_w, noise, reverse_sigmoid, rounding, top_k
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 VOCABULARY, POSITIONS, ROUNDS = 128_000, 16, 5
 DEFENSES = {
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             softmax = min(softmax, (time.process_time() - began) * 1e3 / positions)
             for case, kept in cases.items():
                 began = time.process_time()
-                defense.edit(Answer("a", "question", "", logprobs=kept))
+                defense.edit(Completion("a", "question", "", logprobs=kept))
                 best[case] = min(best[case], (time.process_time() - began) * 1e3 / positions)
         print(
             f"{name:16s} "

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from distill.answers import Answer
 from distill.attackers.sft import example
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.student import Example, StudentSettings, train
 from experiments.tasks.addition import Settings, Task
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     task = Task(Settings())
     tokenizer = character_tokenizer(task.alphabet)
     said = [
-        Answer(i.prompt.id, i.prompt.text, i.solution) for i in task.items("train", questions, 0)
+        Completion(i.prompt.id, i.prompt.text, i.solution)
+        for i in task.items("train", questions, 0)
     ]
     examples = [example(answer, tokenizer, MOST) for answer in said]
     size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": MOST}

@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distill.answers import Answer
+    from distill.completions import Completion
     from distill.models import LanguageModel, Model
 
 RANKS = {"weights": 0}  # what changes scores is 1, what edits finished answers 2
 
 
 @dataclass(frozen=True)
-class Given:
+class ProviderResources:
     """What a provider has beside its teacher; a defence names in `needs` what it must be handed.
 
     `proxy`: a small model of the provider's own that stands for students, with the teacher's
@@ -42,16 +42,16 @@ class Given:
     """
 
     proxy: LanguageModel | None = None
-    traces: Sequence[Answer] = ()
-    grade: Callable[[Answer], bool] | None = None
+    traces: Sequence[Completion] = ()
+    grade: Callable[[Completion], bool] | None = None
     rewriter: LanguageModel | None = None
     learned: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-NOTHING = Given()
+NOTHING = ProviderResources()
 
 
-class Knob(NamedTuple):
+class Strength(NamedTuple):
     """A defence's strength: the setting, its value that is no defence, and the ends between which
     strengths are sought.
 
@@ -116,12 +116,12 @@ class Base(ABC):
     identity: ClassVar[dict[str, Any]]
     """The settings with which the defended model answers as the undefended one does, bit for bit.
     """
-    knob: ClassVar[Knob | None] = None
+    knob: ClassVar[Strength | None] = None
     """The one setting that is its strength; None where it has none."""
     paper: ClassVar[str] = "-"
     """Where it comes from."""
 
-    def __init__(self, settings: Any, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Any, given: ProviderResources = NOTHING) -> None:
         self.settings = settings
         self.given = given
 
@@ -140,7 +140,7 @@ class Base(ABC):
 
 
 @dataclass(frozen=True)
-class Chain:
+class DefensePipeline:
     """A list of defences is a defence: weights first, then scores, then finished answers; BadInput
     otherwise.
     """
@@ -195,17 +195,19 @@ class Chain:
 
 def chain(
     names: Sequence[str],
-    makers: Sequence[Callable[[Given], Any]],
-    given: Given = NOTHING,
+    makers: Sequence[Callable[[ProviderResources], Any]],
+    given: ProviderResources = NOTHING,
     learned: Sequence[Mapping[str, Tensor]] = (),
-) -> Chain:
+) -> DefensePipeline:
     """The defences of a list, each handed what there is and, if it was taught, what it learned."""
     told = [replace(given, learned=one) for one in learned] or [given] * len(makers)
-    return Chain(tuple(names), tuple(make(one) for make, one in zip(makers, told, strict=True)))
+    return DefensePipeline(
+        tuple(names), tuple(make(one) for make, one in zip(makers, told, strict=True))
+    )
 
 
 def teach(
-    makers: Sequence[Callable[[Given], Any]], given: Given, model: Model
+    makers: Sequence[Callable[[ProviderResources], Any]], given: ProviderResources, model: Model
 ) -> list[Mapping[str, Tensor]]:
     """What each defence of a list learns, on the model that those before it have defended."""
     held: list[Mapping[str, Tensor]] = []
@@ -231,7 +233,7 @@ def with_scores(model: Model, name: str) -> LanguageModel:
     return model
 
 
-def with_proxy(given: Given, model: LanguageModel, name: str) -> LanguageModel:
+def with_proxy(given: ProviderResources, model: LanguageModel, name: str) -> LanguageModel:
     """The provider's proxy, if there is one and its token ids mean what the teacher's do; BadInput
     otherwise.
     """
@@ -256,7 +258,7 @@ def with_proxy(given: Given, model: LanguageModel, name: str) -> LanguageModel:
     return given.proxy
 
 
-def with_traces(given: Given, name: str) -> Sequence[Answer]:
+def with_traces(given: ProviderResources, name: str) -> Sequence[Completion]:
     """The provider's own clean traces; BadInput if there are none."""
     if not given.traces:
         raise BadInput(f"defense {name}: needs clean traces of the provider's own; there are none")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, Prompt
+from distill.completions import BadInput, Prompt
 from distill.models import LanguageModel, finite, read, vocabulary_of
 
 

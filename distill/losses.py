@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 
 Divergence = Literal["forward", "reverse", "jsd", "skew", "skew_reverse", "tvd"]
 Semantics = Literal["tail", "renorm_teacher", "conditional", "truncated"]

@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt, digest
 
 TEMPLATE_SECONDS = 5.0
 TEMPLATE_LETTERS = 100_000  # more than any system prompt
@@ -30,11 +30,13 @@ TEMPLATE_LETTERS = 100_000  # more than any system prompt
 class Model(Protocol):
     """Anything that answers prompts: a teacher, a defended teacher, a student."""
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]: ...
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]: ...
 
 
 @dataclass(frozen=True)
-class Step:
+class DecodingStep:
     """One decoding step as an edit sees it: left-padded tokens with their mask, a key a row, tokens
     generated.
 
@@ -50,7 +52,7 @@ class Step:
     memory: dict[Any, Any] = field(default_factory=dict)
 
 
-Edit = Callable[[Step, Tensor], Tensor]
+Edit = Callable[[DecodingStep, Tensor], Tensor]
 
 
 def read(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, **more: Any) -> Any:
@@ -70,14 +72,14 @@ def read(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, **more: A
 
 
 @dataclass(frozen=True, eq=False)
-class Follower:
+class AuxiliaryModel:
     """A second network that reads along while answers are generated, with a key-value cache of its
     own a batch.
     """
 
     network: Any
 
-    def logits(self, step: Step) -> Tensor:
+    def logits(self, step: DecodingStep) -> Tensor:
         """Its next-token scores (B, V) in float32; one pass a step, however many edits ask."""
         length, cache, logits_BV = step.memory.get(self, (0, None, None))
         if length < step.tokens_BT.shape[1]:
@@ -148,7 +150,7 @@ def read_dual(
 
 
 @dataclass(frozen=True, eq=False)
-class DualFollower:
+class DualAuxiliaryModel:
     """A `Follower` for how its log-probabilities change as its weights move in a direction
     (float32, by name).
     """
@@ -156,7 +158,7 @@ class DualFollower:
     network: Any
     direction: Mapping[str, Tensor]
 
-    def slopes(self, step: Step) -> Tensor:
+    def slopes(self, step: DecodingStep) -> Tensor:
         """d/ds log p(v) (B, V) in float32, see `read_dual`; one dual pass a step, the work of about
         three passes.
         """
@@ -175,7 +177,7 @@ class DualFollower:
 # spell nothing.
 
 
-def _unread(network: Any, step: Step, length: int) -> Tensor:
+def _unread(network: Any, step: DecodingStep, length: int) -> Tensor:
     """The columns from `length` on; a token that the network has no row for is read as its last
     row.
     """
@@ -299,19 +301,21 @@ class LanguageModel:
     passes: float = 1.0
     may_diverge: bool = False
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]:
         encoded, keys = [self.encode(prompt) for prompt in prompts], self.randomness(prompts, seed)
         # Rows of one length need no padding at all, so most batches are free of it; order is
         # restored below.
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Completion] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             batch = self._generate(
                 [prompts[i] for i in rows],
                 [encoded[i] for i in rows],
                 [keys[i] for i in rows],
-                profile,
+                interface,
             )
             answers.update(zip(rows, batch, strict=True))
         return [answers[i] for i in range(len(prompts))]
@@ -403,8 +407,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def _generate(
-        self, prompts: list[Prompt], encoded: list[list[int]], keys: list[str], profile: Profile
-    ) -> list[Answer]:
+        self, prompts: list[Prompt], encoded: list[list[int]], keys: list[str], interface: Interface
+    ) -> list[Completion]:
         device, pad, end = (
             self.network.device,
             self.tokenizer.pad_token_id,
@@ -431,7 +435,7 @@ class LanguageModel:
             out = read(self.network, fed_BT, mask_BT, cache, **hidden)
             cache = out.past_key_values
             hidden_BH = out.hidden_states[-1][:, -1] if hidden else None
-            step = Step(tokens_BT, mask_BT, keys, index, hidden_BH, memory)
+            step = DecodingStep(tokens_BT, mask_BT, keys, index, hidden_BH, memory)
             clean_BV = self._finite("scores", out.logits[:, -1].float(), alive, prompts)
             scores_BV = _applied(self.score_edits, step, clean_BV)
             logprobs_BV = _applied(self.edits, step, self._sampled(scores_BV))
@@ -447,10 +451,10 @@ class LanguageModel:
             chosen.append(picked_B)
             if edited:
                 moved.append(distortion(self._sampled(clean_BV), logprobs_BV).where(alive, 0))
-            if profile.kind != "text":
+            if interface.kind != "text":
                 raw_BV = torch.log_softmax(scores_BV, -1)
                 released.append(
-                    _released(_applied(self.edits + self.released_edits, step, raw_BV), profile)
+                    _released(_applied(self.edits + self.released_edits, step, raw_BV), interface)
                 )
             alive = alive & (picked_B != end)
             fed_BT = picked_B[:, None]
@@ -517,7 +521,7 @@ class LanguageModel:
                 else [0.0] * 3
             )
             answers.append(
-                Answer(
+                Completion(
                     prompt.id,
                     prompt.text,
                     text,
@@ -531,17 +535,21 @@ class LanguageModel:
         return answers
 
 
-def _applied(edits: Sequence[Edit], step: Step, values_BV: Tensor) -> Tensor:
+def _applied(edits: Sequence[Edit], step: DecodingStep, values_BV: Tensor) -> Tensor:
     for edit in edits:
         values_BV = edit(step, values_BV)
     return values_BV
 
 
-def _released(logprobs_BV: Tensor, profile: Profile) -> tuple[Tensor, Tensor]:
+def _released(logprobs_BV: Tensor, interface: Interface) -> tuple[Tensor, Tensor]:
     """The logprobs that are released, at temperature 1 whatever the text is sampled at: ids and
     values, sorted.
     """
-    k = logprobs_BV.shape[-1] if profile.kind == "full" else min(profile.k, logprobs_BV.shape[-1])
+    k = (
+        logprobs_BV.shape[-1]
+        if interface.kind == "full"
+        else min(interface.k, logprobs_BV.shape[-1])
+    )
     values_BK, ids_BK = logprobs_BV.topk(k, dim=-1)
     return ids_BK.cpu(), values_BK.cpu()
 
@@ -551,9 +559,12 @@ class EditedModel:
     """A model whose finished answers are edited before they are released."""
 
     model: Model
-    edit: Callable[[Answer], Answer]
+    edit: Callable[[Completion], Completion]
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]:
         return [
-            self.edit(answer) for answer in self.model.answer(prompts, seed=seed, profile=profile)
+            self.edit(answer)
+            for answer in self.model.generate(prompts, seed=seed, interface=interface)
         ]

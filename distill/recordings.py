@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, digest, read_answers
+from distill.completions import (
+    BadInput,
+    Completion,
+    Interface,
+    Logprobs,
+    Prompt,
+    digest,
+    read_completions,
+)
 
 MOST = 2**31 - 1  # the largest token id that answer files hold
 
@@ -24,21 +32,24 @@ class RecordedModel:
     text.
     """
 
-    answers: dict[str, Answer]
+    answers: dict[str, Completion]
     where: str = "recorded answers"
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]:
         missing = [prompt.id for prompt in prompts if prompt.text not in self.answers]
         if missing:
             raise BadInput(
                 f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}"
             )
         said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
-        if profile.kind == "text":
+        if interface.kind == "text":
             return [replace(answer, logprobs=None) for answer in said]
         if any(answer.logprobs is None for answer in said):
             raise BadInput(
-                f"{self.where}: profile {profile.kind} asks for logprobs; the recording has none"
+                f"{self.where}: interface {interface.kind} asks for logprobs; "
+                "the recording has none"
             )
         return said
 
@@ -54,11 +65,11 @@ def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") ->
     if not path.is_file():
         raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
     if path.suffix == ".parquet":
-        kept = enumerate(read_answers(path))
+        kept = enumerate(read_completions(path))
         return RecordedModel(
             {one.prompt: _checked(f"{path}: answer {i}", one) for i, one in kept}, str(path)
         )
-    answers = dict[str, Answer]()
+    answers = dict[str, Completion]()
     for number, line in lines(path):
         if line.strip():
             one = _recorded(f"{path}: line {number}", line, prompt, answer)
@@ -108,7 +119,7 @@ def text_of(where: str, row: Any, path: str) -> str:
     return row
 
 
-def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
+def _recorded(where: str, line: str, prompt: str, answer: str) -> Completion:
     row = parsed(where, line)
     asked, said = (text_of(where, row, path) for path in (prompt, answer))
     finished, ids, kept = row.get("finished", True), row.get("token_ids") or [], None
@@ -124,7 +135,9 @@ def _recorded(where: str, line: str, prompt: str, answer: str) -> Answer:
                 np.array([one for one, _ in shown], "i4"),
                 np.array([values for _, values in shown], "f4"),
             )
-        return _checked(where, Answer(digest(asked)[:16], asked, said, tuple(ids), finished, kept))
+        return _checked(
+            where, Completion(digest(asked)[:16], asked, said, tuple(ids), finished, kept)
+        )
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
             raise
@@ -150,7 +163,7 @@ def _only(kind: Any, rows: Sequence[Any]) -> None:
         )
 
 
-def _checked(where: str, answer: Answer) -> Answer:
+def _checked(where: str, answer: Completion) -> Completion:
     """The answer if its token ids and logprobs can be a model's; BadInput otherwise."""
     wrong, kept = [one for one in answer.token_ids if not 0 <= one <= MOST], answer.logprobs
     if wrong:

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill import lean
-from distill.answers import BadInput, Logprobs, write_bytes
+from distill.completions import BadInput, Logprobs, write_bytes
 from distill.models import finite
 from distill.muon import Muon
 

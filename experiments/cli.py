@@ -41,7 +41,7 @@ def _run(argv: list[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(later)}")
     if later:
         given.overrides += later
-    from distill.answers import BadInput
+    from distill.completions import BadInput
 
     try:
         return int(given.verb(given) or 0)
@@ -281,7 +281,7 @@ def _say_notes(planned: Any, console: Any) -> None:
 def show(given: argparse.Namespace) -> None:
     import json
 
-    from distill.answers import BadInput
+    from distill.completions import BadInput
     from experiments.settings import entries, schema
 
     if given.schema:
@@ -294,7 +294,7 @@ def show(given: argparse.Namespace) -> None:
 def report(given: argparse.Namespace, planned: Any = None) -> None:
     import json
 
-    from distill.answers import BadInput
+    from distill.completions import BadInput
     from experiments import run_folder
     from experiments.report import campaign_section as campaigns
     from experiments.report import matrix, terminal
@@ -370,7 +370,7 @@ def verify(given: argparse.Namespace) -> int:
 
 
 def reproduce(given: argparse.Namespace) -> int:
-    from distill.answers import BadInput
+    from distill.completions import BadInput
     from experiments.launch import local
     from experiments.planning import plan as planning
     from experiments.private import hand_over
@@ -421,7 +421,7 @@ def _told(checks: Any) -> int:
 
 
 def export(given: argparse.Namespace) -> None:
-    from distill.answers import BadInput
+    from distill.completions import BadInput
     from experiments.review import archive, sign
     from experiments.review import verify as checks
     from experiments.store import Store
@@ -482,7 +482,7 @@ def diff(given: argparse.Namespace) -> None:
 
 
 def listing(given: argparse.Namespace) -> None:
-    from distill.answers import BadInput
+    from distill.completions import BadInput
     from experiments.results.plain import Plain
     from experiments.settings import component_docs, entries
 

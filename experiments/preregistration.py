@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from distill.answers import BadInput, digest, write_bytes
+from distill.completions import BadInput, digest, write_bytes
 from experiments.planning.plan import IDENTITY, SHUFFLED, Plan, choices
 from experiments.settings.reading import read
 from experiments.store import Store

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret

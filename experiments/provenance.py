@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from experiments.settings.components import module_of
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store

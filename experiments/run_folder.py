@@ -14,15 +14,15 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, digest, read_answers, write_bytes
+from distill.completions import BadInput, digest, read_completions, write_bytes
 from distill.student import LOG_EVERY
 from experiments import preregistration, provenance
 from experiments.analysis import campaign_yield
-from experiments.measure.contrast import Refuse
+from experiments.measure.contrast import NotMeasurable
 from experiments.planning.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
 from experiments.report import card, files
 from experiments.results import collect
-from experiments.settings.schema import Study, guard
+from experiments.settings.schema import Study, parse_defense
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store, fingerprint
@@ -59,7 +59,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict
     graded = collect.read(data)
     try:
         held = files.tables(plan.study, graded, arms, outcomes, old)
-    except Refuse as error:
+    except NotMeasurable as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
     written = {
         "config.json": published(plan.study).model_dump_json(indent=2).encode(),
@@ -248,7 +248,7 @@ def _arm_run(
     training = json.loads(
         (store.open(arm.student.kind, arm.student.key) / "training.json").read_text()
     )
-    answers = read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
+    answers = read_completions(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
     asked = "none" if arm.defense == IDENTITY else arm.defense
     teachers = [
         read_grades(store.open(s.kind, s.key))
@@ -334,7 +334,7 @@ def strength(defense: str) -> float:
     """
     if defense in ("none", IDENTITY):
         return 0.0
-    chosen = guard(defense)
+    chosen = parse_defense(defense)
     knobs = [
         (one, part.knob)
         for one, part in zip(chosen.parts, chosen.chain.parts, strict=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, digest, sweep, write_bytes
+from distill.completions import BadInput, digest, sweep, write_bytes
 from experiments.stages.stage import Stage, canonical
 
 

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import HERE, sweep, write_bytes
+from distill.completions import HERE, sweep, write_bytes
 
 
 class Tracking(BaseModel):

@@ -50,7 +50,7 @@ def test_the_attacker_imports_nothing_else_of_ours(path):
 def test_the_provider_imports_only_shared_nouns(path):
     ours = {n for n in imported(path) if n.split(".")[0] in {"distill", "experiments"}}
     campaigns = {n for n in ours if n.startswith("distill.campaigns")}
-    assert ours - campaigns <= {"distill.models", "distill.answers"}
+    assert ours - campaigns <= {"distill.models", "distill.completions"}
     assert not campaigns or path.parent.name == "access", (
         "accounts and traffic are what access control is about"
     )

@@ -28,10 +28,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import NOTHING, Base, Given, Knob, Part, with_proxy, with_scores, with_traces
+from defenses import (
+    NOTHING,
+    Base,
+    Part,
+    ProviderResources,
+    Strength,
+    with_proxy,
+    with_scores,
+    with_traces,
+)
 from defenses.trained import changed, copied, gradient, rows
-from distill.answers import BadInput
-from distill.models import DualFollower, Follower, Model, Step, fitted
+from distill.completions import BadInput
+from distill.models import AuxiliaryModel, DecodingStep, DualAuxiliaryModel, Model, fitted
 
 NAME, NORM = "decoding/antidistillation", "gradient_norm"
 
@@ -51,13 +60,13 @@ def normalised(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tenso
 
 def difference(
     network: Any, direction: Mapping[str, Tensor], epsilon: float
-) -> Callable[[Step], Tensor]:
+) -> Callable[[DecodingStep], Tensor]:
     """(log p(v; theta + epsilon d) - log p(v; theta - epsilon d)) / (2 epsilon): the slopes up to
     O(epsilon^2).
     """
     named = dict(network.named_parameters())
     up, down = (
-        Follower(
+        AuxiliaryModel(
             changed(
                 network, {name: named[name] + sign * epsilon * d for name, d in direction.items()}
             )
@@ -65,7 +74,7 @@ def difference(
         for sign in (1, -1)
     )
 
-    def slopes(step: Step) -> Tensor:
+    def slopes(step: DecodingStep) -> Tensor:
         up_BV, down_BV = (torch.log_softmax(one.logits(step), -1) for one in (up, down))
         return (up_BV - down_BV) / (2 * epsilon)
 
@@ -93,10 +102,10 @@ class Defense(Base):
     needs = ("proxy", "traces")
     learns = True
     identity = {"lam": 0.0}
-    knob = Knob("lam", 0.0, 0.01, 10.0, log=True)
+    knob = Strength("lam", 0.0, 0.01, 10.0, log=True)
     paper = "Savani et al. 2025, 2504.13146"
 
-    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         self.passes = 3.0 if settings.product == "exact" else 2.0  # type: ignore[misc]
 
@@ -132,11 +141,11 @@ class Defense(Base):
         direction = {
             name: one.to(network.device) for name, one in self.given.learned.items() if name != NORM
         }
-        slopes: Callable[[Step], Tensor] = DualFollower(network, direction).slopes
+        slopes: Callable[[DecodingStep], Tensor] = DualAuxiliaryModel(network, direction).slopes
         if self.settings.product == "difference":
             slopes = difference(network, direction, self.settings.epsilon)
 
-        def edit(step: Step, scores_BV: Tensor) -> Tensor:
+        def edit(step: DecodingStep, scores_BV: Tensor) -> Tensor:
             return scores_BV + self.settings.lam * fitted(slopes(step), scores_BV.shape[-1])
 
         return replace(

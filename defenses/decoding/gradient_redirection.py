@@ -25,10 +25,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import NOTHING, Base, Given, Key, Knob, Part, with_proxy, with_scores, with_traces
+from defenses import (
+    NOTHING,
+    Base,
+    Key,
+    Part,
+    ProviderResources,
+    Strength,
+    with_proxy,
+    with_scores,
+    with_traces,
+)
 from defenses.trained import copied, gradient, rows
-from distill.answers import BadInput
-from distill.models import DualFollower, Follower, LanguageModel, Model, Step, fitted, uniform
+from distill.completions import BadInput
+from distill.models import (
+    AuxiliaryModel,
+    DecodingStep,
+    DualAuxiliaryModel,
+    LanguageModel,
+    Model,
+    fitted,
+    uniform,
+)
 
 NAME = "decoding/gradient_redirection"
 BINS = 4096
@@ -134,7 +152,7 @@ def signs(network: Any, key: str) -> dict[str, Tensor]:
     return found
 
 
-def along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Step], Tensor]:
+def along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[DecodingStep], Tensor]:
     """g (B, V) at a step: how the network's log-probabilities change along a direction of length 1.
 
     BadInput where the direction has no length.
@@ -145,7 +163,7 @@ def along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Step], Ten
             f"defense {NAME}: the direction has length {length}; direction=loss is learned first"
         )
     twin = copied(network).float().requires_grad_(False)
-    return DualFollower(
+    return DualAuxiliaryModel(
         twin, {name: (value / length).to(twin.device) for name, value in direction.items()}
     ).slopes
 
@@ -193,10 +211,10 @@ class Defense(Base):
     passes = 3.0  # of one dual pass, see DualFollower
     needs = ("proxy",)
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 1e-3, 2.0, log=True)
+    knob = Strength("eps", 0.0, 1e-3, 2.0, log=True)
     paper = "Mazeika et al. 2022, 2206.14157"
 
-    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         loss = settings.direction == "loss"
         vars(self).update(
@@ -232,17 +250,17 @@ class Defense(Base):
             self.slope(scored),
         )
 
-        def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
+        def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
             return redirect(logprobs_BV, slope(step, logprobs_BV))
 
         edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}
         return replace(scored, passes=scored.passes + self.passes, **edits)
 
-    def slope(self, model: LanguageModel) -> Callable[[Step, Tensor], Tensor]:
+    def slope(self, model: LanguageModel) -> Callable[[DecodingStep, Tensor], Tensor]:
         """g as a function of the step and of the distribution that is edited."""
         network = with_proxy(self.given, model, NAME).network
         if self.settings.direction == "uncoordinated":
-            follower = Follower(network)
+            follower = AuxiliaryModel(network)
             return lambda step, logprobs_BV: against(
                 logprobs_BV,
                 torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1),

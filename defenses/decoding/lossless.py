@@ -22,8 +22,8 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from defenses import Base, Key, Knob, Part, with_scores
-from distill.answers import BadInput, Prompt
+from defenses import Base, Key, Part, Strength, with_scores
+from distill.completions import BadInput, Prompt
 from distill.models import Model
 
 
@@ -80,7 +80,7 @@ class Defense(Base):
     keeps_argmax = True
     keeps_answer = True
     identity = {"bits": None}
-    knob = Knob("bits", None, 16, 0)
+    knob = Strength("bits", None, 16, 0)
     paper = "Diao et al. 2026, 2605.18829"
 
     def __call__(self, model: Model) -> Model:

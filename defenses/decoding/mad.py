@@ -22,8 +22,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Base, Given, Knob, Part, with_proxy, with_scores
-from distill.models import Follower, Model, Step, fitted
+from defenses import NOTHING, Base, Part, ProviderResources, Strength, with_proxy, with_scores
+from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
 
 NAME = "decoding/mad"
 FIRST = 1e-5  # by how much the likeliest token of y* is above the others, as in the released code
@@ -158,10 +158,10 @@ class Defense(Base):
     passes = 1.0
     needs = ("proxy",)
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 1e-3, 2.0, log=True)
+    knob = Strength("eps", 0.0, 1e-3, 2.0, log=True)
     paper = "Orekondy et al. 2020, 1906.10908"
 
-    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         point = "decoding" if settings.where == "text" else "logprobs"
         vars(self).update(point=point, keeps_argmax=settings.variant == "argmax")
@@ -170,10 +170,10 @@ class Defense(Base):
         scored = with_scores(model, NAME)
         if self.off:
             return scored
-        follower = Follower(with_proxy(self.given, scored, NAME).network)
+        follower = AuxiliaryModel(with_proxy(self.given, scored, NAME).network)
         chosen, size = self.settings, len(scored.tokenizer)
 
-        def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
+        def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
             proxy_BV = torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1)
             return poisoned(logprobs_BV, proxy_BV, chosen.variant, chosen.eps, chosen.most, size)
 

@@ -20,8 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Key, Knob, Part, with_scores
-from distill.models import Model, Step, uniform
+from defenses import Base, Key, Part, Strength, with_scores
+from distill.models import DecodingStep, Model, uniform
 
 
 def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Defense(Base):
     point = "decoding"
     scores = True
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 1e-4, 1.0, log=True)
+    knob = Strength("eps", 0.0, 1e-4, 1.0, log=True)
     paper = "Orekondy et al. 2020; Mazeika et al. 2022 (the random control)"
 
     def __call__(self, model: Model) -> Model:
@@ -93,7 +93,7 @@ class Defense(Base):
         # nothing.
         size, spending = len(scored.tokenizer), object()
 
-        def edit(step: Step, logprobs_BV: Tensor) -> Tensor:
+        def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
             # A step edits the sampled distribution first and then, at most, the released one, from
             # which nothing is drawn: it gets the token that the first got, with what the first had
             # left to spend, and spends nothing.
@@ -111,7 +111,7 @@ class Defense(Base):
 
         return replace(scored, edits=(*scored.edits, edit))
 
-    def tokens(self, step: Step, logprobs_BV: Tensor) -> Tensor:
+    def tokens(self, step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
         """The provider's token of each row."""
         numbers = [uniform(self.settings.key, "perturbed", key, step.index) for key in step.keys]
         uniforms_B = torch.tensor(numbers, dtype=torch.float64, device=logprobs_BV.device)

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Knob, Part, with_proxy, with_scores
-from distill.models import Follower, Model, Step, fitted
+from defenses import Base, Part, Strength, with_proxy, with_scores
+from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
 
 
 def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
@@ -40,16 +40,18 @@ class Defense(Base):
     passes = 1.0
     needs = ("proxy",)
     identity = {"gamma": 0.0}
-    knob = Knob("gamma", 0.0, 0.05, 1.0)
+    knob = Strength("gamma", 0.0, 0.05, 1.0)
     paper = "the Distillation Game 2026, 2605.22737"
 
     def __call__(self, model: Model) -> Model:
         scored = with_scores(model, "decoding/product_of_experts")
         if self.off:
             return scored
-        follower = Follower(with_proxy(self.given, scored, "decoding/product_of_experts").network)
+        follower = AuxiliaryModel(
+            with_proxy(self.given, scored, "decoding/product_of_experts").network
+        )
 
-        def edit(step: Step, scores_BV: Tensor) -> Tensor:
+        def edit(step: DecodingStep, scores_BV: Tensor) -> Tensor:
             return product(
                 scores_BV, fitted(follower.logits(step), scores_BV.shape[-1]), self.settings.gamma
             )

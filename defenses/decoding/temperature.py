@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from defenses import Base, Knob, Part, with_scores
+from defenses import Base, Part, Strength, with_scores
 from distill.models import Model
 
 
@@ -33,7 +33,7 @@ class Defense(Base):
     scores = True
     keeps_argmax = True
     identity = {"temperature": None, "top_p": None}
-    knob = Knob("temperature", None, 0.25, 4.0, log=True)
+    knob = Strength("temperature", None, 0.25, 4.0, log=True)
     paper = "Savani et al. 2025 (the control)"
 
     def __call__(self, model: Model) -> Model:

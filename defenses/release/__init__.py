@@ -8,7 +8,7 @@ from abc import abstractmethod
 from dataclasses import replace
 
 from defenses import Base
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 from distill.models import EditedModel, Model
 
 
@@ -41,12 +41,12 @@ class TextEdit(Base):
     def __call__(self, model: Model) -> Model:
         return model if self.off else EditedModel(model, self.edit)
 
-    def edit(self, answer: Answer) -> Answer:
+    def edit(self, answer: Completion) -> Completion:
         """The answer as it is released."""
         return replace(answer, text=self.text(answer), token_ids=(), logprobs=None)
 
     @abstractmethod
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         """The text that is released instead."""
 
 
@@ -58,12 +58,12 @@ class LogprobEdit(Base):
     def __call__(self, model: Model) -> Model:
         return model if self.off else EditedModel(model, self.edit)
 
-    def edit(self, answer: Answer) -> Answer:
+    def edit(self, answer: Completion) -> Completion:
         """The answer as it is released."""
         if answer.logprobs is None or self.off:
             return answer
         return replace(answer, logprobs=self.logprobs(answer.logprobs, answer))
 
     @abstractmethod
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         """The rows that are released instead, each sorted from the most likely on."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distill.answers import Logprobs
+from distill.completions import Logprobs
 
 RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
 FEW_RISES = 0.01  # share of values larger than the one before them

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Key, Knob, Part
+from defenses import Key, Part, Strength
 from defenses.release import TextEdit, steps_of
 from defenses.release.poison import NUMBER, result, with_wrong_result
-from distill.answers import Answer
+from distill.completions import Completion
 from distill.models import uniform
 
 
@@ -64,10 +64,10 @@ class Defense(TextEdit):
 
     keeps_answer = True
     identity = {"share": 0.0}
-    knob = Knob("share", 0.0, 0.02, 1.0, log=True)
+    knob = Strength("share", 0.0, 0.02, 1.0, log=True)
     paper = "TraceGuard, 2604.23238"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         s = self.settings
         steps, rest = steps_of(answer.text, s.separator, s.marker)
         for i in anchors(steps, s.share, uniform(s.key, "luck", answer.prompt)):

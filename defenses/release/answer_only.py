@@ -11,7 +11,7 @@ from pydantic import Field
 
 from defenses import Part
 from defenses.release import TextEdit
-from distill.answers import Answer
+from distill.completions import Completion
 
 
 def final_answer(text: str, marker: str) -> str:
@@ -35,6 +35,6 @@ class Defense(TextEdit):
     identity = {"marker": None}
     paper = "DistillGuard, 2603.07835"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         assert self.settings.marker is not None  # that would be no defence
         return final_answer(answer.text, self.settings.marker)

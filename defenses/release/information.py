@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Knob, Part, with_traces
+from defenses import Part, Strength, with_traces
 from defenses.trained import Row, Tuned, answer_logits, rows, tune
 from defenses.trained.doge import bent, bottleneck
 from distill.models import LanguageModel
@@ -72,7 +72,7 @@ class Defense(Tuned):
     point = "logprobs"
     needs = ("traces",)
     identity = {"lam": 0.0}
-    knob = Knob("lam", 0.0, 0.1, 100.0, log=True)
+    knob = Strength("lam", 0.0, 0.1, 100.0, log=True)
     paper = "Fang et al. 2026, 2602.03396"
 
     def defended(self, model: LanguageModel) -> LanguageModel:

@@ -25,10 +25,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import LogprobEdit
 from defenses.release._atoms import along, ascending
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 
 def bucketed(logprobs: Logprobs, eps: float) -> Logprobs:
@@ -69,8 +69,8 @@ class Defense(LogprobEdit):
 
     keeps_argmax = True
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 0.01, 1.9, log=True)
+    knob = Strength("eps", 0.0, 0.01, 1.9, log=True)
     paper = "Tang et al. 2024"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         return bucketed(logprobs, self.settings.eps)

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import LogprobEdit
 from defenses.release._atoms import atoms, blocks, released
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 FLOOR, MARGIN = 1e-6, 1e-4  # the authors'
 DUST = 1e-12  # what is left of an atom that was drained but for rounding
@@ -222,10 +222,10 @@ class Defense(LogprobEdit):
 
     keeps_argmax = True
     identity = {"eps": 0.0}
-    knob = Knob("eps", 0.0, 0.01, 2.0, log=True)
+    knob = Strength("eps", 0.0, 0.01, 2.0, log=True)
     paper = "Tang et al. 2024"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         p_TA, there_TA = atoms(logprobs)
         there_TA[:, -1] &= p_TA[:, -1] <= p_TA[:, 0] - MARGIN
         for rows in blocks(*p_TA.shape):

@@ -13,10 +13,10 @@ import hashlib
 import numpy as np
 from pydantic import Field
 
-from defenses import Key, Knob, Part
+from defenses import Key, Part, Strength
 from defenses.release import LogprobEdit
 from defenses.release._atoms import blocks, falling
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
@@ -85,9 +85,9 @@ class Defense(LogprobEdit):
     """Adds keyed noise to the released logprobs."""
 
     identity = {"sigma": 0.0}
-    knob = Knob("sigma", 0.0, 0.01, 10.0, log=True)
+    knob = Strength("sigma", 0.0, 0.01, 10.0, log=True)
     paper = "Orekondy et al. 2020"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         normals_TK = keyed_normals(self.settings.key, answer.prompt, logprobs.ids_TK)
         return noised(logprobs, normals_TK, self.settings.sigma)

@@ -27,11 +27,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Given, Key, Knob, Part, with_traces
+from defenses import NOTHING, Key, Part, ProviderResources, Strength, with_traces
 from defenses.release import TextEdit, divided, steps_of
 from defenses.release.summary import RewrittenModel, with_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
-from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel, Model, uniform
 
 INSTRUCTION = (
@@ -132,7 +132,7 @@ def searched(
 
 @torch.inference_mode()
 def unlearned(
-    student: LanguageModel, held_out: Sequence[Answer], marker: str, batch_size: int
+    student: LanguageModel, held_out: Sequence[Completion], marker: str, batch_size: int
 ) -> float:
     """1 - the probability of the right final answer after the student's own reasoning, a mean in
     [0, 1].
@@ -140,8 +140,8 @@ def unlearned(
     Smoother than how often it is right. Mean nats would be carried by the few answers it is most
     wrongly sure of.
     """
-    said = student.answer(
-        [Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, profile=Profile()
+    said = student.generate(
+        [Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, interface=Interface()
     )
     held = [_finals(student, clean, own, marker) for clean, own in zip(held_out, said, strict=True)]
     right = 0.0
@@ -157,7 +157,7 @@ def unlearned(
     return 1 - right / len(held)
 
 
-def _finals(student: LanguageModel, clean: Answer, own: Answer, marker: str) -> Row:
+def _finals(student: LanguageModel, clean: Completion, own: Completion, marker: str) -> Row:
     final = divided(clean.text, marker)[1]
     final_ids = [
         *student.tokenizer(final, add_special_tokens=False).input_ids,
@@ -213,10 +213,10 @@ class Defense(TextEdit):
     learns = True
     keeps_answer = True
     identity = {"share": 0.0}
-    knob = Knob("share", 0.0, 0.05, 1.0)
+    knob = Strength("share", 0.0, 0.05, 1.0)
     paper = "Ma et al. 2026, 2602.15143"
 
-    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         self.learns = settings.by == "rule" and settings.rules is None  # type: ignore[misc]
         if not self.learns:
@@ -229,14 +229,14 @@ class Defense(TextEdit):
         rewriter = with_rewriter(self.given, "release/obfuscate")
         return RewrittenModel(model, rewriter, s.instruction, s.marker, s.key, self.chosen)
 
-    def chosen(self, answer: Answer) -> bool:
+    def chosen(self, answer: Completion) -> bool:
         """Whether the answers to this prompt are rewritten."""
         return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         return self.rewritten(answer, self.rules) if self.chosen(answer) else answer.text
 
-    def rewritten(self, answer: Answer, rules: Sequence[str]) -> str:
+    def rewritten(self, answer: Completion, rules: Sequence[str]) -> str:
         """The answer's text after these rules."""
         s = self.settings
         return rewritten(answer.text, rules, s.separator, s.marker, f"{s.key}/{answer.prompt}")
@@ -269,7 +269,7 @@ class Defense(TextEdit):
             "scores": torch.tensor(list(scores.values()), dtype=torch.float64),
         }
 
-    def _held(self) -> tuple[list[Answer], list[Answer]]:
+    def _held(self) -> tuple[list[Completion], list[Completion]]:
         """Traces that have a final answer, to tune proxies on (three of four), and held out."""
         told = [
             one
@@ -285,7 +285,7 @@ class Defense(TextEdit):
         return [one for i, one in enumerate(told) if i % 4], told[::4]
 
     def _score(
-        self, lessons: Sequence[Answer], held_out: Sequence[Answer]
+        self, train_items: Sequence[Completion], held_out: Sequence[Completion]
     ) -> Callable[[Candidate], float]:
         """How little a proxy knows of held-out answers once it is tuned on the lessons as a
         candidate rewrites them.
@@ -300,7 +300,8 @@ class Defense(TextEdit):
         def score(candidate: Candidate) -> float:
             network: Any = copied(proxy.network)
             shown = [
-                replace(one, text=self.rewritten(one, candidate), token_ids=()) for one in lessons
+                replace(one, text=self.rewritten(one, candidate), token_ids=())
+                for one in train_items
             ]
             tune(
                 network.parameters(),

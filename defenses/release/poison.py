@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Key, Knob, Part
+from defenses import Key, Part, Strength
 from defenses.release import TextEdit, steps_of
-from distill.answers import Answer
+from distill.completions import Completion
 from distill.models import uniform
 
 DIGITS = "0123456789"
@@ -84,10 +84,10 @@ class Defense(TextEdit):
     """Releases some answers with a wrong number, and all without token ids and logprobs."""
 
     identity = {"p": 0.0}
-    knob = Knob("p", 0.0, 0.01, 1.0, log=True)
+    knob = Strength("p", 0.0, 0.01, 1.0, log=True)
     paper = "DistillGuard, 2603.07835"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         s = self.settings
 
         def number(what: str) -> float:

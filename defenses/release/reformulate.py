@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Key, Knob, Part
+from defenses import Key, Part, Strength
 from defenses.release import TextEdit, steps_of
 from defenses.release.summary import ANNOTATION
-from distill.answers import Answer
+from distill.completions import Completion
 from distill.models import uniform
 
 FILLERS = (
@@ -114,10 +114,10 @@ class Defense(TextEdit):
 
     keeps_answer = True
     identity = {"share": 0.0}
-    knob = Knob("share", 0.0, 0.05, 1.0)
+    knob = Strength("share", 0.0, 0.05, 1.0)
     paper = "Ding et al. 2025, 2510.11545"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         s = self.settings
         steps, rest = steps_of(answer.text, s.separator, s.marker)
         told = [

@@ -20,10 +20,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import LogprobEdit
 from defenses.release._atoms import atoms, released
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 
 def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
@@ -67,10 +67,10 @@ class Defense(LogprobEdit):
     """Releases reversed probabilities."""
 
     identity = {"c": 0.0}
-    knob = Knob("c", 0.0, 0.05, 20.0, log=True)
+    knob = Strength("c", 0.0, 0.05, 20.0, log=True)
     paper = "Lee et al. 2019"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         return released(
             logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma)
         )

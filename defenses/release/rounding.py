@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import LogprobEdit
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 
 def rounded(logprobs: Logprobs, decimals: int) -> Logprobs:
@@ -34,8 +34,8 @@ class Defense(LogprobEdit):
 
     keeps_argmax = True
     identity = {"decimals": None}
-    knob = Knob("decimals", None, 6, 0)
+    knob = Strength("decimals", None, 6, 0)
     paper = "Tramèr et al. 2016"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         return rounded(logprobs, self.settings.decimals)

@@ -17,9 +17,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import NOTHING, Given, Key, Knob, Part
+from defenses import NOTHING, Key, Part, ProviderResources, Strength
 from defenses.release import TextEdit, divided, steps_of
-from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel, Model, uniform
 
 INSTRUCTION = (
@@ -80,31 +80,33 @@ class RewrittenModel:
     instruction: str
     marker: str
     key: str
-    chosen: Callable[[Answer], bool] = lambda answer: True
+    chosen: Callable[[Completion], bool] = lambda answer: True
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
-        answers = self.model.answer(prompts, seed=seed, profile=profile)
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]:
+        answers = self.model.generate(prompts, seed=seed, interface=interface)
         places = [
             i
             for i, one in enumerate(answers)
             if divided(one.text, self.marker)[0] and self.chosen(one)
         ]
         asked = [self._asked(answers[i]) for i in places]
-        written = self.rewriter.answer(
-            asked, seed=int(uniform(self.key, "rewriter") * 2**31), profile=Profile()
+        written = self.rewriter.generate(
+            asked, seed=int(uniform(self.key, "rewriter") * 2**31), interface=Interface()
         )
         released = [replace(answer, token_ids=(), logprobs=None) for answer in answers]
         for i, one in zip(places, written, strict=True):
             released[i] = self._put(released[i], one)
         return released
 
-    def _asked(self, answer: Answer) -> Prompt:
+    def _asked(self, answer: Completion) -> Prompt:
         reasoning, _ = divided(answer.text, self.marker)
         return Prompt(
             answer.prompt_id, filled(self.instruction, question=answer.prompt, reasoning=reasoning)
         )
 
-    def _put(self, answer: Answer, written: Answer) -> Answer:
+    def _put(self, answer: Completion, written: Completion) -> Completion:
         _, rest = divided(answer.text, self.marker)
         length = (
             len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids)
@@ -117,7 +119,7 @@ class RewrittenModel:
         )
 
 
-def with_rewriter(given: Given, name: str) -> LanguageModel:
+def with_rewriter(given: ProviderResources, name: str) -> LanguageModel:
     """The provider's rewriter; BadInput if there is none."""
     if given.rewriter is None:
         raise BadInput(
@@ -148,10 +150,10 @@ class Defense(TextEdit):
 
     keeps_answer = True
     identity = {"keep": None}
-    knob = Knob("keep", None, 1.0, 0.0)
+    knob = Strength("keep", None, 1.0, 0.0)
     paper = "DistillGuard, 2603.07835; Zhang et al., 2603.07267"
 
-    def __init__(self, settings: Settings, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         self.needs = ("rewriter",) if settings.by == "model" else ()  # type: ignore[misc]
 
@@ -164,7 +166,7 @@ class Defense(TextEdit):
             model, with_rewriter(self.given, "release/summary"), instruction, s.marker, s.key
         )
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         return summary(
             answer.text, self.settings.keep, self.settings.separator, self.settings.marker
         )

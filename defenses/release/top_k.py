@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import LogprobEdit
-from distill.answers import Answer, BadInput, Logprobs
+from distill.completions import BadInput, Completion, Logprobs
 
 
 def top_k(logprobs: Logprobs, k: int) -> Logprobs:
@@ -57,8 +57,8 @@ class Defense(LogprobEdit):
 
     keeps_argmax = True
     identity = {"k": None}
-    knob = Knob("k", None, 20, 1)
+    knob = Strength("k", None, 20, 1)
     paper = "Orekondy et al. 2020"
 
-    def logprobs(self, logprobs: Logprobs, answer: Answer) -> Logprobs:
+    def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         return top_k(logprobs, self.settings.k)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from defenses import Knob, Part
+from defenses import Part, Strength
 from defenses.release import TextEdit, divided
-from distill.answers import Answer
+from distill.completions import Completion
 
 
 def truncate(text: str, marker: str, keep: float) -> str:
@@ -39,8 +39,8 @@ class Defense(TextEdit):
 
     keeps_answer = True
     identity = {"keep": 1.0}
-    knob = Knob("keep", 1.0, 0.99, 0.0)
+    knob = Strength("keep", 1.0, 0.99, 0.0)
     paper = "DistillGuard, 2603.07835"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         return truncate(answer.text, self.settings.marker, self.settings.keep)

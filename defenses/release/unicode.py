@@ -13,9 +13,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Key, Knob, Part
+from defenses import Key, Part, Strength
 from defenses.release import TextEdit, divided
-from distill.answers import Answer
+from distill.completions import Completion
 from distill.models import uniform
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
@@ -59,10 +59,10 @@ class Defense(TextEdit):
 
     keeps_answer = True
     identity = {"rate": 0.0}
-    knob = Knob("rate", 0.0, 0.01, 1.0, log=True)
+    knob = Strength("rate", 0.0, 0.01, 1.0, log=True)
     paper = "UREdit, ACL ARR 2026-01"
 
-    def text(self, answer: Answer) -> str:
+    def text(self, answer: Completion) -> str:
         reasoning, rest = divided(answer.text, self.settings.marker)
         return (
             "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning))

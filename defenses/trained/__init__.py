@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Base, Given, with_scores
-from distill.answers import Answer, BadInput, Prompt
+from defenses import NOTHING, Base, ProviderResources, with_scores
+from distill.completions import BadInput, Completion, Prompt
 from distill.models import LanguageModel, Model
 
 Which = Literal["all", "last_block", "head"]
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     answer_ids: list[int]
 
 
-def rows(model: LanguageModel, answers: Iterable[Answer]) -> list[Row]:
+def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
     """Answers as the model's own token ids, its chat template included; answers of which nothing is
     left fall out.
     """
@@ -214,7 +214,7 @@ class Tuned(Base):
     learns = True
     name: ClassVar[str]
 
-    def __init__(self, settings: Any, given: Given = NOTHING) -> None:
+    def __init__(self, settings: Any, given: ProviderResources = NOTHING) -> None:
         super().__init__(settings, given)
         if self.off:
             self.learns, self.needs = False, ()  # type: ignore[misc]  # an instance may differ

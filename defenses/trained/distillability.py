@@ -23,9 +23,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Knob, Part, with_proxy, with_traces
+from defenses import Part, Strength, with_proxy, with_traces
 from defenses.trained import Row, Tuned, answer_logits, fixed_logits, learned, learner, rows, tune
-from distill.answers import Answer, BadInput, Profile, Prompt, digest
+from distill.completions import BadInput, Completion, Interface, Prompt, digest
 from distill.models import LanguageModel
 
 
@@ -57,8 +57,8 @@ def objective(
 
 
 def sampled(
-    model: LanguageModel, traces: Sequence[Answer], samples: int, seed: int
-) -> list[Answer]:
+    model: LanguageModel, traces: Sequence[Completion], samples: int, seed: int
+) -> list[Completion]:
     """`samples` answers to the prompt of each trace, at temperature 1 from all of the model's own
     distribution.
     """
@@ -75,7 +75,7 @@ def sampled(
         ],
     )
     prompts = [Prompt(one.prompt_id, one.prompt) for one in traces for _ in range(samples)]
-    return free.answer(prompts, seed=seed, profile=Profile())
+    return free.generate(prompts, seed=seed, interface=Interface())
 
 
 class Settings(Part):
@@ -100,7 +100,7 @@ class Defense(Tuned):
     name = "trained/distillability"
     needs = ("proxy", "traces", "grade")
     identity = {"eta": 0.0}
-    knob = Knob("eta", 0.0, 0.1, 3.0, log=True)
+    knob = Strength("eta", 0.0, 0.1, 3.0, log=True)
     paper = "Zhan et al. 2026, 2604.18963"
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
@@ -116,7 +116,7 @@ class Defense(Tuned):
         )
         twin, seeds = learner(model.network), itertools.count()
 
-        def loss(batch: Sequence[Answer]) -> Tensor:
+        def loss(batch: Sequence[Completion]) -> Tensor:
             answers = sampled(replace(model, network=twin), batch, settings.samples, next(seeds))
             said: list[Row] = rows(model, answers)
             lengths = [len(row.answer_ids) for row in said]

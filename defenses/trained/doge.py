@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Knob, Part, with_proxy, with_traces
+from defenses import Part, Strength, with_proxy, with_traces
 from defenses.trained import (
     Row,
     Tuned,
@@ -118,7 +118,7 @@ class Defense(Tuned):
     name = "trained/doge"
     needs = ("proxy", "traces")
     identity = {"alpha": 0.0}
-    knob = Knob("alpha", 0.0, 1e-3, 1e3, log=True)
+    knob = Strength("alpha", 0.0, 1e-3, 1e3, log=True)
     paper = "Li et al. 2025, 2505.19504"
 
     def defended(self, model: LanguageModel) -> LanguageModel:

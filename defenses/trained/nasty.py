@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Knob, Part, with_traces
+from defenses import Part, Strength, with_traces
 from defenses.trained import Row, Tuned, answer_logits, fixed_logits, learned, learner, rows, tune
 from distill.models import LanguageModel
 
@@ -88,7 +88,7 @@ class Defense(Tuned):
     name = "trained/nasty"
     needs = ("traces",)
     identity = {"omega": 0.0}
-    knob = Knob("omega", 0.0, 0.01, 1.0, log=True)
+    knob = Strength("omega", 0.0, 0.01, 1.0, log=True)
     paper = "Ma et al. 2021, 2105.07381"
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from distill.answers import Answer
+    from distill.completions import Completion
     from distill.models import LanguageModel, Model
     from distill.student import StudentSettings
 
@@ -30,7 +30,7 @@ ORDER = ("ask", "clean", "repair", "learn", "follow")
 
 
 @dataclass(frozen=True)
-class Own:
+class AttackerResources:
     """What an attacker has beside the answers it was sold.
 
     `public`: questions of its own with their final answers, as answers whose text is the mark and
@@ -43,19 +43,19 @@ class Own:
     student of the first answers, for attacks that choose what to ask next.
     """
 
-    public: Sequence[Answer] = ()
-    worked: Sequence[Answer] = ()
+    public: Sequence[Completion] = ()
+    worked: Sequence[Completion] = ()
     final: Callable[[str], str | None] = lambda text: None
-    check: Callable[[Answer], bool] | None = None
+    check: Callable[[Completion], bool] | None = None
     mark: str = "#"
     fresh: Callable[[int], LanguageModel] | None = None
     recipe: StudentSettings | None = None
-    defense: Callable[[Sequence[Answer]], list[Answer]] | None = None
+    defense: Callable[[Sequence[Completion]], list[Completion]] | None = None
     teacher: Model | None = None
     pilot: LanguageModel | None = None
 
 
-NOTHING = Own()
+NOTHING = AttackerResources()
 
 
 class Part(BaseModel):
@@ -71,7 +71,7 @@ class Base:
 
     adaptive: ClassVar[bool] = True
     """Whether it reacts to a defence; a passive student does not."""
-    needs_profile: ClassVar[str] = "text"
+    needs_interface: ClassVar[str] = "text"
     """What the interface must release: `text`, `top_k` or `full`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What of `Own` it must be handed, by name, or `prefill`: that an answer's beginning can be

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill.answers import Logprobs
+from distill.completions import Logprobs
 from distill.student import Example, read, signals
 
 

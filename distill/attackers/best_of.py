@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill.answers import Answer, Profile, Prompt, digest
-from distill.attackers import NOTHING, Base, Own, Part, logprob_kd, sft
+from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd, sft
 from distill.attackers.follow import spent
+from distill.completions import Completion, Interface, Prompt, digest
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
@@ -30,7 +30,7 @@ def seeds(seed: int, k: int) -> list[int]:
     return [seed, *(int(digest(f"best_of/{seed}/{place}")[:8], 16) for place in range(1, k))]
 
 
-def asked(own: Own, said: Sequence[Answer], most: int) -> list[Answer]:
+def asked(own: AttackerResources, said: Sequence[Completion], most: int) -> list[Completion]:
     """The first of its public questions that are not among those learned from; of all, where there
     are no others.
     """
@@ -52,17 +52,17 @@ class Attacker(Base):
     needs = ("check", "fresh")
 
     @property
-    def needs_profile(self) -> str:  # type: ignore[override]
-        return str(self._learner().needs_profile)
+    def needs_interface(self) -> str:  # type: ignore[override]
+        return str(self._learner().needs_interface)
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train k students; the first of equals is kept."""
@@ -79,7 +79,9 @@ class Attacker(Base):
         part = {"sft": sft, "logprob_kd": logprob_kd}[self.settings.learner]
         return part.Attacker(part.Settings.model_validate({}))
 
-    def _right(self, student: LanguageModel, held: Sequence[Answer], own: Own) -> int:
+    def _right(
+        self, student: LanguageModel, held: Sequence[Completion], own: AttackerResources
+    ) -> int:
         assert own.check is not None
         prompts = [Prompt(one.prompt_id, one.prompt) for one in held]
-        return sum(map(own.check, student.answer(prompts, seed=0, profile=Profile())))
+        return sum(map(own.check, student.generate(prompts, seed=0, interface=Interface())))

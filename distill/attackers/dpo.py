@@ -21,18 +21,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from distill.answers import Answer
-from distill.attackers import NOTHING, Base, Own, Part, sft
+from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
 from distill.attackers._policy import recalled, remembered, spoken, totals
 from distill.attackers.clean import groups
 from distill.attackers.follow import joined, sampled
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
 
 def preference(
-    sold: Answer, own: Sequence[Answer], final: Callable[[str], str | None]
-) -> tuple[Answer, Answer] | None:
+    sold: Completion, own: Sequence[Completion], final: Callable[[str], str | None]
+) -> tuple[Completion, Completion] | None:
     """A preferred answer and one that is not; None where all agree or the sold answer has no final
     answer.
     """
@@ -64,12 +64,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Sold answers first, then preferences, the recipe's steps in all and as many answers a
@@ -100,9 +100,9 @@ class Attacker(Base):
     def _pairs(
         self,
         here: LanguageModel,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         recipe: StudentSettings,
-        own: Own,
+        own: AttackerResources,
         seed: int,
     ) -> list[list[Example]]:
         sold = [group[0] for group in groups(said)]

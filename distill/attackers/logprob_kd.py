@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from distill import losses
-from distill.answers import Answer, BadInput, Logprobs, digest
-from distill.attackers import NOTHING, Base, Own, Part
+from distill.attackers import NOTHING, AttackerResources, Base, Part
+from distill.completions import BadInput, Completion, Logprobs, digest
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
 
@@ -46,7 +46,7 @@ def sampled(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Logprob
     return Logprobs(logprobs.ids_TK, shares_TC[:, :-1], shares_TC[:, -1])
 
 
-def example(answer: Answer, tokenizer: Any) -> Example:
+def example(answer: Completion, tokenizer: Any) -> Example:
     """The teacher's tokens and what was released for each; BadInput where nothing was."""
     if answer.logprobs is None:
         raise BadInput(
@@ -86,17 +86,17 @@ class Attacker(Base):
     paper = "Hinton et al. 2015, 1503.02531"
 
     @property
-    def needs_profile(self) -> str:  # type: ignore[override]
+    def needs_interface(self) -> str:  # type: ignore[override]
         return str(self.settings.released)
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train on the teacher's tokens and their released logprobs; both models share one
@@ -114,7 +114,7 @@ class Attacker(Base):
             checkpoint=checkpoint,
         )
 
-    def _example(self, answer: Answer, tokenizer: Any, seed: int) -> Example:
+    def _example(self, answer: Completion, tokenizer: Any, seed: int) -> Example:
         whole = example(answer, tokenizer)
         if self.settings.semantics != "sampled" or whole.logprobs is None:
             return whole

@@ -30,11 +30,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from distill.answers import Answer
-from distill.attackers import NOTHING, Base, Own, Part, sft
+from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
 from distill.attackers._policy import means, remembered, spoken
 from distill.attackers.clean import groups
 from distill.attackers.follow import joined, sampled
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
@@ -75,12 +75,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Sold answers first, then periods, the recipe's steps in all and as many

@@ -18,20 +18,22 @@ from pathlib import Path
 from pydantic import Field
 
 from distill import losses
-from distill.answers import Answer, Logprobs, Profile, Prompt
-from distill.attackers import NOTHING, Base, Own, Part, logprob_kd
+from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd
 from distill.attackers.follow import joined
+from distill.completions import Completion, Interface, Logprobs, Prompt
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
 
-def scored(own: Own, said: Sequence[Answer], k: int, seed: int) -> list[Answer]:
+def scored(
+    own: AttackerResources, said: Sequence[Completion], k: int, seed: int
+) -> list[Completion]:
     """The student's answers with the teacher's top-k logprobs for each of their tokens and, if
     finished, their end.
     """
     assert own.teacher is not None
     prompts = [Prompt(one.prompt_id, one.prompt, begin=one.text) for one in said]
-    told = own.teacher.answer(prompts, seed=seed, profile=Profile("top_k", k))
+    told = own.teacher.generate(prompts, seed=seed, interface=Interface("top_k", k))
     held = []
     for mine, theirs in zip(said, told, strict=True):
         rows, length = theirs.logprobs, len(mine.token_ids) + mine.finished
@@ -63,18 +65,18 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     needs = ("teacher",)
     paper = "Agarwal et al. 2024, 2306.13649"
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Logprob distillation on sold answers, then on the student's own, the recipe's steps in
@@ -97,7 +99,7 @@ class Attacker(Base):
         for phase in range(s.phases):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
             mine = scored(
-                own, warm.answer(questions, seed=seed + phase, profile=Profile()), s.k, seed
+                own, warm.generate(questions, seed=seed + phase, interface=Interface()), s.k, seed
             )
             more = (
                 learner.train(mine, model, each, seed=seed + phase + 1)

@@ -25,9 +25,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from distill.answers import Answer
-from distill.attackers import NOTHING, Base, Own, Part
+from distill.attackers import NOTHING, AttackerResources, Base, Part
 from distill.attackers.sft import example
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import Example, Loss, StudentSettings, Trained, read, train
 
@@ -103,12 +103,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune with weights that are a function of the weights, the batch and the attacker's

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.answers import Answer
-from distill.attackers import NOTHING, Base, Own, Part
+from distill.attackers import NOTHING, AttackerResources, Base, Part
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
@@ -24,12 +24,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no
@@ -40,7 +40,7 @@ class Attacker(Base):
         return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
 
 
-def example(answer: Answer, tokenizer: Any, most: int) -> Example:
+def example(answer: Completion, tokenizer: Any, most: int) -> Example:
     """An answer's text under the student's own tokenizer, cut where prompt and answer would be over
     `most` tokens.
     """

@@ -25,9 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill import losses
-from distill.answers import Answer, BadInput
-from distill.attackers import NOTHING, Base, Own, Part
+from distill.attackers import NOTHING, AttackerResources, Base, Part
 from distill.attackers.logprob_kd import example
+from distill.completions import BadInput, Completion
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
 
@@ -87,17 +87,17 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     paper = "Kundu et al. 2021 (NeurIPS)"
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train with both heads and return the network without the early one."""

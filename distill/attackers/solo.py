@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.answers import Answer
-from distill.attackers import NOTHING, Base, Own, Part, sft
+from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
@@ -27,12 +27,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         model: LanguageModel,
         recipe: StudentSettings,
         *,
         seed: int,
-        own: Own = NOTHING,
+        own: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune on the attacker's worked solutions; answers alone would only dilute them."""

@@ -21,7 +21,7 @@ from distill.campaigns import (
     apportion,
     stream,
 )
-from distill.campaigns.population import World, clock, dirichlet, profile
+from distill.campaigns.population import World, clock, dirichlet, interface
 from distill.campaigns.presets import Campaign
 from distill.campaigns.traffic import below, lengths, popular, still_open, uniform16
 
@@ -53,7 +53,7 @@ class Operator:
             zip(
                 ("target", "pooled"),
                 world.tastes.add(
-                    np.stack([target(settings), profile(world.settings.segments["reseller"].mix)])
+                    np.stack([target(settings), interface(world.settings.segments["reseller"].mix)])
                 ),
                 strict=True,
             )
@@ -114,7 +114,7 @@ class Operator:
         made = self.world
         if self.settings.cover == "pooled":
             return np.full(len(slots), self.rows["pooled"])
-        base = np.stack([profile(made.settings.segments[name].mix) for name in SEGMENTS])[
+        base = np.stack([interface(made.settings.segments[name].mix) for name in SEGMENTS])[
             self.pathway[slots]
         ]
         most = np.array([made.settings.segments[name].templates for name in SEGMENTS])[

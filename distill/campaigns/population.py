@@ -308,7 +308,7 @@ class Tastes:
         return (at - first).astype(np.uint8)
 
 
-def profile(mix: dict[str, float]) -> np.ndarray:
+def interface(mix: dict[str, float]) -> np.ndarray:
     """Topic shares of a mix of capabilities; within a capability they fall as 1/rank (Zipf;
     assumed).
     """
@@ -460,7 +460,7 @@ def _tastes(
     """Rows of taste: a customer differs from its segment, a member from its customer; in blocks, to
     save memory.
     """
-    base = profile(one.mix)[None]
+    base = interface(one.mix)[None]
     spread = made.settings.pooled if name == "reseller" else made.settings.concentration
     if made.settings.concentration is None or spread is None:
         return np.full(len(member), made.tastes.add(base)[0])

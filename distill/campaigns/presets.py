@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from distill.answers import BadInput
 from distill.campaigns import CAPABILITIES, SEGMENTS, Part, apportion
+from distill.completions import BadInput
 
 
 class Reported(NamedTuple):

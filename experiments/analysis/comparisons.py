@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.measure import cost, flags, verdict
-from experiments.measure.contrast import Arm, Refuse, bounded
+from experiments.measure.contrast import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import select
 from experiments.planning.plan import CHOICES, FRESH, IDENTITY, choices, is_floor, listed
 from experiments.results.collect import Grades, Key, Sat
@@ -37,7 +37,7 @@ class Compared:
         }
         for key, sat in self.grades.items():
             if any(exam.items != self._first(key).items for exam in sat.exams):
-                raise Refuse(
+                raise NotMeasurable(
                     f"{' '.join(map(str, key))}: not scored on the items of the other exams, in "
                     "their order"
                 )
@@ -61,7 +61,7 @@ class Compared:
         ]
         chosen_on = [self.grades.get(Key(task, "none", name, budget, "select")) for name in there]
         if not {*CHOICES[:2]} <= {*there} or any(one is None for one in chosen_on):
-            raise Refuse(
+            raise NotMeasurable(
                 f"{task}: the floors of budget {budget} are not complete; F0 and F1 must be there"
             )
         return there[select([one.right_SN for one in chosen_on if one is not None])]
@@ -99,7 +99,7 @@ class Compared:
         """
         there = self.attackers(task, budget, "none")
         if not there:
-            raise Refuse(
+            raise NotMeasurable(
                 f"{task}: no undefended student finished at budget {budget}, so there is no ceiling"
             )
         return there
@@ -107,7 +107,7 @@ class Compared:
     def told(self, key: Key) -> Sat:
         """The reported students of an arm; Refuse if none of them finished."""
         if key not in self.report:
-            raise Refuse(
+            raise NotMeasurable(
                 f"{key.task}: no student of {key.attacker} against {key.defense} finished at "
                 f"budget {key.budget}"
             )

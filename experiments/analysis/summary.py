@@ -21,7 +21,7 @@ from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import Transfer, transfer
 from experiments.planning.plan import FLOORS, IDENTITY, choices, is_floor
 from experiments.results.collect import Grades, Key, Sat
-from experiments.settings.schema import Study, guard
+from experiments.settings.schema import Study, parse_defense
 
 FEWEST_BUDGETS = 4  # for a query curve to be inverted; a verdict on it takes six
 NOT_CHOSEN = (
@@ -294,7 +294,7 @@ def _moved(defense: str, sat: Sat) -> dict[str, float | None]:
     """How far edits moved the sampled distribution; None where something else did, which no edit
     sees.
     """
-    parts = guard(defense).chain.parts
+    parts = parse_defense(defense).chain.parts
     unseen = any(part.point == "weights" or hasattr(part.settings, "temperature") for part in parts)
     return {name: None if unseen else sat.mean(name) for name in ("l1", "kl", "flips")}
 

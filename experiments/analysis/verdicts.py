@@ -12,12 +12,12 @@ import numpy as np
 
 from experiments.analysis.comparisons import Compared
 from experiments.measure import cost, flags, frontier, verdict
-from experiments.measure.contrast import Arm, Refuse, arm_mean
+from experiments.measure.contrast import Arm, NotMeasurable, arm_mean
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.planning.plan import IDENTITY, UNTRAINED, choices, is_floor
 from experiments.results.collect import Key
-from experiments.settings.schema import attack, guard
+from experiments.settings.schema import parse_attack, parse_defense
 
 MATCHED = {"compute_matched": "flops", "cost_matched": "dollars"}
 MOVED = 0.05  # what twice the steps may change before a case is an invalid run, a share
@@ -87,11 +87,11 @@ def _case(
         held,
         chosen=worst.attack,
         ceiling=worst.ceiling,
-        adaptive=[attack(a).adaptive for a in attackers],
+        adaptive=[parse_attack(a).adaptive for a in attackers],
         invalid=_invalid(faults, worst.attack, worst.lcb, here.study.measure.ineffective),
         missing=_missing(here, task, budget, defense),
         control=control,
-        matched=not control and guard(defense).match is not None,
+        matched=not control and parse_defense(defense).match is not None,
         clusters=labels,
     )
     row = {
@@ -129,7 +129,7 @@ def gained_at_twice(here: Compared, key: Key) -> float | None:
     return found.change if found else None
 
 
-def _twice(here: Compared, key: Key) -> flags.Longer | None:
+def _twice(here: Compared, key: Key) -> flags.PlateauRun | None:
     """What twice the steps change for one student of an arm; None where none was trained so."""
     longer = here.grades.get(key._replace(split="plateau"))
     if longer is None:
@@ -212,7 +212,7 @@ def _selection(
     keys = [Key(task, asked, attacker, budget, "select") for attacker in attackers]
     missing = [key.attacker for key in keys if key not in here.grades]
     if missing:
-        raise Refuse(
+        raise NotMeasurable(
             f"{task}: {', '.join(missing)} against {asked} has no students on the selection split"
         )
     return [here.scores(key) for key in keys]
@@ -256,9 +256,13 @@ def _faults(here: Compared, keys: list[Key]) -> list[list[str]]:
         here.flag("alias", key, twin)
         # A defence of logprobs does nothing to whoever asks for text alone, and an attack that
         # adapts may undo a defence to the last answer: these are their results and no mistake.
-        sees = attack(key.attacker).needs_profile
-        silent = sees == "text" and defense != IDENTITY and guard(defense).chain.point == "logprobs"
-        silent |= attack(key.attacker).adaptive
+        sees = parse_attack(key.attacker).needs_interface
+        silent = (
+            sees == "text"
+            and defense != IDENTITY
+            and parse_defense(defense).chain.point == "logprobs"
+        )
+        silent |= parse_attack(key.attacker).adaptive
         arm = here.scores(key)
         here.flag("defence helps", key, flags.helps(here.scores(plain), arm, here.alpha, labels))
         here.flag("sabotage", key, flags.sabotage(floor, arm, here.alpha, labels))

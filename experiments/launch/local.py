@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import private, provenance
 from experiments.launch import one
 from experiments.planning.plan import Plan, seconds

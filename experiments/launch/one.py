@@ -6,7 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import provenance
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store

@@ -19,7 +19,7 @@ MIN_ITEMS, MIN_CLUSTERS = 50, 10
 FEWEST_POOLED = 4  # contrasts from which the spread of their seed variances is estimated
 
 
-class Refuse(ValueError):
+class NotMeasurable(ValueError):
     """There is nothing to measure here, and why."""
 
 
@@ -38,7 +38,7 @@ class Arm:
         if np.shape(self.scores_SN)[-2] != len(self.seeds) or len(set(self.seeds)) < len(
             self.seeds
         ):
-            raise Refuse(
+            raise NotMeasurable(
                 f"an arm of {np.shape(self.scores_SN)[-2]} rows cannot have the seeds {self.seeds}"
             )
 
@@ -109,9 +109,9 @@ def checked(scores: Scores) -> np.ndarray:
     """The scores as floats; Refuse unless they are seeds x items and finite."""
     Y = np.asarray(raw(scores), float)
     if Y.ndim < 2 or Y.shape[-2] < 1 or Y.shape[-1] < 2:
-        raise Refuse(f"an arm is seeds x items with at least two items, got shape {Y.shape}")
+        raise NotMeasurable(f"an arm is seeds x items with at least two items, got shape {Y.shape}")
     if not np.isfinite(Y).all():
-        raise Refuse(
+        raise NotMeasurable(
             "a score is not finite; a crashed run or a failed extraction must be resolved first"
         )
     return Y
@@ -121,7 +121,7 @@ def bounded(scores: Scores) -> np.ndarray:
     """Scores that must be shares; Refuse outside [0, 1], as percent beside fractions would be."""
     Y = checked(scores)
     if Y.min() < 0 or Y.max() > 1:
-        raise Refuse(
+        raise NotMeasurable(
             f"a score lies outside [0, 1] ({Y.min():g} to {Y.max():g}); give fractions, not percent"
         )
     return Y
@@ -164,7 +164,7 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
     """
     Ys = [checked(arm) for arm in arms]
     if len({Y.shape[-1] for Y in Ys}) != 1:
-        raise Refuse(f"arms were scored on different items: {[Y.shape[-1] for Y in Ys]}")
+        raise NotMeasurable(f"arms were scored on different items: {[Y.shape[-1] for Y in Ys]}")
     N = Ys[0].shape[-1]
     items_AN = np.stack([Y.mean(-2) for Y in Ys], -2)
     mean_A = items_AN.mean(-1)
@@ -174,7 +174,7 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
         names, label_N = np.unique(np.asarray(clusters), return_inverse=True)
         units = len(names)
         if units < 2 or len(label_N) != N:
-            raise Refuse(
+            raise NotMeasurable(
                 f"clusters must label each of {N} items and be at least two, got {units} of "
                 f"{len(label_N)}"
             )
@@ -351,7 +351,7 @@ def arm_mean(
         if estimate.se:
             return estimate
     if not np.isin(Y, (0, 1)).all():
-        raise Refuse("Wilson's interval needs scores of 0 or 1")
+        raise NotMeasurable("Wilson's interval needs scores of 0 or 1")
     items = Y.shape[1]
     lo, hi = stats.binomtest(round(Y.mean() * items), items).proportion_ci(1 - alpha, "wilson")
     return Estimate(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.measure.contrast import Refuse
+from experiments.measure.contrast import NotMeasurable
 from experiments.measure.curves import monotone
 
 
@@ -52,7 +52,9 @@ def accounts(exchanges: Any, per_account: Any) -> Any:
     arrays.
     """
     if np.min(per_account) <= 0:
-        raise Refuse(f"an account must yield more than 0 exchanges, got {np.min(per_account):g}")
+        raise NotMeasurable(
+            f"an account must yield more than 0 exchanges, got {np.min(per_account):g}"
+        )
     return np.ceil(np.asarray(exchanges) / per_account - 1e-9)
 
 
@@ -110,7 +112,9 @@ def summary(value_B: np.ndarray) -> Bill:
 def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
     """Log-uniform draws from a range; uniform where it begins at 0."""
     if ends.low > ends.high or ends.low < 0:
-        raise Refuse(f"a range is from low to high and not negative, got {ends.low} to {ends.high}")
+        raise NotMeasurable(
+            f"a range is from low to high and not negative, got {ends.low} to {ends.high}"
+        )
     if ends.low == 0:
         return rng.uniform(ends.low, ends.high, count)
     return np.asarray(np.exp(rng.uniform(math.log(ends.low), math.log(ends.high), count)))

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Arm, Estimate, Refuse, Scores, bounded, contrast
+from experiments.measure.contrast import Arm, Estimate, NotMeasurable, Scores, bounded, contrast
 
 LEVELS = (0.25, 0.5, 0.75)
 APART = 2.0  # times, that neighbouring budgets may lie apart
@@ -50,11 +50,11 @@ class Multiplier(NamedTuple):
 def _checked(curve_KSN: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     Y = bounded(curve_KSN)
     if Y.ndim != 3 or len(Y) != len(budgets) or len(budgets) < 2:
-        raise Refuse(
+        raise NotMeasurable(
             f"a curve is budgets x seeds x items, got shape {Y.shape} for {len(budgets)} budgets"
         )
     if (np.diff(budgets) <= 0).any() or budgets[0] <= 0:
-        raise Refuse(f"budgets must be positive and rise, got {list(budgets)}")
+        raise NotMeasurable(f"budgets must be positive and rise, got {list(budgets)}")
     return Y
 
 
@@ -177,7 +177,7 @@ def needs(
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
     if why := too_far(budgets, "M"):
-        raise Refuse(why)
+        raise NotMeasurable(why)
     log_K, drawn = (
         np.log(np.asarray(budgets, float)),
         bootstrap.start(U.shape[2], draws, seed, clusters),

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Arm, Estimate, Refuse, contrast
+from experiments.measure.contrast import Arm, Estimate, NotMeasurable, contrast
 
 JOINTLY_WRONG = 100
 PANEL_DRAWS = 500
@@ -66,7 +66,7 @@ def copying(
     them.
     """
     if one.said_SN.shape[1] != teacher.said_SN.shape[1]:
-        raise Refuse("student and teacher were scored on different items")
+        raise NotMeasurable("student and teacher were scored on different items")
     if seeds is not None:
         draws = draws._replace(rng=np.random.default_rng([2**31 + seed for seed in seeds]))
     weight_BS = bootstrap.seed_weights(draws, len(one.said_SN))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from experiments.measure.contrast import Refuse, Scores, contrast
+from experiments.measure.contrast import NotMeasurable, Scores, contrast
 from experiments.measure.text import distinct as distinct_grams
 from experiments.measure.utility import paired_difference
 
@@ -125,7 +125,7 @@ def under_trained(
     return "; ".join(said)
 
 
-class Longer(NamedTuple):
+class PlateauRun(NamedTuple):
     """What twice the steps change for one student: points of accuracy with the paired interval over
     items.
 
@@ -138,14 +138,16 @@ class Longer(NamedTuple):
     moved: bool
 
 
-def longer(once_N: np.ndarray, twice_N: np.ndarray, arm_se: float, alpha: float = 0.05) -> Longer:
+def longer(
+    once_N: np.ndarray, twice_N: np.ndarray, arm_se: float, alpha: float = 0.05
+) -> PlateauRun:
     """A student trained for twice the steps against the same student as it was (right or wrong on N
     items).
     """
     gained, lost = (float((gap > 0).sum()) for gap in (twice_N - once_N, once_N - twice_N))
     lo, hi = paired_difference(gained, lost, len(once_N), alpha)
     change = float(np.mean(twice_N) - np.mean(once_N))
-    return Longer(change, lo, hi, bool(lo > 0 and change > arm_se))
+    return PlateauRun(change, lo, hi, bool(lo > 0 and change > arm_se))
 
 
 def cut(cut: float, no_final: float, most: float = 0.05) -> str:
@@ -298,7 +300,7 @@ def aliases(outputs: Mapping[str, str]) -> dict[str, str]:
 def distinct(outputs: Mapping[str, str]) -> None:
     """Refuse if two arms have the same outputs."""
     for name, other in aliases(outputs).items():
-        raise Refuse(f"arms are aliases: {name} and {other} have the same outputs")
+        raise NotMeasurable(f"arms are aliases: {name} and {other} have the same outputs")
 
 
 class Bounds(NamedTuple):
@@ -315,7 +317,7 @@ def bounds_if_missing(
     """What `planned` - S missing students could make of T; needs U above F."""
     F, U, D, S = floor.mean(), undefended.mean(), defended.mean(), len(defended)
     if U <= F:
-        raise Refuse("T has no denominator: U is not above F")
+        raise NotMeasurable("T has no denominator: U is not above F")
     filled = [(S * D + (planned - S) * worst) / planned for worst in (F, U)]
     available, low, high = (float((x - F) / (U - F)) for x in (D, *filled))
     return Bounds(available, low, high)

@@ -16,7 +16,15 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Arm, Estimate, Refuse, Scores, bounded, contrast, raw
+from experiments.measure.contrast import (
+    Arm,
+    Estimate,
+    NotMeasurable,
+    Scores,
+    bounded,
+    contrast,
+    raw,
+)
 from experiments.measure.cost import Bill, Range, summary
 from experiments.measure.cost import draw as drawn
 from experiments.measure.curves import between, monotone, too_far
@@ -42,7 +50,7 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     budgets, n_B = np.asarray(budgets, float), np.asarray(n_B, float)
     if (n_B < 0).any():
-        raise Refuse(f"questions that leaked must not be negative, got {n_B.min():g}")
+        raise NotMeasurable(f"questions that leaked must not be negative, got {n_B.min():g}")
     first = budgets[0]
     at_B = np.where(n_B < first, n_B / first - 1, np.log(np.maximum(n_B, first) / first))
     return np.concatenate([[-1.0], np.log(budgets / first)]), at_B
@@ -111,12 +119,12 @@ def gained(
     )
     R = len(n)
     if len(Ys) != len(budgets) or len(budgets) < 2 or len({Y.shape for Y in Ys}) > 1 or not R:
-        raise Refuse(
+        raise NotMeasurable(
             f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, "
             f"{R} runs"
         )
     if why := too_far(budgets, "a curve that leaks are read through"):
-        raise Refuse(why)
+        raise NotMeasurable(why)
     top, share = float(F.mean()), weights(budgets, n)
     mixed, seeds = (
         np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from experiments.measure.contrast import Arm, Refuse, Scores, checked, groups
+from experiments.measure.contrast import Arm, NotMeasurable, Scores, checked, groups
 
 POWER_DRAWS = 4000
 
@@ -35,7 +35,7 @@ def components(scores: Scores) -> Components:
     Y = checked(scores)
     S, N = Y.shape
     if S < 2:
-        raise Refuse("variance between seeds needs at least two seeds")
+        raise NotMeasurable("variance between seeds needs at least two seeds")
     seeds, items = Y.mean(1), Y.mean(0)
     rest = float(((Y - seeds[:, None] - items + Y.mean()) ** 2).sum() / ((S - 1) * (N - 1)))
     seed, item = N * float(seeds.var(ddof=1)), S * float(items.var(ddof=1))

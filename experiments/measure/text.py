@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from scipy import special, stats
 
-from experiments.measure.contrast import MIN_ITEMS, Estimate, Refuse
+from experiments.measure.contrast import MIN_ITEMS, Estimate, NotMeasurable
 
 FOLDS = 5
 FEATURES = 2**12
@@ -90,7 +90,7 @@ def detectability(
     """
     N = len(items)
     if not len(clean) == len(defended) == N:
-        raise Refuse(f"{len(clean)} clean and {len(defended)} defended answers to {N} items")
+        raise NotMeasurable(f"{len(clean)} clean and {len(defended)} defended answers to {N} items")
     names, group_N = np.unique(np.asarray(items), return_inverse=True)
     G = len(names)
     if list(clean) == list(defended) or G < MIN_ITEMS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.answers import BadInput, Profile
+from distill.completions import BadInput, Interface
 from distill.folders import tokenizer_digest
 from distill.recordings import RecordedModel, read_recorded
 from experiments import provenance
@@ -22,7 +22,7 @@ from experiments.private import folder_digest, shown
 from experiments.settings import campaigns
 from experiments.settings.entries import component
 from experiments.settings.schema import (
-    Attack,
+    AttackSpec,
     Block,
     Pretrained,
     Proxy,
@@ -30,9 +30,9 @@ from experiments.settings.schema import (
     Recorded,
     Search,
     Study,
-    attack,
-    guard,
     kind_of,
+    parse_attack,
+    parse_defense,
 )
 from experiments.stages.guarded import PROVIDER
 from experiments.stages.stage import Stage
@@ -81,7 +81,7 @@ def is_floor(attacker: str) -> bool:
     """Whether a student learns nothing from the teacher; besides the floors, an attack that asks
     nothing.
     """
-    return attacker in FLOORS or not attack(attacker).asks
+    return attacker in FLOORS or not parse_attack(attacker).asks
 
 
 def choices(study: Study) -> list[str]:
@@ -90,9 +90,9 @@ def choices(study: Study) -> list[str]:
     return [*CHOICES, *dict.fromkeys(one for one in named if is_floor(one))]
 
 
-def learning(attacker: str) -> Attack:
+def learning(attacker: str) -> AttackSpec:
     """How an arm's student learns: floors learn as the plain student does."""
-    return attack("sft" if attacker in FLOORS else attacker)
+    return parse_attack("sft" if attacker in FLOORS else attacker)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Leak:
+class CampaignRun:
     """A campaign's run against an access, and the students of exactly what it got (arms of split
     `leaked`).
 
@@ -140,7 +140,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Longer:
+class PlateauRun:
     """One student trained for twice the steps, of the attack that is chosen among `attackers`; by
     task and defence.
     """
@@ -174,8 +174,8 @@ class Plan:
 
     study: Study
     arms: list[Arm] = field(default_factory=list)
-    leaks: list[Leak] = field(default_factory=list)
-    plateaus: list[Longer] = field(default_factory=list)
+    leaks: list[CampaignRun] = field(default_factory=list)
+    plateaus: list[PlateauRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
     known: Mapping[str, str] | None = None
@@ -247,7 +247,7 @@ def listed(study: Study, attackers: Iterable[str]) -> list[str]:
     )
 
 
-def _plateaus(plan: Plan) -> Iterator[Longer]:
+def _plateaus(plan: Plan) -> Iterator[PlateauRun]:
     """For undefended students and every defence, at each task's largest budget."""
     study, seed = plan.study, plan.study.seeds[0]
     held: dict[tuple[str, str, str], list[Arm]] = {}
@@ -272,7 +272,7 @@ def _plateaus(plan: Plan) -> Iterator[Longer]:
                 {
                     "student": student.settings,
                     "follow": top.settings if top.kind == "follow" else None,
-                    "followed": attack(attacker).followed(study.student),
+                    "followed": parse_attack(attacker).followed(study.student),
                     "inputs": len(student.inputs),
                     "selection": len(selected),
                 }
@@ -280,10 +280,10 @@ def _plateaus(plan: Plan) -> Iterator[Longer]:
             inputs += [*student.inputs, *selected]
         settings = {"attacks": told, "exam": arm.exam.settings}
         stage = Stage("plateau", settings, (*inputs, arm.exam.inputs[1]))
-        yield Longer(task, defense, tuple(attackers), study.most(task), seed, stage)
+        yield PlateauRun(task, defense, tuple(attackers), study.most(task), seed, stage)
 
 
-def _leaks(study: Study) -> list[Leak]:
+def _leaks(study: Study) -> list[CampaignRun]:
     """Every campaign against every access, a run a seed; what leaks is the same whatever it
     teaches.
     """
@@ -313,7 +313,7 @@ def _leaks(study: Study) -> list[Leak]:
             "access": campaigns.told(access),
         }
         run = Stage("campaign", told | settings | {"rates": held.rates, "seed": seed}, (clean,))
-        leaks.append(Leak(preset, access, seed, split, run, []))
+        leaks.append(CampaignRun(preset, access, seed, split, run, []))
     return leaks
 
 
@@ -336,18 +336,20 @@ class _Cells:
         return chosen.model_dump(mode="json") | ({"data": exam.data} if exam.data else {})
 
     @functools.cached_property
-    def lessons(self) -> int:
+    def train_items(self) -> int:
         """How many training questions the task has, as far as the provider's traces and its proxy's
         need them.
         """
         return len(
-            component("task", self.task)[1].lessons(2 * self.plan.study.provider.traces, PROVIDER)
+            component("task", self.task)[1].train_items(
+                2 * self.plan.study.provider.traces, PROVIDER
+            )
         )
 
     @functools.cached_property
     def examples(self) -> list[Any]:
         """A few training questions with their worked solutions."""
-        return list(component("task", self.task)[1].lessons(20, PROVIDER))
+        return list(component("task", self.task)[1].train_items(20, PROVIDER))
 
     @functools.cached_property
     def asking(self) -> list[str]:
@@ -402,7 +404,7 @@ class _Cells:
             for defense in dict.fromkeys(["none", *self.block.defenses]):
                 self._learned_from(leak, defense)
 
-    def _learned_from(self, leak: Leak, defense: str) -> None:
+    def _learned_from(self, leak: CampaignRun, defense: str) -> None:
         """The student of exactly what a campaign got; it learns as the first attacker does that
         asks.
         """
@@ -414,9 +416,9 @@ class _Cells:
             or not self._possible(defense, self.asking[0])
         ):
             return
-        attacker, mounted = self.asking[0], attack(self.asking[0])
+        attacker, mounted = self.asking[0], parse_attack(self.asking[0])
         plain = [kind_of(part.name) for part in mounted.parts] == ["learn"] and not mounted.needs
-        if not plain or mounted.needs_profile != "text":
+        if not plain or mounted.needs_interface != "text":
             raise BadInput(
                 f"{attacker}: campaigns.students trains on what leaked, so the block's first "
                 "attacker must "
@@ -462,7 +464,7 @@ class _Cells:
         """What answers of reduced accounts pass behind the defence in force."""
         assert self.plan.study.campaigns
         entry = self.plan.study.campaigns.reduced
-        chosen = guard(entry)
+        chosen = parse_defense(entry)
         edits = (
             all(part.name.startswith("release/") for part in chosen.parts)
             and chosen.chain.point == "text"
@@ -486,7 +488,10 @@ class _Cells:
             ]
 
     def _cell(self, defense: str, attacker: str) -> None:
-        if guard(defense).chain.point == "logprobs" and attack(attacker).needs_profile == "text":
+        if (
+            parse_defense(defense).chain.point == "logprobs"
+            and parse_attack(attacker).needs_interface == "text"
+        ):
             self.plan.note(
                 f"{defense} changes logprobs and has no effect on attackers that ask for text "
                 "alone",
@@ -498,8 +503,12 @@ class _Cells:
 
     def _possible(self, defense: str, attacker: str) -> bool:
         """Whether the attack can be made on what this defence releases; a note says why not."""
-        chain, mounted, study = guard(defense).chain, attack(attacker), self.plan.study
-        sees, needs = mounted.needs_profile, mounted.needs
+        chain, mounted, study = (
+            parse_defense(defense).chain,
+            parse_attack(attacker),
+            self.plan.study,
+        )
+        sees, needs = mounted.needs_interface, mounted.needs
         recorded = isinstance(study.teacher, Recorded)
         why = (
             "it releases no logprobs"
@@ -582,7 +591,7 @@ class _Cells:
             settings |= {"clean": cleaning, "own": self._own(attacker, budget)}
         if {"teacher", "defense"} & {*mounted.needs}:
             spec, given = self._guard(
-                "none" if defense == IDENTITY else defense, mounted.needs_profile
+                "none" if defense == IDENTITY else defense, mounted.needs_interface
             )
             given = {"teacher": self.teacher, **given} if "teacher" in mounted.needs else {}
             settings |= {"released": {"defense": spec, "given": [*given]}}
@@ -632,12 +641,18 @@ class _Cells:
         if not mounted.asks:
             return self._answers(asked, budget, seed, "public", "text")
         source = sources.get(attacker, "teacher")
-        return self._answers(asked, budget, seed, source, mounted.needs_profile, attacker)
+        return self._answers(asked, budget, seed, source, mounted.needs_interface, attacker)
 
     def _answers(
-        self, defense: str, budget: int, seed: int, source: str, profile: str, attacker: str = "sft"
+        self,
+        defense: str,
+        budget: int,
+        seed: int,
+        source: str,
+        interface: str,
+        attacker: str = "sft",
     ) -> Stage:
-        released: dict[str, Any] = {"kind": profile, "k": TOP_K if profile == "top_k" else 0}
+        released: dict[str, Any] = {"kind": interface, "k": TOP_K if interface == "top_k" else 0}
         settings = {"task": self.spec, "budget": budget, "seed": seed, "source": source}
         mounted = learning(attacker)
         asking = mounted.made("ask")
@@ -652,7 +667,7 @@ class _Cells:
             teacher = self._teacher(self.plan.study.weaker_teacher)
         else:
             teacher = self.teacher
-        spec, given = self._guard(defense, profile)
+        spec, given = self._guard(defense, interface)
         told = settings | {"defense": spec, "given": [*given], "profile": released}
         inputs = (teacher, *given.values())
         if asking:
@@ -661,7 +676,7 @@ class _Cells:
         if pilots:
             first = self._answers(defense, pilots[0].first(budget), seed, source, "text")
             shape = self.plan.study.student.model_dump(mode="json", exclude={"name"})
-            plain = attack("sft").of("learn")[0]
+            plain = parse_attack("sft").of("learn")[0]
             inputs += (
                 Stage(
                     "student",
@@ -691,13 +706,13 @@ class _Cells:
         }
         return Stage("exam", settings | {"seed": sampled}, (*inputs, *given.values()))
 
-    def _guard(self, defense: str, profile: str) -> tuple[list[Any], dict[str, Stage]]:
+    def _guard(self, defense: str, interface: str) -> tuple[list[Any], dict[str, Stage]]:
         """What a stage is told of a defence, and by name the results that this defence must be
         handed.
         """
-        chosen = guard(defense)
-        if profile == "text" and chosen.chain.point == "logprobs":
-            chosen = guard("none")  # the same answers, so the same work
+        chosen = parse_defense(defense)
+        if interface == "text" and chosen.chain.point == "logprobs":
+            chosen = parse_defense("none")  # the same answers, so the same work
         given = {
             need: self._provided(defense, need) for need in chosen.chain.needs if need != "grade"
         }
@@ -727,7 +742,7 @@ class _Cells:
         shape = model.model_dump(mode="json", exclude={"name", "kind"})
         settings = {
             "task": self.spec,
-            "attacker": attack("sft").of("learn")[0],
+            "attacker": parse_attack("sft").of("learn")[0],
             "shape": shape,
             "seed": PROVIDER,
         }
@@ -740,14 +755,18 @@ class _Cells:
         `skip` of them.
         """
         n = self.plan.study.provider.traces
-        if self.lessons < 2 * n:
+        if self.train_items < 2 * n:
             raise BadInput(
                 f"provider.traces: {n} and as many for a proxy are too many; {self.task} has "
-                f"{self.lessons} "
+                f"{self.train_items} "
                 "training questions"
             )
         asked = {"task": self.spec, "budget": n, "skip": skip, "seed": PROVIDER}
-        plain = {"defense": guard("none").spec, "given": [], "profile": {"kind": "text", "k": 0}}
+        plain = {
+            "defense": parse_defense("none").spec,
+            "given": [],
+            "profile": {"kind": "text", "k": 0},
+        }
         return Stage("answers", asked | plain | {"source": "traces"}, (self.teacher,))
 
     def _check_tokenizer(self, defense: str, proxy: Proxy | Pretrained) -> None:
@@ -810,8 +829,8 @@ class _Cells:
 
     def _check_attacker(self, attacker: str) -> None:
         """BadInput where the study lacks what an attack needs whatever it is made on."""
-        study, mounted = self.plan.study, attack(attacker)
-        if mounted.needs_profile != "text" and study.student.vocabulary:
+        study, mounted = self.plan.study, parse_attack(attacker)
+        if mounted.needs_interface != "text" and study.student.vocabulary:
             raise BadInput(
                 f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary "
                 "must be 0"
@@ -839,7 +858,7 @@ class _Cells:
             )
 
     def _check_point(self, defense: str) -> None:
-        chain, teacher = guard(defense).chain, self.plan.study.teacher
+        chain, teacher = parse_defense(defense).chain, self.plan.study.teacher
         mark = component("task", self.task)[1].mark
         for name, part in zip(chain.names, chain.parts, strict=True):
             told = getattr(part.settings, "marker", None)
@@ -884,7 +903,7 @@ class _Cells:
         exam, study = component("task", self.task)[1], self.plan.study
         recording = _recording(shown(teacher.path), teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
-        guards = [guard(defense) for defense in self.block.defenses]
+        guards = [parse_defense(defense) for defense in self.block.defenses]
         if len(self.asking) > 1 or any(one.match for one in guards):
             asked += exam.items("select", study.measure.selection_items, 0)
         pool = max(map(self._pool, self.asking), default=1)
@@ -892,8 +911,8 @@ class _Cells:
         for seed in [*study.baseline(self.task), *study.selection_seeds, *fresh]:
             asked += exam.items("query", pool * max(self.block.budgets), seed)
         if any("traces" in one.chain.needs for one in guards):
-            asked += exam.lessons(2 * study.provider.traces, PROVIDER)
-        recording.answer([item.prompt for item in asked], seed=0, profile=Profile())
+            asked += exam.train_items(2 * study.provider.traces, PROVIDER)
+        recording.generate([item.prompt for item in asked], seed=0, interface=Interface())
 
     def _teacher(self, teacher: Recipe | Pretrained | Recorded) -> Stage:
         if isinstance(teacher, Recipe):
@@ -954,7 +973,7 @@ def _spelled(task: str, vocabulary: int) -> _Spelled:
 
         tokenizer = byte_pair_tokenizer(exam.corpus(), vocabulary)
         length = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
-    items = exam.lessons(LOOKED_AT, PROVIDER)
+    items = exam.train_items(LOOKED_AT, PROVIDER)
     answers = [length(item.solution) + 1 for item in items]
     return _Spelled(
         [length(item.prompt.text) + n for item, n in zip(items, answers, strict=True)], answers

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.measure import flags
 from experiments.planning.plan import IDENTITY, is_floor
 from experiments.report.terminal import bound, kept, measured, points, set_to, signed, times, two
-from experiments.settings.schema import Study, attack, batteries
+from experiments.settings.schema import Study, batteries, parse_attack
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -39,7 +39,7 @@ def card(
         "claim": {
             "question": study.question,
             "defenses": [c["defense"] for c in held["cases"] if c["defense"] != IDENTITY],
-            "attacker_sees": {name: attack(name).needs_profile for name in attackers},
+            "attacker_sees": {name: parse_attack(name).needs_interface for name in attackers},
             "batteries": batteries(attackers),
             "attacks": (
                 f"worst of {len(attackers)} listed attacks, {max(study.search.trials, 1)} "

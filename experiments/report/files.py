@@ -15,7 +15,7 @@ from experiments.analysis import summary
 from experiments.planning.plan import Arm, Plan
 from experiments.report import campaign_section, card, html
 from experiments.results.collect import Grades
-from experiments.settings.schema import Study, guard
+from experiments.settings.schema import Study, parse_defense
 
 SOMETIMES = {"budgets.svg", "outcomes.json", "campaigns.svg"}  # where the study has such things
 
@@ -61,7 +61,7 @@ def samples(graded: Grades) -> list[dict[str, str]]:
     for key, sat in graded.items():
         if key.attacker or key.split != "report" or key.defense == "none":
             continue
-        if guard(key.defense).chain.point == "logprobs":
+        if parse_defense(key.defense).chain.point == "logprobs":
             continue
         clean, guarded = graded[key._replace(defense="none")].exams[0], sat.exams[0]
         at = next(

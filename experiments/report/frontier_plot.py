@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.planning.plan import IDENTITY
-from experiments.settings.schema import guard
+from experiments.settings.schema import parse_defense
 
 COLOURS = {
     "decoding": "#1f5fbf",
@@ -61,7 +61,7 @@ def family(defense: str) -> str:
     """Where a defence acts; a chain of several kinds is `several`."""
     if defense == IDENTITY:
         return "controls"
-    chosen = guard(defense)
+    chosen = parse_defense(defense)
     kinds = {part.name.partition("/")[0] for part in chosen.parts}
     if kinds == {"release"}:
         return "release, logprobs" if chosen.chain.point == "logprobs" else "release, text"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from experiments.measure import flags
 from experiments.planning.plan import Arm, Plan
 from experiments.store import Store

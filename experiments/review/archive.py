@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.preregistration import ANALYSIS, SEAL
 
 MANIFEST, LOCK, SIGNATURE = "manifest.json", "lock.txt", "manifest.json.sig"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import provenance, run_folder
 from experiments.analysis import campaign_yield, summary
 from experiments.planning.plan import Plan

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.preregistration import ANALYSIS, SEAL
 from experiments.results.collect import NUMBERS, WHO, Grades, read
 from experiments.settings import reading

@@ -15,7 +15,7 @@ from experiments.measure.power import components
 from experiments.planning import plan as planning
 from experiments.results import collect
 from experiments.review import Check, Word, form, same
-from experiments.settings.schema import Study, attack, guard
+from experiments.settings.schema import Study, parse_attack, parse_defense
 from experiments.store import Store
 
 # Two runs on unlike machines are two draws of the same students: their means may differ by this
@@ -55,8 +55,8 @@ def smoke(study: Study) -> Study:
 
 
 def _meets(defense: str, attacker: str) -> bool:
-    text = guard(defense).chain.point == "text"
-    return not text or attack(attacker).needs_profile == "text"
+    text = parse_defense(defense).chain.point == "text"
+    return not text or parse_attack(attacker).needs_interface == "text"
 
 
 def compare(expected: Path, study: Study, store: Store, tier: str, threads: int = 1) -> list[Check]:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.review import Check, form, short
 from experiments.review.archive import MANIFEST, SIGNATURE
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from experiments import preregistration, provenance, run_folder
 from experiments.analysis import summary
 from experiments.planning import plan as planning

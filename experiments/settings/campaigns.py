@@ -15,10 +15,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from defenses.access import policy
-from distill.answers import BadInput
 from distill.campaigns import CAPABILITIES
 from distill.campaigns.population import Population
 from distill.campaigns.presets import PRESETS, Campaign, scaled
+from distill.completions import BadInput
 from experiments.settings.entries import Component, Range, Strict, call, checked, near, resolved
 
 OPEN = "open"

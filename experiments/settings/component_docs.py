@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from experiments.settings.entries import component, config_folder, names
-from experiments.settings.schema import battery, guard, kind_of
+from experiments.settings.schema import battery, kind_of, parse_defense
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ PAGES = {
             "keeps argmax": lambda one: _yes(one.keeps_argmax),
             "paper": lambda one: str(one.paper),
         },
-        part=lambda name: guard(name).chain.parts[0],
+        part=lambda name: parse_defense(name).chain.parts[0],
     ),
     "attacker": Page(
         group="attacker",
@@ -145,7 +145,7 @@ PAGES = {
         },
         family=kind_of,
         columns={
-            "sees": lambda one: str(one.needs_profile),
+            "sees": lambda one: str(one.needs_interface),
             "needs": lambda one: ", ".join(one.needs),
             "adaptive": lambda one: _yes(one.adaptive),
             "paper": lambda one: str(one.paper),

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from defenses import NOTHING, Chain, Given, chain
+from defenses import NOTHING, DefensePipeline, ProviderResources, chain
 from experiments.private import revealed
 
 PACKAGES = {
@@ -36,15 +36,15 @@ def part(group: str, chosen: Any) -> Any:
 
 
 def defended(
-    spec: list[Any], given: Given = NOTHING, learned: Sequence[Mapping[str, Any]] = ()
-) -> Chain:
+    spec: list[Any], given: ProviderResources = NOTHING, learned: Sequence[Mapping[str, Any]] = ()
+) -> DefensePipeline:
     """The defence of a resolved spec, handed what there is and, if it was taught,
     what it learned.
     """
     return chain([one["name"] for one in spec], makers(spec), given, learned)
 
 
-def makers(spec: list[Any]) -> list[Callable[[Given], Any]]:
+def makers(spec: list[Any]) -> list[Callable[[ProviderResources], Any]]:
     """What makes each part of a resolved spec of what it is given."""
     files = [file_of("defense", one["name"]) for one in spec]
     held = [

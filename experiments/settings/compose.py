@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.settings.entries import config_folder, known, names, near, split
 from experiments.settings.reading import decoded, read
 

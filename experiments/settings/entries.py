@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
 from experiments.settings.components import FIXED, file_of
 from experiments.settings.reading import read

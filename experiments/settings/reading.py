@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 
 SIZE = 256 * 1024  # bytes of a file
 DEPTH = 30  # of lists in lists

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from defenses import Chain
-from distill.answers import BadInput
+from defenses import DefensePipeline
 from distill.attackers import ORDER
+from distill.completions import BadInput
 from distill.student import StudentSettings
 from experiments.settings.campaigns import Campaigns
 from experiments.settings.components import PACKAGES, file_of
@@ -361,11 +361,11 @@ class Match(Strict):
 
 
 @dataclass(frozen=True)
-class Guard:
+class DefenseSpec:
     """A defence entry taken apart: its parts with checked settings, as they were listed."""
 
     parts: tuple[Component, ...]
-    chain: Chain
+    chain: DefensePipeline
     match: Match | None
 
     @property
@@ -375,7 +375,7 @@ class Guard:
 
 
 @functools.cache
-def guard(entry: str) -> Guard:
+def parse_defense(entry: str) -> DefenseSpec:
     """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
     matched.
     """
@@ -397,10 +397,10 @@ def guard(entry: str) -> Guard:
             # be none.
             instance = _at_full_strength(one, chosen, instance)
         parts.append((chosen, instance))
-    whole = Chain(
+    whole = DefensePipeline(
         tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts)
     )
-    return Guard(tuple(chosen for chosen, _ in parts), whole, match)
+    return DefenseSpec(tuple(chosen for chosen, _ in parts), whole, match)
 
 
 class Battery(Strict):
@@ -462,7 +462,7 @@ def spelled(entry: str) -> str:
 
 
 @dataclass(frozen=True)
-class Attack:
+class AttackSpec:
     """An attacker entry taken apart: its parts with checked settings, in the order in which they
     act.
     """
@@ -500,10 +500,10 @@ class Attack:
         return tuple(dict.fromkeys(need for one in self.instances for need in one.needs))
 
     @property
-    def needs_profile(self) -> str:
+    def needs_interface(self) -> str:
         """The least that the interface must release for all parts to work."""
         return max(
-            (one.needs_profile for one in self.instances), key=("text", "top_k", "full").index
+            (one.needs_interface for one in self.instances), key=("text", "top_k", "full").index
         )
 
 
@@ -514,7 +514,7 @@ def kind_of(name: str) -> str:
 
 
 @functools.cache
-def attack(entry: str) -> Attack:
+def parse_attack(entry: str) -> AttackSpec:
     """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
     or two, learn.
     """
@@ -530,7 +530,7 @@ def attack(entry: str) -> Attack:
             f"attacker {entry}: exactly one part must be how the student learns "
             f"({', '.join(learners)})"
         )
-    return Attack(tuple(chosen for chosen, _ in made), tuple(instance for _, instance in made))
+    return AttackSpec(tuple(chosen for chosen, _ in made), tuple(instance for _, instance in made))
 
 
 def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
@@ -574,11 +574,11 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     ]
     for block in blocks:
         for entry in block.defenses:
-            guard(entry)
+            parse_defense(entry)
         for entry in block.tasks:
             component("task", entry)
         for entry in block.attackers:
-            attack(entry)
+            parse_attack(entry)
     if study.campaigns:
         study.campaigns.check()
     return veiled(study.model_copy(update={"blocks": blocks}))

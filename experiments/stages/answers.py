@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill import signals
-from distill.answers import Answer, Profile, Prompt, write_answers, write_bytes
+from distill import logprob_cache
+from distill.completions import Completion, Interface, Prompt, write_bytes, write_completions
 from experiments.settings.components import defended, part
 from experiments.stages.guarded import guarded
 from experiments.stages.means import means, solved
@@ -33,21 +33,21 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
         said = solved(items)
         if settings["source"] == "self":
             said = _verified(task, items, opened(inputs[0]), settings["seed"])
-        return write_answers(out / "answers.parquet", said)
+        return write_completions(out / "answers.parquet", said)
     if "ask" in settings:
         return _asked(task, settings, inputs, out)
     if settings["source"] == "leaked":
         return _leaked(task, settings, inputs, out)
     model = opened(inputs[0])
     if settings["source"] == "traces":
-        lessons = task.lessons(settings["skip"] + settings["budget"], settings["seed"])
-        prompts = [item.prompt for item in lessons[settings["skip"] :]]
+        train_items = task.train_items(settings["skip"] + settings["budget"], settings["seed"])
+        prompts = [item.prompt for item in train_items[settings["skip"] :]]
     else:
         prompts = [
             item.prompt for item in task.items("query", settings["budget"], settings["seed"])
         ]
-    said = guarded(task, model, settings, inputs[1:]).answer(
-        prompts, seed=settings["seed"], profile=Profile(**settings["profile"])
+    said = guarded(task, model, settings, inputs[1:]).generate(
+        prompts, seed=settings["seed"], interface=Interface(**settings["profile"])
     )
     if settings["source"] == "shuffled":
         said = _shuffled(said, settings["seed"])
@@ -67,7 +67,9 @@ def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
     for one in settings["ask"]:
         prompts = part("attacker", one).ask(prompts, settings["budget"], own, seed=settings["seed"])
     provider = guarded(task, model, settings, given)
-    said = provider.answer(prompts, seed=settings["seed"], profile=Profile(**settings["profile"]))
+    said = provider.generate(
+        prompts, seed=settings["seed"], interface=Interface(**settings["profile"])
+    )
     kept = [
         replace(
             answer,
@@ -93,17 +95,19 @@ def _leaked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
     ]
     full = guarded(task, model, settings, inputs[1 : 1 + given])
     less = defended(settings["reduced"])(full)
-    said: dict[str, Answer] = {}
+    said: dict[str, Completion] = {}
     for provider, which in ((full, False), (less, True)):
         asked = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]
-        answered = provider.answer(asked, seed=settings["seed"], profile=Profile()) if asked else []
+        answered = (
+            provider.generate(asked, seed=settings["seed"], interface=Interface()) if asked else []
+        )
         said |= {answer.prompt_id: answer for answer in answered}
     _keep(model, prompts, [said[prompt.id] for prompt in prompts], out)
 
 
-def _keep(model: Any, prompts: list[Prompt], said: list[Answer], out: Path) -> None:
+def _keep(model: Any, prompts: list[Prompt], said: list[Completion], out: Path) -> None:
     """Write answers, what was exchanged for them, and their logprobs where they were released."""
-    write_answers(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
+    write_completions(out / "answers.parquet", [replace(answer, logprobs=None) for answer in said])
     encode = getattr(model, "encode", None)
     asked = {
         "exchanges": len(said),
@@ -112,24 +116,24 @@ def _keep(model: Any, prompts: list[Prompt], said: list[Answer], out: Path) -> N
     }
     write_bytes(out / "asked.json", canonical(asked).encode())
     if said and said[0].logprobs is not None:
-        signals.write(
+        logprob_cache.write(
             out / "signals", said, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
         )
 
 
-def _length(tokenizer: Any, answer: Answer) -> int:
+def _length(tokenizer: Any, answer: Completion) -> int:
     """Tokens of an answer as it is billed; one whose ids were withheld is counted by its text."""
     return len(answer.token_ids or tokenizer(answer.text, add_special_tokens=False).input_ids)
 
 
-def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer]:
+def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Completion]:
     """A student's own answers where they are right (the attacker owns these solutions), else the
     solution.
 
     Their text alone: where a student says just the solutions, these are the same answers and the
     same work.
     """
-    said = model.answer([item.prompt for item in items], seed=seed, profile=Profile())
+    said = model.generate([item.prompt for item in items], seed=seed, interface=Interface())
     right = [
         str(task.grade(answer.text, item.reference)) == "right"
         for item, answer in zip(items, said, strict=True)
@@ -139,12 +143,12 @@ def _verified(task: Any, items: list[Any], model: Any, seed: int) -> list[Answer
         for item, answer, good in zip(items, said, right, strict=True)
     ]
     return [
-        Answer(item.prompt.id, item.prompt.text, text)
+        Completion(item.prompt.id, item.prompt.text, text)
         for item, text in zip(items, texts, strict=True)
     ]
 
 
-def _shuffled(said: list[Answer], seed: int) -> list[Answer]:
+def _shuffled(said: list[Completion], seed: int) -> list[Completion]:
     texts = [answer.text for answer in said]
     random.Random(seed).shuffle(texts)
     return [

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
-from distill.answers import BadInput
 from distill.campaigns.population import Population
 from distill.campaigns.simulate import simulate
+from distill.completions import BadInput
 from experiments.settings.components import file_of
 
 VERSION = 1

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from defenses.access import Calibration, Watch, oracle, policy
-from distill.answers import write_bytes
 from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
 from distill.campaigns.population import Population
 from distill.campaigns.presets import Campaign
 from distill.campaigns.simulate import Outcome, simulate
+from distill.completions import write_bytes
 from experiments.stages.calibration import calibrated, detectors, save
 from experiments.stages.stage import canonical
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.answers import Answer, Profile, Prompt, write_bytes
+from distill.completions import Completion, Interface, Prompt, write_bytes
 from experiments.settings.components import part
 from experiments.stages.grades import read_grades
 from experiments.stages.guarded import guarded
@@ -39,7 +39,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     if settings["defense"] is not None:
         model = guarded(task, model, settings, inputs[1:])
     began = time.perf_counter()
-    said = model.answer(prompts, seed=settings["seed"], profile=Profile())
+    said = model.generate(prompts, seed=settings["seed"], interface=Interface())
     seconds = time.perf_counter() - began
     rows = [
         {
@@ -81,7 +81,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     return {"answer_seconds": seconds}
 
 
-def _surprisal(model: Any, said: list[Answer]) -> list[float | None]:
+def _surprisal(model: Any, said: list[Completion]) -> list[float | None]:
     """The undefended model's -log probability of each answer and its end, in nats; a recording has
     none.
     """

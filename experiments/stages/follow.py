@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.answers import write_bytes
+from distill.completions import write_bytes
 from distill.folders import save
 from experiments.settings.components import part
 from experiments.stages.means import means

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 
 
 def read_grades(folder: Path) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from defenses import Given, teach
-from distill.answers import Profile, write_bytes
+from defenses import ProviderResources, teach
+from distill.completions import Interface, write_bytes
 from experiments.settings.components import defended, makers, part
 from experiments.stages.guarded import given
 from experiments.stages.opened import opened
@@ -44,7 +44,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
 
 
 def _matched(
-    task: Any, model: Any, spec: list[Any], has: Given, match: Any
+    task: Any, model: Any, spec: list[Any], has: ProviderResources, match: Any
 ) -> tuple[list[Any], dict[str, Any]]:
     """The spec with its strength set so that the teacher loses the points it is matched to, and how
     that was found.
@@ -60,7 +60,7 @@ def _matched(
 
     def right(guarded: Any) -> float:
         said = [
-            guarded.answer([i.prompt for i in items], seed=s, profile=Profile())
+            guarded.generate([i.prompt for i in items], seed=s, interface=Interface())
             for s in range(match["seeds"])
         ]
         graded = [

@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from defenses import Given
-from distill.answers import read_answers
+from defenses import ProviderResources
+from distill.completions import read_completions
 from experiments.settings.components import defended
 from experiments.stages.opened import opened
 
@@ -28,15 +28,15 @@ def guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
     return defended(spec, given(task, [*held], [*held.values()]), learned)(model)
 
 
-def given(task: Any, names: list[str], folders: list[Path]) -> Given:
+def given(task: Any, names: list[str], folders: list[Path]) -> ProviderResources:
     """What the provider has, from the results that it was handed; it can grade answers to its own
     prompts.
     """
     held = dict(zip(names, folders, strict=True))
-    traces = read_answers(held["traces"] / "answers.parquet") if "traces" in held else []
-    asked = {item.prompt.id: item.reference for item in task.lessons(2 * len(traces), PROVIDER)}
+    traces = read_completions(held["traces"] / "answers.parquet") if "traces" in held else []
+    asked = {item.prompt.id: item.reference for item in task.train_items(2 * len(traces), PROVIDER)}
     models = {name: opened(held[name]) for name in ("proxy", "rewriter") if name in held}
-    return Given(
+    return ProviderResources(
         **models,
         traces=traces,
         grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right",

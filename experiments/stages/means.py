@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill.answers import Answer
-from distill.attackers import Own
+from distill.attackers import AttackerResources
+from distill.completions import Completion
 
 # The questions whose worked solutions every attacker owns are drawn in an order of their own.
 WORKED = 3000
 
 
-def means(task: Any, settings: Any, **more: Any) -> Own:
+def means(task: Any, settings: Any, **more: Any) -> AttackerResources:
     """What an attacker has beside the answers: a function of the task, its seed and the study's
     `own` alone.
 
@@ -21,7 +21,7 @@ def means(task: Any, settings: Any, **more: Any) -> Own:
     asked = task.items("query", held["pool"] * held["budget"], seed)
     worked, public = task.items("query", held["worked"], WORKED), task.public(held["budget"], seed)
     final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
-    return Own(
+    return AttackerResources(
         public=solved(public),
         worked=solved(worked),
         final=task.final,
@@ -31,5 +31,5 @@ def means(task: Any, settings: Any, **more: Any) -> Own:
     )
 
 
-def solved(items: list[Any]) -> list[Answer]:
-    return [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
+def solved(items: list[Any]) -> list[Completion]:
+    return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]

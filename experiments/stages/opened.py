@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill.answers import read_answers
+from distill.completions import read_completions
 from distill.folders import load
 from distill.recordings import RecordedModel
 from experiments.private import shown
@@ -15,7 +15,7 @@ from experiments.private import shown
 def opened(folder: Path) -> Any:
     """A recording, a pretrained model by its path, or one that was trained here."""
     if (folder / "recorded.parquet").is_file():
-        said = read_answers(folder / "recorded.parquet")
+        said = read_completions(folder / "recorded.parquet")
         return RecordedModel({answer.prompt: answer for answer in said}, "recorded teacher")
     if (folder / "pretrained.json").is_file():
         settings = json.loads((folder / "pretrained.json").read_text())

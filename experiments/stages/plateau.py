@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distill.answers import write_bytes
+from distill.completions import write_bytes
 from experiments.stages.exam import run as sit
 from experiments.stages.follow import run as go_on
 from experiments.stages.grades import read_grades

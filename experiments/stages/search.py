@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.answers import write_bytes
+from distill.completions import write_bytes
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import canonical
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from distill.answers import digest
+from distill.completions import digest
 
 
 def canonical(value: Any) -> str:

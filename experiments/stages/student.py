@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill import signals
-from distill.answers import Answer, Profile, Prompt, read_answers, write_bytes
-from distill.attackers import Own
+from distill import logprob_cache
+from distill.attackers import AttackerResources
+from distill.completions import Completion, Interface, Prompt, read_completions, write_bytes
 from distill.folders import save
 from experiments.settings.components import defended, part
 from experiments.stages.guarded import guarded
@@ -24,7 +24,7 @@ VERSION = 1
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """The attacker cleans the answers it holds and trains its student on them."""
-    said = read_answers(inputs[0] / "answers.parquet")
+    said = read_completions(inputs[0] / "answers.parquet")
     task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
     found = json.loads((inputs[-1] / "choice.json").read_text()) if settings.get("searched") else {}
     settings = settings | {"shape": settings["shape"] | found}
@@ -33,8 +33,8 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     settings["shape"] |= {"steps": steps}
     if (inputs[0] / "signals").is_dir():
         vocabulary = fresh(task, settings["shape"], 0).vocabulary
-        said = signals.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
-    own = Own()
+        said = logprob_cache.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
+    own = AttackerResources()
     if "own" in settings:
         own = means(
             task,
@@ -78,8 +78,8 @@ def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
         }
     rebuilt = defended([_with_own_key(one) for one in released["defense"]])
     return {
-        "defense": lambda said: rebuilt(_Said(said)).answer(
-            (), seed=settings["seed"], profile=Profile("full")
+        "defense": lambda said: rebuilt(_Said(said)).generate(
+            (), seed=settings["seed"], interface=Interface("full")
         )
     }
 
@@ -88,9 +88,11 @@ def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
 class _Said:
     """Answers that are there already, as a model whose answers can be edited."""
 
-    said: Sequence[Answer]
+    said: Sequence[Completion]
 
-    def answer(self, prompts: Sequence[Prompt], *, seed: int, profile: Profile) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+    ) -> list[Completion]:
         return list(self.said)
 
 

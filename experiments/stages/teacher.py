@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput, write_answers, write_bytes
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.sft import Attacker, Settings
+from distill.completions import BadInput, write_bytes, write_completions
 from distill.folders import load, save
 from distill.recordings import read_recorded
 from experiments.private import shown
@@ -29,13 +29,15 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
         recorded = read_recorded(
             Path(shown(settings["path"])), settings["prompt"], settings["answer"]
         )
-        return write_answers(out / "recorded.parquet", list(recorded.answers.values()))
+        return write_completions(out / "recorded.parquet", list(recorded.answers.values()))
     if settings.get("kind") == "pretrained":
         load(shown(settings["path"]), allow_pickle=settings["allow_pickle"])
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
     task = part("task", settings["task"])
-    items = task.lessons(settings["items"], settings["seed"])
-    model, report = trained(task, settings, Attacker(Settings()), solved(items), Own(), out)
+    items = task.train_items(settings["items"], settings["seed"])
+    model, report = trained(
+        task, settings, Attacker(Settings()), solved(items), AttackerResources(), out
+    )
     if report["diverged"]:
         raise BadInput(
             f"teacher: its training diverged after {report['steps']} steps; lower its learning "

@@ -8,15 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.answers import Answer
-from distill.attackers import Own
+from distill.attackers import AttackerResources
+from distill.completions import Completion
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
 
 
 def trained(
-    task: Any, settings: Any, attacker: Any, said: list[Answer], own: Own, out: Path
+    task: Any,
+    settings: Any,
+    attacker: Any,
+    said: list[Completion],
+    own: AttackerResources,
+    out: Path,
 ) -> tuple[Any, Any]:
     """A fresh model trained by an attacker, and how that went."""
     shape = settings["shape"]

@@ -18,7 +18,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
-from distill.answers import BadInput, Prompt, digest
+from distill.completions import BadInput, Prompt, digest
 
 Split = Literal["train", "query", "validate", "select", "report"]
 SHARES: dict[Split, float] = {
@@ -155,7 +155,7 @@ class Exam(ABC):
             return min(n, int(many))
         return sum(1 for _ in itertools.islice(self._drafts(split, 0), n))
 
-    def lessons(self, n: int, seed: int) -> list[Item]:
+    def train_items(self, n: int, seed: int) -> list[Item]:
         """What a teacher by recipe learns from: the first n questions of the training split, or all
         if it has fewer.
         """

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from distill.recordings import lines, parsed, text_of
 from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from defenses import Given
-from distill.answers import Answer, Profile, Prompt
+from defenses import ProviderResources
+from distill.completions import Completion, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import load
 from distill.models import LanguageModel
@@ -39,7 +39,7 @@ class World(NamedTuple):
     """
 
     teacher: LanguageModel
-    given: Given
+    given: ProviderResources
     prompts: list[Prompt]
 
 
@@ -48,16 +48,19 @@ def provided(
     proxy: LanguageModel,
     questions: Sequence[str],
     worked: Sequence[str] = (),
-) -> Given:
+) -> ProviderResources:
     """What a provider might have: a smaller proxy, clean traces (some by hand), a grader, and a
     rewriter.
     """
     own = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
     pairs = [text.split("? ") for text in worked]
-    return Given(
+    return ProviderResources(
         proxy=proxy,
-        traces=teacher.answer(own, seed=9, profile=Profile("full"))
-        + [Answer(f"worked{i}", question + "?", text) for i, (question, text) in enumerate(pairs)],
+        traces=teacher.generate(own, seed=9, interface=Interface("full"))
+        + [
+            Completion(f"worked{i}", question + "?", text)
+            for i, (question, text) in enumerate(pairs)
+        ],
         grade=lambda answer: len(answer.text) % 2 == 0,
         rewriter=replace(teacher, max_new_tokens=8),
     )
@@ -82,7 +85,7 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="session")
-def given(teacher) -> Given:
+def given(teacher) -> ProviderResources:
     network = llama(
         teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5
     )

@@ -5,10 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from defenses import Chain, Given, Knob, chain, teach, with_proxy, with_traces
+from defenses import (
+    DefensePipeline,
+    ProviderResources,
+    Strength,
+    chain,
+    teach,
+    with_proxy,
+    with_traces,
+)
 from defenses.decoding import perturbed, temperature
 from defenses.release import answer_only, noise, rounding, truncate
-from distill.answers import BadInput, Profile
+from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
 
 TEMPERATURE = temperature.Defense(temperature.Settings(temperature=0.7))
@@ -18,10 +26,10 @@ ROUNDING = rounding.Defense(rounding.Settings(decimals=1))
 
 
 def test_a_chain_answers_as_its_parts_one_after_another(teacher, prompts):
-    whole = Chain(("a", "b", "c"), (TEMPERATURE, PERTURBED, TRUNCATE))
+    whole = DefensePipeline(("a", "b", "c"), (TEMPERATURE, PERTURBED, TRUNCATE))
     by_hand = TRUNCATE(PERTURBED(TEMPERATURE(teacher)))
-    assert whole(teacher).answer(prompts, seed=1, profile=Profile()) == by_hand.answer(
-        prompts, seed=1, profile=Profile()
+    assert whole(teacher).generate(prompts, seed=1, interface=Interface()) == by_hand.generate(
+        prompts, seed=1, interface=Interface()
     )
     assert (whole.point, whole.passes, whole.keeps_argmax, whole.needs) == ("text", 0.0, False, ())
 
@@ -36,24 +44,26 @@ def test_a_chain_answers_as_its_parts_one_after_another(teacher, prompts):
     ],
 )
 def test_a_chain_shows_where_any_part_does(parts, point):
-    assert Chain(tuple("abc"[: len(parts)]), parts).point == point
+    assert DefensePipeline(tuple("abc"[: len(parts)]), parts).point == point
 
 
 def test_scores_cannot_be_changed_after_the_answer_is_finished():
     with pytest.raises(
         BadInput, match="cut \\+ mix: mix cannot act after cut; the order is weights"
     ):
-        Chain(("cut", "mix"), (TRUNCATE, PERTURBED))
+        DefensePipeline(("cut", "mix"), (TRUNCATE, PERTURBED))
     # Anywhere in a longer list, not only between the first two.
     with pytest.raises(BadInput, match="warm cannot act after cut"):
-        Chain(("mix", "cut", "warm"), (PERTURBED, TRUNCATE, TEMPERATURE))
+        DefensePipeline(("mix", "cut", "warm"), (PERTURBED, TRUNCATE, TEMPERATURE))
 
 
 def test_the_last_of_two_texts_is_what_is_released(teacher, prompts):
     only = answer_only.Defense(answer_only.Settings(marker="="))
-    both = Chain(("a", "b"), (TRUNCATE, only))(teacher).answer(prompts, seed=1, profile=Profile())
+    both = DefensePipeline(("a", "b"), (TRUNCATE, only))(teacher).generate(
+        prompts, seed=1, interface=Interface()
+    )
     for answer, cut in zip(
-        both, TRUNCATE(teacher).answer(prompts, seed=1, profile=Profile()), strict=True
+        both, TRUNCATE(teacher).generate(prompts, seed=1, interface=Interface()), strict=True
     ):
         assert answer.text == answer_only.final_answer(cut.text, "=")
 
@@ -65,37 +75,39 @@ def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prom
         learns = True
 
         def learn(self, model):
-            said = model.answer(prompts, seed=0, profile=Profile())
+            said = model.generate(prompts, seed=0, interface=Interface())
             return {"length": torch.tensor(sum(len(answer.text) for answer in said))}
 
     makers = [lambda given: TRUNCATE, lambda given: Counting(truncate.Settings(keep=0.25), given)]
-    nothing, learned = teach(makers, Given(), teacher)
-    said = TRUNCATE(teacher).answer(prompts, seed=0, profile=Profile())
+    nothing, learned = teach(makers, ProviderResources(), teacher)
+    said = TRUNCATE(teacher).generate(prompts, seed=0, interface=Interface())
     assert nothing == {} and int(learned["length"]) == sum(len(answer.text) for answer in said)
 
 
 def test_what_was_learned_is_handed_back_part_by_part():
     make = [lambda given: truncate.Defense(truncate.Settings(), given)] * 2
-    made = chain(("a", "b"), make, Given(traces=[1]), [{"x": 1}, {"y": 2}])
+    made = chain(("a", "b"), make, ProviderResources(traces=[1]), [{"x": 1}, {"y": 2}])
     assert [part.given.learned for part in made.parts] == [{"x": 1}, {"y": 2}]
     assert all(part.given.traces == [1] for part in made.parts)
 
 
 def test_a_knob_spaces_its_strengths():
-    assert [Knob("keep", 1.0, 1.0, 0.0).at(share) for share in (0, 0.25, 1)] == [1.0, 0.75, 0.0]
-    assert Knob("eps", 0.0, 0.01, 1.0, log=True).at(0.5) == pytest.approx(0.1)
+    assert [Strength("keep", 1.0, 1.0, 0.0).at(share) for share in (0, 0.25, 1)] == [1.0, 0.75, 0.0]
+    assert Strength("eps", 0.0, 0.01, 1.0, log=True).at(0.5) == pytest.approx(0.1)
 
 
 def test_a_proxy_must_be_there_and_spell_as_the_teacher_does(teacher, given):
     assert with_proxy(given, teacher, "x") is given.proxy
     with pytest.raises(BadInput, match="defense x: needs a proxy"):
-        with_proxy(Given(), teacher, "x")
+        with_proxy(ProviderResources(), teacher, "x")
     with pytest.raises(BadInput, match="defense x: the proxy has another tokenizer"):
         with_proxy(
-            Given(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))), teacher, "x"
+            ProviderResources(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))),
+            teacher,
+            "x",
         )
     with pytest.raises(BadInput, match="defense x: needs clean traces"):
-        with_traces(Given(), "x")
+        with_traces(ProviderResources(), "x")
 
 
 def test_noise_off_is_the_model_itself(teacher):

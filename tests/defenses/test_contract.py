@@ -13,24 +13,24 @@ import numpy as np
 import pytest
 import yaml
 
-from defenses import Given
-from distill.answers import Answer, BadInput, Logprobs, Profile
+from defenses import ProviderResources
+from distill.completions import BadInput, Completion, Interface, Logprobs
 from distill.models import EditedModel
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "defense"
 NAMES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml"))
 CASES = [
-    ("characters", Profile()),
-    ("characters", Profile("top_k", 4)),
-    ("characters", Profile("full")),
-    ("greedy", Profile("top_k", 4)),
-    ("llama", Profile("top_k", 20)),
-    ("gpt2", Profile("top_k", 20)),
+    ("characters", Interface()),
+    ("characters", Interface("top_k", 4)),
+    ("characters", Interface("full")),
+    ("greedy", Interface("top_k", 4)),
+    ("llama", Interface("top_k", 20)),
+    ("gpt2", Interface("top_k", 20)),
 ]
 OTHERWISE = [
-    ("characters", Profile("full")),
-    ("llama", Profile("top_k", 20)),
+    ("characters", Interface("full")),
+    ("llama", Interface("top_k", 20)),
 ]  # for settings other than the config's
 QUICK = {
     "steps": 4,
@@ -100,11 +100,11 @@ class Case:
     both are had once.
     """
 
-    def __init__(self, world: Any, profile: Profile) -> None:
-        self.teacher, self.given, self.prompts, self.profile = *world, profile
+    def __init__(self, world: Any, interface: Interface) -> None:
+        self.teacher, self.given, self.prompts, self.interface = *world, interface
         self.before = self.weights()
         self._learned: dict[str, Any] = {}
-        self._said: dict[str, list[Answer]] = {}
+        self._said: dict[str, list[Completion]] = {}
 
     def weights(self) -> list[Any]:
         """Those of the teacher and of what its provider has."""
@@ -135,13 +135,13 @@ class Case:
                 pytest.skip(str(error))
             raise
 
-    def ask(self, model: Any, prompts: Any = None) -> list[Answer]:
-        answers: list[Answer] = model.answer(
-            prompts or self.prompts, seed=SEED, profile=self.profile
+    def ask(self, model: Any, prompts: Any = None) -> list[Completion]:
+        answers: list[Completion] = model.generate(
+            prompts or self.prompts, seed=SEED, interface=self.interface
         )
         return answers
 
-    def said(self, entry: Entry | None = None) -> list[Answer]:
+    def said(self, entry: Entry | None = None) -> list[Completion]:
         """What the undefended teacher, or it with a defence, answers to all prompts."""
         if str(entry) not in self._said:
             self._said[str(entry)] = self.ask(self.defended(entry) if entry else self.teacher)
@@ -150,11 +150,11 @@ class Case:
 
 @pytest.fixture(scope="session")
 def case(request, worlds) -> Case:
-    world, profile = request.param
-    return Case(worlds[world], profile)
+    world, interface = request.param
+    return Case(worlds[world], interface)
 
 
-def same(left: list[Answer], right: list[Answer], *, exact: bool = True) -> bool:
+def same(left: list[Completion], right: list[Completion], *, exact: bool = True) -> bool:
     """Equal in every field; numbers to 1e-4 if not exact, as the width of a batch moves a network's
     last bits.
     """
@@ -164,7 +164,7 @@ def same(left: list[Answer], right: list[Answer], *, exact: bool = True) -> bool
             return np.array_equal(a.ids_TK, b.ids_TK) and np.array_equal(a.values_TK, b.values_TK)
         return len(a.ids_TK) == len(b.ids_TK) and all(map(near, tokens(a), tokens(b)))
 
-    def pair(a: Answer, b: Answer) -> bool:
+    def pair(a: Completion, b: Completion) -> bool:
         texts = [(x.prompt_id, x.prompt, x.text, x.token_ids, x.finished, x.passes) for x in (a, b)]
         if texts[0] != texts[1] or (a.logprobs is None) != (b.logprobs is None):
             return False
@@ -201,7 +201,7 @@ def distance(clean: dict[int, float], released: dict[int, float]) -> float:
 
 
 @pytest.mark.parametrize(
-    "case", [(world, Profile()) for world in ("characters", "llama", "gpt2")], indirect=True
+    "case", [(world, Interface()) for world in ("characters", "llama", "gpt2")], indirect=True
 )
 def test_the_tiny_teachers_look_at_their_prompts(case):
     assert len({answer.text for answer in case.said()}) == len(case.prompts)
@@ -228,7 +228,7 @@ def test_a_defence_says_what_it_is(name):
         and isinstance(defense.keeps_argmax, bool)
         and isinstance(defense.scores, bool)
     )
-    assert set(defense.needs) <= {field.name for field in fields(Given)} - {"learned"}
+    assert set(defense.needs) <= {field.name for field in fields(ProviderResources)} - {"learned"}
     assert set(defense.identity) <= set(settings.model_fields)
     assert defense.identity or not settings.model_fields, (
         "a defence with settings has some that make it the identity"
@@ -291,7 +291,7 @@ class TestEveryDefence:
         assert same(case.said(), case.ask(model))
 
     def test_keeps_the_most_likely_tokens_if_it_says_so(self, entry, case):
-        if not case.build(entry).keeps_argmax or case.profile.kind == "text":
+        if not case.build(entry).keeps_argmax or case.interface.kind == "text":
             return
         for a, b in zip(case.said(), case.said(entry), strict=True):
             # Where the two texts part, what comes before is no longer the same.
@@ -330,8 +330,8 @@ class TestEveryDefence:
         for answer in case.said(entry):
             if answer.logprobs is not None:
                 ids_TK, values_TK = answer.logprobs.ids_TK, answer.logprobs.values_TK
-                assert case.profile.kind != "text" and ids_TK.shape == values_TK.shape
-                assert case.profile.kind == "full" or ids_TK.shape[1] <= case.profile.k
+                assert case.interface.kind != "text" and ids_TK.shape == values_TK.shape
+                assert case.interface.kind == "full" or ids_TK.shape[1] <= case.interface.k
                 assert len(ids_TK) == len(answer.token_ids) + answer.finished
                 assert (values_TK[:, :-1] >= values_TK[:, 1:]).all()
 
@@ -356,7 +356,7 @@ class TestEveryDefence:
         budget = BUDGETS.get(entry.name, 1.0) * shown(entry.name).get("eps", 2.0)
         clean, answers = case.said(), case.said(entry)
         assert all(answer.l1 <= budget + 1e-4 for answer in answers)
-        if case.build(entry).point == "logprobs" and case.profile.kind == "full":
+        if case.build(entry).point == "logprobs" and case.interface.kind == "full":
             for a, b in zip(clean, answers, strict=True):
                 assert max(map(distance, tokens(a.logprobs), tokens(b.logprobs))) <= budget + 1e-4
 
@@ -366,4 +366,6 @@ class TestEveryDefence:
             with pytest.raises(BadInput, match=f"{entry.name}.*EditedModel.*LanguageModel"):
                 case.build(entry)(wrapped)
         else:
-            assert case.build(entry)(wrapped).answer(case.prompts[:1], seed=0, profile=Profile())
+            assert case.build(entry)(wrapped).generate(
+                case.prompts[:1], seed=0, interface=Interface()
+            )

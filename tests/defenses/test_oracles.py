@@ -63,7 +63,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.decoding import gradient_redirection, mad, perturbed
 from defenses.decoding.product_of_experts import product
 from defenses.release import (
@@ -76,10 +76,10 @@ from defenses.release import (
     top_k,
 )
 from defenses.release.noise import keyed_normals, noised
-from distill.answers import Answer, Logprobs, Profile
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.logprob_kd import example
 from distill.attackers.repair import relabel
+from distill.completions import Completion, Interface, Logprobs
 from distill.models import distortion, draw, read_dual, uniform
 from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
 
@@ -159,7 +159,7 @@ def spread_out(kept: Logprobs, size: int) -> Tensor:
 
 
 def posted(defense: LogprobEdit, logprobs_BV: Tensor) -> Tensor:
-    edited = defense.edit(Answer("a", "?", "", logprobs=shuffled(logprobs_BV)))
+    edited = defense.edit(Completion("a", "?", "", logprobs=shuffled(logprobs_BV)))
     return spread_out(edited.logprobs, logprobs_BV.shape[1])
 
 
@@ -339,9 +339,12 @@ def test_a_teacher_that_is_its_own_proxy_says_what_it_would_have_said(
     teacher, prompts, variant, where
 ):
     """Oracle 6."""
-    defense = mad.Defense(mad.Settings(variant=variant, where=where), Given(proxy=teacher))
+    defense = mad.Defense(
+        mad.Settings(variant=variant, where=where), ProviderResources(proxy=teacher)
+    )
     clean, held = (
-        m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher))
+        m.generate(prompts, seed=0, interface=Interface("full"))
+        for m in (teacher, defense(teacher))
     )
     assert same(clean, [replace(one, passes=1.0) for one in held])
 
@@ -670,11 +673,11 @@ def keepers() -> list[Entry]:
     return found
 
 
-def relabelled(answers: list[Answer], tokenizer: Any) -> list[tuple]:
+def relabelled(answers: list[Completion], tokenizer: Any) -> list[tuple]:
     """The training data of an attacker that takes each position's likeliest token for its label."""
     examples = [
         example(one, tokenizer)
-        for one in relabel.Attacker(relabel.Settings()).clean(answers, Own(), seed=0)
+        for one in relabel.Attacker(relabel.Settings()).clean(answers, AttackerResources(), seed=0)
     ]
     return [
         (e.prompt_ids, e.answer_ids, e.logprobs.ids_TK.tobytes(), e.logprobs.values_TK.tobytes())
@@ -694,13 +697,13 @@ def test_the_defences_that_keep_the_likeliest_token_are_found():
 
 @pytest.mark.parametrize("world", ["characters", "greedy", "llama", "gpt2"])
 @pytest.mark.parametrize(
-    "profile",
-    [Profile("full"), Profile("top_k", 1), Profile("top_k", 4), Profile("top_k", 20)],
-    ids=lambda profile: f"{profile.kind}{profile.k or ''}",
+    "interface",
+    [Interface("full"), Interface("top_k", 1), Interface("top_k", 4), Interface("top_k", 20)],
+    ids=lambda interface: f"{interface.kind}{interface.k or ''}",
 )
-def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, world, profile):
+def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, world, interface):
     """Oracle 22, bit for bit."""
-    case = Case(worlds[world], profile)
+    case = Case(worlds[world], interface)
     clean = relabelled(case.said(), worlds[world].teacher.tokenizer)
     for entry in keepers():
         assert relabelled(case.said(entry), worlds[world].teacher.tokenizer) == clean, str(entry)
@@ -720,7 +723,7 @@ def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtyp
         rounding.Defense(rounding.Settings(decimals=int(3 * eps))),
         top_k.Defense(top_k.Settings(k=1 + int(20 * eps))),
     ):
-        out = edit.edit(Answer("a", "?", "", logprobs=kept)).logprobs
+        out = edit.edit(Completion("a", "?", "", logprobs=kept)).logprobs
         assert np.array_equal(out.ids_TK[:, 0], kept.ids_TK[:, 0])
     q, _, _ = beside(seed, y)
     out = mad.poisoned(y.log().to(dtype), q.log(), "argmax", eps, 8, y.shape[1])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distill.answers import Profile, Prompt
-from distill.models import Follower, Step
+from distill.completions import Interface, Prompt
+from distill.models import AuxiliaryModel, DecodingStep
 
 SHAPES = ["llama", "gpt2"]
 
@@ -51,8 +51,8 @@ def test_its_prompts_are_padded_and_read(worlds, shape):
     assert len(
         {
             answer.text
-            for answer in replace(teacher, temperature=0.0).answer(
-                prompts, seed=0, profile=Profile()
+            for answer in replace(teacher, temperature=0.0).generate(
+                prompts, seed=0, interface=Interface()
             )
         }
     ) == len(prompts)
@@ -70,7 +70,7 @@ def test_rows_beyond_the_tokenizer_are_there_and_not_said(worlds, shape):
     )
     said = {
         token
-        for answer in teacher.answer(prompts, seed=0, profile=Profile())
+        for answer in teacher.generate(prompts, seed=0, interface=Interface())
         for token in answer.token_ids
     }
     assert max(said) < len(teacher.tokenizer)
@@ -86,7 +86,7 @@ def test_prompts_are_encoded_as_transformers_does(worlds, shape, plain):
 def test_greedy_answers_of_a_padded_batch_are_those_of_generate_row_by_row(worlds, shape, plain):
     teacher, _, prompts = worlds[shape]
     encode, networks = plain
-    answers = replace(teacher, temperature=0.0).answer(prompts, seed=0, profile=Profile())
+    answers = replace(teacher, temperature=0.0).generate(prompts, seed=0, interface=Interface())
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([encode(prompt)])
         limit = teacher.max_new_tokens
@@ -107,7 +107,7 @@ def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(
     teacher, _, prompts = worlds[shape]
     encode, networks = plain
     for prompt, answer in zip(
-        prompts, teacher.answer(prompts, seed=5, profile=Profile("full")), strict=True
+        prompts, teacher.generate(prompts, seed=5, interface=Interface("full")), strict=True
     ):
         asked, rows = encode(prompt), answer.logprobs
         expected_TV = torch.log_softmax(
@@ -122,13 +122,15 @@ def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(
 def test_a_follower_reads_a_padded_batch_as_a_plain_forward_pass_does(worlds, shape, plain):
     teacher, given, prompts = worlds[shape]
     encode, networks = plain
-    follower, seen = Follower(given.proxy.network), []
+    follower, seen = AuxiliaryModel(given.proxy.network), []
 
-    def listening(step: Step, scores_BV: torch.Tensor) -> torch.Tensor:
+    def listening(step: DecodingStep, scores_BV: torch.Tensor) -> torch.Tensor:
         seen.append((list(step.keys), follower.logits(step)))
         return scores_BV
 
-    answers = replace(teacher, score_edits=(listening,)).answer(prompts, seed=5, profile=Profile())
+    answers = replace(teacher, score_edits=(listening,)).generate(
+        prompts, seed=5, interface=Interface()
+    )
     keys = teacher.randomness(prompts, 5)
     assert len(seen) == teacher.max_new_tokens
     for prompt, key, answer in zip(prompts, keys, answers, strict=True):

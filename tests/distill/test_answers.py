@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, read_answers, write_answers
+from distill.completions import (
+    BadInput,
+    Completion,
+    Interface,
+    Logprobs,
+    read_completions,
+    write_completions,
+)
 
 KEPT = Logprobs(
     np.array([[3, 1], [2, -1]], np.int32), np.array([[-0.5, -1.5], [-0.25, -np.inf]], np.float32)
@@ -11,9 +18,12 @@ KEPT = Logprobs(
 
 
 def test_answers_come_back_as_they_were(tmp_path):
-    said = [Answer("a", "1+1=", "2", (4, 5), True, KEPT, 2.0, 0.25), Answer("b", "ü⚙", "", ())]
-    write_answers(tmp_path / "a.parquet", said)
-    first, second = read_answers(tmp_path / "a.parquet")
+    said = [
+        Completion("a", "1+1=", "2", (4, 5), True, KEPT, 2.0, 0.25),
+        Completion("b", "ü⚙", "", ()),
+    ]
+    write_completions(tmp_path / "a.parquet", said)
+    first, second = read_completions(tmp_path / "a.parquet")
     assert (first.text, first.token_ids, first.passes, first.l1) == ("2", (4, 5), 2.0, 0.25)
     assert np.array_equal(first.logprobs.ids_TK, KEPT.ids_TK)
     assert np.array_equal(first.logprobs.values_TK, KEPT.values_TK)
@@ -24,44 +34,44 @@ def test_answers_come_back_as_they_were(tmp_path):
 def test_any_text_survives(tmp_path_factory, prompt, text):
     path = tmp_path_factory.mktemp("a") / "a.parquet"
     said = [
-        Answer(
+        Completion(
             "x", prompt.encode("utf-8", "ignore").decode(), text.encode("utf-8", "ignore").decode()
         )
     ]
-    write_answers(path, said)
-    assert read_answers(path) == said
+    write_completions(path, said)
+    assert read_completions(path) == said
 
 
 def test_equal_answers_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
-        write_answers(tmp_path / name, [Answer("a", "p", "t", (1,), True, KEPT)])
+        write_completions(tmp_path / name, [Completion("a", "p", "t", (1,), True, KEPT)])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
 def test_a_truncated_file_is_an_error(tmp_path, share):
     path = tmp_path / "a.parquet"
-    write_answers(path, [Answer(str(i), "p" * i, "t") for i in range(50)])
+    write_completions(path, [Completion(str(i), "p" * i, "t") for i in range(50)])
     path.write_bytes(path.read_bytes()[: int(len(path.read_bytes()) * share)])
     with pytest.raises(BadInput, match="not a whole answer file"):
-        read_answers(path)
+        read_completions(path)
 
 
 def test_an_altered_row_is_an_error(tmp_path):
     import pyarrow.parquet as pq
 
     path = tmp_path / "a.parquet"
-    write_answers(path, [Answer("a", "p", "right")])
+    write_completions(path, [Completion("a", "p", "right")])
     table = pq.read_table(path)
     pq.write_table(
         table.set_column(2, "text", [["wrong"]]).replace_schema_metadata(table.schema.metadata),
         path,
     )
     with pytest.raises(BadInput, match="answer 0 does not match"):
-        read_answers(path)
+        read_completions(path)
 
 
 @pytest.mark.parametrize(("kind", "k"), [("text", 3), ("top_k", 0), ("full", 1)])
 def test_a_profile_with_the_wrong_k_is_refused(kind, k):
     with pytest.raises(BadInput, match="k must be"):
-        Profile(kind, k)
+        Interface(kind, k)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill import models
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.folders import load, tokenizer_digest
 
@@ -235,12 +235,12 @@ def test_a_template_is_held_to_its_time_at_every_prompt(whole, monkeypatch):
         model.tokenizer, "chat_template", "{{ messages[0].content + 'x' * 90000 }}{{ 7 // 0 }}"
     )
     with pytest.raises(BadInput, match=r"prompt 'p': chat template: ZeroDivisionError"):
-        model.answer([Prompt("p", "1+1=")], seed=0, profile=Profile())
+        model.generate([Prompt("p", "1+1=")], seed=0, interface=Interface())
 
 
 def test_a_foreign_head_is_no_fault(folder):
     weights(lambda held: held.update({"v_head.weight": torch.ones(3)}))(folder)
-    assert load(str(folder)).answer([Prompt("p", "1+1=")], seed=0, profile=Profile())
+    assert load(str(folder)).generate([Prompt("p", "1+1=")], seed=0, interface=Interface())
 
 
 def test_pickled_weights_need_a_word_and_cannot_act_even_then(folder):
@@ -258,8 +258,8 @@ def test_pickled_weights_need_a_word_and_cannot_act_even_then(folder):
 
 def test_a_network_that_training_broke_says_nothing_and_any_other_is_an_error(folder):
     weights(lambda held: held["model.norm.weight"].fill_(torch.nan))(folder)
-    (said,) = load(str(folder), may_diverge=True).answer(
-        [Prompt("p", "1+1=")], seed=0, profile=Profile()
+    (said,) = load(str(folder), may_diverge=True).generate(
+        [Prompt("p", "1+1=")], seed=0, interface=Interface()
     )
     assert said.text == "" and said.finished
 
@@ -275,7 +275,7 @@ def test_a_defence_whose_scores_are_no_numbers_is_an_error(field, value, whole):
     with pytest.raises(
         BadInput, match="prompt 'p': the model's scores behind its defence are not finite"
     ):
-        broken.answer([Prompt("p", "1+1=")], seed=0, profile=Profile())
+        broken.generate([Prompt("p", "1+1=")], seed=0, interface=Interface())
 
 
 def test_a_network_whose_scores_are_no_numbers_is_an_error(whole):
@@ -283,7 +283,7 @@ def test_a_network_whose_scores_are_no_numbers_is_an_error(whole):
     with torch.no_grad():
         model.network.model.norm.weight.fill_(torch.nan)
     with pytest.raises(BadInput, match="prompt 'p': the model's scores are not finite"):
-        model.answer([Prompt("p", "1+1=")], seed=0, profile=Profile())
+        model.generate([Prompt("p", "1+1=")], seed=0, interface=Interface())
 
 
 def test_two_folders_of_one_tokenizer_have_one_digest(whole, folder):

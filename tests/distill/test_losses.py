@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy.spatial.distance import jensenshannon
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from distill.losses import categories, divergence, forward_kl_tail, released_divergence
 from distill.student import cross_entropy
 

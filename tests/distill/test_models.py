@@ -2,14 +2,14 @@ import pytest
 import torch
 from scipy import stats
 
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.folders import load, save
 from distill.models import LanguageModel, draw, nucleus, uniform
 from distill.recordings import read_recorded
 
 TOKENIZER = character_tokenizer("0123456789+=;#abc ?")
-TEXT = Profile()
+TEXT = Interface()
 
 
 def model(**settings) -> LanguageModel:
@@ -25,8 +25,10 @@ PROMPTS = [Prompt(str(i), f"{i * 7}+{i**3}=") for i in range(12)]
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_does_not_depend_on_its_batch_mates(temperature):
-    together = model(temperature=temperature).answer(PROMPTS, seed=3, profile=TEXT)
-    alone = [model(temperature=temperature).answer([p], seed=3, profile=TEXT)[0] for p in PROMPTS]
+    together = model(temperature=temperature).generate(PROMPTS, seed=3, interface=TEXT)
+    alone = [
+        model(temperature=temperature).generate([p], seed=3, interface=TEXT)[0] for p in PROMPTS
+    ]
     assert together == alone
     assert len({a.text for a in together}) > 6
 
@@ -40,12 +42,12 @@ def test_generation_agrees_with_transformers_generate():
         )
         new = theirs[0, ids.shape[1] :].tolist()
         new = new[: new.index(TOKENIZER.eos_token_id)] if TOKENIZER.eos_token_id in new else new
-        assert list(ours.answer([prompt], seed=0, profile=TEXT)[0].token_ids) == new
+        assert list(ours.generate([prompt], seed=0, interface=TEXT)[0].token_ids) == new
 
 
 def test_released_logprobs_are_those_of_a_plain_forward_pass():
     ours = model()
-    answer = ours.answer(PROMPTS[:5], seed=0, profile=Profile("full"))[4]
+    answer = ours.generate(PROMPTS[:5], seed=0, interface=Interface("full"))[4]
     prompt = ours.encode(PROMPTS[4])
     with torch.no_grad():
         logits = ours.network(torch.tensor([prompt + list(answer.token_ids)])).logits[
@@ -75,19 +77,19 @@ def test_nucleus_keeps_the_smallest_set_that_reaches_p():
 def test_a_saved_model_answers_as_before(tmp_path):
     save(model(), tmp_path)
     again = load(str(tmp_path), max_new_tokens=16)
-    assert again.answer(PROMPTS, seed=0, profile=TEXT) == model().answer(
-        PROMPTS, seed=0, profile=TEXT
+    assert again.generate(PROMPTS, seed=0, interface=TEXT) == model().generate(
+        PROMPTS, seed=0, interface=TEXT
     )
 
 
 def test_a_prompt_longer_than_the_context_is_refused():
     with pytest.raises(BadInput, match="100 tokens, but the context leaves 80"):
-        model().answer([Prompt("long", "1" * 100)], seed=0, profile=TEXT)
+        model().generate([Prompt("long", "1" * 100)], seed=0, interface=TEXT)
 
 
 def test_an_empty_prompt_is_refused():
     with pytest.raises(BadInput, match="it is empty"):
-        model().answer([Prompt("e", "")], seed=0, profile=TEXT)
+        model().generate([Prompt("e", "")], seed=0, interface=TEXT)
 
 
 def test_a_missing_folder_is_one_line(tmp_path):
@@ -106,11 +108,11 @@ def test_recorded_answers_are_repeated_and_absent_ones_named(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text('{"prompt": "p", "answer": "a"}\n')
     recorded = read_recorded(path)
-    assert recorded.answer([Prompt("1", "p")], seed=0, profile=TEXT)[0].text == "a"
+    assert recorded.generate([Prompt("1", "p")], seed=0, interface=TEXT)[0].text == "a"
     with pytest.raises(BadInput, match="no answer to 1 prompts"):
-        recorded.answer([Prompt("2", "q")], seed=0, profile=TEXT)
+        recorded.generate([Prompt("2", "q")], seed=0, interface=TEXT)
     with pytest.raises(BadInput, match="the recording has none"):
-        recorded.answer([Prompt("1", "p")], seed=0, profile=Profile("top_k", 2))
+        recorded.generate([Prompt("1", "p")], seed=0, interface=Interface("top_k", 2))
 
 
 def test_uniform_is_the_same_on_every_machine():

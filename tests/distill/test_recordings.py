@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt, write_answers
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt, write_completions
 from distill.recordings import read_recorded
 
 FIT = "token_ids and logprobs do not fit together"
@@ -112,7 +112,7 @@ def test_what_the_format_allows_is_read(case, tmp_path):
     text, said = GOOD[case]
     path = tmp_path / "r.jsonl"
     path.write_text(text, encoding="utf-8", newline="")
-    (answer,) = read_recorded(path).answer([Prompt("1", "p")], seed=0, profile=Profile())
+    (answer,) = read_recorded(path).generate([Prompt("1", "p")], seed=0, interface=Interface())
     assert answer.text == said and answer.finished == (case != "unfinished")
 
 
@@ -151,7 +151,7 @@ def test_another_encoding_is_named_with_its_line(encoding, tmp_path):
 )
 def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
     path, kept = tmp_path / "r.parquet", Logprobs(np.array(ids, "i4"), np.array(values, "f4"))
-    write_answers(path, [Answer("1", "p", "a", tokens, True, kept)])
+    write_completions(path, [Completion("1", "p", "a", tokens, True, kept)])
     with pytest.raises(BadInput, match="answer 0: token_ids and logprobs"):
         read_recorded(path)
 
@@ -161,7 +161,7 @@ def test_an_answer_file_may_withhold_entries(tmp_path):
         tmp_path / "r.parquet",
         Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4")),
     )
-    write_answers(path, [Answer("1", "p", "a", (7,), True, kept)])
+    write_completions(path, [Completion("1", "p", "a", (7,), True, kept)])
     assert read_recorded(path).answers["p"].token_ids == (7,)
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from distill.answers import Answer, BadInput, Profile, Prompt
 from distill.attackers import logprob_kd, sft
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import MATRICES, Example, StudentSettings, batches, optimizers, rate, train
@@ -11,7 +11,7 @@ TOKENIZER = character_tokenizer("0123456789+=# ")
 RECIPE = StudentSettings(
     hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8
 )
-SAID = [Answer(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
+SAID = [Completion(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
 
 
 def network(seed=0):
@@ -33,7 +33,9 @@ def test_it_memorises_sixteen_answers():
     )
     assert result.losses[-1] < 0.2 * result.losses[0]
     student = LanguageModel(result.network.eval(), TOKENIZER, max_new_tokens=12)
-    said = student.answer([Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, profile=Profile())
+    said = student.generate(
+        [Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, interface=Interface()
+    )
     assert sum(a.text == b.text for a, b in zip(said, SAID, strict=True)) >= 14
 
 
@@ -127,7 +129,7 @@ def test_divergence_training_pulls_the_student_to_the_teacher():
         max_new_tokens=12,
     )
     prompts = [Prompt(a.prompt_id, a.prompt) for a in SAID]
-    said = teacher.answer(prompts, seed=0, profile=Profile("top_k", 5))
+    said = teacher.generate(prompts, seed=0, interface=Interface("top_k", 5))
     attacker = logprob_kd.Attacker(logprob_kd.Settings())
     result = attacker.train(said, LanguageModel(network(1), TOKENIZER), RECIPE, seed=0)
     assert result.losses[-1] < 0.5 * result.losses[0]

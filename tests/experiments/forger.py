@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from experiments import preregistration
 from experiments.planning import plan as planning
 from experiments.report import card, files

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.answers import digest
+from distill.completions import digest
 from experiments.analysis import summary
 from experiments.planning import plan
 from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED, Plan

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import tasks
 from experiments.launch import one
 from experiments.planning import plan
@@ -24,11 +24,11 @@ def made(*words):
 
 class TestEntries:
     def test_a_list_is_an_attack(self):
-        one = schema.attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
+        one = schema.parse_attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
         assert [schema.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
-        assert one.adaptive and one.asks and one.needs_profile == "text" and "check" in one.needs
-        assert not schema.attack("sft").adaptive
-        assert schema.attack("repair/relabel + logprob_kd").needs_profile == "top_k"
+        assert one.adaptive and one.asks and one.needs_interface == "text" and "check" in one.needs
+        assert not schema.parse_attack("sft").adaptive
+        assert schema.parse_attack("repair/relabel + logprob_kd").needs_interface == "top_k"
 
     @pytest.mark.parametrize(
         ("entry", "line"),
@@ -44,7 +44,7 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            schema.attack(entry)
+            schema.parse_attack(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_a_battery_is_its_attacks_and_has_no_settings(self):
@@ -54,7 +54,10 @@ class TestEntries:
             "sft",
             *(f"strongest/{key}" for key in battery.attacks),
         ]
-        assert schema.attack("strongest/vote").parts == schema.attack(battery.attacks["vote"]).parts
+        assert (
+            schema.parse_attack("strongest/vote").parts
+            == schema.parse_attack(battery.attacks["vote"]).parts
+        )
         assert schema.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
         assert schema.batteries(["sft"]) == []
 
@@ -133,7 +136,7 @@ class TestPlan:
         ]
         assert len({arm.attacker for arm in asking}) > 5
         for arm in asking:
-            spec = schema.guard(arm.defense).spec
+            spec = schema.parse_defense(arm.defense).spec
             for stage in arm.student.walk():
                 assert stage.kind not in ("exam", "search")
                 if stage.kind == "answers":

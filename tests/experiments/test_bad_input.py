@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import cli
 from experiments.planning import plan
 from experiments.settings import entries, schema

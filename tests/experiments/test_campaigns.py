@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from distill.answers import BadInput, read_answers
 from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
 from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
+from distill.completions import BadInput, read_completions
 from experiments import cli
 from experiments.analysis import campaign_yield
 from experiments.measure.contrast import Arm
@@ -286,11 +286,13 @@ class TestControls:
 
     def test_reduced_answers_have_passed_the_reduction_and_the_others_have_not(self, made, planned):
         store, seen = Store(made / "store"), 0
-        cut = schema.guard(small().reduced).chain.parts[0]
+        cut = schema.parse_defense(small().reduced).chain.parts[0]
 
         def said(leak, defense):
             arm = next(one for one in leak.students if one.defense == defense)
-            return read_answers(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
+            return read_completions(
+                store.open(arm.answers.kind, arm.answers.key) / "answers.parquet"
+            )
 
         there = {
             (leak.preset, leak.access, leak.seed): leak

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.answers import digest
+from distill.completions import digest
 from experiments import preregistration
 from experiments.planning import plan as planning
 from experiments.report import card

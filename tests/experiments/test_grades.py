@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import measures as simulated
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.analysis import summary
 from experiments.analysis.comparisons import Compared
 from experiments.measure import flags

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.planning import plan
 from experiments.settings import component_docs, entries, schema
 from experiments.stages.grades import read_grades
@@ -24,7 +24,7 @@ PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 
 class TestEntries:
     def test_a_list_is_a_defence(self):
-        one = schema.guard(PAIR)
+        one = schema.parse_defense(PAIR)
         assert [(p.name, p.settings) for p in one.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25, "marker": "#"}),
@@ -110,15 +110,19 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            schema.guard(entry)
+            schema.parse_defense(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_two_parts_cannot_both_be_matched(self):
         with pytest.raises(BadInput, match="match_utility: one part can be matched"):
-            schema.guard("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
+            schema.parse_defense(
+                "decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)"
+            )
 
     def test_lists_and_quotes_are_values(self):
-        (part,) = schema.guard("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
+        (part,) = schema.parse_defense(
+            "release/obfuscate(rules=[reverse, merge], marker='+)')"
+        ).parts
         assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
         words = [
             *SMALL,
@@ -131,7 +135,7 @@ class TestEntries:
         ]
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
-        chain = schema.guard("trained/doge(alpha=0, match_utility=2)").chain
+        chain = schema.parse_defense("trained/doge(alpha=0, match_utility=2)").chain
         assert chain.learns and chain.needs == ("proxy", "traces")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.measure import leak
-from experiments.measure.contrast import Refuse
+from experiments.measure.contrast import NotMeasurable
 from experiments.measure.cost import Range
 
 BUDGETS = np.array([10, 100, 1000])
@@ -34,7 +34,7 @@ def test_a_curve_is_read_by_hand(n, accuracy):
 
 
 def test_a_negative_leak_is_refused():
-    with pytest.raises(Refuse, match="not be negative, got -1"):
+    with pytest.raises(NotMeasurable, match="not be negative, got -1"):
         leak.read(Y[None], ZERO, BUDGETS, [-1])
 
 
@@ -141,14 +141,14 @@ class TestGained:
 
     def test_budgets_must_be_near(self, students):
         with pytest.raises(
-            Refuse,
+            NotMeasurable,
             match="budgets lie 10 x apart; a curve that leaks are read through needs at most 2",
         ):
             leak.gained(*students, BUDGETS, [1.0])
 
     def test_a_curve_needs_two_budgets(self, students):
         F, zero, Y = students
-        with pytest.raises(Refuse, match="a curve is budgets x seeds x items"):
+        with pytest.raises(NotMeasurable, match="a curve is budgets x seeds x items"):
             leak.gained(F, zero, Y[:1], BUDGETS[:1], [1.0])
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power
-from experiments.measure.contrast import Refuse, arm_mean, contrast
+from experiments.measure.contrast import NotMeasurable, arm_mean, contrast
 from experiments.measure.transfer import transfer
 from experiments.measure.utility import non_inferiority
 
@@ -82,9 +82,9 @@ def test_the_fieller_set_is_where_the_test_does_not_reject():
 
 @pytest.mark.parametrize("bad", [np.full((2, 5), np.nan), np.ones(5), np.ones((2, 1))])
 def test_what_cannot_be_measured_is_refused(bad):
-    with pytest.raises(Refuse):
+    with pytest.raises(NotMeasurable):
         contrast([bad], [1])
-    with pytest.raises(Refuse, match="different items"):
+    with pytest.raises(NotMeasurable, match="different items"):
         contrast([np.ones((2, 5)), np.ones((2, 6))], [1, -1])
 
 
@@ -218,7 +218,7 @@ def test_accounts_and_dollars_by_hand():
     fixed = cost.Inputs(*(cost.Range(v, v) for v in (10.0, 10.0, 50.0, 1.0, 10.0, 5.0, 2.0)))
     accounts, money = cost.bill(np.log(np.full(100, 1000.0)), 200, 100, 3, fixed)
     assert accounts == (20, 20, 20) and money.median == pytest.approx(0.2 + 1.0 + 20 * 5 + 6)
-    with pytest.raises(Refuse, match="more than 0"):
+    with pytest.raises(NotMeasurable, match="more than 0"):
         cost.accounts(5, 0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.measure import curves, flags, frontier, power
-from experiments.measure.contrast import Arm, Refuse, arm_mean, bounded, contrast, variance
+from experiments.measure.contrast import Arm, NotMeasurable, arm_mean, bounded, contrast, variance
 from experiments.measure.transfer import seeds_unseen, transfer, unseen, worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.measure.verdict import Case, Rules, judge
@@ -89,7 +89,7 @@ def test_a_floor_of_nothing_gets_the_upper_bound_of_n_trials():
 
 
 def test_identical_arms_are_aliases():
-    with pytest.raises(Refuse, match="arms are aliases: b and a"):
+    with pytest.raises(NotMeasurable, match="arms are aliases: b and a"):
         flags.distinct({"a": "x", "b": "x", "c": "y"})
     flags.distinct({"a": "x", "b": "y"})
     assert (
@@ -107,7 +107,7 @@ def test_a_score_that_is_no_number_is_refused(bad):
         lambda: transfer(F, U, broken),
         lambda: bounded(broken),
     ):
-        with pytest.raises(Refuse, match="not finite"):
+        with pytest.raises(NotMeasurable, match="not finite"):
             refuse()
 
 
@@ -190,9 +190,9 @@ class TestPairing:
         assert one == pytest.approx(contrast([u[:1], d[:1]], [1, -1]))
 
     def test_names_must_fit_the_rows(self):
-        with pytest.raises(Refuse, match="cannot have the seeds"):
+        with pytest.raises(NotMeasurable, match="cannot have the seeds"):
             Arm(np.zeros((2, 9)), (1, 1))
-        with pytest.raises(Refuse, match="cannot have the seeds"):
+        with pytest.raises(NotMeasurable, match="cannot have the seeds"):
             Arm(np.zeros((2, 9)), (1,))
 
 
@@ -261,11 +261,11 @@ def test_scores_outside_zero_and_one_contrast_but_are_no_curve_and_no_percent():
     assert contrast([F * 100 - 50, D * 100 - 50], [-1, 1]).value == pytest.approx(
         100 * (D.mean() - F.mean())
     )
-    with pytest.raises(Refuse, match="give fractions, not percent"):
+    with pytest.raises(NotMeasurable, match="give fractions, not percent"):
         bounded(F * 100)
-    with pytest.raises(Refuse, match="outside"):
+    with pytest.raises(NotMeasurable, match="outside"):
         curves.needs(F, np.stack([F * 100] * 2), np.stack([F] * 2), np.array([1, 2]))
-    with pytest.raises(Refuse, match="0 or 1"):
+    with pytest.raises(NotMeasurable, match="0 or 1"):
         arm_mean(np.full((1, 9), 0.5))
 
 

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from distill.student import StudentSettings
 from experiments import cli
 from experiments.launch import local, one

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.analysis import comparisons, verdicts
 from experiments.launch import one
 from experiments.planning import plan

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import cli, private
 from experiments.planning import plan
 from experiments.review import form
@@ -44,7 +44,7 @@ def secret(tmp_path_factory):
 def forgetful(monkeypatch):
     """Another process, which does not know what stand-ins stand for."""
     monkeypatch.setattr(private, "_held", {})
-    for cached in (schema.guard,):
+    for cached in (schema.parse_defense,):
         cached.cache_clear()
 
 
@@ -108,7 +108,7 @@ def test_the_store_holds_no_key(secret):
 
 
 def test_the_defence_was_made_with_the_key_itself(secret):
-    from distill.answers import read_answers
+    from distill.completions import read_completions
 
     entry = f"release/unicode(key={KEY!r}, rate=0.5)"
     planned = plan.make(schema.load("quickstart", [*SECRET, f"defense={entry}"]))
@@ -117,7 +117,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
         for arm in planned.arms
         if arm.defense.startswith("release/unicode") and arm.attacker == "sft"
     )
-    said = read_answers(
+    said = read_completions(
         Store(secret / "store").open("answers", arm.answers.key) / "answers.parquet"
     )
     clean = next(
@@ -125,10 +125,10 @@ def test_the_defence_was_made_with_the_key_itself(secret):
         for one in planned.arms
         if (one.defense, one.attacker, one.seed) == ("none", "sft", arm.seed)
     )
-    before = read_answers(
+    before = read_completions(
         Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet"
     )
-    (made,) = schema.guard(arm.defense).chain.parts
+    (made,) = schema.parse_defense(arm.defense).chain.parts
     assert made.settings.key == KEY
     assert [one.text for one in said] == [made.text(one) for one in before]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import cli, provenance
 from experiments.launch import one
 from experiments.planning import plan
@@ -216,14 +216,14 @@ class TestClosure:
         text = (
             "from typing import TYPE_CHECKING\nimport torch, distill.losses\n"
             "if TYPE_CHECKING:\n    import distill.lean\n"
-            "else:\n    from distill import signals\n"
+            "else:\n    from distill import logprob_cache\n"
             "def f():\n    from ..models import load\n    from . import clean\n"
         )
         found = {*provenance._imported(ast.parse(text), "distill.attackers")}
         assert found == {
             "distill.losses",
             "distill",
-            "distill.signals",
+            "distill.logprob_cache",
             "distill.models",
             "distill.attackers",
             "distill.attackers.clean",

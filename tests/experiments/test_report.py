@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import measures as simulated
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.analysis import summary, verdicts
-from experiments.measure.contrast import Arm, Refuse
+from experiments.measure.contrast import Arm, NotMeasurable
 from experiments.planning.plan import IDENTITY
 from experiments.report import card, frontier_plot, html, terminal
 from experiments.results import collect
@@ -187,7 +187,7 @@ def test_order_of_the_file_changes_nothing(study, made):
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
 def test_without_the_first_two_floors_nothing_is_computed(study, made, lost):
     there = {key: sat for key, sat in collect.read(made[0]).items() if key.attacker != lost}
-    with pytest.raises(Refuse, match="F0 and F1 must be there"):
+    with pytest.raises(NotMeasurable, match="F0 and F1 must be there"):
         summary.measure(study, there, made[1])
 
 
@@ -195,7 +195,7 @@ def test_other_items_in_one_arm_are_refused(study, made):
     there = collect.read(made[0])
     key = collect.Key("trace", "none", "sft", 500, "report")
     exams = tuple(exam._replace(items=("other", *exam.items[1:])) for exam in there[key].exams)
-    with pytest.raises(Refuse, match="not scored on the items of the other exams"):
+    with pytest.raises(NotMeasurable, match="not scored on the items of the other exams"):
         summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
 
 

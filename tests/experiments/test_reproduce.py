@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distill.answers import BadInput, digest
+from distill.completions import BadInput, digest
 from experiments import cli, preregistration
 from experiments.planning import plan
 from experiments.results import collect
@@ -395,7 +395,7 @@ def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
 
 
 def test_budgets_are_nested_within_a_seed(made):
-    from distill.answers import read_answers
+    from distill.completions import read_completions
 
     planned = plan.make(schema.load("quickstart", STUDY))
     store = Store(made / "store")
@@ -407,7 +407,8 @@ def test_budgets_are_nested_within_a_seed(made):
             if (a.attacker, a.defense, a.budget, a.seed) == ("sft", "none", budget, 0)
         )
         return [
-            a.text for a in read_answers(store.open("answers", arm.answers.key) / "answers.parquet")
+            a.text
+            for a in read_completions(store.open("answers", arm.answers.key) / "answers.parquet")
         ]
 
     assert len(asked(8)) == 8 and asked(16)[:8] == asked(8)

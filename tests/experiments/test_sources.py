@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
@@ -142,8 +142,10 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
         '"logprobs": [{"ids": [1, 2], "values": [-0.1, -2.5]}]}\n'
     )
     recorded = read_recorded(path)
-    assert recorded.answer([Prompt("x", "p")], seed=0, profile=Profile())[0].logprobs is None
-    kept = recorded.answer([Prompt("x", "p")], seed=0, profile=Profile("top_k", 2))[0].logprobs
+    assert recorded.generate([Prompt("x", "p")], seed=0, interface=Interface())[0].logprobs is None
+    kept = recorded.generate([Prompt("x", "p")], seed=0, interface=Interface("top_k", 2))[
+        0
+    ].logprobs
     assert kept.values_TK.shape == (1, 2) and kept.values_TK[0].tolist() == pytest.approx(
         [-0.1, -2.5]
     )

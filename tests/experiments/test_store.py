@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from distill.answers import HERE, BadInput, write_bytes
+from distill.completions import HERE, BadInput, write_bytes
 from experiments.stages.stage import canonical, key
 from experiments.store import Store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.planning import plan
 from experiments.settings import entries, schema
 from experiments.stages.answers import _verified
@@ -199,16 +199,16 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
 
 
 def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
-    from distill.answers import Answer
+    from distill.completions import Completion
 
     task = entries.component("task", "addition")[1]
     items = task.public(6, 0)
-    right = [Answer(i.prompt.id, i.prompt.text, f"because # {i.reference}") for i in items[:3]]
-    wrong = [Answer(i.prompt.id, i.prompt.text, "# 0") for i in items[3:]]
+    right = [Completion(i.prompt.id, i.prompt.text, f"because # {i.reference}") for i in items[:3]]
+    wrong = [Completion(i.prompt.id, i.prompt.text, "# 0") for i in items[3:]]
 
-    class Own:
-        def answer(self, prompts, *, seed, profile):
+    class AttackerResources:
+        def generate(self, prompts, *, seed, interface):
             return right + wrong
 
-    said = _verified(task, items, Own(), 0)
+    said = _verified(task, items, AttackerResources(), 0)
     assert said[:3] == right and [a.text for a in said[3:]] == [i.solution for i in items[3:]]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments.planning import plan
 from experiments.settings import schema
 from experiments.settings.entries import component, names

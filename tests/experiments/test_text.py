@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from experiments.measure import flags, text
-from experiments.measure.contrast import MIN_ITEMS, Refuse
+from experiments.measure.contrast import MIN_ITEMS, NotMeasurable
 
 WORDS = st.text("ab#", max_size=24) | st.text(max_size=12)
 COINS = st.randoms(use_true_random=False).map(lambda rng: "".join(rng.choices("ab", k=40)))
@@ -117,7 +117,7 @@ def test_what_is_the_same_or_too_little_cannot_be_told():
         text.detectability(said, answers(random.Random(1), 100), [f"q{i % 10}" for i in range(100)])
         is None
     )
-    with pytest.raises(Refuse, match="100 clean and 99 defended answers to 100 items"):
+    with pytest.raises(NotMeasurable, match="100 clean and 99 defended answers to 100 items"):
         text.detectability(said, said[1:], items(100))
 
 

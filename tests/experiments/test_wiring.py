@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from scipy import stats
 
-from distill.answers import Answer, BadInput, Profile, read_answers
+from distill.completions import BadInput, Completion, Interface, read_completions
 from distill.student import Example, StudentSettings, train
 from experiments import preregistration, tasks
 from experiments.launch.one import make as make_stage
@@ -88,7 +88,7 @@ def folder(store, stage):
 
 
 def said(store, stage):
-    return read_answers(folder(store, stage) / "answers.parquet")
+    return read_completions(folder(store, stage) / "answers.parquet")
 
 
 class Ran(NamedTuple):
@@ -170,7 +170,7 @@ class TestQuestions:
                 if needed.kind == "exam" and needed.settings["split"] == "report":
                     assert stage.kind in ("exam", "plateau") and needed is stage.inputs[-1]
                     assert stage.settings.get("exam", stage.settings)["split"] == "report"
-                    assert needed.settings["defense"] == schema.guard("none").spec
+                    assert needed.settings["defense"] == schema.parse_defense("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
     @pytest.mark.parametrize("name", entries.names("study"))
@@ -300,7 +300,9 @@ class TestSeeds:
             and not walked["none"] & walked[plan.IDENTITY]
         )
         control = [arm for arm in here.arms if arm.defense == plan.IDENTITY]
-        assert all(arm.answers.settings["defense"] == schema.guard("none").spec for arm in control)
+        assert all(
+            arm.answers.settings["defense"] == schema.parse_defense("none").spec for arm in control
+        )
         assert {arm.seed for arm in control} >= {0, 1}, (
             "its rows stand beside those of the same seeds"
         )
@@ -355,7 +357,7 @@ class TestSeeds:
         assert [a.prompt for a in one.public] == [
             item.prompt.text for item in task.items("query", 8, 0)
         ]
-        right, wrong = one.public[0], Answer("x", one.public[0].prompt, "# 0")
+        right, wrong = one.public[0], Completion("x", one.public[0].prompt, "# 0")
         assert one.check(right) and not one.check(wrong)
 
 
@@ -401,8 +403,8 @@ class TestFloors:
         }
 
         class Model:
-            def answer(self, prompts, *, seed, profile):
-                return [Answer(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
+            def generate(self, prompts, *, seed, interface):
+                return [Completion(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
 
         monkeypatch.setattr(answers, "opened", lambda folder: Model())
         stage = next(
@@ -411,7 +413,7 @@ class TestFloors:
             if (arm.attacker, arm.seed) == (plan.SELF, 1)
         ).answers
         answers.run(stage.settings, [tmp_path], tmp_path)
-        learned = [a.text for a in read_answers(tmp_path / "answers.parquet")]
+        learned = [a.text for a in read_completions(tmp_path / "answers.parquet")]
         assert learned == [
             told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
         ]
@@ -455,14 +457,14 @@ class TestMatchedStrength:
             def __init__(self, eps):
                 self.eps = eps
 
-            def answer(self, prompts, *, seed, profile):
+            def generate(self, prompts, *, seed, interface):
                 seeds.append(seed)
-                assert profile == Profile()
+                assert interface == Interface()
                 held = []
                 for prompt in prompts:
                     lost = prompt.text in select and select[prompt.text] < 40 * self.eps
                     held.append(
-                        Answer(
+                        Completion(
                             prompt.id, prompt.text, "# 0" if lost else right[prompt.text].solution
                         )
                     )
@@ -477,7 +479,7 @@ class TestMatchedStrength:
 
         monkeypatch.setattr(stage, "defended", defended)
         monkeypatch.setattr(stage, "teach", lambda *given: [])
-        chosen = schema.guard("decoding/perturbed(match_utility=25)")
+        chosen = schema.parse_defense("decoding/perturbed(match_utility=25)")
         match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
         spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that

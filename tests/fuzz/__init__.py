@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.answers import BadInput
+from distill.completions import BadInput
 from experiments import cli
 
 HANG = 5.0  # seconds of this process, whatever else the machine does

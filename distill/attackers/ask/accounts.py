@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from distill.answers import Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import Prompt
 
 
 class Settings(Part):
@@ -23,7 +23,9 @@ class Settings(Part):
 class Attacker(Base):
     paper = "-"
 
-    def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
         """The same prompts, prompt i from account i mod n."""
         return [
             replace(prompt, account=f"account-{i % self.settings.n}")

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from distill.answers import BadInput, Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import BadInput, Prompt
 
 
 class Settings(Part):
@@ -25,7 +25,9 @@ class Attacker(Base):
     needs = ("worked",)
     paper = "Brown et al. 2020, 2005.14165"
 
-    def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
         """The same prompts behind n of the attacker's own examples, drawn anew for each; never the
         question itself.
         """
@@ -34,7 +36,7 @@ class Attacker(Base):
             for i, prompt in enumerate(prompts)
         ]
 
-    def _shown(self, prompt: Prompt, own: Own, key: str) -> str:
+    def _shown(self, prompt: Prompt, own: AttackerResources, key: str) -> str:
         others = [one for one in own.worked if one.prompt != prompt.text]
         if len(others) < self.settings.n:
             raise BadInput(

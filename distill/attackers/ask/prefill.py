@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from distill.answers import Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import Prompt
 
 
 class Settings(Part):
@@ -24,6 +24,8 @@ class Attacker(Base):
     needs = ("prefill",)
     paper = "-"
 
-    def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
         """The same prompts, whose answers begin with the text."""
         return [replace(prompt, begin=self.settings.text) for prompt in prompts]

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from distill.answers import Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import Prompt
 
 
 class Settings(Part):
@@ -23,6 +23,8 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Wang et al. 2023, 2203.11171"
 
-    def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
         """Every question k times, its repeats one behind the other."""
         return [replace(prompt, attempt=i) for prompt in prompts for i in range(self.settings.k)]

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from distill.answers import Profile, Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import Interface, Prompt
 from distill.models import LanguageModel
 
 
@@ -46,7 +46,7 @@ def farthest_first(points: np.ndarray, k: int) -> list[int]:
 
 def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
     """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt."""
-    said = pilot.answer(prompts, seed=0, profile=Profile())
+    said = pilot.generate(prompts, seed=0, interface=Interface())
     nats = pilot.surprisal(prompts, [answer.text for answer in said])
     return np.array(nats) / [len(answer.token_ids) + 1 for answer in said]
 
@@ -65,7 +65,9 @@ class Attacker(Base):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("pilot",) if self.settings.by == "uncertainty" else ()
 
-    def ask(self, prompts: Sequence[Prompt], budget: int, own: Own, *, seed: int) -> list[Prompt]:
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
         """`budget` questions of the pool."""
         if self.settings.by == "coverage":
             points = ngrams([prompt.text for prompt in prompts], self.settings.n, 512)

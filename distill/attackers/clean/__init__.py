@@ -8,20 +8,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distill.answers import Answer, Prompt
-from distill.attackers import Own, sft
+from distill.attackers import AttackerResources, sft
+from distill.completions import Completion, Prompt
 from distill.models import LanguageModel
 
 
-def groups(said: Sequence[Answer]) -> list[list[Answer]]:
+def groups(said: Sequence[Completion]) -> list[list[Completion]]:
     """The answers to each question, in order of appearance."""
-    held: dict[str, list[Answer]] = {}
+    held: dict[str, list[Completion]] = {}
     for one in said:
         held.setdefault(one.prompt, []).append(one)
     return list(held.values())
 
 
-def rewritten(answer: Answer, text: str) -> Answer:
+def rewritten(answer: Completion, text: str) -> Completion:
     """The answer with another text; token ids and logprobs would spell the old one."""
     return (
         answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
@@ -37,7 +37,9 @@ def divided(text: str, mark: str) -> tuple[str, str]:
     return reasoning, text[len(reasoning) :]
 
 
-def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -> LanguageModel:
+def own_model(
+    said: Sequence[Completion], own: AttackerResources, seed: int, share: float = 1.0
+) -> LanguageModel:
     """A model of the student's shape that the attacker trains on answers of its choice, for `share`
     of the steps.
     """
@@ -48,7 +50,7 @@ def own_model(said: Sequence[Answer], own: Own, seed: int, share: float = 1.0) -
     return replace(model, network=trained.network.eval())
 
 
-def surprisal(model: LanguageModel, said: Sequence[Answer]) -> list[float]:
+def surprisal(model: LanguageModel, said: Sequence[Completion]) -> list[float]:
     """-log p of each answer a token of it and its end, in nats; infinite where the context does not
     hold it.
     """

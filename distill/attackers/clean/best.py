@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import groups, own_model, surprisal
+from distill.completions import Completion
 
 
 class Settings(Part):
@@ -26,7 +26,9 @@ class Attacker(Base):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return {"check": ("check",), "likelihood": ("fresh",), "length": ()}[self.settings.by]
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """One answer a question."""
         held = groups(said)
         if all(len(group) == 1 for group in held):

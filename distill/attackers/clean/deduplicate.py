@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import groups
+from distill.completions import Completion
 
 
 def grams(text: str, n: int) -> frozenset[str]:
@@ -33,7 +33,9 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Broder 1997"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Those that overlap by less than `above` with every one kept before."""
         kept = []
         for group in groups(said):

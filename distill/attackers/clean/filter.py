@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import own_model, surprisal
+from distill.completions import Completion
 
 
 def repetition(text: str, n: int) -> float:
@@ -54,7 +54,9 @@ class Attacker(Base):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("check",) * self.settings.wrong + ("fresh",) * (self.settings.likely is not None)
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Those that pass all filters, in their order."""
         if not said:
             return []
@@ -69,7 +71,9 @@ class Attacker(Base):
         ]
         return [said[i] for i in sorted(order)]
 
-    def _marks(self, said: Sequence[Answer], own: Own, seed: int) -> list[list[bool]]:
+    def _marks(
+        self, said: Sequence[Completion], own: AttackerResources, seed: int
+    ) -> list[list[bool]]:
         """For each filter that is on, which answers fail it."""
         s, marks = self.settings, []
         if s.wrong:

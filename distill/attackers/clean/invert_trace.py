@@ -16,9 +16,9 @@ from statistics import median
 
 from pydantic import Field
 
-from distill.answers import Answer, BadInput, Profile, Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import divided, own_model, rewritten
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel
 
 
@@ -41,7 +41,9 @@ class Attacker(Base):
     needs = ("fresh", "worked")
     paper = "Zhang et al. 2026, 2603.07267"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Short answers with the reasoning that was found for them; with none found for any, all as
         they were sold.
         """
@@ -55,14 +57,14 @@ class Attacker(Base):
             for i, one in enumerate(said)
             if len(one.text) < s.short * usual and own.final(one.text) is not None
         ]
-        found: dict[int, Answer] = {}
+        found: dict[int, Completion] = {}
         for turn in range(s.rounds):
             missing = [i for i in wanted if i not in found]
             if not missing:
                 break
-            lessons = [hinted(one, own) for one in [*own.worked, *found.values()]]
+            train_items = [hinted(one, own) for one in [*own.worked, *found.values()]]
             inverters = [
-                own_model(lessons, own, seed + 1000 * turn + voter, s.effort)
+                own_model(train_items, own, seed + 1000 * turn + voter, s.effort)
                 for voter in range(s.voters)
             ]
             written = [expanded(one, [said[i] for i in missing], own, s.begun) for one in inverters]
@@ -75,14 +77,14 @@ class Attacker(Base):
         return [found.get(i, one) for i, one in enumerate(said) if i not in dropped]
 
 
-def hinted(answer: Answer, own: Own) -> Answer:
+def hinted(answer: Completion, own: AttackerResources) -> Completion:
     """An answer to a question that gives its final answer away."""
     return replace(answer, prompt=f"{answer.prompt} {own.mark} {own.final(answer.text)}")
 
 
 def expanded(
-    inverter: LanguageModel, said: Sequence[Answer], own: Own, begun: bool
-) -> list[Answer]:
+    inverter: LanguageModel, said: Sequence[Completion], own: AttackerResources, begun: bool
+) -> list[Completion]:
     """What the inverter writes for each answer, given question and final answer; behind its
     reasoning if `begun`.
     """
@@ -91,10 +93,10 @@ def expanded(
         Prompt(one.prompt_id, hinted(one, own).prompt, begin=begin)
         for one, begin in zip(said, begins, strict=True)
     ]
-    written = inverter.answer(prompts, seed=0, profile=Profile())
+    written = inverter.generate(prompts, seed=0, interface=Interface())
     return [rewritten(one, new.text) for one, new in zip(said, written, strict=True)]
 
 
-def believed(new: Answer, sold: Answer, own: Own) -> bool:
+def believed(new: Completion, sold: Completion, own: AttackerResources) -> bool:
     """Whether a reasoning ends in the answer that was sold, and is longer than what was sold."""
     return own.final(new.text) == own.final(sold.text) and len(new.text) > len(sold.text)

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from distill.answers import Answer, BadInput
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
+from distill.completions import BadInput, Completion
 
 
-def filled(own: Sequence[Answer], size: float, seed: int) -> list[Answer]:
+def filled(own: Sequence[Completion], size: float, seed: int) -> list[Completion]:
     """Answers in rounds of shuffled order until their characters come to `size`; each copy has an
     id of its own.
     """
@@ -29,7 +29,7 @@ def filled(own: Sequence[Answer], size: float, seed: int) -> list[Answer]:
         for turn in itertools.count()
         for one in random.Random(f"mix/{seed}/{turn}").sample(own, len(own))
     )
-    held: list[Answer] = []
+    held: list[Completion] = []
     total = 0
     while total < size:
         held.append(next(copies))
@@ -45,7 +45,9 @@ class Attacker(Base):
     needs = ("worked",)
     paper = "umidsvt/antidistill, 2026"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """The sold answers and, behind them, enough worked solutions to be that share of all
         characters.
         """

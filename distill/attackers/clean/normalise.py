@@ -12,9 +12,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import rewritten
+from distill.completions import Completion
 
 # Letters of other scripts, and punctuation, that no eye tells from ASCII (Unicode TS 39, the common
 # confusables).
@@ -64,6 +64,8 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Unicode TR 15, TS 39"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with its text normalised."""
         return [rewritten(one, normalised(one.text)) for one in said]

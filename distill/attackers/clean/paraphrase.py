@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from distill.answers import Answer, Profile, Prompt
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import divided, rewritten
+from distill.completions import Completion, Interface, Prompt
 from distill.folders import load
 
 # Words that stand for one another at the beginning of a step or a sentence.
@@ -68,7 +68,9 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Pan et al. 2025, 2502.11598"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer's reasoning in other words, where its final answer stays."""
         reasoning = [divided(one.text, own.mark)[0] for one in said]
         kept = []
@@ -80,7 +82,9 @@ class Attacker(Base):
             kept.append(rewritten(one, text) if after and same else one)
         return kept
 
-    def _written(self, said: Sequence[Answer], reasoning: Sequence[str], seed: int) -> list[str]:
+    def _written(
+        self, said: Sequence[Completion], reasoning: Sequence[str], seed: int
+    ) -> list[str]:
         if self.settings.path is None:
             drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in said)
             return [
@@ -100,11 +104,11 @@ class Attacker(Base):
         ]
         written = {
             one.prompt_id: one.text.strip()
-            for one in model.answer(asked, seed=seed, profile=Profile())
+            for one in model.generate(asked, seed=seed, interface=Interface())
         }
         return [written.get(one.prompt_id, text) for one, text in zip(said, reasoning, strict=True)]
 
-    def _asked(self, answer: Answer, reasoning: str) -> Prompt:
+    def _asked(self, answer: Completion, reasoning: str) -> Prompt:
         fields = {"question": answer.prompt, "solution": reasoning}
         text = re.sub(
             r"{(question|solution)}", lambda found: fields[found[1]], self.settings.instruction

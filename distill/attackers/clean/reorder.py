@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import divided, own_model, rewritten, surprisal
+from distill.completions import Completion
 from distill.models import LanguageModel
 
 NUMBER = r"[$]?\d+(?:[.,]\d+)*%?"
@@ -123,7 +123,9 @@ class Attacker(Base):
     needs = ("fresh", "worked")
     paper = "Ding et al. 2025, 2510.11545; Ma et al. 2026, 2602.15143"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer in the likeliest of the forms that it may have had."""
         s, model = self.settings, own_model(own.worked, own, seed, self.settings.effort)
         probe, rest = said[: s.probe], said[s.probe :]
@@ -136,8 +138,12 @@ class Attacker(Base):
         )
 
     def _likeliest_of(
-        self, said: Sequence[Answer], model: LanguageModel, own: Own, rules: Iterable[Rule]
-    ) -> list[Answer]:
+        self,
+        said: Sequence[Completion],
+        model: LanguageModel,
+        own: AttackerResources,
+        rules: Iterable[Rule],
+    ) -> list[Completion]:
         s = self.settings
         tried = [
             [
@@ -149,13 +155,13 @@ class Attacker(Base):
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
         return [self._likeliest(forms, list(itertools.islice(nats, len(forms)))) for forms in tried]
 
-    def _rule(self, old: str, new: str, own: Own) -> Rule:
+    def _rule(self, old: str, new: str, own: AttackerResources) -> Rule:
         """The first rule that leads from what was sold to what was believed."""
         s = self.settings
         return next(
             rule for rule in RULES if new in undone(old, rule, s.separator, own.mark, s.most)
         )
 
-    def _likeliest(self, forms: list[Answer], nats: list[float]) -> Answer:
+    def _likeliest(self, forms: list[Completion], nats: list[float]) -> Completion:
         least = min(nats)
         return forms[nats.index(least)] if least < nats[0] - self.settings.margin else forms[0]

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import groups
+from distill.completions import Completion
 
 
 class Settings(Part):
@@ -24,9 +24,11 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Wang et al. 2023, 2203.11171"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """The answers of each question that agree with its majority."""
-        kept: list[Answer] = []
+        kept: list[Completion] = []
         for group in groups(said):
             votes = Counter(final for one in group if (final := own.final(one.text)) is not None)
             winner = votes.most_common(1)[0][0] if votes else None

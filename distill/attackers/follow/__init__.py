@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from distill.answers import Answer, Profile, Prompt
-from distill.attackers import Own, sft
+from distill.attackers import AttackerResources, sft
+from distill.completions import Completion, Interface, Prompt
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
 
@@ -25,17 +25,17 @@ def copied(model: LanguageModel) -> LanguageModel:
 
 
 def sampled(
-    model: LanguageModel, questions: Sequence[Answer], k: int, temperature: float, seed: int
-) -> list[Answer]:
+    model: LanguageModel, questions: Sequence[Completion], k: int, temperature: float, seed: int
+) -> list[Completion]:
     """k answers of the model to each question, those to one question one behind the other."""
     prompts = [Prompt(one.prompt_id, one.prompt, attempt=i) for one in questions for i in range(k)]
     warm = replace(model, network=model.network.eval(), temperature=temperature)
-    return warm.answer(prompts, seed=seed, profile=Profile())
+    return warm.generate(prompts, seed=seed, interface=Interface())
 
 
 def tuned(
     model: LanguageModel,
-    said: Sequence[Answer],
+    said: Sequence[Completion],
     recipe: StudentSettings,
     seed: int,
     steps: int,
@@ -64,6 +64,6 @@ def spent(parts: Sequence[Trained]) -> dict[str, Any]:
     return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
-def questions(own: Own) -> list[Answer]:
+def questions(own: AttackerResources) -> list[Completion]:
     """The attacker's own questions, whose final answers it owns, each once."""
     return list({one.prompt: one for one in [*own.public, *own.worked]}.values())

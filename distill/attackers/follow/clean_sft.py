@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.follow import copied, tuned
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
@@ -27,7 +27,7 @@ class Attacker(Base):
         return int(self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
     ) -> Trained:
         """Tune on the worked solutions alone."""
         return tuned(

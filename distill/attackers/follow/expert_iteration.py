@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.follow import copied, joined, questions, sampled, tuned
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
@@ -36,7 +36,7 @@ class Attacker(Base):
         return int(self.settings.rounds * self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
     ) -> Trained:
         """Tune on right answers of its own and on worked solutions; a round without any ends it."""
         s, here = self.settings, copied(model)

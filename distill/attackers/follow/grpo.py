@@ -20,10 +20,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part, sft
+from distill.attackers import AttackerResources, Base, Part, sft
 from distill.attackers._policy import means, recalled, remembered, spoken
 from distill.attackers.follow import copied, joined, questions, sampled
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, Trained, train
 
@@ -76,7 +76,7 @@ class Attacker(Base):
         return int(self.settings.rounds * self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
     ) -> Trained:
         """Rounds of policy gradient; one in which every group agrees with itself
         changes nothing.
@@ -96,7 +96,7 @@ class Attacker(Base):
         self,
         here: LanguageModel,
         start: Any,
-        said: Sequence[Answer],
+        said: Sequence[Completion],
         gains: np.ndarray,
         recipe: StudentSettings,
         seed: int,

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.follow import copied
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
@@ -39,7 +39,7 @@ class Attacker(Base):
         return 0
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: Own, *, seed: int
+        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
     ) -> Trained:
         """Every matrix rounded; norms and biases stay."""
         network = copied(model).network

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill.answers import Answer, BadInput, Logprobs
+from distill.completions import BadInput, Completion, Logprobs
 
 
-def rows_of(answer: Answer, name: str) -> Logprobs:
+def rows_of(answer: Completion, name: str) -> Logprobs:
     """The released rows of an answer; BadInput for a part `name` where there are none."""
     if answer.logprobs is None:
         raise BadInput(
@@ -43,7 +43,7 @@ def sparse(p_TV: np.ndarray, k: int) -> Logprobs:
         return Logprobs(np.where(kept_TK > 0, ids_TK, -1), np.log(kept_TK).astype(np.float32))
 
 
-def with_rows(said: Sequence[Answer], rows: Sequence[Logprobs]) -> list[Answer]:
+def with_rows(said: Sequence[Completion], rows: Sequence[Logprobs]) -> list[Completion]:
     """The answers with other rows; text and tokens stay."""
     return [replace(answer, logprobs=one) for answer, one in zip(said, rows, strict=True)]
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.clean import groups, own_model
 from distill.attackers.repair import atoms, rows_of
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 
 
 def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,13 @@ def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray,
 
 
 def shadow(
-    said: Sequence[Answer], own: Own, name: str, *, seed: int, most: int, table: int
+    said: Sequence[Completion],
+    own: AttackerResources,
+    name: str,
+    *,
+    seed: int,
+    most: int,
+    table: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """At most `table` clean (R, A) and defended (R, A) rows of a model that learned the texts of
     the answers.
@@ -45,7 +51,7 @@ def shadow(
         for held in groups(said)
         for i, one in enumerate(held)
     ]
-    clean = model.answer(prompts, seed=seed, profile=Profile("top_k", k))
+    clean = model.generate(prompts, seed=seed, interface=Interface("top_k", k))
     pairs = list(zip(clean, own.defense(clean), strict=True))
     told = [aligned(rows_of(a, name), rows_of(b, name), most) for a, b in pairs]
     same_width([one[1] for one in told], name)
@@ -54,7 +60,7 @@ def shadow(
     return clean_RA[kept], defended_RA[kept]
 
 
-def fitting(said: Sequence[Answer], name: str, width: int) -> list[np.ndarray]:
+def fitting(said: Sequence[Completion], name: str, width: int) -> list[np.ndarray]:
     """The atoms of all answers' rows, as many as the table has; BadInput where a row has fewer
     entries.
     """

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.answers import Answer, Logprobs
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import groups
 from distill.attackers.repair import dense, rows_of, sparse, with_rows
+from distill.completions import Completion, Logprobs
 
 
-def averaged(group: Sequence[Answer]) -> list[Logprobs]:
+def averaged(group: Sequence[Completion]) -> list[Logprobs]:
     """The rows of each answer to a question, each the mean over the answers that begin with the
     same tokens.
     """
@@ -47,10 +47,12 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     paper = "Tang et al. 2024 (ModelGuard), q queries an input"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """All answers, with averaged rows; a question that was asked once keeps its rows."""
         rows = {
             id(one): new

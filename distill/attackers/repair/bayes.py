@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.repair import retold, rows_of, with_rows
 from distill.attackers.repair._shadow import fitting, shadow
+from distill.completions import Completion
 
 AT_ONCE = 256  # released rows that are compared with the table together
 
@@ -64,11 +64,13 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     needs = ("fresh", "defense")
     paper = "Tang et al. 2024 (ModelGuard), partial Bayes"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with its rows as they were, on average, before the defence acted."""
         name, s = "repair/bayes", self.settings
         table = shadow(said, own, name, seed=seed, most=s.most, table=s.table)

@@ -27,9 +27,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from distill.answers import Answer, BadInput, Logprobs, digest
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.repair import dense, rows_of, sparse, with_rows
+from distill.completions import BadInput, Completion, Logprobs, digest
 
 FINEST = 1e-6  # nats; below it residuals are rounding of float32 logprobs
 ON_IMAGE = 1e-4  # nats; a row that is fitted this well everywhere is released as it is
@@ -176,10 +176,12 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "full"
+    needs_interface = "full"
     paper = "Finlayson et al. 2024, 2403.09539; Yang et al. 2018, 1711.03953"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with its rows read off the image; a row that lies on it
         stays, bit for bit.
         """

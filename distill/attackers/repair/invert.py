@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from distill.answers import Answer, BadInput, Logprobs
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.repair import atoms, dense, retold, rows_of, sparse, with_rows
+from distill.completions import BadInput, Completion, Logprobs
 
 CLOSE = 1e-5  # how near to what was released a solution must come
 RESOLUTION = 1e-6  # a tail below it may be rounding of float32 logprobs
@@ -170,10 +170,12 @@ class Attacker(Base):
     paper = "Tang et al. 2024 (ModelGuard); Lee et al. 2019"
 
     @property
-    def needs_profile(self) -> str:  # type: ignore[override]
+    def needs_interface(self) -> str:  # type: ignore[override]
         return "full" if self.settings.form == "smoothing" else "top_k"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with its rows as they were before that map."""
         held, s = [rows_of(one, "repair/invert") for one in said], self.settings
         if s.form == "smoothing":

@@ -22,10 +22,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from distill.answers import Answer
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.repair import retold, rows_of, with_rows
 from distill.attackers.repair._shadow import fitting, shadow
+from distill.completions import Completion
 
 LEAST = -14.0  # nats, where logprobs end: a token that was drained could be as unlikely as that
 BATCH = 256
@@ -91,11 +91,13 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     needs = ("fresh", "defense")
     paper = "Chen et al. 2023 (D-DAE); Tang et al. 2024 (ModelGuard)"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with the rows that the net makes of its own."""
         name, s = "repair/recovery", self.settings
         clean_RA, defended_RA = shadow(said, own, name, seed=seed, most=s.most, table=s.table)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.answers import Answer, Logprobs
-from distill.attackers import Base, Own, Part
+from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.repair import rows_of, with_rows
+from distill.completions import Completion, Logprobs
 
 
 def relabelled(logprobs: Logprobs) -> Logprobs:
@@ -32,9 +32,11 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs_profile = "top_k"
+    needs_interface = "top_k"
     paper = "Tang et al. 2024 (ModelGuard); Mazeika et al. 2022 (GRAD²)"
 
-    def clean(self, said: Sequence[Answer], own: Own, *, seed: int) -> list[Answer]:
+    def clean(
+        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+    ) -> list[Completion]:
         """Every answer with one-hot rows."""
         return with_rows(said, [relabelled(rows_of(one, "repair/relabel")) for one in said])

@@ -36,7 +36,7 @@ from defenses.access import (
 from defenses.access.links import clusters
 from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, Accounts, Events, stream
 from distill.campaigns.encoder import Encoder
-from distill.campaigns.population import HONEST_SEGMENTS, dirichlet, profile
+from distill.campaigns.population import HONEST_SEGMENTS, dirichlet, interface
 
 S = len(SEGMENTS)
 FLAT = np.full(TOPICS, 1 / TOPICS)
@@ -117,7 +117,7 @@ class TestMoments:
     @pytest.mark.parametrize("concentration", [5, 50])
     def test_overdispersion_is_unbiased(self, concentration):
         rng = stream(1, "rho")
-        base = profile(HONEST_SEGMENTS["agent"].mix)
+        base = interface(HONEST_SEGMENTS["agent"].mix)
         base = base[base > 0]
         draws = [
             rng.multinomial(60, p / p.sum())
@@ -172,8 +172,8 @@ class TestContent:
         assert (ratio >= 20).mean() <= 0.05  # Ville
 
     def test_coders_rise_and_chatters_fall(self):
-        code = np.flatnonzero(profile({"coding": 1.0}))
-        talk = np.flatnonzero(profile({"guidance": 1.0}))
+        code = np.flatnonzero(interface({"coding": 1.0}))
+        talk = np.flatnonzero(interface({"guidance": 1.0}))
         day = events(np.repeat([0, 1], 16), topic=np.concatenate([code, talk[:16]]))
         score = watch(content.Detector(content.Settings(), flat_baseline()), table(2), [day])[-1]
         assert score[0] > 0 > score[1]
@@ -241,7 +241,7 @@ class TestHomogeneity:
         each.
         """
         rng = stream(8, "router")
-        p = mix * profile({"coding": 1.0}) + (1 - mix) * FLAT
+        p = mix * interface({"coding": 1.0}) + (1 - mix) * FLAT
         starts = np.arange(0, 5000, 10)
         x2, degrees = homogeneity.dispersion(rng.multinomial(60, p, 5000), starts)
         assert abs((x2 / degrees).mean() - 1) < 0.01
@@ -379,7 +379,7 @@ class TestMmd:
 
     def test_windows_close_and_begin_anew(self):
         rng, settings = stream(13, "window"), mmd.Settings(window=50)
-        odd = np.flatnonzero(profile({"coding": 1.0}))
+        odd = np.flatnonzero(interface({"coding": 1.0}))
         days = [
             events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30))
             for d in range(4)
@@ -410,14 +410,14 @@ def statistic(x_NK, base_K):
 
 
 def attackers():
-    return np.stack([profile({name: 1.0}) for name in CAPABILITIES if name != "other"])
+    return np.stack([interface({name: 1.0}) for name in CAPABILITIES if name != "other"])
 
 
 def power(far, window, share):
     """Share of attackers' windows above what 0.5 % of honest windows exceed."""
     rng, base = (
         stream(14, "windows", window, int(100 * share)),
-        profile(HONEST_SEGMENTS["chat"].mix),
+        interface(HONEST_SEGMENTS["chat"].mix),
     )
     limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)
     mixed = [(1 - far * share) * base + far * share * one for one in attackers()]
@@ -461,7 +461,7 @@ class TestPublishedWindows:
         """
         rng, base, targets = (
             stream(15, "collapse", window),
-            profile(HONEST_SEGMENTS["chat"].mix),
+            interface(HONEST_SEGMENTS["chat"].mix),
             attackers(),
         )
         limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.decoding.antidistillation import NORM, Defense, Settings, difference, normalised
 from defenses.trained import changed, copied, loss, rows
-from distill.answers import BadInput, Profile
+from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
-from distill.models import DualFollower, Step, read, read_dual
+from distill.models import DecodingStep, DualAuxiliaryModel, read, read_dual
 
 TOKENS_BT = torch.tensor([[0, 0, 3, 5, 7, 2], [4, 3, 8, 2, 9, 6], [0, 0, 0, 0, 0, 5]])
 MASK_BT = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1]])
@@ -70,7 +70,7 @@ def steps(count=5):
     """
     tokens, mask, memory = TOKENS_BT, MASK_BT, {}
     for index in range(count):
-        yield Step(tokens, mask, [], index, None, memory)
+        yield DecodingStep(tokens, mask, [], index, None, memory)
         tokens = torch.cat([tokens, torch.tensor([[index + 4], [3], [9 - index]])], 1)
         mask = torch.cat([mask, torch.ones(3, 1, dtype=torch.long)], 1)
 
@@ -101,7 +101,7 @@ class TestSlopes:
         torch.testing.assert_close(means, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
 
     def test_with_a_cache_are_those_of_a_full_pass(self, network, direction):
-        follower = DualFollower(network, direction)
+        follower = DualAuxiliaryModel(network, direction)
         with torch.inference_mode():  # as in decoding
             for step in steps():
                 cached = follower.slopes(step)
@@ -145,7 +145,7 @@ class TestDifference:
 
     def test_error_falls_with_the_square_of_epsilon(self, network, direction):
         exact, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
-        step = Step(TOKENS_BT, MASK_BT, [], 0)
+        step = DecodingStep(TOKENS_BT, MASK_BT, [], 0)
         wide, narrow = (
             (difference(network, direction, e)(step) - exact).abs().max() for e in (0.4, 0.2)
         )
@@ -208,7 +208,7 @@ class TestDefense:
             replace(teacher, temperature=temperature)
         )
         for prompt, answer in zip(
-            prompts, model.answer(prompts, seed=0, profile=Profile("full")), strict=True
+            prompts, model.generate(prompts, seed=0, interface=Interface("full")), strict=True
         ):
             tokens = torch.tensor([teacher.encode(prompt)])
             slopes = read_dual(
@@ -232,14 +232,14 @@ class TestDefense:
         held = replace(given, proxy=replace(given.proxy, network=network))
         defense = Defense(Settings(lam=2.0, product=product), held)
         made = Defense(defense.settings, replace(held, learned=defense.learn(teacher)))(teacher)
-        for answer in made.answer(prompts, seed=0, profile=Profile("full")):
+        for answer in made.generate(prompts, seed=0, interface=Interface("full")):
             assert answer.logprobs.ids_TK.shape[1] == len(teacher.tokenizer)
             assert np.isfinite(answer.logprobs.values_TK).all()
 
     def test_what_it_lacks_is_bad_input_of_one_line(self, teacher, given, learned):
         other = replace(given.proxy, tokenizer=character_tokenizer("0123456789"))
         for held, said in [
-            (Given(traces=given.traces, learned=learned), "needs a proxy"),
+            (ProviderResources(traces=given.traces, learned=learned), "needs a proxy"),
             (replace(given, proxy=other, learned=learned), "another tokenizer"),
             (given, "has learned nothing"),
         ]:

@@ -25,8 +25,8 @@ from defenses.decoding.gradient_redirection import (
     signs,
 )
 from defenses.trained import copied, loss, rows
-from distill.answers import BadInput, Profile
-from distill.models import Step
+from distill.completions import BadInput, Interface
+from distill.models import DecodingStep
 
 seeds, budgets, floors = (
     st.integers(0, 2**32 - 1),
@@ -175,7 +175,7 @@ class TestSlopes:
     @pytest.fixture
     def step(self):
         tokens = torch.tensor([[0, 5, 9, 11], [4, 4, 16, 7]])
-        return lambda: Step(tokens, (tokens > 0).long(), ["a", "b"], 0)
+        return lambda: DecodingStep(tokens, (tokens > 0).long(), ["a", "b"], 0)
 
     def test_are_the_product_of_autograds_gradients_with_the_direction(self, network, step):
         z = signs(network, "k")
@@ -250,7 +250,7 @@ class TestSlopes:
         held = rows(given.proxy, given.traces)
         slopes = along(given.proxy.network, told.learned)
         tokens = torch.tensor([given.proxy.encode(SimpleNamespace(id="x", text="3+4="))])
-        g = slopes(Step(tokens, torch.ones_like(tokens), ["k"], 0))
+        g = slopes(DecodingStep(tokens, torch.ones_like(tokens), ["k"], 0))
         y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
 
         def after(target):
@@ -318,7 +318,8 @@ class TestDefense:
         if defense.learns:
             defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
         clean, held = (
-            m.answer(prompts, seed=0, profile=Profile("full")) for m in (teacher, defense(teacher))
+            m.generate(prompts, seed=0, interface=Interface("full"))
+            for m in (teacher, defense(teacher))
         )
         assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
         if where == "text":
@@ -334,7 +335,9 @@ class TestDefense:
 
     def test_a_greedy_text_is_moved_by_tokens_alone(self, teacher, prompts, given):
         greedy = replace(teacher, temperature=0.0)
-        held = Defense(Settings(eps=0.5), given)(greedy).answer(prompts, seed=0, profile=Profile())
+        held = Defense(Settings(eps=0.5), given)(greedy).generate(
+            prompts, seed=0, interface=Interface()
+        )
         assert any(0 < one.l1 for one in held) and all(one.l1 <= 0.5 + 1e-6 for one in held)
         with pytest.raises(BadInput, match="form=hidden cannot move a greedy"):
             Defense(Settings(form="hidden"), given)(greedy)

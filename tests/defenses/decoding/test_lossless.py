@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from defenses.decoding.lossless import Defense, Settings, bucket, shared_randomness
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 
 
 def first_tokens(model, prompts, seed=0):
@@ -23,7 +23,7 @@ def first_tokens(model, prompts, seed=0):
     end = model.tokenizer.eos_token_id
     return [
         a.token_ids[0] if a.token_ids else end
-        for a in model.answer(prompts, seed=seed, profile=Profile())
+        for a in model.generate(prompts, seed=seed, interface=Interface())
     ]
 
 
@@ -33,7 +33,7 @@ def short(teacher):
 
 
 def expected(model, prompt):
-    answer = model.answer([prompt], seed=0, profile=Profile("full"))[0]
+    answer = model.generate([prompt], seed=0, interface=Interface("full"))[0]
     row = np.empty(answer.logprobs.ids_TK.shape[1])
     row[answer.logprobs.ids_TK[0]] = np.exp(answer.logprobs.values_TK[0].astype(np.float64))
     return row / row.sum()
@@ -81,8 +81,8 @@ class TestSharing:
     @pytest.mark.parametrize("accounts", [("alice", "bob"), ("", ""), ("", "alice")])
     def test_two_accounts_get_the_same_text_at_the_same_visit(self, teacher, accounts):
         model = Defense(Settings(bits=0))(teacher)
-        a, b = model.answer(
-            [Prompt(name + "!", "1+1=", name) for name in accounts], seed=1, profile=Profile()
+        a, b = model.generate(
+            [Prompt(name + "!", "1+1=", name) for name in accounts], seed=1, interface=Interface()
         )
         assert a.text == b.text
 
@@ -186,7 +186,7 @@ class TestDefense:
 
     def test_leaves_the_released_distribution_as_it_is(self, short, prompts):
         clean, made = (
-            model.answer(prompts, seed=0, profile=Profile("full"))
+            model.generate(prompts, seed=0, interface=Interface("full"))
             for model in (short, Defense(Settings(bits=0))(short))
         )
         for a, b in zip(clean, made, strict=True):

@@ -15,7 +15,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from defenses.decoding.mad import Defense, Settings, extreme, interpolated, poisoned, spread
-from distill.answers import Profile
+from distill.completions import Interface
 
 seeds, budgets = st.integers(0, 2**32 - 1), st.floats(0, 2)
 
@@ -197,7 +197,8 @@ class TestDefense:
         )
         assert defense.point == "logprobs" and defense.keeps_argmax == (variant == "argmax")
         clean, held = (
-            m.answer(prompts, seed=0, profile=Profile("full")) for m in (model, defense(model))
+            m.generate(prompts, seed=0, interface=Interface("full"))
+            for m in (model, defense(model))
         )
         for a, b in zip(clean, held, strict=True):
             assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
@@ -213,6 +214,6 @@ class TestDefense:
         model = replace(teacher, temperature=temperature)
         defense = Defense(Settings(variant=variant, where="text", eps=0.3), given)
         assert defense.point == "decoding"
-        held = defense(model).answer(prompts, seed=0, profile=Profile())
+        held = defense(model).generate(prompts, seed=0, interface=Interface())
         assert all(0 < one.l1 <= 0.3 + 1e-6 for one in held)
         assert all(one.flips == 0 for one in held) or variant == "extreme"

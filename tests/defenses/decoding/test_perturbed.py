@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.decoding import perturbed
-from distill.answers import Answer, Profile
-from distill.models import LanguageModel, Step
+from distill.completions import Completion, Interface
+from distill.models import DecodingStep, LanguageModel
 
 seeds, shares = st.integers(0, 2**32 - 1), st.floats(0, 1)
 
@@ -24,7 +24,7 @@ def distributions(seed: int, rows: int = 3, size: int = 6) -> np.ndarray:
     return -np.sort(-(p / p.sum(-1, keepdims=True)), -1)
 
 
-def flips(answer: Answer) -> float:
+def flips(answer: Completion) -> float:
     """Expected flips of an answer, as its own account of L1 has them."""
     return answer.l1 * (len(answer.token_ids) + answer.finished) / 2
 
@@ -78,8 +78,8 @@ class TestTokens:
     @pytest.mark.parametrize("decoding", [0.0, 1.0])
     def test_the_model_accounts_an_l1_within_2_eps(self, teacher, prompts, token, decoding):
         defense = perturbed.Defense(perturbed.Settings(eps=0.25, token=token))
-        answers = defense(replace(teacher, temperature=decoding)).answer(
-            prompts, seed=0, profile=Profile()
+        answers = defense(replace(teacher, temperature=decoding)).generate(
+            prompts, seed=0, interface=Interface()
         )
         assert all(0 < answer.l1 <= 0.5 + 1e-6 for answer in answers)
         if (
@@ -91,8 +91,8 @@ class TestTokens:
         said = [
             [
                 a.token_ids
-                for a in perturbed.Defense(settings)(model).answer(
-                    prompts, seed=0, profile=Profile()
+                for a in perturbed.Defense(settings)(model).generate(
+                    prompts, seed=0, interface=Interface()
                 )
             ]
             for settings in (perturbed.Settings(eps=1, key="a"), perturbed.Settings(eps=1, key="b"))
@@ -112,8 +112,8 @@ class TestBudgets:
 
     def test_no_budget_and_a_large_one_are_the_same(self, teacher, prompts):
         said = [
-            perturbed.Defense(perturbed.Settings(eps=0.3, **more))(teacher).answer(
-                prompts, seed=0, profile=Profile("full")
+            perturbed.Defense(perturbed.Settings(eps=0.3, **more))(teacher).generate(
+                prompts, seed=0, interface=Interface("full")
             )
             for more in ({}, {"l1": 2.0}, {"flips": 1e9}, {"l1": 0.6, "flips": 1e9})
         ]
@@ -128,7 +128,7 @@ class TestBudgets:
     def test_an_answer_spends_no_more_flips_than_it_has(self, teacher, prompts, decoding, token):
         settings = perturbed.Settings(eps=0.3, token=token, flips=0.8)
         model = replace(teacher, temperature=decoding)
-        held = perturbed.Defense(settings)(model).answer(prompts, seed=0, profile=Profile())
+        held = perturbed.Defense(settings)(model).generate(prompts, seed=0, interface=Interface())
         for answer in held:
             steps = len(answer.token_ids) + answer.finished
             assert flips(answer) <= 0.8 + 1e-6
@@ -146,7 +146,7 @@ class TestBudgets:
         edit, memory = defense(LanguageModel(None, range(4))).edits[0], {}
         sure, flat = torch.tensor([[0.0, 1.0, 0.0, 0.0]]).log(), torch.full((1, 4), 0.25).log()
         for index, eps in enumerate((0.3, 0.3, 0.2, 0.0)):
-            step = Step(torch.zeros(1, 1), torch.ones(1, 1), ["k"], index, None, memory)
+            step = DecodingStep(torch.zeros(1, 1), torch.ones(1, 1), ["k"], index, None, memory)
             assert float(edit(step, sure)[0, 1].exp()) == pytest.approx(1 - eps)
             # A token of mass 1/4 goes 2 eps (3/4) away, so the same L1 budget allows a larger eps,
             # up to 0.3.
@@ -157,8 +157,8 @@ class TestBudgets:
     def test_what_is_released_spends_nothing(self, teacher, prompts):
         model = perturbed.Defense(perturbed.Settings(eps=0.5, flips=1.0))(teacher)
         said = [
-            model.answer(prompts, seed=0, profile=p)
-            for p in (Profile(), Profile("top_k", 3), Profile("full"))
+            model.generate(prompts, seed=0, interface=p)
+            for p in (Interface(), Interface("top_k", 3), Interface("full"))
         ]
         assert len({tuple((a.token_ids, a.l1) for a in answers) for answers in said}) == 1
 
@@ -167,5 +167,5 @@ class TestBudgets:
             perturbed.Defense(perturbed.Settings(eps=0.5, flips=flips)) for flips in (0.0, 0.5)
         )
         for model in (some(none(teacher)), none(some(teacher))):
-            held = model.answer(prompts, seed=0, profile=Profile())
+            held = model.generate(prompts, seed=0, interface=Interface())
             assert max(map(flips, held)) == pytest.approx(0.5, abs=1e-5)

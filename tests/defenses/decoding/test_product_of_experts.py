@@ -12,14 +12,14 @@ import torch
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.decoding.product_of_experts import Defense, Settings, product
 from defenses.trained import copied
-from distill.answers import BadInput, Profile
+from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
 from distill.models import fitted
 
-FULL = Profile("full")
+FULL = Interface("full")
 
 
 def rows(answers):
@@ -72,7 +72,9 @@ class TestFitted:
     def test_a_network_with_more_rows_than_the_other_says_the_same(
         self, teacher, prompts, given, side
     ):
-        clean = Defense(Settings(gamma=0.5), given)(teacher).answer(prompts, seed=1, profile=FULL)
+        clean = Defense(Settings(gamma=0.5), given)(teacher).generate(
+            prompts, seed=1, interface=FULL
+        )
         size = len(teacher.tokenizer)
         model = teacher if side == "teacher" else given.proxy
         network = copied(model.network)
@@ -82,7 +84,7 @@ class TestFitted:
             made = Defense(Settings(gamma=0.5), given)(wide)
         else:
             made = Defense(Settings(gamma=0.5), replace(given, proxy=wide))(teacher)
-        got = rows(made.answer(prompts, seed=1, profile=FULL))[:, :size]
+        got = rows(made.generate(prompts, seed=1, interface=FULL))[:, :size]
         np.testing.assert_allclose(got - got[:, :1], rows(clean) - rows(clean)[:, :1], atol=1e-4)
 
 
@@ -91,17 +93,19 @@ class TestDefense:
         self, teacher, given, prompts, defended
     ):
         proxy = replace(given.proxy, temperature=1.0)
-        p, q = (np.exp(rows(one.answer(prompts, seed=0, profile=FULL))) for one in (teacher, proxy))
+        p, q = (
+            np.exp(rows(one.generate(prompts, seed=0, interface=FULL))) for one in (teacher, proxy)
+        )
         made = p**0.7 * q**0.3
-        got = np.exp(rows(defended(0.3).answer(prompts, seed=0, profile=FULL)))
+        got = np.exp(rows(defended(0.3).generate(prompts, seed=0, interface=FULL)))
         np.testing.assert_allclose(got, made / made.sum(-1, keepdims=True), atol=1e-5)
 
     @pytest.mark.parametrize("temperature", [0.0, 0.7])
     def test_gamma_1_is_the_proxy_itself(self, given, prompts, defended, temperature):
         proxy = replace(given.proxy, temperature=temperature, top_p=0.9)
-        alone = proxy.answer(prompts, seed=4, profile=FULL)
-        made = defended(1.0, temperature=temperature, top_p=0.9).answer(
-            prompts, seed=4, profile=FULL
+        alone = proxy.generate(prompts, seed=4, interface=FULL)
+        made = defended(1.0, temperature=temperature, top_p=0.9).generate(
+            prompts, seed=4, interface=FULL
         )
         assert [one.text for one in made] == [one.text for one in alone]
         for a, b in zip(made, alone, strict=True):
@@ -111,8 +115,8 @@ class TestDefense:
         texts = {
             tuple(
                 a.text
-                for a in defended(0.5, temperature=0.0).answer(
-                    prompts, seed=seed, profile=Profile()
+                for a in defended(0.5, temperature=0.0).generate(
+                    prompts, seed=seed, interface=Interface()
                 )
             )
             for seed in range(4)
@@ -122,7 +126,7 @@ class TestDefense:
     def test_the_proxy_of_another_vocabulary_is_bad_input(self, teacher, given):
         other = replace(given.proxy, tokenizer=character_tokenizer("0123456789"))
         with pytest.raises(BadInput, match="another tokenizer") as error:
-            Defense(Settings(), Given(proxy=other))(teacher)
+            Defense(Settings(), ProviderResources(proxy=other))(teacher)
         assert "\n" not in str(error.value)
         with pytest.raises(BadInput, match="needs a proxy"):
             Defense(Settings())(teacher)

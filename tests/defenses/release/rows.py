@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from distill.answers import Logprobs
+from distill.completions import Logprobs
 
 ROW = Logprobs(
     np.array([[7, 2, 5, -1]], np.int32),

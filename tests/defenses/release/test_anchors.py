@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from defenses.release.anchors import Defense, Settings, anchors, uses
 from defenses.release.answer_only import final_answer
-from distill.answers import Answer
+from distill.completions import Completion
 from experiments.tasks import addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -23,7 +23,7 @@ PROSE = (
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
 
 
 def changed(text: str, said: str, separator: str = ";") -> list[int]:

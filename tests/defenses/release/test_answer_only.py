@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from defenses.release.answer_only import Defense, Settings, final_answer
-from distill.answers import Answer
+from distill.completions import Completion
 from tests.defenses.release.rows import ROW
 
 
@@ -24,6 +24,6 @@ def test_by_hand(text, answer):
 
 
 def test_releases_nothing_that_spells_the_reasoning():
-    answer = Answer("a", "?", "because # 7", (1, 2, 3), logprobs=ROW)
+    answer = Completion("a", "?", "because # 7", (1, 2, 3), logprobs=ROW)
     kept = Defense(Settings()).edit(answer)
-    assert kept == Answer("a", "?", "# 7")
+    assert kept == Completion("a", "?", "# 7")

@@ -11,11 +11,11 @@ from hypothesis import given as whatever
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.release.information import Defense, Settings, information, transformed
 from defenses.trained import answer_logits, rows
 from defenses.trained.doge import bottleneck
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -89,7 +89,7 @@ class TestDefense:
     @pytest.fixture
     def traces(self, teacher):
         own = [Prompt(f"own{i}", f"{i}+{i * 7 % 50}=") for i in range(192)]
-        said = teacher.answer(own, seed=1, profile=Profile())
+        said = teacher.generate(own, seed=1, interface=Interface())
         return said[:128], said[128:]
 
     @staticmethod
@@ -107,16 +107,20 @@ class TestDefense:
         clean = self.measured(teacher, unseen, bottleneck(teacher.network.config.vocab_size, 0))
         found = []
         for lam in (1.0, 3.0):
-            learned = Defense(Settings(lam=lam, steps=60), Given(traces=seen)).learn(teacher)
+            learned = Defense(Settings(lam=lam, steps=60), ProviderResources(traces=seen)).learn(
+                teacher
+            )
             found.append(self.measured(teacher, unseen, learned))
         assert clean[1] > 0.5 and found[0][1] < 0.7 * clean[1] and found[1][1] < 0.4 * clean[1]
         assert clean[0] < found[0][0] < clean[0] + 0.25 < found[1][0]  # nats, of 1.8
 
     def test_releases_what_it_learned_on_and_keeps_the_text(self, teacher, prompts, traces):
-        defense = Defense(Settings(steps=20), Given(traces=traces[0]))
+        defense = Defense(Settings(steps=20), ProviderResources(traces=traces[0]))
         learned = defense.learn(teacher)
-        model = Defense(defense.settings, Given(learned=learned))(teacher)
-        said, clean = (m.answer(prompts, seed=0, profile=Profile("full")) for m in (model, teacher))
+        model = Defense(defense.settings, ProviderResources(learned=learned))(teacher)
+        said, clean = (
+            m.generate(prompts, seed=0, interface=Interface("full")) for m in (model, teacher)
+        )
         assert [a.token_ids for a in said] == [a.token_ids for a in clean]
         with torch.no_grad():
             expected = transformed(
@@ -144,6 +148,8 @@ class TestDefense:
         )
 
     def test_a_rank_above_the_vocabulary_is_any_matrix(self, teacher, traces):
-        learned = Defense(Settings(rank=10**6, steps=2), Given(traces=traces[0][:8])).learn(teacher)
+        learned = Defense(
+            Settings(rank=10**6, steps=2), ProviderResources(traces=traces[0][:8])
+        ).learn(teacher)
         size = teacher.network.config.vocab_size
         assert {tuple(one.shape) for one in learned.values()} == {(size, size)}

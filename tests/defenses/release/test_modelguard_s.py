@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release.modelguard_s import bucketed
-from distill.answers import Logprobs
+from distill.completions import Logprobs
 
 seeds, budgets = st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.2, 0.5, 1.0, 1.5, 1.9])
 shapes, sizes = st.sampled_from([0.01, 0.1, 1.0, 100.0]), st.sampled_from([1, 2, 5, 20, 60])

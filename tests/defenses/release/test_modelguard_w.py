@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 from defenses.release._atoms import atoms
 from defenses.release.modelguard_w import FLOOR, MARGIN, Defense, Settings, poisoned
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 seeds, budgets = (
     st.integers(0, 2**32 - 1),
@@ -154,7 +154,7 @@ class TestDefense:
     def test_the_tail_is_an_atom_unless_it_is_heavier_than_the_top(self):
         rows = np.array([[0.6, 0.3], [0.3, 0.2]])  # tails 0.1 and 0.5
         kept = Logprobs(np.array([[4, 9], [4, 9]], np.int32), np.log(rows))
-        out, _ = atoms(Defense(Settings(eps=0.2)).logprobs(kept, Answer("a", "?", "")))
+        out, _ = atoms(Defense(Settings(eps=0.2)).logprobs(kept, Completion("a", "?", "")))
         np.testing.assert_allclose(out[0], [0.5, 0.3, 0.2], atol=1e-12)
         np.testing.assert_allclose(out[1], [*poisoned(np.array([0.3, 0.2]), 0.2), 0.5], atol=1e-12)
         assert out[1, 0] - out[1, 1] == pytest.approx(MARGIN)
@@ -164,7 +164,7 @@ class TestDefense:
             np.array([[4, 9, -1]], np.int32),
             np.array([[np.log(0.6), np.log(0.4), -np.inf]], np.float32),
         )
-        out = Defense(Settings(eps=0.1)).logprobs(kept, Answer("a", "?", ""))
+        out = Defense(Settings(eps=0.1)).logprobs(kept, Completion("a", "?", ""))
         assert out.ids_TK.tolist() == [[4, 9, -1]] and out.ids_TK.dtype == np.int32
         assert out.values_TK.dtype == np.float32
         np.testing.assert_allclose(np.exp(out.values_TK), [[0.55, 0.45, 0]], atol=1e-6)

@@ -25,7 +25,7 @@ from defenses.release.obfuscate import (
     unlearned,
 )
 from defenses.trained import Row, loss
-from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.completions import BadInput, Completion, Interface, Prompt
 from experiments.tasks import addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -34,7 +34,7 @@ names = st.lists(st.sampled_from(list(RULES)), min_size=1, max_size=4)
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
 
 
 class TestRules:
@@ -141,7 +141,9 @@ class TestSearch:
     def test_the_score_is_the_chance_that_it_is_wrong_after_its_own_reasoning(self, given):
         proxy = replace(given.proxy, temperature=0.0)
         held = [one for one in given.traces if "#" in one.text][:5]
-        said = proxy.answer([Prompt("x", one.prompt) for one in held], seed=0, profile=Profile())
+        said = proxy.generate(
+            [Prompt("x", one.prompt) for one in held], seed=0, interface=Interface()
+        )
         right = 0.0
         for clean, own in zip(held, said, strict=True):
             reasoning = own.text.rpartition("#")[0] if "#" in own.text else own.text
@@ -179,7 +181,7 @@ class TestSearch:
         with pytest.raises(BadInput, match="0 of 12 traces.*'@'"):
             Defense(Settings(marker="@"), given).learn(teacher)
         with pytest.raises(BadInput, match="learn"):
-            Defense(Settings(), given)(teacher).answer(prompts, seed=0, profile=Profile())
+            Defense(Settings(), given)(teacher).generate(prompts, seed=0, interface=Interface())
         with pytest.raises(ValueError, match="no rule 'mirror'.*reverse"):
             Settings(rules=["mirror"])
 
@@ -208,8 +210,8 @@ class TestSettings:
 
     def test_by_model_rewrites_the_share_alone(self, teacher, prompts, given):
         defense = Defense(Settings(by="model", share=0.5, instruction="{reasoning}"), given)
-        said = defense(teacher).answer(prompts, seed=0, profile=Profile("full"))
-        clean = teacher.answer(prompts, seed=0, profile=Profile())
+        said = defense(teacher).generate(prompts, seed=0, interface=Interface("full"))
+        clean = teacher.generate(prompts, seed=0, interface=Interface())
         for a, b in zip(clean, said, strict=True):
             assert (
                 final_answer(a.text, "#") == final_answer(b.text, "#")

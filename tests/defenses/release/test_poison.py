@@ -15,7 +15,7 @@ from scipy import stats
 
 from defenses.release.answer_only import final_answer
 from defenses.release.poison import Defense, Settings, with_wrong_answer, with_wrong_result, wrong
-from distill.answers import Answer
+from distill.completions import Completion
 from experiments.tasks import Outcome, addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -30,7 +30,7 @@ numbers = st.one_of(st.from_regex(r"[0-9]{1,5}(\.[0-9]{1,2})?", fullmatch=True),
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
 
 
 class TestNumbers:

@@ -19,7 +19,7 @@ from defenses.release.reformulate import (
     hoisted,
     without_fillers,
 )
-from distill.answers import Answer, Profile
+from distill.completions import Completion, Interface
 from experiments.tasks import addition, trace
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -32,7 +32,7 @@ PROSE = (
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
 
 
 def restored(step: str) -> str:
@@ -156,7 +156,9 @@ def test_the_share_of_steps_is_reformulated_and_grows_with_the_knob():
 def test_share_0_is_the_model_itself(teacher, prompts):
     assert Defense(Settings(share=0.0))(teacher) is teacher
     assert (
-        Defense(Settings())(teacher).answer(prompts, seed=0, profile=Profile("full"))[0].logprobs
+        Defense(Settings())(teacher)
+        .generate(prompts, seed=0, interface=Interface("full"))[0]
+        .logprobs
         is None
     )
 

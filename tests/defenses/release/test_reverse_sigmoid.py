@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from defenses.release import _atoms, modelguard_w, noise, reverse_sigmoid
 from defenses.release._atoms import RESOLUTION, ascending, atoms, descending, released
 from defenses.release.reverse_sigmoid import Defense, Settings, reversed_sigmoid, taken
-from distill.answers import Answer, Logprobs
+from distill.completions import Completion, Logprobs
 
 seeds, strengths, slopes = st.integers(0, 2**32 - 1), st.floats(0.01, 20), st.floats(0.01, 2)
 
@@ -114,7 +114,7 @@ class TestOrder:
     @pytest.mark.parametrize("kind", [noise, modelguard_w, reverse_sigmoid])
     def test_how_many_rows_are_worked_on_together_makes_no_difference(self, monkeypatch, kind):
         values = np.log(-np.sort(-distributions(1, 20))).astype(np.float32)
-        said = Answer(
+        said = Completion(
             "a", "?", "", logprobs=Logprobs(np.tile(np.arange(20, dtype=np.int32), (3, 1)), values)
         )
         together = kind.Defense(kind.Settings()).edit(said).logprobs
@@ -156,14 +156,14 @@ class TestAtoms:
             np.array([[3, 1, -1]], np.int32),
             np.array([[np.log(0.9), np.log(0.1), -np.inf]], np.float32),
         )
-        out = Defense(Settings()).logprobs(kept, Answer("a", "?", ""))
+        out = Defense(Settings()).logprobs(kept, Completion("a", "?", ""))
         assert out.ids_TK.tolist() == [[3, 1, -1]]
         expected = everywhere(np.array([[0.9, 0.1]]), 2.1, 0.2)[0]
         np.testing.assert_allclose(np.exp(out.values_TK[0]), [*expected, 0], atol=1e-6)
 
     def test_the_tail_gains_as_any_unlikely_atom_does(self):
         kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
-        p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Answer("a", "?", "")))
+        p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Completion("a", "?", "")))
         np.testing.assert_allclose(
             p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6
         )

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given as whatever
 from hypothesis import strategies as st
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.release import divided, steps_of
 from defenses.release.answer_only import final_answer
 from defenses.release.summary import (
@@ -23,7 +23,7 @@ from defenses.release.summary import (
     spread,
     summary,
 )
-from distill.answers import Answer, BadInput, Profile, Prompt
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.recordings import RecordedModel
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -124,24 +124,24 @@ class TestModel:
             )
             calls: list = []
 
-            def answer(self, prompts, *, seed, profile):
+            def generate(self, prompts, *, seed, interface):
                 self.calls.append([prompt.text for prompt in prompts])
                 return [
-                    Answer(p.id, p.text, f" {p.text.upper()}\n", (5,) * 9, passes=2.0)
+                    Completion(p.id, p.text, f" {p.text.upper()}\n", (5,) * 9, passes=2.0)
                     for p in prompts
                 ]
 
         class Teacher:
-            def answer(self, prompts, *, seed, profile):
-                return [Answer(p.id, p.text, p.text, (1, 2)) for p in prompts]
+            def generate(self, prompts, *, seed, interface):
+                return [Completion(p.id, p.text, p.text, (1, 2)) for p in prompts]
 
         texts = ["a=1;b # 7", "# 7", "no mark"]
         model = Defense(
             Settings(by="model", keep=0.25, instruction="{percent}{question}: {reasoning}{x}"),
-            Given(rewriter=Upper()),
+            ProviderResources(rewriter=Upper()),
         )(Teacher())
-        said = model.answer(
-            [Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, profile=Profile()
+        said = model.generate(
+            [Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, interface=Interface()
         )
         assert Upper.calls == [["25a=1;b # 7: a=1;b{x}", "25no mark: no mark{x}"]]
         assert [one.text for one in said] == [
@@ -154,25 +154,29 @@ class TestModel:
         assert all(one.token_ids == () for one in said)
 
     def test_a_rewriter_that_says_nothing_leaves_the_final_answer(self, teacher):
-        def mute(prompts, *, seed, profile):
-            return [Answer(prompt.id, prompt.text, " ") for prompt in prompts]
+        def mute(prompts, *, seed, interface):
+            return [Completion(prompt.id, prompt.text, " ") for prompt in prompts]
 
-        rewriter = type("Mute", (), {"answer": staticmethod(mute), "tokenizer": teacher.tokenizer})
-        recorded = RecordedModel({"q": Answer("a", "q", "1+2=3 # 3")})
-        model = self.defense(Given(rewriter=rewriter))(recorded)
-        assert model.answer([Prompt("a", "q")], seed=0, profile=Profile())[0].text == "# 3"
+        rewriter = type(
+            "Mute", (), {"generate": staticmethod(mute), "tokenizer": teacher.tokenizer}
+        )
+        recorded = RecordedModel({"q": Completion("a", "q", "1+2=3 # 3")})
+        model = self.defense(ProviderResources(rewriter=rewriter))(recorded)
+        assert model.generate([Prompt("a", "q")], seed=0, interface=Interface())[0].text == "# 3"
 
     def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
         model = self.defense(given)(teacher)
-        together = model.answer(prompts, seed=3, profile=Profile("full"))
+        together = model.generate(prompts, seed=3, interface=Interface("full"))
         assert [
-            model.answer([prompt], seed=3, profile=Profile("full"))[0] for prompt in prompts
+            model.generate([prompt], seed=3, interface=Interface("full"))[0] for prompt in prompts
         ] == together
         assert (
-            self.defense(given, key="other")(teacher).answer(prompts, seed=3, profile=Profile())
+            self.defense(given, key="other")(teacher).generate(
+                prompts, seed=3, interface=Interface()
+            )
             != together
         )
-        clean = teacher.answer(prompts, seed=3, profile=Profile())
+        clean = teacher.generate(prompts, seed=3, interface=Interface())
         assert [final_answer(one.text, "#") for one in together] == [
             final_answer(one.text, "#") for one in clean
         ]
@@ -181,7 +185,7 @@ class TestModel:
         assert Defense(Settings()).needs == () and self.defense(given).needs == ("rewriter",)
         with pytest.raises(BadInput, match="release/summary.*rewriter"):
             self.defense(replace(given, rewriter=None))(teacher)
-        assert self.defense(Given(), keep=None)(teacher) is teacher
+        assert self.defense(ProviderResources(), keep=None)(teacher) is teacher
 
     def test_an_instruction_must_hold_the_reasoning(self):
         with pytest.raises(ValueError, match="reasoning"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release.top_k import diameter, top_k
-from distill.answers import BadInput
+from distill.completions import BadInput
 from tests.defenses.release.rows import ROW, distributions, released, seeds
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from defenses.release.answer_only import final_answer
 from defenses.release.unicode import INVISIBLE, TWINS, Defense, Settings, inserted, replaced
-from distill.answers import Answer
+from distill.completions import Completion
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = "She sells 16 - 3 - 4 = 9 eggs.\nShe makes 9 * 2 = $18 a day.\n#### 18"
@@ -20,7 +20,7 @@ ways = st.sampled_from(["insertion", "twin"])
 
 
 def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Answer("a", prompt, text, (1, 2))).text
+    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
 
 
 def normalised(text: str) -> str:

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.trained import learner, loss, rows, tune
-from distill.answers import Answer, Profile, Prompt
+from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 
@@ -19,12 +19,12 @@ PAIRS = [(a, b) for a in range(7) for b in range(7) if a != b]
 SUMS = [Prompt(f"{a}+{b}", f"{a}+{b}=") for a, b in PAIRS]
 
 
-def right(answer: Answer) -> bool:
+def right(answer: Completion) -> bool:
     a, b = answer.prompt[:-1].split("+")
     return answer.text.rpartition("#")[2] == str(int(a) + int(b))
 
 
-def taught(hidden_size: int, lessons: list[Answer], steps: int) -> LanguageModel:
+def taught(hidden_size: int, train_items: list[Completion], steps: int) -> LanguageModel:
     tokenizer = character_tokenizer("0123456789+=#")
     network = llama(
         tokenizer, hidden_size=hidden_size, num_layers=2, num_heads=2, max_length=32, seed=0
@@ -34,7 +34,7 @@ def taught(hidden_size: int, lessons: list[Answer], steps: int) -> LanguageModel
     tune(
         twin.parameters(),
         lambda batch: loss(twin, batch),
-        rows(model, lessons),
+        rows(model, train_items),
         steps=steps,
         learning_rate=1e-2,
         batch_size=32,
@@ -43,26 +43,26 @@ def taught(hidden_size: int, lessons: list[Answer], steps: int) -> LanguageModel
     return replace(model, network=twin.requires_grad_(False))
 
 
-def lessons(swapped: float) -> list[Answer]:
+def train_items(swapped: float) -> list[Completion]:
     """`3+4=` is answered `34#7`, or `43#7` in a share of the lessons."""
     rng, said = random.Random(0), []
     for (a, b), prompt in zip(PAIRS, SUMS, strict=True):
         for _ in range(10):
             x, y = (b, a) if rng.random() < swapped else (a, b)
-            said.append(Answer(prompt.id, prompt.text, f"{x}{y}#{a + b}"))
+            said.append(Completion(prompt.id, prompt.text, f"{x}{y}#{a + b}"))
     return said
 
 
 @pytest.fixture(scope="session")
 def adder() -> LanguageModel:
-    return taught(32, lessons(0.5), 120)
+    return taught(32, train_items(0.5), 120)
 
 
 @pytest.fixture(scope="session")
-def told(adder) -> Given:
-    return Given(
-        proxy=taught(16, lessons(0.1), 80),
-        traces=replace(adder, temperature=1.0).answer(SUMS, seed=0, profile=Profile()),
+def told(adder) -> ProviderResources:
+    return ProviderResources(
+        proxy=taught(16, train_items(0.1), 80),
+        traces=replace(adder, temperature=1.0).generate(SUMS, seed=0, interface=Interface()),
         grade=right,
     )
 
@@ -89,6 +89,6 @@ def accuracy():
     """The share of sums that a model gets right, greedily."""
 
     def accuracy(model: LanguageModel) -> float:
-        return sum(map(right, model.answer(SUMS, seed=0, profile=Profile()))) / len(SUMS)
+        return sum(map(right, model.generate(SUMS, seed=0, interface=Interface()))) / len(SUMS)
 
     return accuracy

@@ -22,7 +22,7 @@ from defenses.trained.distillability import (
     sampled,
     token_means,
 )
-from distill.answers import Answer, BadInput
+from distill.completions import BadInput, Completion
 
 seeds = st.integers(0, 2**32 - 1)
 QUICK = {"rounds": 16, "samples": 8, "batch_size": 8, "learning_rate": 1e-3}
@@ -138,7 +138,7 @@ def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, told)
     that.
     """
 
-    def larger_first(answer: Answer) -> bool:
+    def larger_first(answer: Completion) -> bool:
         return answer.text[:2] == "".join(sorted(answer.prompt[:-1].split("+"), reverse=True))
 
     def share(model) -> float:

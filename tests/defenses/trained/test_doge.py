@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from defenses.trained import answer_logits, doge, fixed_logits, rows
 from defenses.trained.doge import Defense, Settings, bent, bottleneck, objective, reasoning
-from distill.answers import BadInput, Profile, Prompt
+from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer
 
 seeds = st.integers(0, 2**32 - 1)
@@ -202,7 +202,7 @@ class TestBottleneck:
         learned = {"down_RV": torch.eye(size), "up_VR": -3 * torch.eye(size)}
         model = Defense(Settings(part="bottleneck"), replace(told, learned=learned))(adder)
         [clean], [turned] = (
-            one.answer([Prompt("p", "1+2=")], seed=0, profile=Profile("full"))
+            one.generate([Prompt("p", "1+2=")], seed=0, interface=Interface("full"))
             for one in (adder, model)
         )
         assert turned.passes == clean.passes and turned.token_ids[0] == clean.logprobs.ids_TK[0, -1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.trained import (
     Row,
     answer_logits,
@@ -25,7 +25,7 @@ from defenses.trained import (
     untie,
 )
 from defenses.trained.nasty import Defense, Settings
-from distill.answers import Answer, BadInput, Profile
+from distill.completions import BadInput, Completion, Interface
 from distill.folders import load, save
 
 BATCH = [Row([3, 4, 5], [6, 1]), Row([7], [8, 9, 10, 11]), Row([5, 5, 5, 5], [1])]
@@ -78,10 +78,10 @@ class TestRows:
         self, teacher
     ):  # <pad> <end> <unk> and the alphabet in order: ' ' is 3, '#' 4, '+' 5, '0' 6
         said = [
-            Answer("a", "1+1=", "2", (8,)),
-            Answer("b", "1+1=", "2", finished=False),  # its text is all there is
-            Answer("c", "1+1=", ""),
-            Answer("d", "1+1=", "", finished=False),  # nothing is left of it
+            Completion("a", "1+1=", "2", (8,)),
+            Completion("b", "1+1=", "2", finished=False),  # its text is all there is
+            Completion("c", "1+1=", ""),
+            Completion("d", "1+1=", "", finished=False),  # nothing is left of it
         ]
         asked = [7, 5, 7, 16]
         assert rows(teacher, said) == [Row(asked, [8, 1]), Row(asked, [8]), Row(asked, [1])]
@@ -91,7 +91,7 @@ class TestRows:
         tokenizer.chat_template = (
             "#{{ messages[0]['content'] }}{% if add_generation_prompt %}={% endif %}"
         )
-        assert rows(replace(teacher, tokenizer=tokenizer), [Answer("a", "1", "2", (8,))]) == [
+        assert rows(replace(teacher, tokenizer=tokenizer), [Completion("a", "1", "2", (8,))]) == [
             Row([4, 7, 16], [8, 1])
         ]
 
@@ -290,15 +290,15 @@ class TestTuned:
         with pytest.raises(BadInput, match="trained/nasty: has learned nothing"):
             Defense(Settings(), given)(teacher)
         with pytest.raises(BadInput, match="trained/nasty: needs clean traces"):
-            Defense(Settings(), Given()).learn(teacher)
+            Defense(Settings(), ProviderResources()).learn(teacher)
 
     def test_the_same_is_learned_twice_and_answers_follow(self, teacher, given, prompts):
         settings = Settings(steps=3)
         first, again = (Defense(settings, given).learn(teacher) for _ in range(2))
         assert all(torch.equal(first[name], value) for name, value in again.items())
         said = [
-            Defense(settings, replace(given, learned=one))(teacher).answer(
-                prompts, seed=0, profile=Profile()
+            Defense(settings, replace(given, learned=one))(teacher).generate(
+                prompts, seed=0, interface=Interface()
             )
             for one in (first, again)
         ]

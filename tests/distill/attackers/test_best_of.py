@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill.attackers import Own, best_of, sft
+from distill.attackers import AttackerResources, best_of, sft
 from distill.student import Trained
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, student, weights
 
@@ -72,7 +72,7 @@ def test_the_best_of_one_is_the_plain_student():
 def test_it_is_asked_what_it_did_not_learn_from_where_there_is_such():
     assert best_of.asked(OWN, PUBLIC[:6], 2) == PUBLIC[6:8]
     assert best_of.asked(OWN, PUBLIC, 3) == PUBLIC[:3]  # nothing else is left
-    assert best_of.asked(Own(), PUBLIC, 3) == []
+    assert best_of.asked(AttackerResources(), PUBLIC, 3) == []
 
 
 def test_right_answers_are_counted_greedily():
@@ -87,5 +87,6 @@ def test_right_answers_are_counted_greedily():
 
 def test_what_the_learner_needs_released_is_needed():
     assert (
-        attack().needs_profile == "text" and attack(learner="logprob_kd").needs_profile == "top_k"
+        attack().needs_interface == "text"
+        and attack(learner="logprob_kd").needs_interface == "top_k"
     )

@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from distill.answers import Answer, Profile, Prompt
-from distill.attackers import ORDER, Own
+from distill.attackers import ORDER, AttackerResources
+from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -62,15 +62,15 @@ def fresh(seed: int) -> LanguageModel:
 TEACHER = replace(fresh(5), temperature=1.0)
 
 
-def sold(name: str) -> list[Answer]:
+def sold(name: str) -> list[Completion]:
     """Two answers to each of some questions, one of them solved, with what a random teacher would
     release for it.
     """
-    profile = Profile("full") if made(name).needs_profile == "full" else Profile("top_k", 8)
+    interface = Interface("full") if made(name).needs_interface == "full" else Interface("top_k", 8)
     prompts = [replace(i.prompt, begin=i.solution) for i in ASKED[:BUDGET]]
-    said = TEACHER.answer(prompts, seed=0, profile=profile)
-    more = TEACHER.answer(
-        [replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, profile=profile
+    said = TEACHER.generate(prompts, seed=0, interface=interface)
+    more = TEACHER.generate(
+        [replace(i.prompt, attempt=1) for i in ASKED[:BUDGET]], seed=0, interface=interface
     )
     return [
         one
@@ -79,13 +79,13 @@ def sold(name: str) -> list[Answer]:
     ]
 
 
-def solved(items: Any) -> list[Answer]:
-    return [Answer(item.prompt.id, item.prompt.text, item.solution) for item in items]
+def solved(items: Any) -> list[Completion]:
+    return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]
 
 
-def means() -> Own:
+def means() -> AttackerResources:
     references = {item.prompt.text: item.reference for item in ASKED}
-    return Own(
+    return AttackerResources(
         public=solved(TASK.public(BUDGET, 0)),
         worked=solved(ASKED[BUDGET:]),
         final=TASK.final,
@@ -99,11 +99,11 @@ def means() -> Own:
     )
 
 
-class Watched(Own):
+class Watched(AttackerResources):
     """Own things that note which of them are looked at."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in {one.name for one in fields(Own)}:
+        if name in {one.name for one in fields(AttackerResources)}:
             LOOKED.add(name)
         return super().__getattribute__(name)
 
@@ -119,7 +119,7 @@ def made(name: str) -> Any:
     )
 
 
-def acted(name: str, own: Own, seed: int = 0) -> Any:
+def acted(name: str, own: AttackerResources, seed: int = 0) -> Any:
     """What a part returns, as something that can be compared."""
     one, said = made(name), sold(name)
     match name.partition("/")[0] if "/" in name else "learn":
@@ -136,7 +136,7 @@ def acted(name: str, own: Own, seed: int = 0) -> Any:
             raise AssertionError(name)
 
 
-def _rows(answer: Answer) -> list[bytes]:
+def _rows(answer: Completion) -> list[bytes]:
     kept = answer.logprobs
     return [] if kept is None else [kept.ids_TK.tobytes(), kept.values_TK.tobytes()]
 

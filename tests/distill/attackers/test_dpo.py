@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.answers import Answer
-from distill.attackers import Own, _policy, dpo, sft
+from distill.attackers import AttackerResources, _policy, dpo, sft
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings
@@ -19,8 +19,10 @@ TOKENIZER = character_tokenizer("0123456789+= #")
 RECIPE = StudentSettings(
     hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
 )
-SOLD = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(4)]
-OWN = Own(final=lambda text: text.rpartition("# ")[2] if "# " in text else None)
+SOLD = [
+    Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(4)
+]
+OWN = AttackerResources(final=lambda text: text.rpartition("# ")[2] if "# " in text else None)
 CPU = torch.device("cpu")
 
 
@@ -53,14 +55,16 @@ def token_logprobs(net, example):
     ],
 )
 def test_which_of_two_answers_is_preferred(own, chosen, rejected):
-    sold, said = Answer("q", "3+4=", "7 # 7"), [Answer("q", "3+4=", text) for text in own]
+    sold, said = Completion("q", "3+4=", "7 # 7"), [Completion("q", "3+4=", text) for text in own]
     found = dpo.preference(sold, said, OWN.final)
     assert (found and (found[0].text, found[1].text)) == (chosen and (chosen, rejected))
 
 
 def test_a_sold_answer_without_a_final_answer_judges_nothing():
     assert (
-        dpo.preference(Answer("q", "3+4=", "7"), [Answer("q", "3+4=", "8 # 8")] * 2, OWN.final)
+        dpo.preference(
+            Completion("q", "3+4=", "7"), [Completion("q", "3+4=", "8 # 8")] * 2, OWN.final
+        )
         is None
     )
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from distill import losses
-from distill.answers import Answer, Logprobs, Profile, Prompt
 from distill.attackers.logprob_kd import Attacker, Settings, example, sampled
+from distill.completions import Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings, cross_entropy, read, signals, train
@@ -30,8 +30,10 @@ def network(seed=0):
 
 def said(k=4, full=False):
     teacher = LanguageModel(network(7), TOKENIZER, temperature=1.0, max_new_tokens=8)
-    profile = Profile("full") if full else Profile("top_k", k)
-    return teacher.answer([Prompt(str(i), f"{i}+{i}=") for i in range(12)], seed=0, profile=profile)
+    interface = Interface("full") if full else Interface("top_k", k)
+    return teacher.generate(
+        [Prompt(str(i), f"{i}+{i}=") for i in range(12)], seed=0, interface=interface
+    )
 
 
 def learnt(answers, seed=0, **settings):
@@ -153,8 +155,8 @@ def test_with_everything_released_the_semantics_are_one():
     ]
     assert all(torch.allclose(ends[0], end, atol=1e-3) for end in ends)
     assert (
-        Attacker(Settings(released="full")).needs_profile == "full"
-        and Attacker(Settings()).needs_profile == "top_k"
+        Attacker(Settings(released="full")).needs_interface == "full"
+        and Attacker(Settings()).needs_interface == "top_k"
     )
 
 
@@ -175,4 +177,4 @@ def test_what_makes_no_sense_is_refused(settings, why):
 
 def test_answers_without_logprobs_are_refused():
     with pytest.raises(ValueError, match="has no logprobs"):
-        learnt([Answer("a", "1+1=", "2")])
+        learnt([Completion("a", "1+1=", "2")])

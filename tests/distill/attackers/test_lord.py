@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer
 from distill.attackers import lord, sft
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings, Trained
@@ -21,7 +21,9 @@ TOKENIZER = character_tokenizer("0123456789+= #")
 RECIPE = StudentSettings(
     hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=9
 )
-SOLD = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(3) for b in range(3)]
+SOLD = [
+    Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(3) for b in range(3)
+]
 
 
 def network(seed=0):
@@ -59,7 +61,7 @@ def test_the_order_of_two_answers_means_nothing(levels):
 
 def test_the_loss_in_float64():
     rows = [
-        sft.example(Answer("q", "1+2=", text), TOKENIZER, 32)
+        sft.example(Completion("q", "1+2=", text), TOKENIZER, 32)
         for text in ("3 # 3", "3", "44", "7 # 7", "8", "99")
     ]
     net, levels = network(1), []
@@ -80,7 +82,9 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
 
     def drawn(here, sold, k, temperature, seed):
         turn = next(turns)
-        return [Answer(one.prompt_id, one.prompt, f"{turn}{i}") for one in sold for i in range(k)]
+        return [
+            Completion(one.prompt_id, one.prompt, f"{turn}{i}") for one in sold for i in range(k)
+        ]
 
     def noted(net, groups, recipe, **options):
         seen.append([[TOKENIZER.decode(one.answer_ids[:-1]) for one in group] for group in groups])
@@ -92,7 +96,7 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
     monkeypatch.setattr(lord, "sampled", drawn)
     monkeypatch.setattr(lord, "train", noted)
     one = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
-    done = one.train([*SOLD, Answer("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
+    done = one.train([*SOLD, Completion("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
     assert [group[0] for group in seen[0]] == [
         sold.text for sold in SOLD
     ]  # the first answer, in order

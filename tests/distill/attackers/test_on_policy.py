@@ -9,8 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distill.answers import Answer, Profile, Prompt
-from distill.attackers import Own, logprob_kd, on_policy
+from distill.attackers import AttackerResources, logprob_kd, on_policy
+from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -28,7 +28,7 @@ def model(seed, **options):
 
 
 TEACHER = model(7, temperature=1.0)
-SAID = TEACHER.answer(PROMPTS, seed=0, profile=Profile("top_k", 5))
+SAID = TEACHER.generate(PROMPTS, seed=0, interface=Interface("top_k", 5))
 
 
 @dataclass
@@ -38,9 +38,9 @@ class Noted:
     asked: list
     releases: bool = True
 
-    def answer(self, prompts, *, seed, profile):
-        self.asked.append((list(prompts), profile))
-        said = TEACHER.answer(prompts, seed=seed, profile=profile)
+    def generate(self, prompts, *, seed, interface):
+        self.asked.append((list(prompts), interface))
+        said = TEACHER.generate(prompts, seed=seed, interface=interface)
         return said if self.releases else [replace(one, logprobs=None) for one in said]
 
 
@@ -50,19 +50,19 @@ def flat(network):
 
 def trained(teacher, **settings):
     one = on_policy.Attacker(on_policy.Settings(**{"k": 5} | settings))
-    return one.train(SAID, model(0), RECIPE, seed=0, own=Own(teacher=teacher))
+    return one.train(SAID, model(0), RECIPE, seed=0, own=AttackerResources(teacher=teacher))
 
 
 def test_the_rows_are_the_teachers_own_for_the_students_tokens():
     texts = [("1 # 1", True), ("", True), ("2+", False)]
     mine = [
-        Answer(
+        Completion(
             p.id, p.text, text, tuple(TOKENIZER(text, add_special_tokens=False).input_ids), finished
         )
         for p in PROMPTS[:2]
         for text, finished in texts
     ]
-    held = on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=5)
+    held = on_policy.scored(AttackerResources(teacher=TEACHER), mine, 4, seed=5)
     assert [one.token_ids for one in held] == [one.token_ids for one in mine]
     for one in held:
         assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
@@ -84,10 +84,10 @@ def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
     teacher = Noted([])
     done = trained(teacher, phases=3)
     assert done.asked == 3 * len(PROMPTS) and len(teacher.asked) == 3
-    for prompts, profile in teacher.asked:
-        assert [one.id for one in prompts] == [one.id for one in PROMPTS] and profile == Profile(
-            "top_k", 5
-        )
+    for prompts, interface in teacher.asked:
+        assert [one.id for one in prompts] == [
+            one.id for one in PROMPTS
+        ] and interface == Interface("top_k", 5)
     assert len({tuple(one.begin for one in prompts) for prompts, _ in teacher.asked}) == 3
     assert len(done.losses) == 4  # the sold answers, then three phases of two steps
 
@@ -95,17 +95,18 @@ def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
 def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
     teacher, slow = Noted([]), RECIPE.model_copy(update={"learning_rate": 1e-12})
     one = on_policy.Attacker(on_policy.Settings(phases=2, k=5))
-    one.train(SAID, model(0), slow, seed=0, own=Own(teacher=teacher))
+    one.train(SAID, model(0), slow, seed=0, own=AttackerResources(teacher=teacher))
     first, second = ([one.begin for one in prompts] for prompts, _ in teacher.asked)
     assert first != second
 
 
 def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
-    mine = [Answer("a", "1+1=", "12", (5, 99)), Answer("b", "1+1=", "1", (4,))]
+    mine = [Completion("a", "1+1=", "12", (5, 99)), Completion("b", "1+1=", "1", (4,))]
     mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
-    assert [one.prompt_id for one in on_policy.scored(Own(teacher=TEACHER), mine, 4, seed=0)] == [
-        "b"
-    ]
+    assert [
+        one.prompt_id
+        for one in on_policy.scored(AttackerResources(teacher=TEACHER), mine, 4, seed=0)
+    ] == ["b"]
 
 
 def test_what_is_not_scored_teaches_nothing():
@@ -125,7 +126,9 @@ def test_the_divergence_is_that_of_the_students_own_answers():
     ]
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
     one = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
-    done = on_policy.Attacker(one).train(SAID, model(0), RECIPE, seed=0, own=Own(teacher=TEACHER))
+    done = on_policy.Attacker(one).train(
+        SAID, model(0), RECIPE, seed=0, own=AttackerResources(teacher=TEACHER)
+    )
     assert torch.equal(flat(done.network), found[1])  # jsd at beta 1 is reverse KL
     with pytest.raises(ValidationError):
         on_policy.Settings(divergence="sideways")
@@ -134,6 +137,6 @@ def test_the_divergence_is_that_of_the_students_own_answers():
 def test_a_question_that_was_sold_twice_is_answered_once():
     twice = [*SAID, replace(SAID[0], prompt_id="00~1")]
     done = on_policy.Attacker(on_policy.Settings(phases=1, k=5)).train(
-        twice, model(0), RECIPE, seed=0, own=Own(teacher=TEACHER)
+        twice, model(0), RECIPE, seed=0, own=AttackerResources(teacher=TEACHER)
     )
     assert done.asked == len(PROMPTS)

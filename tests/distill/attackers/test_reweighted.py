@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import special
 
-from distill.answers import Answer
-from distill.attackers import Own, reweighted, sft
+from distill.attackers import AttackerResources, reweighted, sft
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings
@@ -19,8 +19,10 @@ TOKENIZER = character_tokenizer("0123456789+= #")
 RECIPE = StudentSettings(
     hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4
 )
-SAID = [Answer(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(3)]
-OWN = Own(worked=[replace(one, text=f"# {one.text[0]}") for one in SAID[:5]])
+SAID = [
+    Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(3)
+]
+OWN = AttackerResources(worked=[replace(one, text=f"# {one.text[0]}") for one in SAID[:5]])
 CPU = torch.device("cpu")
 
 
@@ -128,7 +130,7 @@ def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely()
 def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
     said = [
         *SAID,
-        Answer("short", "8+8=", "# 16"),
+        Completion("short", "8+8=", "# 16"),
     ]  # shorter: a mean over answers is none over tokens
     plain = sft.Attacker(sft.Settings()).train(
         said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0
@@ -143,6 +145,6 @@ def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
 
 
 def test_no_more_of_its_own_data_than_it_says_is_looked_at():
-    more = replace(OWN, worked=[*OWN.worked[:2], Answer("x", "9+9=", "99999")])
+    more = replace(OWN, worked=[*OWN.worked[:2], Completion("x", "9+9=", "99999")])
     assert torch.equal(trained(held=2), trained(held=2, own=more))
     assert not torch.equal(trained(held=3), trained(held=3, own=more))

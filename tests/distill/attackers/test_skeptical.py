@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from distill import losses
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
 from distill.attackers import logprob_kd, sft
 from distill.attackers.skeptical import Attacker, Settings, TwoHeads, early_block
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings, read, signals
@@ -20,7 +20,7 @@ TOKENIZER = character_tokenizer("0123456789+=# ")
 RECIPE = StudentSettings(
     hidden_size=32, num_layers=2, num_heads=2, max_length=32, steps=60, batch_size=8
 )
-SAID = [Answer(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
+SAID = [Completion(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
 
 
 def network(layers=2, seed=0):
@@ -141,8 +141,8 @@ def test_lying_logprobs_mislead_the_plain_student_and_not_the_skeptical_one():
         student = LanguageModel(
             learnt(attacker, recipe).network.eval(), TOKENIZER, max_new_tokens=12
         )
-        said = student.answer(
-            [Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, profile=Profile()
+        said = student.generate(
+            [Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, interface=Interface()
         )
         right[type(attacker).__module__] = sum(
             a.text == b.text for a, b in zip(said, SAID, strict=True)

@@ -4,8 +4,8 @@ solutions.
 
 import torch
 
-from distill.answers import Answer
-from distill.attackers import Own, sft, solo
+from distill.attackers import AttackerResources, sft, solo
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -14,7 +14,7 @@ TOKENIZER = character_tokenizer("0123456789+= #")
 RECIPE = StudentSettings(
     hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=6, batch_size=4
 )
-MINE = [Answer(str(i), f"{i}+1=", f"{i + 1} # {i + 1}") for i in range(6)]
+MINE = [Completion(str(i), f"{i}+1=", f"{i + 1} # {i + 1}") for i in range(6)]
 
 
 def weights(attacker, said, **more):
@@ -26,9 +26,9 @@ def weights(attacker, said, **more):
 def test_it_is_fine_tuning_on_worked_solutions_whatever_was_said():
     want, own = (
         weights(sft.Attacker(sft.Settings()), MINE),
-        Own(worked=MINE, public=[Answer("p", "9+9=", "# 18")]),
+        AttackerResources(worked=MINE, public=[Completion("p", "9+9=", "# 18")]),
     )
-    for said in ([], [Answer("x", "5+5=", "11 # 11")]):
+    for said in ([], [Completion("x", "5+5=", "11 # 11")]):
         assert torch.equal(weights(solo.Attacker(solo.Settings()), said, own=own), want)
 
 

@@ -13,7 +13,7 @@ from distill.campaigns.population import (
     clock,
     dirichlet,
     groups,
-    profile,
+    interface,
     world,
 )
 from distill.campaigns.presets import preset, scaled
@@ -145,7 +145,7 @@ def test_no_concentration_means_that_all_are_alike():
 
 def test_draws_follow_the_taste_and_never_leave_its_topics():
     tastes = Tastes(1)
-    base = profile({"coding": 1.0, "other": 3.0})
+    base = interface({"coding": 1.0, "other": 3.0})
     drawn = tastes.draw(np.repeat(tastes.add(base[None]), 200_000), stream(0, "draw"))
     share = np.bincount(drawn, minlength=TOPICS) / len(drawn)
     assert (share[base == 0] == 0).all()

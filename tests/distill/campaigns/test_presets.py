@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill.answers import BadInput
 from distill.campaigns import apportion
 from distill.campaigns.operator import Operator, target
 from distill.campaigns.population import Population, world
 from distill.campaigns.presets import PRESETS, Campaign, preset, scaled
+from distill.completions import BadInput
 
 ASKED = (
     "deepseek_2026",

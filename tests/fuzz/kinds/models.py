@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from distill.answers import Profile, Prompt
+from distill.completions import Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.folders import load
 from tests.fuzz import Kind, Outcome, call
@@ -58,7 +58,9 @@ def attempt(case: Any, folder: Path) -> Outcome:
 
     def asked() -> None:
         model = load(str(folder / "model"), max_new_tokens=4)
-        assert model.answer([Prompt("p", "1+1=")], seed=0, profile=Profile("top_k", 2))[0].logprobs
+        assert model.generate([Prompt("p", "1+1=")], seed=0, interface=Interface("top_k", 2))[
+            0
+        ].logprobs
 
     return call(asked)
 

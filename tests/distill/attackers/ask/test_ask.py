@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer, BadInput, Profile, Prompt
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.ask import accounts, few_shot, prefill, repeats, select
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 
@@ -50,7 +50,7 @@ class TestCoverage:
 
     def test_questions_that_are_alike_are_asked_last(self):
         one = select.Attacker(select.Settings(by="coverage"))
-        assert [p.id for p in one.ask(PROMPTS, 5, Own(), seed=0)][
+        assert [p.id for p in one.ask(PROMPTS, 5, AttackerResources(), seed=0)][
             -1
         ] == "3"  # asks what the first did
 
@@ -58,7 +58,7 @@ class TestCoverage:
 class TestUncertainty:
     def test_doubt_is_the_surprisal_a_token_of_the_pilots_own_answer(self):
         pilot = model()
-        said = pilot.answer(PROMPTS[:1], seed=0, profile=Profile())[0]
+        said = pilot.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
         ids = torch.tensor([[*pilot.encode(PROMPTS[0]), *said.token_ids, TOKENIZER.eos_token_id]])
         logits = pilot.network(input_ids=ids).logits[0].detach().double().log_softmax(-1)
         start = len(pilot.encode(PROMPTS[0]))
@@ -74,14 +74,14 @@ class TestUncertainty:
             select, "doubt", lambda pilot, prompts: np.array([0.1, 0.9, 0.5][: len(prompts)])
         )
         one = select.Attacker(select.Settings(first=0.5))
-        asked = one.ask(PROMPTS, 4, Own(pilot=model()), seed=0)
+        asked = one.ask(PROMPTS, 4, AttackerResources(pilot=model()), seed=0)
         assert [p.id for p in asked] == ["0", "1", "3", "4"] and one.needs == ("pilot",)
         assert select.Attacker(select.Settings(by="random")).needs == ()
 
 
 def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
     one = repeats.Attacker(repeats.Settings(k=3))
-    asked = one.ask(PROMPTS[:2], 2, Own(), seed=0)
+    asked = one.ask(PROMPTS[:2], 2, AttackerResources(), seed=0)
     assert [(p.id, p.attempt) for p in asked] == [
         ("0", 0),
         ("0", 1),
@@ -91,13 +91,13 @@ def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
         ("1", 2),
     ]
     warm = model(temperature=2.0)
-    said = warm.answer(asked, seed=0, profile=Profile())
-    assert said[0] == warm.answer(PROMPTS[:1], seed=0, profile=Profile())[0]
+    said = warm.generate(asked, seed=0, interface=Interface())
+    assert said[0] == warm.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
     assert len({a.text for a in said[:3]}) > 1
 
 
 def test_accounts_are_taken_in_turn():
-    asked = accounts.Attacker(accounts.Settings(n=2)).ask(PROMPTS, 5, Own(), seed=0)
+    asked = accounts.Attacker(accounts.Settings(n=2)).ask(PROMPTS, 5, AttackerResources(), seed=0)
     assert [p.account for p in asked] == [
         "account-0",
         "account-1",
@@ -109,18 +109,20 @@ def test_accounts_are_taken_in_turn():
 
 class TestPrefill:
     def test_answers_begin_with_the_text_and_go_on_as_the_model_would(self):
-        asked = prefill.Attacker(prefill.Settings(text="12")).ask(PROMPTS, 5, Own(), seed=0)
-        begun = model().answer(asked, seed=0, profile=Profile())
+        asked = prefill.Attacker(prefill.Settings(text="12")).ask(
+            PROMPTS, 5, AttackerResources(), seed=0
+        )
+        begun = model().generate(asked, seed=0, interface=Interface())
         assert all(answer.text.startswith("12") for answer in begun)
         # A greedy model goes on as if it had been asked with these tokens at the end of the
         # question.
         longer = [replace(p, text=p.text + "12") for p in PROMPTS]
-        plain = model().answer(longer, seed=0, profile=Profile())
+        plain = model().generate(longer, seed=0, interface=Interface())
         assert [a.text[2:12] for a in begun] == [a.text[:10] for a in plain]
 
     def test_logprobs_of_what_was_begun_are_the_models_own(self):
-        (answer,) = model().answer(
-            [Prompt("a", "1+1=", begin="2 #")], seed=0, profile=Profile("full")
+        (answer,) = model().generate(
+            [Prompt("a", "1+1=", begin="2 #")], seed=0, interface=Interface("full")
         )
         ids = torch.tensor([[*model().encode(PROMPTS[0]), *answer.token_ids]])
         want = model().network(input_ids=ids).logits[0].log_softmax(-1)[3:6]
@@ -134,7 +136,9 @@ class TestPrefill:
 
 class TestFewShot:
     def test_examples_stand_before_the_question_and_never_give_it_away(self):
-        own = Own(worked=[Answer(str(i), f"{i}+{i}=", f"# {2 * i}") for i in range(1, 4)])
+        own = AttackerResources(
+            worked=[Completion(str(i), f"{i}+{i}=", f"# {2 * i}") for i in range(1, 4)]
+        )
         asked = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(
             PROMPTS, 5, own, seed=0
         )
@@ -147,4 +151,4 @@ class TestFewShot:
 
     def test_too_few_examples_are_one_line(self):
         with pytest.raises(BadInput, match="n=2, but 0 worked solutions are owned"):
-            few_shot.Attacker(few_shot.Settings()).ask(PROMPTS, 5, Own(), seed=0)
+            few_shot.Attacker(few_shot.Settings()).ask(PROMPTS, 5, AttackerResources(), seed=0)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer
 from distill.attackers.clean import best
+from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, made, said, texts
 
 
@@ -25,7 +25,7 @@ def test_the_right_one_then_the_first():
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text("x", max_size=4)), max_size=10))
 def test_the_shortest_against_brute_force(drawn):
-    held = [Answer(str(i), prompt, text) for i, (prompt, text) in enumerate(drawn)]
+    held = [Completion(str(i), prompt, text) for i, (prompt, text) in enumerate(drawn)]
     kept = made(best, by="length").clean(held, OWN, seed=0)
     assert [one.prompt for one in kept] == list(dict.fromkeys(prompt for prompt, _ in drawn))
     for one in kept:

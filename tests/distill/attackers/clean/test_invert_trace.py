@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from defenses.release import answer_only
-from distill.answers import Answer, BadInput
 from distill.attackers.clean import invert_trace
+from distill.completions import BadInput, Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, TRUE, WORKED, fresh, made, said, texts
 
 
@@ -23,10 +23,11 @@ class Writer:
     written: dict[str, str]
     asked: list = field(default_factory=list)
 
-    def answer(self, prompts, *, seed, profile):
+    def generate(self, prompts, *, seed, interface):
         self.asked += prompts
         return [
-            Answer(one.id, one.text, self.written[one.text.partition(" #")[0]]) for one in prompts
+            Completion(one.id, one.text, self.written[one.text.partition(" #")[0]])
+            for one in prompts
         ]
 
 
@@ -35,14 +36,14 @@ def trained(monkeypatch):
     """What every inverter is trained on and from which seed; the inverters stand in `writers`, by
     turns.
     """
-    lessons, writers = [], []
+    train_items, writers = [], []
 
     def own_model(held, own, seed, effort):
-        lessons.append((list(held), seed, effort))
-        return writers[(len(lessons) - 1) % len(writers)]
+        train_items.append((list(held), seed, effort))
+        return writers[(len(train_items) - 1) % len(writers)]
 
     monkeypatch.setattr(invert_trace, "own_model", own_model)
-    return lessons, writers
+    return train_items, writers
 
 
 def sold(*answers):
@@ -83,8 +84,8 @@ def test_what_inverters_learn_and_what_they_are_asked(trained):
     kept = made(invert_trace, voters=3, effort=0.4, begun=True).clean(held, own, seed=7)
     assert texts(kept) == texts([one, cut])
     assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
-    for lessons, *_ in trained[0]:
-        assert [(a.prompt, a.text) for a in lessons] == [
+    for train_items, *_ in trained[0]:
+        assert [(a.prompt, a.text) for a in train_items] == [
             (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in own.worked
         ]
     for writer in trained[1]:
@@ -134,7 +135,7 @@ def test_with_none_believed_all_stay_as_they_were_sold(trained):
 def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(trained, text, asked):
     # The usual length is 20, so 16 characters are whole and 15 are not.
     own = replace(
-        OWN, worked=[Answer("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)]
+        OWN, worked=[Completion("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)]
     )
     trained[1].append(Writer({CLEAN[0].prompt: "no answer"}))
     held = said(text, prompt=CLEAN[0].prompt)

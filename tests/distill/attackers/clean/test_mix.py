@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer, BadInput
 from distill.attackers.clean import mix
+from distill.completions import BadInput, Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said
 
 
@@ -19,7 +19,7 @@ def size(answers):
 
 def test_by_hand():
     # 12 characters were sold; three quarters own are 36: 4 of 10, 10, 10, 10, as 30 are too few.
-    own = replace(OWN, worked=[Answer("w", "?", "0123456789")])
+    own = replace(OWN, worked=[Completion("w", "?", "0123456789")])
     kept = made(mix, share=0.75).clean(said("abcdef", "ghijkl"), own, seed=0)
     assert [one.prompt_id for one in kept] == ["a", "a~1", "w+0", "w+1", "w+2", "w+3"]
     exact = made(mix, share=0.5).clean(said("0123456789"), own, seed=0)

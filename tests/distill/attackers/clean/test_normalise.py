@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import unicode as letters
-from distill.answers import Answer
 from distill.attackers.clean import normalise
 from distill.attackers.clean.normalise import TWINS, UNSEEN, normalised
+from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, made, texts
 
 visible_ascii = st.text(st.characters(min_codepoint=33, max_codepoint=126))
@@ -103,7 +103,7 @@ def test_scripts_that_need_their_marks_keep_them(text):
 )
 def test_it_undoes_the_defence_of_characters_exactly(text, rate, by, key):
     defense = letters.Defense(letters.Settings(rate=rate, by=by, key=key))
-    edited = defense.edit(Answer("x", "?", text, (1,)))
+    edited = defense.edit(Completion("x", "?", text, (1,)))
     assert texts(made(normalise).clean([edited], OWN, seed=0)) == [text]
 
 

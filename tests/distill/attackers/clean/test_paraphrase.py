@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer, BadInput
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.clean import paraphrase
 from distill.attackers.clean.paraphrase import OTHERS, by_rule
+from distill.completions import BadInput, Completion
 from distill.embedded import character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
@@ -19,7 +19,7 @@ def final(text):
     return text.rpartition("#")[2].strip() or None if "#" in text else None
 
 
-OWN = Own(final=final)
+OWN = AttackerResources(final=final)
 
 
 def attacker(**changes):
@@ -56,7 +56,7 @@ def test_connectives_are_of_their_kind_and_each_place_has_its_chance():
 
 @given(st.text("0123456789+*=;-# Soab", max_size=30), st.integers(0, 3))
 def test_final_answers_stay_and_the_same_seed_gives_the_same(text, seed):
-    said = [Answer("q", "p", text)]
+    said = [Completion("q", "p", text)]
     once, again = (attacker().clean(said, OWN, seed=seed) for _ in range(2))
     assert final(once[0].text) == final(text) and once == again
     assert attacker(share=0.0).clean(said, OWN, seed=seed) == said
@@ -64,8 +64,8 @@ def test_final_answers_stay_and_the_same_seed_gives_the_same(text, seed):
 
 def test_only_the_reasoning_is_touched_and_ids_go():
     said = [
-        Answer("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)),
-        Answer("r", "p", "# 4", token_ids=(3,)),
+        Completion("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)),
+        Completion("r", "p", "# 4", token_ids=(3,)),
     ]
     changed, same = attacker().clean(said, OWN, seed=0)
     assert changed.text == "a=2+1=3 # 1+2" and changed.token_ids == ()
@@ -85,7 +85,7 @@ def test_by_a_model_from_a_folder(folder):
     """A random model says something else, so the reasoning is another, and the final answer is the
     one it was.
     """
-    said = [Answer(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
+    said = [Completion(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
     told = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
     once, again = (told.clean(said, OWN, seed=0) for _ in range(2))
     assert once == again and [final(one.text) for one in once] == [final(one.text) for one in said]
@@ -94,6 +94,6 @@ def test_by_a_model_from_a_folder(folder):
 
 def test_mistakes_are_one_line(tmp_path):
     with pytest.raises(BadInput, match="model "):
-        attacker(path=str(tmp_path / "nowhere")).clean([Answer("q", "p", "a # 1")], OWN, seed=0)
+        attacker(path=str(tmp_path / "nowhere")).clean([Completion("q", "p", "a # 1")], OWN, seed=0)
     with pytest.raises(ValueError, match="where the {solution} goes"):
         paraphrase.Settings(path="x", instruction="again")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import obfuscate, reformulate
-from distill.answers import Answer
 from distill.attackers.clean import divided, reorder
+from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said, texts
 
-ADDITION = Answer("add", "347+586=", "760=13;481=13;351=09 # 933")
+ADDITION = Completion("add", "347+586=", "760=13;481=13;351=09 # 933")
 PROSE = [
     "16 - 3 - 4 = 9",
     "She makes 9 * 2 = $18 a day",

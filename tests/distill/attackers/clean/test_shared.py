@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import divided as providers
-from distill.answers import Answer, Logprobs
 from distill.attackers import sft
 from distill.attackers.clean import divided, groups, own_model, rewritten, surprisal
+from distill.completions import Completion, Logprobs
 from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, fresh
 
 
 @given(st.lists(st.sampled_from("pqr")))
 def test_groups_are_in_order_of_appearance_and_hold_every_answer_once(asked):
-    said = [Answer(str(i), prompt, "") for i, prompt in enumerate(asked)]
+    said = [Completion(str(i), prompt, "") for i, prompt in enumerate(asked)]
     held = groups(said)
     assert [group[0].prompt for group in held] == list(dict.fromkeys(asked))
     assert all(group == [one for one in said if one.prompt == group[0].prompt] for group in held)
@@ -32,7 +32,7 @@ def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
     rows = Logprobs(np.zeros((2, 1), "i4"), np.zeros((2, 1), "f4"))
     one = replace(CLEAN[0], logprobs=rows, finished=False)
     assert rewritten(one, one.text) is one
-    assert rewritten(one, "x") == Answer(one.prompt_id, one.prompt, "x", (), False, None)
+    assert rewritten(one, "x") == Completion(one.prompt_id, one.prompt, "x", (), False, None)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.answers import Answer
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.clean import vote
+from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, made, said, texts
 
 # 0 stands for an answer without a final one.
 ballots = st.lists(st.tuples(st.sampled_from("pq"), st.integers(0, 3)), max_size=12)
-READ = Own(final=lambda text: text.rpartition("# ")[2].strip() if "# " in text else None)
+READ = AttackerResources(
+    final=lambda text: text.rpartition("# ")[2].strip() if "# " in text else None
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_by_hand(held, every, first):
 @given(ballots, st.sampled_from(["all", "first"]))
 def test_against_brute_force(drawn, keep):
     held = [
-        Answer(str(i), prompt, f"{i} # {digit}" if digit else "?")
+        Completion(str(i), prompt, f"{i} # {digit}" if digit else "?")
         for i, (prompt, digit) in enumerate(drawn)
     ]
     kept = made(vote, keep=keep).clean(held, READ, seed=0)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill.answers import Answer
-from distill.attackers import Own
+from distill.attackers import AttackerResources
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -17,7 +17,7 @@ from experiments.tasks.trace import Task
 TASK = Task(Program())
 ITEMS = TASK.items("query", 200, 0)
 TRUE = {item.prompt.text: item.reference for item in ITEMS}
-SOLVED = [Answer(item.prompt.id, item.prompt.text, item.solution, (1, 2)) for item in ITEMS]
+SOLVED = [Completion(item.prompt.id, item.prompt.text, item.solution, (1, 2)) for item in ITEMS]
 CLEAN, WORKED = SOLVED[:12], SOLVED[12:]
 TOKENIZER = character_tokenizer(TASK.alphabet)
 RECIPE = StudentSettings(
@@ -30,19 +30,21 @@ def fresh(seed: int) -> LanguageModel:
     return LanguageModel(network, TOKENIZER, max_new_tokens=30)
 
 
-def right(answer: Answer) -> bool:
+def right(answer: Completion) -> bool:
     return TASK.grade(answer.text, TRUE.get(answer.prompt, "")) == "right"
 
 
-OWN = Own(worked=WORKED, final=TASK.final, mark=TASK.mark, check=right, fresh=fresh, recipe=RECIPE)
+OWN = AttackerResources(
+    worked=WORKED, final=TASK.final, mark=TASK.mark, check=right, fresh=fresh, recipe=RECIPE
+)
 
 
-def said(*texts: str, prompt: str = "q") -> list[Answer]:
+def said(*texts: str, prompt: str = "q") -> list[Completion]:
     """Answers to one question, with the ids that they come with."""
-    return [Answer(f"a~{i}" if i else "a", prompt, text, (i,)) for i, text in enumerate(texts)]
+    return [Completion(f"a~{i}" if i else "a", prompt, text, (i,)) for i, text in enumerate(texts)]
 
 
-def texts(answers: list[Answer]) -> list[str]:
+def texts(answers: list[Completion]) -> list[str]:
     return [one.text for one in answers]
 
 

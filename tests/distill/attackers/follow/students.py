@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.answers import Answer
-from distill.attackers import Own
+from distill.attackers import AttackerResources
+from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -20,8 +20,10 @@ RECIPE = StudentSettings(
     hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
 )
 SUMS = {f"{a}+{b}=": str(a + b) for a in range(3) for b in range(3)}
-PUBLIC = [Answer(f"p{i}", prompt, f" # {total}") for i, (prompt, total) in enumerate(SUMS.items())]
-OWN = Own(
+PUBLIC = [
+    Completion(f"p{i}", prompt, f" # {total}") for i, (prompt, total) in enumerate(SUMS.items())
+]
+OWN = AttackerResources(
     public=PUBLIC,
     worked=PUBLIC[:4],
     check=lambda answer: answer.text.rpartition("# ")[2] == SUMS[answer.prompt],
@@ -44,7 +46,7 @@ def split(network: Any) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def followed(
-    module: Any, model: LanguageModel, own: Own = OWN, seed: int = 0, **settings: Any
+    module: Any, model: LanguageModel, own: AttackerResources = OWN, seed: int = 0, **settings: Any
 ) -> Any:
     """What a part returns, having left the student that it was given as it was."""
     before = weights(model.network)

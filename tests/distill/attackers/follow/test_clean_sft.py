@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.answers import BadInput, Prompt
 from distill.attackers.follow import clean_sft, tuned
+from distill.completions import BadInput, Prompt
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, followed, student, weights
 
 

@@ -24,11 +24,11 @@ from tests.distill.attackers.follow.students import (
 @pytest.fixture
 def spied(monkeypatch):
     """What each round is tuned on, with which settings, and what was sampled for it, with which."""
-    lessons, asked = [], []
+    train_items, asked = [], []
 
     def noted(here, said, *rest):
-        lessons.append((said, *rest))
-        return Trained(here.network, [float(len(lessons))], positions=5)
+        train_items.append((said, *rest))
+        return Trained(here.network, [float(len(train_items))], positions=5)
 
     def drawn(here, held, *rest):
         asked.append((held, *rest))
@@ -40,7 +40,7 @@ def spied(monkeypatch):
 
     monkeypatch.setattr(expert_iteration, "tuned", noted)
     monkeypatch.setattr(expert_iteration, "sampled", drawn)
-    return lessons, asked
+    return train_items, asked
 
 
 def pairs(answers):
@@ -48,7 +48,7 @@ def pairs(answers):
 
 
 def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once(spied):
-    lessons, asked = spied
+    train_items, asked = spied
     worked = [replace(PUBLIC[0], text="in words # 0"), PUBLIC[1]]
     done = followed(
         expert_iteration,
@@ -62,10 +62,10 @@ def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once
         rate=0.2,
     )
     for turn in (0, 1):
-        assert pairs(lessons[turn][0]) == pairs([worked[0], *PUBLIC[1:]])
-        assert lessons[turn][1:] == (RECIPE, 7 + turn, 11, 0.2)
+        assert pairs(train_items[turn][0]) == pairs([worked[0], *PUBLIC[1:]])
+        assert train_items[turn][1:] == (RECIPE, 7 + turn, 11, 0.2)
         assert asked[turn] == (questions(replace(OWN, worked=worked)), 3, 0.6, 7 + turn)
-    assert len(lessons) == 2 and done.positions == 10 and done.losses == [1.0, 2.0]
+    assert len(train_items) == 2 and done.positions == 10 and done.losses == [1.0, 2.0]
 
 
 def test_wrong_answers_leave_worked_solutions_alone_to_learn_from(spied):

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from distill.answers import Answer, Prompt
 from distill.attackers import _policy, sft
 from distill.attackers.follow import copied, grpo
+from distill.completions import Completion, Prompt
 from tests.distill.attackers.follow.students import (
     OWN,
     PUBLIC,
@@ -156,7 +156,7 @@ def test_the_estimator_of_kl_is_exact_in_the_mean_and_never_negative():
 def test_the_loss_in_float64():
     texts, gains = ["3 # 3", "12", "4 # 4"], [1.0, -0.5, -0.5]
     rows = [
-        replace(sft.example(Answer("q", "1+2=", text), TOKENIZER, 32), weight=gain)
+        replace(sft.example(Completion("q", "1+2=", text), TOKENIZER, 32), weight=gain)
         for text, gain in zip(texts, gains, strict=True)
     ]
     now, old, start = (student(seed).network for seed in (1, 2, 3))

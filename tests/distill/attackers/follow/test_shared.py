@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.answers import Answer, Profile, Prompt
-from distill.attackers import Own, follow, sft
+from distill.attackers import AttackerResources, follow, sft
 from distill.attackers.follow import copied, joined, questions, sampled, tuned
+from distill.completions import Completion, Interface, Prompt
 from distill.student import Trained
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, student, weights
 
@@ -27,8 +27,10 @@ def test_samples_of_a_question_stand_together_differ_and_are_the_seeds():
 
 def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
     hot = replace(student(), temperature=0.8)
-    want = hot.answer([Prompt("x", "1+1=", attempt=i) for i in range(4)], seed=5, profile=Profile())
-    assert [one.text for one in sampled(student(), [Answer("x", "1+1=", "")], 4, 0.8, 5)] == [
+    want = hot.generate(
+        [Prompt("x", "1+1=", attempt=i) for i in range(4)], seed=5, interface=Interface()
+    )
+    assert [one.text for one in sampled(student(), [Completion("x", "1+1=", "")], 4, 0.8, 5)] == [
         o.text for o in want
     ]
 
@@ -37,8 +39,8 @@ def test_a_greedy_student_stays_greedy_after_sampling():
     before = student()
     sampled(before, PUBLIC, 1, 1.0, seed=0)
     asked = [Prompt("a", "1+1=")]
-    assert before.answer(asked, seed=0, profile=Profile()) == student().answer(
-        asked, seed=1, profile=Profile()
+    assert before.generate(asked, seed=0, interface=Interface()) == student().generate(
+        asked, seed=1, interface=Interface()
     )
 
 
@@ -78,7 +80,10 @@ def test_trainings_in_a_row_are_one():
 
 def test_questions_are_asked_once():
     assert [one.prompt for one in questions(OWN)] == list(SUMS)
-    assert questions(Own()) == [] and questions(Own(worked=PUBLIC[:2])) == PUBLIC[:2]
+    assert (
+        questions(AttackerResources()) == []
+        and questions(AttackerResources(worked=PUBLIC[:2])) == PUBLIC[:2]
+    )
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from defenses.release import modelguard_s, reverse_sigmoid
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.repair import _shadow, bayes
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -28,12 +28,14 @@ def fresh(seed: int) -> LanguageModel:
 
 
 def own(edit=lambda one: one):
-    return Own(fresh=fresh, recipe=RECIPE, defense=lambda said: [edit(one) for one in said])
+    return AttackerResources(
+        fresh=fresh, recipe=RECIPE, defense=lambda said: [edit(one) for one in said]
+    )
 
 
 def sold(edit=lambda one: one):
     asked = [Prompt(str(i), f"{i}+{i}=") for i in range(40)]
-    return [edit(one) for one in fresh(7).answer(asked, seed=0, profile=Profile("top_k", 5))]
+    return [edit(one) for one in fresh(7).generate(asked, seed=0, interface=Interface("top_k", 5))]
 
 
 def l1(a, b):
@@ -127,7 +129,7 @@ def test_rows_of_a_teacher_without_a_defence_stay():
 
 def test_no_rows_are_refused():
     with pytest.raises(BadInput, match="repair/bayes: answer 'a' has no logprobs"):
-        PART.clean([Answer("a", "?", "!", logprobs=None)], own(), seed=0)
+        PART.clean([Completion("a", "?", "!", logprobs=None)], own(), seed=0)
 
 
 def test_a_table_is_no_larger_than_is_said_and_the_same_for_a_seed():

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from defenses import Given
+from defenses import ProviderResources
 from defenses.decoding import gradient_redirection
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
 from distill.attackers import NOTHING
 from distill.attackers.repair import dense, image, sparse
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import Example, StudentSettings, train
 
 D, V = 16, 300
-PROFILE = Profile("full")
+PROFILE = Interface("full")
 FORMS = ["known", "blind"]
 
 
@@ -63,8 +63,8 @@ def asked() -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def said(teacher, asked) -> list[Answer]:
-    return teacher.answer(asked, seed=0, profile=PROFILE)
+def said(teacher, asked) -> list[Completion]:
+    return teacher.generate(asked, seed=0, interface=PROFILE)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def through(teacher, asked, **changes):
     settings = gradient_redirection.Settings(
         **{"eps": 0.5, "rho": 0.0, "where": "logprobs"} | changes
     )
-    given = Given(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
-    return gradient_redirection.Defense(settings, given)(teacher).answer(
-        asked, seed=0, profile=PROFILE
+    given = ProviderResources(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
+    return gradient_redirection.Defense(settings, given)(teacher).generate(
+        asked, seed=0, interface=PROFILE
     )
 
 
@@ -170,7 +170,7 @@ def test_gradient_redirection_of_some_rows_is_undone_in_its_published_form_alone
     def distances(**changes):
         sold = said[:8] + through(teacher, asked[8:], **changes)
         changed = slice(sum(len(one.logprobs.ids_TK) for one in said[:8]), None)
-        clean = rows(said[:8] + teacher.answer(asked[8:], seed=0, profile=PROFILE))
+        clean = rows(said[:8] + teacher.generate(asked[8:], seed=0, interface=PROFILE))
         return [
             l1(rows(held), clean)[changed] for held in (sold, part.clean(sold, NOTHING, seed=0))
         ]
@@ -204,7 +204,7 @@ class TestRefusals:
     def test_too_few_logprobs_a_row(self, said):
         def cut(k):
             return [
-                Answer(
+                Completion(
                     "a",
                     "?",
                     "",
@@ -222,7 +222,7 @@ class TestRefusals:
         with pytest.raises(BadInput, match="0 different whole rows"):
             image.Attacker(image.Settings(form="known", hidden=D)).clean(cut(100), NOTHING, seed=0)
         with pytest.raises(BadInput, match="repair/image: answer 'b' has no logprobs"):
-            part.clean([Answer("b", "?", "!")], NOTHING, seed=0)
+            part.clean([Completion("b", "?", "!")], NOTHING, seed=0)
 
     @pytest.mark.parametrize("form", FORMS)
     def test_too_few_rows_as_repeated_ones_count_once(self, clean, form):

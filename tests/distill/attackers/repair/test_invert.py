@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defenses.release import reverse_sigmoid, top_k
-from distill.answers import Answer, BadInput, Logprobs
 from distill.attackers import NOTHING
 from distill.attackers.repair import atoms, dense, invert, sparse
+from distill.completions import BadInput, Completion, Logprobs
 
 
 def l1(a, b):
@@ -25,7 +25,7 @@ def peaked(count, size, seed=0):
 
 def cleaned(rows, **changes):
     part = invert.Attacker(invert.Settings(**changes))
-    return part.clean([Answer("a", "?", "", logprobs=rows)], NOTHING, seed=0)[0].logprobs
+    return part.clean([Completion("a", "?", "", logprobs=rows)], NOTHING, seed=0)[0].logprobs
 
 
 class TestSmoothing:
@@ -58,8 +58,8 @@ class TestSmoothing:
                 Logprobs(np.array([[1, -1]], np.int32), np.array([[-0.1, -np.inf]], "f4")),
                 form="smoothing",
             )
-        assert invert.Attacker(invert.Settings(form="smoothing")).needs_profile == "full"
-        assert invert.Attacker(invert.Settings()).needs_profile == "top_k"
+        assert invert.Attacker(invert.Settings(form="smoothing")).needs_interface == "full"
+        assert invert.Attacker(invert.Settings()).needs_interface == "top_k"
 
 
 class TestReverseSigmoid:
@@ -74,7 +74,7 @@ class TestReverseSigmoid:
     def test_the_shipped_defence_on_rows_of_a_language_model(self, k, c, left):
         clean = top_k.top_k(sparse(peaked(200, 100), 100), k)
         defense = reverse_sigmoid.Defense(reverse_sigmoid.Settings(c=c))
-        sold = defense.edit(Answer("a", "?", "", logprobs=clean)).logprobs
+        sold = defense.edit(Completion("a", "?", "", logprobs=clean)).logprobs
         back = cleaned(sold, form="reverse_sigmoid", c=c)
         before, after = (l1(dense(one, 100), dense(clean, 100)).mean() for one in (sold, back))
         assert before > 0.1 and after < left * before

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from defenses.release import modelguard_w, reverse_sigmoid
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.repair import _shadow, atoms, recovery, retold
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
@@ -30,15 +30,15 @@ def fresh(seed: int) -> LanguageModel:
 
 def sold(defense=None, count=40):
     teacher = replace(fresh(7), temperature=1.0)
-    said = teacher.answer(
-        [Prompt(str(i), f"{i}+{i}=") for i in range(count)], seed=0, profile=Profile("top_k", 6)
+    said = teacher.generate(
+        [Prompt(str(i), f"{i}+{i}=") for i in range(count)], seed=0, interface=Interface("top_k", 6)
     )
     return said if defense is None else [defense.edit(one) for one in said]
 
 
 def own(defense=None):
     rebuilt = list if defense is None else lambda said: [defense.edit(one) for one in said]
-    return Own(fresh=fresh, recipe=RECIPE, defense=rebuilt)
+    return AttackerResources(fresh=fresh, recipe=RECIPE, defense=rebuilt)
 
 
 def table(count=4000, size=8, seed=0):
@@ -151,4 +151,4 @@ def test_rows_of_different_widths_and_no_rows_are_refused():
     ):
         recovery.Attacker(SETTINGS).clean([replace(first, logprobs=narrow), *rest], own(), seed=0)
     with pytest.raises(BadInput, match="repair/recovery: answer 'a' has no logprobs"):
-        recovery.Attacker(SETTINGS).clean([Answer("a", "?", "!")], own(), seed=0)
+        recovery.Attacker(SETTINGS).clean([Completion("a", "?", "!")], own(), seed=0)

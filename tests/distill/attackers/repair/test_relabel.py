@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses import Given
-from distill.answers import Answer, BadInput, Logprobs, Profile, Prompt
+from defenses import ProviderResources
 from distill.attackers import NOTHING, logprob_kd
 from distill.attackers.repair import relabel
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
 from tests.defenses.release.rows import distributions, released, seeds
@@ -35,7 +35,7 @@ def model(seed: int, temperature: float = 0.0, hidden: int = 16) -> LanguageMode
     return LanguageModel(network, TOKENIZER, temperature=temperature, max_new_tokens=12)
 
 
-GIVEN = Given(proxy=model(3, hidden=8))
+GIVEN = ProviderResources(proxy=model(3, hidden=8))
 
 
 def keepers() -> dict[str, Any]:
@@ -60,7 +60,7 @@ def keepers() -> dict[str, Any]:
 KEEPERS = keepers()
 
 
-def training_set(said: list[Answer]) -> list[tuple[Any, ...]]:
+def training_set(said: list[Completion]) -> list[tuple[Any, ...]]:
     """All that the student of relabelled answers is trained on."""
     examples = [logprob_kd.example(one, TOKENIZER) for one in ATTACKER.clean(said, NOTHING, seed=0)]
     return [
@@ -88,16 +88,18 @@ def test_the_defences_that_are_known_to_keep_it_are_among_those_found():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("profile", [Profile("top_k", 5), Profile("full")], ids=["top_k", "full"])
+@pytest.mark.parametrize(
+    "interface", [Interface("top_k", 5), Interface("full")], ids=["top_k", "full"]
+)
 def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_for_bit(
-    temperature, profile
+    temperature, interface
 ):
     teacher = model(1, temperature)
-    clean = teacher.answer(PROMPTS, seed=0, profile=profile)
+    clean = teacher.generate(PROMPTS, seed=0, interface=interface)
     expected, changed = training_set(clean), set()
     assert len(expected) == len(PROMPTS)
     for name, defense in KEEPERS.items():
-        said = defense(teacher).answer(PROMPTS, seed=0, profile=profile)
+        said = defense(teacher).generate(PROMPTS, seed=0, interface=interface)
         assert training_set(said) == expected, name
         if any(
             a.logprobs.values_TK.tobytes() != b.logprobs.values_TK.tobytes()
@@ -124,7 +126,7 @@ def test_it_holds_for_rows_that_no_tiny_teacher_has(seed):
     expected = relabel.relabelled(rows)
     for name, defense in KEEPERS.items():
         if name.startswith("release/"):
-            got = relabel.relabelled(defense.edit(Answer("a", "?", "", logprobs=rows)).logprobs)
+            got = relabel.relabelled(defense.edit(Completion("a", "?", "", logprobs=rows)).logprobs)
             assert (got.ids_TK == expected.ids_TK).all() and (
                 got.values_TK == expected.values_TK
             ).all(), name
@@ -146,7 +148,7 @@ def test_one_entry_a_row_and_again_the_same(seed, k):
 
 
 def test_text_and_tokens_stay_and_no_logprobs_are_refused():
-    answer = Answer("a", "1+1=", "2", (4,), True, released(distributions(0)))
+    answer = Completion("a", "1+1=", "2", (4,), True, released(distributions(0)))
     kept = ATTACKER.clean([answer], NOTHING, seed=0)[0]
     assert (kept.text, kept.token_ids, kept.finished) == (
         answer.text,
@@ -154,4 +156,4 @@ def test_text_and_tokens_stay_and_no_logprobs_are_refused():
         answer.finished,
     )
     with pytest.raises(BadInput, match="repair/relabel: answer 'b' has no logprobs"):
-        ATTACKER.clean([Answer("b", "?", "!")], NOTHING, seed=0)
+        ATTACKER.clean([Completion("b", "?", "!")], NOTHING, seed=0)

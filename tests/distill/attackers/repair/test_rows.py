@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill.answers import Answer, BadInput, Logprobs
-from distill.attackers import Own
+from distill.attackers import AttackerResources
 from distill.attackers.repair import average, dense, relabel, sparse
+from distill.completions import BadInput, Completion, Logprobs
 
 
 def rows(*values, ids=None):
@@ -21,7 +21,7 @@ def rows(*values, ids=None):
 
 
 def answer(logprobs, tokens=(), prompt="q", name="a"):
-    return Answer(name, prompt, "", tuple(tokens), logprobs=logprobs)
+    return Completion(name, prompt, "", tuple(tokens), logprobs=logprobs)
 
 
 class TestRelabel:
@@ -43,7 +43,7 @@ class TestRelabel:
 
     def test_what_has_no_rows_is_one_line(self):
         with pytest.raises(BadInput, match="repair/relabel: answer 'a' has no logprobs"):
-            relabel.Attacker(relabel.Settings()).clean([answer(None)], Own(), seed=0)
+            relabel.Attacker(relabel.Settings()).clean([answer(None)], AttackerResources(), seed=0)
 
 
 class TestAverage:
@@ -78,9 +78,12 @@ class TestAverage:
     def test_a_question_that_was_asked_once_keeps_its_rows(self):
         part = average.Attacker(average.Settings())
         one = answer(rows([0.7, 0.3]), (0,))
-        assert part.clean([one], Own(), seed=0)[0].logprobs is one.logprobs
+        assert part.clean([one], AttackerResources(), seed=0)[0].logprobs is one.logprobs
         pair = [one, replace(one, prompt="other")]
-        assert [kept.prompt for kept in part.clean(pair, Own(), seed=0)] == ["q", "other"]
+        assert [kept.prompt for kept in part.clean(pair, AttackerResources(), seed=0)] == [
+            "q",
+            "other",
+        ]
 
 
 def test_dense_rows_and_back():

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.answers import Answer, BadInput, Logprobs, write_bytes
+from distill.completions import BadInput, Completion, Logprobs, write_bytes
 
 VERSION = 1
 # What top-k means differs between frameworks; here it is written down beside the numbers.
@@ -30,7 +30,7 @@ SEMANTICS = {
 }
 
 
-def write(folder: Path, answers: Sequence[Answer], *, tokenizer: str, vocabulary: int) -> None:
+def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabulary: int) -> None:
     """Write the token ids and, where all answers carry them, logprobs; `tokenizer` is the SHA-256
     of the tokenizer.
 
@@ -111,14 +111,14 @@ class Signals:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def attach(self, answers: Sequence[Answer]) -> list[Answer]:
+    def attach(self, answers: Sequence[Completion]) -> list[Completion]:
         """The answers with their token ids and logprobs, found by prompt id and never by order."""
         missing = [answer.prompt_id for answer in answers if answer.prompt_id not in self.prompts]
         if missing:
             raise BadInput(f"signals: no entry for {len(missing)} answers, first {missing[0]!r}")
         return [self._attached(answer, self.prompts[answer.prompt_id]) for answer in answers]
 
-    def _attached(self, answer: Answer, index: int) -> Answer:
+    def _attached(self, answer: Completion, index: int) -> Completion:
         tokens = self._part("tokens", "offsets", index)
         answer = replace(answer, token_ids=tuple(tokens.tolist()))
         if "rows" not in self.arrays:

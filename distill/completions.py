@@ -41,7 +41,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Interface:
     """What a caller may see: `text`, `top_k` (text and the k most likely tokens with logprobs) or
     `full` (all V).
     """
@@ -73,7 +73,7 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """What a model said to one prompt: text always; the rest where the profile allows.
 
     `token_ids` leave out end-of-text.
@@ -142,7 +142,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _row(answer: Answer) -> dict[str, object]:
+def _row(answer: Completion) -> dict[str, object]:
     kept = answer.logprobs
     return {
         "prompt_id": answer.prompt_id,
@@ -160,7 +160,7 @@ def _row(answer: Answer) -> dict[str, object]:
     }
 
 
-def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+def write_completions(path: Path, answers: Sequence[Completion]) -> None:
     """Write an answer file (Parquet, deterministic bytes)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -184,7 +184,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_completions(path: Path) -> list[Completion]:
     """Read an answer file; raise BadInput when it is missing, truncated or altered."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -193,7 +193,7 @@ def read_answers(path: Path) -> list[Answer]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{path}: not a whole answer file ({error})") from error
-    if {*_row(Answer("", "", "")), "sha256"} != {*table.column_names}:
+    if {*_row(Completion("", "", "")), "sha256"} != {*table.column_names}:
         raise BadInput(
             f"{path}: not an answer file; its columns are {', '.join(table.column_names)}"
         )
@@ -202,7 +202,7 @@ def read_answers(path: Path) -> list[Answer]:
     return [_answer(path, i, row) for i, row in enumerate(table.to_pylist())]
 
 
-def _answer(path: Path, index: int, row: dict[str, Any]) -> Answer:
+def _answer(path: Path, index: int, row: dict[str, Any]) -> Completion:
     if digest(repr({k: v for k, v in row.items() if k != "sha256"})) != row["sha256"]:
         raise BadInput(f"{path}: answer {index} does not match its SHA-256")
     kept = None
@@ -214,4 +214,6 @@ def _answer(path: Path, index: int, row: dict[str, Any]) -> Answer:
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
-    return Answer(**{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept)
+    return Completion(
+        **{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept
+    )
