@@ -83,6 +83,7 @@ ROOMS = (
     "report",
     "run_folder",
     "review",
+    "commands",
     "cli",
 )
 """The rooms of `experiments/`: each imports only those before it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
+    "name=quickstart",
     "teacher.steps=4",
     "student.steps=2",
     "seeds=[0]",

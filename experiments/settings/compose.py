@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.completions import BadInput
+from distill.completions import BadInput, digest
 from experiments.settings.entries import config_folder, known, names, near, split
 from experiments.settings.reading import decoded, read
 
@@ -33,6 +33,8 @@ SIMULATED = {
     "detector": "detectors",
 }  # the same of campaigns
 LONGEST, DEEPEST = 10_000, 20  # characters of an override, and brackets in brackets
+NAME_LENGTH = 100  # the most letters of a study's name
+APART = ("tracking.", "tracking=", "name=")  # overrides that change no result
 ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,[^${}]*)?\}")
 WHOLE = re.compile(r"-?[0-9]{1,15}")
 # Hydra's own errors, and what it lets through where a value is of a kind that it does not expect.
@@ -114,6 +116,26 @@ def composed(name: str, overrides: Sequence[str], environment: bool = False) -> 
     for key, text in picks.items():
         _pick(raw, key, text, name)
     return raw
+
+
+def own_name(name: str, overrides: Sequence[str], settings: str) -> str:
+    """The name of a study with overrides: it gets a folder of its own, so that no other study's
+    results are replaced.
+
+    Args:
+        name: the study's name without them.
+        overrides: the words that were given; `name=...` among them is kept as it is.
+        settings: all that the study's results follow from, as text.
+
+    Returns:
+        The name, with a digest of the settings behind it where an override changes results.
+    """
+    plain = [word.lstrip("+") for word in overrides]
+    named = any(word.startswith("name=") for word in plain)
+    if named or all(word.startswith(APART) for word in plain):
+        return name
+    mark = f"-{digest(settings)[:8]}"
+    return name[: NAME_LENGTH - len(mark)] + mark
 
 
 def _pick(raw: dict[str, Any], key: str, text: str, name: str) -> None:

@@ -584,6 +584,19 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     return veiled(study.model_copy(update={"blocks": blocks}))
 
 
+def load_named(name: str, overrides: list[str], environment: bool = False) -> Study:
+    """`load`, under a name of its own where overrides change what the results are.
+
+    Raises:
+        BadInput: as `load`.
+    """
+    from experiments.settings.compose import own_name
+
+    study = load(name, overrides, environment)
+    settings = study.model_dump_json(exclude={"name", "tracking"})
+    return study.model_copy(update={"name": own_name(study.name, overrides, settings)})
+
+
 def schema() -> dict[str, Any]:
     """JSON schema of a study, and of the settings of every shipped component, by group and name."""
     parts = {

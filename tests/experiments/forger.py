@@ -22,6 +22,7 @@ from experiments.review import form
 from experiments.stages.stage import canonical
 
 STUDY = [
+    "name=quickstart",
     "teacher.steps=2",
     "student.steps=1",
     "teacher.hidden_size=16",

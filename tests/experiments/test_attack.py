@@ -188,6 +188,7 @@ def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp
         "experiments.cli",
         "run",
         "quickstart",
+        "name=quickstart",
         *OWN,
         f"attacker={attacks}",
         "defense=[none,decoding/temperature]",

@@ -20,6 +20,7 @@ from experiments.settings import entries, schema
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
+    "name=quickstart",
     "teacher.steps=4",
     "student.steps=2",
     "seeds=[0]",

@@ -31,6 +31,7 @@ from experiments.stages.served import questions
 from experiments.store import Store
 
 STUDY = [
+    "name=campaigns",
     "teacher.steps=8",
     "student.steps=4",
     "seeds=[0,1]",

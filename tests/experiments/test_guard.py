@@ -246,6 +246,7 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
         "experiments.cli",
         "run",
         "quickstart",
+        "name=quickstart",
         "--runs",
         str(tmp_path),
         *words,

@@ -24,6 +24,7 @@ from experiments.store import Store, fingerprint, sealed
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
 STUDY = [
+    "name=quickstart",
     "teacher.steps=8",
     "student.steps=4",
     "seeds=[0]",

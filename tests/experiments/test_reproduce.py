@@ -27,6 +27,7 @@ from experiments.store import Store
 
 ROOT = Path(__file__).parents[2]
 STUDY = [
+    "name=quickstart",
     "teacher.steps=8",
     "student.steps=4",
     "seeds=[0,1]",

@@ -21,6 +21,7 @@ from experiments.store import Store, fingerprint
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
 SMALL = [
+    "name=quickstart",
     "teacher.steps=8",
     "student.steps=4",
     "seeds=[0,1]",

@@ -1,0 +1,53 @@
+"""Commands that say what there is: list, doctor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from distill.completions import BadInput
+from experiments.results.plain import Plain
+from experiments.settings import component_docs, entries
+
+PLURALS = {"defenses": "defense", "studies": "study"}
+WIDTH = 150  # letters that a table of components needs
+
+
+def list_group(*, group: str | None, markdown: bool) -> None:
+    """Print what exists in a group of configs, or in all of them."""
+    groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
+    name = _group_name(group, groups) if group else ""
+    page = component_docs.PAGES.get(name)
+    if page and markdown:
+        return print(page.markdown(), end="")
+    if page:
+        return Plain(width=max(Plain().width, WIDTH)).print(page.table())
+    for shown in [name] if name else groups:
+        print(f"{shown}: {' '.join(entries.names(shown))}")
+
+
+def _group_name(word: str, groups: list[str]) -> str:
+    """The group of that name or of that plural; BadInput where there is none."""
+    singular = PLURALS.get(word, word.removesuffix("s"))
+    name = word if word in groups else singular
+    if name not in groups:
+        near = entries.near(word, groups)
+        raise BadInput(f"list: no group {word!r}{near} (there are: {', '.join(groups)})")
+    return name
+
+
+def doctor() -> None:
+    """Print versions, device, threads, free disk and whether wandb has a key."""
+    from experiments.run_folder import machine, versions
+
+    this = machine()
+    print(
+        f"python {this['python']}, {this['cores']} cores, {this['threads']} thread(s) a worker, "
+        f"device {this['device']}"
+    )
+    print(" ".join(f"{name}=={version}" for name, version in versions().items()))
+    free = shutil.disk_usage(".").free / 2**30
+    print(f"CPU capability {this['cpu_capability']}; {free:.0f} GiB free here")
+    key = os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()
+    print(f"wandb key: {'found' if key else 'none; tracking=offline needs none'}")

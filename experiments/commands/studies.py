@@ -1,0 +1,192 @@
+"""Commands that take a study: run, plan, show, report."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from distill.completions import BadInput
+from experiments import preregistration, run_folder, tracking
+from experiments.launch import local
+from experiments.planning import plan as planning
+from experiments.planning.plan import Due, Plan
+from experiments.report import campaign_section, matrix, terminal
+from experiments.results.plain import Plain, printable
+from experiments.settings import entries
+from experiments.settings import schema as settings
+from experiments.store import Store, writable
+
+
+def run(
+    *,
+    study: str,
+    overrides: list[str],
+    env: bool,
+    runs: Path,
+    workers: int,
+    threads: int,
+    keep_old: bool,
+    json: bool,
+) -> None:
+    """Run a study, or continue it, and report it."""
+    planned, store = _plan(study, overrides, env), Store(runs / "store")
+    console = Plain(stderr=True)
+    preregistration.freeze(planned, store, writable(runs / planned.study.name))
+    _print_notes(planned, console)
+    local.run(planned, store.root, workers, console, threads, keep_old)
+    _report(planned, runs, keep_old=keep_old, json=json)
+
+
+def plan(
+    *,
+    study: str,
+    overrides: list[str],
+    env: bool,
+    runs: Path,
+    workers: int,
+    threads: int,
+    keep_old: bool,
+) -> None:
+    """Print what a study would do and about how long it would take."""
+    planned = _plan(study, overrides, env)
+    due = planned.due(Store(runs / "store"), threads, keep_old)
+    console = Plain()
+    console.print(
+        f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, "
+        f"{len(due.stages)} to do"
+    )
+    for line in _stage_counts(planned, due, keep_old):
+        console.print(f"  {line}")
+    for line in due.why:
+        console.print(f"  old: {line}", soft_wrap=True)
+    _print_notes(planned, console)
+    cost = sum(map(planning.seconds, due.stages)) / workers
+    console.print(
+        f"  about {cost / 60:.1f} minutes with {workers} workers, if it is of the embedded size"
+    )
+
+
+def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, schema: bool) -> None:
+    """Print a study's resolved settings, or the JSON schema of all settings."""
+    if schema:
+        return print(json_format.dumps(settings.schema(), indent=1))
+    if study is None:
+        raise BadInput(f"show: which study? (there are: {', '.join(entries.names('study'))})")
+    print(settings.load_named(study, overrides, env).model_dump_json(indent=2))
+
+
+def report(
+    *,
+    study: str,
+    overrides: list[str],
+    env: bool,
+    runs: Path,
+    keep_old: bool,
+    json: bool,
+    markdown: bool,
+    partial: bool,
+) -> None:
+    """Print and write the report of a finished study."""
+    planned = _plan(study, overrides, env)
+    _report(planned, runs, keep_old=keep_old, json=json, markdown=markdown, partial=partial)
+
+
+def _plan(study: str, overrides: list[str], env: bool) -> Plan:
+    return planning.make(settings.load_named(study, overrides, env))
+
+
+def _stage_counts(planned: Plan, due: Due, keep_old: bool) -> list[str]:
+    """A line a kind of stage: how many there are, are to be made, and are old."""
+    todo, old = (Counter(stage.kind for stage in stages) for stages in (due.stages, due.old))
+    what = "old ones kept" if keep_old else "of them old"
+    return [
+        f"{kind}: {count}, {todo[kind]} to do" + (f", {old[kind]} {what}" if old[kind] else "")
+        for kind, count in Counter(stage.kind for stage in planned.stages).items()
+    ]
+
+
+def _print_notes(planned: Plan, console: Plain) -> None:
+    for note in planned.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+
+
+def _report(
+    planned: Plan,
+    runs: Path,
+    *,
+    keep_old: bool,
+    json: bool,
+    markdown: bool = False,
+    partial: bool = False,
+) -> None:
+    """Write all files of a run, send it to wandb if the study says so, and print its table."""
+    store, home = Store(runs / "store"), runs / planned.study.name
+    due = planned.due(store, keep_old=keep_old)
+    _check_reportable(planned, due, keep_old, partial)
+    measured = run_folder.write(planned, store, writable(home), due.why)
+    if planned.study.tracking.mode != "off":
+        sent = run_folder.runs(planned, store, measured, home)
+        tracking.replay(sent, planned.study.tracking, home, _complain)
+    if json:
+        print(json_format.dumps(measured["rows"]))
+    elif markdown:
+        print(_markdown(planned, measured), end="")
+    else:
+        _print_tables(planned, measured, due, home)
+
+
+def _check_reportable(planned: Plan, due: Due, keep_old: bool, partial: bool) -> None:
+    total = len(planned.stages)
+    if due.old and not keep_old:
+        raise BadInput(
+            f"report: {len(due.old)} of {total} results are old: {'; '.join(due.why)}; "
+            "`distill-resist run` makes them again, --keep-old uses them and marks every table"
+        )
+    if due.stages and not partial:
+        raise BadInput(
+            f"report: {len(due.stages)} of {total} stages are not done; "
+            "`distill-resist run` them, or see what there is with --partial"
+        )
+
+
+def _markdown(planned: Plan, measured: dict[str, Any]) -> str:
+    campaigns = measured["campaigns"]
+    return (
+        terminal.markdown(measured, planned.study)
+        + matrix.markdown(measured)
+        + (campaign_section.markdown(campaigns) if campaigns else "")
+    )
+
+
+def _print_tables(planned: Plan, measured: dict[str, Any], due: Due, home: Path) -> None:
+    title = planned.study.name + (" (OLD RESULTS)" if due.old else "")
+    console = print_whole(terminal.table(measured["rows"], title))
+    campaigns = measured["campaigns"]
+    lines = [
+        *([terminal.kept(due.why)] if due.old else []),
+        *(campaign_section.lines(campaigns) if campaigns else []),
+        *terminal.flags(measured["flags"]),
+        f"card: {(home / 'card.md').resolve()}",
+        f"report: {(home / 'report.html').resolve()}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def print_whole(table: Table, most: int | None = None) -> Plain:
+    """Print a table and return the console; a narrow terminal wraps its lines instead of cutting
+    them off, which would say nothing.
+    """
+    width = Plain(width=400).measure(table).maximum
+    console = Plain(width=max(Plain().width, min(width, most or width)))
+    console.print(table)
+    return console
+
+
+def _complain(line: str) -> None:
+    print(f"distill-resist: {printable(line)}", file=sys.stderr)
