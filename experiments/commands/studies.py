@@ -12,7 +12,8 @@ from rich.table import Table
 
 from distill.completions import BadInput
 from experiments import preregistration, run_folder, tracking
-from experiments.launch import local
+from experiments.launch import estimate, local
+from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
@@ -36,7 +37,10 @@ def run(
     """Run a study, or continue it, and report it."""
     planned, store = _plan(study, overrides, env), Store(runs / "store")
     console = Plain(stderr=True)
-    preregistration.freeze(planned, store, writable(runs / planned.study.name))
+    home = runs / planned.study.name
+    preregistration.freeze(planned, store, writable(home))
+    if overrides:
+        console.print(f"note: results go to {home}", soft_wrap=True)
     _print_notes(planned, console)
     local.run(planned, store.root, workers, console, threads, keep_old)
     _report(planned, runs, keep_old=keep_old, json=json)
@@ -53,8 +57,8 @@ def plan(
     keep_old: bool,
 ) -> None:
     """Print what a study would do and about how long it would take."""
-    planned = _plan(study, overrides, env)
-    due = planned.due(Store(runs / "store"), threads, keep_old)
+    planned, store = _plan(study, overrides, env), Store(runs / "store")
+    due = planned.due(store, threads, keep_old)
     console = Plain()
     console.print(
         f"{planned.study.name}: {len(planned.arms)} arms, {len(planned.stages)} stages, "
@@ -65,10 +69,13 @@ def plan(
     for line in due.why:
         console.print(f"  old: {line}", soft_wrap=True)
     _print_notes(planned, console)
-    cost = sum(map(planning.seconds, due.stages)) / workers
-    console.print(
-        f"  about {cost / 60:.1f} minutes with {workers} workers, if it is of the embedded size"
-    )
+    if due.stages:
+        expected = estimate.measure(store, planned.stages)
+        console.print(
+            f"  about {duration(expected.total(due.stages, workers))} with {workers} workers "
+            f"({expected.basis(due.stages)})",
+            soft_wrap=True,
+        )
 
 
 def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, schema: bool) -> None:

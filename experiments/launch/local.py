@@ -17,18 +17,11 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from distill.completions import BadInput
 from experiments import private, provenance
-from experiments.launch import one
+from experiments.launch import estimate, one
+from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
 from experiments.planning.plan import Plan, seconds
 from experiments.stages.stage import Stage
 from experiments.store import Store
@@ -67,33 +60,28 @@ def run(
     code = sorted({name for stage in waiting for name in provenance.modules(stage)})
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with (
-        Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-        ) as bar,
-        _pool(min(workers, len(waiting)), code) as pool,
-    ):
-        task = bar.add_task("stages", total=len(waiting))
+    workers = min(workers, len(waiting))
+    monitor = Monitor(waiting, stage_names(plan), estimate.measure(store, waiting), workers)
+    with shown(monitor, console) as update, _pool(workers, code) as pool:
 
         def submit(stage: Stage) -> Future[float]:
+            monitor.submit(stage)
             with _deaf():
                 return pool.submit(_make, stage, root, threads)
 
         try:
-            _drain(waiting, submit, lambda: bar.advance(task))
+            _drain(waiting, submit, monitor, update)
         except BrokenProcessPool:
-            begun = [f"{one.kind}/{one.key}" for one in waiting if store.begun(one.kind, one.key)]
-            raise BadInput(
-                "a worker was killed (out of memory?) in "
-                f"{' or '.join(begun) or 'its first moments'}; take "
-                "fewer --workers; the same command continues"
-            ) from None
+            raise _killed(waiting, store) from None
+
+
+def _killed(waiting: list[Stage], store: Store) -> BadInput:
+    """What is said of a worker that was killed, and in which stages."""
+    begun = [f"{s.kind}/{s.key}" for s in waiting if store.begun(s.kind, s.key)]
+    return BadInput(
+        f"a worker was killed (out of memory?) in {' or '.join(begun) or 'its first moments'}; "
+        "take fewer --workers; the same command continues"
+    )
 
 
 @contextlib.contextmanager
@@ -184,19 +172,24 @@ def _end_with_parent() -> None:
 
 
 def _drain(
-    waiting: list[Stage], submit: Callable[[Stage], Future[float]], advance: Callable[[], None]
+    waiting: list[Stage],
+    submit: Callable[[Stage], Future[float]],
+    monitor: Monitor,
+    update: Callable[[], None],
 ) -> None:
     missing = {stage.key for stage in waiting}
     # Longest first: a teacher that starts last would leave a core idle at the end.
     queue = sorted(waiting, key=lambda stage: -seconds(stage))
     running: dict[Future[float], Stage] = {}
     while queue or running:
-        ready = [stage for stage in queue if not any(one.key in missing for one in stage.inputs)]
+        ready = [s for s in queue if not any(needed.key in missing for needed in s.inputs)]
         for stage in ready:
             queue.remove(stage)
             running[submit(stage)] = stage
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        done, _ = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()
-            missing.discard(running.pop(future).key)
-            advance()
+            stage = running.pop(future)
+            missing.discard(stage.key)
+            monitor.finish(stage)
+        update()

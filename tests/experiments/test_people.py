@@ -44,6 +44,7 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 class Endless:
     """A plan of one teacher that is trained for ever."""
 
+    arms = ()
     stage = Stage(
         "teacher",
         {

@@ -1,0 +1,89 @@
+"""How long stages will take: as long as their kind took on this machine, where the store knows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from distill.completions import BadInput
+from experiments.planning.plan import seconds
+from experiments.stages.stage import Stage
+from experiments.store import Store
+
+LOOKED_AT = 50  # results a kind that are read for their times
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds by kind of stage, measured where this machine has made some, else assumed.
+
+    `measured` are medians over results; `same_study` are the kinds of them that come from the study
+    itself, and so are of its own sizes.
+    """
+
+    measured: dict[str, float]
+    same_study: frozenset[str]
+
+    def of(self, stage: Stage) -> float:
+        """Seconds that a stage takes in one process."""
+        return self.measured.get(stage.kind, seconds(stage))
+
+    def total(self, stages: Iterable[Stage], workers: int) -> float:
+        """Seconds that stages take side by side, at best."""
+        return sum(map(self.of, stages)) / workers
+
+    def basis(self, stages: Sequence[Stage]) -> str:
+        """What the estimate of these stages stands on, in words."""
+        kinds = list(dict.fromkeys(stage.kind for stage in stages))
+        groups = {
+            "measured in this study": [k for k in kinds if k in self.same_study],
+            "measured in other studies here": [
+                k for k in kinds if k in self.measured and k not in self.same_study
+            ],
+            "assumed for embedded models": [k for k in kinds if k not in self.measured],
+        }
+        return "; ".join(f"{words}: {', '.join(group)}" for words, group in groups.items() if group)
+
+
+def measure(store: Store, stages: Sequence[Stage]) -> Estimate:
+    """Read what stages took on this machine: those of the study, else any of the same kind.
+
+    Args:
+        store: results made before, each with the seconds that it took.
+        stages: all of the study's.
+    """
+    kinds = dict.fromkeys(stage.kind for stage in stages)
+    own = {kind: _seconds(store, kind, [s.key for s in stages if s.kind == kind]) for kind in kinds}
+    other = {kind: _seconds(store, kind, _keys(store, kind)) for kind in kinds if not own[kind]}
+    times = {kind: own[kind] or other[kind] for kind in kinds}
+    return Estimate(
+        {kind: statistics.median(took) for kind, took in times.items() if took},
+        frozenset(kind for kind in kinds if own[kind]),
+    )
+
+
+def _keys(store: Store, kind: str) -> list[str]:
+    return sorted(path.parent.name for path in (store.root / kind).glob("[!.]*/done.json"))
+
+
+def _seconds(store: Store, kind: str, keys: Sequence[str]) -> list[float]:
+    """What results took, those left out that were copied from another address."""
+    took = []
+    for key in [key for key in keys if store.has(kind, key)][:LOOKED_AT]:
+        try:
+            done = store.done(kind, key)
+        except BadInput:  # a damaged one is made again, and says nothing
+            continue
+        if not done.get("copied"):
+            took.append(float(done["seconds"]))
+    return took
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

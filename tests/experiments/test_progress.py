@@ -1,0 +1,104 @@
+"""What a run says while it works, and about how long it will take."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from experiments.launch import estimate
+from experiments.launch.estimate import Estimate, duration
+from experiments.launch.progress import Monitor, shown, stage_names
+from experiments.planning.plan import seconds
+from experiments.stages.stage import Stage
+from experiments.store import Store
+from tests.experiments.test_wiring import tiny
+
+STAGES = [Stage("student", {"seed": i}) for i in range(10)]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def monitor(workers=2, seconds_each=10.0):
+    clock = Clock()
+    known = Estimate({"student": seconds_each}, frozenset())
+    return clock, Monitor(STAGES, {STAGES[0].key: "student first"}, known, workers, clock)
+
+
+def test_the_time_left_follows_the_pace():
+    clock, state = monitor()
+    assert state.remaining() == pytest.approx(50)
+    for stage in STAGES:
+        state.submit(stage)
+    clock.now = 10
+    for stage in STAGES[:2]:
+        state.finish(stage)
+    assert state.remaining() == pytest.approx(40)
+    clock.now = 50  # these two took four times as long
+    for stage in STAGES[2:4]:
+        state.finish(stage)
+    assert 30 < state.remaining() < 75
+    assert state.line().startswith("4/10 stages in 50 s, about ")
+    assert state.line().endswith(f"now: student/{STAGES[4].key}, student/{STAGES[5].key}")
+
+
+def test_without_a_terminal_a_line_comes_now_and_then():
+    clock, state = monitor()
+    out = io.StringIO()
+    state.submit(STAGES[0])
+    with shown(state, Console(file=out, force_terminal=False)) as update:
+        for second in range(0, 3601):
+            clock.now = second
+            update()
+    lines = out.getvalue().splitlines()
+    assert 30 < len(lines) < 80 and lines[0].startswith("0/10 stages in 30 s, about 2.6 min left")
+    assert lines[0].endswith("now: student first")
+
+
+def test_in_a_terminal_there_is_a_bar():
+    _, state = monitor()
+    out = io.StringIO()
+    state.submit(STAGES[0])
+    with shown(state, Console(file=out, force_terminal=True, width=120)) as update:
+        update()
+    assert "0/10" in out.getvalue() and "student first" in out.getvalue()
+
+
+def test_stages_are_named_by_kind_and_arm():
+    planned = tiny("defense=release/answer_only", "attacker=sft")
+    names = stage_names(planned)
+    arm = next(arm for arm in planned.arms if (arm.defense, arm.seed) == ("release/answer_only", 1))
+    assert names[arm.student.key] == "student addition release/answer_only sft 8 seed 1"
+    assert {names[s.key] for s in planned.stages if s.kind == "teacher"} == {"teacher addition"}
+
+
+def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
+    store, (own, other, copied) = Store(tmp_path), STAGES[:3]
+    exam = Stage("exam", {}, (own,))
+    assumed = estimate.measure(store, [own, exam])
+    assert assumed.total([own, exam], 2) == (seconds(own) + seconds(exam)) / 2
+    assert assumed.basis([own, exam]) == "assumed for embedded models: student, exam"
+
+    def make(stage, took):
+        store.make(stage.kind, stage.key, lambda out: (out / "x").write_text("x"), took)
+
+    make(other, {"seconds": 7.0})
+    make(copied, {"seconds": 0.1, "copied": "elsewhere"})
+    elsewhere = estimate.measure(store, [own, exam])
+    assert elsewhere.of(own) == 7 and elsewhere.of(exam) == seconds(exam)
+    assert elsewhere.basis([own]) == "measured in other studies here: student"
+    make(own, {"seconds": 3.0})
+    assert estimate.measure(store, [own, exam]).of(STAGES[5]) == 3
+    (store.folder("student", own.key) / "done.json").write_text("{")
+    assert estimate.measure(store, [own, exam]).of(own) == 7
+
+
+@pytest.mark.parametrize(
+    ("length", "words"), [(0, "0 s"), (89.4, "89 s"), (90, "1.5 min"), (86_400, "24.0 h")]
+)
+def test_a_length_of_time_is_said_as_people_say_it(length, words):
+    assert duration(length) == words
