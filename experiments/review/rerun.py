@@ -5,7 +5,7 @@ tolerance, words.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,12 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     )
     graded = collect.read(collect.collect(planned, store))
     before = collect.read(expected / "grades.parquet")
-    checks += [_accuracy(key, before[key], sat) for key, sat in graded.items() if key in before]
+    effects = _effects(before)
+    checks += [
+        _accuracy(key, before[key], sat, effects.get(key.task, 0.0))
+        for key, sat in graded.items()
+        if key in before
+    ]
     if tier == "full":
         now = summary.plain(summary.measure(study, graded, collect.arms(planned, store)))
         checks += _words(form.part(expected, "measures")["cases"], now["cases"])
@@ -121,9 +126,18 @@ def _machine(manifest: dict[str, Any], here: dict[str, Any], versions: dict[str,
     )
 
 
-def _accuracy(key: Any, before: Any, now: Any) -> Check:
+def _effects(before: Mapping[Any, Any]) -> dict[str, float]:
+    """By task, from the worst to the best students' mean accuracy: what a study is there to see."""
+    means: dict[str, list[float]] = {}
+    for key, sat in before.items():
+        if key.attacker:
+            means.setdefault(key.task, []).append(float(sat.right_SN.mean()))
+    return {task: max(values) - min(values) for task, values in means.items()}
+
+
+def _accuracy(key: Any, before: Any, now: Any, effect: float) -> Check:
     """Mean accuracy over the seeds that both have, within what two draws of the same students may
-    differ by.
+    differ by; INCONCLUSIVE where that is no less than the task's whole `effect`.
     """
     common = [seed for seed in now.seeds if seed in before.seeds]
     pick = lambda sat: sat.right_SN[[sat.seeds.index(seed) for seed in common]]  # noqa: E731
@@ -135,12 +149,14 @@ def _accuracy(key: Any, before: Any, now: Any) -> Check:
     noise = a.mean() * (1 - a.mean()) / a.size
     allowed = TOLERANCE_POINTS + TOLERANCE_SE * math.sqrt(2 * spread / len(common) + 2 * noise)
     gap = abs(float(a.mean() - b.mean()))
+    vacuous = allowed >= effect > 0
     return Check(
         claim,
-        "PASS" if gap <= allowed else "FAIL",
+        "FAIL" if gap > allowed else "INCONCLUSIVE" if vacuous and gap else "PASS",
         f"{100 * a.mean():.1f} %",
         f"{100 * b.mean():.1f} %",
-        f"{100 * allowed:.1f} points",
+        f"{100 * allowed:.1f} points"
+        + (f", no less than the effect of {100 * effect:.1f}" if vacuous else ""),
     )
 
 

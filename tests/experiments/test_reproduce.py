@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -227,6 +228,37 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     (home / "manifest.json").write_text(json.dumps(manifest))
     words = [check.word for check in rerun.compare(home, study, Store(made / "store"), "full")]
     assert words[:2] == ["INCONCLUSIVE", "INCONCLUSIVE"]  # other bytes are expected there
+
+
+@pytest.mark.parametrize(
+    ("now", "effect", "word"),
+    [
+        (0.5, 0.3, "PASS"),
+        (0.52, 0.3, "PASS"),
+        (0.9, 0.3, "FAIL"),
+        (0.52, 0.05, "INCONCLUSIVE"),
+        (0.5, 0.05, "PASS"),  # the same is the same
+        (0.9, 0.05, "FAIL"),
+    ],
+)
+def test_a_tolerance_as_wide_as_the_effect_shows_nothing(now, effect, word):
+    import numpy as np
+
+    def sat(share):
+        return SimpleNamespace(seeds=[0], right_SN=(np.arange(200) < 200 * share)[None] * 1.0)
+
+    check = rerun._accuracy(("task", "none", "sft"), sat(0.5), sat(now), effect)
+    assert check.word == word and ("no less than the effect" in check.tolerance) is (effect < 0.1)
+
+
+def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
+    import numpy as np
+
+    sat = {
+        collect.Key(task, "none", attacker, 1, "report"): SimpleNamespace(right_SN=np.array([[x]]))
+        for task, attacker, x in (("a", "sft", 0.9), ("a", "f", 0.2), ("a", "", 1.0), ("b", "", 1))
+    }
+    assert rerun._effects(sat) == {"a": pytest.approx(0.7)}
 
 
 def test_a_changed_word_fails():
