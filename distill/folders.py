@@ -8,8 +8,10 @@ whatever else is wrong with a folder is one line.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,48 @@ def load(
     except BadInput as error:  # before anything is asked
         raise BadInput(f"{where}: {error}") from error
     return model
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a folder or a name on the hub holds beside its weights."""
+
+    tokenizer: Any
+    context: int  # tokens of prompt and completion together
+
+    @functools.cached_property
+    def vocabulary(self) -> str:
+        """SHA-256 of the tokenizer, as a loaded model's."""
+        return vocabulary_of(self.tokenizer)
+
+    def tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt takes, as the model reads it; BadInput where it cannot."""
+        text = LanguageModel(None, self.tokenizer).rendered(prompt)
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def inspect(name: str, *, allow_pickle: bool = False) -> ModelFolder:
+    """Open a model's config, tokenizer and list of files, and not its weights: a second's work.
+
+    Args:
+        name: local folder, or name on the hub.
+        allow_pickle: whether PyTorch's own files count as weights.
+
+    Raises:
+        BadInput: in one line, what is missing or does not fit.
+    """
+    from transformers import AutoConfig
+
+    where, kinds = f"model {name!r}", (".safetensors", *[".bin"] * allow_pickle)
+    with _one_line(where):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _check_size(where, Path(name), config, kinds)
+        tokenizer = _tokenizer(name)
+    if Path(name).is_dir() and not any(file.suffix in kinds for file in Path(name).iterdir()):
+        raise BadInput(f"{where}: holds no weights (*{', *'.join(kinds)})")
+    folder = ModelFolder(tokenizer, config.max_position_embeddings)
+    folder.tokens(Prompt("a first one", "1"))
+    return folder
 
 
 def save(model: LanguageModel, folder: Path) -> None:

@@ -15,6 +15,7 @@ from experiments import preregistration, run_folder, tracking
 from experiments.launch import estimate, local
 from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
+from experiments.planning import preflight
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
 from experiments.results.plain import Plain, printable
@@ -36,6 +37,7 @@ def run(
 ) -> None:
     """Run a study, or continue it, and report it."""
     planned, store = _plan(study, overrides, env), Store(runs / "store")
+    preflight.check(planned.study)
     console = Plain(stderr=True)
     home = runs / planned.study.name
     preregistration.freeze(planned, store, writable(home))
@@ -58,6 +60,7 @@ def plan(
 ) -> None:
     """Print what a study would do and about how long it would take."""
     planned, store = _plan(study, overrides, env), Store(runs / "store")
+    preflight.check(planned.study)
     due = planned.due(store, threads, keep_old)
     console = Plain()
     console.print(

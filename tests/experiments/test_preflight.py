@@ -1,0 +1,99 @@
+"""What a study names is opened before anything is written, and what is wrong is one line."""
+
+import re
+
+import pytest
+
+from distill.completions import BadInput
+from distill.embedded import character_tokenizer, llama
+from distill.folders import save
+from distill.models import LanguageModel
+from experiments import cli
+from experiments.planning import preflight
+from experiments.settings import schema
+from experiments.settings.entries import component
+from experiments.tasks import Outcome
+
+WORDS = ["task=addition", "defense=release/answer_only", "seeds=[0,1]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("model")
+    tokenizer = character_tokenizer("0123456789+=; #")
+    network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=96, seed=3)
+    save(LanguageModel(network, tokenizer), place)
+    return place
+
+
+def study(path, *words):
+    overrides = ["teacher=pretrained", f"teacher.path={path}", "attacker=sft", *WORDS, *words]
+    return schema.load("quickstart", overrides)
+
+
+def test_a_whole_folder_passes(folder):
+    preflight.check(study(folder))
+    preflight.check(study(folder, "attacker=logprob_kd", "defense=none"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        ("./gone", [], "teacher.path: no folder .*a model is a folder with config.json"),
+        ("http://127.0.0.1:8000/v1", [], "teacher.path: no folder"),
+        ("config.json", [], "teacher.path: model .*config"),
+        ("tokenizer.json", [], "teacher.path: model .*tokenizer"),
+        ("model.safetensors", [], r"holds no weights \(\*.safetensors\)"),
+        ("", ["teacher.max_new_tokens=90"], "90 and a question of addition of 8 tokens are more"),
+        ("other", ["attacker=logprob_kd", "defense=none"], "student with the teacher's tokenizer"),
+    ],
+)
+def test_a_model_that_cannot_be_asked_is_found_by_plan(
+    change, words, message, folder, tmp_path, capsys
+):
+    import shutil
+
+    place = shutil.copytree(folder, tmp_path / "model")
+    if change == "other":
+        tokenizer = character_tokenizer("0123456789+=; #x")
+        network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=96, seed=3)
+        save(LanguageModel(network, tokenizer), place)
+    elif change.endswith((".json", ".safetensors")):
+        (place / change).unlink()
+    elif change:
+        place = change
+    given = ["teacher=pretrained", f"teacher.path='{place}'", "attacker=sft", *WORDS, *words]
+    runs = tmp_path / "runs"
+    assert cli.main(["run", "quickstart", "--runs", str(runs), *given]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1 and not runs.exists()
+
+
+@pytest.mark.parametrize("entry", ["addition", "trace", "lookup"])
+@pytest.mark.parametrize("what", ["public", "train_items"])
+def test_a_grader_that_calls_its_own_answers_wrong_is_named(entry, what, monkeypatch):
+    task = component("task", entry)[1]
+    preflight.check_grader(entry, task)
+    own = {item.solution for item in getattr(task, what)(preflight.GRADED, 0)}
+    grade = type(task).grade
+    monkeypatch.setattr(
+        type(task),
+        "grade",
+        lambda self, text, reference: (
+            Outcome.UNPARSED if text in own else grade(self, text, reference)
+        ),
+    )
+    with pytest.raises(BadInput, match="its grader calls its own .* unparsed: question"):
+        preflight.check_grader(entry, task)
+
+
+def test_a_question_without_room_for_its_answer_is_named(tmp_path, capsys):
+    words = ["student.max_length=66", "student.max_new_tokens=60", *WORDS]
+    assert cli.main(["plan", "quickstart", *words]) == 2
+    assert "student.max_length: 66 has no room for a question" in capsys.readouterr().err
+
+
+def test_a_healthy_study_is_planned(capsys, tmp_path):
+    assert cli.main(["plan", "first", "--runs", str(tmp_path), "--workers", "2"]) == 0
+    out = capsys.readouterr().out
+    assert " min with 2 workers (assumed for embedded models" in out
