@@ -45,14 +45,13 @@ def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
 
 def built(name: str, given: ProviderResources, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
-    chosen, instance = entries.component("defense", name)
-    settings = chosen.settings | {
-        key: value for key, value in QUICK.items() if key in chosen.settings
-    }
-    [make] = components.makers([{"name": name, "settings": settings}])
-    return (
-        make(replace(given, learned=make(given).learn(teacher))) if instance.learns else make(given)
-    )
+    shown = entries.resolve("defense", name).spec.settings
+    quick = {key: value for key, value in QUICK.items() if key in shown}
+    part = components.restore("defense", {"name": name, "settings": shown | quick})
+    defense = part.build(given)
+    if not defense.learns:
+        return defense
+    return part.build(replace(given, learned=defense.learn(teacher)))
 
 
 def seconds(model: Model, prompts: list[Prompt], interface: Interface) -> float:

@@ -193,19 +193,6 @@ class DefensePipeline:
         return any(part.learns for part in self.parts)
 
 
-def chain(
-    names: Sequence[str],
-    makers: Sequence[Callable[[ProviderResources], Any]],
-    given: ProviderResources = NOTHING,
-    learned: Sequence[Mapping[str, Tensor]] = (),
-) -> DefensePipeline:
-    """The defences of a list, each handed what there is and, if it was taught, what it learned."""
-    told = [replace(given, learned=one) for one in learned] or [given] * len(makers)
-    return DefensePipeline(
-        tuple(names), tuple(make(one) for make, one in zip(makers, told, strict=True))
-    )
-
-
 def teach(
     makers: Sequence[Callable[[ProviderResources], Any]], given: ProviderResources, model: Model
 ) -> list[Mapping[str, Tensor]]:

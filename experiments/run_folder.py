@@ -340,5 +340,5 @@ def strength(defense: str) -> float:
         for one, part in zip(chosen.parts, chosen.chain.parts, strict=True)
         if part.knob
     ]
-    values = [one.settings[knob.name] for one, knob in knobs]
+    values = [getattr(one.settings, knob.name) for one, knob in knobs]
     return next((float(value) for value in values if value is not None), 1.0)

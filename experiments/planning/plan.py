@@ -20,7 +20,7 @@ from experiments import provenance
 from experiments.measure.curves import too_far
 from experiments.private import folder_digest, shown
 from experiments.settings import campaigns
-from experiments.settings.entries import component
+from experiments.settings.entries import build_task, resolve
 from experiments.settings.schema import (
     AttackSpec,
     Block,
@@ -332,24 +332,20 @@ class _Cells:
     @functools.cached_property
     def spec(self) -> Any:
         """What stages are told of the task; data that it reads are part of the address."""
-        chosen, exam = component("task", self.task)
-        return chosen.model_dump(mode="json") | ({"data": exam.data} if exam.data else {})
+        spec, data = resolve("task", self.task).spec, build_task(self.task).data
+        return spec.model_dump(mode="json") | ({"data": data} if data else {})
 
     @functools.cached_property
     def train_items(self) -> int:
         """How many training questions the task has, as far as the provider's traces and its proxy's
         need them.
         """
-        return len(
-            component("task", self.task)[1].train_items(
-                2 * self.plan.study.provider.traces, PROVIDER
-            )
-        )
+        return len(build_task(self.task).train_items(2 * self.plan.study.provider.traces, PROVIDER))
 
     @functools.cached_property
     def examples(self) -> list[Any]:
         """A few training questions with their worked solutions."""
-        return list(component("task", self.task)[1].train_items(20, PROVIDER))
+        return list(build_task(self.task).train_items(20, PROVIDER))
 
     @functools.cached_property
     def asking(self) -> list[str]:
@@ -381,9 +377,7 @@ class _Cells:
     def add(self) -> None:
         study = self.plan.study
         if any(getattr(one, "vocabulary", 0) for one in (study.student, study.teacher)):
-            component("task", self.task)[
-                1
-            ].corpus()  # BadInput where there is no text to learn one from
+            build_task(self.task).corpus()  # BadInput where there is no text to learn one from
         self._check_exams()
         self._check_lengths()
         for attacker in self.block.attackers:
@@ -851,7 +845,7 @@ class _Cells:
             self._check_questions("search.items", "validate", study.search.items)
 
     def _check_questions(self, setting: str, split: Split, n: int) -> None:
-        there = component("task", self.task)[1].available(split, n)
+        there = build_task(self.task).available(split, n)
         if there < n:
             raise BadInput(
                 f"{setting}: {self.task}: {n} {split} items asked for, only {there} available"
@@ -859,7 +853,7 @@ class _Cells:
 
     def _check_point(self, defense: str) -> None:
         chain, teacher = parse_defense(defense).chain, self.plan.study.teacher
-        mark = component("task", self.task)[1].mark
+        mark = build_task(self.task).mark
         for name, part in zip(chain.names, chain.parts, strict=True):
             told = getattr(part.settings, "marker", None)
             if told is not None and mark not in told and not part.off:
@@ -900,7 +894,7 @@ class _Cells:
 
     def _check_recording(self, teacher: Recorded) -> None:
         """Every prompt that this study will ask must be in the recording, before anything runs."""
-        exam, study = component("task", self.task)[1], self.plan.study
+        exam, study = build_task(self.task), self.plan.study
         recording = _recording(shown(teacher.path), teacher.prompt, teacher.answer)
         asked = exam.items("report", study.measure.items, 0)
         guards = [parse_defense(defense) for defense in self.block.defenses]
@@ -966,7 +960,7 @@ def _spelled(task: str, vocabulary: int) -> _Spelled:
     """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's
     public text.
     """
-    exam = component("task", task)[1]
+    exam = build_task(task)
     length: Callable[[str], int] = len
     if vocabulary:
         from distill.embedded import byte_pair_tokenizer

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.settings.entries import component
+from experiments.settings.entries import build_task
 from experiments.settings.schema import Measure
 
 COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "said", "outcome")
@@ -29,7 +29,7 @@ def misgraded(path: Path, measure: Measure) -> str:
                 at = row[:2]
                 if at not in asked:
                     asked[at], seen[at] = _questions(row[0], row[1], measure), set()
-                if wrong := _wrong(row, asked[at].get(row[2]), component("task", row[0])[1]):
+                if wrong := _wrong(row, asked[at].get(row[2]), build_task(row[0])):
                     return wrong
                 seen[at].add(row[2])
     for at, items in asked.items():
@@ -40,7 +40,7 @@ def misgraded(path: Path, measure: Measure) -> str:
 
 def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
     """What an exam asks; students that were trained for longer sit the report exam."""
-    exam = component("task", task)[1]
+    exam = build_task(task)
     select = split == "select"
     items = exam.items(
         "select" if select else "report", measure.selection_items if select else measure.items, 0

@@ -28,8 +28,9 @@ from experiments.review import (
 )
 from experiments.review.form import Run
 from experiments.review.recomputed import said, unlike
-from experiments.settings.components import file_of
-from experiments.settings.entries import call, component, known
+from experiments.settings.components import load_module
+from experiments.settings.entries import build_task, known
+from experiments.settings.grammar import parse_entry
 from experiments.settings.schema import Study
 from experiments.stages.stage import canonical
 from experiments.store import Store
@@ -249,8 +250,10 @@ def _lacking(study: Study) -> str:
     """
     for entry in (task for block in study.blocks for task in block.tasks):
         try:
-            name, told = call(entry)
-            places = {*PLACES} & file_of("task", known("task", name)).Settings.model_fields.keys()
+            name, told = parse_entry(entry)
+            places = {*PLACES} & load_module(
+                "task", known("task", name)
+            ).Settings.model_fields.keys()
         except BadInput:
             continue  # no task at all: no plan will do
         named = [
@@ -259,7 +262,7 @@ def _lacking(study: Study) -> str:
         if named:
             return f"task {entry} names files of its own ({', '.join(sorted(named))})"
         try:
-            component("task", entry)
+            build_task(entry)
         except BadInput as error:
             if places:
                 return str(error)

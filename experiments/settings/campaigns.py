@@ -19,7 +19,9 @@ from distill.campaigns import CAPABILITIES
 from distill.campaigns.population import Population
 from distill.campaigns.presets import PRESETS, Campaign, scaled
 from distill.completions import BadInput
-from experiments.settings.entries import Component, Range, Strict, call, checked, near, resolved
+from experiments.settings.components import ComponentSpec
+from experiments.settings.entries import Range, Strict, checked, near, resolve
+from experiments.settings.grammar import Entry, format_entry, parse_entry
 
 OPEN = "open"
 """The access of a provider that serves everybody and closes nobody; detectors watch, and are
@@ -38,7 +40,7 @@ def _grids(presets: Any) -> Any:
 
 
 def _grid(entry: str) -> list[str]:
-    name, changes = call(entry)
+    name, changes = parse_entry(entry)
     choices = {
         key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"
     }
@@ -52,9 +54,7 @@ def _grid(entry: str) -> list[str]:
         changes | dict(zip(choices, one, strict=True))
         for one in itertools.product(*choices.values())
     ]
-    return [
-        f"{name}({', '.join(f'{key}={value!r}' for key, value in one.items())})" for one in made
-    ]
+    return [format_entry(Entry(name, one)) for one in made]
 
 
 class Campaigns(Strict):
@@ -145,7 +145,7 @@ class Campaigns(Strict):
                 "campaigns.detectors: pivot needs campaigns.release, the day on which a new "
                 "model comes out"
             )
-        if "release" in call(entry)[1]:
+        if "release" in parse_entry(entry).changes:
             raise BadInput(
                 f"campaigns.detectors: {entry}: the day of the release is campaigns.release"
             )
@@ -194,7 +194,7 @@ class Campaigns(Strict):
 @functools.cache
 def campaign(entry: str) -> Campaign:
     """A preset, `scale` of its accounts and exchanges, with some of its settings changed."""
-    name, changes = call(entry)
+    name, changes = parse_entry(entry)
     if name not in PRESETS:
         raise BadInput(
             f"campaigns.presets: no {name!r}{near(name, PRESETS)} (there are: {', '.join(PRESETS)})"
@@ -209,19 +209,16 @@ def campaign(entry: str) -> Campaign:
     return made
 
 
-@functools.cache
 def access(entry: str) -> policy.Settings:
     """The policy of an entry of configs/access."""
-    name, changes = call(entry)
-    settings: policy.Settings = resolved("access", name, changes, entry)[1]
+    settings = resolve("access", entry).settings
+    assert isinstance(settings, policy.Settings)
     return settings
 
 
-@functools.cache
-def detector(entry: str) -> Component:
+def detector(entry: str) -> ComponentSpec:
     """A detector with its checked settings, from an entry of configs/detector."""
-    name, changes = call(entry)
-    return resolved("detector", name, changes, entry)[0]
+    return resolve("detector", entry).spec
 
 
 def told(entry: str) -> dict[str, Any] | None:

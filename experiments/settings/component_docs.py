@@ -11,7 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.settings.entries import component, config_folder, names
+from experiments.settings.entries import config_folder, names, resolve
 from experiments.settings.schema import battery, kind_of, parse_defense
 
 
@@ -150,6 +150,6 @@ PAGES = {
             "adaptive": lambda one: _yes(one.adaptive),
             "paper": lambda one: str(one.paper),
         },
-        part=lambda name: component("attacker", name)[1],
+        part=lambda name: resolve("attacker", name).build(),
     ),
 }

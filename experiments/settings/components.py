@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from defenses import NOTHING, DefensePipeline, ProviderResources, chain
+from pydantic import BaseModel, ConfigDict
+
+from defenses import NOTHING, DefensePipeline, ProviderResources, teach
 from experiments.private import revealed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distill.models import Model
 
 PACKAGES = {
     "defense": "defenses",
@@ -17,7 +25,39 @@ PACKAGES = {
     "access": "defenses.access",
     "detector": "defenses.access",
 }
-FIXED = {"defense": "Defense", "attacker": "Attacker", "task": "Task"}
+SYMBOLS = {"defense": "Defense", "attacker": "Attacker", "task": "Task", "detector": "Detector"}
+"""What the file of a component holds, beside its `Settings`."""
+
+
+class ComponentSpec(BaseModel):
+    """A component as stages, addresses and files have it: stand-ins for what is private
+    (experiments/private.py), and every setting written out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component with its checked settings.
+
+    `settings` is what its own `Settings` class makes of them, private values included; `spec` is
+    the same as it may be written down.
+    """
+
+    group: str
+    name: str
+    settings: BaseModel
+    spec: ComponentSpec
+
+    def build(self, *resources: Any) -> Any:
+        """An instance: `Defense(settings, *resources)`, `Task(settings)`, and so on."""
+        return getattr(load_module(self.group, self.name), SYMBOLS[self.group])(
+            self.settings, *resources
+        )
 
 
 def module_of(group: str, name: str) -> str:
@@ -25,32 +65,53 @@ def module_of(group: str, name: str) -> str:
     return f"{PACKAGES[group]}.{name.replace('/', '.')}"
 
 
-def file_of(group: str, name: str) -> Any:
+def load_module(group: str, name: str) -> ModuleType:
+    """The module of a component, imported."""
     return importlib.import_module(module_of(group, name))
 
 
-def part(group: str, chosen: Any) -> Any:
-    """The task or the attacker's part that a resolved config names."""
-    file = file_of(group, chosen["name"])
-    return getattr(file, FIXED[group])(file.Settings(**revealed(chosen["settings"])))
+def restore(group: str, spec: ComponentSpec | Mapping[str, Any]) -> Component:
+    """The component that a stage was told of; its settings were checked when it was resolved."""
+    told = spec if isinstance(spec, ComponentSpec) else ComponentSpec(**_plain(spec))
+    kind: type[BaseModel] = load_module(group, told.name).Settings
+    return Component(group, told.name, kind(**revealed(told.settings)), told)
 
 
-def defended(
-    spec: list[Any], given: ProviderResources = NOTHING, learned: Sequence[Mapping[str, Any]] = ()
+def _plain(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec without the digest of the data that a task reads, which is an address's alone."""
+    return {name: value for name, value in spec.items() if name != "data"}
+
+
+def build(group: str, spec: ComponentSpec | Mapping[str, Any], *resources: Any) -> Any:
+    """An instance of the component that a stage was told of, handed what it needs."""
+    return restore(group, spec).build(*resources)
+
+
+def build_defense(
+    spec: Sequence[ComponentSpec | Mapping[str, Any]],
+    resources: ProviderResources = NOTHING,
+    learned: Sequence[Mapping[str, Tensor]] = (),
 ) -> DefensePipeline:
-    """The defence of a resolved spec, handed what there is and, if it was taught,
-    what it learned.
+    """The defence of a resolved spec.
+
+    Args:
+        spec: its parts, in the order in which they act.
+        resources: what the provider has beside its teacher.
+        learned: what each part learned, if it was taught; see `teach_defense`.
+
+    Raises:
+        BadInput: the parts cannot act in that order.
     """
-    return chain([one["name"] for one in spec], makers(spec), given, learned)
+    parts = [restore("defense", part) for part in spec]
+    each = [replace(resources, learned=one) for one in learned] or [resources] * len(parts)
+    return DefensePipeline(
+        tuple(part.name for part in parts),
+        tuple(part.build(own) for part, own in zip(parts, each, strict=True)),
+    )
 
 
-def makers(spec: list[Any]) -> list[Callable[[ProviderResources], Any]]:
-    """What makes each part of a resolved spec of what it is given."""
-    files = [file_of("defense", one["name"]) for one in spec]
-    held = [
-        file.Settings(**revealed(one["settings"])) for file, one in zip(files, spec, strict=True)
-    ]
-    return [
-        functools.partial(file.Defense, settings)
-        for file, settings in zip(files, held, strict=True)
-    ]
+def teach_defense(
+    spec: Sequence[ComponentSpec | Mapping[str, Any]], resources: ProviderResources, model: Model
+) -> list[Mapping[str, Tensor]]:
+    """What each part of a defence learns, on the model that those before it have defended."""
+    return teach([restore("defense", part).build for part in spec], resources, model)

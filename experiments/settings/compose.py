@@ -23,7 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.completions import BadInput, digest
-from experiments.settings.entries import config_folder, known, names, near, split
+from experiments.settings.entries import config_folder, known, names, near
+from experiments.settings.grammar import split
 from experiments.settings.reading import decoded, read
 
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}

@@ -1,15 +1,13 @@
-"""Entries of a config: a component by its file's name with settings, what exists, and every error
-in one line.
+"""What an entry of a config names: the one resolver of components, what exists, and every error in
+one line.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import json
 import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -18,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
-from experiments.settings.components import FIXED, file_of
+from experiments.settings.components import Component, ComponentSpec, load_module
+from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
+from experiments.tasks import Exam
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
@@ -33,13 +33,6 @@ Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Component(Strict):
-    """A component by its file's path below its package, with that file's own settings."""
-
-    name: str
-    settings: dict[str, Any] = {}
 
 
 def config_folder() -> Path:
@@ -72,87 +65,46 @@ def known(group: str, name: str) -> str:
     raise BadInput(f"{group}: no {name!r}{near(name, there)} (there are: {', '.join(there)})")
 
 
-def call(text: str) -> tuple[str, dict[str, Any]]:
-    """Take `name(key=value, ...)` apart; a bare word is a string, the rest are Python or YAML
-    literals.
-    """
-    name, bracket, _ = text.partition("(")
-    if not bracket:
-        return text.strip(), {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what Python thinks of `1or` or of "\d"
-            tree = ast.parse(f"f{text.strip()[len(name.lstrip()) :]}", mode="eval").body
-        assert isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args
-        keys = [word.arg for word in tree.keywords]
-        assert all(keys) and len({*keys}) == len(keys)
-        return name.strip(), {str(word.arg): _literal(word.value) for word in tree.keywords}
-    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
-        raise BadInput(
-            f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once"
-        ) from None
-
-
-def _literal(node: ast.expr) -> Any:
-    words = {"true": True, "false": False, "null": None}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(one) for one in node.elts]
-    return words.get(node.id, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
-
-
 @functools.cache
-def component(group: str, entry: str) -> tuple[Component, Any]:
-    """A component's checked settings and the instance that they make, from `name` or
-    `name(key=value, ...)`.
+def resolve(group: str, entry: str) -> Component:
+    """The component that an entry of a config names, with checked settings.
+
+    Args:
+        group: `task`, `defense`, `attacker`, `detector` or `access`.
+        entry: `name` or `name(key=value, ...)`; the config's own settings stand for the rest.
+
+    Raises:
+        BadInput: there is no such component, or a setting is wrong.
     """
-    name, changes = call(entry)
-    return built(group, name, changes, entry)
+    return resolve_parsed(group, parse_entry(entry), entry)
 
 
-def built(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
-    """The same, taken apart already."""
-    full, settings = resolved(group, name, changes, entry)
-    if group == "task":  # it reads its files at once
-        check(full.settings)
-    return full, getattr(file_of(group, full.name), FIXED[group])(settings)
-
-
-def resolved(group: str, name: str, changes: dict[str, Any], entry: str) -> tuple[Component, Any]:
-    """A component, and its checked settings."""
-    chosen = written(group, name)
-    told = chosen.settings | changes
+def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
+    """The same of an entry that was taken apart already; `entry` is what errors call it."""
+    config = read_config(group, parsed.name)
+    values = config.settings | parsed.changes
     settings = checked(
-        file_of(group, chosen.name).Settings, revealed(told), f"{group} {entry}: settings"
+        load_module(group, config.name).Settings, revealed(values), f"{group} {entry}: settings"
     )
-    return chosen.model_copy(
-        update={"settings": veiled(settings.model_dump(mode="json"), told)}
-    ), settings
+    plain = veiled(settings.model_dump(mode="json"), values)
+    return Component(group, config.name, settings, ComponentSpec(name=config.name, settings=plain))
 
 
 @functools.cache
-def written(group: str, name: str) -> Component:
+def build_task(entry: str) -> Exam:
+    """The task of an entry; one that reads files reads them here, once."""
+    task = resolve("task", entry)
+    check(task.spec.settings)
+    built: Exam = task.build()
+    return built
+
+
+@functools.cache
+def read_config(group: str, name: str) -> ComponentSpec:
     """A component as its YAML file has it."""
     path = config_folder() / group / f"{known(group, name)}.yaml"
-    chosen: Component = checked(Component, read(path), path.name)
-    return chosen
-
-
-def split(text: str, mark: str) -> list[str]:
-    """A text at the marks outside brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if letter == quote or (letter in "'\"" and depth and not quote):
-            quote = "" if quote else letter
-        depth += 0 if quote else (letter in "([") - (letter in ")]")
-        if letter == mark and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-        if depth < 0:
-            break
-    if depth or quote:
-        raise BadInput(f"{_short(text)}: a bracket or a quote is not closed, or closed twice")
-    return [part.strip() for part in parts]
+    config: ComponentSpec = checked(ComponentSpec, read(path), path.name)
+    return config
 
 
 def checked(model: Any, raw: Any, where: str) -> Any:
@@ -176,7 +128,7 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not isinstance(key, str):
                 raise BadInput(
-                    f"{where}: {'.'.join(place) or 'settings'}: a key is a text (got {_short(key)})"
+                    f"{where}: {'.'.join(place) or 'settings'}: a key is a text (got {short(key)})"
                 )
             _plain(inner, where, (*place, str(key)))
     elif isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
@@ -185,13 +137,8 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
         raise BadInput(
             f"{where}: {'.'.join(place) or 'settings'}: must be text, true, false, null, or a "
             "number of at "
-            f"most {LARGEST:g} (got {_short(value)})"
+            f"most {LARGEST:g} (got {short(value)})"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _line(model: Any, where: str, error: Any) -> str:
@@ -199,7 +146,7 @@ def _line(model: Any, where: str, error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: {place}: is missing"
     if error["type"] != "extra_forbidden":
-        got = "" if isinstance(error["input"], dict) else f" (got {_short(error['input'])})"
+        got = "" if isinstance(error["input"], dict) else f" (got {short(error['input'])})"
         said = " ".join(error["msg"].removeprefix("Value error, ").split())
         return f"{where}: {place}: {said}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)

@@ -17,23 +17,22 @@ from distill.attackers import ORDER
 from distill.completions import BadInput
 from distill.student import StudentSettings
 from experiments.settings.campaigns import Campaigns
-from experiments.settings.components import PACKAGES, file_of
+from experiments.settings.components import PACKAGES, Component, load_module
 from experiments.settings.entries import (
-    Component,
     Range,
     Strict,
     Text,
-    built,
-    call,
+    build_task,
     checked,
-    component,
     config_folder,
     known,
     names,
     near,
-    split,
-    written,
+    read_config,
+    resolve,
+    resolve_parsed,
 )
+from experiments.settings.grammar import parse_entry, split
 from experiments.settings.reading import read
 from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
@@ -371,7 +370,7 @@ class DefenseSpec:
     @property
     def spec(self) -> list[Any]:
         """What stages are told."""
-        return [part.model_dump(mode="json") for part in self.parts]
+        return [part.spec.model_dump(mode="json") for part in self.parts]
 
 
 @functools.cache
@@ -379,11 +378,13 @@ def parse_defense(entry: str) -> DefenseSpec:
     """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
     matched.
     """
-    parts, match = [], None
-    for place, one in enumerate(split(entry, "+")):
-        name, changes = call(one)
-        matched, points = "match_utility" in changes, changes.pop("match_utility", None)
-        chosen, instance = built("defense", name, changes, one)
+    parts, instances, match = [], [], None
+    for place, text in enumerate(split(entry, "+")):
+        parsed = parse_entry(text)
+        matched = "match_utility" in parsed.changes
+        points = parsed.changes.pop("match_utility", None)
+        part = resolve_parsed("defense", parsed, text)
+        instance = part.build()
         if matched and match:
             raise BadInput(
                 f"defense {entry}: match_utility: one part can be matched, the others keep their "
@@ -391,16 +392,15 @@ def parse_defense(entry: str) -> DefenseSpec:
             )
         if matched:
             match = checked(
-                Match, {"part": place, "points": points}, f"defense {one}: match_utility"
+                Match, {"part": place, "points": points}, f"defense {text}: match_utility"
             )
             # What it needs and where it acts is asked of it as it will be, and its own strength may
             # be none.
-            instance = _at_full_strength(one, chosen, instance)
-        parts.append((chosen, instance))
-    whole = DefensePipeline(
-        tuple(chosen.name for chosen, _ in parts), tuple(instance for _, instance in parts)
-    )
-    return DefenseSpec(tuple(chosen for chosen, _ in parts), whole, match)
+            instance = _at_full_strength(text, part, instance)
+        parts.append(part)
+        instances.append(instance)
+    whole = DefensePipeline(tuple(part.name for part in parts), tuple(instances))
+    return DefenseSpec(tuple(parts), whole, match)
 
 
 class Battery(Strict):
@@ -472,7 +472,9 @@ class AttackSpec:
 
     def of(self, *kinds: str) -> list[Any]:
         """What stages are told of the parts of these kinds."""
-        return [part.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds]
+        return [
+            part.spec.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds
+        ]
 
     def made(self, kind: str) -> list[Any]:
         """The parts of a kind."""
@@ -518,8 +520,8 @@ def parse_attack(entry: str) -> AttackSpec:
     """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
     or two, learn.
     """
-    made = [component("attacker", one) for one in split(spelled(entry), "+")]
-    kinds = [ORDER.index(kind_of(chosen.name)) for chosen, _ in made]
+    parts = tuple(resolve("attacker", part) for part in split(spelled(entry), "+"))
+    kinds = [ORDER.index(kind_of(part.name)) for part in parts]
     if kinds != sorted(kinds):
         raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")
     if [ORDER[kind] for kind in kinds].count("learn") != 1:
@@ -530,10 +532,10 @@ def parse_attack(entry: str) -> AttackSpec:
             f"attacker {entry}: exactly one part must be how the student learns "
             f"({', '.join(learners)})"
         )
-    return AttackSpec(tuple(chosen for chosen, _ in made), tuple(instance for _, instance in made))
+    return AttackSpec(parts, tuple(part.build() for part in parts))
 
 
-def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
+def _at_full_strength(entry: str, part: Component, instance: Any) -> Any:
     """A defence whose strength can be found by its cost, set to its strongest;
     BadInput for others.
     """
@@ -548,9 +550,9 @@ def _at_full_strength(entry: str, chosen: Component, instance: Any) -> Any:
     )
     if why:
         raise BadInput(
-            f"defense {entry}: match_utility: {chosen.name} {why}, so it cannot be set by its cost"
+            f"defense {entry}: match_utility: {part.name} {why}, so it cannot be set by its cost"
         )
-    settings = chosen.settings | {instance.knob.name: instance.knob.strongest}
+    settings = part.spec.settings | {instance.knob.name: instance.knob.strongest}
     return type(instance)(type(instance.settings)(**settings))
 
 
@@ -576,7 +578,7 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
         for entry in block.defenses:
             parse_defense(entry)
         for entry in block.tasks:
-            component("task", entry)
+            build_task(entry)
         for entry in block.attackers:
             parse_attack(entry)
     if study.campaigns:
@@ -601,7 +603,7 @@ def schema() -> dict[str, Any]:
     """JSON schema of a study, and of the settings of every shipped component, by group and name."""
     parts = {
         group: {
-            name: file_of(group, written(group, name).name).Settings.model_json_schema()
+            name: load_module(group, read_config(group, name).name).Settings.model_json_schema()
             for name in names(group)
             if group != "attacker" or not battery(name)
         }

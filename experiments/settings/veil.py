@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.private import PLACES, hidden
-from experiments.settings.entries import call, split
+from experiments.settings.grammar import Entry, format_entry, parse_entry, split
 
 if TYPE_CHECKING:
     from experiments.settings.schema import Study
@@ -46,13 +46,9 @@ def entry(text: str) -> str:
 
 
 def _part(text: str) -> str:
-    name, changes = call(text)
-    told = {key: hidden(key, value) for key, value in changes.items()}
-    return (
-        text
-        if told == changes
-        else f"{name}({', '.join(f'{key}={value!r}' for key, value in told.items())})"
-    )
+    name, changes = parse_entry(text)
+    public = {key: hidden(key, value) for key, value in changes.items()}
+    return text if public == changes else format_entry(Entry(name, public))
 
 
 def _model(chosen: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill import logprob_cache
 from distill.completions import Completion, Interface, Prompt, write_bytes, write_completions
-from experiments.settings.components import defended, part
+from experiments.settings.components import build, build_defense
 from experiments.stages.guarded import guarded
 from experiments.stages.means import means, solved
 from experiments.stages.opened import opened
@@ -27,7 +27,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     The provider's own traces are answers too, to questions of the split that the teacher learned
     from.
     """
-    task = part("task", settings["task"])
+    task = build("task", settings["task"])
     if settings["source"] in ("public", "self"):
         items = task.public(settings["budget"], settings["seed"])
         said = solved(items)
@@ -65,7 +65,9 @@ def _asked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
     question = {item.prompt.id: item.prompt.text for item in items}
     prompts = [item.prompt for item in items]
     for one in settings["ask"]:
-        prompts = part("attacker", one).ask(prompts, settings["budget"], own, seed=settings["seed"])
+        prompts = build("attacker", one).ask(
+            prompts, settings["budget"], own, seed=settings["seed"]
+        )
     provider = guarded(task, model, settings, given)
     said = provider.generate(
         prompts, seed=settings["seed"], interface=Interface(**settings["profile"])
@@ -94,7 +96,7 @@ def _leaked(task: Any, settings: Any, inputs: list[Path], out: Path) -> None:
         : len(reduced)
     ]
     full = guarded(task, model, settings, inputs[1 : 1 + given])
-    less = defended(settings["reduced"])(full)
+    less = build_defense(settings["reduced"])(full)
     said: dict[str, Completion] = {}
     for provider, which in ((full, False), (less, True)):
         asked = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]

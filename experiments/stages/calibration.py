@@ -15,7 +15,7 @@ from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
 from distill.campaigns.population import Population
 from distill.campaigns.simulate import simulate
 from distill.completions import BadInput
-from experiments.settings.components import file_of
+from experiments.settings.components import build
 
 VERSION = 1
 PAST, PAST_RELEASE = (
@@ -71,11 +71,7 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
 
 def detectors(chosen: Sequence[Any], learned: Baseline) -> list[Base]:
     """Detectors of resolved settings, as a provider that learned this baseline has them."""
-    files = [file_of("detector", one["name"]) for one in chosen]
-    return [
-        file.Detector(file.Settings(**one["settings"]), learned)
-        for file, one in zip(files, chosen, strict=True)
-    ]
+    return [build("detector", spec, learned) for spec in chosen]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.completions import Completion, Interface, Prompt, write_bytes
-from experiments.settings.components import part
+from experiments.settings.components import build
 from experiments.stages.grades import read_grades
 from experiments.stages.guarded import guarded
 from experiments.stages.opened import opened
@@ -25,7 +25,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
     A student's second input is the undefended teacher's exam: `bits_per_byte` is how well the model
     predicts its text. Returns the seconds that answering took.
     """
-    task = part("task", settings["task"])
+    task = build("task", settings["task"])
     items = task.items(settings["split"], settings["items"], 0)
     prompts = [item.prompt for item in items]
     model = undefended = opened(inputs[0])

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.completions import write_bytes
 from distill.folders import save
-from experiments.settings.components import part
+from experiments.settings.components import build
 from experiments.stages.means import means
 from experiments.stages.opened import opened
 from experiments.stages.stage import canonical
@@ -20,14 +20,14 @@ VERSION = 1
 
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """What the attacker does to the student once it is trained."""
-    task, model = part("task", settings["task"]), opened(inputs[0])
+    task, model = build("task", settings["task"]), opened(inputs[0])
     own, recipe = (
         means(task, settings, **training(task, settings["shape"])),
         recipe_of(settings["shape"]),
     )
     report = json.loads((inputs[0] / "training.json").read_text())
     for one in settings["follow"]:
-        followed = part("attacker", one).follow(model, recipe, own, seed=settings["seed"])
+        followed = build("attacker", one).follow(model, recipe, own, seed=settings["seed"])
         model = replace(model, network=followed.network.eval())
         report |= {
             name: report[name] + getattr(followed, name)

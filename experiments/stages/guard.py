@@ -8,9 +8,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from defenses import ProviderResources, teach
+from defenses import ProviderResources
 from distill.completions import Interface, write_bytes
-from experiments.settings.components import defended, makers, part
+from experiments.settings.components import build, build_defense, teach_defense
 from experiments.stages.guarded import given
 from experiments.stages.opened import opened
 from experiments.stages.stage import canonical
@@ -22,12 +22,12 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """Prepare a defence: find its strength where that is matched to what it costs, and teach what
     learns.
     """
-    task, model = part("task", settings["task"]), opened(inputs[0])
+    task, model = build("task", settings["task"]), opened(inputs[0])
     has, spec, matched = given(task, settings["given"], inputs[1:]), settings["defense"], None
     if settings["match"]:
         spec, matched = _matched(task, model, spec, has, settings["match"])
     numbers: dict[str, float] = {}
-    for place, learned in enumerate(teach(makers(spec), has, model)):
+    for place, learned in enumerate(teach_defense(spec, has, model)):
         save_file(
             {name: tensor.contiguous() for name, tensor in learned.items()},
             out / f"{place}.safetensors",
@@ -50,7 +50,7 @@ def _matched(
     that was found.
     """
     items = task.items("select", match["items"], 0)
-    knob = defended(spec).parts[match["part"]].knob
+    knob = build_defense(spec).parts[match["part"]].knob
 
     def set_to(share: float) -> list[Any]:
         one = spec[match["part"]]
@@ -72,8 +72,8 @@ def _matched(
 
     def lost(share: float) -> float:
         asked = set_to(share)
-        learned = teach(makers(asked), has, model)
-        return 100 * (clean - right(defended(asked, has, learned)(model)))
+        learned = teach_defense(asked, has, model)
+        return 100 * (clean - right(build_defense(asked, has, learned)(model)))
 
     clean = right(model)
     share, loss, tried = strength_at(lost, match["points"])

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from defenses import ProviderResources
 from distill.completions import read_completions
-from experiments.settings.components import defended
+from experiments.settings.components import build_defense
 from experiments.stages.opened import opened
 
 # The provider's proxy has a seed, and traces an order, that no student has.
@@ -25,7 +25,7 @@ def guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
     if prepared:
         spec = json.loads((prepared / "guard.json").read_text())["defense"]
         learned = [load_file(prepared / f"{place}.safetensors") for place in range(len(spec))]
-    return defended(spec, given(task, [*held], [*held.values()]), learned)(model)
+    return build_defense(spec, given(task, [*held], [*held.values()]), learned)(model)
 
 
 def given(task: Any, names: list[str], folders: list[Path]) -> ProviderResources:

@@ -12,7 +12,7 @@ from distill import logprob_cache
 from distill.attackers import AttackerResources
 from distill.completions import Completion, Interface, Prompt, read_completions, write_bytes
 from distill.folders import save
-from experiments.settings.components import defended, part
+from experiments.settings.components import build, build_defense
 from experiments.stages.guarded import guarded
 from experiments.stages.means import means
 from experiments.stages.opened import opened
@@ -25,7 +25,7 @@ VERSION = 1
 def run(settings: Any, inputs: list[Path], out: Path) -> None:
     """The attacker cleans the answers it holds and trains its student on them."""
     said = read_completions(inputs[0] / "answers.parquet")
-    task, attacker = part("task", settings["task"]), part("attacker", settings["attacker"])
+    task, attacker = build("task", settings["task"]), build("attacker", settings["attacker"])
     found = json.loads((inputs[-1] / "choice.json").read_text()) if settings.get("searched") else {}
     settings = settings | {"shape": settings["shape"] | found}
     # A campaign that got nothing has an untrained student.
@@ -43,7 +43,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
             **_released(task, settings, inputs[1:]),
         )
     for one in settings.get("clean", []):
-        said = part("attacker", one).clean(said, own, seed=settings["seed"])
+        said = build("attacker", one).clean(said, own, seed=settings["seed"])
     model, report = trained(task, settings, attacker, said, own, out)
     unread = sum(task.final(answer.text) is None for answer in said) / max(len(said), 1)
     save(model, out)
@@ -76,7 +76,7 @@ def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
         return {
             "teacher": guarded(task, opened(held["teacher"]), told, [held[name] for name in given])
         }
-    rebuilt = defended([_with_own_key(one) for one in released["defense"]])
+    rebuilt = build_defense([_with_own_key(one) for one in released["defense"]])
     return {
         "defense": lambda said: rebuilt(_Said(said)).generate(
             (), seed=settings["seed"], interface=Interface("full")

@@ -11,7 +11,7 @@ from distill.completions import BadInput, write_bytes, write_completions
 from distill.folders import load, save
 from distill.recordings import read_recorded
 from experiments.private import shown
-from experiments.settings.components import part
+from experiments.settings.components import build
 from experiments.stages.means import solved
 from experiments.stages.stage import canonical
 from experiments.stages.training import trained
@@ -33,7 +33,7 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
     if settings.get("kind") == "pretrained":
         load(shown(settings["path"]), allow_pickle=settings["allow_pickle"])
         return write_bytes(out / "pretrained.json", canonical(settings).encode())
-    task = part("task", settings["task"])
+    task = build("task", settings["task"])
     items = task.train_items(settings["items"], settings["seed"])
     model, report = trained(
         task, settings, Attacker(Settings()), solved(items), AttackerResources(), out

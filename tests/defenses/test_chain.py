@@ -9,7 +9,6 @@ from defenses import (
     DefensePipeline,
     ProviderResources,
     Strength,
-    chain,
     teach,
     with_proxy,
     with_traces,
@@ -18,6 +17,7 @@ from defenses.decoding import perturbed, temperature
 from defenses.release import answer_only, noise, rounding, truncate
 from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
+from experiments.settings.components import build_defense
 
 TEMPERATURE = temperature.Defense(temperature.Settings(temperature=0.7))
 PERTURBED = perturbed.Defense(perturbed.Settings(eps=0.2))
@@ -85,8 +85,9 @@ def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prom
 
 
 def test_what_was_learned_is_handed_back_part_by_part():
-    make = [lambda given: truncate.Defense(truncate.Settings(), given)] * 2
-    made = chain(("a", "b"), make, ProviderResources(traces=[1]), [{"x": 1}, {"y": 2}])
+    spec = [{"name": "release/truncate", "settings": {"keep": keep}} for keep in (0.5, 0.25)]
+    made = build_defense(spec, ProviderResources(traces=[1]), [{"x": 1}, {"y": 2}])
+    assert [part.settings.keep for part in made.parts] == [0.5, 0.25]
     assert [part.given.learned for part in made.parts] == [{"x": 1}, {"y": 2}]
     assert all(part.given.traces == [1] for part in made.parts)
 

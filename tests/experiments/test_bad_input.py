@@ -334,7 +334,7 @@ def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):
 )
 def test_a_setting_of_another_kind_is_refused(group, entry):
     with pytest.raises(BadInput, match=r"settings: .*\(got "):
-        entries.resolved(group, *entries.call(entry), entry)
+        entries.resolve(group, entry)
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "1025", "99999999999", "1e3", "\u00b2", "x"])
@@ -412,7 +412,7 @@ def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_p
 
 def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     path = tmp_path / "recorded.jsonl"
-    exam = entries.component("task", "addition")[1]
+    exam = entries.build_task("addition")
     seeds = [*range(6), 900, *range(1000, 1006)]  # of students, floors and the identity control
 
     def recorded(seeds):

@@ -92,8 +92,8 @@ class TestSettings:
     @pytest.mark.parametrize("group", ["access", "detector"])
     def test_every_file_shows_all_its_settings(self, group):
         for name in entries.names(group):
-            component, _ = entries.resolved(group, name, {}, name)
-            shown_there = set(entries.written(group, name).settings)
+            component = entries.resolve(group, name).spec
+            shown_there = set(entries.read_config(group, name).settings)
             left = {"limits"} if group == "access" and name != "limits" else set()
             assert shown_there | left == set(component.settings), name
 

@@ -35,7 +35,7 @@ def rows(capsys, *words):
 
 
 def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, capsys):
-    exam = entries.component("task", "addition")[1]
+    exam = entries.build_task("addition")
     tokenizer = character_tokenizer(exam.alphabet)
     network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128, seed=3)
     save(LanguageModel(network, tokenizer), tmp_path / "model")

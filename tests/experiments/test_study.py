@@ -60,10 +60,9 @@ def test_every_shipped_component_builds_and_shows_all_its_settings(group):
         from omegaconf import OmegaConf
 
         written = OmegaConf.load(entries.config_folder() / group / f"{name}.yaml")
-        resolved, _ = entries.component(
-            group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name
-        )
-        assert dict(written.get("settings", {})).keys() == resolved.settings.keys(), name
+        component = entries.resolve(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
+        component.build()
+        assert dict(written.get("settings", {})).keys() == component.spec.settings.keys(), name
 
 
 def test_an_unknown_study_names_those_that_exist():
@@ -202,7 +201,7 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
 def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
     from distill.completions import Completion
 
-    task = entries.component("task", "addition")[1]
+    task = entries.build_task("addition")
     items = task.public(6, 0)
     right = [Completion(i.prompt.id, i.prompt.text, f"because # {i.reference}") for i in items[:3]]
     wrong = [Completion(i.prompt.id, i.prompt.text, "# 0") for i in items[3:]]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from distill.completions import BadInput
 from experiments.planning import plan
 from experiments.settings import schema
-from experiments.settings.entries import component, names
+from experiments.settings.entries import build_task, names
 from experiments.tasks import (
     SHARES,
     Outcome,
@@ -29,7 +29,7 @@ from experiments.tasks import (
 
 SPLITS = get_args(Split)
 # Drawn from rules; gsm8k is read from files and has tests of its own below.
-TASKS = [component("task", name)[1] for name in names("task") if name != "gsm8k"]
+TASKS = [build_task(name) for name in names("task") if name != "gsm8k"]
 PINNED = ["570+575=", "fa ac nf mn cm;f+3?", "c=1;b=c+9;a=b-5;a?"]  # addition, lookup, trace
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 

@@ -25,7 +25,7 @@ from experiments.report import files
 from experiments.results import collect
 from experiments.results.collect import Key
 from experiments.settings import entries, schema
-from experiments.settings.components import part
+from experiments.settings.components import build
 from experiments.stages import student
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
@@ -244,9 +244,7 @@ class TestQuestions:
             read_grades(folder(store, arm.exam)),
             [row["text"] for row in read_grades(clean)],
         )
-        prompts = [
-            item.prompt for item in entries.component("task", "addition")[1].items("report", 12, 0)
-        ]
+        prompts = [item.prompt for item in entries.build_task("addition").items("report", 12, 0)]
         assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
         nats = opened(mine).surprisal(prompts, texts)
         by_hand = [
@@ -345,7 +343,7 @@ class TestSeeds:
     def test_worked_solutions_are_the_same_for_all_seeds(self):
         from experiments.stages.means import WORKED, means
 
-        task = entries.component("task", "addition")[1]
+        task = entries.build_task("addition")
         one, other = (
             means(task, {"own": {"pool": 1, "budget": 8, "worked": 5}, "seed": seed})
             for seed in (0, 1)
@@ -395,7 +393,7 @@ class TestFloors:
     def test_a_self_distilled_student_is_taught_its_own_right_answers(self, tmp_path, monkeypatch):
         from experiments.stages import answers
 
-        task = entries.component("task", "addition")[1]
+        task = entries.build_task("addition")
         items = task.public(8, 1)
         told = {
             item.prompt.text: f"so # {item.reference}" if i % 2 else "so # 0"
@@ -447,7 +445,7 @@ class TestMatchedStrength:
         from defenses import NOTHING
         from experiments.stages import guard as stage
 
-        task = entries.component("task", "addition")[1]
+        task = entries.build_task("addition")
         items = {split: task.items(split, 40, 0) for split in ("select", "report")}
         right = {item.prompt.text: item for some in items.values() for item in some}
         select = {item.prompt.text: place for place, item in enumerate(items["select"])}
@@ -470,15 +468,15 @@ class TestMatchedStrength:
                     )
                 return held
 
-        real = stage.defended
+        real = stage.build_defense
 
-        def defended(spec, *given):
+        def build_defense(spec, *given):
             if not given:
                 return real(spec)
             return lambda model: Behind(spec[0]["settings"]["eps"])
 
-        monkeypatch.setattr(stage, "defended", defended)
-        monkeypatch.setattr(stage, "teach", lambda *given: [])
+        monkeypatch.setattr(stage, "build_defense", build_defense)
+        monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
         chosen = schema.parse_defense("decoding/perturbed(match_utility=25)")
         match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
         spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
@@ -509,7 +507,7 @@ class TestMatchedStrength:
         told = {"defense": [stage.settings["defense"][0] | {"settings": found}]}
         (tmp_path / "guard.json").write_text(json.dumps(told))
         (tmp_path / "0.safetensors").write_bytes(save({}))
-        task = part("task", stage.settings["task"])
+        task = build("task", stage.settings["task"])
         arm = next(arm for arm in here.arms if arm.defense.startswith("decoding"))
         assert arm.answers.settings["given"][-1] == "guard" and arm.answers.inputs[-1] == stage
         seen = []
