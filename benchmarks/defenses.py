@@ -21,7 +21,7 @@ from defenses import ProviderResources
 from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, Model
-from experiments.settings import components, entries
+from experiments.settings import catalog, components, entries
 from experiments.tasks.addition import Settings, Task
 
 PROMPTS, NEW_TOKENS, ROUNDS = 128, 40, 3
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"{'defence':32s} {'passes':>6s} {'bound':>6s}  ratio")
     over = []
-    for name in entries.names("defense"):
+    for name in catalog.names("defense"):
         defense = built(name, given, teacher)
         interface = Interface("top_k", 20) if defense.point == "logprobs" else Interface()
         edit = defense.point in ("text", "logprobs") and not defense.passes

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.completions import BadInput, digest
-from experiments.settings.components import module_of
+from experiments.settings.catalog import cached, module_file, module_of, plugin_file
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
@@ -77,13 +77,13 @@ def _named(settings: Any, group: str | None) -> Iterator[str]:
             yield from _named(value, group)
 
 
-@functools.cache
+@cached
 def _closure(roots: frozenset[str]) -> dict[str, str]:
     found = frozenset[str]().union(*map(_reached, roots))
     return {name: _read(name)[0] for name in sorted(found)}
 
 
-@functools.cache
+@cached
 def _reached(root: str) -> frozenset[str]:
     """A module and all that it imports, however deep, with the packages on the way."""
     waiting, found = [root], set[str]()
@@ -96,8 +96,9 @@ def _reached(root: str) -> frozenset[str]:
 
 
 def _packages(name: str) -> list[str]:
-    """The packages that a module lies in."""
-    return [name[:at] for at, letter in enumerate(name) if letter == "."]
+    """The packages that a module lies in; one that is only a folder has no code."""
+    above = [name[:at] for at, letter in enumerate(name) if letter == "."]
+    return [package for package in above if _file(package)]
 
 
 def installed(name: str) -> str | None:
@@ -105,7 +106,7 @@ def installed(name: str) -> str | None:
     return _read(name)[0] if _file(name) else None
 
 
-@functools.cache
+@cached
 def _read(name: str) -> tuple[str, frozenset[str]]:
     """A module's digest, and the modules of this project that it imports, also those inside
     functions.
@@ -124,15 +125,11 @@ def code_digest(tree: ast.AST) -> str:
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of this project; names may come from a manifest that somebody else
-    wrote.
+    """The file of a module of this project or of a plugin in use; names may come from a manifest
+    that somebody else wrote.
     """
-    parts = name.split(".")
-    if parts[0] not in PROJECT or not all(part.isidentifier() for part in parts):
-        return None
-    place = ROOT.joinpath(*parts)
-    there = (one for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file())
-    return next(there, None)
+    top = name.partition(".")[0]
+    return module_file(name, [ROOT / top]) if top in PROJECT else plugin_file(name)
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:

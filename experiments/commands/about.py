@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.completions import BadInput
 from experiments.results.plain import Plain
-from experiments.settings import component_docs, entries
+from experiments.settings import catalog, component_docs, entries
 
 PLURALS = {"defenses": "defense", "studies": "study"}
 WIDTH = 150  # letters that a table of components needs
@@ -16,7 +16,7 @@ WIDTH = 150  # letters that a table of components needs
 
 def list_group(*, group: str | None, markdown: bool) -> None:
     """Print what exists in a group of configs, or in all of them."""
-    groups = sorted(path.name for path in entries.config_folder().iterdir() if path.is_dir())
+    groups = sorted(path.name for path in catalog.config_folder().iterdir() if path.is_dir())
     name = _group_name(group, groups) if group else ""
     page = component_docs.PAGES.get(name)
     if page and markdown:
@@ -24,7 +24,7 @@ def list_group(*, group: str | None, markdown: bool) -> None:
     if page:
         return Plain(width=max(Plain().width, WIDTH)).print(page.table())
     for shown in [name] if name else groups:
-        print(f"{shown}: {' '.join(entries.names(shown))}")
+        print(f"{shown}: {' '.join(catalog.names(shown))}")
 
 
 def _group_name(word: str, groups: list[str]) -> str:

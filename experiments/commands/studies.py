@@ -19,7 +19,7 @@ from experiments.planning import preflight
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
 from experiments.results.plain import Plain, printable
-from experiments.settings import entries
+from experiments.settings import catalog
 from experiments.settings import schema as settings
 from experiments.store import Store, writable
 
@@ -86,7 +86,7 @@ def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, sche
     if schema:
         return print(json_format.dumps(settings.schema(), indent=1))
     if study is None:
-        raise BadInput(f"show: which study? (there are: {', '.join(entries.names('study'))})")
+        raise BadInput(f"show: which study? (there are: {', '.join(catalog.names('study'))})")
     print(settings.load_named(study, overrides, env).model_dump_json(indent=2))
 
 

@@ -20,6 +20,7 @@ from experiments import provenance
 from experiments.measure.curves import too_far
 from experiments.private import folder_digest, shown
 from experiments.settings import campaigns
+from experiments.settings.catalog import cached
 from experiments.settings.entries import build_task, resolve
 from experiments.settings.schema import (
     AttackSpec,
@@ -955,7 +956,7 @@ class _Spelled(NamedTuple):
     answers: list[int]
 
 
-@functools.cache
+@cached
 def _spelled(task: str, vocabulary: int) -> _Spelled:
     """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's
     public text.
@@ -974,6 +975,6 @@ def _spelled(task: str, vocabulary: int) -> _Spelled:
     )
 
 
-@functools.cache
+@cached
 def _recording(path: str, prompt: str, answer: str) -> RecordedModel:
     return read_recorded(Path(path), prompt, answer)

@@ -7,7 +7,6 @@ numbers, `shown.py` draws and writes them. Here is what a study may ask for.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from distill.campaigns import CAPABILITIES
 from distill.campaigns.population import Population
 from distill.campaigns.presets import PRESETS, Campaign, scaled
 from distill.completions import BadInput
+from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
 from experiments.settings.grammar import Entry, format_entry, parse_entry
@@ -191,7 +191,7 @@ class Campaigns(Strict):
         return self.exchanges_per_question or max(planned / budget, 1e-9)
 
 
-@functools.cache
+@cached
 def campaign(entry: str) -> Campaign:
     """A preset, `scale` of its accounts and exchanges, with some of its settings changed."""
     name, changes = parse_entry(entry)

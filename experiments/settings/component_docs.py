@@ -11,7 +11,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.settings.entries import config_folder, names, resolve
+from experiments.settings.catalog import config_file, names
+from experiments.settings.entries import resolve
 from experiments.settings.schema import battery, kind_of, parse_defense
 
 
@@ -43,7 +44,7 @@ class Page:
         return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
 
     def said(self, name: str) -> str:
-        text = (config_folder() / self.group / f"{name}.yaml").read_text(encoding="utf-8")
+        text = config_file(self.group, name).read_text(encoding="utf-8")
         return text.splitlines()[0].removeprefix("# ")
 
     def table(self) -> Table:

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from defenses import NOTHING, DefensePipeline, ProviderResources, teach
+from distill.completions import BadInput
 from experiments.private import revealed
+from experiments.settings.catalog import PACKAGES, SYMBOLS, Plugin, find_plugin, module_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from distill.models import Model
-
-PACKAGES = {
-    "defense": "defenses",
-    "attacker": "distill.attackers",
-    "task": "experiments.tasks",
-    "access": "defenses.access",
-    "detector": "defenses.access",
-}
-SYMBOLS = {"defense": "Defense", "attacker": "Attacker", "task": "Task", "detector": "Detector"}
-"""What the file of a component holds, beside its `Settings`."""
 
 
 class ComponentSpec(BaseModel):
@@ -60,14 +54,48 @@ class Component:
         )
 
 
-def module_of(group: str, name: str) -> str:
-    """The module that a component's name stands for."""
-    return f"{PACKAGES[group]}.{name.replace('/', '.')}"
-
-
 def load_module(group: str, name: str) -> ModuleType:
-    """The module of a component, imported."""
-    return importlib.import_module(module_of(group, name))
+    """The module of a component, imported; BadInput where a plugin's cannot be, or lacks what a
+    component's file holds.
+    """
+    plugin = find_plugin(group, name)
+    return _load_plugin(plugin) if plugin else importlib.import_module(module_of(group, name))
+
+
+def _load_plugin(plugin: Plugin) -> ModuleType:
+    try:
+        module = importlib.import_module(plugin.module)
+    except (Exception, SystemExit) as error:
+        raise BadInput(
+            f"{plugin}: {_place(plugin.file, error)}: {type(error).__name__}: {_line(error)}"
+        ) from error
+    symbol = SYMBOLS[plugin.group]
+    for name, base in (("Settings", BaseModel), (symbol, _base(plugin.group))):
+        if not isinstance(kind := getattr(module, name, None), type):
+            raise BadInput(f"{plugin}: {plugin.file} holds no class {name}")
+        if not issubclass(kind, base):
+            raise BadInput(f"{plugin}: {name} is no {base.__module__}.{base.__name__}")
+    return module
+
+
+def _base(group: str) -> type:
+    """What the symbol of a component's file derives from."""
+    module = importlib.import_module(PACKAGES[group])
+    base: type = module.Exam if group == "task" else module.Base
+    return base
+
+
+def _place(file: Path, error: BaseException) -> str:
+    """The last line of a file that an error went through."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{file}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    return f"{file}, line {lines[-1]}" if lines else str(file)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def restore(group: str, spec: ComponentSpec | Mapping[str, Any]) -> Component:

@@ -23,7 +23,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.completions import BadInput, digest
-from experiments.settings.entries import config_folder, known, names, near
+from experiments.settings.catalog import config_folder, names
+from experiments.settings.entries import known, near
+from experiments.settings.grammar import split
 from experiments.settings.grammar import split
 from experiments.settings.reading import decoded, read
 

@@ -5,17 +5,16 @@ one line.
 from __future__ import annotations
 
 import difflib
-import functools
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
+from experiments.settings.catalog import cached, config_file, names
 from experiments.settings.components import Component, ComponentSpec, load_module
 from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
@@ -35,22 +34,6 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def config_folder() -> Path:
-    """The shipped configs: beside the packages in a checkout, inside `experiments` in an installed
-    wheel.
-    """
-    inside = Path(__file__).parents[1] / "_configs"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
-
-
-def names(group: str) -> list[str]:
-    """What exists in a group of configs, by name."""
-    root = config_folder() / group
-    return sorted(
-        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
-    )
-
-
 def near(word: str, there: Iterable[str]) -> str:
     """`; did you mean 'x'?` if some name is close to the word, else nothing."""
     found = difflib.get_close_matches(word, list(there), 1, 0.5)
@@ -65,7 +48,7 @@ def known(group: str, name: str) -> str:
     raise BadInput(f"{group}: no {name!r}{near(name, there)} (there are: {', '.join(there)})")
 
 
-@functools.cache
+@cached
 def resolve(group: str, entry: str) -> Component:
     """The component that an entry of a config names, with checked settings.
 
@@ -90,7 +73,7 @@ def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
     return Component(group, config.name, settings, ComponentSpec(name=config.name, settings=plain))
 
 
-@functools.cache
+@cached
 def build_task(entry: str) -> Exam:
     """The task of an entry; one that reads files reads them here, once."""
     task = resolve("task", entry)
@@ -99,10 +82,10 @@ def build_task(entry: str) -> Exam:
     return built
 
 
-@functools.cache
+@cached
 def read_config(group: str, name: str) -> ComponentSpec:
     """A component as its YAML file has it."""
-    path = config_folder() / group / f"{known(group, name)}.yaml"
+    path = config_file(group, known(group, name))
     config: ComponentSpec = checked(ComponentSpec, read(path), path.name)
     return config
 

@@ -4,7 +4,6 @@ error is one line.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ from distill.attackers import ORDER
 from distill.completions import BadInput
 from distill.student import StudentSettings
 from experiments.settings.campaigns import Campaigns
-from experiments.settings.components import PACKAGES, Component, load_module
+from experiments.settings.catalog import PACKAGES, cached, config_file, names
+from experiments.settings.components import Component, load_module
 from experiments.settings.entries import (
     Range,
     Strict,
     Text,
     build_task,
     checked,
-    config_folder,
     known,
-    names,
     near,
     read_config,
     resolve,
@@ -373,7 +371,7 @@ class DefenseSpec:
         return [part.spec.model_dump(mode="json") for part in self.parts]
 
 
-@functools.cache
+@cached
 def parse_defense(entry: str) -> DefenseSpec:
     """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
     matched.
@@ -416,10 +414,10 @@ class Battery(Strict):
     attacks: dict[str, Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
 
 
-@functools.cache
+@cached
 def battery(name: str) -> Battery | None:
     """The battery of that name, or None where the name is an attacker's part."""
-    path = config_folder() / "attacker" / f"{known('attacker', name)}.yaml"
+    path = config_file("attacker", known("attacker", name))
     raw = read(path)
     return checked(Battery, raw, path.name) if "attacks" in raw else None
 
@@ -515,7 +513,7 @@ def kind_of(name: str) -> str:
     return folder if slash else "learn"
 
 
-@functools.cache
+@cached
 def parse_attack(entry: str) -> AttackSpec:
     """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
     or two, learn.

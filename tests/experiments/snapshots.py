@@ -27,7 +27,7 @@ from experiments.planning import plan
 from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED, Plan
 from experiments.report import matrix, terminal
 from experiments.results.collect import Exam, Grades, Key, Sat
-from experiments.settings import entries, schema
+from experiments.settings import catalog, schema
 from experiments.stages.stage import canonical
 
 DATA = Path(__file__).parents[1] / "data" / "snapshots"
@@ -41,7 +41,7 @@ SMALL = (
 )
 # Every shipped study but the one that reads files of its user's, and what no shipped study has.
 PLANS: dict[str, tuple[str, ...]] = {
-    name: (name,) for name in entries.names("study") if name != "gsm8k"
+    name: (name,) for name in catalog.names("study") if name != "gsm8k"
 } | {
     "matched": (
         "quickstart",

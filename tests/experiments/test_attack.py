@@ -12,7 +12,7 @@ from distill.completions import BadInput
 from experiments import tasks
 from experiments.launch import one
 from experiments.planning import plan
-from experiments.settings import component_docs, entries, schema
+from experiments.settings import catalog, component_docs, schema
 from tests.experiments.test_study import ENV, ROOT, SMALL
 
 OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
@@ -175,7 +175,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
 def test_the_page_of_attackers_is_what_the_code_says():
     page = component_docs.PAGES["attacker"]
     assert (ROOT / "docs" / "attackers.md").read_text() == page.markdown()
-    assert {name for name, *_ in page.rows()} | {"strongest"} == set(entries.names("attacker"))
+    assert {name for name, *_ in page.rows()} | {"strongest"} == set(catalog.names("attacker"))
 
 
 def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp_path):

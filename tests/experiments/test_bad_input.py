@@ -16,7 +16,7 @@ import pytest
 from distill.completions import BadInput
 from experiments import cli
 from experiments.planning import plan
-from experiments.settings import entries, schema
+from experiments.settings import catalog, entries, schema
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -356,7 +356,7 @@ def test_processes_have_bounds(option, count, capsys):
 )
 def test_a_group_is_listed_by_its_name_and_by_its_plural(word, group, capsys):
     assert cli.main(["list", word]) == 0
-    assert capsys.readouterr().out == f"{group}: {' '.join(entries.names(group))}\n"
+    assert capsys.readouterr().out == f"{group}: {' '.join(catalog.names(group))}\n"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from experiments.planning.plan import FLOORS
 from experiments.report import campaign_section
 from experiments.results.collect import Key
 from experiments.review.verify import verify
-from experiments.settings import campaigns, entries, schema
+from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
@@ -55,7 +55,7 @@ STUDY = [
 
 
 def small():
-    raw = yaml.safe_load((entries.config_folder() / "campaigns" / "small.yaml").read_text())
+    raw = yaml.safe_load((catalog.config_folder() / "campaigns" / "small.yaml").read_text())
     return campaigns.Campaigns(**raw)
 
 
@@ -81,17 +81,17 @@ def files(store, stage):
 
 
 class TestSettings:
-    @pytest.mark.parametrize("name", entries.names("campaigns"))
+    @pytest.mark.parametrize("name", catalog.names("campaigns"))
     def test_what_is_shipped_checks(self, name):
         held = campaigns.Campaigns(
-            **yaml.safe_load((entries.config_folder() / "campaigns" / f"{name}.yaml").read_text())
+            **yaml.safe_load((catalog.config_folder() / "campaigns" / f"{name}.yaml").read_text())
         )
         held.check()
         assert {call.partition("(")[0] for call in held.presets} <= set(PRESETS)
 
     @pytest.mark.parametrize("group", ["access", "detector"])
     def test_every_file_shows_all_its_settings(self, group):
-        for name in entries.names(group):
+        for name in catalog.names(group):
             component = entries.resolve(group, name).spec
             shown_there = set(entries.read_config(group, name).settings)
             left = {"limits"} if group == "access" and name != "limits" else set()

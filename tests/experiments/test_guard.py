@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distill.completions import BadInput
 from experiments.planning import plan
-from experiments.settings import component_docs, entries, schema
+from experiments.settings import catalog, component_docs, schema
 from experiments.stages.grades import read_grades
 from experiments.stages.guard import strength_at
 from experiments.store import Store
@@ -279,4 +279,4 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
 def test_the_page_of_defences_is_what_the_code_says():
     page = component_docs.PAGES["defense"]
     assert (ROOT / "docs" / "defenses.md").read_text() == page.markdown()
-    assert {name for name, *_ in page.rows()} == set(entries.names("defense"))
+    assert {name for name, *_ in page.rows()} == set(catalog.names("defense"))

@@ -18,7 +18,7 @@ from experiments import cli, provenance
 from experiments.launch import one
 from experiments.planning import plan
 from experiments.review.verify import verify
-from experiments.settings import entries, schema
+from experiments.settings import catalog, schema
 from experiments.store import Store, fingerprint, sealed
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ class TestDigest:
 @functools.cache
 def shipped():
     found = []
-    for name in entries.names("study"):
+    for name in catalog.names("study"):
         sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
         data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
         data += [

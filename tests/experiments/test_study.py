@@ -13,7 +13,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments.planning import plan
-from experiments.settings import entries, schema
+from experiments.settings import catalog, entries, schema
 from experiments.stages.answers import _verified
 from experiments.stages.grades import read_grades
 from experiments.store import Store, fingerprint
@@ -35,7 +35,7 @@ SMALL = [
 SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
-@pytest.mark.parametrize("name", entries.names("study"))
+@pytest.mark.parametrize("name", catalog.names("study"))
 def test_every_shipped_study_plans(name):
     sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
     data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
@@ -54,12 +54,12 @@ def test_every_shipped_study_plans(name):
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
 def test_every_shipped_component_builds_and_shows_all_its_settings(group):
-    for name in entries.names(group):
+    for name in catalog.names(group):
         if group == "attacker" and schema.battery(name):
             continue
         from omegaconf import OmegaConf
 
-        written = OmegaConf.load(entries.config_folder() / group / f"{name}.yaml")
+        written = OmegaConf.load(catalog.config_folder() / group / f"{name}.yaml")
         component = entries.resolve(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
         component.build()
         assert dict(written.get("settings", {})).keys() == component.spec.settings.keys(), name

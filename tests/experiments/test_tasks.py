@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from distill.completions import BadInput
 from experiments.planning import plan
 from experiments.settings import schema
-from experiments.settings.entries import build_task, names
+from experiments.settings.catalog import names
+from experiments.settings.entries import build_task
 from experiments.tasks import (
     SHARES,
     Outcome,

@@ -24,7 +24,7 @@ from experiments.planning import plan
 from experiments.report import files
 from experiments.results import collect
 from experiments.results.collect import Key
-from experiments.settings import entries, schema
+from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build
 from experiments.stages import student
 from experiments.stages.grades import read_grades
@@ -143,7 +143,7 @@ class TestQuestions:
     and teachers.
     """
 
-    @pytest.mark.parametrize("name", entries.names("study"))
+    @pytest.mark.parametrize("name", catalog.names("study"))
     def test_only_exams_name_a_split_in_their_settings(self, name):
         """A plateau ends in the exam of its own student."""
         here = shipped(name)
@@ -160,7 +160,7 @@ class TestQuestions:
         }
         assert {one.stage.settings["exam"]["split"] for one in here.plateaus} <= {"report"}
 
-    @pytest.mark.parametrize("name", entries.names("study"))
+    @pytest.mark.parametrize("name", catalog.names("study"))
     def test_nothing_that_is_made_rests_on_an_exam_of_reported_questions(self, name):
         """But the exam of a student, which reads the clean teacher's text to tell how well the
         student predicts it.
@@ -173,7 +173,7 @@ class TestQuestions:
                     assert needed.settings["defense"] == schema.parse_defense("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
-    @pytest.mark.parametrize("name", entries.names("study"))
+    @pytest.mark.parametrize("name", catalog.names("study"))
     def test_an_arm_is_examined_on_the_questions_of_its_split(self, name):
         here = shipped(name)
         sizes = {"report": here.study.measure.items, "select": here.study.measure.selection_items}
@@ -513,7 +513,7 @@ class TestMatchedStrength:
         seen = []
         monkeypatch.setattr(
             guarded,
-            "defended",
+            "build_defense",
             lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
         guarded.guarded(
