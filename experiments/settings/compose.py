@@ -26,7 +26,6 @@ from distill.completions import BadInput, digest
 from experiments.settings.catalog import config_folder, names
 from experiments.settings.entries import known, near
 from experiments.settings.grammar import split
-from experiments.settings.grammar import split
 from experiments.settings.reading import decoded, read
 
 PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
