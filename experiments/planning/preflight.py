@@ -15,7 +15,7 @@ from distill.embedded import character_tokenizer
 from distill.folders import ModelFolder, inspect
 from distill.models import vocabulary_of
 from experiments.private import shown
-from experiments.settings.entries import component
+from experiments.settings.entries import build_task
 from experiments.settings.schema import Pretrained, Recipe, Study, parse_attack
 from experiments.tasks import Exam, Item, Outcome
 
@@ -35,7 +35,7 @@ def check(study: Study) -> None:
     for block in study.blocks:
         logprobs = any(parse_attack(a).needs_interface != "text" for a in block.attackers)
         for entry in block.tasks:
-            task: Exam = component("task", entry)[1]
+            task = build_task(entry)
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)

@@ -11,7 +11,7 @@ from distill.models import LanguageModel
 from experiments import cli
 from experiments.planning import preflight
 from experiments.settings import schema
-from experiments.settings.entries import component
+from experiments.settings.entries import build_task
 from experiments.tasks import Outcome
 
 WORDS = ["task=addition", "defense=release/answer_only", "seeds=[0,1]"]
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
 @pytest.mark.parametrize("entry", ["addition", "trace", "lookup"])
 @pytest.mark.parametrize("what", ["public", "train_items"])
 def test_a_grader_that_calls_its_own_answers_wrong_is_named(entry, what, monkeypatch):
-    task = component("task", entry)[1]
+    task = build_task(entry)
     preflight.check_grader(entry, task)
     own = {item.solution for item in getattr(task, what)(preflight.GRADED, 0)}
     grade = type(task).grade
