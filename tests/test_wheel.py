@@ -9,14 +9,17 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tests.experiments.small import SHAPES
+
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "name=quickstart",
-    "teacher.steps=4",
-    "student.steps=2",
+    *SHAPES,
     "seeds=[0]",
+    "baseline_seeds=1",
     "measure.items=20",
-    "teacher.items=100",
+    "measure.selection_items=10",
+    "measure.teacher_seeds=1",
     "budget=8",
 ]
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
-from tests.experiments.forger import STUDY
+from tests.experiments.small import run
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +14,7 @@ def small(tmp_path_factory):
     made in.
     """
     runs = tmp_path_factory.mktemp("small")
-    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *STUDY]) == 0
+    run(runs)
     return runs
 
 

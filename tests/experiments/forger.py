@@ -1,4 +1,4 @@
-"""A small run, and a careful forger: whoever changes one thing makes all that
+"""A careful forger: whoever changes one thing makes all that
 follows from it fit.
 """
 
@@ -20,29 +20,6 @@ from experiments.report import card, files
 from experiments.results import collect
 from experiments.review import form
 from experiments.stages.stage import canonical
-
-STUDY = [
-    "name=quickstart",
-    "teacher.steps=2",
-    "student.steps=1",
-    "teacher.hidden_size=16",
-    "teacher.num_layers=1",
-    "student.hidden_size=16",
-    "student.num_layers=1",
-    "seeds=[0,1]",
-    "baseline_seeds=2",
-    "selection_seeds=[900]",
-    "measure.items=10",
-    "measure.selection_items=10",
-    "measure.teacher_seeds=1",
-    "measure.draws=100",
-    "measure.plateau=false",
-    "teacher.items=60",
-    "budget=8",
-    "task=addition",
-    "defense=release/answer_only",
-    "attacker=sft",
-]
 
 
 def load(home: Path, name: str) -> Any:

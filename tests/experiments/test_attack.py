@@ -3,8 +3,7 @@ refused.
 """
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +12,10 @@ from experiments import tasks
 from experiments.launch import one
 from experiments.planning import plan
 from experiments.settings import catalog, component_docs, schema
-from tests.experiments.test_study import ENV, ROOT, SMALL
+from tests.experiments.small import STUDY, run
 
-OWN = [*SMALL, "own=worked", "own.worked=12", "provider.prefill=true"]
+ROOT = Path(__file__).parents[2]
+OWN = [*STUDY, "own=worked", "own.worked=12", "provider.prefill=true"]
 
 
 def made(*words):
@@ -152,7 +152,10 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
     """Only query questions are drawn, and only their references are held, while answers and
     students are made.
     """
-    here = made("attacker=[solo,sft,clean/filter + sft + follow/expert_iteration]", "seeds=[0]")
+    again = "follow/expert_iteration(rounds=1,samples=1,steps=1)"
+    here = made(
+        f"attacker=[solo,sft,clean/filter + sft + {again}]", "seeds=[0]", "baseline_seeds=1"
+    )
     drawn, making = [], [""]
     original = tasks.Exam.items
 
@@ -182,21 +185,7 @@ def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp
     attacks = (
         "[sft,ask/repeats(k=2) + clean/vote + sft + follow/prune,ask/select(pool=2) + sft,solo]"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "run",
-        "quickstart",
-        "name=quickstart",
-        *OWN,
-        f"attacker={attacks}",
-        "defense=[none,decoding/temperature]",
-        "--runs",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(tmp_path, *OWN, f"attacker={attacks}", "defense=[none,decoding/temperature]")
     held = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
     spent = {
         row["attacker"]: row["exchanges"]

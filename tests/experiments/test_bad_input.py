@@ -3,11 +3,8 @@ lost.
 """
 
 import json
-import os
 import re
-import resource
-import subprocess
-import sys
+import shutil
 import time
 from pathlib import Path
 
@@ -17,35 +14,7 @@ from distill.completions import BadInput
 from experiments import cli
 from experiments.planning import plan
 from experiments.settings import catalog, entries, schema
-
-ROOT = Path(__file__).parents[2]
-SMALL = [
-    "name=quickstart",
-    "teacher.steps=4",
-    "student.steps=2",
-    "seeds=[0]",
-    "measure.items=50",
-    "teacher.items=100",
-    "budget=8",
-    "task=addition",
-    "defense=release/answer_only",
-    "attacker=sft",
-]
-ENV = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def command(folder, *more, verb="run"):
-    return [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        verb,
-        "quickstart",
-        "--runs",
-        str(folder),
-        *SMALL,
-        *more,
-    ]
+from tests.experiments.small import STUDY, apart, command, run
 
 
 @pytest.mark.parametrize(
@@ -449,36 +418,35 @@ def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
 def test_a_folder_that_cannot_be_written(where, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "runs" if where == "file" else Path("/proc/runs")
-    assert cli.main(["run", "quickstart", "--runs", str(folder), *SMALL]) == 2
+    assert cli.main(["run", "quickstart", "--runs", str(folder), *STUDY]) == 2
     error = capsys.readouterr().err
     assert "cannot be written" in error and error.count("\n") == 1
 
 
 def test_a_full_disk_loses_nothing(tmp_path):
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
-    failed = subprocess.run(
-        command(tmp_path), cwd=ROOT, env=ENV, capture_output=True, text=True, preexec_fn=small_files
-    )
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1, failed.stderr
-    assert "the same command continues" in failed.stderr
-    subprocess.run(command(tmp_path), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    failed = apart(command(tmp_path), tmp_path / "said", largest=40_000)
+    failed.join()
+    error = (tmp_path / "said" / "err").read_text()
+    told = [line for line in error.splitlines() if not line.startswith("note: ")]
+    assert failed.exitcode == 2 and len(told) == 1, error
+    assert "the same command continues" in error
+    run(tmp_path)
 
 
 def test_two_processes_share_one_folder(tmp_path):
-    both = [
-        subprocess.Popen(command(tmp_path, "--json"), cwd=ROOT, env=ENV, stdout=-1, stderr=-1)
-        for _ in range(2)
-    ]
-    rows = [json.loads(one.communicate(timeout=3600)[0]) for one in both]
-    assert [one.returncode for one in both] == [0, 0] and rows[0] == rows[1]
+    both = {
+        name: apart(command(tmp_path, "--json"), tmp_path / name) for name in ("first", "second")
+    }
+    for one in both.values():
+        one.join()
+    rows = [json.loads((tmp_path / name / "out").read_text()) for name in both]
+    assert [one.exitcode for one in both.values()] == [0, 0] and rows[0] == rows[1]
 
 
-def test_an_altered_result_is_named(tmp_path, capsys):
-    subprocess.run(command(tmp_path), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    arm = plan.make(schema.load("quickstart", SMALL)).arms[0]
+def test_an_altered_result_is_named(small, tmp_path, capsys):
+    shutil.copytree(small, tmp_path, dirs_exist_ok=True)
+    arm = plan.make(schema.load("quickstart", STUDY)).arms[0]
     path = tmp_path / "store" / "exam" / arm.exam.key / "grades.parquet"
     path.write_bytes(path.read_bytes()[:-1])
-    assert cli.main(["report", "quickstart", "--runs", str(tmp_path), *SMALL]) == 2
+    assert cli.main(["report", "quickstart", "--runs", str(tmp_path), *STUDY]) == 2
     assert re.search("grades.parquet: missing or altered", capsys.readouterr().err)

@@ -29,17 +29,16 @@ from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign
 from experiments.stages.served import questions
 from experiments.store import Store
+from tests.experiments.small import SHAPES
 
 STUDY = [
     "name=campaigns",
-    "teacher.steps=8",
-    "student.steps=4",
+    *SHAPES,
     "seeds=[0,1]",
     "selection_seeds=[900]",
-    "measure.items=40",
-    "measure.selection_items=20",
+    "measure.items=10",
+    "measure.selection_items=10",
     "measure.teacher_seeds=1",
-    "teacher.items=200",
     "budget=[12,24]",
     "task=trace",
     "defense=[none,decoding/temperature]",
@@ -62,7 +61,7 @@ def small():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    assert cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "2", *STUDY]) == 0
+    assert cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *STUDY]) == 0
     return folder
 
 

@@ -3,8 +3,7 @@ refused.
 """
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.completions import BadInput
+from experiments import cli
 from experiments.planning import plan
 from experiments.settings import catalog, component_docs, schema
 from experiments.stages.grades import read_grades
 from experiments.stages.guard import strength_at
 from experiments.store import Store
-from tests.experiments.test_study import ENV, ROOT, SMALL
+from tests.experiments.small import STUDY
 
+ROOT = Path(__file__).parents[2]
 PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 
 
@@ -39,7 +40,7 @@ class TestEntries:
             "budgets": [1],
         }
         assert schema.Block(**raw).defenses == ["none + release/top_k"]
-        words = [*SMALL, f"defense=[none,{PAIR}]"]
+        words = [*STUDY, f"defense=[none,{PAIR}]"]
         assert schema.load("quickstart", words).blocks[0].defenses == ["none", PAIR]
 
     @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ class TestEntries:
         ).parts
         assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
         words = [
-            *SMALL,
+            *STUDY,
             "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]",
         ]
         study = schema.load("quickstart", words)
@@ -141,7 +142,7 @@ class TestEntries:
 
 class TestNeeds:
     def made(self, *words):
-        return plan.make(schema.load("quickstart", [*SMALL, *words]))
+        return plan.make(schema.load("quickstart", [*STUDY, *words]))
 
     def test_a_proxy_and_traces_are_made_once_and_are_nobody_elses(self):
         made = self.made("defense=[decoding/product_of_experts,decoding/antidistillation]")
@@ -230,28 +231,12 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     """On a teacher that has learned something: sums of two digits, all of them right without a
     defence.
     """
-    words = [
-        "task=addition(digits=2)",
-        "attacker=sft",
-        "seeds=[0]",
-        "selection_seeds=[900]",
-        "budget=16",
-    ]
-    words += ["teacher.steps=250", "teacher.items=3000", "student.steps=4", "measure.items=50"]
-    words += ["measure.selection_items=50", "measure.teacher_seeds=2"]
+    words = [*STUDY, "task=addition(digits=2)", "seeds=[0]", "baseline_seeds=1", "budget=16"]
+    words += ["teacher.hidden_size=64", "teacher.num_layers=2", "teacher.steps=250"]
+    words += ["teacher.items=3000", "measure.items=50", "measure.selection_items=50"]
+    words += ["measure.teacher_seeds=2"]
     words += ["defense=[decoding/perturbed(match_utility=20) + release/answer_only]"]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "run",
-        "quickstart",
-        "name=quickstart",
-        "--runs",
-        str(tmp_path),
-        *words,
-    ]
-    subprocess.run(command, cwd=ROOT, env=ENV, check=True, capture_output=True)
+    assert cli.main(["run", "quickstart", "--runs", str(tmp_path), "--workers", "1", *words]) == 0
     made, store = plan.make(schema.load("quickstart", words)), Store(tmp_path / "store")
     (stage,) = [stage for stage in made.stages if stage.kind == "guard"]
     told = json.loads((store.open("guard", stage.key) / "guard.json").read_text())

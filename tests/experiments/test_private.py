@@ -20,7 +20,7 @@ from experiments.review import form
 from experiments.review.verify import verify
 from experiments.settings import schema
 from experiments.store import Store
-from tests.experiments.forger import STUDY
+from tests.experiments.small import STUDY
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
 KEY = "corvid-lantern-77"

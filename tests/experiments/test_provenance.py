@@ -20,33 +20,18 @@ from experiments.planning import plan
 from experiments.review.verify import verify
 from experiments.settings import catalog, schema
 from experiments.store import Store, fingerprint, sealed
+from tests.experiments import small
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-STUDY = [
-    "name=quickstart",
-    "teacher.steps=8",
-    "student.steps=4",
-    "seeds=[0]",
-    "selection_seeds=[900]",
-    "baseline_seeds=1",
-    "measure.items=40",
-    "measure.selection_items=20",
-    "measure.teacher_seeds=1",
-    "measure.plateau=false",
-    "teacher.items=200",
-    "budget=8",
-    "task=addition",
-    "defense=release/answer_only",
-    "attacker=[sft,logprob_kd]",
-]
+STUDY = [*small.STUDY, "seeds=[0]", "baseline_seeds=1", "attacker=[sft,logprob_kd]"]
 LOSS = "distill.losses"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     runs = tmp_path_factory.mktemp("made")
-    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "2", *STUDY]) == 0
+    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *STUDY]) == 0
     return runs
 
 

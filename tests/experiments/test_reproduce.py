@@ -25,30 +25,16 @@ from experiments.review import form, rerun
 from experiments.review.verify import verify
 from experiments.settings import schema
 from experiments.store import Store
+from tests.experiments import small
 
 ROOT = Path(__file__).parents[2]
-STUDY = [
-    "name=quickstart",
-    "teacher.steps=8",
-    "student.steps=4",
-    "seeds=[0,1]",
-    "baseline_seeds=2",
-    "selection_seeds=[900]",
-    "measure.items=60",
-    "measure.selection_items=20",
-    "measure.teacher_seeds=1",
-    "teacher.items=200",
-    "budget=[8,16]",
-    "task=addition",
-    "defense=release/answer_only",
-    "attacker=sft",
-]
+STUDY = [*small.STUDY, "budget=[8,16]"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     runs = tmp_path_factory.mktemp("made")
-    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "2", *STUDY]) == 0
+    small.run(runs, *STUDY)
     return runs
 
 
@@ -159,8 +145,8 @@ def test_edited_results_and_cards_fail(runs):
     assert sum(claim.startswith("every aggregate") for claim in claims) == 3, claims
 
 
-def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
-    words = [
+def again(made, tmp_path, *more):
+    return [
         "reproduce",
         "quickstart",
         "--runs",
@@ -168,35 +154,26 @@ def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
         "--into",
         str(tmp_path / "again"),
         "--workers",
-        "2",
+        "1",
+        *more,
     ]
-    assert cli.main(words) == 0
+
+
+def test_reproducing_repeats_the_bytes(made, tmp_path, capsys):
+    assert cli.main(again(made, tmp_path)) == 0
     out = capsys.readouterr().out
     assert "bitwise" in out and "FAIL:" not in out and " 0 FAIL" in out and "verdict" in out
 
 
-@pytest.mark.parametrize("other", ["threads", "capability"])
-def test_another_thread_count_or_processor_keeps_numbers_and_words(made, tmp_path, other):
-    words = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "reproduce",
-        "quickstart",
-        "--runs",
-        str(made),
-        "--into",
-        str(tmp_path / "again"),
-        "--workers",
-        "2",
-    ]
-    words += ["--threads", "2", "--workers", "1"] if other == "threads" else []
-    slower = {"ATEN_CPU_CAPABILITY": "default"} if other == "capability" else {}
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | slower, capture_output=True, text=True)
+def test_other_threads_and_another_processor_keep_numbers_and_words(made, tmp_path):
+    words = [sys.executable, "-m", "experiments.cli", *again(made, tmp_path, "--threads", "2")]
+    # Threads that wait sleep: where cores are busy, waiting awake costs more than all else.
+    env = os.environ | {"ATEN_CPU_CAPABILITY": "default", "OMP_WAIT_POLICY": "passive"}
+    env["COLUMNS"] = "400"  # no cell of the table is folded
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert ("threads 1 -> 2" if other == "threads" else "-> DEFAULT") in " ".join(
-        done.stdout.split()
-    )
+    told = " ".join(done.stdout.split())
+    assert "threads 1 -> 2" in told and "-> DEFAULT" in told
 
 
 def test_a_smoke_test_runs_a_part_of_the_same_stages(made):

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,22 +15,10 @@ from experiments.settings import catalog, entries, schema
 from experiments.stages.answers import _verified
 from experiments.stages.grades import read_grades
 from experiments.store import Store, fingerprint
+from tests.experiments.small import STUDY, apart, command, run
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-SMALL = [
-    "name=quickstart",
-    "teacher.steps=8",
-    "student.steps=4",
-    "seeds=[0,1]",
-    "baseline_seeds=2",
-    "selection_seeds=[900]",
-    "measure.items=50",
-    "measure.selection_items=20",
-    "teacher.items=200",
-    "budget=16",
-]
-SMALL += ["task=addition", "defense=release/answer_only", "attacker=sft"]
 
 
 @pytest.mark.parametrize("name", catalog.names("study"))
@@ -70,46 +56,27 @@ def test_an_unknown_study_names_those_that_exist():
         schema.load("quikstart", [])
 
 
-def run(folder: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "run",
-        "quickstart",
-        "--runs",
-        str(folder),
-        *SMALL,
-        *more,
-    ]
-
-
-ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+def finished(folder: Path) -> int:
+    return len([*folder.glob("store/*/*/done.json")])
 
 
 def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_same(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
-    subprocess.run(run(first), cwd=ROOT, env=ENV, check=True, capture_output=True)
+    run(first)
     rng = random.Random(0)
-    for pause in [rng.uniform(1, 8) for _ in range(10)]:
-        process = subprocess.Popen(
-            run(second),
-            cwd=ROOT,
-            env=ENV,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(pause)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    done = subprocess.run(
-        run(second, "--json"), cwd=ROOT, env=ENV, check=True, capture_output=True, text=True
-    )
-    rows = json.loads(done.stdout)
-    made = plan.make(schema.load("quickstart", SMALL))
+    for more in range(10):
+        process = apart(command(second, workers=2), tmp_path / "said")
+        wanted = finished(second) + more
+        while process.is_alive() and finished(second) < wanted:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was over before it was killed"
+    last = apart(command(second, "--json", workers=2), tmp_path / "said")
+    last.join()
+    rows = json.loads((tmp_path / "said" / "out").read_text())
+    made = plan.make(schema.load("quickstart", STUDY))
     assert fingerprint(Store(first / "store"), made.stages) == fingerprint(
         Store(second / "store"), made.stages
     )
@@ -127,7 +94,7 @@ def test_killed_ten_times_and_continued_in_another_folder_the_results_are_the_sa
     assert {"task", "defense", "attacker", "floor", "undefended", "transfer", "verdict"} <= rows[
         0
     ].keys()
-    # Students of four steps learn nothing, and nothing is a word.
+    # Students of one step learn nothing, and nothing is a word.
     assert {row["verdict"] for row in rows} == {None, "not measurable"}
     assert all(row["transfer"] is None for row in rows if row["transfer_kind"] != "itself")
 
@@ -151,7 +118,7 @@ def test_sixty_arms_and_more_are_planned():
 
 
 def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_own():
-    made = plan.make(schema.load("quickstart", [*SMALL, "search=equal", "search.trials=3"]))
+    made = plan.make(schema.load("quickstart", [*STUDY, "search=equal", "search.trials=3"]))
     trained = {
         arm.attacker: arm.student
         for arm in made.arms
@@ -176,9 +143,9 @@ def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_ow
 
 
 def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
-    more = ["search=equal", "search.trials=2", "search.items=20", "search.steps=[1,3]", "seeds=[0]"]
-    subprocess.run(run(tmp_path, *more), cwd=ROOT, env=ENV, check=True, capture_output=True)
-    made, store = plan.make(schema.load("quickstart", [*SMALL, *more])), Store(tmp_path / "store")
+    more = ["search=equal", "search.trials=2", "search.items=20", "search.steps=[2,4]", "seeds=[0]"]
+    run(tmp_path, *more)
+    made, store = plan.make(schema.load("quickstart", [*STUDY, *more])), Store(tmp_path / "store")
     for arm in made.arms:
         search = [stage for stage in arm.student.inputs if stage.kind == "search"]
         report = json.loads((store.open("student", arm.student.key) / "training.json").read_text())
@@ -191,7 +158,7 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
         ]
         best = search[0].settings["recipes"][scores.index(max(scores))]
         assert (report["steps"], report["learning_rate"]) == (
-            best.get("steps", 4),
+            best.get("steps", 1),
             best.get("learning_rate", 4e-3),
         )
     ledger = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["ledger"]

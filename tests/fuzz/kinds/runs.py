@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from experiments import cli
-from tests.experiments.forger import STUDY, reseal
+from tests.experiments.forger import reseal
+from tests.experiments.small import STUDY
 from tests.fuzz import Kind, Outcome, command
 
 FILES = (
