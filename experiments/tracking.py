@@ -48,9 +48,21 @@ class Tracking(BaseModel):
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stage's result in a run's lineage: its kind, its key in the store, the SHA-256 of each
+    file, and whether the run made it or used it. Its files stay where they are.
+    """
+
+    kind: str
+    key: str
+    files: dict[str, str]
+    made: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
     """One wandb run: curves by metric as (step, value), results set once, tables of at most 200
-    rows, files.
+    rows, files, what it was made from, and a page to show.
     """
 
     id: str
@@ -63,6 +75,8 @@ class Run:
     summary: dict[str, Any]
     tables: dict[str, tuple[list[str], list[list[Any]]]]
     files: tuple[Path, ...]
+    lineage: tuple[Part, ...] = ()
+    page: Path | None = None
 
 
 def comparison(
@@ -185,9 +199,10 @@ def _shortened(value: Any) -> Any:
 
 
 def _digest(run: Run) -> str:
-    text = json.dumps(
-        [run.config, run.curves, run.summary, run.tables], sort_keys=True, default=str
-    )
+    lineage = [vars(part) for part in run.lineage]
+    page = hashlib.sha256(run.page.read_bytes()).hexdigest() if run.page else ""
+    told = [run.config, run.curves, run.summary, run.tables, lineage, page]
+    text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -308,22 +323,42 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
         resume="allow",
         settings=quiet,
     ) as sink:
-        for family in {name.partition("/")[0] for name in run.curves}:
-            sink.define_metric(f"{family}/step")
-            sink.define_metric(f"{family}/*", step_metric=f"{family}/step", summary="none")
-        for name, points in run.curves.items():
-            for step, value in points:
-                sink.log({name: value, f"{name.partition('/')[0]}/step": step})
+        _log_curves(sink, run)
         for name, (columns, rows) in run.tables.items():
             sink.log({name: wandb.Table(columns=list[str | int](columns), data=rows[:200])})
+        if run.page:
+            sink.log({"report": wandb.Html(run.page.read_text(encoding="utf-8"), inject=False)})
         sink.summary.update(run.summary)
-        if run.files and settings.artifacts == "results":
-            hashes = {
-                path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.files
-            }
-            artifact = wandb.Artifact(f"result-{run.id}", "result", metadata={"sha256": hashes})
-            for path in run.files:
-                # "immutable" with an absolute path: wandb would copy each file into its staging
-                # folder otherwise.
-                artifact.add_file(str(path.resolve()), policy="immutable")
-            sink.log_artifact(artifact)
+        _log_artifacts(sink, run, settings, online)
+
+
+def _log_curves(sink: Any, run: Run) -> None:
+    for family in {name.partition("/")[0] for name in run.curves}:
+        sink.define_metric(f"{family}/step")
+        sink.define_metric(f"{family}/*", step_metric=f"{family}/step", summary="none")
+    for name, points in run.curves.items():
+        for step, value in points:
+            sink.log({name: value, f"{name.partition('/')[0]}/step": step})
+
+
+def _log_artifacts(sink: Any, run: Run, settings: Tracking, online: bool) -> None:
+    """Lineage by digests, and the run's own files; wandb notes what a run used where it is online
+    alone, and offline takes all as made.
+    """
+    import wandb
+
+    if settings.artifacts != "results":
+        return
+    for part in run.lineage:
+        artifact = wandb.Artifact(
+            f"{part.kind}-{part.key}", part.kind, metadata={"sha256": part.files}
+        )
+        (sink.log_artifact if part.made or not online else sink.use_artifact)(artifact)
+    if run.files:
+        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.files}
+        artifact = wandb.Artifact(f"result-{run.id}", "result", metadata={"sha256": hashes})
+        for path in run.files:
+            # "immutable" with an absolute path: wandb would copy each file into its staging
+            # folder otherwise.
+            artifact.add_file(str(path.resolve()), policy="immutable")
+        sink.log_artifact(artifact)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments import tracking
-from experiments.tracking import Run, Tracking, comparison, replay
+from experiments.tracking import Part, Run, Tracking, comparison, replay
 
 ROOT = Path(__file__).parents[2]
 RUN = Run(
@@ -84,6 +84,57 @@ def test_an_offline_run_holds_config_curve_and_summary_and_is_sent_once(tmp_path
         (40, 0.5),
     ]
     assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 0
+
+
+@pytest.mark.enable_socket
+def test_an_offline_run_holds_the_report_and_what_it_was_made_from(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<h1>a report</h1>")
+    parts = (
+        Part("teacher", "1a", {"model.safetensors": "0" * 64}),
+        Part("student", "2b", {"model.safetensors": "1" * 64}, made=True),
+    )
+    said = []
+    run = replace(RUN, lineage=parts, page=page)
+    assert replay([run], Tracking(mode="offline"), tmp_path, said.append) == 1 and not said
+    assert [path.read_text() for path in tmp_path.rglob("media/html/*.html")] == [page.read_text()]
+    records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
+    artifacts = [r["request"]["log_artifact"]["artifact"] for r in records if is_artifact(r)]
+    artifacts += [record["artifact"] for record in records if record["type"] == "artifact"]
+    assert {(a["name"], a["type"]) for a in artifacts} >= {
+        ("teacher-1a", "teacher"),
+        ("student-2b", "student"),
+    }
+    page.write_text("<h1>another</h1>")
+    assert replay([run], Tracking(mode="offline"), tmp_path, said.append) == 1
+
+
+def is_artifact(record):
+    return record["type"] == "request" and "log_artifact" in record["request"]
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_online_a_run_uses_what_it_was_made_from(online, monkeypatch):
+    import wandb
+
+    class Sink:
+        def __init__(self):
+            self.calls = []
+
+        def log_artifact(self, artifact):
+            self.calls.append(("log", artifact))
+
+        def use_artifact(self, artifact):
+            self.calls.append(("use", artifact))
+
+    monkeypatch.setattr(wandb, "Artifact", lambda name, kind, metadata: name)
+    sink, parts = Sink(), (Part("teacher", "1", {}), Part("student", "2", {}, made=True))
+    run = replace(RUN, lineage=parts)
+    tracking._log_artifacts(sink, run, Tracking(mode="online"), online)
+    word = "use" if online else "log"
+    assert sink.calls == [(word, "teacher-1"), ("log", "student-2")]
+    tracking._log_artifacts(sink, run, Tracking(mode="online", artifacts="none"), online)
+    assert len(sink.calls) == 2
 
 
 @pytest.mark.enable_socket
