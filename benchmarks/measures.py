@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.analysis import summary
-from experiments.planning.plan import CHOICES, IDENTITY
+from experiments.planning.arms import CHOICES, IDENTITY
 from experiments.results import collect
 from experiments.settings import schema
 

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from distill.completions import BadInput, digest, write_bytes
-from experiments.planning.plan import IDENTITY, SHUFFLED, Plan, choices
+from experiments.planning.arms import IDENTITY, SHUFFLED, choices
+from experiments.planning.plan import Plan
 from experiments.settings.reading import read
 from experiments.store import Store
 

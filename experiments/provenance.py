@@ -67,7 +67,7 @@ def remember(code: Iterable[str]) -> None:
 
 def _named(settings: Any, group: str | None) -> Iterator[str]:
     if isinstance(settings, Mapping):
-        if settings.keys() == {"name", "settings"}:
+        if {"name", "settings"} <= settings.keys():
             assert group, f"{settings['name']}: a component under a setting of no group"
             yield module_of(group, settings["name"])
         for name, value in settings.items():

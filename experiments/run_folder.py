@@ -5,7 +5,6 @@ wandb runs.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -19,10 +18,13 @@ from distill.student import LOG_EVERY
 from experiments import preregistration, provenance
 from experiments.analysis import campaign_yield
 from experiments.measure.contrast import NotMeasurable
-from experiments.planning.plan import FRESH, IDENTITY, Arm, Plan, is_floor, learning
+from experiments.planning.arms import IDENTITY, Arm, is_floor, learning
+from experiments.planning.plan import Plan
 from experiments.report import card, files
 from experiments.results import collect
+from experiments.seeds import seed_for
 from experiments.settings.schema import Study, parse_defense
+from experiments.stages.files import TrainingReport
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store, fingerprint
@@ -137,7 +139,7 @@ def seeds(plan: Plan) -> dict[str, Any]:
         "answers and students": study.seeds,
         "floors and undefended": {arm.task: study.baseline(arm.task) for arm in plan.arms},
         "selection": study.selection_seeds,
-        "control/identity": [seed + FRESH for seed in study.seeds],
+        "control/identity": [seed_for("control", seed) for seed in study.seeds],
     }
 
 
@@ -245,9 +247,7 @@ def _arm_run(
     plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dict[str, Any], group: str
 ) -> Run:
     graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
-    training = json.loads(
-        (store.open(arm.student.kind, arm.student.key) / "training.json").read_text()
-    )
+    training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
     answers = read_completions(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
     asked = "none" if arm.defense == IDENTITY else arm.defense
     teachers = [
@@ -262,7 +262,7 @@ def _arm_run(
         for s, clean, guarded in zip(graded[:50], *teachers, strict=False)
     ]
     curve = [
-        (LOG_EVERY * (i + 1), loss) for i, loss in enumerate(training["losses"]) if loss is not None
+        (LOG_EVERY * (i + 1), loss) for i, loss in enumerate(training.losses) if loss is not None
     ]
     right = sum(one["outcome"] == "right" for one in graded) / len(graded)
     control = (
@@ -299,7 +299,7 @@ def _arm_run(
         curves={"distill/loss": curve},
         summary={
             "result/student_acc": right,
-            "result/valid": not training["diverged"],
+            "result/valid": not training.diverged,
             "result/n_items": len(graded),
         }
         | {
@@ -315,7 +315,7 @@ def _arm_run(
         | {
             "result/utility_cost": row["teacher_clean"] - row["teacher_defended"],
             "cost/queries": len(answers),
-            "cost/tokens": training["tokens"],
+            "cost/tokens": training.tokens,
             "cost/wall_s": seconds,
         },
         tables={

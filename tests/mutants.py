@@ -120,6 +120,7 @@ WORDS = both(
     self="weaker",
     shuffled="traces",
     text="full",
+    provider="worked",
 )
 WORDS |= {"query": "report"}
 CHECKS = {
@@ -139,7 +140,6 @@ NAMES = both(
     IDENTITY="UNTRAINED",
     OWN_DATA="SHUFFLED",
     SELF="WEAKER",
-    PROVIDER="WORKED",
 )
 PARTS = both(
     argmax="argmin",

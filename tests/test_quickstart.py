@@ -15,7 +15,7 @@ from experiments import cli
 from experiments.launch import one
 from experiments.measure.contrast import Arm
 from experiments.measure.transfer import transfer
-from experiments.planning import plan
+from experiments.planning import arms, plan
 from experiments.results import collect
 from experiments.settings import schema
 from experiments.store import Store, fingerprint
@@ -62,18 +62,18 @@ def rows(runs):
 def test_the_study_is_as_large_as_it_claims(rows):
     defended = {defense for _, attacker, defense in rows if not attacker.startswith("floor/")} - {
         "none",
-        plan.IDENTITY,
+        arms.IDENTITY,
     }
     assert len(defended) >= 3 and {task for task, _, _ in rows} == {"addition", "trace"}
     assert {attacker for _, attacker, _ in rows} >= {
         "sft",
         "logprob_kd",
-        *plan.FLOORS[:2],
-        plan.SHUFFLED,
+        *arms.FLOORS[:2],
+        arms.SHUFFLED,
     }
     assert {
         attacker: row["seeds"] for (_, attacker, _), row in rows.items() if row["seeds"] != 6
-    } == {plan.SHUFFLED: 3}
+    } == {arms.SHUFFLED: 3}
     assert all(row["seeds"] == row["planned"] for row in rows.values())
 
 
@@ -83,7 +83,7 @@ def test_the_controls_hold(rows, task, attacker):
     assert ceiling["teacher_clean"] >= 0.95
     assert ceiling["undefended"] >= 0.95 and ceiling["undefended"] - ceiling["floor"] >= 0.5
     assert (ceiling["transfer"], ceiling["transfer_lo"]) == (1.0, None)
-    identity, shuffled = rows[task, attacker, plan.IDENTITY], rows[task, plan.SHUFFLED, "none"]
+    identity, shuffled = rows[task, attacker, arms.IDENTITY], rows[task, arms.SHUFFLED, "none"]
     assert identity["transfer_lo"] <= 1 <= identity["transfer_hi"]
     assert identity["transfer_hi"] - identity["transfer_lo"] <= 0.2
     assert shuffled["transfer_lo"] <= 0
@@ -159,11 +159,11 @@ def test_the_folder_holds_what_a_reader_needs(runs):
 @pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
 def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
     held = collect.read(runs / "quickstart" / "grades.parquet")
-    arms = [
+    graded = [
         held[collect.Key(task, d, attacker, 800, "report")].right_SN
-        for d in ("none", plan.IDENTITY)
+        for d in ("none", arms.IDENTITY)
     ]
-    got = undefended_splits(np.concatenate(arms), splits=300)
+    got = undefended_splits(np.concatenate(graded), splits=300)
     assert got.students == 12 and got.covered >= 0.93
 
 

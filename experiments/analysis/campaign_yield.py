@@ -7,7 +7,6 @@ everything else follows); `measure` joins them with the query curves of the same
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import getitem
@@ -23,14 +22,15 @@ from experiments.measure.contrast import Arm, Estimate
 from experiments.measure.cost import Range, summary
 from experiments.measure.curves import too_far
 from experiments.measure.detection import across_runs
-from experiments.planning.plan import FLOORS, Plan, is_floor
+from experiments.planning.arms import FLOORS, is_floor
+from experiments.planning.plan import Plan
 from experiments.results.collect import Key
 from experiments.settings import campaigns
 from experiments.settings.campaigns import OPEN, Campaigns
 from experiments.stages.calibration import load
 from experiments.stages.campaign import ROC
 from experiments.stages.grades import read_grades
-from experiments.stages.served import by_day
+from experiments.stages.served import CampaignReport, Leakage
 from experiments.store import Store
 
 FUSION = "fusion"
@@ -53,7 +53,7 @@ def collect(plan: Plan, store: Store) -> list[dict[str, Any]]:
         if not store.has(one.run.kind, one.run.key):
             continue
         folder = store.open(one.run.kind, one.run.key)
-        happened = json.loads((folder / "run.json").read_text())
+        happened = CampaignReport.read(folder).model_dump(mode="json")
         students = [
             _student(store, arm) for arm in one.students if store.has(arm.exam.kind, arm.exam.key)
         ]
@@ -69,6 +69,11 @@ def collect(plan: Plan, store: Store) -> list[dict[str, Any]]:
             if told := fused(scores, at, rates):
                 row["roc"][FUSION], row["fused"] = roc(told.p, scores[at]), told.at_rates
     return held
+
+
+def _leakage(run: dict[str, Any]) -> Leakage:
+    """What a run leaked, of an outcome that was collected."""
+    return Leakage.model_validate({name: run[name] for name in Leakage.model_fields})
 
 
 def _student(store: Store, arm: Any) -> dict[str, Any]:
@@ -359,7 +364,7 @@ def _taught(
 ) -> Taught:
     preset, access = at
     per = held.per_question(preset, budget)
-    days = [by_day(one, held.stands_for) for one in found]
+    days = [_leakage(one).by_day(held.stands_for) for one in found]
     full_R, reduced_R = (np.array([part[i].sum() for part in days]) / per for i in (0, 1))
     return Taught(full_R, reduced_R, _worth(access))
 
@@ -481,7 +486,7 @@ def _days(held: Campaigns, at: tuple[str, str], found: list[dict[str, Any]]) -> 
     """
     wanted = campaigns.campaign(at[0])
     planned, worth = wanted.planned(held.days) * held.share(wanted), _worth(at[1])
-    days = [by_day(one, held.stands_for) for one in found]
+    days = [_leakage(one).by_day(held.stands_for) for one in found]
     total = np.array([(full + worth * less).cumsum() / planned for full, less in days])
     opened, closed = (
         np.mean([one["campaign"][name] for one in found], axis=0)

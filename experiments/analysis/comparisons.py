@@ -12,8 +12,9 @@ import numpy as np
 from experiments.measure import cost, flags, verdict
 from experiments.measure.contrast import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import select
-from experiments.planning.plan import CHOICES, FRESH, IDENTITY, choices, is_floor, listed
+from experiments.planning.arms import CHOICES, IDENTITY, choices, is_floor, listed
 from experiments.results.collect import Grades, Key, Sat
+from experiments.seeds import seed_for
 from experiments.settings.schema import Study
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second
@@ -78,10 +79,10 @@ class Compared:
         control are its own, and a teacher's are sittings, which are no students' seeds.
         """
         sat = self.grades[key]
-        moved = {IDENTITY: [FRESH + seed for seed in sat.seeds]}.get(key.defense, sat.seeds)
-        return Arm(
-            sat.right_SN, tuple(moved) if key.attacker else tuple(-1 - seed for seed in sat.seeds)
-        )
+        moved = sat.seeds
+        if key.defense == IDENTITY:
+            moved = tuple(seed_for("control", seed) for seed in sat.seeds)
+        return Arm(sat.right_SN, moved if key.attacker else tuple(-1 - seed for seed in sat.seeds))
 
     def attackers(self, task: str, budget: int, defense: str) -> list[str]:
         """In the order of the study, so that no number depends on the order of a file."""

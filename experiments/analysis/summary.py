@@ -19,7 +19,7 @@ from experiments.analysis.verdicts import Cases
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power, text
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.transfer import Transfer, transfer
-from experiments.planning.plan import FLOORS, IDENTITY, choices, is_floor
+from experiments.planning.arms import FLOORS, IDENTITY, choices, is_floor
 from experiments.results.collect import Grades, Key, Sat
 from experiments.settings.schema import Study, parse_defense
 

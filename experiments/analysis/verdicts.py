@@ -15,7 +15,7 @@ from experiments.measure import cost, flags, frontier, verdict
 from experiments.measure.contrast import Arm, NotMeasurable, arm_mean
 from experiments.measure.transfer import worst_case
 from experiments.measure.utility import non_inferiority
-from experiments.planning.plan import IDENTITY, UNTRAINED, choices, is_floor
+from experiments.planning.arms import IDENTITY, UNTRAINED, choices, is_floor
 from experiments.results.collect import Key
 from experiments.settings.schema import parse_attack, parse_defense
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distill.completions import BadInput
-from experiments.planning.plan import seconds
+from experiments.planning.costs import seconds
 from experiments.stages.stage import Stage
 from experiments.store import Store
 

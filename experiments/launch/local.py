@@ -22,7 +22,8 @@ from distill.completions import BadInput
 from experiments import private, provenance
 from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
-from experiments.planning.plan import Plan, seconds
+from experiments.planning.costs import seconds
+from experiments.planning.plan import Plan
 from experiments.stages.stage import Stage
 from experiments.store import Store
 

@@ -22,7 +22,7 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
 
     torch.set_num_threads(threads)
     store = Store(root)
-    inputs = [store.open(needed.kind, needed.key) for needed in stage.inputs]
+    inputs = stage.needs.map(lambda needed: store.open(needed.kind, needed.key))
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
     maker, held = provenance.now(stage, threads), provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same answers are one student.
@@ -33,7 +33,7 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
         store.make(
             stage.kind,
             stage.key,
-            lambda out: kind.run(stage.settings, inputs, out),
+            lambda out: kind.run(stage.spec, inputs, out),
             maker | {"inputs": held},
             lambda: provenance.current(stage, store, threads),
             alike,

@@ -14,7 +14,7 @@ from experiments.launch.estimate import Estimate, duration
 from experiments.stages.stage import Stage
 
 if TYPE_CHECKING:
-    from experiments.planning.plan import Arm
+    from experiments.planning.arms import Arm
 
 LINE_SECONDS = 30.0  # between plain lines at first; later a twentieth of the time so far
 REFRESH_SECONDS = 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measure import flags
-from experiments.planning.plan import IDENTITY, is_floor
+from experiments.planning.arms import IDENTITY, is_floor
 from experiments.report.terminal import bound, kept, measured, points, set_to, signed, times, two
 from experiments.settings.schema import Study, batteries, parse_attack
 

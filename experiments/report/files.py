@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.analysis import summary
-from experiments.planning.plan import Arm, Plan
+from experiments.planning.arms import Arm
+from experiments.planning.plan import Plan
 from experiments.report import campaign_section, card, html
 from experiments.results.collect import Grades
 from experiments.settings.schema import Study, parse_defense

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.planning.plan import IDENTITY
+from experiments.planning.arms import IDENTITY
 from experiments.settings.schema import parse_defense
 
 COLOURS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measure.flags import KINDS
-from experiments.planning.plan import FLOORS, IDENTITY, is_floor
+from experiments.planning.arms import FLOORS, IDENTITY, is_floor
 from experiments.report import frontier_plot
 from experiments.report.matrix import cell, colour, gained, matrices
 from experiments.report.terminal import (

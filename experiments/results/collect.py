@@ -8,7 +8,6 @@ it was trained on, what that took, and how training went.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,10 @@ import numpy as np
 
 from distill.completions import BadInput, digest
 from experiments.measure import flags
-from experiments.planning.plan import Arm, Plan
+from experiments.planning.arms import Arm
+from experiments.planning.plan import Plan
+from experiments.stages.files import Exchanges, PreparedDefense, TrainingReport, WorstAttack
+from experiments.stages.student import StudentSpec
 from experiments.store import Store
 
 WHO = ("task", "defense", "attacker", "budget", "split", "seed")
@@ -123,10 +125,8 @@ def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
             yield {name: getattr(arm, name) for name in WHO}, arm.exam
     for longer in plan.plateaus:
         if store.has(longer.stage.kind, longer.stage.key):
-            found = json.loads(
-                (store.open(longer.stage.kind, longer.stage.key) / "plateau.json").read_text()
-            )
-            attacker = longer.attackers[found["attack"]]
+            worst = WorstAttack.read(store.open(longer.stage.kind, longer.stage.key))
+            attacker = longer.attackers[worst.attack]
             who = (longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
             yield dict(zip(WHO, who, strict=True)), longer.stage
 
@@ -319,35 +319,32 @@ def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[st
     who = {name: getattr(arm, name) for name in WHO}
     if not store.has(arm.exam.kind, arm.exam.key):
         return who | {"finished": False}
-    training = json.loads(
-        (store.open(arm.student.kind, arm.student.key) / "training.json").read_text()
-    )
-    asked = store.open(arm.answers.kind, arm.answers.key) / "asked.json"
-    cost = (
-        json.loads(asked.read_text())
-        if asked.is_file()
-        else {"exchanges": 0, "tokens_in": 0, "tokens_out": 0}
-    )
-    cost["exchanges"] += training.get("asked", 0)
+    training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
+    asked = store.open(arm.answers.kind, arm.answers.key)
+    cost = Exchanges(exchanges=0, tokens_in=0, tokens_out=0)
+    if (asked / Exchanges.FILE).is_file():
+        cost = Exchanges.read(asked)
     searched = any(
-        stage.settings.get("searched") for stage in arm.student.walk() if stage.kind == "student"
+        stage.spec.searched for stage in arm.student.walk() if isinstance(stage.spec, StudentSpec)
     )
     trials = plan.study.search.trials if searched else 0
     return who | {
         "finished": True,
-        **cost,
-        "student_tokens": training["tokens"],
-        "parameters": training["parameters"],
+        "exchanges": cost.exchanges + training.asked,
+        "tokens_in": cost.tokens_in,
+        "tokens_out": cost.tokens_out,
+        "student_tokens": training.tokens,
+        "parameters": training.parameters,
         # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search
         # costs as much a trial.
-        "flops": 6 * training["parameters"] * training["positions"] * (1 + trials),
+        "flops": 6 * training.parameters * training.positions * (1 + trials),
         "trials": trials,
-        "steps": training["steps"],
-        "learning_rate": training["learning_rate"],
-        "cut": training["cut"],
-        "no_final": training["no_final"],
-        "diverged": training["diverged"],
-        "losses": training["losses"],
+        "steps": training.steps,
+        "learning_rate": training.learning_rate,
+        "cut": training.cut,
+        "no_final": training.no_final,
+        "diverged": training.diverged,
+        "losses": training.losses,
         "leaked": _leaked(arm, store, counted),
         "prepared": prepared(arm, store),
     }
@@ -359,11 +356,9 @@ def prepared(arm: Arm, store: Store) -> dict[str, Any] | None:
     """
     for stage in arm.answers.inputs:
         if stage.kind == "guard":
-            told = json.loads((store.open(stage.kind, stage.key) / "guard.json").read_text())
-            found = told["matched"] and {
-                name: told["matched"][name] for name in ("knob", "value", "points", "loss")
-            }
-            return {"matched": found, "numbers": told["numbers"]}
+            told = PreparedDefense.read(store.open(stage.kind, stage.key))
+            found = told.matched and told.matched.model_dump(exclude={"tried"})
+            return {"matched": found, "numbers": told.numbers}
     return None
 
 

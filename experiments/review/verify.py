@@ -10,6 +10,7 @@ from typing import Any
 from distill.completions import BadInput, digest
 from experiments import preregistration, provenance, run_folder
 from experiments.analysis import summary
+from experiments.planning import arms
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
@@ -343,8 +344,8 @@ def _named(run: Run) -> Check:
     tasks, budgets = (
         {one for block in blocks for one in getattr(block, name)} for name in ("tasks", "budgets")
     )
-    defenses = {one for block in blocks for one in block.defenses} | {"none", planning.IDENTITY}
-    attackers = {one for block in blocks for one in block.attackers} | {*planning.FLOORS, ""}
+    defenses = {one for block in blocks for one in block.defenses} | {"none", arms.IDENTITY}
+    attackers = {one for block in blocks for one in block.attackers} | {*arms.FLOORS, ""}
     told = {(arm["task"], arm["defense"], arm["attacker"], arm["budget"]) for arm in run.arms}
     told |= {(key.task, key.defense, key.attacker, key.budget) for key in run.grades}
     odd: list[tuple[Any, ...]] = sorted(

@@ -15,6 +15,7 @@ from defenses import DefensePipeline
 from distill.attackers import ORDER
 from distill.completions import BadInput
 from distill.student import StudentSettings
+from experiments.seeds import SEEDS
 from experiments.settings.campaigns import Campaigns
 from experiments.settings.catalog import PACKAGES, cached, config_file, names
 from experiments.settings.components import Component, load_module
@@ -35,7 +36,6 @@ from experiments.settings.reading import read
 from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
 
-SEEDS = 1000  # seeds are numbers below it
 MOST = 10_000_000  # questions
 ARMS = 100_000  # which planning takes a quarter of a minute for
 TAKEN = ("store", "reproduced")  # folders beside those of studies

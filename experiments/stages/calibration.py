@@ -7,7 +7,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,30 +15,45 @@ from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
 from distill.campaigns.population import Population
 from distill.campaigns.simulate import simulate
 from distill.completions import BadInput
-from experiments.settings.components import build
+from experiments.seeds import seed_for
+from experiments.settings.components import ComponentSpec, build
+from experiments.stages.stage import Inputs, Spec
 
 VERSION = 1
 PAST, PAST_RELEASE = (
     14,
     7,
 )  # days of clean traffic that a provider learned its baseline from, and its release in them
-PAST_SEED, CLEAN_SEED = 10_000, 20_000  # no run has these seeds
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
+class TrafficSpec(Spec):
+    """Honest accounts over a horizon, the day of a release in it, and who watches."""
+
+    honest: Population
+    days: int
+    release: int | None
+    detectors: list[ComponentSpec]
+
+
+class CalibrationSpec(TrafficSpec):
+    """So many clean horizons."""
+
+    STAGE: ClassVar[str] = "calibration"
+    clean: int
+
+
+def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
-    honest = Population(**settings["honest"])
+    honest = spec.honest
     learner = Learner(release=PAST_RELEASE)
-    simulate(honest, [], learner, days=PAST, seed=PAST_SEED, release=PAST_RELEASE)
+    simulate(honest, [], learner, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
     learned = learner.baseline()
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
-    for number in range(settings["clean"]):
-        watch = Watch(detectors(settings["detectors"], learned))
-        seed = CLEAN_SEED + number
-        clean = simulate(
-            honest, [], watch, days=settings["days"], seed=seed, release=settings["release"]
-        )
+    for number in range(spec.clean):
+        watch = Watch(detectors(spec.detectors, learned))
+        seed = seed_for("clean", number)
+        clean = simulate(honest, [], watch, days=spec.days, seed=seed, release=spec.release)
         for name, score in watch.highest.items():
             highest.setdefault(name, []).append(score[: clean.first])
         segment.append(clean.accounts.segment[: clean.first])
@@ -58,20 +73,24 @@ def run(settings: Any, inputs: list[Path], out: Path) -> None:
 
 def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
     """What the stage left."""
-    held = load(folder / "calibration.npz")
-    phrase, newest = (
-        Habit(*(held[f"{name}.{part}"] for part in Habit._fields)) for name in ("phrase", "newest")
-    )
+    arrays = load(folder / "calibration.npz")
+
+    def habit(name: str) -> Habit:
+        return Habit(*(arrays[f"{name}.{part}"] for part in Habit._fields))
+
+    prefix = "highest."
     highest = {
-        name.partition(".")[2]: one for name, one in held.items() if name.startswith("highest.")
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
     }
-    learned = Baseline(held["topics"], held["rho"], phrase, newest)
-    return learned, Calibration(highest, held["segment"], held["owner"])
+    learned = Baseline(arrays["topics"], arrays["rho"], habit("phrase"), habit("newest"))
+    return learned, Calibration(highest, arrays["segment"], arrays["owner"])
 
 
-def detectors(chosen: Sequence[Any], learned: Baseline) -> list[Base]:
+def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[Base]:
     """Detectors of resolved settings, as a provider that learned this baseline has them."""
-    return [build("detector", spec, learned) for spec in chosen]
+    return [build("detector", component, learned) for component in components]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -7,21 +7,24 @@ is kept is small: counts by day, capability and segment, and each account's p-va
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from defenses.access import Calibration, Watch, oracle, policy
 from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
 from distill.campaigns.population import Population
 from distill.campaigns.presets import Campaign
 from distill.campaigns.simulate import Outcome, simulate
-from distill.completions import write_bytes
-from experiments.stages.calibration import calibrated, detectors, save
-from experiments.stages.stage import canonical
+from experiments.stages.calibration import TrafficSpec, calibrated, detectors, save
+from experiments.stages.served import CampaignCounts, CampaignReport, Detected, HonestCounts
+from experiments.stages.stage import Inputs
 
 VERSION = 1
+T = TypeVar("T")
 ORACLE = "oracle"
 HARM = (
     "throttle",
@@ -33,47 +36,60 @@ HARM = (
 ROC = np.logspace(-5, 0, 101)  # nominal rates at which a curve is drawn
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
+class Access(policy.Settings):
+    """A policy as a run is told of it: what an answer is worth is for the referee to say."""
+
+    worth: float = Field(default=0.3, exclude=True)
+
+
+class CampaignSpec(TrafficSpec):
+    """One campaign against one access, None of which is open to all; thresholds hold these rates of
+    false alarms.
+    """
+
+    STAGE: ClassVar[str] = "campaign"
+    campaign: Campaign
+    access: Access | None
+    rates: list[float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class CampaignInputs(Inputs[T]):
+    calibration: T
+
+
+def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     """One campaign against one access; `run.json` says what happened, `scores.npz` what detectors
     made of it.
     """
-    learned, calibration = calibrated(inputs[0])
-    wanted, honest, rates = (
-        Campaign(**settings["campaign"]),
-        Population(**settings["honest"]),
-        settings["rates"],
-    )
-    names = [one["name"] for one in settings["detectors"]]
+    learned, calibration = calibrated(inputs.calibration)
+    names = [detector.name for detector in spec.detectors]
     limits = {
-        name: np.stack([calibration.threshold(name, rate) for rate in rates]) for name in names
+        name: np.stack([calibration.threshold(name, rate) for rate in spec.rates]) for name in names
     }
-    if settings["access"] is None:
-        bound = oracle.Detector(oracle.Settings(), learned, _guilty(honest, wanted))
-        limits[ORACLE] = np.zeros((len(rates), len(SEGMENTS)))
-        provider: Watch = Watch([*detectors(settings["detectors"], learned), bound], limits)
+    if spec.access is None:
+        bound = oracle.Detector(oracle.Settings(), learned, _guilty(spec.honest, spec.campaign))
+        limits[ORACLE] = np.zeros((len(spec.rates), len(SEGMENTS)))
+        provider: Watch = Watch([*detectors(spec.detectors, learned), bound], limits)
     else:
-        told = policy.Settings(**settings["access"])
-        acting = [
-            one
-            for one in settings["detectors"]
-            if one["name"] in {rule.detector for rule in told.rules}
-        ]
-        provider = policy.Desk(told, detectors(acting, learned), limits, rates)
+        ruling = {rule.detector for rule in spec.access.rules}
+        acting = [detector for detector in spec.detectors if detector.name in ruling]
+        provider = policy.Desk(spec.access, detectors(acting, learned), limits, spec.rates)
     happened = simulate(
-        honest,
-        [wanted],
+        spec.honest,
+        [spec.campaign],
         provider,
-        days=settings["days"],
-        seed=settings["seed"],
-        release=settings["release"],
+        days=spec.days,
+        seed=spec.seed,
+        release=spec.release,
     )
-    report = _counts(happened, provider)
-    if settings["access"] is None:
-        report["detectors"] = {
-            name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]
-        }
+    report = _report(happened, provider)
+    if spec.access is None:
+        found = {name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]}
+        report = report.model_copy(update={"detectors": found})
         save(out / "scores.npz", _scores(happened, provider, calibration, names))
-    write_bytes(out / "run.json", canonical(report).encode())
+    report.write(out)
 
 
 def _guilty(honest: Population, wanted: Campaign) -> np.ndarray:
@@ -82,7 +98,7 @@ def _guilty(honest: Population, wanted: Campaign) -> np.ndarray:
     return np.arange(room) >= honest.accounts
 
 
-def _counts(happened: Outcome, provider: Watch) -> dict[str, Any]:
+def _report(happened: Outcome, provider: Watch) -> CampaignReport:
     """What leaked by day and capability, what it took, and what honest accounts met, by segment."""
     accounts, first = happened.accounts, happened.first
     theirs, known = slice(first, accounts.count), slice(accounts.count)
@@ -99,7 +115,8 @@ def _counts(happened: Outcome, provider: Watch) -> dict[str, Any]:
     )
 
     def by_segment(mask: np.ndarray) -> list[int]:
-        return [int(one) for one in np.bincount(segment[mask[:first]], minlength=len(SEGMENTS))]
+        counted: list[int] = np.bincount(segment[mask[:first]], minlength=len(SEGMENTS)).tolist()
+        return counted
 
     opened = np.maximum(accounts.created[theirs], 0)
     turned = happened.turned_away[theirs]
@@ -108,44 +125,45 @@ def _counts(happened: Outcome, provider: Watch) -> dict[str, Any]:
         if "verify" in done
         else np.zeros(1)
     )
-    return {
-        "planned": float(happened.planned[0]),
-        "events": happened.events,
-        "capabilities": list(CAPABILITIES),
-        "segments": list(SEGMENTS),
-        "leaked_DC": leaked_ADC.sum(axis=0).tolist(),
-        "reduced_DC": np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
-        "bought": [int(one) for one in happened.bought[0]],
-        "campaign": {
-            "opened": int((~turned).sum()),
-            "turned_away": int(turned.sum()),
-            "verified": int(proved.sum()),
-            "opened_D": np.bincount(opened[~turned], minlength=happened.days).tolist(),
-            "closed_D": np.bincount(
-                shut[first:][(shut[first:] < OPEN) & ~turned], minlength=happened.days
-            ).tolist(),
-            "done": {name: int((one[theirs] < OPEN).sum()) for name, one in done.items()},
-        },
-        "honest": {
-            "accounts": by_segment(np.ones(first, bool)),
-            "closed": by_segment(shut < OPEN),
-            "done": {name: by_segment(one[known] < OPEN) for name, one in done.items()},
-            "limited": by_segment(limited),
-            "touched": by_segment(touched),
-            "sent": [int(one) for one in happened.sent_SD.sum(axis=1)],
-            "refused": [int(one) for one in happened.refused_SD.sum(axis=1)],
-        },
-    }
+    closed = shut[first:][(shut[first:] < OPEN) & ~turned]
+    campaign = CampaignCounts(
+        opened=int((~turned).sum()),
+        turned_away=int(turned.sum()),
+        verified=int(proved.sum()),
+        opened_D=np.bincount(opened[~turned], minlength=happened.days).tolist(),
+        closed_D=np.bincount(closed, minlength=happened.days).tolist(),
+        done={name: int((day[theirs] < OPEN).sum()) for name, day in done.items()},
+    )
+    honest = HonestCounts(
+        accounts=by_segment(np.ones(first, bool)),
+        closed=by_segment(shut < OPEN),
+        done={name: by_segment(day[known] < OPEN) for name, day in done.items()},
+        limited=by_segment(limited),
+        touched=by_segment(touched),
+        sent=happened.sent_SD.sum(axis=1).tolist(),
+        refused=happened.refused_SD.sum(axis=1).tolist(),
+    )
+    return CampaignReport(
+        planned=float(happened.planned[0]),
+        events=happened.events,
+        capabilities=list(CAPABILITIES),
+        segments=list(SEGMENTS),
+        leaked_DC=leaked_ADC.sum(axis=0).tolist(),
+        reduced_DC=np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
+        bought=[int(count) for count in happened.bought[0]],
+        campaign=campaign,
+        honest=honest,
+    )
 
 
-def _detected(happened: Outcome, crossed: np.ndarray) -> list[dict[str, Any]]:
+def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
     """By rate: accounts found and when, what had leaked by then, and honest customers flagged, by
     segment.
     """
     first, count, days = happened.first, happened.accounts.count, happened.days
     segment, owner = happened.accounts.segment[:first], happened.truth.owner[:first]
     customers = [np.unique(owner[segment == s]) for s in range(len(SEGMENTS))]
-    held = []
+    rates = []
     for level in crossed:
         hit, when = level[:first] < OPEN, np.sort(level[first:count])
         false = [int(len(np.unique(owner[(segment == s) & hit]))) for s in range(len(SEGMENTS))]
@@ -153,18 +171,17 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[dict[str, Any]]:
         leaked_C = np.einsum(
             "adc,ad->c", happened.leaked_ADC[: count - first].astype(np.int64), until
         )
-        found = int((when < OPEN).sum())
-        held.append(
-            {
-                "found": found,
-                "of": len(when),
-                "leaked_C": leaked_C.tolist(),
-                "false": false,
-                "customers": [len(one) for one in customers],
-                "days": {f"{share:g}": _day(when, share) for share in (0.0, 0.5, 0.9)},
-            }
+        rates.append(
+            Detected(
+                found=int((when < OPEN).sum()),
+                of=len(when),
+                leaked_C=leaked_C.tolist(),
+                false=false,
+                customers=[len(owners) for owners in customers],
+                days={f"{share:g}": _day(when, share) for share in (0.0, 0.5, 0.9)},
+            )
         )
-    return held
+    return rates
 
 
 def _day(when: np.ndarray, share: float) -> int | None:

@@ -4,89 +4,113 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from distill.completions import Completion, Interface, Prompt, write_bytes
-from experiments.settings.components import build
-from experiments.stages.grades import read_grades
-from experiments.stages.guarded import guarded
+from distill.completions import Completion, Interface, Prompt
+from experiments.settings.components import ComponentSpec, build
+from experiments.stages.grades import read_grades, write_grades
+from experiments.stages.guarded import ProviderInputs, guarded
 from experiments.stages.opened import opened
+from experiments.stages.stage import Inputs, Spec, TaskSpec
 
 VERSION = 2  # rows name the cluster of their item
+T = TypeVar("T")
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
+class ExamSpec(Spec):
+    """So many questions of a split; a teacher answers from behind its defence, a student has none.
+
+    `seed` samples the answers; the questions are the same for all.
+    """
+
+    STAGE: ClassVar[str] = "exam"
+    task: TaskSpec
+    split: str
+    items: int
+    seed: int
+    defense: list[ComponentSpec] | None
+    given: list[str]
+
+
+@dataclass(frozen=True)
+class StudentExamInputs(Inputs[T]):
+    """`clean` is the undefended teacher's exam, of whose text a reported student's surprisal is
+    measured.
+    """
+
+    student: T
+    clean: T | None = None
+
+
+@dataclass(frozen=True)
+class TeacherExamInputs(Inputs[T]):
+    teacher: T
+    given: ProviderInputs[T] = field(default_factory=ProviderInputs)
+
+
+def run(
+    spec: ExamSpec, inputs: StudentExamInputs[Path] | TeacherExamInputs[Path], out: Path
+) -> dict[str, float]:
     """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
 
-    A student's second input is the undefended teacher's exam: `bits_per_byte` is how well the model
-    predicts its text. Returns the seconds that answering took.
+    `bits_per_byte` is how well a student predicts the undefended teacher's text. Returns the
+    seconds that answering took.
     """
-    task = build("task", settings["task"])
-    items = task.items(settings["split"], settings["items"], 0)
+    task = build("task", spec.task)
+    items = task.items(spec.split, spec.items, 0)
     prompts = [item.prompt for item in items]
-    model = undefended = opened(inputs[0])
     bits: list[float | None] = [None] * len(items)
-    if len(inputs) > 1 and settings["defense"] is None:
-        texts = [row["text"] for row in read_grades(inputs[1])]
-        nats = model.surprisal(prompts, texts)
-        bits = [
-            n / math.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)
-        ]
-    if settings["defense"] is not None:
-        model = guarded(task, model, settings, inputs[1:])
+    if isinstance(inputs, StudentExamInputs):
+        model = undefended = opened(inputs.student)
+        if inputs.clean:
+            texts = [row["text"] for row in read_grades(inputs.clean)]
+            nats = model.surprisal(prompts, texts)
+            bits = [_bits(n, text) for n, text in zip(nats, texts, strict=True)]
+    else:
+        undefended = opened(inputs.teacher)
+        model = guarded(task, undefended, spec.defense or (), inputs.given)
     began = time.perf_counter()
-    said = model.generate(prompts, seed=settings["seed"], interface=Interface())
+    answers = model.generate(prompts, seed=spec.seed, interface=Interface())
     seconds = time.perf_counter() - began
+    nats_of = _surprisal(undefended, answers)
     rows = [
-        {
-            "item": item.prompt.id,
-            "cluster": item.cluster,
-            "prompt": item.prompt.text,
-            "text": answer.text,
-        }
-        | {"said": task.final(answer.text)}
-        | {
-            "outcome": str(task.grade(answer.text, item.reference)),
-            "bits_per_byte": bit,
-            "nats": own,
-        }
-        | {
-            "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
-            "finished": answer.finished,
-            "passes": answer.passes,
-        }
-        | {"l1": answer.l1, "kl": answer.kl, "flips": answer.flips}
-        for item, answer, bit, own in zip(
-            items, said, bits, _surprisal(undefended, said), strict=True
-        )
+        _row(task, item, answer) | {"bits_per_byte": bit, "nats": own}
+        for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)
     ]
-    words = ("item", "cluster", "prompt", "text", "said", "outcome")
-    numbers = ("bits_per_byte", "nats", "l1", "kl", "flips")
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in words),
-            *((name, pa.float64()) for name in numbers),
-            ("passes", pa.float64()),
-            ("tokens", pa.int64()),
-            ("finished", pa.bool_()),
-        ]
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
-    write_bytes(out / "grades.parquet", sink.getvalue().to_pybytes())
+    write_grades(out, rows)
     return {"answer_seconds": seconds}
 
 
-def _surprisal(model: Any, said: list[Completion]) -> list[float | None]:
+def _bits(nats: float, text: str) -> float:
+    """Bits a byte of a text and its end."""
+    return nats / math.log(2) / (len(text.encode()) + 1)
+
+
+def _row(task: Any, item: Any, answer: Completion) -> dict[str, Any]:
+    return {
+        "item": item.prompt.id,
+        "cluster": item.cluster,
+        "prompt": item.prompt.text,
+        "text": answer.text,
+        "said": task.final(answer.text),
+        "outcome": str(task.grade(answer.text, item.reference)),
+        "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
+        "finished": answer.finished,
+        "passes": answer.passes,
+        "l1": answer.l1,
+        "kl": answer.kl,
+        "flips": answer.flips,
+    }
+
+
+def _surprisal(undefended: Any, answers: Sequence[Completion]) -> list[float | None]:
     """The undefended model's -log probability of each answer and its end, in nats; a recording has
     none.
     """
-    if not hasattr(model, "surprisal"):
-        return [None] * len(said)
-    return list(
-        model.surprisal([Prompt(a.prompt_id, a.prompt) for a in said], [a.text for a in said])
-    )
+    if not hasattr(undefended, "surprisal"):
+        return [None] * len(answers)
+    prompts = [Prompt(answer.prompt_id, answer.prompt) for answer in answers]
+    return list(undefended.surprisal(prompts, [answer.text for answer in answers]))

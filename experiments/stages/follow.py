@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, TypeVar
 
-from distill.completions import write_bytes
 from distill.folders import save
-from experiments.settings.components import build
-from experiments.stages.means import means
+from experiments.settings.components import ComponentSpec, build
+from experiments.stages.files import TrainingReport
+from experiments.stages.means import Owned, means
 from experiments.stages.opened import opened
-from experiments.stages.stage import canonical
-from experiments.stages.training import recipe_of, training
+from experiments.stages.stage import Inputs, Spec, TaskSpec
+from experiments.stages.training import Shape, training
 
 VERSION = 1
+T = TypeVar("T")
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
+class FollowSpec(Spec):
+    """What follows a student's training, part after part."""
+
+    STAGE: ClassVar[str] = "follow"
+    task: TaskSpec
+    shape: Shape
+    seed: int
+    follow: list[ComponentSpec]
+    own: Owned
+
+
+@dataclass(frozen=True)
+class FollowInputs(Inputs[T]):
+    student: T
+
+
+def run(spec: FollowSpec, inputs: FollowInputs[Path], out: Path) -> None:
     """What the attacker does to the student once it is trained."""
-    task, model = build("task", settings["task"]), opened(inputs[0])
-    own, recipe = (
-        means(task, settings, **training(task, settings["shape"])),
-        recipe_of(settings["shape"]),
-    )
-    report = json.loads((inputs[0] / "training.json").read_text())
-    for one in settings["follow"]:
-        followed = build("attacker", one).follow(model, recipe, own, seed=settings["seed"])
+    task, model = build("task", spec.task), opened(inputs.student)
+    own = means(task, spec.own, spec.seed, **training(task, spec.shape))
+    report = TrainingReport.read(inputs.student)
+    for component in spec.follow:
+        attacker = build("attacker", component)
+        followed = attacker.follow(model, spec.shape.recipe, own, seed=spec.seed)
         model = replace(model, network=followed.network.eval())
-        report |= {
-            name: report[name] + getattr(followed, name)
-            for name in ("tokens", "positions", "steps")
-        }
-        report["diverged"] |= followed.diverged
+        report = report.model_copy(
+            update={
+                "tokens": report.tokens + followed.tokens,
+                "positions": report.positions + followed.positions,
+                "steps": report.steps + followed.steps,
+                "diverged": report.diverged or followed.diverged,
+            }
+        )
     save(model, out)
-    write_bytes(out / "training.json", canonical(report).encode())
+    report.write(out)

@@ -3,89 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, TypeVar
 
 from safetensors.torch import save_file
 
 from defenses import ProviderResources
-from distill.completions import Interface, write_bytes
-from experiments.settings.components import build, build_defense, teach_defense
-from experiments.stages.guarded import given
+from distill.completions import Interface
+from distill.models import Model
+from experiments.settings.components import ComponentSpec, build, build_defense, teach_defense
+from experiments.stages.files import FoundStrength, PreparedDefense
+from experiments.stages.guarded import ProviderInputs, resources
 from experiments.stages.opened import opened
-from experiments.stages.stage import canonical
+from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
+from experiments.tasks import Exam
 
 VERSION = 1
+T = TypeVar("T")
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
+class MatchSpec(Sparse):
+    """Which part is set to the strength that costs the honest user so many points, on how many
+    questions and how often asked.
+    """
+
+    part: int
+    points: float
+    items: int
+    seeds: int
+
+
+class GuardSpec(Spec):
+    """A defence that must be made ready; `given` names what it is handed."""
+
+    STAGE: ClassVar[str] = "guard"
+    task: TaskSpec
+    defense: list[ComponentSpec]
+    given: list[str]
+    match: MatchSpec | None
+
+
+@dataclass(frozen=True)
+class GuardInputs(Inputs[T]):
+    teacher: T
+    given: ProviderInputs[T] = field(default_factory=ProviderInputs)
+
+
+def run(spec: GuardSpec, inputs: GuardInputs[Path], out: Path) -> None:
     """Prepare a defence: find its strength where that is matched to what it costs, and teach what
     learns.
     """
-    task, model = build("task", settings["task"]), opened(inputs[0])
-    has, spec, matched = given(task, settings["given"], inputs[1:]), settings["defense"], None
-    if settings["match"]:
-        spec, matched = _matched(task, model, spec, has, settings["match"])
+    task, model = build("task", spec.task), opened(inputs.teacher)
+    has, defense, matched = resources(task, inputs.given), spec.defense, None
+    if spec.match:
+        defense, matched = _matched(task, model, defense, has, spec.match)
     numbers: dict[str, float] = {}
-    for place, learned in enumerate(teach_defense(spec, has, model)):
+    for place, learned in enumerate(teach_defense(defense, has, model)):
         save_file(
             {name: tensor.contiguous() for name, tensor in learned.items()},
             out / f"{place}.safetensors",
         )
         numbers |= {
-            f"{spec[place]['name']}.{name}": float(one)
-            for name, one in learned.items()
-            if not one.dim()
+            f"{defense[place].name}.{name}": float(tensor)
+            for name, tensor in learned.items()
+            if not tensor.dim()
         }
-    write_bytes(
-        out / "guard.json",
-        canonical({"defense": spec, "matched": matched, "numbers": numbers}).encode(),
-    )
+    PreparedDefense(defense=defense, matched=matched, numbers=numbers).write(out)
 
 
 def _matched(
-    task: Any, model: Any, spec: list[Any], has: ProviderResources, match: Any
-) -> tuple[list[Any], dict[str, Any]]:
-    """The spec with its strength set so that the teacher loses the points it is matched to, and how
-    that was found.
+    task: Exam,
+    model: Model,
+    defense: list[ComponentSpec],
+    has: ProviderResources,
+    match: MatchSpec,
+) -> tuple[list[ComponentSpec], FoundStrength]:
+    """The defence with its strength set so that the teacher loses the points it is matched to, and
+    how that was found.
     """
-    items = task.items("select", match["items"], 0)
-    knob = build_defense(spec).parts[match["part"]].knob
+    items = task.items("select", match.items, 0)
+    knob = build_defense(defense).parts[match.part].knob
 
-    def set_to(share: float) -> list[Any]:
-        one = spec[match["part"]]
-        value = round(knob.at(share)) if isinstance(knob.strongest, int) else knob.at(share)
-        changed = one | {"settings": one["settings"] | {knob.name: value}}
-        return [changed if place == match["part"] else other for place, other in enumerate(spec)]
+    def value_at(share: float) -> int | float:
+        return round(knob.at(share)) if isinstance(knob.strongest, int) else knob.at(share)
 
-    def right(guarded: Any) -> float:
-        said = [
-            guarded.generate([i.prompt for i in items], seed=s, interface=Interface())
-            for s in range(match["seeds"])
+    def set_to(share: float) -> list[ComponentSpec]:
+        before = defense[match.part]
+        changed = ComponentSpec(
+            name=before.name, settings=before.settings | {knob.name: value_at(share)}
+        )
+        return [*defense[: match.part], changed, *defense[match.part + 1 :]]
+
+    def right(model: Model) -> float:
+        """The share of right answers over all askings."""
+        prompts = [item.prompt for item in items]
+        outcomes = [
+            task.grade(answer.text, item.reference) == "right"
+            for seed in range(match.seeds)
+            for answer, item in zip(
+                model.generate(prompts, seed=seed, interface=Interface()), items, strict=True
+            )
         ]
-        graded = [
-            task.grade(a.text, i.reference) == "right"
-            for one in said
-            for a, i in zip(one, items, strict=True)
-        ]
-        return sum(graded) / len(graded)
+        return sum(outcomes) / len(outcomes)
 
     def lost(share: float) -> float:
-        asked = set_to(share)
-        learned = teach_defense(asked, has, model)
-        return 100 * (clean - right(build_defense(asked, has, learned)(model)))
+        parts = set_to(share)
+        learned = teach_defense(parts, has, model)
+        return 100 * (clean - right(build_defense(parts, has, learned)(model)))
 
     clean = right(model)
-    share, loss, tried = strength_at(lost, match["points"])
-    spec = set_to(share)
-    value = spec[match["part"]]["settings"][knob.name]
-    return spec, {
-        "knob": knob.name,
-        "value": value,
-        "points": match["points"],
-        "loss": loss,
-        "tried": tried,
-    }
+    share, loss, tried = strength_at(lost, match.points)
+    found = FoundStrength(
+        knob=knob.name, value=value_at(share), points=match.points, loss=loss, tried=tried
+    )
+    return set_to(share), found
 
 
 def strength_at(

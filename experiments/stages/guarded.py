@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from safetensors.torch import load_file
 
 from defenses import ProviderResources
 from distill.completions import read_completions
-from experiments.settings.components import build_defense
+from distill.models import Model
+from experiments.seeds import seed_for
+from experiments.settings.components import ComponentSpec, build_defense
+from experiments.stages.files import PreparedDefense
 from experiments.stages.opened import opened
+from experiments.stages.stage import Inputs
+from experiments.tasks import Exam
 
-# The provider's proxy has a seed, and traces an order, that no student has.
-PROVIDER = 2000
-
-
-def guarded(task: Any, model: Any, settings: Any, folders: list[Path]) -> Any:
-    """The model behind a stage's defence, which is handed the results that the settings name."""
-    spec, learned = settings["defense"], []
-    held = dict(zip(settings["given"], folders, strict=True))
-    prepared = held.pop("guard", None)
-    if prepared:
-        spec = json.loads((prepared / "guard.json").read_text())["defense"]
-        learned = [load_file(prepared / f"{place}.safetensors") for place in range(len(spec))]
-    return build_defense(spec, given(task, [*held], [*held.values()]), learned)(model)
+T = TypeVar("T")
 
 
-def given(task: Any, names: list[str], folders: list[Path]) -> ProviderResources:
-    """What the provider has, from the results that it was handed; it can grade answers to its own
-    prompts.
-    """
-    held = dict(zip(names, folders, strict=True))
-    traces = read_completions(held["traces"] / "answers.parquet") if "traces" in held else []
-    asked = {item.prompt.id: item.reference for item in task.train_items(2 * len(traces), PROVIDER)}
-    models = {name: opened(held[name]) for name in ("proxy", "rewriter") if name in held}
+@dataclass(frozen=True)
+class ProviderInputs(Inputs[T]):
+    """The results that a defence is handed: what the provider has, and the defence made ready."""
+
+    proxy: T | None = None
+    traces: T | None = None
+    rewriter: T | None = None
+    guard: T | None = None
+
+
+def guarded(
+    task: Exam, model: Model, defense: Sequence[ComponentSpec], given: ProviderInputs[Path]
+) -> Model:
+    """The model behind a defence, which is handed what the provider has."""
+    learned = []
+    if given.guard:
+        defense = PreparedDefense.read(given.guard).defense
+        learned = [load_file(given.guard / f"{at}.safetensors") for at in range(len(defense))]
+    return build_defense(defense, resources(task, given), learned)(model)
+
+
+def resources(task: Exam, given: ProviderInputs[Path]) -> ProviderResources:
+    """What the provider has; it can grade answers to its own prompts."""
+    traces = read_completions(given.traces / "answers.parquet") if given.traces else []
+    items = task.train_items(2 * len(traces), seed_for("provider"))
+    references = {item.prompt.id: item.reference for item in items}
     return ProviderResources(
-        **models,
+        proxy=opened(given.proxy) if given.proxy else None,
+        rewriter=opened(given.rewriter) if given.rewriter else None,
         traces=traces,
-        grade=lambda said: task.grade(said.text, asked[said.prompt_id]) == "right",
+        grade=lambda answer: task.grade(answer.text, references[answer.prompt_id]) == "right",
     )

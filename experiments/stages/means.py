@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from distill.attackers import AttackerResources
 from distill.completions import Completion
+from experiments.seeds import seed_for
+from experiments.stages.stage import Sparse
+from experiments.tasks import Exam, Item
 
-# The questions whose worked solutions every attacker owns are drawn in an order of their own.
-WORKED = 3000
+
+class Owned(Sparse):
+    """How much an attacker owns: final answers to `pool` times its budget of questions, and worked
+    solutions.
+    """
+
+    budget: int
+    pool: int
+    worked: int
 
 
-def means(task: Any, settings: Any, **more: Any) -> AttackerResources:
+def means(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources:
     """What an attacker has beside the answers: a function of the task, its seed and the study's
     `own` alone.
 
     `more` is what only some stages hand it: how it trains, a pilot, the teacher.
     """
-    held, seed = settings["own"], settings["seed"]
-    asked = task.items("query", held["pool"] * held["budget"], seed)
-    worked, public = task.items("query", held["worked"], WORKED), task.public(held["budget"], seed)
+    asked = task.items("query", owned.pool * owned.budget, seed)
+    worked = task.items("query", owned.worked, seed_for("worked"))
+    public = task.public(owned.budget, seed)
     final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
     return AttackerResources(
         public=solved(public),
@@ -31,5 +42,6 @@ def means(task: Any, settings: Any, **more: Any) -> AttackerResources:
     )
 
 
-def solved(items: list[Any]) -> list[Completion]:
+def solved(items: Sequence[Item]) -> list[Completion]:
+    """The items' solutions as answers."""
     return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]

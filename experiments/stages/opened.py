@@ -10,13 +10,14 @@ from distill.completions import read_completions
 from distill.folders import load
 from distill.recordings import RecordedModel
 from experiments.private import shown
+from experiments.stages.files import TrainingReport
 
 
 def opened(folder: Path) -> Any:
     """A recording, a pretrained model by its path, or one that was trained here."""
     if (folder / "recorded.parquet").is_file():
-        said = read_completions(folder / "recorded.parquet")
-        return RecordedModel({answer.prompt: answer for answer in said}, "recorded teacher")
+        answers = read_completions(folder / "recorded.parquet")
+        return RecordedModel({answer.prompt: answer for answer in answers}, "recorded teacher")
     if (folder / "pretrained.json").is_file():
         settings = json.loads((folder / "pretrained.json").read_text())
         decoding = {
@@ -24,5 +25,5 @@ def opened(folder: Path) -> Any:
             for name in ("temperature", "top_p", "max_new_tokens", "batch_size")
         }
         return load(shown(settings["path"]), allow_pickle=settings["allow_pickle"], **decoding)
-    training = json.loads((folder / "training.json").read_text())
-    return load(str(folder), may_diverge=training["diverged"], **training["decoding"])
+    report = TrainingReport.read(folder)
+    return load(str(folder), may_diverge=report.diverged, **report.decoding.model_dump())

@@ -8,56 +8,83 @@ which one that is is known only when their exams are there.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, TypeVar
 
-from distill.completions import write_bytes
-from experiments.stages.exam import run as sit
-from experiments.stages.follow import run as go_on
+from experiments.stages import exam, follow, student
+from experiments.stages.exam import ExamSpec, StudentExamInputs
+from experiments.stages.files import TrainingReport, WorstAttack
+from experiments.stages.follow import FollowInputs, FollowSpec
 from experiments.stages.grades import read_grades
-from experiments.stages.stage import canonical
-from experiments.stages.student import run as train
+from experiments.stages.stage import Inputs, Sparse, Spec
+from experiments.stages.student import StudentInputs, StudentSpec
 
 VERSION = 1
+T = TypeVar("T")
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> dict[str, float]:
-    """The grades of the student, and which attack it is of; its weights are not kept.
-
-    The inputs are those of each attack's student, then that attack's selection exams, attack after
-    attack, and last the undefended teacher's exam.
+class PlateauAttack(Sparse):
+    """An attack's student, what follows its training, and how many steps that takes; how many
+    inputs and selection exams it has.
     """
-    folders = iter(inputs)
-    held = [
-        (
-            [next(folders) for _ in range(one["inputs"])],
-            [next(folders) for _ in range(one["selection"])],
-        )
-        for one in settings["attacks"]
-    ]
-    (clean,) = folders
-    right = [_right(exams) for _, exams in held]
+
+    student: StudentSpec
+    follow: FollowSpec | None
+    followed: int
+    inputs: int
+    selection: int
+
+
+class PlateauSpec(Spec):
+    """The attacks that the worst is chosen of, and the exam of its student."""
+
+    STAGE: ClassVar[str] = "plateau"
+    attacks: list[PlateauAttack]
+    exam: ExamSpec
+
+
+@dataclass(frozen=True)
+class AttackInputs(Inputs[T]):
+    """What an attack's student is made of, and the exams by which the attack is chosen."""
+
+    student: StudentInputs[T]
+    selection: tuple[T, ...]
+
+
+@dataclass(frozen=True)
+class PlateauInputs(Inputs[T]):
+    """`clean` is the undefended teacher's exam."""
+
+    attacks: tuple[AttackInputs[T], ...]
+    clean: T
+
+
+def run(spec: PlateauSpec, inputs: PlateauInputs[Path], out: Path) -> dict[str, float]:
+    """The grades of the student, and which attack it is of; its weights are not kept."""
+    right = [_right(attack.selection) for attack in inputs.attacks]
     place = right.index(max(right))
-    chosen, (needed, _) = settings["attacks"][place], held[place]
+    attack, needed = spec.attacks[place], inputs.attacks[place]
     made = out / "student"
     made.mkdir()
-    longer = chosen["student"] | {"times": 2, "followed": chosen["followed"]}
-    train(longer, needed, made)
-    if chosen["follow"]:
+    longer = attack.student.model_copy(update={"times": 2, "followed": attack.followed})
+    student.run(longer, needed.student, made)
+    if attack.follow:
         after = out / "followed"
         after.mkdir()
-        go_on(chosen["follow"], [made], after)
+        follow.run(attack.follow, FollowInputs(made), after)
         made = after
-    took = sit(settings["exam"], [made, clean], out)
-    write_bytes(out / "training.json", (made / "training.json").read_bytes())
-    write_bytes(out / "plateau.json", canonical({"attack": place}).encode())
+    took = exam.run(spec.exam, StudentExamInputs(made, inputs.clean), out)
+    TrainingReport.read(made).write(out)
+    WorstAttack(attack=place).write(out)
     for folder in (out / "student", out / "followed"):
         shutil.rmtree(folder, ignore_errors=True)
     (out / "student.checkpoint").unlink(missing_ok=True)
     return took
 
 
-def _right(exams: list[Path]) -> float:
+def _right(exams: Sequence[Path]) -> float:
     """Mean over an attack's selection exams; nothing to choose by where there is one attack."""
     graded = [row["outcome"] == "right" for folder in exams for row in read_grades(folder)]
     return sum(graded) / len(graded) if graded else 0.0

@@ -3,13 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
+from experiments.stages.files import ResultFile
+from experiments.stages.stage import Sparse
+
+
+class CampaignCounts(Sparse):
+    """The campaign's accounts; `opened_D` and `closed_D` by day, `done` by what a policy did."""
+
+    opened: int
+    turned_away: int
+    verified: int
+    opened_D: list[int]
+    closed_D: list[int]
+    done: dict[str, int]
+
+
+class HonestCounts(Sparse):
+    """Honest accounts and requests by segment, and what they met."""
+
+    accounts: list[int]
+    closed: list[int]
+    done: dict[str, list[int]]
+    limited: list[int]
+    touched: list[int]
+    sent: list[int]
+    refused: list[int]
+
+
+class Detected(Sparse):
+    """What a detector found at one rate: accounts `found` `of` all, what had leaked by then by
+    capability, honest customers flagged of all by segment, and the `days` by which shares of the
+    accounts were found.
+    """
+
+    found: int
+    of: int
+    leaked_C: list[int]
+    false: list[int]
+    customers: list[int]
+    days: dict[str, int | None]
+
+
+class Leakage(Sparse):
+    """Exchanges that a campaign got, and those of them that were reduced; axes: D days, C
+    capabilities.
+    """
+
+    capabilities: list[str]
+    leaked_DC: list[list[int]]
+    reduced_DC: list[list[int]]
+
+    def by_day(self, stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Exchanges that stand for the task and were answered in full and reduced, by day."""
+        columns = [self.capabilities.index(name) for name in stands_for]
+        leaked_D, reduced_D = (
+            np.array(counts_DC)[:, columns].sum(axis=1)
+            for counts_DC in (self.leaked_DC, self.reduced_DC)
+        )
+        return leaked_D - reduced_D, reduced_D
+
+
+class CampaignReport(Leakage, ResultFile):
+    """What happened in a campaign's run.
+
+    `planned` exchanges, and accounts `bought`; `detectors` by name and rate where nobody acts.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+    planned: float
+    events: int
+    segments: list[str]
+    bought: list[int]
+    campaign: CampaignCounts
+    honest: HonestCounts
+    detectors: dict[str, list[Detected]] | None = None
+
 
 def questions(
-    happened: dict[str, Any], stands_for: Iterable[str], per_question: float, budget: int
+    happened: Leakage, stands_for: Iterable[str], per_question: float, budget: int
 ) -> list[bool]:
     """Which of its questions a campaign was served, in order, each with whether the answer was a
     reduced one.
@@ -17,17 +92,8 @@ def questions(
     A campaign goes through its list: every `per_question`-th exchange that it got carries the next
     question.
     """
-    full_D, reduced_D = by_day(happened, stands_for)
+    full_D, reduced_D = happened.by_day(stands_for)
     ends = np.cumsum(np.stack([full_D, reduced_D], axis=1).ravel())
     count = min(budget, round(float(ends[-1]) / per_question))
     at = np.minimum((np.arange(count) + 0.5) * per_question, max(ends[-1] - 0.5, 0))
     return [bool(place % 2) for place in np.searchsorted(ends, at, side="right")]
-
-
-def by_day(happened: dict[str, Any], stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Exchanges that stand for the task and were answered in full and reduced, by day."""
-    columns = [happened["capabilities"].index(name) for name in stands_for]
-    leaked, reduced = (
-        np.array(happened[name])[:, columns].sum(axis=1) for name in ("leaked_DC", "reduced_DC")
-    )
-    return leaked - reduced, reduced

@@ -1,14 +1,19 @@
-"""A stage: a function of its settings and the results of its inputs, with a content address."""
+"""A stage: a function of its spec and the results of its inputs, with a content address."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from distill.completions import digest
+from experiments.settings.components import ComponentSpec
+
+T = TypeVar("T")
 
 
 def canonical(value: Any) -> str:
@@ -23,13 +28,94 @@ def key(stage: str, settings: Any, inputs: list[str]) -> str:
     return digest(canonical([stage, settings, inputs]))[:16]
 
 
+class Sparse(BaseModel):
+    """Frozen values that are written without what is at its default: a new option with a default
+    leaves old addresses as they were.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        known = type(self).model_fields
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if getattr(self, name) != known[name].default
+        }
+
+
+class TaskSpec(Sparse, ComponentSpec):
+    """A task; `data` is the SHA-256 of files that its questions come from."""
+
+    settings: dict[str, Any]
+    data: str = ""
+
+
+class Spec(Sparse):
+    """What a stage is told. `STAGE` is its kind: `experiments/stages/<kind>.py` holds its spec and
+    `run(spec, inputs, out)`.
+    """
+
+    STAGE: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Inputs(Generic[T]):
+    """What a stage is made of, by name: stages where it is planned, their folders where it is made.
+
+    A field is one input, None, other inputs, or a tuple of any of these.
+    """
+
+    def all(self) -> Iterator[T]:
+        """Every input, in the order of the fields."""
+        for field in fields(self):
+            yield from _leaves(getattr(self, field.name))
+
+    def map(self, change: Callable[[T], Any]) -> Self:
+        """The same inputs, each changed."""
+        changed = {one.name: _mapped(getattr(self, one.name), change) for one in fields(self)}
+        return replace(self, **changed)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Inputs):
+        yield from value.all()
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    elif value is not None:
+        yield value
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Inputs):
+        return value.map(change)
+    if isinstance(value, tuple):
+        return tuple(_mapped(inner, change) for inner in value)
+    return None if value is None else change(value)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """What is to be made: `experiments/stages/<kind>.py` says how."""
+    """What is to be made."""
 
-    kind: str
-    settings: Any
-    inputs: tuple[Stage, ...] = ()
+    spec: Spec
+    needs: Inputs[Stage] = Inputs()
+
+    @property
+    def kind(self) -> str:
+        return self.spec.STAGE
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """The spec as it is written down and addressed."""
+        return self.spec.model_dump(mode="json")
+
+    @functools.cached_property
+    def inputs(self) -> tuple[Stage, ...]:
+        """The stages that it is made of."""
+        return tuple(self.needs.all())
 
     @functools.cached_property
     def key(self) -> str:

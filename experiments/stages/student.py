@@ -2,84 +2,115 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from distill import logprob_cache
 from distill.attackers import AttackerResources
-from distill.completions import Completion, Interface, Prompt, read_completions, write_bytes
+from distill.completions import Completion, Interface, Prompt, read_completions
 from distill.folders import save
-from experiments.settings.components import build, build_defense
-from experiments.stages.guarded import guarded
-from experiments.stages.means import means
+from experiments.settings.components import ComponentSpec, build, build_defense
+from experiments.stages.files import Choice
+from experiments.stages.guarded import ProviderInputs, guarded
+from experiments.stages.means import Owned, means
 from experiments.stages.opened import opened
-from experiments.stages.stage import canonical
-from experiments.stages.training import fresh, trained, training
+from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
+from experiments.stages.training import Shape, fresh, trained, training
+from experiments.tasks import Exam
 
 VERSION = 1
+T = TypeVar("T")
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
-    """The attacker cleans the answers it holds and trains its student on them."""
-    said = read_completions(inputs[0] / "answers.parquet")
-    task, attacker = build("task", settings["task"]), build("attacker", settings["attacker"])
-    found = json.loads((inputs[-1] / "choice.json").read_text()) if settings.get("searched") else {}
-    settings = settings | {"shape": settings["shape"] | found}
-    # A campaign that got nothing has an untrained student.
-    steps = 0 if settings.get("leaked") and not said else _steps(settings)
-    settings["shape"] |= {"steps": steps}
-    if (inputs[0] / "signals").is_dir():
-        vocabulary = fresh(task, settings["shape"], 0).vocabulary
-        said = logprob_cache.read(inputs[0] / "signals", tokenizer=vocabulary).attach(said)
-    own = AttackerResources()
-    if "own" in settings:
-        own = means(
-            task,
-            settings,
-            **training(task, settings["shape"]),
-            **_released(task, settings, inputs[1:]),
-        )
-    for one in settings.get("clean", []):
-        said = build("attacker", one).clean(said, own, seed=settings["seed"])
-    model, report = trained(task, settings, attacker, said, own, out)
-    unread = sum(task.final(answer.text) is None for answer in said) / max(len(said), 1)
-    save(model, out)
-    write_bytes(out / "training.json", canonical(report | {"no_final": unread}).encode())
-
-
-def _steps(settings: Any) -> int:
-    """The recipe's steps, and those by which the longest attack of the study trains longer.
-
-    `times` as many in all where a plateau is looked for, `followed` of which are taken after this
-    stage.
+class ReleaseSpec(Sparse):
+    """The provider as an attacker can go on asking it, or its defence as the attacker can rebuild
+    it.
     """
-    times, more = settings.get("times", 1), settings.get("more", 0)
-    return int(
-        times * (settings["shape"]["steps"] + more) + (times - 1) * settings.get("followed", 0)
-    )
+
+    defense: list[ComponentSpec]
+    given: list[str]
 
 
-def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
+class StudentSpec(Spec):
+    """A student: how it learns, its shape, and what the attacker cleans its answers with.
+
+    `more`: the steps by which the longest attack of the study trains longer. `searched`: whether a
+    search found its recipe. `leaked`: whether its answers are what a campaign got, which may be
+    none. `times`: as many steps in all where a plateau is looked for, `followed` of which are taken
+    after this stage.
+    """
+
+    STAGE: ClassVar[str] = "student"
+    task: TaskSpec
+    attacker: ComponentSpec
+    shape: Shape
+    seed: int
+    more: int = 0
+    clean: list[ComponentSpec] | None = None
+    own: Owned | None = None
+    released: ReleaseSpec | None = None
+    searched: bool = False
+    leaked: bool = False
+    times: int = 1
+    followed: int = 0
+
+
+@dataclass(frozen=True)
+class StudentInputs(Inputs[T]):
+    """`teacher` and what its defence is `given` are there for attacks that go on asking."""
+
+    answers: T
+    teacher: T | None = None
+    given: ProviderInputs[T] = field(default_factory=ProviderInputs)
+    search: T | None = None
+
+
+def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
+    """The attacker cleans the answers it holds and trains its student on them."""
+    answers = read_completions(inputs.answers / "answers.parquet")
+    task, shape = build("task", spec.task), spec.shape
+    if inputs.search:
+        shape = shape.model_copy(update=Choice.read(inputs.search).changes)
+    # A campaign that got nothing has an untrained student.
+    steps = 0 if spec.leaked and not answers else steps_of(spec, shape)
+    shape = shape.model_copy(update={"steps": steps})
+    if (inputs.answers / "signals").is_dir():
+        vocabulary = fresh(task, shape, 0).vocabulary
+        cache = logprob_cache.read(inputs.answers / "signals", tokenizer=vocabulary)
+        answers = cache.attach(answers)
+    own = AttackerResources()
+    if spec.own:
+        more = training(task, shape) | _released(task, spec, inputs)
+        own = means(task, spec.own, spec.seed, **more)
+    for cleaning in spec.clean or ():
+        answers = build("attacker", cleaning).clean(answers, own, seed=spec.seed)
+    attacker = build("attacker", spec.attacker)
+    model, report = trained(task, shape, spec.seed, attacker, answers, own, out)
+    unread = sum(task.final(answer.text) is None for answer in answers) / max(len(answers), 1)
+    save(model, out)
+    report.model_copy(update={"no_final": unread}).write(out)
+
+
+def steps_of(spec: StudentSpec, shape: Shape) -> int:
+    """The recipe's steps, and those by which the longest attack of the study trains longer."""
+    return spec.times * (shape.steps + spec.more) + (spec.times - 1) * spec.followed
+
+
+def _released(task: Exam, spec: StudentSpec, inputs: StudentInputs[Path]) -> dict[str, Any]:
     """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild
     it.
     """
-    if "released" not in settings:
+    if spec.released is None:
         return {}
-    released = settings["released"]
-    if "teacher" in released["given"]:
-        held = dict(zip(released["given"], folders, strict=False))
-        given = [name for name in held if name != "teacher"]
-        told = {"defense": released["defense"], "given": given}
-        return {
-            "teacher": guarded(task, opened(held["teacher"]), told, [held[name] for name in given])
-        }
-    rebuilt = build_defense([_with_own_key(one) for one in released["defense"]])
+    if inputs.teacher:
+        model = opened(inputs.teacher)
+        return {"teacher": guarded(task, model, spec.released.defense, inputs.given)}
+    rebuilt = build_defense([_with_own_key(one) for one in spec.released.defense])
     return {
-        "defense": lambda said: rebuilt(_Said(said)).generate(
-            (), seed=settings["seed"], interface=Interface("full")
+        "defense": lambda answers: rebuilt(_Said(answers)).generate(
+            (), seed=spec.seed, interface=Interface("full")
         )
     }
 
@@ -88,15 +119,15 @@ def _released(task: Any, settings: Any, folders: list[Path]) -> dict[str, Any]:
 class _Said:
     """Answers that are there already, as a model whose answers can be edited."""
 
-    said: Sequence[Completion]
+    answers: Sequence[Completion]
 
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        return list(self.said)
+        return list(self.answers)
 
 
-def _with_own_key(part: Any) -> Any:
-    """A defence's settings with the provider's secret replaced by the attacker's guess of one."""
-    secret = {"key": "the attacker's own"} if "key" in part["settings"] else {}
-    return part | {"settings": part["settings"] | secret}
+def _with_own_key(spec: ComponentSpec) -> ComponentSpec:
+    """A defence's part with the provider's secret replaced by the attacker's guess of one."""
+    secret = {"key": "the attacker's own"} if "key" in spec.settings else {}
+    return spec.model_copy(update={"settings": spec.settings | secret})

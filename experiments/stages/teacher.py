@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
 
 from distill.attackers import AttackerResources
 from distill.attackers.sft import Attacker, Settings
@@ -13,36 +13,78 @@ from distill.recordings import read_recorded
 from experiments.private import shown
 from experiments.settings.components import build
 from experiments.stages.means import solved
-from experiments.stages.stage import canonical
-from experiments.stages.training import trained
+from experiments.stages.stage import Inputs, Spec, TaskSpec, canonical
+from experiments.stages.training import Shape, trained
 
 VERSION = 1
 
 
-def run(settings: Any, inputs: list[Path], out: Path) -> None:
+class TeacherSpec(Spec):
+    """A model that is asked."""
+
+    STAGE: ClassVar[str] = "teacher"
+
+
+class RecipeTeacher(TeacherSpec):
+    """Trained here on worked solutions to so many questions of the task's own training split."""
+
+    task: TaskSpec
+    shape: Shape
+    items: int
+    seed: int
+
+
+class PretrainedTeacher(TeacherSpec):
+    """From a local folder, whose contents have that SHA-256, or from the hub."""
+
+    kind: Literal["pretrained"]
+    path: str
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    batch_size: int
+    allow_pickle: bool
+    sha256: str | None = None
+
+
+class RecordedTeacher(TeacherSpec):
+    """Answers in a file; where prompts and answers are in its lines."""
+
+    kind: Literal["recorded"]
+    path: str
+    prompt: str
+    answer: str
+    sha256: str | None = None
+
+
+def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
     """Train the teacher by recipe on worked solutions of its own split, or write down where it
     comes from.
 
     BadInput where it diverged, or is a pretrained one that cannot be loaded.
     """
-    if settings.get("kind") == "recorded":
-        recorded = read_recorded(
-            Path(shown(settings["path"])), settings["prompt"], settings["answer"]
-        )
-        return write_completions(out / "recorded.parquet", list(recorded.answers.values()))
-    if settings.get("kind") == "pretrained":
-        load(shown(settings["path"]), allow_pickle=settings["allow_pickle"])
-        return write_bytes(out / "pretrained.json", canonical(settings).encode())
-    task = build("task", settings["task"])
-    items = task.train_items(settings["items"], settings["seed"])
+    match spec:
+        case RecordedTeacher():
+            recorded = read_recorded(Path(shown(spec.path)), spec.prompt, spec.answer)
+            write_completions(out / "recorded.parquet", list(recorded.answers.values()))
+        case PretrainedTeacher():
+            load(shown(spec.path), allow_pickle=spec.allow_pickle)
+            text = canonical(spec.model_dump(mode="json"))
+            write_bytes(out / "pretrained.json", text.encode())
+        case RecipeTeacher():
+            _train(spec, out)
+
+
+def _train(spec: RecipeTeacher, out: Path) -> None:
+    task = build("task", spec.task)
+    items = task.train_items(spec.items, spec.seed)
     model, report = trained(
-        task, settings, Attacker(Settings()), solved(items), AttackerResources(), out
+        task, spec.shape, spec.seed, Attacker(Settings()), solved(items), AttackerResources(), out
     )
-    if report["diverged"]:
+    if report.diverged:
         raise BadInput(
-            f"teacher: its training diverged after {report['steps']} steps; lower its learning "
-            "rate of "
-            f"{report['learning_rate']:g}"
+            f"teacher: its training diverged after {report.steps} steps; lower its learning rate "
+            f"of {report.learning_rate:g}"
         )
     save(model, out)
-    write_bytes(out / "training.json", canonical(report | {"items": len(items)}).encode())
+    report.model_copy(update={"items": len(items)}).write(out)

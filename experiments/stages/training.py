@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,73 +14,71 @@ from distill.completions import Completion
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
+from experiments.stages.files import Decoding, TrainingReport
+from experiments.tasks import Exam
+
+
+class Shape(StudentSettings):
+    """A network that is trained here, how it is trained, and where its answers are cut off."""
+
+    vocabulary: int
+    max_new_tokens: int
+
+    @property
+    def recipe(self) -> StudentSettings:
+        """How it is trained, as attackers take it."""
+        return StudentSettings(**self.model_dump(include={*StudentSettings.model_fields}))
 
 
 def trained(
-    task: Any,
-    settings: Any,
+    task: Exam,
+    shape: Shape,
+    seed: int,
     attacker: Any,
-    said: list[Completion],
+    answers: Sequence[Completion],
     own: AttackerResources,
     out: Path,
-) -> tuple[Any, Any]:
+) -> tuple[LanguageModel, TrainingReport]:
     """A fresh model trained by an attacker, and how that went."""
-    shape = settings["shape"]
-    model, recipe = fresh(task, shape, settings["seed"]), recipe_of(shape)
+    model, recipe = fresh(task, shape, seed), shape.recipe
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
-    done = attacker.train(
-        said,
-        model,
-        recipe,
-        seed=settings["seed"],
-        own=own,
-        checkpoint=out.with_suffix(".checkpoint"),
+    checkpoint = out.with_suffix(".checkpoint")
+    done = attacker.train(answers, model, recipe, seed=seed, own=own, checkpoint=checkpoint)
+    report = TrainingReport(
+        losses=[loss if math.isfinite(loss) else None for loss in done.losses],
+        diverged=done.diverged,
+        tokens=done.tokens,
+        decoding=Decoding(max_new_tokens=shape.max_new_tokens),
+        positions=done.positions,
+        parameters=sum(p.numel() for p in done.network.parameters()),
+        steps=done.steps,
+        learning_rate=recipe.learning_rate,
+        cut=done.cut / max(done.examples, 1),
+        asked=done.asked,
     )
-    losses = [loss if math.isfinite(loss) else None for loss in done.losses]
-    decoding = {"max_new_tokens": shape["max_new_tokens"]}
-    report = {
-        "losses": losses,
-        "diverged": done.diverged,
-        "tokens": done.tokens,
-        "decoding": decoding,
-    }
-    report |= {
-        "positions": done.positions,
-        "parameters": sum(p.numel() for p in done.network.parameters()),
-    }
-    report |= {
-        "steps": done.steps,
-        "learning_rate": recipe.learning_rate,
-        "cut": done.cut / max(done.examples, 1),
-    }
-    report |= {"asked": done.asked} if done.asked else {}
     return replace(model, network=done.network.eval()), report
 
 
-def fresh(task: Any, shape: Any, seed: int) -> LanguageModel:
+def fresh(task: Exam, shape: Shape, seed: int) -> LanguageModel:
     """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its
     public text.
     """
-    if shape["vocabulary"]:
-        tokenizer = byte_pair_tokenizer(task.corpus(), shape["vocabulary"])
+    if shape.vocabulary:
+        tokenizer = byte_pair_tokenizer(task.corpus(), shape.vocabulary)
     else:
         tokenizer = character_tokenizer(task.alphabet)
-    size = {
-        name: shape[name]
-        for name in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "max_length")
-    }
-    return LanguageModel(
-        llama(tokenizer, seed=seed, **size),
+    network = llama(
         tokenizer,
-        max_new_tokens=shape["max_new_tokens"],
-        may_diverge=True,
+        seed=seed,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        max_length=shape.max_length,
     )
+    return LanguageModel(network, tokenizer, max_new_tokens=shape.max_new_tokens, may_diverge=True)
 
 
-def recipe_of(shape: Any) -> StudentSettings:
-    return StudentSettings(**{name: shape[name] for name in StudentSettings.model_fields})
-
-
-def training(task: Any, shape: Any) -> dict[str, Any]:
-    """How an attacker trains a model of its own, as `Own` names it."""
-    return {"fresh": functools.partial(fresh, task, shape), "recipe": recipe_of(shape)}
+def training(task: Exam, shape: Shape) -> dict[str, Any]:
+    """How an attacker trains a model of its own, as `AttackerResources` names it."""
+    return {"fresh": functools.partial(fresh, task, shape), "recipe": shape.recipe}

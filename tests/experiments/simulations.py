@@ -595,7 +595,7 @@ def main(words: Sequence[str] | None = None) -> None:
         *laws.lines(given.runs, given.workers),
     ]
     if given.controls:
-        from experiments.planning.plan import IDENTITY
+        from experiments.planning.arms import IDENTITY
         from experiments.results import collect
 
         sat = collect.read(given.controls / "grades.parquet")

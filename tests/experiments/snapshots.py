@@ -24,7 +24,8 @@ import numpy as np
 from distill.completions import digest
 from experiments.analysis import summary
 from experiments.planning import plan
-from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED, Plan
+from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
+from experiments.planning.plan import Plan
 from experiments.report import matrix, terminal
 from experiments.results.collect import Exam, Grades, Key, Sat
 from experiments.settings import catalog, schema

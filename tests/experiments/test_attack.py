@@ -10,7 +10,7 @@ import pytest
 from distill.completions import BadInput
 from experiments import tasks
 from experiments.launch import one
-from experiments.planning import plan
+from experiments.planning import arms, plan
 from experiments.settings import catalog, component_docs, schema
 from tests.experiments.small import STUDY, run
 
@@ -89,7 +89,7 @@ class TestPlan:
             "report",
             "select",
         }
-        assert plan.is_floor("solo") and "solo" in plan.choices(here.study)
+        assert arms.is_floor("solo") and "solo" in arms.choices(here.study)
         assert all(arm.answers.settings["source"] == "public" for arm in solo)
         # With one attack that asks there is nothing to choose, so no student is trained to choose
         # it.
@@ -132,7 +132,7 @@ class TestPlan:
         asking = [
             arm
             for arm in here.arms
-            if not plan.is_floor(arm.attacker) and arm.defense != plan.IDENTITY
+            if not arms.is_floor(arm.attacker) and arm.defense != arms.IDENTITY
         ]
         assert len({arm.attacker for arm in asking}) > 5
         for arm in asking:

@@ -12,7 +12,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments import cli
-from experiments.planning import plan
+from experiments.planning import checks, plan
 from experiments.settings import catalog, entries, schema
 from tests.experiments.small import STUDY, apart, command, run
 
@@ -404,11 +404,11 @@ def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     ]
     for lost in (5, 900, 1005):
         recorded([seed for seed in seeds if seed != lost])
-        plan._recording.cache_clear()
+        checks._recording.cache_clear()
         assert cli.main([*words, "defense=release/truncate"]) == 2
         assert "no answer to" in capsys.readouterr().err
     recorded(seeds)
-    plan._recording.cache_clear()
+    checks._recording.cache_clear()
     assert cli.main([*words, "defense=release/truncate"]) == 0
     assert cli.main([*words, "defense=decoding/perturbed"]) == 2
     assert "is recorded and can only be edited" in capsys.readouterr().err

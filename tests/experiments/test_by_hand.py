@@ -19,7 +19,7 @@ from experiments.analysis.comparisons import Compared
 from experiments.measure import power, utility
 from experiments.measure.contrast import Arm
 from experiments.planning import plan
-from experiments.planning.plan import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
+from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.results.collect import Key, Sat
 from experiments.settings import schema
 from tests.experiments.snapshots import sitting

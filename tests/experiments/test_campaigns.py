@@ -21,13 +21,13 @@ from experiments.analysis import campaign_yield
 from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
 from experiments.planning import plan
-from experiments.planning.plan import FLOORS
+from experiments.planning.arms import FLOORS
 from experiments.report import campaign_section
 from experiments.results.collect import Key
 from experiments.review.verify import verify
 from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign
-from experiments.stages.served import questions
+from experiments.stages.served import CampaignReport, Leakage, questions
 from experiments.store import Store
 from tests.experiments.small import SHAPES
 
@@ -188,7 +188,8 @@ class TestSettings:
 def happened(full, reduced):
     """A run that got so many exchanges a day, in full and reduced, all of one capability."""
     total = [[f + r] for f, r in zip(full, reduced, strict=True)]
-    return {"capabilities": ["coding"], "leaked_DC": total, "reduced_DC": [[r] for r in reduced]}
+    reduced_DC = [[r] for r in reduced]
+    return Leakage(capabilities=["coding"], leaked_DC=total, reduced_DC=reduced_DC)
 
 
 class TestQuestions:
@@ -211,7 +212,7 @@ class TestQuestions:
         )
 
     def test_other_capabilities_teach_nothing(self):
-        run = {"capabilities": ["coding", "vision"], "leaked_DC": [[2, 50]], "reduced_DC": [[0, 0]]}
+        run = Leakage(capabilities=["coding", "vision"], leaked_DC=[[2, 50]], reduced_DC=[[0, 0]])
         assert questions(run, ["coding"], 1, 10) == [False, False]
 
 
@@ -300,7 +301,7 @@ class TestControls:
             if leak.split == "report"
         }
         for (preset, access, seed), leak in there.items():
-            held = json.loads((store.open(leak.run.kind, leak.run.key) / "run.json").read_text())
+            held = CampaignReport.read(store.open(leak.run.kind, leak.run.key))
             less = questions(held, small().stands_for, small().per_question(preset, 24), 24)
             assert access == "reduce" or not any(less)
             for defense in ("none", "decoding/temperature"):
@@ -322,11 +323,12 @@ class TestControls:
         store = Store(made / "store")
         leak = next(one for one in planned.leaks if one.access == "reduce")
         (clean,) = leak.run.inputs
-        campaign.run(leak.run.settings, [store.open(clean.kind, clean.key)], tmp_path)
+        inputs = leak.run.needs.map(lambda stage: store.open(stage.kind, stage.key))
+        campaign.run(leak.run.spec, inputs, tmp_path)
         assert (tmp_path / "run.json").read_bytes() == (
             store.folder("campaign", leak.run.key) / "run.json"
         ).read_bytes()
-        calibration.run(clean.settings, [], tmp_path)
+        calibration.run(clean.spec, clean.needs, tmp_path)
         ours, theirs = (
             tmp_path / "calibration.npz",
             store.folder("calibration", clean.key) / "calibration.npz",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from distill.completions import BadInput
 from experiments import cli
 from experiments.planning import plan
+from experiments.seeds import seed_for
 from experiments.settings import catalog, component_docs, schema
 from experiments.stages.grades import read_grades
 from experiments.stages.guard import strength_at
@@ -147,10 +148,8 @@ class TestNeeds:
     def test_a_proxy_and_traces_are_made_once_and_are_nobody_elses(self):
         made = self.made("defense=[decoding/product_of_experts,decoding/antidistillation]")
         seeds = [stage.settings["seed"] for stage in made.stages if stage.kind == "student"]
-        assert (
-            seeds.count(plan.PROVIDER) == 1
-            and max(seed for seed in seeds if seed != plan.PROVIDER) < 2000
-        )
+        provider = seed_for("provider")
+        assert seeds.count(provider) == 1 and max({*seeds} - {provider}) < provider
         traces = [
             stage
             for stage in made.stages

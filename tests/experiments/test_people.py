@@ -18,11 +18,12 @@ from types import SimpleNamespace
 import pytest
 
 from distill.completions import BadInput
-from distill.student import StudentSettings
 from experiments import cli
 from experiments.launch import local, one
 from experiments.results.plain import Plain, printable
-from experiments.stages.stage import Stage
+from experiments.stages.stage import Stage, TaskSpec
+from experiments.stages.teacher import RecipeTeacher
+from experiments.stages.training import Shape
 from experiments.store import Store
 from experiments.tasks import addition
 
@@ -46,14 +47,12 @@ class Endless:
 
     arms = ()
     stage = Stage(
-        "teacher",
-        {
-            "task": {"name": "addition", "settings": addition.Settings().model_dump()},
-            "items": 20,
-            "seed": 0,
-            "shape": StudentSettings(hidden_size=16, num_layers=1, steps=10**7).model_dump()
-            | {"vocabulary": 0, "max_new_tokens": 8},
-        },
+        RecipeTeacher(
+            task=TaskSpec(name="addition", settings=addition.Settings().model_dump()),
+            items=20,
+            seed=0,
+            shape=Shape(hidden_size=16, num_layers=1, steps=10**7, vocabulary=0, max_new_tokens=8),
+        )
     )
 
     def due(self, *_):
@@ -133,7 +132,7 @@ def test_too_little_memory_is_one_line_that_names_the_stage(error, tmp_path, mon
     with pytest.raises(
         wanted, match="other|^out of memory in teacher/[0-9a-f]{16}; take fewer --workers"
     ):
-        one.make(Stage("teacher", {"a": 1}), tmp_path)
+        one.make(Endless.stage, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from distill.completions import BadInput
 from experiments.analysis import comparisons, verdicts
 from experiments.launch import one
-from experiments.planning import plan
+from experiments.planning import arms, checks, plan
 from experiments.results import collect
 from experiments.results.collect import Key
 from experiments.settings import schema
@@ -71,12 +71,12 @@ class TestSeeds:
             if arm.split == "report":
                 seeds.setdefault((arm.defense, arm.attacker), []).append(arm.seed)
         for (defense, attacker), held in seeds.items():
-            compared = defense == "none" and attacker != plan.SHUFFLED
+            compared = defense == "none" and attacker != arms.SHUFFLED
             assert held == ([0, 1, 2] if compared else [0, 1]), (defense, attacker)
 
     def test_the_diagnostic_floor_has_few(self):
         more = made("seeds=[0,1,2,3,4]", "baseline_seeds=6", attackers=["sft"])
-        assert [arm.seed for arm in more.arms if arm.attacker == plan.SHUFFLED] == [0, 1, 2]
+        assert [arm.seed for arm in more.arms if arm.attacker == arms.SHUFFLED] == [0, 1, 2]
 
     @pytest.mark.parametrize(
         ("defenses", "budgets", "wanted"),
@@ -110,7 +110,7 @@ class TestSeeds:
 
 class TestLength:
     def test_every_attack_of_a_task_trains_as_long_as_the_longest(self, there, store):
-        for arm in (arm for arm in there.arms if arm.attacker != plan.UNTRAINED):
+        for arm in (arm for arm in there.arms if arm.attacker != arms.UNTRAINED):
             stages = {stage.kind: stage.settings for stage in (arm.student, *arm.student.inputs)}
             followed = 6 if "follow" in stages else 0
             assert ("follow" in stages) == ("follow/" in arm.attacker)
@@ -124,8 +124,8 @@ class TestLength:
                 (store.folder(arm.student.kind, arm.student.key) / "training.json").read_text()
             )
             taken.setdefault((arm.defense, arm.attacker), set()).add(training["steps"])
-        assert taken["none", plan.UNTRAINED] == {0} and taken["none", "sft"] == taken[
-            "none", plan.OWN_DATA
+        assert taken["none", arms.UNTRAINED] == {0} and taken["none", "sft"] == taken[
+            "none", arms.OWN_DATA
         ] == {12}
         # A student that has nothing right to practise on ends early, and nobody takes more.
         assert max(max(steps) for steps in taken.values()) == 12
@@ -140,7 +140,7 @@ class TestLength:
             BadInput, match="student.max_length: 16 tokens are too few for every worked solution"
         ):
             made("student.max_length=16", "student.max_new_tokens=15", "task=trace")
-        whole = plan._spelled("addition", 0).whole
+        whole = checks._token_counts("addition", 0).whole
         assert min(whole) < max(whole)
         (note,) = [
             one
@@ -172,7 +172,7 @@ class TestPlateau:
         from experiments.stages import plateau
 
         (longer, _) = there.plateaus
-        inputs = [store.open(stage.kind, stage.key) for stage in longer.stage.inputs]
+        inputs = longer.stage.needs.map(lambda stage: store.open(stage.kind, stage.key))
         for worst, wanted in enumerate(longer.attackers):
             chosen = {
                 store.folder(arm.exam.kind, arm.exam.key)
@@ -187,7 +187,7 @@ class TestPlateau:
             out.mkdir()
             with monkeypatch.context() as patch:
                 patch.setattr(plateau, "read_grades", forged)
-                plateau.run(longer.stage.settings, inputs, out)
+                plateau.run(longer.stage.spec, inputs, out)
             assert json.loads((out / "plateau.json").read_text()) == {"attack": worst}
             assert sorted(p.name for p in out.iterdir()) == [
                 "grades.parquet",
@@ -199,8 +199,7 @@ class TestPlateau:
 
     def test_its_student_sits_the_report_exam_and_stands_beside_the_word(self, there, store):
         held = collect.read(collect.collect(there, store))
-        arms = collect.arms(there, store)
-        here = comparisons.Compared(there.study, held, arms)
+        here = comparisons.Compared(there.study, held, collect.arms(there, store))
         longer = [key for key in held if key.split == "plateau"]
         assert {(key.defense, key.budget) for key in longer} == {
             ("none", 8),
@@ -214,7 +213,7 @@ class TestPlateau:
                 gained
             )
         assert (
-            verdicts.gained_at_twice(here, Key("addition", plan.IDENTITY, "sft", 8, "report"))
+            verdicts.gained_at_twice(here, Key("addition", arms.IDENTITY, "sft", 8, "report"))
             is None
         )
 
@@ -225,13 +224,13 @@ def test_two_ways_to_the_same_answers_are_one_student(there, store):
     """
     floors = {
         name: next(arm for arm in there.arms if (arm.attacker, arm.seed) == (name, 0))
-        for name in (plan.OWN_DATA, plan.SELF)
+        for name in (arms.OWN_DATA, arms.SELF)
     }
     first, second = (store.done(arm.student.kind, arm.student.key) for arm in floors.values())
-    assert floors[plan.OWN_DATA].student.key != floors[plan.SELF].student.key
+    assert floors[arms.OWN_DATA].student.key != floors[arms.SELF].student.key
     assert (
-        second["copied"] == floors[plan.OWN_DATA].student.key and first["files"] == second["files"]
+        second["copied"] == floors[arms.OWN_DATA].student.key and first["files"] == second["files"]
     )
-    assert read_grades(store.open("exam", floors[plan.SELF].exam.key)) == read_grades(
-        store.open("exam", floors[plan.OWN_DATA].exam.key)
+    assert read_grades(store.open("exam", floors[arms.SELF].exam.key)) == read_grades(
+        store.open("exam", floors[arms.OWN_DATA].exam.key)
     )

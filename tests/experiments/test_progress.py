@@ -1,6 +1,7 @@
 """What a run says while it works, and about how long it will take."""
 
 import io
+from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
@@ -8,12 +9,27 @@ from rich.console import Console
 from experiments.launch import estimate
 from experiments.launch.estimate import Estimate, duration
 from experiments.launch.progress import Monitor, shown, stage_names
-from experiments.planning.plan import seconds
-from experiments.stages.stage import Stage
+from experiments.planning.costs import seconds
+from experiments.stages.stage import Inputs, Spec, Stage
 from experiments.store import Store
 from tests.experiments.test_wiring import tiny
 
-STAGES = [Stage("student", {"seed": i}) for i in range(10)]
+
+class Student(Spec):
+    STAGE = "student"
+    seed: int
+
+
+class Examined(Spec):
+    STAGE = "exam"
+
+
+@dataclass(frozen=True)
+class One(Inputs):
+    student: object
+
+
+STAGES = [Stage(Student(seed=i)) for i in range(10)]
 
 
 class Clock:
@@ -78,7 +94,7 @@ def test_stages_are_named_by_kind_and_arm():
 
 def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     store, (own, other, copied) = Store(tmp_path), STAGES[:3]
-    exam = Stage("exam", {}, (own,))
+    exam = Stage(Examined(), One(own))
     assumed = estimate.measure(store, [own, exam])
     assert assumed.total([own, exam], 2) == (seconds(own) + seconds(exam)) / 2
     assert assumed.basis([own, exam]) == "assumed for embedded models: student, exam"

@@ -12,7 +12,7 @@ from benchmarks import measures as simulated
 from distill.completions import BadInput
 from experiments.analysis import summary, verdicts
 from experiments.measure.contrast import Arm, NotMeasurable
-from experiments.planning.plan import IDENTITY
+from experiments.planning.arms import IDENTITY
 from experiments.report import card, frontier_plot, html, terminal
 from experiments.results import collect
 from experiments.results.collect import Key

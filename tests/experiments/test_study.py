@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from distill.completions import BadInput
-from experiments.planning import plan
+from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
-from experiments.stages.answers import _verified
+from experiments.stages.answers import SelfSpec, self_distilled
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
 from tests.experiments.small import STUDY, apart, command, run
 
@@ -31,11 +32,11 @@ def test_every_shipped_study_plans(name):
         if data
     ]
     made = plan.make(schema.load(name, data))
-    assert {arm.attacker for arm in made.arms} >= set(plan.FLOORS) - (
-        {plan.WEAKER} if not data else set()
+    assert {arm.attacker for arm in made.arms} >= set(arms.FLOORS) - (
+        {arms.WEAKER} if not data else set()
     )
-    assert plan.IDENTITY in {arm.defense for arm in made.arms}
-    assert all(("none" == arm.defense) or arm.attacker not in plan.FLOORS for arm in made.arms)
+    assert arms.IDENTITY in {arm.defense for arm in made.arms}
+    assert all(("none" == arm.defense) or arm.attacker not in arms.FLOORS for arm in made.arms)
 
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
@@ -126,17 +127,17 @@ def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_ow
     }
     for attacker, student in trained.items():
         searches = [stage for stage in student.inputs if stage.kind == "search"]
-        if attacker == plan.UNTRAINED:
+        if attacker == arms.UNTRAINED:
             assert not searches
             continue
         (search,) = searches
         assert (
-            search.settings == {"recipes": plan.recipes(made.study.search)}
+            search.settings == {"recipes": graph.recipes(made.study.search)}
             and len(search.inputs) == 3
         )
         assert {exam.settings["split"] for exam in search.inputs} == {"validate"}
         assert {exam.inputs[0].settings["seed"] for exam in search.inputs} == {900}
-    first, *others = plan.recipes(made.study.search)
+    first, *others = graph.recipes(made.study.search)
     assert first == {} and all(
         1e-3 <= r["learning_rate"] <= 8e-3 and 200 <= r["steps"] <= 900 for r in others
     )
@@ -162,7 +163,7 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
             best.get("learning_rate", 4e-3),
         )
     ledger = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["ledger"]
-    assert {row["trials"] for row in ledger if row["attacker"] != plan.UNTRAINED} == {2}
+    assert {row["trials"] for row in ledger if row["attacker"] != arms.UNTRAINED} == {2}
 
 
 def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
@@ -177,5 +178,6 @@ def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
         def generate(self, prompts, *, seed, interface):
             return right + wrong
 
-    said = _verified(task, items, AttackerResources(), 0)
+    spec = SelfSpec(task=TaskSpec(name="addition", settings={}), budget=6, seed=0, source="self")
+    said = self_distilled(task, spec, AttackerResources())
     assert said[:3] == right and [a.text for a in said[3:]] == [i.solution for i in items[3:]]

@@ -4,8 +4,8 @@ import functools
 import json
 import random
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +14,23 @@ import torch
 from safetensors.torch import save
 from scipy import stats
 
-from distill.completions import BadInput, Completion, Interface, read_completions
+from distill.completions import Completion, Interface, read_completions
 from distill.student import Example, StudentSettings, train
 from experiments import preregistration, tasks
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
-from experiments.planning import plan
+from experiments.planning import arms, graph, plan
 from experiments.report import files
 from experiments.results import collect
 from experiments.results.collect import Key
+from experiments.seeds import seed_for
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build
 from experiments.stages import student
+from experiments.stages.files import PreparedDefense
 from experiments.stages.grades import read_grades
-from experiments.stages.stage import Stage, canonical
+from experiments.stages.stage import Inputs, Spec, Stage, canonical
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -264,7 +266,7 @@ class TestSeeds:
             "attacker=[sft,clean/filter + sft + follow/prune]", "defense=[none,release/answer_only]"
         )
         for arm in here.arms:
-            fresh = plan.FRESH if arm.defense == plan.IDENTITY else 0
+            fresh = seed_for("control") if arm.defense == arms.IDENTITY else 0
             for stage in arm.student.walk():
                 if stage.kind in ("answers", "student", "follow"):
                     assert stage.settings["seed"] == arm.seed + fresh, (arm, stage.kind)
@@ -291,13 +293,13 @@ class TestSeeds:
                 if stage.kind != "teacher"
                 and (arm.defense, arm.attacker, arm.split) == (defense, "sft", "report")
             }
-            for defense in ("none", plan.IDENTITY)
+            for defense in ("none", arms.IDENTITY)
         }
         assert (
             all(len(keys) >= 4 for keys in walked.values())
-            and not walked["none"] & walked[plan.IDENTITY]
+            and not walked["none"] & walked[arms.IDENTITY]
         )
-        control = [arm for arm in here.arms if arm.defense == plan.IDENTITY]
+        control = [arm for arm in here.arms if arm.defense == arms.IDENTITY]
         assert all(
             arm.answers.settings["defense"] == schema.parse_defense("none").spec for arm in control
         )
@@ -319,9 +321,9 @@ class TestSeeds:
             for stage in here.stages
             if stage.kind == "student" and stage.inputs[0].key in keys
         ]
-        assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {
-            plan.PROVIDER
-        } and not {plan.PROVIDER} & mine
+        provider = seed_for("provider")
+        assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {provider}
+        assert provider not in mine
         # The proxy learns from the first traces, and gradients are taken over those behind them.
         assert {stage.settings["skip"] for stage in traces} == {0, 8}
         (proxy,) = proxies
@@ -330,7 +332,7 @@ class TestSeeds:
     def test_weights_and_questions_of_two_seeds_differ(self, tmp_path):
         here = tiny("attacker=sft", "defense=none")
         untrained = [
-            arm for arm in here.arms if (arm.attacker, arm.split) == (plan.UNTRAINED, "report")
+            arm for arm in here.arms if (arm.attacker, arm.split) == (arms.UNTRAINED, "report")
         ][:2]
         store = made([arm.student for arm in untrained], tmp_path)
         weights = [
@@ -341,16 +343,13 @@ class TestSeeds:
         assert asked[0] != asked[1] and len(asked[0]) == 8
 
     def test_worked_solutions_are_the_same_for_all_seeds(self):
-        from experiments.stages.means import WORKED, means
+        from experiments.stages.means import Owned, means
 
         task = entries.build_task("addition")
-        one, other = (
-            means(task, {"own": {"pool": 1, "budget": 8, "worked": 5}, "seed": seed})
-            for seed in (0, 1)
-        )
+        one, other = (means(task, Owned(pool=1, budget=8, worked=5), seed) for seed in (0, 1))
         assert one.worked == other.worked and one.public != other.public
         assert [a.text for a in one.worked] == [
-            item.solution for item in task.items("query", 5, WORKED)
+            item.solution for item in task.items("query", 5, seed_for("worked"))
         ]
         assert [a.prompt for a in one.public] == [
             item.prompt.text for item in task.items("query", 8, 0)
@@ -367,7 +366,7 @@ class TestFloors:
             for arm in here.arms
             if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")
         }
-        plain, mixed = pick["sft"].answers, pick[plan.SHUFFLED].answers
+        plain, mixed = pick["sft"].answers, pick[arms.SHUFFLED].answers
         assert {
             **plain.settings,
             "source": "shuffled",
@@ -386,9 +385,9 @@ class TestFloors:
         here = tiny("attacker=sft", "defense=none")
         pick = {(arm.attacker, arm.seed): arm for arm in here.arms if arm.split == "report"}
         for seed in (0, 1):
-            answers = pick[plan.SELF, seed].answers
+            answers = pick[arms.SELF, seed].answers
             assert answers.settings["source"] == "self"
-            assert answers.inputs == (pick[plan.OWN_DATA, seed].student,)
+            assert answers.inputs == (pick[arms.OWN_DATA, seed].student,)
 
     def test_a_self_distilled_student_is_taught_its_own_right_answers(self, tmp_path, monkeypatch):
         from experiments.stages import answers
@@ -408,9 +407,9 @@ class TestFloors:
         stage = next(
             arm
             for arm in tiny("attacker=sft", "defense=none").arms
-            if (arm.attacker, arm.seed) == (plan.SELF, 1)
+            if (arm.attacker, arm.seed) == (arms.SELF, 1)
         ).answers
-        answers.run(stage.settings, [tmp_path], tmp_path)
+        answers.run(stage.spec, stage.needs.map(lambda needed: tmp_path), tmp_path)
         learned = [a.text for a in read_completions(tmp_path / "answers.parquet")]
         assert learned == [
             told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
@@ -422,14 +421,14 @@ class TestFloors:
         """
         for name in ("quickstart", "matrix"):
             here = shipped(name)
-            floors = [arm for arm in here.arms if plan.is_floor(arm.attacker)]
-            assert {arm.attacker for arm in floors} >= {*plan.FLOORS} - {plan.WEAKER}
+            floors = [arm for arm in here.arms if arms.is_floor(arm.attacker)]
+            assert {arm.attacker for arm in floors} >= {*arms.FLOORS} - {arms.WEAKER}
             for arm in floors:
                 kinds = {stage.kind for stage in arm.student.walk()}
                 assert arm.defense == "none" and ("teacher" in kinds) == (
-                    arm.attacker == plan.SHUFFLED
+                    arm.attacker == arms.SHUFFLED
                 )
-                if arm.attacker == plan.UNTRAINED:
+                if arm.attacker == arms.UNTRAINED:
                     assert arm.student.settings["shape"]["steps"] == 0
 
 
@@ -478,14 +477,16 @@ class TestMatchedStrength:
         monkeypatch.setattr(stage, "build_defense", build_defense)
         monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
         chosen = schema.parse_defense("decoding/perturbed(match_utility=25)")
-        match = chosen.match.model_dump() | {"items": 40, "seeds": 3}
-        spec, matched = stage._matched(task, Behind(0.0), chosen.spec, NOTHING, match)
+        match = stage.MatchSpec(**chosen.match.model_dump(), items=40, seeds=3)
+        spec, matched = stage._matched(
+            task, Behind(0.0), graph.defense_parts(chosen), NOTHING, match
+        )
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
         # selection has.
         knob = real(chosen.spec).parts[0].knob
-        assert matched["tried"][0] == (1.0, pytest.approx(100 * min(1.0, knob.at(1.0))))
-        assert matched["loss"] == pytest.approx(25, abs=2.5) and matched["points"] == 25
-        assert spec[0]["settings"]["eps"] == matched["value"] == pytest.approx(0.25, abs=0.05)
+        assert matched.tried[0] == (1.0, pytest.approx(100 * min(1.0, knob.at(1.0))))
+        assert matched.loss == pytest.approx(25, abs=2.5) and matched.points == 25
+        assert spec[0].settings["eps"] == matched.value == pytest.approx(0.25, abs=0.05)
         assert set(seeds) == {0, 1, 2} and Counter(seeds)[0] == Counter(seeds)[2]
 
     def test_its_sizes_are_those_of_selection(self):
@@ -503,9 +504,9 @@ class TestMatchedStrength:
 
         here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)")
         (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
-        found = stage.settings["defense"][0]["settings"] | {"eps": 0.125}
-        told = {"defense": [stage.settings["defense"][0] | {"settings": found}]}
-        (tmp_path / "guard.json").write_text(json.dumps(told))
+        (part_,) = stage.spec.defense
+        found = part_.model_copy(update={"settings": part_.settings | {"eps": 0.125}})
+        PreparedDefense(defense=[found], matched=None, numbers={}).write(tmp_path)
         (tmp_path / "0.safetensors").write_bytes(save({}))
         task = build("task", stage.settings["task"])
         arm = next(arm for arm in here.arms if arm.defense.startswith("decoding"))
@@ -516,10 +517,8 @@ class TestMatchedStrength:
             "build_defense",
             lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
-        guarded.guarded(
-            task, None, {"defense": stage.settings["defense"], "given": ["guard"]}, [tmp_path]
-        )
-        assert seen == [(told["defense"], [{}])]
+        guarded.guarded(task, None, stage.spec.defense, guarded.ProviderInputs(guard=tmp_path))
+        assert seen == [([found.model_dump()], [{}])]
 
 
 def test_gradients_are_clipped_before_every_step(monkeypatch):
@@ -550,19 +549,50 @@ def test_gradients_are_clipped_before_every_step(monkeypatch):
     assert moved(1e9) > 1e-2 and moved(1e-14) < 1e-5
 
 
+class Plain(Spec):
+    STAGE = "exam"
+    a: int = 0
+
+
+class Other(Plain):
+    STAGE = "answers"
+
+
+@dataclass(frozen=True)
+class Several(Inputs):
+    first: object = None
+    rest: tuple = ()
+
+
 def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
-    root = Stage("teacher", {"seed": 0})
-    same = Stage("exam", {"a": 1}, (root,))
-    later = Stage("teacher", {"seed": 1})
+    root, later = Stage(Plain(a=5)), Stage(Plain(a=6))
+    same = Stage(Plain(a=1), Several(root))
     others = [
-        Stage("exam", {"a": 2}, (root,)),
-        Stage("exam", {"a": 1}),
-        Stage("answers", {"a": 1}, (root,)),
-        Stage("exam", {"a": 1}, (later,)),
-        Stage("exam", {"a": 1}, (root, root)),
+        Stage(Plain(a=2), Several(root)),
+        Stage(Plain(a=1)),
+        Stage(Other(a=1), Several(root)),
+        Stage(Plain(a=1), Several(later)),
+        Stage(Plain(a=1), Several(root, (root,))),
     ]
-    assert Stage("exam", {"a": 1}, (Stage("teacher", {"seed": 0}),)).key == same.key
+    assert Stage(Plain(a=1), Several(Stage(Plain(a=5)))).key == same.key
     assert len({same.key, *(other.key for other in others)}) == 6
+
+
+def test_what_is_at_its_default_is_no_part_of_an_address():
+    class Later(Plain):
+        b: int = 7
+
+    assert Stage(Later(a=1)).key == Stage(Plain(a=1)).key == Stage(Later(a=1, b=7)).key
+    assert Stage(Later(a=1, b=8)).key != Stage(Plain(a=1)).key
+    assert Stage(Plain(a=0)).settings == {}
+
+
+def test_inputs_keep_their_names_when_stages_become_folders():
+    inner = Several(1, (2, 3))
+    outer = Several(inner, (inner, 4))
+    assert list(outer.all()) == [1, 2, 3, 1, 2, 3, 4]
+    assert outer.map(str) == Several(Several("1", ("2", "3")), (Several("1", ("2", "3")), "4"))
+    assert list(Several(None, ()).all()) == [] and Several().map(str) == Several()
 
 
 @pytest.fixture(scope="module")
@@ -644,7 +674,7 @@ class TestGrades:
                 if asked.exists()
                 else dict.fromkeys(("exchanges", "tokens_in", "tokens_out"), 0)
             )
-            trials = 2 * (arm.attacker != plan.UNTRAINED)
+            trials = 2 * (arm.attacker != arms.UNTRAINED)
             same = {
                 "finished": True,
                 **cost,
@@ -666,7 +696,7 @@ class TestGrades:
             }
             same["flops"] = 6 * training["parameters"] * training["positions"] * (1 + trials)
             assert {name: told[name] for name in same} == same, arm
-            asks = not plan.is_floor(arm.attacker) or arm.attacker == plan.SHUFFLED
+            asks = not arms.is_floor(arm.attacker) or arm.attacker == arms.SHUFFLED
             assert (cost["exchanges"] == len(said(ran.store, arm.answers))) == asks and bool(
                 cost["tokens_in"]
             ) == asks
@@ -736,49 +766,23 @@ class TestSteps:
         steps = {}
         for arm in here.arms:
             first = arm.student if arm.student.kind == "student" else arm.student.inputs[0]
-            follows = plan.learning(arm.attacker).followed(study.student)
-            steps.setdefault(arm.attacker, set()).add(student._steps(first.settings) + follows)
-        assert steps.pop(plan.UNTRAINED) == {0}
-        longest = max(plan.learning(one).followed(study.student) for one in steps)
+            follows = arms.learning(arm.attacker).followed(study.student)
+            taken = student.steps_of(first.spec, first.spec.shape)
+            steps.setdefault(arm.attacker, set()).add(taken + follows)
+        assert steps.pop(arms.UNTRAINED) == {0}
+        longest = max(arms.learning(one).followed(study.student) for one in steps)
         assert longest > 0 and set().union(*steps.values()) == {study.student.steps + longest}
 
     def test_twice_the_steps_are_of_all_of_them(self):
-        shape = {"shape": {"steps": 30}}
-        assert student._steps(shape) == 30 and student._steps(shape | {"more": 20}) == 50
-        assert student._steps(shape | {"more": 20, "times": 2}) == 100
+        spec = tiny("attacker=sft", "defense=none").arms[0].student.spec
+        shape = spec.shape.model_copy(update={"steps": 30})
+
+        def steps(**changes):
+            return student.steps_of(spec.model_copy(update={"more": 0} | changes), shape)
+
+        assert steps() == 30 and steps(more=20) == 50 and steps(more=20, times=2) == 100
         # 10 steps follow in any case, so that this stage takes 30 more than twice its own.
-        assert student._steps(shape | {"times": 2, "followed": 10}) + 10 == 2 * (30 + 10)
-
-
-class TestTokenizers:
-    """A proxy of another vocabulary is refused before anything runs."""
-
-    @staticmethod
-    def checked(monkeypatch, digests):
-        monkeypatch.setattr(plan, "tokenizer_digest", digests.get)
-        teacher, proxy = (
-            schema.Pretrained(
-                kind="pretrained",
-                name=name,
-                path=name,
-                temperature=0,
-                top_p=1,
-                max_new_tokens=8,
-                batch_size=4,
-            )
-            for name in ("big", "small")
-        )
-        cells = plan._Cells(
-            SimpleNamespace(study=SimpleNamespace(teacher=teacher), known=None), None, "addition"
-        )
-        cells._check_tokenizer("decoding/product_of_experts", proxy)
-
-    def test_pretrained_models_are_compared_by_their_files(self, monkeypatch):
-        self.checked(monkeypatch, {"big": "a", "small": "a"})
-        with pytest.raises(
-            BadInput, match="the proxy 'small' has another tokenizer than the teacher 'big'"
-        ):
-            self.checked(monkeypatch, {"big": "a", "small": "b"})
+        assert steps(times=2, followed=10) + 10 == 2 * (30 + 10)
 
 
 def test_the_analysis_says_what_the_study_does():
@@ -793,9 +797,9 @@ def test_the_analysis_says_what_the_study_does():
         and "selection" in told["estimands"]["worst_case"]
     )
     assert "Te_d - Te" in told["estimands"]["utility"]
-    assert all(one in told["floor"] for one in (*plan.CHOICES, "solo", "selection split"))
+    assert all(one in told["floor"] for one in (*arms.CHOICES, "solo", "selection split"))
     assert (
-        told["controls"] == [plan.IDENTITY, plan.SHUFFLED] and told["primary_match"] == "exchanges"
+        told["controls"] == [arms.IDENTITY, arms.SHUFFLED] and told["primary_match"] == "exchanges"
     )
     assert told["items"] == {"report": 12, "selection": 10} and "Holm" in told["multiplicity"]
     assert told["seeds"] == {

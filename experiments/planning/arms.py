@@ -1,0 +1,164 @@
+"""Which students a study has: what its blocks name, the floors and controls that come unasked, and
+their seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from experiments.settings.schema import AttackSpec, Block, Study, parse_attack
+from experiments.stages.stage import Stage
+
+# Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public
+# teacher, F3 answers to other prompts, which shows what form alone gives and is no choice of the
+# attacker.
+UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED = (
+    f"floor/{name}"
+    for name in ("untrained", "own_data", "self_distilled", "weaker_teacher", "shuffled")
+)
+FLOORS = (UNTRAINED, OWN_DATA, SELF, WEAKER, SHUFFLED)
+CHOICES = (UNTRAINED, OWN_DATA, SELF, WEAKER)
+# Undefended once more, with answers and students of fresh seeds: T must cover 1.
+IDENTITY = "control/identity"
+FEW = 3  # students of the shuffled floor, which is no choice of the attacker
+
+
+class Cell(NamedTuple):
+    """The students of one task that differ in their seeds alone."""
+
+    defense: str
+    attacker: str
+    budget: int
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One trained student and its exam; floors carry defence `none`.
+
+    `split` is `report`, or `select` for the students that only choose among floors and attacks.
+    """
+
+    task: str
+    defense: str
+    attacker: str
+    budget: int
+    seed: int
+    split: str
+    exam: Stage
+
+    @property
+    def student(self) -> Stage:
+        """The trained student, with what followed its training."""
+        return self.exam.inputs[0]
+
+    @property
+    def answers(self) -> Stage:
+        first = self.student
+        while first.kind != "answers":
+            first = first.inputs[0]
+        return first
+
+
+@dataclass(frozen=True)
+class CampaignRun:
+    """A campaign's run against an access, and the students of exactly what it got (arms of split
+    `leaked`).
+
+    `split` is `report`, or `select` for runs that only choose which campaign gains most.
+    """
+
+    preset: str
+    access: str
+    seed: int
+    split: str
+    run: Stage
+    students: list[Arm]
+
+
+@dataclass(frozen=True)
+class PlateauRun:
+    """One student trained for twice the steps, of the attack that is chosen among `attackers`; by
+    task and defence.
+    """
+
+    task: str
+    defense: str
+    attackers: tuple[str, ...]
+    budget: int
+    seed: int
+    stage: Stage
+
+
+def is_floor(attacker: str) -> bool:
+    """Whether a student learns nothing from the teacher; besides the floors, an attack that asks
+    nothing.
+    """
+    return attacker in FLOORS or not parse_attack(attacker).asks
+
+
+def choices(study: Study) -> list[str]:
+    """What the best teacher-free student is chosen from."""
+    return [*CHOICES, *filter(is_floor, named_attackers(study))]
+
+
+def learning(attacker: str) -> AttackSpec:
+    """How an arm's student learns: floors learn as the plain student does."""
+    return parse_attack("sft" if attacker in FLOORS else attacker)
+
+
+def named_attackers(study: Study) -> list[str]:
+    """The attackers of all blocks, once each, in the order of the study."""
+    return list(dict.fromkeys(name for block in study.blocks for name in block.attackers))
+
+
+def listed(study: Study, attackers: Iterable[str]) -> list[str]:
+    """Attackers in the order of the study, so that no choice depends on the order of
+    anything else.
+    """
+    named = named_attackers(study)
+    return sorted(
+        attackers, key=lambda name: (named.index(name) if name in named else len(named), name)
+    )
+
+
+def asking(block: Block) -> list[str]:
+    """The block's attackers that ask the teacher; the others are floors."""
+    return [attacker for attacker in block.attackers if not is_floor(attacker)]
+
+
+def defenses(block: Block) -> list[str]:
+    """The block's defences behind the undefended teacher, with which all are compared."""
+    return list(dict.fromkeys(["none", *block.defenses]))
+
+
+def floors(study: Study, block: Block) -> list[str]:
+    """The block's teacher-free students: those that every study has, and those that it names."""
+    own = [attacker for attacker in block.attackers if is_floor(attacker)]
+    unasked = [floor for floor in FLOORS if floor != WEAKER or study.weaker_teacher]
+    return [*unasked, *own]
+
+
+def seeds(study: Study, task: str, cell: Cell, several: bool) -> Iterator[tuple[int, str]]:
+    """The seeds of a cell's students with the split that each is examined on.
+
+    Args:
+        several: whether the block has several attackers that ask, so that the worst is chosen.
+    """
+    for seed in _reported(study, task, cell):
+        yield seed, "report"
+    # Where there is a choice, it is made on students and questions that are not reported.
+    if is_floor(cell.attacker):
+        selected = cell.attacker != SHUFFLED
+    else:
+        selected = cell.defense != IDENTITY and several
+    for seed in study.selection_seeds if selected else ():
+        yield seed, "select"
+
+
+def _reported(study: Study, task: str, cell: Cell) -> list[int]:
+    """More seeds of what every defence is compared with, few of a diagnostic."""
+    if cell.attacker == SHUFFLED:
+        return study.seeds[:FEW]
+    return study.baseline(task) if cell.defense == "none" else study.seeds

@@ -1,0 +1,147 @@
+"""The campaigns of a study: a run each against every access, and the students of what leaked."""
+
+from __future__ import annotations
+
+import itertools
+
+from distill.completions import BadInput, Interface
+from experiments.measure.curves import too_far
+from experiments.planning.arms import Arm, CampaignRun, Cell
+from experiments.planning.graph import Scope, defense_parts, parts, release, search, student_exam
+from experiments.settings import campaigns
+from experiments.settings.campaigns import OPEN, Campaigns
+from experiments.settings.components import ComponentSpec
+from experiments.settings.schema import AttackSpec, Study, kind_of, parse_attack, parse_defense
+from experiments.stages.answers import LeakedInputs, LeakedSpec
+from experiments.stages.calibration import CalibrationSpec, TrafficSpec
+from experiments.stages.campaign import Access, CampaignInputs, CampaignSpec
+from experiments.stages.stage import Stage
+from experiments.stages.student import StudentInputs, StudentSpec
+
+MOST = 10_000  # runs; planning takes seconds for them
+
+
+def campaign_runs(study: Study) -> list[CampaignRun]:
+    """Every campaign against every access, a run a seed; what leaks is the same whatever it
+    teaches.
+
+    Raises:
+        BadInput: the study has no query curve that a campaign could be read through, or too many
+            runs.
+    """
+    simulated = study.campaigns
+    if simulated is None:
+        return []
+    _check_budgets(study)
+    seeds = [(seed, "report") for seed in study.seeds]
+    if len(simulated.presets) > 1:
+        seeds += [(seed, "select") for seed in study.selection_seeds]
+    runs = list(itertools.product(simulated.presets, simulated.access, seeds))
+    if len(runs) > MOST:
+        raise BadInput(
+            f"{study.name}: {len(runs)} runs of campaigns are more than {MOST}; divide it into "
+            "studies"
+        )
+    traffic = TrafficSpec(
+        honest=simulated.honest,
+        days=simulated.days,
+        release=simulated.release,
+        detectors=[_detector(entry, simulated) for entry in simulated.detectors],
+    )
+    clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean))
+    made = []
+    for preset, access, (seed, split) in runs:
+        spec = CampaignSpec(
+            **dict(traffic),
+            campaign=campaigns.campaign(preset),
+            access=None if access == OPEN else Access(**campaigns.access(access).model_dump()),
+            rates=simulated.rates,
+            seed=seed,
+        )
+        run = Stage(spec, CampaignInputs(clean))
+        made.append(CampaignRun(preset, access, seed, split, run, []))
+    return made
+
+
+def _check_budgets(study: Study) -> None:
+    if all(len(block.budgets) < 2 for block in study.blocks):
+        raise BadInput(
+            f"{study.name}: campaigns are read through the query curve; a block needs two "
+            "budgets or more"
+        )
+    for block in study.blocks:
+        if why := too_far(block.budgets, "the query curve that campaigns are read through"):
+            raise BadInput(f"{study.name}: {why}, got {sorted(block.budgets)}")
+
+
+def _detector(entry: str, simulated: Campaigns) -> ComponentSpec:
+    """A detector as simulations are told of it; one waits for the day of a release."""
+    detector = campaigns.detector(entry)
+    settings = dict(detector.settings)
+    if detector.name == "pivot":
+        settings["release"] = simulated.release
+    return ComponentSpec(name=detector.name, settings=settings)
+
+
+def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str) -> Arm:
+    """The student of exactly what a campaign got at the study's largest budget.
+
+    Raises:
+        BadInput: the attacker does more than learn from text.
+    """
+    study, attack = scope.study, parse_attack(attacker)
+    simulated, budget = study.campaigns, study.most(scope.task)
+    assert simulated
+    _check_plain(attacker, attack)
+    released = release(scope, defense, "text")
+    got = LeakedSpec(
+        task=scope.spec,
+        budget=budget,
+        seed=leak.seed,
+        source="leaked",
+        defense=released.defense,
+        given=released.names,
+        profile=Interface(),
+        reduced=defense_parts(parse_defense(simulated.reduced)),
+        stands_for=simulated.stands_for,
+        per_question=simulated.per_question(leak.preset, budget),
+    )
+    answers = Stage(got, LeakedInputs(scope.teacher, released.given, leak.run))
+    (learner,) = parts(attack, "learn")
+    searched = bool(study.search.trials)
+    spec = StudentSpec(
+        task=scope.spec,
+        attacker=learner,
+        shape=scope.shape,
+        seed=leak.seed,
+        leaked=True,
+        searched=searched,
+    )
+    cell = Cell(defense, attacker, budget)
+    inputs = StudentInputs(answers, search=search(scope, cell) if searched else None)
+    student = Stage(spec, inputs)
+    exam = student_exam(scope, student, "report")
+    return Arm(scope.task, defense, attacker, budget, leak.seed, "leaked", exam)
+
+
+def _check_plain(attacker: str, attack: AttackSpec) -> None:
+    plain = [kind_of(part.name) for part in attack.parts] == ["learn"] and not attack.needs
+    if not plain or attack.needs_interface != "text":
+        raise BadInput(
+            f"{attacker}: campaigns.students trains on what leaked, so the block's first "
+            "attacker must be a plain learner of text, such as sft"
+        )
+
+
+def check_reduced(simulated: Campaigns) -> None:
+    """BadInput where what answers of reduced accounts pass is more than an edit of text."""
+    chosen = parse_defense(simulated.reduced)
+    edits = (
+        all(part.name.startswith("release/") for part in chosen.parts)
+        and chosen.chain.point == "text"
+    )
+    if not edits or chosen.chain.needs or chosen.match:
+        raise BadInput(
+            f"campaigns.reduced: {simulated.reduced} must edit finished answers and need nothing, "
+            "as release/answer_only does"
+        )

@@ -1,0 +1,148 @@
+"""What a study's sizes need of its tasks: enough questions, room for worked solutions, every prompt
+in a recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from distill.completions import BadInput, Interface
+from distill.recordings import RecordedModel, read_recorded
+from experiments.planning.arms import asking
+from experiments.private import shown
+from experiments.seeds import seed_for
+from experiments.settings.catalog import cached
+from experiments.settings.entries import build_task
+from experiments.settings.schema import Block, Network, Recipe, Recorded, Study, parse_defense
+from experiments.tasks import Item, Split
+
+LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
+EXAMPLES = 20
+
+
+@cached
+def examples(task: str) -> list[Item]:
+    """A few training questions with their worked solutions."""
+    return list(build_task(task).train_items(EXAMPLES, seed_for("provider")))
+
+
+def check_exams(study: Study, task: str) -> None:
+    """BadInput where an exam has more questions than the task's split."""
+    check_questions(task, "measure.items", "report", study.measure.items)
+    check_questions(task, "measure.selection_items", "select", study.measure.selection_items)
+    check_questions(task, "own.worked", "query", study.own.worked)
+    if study.search.trials:
+        check_questions(task, "search.items", "validate", study.search.items)
+
+
+def check_questions(task: str, setting: str, split: Split, n: int) -> None:
+    """BadInput where a split of the task has fewer questions than a setting asks for."""
+    there = build_task(task).available(split, n)
+    if there < n:
+        raise BadInput(f"{setting}: {task}: {n} {split} items asked for, only {there} available")
+
+
+def check_traces(study: Study, task: str) -> None:
+    """BadInput where the task has too few training questions for the provider's traces and as many
+    for its proxy.
+    """
+    n = study.provider.traces
+    if (there := _train_items(task, 2 * n)) < 2 * n:
+        raise BadInput(
+            f"provider.traces: {n} and as many for a proxy are too many; {task} has {there} "
+            "training questions"
+        )
+
+
+@cached
+def _train_items(task: str, most: int) -> int:
+    return len(build_task(task).train_items(most, seed_for("provider")))
+
+
+def check_lengths(study: Study, task: str) -> Iterator[str]:
+    """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
+
+    Yields a note where some do not, as answers will be cut; BadInput where none does.
+    """
+    shapes: dict[str, Network] = {"student": study.student}
+    if isinstance(study.teacher, Recipe):
+        shapes["teacher"] = study.teacher
+    for name, shape in shapes.items():
+        tokens = _token_counts(task, shape.vocabulary)
+        limits = (
+            ("max_length", shape.max_length, tokens.whole),
+            ("max_new_tokens", shape.max_new_tokens, tokens.answers),
+        )
+        for setting, most, sizes in limits:
+            over = sum(size > most for size in sizes)
+            limit = f"{name}.{setting}: {most} tokens"
+            if over == len(sizes):
+                raise BadInput(
+                    f"{limit} are too few for every worked solution of {task}, the shortest takes "
+                    f"{min(sizes)}"
+                )
+            if over:
+                yield (
+                    f"{limit} cut {100 * over / len(sizes):.0f} % of worked solutions of {task}, "
+                    f"the longest takes {max(sizes)}"
+                )
+
+
+class _Tokens(NamedTuple):
+    """Tokens of training questions with their worked solutions and ends, and of the solutions with
+    ends alone.
+    """
+
+    whole: list[int]
+    answers: list[int]
+
+
+@cached
+def _token_counts(task: str, vocabulary: int) -> _Tokens:
+    """Under a student's own tokenizer: a token a character, or byte pairs learned from the task's
+    public text.
+    """
+    exam = build_task(task)
+    length: Callable[[str], int] = len
+    if vocabulary:
+        from distill.embedded import byte_pair_tokenizer
+
+        tokenizer = byte_pair_tokenizer(exam.corpus(), vocabulary)
+        length = lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
+    items = exam.train_items(LOOKED_AT, seed_for("provider"))
+    answers = [length(item.solution) + 1 for item in items]
+    questions = [length(item.prompt.text) for item in items]
+    return _Tokens([q + a for q, a in zip(questions, answers, strict=True)], answers)
+
+
+def check_recording(study: Study, task: str, teacher: Recorded, block: Block, queries: int) -> None:
+    """BadInput unless every prompt that this study will ask is in the recording, before anything
+    runs.
+
+    Args:
+        queries: the most questions that an attacker of the block chooses from.
+    """
+    exam = build_task(task)
+    recording = _recording(shown(teacher.path), teacher.prompt, teacher.answer)
+    there, most = len(recording.answers), max(study.measure.items, queries)
+    if most > there:  # seen before so many are drawn
+        raise BadInput(
+            f"{recording.where}: {there} answers; {most} questions of one exam or student are asked"
+        )
+    items = exam.items("report", study.measure.items, 0)
+    defenses = [parse_defense(entry) for entry in block.defenses]
+    if len(asking(block)) > 1 or any(defense.match for defense in defenses):
+        items += exam.items("select", study.measure.selection_items, 0)
+    fresh = [seed_for("control", seed) for seed in study.seeds]
+    for seed in [*study.baseline(task), *study.selection_seeds, *fresh]:
+        items += exam.items("query", queries, seed)
+    if any("traces" in defense.chain.needs for defense in defenses):
+        items += exam.train_items(2 * study.provider.traces, seed_for("provider"))
+    recording.generate([item.prompt for item in items], seed=0, interface=Interface())
+
+
+@cached
+def _recording(path: str, prompt: str, answer: str) -> RecordedModel:
+    return read_recorded(Path(path), prompt, answer)

@@ -1,0 +1,201 @@
+"""Who can meet whom: tables of rules with what is said where one does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from distill.completions import BadInput
+from distill.folders import tokenizer_digest
+from experiments.private import shown
+from experiments.settings.schema import (
+    AttackSpec,
+    DefenseSpec,
+    Pretrained,
+    Proxy,
+    Recipe,
+    Recorded,
+    Study,
+    parse_attack,
+    parse_defense,
+)
+
+Teacher = Recipe | Pretrained | Recorded
+
+
+# An attack against a defence: what cannot be made is left out, and a note says why
+
+
+class Meeting(NamedTuple):
+    """An attack on what a defence releases, in a study."""
+
+    study: Study
+    defense: DefenseSpec
+    attack: AttackSpec
+
+    @property
+    def goes_on_asking(self) -> bool:
+        """Whether the attack asks what no list of questions holds."""
+        return bool({"prefill", "teacher"} & {*self.attack.needs})
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether the defence depends on more than the answers that it edits."""
+        return self.defense.chain.learns or any(one.scores for one in self.defense.chain.parts)
+
+
+class Rule(NamedTuple):
+    """What makes a meeting impossible."""
+
+    broken: Callable[[Meeting], bool]
+    why: str
+
+
+RULES = (
+    Rule(
+        lambda m: m.attack.needs_interface != "text" and m.defense.chain.point == "text",
+        "it releases no logprobs",
+    ),
+    Rule(
+        lambda m: m.goes_on_asking and not m.study.provider.prefill,
+        "the provider's interface lets nobody begin an answer (provider.prefill)",
+    ),
+    Rule(
+        lambda m: m.goes_on_asking and isinstance(m.study.teacher, Recorded),
+        "a recorded teacher answers nothing new",
+    ),
+    Rule(
+        lambda m: "defense" in m.attack.needs and m.reads_scores,
+        "who sees answers alone cannot rebuild a defence that learns or reads scores",
+    ),
+)
+
+
+def why_not(study: Study, defense: str, attacker: str) -> str | None:
+    """Why an attack cannot be made on what a defence releases, or None."""
+    meeting = Meeting(study, parse_defense(defense), parse_attack(attacker))
+    return next((rule.why for rule in RULES if rule.broken(meeting)), None)
+
+
+def has_effect(defense: str, attacker: str) -> bool:
+    """Whether an attacker sees any of what a defence changes."""
+    unseen = parse_attack(attacker).needs_interface == "text"
+    return not (unseen and parse_defense(defense).chain.point == "logprobs")
+
+
+# A defence on a teacher and its task
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a defence in its place: `temperature` is the teacher's, or what the parts before
+    it and it have made of it.
+    """
+
+    name: str
+    defense: Any
+    teacher: Teacher
+    temperature: float
+
+
+def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
+    """The parts of a defence in the order in which they act."""
+    chain, temperature = parse_defense(entry).chain, getattr(teacher, "temperature", 0)
+    for name, defense in zip(chain.names, chain.parts, strict=True):
+        changed = getattr(defense.settings, "temperature", None)
+        temperature = temperature if changed is None else changed
+        yield Part(name, defense, teacher, temperature)
+
+
+def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
+    """BadInput where a defence can do nothing to the answers of this teacher on this task.
+
+    Args:
+        entry: the defence.
+        task: the task's entry.
+        mark: what final answers of the task begin with.
+    """
+    for part in parts(teacher, entry):
+        marker = getattr(part.defense.settings, "marker", None)
+        if marker is not None and mark not in marker and not part.defense.off:
+            raise BadInput(
+                f"{part.name}: marker {marker!r} is not what final answers of {task} begin "
+                f"with; write {part.name}(marker={mark!r})"
+            )
+    for part in parts(teacher, entry):
+        if part.defense.scores and isinstance(teacher, Recorded):
+            raise BadInput(
+                f"{part.name}: needs the teacher's scores; teacher {teacher.name!r} is recorded "
+                "and can only be edited"
+            )
+    for part in parts(teacher, entry):
+        if part.defense.draws and not part.temperature and not part.defense.off:
+            raise BadInput(
+                f"{part.name}: acts through sampling; teacher {teacher.name!r} decodes greedily, "
+                f"so write 'decoding/temperature + {part.name}'"
+            )
+
+
+def idle_separators(teacher: Teacher, entry: str, solutions: list[str]) -> list[tuple[str, str]]:
+    """The parts of a defence, with their separators, that act on steps which no worked solution
+    has.
+    """
+    found = [
+        (part.name, getattr(part.defense.settings, "separator", None))
+        for part in parts(teacher, entry)
+        if not part.defense.off
+    ]
+    return [
+        (name, mark) for name, mark in found if mark and not any(mark in text for text in solutions)
+    ]
+
+
+# An attack in a study
+
+
+def check_attacker(study: Study, attacker: str) -> None:
+    """BadInput where the study lacks what an attack needs whatever it is made on."""
+    attack = parse_attack(attacker)
+    if attack.needs_interface != "text" and isinstance(study.teacher, Recorded):
+        raise BadInput(
+            f"{attacker}: reads released logprobs, which mean nothing without the tokenizer that "
+            f"they are of; teacher {study.teacher.name!r} is recorded and has none"
+        )
+    if attack.needs_interface != "text" and study.student.vocabulary:
+        raise BadInput(
+            f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be "
+            "0"
+        )
+    if "worked" in attack.needs and not study.own.worked:
+        raise BadInput(
+            f"{attacker}: needs worked solutions; own.worked must be above 0 (see configs/own)"
+        )
+
+
+# A proxy beside a teacher
+
+
+def check_tokenizer(
+    teacher: Teacher, proxy: Proxy | Pretrained, defense: str, known: Mapping[str, str] | None
+) -> None:
+    """A proxy must spell as the teacher does, before anything runs; with_proxy compares the files
+    themselves.
+
+    Args:
+        defense: who needs the proxy.
+        known: not None where no model may be opened, so that files are not compared.
+    """
+    if isinstance(teacher, Recipe) and isinstance(proxy, Proxy):
+        same = teacher.vocabulary == proxy.vocabulary
+    elif isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
+        places = {teacher.path, proxy.path}
+        same = known is not None or len({tokenizer_digest(shown(one)) for one in places}) == 1
+    else:
+        same = False
+    if not same:
+        raise BadInput(
+            f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher "
+            f"{teacher.name!r}; scores of one vocabulary mean nothing in another (a pretrained "
+            "teacher needs a pretrained proxy with its tokenizer)"
+        )

@@ -1,0 +1,42 @@
+"""Seeds by role: who draws with which numbers, so that no two roles ever share one.
+
+A seed draws questions, samples answers, starts weights and orders batches. A study names seeds from
+0 to `SEEDS` - 1 for its students; every other role has a range of its own. The teacher is trained
+with seed 0 and exams draw their questions with 0: they share no split with a student's questions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+SEEDS = 1000  # seeds that a study may name are below it
+Role = Literal["student", "control", "provider", "worked", "past", "clean"]
+
+
+class Range(NamedTuple):
+    """The numbers of a role: `size` of them from `first` on."""
+
+    first: int
+    size: int
+
+
+ROLES: dict[Role, Range] = {
+    "student": Range(0, SEEDS),  # completions and students, and runs of campaigns
+    "control": Range(SEEDS, SEEDS),  # those of the identity control, by the student's seed
+    "provider": Range(2000, 1),  # the provider's traces and its proxy
+    "worked": Range(3000, 1),  # which questions' worked solutions every attacker owns
+    "past": Range(10_000, 1),  # the clean past that a provider's detectors learn from
+    "clean": Range(20_000, SEEDS),  # clean horizons that thresholds are calibrated on
+}
+
+
+def seed_for(role: Role, n: int = 0) -> int:
+    """The n-th seed of a role.
+
+    Raises:
+        ValueError: the role has no such seed.
+    """
+    first, size = ROLES[role]
+    if not 0 <= n < size:
+        raise ValueError(f"{role}: seed {n} is not among its {size}")
+    return first + n

@@ -1,0 +1,120 @@
+"""What stages leave for others to read: each file has one model, which writes and reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import ValidationError
+
+from distill.completions import BadInput, write_bytes
+from experiments.settings.components import ComponentSpec
+from experiments.stages.stage import Sparse, canonical
+
+
+class ResultFile(Sparse):
+    """A JSON file in a result's folder."""
+
+    FILE: ClassVar[str]
+
+    def write(self, folder: Path) -> None:
+        """Write it; the same values give the same bytes."""
+        write_bytes(folder / self.FILE, canonical(self.model_dump(mode="json")).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read it; BadInput where it is missing, or not what this code writes."""
+        path = folder / cls.FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise BadInput(f"{path}: not a whole {cls.FILE} ({why})") from error
+
+
+class Decoding(Sparse):
+    """How a model that was trained here answers: greedily, up to so many tokens."""
+
+    max_new_tokens: int
+
+
+class TrainingReport(ResultFile):
+    """How the training of a student, or of a teacher by recipe, went.
+
+    `losses`: means over `LOG_EVERY` steps, None where one was not finite. `positions`: that the
+    network read; `tokens`: that carried loss. `cut`: the share of examples that did not fit.
+    `asked`: exchanges while it learned. `no_final`: the share of its answers without a final one.
+    `items`: what a teacher by recipe learned from.
+    """
+
+    FILE = "training.json"
+    losses: list[float | None]
+    diverged: bool
+    tokens: int
+    decoding: Decoding
+    positions: int
+    parameters: int
+    steps: int
+    learning_rate: float
+    cut: float
+    asked: int = 0
+    no_final: float | None = None
+    items: int | None = None
+
+
+class Exchanges(ResultFile):
+    """What was exchanged for the completions of a stage; tokens are None where they are not
+    known.
+    """
+
+    FILE = "asked.json"
+    exchanges: int
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+class FoundStrength(Sparse):
+    """The strength at which the honest user loses about `points`: what was tried, and the loss at
+    `value`.
+    """
+
+    knob: str
+    value: int | float
+    points: float
+    loss: float
+    tried: list[tuple[float, float]]
+
+
+class PreparedDefense(ResultFile):
+    """A defence made ready: its parts as they are used, its strength where it was sought, and
+    single numbers that it learned.
+    """
+
+    FILE = "guard.json"
+    defense: list[ComponentSpec]
+    matched: FoundStrength | None
+    numbers: dict[str, float]
+
+
+class Trial(Sparse):
+    """What a search's trial changes of the study's own recipe."""
+
+    learning_rate: float | None = None
+    steps: int | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+class Choice(Trial, ResultFile):
+    """The best trial of a search."""
+
+    FILE = "choice.json"
+
+
+class WorstAttack(ResultFile):
+    """Which attack of its list a plateau's student is of."""
+
+    FILE = "plateau.json"
+    attack: int

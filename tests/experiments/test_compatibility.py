@@ -1,0 +1,145 @@
+"""Each rule of who can meet whom, and what is said where it does not hold."""
+
+import pytest
+
+from distill.completions import BadInput
+from experiments.planning import compatibility
+from experiments.settings import schema
+
+RECORDED = schema.Recorded(
+    kind="recorded", name="gone", path="gone.jsonl", prompt="prompt", answer="answer"
+)
+PREFILL = "provider.prefill=true"
+
+
+def study(*words, teacher=None):
+    made = schema.load("quickstart", ["own=worked", "own.worked=4", *words])
+    return made.model_copy(update={"teacher": teacher}) if teacher else made
+
+
+def pretrained(name):
+    sizes = {"temperature": 0, "top_p": 1, "max_new_tokens": 8, "batch_size": 4}
+    return schema.Pretrained(kind="pretrained", name=name, path=name, **sizes)
+
+
+def proxy(vocabulary):
+    made = schema.load("quickstart", []).provider.proxy
+    return made.model_copy(update={"vocabulary": vocabulary, "name": "small"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "defense", "attacker", "here"),
+    [
+        (0, "release/truncate", "logprob_kd", study()),
+        (1, "none", "ask/prefill + sft", study("provider.prefill=false")),
+        (1, "none", "on_policy", study("provider.prefill=false")),
+        (2, "none", "ask/prefill + sft", study(PREFILL, teacher=RECORDED)),
+        (3, "decoding/perturbed", "repair/bayes + logprob_kd", study()),
+        (None, "release/rounding", "repair/bayes + logprob_kd", study()),
+        (None, "release/rounding", "logprob_kd", study()),
+        (None, "none", "ask/prefill + sft", study(PREFILL)),
+        (None, "release/truncate", "sft", study(teacher=RECORDED)),
+    ],
+)
+def test_why_an_attack_cannot_be_made(rule, defense, attacker, here):
+    why = compatibility.why_not(here, defense, attacker)
+    assert why == (None if rule is None else compatibility.RULES[rule].why)
+
+
+def test_every_rule_has_a_reason_of_its_own():
+    assert len({rule.why for rule in compatibility.RULES}) == len(compatibility.RULES) == 4
+
+
+@pytest.mark.parametrize(
+    ("defense", "attacker", "seen"),
+    [
+        ("release/rounding", "sft", False),
+        ("release/rounding", "logprob_kd", True),
+        ("release/truncate", "sft", True),
+        ("release/truncate + release/unicode", "sft", True),
+        ("none", "sft", True),
+    ],
+)
+def test_who_asks_for_text_sees_no_change_of_logprobs(defense, attacker, seen):
+    assert compatibility.has_effect(defense, attacker) is seen
+
+
+@pytest.mark.parametrize(
+    ("teacher", "defense", "wrong"),
+    [
+        (None, "release/truncate(marker='%')", "write release/truncate(marker='#')"),
+        (RECORDED, "decoding/temperature", "needs the teacher's scores"),
+        (None, "decoding/lossless", "acts through sampling"),
+        (None, "decoding/temperature + decoding/lossless", ""),
+        (RECORDED, "release/truncate", ""),
+        (None, "none", ""),
+    ],
+)
+def test_a_defence_on_a_teacher(teacher, defense, wrong):
+    teacher = teacher or study().teacher
+    if wrong:
+        with pytest.raises(BadInput, match=wrong.replace("(", r"\(").replace(")", r"\)")):
+            compatibility.check_defense(teacher, defense, "addition", "#")
+    else:
+        compatibility.check_defense(teacher, defense, "addition", "#")
+
+
+def test_separators_of_steps_that_no_solution_has():
+    teacher = study().teacher
+    entry = "release/anchors + release/summary"
+    marked = [
+        (part.name, part.defense.settings.separator)
+        for part in compatibility.parts(teacher, entry)
+        if getattr(part.defense.settings, "separator", None)
+    ]
+    assert marked, "or nothing is tested"
+    with_all = "".join(mark for _, mark in marked)
+    assert compatibility.idle_separators(teacher, entry, ["nothing of it"]) == marked
+    assert compatibility.idle_separators(teacher, entry, ["nothing of it", with_all]) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "attacker", "wrong"),
+    [
+        (study("student.vocabulary=300"), "logprob_kd", "student.vocabulary must be 0"),
+        (study(teacher=RECORDED), "logprob_kd", "is recorded and has none"),
+        (study("own.worked=0"), "clean/mix + sft", "own.worked must be above 0"),
+        (study("student.vocabulary=300"), "sft", ""),
+        (study(), "logprob_kd", ""),
+    ],
+)
+def test_an_attack_in_a_study(here, attacker, wrong):
+    if wrong:
+        with pytest.raises(BadInput, match=wrong):
+            compatibility.check_attacker(here, attacker)
+    else:
+        compatibility.check_attacker(here, attacker)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "small", "same"),
+    [
+        (study().teacher, proxy(0), True),
+        (study().teacher, proxy(300), False),
+        (study().teacher, pretrained("a"), False),
+        (pretrained("a"), pretrained("a too"), True),
+        (pretrained("a"), pretrained("b"), False),
+        (pretrained("a"), proxy(0), False),
+        (RECORDED, proxy(0), False),
+    ],
+)
+def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, same):
+    digests = {"a": "1", "a too": "1", "b": "2"}
+    monkeypatch.setattr(compatibility, "tokenizer_digest", digests.__getitem__)
+
+    def check(known):
+        compatibility.check_tokenizer(teacher, small, "decoding/product_of_experts", known)
+
+    if same:
+        check(None)
+    else:
+        words = f"the proxy '{small.name}' has another tokenizer than the teacher '{teacher.name}'"
+        with pytest.raises(BadInput, match=words):
+            check(None)
+    if isinstance(teacher, schema.Pretrained) and isinstance(small, schema.Pretrained):
+        check({})  # of a stranger's study no file is opened
