@@ -131,15 +131,12 @@ def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_ow
             assert not searches
             continue
         (search,) = searches
-        assert (
-            search.settings == {"recipes": graph.recipes(made.study.search)}
-            and len(search.inputs) == 3
-        )
+        assert search.spec.recipes == graph.recipes(made.study.search) and len(search.inputs) == 3
         assert {exam.settings["split"] for exam in search.inputs} == {"validate"}
         assert {exam.inputs[0].settings["seed"] for exam in search.inputs} == {900}
     first, *others = graph.recipes(made.study.search)
-    assert first == {} and all(
-        1e-3 <= r["learning_rate"] <= 8e-3 and 200 <= r["steps"] <= 900 for r in others
+    assert first.changes == {} and all(
+        1e-3 <= trial.learning_rate <= 8e-3 and 200 <= trial.steps <= 900 for trial in others
     )
 
 

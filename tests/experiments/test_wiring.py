@@ -472,7 +472,7 @@ class TestMatchedStrength:
         def build_defense(spec, *given):
             if not given:
                 return real(spec)
-            return lambda model: Behind(spec[0]["settings"]["eps"])
+            return lambda model: Behind(spec[0].settings["eps"])
 
         monkeypatch.setattr(stage, "build_defense", build_defense)
         monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
@@ -518,7 +518,7 @@ class TestMatchedStrength:
             lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
         guarded.guarded(task, None, stage.spec.defense, guarded.ProviderInputs(guard=tmp_path))
-        assert seen == [([found.model_dump()], [{}])]
+        assert seen == [([found], [{}])]
 
 
 def test_gradients_are_clipped_before_every_step(monkeypatch):
