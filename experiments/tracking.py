@@ -154,13 +154,13 @@ def _replayed(
 ) -> bool:
     """Send a run unless it was; what is begun is written down first."""
     content, before = _digest(run), sent.setdefault(run.id, [])
-    if any(one.whole and one.content == content and one.online == online for one in before):
+    if any(old.whole and old.content == content and old.online == online for old in before):
         return False
-    before[:] = [one for one in before if one.online or _synced(folder, one.id)]
+    before[:] = [old for old in before if old.online or _synced(folder, old.id)]
     for place in folder.glob(f"wandb/wandb/offline-run-*-{run.id}*"):
-        if not any(place.name.endswith(f"-{one.id}") for one in before):
+        if not any(place.name.endswith(f"-{old.id}") for old in before):
             shutil.rmtree(place)
-    taken = {one.id for one in before}
+    taken = {old.id for old in before}
     free = next(
         name
         for n in itertools.count(1)
@@ -181,8 +181,10 @@ def _synced(folder: Path, name: str) -> bool:
 
 
 def _note(folder: Path, sent: dict[str, list[_Attempt]]) -> None:
-    told = {name: [vars(one) for one in attempts] for name, attempts in sent.items()}
-    write_bytes(folder / "tracking.json", json.dumps(told, indent=1).encode())
+    attempts_by_run = {
+        name: [vars(attempt) for attempt in attempts] for name, attempts in sent.items()
+    }
+    write_bytes(folder / "tracking.json", json.dumps(attempts_by_run, indent=1).encode())
 
 
 def anonymous(run: Run) -> Run:
@@ -201,8 +203,8 @@ def _shortened(value: Any) -> Any:
 def _digest(run: Run) -> str:
     lineage = [vars(part) for part in run.lineage]
     page = hashlib.sha256(run.page.read_bytes()).hexdigest() if run.page else ""
-    told = [run.config, run.curves, run.summary, run.tables, lineage, page]
-    text = json.dumps(told, sort_keys=True, default=str)
+    contents = [run.config, run.curves, run.summary, run.tables, lineage, page]
+    text = json.dumps(contents, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -217,14 +219,17 @@ def _line(error: Exception) -> str:
 def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
     """What was sent before, by run; in a file of before this had attempts, each run once."""
     try:
-        held = json.loads(path.read_bytes())
-        if isinstance(held, list):
-            marks = [str(mark).split("/") for mark in held]
+        noted = json.loads(path.read_bytes())
+        if isinstance(noted, list):
+            marks = [str(mark).split("/") for mark in noted]
             return {
                 run: [_Attempt(run, content, mode == "online", True)]
                 for mode, run, content in marks
             }
-        return {str(run): [_Attempt(**one) for one in attempts] for run, attempts in held.items()}
+        return {
+            str(run): [_Attempt(**attempt) for attempt in attempts]
+            for run, attempts in noted.items()
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError):

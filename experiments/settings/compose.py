@@ -85,16 +85,17 @@ class Checked(ConfigSource):
         return sorted(path.stem for path in Path(self.path, config_path).glob("*.yaml"))
 
 
-def composed(name: str, overrides: Sequence[str], environment: bool = False) -> dict[str, Any]:
+def compose(name: str, overrides: Sequence[str], environment: bool = False) -> dict[str, Any]:
     """The plain values of a study, not yet checked against any schema.
 
     Args:
         name: a shipped study's name, or the path of a YAML file, which finds the shipped groups
-        behind its own folder. overrides: `key=value` in Hydra's grammar; `task`, `defense`,
+            behind its own folder.
+        overrides: `key=value` in Hydra's grammar; `task`, `defense`,
         `attacker`, `budget`, `preset`, `access` and
             `detector` are set in every block.
         environment: whether `${oc.env:NAME}` in an override is replaced by that environment
-        variable.
+            variable.
 
     Raises:
         BadInput: the file and place, or the override, that is wrong.
@@ -146,38 +147,38 @@ def _pick(raw: dict[str, Any], key: str, text: str, name: str) -> None:
     """
     if key in SIMULATED and not raw.get("campaigns"):
         raise BadInput(f"override {key}=...: {name} simulates no campaigns (see configs/campaigns)")
-    held = raw.get("blocks") if key in PLURAL else [raw["campaigns"]]
+    blocks = raw.get("blocks") if key in PLURAL else [raw["campaigns"]]
     values: list[Any] = _entries(text)
     if key == "budget":
-        values = [int(one) if WHOLE.fullmatch(one) else one for one in values]
-    for part in held if isinstance(held, list) else []:
+        values = [int(word) if WHOLE.fullmatch(word) else word for word in values]
+    for part in blocks if isinstance(blocks, list) else []:
         if isinstance(part, dict):
             part[(PLURAL | SIMULATED)[key]] = values
 
 
 def _entries(text: str) -> list[str]:
-    """`[a,b(x=1,y=2)]` or `a,b` as its entries; one in brackets, `[[a,b],c]`, is a
+    """`[a,b(x=1,y=2)]` or `a,b` as its entries; what is in brackets, `[[a,b],c]`, is a
     list of parts.
     """
     text = text.strip()
     listed = text.startswith("[") and text.endswith("]")
     inside = split(text[1:-1] if listed else text, ",")
     return [
-        " + ".join(_entries(one)) if one.startswith("[") and one.endswith("]") else one
-        for one in inside
+        " + ".join(_entries(entry)) if entry.startswith("[") and entry.endswith("]") else entry
+        for entry in inside
     ]
 
 
 def _place(name: str) -> tuple[Path, str]:
     """The folder in which a study is found, and its name there."""
-    chosen = Path(name)
-    if chosen.suffix not in (".yaml", ".yml"):
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
         return config_folder().resolve(), f"study/{known('study', name)}"
-    if not chosen.is_file():
+    if not path.is_file():
         raise BadInput(f"{name}: no such file (studies by name: {', '.join(names('study'))})")
-    if chosen.suffix == ".yml":
+    if path.suffix == ".yml":
         raise BadInput(f"{name}: the name of a study's file ends in .yaml")
-    return chosen.resolve().parent, chosen.resolve().stem
+    return path.resolve().parent, path.resolve().stem
 
 
 def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
@@ -189,10 +190,12 @@ def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
         search.append(
             "shipped", f"{Checked.scheme()}://{shipped}", anchor=SearchPathQuery(provider="main")
         )
-    made = ConfigLoaderImpl(search).load_configuration(config, words, RunMode.RUN, from_shell=False)
-    OmegaConf.set_struct(made, False)
-    made.pop("hydra")  # its own settings
-    raw: Any = OmegaConf.to_container(made, resolve=True)
+    composed = ConfigLoaderImpl(search).load_configuration(
+        config, words, RunMode.RUN, from_shell=False
+    )
+    OmegaConf.set_struct(composed, False)
+    composed.pop("hydra")  # its own settings
+    raw: Any = OmegaConf.to_container(composed, resolve=True)
     return dict(raw)
 
 
@@ -200,25 +203,25 @@ def _check_defaults(path: Path, values: dict[str, Any], package: str) -> None:
     """BadInput where a file's list of defaults has no such form, or a file means Hydra's own
     settings.
     """
-    listed = values.get("defaults", [])
-    fair = isinstance(listed, list) and all(
-        isinstance(one, str)
-        or (isinstance(one, dict) and len(one) == 1 and all(map(_option, one.values())))
-        for one in listed
+    defaults = values.get("defaults", [])
+    fair = isinstance(defaults, list) and all(
+        isinstance(entry, str)
+        or (isinstance(entry, dict) and len(entry) == 1 and all(map(_option, entry.values())))
+        for entry in defaults
     )
     if not fair:
         raise BadInput(
-            f"{path}: defaults is a list of names or of `group: name`, got {str(listed)[:80]!r}"
+            f"{path}: defaults is a list of names or of `group: name`, got {str(defaults)[:80]!r}"
         )
-    said = [
+    words = [
         package,
         *(
             str(word)
-            for one in listed
-            for word in (one.items() if isinstance(one, dict) else [one])
+            for entry in defaults
+            for word in (entry.items() if isinstance(entry, dict) else [entry])
         ),
     ]
-    if "hydra" in values or any("hydra" in re.split(r"\W+", one) for one in said):
+    if "hydra" in values or any("hydra" in re.split(r"\W+", word) for word in words):
         raise BadInput(f"{path}: hydra's own settings are no part of a study")
 
 
@@ -228,39 +231,39 @@ def _option(value: Any) -> bool:
 
 def _check_word(word: str, environment: bool) -> None:
     """BadInput for an override that is wrong whatever the study is."""
-    key, found, value = word.partition("=")
-    told = f"override {_short(word)}"
-    if not found:
-        raise BadInput(f"{told}: an override is key=value")
+    key, equals, value = word.partition("=")
+    where = f"override {_short(word)}"
+    if not equals:
+        raise BadInput(f"{where}: an override is key=value")
     if len(word) > LONGEST:
         raise BadInput(
-            f"{told}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more"
+            f"{where}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more"
         )
     if _depth(value) > DEEPEST:
-        raise BadInput(f"{told}: brackets are more than {DEEPEST} deep")
+        raise BadInput(f"{where}: brackets are more than {DEEPEST} deep")
     if re.search("[\ud800-\udfff]", word):
-        raise BadInput(f"{told}: is not UTF-8")
+        raise BadInput(f"{where}: is not UTF-8")
     if "${" in (ENVIRONMENT.sub("", word) if environment else word):
         raise BadInput(
-            f"{told}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment "
+            f"{where}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment "
             "variable"
         )
     if key.startswith("~"):
-        raise BadInput(f"{told}: a setting cannot be taken away; write what it should be, or null")
+        raise BadInput(f"{where}: a setting cannot be taken away; write what it should be, or null")
     if "hydra" in re.split(r"\W+", key):
-        raise BadInput(f"{told}: hydra's own settings are no part of a study")
+        raise BadInput(f"{where}: hydra's own settings are no part of a study")
     if key in PLURAL | SIMULATED:
         return  # entries have a grammar of their own
     try:
         parsed = OverridesParser(Functions()).parse_override(word)
     except _WRONG:
         raise BadInput(
-            f"{told}: {_short(value)} is no plain value; a text with other signs than letters, "
+            f"{where}: {_short(value)} is no plain value; a text with other signs than letters, "
             "digits "
             f"and -_./ is quoted twice: \"{key}='...'\""
         ) from None
     if parsed.is_sweep_override():
-        raise BadInput(f"{told}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
+        raise BadInput(f"{where}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
 
 
 def _depth(text: str) -> int:
@@ -278,17 +281,19 @@ def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
     picks = [word for word in words if _options(folder, word)]
     for word in picks:
         group, _, option = word.lstrip("+").partition("=")
-        there = _options(folder, word)
-        if option.strip("'\"") not in [*there, "null"]:
-            return f"{group}: no {option!r}{near(option, there)} (there are: {', '.join(there)})"
+        options = _options(folder, word)
+        if option.strip("'\"") not in [*options, "null"]:
+            return (
+                f"{group}: no {option!r}{near(option, options)} (there are: {', '.join(options)})"
+            )
     try:
-        here = _values(folder, config, picks)
+        composed = _values(folder, config, picks)
     except _WRONG:
         return _first_wrong(folder, config, [], picks)
     others = [word for word in words if word not in picks]
     for word in others:
-        if told := _unknown(word, here):
-            return told
+        if fault := _unknown(word, composed):
+            return fault
     return _first_wrong(folder, config, picks, others)
 
 
@@ -299,21 +304,21 @@ def _options(folder: Path, word: str) -> list[str]:
     group = word.lstrip("+").partition("=")[0]
     if not re.fullmatch(r"[\w/]+", group):
         return []
-    own = [
+    local = [
         path.relative_to(folder / group).with_suffix("").as_posix()
         for path in (folder / group).rglob("*.yaml")
     ]
-    return sorted({*own, *names(group)})
+    return sorted({*local, *names(group)})
 
 
-def _unknown(word: str, here: dict[str, Any]) -> str | None:
+def _unknown(word: str, composed: dict[str, Any]) -> str | None:
     """What is wrong with an override's key, if it is none of a study's."""
     path = word.lstrip("+~").partition("=")[0]
-    at: Any = here
+    at: Any = composed
     for part in path.split("."):
         if not isinstance(at, dict) or part not in at:
             keys = (
-                [*at, *({**PLURAL, **SIMULATED} if at is here else ())]
+                [*at, *({**PLURAL, **SIMULATED} if at is composed else ())]
                 if isinstance(at, dict)
                 else []
             )

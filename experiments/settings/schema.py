@@ -559,15 +559,15 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
 
     Args:
         name: a shipped study's name, or the path of a YAML file. overrides: `key=value`, see
-        `compose.composed`. environment: whether `${oc.env:NAME}` in an override is replaced by that
+        `compose.compose`. environment: whether `${oc.env:NAME}` in an override is replaced by that
         environment variable.
 
     Raises:
         BadInput: in one line, where what is wrong, and what is right.
     """
-    from experiments.settings.compose import composed
+    from experiments.settings.compose import compose
 
-    raw = composed(name, overrides, environment)
+    raw = compose(name, overrides, environment)
     study: Study = checked(Study, raw, name)
     blocks = [
         one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks
