@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.completions import BadInput
-from distill.embedded import character_tokenizer
 from distill.folders import ModelFolder, inspect
 from distill.models import vocabulary_of
 from experiments.private import shown
@@ -115,6 +114,8 @@ def check_lengths(
 
 def check_tokenizer(entry: str, task: Exam, teacher: ModelFolder) -> None:
     """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
+    from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
+
     if teacher.vocabulary != vocabulary_of(character_tokenizer(task.alphabet)):
         raise BadInput(
             f"task {entry}: an attacker that learns from logprobs needs a student with the "
