@@ -74,6 +74,14 @@ PRIVATE = _argument(
     metavar="VALUE",
     help="a key or a place that the study tells by its digest alone; may be repeated",
 )
+PLUGINS = _argument(
+    "--plugins",
+    action="append",
+    default=[],
+    type=Path,
+    metavar="DIR",
+    help="a folder of your own defences, attackers, tasks or detectors; may be repeated",
+)
 LOADING = (STUDY, OVERRIDES, ENV, RUNS)
 
 COMMANDS = (
@@ -211,9 +219,13 @@ def _call(argv: list[str]) -> int:
         return 2
     arguments = _parse(argv)
     module, _, name = arguments.pop("function").partition(".")
+    folders = arguments.pop("plugins")
     from distill.completions import BadInput
+    from experiments.settings import catalog
 
     try:
+        if [folder.absolute() for folder in folders] != catalog.chosen_folders():
+            catalog.use_plugins(folders)
         command = getattr(importlib.import_module(f"experiments.commands.{module}"), name)
         return int(command(**arguments) or 0)
     except BadInput as error:
@@ -253,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar=metavar)
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.help)
-        for argument in command.arguments:
+        for argument in (*command.arguments, PLUGINS):
             subparser.add_argument(*argument.names, **argument.options)
         subparser.set_defaults(function=command.function)
     return parser

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.completions import BadInput, digest
-from experiments.settings.catalog import cached, module_file, module_of, plugin_file
+from experiments.settings.catalog import cached, find_plugin, module_file, module_of, plugin_file
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
@@ -53,7 +54,19 @@ def modules(stage: Stage) -> dict[str, str]:
 def roots(stage: Stage) -> Iterator[str]:
     """The module of the stage's kind, and those of the components that its settings name."""
     yield f"experiments.stages.{stage.kind}"
-    yield from _named(stage.settings, None)
+    for group, name in _components(stage.settings, None):
+        yield module_of(group, name)
+
+
+def plugins(stages: Iterable[Stage]) -> dict[str, str]:
+    """The plugins that stages run, `group/name`, each with the SHA-256 of its Python file."""
+    parts = {part for stage in stages for part in _components(stage.settings, None)}
+    found = (find_plugin(group, name) for group, name in sorted(parts))
+    return {
+        f"{plugin.group}/{plugin.name}": hashlib.sha256(plugin.file.read_bytes()).hexdigest()
+        for plugin in found
+        if plugin
+    }
 
 
 def remember(code: Iterable[str]) -> None:
@@ -65,16 +78,17 @@ def remember(code: Iterable[str]) -> None:
         importlib.import_module(name)
 
 
-def _named(settings: Any, group: str | None) -> Iterator[str]:
+def _components(settings: Any, group: str | None) -> Iterator[tuple[str, str]]:
+    """The group and name of every component that settings name."""
     if isinstance(settings, Mapping):
         if {"name", "settings"} <= settings.keys():
             assert group, f"{settings['name']}: a component under a setting of no group"
-            yield module_of(group, settings["name"])
+            yield group, settings["name"]
         for name, value in settings.items():
-            yield from _named(value, GROUPS.get(name, group))
+            yield from _components(value, GROUPS.get(name, group))
     elif isinstance(settings, list | tuple):
         for value in settings:
-            yield from _named(value, group)
+            yield from _components(value, group)
 
 
 @cached

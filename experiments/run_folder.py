@@ -113,6 +113,7 @@ def manifest(plan: Plan, store: Store) -> dict[str, Any]:
         "lock": locked(),
         "machine": machine(max((maker.get("threads", 1) for maker in makers), default=1)),
         "code": code(),
+        "plugins": provenance.plugins(done),
         "seeds": seeds(plan),
         "made_by": makers,
         "stages": [

@@ -19,6 +19,7 @@ from experiments.review import Check, archive, form, rerun, sides, worst
 from experiments.review import sign as signing
 from experiments.review import verify as checks
 from experiments.review.sides import Difference
+from experiments.settings.catalog import find_plugin
 from experiments.store import Store, writable
 
 WIDEST = 180  # letters of a table of checks
@@ -29,6 +30,7 @@ def verify(*, run: str, runs: Path, private: list[str], allowed_signers: Path | 
     for value in private:
         hand_over(value)
     with archive.opened(_run_path(runs, run)) as home:
+        _check_plugins(home)
         signed = signing.checked(home, allowed_signers) if allowed_signers else None
         code = _print_checks(checks.verify(home, _store_beside(home), signed))
         print(checks.shows(home, bool(signed and signed.word == "PASS")))
@@ -49,6 +51,7 @@ def reproduce(
     for value in private:
         hand_over(value)
     with archive.opened(_run_path(runs, run)) as home:
+        _check_plugins(home)
         verified = checks.verify(home, None)
         if any(check.word == "FAIL" for check in verified):
             return _print_checks(verified)
@@ -69,6 +72,7 @@ def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
     """Verify a run and pack it."""
     path = _run_path(runs, run)
     with archive.opened(path) as home:
+        _check_plugins(home)
         failed = [c for c in checks.verify(home, _store_beside(home)) if c.word == "FAIL"]
         if failed:
             raise BadInput(
@@ -92,6 +96,20 @@ def diff(*, run: str, other: str, runs: Path) -> None:
         console.print(f"{setting}: {before!r} | {after!r}", soft_wrap=True)
     console.print("settings are the same" if not difference.settings else "")
     print_whole(_side_by_side(difference, f"{run} | {other}"))
+
+
+def _check_plugins(home: Path) -> None:
+    """BadInput where a run used plugins that were not handed over; nobody else's code is run."""
+    try:
+        named = form.manifest_of(home).get("plugins", {})
+    except BadInput:
+        return  # which the checks report
+    missing = [name for name in named if find_plugin(*name.split("/", 1)) is None]
+    if missing:
+        raise BadInput(
+            f"this run needs plugins that are not here: {', '.join(missing)} (SHA-256 of the "
+            f"first {named[missing[0]][:16]}...); --plugins DIR hands them over, and runs them"
+        )
 
 
 def _run_path(runs: Path, name: str) -> Path:

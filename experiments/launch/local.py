@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 
@@ -24,6 +26,7 @@ from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
 from experiments.planning.costs import seconds
 from experiments.planning.plan import Plan
+from experiments.settings.catalog import chosen_folders, use_plugins
 from experiments.stages.stage import Stage
 from experiments.store import Store
 
@@ -67,7 +70,7 @@ def run(
 
         def submit(stage: Stage) -> Future[float]:
             monitor.submit(stage)
-            with _deaf():
+            with _deaf(), _without_main():
                 return pool.submit(_make, stage, root, threads)
 
         try:
@@ -91,7 +94,9 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
     once.
     """
     others = {*multiprocessing.active_children()}
-    pool = ProcessPoolExecutor(workers, _context(), _begin, (code, private.held()))
+    pool = ProcessPoolExecutor(
+        workers, _context(), _begin, (code, private.held(), chosen_folders())
+    )
     try:
         try:
             yield pool
@@ -136,17 +141,31 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """What is started within does not run this process's program again, as workers of
+    multiprocessing do: a script that starts a study needs no `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 _failed: list[str] = []
 """In a worker: why it could not begin."""
 
 
-def _begin(code: list[str], known: dict[str, str]) -> None:
+def _begin(code: list[str], known: dict[str, str], folders: list[Path]) -> None:
     """Import all code at once and note its digests: what is edited during a run neither acts nor is
     recorded.
     """
     _end_with_parent()
     private.hold(known)
     try:
+        use_plugins(folders)
         provenance.remember(code)
     except Exception as error:
         _failed.append(f"{type(error).__name__}: {error}")

@@ -90,6 +90,11 @@ class Machine(Form):
     device: str
 
 
+PluginName = Annotated[
+    str, Field(pattern=r"^(defense|attacker|task|detector)/[\w/]+$", max_length=200)
+]
+
+
 class Manifest(Form):
     schema_: Literal[4] = Field(alias="schema")
     study: str
@@ -99,6 +104,7 @@ class Manifest(Form):
     lock: list[Annotated[str, Field(pattern=r"^[\w.-]+==[\w.!+-]+$")]]
     machine: Machine
     code: Code
+    plugins: dict[PluginName, Sha] = {}
     seeds: dict[str, JsonValue]
     made_by: list[Maker | Unknown]
     stages: Annotated[list[Stage], Field(min_length=1)]

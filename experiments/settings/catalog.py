@@ -124,6 +124,11 @@ def folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder.resolve() for folder in (*named, *_chosen)))
 
 
+def chosen_folders() -> list[Path]:
+    """The folders that this process chose, for its workers to choose as well."""
+    return [*_chosen]
+
+
 def use_plugins(chosen: Sequence[Path]) -> None:
     """Use the plugins in these folders, beside those of the environment and of installed packages.
 

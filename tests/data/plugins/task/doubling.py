@@ -1,0 +1,30 @@
+"""Doubling a number: `812*2=` is `812+812=1624 # 1624`."""
+
+import re
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from experiments.tasks import Draft, Exam
+
+
+class Settings(BaseModel):
+    """`largest`: the largest number that is doubled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    largest: int = Field(20_000, ge=1000, le=1_000_000)
+
+
+class Task(Exam):
+    """Every number from 0 to the largest."""
+
+    name = "doubling"
+    form = re.compile("0|[1-9][0-9]*")
+    alphabet = "0123456789+*=# "
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.size = settings.largest + 1
+
+    def draft(self, index: int) -> Draft:
+        return Draft(str(index), f"{index}*2=", f"{index}+{index}={2 * index}", str(2 * index))
