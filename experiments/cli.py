@@ -184,6 +184,12 @@ COMMANDS = (
             _flag("--markdown", "as the pages docs/defenses.md and docs/attackers.md have it"),
         ),
     ),
+    Command(
+        "check-plugin",
+        "plugins.check_plugin",
+        "hold your own defences, attackers, tasks and detectors to the contract of shipped ones",
+        (_argument("folder", type=Path, metavar="DIR", help="a folder of plugins"),),
+    ),
     Command("doctor", "about.doctor", "versions, device, threads, disk, tracking", ()),
 )
 

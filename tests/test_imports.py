@@ -76,6 +76,7 @@ ROOMS = (
     "measure",
     "tasks",
     "settings",
+    "contracts",
     "stages",
     "store",
     "provenance",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from defenses import NOTHING, DefensePipeline, ProviderResources, teach
 from distill.completions import BadInput
 from experiments.private import revealed
-from experiments.settings.catalog import PACKAGES, SYMBOLS, Plugin, find_plugin, module_of
+from experiments.settings.catalog import BASES, PACKAGES, SYMBOLS, Plugin, find_plugin, module_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,8 +80,7 @@ def _load_plugin(plugin: Plugin) -> ModuleType:
 
 def _base(group: str) -> type:
     """What the symbol of a component's file derives from."""
-    module = importlib.import_module(PACKAGES[group])
-    base: type = module.Exam if group == "task" else module.Base
+    base: type = getattr(importlib.import_module(PACKAGES[group]), BASES[group])
     return base
 
 

@@ -6,68 +6,27 @@ pairs and a chat template, and a GPT-2 (learned positions) without a padding tok
 rows than its tokenizer has tokens.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 
 from defenses import ProviderResources
-from distill.completions import Completion, Interface, Prompt
+from distill.completions import Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import load
 from distill.models import LanguageModel
-
-LENGTH = 96
-TEMPLATE = (
-    "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
+from experiments.contracts.worlds import (
+    LENGTH,
+    PUBLIC,
+    QUESTIONS,
+    TEMPLATE,
+    World,
+    as_prompts,
+    provider_resources,
 )
-PUBLIC = [
-    "How many pens are in 3 boxes of 12 pens each? 3 boxes hold 3*12=36 pens.;So there are 36 "
-    "pens. # 36",
-    "What is 7 plus 805? 7+805=812;The sum is 812. # 812",
-    "c=3;a=c+4;b=a-c;b? c=3;a=3+4=7;b=7-3=4 # 4",
-]
-
-
-class World(NamedTuple):
-    """A teacher, what its provider has, and questions of several lengths, so that a batch of them
-    is padded.
-    """
-
-    teacher: LanguageModel
-    given: ProviderResources
-    prompts: list[Prompt]
-
-
-def provided(
-    teacher: LanguageModel,
-    proxy: LanguageModel,
-    questions: Sequence[str],
-    worked: Sequence[str] = (),
-) -> ProviderResources:
-    """What a provider might have: a smaller proxy, clean traces (some by hand), a grader, and a
-    rewriter.
-    """
-    own = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
-    pairs = [text.split("? ") for text in worked]
-    return ProviderResources(
-        proxy=proxy,
-        traces=teacher.generate(own, seed=9, interface=Interface("full"))
-        + [
-            Completion(f"worked{i}", question + "?", text)
-            for i, (question, text) in enumerate(pairs)
-        ],
-        grade=lambda answer: len(answer.text) % 2 == 0,
-        rewriter=replace(teacher, max_new_tokens=8),
-    )
-
-
-def asked(*texts: str) -> list[Prompt]:
-    return [Prompt(f"p{i}", text) for i, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +40,7 @@ def teacher() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def prompts() -> list[Prompt]:
-    return asked("1+1=", "23+9=", "7+805=", "4+4=", "12+34=", "0+1=", "#")
+    return as_prompts(["1+1=", "23+9=", "7+805=", "4+4=", "12+34=", "0+1=", "#"])
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +49,7 @@ def given(teacher) -> ProviderResources:
         teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5
     )
     proxy = LanguageModel(network, teacher.tokenizer, max_new_tokens=24)
-    return provided(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
+    return provider_resources(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
 
 
 def gpt2(tokens: int, spare: int, *, hidden_size: int, num_layers: int, seed: int, end: int) -> Any:
@@ -156,9 +115,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def worlds(folders, teacher, given, prompts) -> dict[str, World]:
     """Every teacher that defences are held to their contract on."""
-    questions = asked(
-        "7+805=", "é ☃?", "a=8;b?", "3 boxes hold 12 pens each; how many pens is that?"
-    )
+    questions = as_prompts(QUESTIONS)
     found = {
         name: World(
             replace(teacher, temperature=temperature, max_new_tokens=12), given, prompts[1:5]
@@ -170,6 +127,8 @@ def worlds(folders, teacher, given, prompts) -> dict[str, World]:
             load(str(one), temperature=1.0, max_new_tokens=12) for one in (folder, folder / "proxy")
         )
         found[name] = World(
-            model, provided(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC), questions
+            model,
+            provider_resources(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC),
+            questions,
         )
     return found

@@ -81,7 +81,8 @@ from distill.attackers.logprob_kd import example
 from distill.attackers.repair import relabel
 from distill.completions import Completion, Interface, Logprobs
 from distill.models import distortion, draw, read_dual, uniform
-from tests.defenses.test_contract import NAMES, Case, Entry, choices, module, same, shown
+from experiments.contracts.defenses import Case, Variant, choices, module, same, shown
+from experiments.settings.catalog import shipped
 
 KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
@@ -656,12 +657,12 @@ def test_keyed_noise_has_mean_0_and_another_key_is_other_noise():
 STRENGTHS = (None, 0.0, 0.5, 1.0)  # the config's own, and shares of the way along the knob
 
 
-def keepers() -> list[Entry]:
+def keepers() -> list[Variant]:
     """All shipped configs, with other choices and strengths, that say they keep the argmax and act
     on logprobs.
     """
     found = []
-    for entry in [one for name in NAMES for one in (Entry(name), *choices(name))]:
+    for entry in [one for name in shipped("defense") for one in (Variant(name), *choices(name))]:
         kind, knob = module(entry.name), module(entry.name).Defense.knob
         for share in STRENGTHS if knob else (None,):
             value = {} if share is None else {knob.name: knob.at(share)}
@@ -669,7 +670,7 @@ def keepers() -> list[Entry]:
             changes = entry.changes | {n: round(v) if whole else v for n, v in value.items()}
             defense = kind.Defense(kind.Settings(**shown(entry.name) | changes))
             if defense.keeps_argmax and defense.point == "logprobs":
-                found.append(Entry(entry.name, changes))
+                found.append(Variant(entry.name, changes))
     return found
 
 
@@ -704,9 +705,9 @@ def test_the_defences_that_keep_the_likeliest_token_are_found():
 def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, world, interface):
     """Oracle 22, bit for bit."""
     case = Case(worlds[world], interface)
-    clean = relabelled(case.said(), worlds[world].teacher.tokenizer)
+    clean = relabelled(case.answers(), worlds[world].teacher.tokenizer)
     for entry in keepers():
-        assert relabelled(case.said(entry), worlds[world].teacher.tokenizer) == clean, str(entry)
+        assert relabelled(case.answers(entry), worlds[world].teacher.tokenizer) == clean, str(entry)
 
 
 @examples(60)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.completions import BadInput
+from experiments.contracts import configs, tasks, title
 from experiments.planning import plan
 from experiments.settings import schema
-from experiments.settings.catalog import names
+from experiments.settings.catalog import shipped
 from experiments.settings.entries import build_task
 from experiments.tasks import (
     SHARES,
@@ -30,7 +31,7 @@ from experiments.tasks import (
 
 SPLITS = get_args(Split)
 # Drawn from rules; gsm8k is read from files and has tests of its own below.
-TASKS = [build_task(name) for name in names("task") if name != "gsm8k"]
+TASKS = [build_task(name) for name in shipped("task") if name != "gsm8k"]
 PINNED = ["570+575=", "fa ac nf mn cm;f+3?", "c=1;b=c+9;a=b-5;a?"]  # addition, lookup, trace
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
@@ -72,8 +73,20 @@ def same_question(task, prompt):
     return frozenset(table.split(" ")), question
 
 
+@pytest.mark.parametrize("claim", configs.CLAIMS, ids=title)
+@pytest.mark.parametrize("name", shipped("task"))
+def test_every_config(name, claim):
+    claim("task", name)
+
+
+@pytest.mark.parametrize("claim", tasks.CLAIMS, ids=title)
+@each_task
+def test_every_task(task, claim):
+    claim(task)
+
+
 def test_every_task_file_has_a_config_and_an_oracle():
-    assert {task.name for task in TASKS} | {"gsm8k"} == set(names("task"))
+    assert {task.name for task in TASKS} | {"gsm8k"} == set(shipped("task"))
     assert {task.name for task in TASKS} == set(ORACLES)
 
 
@@ -263,14 +276,6 @@ def test_an_exhausted_pool_says_how_many_there_are():
         assert str(error.value) == line
 
 
-@each_task
-def test_a_wrong_split_or_a_negative_number_is_the_callers_mistake(task):
-    with pytest.raises(BadInput, match="no split 'test' .*train, query, validate, select, report"):
-        task.items("test", 1, 0)
-    with pytest.raises(BadInput, match="at least 0, got -1"):
-        task.items("train", -1, 0)
-
-
 @pytest.mark.parametrize(
     "bad", [{"keys": 5, "max_hops": 5}, {"letters": 4}, {"min_hops": 3, "max_hops": 2}, {"keyz": 1}]
 )
@@ -381,6 +386,13 @@ def test_gsm8k_grades_recorded_answers_as_their_authors_did():
                 assert right == row[name]["is_correct"], row[name]["solution"]
                 seen += 1
     assert seen >= 100
+
+
+@pytest.mark.parametrize("claim", tasks.CLAIMS, ids=title)
+def test_gsm8k_keeps_the_contract(claim):
+    if claim in (tasks.every_split_has_enough_questions, tasks.no_question_is_in_two_splits):
+        pytest.skip("the files of this test are a few lines of the data")
+    claim(real())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def mask(text: str, marker: str, share: float) -> str:
 
 
 class Settings(Part):
-    """`share`: of the digits that are masked, 0 is no defence; `marker`: what the answer follows."""
+    """`share`: of the digits that are masked (0: no defence); `marker`: of the final answer."""
 
     share: float = Field(1.0, ge=0, le=1)
     marker: str = Field("#", min_length=1)

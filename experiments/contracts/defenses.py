@@ -1,0 +1,382 @@
+"""The contract of a defence: what it says of itself, and what it keeps on tiny teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import numpy as np
+
+from defenses import ProviderResources
+from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
+from distill.models import EditedModel, Model
+from experiments.contracts import NotApplicable, require
+from experiments.contracts.worlds import World
+from experiments.settings.components import load_module
+from experiments.settings.entries import read_config
+
+SEED = 3
+QUICK = {"steps": 4, "rounds": 1, "samples": 2}
+"""What is learned need not be learned well to keep a contract."""
+HEAVIER = {"release/rounding": np.exp(0.05)}
+"""Mass of a row: rounding to 1 decimal does not renormalise, see there."""
+BUDGETS = {"decoding/perturbed": 2.0}
+"""L1 that a setting `eps` allows, where it is not eps itself."""
+
+module = partial(load_module, "defense")
+
+
+def shown(name: str) -> dict[str, Any]:
+    """The settings of a defence's config."""
+    return dict(read_config("defense", name).settings)
+
+
+class Variant(NamedTuple):
+    """A defence with the settings of its config but for some."""
+
+    name: str
+    changes: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        return self.name + "".join(f"({field}={value})" for field, value in self.changes.items())
+
+
+def choices(name: str) -> list[Variant]:
+    """The defence with every other choice that its settings have; rewriters, which tiny ones are
+    not, aside.
+    """
+    found = []
+    for field, info in module(name).Settings.model_fields.items():
+        options = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+        options = (False, True) if info.annotation is bool else options
+        others = [option for option in options if option != shown(name)[field]]
+        found += [Variant(name, {field: option}) for option in others]
+    return [variant for variant in found if "rewriter" not in _unhanded(variant).needs]
+
+
+def _unhanded(variant: Variant) -> Any:
+    """The defence of a variant that was handed nothing."""
+    kind = module(variant.name)
+    return kind.Defense(kind.Settings(**shown(variant.name) | variant.changes))
+
+
+class Case:
+    """A teacher and what is seen of it; what a defence learned and what it answered are kept, so
+    that both are made once.
+    """
+
+    def __init__(self, world: World, interface: Interface) -> None:
+        self.teacher, self.given, self.prompts = world
+        self.interface = interface
+        self.before = self.weights()
+        self._learned: dict[str, Any] = {}
+        self._answers: dict[str, list[Completion]] = {}
+
+    def weights(self) -> list[Any]:
+        """Those of the teacher and of what its provider has."""
+        models = (self.teacher, self.given.proxy, self.given.rewriter)
+        networks = [model.network for model in models if model]
+        return [value.clone() for network in networks for value in network.state_dict().values()]
+
+    def build(self, variant: Variant, **changes: object) -> Any:
+        """The defence of a variant, which has learned what it has to."""
+        settings, kind = shown(variant.name), module(variant.name)
+        quick = {field: value for field, value in QUICK.items() if field in settings}
+        checked = kind.Settings(**(settings | quick | variant.changes | changes))
+        defense = kind.Defense(checked, self.given)
+        if not defense.learns:
+            return defense
+        key = f"{variant.name} {checked!r}"
+        if key not in self._learned:
+            self._learned[key] = defense.learn(self.teacher)
+        return kind.Defense(checked, replace(self.given, learned=self._learned[key]))
+
+    def defend(self, variant: Variant, **changes: object) -> Model:
+        """The teacher with that defence.
+
+        NotApplicable where it cannot be for greedy teachers, and has no contract to keep there.
+        """
+        try:
+            model: Model = self.build(variant, **changes)(self.teacher)
+        except BadInput as error:
+            if self.teacher.temperature == 0 and "temperature 0" in str(error):
+                raise NotApplicable(str(error)) from None
+            raise
+        return model
+
+    def ask(self, model: Model, prompts: Sequence[Prompt] = ()) -> list[Completion]:
+        """What a model answers to some prompts, or to all of the case."""
+        return model.generate(prompts or self.prompts, seed=SEED, interface=self.interface)
+
+    def answers(self, variant: Variant | None = None) -> list[Completion]:
+        """What the undefended teacher, or it with a defence, answers to all prompts."""
+        key = str(variant)
+        if key not in self._answers:
+            self._answers[key] = self.ask(self.defend(variant) if variant else self.teacher)
+        return self._answers[key]
+
+
+# What is equal
+
+
+def same(left: list[Completion], right: list[Completion], *, exact: bool = True) -> bool:
+    """Equal in every field; numbers to 1e-4 if not exact, as the width of a batch moves a network's
+    last bits.
+    """
+
+    def alike(a: Logprobs, b: Logprobs) -> bool:
+        if exact:
+            return np.array_equal(a.ids_TK, b.ids_TK) and np.array_equal(a.values_TK, b.values_TK)
+        return len(a.ids_TK) == len(b.ids_TK) and all(map(near, tokens(a), tokens(b)))
+
+    def pair(a: Completion, b: Completion) -> bool:
+        texts = [(x.prompt_id, x.prompt, x.text, x.token_ids, x.finished, x.passes) for x in (a, b)]
+        if texts[0] != texts[1] or (a.logprobs is None) != (b.logprobs is None):
+            return False
+        moved = [(x.l1, x.kl, x.flips) for x in (a, b)]
+        if not np.allclose(*moved, rtol=0, atol=0 if exact else 1e-4):
+            return False
+        return a.logprobs is None or b.logprobs is None or alike(a.logprobs, b.logprobs)
+
+    return len(left) == len(right) and all(map(pair, left, right))
+
+
+def tokens(rows: Logprobs) -> list[dict[int, float]]:
+    """Each row as its tokens' logprobs; withheld entries are none."""
+    each = zip(rows.ids_TK, rows.values_TK, strict=True)
+    return [{int(i): float(v) for i, v in zip(*row, strict=True) if i >= 0} for row in each]
+
+
+def near(a: dict[int, float], b: dict[int, float]) -> bool:
+    """Logprobs to 1e-4, or probabilities to 1e-6: what an edit leaves of a token may be the
+    rounding of another.
+    """
+    pairs = np.array([(a.get(i, -np.inf), b.get(i, -np.inf)) for i in a.keys() | b.keys()])
+    with np.errstate(invalid="ignore"):  # -inf less -inf
+        apart = np.abs(pairs[:, 0] - pairs[:, 1])
+    close = np.abs(np.exp(pairs[:, 0]) - np.exp(pairs[:, 1])) <= 1e-6
+    return bool(((apart <= 1e-4) | close).all())
+
+
+def distance(clean: dict[int, float], released: dict[int, float]) -> float:
+    """L1 over the tokens that were released, and all others as one."""
+    apart = [np.exp(released[i]) - np.exp(clean.get(i, -np.inf)) for i in released]
+    return float(np.abs(apart).sum() + abs(sum(apart)))
+
+
+def first_difference(left: list[Completion], right: list[Completion]) -> str:
+    """Where two lists of answers differ, in words."""
+    for a, b in zip(left, right, strict=False):
+        if not same([a], [b]):
+            return f"to {a.prompt[:40]!r} it answers {a.text[:60]!r}, and {b.text[:60]!r}"
+    return f"{len(left)} answers, and {len(right)}"
+
+
+# What a defence says of itself
+
+
+def it_says_what_it_is(name: str) -> None:
+    defense, settings = module(name).Defense, module(name).Settings
+    points = ("none", "weights", "decoding", "text", "logprobs")
+    require(defense.point in points, f"acts on {defense.point!r} (there are: {', '.join(points)})")
+    require(defense.passes >= 0, f"passes are {defense.passes}")
+    for trait in ("keeps_argmax", "scores"):
+        require(isinstance(getattr(defense, trait), bool), f"{trait} is no truth value")
+    there = {field.name for field in fields(ProviderResources)} - {"learned"}
+    unknown = {*defense.needs} - there
+    require(not unknown, f"needs {', '.join(unknown)} (there are: {', '.join(sorted(there))})")
+    unknown = {*defense.identity} - {*settings.model_fields}
+    require(not unknown, f"identity names no setting of it: {', '.join(unknown)}")
+    require(
+        bool(defense.identity) or not settings.model_fields,
+        "no settings make it the identity; write them as `identity`",
+    )
+    require(name == "none" or defense.paper != "-", "no `paper` says where it comes from")
+
+
+def its_strength_goes_from_no_defence_to_the_strongest(name: str) -> None:
+    strength, settings = module(name).Defense.knob, module(name).Settings
+    if strength is None:
+        raise NotApplicable("it has no one strength")
+    require(strength.name in settings.model_fields, f"{strength.name} is no setting of it")
+    values = shown(name)
+    whole = isinstance(values[strength.name], int)
+    for share in (0.0, 0.5, 1.0):
+        value = strength.at(share)
+        settings(**values | {strength.name: round(value) if whole else value})
+    off = settings(
+        **values | {strength.name: strength.identity} | dict(module(name).Defense.identity)
+    )
+    require(module(name).Defense(off).off, "its identity settings do not switch it off")
+
+
+ITSELF = (it_says_what_it_is, its_strength_goes_from_no_defence_to_the_strongest)
+
+
+# What it keeps
+
+
+def it_keeps_the_order_of_the_prompts(variant: Variant, case: Case) -> None:
+    forward = case.answers(variant)
+    asked = [(prompt.id, prompt.text) for prompt in case.prompts]
+    got = [(answer.prompt_id, answer.prompt) for answer in forward]
+    require(got == asked, f"asked {asked}, answered {got}")
+    backward = case.ask(case.defend(variant), case.prompts[::-1])
+    require(
+        same(forward[::-1], backward, exact=False),
+        f"asked backwards, {first_difference(forward[::-1], backward)}",
+    )
+
+
+def it_says_the_same_for_the_same_seed(variant: Variant, case: Case) -> None:
+    first, second = case.answers(variant), case.ask(case.defend(variant))
+    require(same(first, second), first_difference(first, second))
+
+
+def it_answers_alone_as_it_does_in_a_batch(variant: Variant, case: Case) -> None:
+    model, together = case.defend(variant), case.answers(variant)
+    for i in (0, len(case.prompts) - 1):
+        alone = case.ask(model, [case.prompts[i]])
+        require(
+            same(alone, [together[i]], exact=False),
+            f"alone and in a batch, {first_difference(alone, [together[i]])}",
+        )
+
+
+def it_leaves_the_undefended_model_as_it_was(variant: Variant, case: Case) -> None:
+    clean, _ = case.answers(), case.answers(variant)
+    require(same(clean, case.ask(case.teacher)), "the undefended teacher answers otherwise")
+    equal = [bool((a == b).all()) for a, b in zip(case.before, case.weights(), strict=True)]
+    require(all(equal), "it changed weights of the teacher, the proxy or the rewriter")
+
+
+def it_is_the_identity_at_its_identity_settings(variant: Variant, case: Case) -> None:
+    model = case.defend(variant, **module(variant.name).Defense.identity)
+    clean, released = case.answers(), case.ask(model)
+    require(same(clean, released), first_difference(clean, released))
+
+
+def it_keeps_the_likeliest_tokens_if_it_says_so(variant: Variant, case: Case) -> None:
+    if not case.build(variant).keeps_argmax or case.interface.kind == "text":
+        raise NotApplicable("it says no such thing, or nothing shows it")
+    for a, b in zip(case.answers(), case.answers(variant), strict=True):
+        assert a.logprobs and b.logprobs
+        # Where the two texts part, what comes before is no longer the same.
+        alike = 1
+        while alike < len(a.logprobs.ids_TK) and a.token_ids[:alike] == b.token_ids[:alike]:
+            alike += 1
+        kept = (a.logprobs.ids_TK[:alike, 0] == b.logprobs.ids_TK[:alike, 0]).all()
+        require(bool(kept), f"to {a.prompt[:40]!r} another token is the likeliest")
+
+
+def it_counts_its_passes(variant: Variant, case: Case) -> None:
+    defense = case.build(variant)
+    expected = case.teacher.passes + defense.passes
+    for answer in case.answers(variant):
+        require(answer.passes == expected, f"an answer says {answer.passes}, {expected} are said")
+    answer, calls = _count_calls(variant, case)
+    # Text that was edited has no tokens any more.
+    spelled = case.answers()[0] if defense.point == "text" else answer
+    steps = len(spelled.token_ids) + spelled.finished
+    require(
+        steps <= calls <= answer.passes * steps,  # a dual pass is one call and counts as more
+        f"{calls} forward passes for {steps} tokens, where {answer.passes} each are said",
+    )
+
+
+def _count_calls(variant: Variant, case: Case) -> tuple[Completion, int]:
+    """The answer to the first prompt, and the forward passes of any network that it took."""
+    calls: list[int] = []
+    models = (case.teacher, case.given.proxy)
+    networks = {id(model.network): model.network for model in models if model}
+    # Hooks are copied with a network, so that passes of copies are seen as well.
+    hooks = [one.register_forward_hook(lambda *_: calls.append(1)) for one in networks.values()]
+    try:
+        model = case.defend(variant)
+        calls.clear()
+        [answer] = case.ask(model, case.prompts[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return answer, len(calls)
+
+
+def it_releases_rows_in_order_and_no_more_than_is_sold(variant: Variant, case: Case) -> None:
+    for answer in case.answers(variant):
+        if answer.logprobs is None:
+            continue
+        ids_TK, values_TK = answer.logprobs.ids_TK, answer.logprobs.values_TK
+        require(case.interface.kind != "text", "it releases logprobs where text alone is sold")
+        require(ids_TK.shape == values_TK.shape, "ids and values differ in shape")
+        width = ids_TK.shape[1]
+        sold = case.interface.kind == "full" or width <= case.interface.k
+        require(sold, f"{width} entries a row, {case.interface.k} are sold")
+        rows = len(answer.token_ids) + answer.finished
+        require(len(ids_TK) == rows, f"{len(ids_TK)} rows for {rows} tokens and ends")
+        ordered = bool((values_TK[:, :-1] >= values_TK[:, 1:]).all())
+        require(ordered, "a row is not sorted from the likeliest on")
+
+
+def it_releases_parts_of_distributions(variant: Variant, case: Case) -> None:
+    for answer in case.answers(variant):
+        measured = 0 <= answer.l1 <= 2 and answer.kl >= -1e-6 and 0 <= answer.flips <= 1
+        require(measured, f"l1 {answer.l1}, kl {answer.kl}, flips {answer.flips}")
+        if answer.logprobs is not None:
+            _check_rows(answer.logprobs, HEAVIER.get(variant.name, 1.0))
+
+
+def _check_rows(rows: Logprobs, heaviest: float) -> None:
+    ids_TK, values_TK = rows.ids_TK, rows.values_TK
+    numbers = not np.isnan(values_TK).any() and bool((values_TK < np.inf).all())
+    require(numbers, "a logprob is no number")
+    withheld = bool((np.isneginf(values_TK) | (ids_TK >= 0)).all())
+    require(withheld, "what is withheld (id -1) has a value")
+    once = all(len({*row[row >= 0]}) == (row >= 0).sum() for row in ids_TK)
+    require(once, "a token is twice in a row")
+    mass = np.exp(values_TK.astype(np.float64)).sum(-1)
+    require(bool((mass <= heaviest + 1e-5).all()), f"a row has a mass of {mass.max():g}")
+
+
+def it_keeps_to_its_budget(variant: Variant, case: Case) -> None:
+    budget = BUDGETS.get(variant.name, 1.0) * shown(variant.name).get("eps", 2.0)
+    clean, answers = case.answers(), case.answers(variant)
+    most = max(answer.l1 for answer in answers)
+    require(most <= budget + 1e-4, f"l1 of {most:g}, {budget:g} are allowed")
+    if case.build(variant).point != "logprobs" or case.interface.kind != "full":
+        return
+    for a, b in zip(clean, answers, strict=True):
+        assert a.logprobs and b.logprobs
+        moved = max(map(distance, tokens(a.logprobs), tokens(b.logprobs)))
+        require(moved <= budget + 1e-4, f"a row moved by {moved:g}, {budget:g} are allowed")
+
+
+def it_wants_scores_if_it_acts_before_the_answer_is_finished(variant: Variant, case: Case) -> None:
+    edited = EditedModel(case.teacher, lambda answer: answer)
+    if not module(variant.name).Defense.scores:
+        case.build(variant)(edited).generate(case.prompts[:1], seed=0, interface=Interface())
+        return
+    try:
+        case.build(variant)(edited)
+    except BadInput as error:
+        words = (variant.name, "EditedModel", "LanguageModel")
+        lacking = [word for word in words if word not in str(error)]
+        require(not lacking, f"its error does not say {', '.join(lacking)}: {error}")
+    else:
+        require(False, "it takes a model without scores; see defenses.with_scores")
+
+
+CLAIMS = (
+    it_keeps_the_order_of_the_prompts,
+    it_says_the_same_for_the_same_seed,
+    it_answers_alone_as_it_does_in_a_batch,
+    it_leaves_the_undefended_model_as_it_was,
+    it_is_the_identity_at_its_identity_settings,
+    it_keeps_the_likeliest_tokens_if_it_says_so,
+    it_counts_its_passes,
+    it_releases_rows_in_order_and_no_more_than_is_sold,
+    it_releases_parts_of_distributions,
+    it_keeps_to_its_budget,
+    it_wants_scores_if_it_acts_before_the_answer_is_finished,
+)
