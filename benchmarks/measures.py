@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from experiments.analysis import summary
 from experiments.planning.arms import CHOICES, IDENTITY
 from experiments.results import collect
+from experiments.results.schema import ARM_RECORDS, FinishedStudent, MissingStudent
 from experiments.settings import schema
 
 SEEDS, ITEMS, BUDGETS = 8, 1000, (125, 250, 500, 1000, 2000, 4000)
@@ -31,6 +32,9 @@ DEFENSES = (
 )
 
 
+Record = FinishedStudent | MissingStudent
+
+
 def study(items: int = ITEMS) -> schema.Study:
     """Settings that fit the simulated grades."""
     seeds = f"seeds={list(range(SEEDS))}".replace(" ", "")
@@ -40,7 +44,7 @@ def study(items: int = ITEMS) -> schema.Study:
     )
 
 
-def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[dict[str, object]]]:
+def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[Record]]:
     """Grades and arms of 2 tasks x 6 budgets x (4 floors + 6 defences x 2 attackers), and the
     teachers' exams.
     """
@@ -121,7 +125,7 @@ def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[dic
                         sit(task, defense, attacker, budget, "select", seed, mean)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes()), arms
+    return bytes(sink.getvalue().to_pybytes()), ARM_RECORDS.validate_python(arms)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -138,11 +142,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = len(pq.read_table(pa.BufferReader(data)))
     alone = time.perf_counter() - began
     began = time.perf_counter()
-    held = summary.measure(asked, collect.read(data), arms)
+    measures = summary.measure(asked, collect.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{len(held['rows'])} arms, {rows:,} grades: {took:.1f} s, {took / alone:.1f} x reading "
+        f"{len(measures.rows)} arms, {rows:,} grades: {took:.1f} s, {took / alone:.1f} x reading "
         "the file"
     )
     print(f"peak {peak:.2f} GiB, of which {made:.2f} before")

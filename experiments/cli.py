@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 MOST_PROCESSES = 1024  # of one command, and threads of each
 
+SCHEMAS = ("results", "rows", "card", "arms", "outcomes", "manifest", "settings")
+
 
 class Argument(NamedTuple):
     """One argument of a command: its names, and what argparse is told of it."""
@@ -189,6 +191,12 @@ COMMANDS = (
         "plugins.check_plugin",
         "hold your own defences, attackers, tasks and detectors to the contract of shipped ones",
         (_argument("folder", type=Path, metavar="DIR", help="a folder of plugins"),),
+    ),
+    Command(
+        "schema",
+        "about.print_schema",
+        "print the JSON schema of a run's files or of all settings",
+        (_argument("of", choices=SCHEMAS, help="results is measures.json, rows results.json"),),
     ),
     Command("doctor", "about.doctor", "versions, device, threads, disk, tracking", ()),
 )

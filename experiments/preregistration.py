@@ -16,10 +16,11 @@ import yaml
 from distill.completions import BadInput, digest, write_bytes
 from experiments.planning.arms import IDENTITY, SHUFFLED, choices
 from experiments.planning.plan import Plan
+from experiments.results.manifest import Seal
+from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.table import jsonable
 from experiments.settings.reading import read
 from experiments.store import Store
-
-ANALYSIS, SEAL = "analysis.yaml", "analysis.json"
 
 
 def analysis(plan: Plan) -> dict[str, Any]:
@@ -95,31 +96,33 @@ def freeze(plan: Plan, store: Store, home: Path) -> None:
     if (home / ANALYSIS).is_file():
         return
     text = spelled(analysis(plan))
-    told = [arm for arm in plan.arms if arm.split == "report"]
-    scored = sum(store.has(arm.exam.kind, arm.exam.key) for arm in told)
-    seal = {"sha256": digest(text), "scored_before": scored, "of": len(told)}
-    write_bytes(home / SEAL, json.dumps(seal).encode())
+    reported = [arm for arm in plan.arms if arm.split == "report"]
+    scored = sum(store.has(arm.exam.kind, arm.exam.key) for arm in reported)
+    seal = Seal(sha256=digest(text), scored_before=scored, of=len(reported))
+    write_bytes(home / SEAL, json.dumps(jsonable(seal)).encode())
     write_bytes(home / ANALYSIS, text)
 
 
-def seal(home: Path) -> dict[str, Any]:
-    """The hash of the frozen analysis and how much had been scored before it; BadInput if the file
-    was changed.
+def read_seal(home: Path) -> Seal:
+    """The hash of the frozen analysis and how much had been scored before it.
+
+    Raises:
+        BadInput: if a file is missing or damaged, or the analysis was changed since.
     """
     try:
-        kept = dict(json.loads((home / SEAL).read_text()))
+        seal = Seal.model_validate_json((home / SEAL).read_bytes())
         text = (home / ANALYSIS).read_bytes()
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"{home / ANALYSIS}: the frozen analysis is missing or damaged ({error})"
+            f"{home / ANALYSIS}: the frozen analysis is missing or damaged "
+            f"({' '.join(str(error).split())})"
         ) from error
-    if digest(text) != kept.get("sha256"):
+    if digest(text) != seal.sha256:
         raise BadInput(
             f"{home / ANALYSIS}: was changed after it was frozen (its SHA-256 is "
-            f"{digest(text)[:12]}, the "
-            f"seal says {str(kept.get('sha256'))[:12]})"
+            f"{digest(text)[:12]}, the seal says {seal.sha256[:12]})"
         )
-    return kept
+    return seal
 
 
 def deviations(plan: Plan, home: Path) -> list[str]:

@@ -5,6 +5,7 @@ wandb runs.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -13,15 +14,31 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from distill.completions import BadInput, digest, read_completions, write_bytes
 from distill.student import LOG_EVERY
 from experiments import preregistration, provenance
-from experiments.analysis import campaign_yield
+from experiments.analysis import campaign_outcomes, card, summary
+from experiments.analysis.samples import samples
 from experiments.measure.contrast import NotMeasurable
 from experiments.planning.arms import IDENTITY, Arm, is_floor, learning
 from experiments.planning.plan import Plan
-from experiments.report import card, files
-from experiments.results import collect
+from experiments.report import card as card_page
+from experiments.report import html
+from experiments.results import archive, collect
+from experiments.results.manifest import (
+    MANIFEST_SCHEMA,
+    Code,
+    Machine,
+    Maker,
+    Manifest,
+    StageRecord,
+    UnknownMaker,
+)
+from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.schema import Measures, Row
+from experiments.results.table import Table, as_json, jsonable
 from experiments.seeds import seed_for
 from experiments.settings.schema import Study, parse_defense
 from experiments.stages.files import TrainingReport
@@ -31,7 +48,6 @@ from experiments.store import Store, fingerprint
 from experiments.tracking import Run, Tracking, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
-SCHEMA = 4  # of manifest.json
 NOTED = ("files", "seconds", "cpu_seconds", "inputs", "answer_seconds", "alike", "copied")
 LIBRARIES = (
     "torch",
@@ -46,47 +62,43 @@ LIBRARIES = (
 )
 
 
-def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> dict[str, Any]:
-    """Write everything and return all measures; all but manifest and card are functions of the
-    results alone.
+def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Measures:
+    """Write everything; all but manifest and card are functions of the results alone.
 
-    `old` says in lines what of the results other code made; every table is marked with it.
+    Args:
+        old: what of the results other code made, in lines; every table is marked with it.
+
+    Raises:
+        BadInput: where the grades allow no comparison, or the frozen analysis was changed.
     """
     preregistration.freeze(plan, store, home)
-    data, arms, outcomes = (
-        collect.collect(plan, store),
-        collect.arms(plan, store),
-        campaign_yield.collect(plan, store),
-    )
-    graded = collect.read(data)
+    data, records = collect.collect(plan, store), collect.arms(plan, store)
+    outcomes, graded = campaign_outcomes.collect(plan, store), collect.read(data)
     try:
-        held = files.tables(plan.study, graded, arms, outcomes, old)
+        measures = summary.measure(plan.study, graded, records, outcomes, old)
     except NotMeasurable as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
-    written = {
+    files = {
         "config.json": published(plan.study).model_dump_json(indent=2).encode(),
         "grades.parquet": data,
-        "arms.json": files.as_json(arms),
-        **({"outcomes.json": files.as_json(outcomes)} if held["campaigns"] else {}),
-        "measures.json": files.as_json(held),
-        "results.json": files.as_json(held["rows"]),
-        **files.pages(plan, graded, held),
+        "arms.json": as_json(records),
+        **({"outcomes.json": as_json(outcomes)} if measures.campaigns else {}),
+        "measures.json": as_json(measures),
+        "results.json": as_json(measures.rows),
+        **html.pages(measures, samples(graded), plan.notes),
     }
-    made = manifest(plan, store) | {"old": [*old]}
-    carded = files.carded(
-        plan, held, made, preregistration.seal(home), preregistration.deviations(plan, home)
-    )
-    written |= {"card.json": files.as_json(carded), "card.md": card.markdown(carded).encode()}
-    frozen = {
-        name: (home / name).read_bytes()
-        for name in (preregistration.ANALYSIS, preregistration.SEAL)
-    }
-    made["files"] = {name: digest(content) for name, content in (written | frozen).items()}
-    for name, content in (written | {"manifest.json": files.as_json(made)}).items():
+    made = manifest(plan, store, old)
+    seal, deviations = preregistration.read_seal(home), preregistration.deviations(plan, home)
+    fields = card.card(plan, measures, made, seal, deviations)
+    files |= {"card.json": as_json(fields), "card.md": card_page.markdown(fields).encode()}
+    frozen = {name: (home / name).read_bytes() for name in (ANALYSIS, SEAL)}
+    digests = {name: digest(content) for name, content in (files | frozen).items()}
+    files["manifest.json"] = as_json(made.model_copy(update={"files": digests}))
+    for name, content in files.items():
         write_bytes(home / name, content)
-    for name in files.SOMETIMES - written.keys():  # of another study that had this name
+    for name in {*archive.SOMETIMES} - files.keys():  # of another study that had this name
         (home / name).unlink(missing_ok=True)
-    return held
+    return measures
 
 
 def published(study: Study) -> Study:
@@ -94,41 +106,47 @@ def published(study: Study) -> Study:
     return study.model_copy(update={"tracking": Tracking.model_validate({"mode": "off"})})
 
 
-def manifest(plan: Plan, store: Store) -> dict[str, Any]:
+def manifest(plan: Plan, store: Store, old: Sequence[str] = ()) -> Manifest:
     """What made these results: versions, code, machine, seeds by role, and each stage's digests and
     seconds.
 
     `made_by` lists what code, libraries and threads made results, once each; a stage says which of
-    them it is.
+    them it is. The digests of the files are added where they are written.
     """
-    done = [stage for stage in plan.stages if store.has(stage.kind, stage.key)]
-    told = [(_done(store, stage), provenance.maker(_done(store, stage))) for stage in done]
-    makers = list({canonical(maker): maker for _, maker in told}.values())
-    return {
-        "schema": SCHEMA,
-        "study": plan.study.name,
-        "fingerprint": fingerprint(store, done),
-        "config_sha256": digest(published(plan.study).model_dump_json()),
-        "versions": versions(),
-        "lock": locked(),
-        "machine": machine(max((maker.get("threads", 1) for maker in makers), default=1)),
-        "code": code(),
-        "plugins": provenance.plugins(done),
-        "seeds": seeds(plan),
-        "made_by": makers,
-        "stages": [
-            {
-                "kind": stage.kind,
-                "key": stage.key,
-                "settings": stage.settings,
-                "inputs": dict.fromkeys((one.key for one in stage.inputs), ""),
-                **noted(one),
-                "made_by": makers.index(maker),
-            }
-            for stage, (one, maker) in zip(done, told, strict=True)
+    stages = [stage for stage in plan.stages if store.has(stage.kind, stage.key)]
+    by_stage = [provenance.maker(_done(store, stage)) for stage in stages]
+    makers = list({canonical(maker): maker for maker in by_stage}.values())
+    return Manifest(
+        schema=MANIFEST_SCHEMA,
+        study=plan.study.name,
+        fingerprint=fingerprint(store, stages),
+        config_sha256=digest(published(plan.study).model_dump_json()),
+        versions=versions(),
+        lock=locked(),
+        machine=machine(max((maker.get("threads", 1) for maker in makers), default=1)),
+        code=code(),
+        plugins=provenance.plugins(stages),
+        seeds=seeds(plan),
+        made_by=[Maker(**maker) if maker else UnknownMaker() for maker in makers],
+        stages=[
+            _stage_record(store, stage, makers.index(maker))
+            for stage, maker in zip(stages, by_stage, strict=True)
         ],
-        "missing": [stage.key for stage in plan.stages if not store.has(stage.kind, stage.key)],
-    }
+        missing=[stage.key for stage in plan.stages if not store.has(stage.kind, stage.key)],
+        old=[*old],
+        files={},
+    )
+
+
+def _stage_record(store: Store, stage: Stage, maker: int) -> StageRecord:
+    unrecorded = {"inputs": dict.fromkeys((one.key for one in stage.inputs), "")}
+    return StageRecord(
+        kind=stage.kind,
+        key=stage.key,
+        settings=json.loads(json.dumps(stage.settings)),
+        **(unrecorded | noted(_done(store, stage))),
+        made_by=maker,
+    )
 
 
 def seeds(plan: Plan) -> dict[str, Any]:
@@ -163,67 +181,58 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def machine(threads: int = 1) -> dict[str, Any]:
+def machine(threads: int = 1) -> Machine:
     """What bitwise repetition depends on beside versions: processor, capability, threads a worker,
     device.
     """
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "device": device,
-    }
+    return Machine(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        threads=threads,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    )
 
 
-def code() -> dict[str, Any]:
+def code() -> Code:
     """Revision of the checkout where there is one, and the SHA-256 of the sources as they are."""
     root = Path(__file__).parents[1]
-    sources = sorted(
-        path
-        for name in ("distill", "defenses", "experiments")
-        for path in (root / name).rglob("*.py")
-    )
+    packages = ("distill", "defenses", "experiments")
+    sources = sorted(path for name in packages for path in (root / name).rglob("*.py"))
     state = hashlib.sha256()
     for path in sources:
         state.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    git = ["git", "-C", str(root)]
+    return Code(revision=_revision(root), sources_sha256=state.hexdigest())
+
+
+def _revision(root: Path) -> str | None:
+    """Of the checkout whose root it is; None where it is none, or a folder of another one."""
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        top = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        folder, revision = top.stdout.split()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        folder, revision = done.stdout.split()
     except (OSError, subprocess.CalledProcessError, ValueError):
-        folder, revision = "", None
-    return {
-        "revision": revision if folder and Path(folder) == root else None,
-        "sources_sha256": state.hexdigest(),
-    }
+        return None
+    return revision if Path(folder) == root else None
 
 
-def runs(plan: Plan, store: Store, held: dict[str, Any], home: Path) -> Iterator[Run]:
-    """The study as wandb sees it: one run a reported arm, and one that compares,
-    campaigns with it.
+def runs(plan: Plan, store: Store, measures: Measures, home: Path) -> Iterator[Run]:
+    """The study as wandb sees it: one run a reported arm, and one that compares, campaigns with
+    it.
     """
-    rows = held["rows"]
+    rows = {(row.task, row.attacker, row.budget, row.defense): row for row in measures.rows}
     whole = plan.study.model_dump(mode="json")
     group = f"{plan.study.name}-{digest(plan.study.model_dump_json())[:8]}"
-    by_cell = {(r["task"], r["attacker"], r["budget"], r["defense"]): r for r in rows}
     for arm in plan.arms:
-        if arm.split != "report" or not store.has(arm.exam.kind, arm.exam.key):
-            continue
-        row = by_cell[arm.task, arm.attacker, arm.budget, arm.defense]
-        yield _arm_run(plan, store, arm, row, whole, group)
-    tables = {"compare": _flat(rows)}
-    if held["campaigns"] and held["campaigns"]["leaks"]:
-        tables["campaigns"] = _flat(held["campaigns"]["leaks"])
+        if arm.split == "report" and store.has(arm.exam.kind, arm.exam.key):
+            row = rows[arm.task, arm.attacker, arm.budget, arm.defense]
+            yield _arm_run(plan, store, arm, row, whole, group)
+    tables = {"compare": _flat(measures.rows)}
+    if measures.campaigns and measures.campaigns.leaks:
+        tables["campaigns"] = _flat(measures.campaigns.leaks)
     yield Run(
         id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",
         name=f"compare/{plan.study.name}",
@@ -238,95 +247,102 @@ def runs(plan: Plan, store: Store, held: dict[str, Any], home: Path) -> Iterator
     )
 
 
-def _flat(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+def _flat(rows: Sequence[Table]) -> tuple[list[str], list[list[JsonValue]]]:
     """The single values of rows, as a table."""
-    names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
-    return names, [[row[name] for name in names] for row in rows]
+    plain = [jsonable(row) for row in rows]
+    names = [name for name, value in plain[0].items() if not isinstance(value, dict | list)]
+    return names, [[row[name] for name in names] for row in plain]
 
 
 def _arm_run(
-    plan: Plan, store: Store, arm: Arm, row: dict[str, Any], whole: dict[str, Any], group: str
+    plan: Plan, store: Store, arm: Arm, row: Row, whole: dict[str, JsonValue], group: str
 ) -> Run:
-    graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
-    training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
-    answers = read_completions(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
-    asked = "none" if arm.defense == IDENTITY else arm.defense
-    teachers = [
-        read_grades(store.open(s.kind, s.key))
-        for s in (
-            plan.teachers[arm.task, "none", "report"][0],
-            plan.teachers[arm.task, asked, "report"][0],
-        )
-    ]
-    samples = [
-        [s["prompt"], clean["text"], guarded["text"], s["text"], s["outcome"]]
-        for s, clean, guarded in zip(graded[:50], *teachers, strict=False)
-    ]
-    curve = [
-        (LOG_EVERY * (i + 1), loss) for i, loss in enumerate(training.losses) if loss is not None
-    ]
-    right = sum(one["outcome"] == "right" for one in graded) / len(graded)
-    control = (
-        "control:floor"
-        if is_floor(arm.attacker)
-        else "control:ceiling"
-        if arm.defense == "none"
-        else "defended"
-    )
-    seconds = sum(_done(store, stage)["seconds"] for stage in (arm.answers, arm.student, arm.exam))
-    adaptive = not is_floor(arm.attacker) and learning(arm.attacker).adaptive
-    found = (collect.prepared(arm, store) or {}).get("matched")
-    columns = comparison(
-        task=arm.task,
-        defense=arm.defense,
-        attacker=arm.attacker,
-        student=plan.study.student.name,
-        budget=arm.budget,
-        strength=found["value"] if found else strength(arm.defense),
-        adaptive=adaptive,
-    )
-    inputs = {
-        stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]}
-        for stage in arm.student.walk()
+    columns = _columns(plan, store, arm)
+    meta = {
+        "meta.schema_version": 1,
+        "meta.runkey": arm.exam.key,
+        "meta.code": jsonable(code()),
     }
-    meta = {"meta.schema_version": 1, "meta.runkey": arm.exam.key, "meta.code": code()}
+    training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
+    losses = enumerate(training.losses, 1)
     return Run(
         id=f"distill-{digest(canonical([group, list(columns.values()), arm.seed]))[:12]}",
         name=f"{arm.defense}/{arm.attacker}/{arm.task}/s{arm.seed}",
         group=group,
         job="distill",
-        tags=(control,),
-        config=whole | {"seed": arm.seed, "inputs": inputs} | columns | meta,
-        curves={"distill/loss": curve},
-        summary={
-            "result/student_acc": right,
-            "result/valid": not training.diverged,
-            "result/n_items": len(graded),
-        }
-        | {
-            f"result/{ours}": row[theirs]
-            for ours, theirs in (
-                ("floor_acc", "floor"),
-                ("ceiling_acc", "undefended"),
-                ("transfer", "transfer"),
-                ("teacher_acc_clean", "teacher_clean"),
-                ("teacher_acc_defended", "teacher_defended"),
-            )
-        }
-        | {
-            "result/utility_cost": row["teacher_clean"] - row["teacher_defended"],
-            "cost/queries": len(answers),
-            "cost/tokens": training.tokens,
-            "cost/wall_s": seconds,
-        },
-        tables={
-            "samples": (
-                ["prompt", "teacher_clean", "teacher_defended", "student", "outcome"],
-                samples,
-            )
-        },
+        tags=(TAGS[row.role],),
+        config=whole | {"seed": arm.seed, "inputs": _inputs(store, arm)} | columns | meta,
+        curves={"distill/loss": [(LOG_EVERY * i, one) for i, one in losses if one is not None]},
+        summary=_summary(store, arm, row, training),
+        tables={"samples": (SAMPLE_COLUMNS, _samples(plan, store, arm))},
         files=(store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet",),
     )
+
+
+TAGS = {
+    "floor": "control:floor",
+    "undefended": "control:ceiling",
+    "control": "defended",
+    "defended": "defended",
+}
+"""Of a run, by the role of its arm."""
+SAMPLE_COLUMNS = ["prompt", "teacher_clean", "teacher_defended", "student", "outcome"]
+SAMPLES = 50
+
+
+def _columns(plan: Plan, store: Store, arm: Arm) -> dict[str, Any]:
+    """The columns by which runs of several studies are compared."""
+    preparation = collect.prepared(arm, store)
+    matched = preparation.matched if preparation else None
+    return comparison(
+        task=arm.task,
+        defense=arm.defense,
+        attacker=arm.attacker,
+        student=plan.study.student.name,
+        budget=arm.budget,
+        strength=strength(arm.defense) if matched is None else matched.value or 0.0,
+        adaptive=not is_floor(arm.attacker) and learning(arm.attacker).adaptive,
+    )
+
+
+def _inputs(store: Store, arm: Arm) -> dict[str, Any]:
+    """What the student was made of: the key and the digests of each stage, by kind."""
+    return {
+        stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]}
+        for stage in arm.student.walk()
+    }
+
+
+def _samples(plan: Plan, store: Store, arm: Arm) -> list[list[Any]]:
+    """Questions with the clean, the defended and the student's answer."""
+    defense = "none" if arm.defense == IDENTITY else arm.defense
+    exams = [plan.teachers[arm.task, name, "report"][0] for name in ("none", defense)]
+    graded = [read_grades(store.open(s.kind, s.key))[:SAMPLES] for s in (arm.exam, *exams)]
+    return [
+        [student["prompt"], clean["text"], defended["text"], student["text"], student["outcome"]]
+        for student, clean, defended in zip(*graded, strict=False)
+    ]
+
+
+def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict[str, Any]:
+    """Results of one student, beside those of its arm."""
+    graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
+    answers = read_completions(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
+    stages = (arm.answers, arm.student, arm.exam)
+    return {
+        "result/student_acc": sum(one["outcome"] == "right" for one in graded) / len(graded),
+        "result/valid": not training.diverged,
+        "result/n_items": len(graded),
+        "result/floor_acc": row.floor,
+        "result/ceiling_acc": row.undefended,
+        "result/transfer": row.transfer,
+        "result/teacher_acc_clean": row.teacher_clean,
+        "result/teacher_acc_defended": row.teacher_defended,
+        "result/utility_cost": row.teacher_clean - row.teacher_defended,
+        "cost/queries": len(answers),
+        "cost/tokens": training.tokens,
+        "cost/wall_s": sum(_done(store, stage)["seconds"] for stage in stages),
+    }
 
 
 def strength(defense: str) -> float:

@@ -108,6 +108,15 @@ def test_no_arrow_runs_back(path):
     assert rooms(path) - {room} <= set(before)
 
 
+@pytest.mark.parametrize("path", files("experiments/report"), ids=str)
+def test_rendering_computes_nothing_and_parses_no_settings(path):
+    """What a page shows comes in the typed results, and the words of flags."""
+    ours = {n for n in imported(path) if n.startswith(("experiments", "distill", "defenses"))}
+    leaves = ("experiments.report", "experiments.results.schema", "experiments.measure.flags")
+    assert not {name for name in ours if not name.startswith(leaves)}
+    assert rooms(path) <= {"report", "results", "measure"}
+
+
 @pytest.mark.parametrize("path", [p for package in sorted(OURS) for p in files(package)], ids=str)
 def test_a_heavy_library_has_one_home(path):
     for name in imported(path):

@@ -1,10 +1,12 @@
-"""Commands that say what there is: list, doctor."""
+"""Commands that say what there is: list, schema, doctor."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from distill.completions import BadInput
 from experiments.results.plain import Plain
@@ -37,17 +39,37 @@ def _group_name(word: str, groups: list[str]) -> str:
     return name
 
 
+def print_schema(*, of: str) -> None:
+    """Print the JSON schema of all settings, or of a file of a run."""
+    from pydantic import TypeAdapter
+
+    from experiments.results import manifest, schema
+    from experiments.settings import schema as settings
+
+    if of == "settings":
+        return print(json.dumps(settings.schema(), indent=1))
+    kinds: dict[str, Any] = {
+        "results": schema.Measures,
+        "rows": list[schema.Row],
+        "card": schema.Card,
+        "arms": list[schema.ArmRecord],
+        "outcomes": list[schema.CampaignOutcome],
+        "manifest": manifest.Manifest,
+    }
+    print(json.dumps(TypeAdapter(kinds[of]).json_schema(), indent=1))
+
+
 def doctor() -> None:
     """Print versions, device, threads, free disk and whether wandb has a key."""
     from experiments.run_folder import machine, versions
 
     this = machine()
     print(
-        f"python {this['python']}, {this['cores']} cores, {this['threads']} thread(s) a worker, "
-        f"device {this['device']}"
+        f"python {this.python}, {this.cores} cores, {this.threads} thread(s) a worker, "
+        f"device {this.device}"
     )
     print(" ".join(f"{name}=={version}" for name, version in versions().items()))
     free = shutil.disk_usage(".").free / 2**30
-    print(f"CPU capability {this['cpu_capability']}; {free:.0f} GiB free here")
+    print(f"CPU capability {this.cpu_capability}; {free:.0f} GiB free here")
     key = os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()
     print(f"wandb key: {'found' if key else 'none; tracking=offline needs none'}")

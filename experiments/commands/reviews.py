@@ -14,8 +14,9 @@ from experiments.launch import local
 from experiments.planning import plan as planning
 from experiments.private import hand_over
 from experiments.report.terminal import interval, points
+from experiments.results import archive, read
 from experiments.results.plain import Plain
-from experiments.review import Check, archive, form, rerun, sides, worst
+from experiments.review import Check, form, rerun, sides, worst
 from experiments.review import sign as signing
 from experiments.review import verify as checks
 from experiments.review.sides import Difference
@@ -29,7 +30,7 @@ def verify(*, run: str, runs: Path, private: list[str], allowed_signers: Path | 
     """Check a run without compute; 1 where a check fails."""
     for value in private:
         hand_over(value)
-    with archive.opened(_run_path(runs, run)) as home:
+    with archive.open_run(_run_path(runs, run)) as home:
         _check_plugins(home)
         signed = signing.checked(home, allowed_signers) if allowed_signers else None
         code = _print_checks(checks.verify(home, _store_beside(home), signed))
@@ -50,7 +51,7 @@ def reproduce(
     """Run a run again in a new folder and compare; 1 where a check fails."""
     for value in private:
         hand_over(value)
-    with archive.opened(_run_path(runs, run)) as home:
+    with archive.open_run(_run_path(runs, run)) as home:
         _check_plugins(home)
         verified = checks.verify(home, None)
         if any(check.word == "FAIL" for check in verified):
@@ -71,7 +72,7 @@ def reproduce(
 def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
     """Verify a run and pack it."""
     path = _run_path(runs, run)
-    with archive.opened(path) as home:
+    with archive.open_run(path) as home:
         _check_plugins(home)
         failed = [c for c in checks.verify(home, _store_beside(home)) if c.word == "FAIL"]
         if failed:
@@ -89,7 +90,7 @@ def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
 def diff(*, run: str, other: str, runs: Path) -> None:
     """Print the settings and results in which two runs differ."""
     first, second = _run_path(runs, run), _run_path(runs, other)
-    with archive.opened(first) as a, archive.opened(second) as b:
+    with archive.open_run(first) as a, archive.open_run(second) as b:
         difference = sides.difference(a, b)
     console = Plain()
     for setting, before, after in difference.settings:
@@ -101,7 +102,7 @@ def diff(*, run: str, other: str, runs: Path) -> None:
 def _check_plugins(home: Path) -> None:
     """BadInput where a run used plugins that were not handed over; nobody else's code is run."""
     try:
-        named = form.manifest_of(home).get("plugins", {})
+        named = read.manifest_of(home).plugins
     except BadInput:
         return  # which the checks report
     missing = [name for name in named if find_plugin(*name.split("/", 1)) is None]
@@ -142,7 +143,7 @@ def _side_by_side(difference: Difference, title: str) -> Table:
     table = Table(*heads, box=SIMPLE_HEAD, title=title)
     for name, *rows in difference.results:
         cells = [
-            (points(row["defended"]), interval(row), row["verdict"] or "-") if row else ("-",) * 3
+            (points(row.defended), interval(row), row.verdict or "-") if row else ("-",) * 3
             for row in rows
         ]
         table.add_row(name, *(cell[i] for i in range(3) for cell in cells))

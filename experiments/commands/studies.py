@@ -6,7 +6,6 @@ import json as json_format
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -19,6 +18,8 @@ from experiments.planning import preflight
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
 from experiments.results.plain import Plain, printable
+from experiments.results.schema import Measures
+from experiments.results.table import jsonable
 from experiments.settings import catalog
 from experiments.settings import schema as settings
 from experiments.store import Store, writable
@@ -138,16 +139,16 @@ def _report(
     store, home = Store(runs / "store"), runs / planned.study.name
     due = planned.due(store, keep_old=keep_old)
     _check_reportable(planned, due, keep_old, partial)
-    measured = run_folder.write(planned, store, writable(home), due.why)
+    measures = run_folder.write(planned, store, writable(home), due.why)
     if planned.study.tracking.mode != "off":
-        sent = run_folder.runs(planned, store, measured, home)
+        sent = run_folder.runs(planned, store, measures, home)
         tracking.replay(sent, planned.study.tracking, home, _complain)
     if json:
-        print(json_format.dumps(measured["rows"]))
+        print(json_format.dumps(jsonable(measures.rows)))
     elif markdown:
-        print(_markdown(planned, measured), end="")
+        print(_markdown(measures), end="")
     else:
-        _print_tables(planned, measured, due, home)
+        _print_tables(measures, due, home)
 
 
 def _check_reportable(planned: Plan, due: Due, keep_old: bool, partial: bool) -> None:
@@ -164,23 +165,19 @@ def _check_reportable(planned: Plan, due: Due, keep_old: bool, partial: bool) ->
         )
 
 
-def _markdown(planned: Plan, measured: dict[str, Any]) -> str:
-    campaigns = measured["campaigns"]
-    return (
-        terminal.markdown(measured, planned.study)
-        + matrix.markdown(measured)
-        + (campaign_section.markdown(campaigns) if campaigns else "")
-    )
+def _markdown(measures: Measures) -> str:
+    campaigns = campaign_section.markdown(measures.campaigns) if measures.campaigns else ""
+    return terminal.markdown(measures) + matrix.markdown(measures) + campaigns
 
 
-def _print_tables(planned: Plan, measured: dict[str, Any], due: Due, home: Path) -> None:
-    title = planned.study.name + (" (OLD RESULTS)" if due.old else "")
-    console = print_whole(terminal.table(measured["rows"], title))
-    campaigns = measured["campaigns"]
+def _print_tables(measures: Measures, due: Due, home: Path) -> None:
+    title = measures.study.name + (" (OLD RESULTS)" if due.old else "")
+    console = print_whole(terminal.table(measures.rows, title))
+    campaigns = measures.campaigns
     lines = [
         *([terminal.kept(due.why)] if due.old else []),
         *(campaign_section.lines(campaigns) if campaigns else []),
-        *terminal.flags(measured["flags"]),
+        *terminal.flags(measures.flags),
         f"card: {(home / 'card.md').resolve()}",
         f"report: {(home / 'report.html').resolve()}",
     ]

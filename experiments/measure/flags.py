@@ -16,6 +16,7 @@ from scipy import sparse
 
 from experiments.measure.contrast import NotMeasurable, Scores, contrast
 from experiments.measure.text import distinct as distinct_grams
+from experiments.measure.transfer import normalised_transfer
 from experiments.measure.utility import paired_difference
 
 
@@ -251,16 +252,13 @@ def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05
     )
 
 
-def off_target(matched: Mapping[str, float] | None) -> str:
-    """The loss that the strength found has on selection questions, where it is not the one that was
-    asked for.
+def off_target(loss: float, points: float) -> str:
+    """The loss (points) that the strength found has on selection questions, where it is not the one
+    that was asked for (points).
     """
-    if not matched or abs(matched["loss"] - matched["points"]) <= max(1.0, matched["points"] / 4):
+    if abs(loss - points) <= max(1.0, points / 4):
         return ""
-    return (
-        f"{matched['loss']:.1f} points are lost at the strength found, {matched['points']:g} "
-        "were asked for"
-    )
+    return f"{loss:.1f} points are lost at the strength found, {points:g} were asked for"
 
 
 def helps(
@@ -319,5 +317,4 @@ def bounds_if_missing(
     if U <= F:
         raise NotMeasurable("T has no denominator: U is not above F")
     filled = [(S * D + (planned - S) * worst) / planned for worst in (F, U)]
-    available, low, high = (float((x - F) / (U - F)) for x in (D, *filled))
-    return Bounds(available, low, high)
+    return Bounds(*(float(normalised_transfer(F, U, accuracy)) for accuracy in (D, *filled)))

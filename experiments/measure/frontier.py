@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.measure import bootstrap
+from experiments.measure.transfer import normalised_transfer
 
 MARGINS = (0.005, 0.01, 0.02, 0.05)
 
@@ -85,21 +86,18 @@ def volume(
     f_B, u_B, c_B = (bootstrap.means(drawn, arm) for arm in (floor, undefended, clean))
     d_KB = np.stack([bootstrap.means(drawn, defended[k]) for k in chosen])
     g_KB = np.stack([bootstrap.means(drawn, guarded[k]) for k in chosen])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share_KB = np.where(u_B > f_B, (d_KB - f_B) / (u_B - f_B), 1.0)
+    share_KB = np.nan_to_num(normalised_transfer(f_B, u_B, d_KB), nan=1.0)
     value_B = np.array(
         [
             hypervolume(loss, share, most)
             for loss, share in zip((c_B - g_KB).T, share_KB.T, strict=True)
         ]
     )
-    gap = float(np.mean(undefended) - np.mean(floor))
-    share_K = [
-        float(np.mean(defended[k]) - np.mean(floor)) / gap if gap > 0 else 1.0 for k in chosen
-    ]
+    right_K = [np.mean(defended[k]) for k in chosen]
+    share_K = normalised_transfer(np.mean(floor), np.mean(undefended), right_K)
     loss_K = [float(np.mean(clean) - np.mean(guarded[k])) for k in chosen]
     return Volume(
-        hypervolume(np.array(loss_K), np.array(share_K), most),
+        hypervolume(np.array(loss_K), np.nan_to_num(share_K, nan=1.0), most),
         *bootstrap.interval(value_B, alpha=alpha),
         chosen,
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import optimize, special
@@ -24,6 +24,19 @@ from experiments.measure.contrast import (
 
 NEAR = 0.1
 REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as well measured
+
+
+def normalised_transfer(floor: Any, undefended: Any, defended: Any) -> Any:
+    """T = (D - F) / (U - F), elementwise of accuracies F, U and D; NaN where U is not above F."""
+    gap = np.subtract(undefended, floor)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(gap > 0, np.subtract(defended, floor) / gap, np.nan)
+
+
+def transfer_of_means(floor: float, undefended: float, defended: float) -> float | None:
+    """The same of three numbers; None where U is not above F."""
+    share = float(normalised_transfer(floor, undefended, defended))
+    return None if math.isnan(share) else share
 
 
 class Transfer(NamedTuple):
@@ -68,7 +81,7 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
     """
     gap = combine(parts, [-1, 1, 0], alpha=alpha)
     if not gap.se:
-        value = float(combine(parts, [-1, 0, 1]).value / gap.value) if gap.value > 0 else None
+        value = transfer_of_means(*parts.mean_A)
         effective = None if value is None else max(value, 0.0)
         return Transfer(
             value,
@@ -83,7 +96,8 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
         return Transfer(
             None, None, None, None, "harmful" if gap.hi < 0 else "not identified", t_den
         )
-    value = float(combine(parts, [-1, 0, 1]).value / gap.value)
+    value = transfer_of_means(*parts.mean_A)
+    assert value is not None  # the gap is measurably positive
     lo, hi = (_edge(parts, alpha, value, sign) for sign in (-1, 1))
     return Transfer(
         value, max(value, 0.0), lo, hi, "ok" if t_den >= REPORT_AT else "weak denominator", t_den

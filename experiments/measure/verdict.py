@@ -32,6 +32,7 @@ from experiments.measure.transfer import (
     REPORT_AT,
     Transfer,
     above_p,
+    normalised_transfer,
     seeds_unseen,
     threshold,
     threshold_p,
@@ -272,8 +273,8 @@ def _not_measurable(case: Case, rules: Rules) -> str:
 
 def _highest(case: Case) -> float:
     """The highest T of all attacks, as seen."""
-    F = case.floor.mean
-    return (max(one.mean for one in case.attacks) - F) / (case.undefended[case.ceiling].mean - F)
+    best = max(attack.mean for attack in case.attacks)
+    return float(normalised_transfer(case.floor.mean, case.undefended[case.ceiling].mean, best))
 
 
 def _unseen(case: Case, rules: Rules) -> float:

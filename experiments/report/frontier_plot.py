@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import re
 import textwrap
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.planning.arms import IDENTITY
-from experiments.settings.schema import parse_defense
+from experiments.results.schema import FAMILIES, CaseResult
 
-COLOURS = {
-    "decoding": "#1f5fbf",
-    "release, text": "#1a7f37",
-    "release, logprobs": "#b35900",
-    "trained": "#a4218f",
-    "several": "#0b7f8a",
-    "controls": "#57606a",
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = dict(
+    zip(
+        FAMILIES,
+        ("#1f5fbf", "#1a7f37", "#b35900", "#a4218f", "#0b7f8a", "#57606a"),
+        strict=True,
+    )
+)
 WIDTH, PANEL, LEFT, PLOT, LINE, DOT = 13.0, 5.2, 0.8, 7.4, 0.19, 0.155  # inches
 LETTERS = 66  # of the key in a line
 FIGURE_SPACE = "\u2007"  # as wide as a digit
@@ -43,13 +46,20 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         """`noise: sigma=0.5 → 2`."""
-        told = [
-            ", ".join(re.findall(r"\((.*?)\)", defense)) or "as shipped"
-            for defense in self.strengths
-        ]
-        told[1:] = [one.removeprefix(told[0].partition("=")[0] + "=") for one in told[1:]]
         short = self.name.removeprefix(f"{self.family.partition(',')[0]}/")
-        return short if told == ["as shipped"] else f"{short}: {' → '.join(told)}"
+        settings = [_settings(defense) for defense in self.strengths]
+        if settings == [SHIPPED]:
+            return short
+        setting = settings[0].partition("=")[0] + "="
+        values = [settings[0], *(text.removeprefix(setting) for text in settings[1:])]
+        return f"{short}: {' → '.join(values)}"
+
+
+SHIPPED = "as shipped"
+
+
+def _settings(defense: str) -> str:
+    return ", ".join(re.findall(r"\((.*?)\)", defense)) or SHIPPED
 
 
 def bare(defense: str) -> str:
@@ -57,38 +67,29 @@ def bare(defense: str) -> str:
     return re.sub(r"\(.*?\)", "", defense).strip()
 
 
-def family(defense: str) -> str:
-    """Where a defence acts; a chain of several kinds is `several`."""
-    if defense == IDENTITY:
-        return "controls"
-    chosen = parse_defense(defense)
-    kinds = {part.name.partition("/")[0] for part in chosen.parts}
-    if kinds == {"release"}:
-        return "release, logprobs" if chosen.chain.point == "logprobs" else "release, text"
-    return kinds.pop() if len(kinds) == 1 else "several"
-
-
-def entries(defenses: list[str]) -> list[Entry]:
+def entries(cases: Sequence[CaseResult]) -> list[Entry]:
     """Defences that differ in their settings alone are one; by family, then in the order given."""
-    held: dict[str, list[str]] = {}
-    for defense in dict.fromkeys(defenses):
-        held.setdefault(bare(defense), []).append(defense)
-    told = [Entry(name, family(those[0]), tuple(those)) for name, those in held.items()]
-    return sorted(told, key=lambda entry: list(COLOURS).index(entry.family))
+    families = {bare(case.defense): case.family for case in reversed(cases)}
+    strengths: dict[str, list[str]] = {}
+    for defense in dict.fromkeys(case.defense for case in cases):
+        strengths.setdefault(bare(defense), []).append(defense)
+    made = [Entry(name, families[name], tuple(those)) for name, those in strengths.items()]
+    return sorted(made, key=lambda entry: FAMILIES.index(entry.family))
 
 
-def draw(figure: Any, cases: list[dict[str, Any]]) -> Any:
+def draw(figure: Figure, cases: Sequence[CaseResult]) -> Figure:
     """Transfer under the worst listed attack against the honest user's loss, a panel a task, on an
     empty figure.
     """
-    tasks = list(dict.fromkeys(case["task"] for case in cases))
-    numbered = dict(enumerate(entries([case["defense"] for case in cases]), 1))
+    tasks = list(dict.fromkeys(case.task for case in cases))
+    numbered = dict(enumerate(entries(cases), 1))
     lines = _key(numbered)
     height = max(PANEL * len(tasks), LINE * len(lines) + 1)
     figure.set_layout_engine("none")
     figure.set_size_inches(WIDTH, height)
     each = height / len(tasks)
-    losses = [-100 * case["utility"]["change"] for case in cases]
+    losses = [_loss(case) for case in cases]
+    ends = (min([-1.0, *losses]) * 1.3, max([10.0, *losses]) * 1.3)
     for place, task in enumerate(tasks):
         bottom = height - (place + 1) * each + 0.55
         axes = figure.add_axes(
@@ -97,74 +98,68 @@ def draw(figure: Any, cases: list[dict[str, Any]]) -> Any:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
         axes.minorticks_off()
-        axes.set(title=task, xlim=(min([-1.0, *losses]) * 1.3, max([10.0, *losses]) * 1.3))
-        _panel(
-            axes,
-            numbered,
-            [case for case in cases if case["task"] == task and case["transfer"] is not None],
-        )
+        axes.set(title=task, xlim=ends)
+        _panel(axes, numbered, [case for case in cases if case.task == task])
     for row, (text, style) in enumerate(lines):
-        at = (LEFT + PLOT + 0.2) / WIDTH, (height - 0.5 - LINE * row) / height
-        figure.text(*at, text, va="center", fontsize=8, **style)
+        place_of_line = (LEFT + PLOT + 0.2) / WIDTH, (height - 0.5 - LINE * row) / height
+        figure.text(*place_of_line, text, va="center", fontsize=8, **style)
     return figure
 
 
-def _panel(axes: Any, numbered: dict[int, Entry], cases: list[dict[str, Any]]) -> None:
-    losses, shares = (
-        [-100 * case["utility"]["change"] for case in cases],
-        [case["transfer"] for case in cases],
-    )
+def _loss(case: CaseResult) -> float:
+    """What the honest user loses, points."""
+    return -100 * case.utility.change
+
+
+def _panel(axes: Axes, numbered: dict[int, Entry], cases: Sequence[CaseResult]) -> None:
+    """The cases whose T was measured."""
+    shares = {case.defense: case.transfer for case in cases if case.transfer is not None}
+    measured = {case.defense: case for case in cases if case.defense in shares}
+    losses = [_loss(case) for case in measured.values()]
     axes.set(
-        ylim=(min([0.0, *shares]) - 0.12, max([1.0, *shares]) + 0.12),
+        ylim=(min([0.0, *shares.values()]) - 0.12, max([1.0, *shares.values()]) + 0.12),
         ylabel="transfer T (1: all, 0: none)",
         xlabel="teacher's loss under the defence (points; linear up to 1, logarithmic beyond)",
     )
     axes.axhspan(0, 1, color="0.96", zorder=0)
     axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-    low, high = axes.get_ylim()
-    by = {case["defense"]: case for case in cases}
-    at = dict(zip(by, _side_by_side(axes, losses, shares), strict=True))
+    spots = _side_by_side(axes, losses, list(shares.values()))
+    places = dict(zip(measured, spots, strict=True))
     for number, entry in numbered.items():
-        colour, here = (
-            COLOURS[entry.family],
-            [defense for defense in entry.strengths if defense in at],
-        )
-        axes.plot(
-            [at[d][0] for d in here],
-            [at[d][1] for d in here],
-            color=colour,
-            linewidth=0.7,
-            alpha=0.6,
-            zorder=2,
-        )
-        for defense in here:
-            (x, y), case, filled = at[defense], by[defense], entry.filled(defense)
-            ends = (
-                low if case["lcb"] is None else case["lcb"],
-                high if case["hi"] is None else case["hi"],
-            )
-            axes.plot([x, x], ends, color=colour, linewidth=0.9, alpha=0.3, zorder=1)
-            axes.plot(
-                [x, -100 * case["utility"]["change"]], [y, y], color="0.6", linewidth=0.5, zorder=1
-            )
-            axes.plot(
-                x,
-                y,
-                "o",
-                markersize=72 * DOT,
-                markeredgecolor=colour,
-                color=_tint(colour, filled),
-                zorder=3,
-            )
-            axes.annotate(
-                str(number),
-                (x, y),
-                ha="center",
-                va="center_baseline",
-                fontsize=6.5,
-                zorder=4,
-                color="white" if filled > 0.5 else colour,
-            )
+        shown = [defense for defense in entry.strengths if defense in places]
+        xs, ys = ([places[defense][i] for defense in shown] for i in (0, 1))
+        axes.plot(xs, ys, color=COLOURS[entry.family], linewidth=0.7, alpha=0.6, zorder=2)
+        for defense in shown:
+            _point(axes, str(number), entry, measured[defense], places[defense])
+
+
+def _point(
+    axes: Axes, number: str, entry: Entry, case: CaseResult, place: tuple[float, float]
+) -> None:
+    """A numbered dot with its interval, and a line to where it would lie by its loss."""
+    (x, y), colour, filled = place, COLOURS[entry.family], entry.filled(case.defense)
+    low, high = axes.get_ylim()
+    ends = (low if case.lcb is None else case.lcb, high if case.hi is None else case.hi)
+    axes.plot([x, x], ends, color=colour, linewidth=0.9, alpha=0.3, zorder=1)
+    axes.plot([x, _loss(case)], [y, y], color="0.6", linewidth=0.5, zorder=1)
+    axes.plot(
+        x,
+        y,
+        "o",
+        markersize=72 * DOT,
+        markeredgecolor=colour,
+        color=_tint(colour, filled),
+        zorder=3,
+    )
+    axes.annotate(
+        number,
+        (x, y),
+        ha="center",
+        va="center_baseline",
+        fontsize=6.5,
+        zorder=4,
+        color="white" if filled > 0.5 else colour,
+    )
 
 
 def _side_by_side(axes: Any, losses: list[float], shares: list[float]) -> list[tuple[float, float]]:

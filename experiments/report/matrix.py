@@ -1,18 +1,22 @@
-"""Defence x attacker: every cell's transfer on one scale, the worst of the listed attacks marked,
-and the verdict.
+"""Defence x attacker: every cell's transfer, the worst of the listed attacks marked, and the
+verdict.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from experiments.report.terminal import bound, signed, thousands, two, worst
-from experiments.settings.schema import spelled
+from experiments.results.schema import AttackFacts, CaseResult, Measures, Row
+
+Rows = dict[tuple[str, str], Row]
+"""The rows of a task's largest budget, by defence and attack."""
 
 
 class Line(NamedTuple):
-    """A defence against all attacks: T of each in the order of the columns, None where an attack
-    cannot be made.
+    """A defence against all attacks: T of each in the order of the columns, all with the one U of
+    the case; None where an attack cannot be made.
 
     `chosen` is the place of the worst attack; None where it does worse than to abstain, which is an
     attack as well.
@@ -21,79 +25,82 @@ class Line(NamedTuple):
     defense: str
     cells: tuple[float | None, ...]
     chosen: int | None
-    case: dict[str, Any]
+    case: CaseResult
+
+
+class Legend(NamedTuple):
+    """What a column's short name stands for, and how long its undefended students train."""
+
+    name: str
+    head: str
+    parts: str
+    trained: str
 
 
 class Matrix(NamedTuple):
-    """A task at its largest budget; `gains`: by defence, rows of what each attack gains over the
-    first one.
-
-    `trained`: the optimiser steps and tokens of each attack's undefended students.
-    """
+    """A task at its largest budget; `gains`: by defence, the row of each attack."""
 
     task: str
     budget: int
-    attacks: tuple[str, ...]
+    legend: tuple[Legend, ...]
     lines: tuple[Line, ...]
-    trained: tuple[str, ...]
-    gains: dict[str, tuple[dict[str, Any] | None, ...]]
+    gains: dict[str, tuple[Row | None, ...]]
 
     @property
     def heads(self) -> list[str]:
-        """Short names of the attacks: a battery's own, and numbers for lists of parts, which are
-        long.
-        """
-        return [
-            str(i) if spelled(one) == one else one.partition("/")[2]
-            for i, one in enumerate(self.attacks, 1)
-        ]
-
-    @property
-    def legend(self) -> list[tuple[str, str, str]]:
-        """What the short names stand for, and how long each trains."""
-        return [
-            (head, spelled(one), long)
-            for head, one, long in zip(self.heads, self.attacks, self.trained, strict=True)
-        ]
+        """Short names of the attacks."""
+        return [column.head for column in self.legend]
 
 
-def matrices(held: dict[str, Any]) -> list[Matrix]:
-    """One a task with several attacks. T = (D - F) / (U* - F) with one U*, that of the best
-    undefended attack.
+def matrices(measures: Measures) -> list[Matrix]:
+    """One a task with several attacks.
 
-    The worst case was chosen on the selection split, so it need not be the largest of its line.
+    T of a cell compares with the best undefended attack, so that the attacks of a line are on one
+    scale; the table of rows compares each with itself undefended. The worst case was chosen on the
+    selection split, so it need not be the largest of its line.
     """
-    found = []
-    for task in dict.fromkeys(case["task"] for case in held["cases"]):
-        here = [case for case in held["cases"] if case["task"] == task]
-        budget = max(case["budget"] for case in here)
-        here = [case for case in here if case["budget"] == budget]
-        attacks = tuple(dict.fromkeys(attack for case in here for attack in case["attacks"]))
-        if len(attacks) < 2:
-            continue
-        rows = {
-            (row["defense"], row["attacker"]): row
-            for row in held["rows"]
-            if (row["task"], row["budget"]) == (task, budget)
-        }
-        right = {at: row["defended"] for at, row in rows.items()}
-        lines = tuple(_line(case, attacks, right) for case in here)
-        gains = {
-            defense: tuple(rows.get((defense, attack)) for attack in attacks)
-            for defense in ["none", *(line.defense for line in lines)]
-        }
-        found.append(
-            Matrix(
-                task, budget, attacks, lines, tuple(_trained(rows, one) for one in attacks), gains
-            )
-        )
-    return found
+    made = (_matrix(measures, task) for task in dict.fromkeys(c.task for c in measures.cases))
+    return [matrix for matrix in made if len(matrix.legend) > 1]
 
 
-def _trained(rows: dict[tuple[str, str], dict[str, Any]], attack: str) -> str:
-    """Mean steps and tokens of an attack's students."""
-    row = next(row for (_, attacker), row in rows.items() if attacker == attack)
-    return f"{row['steps']:.0f} steps, {thousands(row['student_tokens'])} tokens"
+def _matrix(measures: Measures, task: str) -> Matrix:
+    budget = max(case.budget for case in measures.cases if case.task == task)
+    cases = [case for case in measures.cases if (case.task, case.budget) == (task, budget)]
+    attacks = list(dict.fromkeys(attack for case in cases for attack in case.attacks))
+    rows = {
+        (row.defense, row.attacker): row
+        for row in measures.rows
+        if (row.task, row.budget) == (task, budget)
+    }
+    facts = {attack.name: attack for attack in measures.attacks}
+    legend = tuple(
+        _legend(facts[name], number, _first_row(rows, name))
+        for number, name in enumerate(attacks, 1)
+    )
+    lines = tuple(_line(case, attacks) for case in cases)
+    gains = {name: _rows(rows, name, attacks) for name in ["none", *(c.defense for c in cases)]}
+    return Matrix(task, budget, legend, lines, gains)
+
+
+def _legend(attack: AttackFacts, number: int, row: Row) -> Legend:
+    """A battery has a name of its own; lists of parts are long and get numbers."""
+    head = attack.name.partition("/")[2] if attack.is_battery else str(number)
+    trained = f"{row.steps:.0f} steps, {thousands(row.student_tokens)} tokens"
+    return Legend(attack.name, head, attack.parts, trained)
+
+
+def _first_row(rows: Rows, attack: str) -> Row:
+    """Of its undefended students, which all tables list first."""
+    return next(row for row in rows.values() if row.attacker == attack)
+
+
+def _line(case: CaseResult, attacks: Sequence[str]) -> Line:
+    chosen = attacks.index(case.attack) if (case.transfer or 0) >= 0 else None
+    return Line(case.defense, tuple(map(case.transfers.get, attacks)), chosen, case)
+
+
+def _rows(rows: Rows, defense: str, attacks: Sequence[str]) -> tuple[Row | None, ...]:
+    return tuple(rows.get((defense, attack)) for attack in attacks)
 
 
 def cell(share: float | None) -> str:
@@ -101,65 +108,56 @@ def cell(share: float | None) -> str:
     return two(share if share is None else max(share, 0.0))
 
 
-def gained(row: dict[str, Any] | None) -> str:
+def gained(row: Row | None) -> str:
     """What an attack gains over the first one, in points, with its interval."""
-    if row is None or row["over_first"] is None:
+    if row is None or row.over_first is None:
         return "-"
-    return (
-        f"{signed(row['over_first'])} [{signed(row['over_first_lo'])}, "
-        f"{signed(row['over_first_hi'])}]"
-    )
+    ends = f"[{signed(row.over_first_lo)}, {signed(row.over_first_hi)}]"
+    return f"{signed(row.over_first)} {ends}"
 
 
-def _line(
-    case: dict[str, Any], attacks: tuple[str, ...], right: dict[tuple[str, str], float]
-) -> Line:
-    F, U = right["none", case["floor"]], right["none", case["ceiling"]]
-    D = [right.get((case["defense"], attack)) for attack in attacks]
-    cells = tuple(None if d is None or U <= F else (d - F) / (U - F) for d in D)
-    chosen = attacks.index(case["attack"]) if (case["transfer"] or 0) >= 0 else None
-    return Line(case["defense"], cells, chosen, case)
-
-
-def markdown(held: dict[str, Any]) -> str:
+def markdown(measures: Measures) -> str:
     """The matrices of a study, each with the names of its attacks below."""
-    lines: list[str] = []
-    for one in matrices(held):
-        heads = [
-            f"{one.task}: defence",
-            "teacher (points)",
-            *one.heads,
-            "abstain",
-            "worst: T [95 %]",
-            "UCB",
-            "verdict",
-        ]
-        lines += [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 2) + "---|"]
-        for line in one.lines:
-            cells = [
-                f"**{cell(t)}**" if i == line.chosen else cell(t) for i, t in enumerate(line.cells)
-            ]
-            cells.append("**0.00**" if line.chosen is None else "0.00")
-            told = (
-                f"`{line.defense}`",
-                signed(line.case["utility"]["change"]),
-                *cells,
-                worst(line.case),
-                bound(line.case["ucb"]),
-                line.case["verdict"] or "-",
-            )
-            lines.append(f"| {' | '.join(told)} |")
-        lines += ["", f"Points over `{one.attacks[0]}` against the same defence:", ""]
-        lines += [
-            f"| defence | {' | '.join(one.heads[1:])} |",
-            "|---|" + "--:|" * (len(one.heads) - 1),
-        ]
-        lines += [
-            f"| `{defense}` | {' | '.join(map(gained, row[1:]))} |"
-            for defense, row in one.gains.items()
-        ]
-        lines += ["", *(f"- {head}: `{parts}`; {long}" for head, parts, long in one.legend), ""]
+    lines = [line for matrix in matrices(measures) for line in _markdown(matrix)]
     return "\n".join(["", *lines]) if lines else ""
+
+
+def _markdown(matrix: Matrix) -> list[str]:
+    heads = [f"{matrix.task}: defence", "teacher (points)", *matrix.heads, "abstain"]
+    heads += ["worst: T [95 %]", "UCB", "verdict"]
+    return [
+        _joined(heads),
+        "|---|" + "--:|" * (len(heads) - 2) + "---|",
+        *(_joined(_line_cells(line)) for line in matrix.lines),
+        "",
+        f"Points over `{matrix.legend[0].name}` against the same defence:",
+        "",
+        _joined(["defence", *matrix.heads[1:]]),
+        "|---|" + "--:|" * (len(matrix.heads) - 1),
+        *(_joined([f"`{name}`", *map(gained, row[1:])]) for name, row in matrix.gains.items()),
+        "",
+        *(f"- {one.head}: `{one.parts}`; {one.trained}" for one in matrix.legend),
+        "",
+    ]
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _line_cells(line: Line) -> list[str]:
+    shares = [cell(share) for share in line.cells]
+    if line.chosen is not None:
+        shares[line.chosen] = f"**{shares[line.chosen]}**"
+    return [
+        f"`{line.defense}`",
+        signed(line.case.utility.change),
+        *shares,
+        "**0.00**" if line.chosen is None else "0.00",
+        worst(line.case),
+        bound(line.case.ucb),
+        line.case.verdict or "-",
+    ]
 
 
 def colour(share: float | None) -> str:

@@ -18,6 +18,12 @@ from distill.completions import BadInput, digest
 from experiments.measure import flags
 from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
+from experiments.results.schema import (
+    FinishedStudent,
+    MatchedStrength,
+    MissingStudent,
+    Preparation,
+)
 from experiments.stages.files import Exchanges, PreparedDefense, TrainingReport, WorstAttack
 from experiments.stages.student import StudentSpec
 from experiments.store import Store
@@ -307,59 +313,73 @@ def _known(values: np.ndarray) -> np.ndarray | None:
     return None if np.isnan(values).any() else values
 
 
-def arms(plan: Plan, store: Store) -> list[dict[str, Any]]:
+def arms(plan: Plan, store: Store) -> list[FinishedStudent | MissingStudent]:
     """One entry a planned student: whether it is finished, its ledger, how training went, and
     leaked questions.
     """
     counted: dict[str, int] = {}
-    return [_arm(plan, store, arm, counted) for arm in plan.arms]
+    return [_record(plan, store, arm, counted) for arm in plan.arms]
 
 
-def _arm(plan: Plan, store: Store, arm: Arm, counted: dict[str, int]) -> dict[str, Any]:
+def _record(
+    plan: Plan, store: Store, arm: Arm, counted: dict[str, int]
+) -> FinishedStudent | MissingStudent:
     who = {name: getattr(arm, name) for name in WHO}
     if not store.has(arm.exam.kind, arm.exam.key):
-        return who | {"finished": False}
+        return MissingStudent(**who, finished=False)
     training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
-    asked = store.open(arm.answers.kind, arm.answers.key)
-    cost = Exchanges(exchanges=0, tokens_in=0, tokens_out=0)
-    if (asked / Exchanges.FILE).is_file():
-        cost = Exchanges.read(asked)
+    asked = _asked(arm, store)
     searched = any(
         stage.spec.searched for stage in arm.student.walk() if isinstance(stage.spec, StudentSpec)
     )
     trials = plan.study.search.trials if searched else 0
-    return who | {
-        "finished": True,
-        "exchanges": cost.exchanges + training.asked,
-        "tokens_in": cost.tokens_in,
-        "tokens_out": cost.tokens_out,
-        "student_tokens": training.tokens,
-        "parameters": training.parameters,
+    return FinishedStudent(
+        **who,
+        finished=True,
+        exchanges=asked.exchanges + training.asked,
+        tokens_in=asked.tokens_in,
+        tokens_out=asked.tokens_out,
+        student_tokens=training.tokens,
+        parameters=training.parameters,
         # 6 FLOPs a parameter and position, forward and backward (Kaplan et al. 2020); the search
         # costs as much a trial.
-        "flops": 6 * training.parameters * training.positions * (1 + trials),
-        "trials": trials,
-        "steps": training.steps,
-        "learning_rate": training.learning_rate,
-        "cut": training.cut,
-        "no_final": training.no_final,
-        "diverged": training.diverged,
-        "losses": training.losses,
-        "leaked": _leaked(arm, store, counted),
-        "prepared": prepared(arm, store),
-    }
+        flops=6 * training.parameters * training.positions * (1 + trials),
+        trials=trials,
+        steps=training.steps,
+        learning_rate=training.learning_rate,
+        cut=training.cut,
+        no_final=training.no_final or 0.0,
+        diverged=training.diverged,
+        losses=training.losses,
+        leaked=_leaked(arm, store, counted),
+        prepared=prepared(arm, store),
+    )
 
 
-def prepared(arm: Arm, store: Store) -> dict[str, Any] | None:
+def _asked(arm: Arm, store: Store) -> Exchanges:
+    """What an arm's answers took; nothing where the teacher was not asked."""
+    folder = store.open(arm.answers.kind, arm.answers.key)
+    if not (folder / Exchanges.FILE).is_file():
+        return Exchanges(exchanges=0, tokens_in=0, tokens_out=0)
+    return Exchanges.read(folder)
+
+
+def prepared(arm: Arm, store: Store) -> Preparation | None:
     """How an arm's defence was prepared: the strength that was found for it, and numbers that it
     learned.
     """
     for stage in arm.answers.inputs:
         if stage.kind == "guard":
-            told = PreparedDefense.read(store.open(stage.kind, stage.key))
-            found = told.matched and told.matched.model_dump(exclude={"tried"})
-            return {"matched": found, "numbers": told.numbers}
+            made = PreparedDefense.read(store.open(stage.kind, stage.key))
+            return Preparation(matched=_matched(made), numbers={**made.numbers})
     return None
+
+
+def _matched(made: PreparedDefense) -> MatchedStrength | None:
+    """What is reported of the strength that was found; its trials stay in the store."""
+    if made.matched is None:
+        return None
+    return MatchedStrength.model_validate(made.matched.model_dump(exclude={"tried"}))
 
 
 def _leaked(arm: Arm, store: Store, counted: dict[str, int]) -> int:

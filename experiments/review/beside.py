@@ -4,85 +4,79 @@ to.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from distill.completions import BadInput
 from experiments import provenance, run_folder
-from experiments.analysis import campaign_yield, summary
+from experiments.analysis import campaign_outcomes
 from experiments.planning.plan import Plan
-from experiments.results import collect
-from experiments.review import Check, archive, form
+from experiments.results import archive, collect, read
+from experiments.results.manifest import Manifest, StageRecord
+from experiments.results.table import jsonable
+from experiments.review import Check, Word
 from experiments.review.form import Run
-from experiments.review.recomputed import said, unlike
+from experiments.review.recomputed import difference, unlike
 from experiments.store import Store
 
 
-def artifacts(store: Store, manifest: dict[str, Any]) -> list[Check]:
+def artifacts(store: Store, manifest: Manifest) -> list[Check]:
     """Each stage's files against the digests in the manifest, where the store is beside the run."""
-    wrong, absent = [], 0
-    for stage in manifest["stages"]:
-        where = store.folder(stage["kind"], stage["key"])
-        if not where.is_dir():
-            absent += 1
-            continue
-        for name, expected in stage["files"].items():
-            if not (where / name).is_file() or form.sha(where / name) != expected:
-                wrong.append(f"{stage['kind']}/{stage['key']}/{name}")
-    total = len(manifest["stages"])
-    claim = "every artifact is the one that was made"
+    folders = {stage.key: store.folder(stage.kind, stage.key) for stage in manifest.stages}
+    stored = [stage for stage in manifest.stages if folders[stage.key].is_dir()]
+    wrong = [name for stage in stored for name in _altered(stage, folders[stage.key])]
+    claim, total = "every artifact is the one that was made", f"{len(manifest.stages)} stages"
     if wrong:
-        return [
-            Check(
-                claim,
-                "FAIL",
-                f"{total} stages",
-                f"{len(wrong)} files altered or missing, first {wrong[0]}",
-            )
-        ]
-    if absent:
-        return [Check(claim, "INCONCLUSIVE", f"{total} stages", f"{absent} are not in the store")]
-    return [Check(claim, "PASS", f"{total} stages", f"{total} stages")]
+        got = f"{len(wrong)} files altered or missing, first {wrong[0]}"
+        return [Check(claim, "FAIL", total, got)]
+    if absent := len(manifest.stages) - len(stored):
+        return [Check(claim, "INCONCLUSIVE", total, f"{absent} are not in the store")]
+    return [Check(claim, "PASS", total, total)]
 
 
-def records(store: Store, manifest: dict[str, Any]) -> list[Check]:
+def _altered(stage: StageRecord, folder: Path) -> list[str]:
+    return [
+        f"{stage.kind}/{stage.key}/{name}"
+        for name, expected in stage.files.items()
+        if not (folder / name).is_file() or read.sha(folder / name) != expected
+    ]
+
+
+def records(store: Store, manifest: Manifest) -> list[Check]:
     """What the store noted of each result, who made it of what and how long it took, against the
     manifest.
     """
-    wrong = []
-    for stage in manifest["stages"]:
-        if not store.folder(stage["kind"], stage["key"]).is_dir():
-            continue
-        try:
-            done = store.done(stage["kind"], stage["key"])
-        except BadInput:
-            done = {}
-        told = {name: stage[name] for name in run_folder.NOTED if name in stage}
-        inputs = {} if provenance.recorded(done) else {"inputs": stage["inputs"]}
-        if (provenance.maker(done), run_folder.noted(done) | inputs) != (
-            manifest["made_by"][stage["made_by"]],
-            told,
-        ):
-            wrong.append(f"{stage['kind']}/{stage['key']}")
+    wrong = [
+        f"{stage.kind}/{stage.key}"
+        for stage in manifest.stages
+        if store.folder(stage.kind, stage.key).is_dir() and not _is_noted(store, manifest, stage)
+    ]
     got = f"{len(wrong)} differ: {provenance.listed(wrong)}" if wrong else "the same"
     claim = "the store names the same code and inputs"
     return [Check(claim, "FAIL" if wrong else "PASS", "the same", got)]
 
 
+def _is_noted(store: Store, manifest: Manifest, stage: StageRecord) -> bool:
+    """Whether the store's record of a result says what the manifest says."""
+    try:
+        done = store.done(stage.kind, stage.key)
+    except BadInput:
+        done = {}
+    shown = {name: v for name, v in jsonable(stage).items() if name in run_folder.NOTED}
+    inputs = {} if provenance.recorded(done) else {"inputs": stage.inputs}
+    if provenance.maker(done) != jsonable(manifest.made_by[stage.made_by]):
+        return False
+    return run_folder.noted(done) | inputs == shown
+
+
 def collected(run: Run, planned: Plan, store: Store) -> list[Check]:
     """Grades and arms, gathered from the store again."""
-    told = collect.collect(planned, store) == form.content(
-        run.home, "grades.parquet", archive.LARGEST
-    )
-    wrong = next(unlike(summary.plain(collect.arms(planned, store)), run.arms), None)
-    wrong = wrong or next(
-        unlike(summary.plain(campaign_yield.collect(planned, store)), run.outcomes), None
-    )
-    got = said(wrong) if told else "grades.parquet is not what exams in the store add up to"
-    return [
-        Check(
-            "the run holds what the store holds",
-            "PASS" if got == "the same" else "FAIL",
-            "the same",
-            got,
-        )
-    ]
+    grades = read.content(run.home, "grades.parquet", archive.LARGEST)
+    wrong = next(unlike(jsonable(collect.arms(planned, store)), jsonable(run.arms)), None)
+    if wrong is None:
+        outcomes = jsonable(campaign_outcomes.collect(planned, store))
+        wrong = next(unlike(outcomes, jsonable(run.outcomes)), None)
+    got = difference(wrong)
+    if collect.collect(planned, store) != grades:
+        got = "grades.parquet is not what exams in the store add up to"
+    word: Word = "PASS" if got == "the same" else "FAIL"
+    return [Check("the run holds what the store holds", word, "the same", got)]

@@ -6,15 +6,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from experiments import preregistration, provenance, run_folder
+from experiments.analysis import card, summary
+from experiments.analysis.samples import samples
 from experiments.planning.plan import Plan
-from experiments.report import card, files
-from experiments.review import Check, Word, form, guarded, short
-from experiments.review.archive import SOMETIMES
+from experiments.report import card as card_page
+from experiments.report import html
+from experiments.results import read
+from experiments.results.archive import SOMETIMES
+from experiments.results.manifest import Manifest
+from experiments.results.table import Table, jsonable
+from experiments.review import Check, Word, guarded, short
 from experiments.review.form import Run
 
 PLOT = re.compile(rb"<svg.*?</svg>", re.DOTALL)
@@ -32,11 +38,12 @@ def aggregates(run: Run) -> list[Check]:
     claim = "every aggregate follows from the grades"
 
     def compared() -> list[Check]:
-        held = files.tables(run.study, run.grades, run.arms, run.outcomes, run.manifest["old"])
+        measures = summary.measure(run.study, run.grades, run.arms, run.outcomes, run.manifest.old)
+        shown = read.parsed(run.home, "card.json")
         return [
-            follows(f"{claim}: measures.json", held, run.measures),
-            follows(f"{claim}: results.json", held["rows"], run.results),
-            follows(f"{claim}: card.json", held["cases"], run.card.get("results")),
+            follows(f"{claim}: measures.json", measures, read.parsed(run.home, "measures.json")),
+            follows(f"{claim}: results.json", measures.rows, read.parsed(run.home, "results.json")),
+            follows(f"{claim}: card.json", measures.cases, shown.get("results")),
         ]
 
     return guarded(claim, compared)
@@ -44,54 +51,54 @@ def aggregates(run: Run) -> list[Check]:
 
 def carded(run: Run, planned: Plan) -> list[Check]:
     """The card's fields from measures, manifest and seal; its page from its fields."""
-    changes = preregistration.deviations(planned, run.home)
-    fields = files.carded(planned, run.measures, run.manifest, run.seal, changes)
-    page = card.markdown(run.card).encode()
+    deviations = preregistration.deviations(planned, run.home)
+    fields = card.card(planned, run.measures, run.manifest, run.seal, deviations)
+    page = card_page.markdown(run.card).encode()
     return [
-        follows("card.json follows from the run", fields, run.card),
-        _text("card.md is card.json, written out", page, form.content(run.home, "card.md")),
+        follows("card.json follows from the run", fields, read.parsed(run.home, "card.json")),
+        _text("card.md is card.json, written out", page, read.content(run.home, "card.md")),
     ]
 
 
 def pages(run: Run, planned: Plan) -> list[Check]:
     """The report, letter for letter, and its plots as far as the same library draws them."""
-    made = files.pages(planned, run.grades, run.measures)
-    there = {
-        name: form.content(run.home, name)
-        for name in run.manifest["files"]
-        if name in made or name in SOMETIMES
-    }
-    expected = {*made, *(["outcomes.json"] if run.measures.get("campaigns") else [])}
-    ours, theirs = (
-        {name: PLOT.findall(data) for name, data in held.items()} for held in (made, there)
-    )
+    made = html.pages(run.measures, samples(run.grades), planned.notes)
+    shown = [name for name in run.manifest.files if name in made or name in SOMETIMES]
+    stored = {name: read.content(run.home, name) for name in shown}
+    ours, theirs = (_plots(files) for files in (made, stored))
+    expected = {*made, *(["outcomes.json"] if run.measures.campaigns else [])}
     counts = [
-        {name: len(plots) for name, plots in held.items() if name in made}
-        for held in (ours, theirs)
+        {name: len(plots[name]) for name in plots if name in made} for plots in (ours, theirs)
     ]
-    if there.keys() != expected or counts[0] != counts[1]:
-        return [
-            Check(
-                "the plots follow from the run",
-                "FAIL",
-                ", ".join(sorted(expected)),
-                ", ".join(sorted(there)),
-            )
-        ]
-    page, told = (PLOT.sub(b"", held["report.html"]) for held in (made, there))
+    if stored.keys() != expected or counts[0] != counts[1]:
+        names = (", ".join(sorted(some)) for some in (expected, stored))
+        return [Check("the plots follow from the run", "FAIL", *names)]
+    page, text = (PLOT.sub(b"", files["report.html"]) for files in (made, stored))
     other = [name for name in made if ours[name] != theirs[name]]
     odd = [name for name in other if any(map(ODD.search, theirs[name]))]
-    drawer = f"matplotlib=={version('matplotlib')}" in run.manifest["lock"]
-    drawer = drawer and run_folder.machine()["platform"] == run.manifest["machine"]["platform"]
-    word: Word = "PASS" if not other else "FAIL" if drawer or odd else "INCONCLUSIVE"
-    got = f"{provenance.listed(odd or other)} differ" if other else "the same"
-    got += ", as another matplotlib or system drew them; do not trust them" * (
-        word == "INCONCLUSIVE"
-    )
     return [
-        _text("report.html follows from the run", page, told),
-        Check("the plots follow from the run", word, "the same", got),
+        _text("report.html follows from the run", page, text),
+        _drawn(run.manifest, other, odd),
     ]
+
+
+def _plots(files: Mapping[str, bytes]) -> dict[str, list[bytes]]:
+    return {name: PLOT.findall(data) for name, data in files.items()}
+
+
+def _drawn(manifest: Manifest, other: list[str], odd: list[str]) -> Check:
+    """Plots that differ: a FAIL unless another library or system drew them, and they hold plots
+    alone.
+    """
+    claim = "the plots follow from the run"
+    if not other:
+        return Check(claim, "PASS", "the same", "the same")
+    got = f"{provenance.listed(odd or other)} differ"
+    same_drawer = f"matplotlib=={version('matplotlib')}" in manifest.lock
+    if odd or same_drawer and run_folder.machine().platform == manifest.machine.platform:
+        return Check(claim, "FAIL", "the same", got)
+    got += ", as another matplotlib or system drew them; do not trust them"
+    return Check(claim, "INCONCLUSIVE", "the same", got)
 
 
 def _text(claim: str, expected: bytes, got: bytes) -> Check:
@@ -106,12 +113,13 @@ def _text(claim: str, expected: bytes, got: bytes) -> Check:
     return Check(claim, "FAIL", "the same", short(f"line {number}: {line.strip()}", 160))
 
 
-def follows(claim: str, computed: Any, stored: Any) -> Check:
+def follows(claim: str, computed: Table | Sequence[Table], stored: Any) -> Check:
     """Whether a file holds what was computed again, up to what another linear algebra library adds
     up otherwise.
     """
-    wrong = next(unlike(computed, stored), None)
-    return Check(claim, "FAIL" if wrong else "PASS", "the same", said(wrong), "1e-9 relative")
+    wrong = next(unlike(jsonable(computed), stored), None)
+    word: Word = "FAIL" if wrong else "PASS"
+    return Check(claim, word, "the same", difference(wrong), "1e-9 relative")
 
 
 def unlike(computed: Any, stored: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -142,7 +150,8 @@ def _close(a: Any, b: Any) -> bool:
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
 
 
-def said(wrong: tuple[str, Any, Any] | None) -> str:
+def difference(wrong: tuple[str, Any, Any] | None) -> str:
+    """A leaf in which two values differ, in words."""
     return (
         short(f"{wrong[0]} is {wrong[1]!r}, the file says {wrong[2]!r}", 200)
         if wrong

@@ -5,16 +5,18 @@ tolerance, words.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments import preregistration, run_folder
 from experiments.analysis import summary
 from experiments.measure.power import components
 from experiments.planning import plan as planning
-from experiments.results import collect
-from experiments.review import Check, Word, form, same
+from experiments.results import collect, read
+from experiments.results.collect import Grades, Key, Sat
+from experiments.results.manifest import Code, Machine, Manifest
+from experiments.results.schema import CaseResult
+from experiments.review import Check, Word, same
 from experiments.settings.schema import Study, parse_attack, parse_defense
 from experiments.store import Store
 
@@ -24,6 +26,7 @@ TOLERANCE_SE = 3.0
 # Below this many seeds the standard error itself is too uncertain, so this many points are allowed
 # as well.
 TOLERANCE_POINTS = 0.02
+MACHINE_CLASS = ("cpu_capability", "device", "threads", "python")
 
 
 def smoke(study: Study) -> Study:
@@ -63,9 +66,9 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     """What was run again in `store` beside the expected run: bytes, numbers within tolerance,
     words.
     """
-    manifest, planned = form.manifest_of(expected), planning.make(study)
+    manifest, planned = read.manifest_of(expected), planning.make(study)
     checks = [_machine(manifest, run_folder.machine(threads), run_folder.versions())]
-    theirs = {stage["key"]: stage["files"] for stage in manifest["stages"]}
+    theirs = {stage.key: stage.files for stage in manifest.stages}
     ours = {s.key: store.done(s.kind, s.key)["files"] for s in planned.stages}
     shared = [key for key in ours if key in theirs]
     unlike = [key for key in shared if ours[key] != theirs[key]]
@@ -95,8 +98,8 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
         if key in before
     ]
     if tier == "full":
-        now = summary.plain(summary.measure(study, graded, collect.arms(planned, store)))
-        checks += _words(form.part(expected, "measures")["cases"], now["cases"])
+        now = summary.measure(study, graded, collect.arms(planned, store))
+        checks += _words(read.measures_of(expected).cases, now.cases)
     else:
         checks.append(
             Check(
@@ -106,17 +109,12 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     return checks
 
 
-def _machine(manifest: dict[str, Any], here: dict[str, Any], versions: dict[str, str]) -> Check:
+def _machine(manifest: Manifest, machine: Machine, versions: dict[str, str]) -> Check:
     """Whether bytes may be expected to be equal: same processor class, device, threads, versions
     and sources.
     """
-    names = ("cpu_capability", "device", "threads", "python")
-    before = {n: manifest["machine"][n] for n in names} | manifest["versions"]
-    now = {n: here[n] for n in names} | versions
-    before["sources"], now["sources"] = (
-        manifest["code"]["sources_sha256"][:12],
-        run_folder.code()["sources_sha256"][:12],
-    )
+    before = _class(manifest.machine, manifest.versions, manifest.code)
+    now = _class(machine, versions, run_folder.code())
     changes = [f"{name} {a} -> {b}" for name, a, b in preregistration.changed(before, now)]
     return Check(
         "same class of machine, versions and sources",
@@ -126,7 +124,13 @@ def _machine(manifest: dict[str, Any], here: dict[str, Any], versions: dict[str,
     )
 
 
-def _effects(before: Mapping[Any, Any]) -> dict[str, float]:
+def _class(machine: Machine, versions: dict[str, str], code: Code) -> dict[str, object]:
+    """What bytes depend on beside settings and seeds."""
+    parts: dict[str, object] = {name: getattr(machine, name) for name in MACHINE_CLASS}
+    return parts | versions | {"sources": code.sources_sha256[:12]}
+
+
+def _effects(before: Grades) -> dict[str, float]:
     """By task, from the worst to the best students' mean accuracy: what a study is there to see."""
     means: dict[str, list[float]] = {}
     for key, sat in before.items():
@@ -135,7 +139,7 @@ def _effects(before: Mapping[Any, Any]) -> dict[str, float]:
     return {task: max(values) - min(values) for task, values in means.items()}
 
 
-def _accuracy(key: Any, before: Any, now: Any, effect: float) -> Check:
+def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
     """Mean accuracy over the seeds that both have, within what two draws of the same students may
     differ by; INCONCLUSIVE where that is no less than the task's whole `effect`.
     """
@@ -160,16 +164,15 @@ def _accuracy(key: Any, before: Any, now: Any, effect: float) -> Check:
     )
 
 
-def _words(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[Check]:
+def _words(before: Sequence[CaseResult], now: Sequence[CaseResult]) -> list[Check]:
     """The verdicts: the conclusion level of determinism."""
-    at = lambda case: (case["task"], case["budget"], case["defense"])  # noqa: E731
-    got = {at(case): case for case in now}
+    again = {(case.task, case.budget, case.defense): case for case in now}
     checks = []
     for case in before:
-        name = " ".join(map(str, at(case)))
-        other = got.get(at(case))
-        if other is None:
-            checks.append(Check(f"verdict {name}", "FAIL", case["verdict"] or "-", "no such case"))
-        elif case["verdict"]:
-            checks.append(same(f"verdict {name}", case["verdict"], other["verdict"]))
+        cell = (case.task, case.budget, case.defense)
+        claim = f"verdict {' '.join(map(str, cell))}"
+        if cell not in again:
+            checks.append(Check(claim, "FAIL", case.verdict or "-", "no such case"))
+        elif case.verdict:
+            checks.append(same(claim, case.verdict, again[cell].verdict))
     return checks

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from experiments import preregistration
-from experiments.review import form
+from experiments.results import read
+from experiments.results.table import Table
 
 
-class Row(form.Form):
-    """What of a row of results.json is shown; the rest is not read."""
+class Shown(Table):
+    """What of a row of results.json is shown; the rest is not read, so that versions may differ."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore")
 
     task: str
     attacker: str
@@ -28,26 +29,37 @@ class Row(form.Form):
     floor_wins: bool = False
     transfer_kind: str | None = None
 
+    @property
+    def name(self) -> str:
+        return f"{self.task} {self.attacker} {self.defense} {self.budget}"
+
+
+class Pair(NamedTuple):
+    """An arm of two runs; None where a run has none of it."""
+
+    name: str
+    first: Shown | None
+    second: Shown | None
+
 
 class Difference(NamedTuple):
     """Two runs side by side: settings that differ, and results by arm."""
 
     settings: list[tuple[str, Any, Any]]
-    results: list[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]
+    results: list[Pair]
 
 
 def difference(a: Path, b: Path) -> Difference:
-    """Settings and results of two runs; arms that only one has are None in the other.
+    """Settings and results of two runs.
 
-    BadInput if a file is not of its form.
+    Raises:
+        BadInput: if a file is not of its form.
     """
-    settings = preregistration.changed(
-        *(form.shaped(one, "config.json", dict[str, Any]) for one in (a, b))
+    mapping, rows = TypeAdapter(dict[str, Any]), TypeAdapter(list[Shown])
+    before, after = (read.shaped(home, "config.json", mapping) for home in (a, b))
+    first, second = (
+        {row.name: row for row in read.shaped(home, "results.json", rows)} for home in (a, b)
     )
-    rows = [form.shaped(one, "results.json", list[Row]) for one in (a, b)]
-    named = [
-        {f"{r['task']} {r['attacker']} {r['defense']} {r['budget']}": r for r in one}
-        for one in rows
-    ]
-    names = dict.fromkeys([*named[0], *named[1]])
-    return Difference(settings, [(name, named[0].get(name), named[1].get(name)) for name in names])
+    names = dict.fromkeys([*first, *second])
+    pairs = [Pair(name, first.get(name), second.get(name)) for name in names]
+    return Difference(preregistration.changed(before, after), pairs)

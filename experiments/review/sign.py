@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 
 from distill.completions import BadInput
-from experiments.review import Check, form, short
-from experiments.review.archive import MANIFEST, SIGNATURE
+from experiments.results import read
+from experiments.results.archive import MANIFEST, SIGNATURE
+from experiments.review import Check, short
 
 NAMESPACE = "distill-resist"
 CLAIM = "the manifest is signed by an allowed signer"
@@ -24,7 +25,7 @@ def signature(home: Path, key: Path) -> bytes:
     """
     if not key.is_file():
         raise BadInput(f"--sign {key}: no such file; it is an SSH key, as ssh-keygen makes them")
-    done = _keygen(["sign", "-f", str(key), "-n", NAMESPACE], form.content(home, MANIFEST))
+    done = _keygen(["sign", "-f", str(key), "-n", NAMESPACE], read.content(home, MANIFEST))
     if done.returncode:
         raise BadInput(f"--sign {key}: {_line(done)}")
     return done.stdout
@@ -41,7 +42,7 @@ def checked(home: Path, allowed: Path) -> Check:
             f"--allowed-signers {allowed}: no such file; a line is a name and a public key"
         )
     try:
-        manifest, signed = form.content(home, MANIFEST), form.content(home, SIGNATURE, 2**16)
+        manifest, signed = read.content(home, MANIFEST), read.content(home, SIGNATURE, 2**16)
     except BadInput as error:
         return Check(CLAIM, "FAIL", "a signature", str(error))
     with tempfile.NamedTemporaryFile() as file:

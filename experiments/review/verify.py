@@ -4,21 +4,27 @@ is trained.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.completions import BadInput, digest
 from experiments import preregistration, provenance, run_folder
-from experiments.analysis import summary
 from experiments.planning import arms
 from experiments.planning import plan as planning
+from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
-from experiments.results import collect
+from experiments.results import archive, collect, read
+from experiments.results.manifest import Maker, Manifest, StageRecord, UnknownMaker
+from experiments.results.names import ANALYSIS
+from experiments.results.schema import FinishedStudent, MissingStudent
+from experiments.results.table import jsonable
 from experiments.review import (
     Check,
     Word,
-    archive,
     beside,
     form,
     guarded,
@@ -28,12 +34,12 @@ from experiments.review import (
     short,
 )
 from experiments.review.form import Run
-from experiments.review.recomputed import said, unlike
+from experiments.review.recomputed import difference, unlike
 from experiments.settings.components import load_module
 from experiments.settings.entries import build_task, known
 from experiments.settings.grammar import parse_entry
 from experiments.settings.schema import Study
-from experiments.stages.stage import canonical
+from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 UNSHOWN = (
@@ -58,7 +64,7 @@ def verify(home: Path, store: Store | None, signed: Check | None = None) -> list
     checks.append(
         same(
             "config is the manifest's",
-            run.manifest["config_sha256"],
+            run.manifest.config_sha256,
             digest(run.study.model_dump_json()),
         )
     )
@@ -101,7 +107,7 @@ def shows(home: Path, signed: bool) -> str:
 def _digests(home: Path) -> list[Check]:
     """The list of files is closed, and each is the one that the manifest names."""
     try:
-        named = form.manifest_of(home)["files"]
+        named = read.manifest_of(home).files
     except BadInput as error:
         return [Check("manifest.json is a manifest", "FAIL", "its schema", str(error))]
     there = {path.name for path in home.iterdir() if not path.name.startswith(".")} - archive.KEPT
@@ -137,7 +143,7 @@ def _digests(home: Path) -> list[Check]:
 
 def _digest(home: Path, name: str, expected: str) -> Check:
     try:
-        got = form.sha(form.own(home, name, archive.LARGEST))
+        got = read.sha(read.own(home, name, archive.LARGEST))
     except BadInput as error:
         return Check(f"{name} is as it was written", "FAIL", expected[:16], str(error))
     return Check(
@@ -153,7 +159,7 @@ def _read(home: Path) -> tuple[Run | None, list[Check]]:
     held, checks = dict[str, Any](), list[Check]()
     for name in form.FILES:
         try:
-            held[name] = form.part(home, name)
+            held[name] = form.PARTS[name](home)
         except BadInput as error:
             claim = {
                 "study": "config.json is a study",
@@ -169,16 +175,16 @@ def _spelled(run: Run) -> list[Check]:
     not count.
     """
     settings = run.study.model_dump(mode="json")
-    wrong = next(unlike(settings, form.parsed(run.home, "config.json")), None)
+    wrong = next(unlike(settings, read.parsed(run.home, "config.json")), None)
     checks = [
         Check(
             "config.json is as settings are written",
             "FAIL" if wrong else "PASS",
             "the same",
-            said(wrong),
+            difference(wrong),
         )
     ]
-    text = form.content(run.home, preregistration.ANALYSIS)
+    text = read.content(run.home, ANALYSIS)
     plain = text == preregistration.spelled(run.frozen)
     return [
         *checks,
@@ -199,14 +205,8 @@ def _planned(run: Run) -> tuple[Plan | None, list[Check]]:
     for that.
     """
     claim, manifest = "the settings lead to the stages that were run", run.manifest
-    theirs = {stage["key"]: stage for stage in manifest["stages"]} | dict.fromkeys(
-        manifest["missing"]
-    )
-    digests = {
-        path: stage["settings"].get("sha256")
-        for stage in manifest["stages"]
-        if stage["kind"] == "teacher" and isinstance(path := stage["settings"].get("path"), str)
-    }
+    theirs: dict[str, StageRecord | None] = {**manifest.by_key, **dict.fromkeys(manifest.missing)}
+    digests = _model_digests(manifest)
     if lost := _lacking(run.study):
         return None, [
             Check(
@@ -225,24 +225,30 @@ def _planned(run: Run) -> tuple[Plan | None, list[Check]]:
         ]
     if ours.keys() != theirs.keys():
         return None, [Check(claim, "FAIL", f"{len(theirs)} stages", _difference(ours, theirs))]
-    told = [
-        {name: stage[name] for name in ("kind", "key", "settings")}
-        | {"inputs": sorted(stage["inputs"])}
-        for stage in manifest["stages"]
+    recorded = [
+        _asks(stage.kind, stage.key, stage.settings, stage.inputs) for stage in manifest.stages
     ]
-    mine = [
-        {
-            "kind": stage.kind,
-            "key": stage.key,
-            "settings": stage.settings,
-            "inputs": sorted({one.key for one in stage.inputs}),
-        }
+    asked = [
+        _asks(stage.kind, stage.key, stage.settings, [one.key for one in stage.inputs])
         for stage in planned.stages
         if theirs[stage.key]
     ]
-    wrong = next(unlike(summary.plain(mine), told), None)
-    got = said(wrong) if wrong else f"{len(ours)} stages"
+    wrong = next(unlike(asked, recorded), None)
+    got = difference(wrong) if wrong else f"{len(ours)} stages"
     return planned, [Check(claim, "FAIL" if wrong else "PASS", f"{len(theirs)} stages", got)]
+
+
+def _asks(kind: str, key: str, settings: Any, inputs: Iterable[str]) -> dict[str, Any]:
+    """What a stage was asked for, as JSON has it."""
+    plain = json.loads(canonical(settings))
+    return {"kind": kind, "key": key, "settings": plain, "inputs": sorted({*inputs})}
+
+
+def _model_digests(manifest: Manifest) -> dict[str, str]:
+    """The digests of the teachers' own folders, by the place that the settings name."""
+    teachers = (stage.settings for stage in manifest.stages if stage.kind == "teacher")
+    pairs = ((told.get("path"), told.get("sha256")) for told in teachers)
+    return {path: sha for path, sha in pairs if isinstance(path, str) and isinstance(sha, str)}
 
 
 def _lacking(study: Study) -> str:
@@ -270,24 +276,20 @@ def _lacking(study: Study) -> str:
     return ""
 
 
-def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+def _difference(ours: Mapping[str, Stage], theirs: Mapping[str, StageRecord | None]) -> str:
     """What the first stage that only we plan does otherwise than the nearest one that was run."""
-    only, gone = (
-        [k for k in ours if k not in theirs],
-        [k for k in theirs if k not in ours and theirs[k]],
-    )
-    said = f"{len(only)} others, {len(gone)} that it does not lead to"
-    for key in only:
-        mine = ours[key]
-        near = [theirs[k] for k in gone if theirs[k]["kind"] == mine.kind]
+    only = [stage for key, stage in ours.items() if key not in theirs]
+    gone = [record for key, record in theirs.items() if key not in ours and record]
+    counts = f"{len(only)} others, {len(gone)} that it does not lead to"
+    for stage in only:
+        near = next((record for record in gone if record.kind == stage.kind), None)
         if near:
-            changes = preregistration.changed(near[0]["settings"], mine.settings, mine.kind)
-            return f"{said}; " + (
-                f"{changes[0][0]}: {changes[0][1]!r} became {changes[0][2]!r}"
-                if changes
-                else "inputs differ"
-            )
-    return said
+            changes = preregistration.changed(near.settings, stage.settings, stage.kind)
+            if not changes:
+                return f"{counts}; inputs differ"
+            name, before, after = changes[0]
+            return f"{counts}; {name}: {before!r} became {after!r}"
+    return counts
 
 
 def _seal(run: Run, planned: Plan | None) -> list[Check]:
@@ -296,16 +298,16 @@ def _seal(run: Run, planned: Plan | None) -> list[Check]:
     """
     claim = "the analysis is as it was frozen"
     try:
-        preregistration.seal(run.home)
+        preregistration.read_seal(run.home)
     except BadInput as error:
         return [Check(claim, "FAIL", "its seal", str(error).replace(f"{run.home}/", ""))]
     if planned is None:
-        return [Check(claim, "PASS", run.seal["sha256"][:16], run.seal["sha256"][:16])]
+        return [same(claim, run.seal.sha256[:16], run.seal.sha256[:16])]
     changes = preregistration.deviations(planned, run.home)
     of = sum(arm.split == "report" for arm in planned.arms)
-    if not changes and run.seal["of"] != of:
-        return [Check(claim, "FAIL", f"{of} report exams", f"the seal says {run.seal['of']}")]
-    return [Check(claim, "PASS", run.seal["sha256"][:16], run.seal["sha256"][:16])]
+    if not changes and run.seal.of != of:
+        return [Check(claim, "FAIL", f"{of} report exams", f"the seal says {run.seal.of}")]
+    return [same(claim, run.seal.sha256[:16], run.seal.sha256[:16])]
 
 
 def _complete(run: Run, planned: Plan) -> list[Check]:
@@ -322,20 +324,24 @@ def _complete(run: Run, planned: Plan) -> list[Check]:
     if lost:
         one = lost[0]
         got = f"{len(lost)} missing, first {one.defense} {one.attacker} {one.task} seed {one.seed}"
-    gone = {*run.manifest["missing"]}
-    arms = [
-        {name: getattr(arm, name) for name in collect.WHO} | {"finished": arm.exam.key not in gone}
-        for arm in planned.arms
-    ]
-    told = [{name: arm[name] for name in (*collect.WHO, "finished")} for arm in run.arms]
-    wrong = next(unlike(arms, told), None)
+    gone = {*run.manifest.missing}
+    planned_arms = [[*_who(arm), arm.exam.key not in gone] for arm in planned.arms]
+    listed = [[*_who(record), record.finished] for record in run.arms]
+    wrong = next(unlike(planned_arms, listed), None)
     return [
         Check("every planned student was graded", "FAIL" if lost else "PASS", total, got),
         Check(
-            "arms.json lists the planned students", "FAIL" if wrong else "PASS", total, said(wrong)
+            "arms.json lists the planned students",
+            "FAIL" if wrong else "PASS",
+            total,
+            difference(wrong),
         ),
         *guarded("every grade is the grader's", lambda: _graded(run, planned, there)),
     ]
+
+
+def _who(arm: Arm | FinishedStudent | MissingStudent) -> list[str | int]:
+    return [getattr(arm, name) for name in collect.WHO]
 
 
 def _named(run: Run) -> Check:
@@ -346,7 +352,7 @@ def _named(run: Run) -> Check:
     )
     defenses = {one for block in blocks for one in block.defenses} | {"none", arms.IDENTITY}
     attackers = {one for block in blocks for one in block.attackers} | {*arms.FLOORS, ""}
-    told = {(arm["task"], arm["defense"], arm["attacker"], arm["budget"]) for arm in run.arms}
+    told = {(arm.task, arm.defense, arm.attacker, arm.budget) for arm in run.arms}
     told |= {(key.task, key.defense, key.attacker, key.budget) for key in run.grades}
     odd: list[tuple[Any, ...]] = sorted(
         one
@@ -400,95 +406,99 @@ def _graded(run: Run, planned: Plan, there: set[tuple[Any, ...]]) -> list[Check]
 def _manifest(run: Run, planned: Plan | None) -> list[Check]:
     """What of the manifest follows from its own stages, its lock and the settings."""
     manifest = run.manifest
-    told = sorted([stage["kind"], stage["key"], stage["files"]] for stage in manifest["stages"])
-    threads = max((maker["threads"] for maker in manifest["made_by"] if maker), default=1)
-    computed: dict[str, Any] = {"fingerprint": digest(canonical(told)), "study": run.study.name}
-    computed |= {"machine": manifest["machine"] | {"threads": threads}}
-    locked = {
-        one.partition("==")[0].lower().replace("_", "-"): one.partition("==")[2]
-        for one in manifest["lock"]
-    }
-    computed |= {"versions": {name: locked.get(name) for name in run_folder.LIBRARIES}}
-    if planned:
-        computed |= {"seeds": summary.plain(run_folder.seeds(planned))}
+    computed = _follows(run, planned)
+    stored = jsonable(manifest)
+    got = difference(next(unlike(computed, {name: stored[name] for name in computed}), None))
     packages = run.home / archive.LOCK
-    wrong = next(unlike(computed, {name: manifest[name] for name in computed}), None)
-    got = said(wrong)
-    if (
-        wrong is None
-        and packages.exists()
-        and form.content(run.home, archive.LOCK) != archive.lock(manifest["lock"])
-    ):
-        got = "lock.txt is not the manifest's lock"
-    return [
-        Check(
-            "the manifest follows from its stages",
-            "PASS" if got == "the same" else "FAIL",
-            "the same",
-            got,
-        )
-    ]
+    if got == "the same" and packages.exists():
+        if read.content(run.home, archive.LOCK) != archive.lock(manifest.lock):
+            got = "lock.txt is not the manifest's lock"
+    word: Word = "PASS" if got == "the same" else "FAIL"
+    return [Check("the manifest follows from its stages", word, "the same", got)]
 
 
-def _code(manifest: dict[str, Any]) -> list[Check]:
+def _follows(run: Run, planned: Plan | None) -> dict[str, Any]:
+    """The fields of a manifest that others decide."""
+    manifest = run.manifest
+    made = sorted([stage.kind, stage.key, stage.files] for stage in manifest.stages)
+    threads = max((m.threads for m in manifest.made_by if isinstance(m, Maker)), default=1)
+    packages = (line.partition("==") for line in manifest.lock)
+    locked = {name.lower().replace("_", "-"): version for name, _, version in packages}
+    computed: dict[str, Any] = {
+        "fingerprint": digest(canonical(made)),
+        "study": run.study.name,
+        "machine": jsonable(manifest.machine.model_copy(update={"threads": threads})),
+        "versions": {name: locked.get(name) for name in run_folder.LIBRARIES},
+    }
+    return computed | ({"seeds": run_folder.seeds(planned)} if planned else {})
+
+
+def _code(manifest: Manifest) -> list[Check]:
     """Results of one run are made by one code, with one set of libraries and threads; and is that
     what is here?
     """
     claim = "one code made every result"
-    makers, stages = manifest["made_by"], manifest["stages"]
-    if not any(makers):
+    makers = [maker for maker in manifest.made_by if isinstance(maker, Maker)]
+    if not makers:
         return [Check(claim, "INCONCLUSIVE", "what made them", "it was not recorded")]
-    mixed = _mixture(
-        [makers[stage["made_by"]] for stage in stages], [stage["kind"] for stage in stages]
-    )
-    mixed += _foreign(stages)
-    held = {name: value for maker in makers for name, value in maker.get("code", {}).items()}
-    said = Check(
-        claim, "FAIL" if mixed else "PASS", f"{len(held)} modules", "; ".join(mixed) or "the same"
-    )
-    here = {name: provenance.installed(name) for name in held}
-    other = (
-        [f"{provenance.listed(provenance.differing(held, here))} changed"] if held != here else []
-    )
-    before, now = makers[-1].get("libraries", {}), provenance.libraries()
-    other += [
+    mixed = [*_mixture(manifest), *_foreign(manifest.stages)]
+    code = {name: value for maker in makers for name, value in maker.code.items()}
+    got = "; ".join(mixed) or "the same"
+    word: Word = "FAIL" if mixed else "PASS"
+    return [Check(claim, word, f"{len(code)} modules", got), _installed(manifest, code)]
+
+
+def _installed(manifest: Manifest, code: dict[str, str]) -> Check:
+    """Whether what made the results is what is installed here."""
+    ours = {name: provenance.installed(name) for name in code}
+    changes = []
+    if code != ours:
+        changes.append(f"{provenance.listed(provenance.differing(code, ours))} changed")
+    last, now = manifest.made_by[-1], provenance.libraries()
+    before = last.libraries if isinstance(last, Maker) else {}
+    changes += [
         f"{name} {before.get(name)} -> {now.get(name)}"
         for name in provenance.differing(before, now)
     ]
-    word: Word = "INCONCLUSIVE" if other else "PASS"
-    return [
-        said,
-        Check("that code is installed here", word, "the same", "; ".join(other) or "the same"),
-    ]
+    word: Word = "INCONCLUSIVE" if changes else "PASS"
+    got = "; ".join(changes) or "the same"
+    return Check("that code is installed here", word, "the same", got)
 
 
-def _mixture(made: list[dict[str, Any]], kinds: list[str]) -> list[str]:
+def _mixture(manifest: Manifest) -> list[str]:
     """What is not the same in all results: a module, a kind's version, a library, threads."""
-    unknown = sum(not maker for maker in made)
-    mixed = [f"{unknown} of {len(made)} results were written before code was recorded"] * bool(
-        unknown
-    )
-    seen: dict[str, dict[str, int]] = {}
-    for maker, kind in zip(made, kinds, strict=True):
-        one = {"threads": maker["threads"], f"version of {kind}": maker["version"]} if maker else {}
-        for name, value in (maker.get("code", {}) | maker.get("libraries", {}) | one).items():
-            held = seen.setdefault(name, {})
-            held[str(value)] = held.get(str(value), 0) + 1
-    several = {name: held for name, held in seen.items() if len(held) > 1}
-    return mixed + [
-        f"{name} is {' and '.join(f'{value} in {n}' for value, n in held.items())} results"
-        for name, held in list(several.items())[:5]
-    ]
+    made = [(manifest.made_by[stage.made_by], stage.kind) for stage in manifest.stages]
+    unknown = sum(not isinstance(maker, Maker) for maker, _ in made)
+    mixed = []
+    if unknown:
+        mixed.append(f"{unknown} of {len(made)} results were written before code was recorded")
+    seen: dict[str, Counter[str]] = {}
+    for maker, kind in made:
+        for name, value in _made_with(maker, kind).items():
+            seen.setdefault(name, Counter())[value] += 1
+    several = [(name, counts) for name, counts in seen.items() if len(counts) > 1]
+    return mixed + [f"{name} is {_counted(counts)} results" for name, counts in several[:5]]
 
 
-def _foreign(stages: list[dict[str, Any]]) -> list[str]:
+def _made_with(maker: Maker | UnknownMaker, kind: str) -> dict[str, str]:
+    if isinstance(maker, UnknownMaker):
+        return {}
+    counts = {"threads": str(maker.threads), f"version of {kind}": str(maker.version)}
+    return {**maker.code, **maker.libraries, **counts}
+
+
+def _counted(counts: Counter[str]) -> str:
+    return " and ".join(f"{value} in {n}" for value, n in counts.items())
+
+
+def _foreign(stages: Sequence[StageRecord]) -> list[str]:
     """Results that were made of other inputs than those of this run."""
-    here = {stage["key"]: provenance.contents(stage) for stage in stages}
-    wrong = [
-        f"{stage['kind']}/{stage['key']}"
-        for stage in stages
-        if any(told and key in here and here[key] != told for key, told in stage["inputs"].items())
-    ]
-    return (
-        [f"{provenance.listed(wrong)} made of inputs that were made again since"] if wrong else []
-    )
+    here = {stage.key: provenance.contents(jsonable(stage)) for stage in stages}
+    wrong = [f"{stage.kind}/{stage.key}" for stage in stages if _is_foreign(stage, here)]
+    if not wrong:
+        return []
+    return [f"{provenance.listed(wrong)} made of inputs that were made again since"]
+
+
+def _is_foreign(stage: StageRecord, here: Mapping[str, str]) -> bool:
+    return any(told and here.get(key, told) != told for key, told in stage.inputs.items())

@@ -15,9 +15,15 @@ import pyarrow.parquet as pq
 
 from distill.completions import BadInput, digest
 from experiments import preregistration
+from experiments.analysis import card, summary
+from experiments.analysis.samples import samples
 from experiments.planning import plan as planning
-from experiments.report import card, files
+from experiments.report import card as card_page
+from experiments.report import html
 from experiments.results import collect
+from experiments.results.manifest import Manifest, Seal
+from experiments.results.schema import ARM_RECORDS, Measures
+from experiments.results.table import jsonable
 from experiments.review import form
 from experiments.stages.stage import canonical
 
@@ -27,7 +33,7 @@ def load(home: Path, name: str) -> Any:
 
 
 def dump(home: Path, name: str, value: Any) -> None:
-    (home / name).write_bytes(files.as_json(value))
+    (home / name).write_bytes(json.dumps(value, indent=1, allow_nan=False).encode())
 
 
 def edit(home: Path, name: str, change: Callable[[Any], Any]) -> None:
@@ -67,22 +73,26 @@ def rewrite(home: Path) -> None:
         if "sha256" in stage["settings"]
     }
     planned, graded = planning.make(study, known), collect.read(home / "grades.parquet")
-    held = files.tables(study, graded, load(home, "arms.json"), [], manifest["old"])
-    dump(home, "measures.json", held)
-    dump(home, "results.json", held["rows"])
-    for name, data in files.pages(planned, graded, held).items():
+    records = ARM_RECORDS.validate_python(load(home, "arms.json"))
+    measures = summary.measure(study, graded, records, [], manifest["old"])
+    dump(home, "measures.json", jsonable(measures))
+    dump(home, "results.json", jsonable(measures.rows))
+    for name, data in html.pages(measures, samples(graded), planned.notes).items():
         (home / name).write_bytes(data)
     reseal(home)
-    recard(home, planned, held)
+    recard(home, planned)
 
 
-def recard(home: Path, planned: Any = None, held: Any = None) -> None:
+def recard(home: Path, planned: Any = None) -> None:
     """The card, from the measures and the manifest that are there now."""
     planned = planned or planning.make(form.study_of(home), {})
-    seal, changes = load(home, preregistration.SEAL), preregistration.deviations(planned, home)
-    fields = files.carded(
-        planned, held or load(home, "measures.json"), load(home, "manifest.json"), seal, changes
+    fields = card.card(
+        planned,
+        Measures.model_validate(load(home, "measures.json")),
+        Manifest.model_validate(load(home, "manifest.json")),
+        Seal.model_construct(**load(home, preregistration.SEAL)),
+        preregistration.deviations(planned, home),
     )
-    dump(home, "card.json", fields)
-    (home / "card.md").write_text(card.markdown(fields))
+    dump(home, "card.json", jsonable(fields))
+    (home / "card.md").write_text(card_page.markdown(fields))
     reseal(home)

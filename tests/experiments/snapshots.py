@@ -28,6 +28,8 @@ from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAI
 from experiments.planning.plan import Plan
 from experiments.report import matrix, terminal
 from experiments.results.collect import Exam, Grades, Key, Sat
+from experiments.results.schema import ARM_RECORDS, FinishedStudent, MissingStudent
+from experiments.results.table import jsonable
 from experiments.settings import catalog, schema
 from experiments.stages.stage import canonical
 
@@ -156,13 +158,12 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
     two tables.
     """
     here = plan.make(schema.load(words[0], list(words[1:])))
-    grades, arms = made_up(here)
-    held = summary.measure(here.study, grades, arms)
-    texts = {"matrix": matrix.markdown(held), "table": terminal.markdown(held, here.study)}
-    return flat(columns(held)) | {name: text.splitlines() for name, text in texts.items()}
+    measures = summary.measure(here.study, *made_up(here))
+    texts = {"matrix": matrix.markdown(measures), "table": terminal.markdown(measures)}
+    return flat(columns(jsonable(measures))) | {n: t.splitlines() for n, t in texts.items()}
 
 
-def made_up(here: Plan) -> tuple[Grades, list[dict[str, Any]]]:
+def made_up(here: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]:
     """Grades of every sitting of a plan but one, and what each student took; functions of names and
     seeds alone.
 
@@ -195,7 +196,7 @@ def made_up(here: Plan) -> tuple[Grades, list[dict[str, Any]]]:
     return {
         key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
         for key, by in held.items()
-    }, arms
+    }, ARM_RECORDS.validate_python(arms)
 
 
 def generator(*who: Any) -> np.random.Generator:

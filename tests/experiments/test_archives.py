@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli
-from experiments.review import archive
+from experiments.results import archive
 from experiments.settings.schema import Pretrained
 from tests.experiments.forger import edit, load, reseal
 
@@ -325,7 +325,7 @@ def test_large_archives_are_streamed(home, tmp_path, capsys):
         zipfile.ZIP_STORED,
     )
     tracemalloc.start()
-    with archive.opened(path) as folder:
+    with archive.open_run(path) as folder:
         assert (folder / "report.html").stat().st_size == 40 * 2**20
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from experiments.analysis import summary, verdicts
-from experiments.analysis.comparisons import Compared
+from experiments.analysis import ranking, sensitivity, summary
+from experiments.analysis.comparisons import ArmTable
+from experiments.analysis.ranking import Cell
 from experiments.measure import power, utility
 from experiments.measure.contrast import Arm
 from experiments.planning import plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
-from experiments.results.collect import Key, Sat
+from experiments.results.collect import WHO, Key, Sat
+from experiments.results.schema import ARM_RECORDS
+from experiments.results.table import jsonable
 from experiments.settings import schema
 from tests.experiments.snapshots import sitting
 
@@ -157,6 +160,10 @@ def made_up():
     }, arms
 
 
+ROLES = {"none": "undefended", IDENTITY: "control"}
+FAMILY = {MILD: "decoding", STRONG: "release, text"}
+
+
 @pytest.fixture(scope="module")
 def given():
     return made_up()
@@ -164,7 +171,17 @@ def given():
 
 @pytest.fixture(scope="module")
 def told(given):
-    return summary.measure(planned().study, *given)
+    return measured(*given)
+
+
+def measured(grades, arms):
+    """The measures as they are written."""
+    records = ARM_RECORDS.validate_python(arms)
+    return jsonable(summary.measure(planned().study, grades, records))
+
+
+def table(grades, arms):
+    return ArmTable(planned().study, grades, ARM_RECORDS.validate_python(arms))
 
 
 def scores(grades, task, defense, attacker, split="report"):
@@ -333,6 +350,11 @@ class TestChoices:
                 "defense": defense,
                 "attack": worst,
                 "attacks": [FIRST, SECOND],
+                "family": "controls" if defense == IDENTITY else FAMILY[defense],
+                "transfers": {
+                    name: float((one[0].mean() - F[0].mean()) / rest[1])
+                    for name, one in zip((FIRST, SECOND), each, strict=True)
+                },
                 "ceiling": ceiling,
                 "floor": floor,
                 "tie": False,
@@ -494,6 +516,7 @@ class TestRows:
                 "attacker": attacker,
                 "student": "quick",
                 "budget": 8,
+                "role": "floor" if is_floor(attacker) else ROLES.get(defense, "defended"),
                 "seeds": 4,
                 "planned": 4,
                 "items": N,
@@ -538,6 +561,7 @@ class TestRows:
                     "smallest_change": row["components"]["smallest_change"],
                 },
                 "fidelity": row["fidelity"],
+                "old": False,
             },
             " ".join(who),
         )
@@ -794,17 +818,9 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
     grades, arms = given
     key = Key("addition", STRONG, FIRST, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[:3], grades[key].exams[:3])}
-    arms = [
-        arm
-        | {
-            "finished": not (
-                (arm["task"], arm["defense"], arm["attacker"], arm["split"], arm["seed"])
-                == (*key[:3], "report", 3)
-            )
-        }
-        for arm in arms
-    ]
-    found = summary.measure(planned().study, fewer, arms)
+    lost = dict(zip(WHO, (*key, 3), strict=True))
+    arms = [lost | {"finished": False} if lost.items() <= arm.items() else arm for arm in arms]
+    found = measured(fewer, arms)
     (row,) = [
         one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]
     ]
@@ -838,7 +854,7 @@ def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(given):
     grades, arms = given
     key = Key("trace", "none", SECOND, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[1:], grades[key].exams[1:])}
-    found = summary.measure(planned().study, fewer, arms)
+    found = measured(fewer, arms)
     for case in found["cases"]:
         mine = case["task"] == "trace" and case["defense"] != IDENTITY
         assert (f"1 of 4 students of none {SECOND}" in case["rule"]) == mine, case["rule"]
@@ -848,17 +864,15 @@ def test_arms_whose_answers_are_all_the_same_are_told(given):
     grades, arms = given
     key, other = (Key("addition", one, FIRST, 8, "report") for one in (STRONG, MILD))
     twins = dict(grades) | {key: grades[other]}
-    found = summary.measure(planned().study, twins, arms)["flags"]
+    found = measured(twins, arms)["flags"]
     told = [one for one in found if one["flag"] == "alias"]
     assert [one["evidence"] for one in told] == [f"every answer equals those under {MILD}"]
     assert told[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
-    assert not [
-        one for one in summary.measure(planned().study, *given)["flags"] if one["flag"] == "alias"
-    ]
+    assert not [one for one in measured(*given)["flags"] if one["flag"] == "alias"]
 
 
 def test_the_rules_are_the_studys(given):
-    rules = Compared(planned().study, *given).rules
+    rules = table(*given).rules
     assert (rules.theta, rules.ineffective, rules.utility_margin, rules.alpha, rules.looks) == (
         0.6,
         0.8,
@@ -870,9 +884,8 @@ def test_the_rules_are_the_studys(given):
 
 def test_no_gap_is_no_share():
     flat, better = (Arm(np.full((2, 3), value), (0, 1)) for value in (0.5, 0.75))
-    assert (
-        verdicts._share(flat, flat, better) is None and verdicts._share(flat, better, better) == 1.0
-    )
+    assert sensitivity.share(flat, flat, better) is None
+    assert sensitivity.share(flat, better, better) == 1.0
 
 
 def test_it_is_json(told):
@@ -880,7 +893,7 @@ def test_it_is_json(told):
 
 
 def test_what_is_compared_with_what(given):
-    here = Compared(planned().study, *given)
+    here = table(*given)
     assert here.attackers("addition", 8, MILD) == [FIRST, SECOND] == here.undefended("addition", 8)
     assert {task: here.floor(task, 8) for task in RIGHT} == {
         task: CHOSEN[task][0] for task in RIGHT
@@ -894,7 +907,9 @@ def test_what_is_compared_with_what(given):
         )
         assert here.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
         assert here.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
-    assert verdicts._selection(here, "addition", 8, IDENTITY, [FIRST, SECOND])[0].seeds == (
+    assert ranking.selection_scores(here, Cell("addition", 8, IDENTITY), [FIRST, SECOND])[
+        0
+    ].seeds == (
         900,
         901,
     )

@@ -17,13 +17,17 @@ from distill.campaigns.presets import PRESETS
 from distill.campaigns.simulate import Outcome
 from distill.completions import BadInput, read_completions
 from experiments import cli
-from experiments.analysis import campaign_yield
+from experiments.analysis import campaign_outcomes
+from experiments.analysis import campaigns as measured
+from experiments.analysis.campaign_outcomes import Run, Scores
+from experiments.analysis.campaigns import Against, Behind
 from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
 from experiments.planning import plan
 from experiments.planning.arms import FLOORS
 from experiments.report import campaign_section
 from experiments.results.collect import Key
+from experiments.results.schema import CampaignOutcome
 from experiments.review.verify import verify
 from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign
@@ -190,6 +194,29 @@ def happened(full, reduced):
     total = [[f + r] for f, r in zip(full, reduced, strict=True)]
     reduced_DC = [[r] for r in reduced]
     return Leakage(capabilities=["coding"], leaked_DC=total, reduced_DC=reduced_DC)
+
+
+def finished(
+    preset, access, seed, full=(), reduced=(), split="report", theirs=None, bought=None, **honest
+):
+    """A run of which all that is not given is 0; honest accounts are of the first segment."""
+    zero = [0] * 5
+    counts = ("accounts", "closed", "limited", "touched", "sent", "refused")
+    accounts = {"opened": 0, "turned_away": 0, "verified": 0} | (theirs or {})
+    return CampaignOutcome(
+        preset=preset,
+        access=access,
+        seed=seed,
+        split=split,
+        students=[],
+        bought=bought or [0, 0, 0],
+        campaign={"closed_D": [], "opened_D": [], "done": {}} | accounts,
+        events=0,
+        honest={name: [*honest.get(name, [0]), *zero] for name in counts} | {"done": {}},
+        planned=0.0,
+        segments=[],
+        **happened(full, reduced).model_dump(),
+    )
 
 
 class TestQuestions:
@@ -368,51 +395,41 @@ class TestDetectors:
             p = np.random.default_rng(seed).random((3, 600)).astype(np.float32)
             guilty = np.arange(600) >= 500
             p[0, guilty] *= 0.01
-            return {
-                "p": p,
-                "guilty": guilty,
-                "segment": np.zeros(600, np.uint8),
-                "owner": np.arange(600),
-                "names": np.array(["a", "b", "c"]),
-            }
+            names = np.array(["a", "b", "c"])
+            return Scores(p, guilty, np.zeros(600, np.uint8), np.arange(600), names)
 
-        return {(name, seed): one(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
+        return {Run(name, seed): one(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
 
     def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(
         self, scores
     ):
-        told = campaign_yield.fused(scores, ("y", 0), [0.01])
+        at, fused = Run("y", 0), campaign_outcomes.fused
+        told = fused(scores, at, [0.01])
         assert np.median(told.p[500:]) < 0.02 < np.median(told.p[:500])
         found, accounts, false, customers = told.at_rates[0]
         assert (accounts, customers) == (100, 500) and found > 50 and false < 25
         # What is judged, its seed and its preset, may hold anything: the fit does not look at it.
         spoilt = {
-            at: one if at in (("y", 0), ("x(mix=1)", 1)) else one | {"p": one["p"][::-1]}
-            for at, one in scores.items()
+            run: one if run in (at, Run("x(mix=1)", 1)) else one._replace(p=one.p[::-1])
+            for run, one in scores.items()
         }
-        assert (campaign_yield.fused(spoilt, ("y", 0), [0.01]).p == told.p).all()
-        assert (
-            campaign_yield.fused(
-                {("x", 0): scores["y", 0], ("y", 0): scores["y", 0]}, ("y", 0), [0.01]
-            )
-            is None
-        )
-        grid = {("y(mix=0.1)", 1): scores["y", 1], ("y", 0): scores["y", 0]}
-        assert campaign_yield.fused(grid, ("y", 0), [0.01]) is None, (
-            "siblings of a grid are the same campaign"
-        )
+        assert (fused(spoilt, at, [0.01]).p == told.p).all()
+        assert fused({Run("x", 0): scores[at], at: scores[at]}, at, [0.01]) is None
+        grid = {Run("y(mix=0.1)", 1): scores["y", 1], at: scores[at]}
+        assert fused(grid, at, [0.01]) is None, "siblings of a grid are the same campaign"
 
     def test_roc_by_hand(self):
         """Customers 0 (accounts at .2 and .004), 1 (.5), 2 (.03); campaign accounts .001 and .6."""
-        scores = {
-            "guilty": np.array([0, 0, 0, 0, 1, 1], bool),
-            "owner": np.array([0, 0, 1, 2, 9, 9]),
-        }
-        curve = campaign_yield.roc(np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]), scores)
+        p, guilty = (
+            np.array([0.2, 0.004, 0.5, 0.03, 0.001, 0.6]),
+            np.array([0, 0, 0, 0, 1, 1], bool),
+        )
+        scores = Scores(p[None], guilty, np.zeros(6, int), np.array([0, 0, 1, 2, 9, 9]), ["a"])
+        curve = campaign_outcomes.roc(p, scores)
         at = int(np.argmin(abs(campaign.ROC - 0.01)))
         assert campaign.ROC[at] == pytest.approx(0.01)
-        assert (curve["fpr"][at], curve["tpr"][at]) == (pytest.approx(1 / 3), 0.5)
-        assert (curve["fpr"][-1], curve["tpr"][-1]) == (1, 1)
+        assert (curve.fpr[at], curve.tpr[at]) == (pytest.approx(1 / 3), 0.5)
+        assert (curve.fpr[-1], curve.tpr[-1]) == (1, 1)
 
 
 class Watched:
@@ -535,16 +552,8 @@ class TestJoined:
         )
 
     def run(self, preset, access, full, reduced, bought, seed=0, split="report"):
-        who = {
-            "preset": preset,
-            "access": access,
-            "seed": seed,
-            "split": split,
-            "students": [],
-            "bought": bought,
-        }
         theirs = {"opened": 10, "turned_away": 2, "verified": 1}
-        return happened([full], [reduced]) | who | {"campaign": theirs}
+        return finished(preset, access, seed, [full], [reduced], split, theirs, bought=bought)
 
     def test_a_row(self, here):
         """1,000 exchanges in full and 1,000 reduced at .3 are 100 questions of 13: accuracy .4, .2
@@ -553,81 +562,57 @@ class TestJoined:
         held = here.study.campaigns.model_copy(
             update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
         )
-        preset = held.presets[0]
+        preset, bought = held.presets[0], [1, 2_000_000, 1_000_000]
+        reduced, unstopped = Against(preset, "reduce"), Against(preset, "open")
         by = {
-            (preset, "reduce"): [self.run(preset, "reduce", 1000, 1000, [1, 2e6, 1e6])] * 2,
-            (preset, "open"): [self.run(preset, "open", 13_000, 0, [1, 2e6, 1e6])] * 2,
+            reduced: [self.run(*reduced, 1000, 1000, bought)] * 2,
+            unstopped: [self.run(*unstopped, 13_000, 0, bought)] * 2,
         }
-        row = campaign_yield._leak(held, here, ("trace", "none", "sft"), (preset, "reduce"), by)
-        assert row["questions"] == pytest.approx(100) and row["full"] == pytest.approx(1000 / 13)
-        assert row["gain"] == pytest.approx(0.2) and row["trained"] is None
-        spent = campaign_yield._spent(by[preset, "open"][0])
-        assert spent == (2e6, 1e6, 12, 1)
+        arm = Behind("trace", "none", "sft")
+        row = measured.leak_result(held, here, arm, reduced, by)
+        assert row.questions == pytest.approx(100) and row.full == pytest.approx(1000 / 13)
+        assert row.gain == pytest.approx(0.2) and row.trained is None
+        assert measured.spending(by[unstopped][0]) == (2e6, 1e6, 12, 1)
         # Open it gains .6 for the same money, so a point costs three times as much; items are
         # redrawn for both alike.
-        assert row["times"][0] == pytest.approx(3, rel=0.15)
+        assert row.times[0] == pytest.approx(3, rel=0.15)
 
     def test_the_worst_is_chosen_by_the_runs_that_are_not_reported(self, here):
         held = here.study.campaigns.model_copy(
             update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
         )
-        one, other = held.presets[0], held.presets[2]
-        by = {
-            (name, "open"): [self.run(name, "open", n, 0, [1, 1, 1])]
-            for name, n in ((one, 1300), (other, 13_000))
-        }
-        rows = campaign_yield._leaks(held, by, here, "trace")
-        choosing = {(one, "open"): by[other, "open"], (other, "open"): by[one, "open"]}
-        assert {row["preset"] for row in campaign_yield._worst(held, here, rows, choosing)} == {one}
-        lawful = [row | {"lawful": row["preset"] == one} for row in rows]
-        assert {row["preset"] for row in campaign_yield._worst(held, here, lawful, choosing)} == {
-            other
-        }
+        first, other = Against(held.presets[0], "open"), Against(held.presets[2], "open")
+        by = {at: [self.run(*at, n, 0, [1, 1, 1])] for at, n in ((first, 1300), (other, 13_000))}
+        rows = measured.leak_results(held, by, here, "trace")
+        choosing = {first: by[other], other: by[first]}
+        worst = measured.worst_campaigns(held, here, rows, choosing)
+        assert {row.preset for row in worst} == {first.preset}
+        lawful = [row.model_copy(update={"lawful": row.preset == first.preset}) for row in rows]
+        worst = measured.worst_campaigns(held, here, lawful, choosing)
+        assert {row.preset for row in worst} == {other.preset}
 
     def test_honest_accounts_beside_several_campaigns_count_once(self):
-        def beside(preset, seed, touched):
-            zero = [0] * 6
-            honest = {
-                "accounts": [100, *zero[1:]],
-                "closed": zero,
-                "limited": zero,
-                "touched": [touched, *zero[1:]],
-                "sent": zero,
-                "refused": zero,
-                "done": {},
-            }
-            return {"preset": preset, "seed": seed, "honest": honest}
-
         by = {
-            (p, "limits"): [beside(p, seed, 4 * (p == "a")) for seed in (0, 1)] for p in ("a", "b")
+            Against(p, "limits"): [
+                finished(p, "limits", seed, accounts=[100], touched=[4 * (p == "a")])
+                for seed in (0, 1)
+            ]
+            for p in ("a", "b")
         }
         (row,) = [
-            r
-            for r in campaign_yield._harms(by, 0.05)
-            if (r["preset"], r["segment"]) == ("all", "all")
+            r for r in measured.harm_results(by, 0.05) if (r.preset, r.segment) == ("all", "all")
         ]
-        assert row["touched"]["n"] == 200 and row["touched"]["value"] == pytest.approx(0.02)
+        assert row.touched.n == 200 and row.touched.value == pytest.approx(0.02)
 
     def test_a_rate_varies_between_runs(self):
-        zero = [0] * 6
-        honest = {
-            "accounts": [10_000, *zero[1:]],
-            "limited": zero,
-            "touched": zero,
-            "sent": zero,
-            "refused": zero,
-        }
+        at = Against("a", "limits")
         runs = [
-            {"preset": "a", "seed": s, "honest": honest | {"done": {}, "closed": [n, *zero[1:]]}}
-            for s, n in enumerate((10, 40, 100))
+            finished(*at, seed, accounts=[10_000], closed=[n])
+            for seed, n in enumerate((10, 40, 100))
         ]
-        row = campaign_yield._harms({("a", "limits"): runs}, 0.05)[0]["closed"]
+        rate = measured.harm_results({at: runs}, 0.05)[0].closed
         alone = clopper_pearson(150, 30_000)
-        assert (
-            row["value"] == pytest.approx(0.005)
-            and row["lo"] < alone.lo
-            and row["hi"] > 2 * alone.hi
-        )
+        assert rate.value == pytest.approx(0.005) and rate.lo < alone.lo and rate.hi > 2 * alone.hi
 
 
 class TestReport:
@@ -690,7 +675,7 @@ class TestReport:
         [
             ([1234.0, 0.0, None], "1,200 [0, ∞]"),
             ([0.0123, 0.01, 5.49], "0.012 [0.010, 5.5]"),
-            ([99.6, 1, 2], "100 [1.0, 2.0]"),
+            ([99.6, 1.0, 2.0], "100 [1.0, 2.0]"),
         ],
     )
     def test_money_has_two_digits(self, bill, text):

@@ -12,6 +12,7 @@ from distill.completions import digest
 from experiments import preregistration
 from experiments.planning import plan as planning
 from experiments.report import card
+from experiments.results.schema import Card
 from experiments.review import form
 from experiments.review.verify import verify
 from experiments.store import Store
@@ -72,13 +73,13 @@ def a_card_without_costs(home):
 
 def a_card_with_other_times(home):
     edit(home, "card.json", lambda held: held["budget"][0].update(wall_seconds=0.0))
-    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    (home / "card.md").write_text(card.markdown(Card.model_validate(load(home, "card.json"))))
     reseal(home)
 
 
 def a_card_of_another_run(home):
     edit(home, "card.json", lambda held: held["identity"].update(fingerprint="0" * 64))
-    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    (home / "card.md").write_text(card.markdown(Card.model_validate(load(home, "card.json"))))
     reseal(home)
 
 
@@ -235,7 +236,7 @@ def another_analysis(home):
     shown = load(home, "card.json")["preregistration"]["deviations"]
     sealed(home)
     edit(home, "card.json", lambda held: held["preregistration"].update(deviations=shown))
-    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    (home / "card.md").write_text(card.markdown(Card.model_validate(load(home, "card.json"))))
     reseal(home)
 
 
@@ -251,7 +252,7 @@ def another_setting(home):
     (home / "analysis.yaml").write_bytes(text)
     edit(home, "analysis.json", lambda seal: seal | {"sha256": digest(text)})
     edit(home, "card.json", lambda held: held["preregistration"].update(sha256=digest(text)))
-    (home / "card.md").write_text(card.markdown(load(home, "card.json")))
+    (home / "card.md").write_text(card.markdown(Card.model_validate(load(home, "card.json"))))
     reseal(home)
 
 

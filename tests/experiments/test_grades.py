@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import measures as simulated
 from distill.completions import BadInput
-from experiments.analysis import summary
-from experiments.analysis.comparisons import Compared
+from experiments.analysis import frontier, query_curves, rows, summary
+from experiments.analysis.comparisons import ArmTable
 from experiments.measure import flags
 from experiments.results import collect
 from experiments.settings import schema
@@ -123,8 +123,8 @@ class TestClusters:
             told[key].exams[0].clusters[:6] == ("passage 0",) * 5 + ("passage 1",)
             and plain[key].exams[0].clusters == ()
         )
-        assert Compared(study, plain, made[1]).clusters("trace") is None
-        labels = Compared(study, told, made[1]).clusters("trace")
+        assert ArmTable(study, plain, made[1]).clusters("trace") is None
+        labels = ArmTable(study, told, made[1]).clusters("trace")
         assert labels is not None and len(set(labels)) == 12
         seen: dict[str, list[Any]] = {}
 
@@ -138,9 +138,9 @@ class TestClusters:
 
         with pytest.MonkeyPatch.context() as patch:
             for module, names_ in (
-                (summary.curves, ["needs", "area_between"]),
-                (summary.frontier, ["volume"]),
-                (summary.fidelity, ["panel"]),
+                (query_curves.curves, ["needs", "area_between"]),
+                (frontier.frontier, ["volume"]),
+                (rows.fidelity, ["panel"]),
                 (flags, ["helps", "sabotage"]),
             ):
                 for name in names_:

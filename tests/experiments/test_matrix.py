@@ -3,65 +3,66 @@
 import pytest
 
 from experiments.report import matrix
+from experiments.results.schema import AttackFacts, CaseResult, Measures, Row, Utility
+
+VOTE = "strongest/vote"
+PARTS = "ask/repeats(k=4) + clean/vote + sft"
 
 
-def held():
+def row(defense, attacker, right):
+    """A row of which only what a matrix shows is there."""
+    return Row.model_construct(
+        task="t",
+        budget=10,
+        defense=defense,
+        attacker=attacker,
+        defended=right,
+        steps=900.0,
+        student_tokens=812_345.0 if attacker == "sft" else 3_212_345.0,
+        over_first=right - 0.3,
+        over_first_lo=-0.1,
+        over_first_hi=0.4,
+    )
+
+
+def case(defense, attack, transfers, transfer=0.5, lcb=0.4):
+    return CaseResult.model_construct(
+        task="t",
+        budget=10,
+        defense=defense,
+        attack=attack,
+        attacks=[*transfers],
+        transfers=transfers,
+        transfer=transfer,
+        lcb=lcb,
+        hi=None,
+        ucb=None,
+        kind="ok",
+        verdict="partial",
+        utility=Utility.model_construct(change=-0.021),
+    )
+
+
+def held(first=None):
     """Two defences against `sft` and `strongest/vote`, by hand."""
-
-    def row(defense, attacker, right):
-        return {
-            "task": "t",
-            "budget": 10,
-            "defense": defense,
-            "attacker": attacker,
-            "defended": right,
-            "steps": 900.0,
-            "student_tokens": 812_345.0 if attacker == "sft" else 3_212_345.0,
-            "over_first": right - 0.3,
-            "over_first_lo": -0.1,
-            "over_first_hi": 0.4,
-        }
-
-    def case(defense, attack, attacks):
-        return {
-            "task": "t",
-            "budget": 10,
-            "defense": defense,
-            "attack": attack,
-            "attacks": attacks,
-            "floor": "f",
-            "ceiling": "strongest/vote",
-            "transfer": 0.5,
-            "lcb": 0.4,
-            "hi": None,
-            "ucb": None,
-            "kind": "ok",
-            "verdict": "partial",
-            "utility": {"change": -0.021},
-        }
-
-    vote = "strongest/vote"
     rows = [
         row("none", "f", 0.1),
         row("none", "sft", 0.7),
-        row("none", vote, 0.9),
+        row("none", VOTE, 0.9),
         row("d", "sft", 0.3),
-        row("d", vote, 0.5),
+        row("d", VOTE, 0.5),
         row("e", "sft", 0.9),
     ]
-    return {
-        "rows": rows,
-        "cases": [
-            case("d", "strongest/vote", ["sft", "strongest/vote"]),
-            case("e", "sft", ["sft"]),
-        ],
-    }
+    facts = (("sft", "sft"), (VOTE, PARTS))
+    return Measures.model_construct(
+        rows=rows,
+        cases=[first or case("d", VOTE, {"sft": 0.25, VOTE: 0.5}), case("e", "sft", {"sft": 1.0})],
+        attacks=[AttackFacts(name=name, parts=parts, interface="text") for name, parts in facts],
+    )
 
 
-def test_cells_share_one_scale_and_the_chosen_attack_is_marked():
+def test_cells_stand_below_their_attack_and_the_chosen_one_is_marked():
     (one,) = matrix.matrices(held())
-    # F .1 and U .9, of the vote, for every cell: (.3 - .1) / .8, (.5 - .1) / .8, and (.9 - .1) /
-    # .8.
     assert one.lines[0].cells == pytest.approx((0.25, 0.5)) and one.lines[0].chosen == 1
     assert one.lines[1].cells == (pytest.approx(1.0), None) and one.lines[1].chosen == 0
 
@@ -75,15 +76,11 @@ def test_as_markdown():
     assert "| `d` | +20.0 [-10.0, +40.0] |" in lines and "| `e` | - |" in lines
     vote = "- vote: `ask/repeats(k=4) + clean/vote + sft`; 900 steps, 3.2 M tokens"
     assert {"- 1: `sft`; 900 steps, 812 k tokens", vote} <= {*lines}
-    assert matrix.markdown({"rows": [], "cases": []}) == ""
+    assert matrix.markdown(Measures.model_construct(rows=[], cases=[], attacks=[])) == ""
 
 
 def test_where_no_attack_beats_the_floor_to_abstain_is_the_worst():
-    told = held()
-    told["rows"] = [
-        row | {"defended": 0.05} if row["defense"] == "d" else row for row in told["rows"]
-    ]
-    told["cases"][0] |= {"transfer": -0.06, "lcb": -0.2}
+    told = held(case("d", VOTE, {"sft": -0.0625, VOTE: -0.0625}, -0.06, -0.2))
     (one,) = matrix.matrices(told)
     assert one.lines[0].cells == pytest.approx((-0.0625, -0.0625)) and one.lines[0].chosen is None
     line = matrix.markdown(told).splitlines()[3]

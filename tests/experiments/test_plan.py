@@ -5,7 +5,7 @@ import json
 import pytest
 
 from distill.completions import BadInput
-from experiments.analysis import comparisons, verdicts
+from experiments.analysis import comparisons, flagging
 from experiments.launch import one
 from experiments.planning import arms, checks, plan
 from experiments.results import collect
@@ -199,7 +199,7 @@ class TestPlateau:
 
     def test_its_student_sits_the_report_exam_and_stands_beside_the_word(self, there, store):
         held = collect.read(collect.collect(there, store))
-        here = comparisons.Compared(there.study, held, collect.arms(there, store))
+        here = comparisons.ArmTable(there.study, held, collect.arms(there, store))
         longer = [key for key in held if key.split == "plateau"]
         assert {(key.defense, key.budget) for key in longer} == {
             ("none", 8),
@@ -209,13 +209,10 @@ class TestPlateau:
             once = held[key._replace(split="report")]
             assert held[key].exams[0].items == once.exams[0].items and held[key].seeds == (0,)
             gained = held[key].right_SN[0].mean() - once.right_SN[once.seeds.index(0)].mean()
-            assert verdicts.gained_at_twice(here, key._replace(split="report")) == pytest.approx(
-                gained
-            )
-        assert (
-            verdicts.gained_at_twice(here, Key("addition", arms.IDENTITY, "sft", 8, "report"))
-            is None
-        )
+            change = flagging.plateau_change(here, key._replace(split="report"))
+            assert change.change == pytest.approx(gained)
+        control = Key("addition", arms.IDENTITY, "sft", 8, "report")
+        assert flagging.plateau_change(here, control) is None
 
 
 def test_two_ways_to_the_same_answers_are_one_student(there, store):

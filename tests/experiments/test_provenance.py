@@ -530,7 +530,7 @@ def test_an_edit_of_the_sources_is_seen_by_the_next_command(made, tmp_path):
         (tmp_path / name).write_text(text.replace(before, after, 1))
 
     edited("experiments/report/html.py", '"""The HTML report', '"""A page: the HTML report')
-    edited("experiments/report/html.py", "MOST_NAMED = 12", "MOST_NAMED = 13")
+    edited("experiments/report/plots.py", "MOST_NAMED = 12", "MOST_NAMED = 13")
     edited("distill/losses.py", "from __future__", "# A comment.\nfrom __future__")
     assert " stages, 0 to do" in todo() and "old:" not in todo()
     with (tmp_path / "distill" / "losses.py").open("a") as file:

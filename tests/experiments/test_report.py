@@ -3,6 +3,7 @@ defences at once.
 """
 
 import json
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +11,17 @@ import pytest
 
 from benchmarks import measures as simulated
 from distill.completions import BadInput
-from experiments.analysis import summary, verdicts
+from experiments.analysis import card, flagging, summary, verdicts
+from experiments.analysis.families import family
 from experiments.measure.contrast import Arm, NotMeasurable
 from experiments.planning.arms import IDENTITY
-from experiments.report import card, frontier_plot, html, terminal
+from experiments.report import card as card_page
+from experiments.report import frontier_plot, html, plots, terminal
 from experiments.results import collect
 from experiments.results.collect import Key
+from experiments.results.manifest import Code, Machine, Manifest, Seal
+from experiments.results.schema import CaseResult, Measures, Utility
+from experiments.results.table import jsonable
 from experiments.settings import schema
 
 
@@ -41,6 +47,10 @@ def made():
 
 @pytest.fixture(scope="module")
 def held(study, made):
+    return jsonable(measures(study, made))
+
+
+def measures(study, made):
     return summary.measure(study, collect.read(made[0]), made[1])
 
 
@@ -126,7 +136,9 @@ def test_teachers_are_told_by_their_text(study, made):
         )
         for exam in there[key].exams
     )
-    told = summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+    told = jsonable(
+        summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
+    )
     rows = {row["defense"]: row for row in told["teachers"] if row["task"] == "trace"}
     broken, clean, other = rows["release/truncate"], rows["none"], rows["release/answer_only"]
     assert (broken["longest_repeat"], broken["distinct_4"]) == (39, pytest.approx(1 / 37))
@@ -175,13 +187,9 @@ def test_order_of_the_file_changes_nothing(study, made):
     pq.write_table(shuffled, sink)
     again = summary.measure(study, collect.read(sink.getvalue().to_pybytes()), made[1])
     before = summary.measure(study, collect.read(made[0]), made[1])
-    key = lambda r: (r["task"], r["budget"], r["attacker"], r["defense"])  # noqa: E731
-    for a, b in zip(sorted(before["rows"], key=key), sorted(again["rows"], key=key), strict=True):
-        assert (a["transfer"], a["defended"], a["fidelity"]) == (
-            b["transfer"],
-            b["defended"],
-            b["fidelity"],
-        )
+    key = lambda r: (r.task, r.budget, r.attacker, r.defense)  # noqa: E731
+    for a, b in zip(sorted(before.rows, key=key), sorted(again.rows, key=key), strict=True):
+        assert (a.transfer, a.defended, a.fidelity) == (b.transfer, b.defended, b.fidelity)
 
 
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
@@ -199,30 +207,35 @@ def test_other_items_in_one_arm_are_refused(study, made):
         summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
 
 
-def test_it_is_json_page_table_and_card(study, held):
-    json.dumps(held, allow_nan=False)
-    text = html.render(study, held, html.plots(held), [], [], "")
+def test_it_is_json_page_table_and_card(study, made):
+    told = measures(study, made)
+    json.dumps(jsonable(told), allow_nan=False)
+    text = html.render(told, html.plots(told), [], [], "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert (
         text.count("<svg") == 3
         and "Capability against exchanges" in text
         and "How closely students copy" in text
     )
-    assert terminal.table(held["rows"], "x").columns[0].header == "budget"
-    manifest = {
-        "stages": [],
-        "config_sha256": "0" * 64,
-        "fingerprint": "f",
-        "code": {"sources_sha256": "0" * 64, "revision": None},
-        "versions": {},
-        "machine": {"platform": "", "device": "", "cpu_capability": "", "threads": 1},
-    }
-    told = card.card(
-        study, held, manifest, {"sha256": "s", "scored_before": 0, "of": 1}, ["theta: 1 was, 2 is"]
+    assert terminal.table(told.rows, "x").columns[0].header == "budget"
+    sha = "0" * 64
+    machine = Machine(python="", platform="", cores=1, device="", cpu_capability="", threads=1)
+    manifest = Manifest.model_construct(
+        stages=[],
+        config_sha256=sha,
+        fingerprint=sha,
+        code=Code(sources_sha256=sha, revision=None),
+        versions={},
+        machine=machine,
+        old=[],
     )
-    told["budget"] = [row | {"wall_seconds": 1.0, "cpu_seconds": 1.0} for row in told["budget"]]
-    told["utility"] = [row | {"answer_ms": 1.0, "answer_ratio": None} for row in told["utility"]]
-    text = card.markdown(told)
+    seal = Seal(sha256=sha, scored_before=0, of=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card, "arm_seconds", lambda *_: defaultdict(lambda: card.Seconds(1.0, 1.0)))
+        patch.setattr(card, "answer_ms", lambda *_: defaultdict(lambda: 1.0))
+        planned = SimpleNamespace(study=study)
+        fields = card.card(planned, told, manifest, seal, ["theta: 1 was, 2 is"])
+    text = card_page.markdown(fields)
     assert (
         "theta: 1 was, 2 is" in text
         and "| trace | 4000 | release/truncate |" in text
@@ -251,25 +264,27 @@ MANY += [
 ]
 
 
-def many(defenses, **more):
-    return [
-        {
-            "task": task,
-            "budget": 800,
-            "defense": d,
-            "transfer": 1.0,
-            "lcb": 0.9,
-            "hi": None,
-            "utility": {"change": 0.0},
-        }
-        | more
+def many(defenses, transfer=1.0):
+    """Measures of which only what the frontier draws is there."""
+    cases = [
+        CaseResult.model_construct(
+            task=task,
+            budget=800,
+            defense=defense,
+            family=family(defense),
+            transfer=transfer,
+            lcb=0.9,
+            hi=None,
+            utility=Utility.model_construct(change=0.0),
+        )
         for task in ("trace", "addition")
-        for d in defenses
+        for defense in defenses
     ]
+    return Measures.model_construct(cases=cases, rows=[])
 
 
 def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
-    told = frontier_plot.entries(MANY)
+    told = frontier_plot.entries(many(MANY).cases)
     assert [(one.name, one.family) for one in told] == [
         ("decoding/perturbed", "decoding"),
         ("decoding/temperature", "decoding"),
@@ -282,12 +297,12 @@ def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
     assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(
         IDENTITY
     ) == 1.0
-    assert frontier_plot.family("release/truncate") == "release, text"
+    assert family("release/truncate") == "release, text"
 
 
 def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
-    monkeypatch.setattr(html, "MOST_NAMED", 5)
-    figure = html.frontier({"cases": many(MANY), "rows": []})
+    monkeypatch.setattr(plots, "MOST_NAMED", 5)
+    figure = plots.frontier(many(MANY))
     told = {text.get_text() for text in figure.texts}
     assert {"decoding", "release, logprobs", "several", "controls"} <= told
     assert any(text.strip() == "1  perturbed: eps=0.02 → 0.1" for text in told)
@@ -299,12 +314,12 @@ def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
         apart = np.hypot(*(dots[:, None] - dots).T) + 9 * np.eye(len(dots))
         assert apart.min() >= frontier_plot.DOT - 1e-6 and np.ptp(dots[:, 1]) < 1e-9
         assert np.ptp(dots[:, 0]) < 1.1 * frontier_plot.DOT * len(dots)
-    assert html.svg(figure) == html.svg(html.frontier({"cases": many(MANY), "rows": []}))
+    assert plots.svg(figure) == plots.svg(plots.frontier(many(MANY)))
 
 
 def test_a_crowd_of_which_nothing_is_measured_has_empty_panels(monkeypatch):
-    monkeypatch.setattr(html, "MOST_NAMED", 5)
-    figure = html.frontier({"cases": many(MANY, transfer=None), "rows": []})
+    monkeypatch.setattr(plots, "MOST_NAMED", 5)
+    figure = plots.frontier(many(MANY, transfer=None))
     assert [len(axes.texts) for axes in figure.axes] == [0, 0]
 
 
@@ -335,17 +350,17 @@ class TestFaults:
         }
         half = Arm(np.full((5, 50), 0.5), tuple(range(5)))
         here = SimpleNamespace(
-            told=there.get,
+            exams=there.get,
             report=there,
-            flag=lambda *_: None,
-            by_key={},
+            students={},
+            finished=lambda _: [],
             alpha=0.05,
             floor_key=lambda *_: None,
             clusters=lambda _: None,
             scores=lambda _: half,
             study=SimpleNamespace(seeds=[0]),
         )
-        return verdicts._faults(here, keys)
+        return [flagging.attack_faults(here, key).reasons for key in keys]
 
     def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):
         passive, adaptive = self.faults(("u", "u"), (0.0, 0.0))
@@ -357,12 +372,12 @@ class TestFaults:
         """
         told = self.faults(("a", "b"), (0.3, 0.0))
         assert "unparsed answers differ" in told[0][0] and not told[1]
-        assert verdicts._invalid(told, 1, 0.85, 0.8) == []
+        assert verdicts.invalid_reasons(told, 1, 0.85, 0.8) == []
         assert (
-            verdicts._invalid(told, 1, 0.75, 0.8)
-            == verdicts._invalid(told, 1, None, 0.8)
+            verdicts.invalid_reasons(told, 1, 0.75, 0.8)
+            == verdicts.invalid_reasons(told, 1, None, 0.8)
             == told[0]
         )
-        assert verdicts._invalid(told, 0, 0.85, 0.8) == told[0], (
+        assert verdicts.invalid_reasons(told, 0, 0.85, 0.8) == told[0], (
             "the worst attack itself must be sound"
         )

@@ -16,14 +16,15 @@ from scipy import stats
 
 from distill.completions import Completion, Interface, read_completions
 from distill.student import Example, StudentSettings, train
-from experiments import preregistration, tasks
+from experiments import preregistration, run_folder, tasks
+from experiments.analysis import card
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
 from experiments.planning import arms, graph, plan
-from experiments.report import files
 from experiments.results import collect
 from experiments.results.collect import Key
+from experiments.results.table import jsonable
 from experiments.seeds import seed_for
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build
@@ -662,7 +663,7 @@ class TestGrades:
     def test_what_each_student_took(self, ran):
         held = {
             tuple(one[name] for name in collect.WHO): one
-            for one in collect.arms(ran.plan, ran.store)
+            for one in jsonable(collect.arms(ran.plan, ran.store))
         }
         assert len(held) == len(ran.plan.arms)
         for arm in ran.plan.arms:
@@ -710,46 +711,25 @@ class TestGrades:
                 assert told["prepared"] is None
 
     def test_a_student_that_is_not_there_is_not_finished(self, ran, tmp_path):
-        assert [one["finished"] for one in collect.arms(ran.plan, Store(tmp_path))] == [
-            False
-        ] * len(ran.plan.arms)
+        assert [one.finished for one in collect.arms(ran.plan, Store(tmp_path))] == [False] * len(
+            ran.plan.arms
+        )
 
     def test_seconds_of_an_arm_are_those_of_its_own_stages(self, ran):
         def seconds(stage, name):
             return json.loads((folder(ran.store, stage) / "done.json").read_text())[name]
 
-        made = {
-            one.key: json.loads((folder(ran.store, one) / "done.json").read_text())
-            for one in ran.plan.stages
-        }
-        ledger = [
-            {name: getattr(arm, name) for name in ("task", "defense", "attacker", "budget")}
-            for arm in ran.plan.arms
-            if arm.split == "report"
-        ]
-        timed = files._timed(ran.plan, made, ledger)
-        for row, arm in zip(
-            timed, [arm for arm in ran.plan.arms if arm.split == "report"], strict=True
-        ):
+        made = run_folder.manifest(ran.plan, ran.store).by_key
+        spent = card.arm_seconds(ran.plan, made)
+        for arm in [arm for arm in ran.plan.arms if arm.split == "report"]:
             parts = (arm.answers, arm.student, arm.exam)
-            assert row["wall_seconds"] == pytest.approx(
-                sum(seconds(one, "seconds") for one in parts)
-            )
-            assert row["cpu_seconds"] == pytest.approx(
-                sum(seconds(one, "cpu_seconds") for one in parts)
-            )
-        rows = [
-            {"task": task, "defense": defense}
-            for task, defense, split in ran.plan.teachers
-            if split == "report"
-        ]
-        took = {
-            key: 1000 * np.mean([seconds(exam, "answer_seconds") for exam in exams]) / 12
-            for key, exams in ran.plan.teachers.items()
-        }
-        for row in files._answered(ran.plan, made, rows):
-            mine, clean = (took[row["task"], one, "report"] for one in (row["defense"], "none"))
-            assert (row["answer_ms"], row["answer_ratio"]) == pytest.approx((mine, mine / clean))
+            took = spent[arm.task, arm.defense, arm.attacker, arm.budget]
+            for name, value in (("seconds", took.wall), ("cpu_seconds", took.cpu)):
+                assert value == pytest.approx(sum(seconds(one, name) for one in parts))
+        for (task, defense), ms in card.answer_ms(ran.plan, made).items():
+            exams = ran.plan.teachers[task, defense, "report"]
+            mean = np.mean([seconds(exam, "answer_seconds") for exam in exams])
+            assert ms == pytest.approx(1000 * mean / 12)
 
 
 class TestSteps:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distill.completions import BadInput
-from experiments.preregistration import ANALYSIS, SEAL
+from experiments.results.names import ANALYSIS, SEAL
 
 MANIFEST, LOCK, SIGNATURE = "manifest.json", "lock.txt", "manifest.json.sig"
 ALWAYS = (
@@ -54,7 +54,7 @@ BROKEN = (
 
 
 @contextmanager
-def opened(run: Path) -> Iterator[Path]:
+def open_run(run: Path) -> Iterator[Path]:
     """The folder of a run, or of an archive while it is needed; BadInput if it is neither."""
     if run.is_dir():
         if not (run / MANIFEST).is_file():

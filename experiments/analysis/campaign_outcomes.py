@@ -1,0 +1,185 @@
+"""Every finished run of a campaign: what happened, its students' grades, and what detectors made of
+its accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from defenses.access import Calibration, by_customer, fusion
+from experiments.planning.arms import Arm, CampaignRun
+from experiments.planning.plan import Plan
+from experiments.results.schema import FUSION, CampaignOutcome, LeakedStudent, Roc
+from experiments.settings.campaigns import OPEN
+from experiments.stages.calibration import load
+from experiments.stages.campaign import ROC
+from experiments.stages.grades import read_grades
+from experiments.stages.served import CampaignReport
+from experiments.store import Store
+
+
+class Scores(NamedTuple):
+    """Conformal p-values (F detectors x A accounts) of a run under the open access; who is who."""
+
+    p: np.ndarray
+    guilty: np.ndarray
+    segment: np.ndarray
+    owner: np.ndarray
+    names: np.ndarray
+
+    @property
+    def features_AF(self) -> np.ndarray:
+        """-log10 p, an account a row."""
+        return -np.log10(self.p.astype(float)).T
+
+
+class Run(NamedTuple):
+    """Which run's scores they are."""
+
+    preset: str
+    seed: int
+
+
+class Fused(NamedTuple):
+    """A fusion's p-values by account (A), and at each rate: accounts found, of all; honest
+    customers flagged, of all.
+    """
+
+    p: np.ndarray
+    at_rates: list[list[int]]
+
+
+def collect(plan: Plan, store: Store) -> list[CampaignOutcome]:
+    """One entry a finished run, with curves of what detectors scored where it is reported and
+    served by the open access.
+    """
+    runs = [run for run in plan.leaks if store.has(run.run.kind, run.run.key)]
+    folders = [store.open(run.run.kind, run.run.key) for run in runs]
+    scores = {
+        Run(run.preset, run.seed): read_scores(folder / "scores.npz")
+        for run, folder in zip(runs, folders, strict=True)
+        if _is_scored(run)
+    }
+    rates = plan.study.campaigns.rates if plan.study.campaigns else []
+    return [
+        _outcome(run, folder, store, scores, rates)
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores that a campaign's run left; BadInput if the file is not whole."""
+    return Scores(**load(path))
+
+
+def _is_scored(run: CampaignRun) -> bool:
+    return (run.access, run.split) == (OPEN, "report")
+
+
+def _outcome(
+    run: CampaignRun,
+    folder: Path,
+    store: Store,
+    scores: dict[Run, Scores],
+    rates: Sequence[float],
+) -> CampaignOutcome:
+    finished = [arm for arm in run.students if store.has(arm.exam.kind, arm.exam.key)]
+    outcome = CampaignOutcome(
+        preset=run.preset,
+        access=run.access,
+        seed=run.seed,
+        split="report" if run.split == "report" else "select",
+        students=[_student(store, arm) for arm in finished],
+        **CampaignReport.read(folder).model_dump(mode="json"),
+    )
+    return _with_curves(outcome, scores, rates) if _is_scored(run) else outcome
+
+
+def _with_curves(
+    outcome: CampaignOutcome, scores: dict[Run, Scores], rates: Sequence[float]
+) -> CampaignOutcome:
+    at = Run(outcome.preset, outcome.seed)
+    run = scores[at]
+    curves = {str(name): roc(p, run) for name, p in zip(run.names, run.p, strict=True)}
+    fusion_of_all = fused(scores, at, rates)
+    if fusion_of_all is None:
+        return outcome.model_copy(update={"roc": curves})
+    curves[FUSION] = roc(fusion_of_all.p, run)
+    return outcome.model_copy(update={"roc": curves, "fused": fusion_of_all.at_rates})
+
+
+def _student(store: Store, arm: Arm) -> LeakedStudent:
+    graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
+    right = "".join("01"[row["outcome"] == "right"] for row in graded)
+    return LeakedStudent(task=arm.task, defense=arm.defense, attacker=arm.attacker, right=right)
+
+
+def roc(p: np.ndarray, scores: Scores) -> Roc:
+    """Shares of honest customers, each by its worst account, and of the campaign's accounts with a
+    p-value (A) as low.
+    """
+    guilty = scores.guilty
+    honest = -by_customer(-p[~guilty], scores.owner[~guilty])
+    return Roc(
+        fpr=[(honest <= rate).mean() for rate in ROC],
+        tpr=[(p[guilty] <= rate).mean() for rate in ROC],
+    )
+
+
+# Fusion
+
+
+def fused(scores: dict[Run, Scores], at: Run, rates: Sequence[float]) -> Fused | None:
+    """All detectors as one for the run `at`, fitted and calibrated on other seeds and other
+    presets alone.
+
+    Runs of a seed share their honest customers, so these come from one run of each other seed.
+
+    Returns:
+        None where there is no other seed or no other preset.
+    """
+    others = [run for run in scores if run.seed != at.seed and _campaign(run) != _campaign(at)]
+    if not others:
+        return None
+    by_seed = {run.seed: scores[run] for run in reversed(others)}
+    honest, campaigns = list(by_seed.values()), [scores[run] for run in others]
+    weights = _fit(honest, campaigns)
+    calibration = _calibration(honest, weights)
+    odds, segment = fusion.odds(scores[at].features_AF, weights), scores[at].segment
+    at_rates = [
+        _flagged(scores[at], odds > calibration.threshold(FUSION, rate)[segment]) for rate in rates
+    ]
+    return Fused(calibration.p_value(FUSION, odds, segment), at_rates)
+
+
+def _campaign(run: Run) -> str:
+    return run.preset.partition("(")[0]
+
+
+def _fit(honest: Sequence[Scores], campaigns: Sequence[Scores]) -> fusion.Weights:
+    """Weights of a logistic regression of honest against campaign accounts."""
+    clean = [one.features_AF[~one.guilty] for one in honest]
+    guilty = [one.features_AF[one.guilty] for one in campaigns]
+    sizes = [sum(map(len, clean)), sum(map(len, guilty))]
+    labels = np.repeat([False, True], sizes)
+    return fusion.fit(np.concatenate([*clean, *guilty]), labels, fusion.Settings().ridge)
+
+
+def _calibration(honest: Sequence[Scores], weights: fusion.Weights) -> Calibration:
+    """What the fusion scores of honest accounts; customers of unlike seeds are unlike customers."""
+    clean = np.concatenate([one.features_AF[~one.guilty] for one in honest])
+    segment = np.concatenate([one.segment[~one.guilty] for one in honest])
+    owner = np.concatenate([one.owner[~one.guilty] for one in honest])
+    number = np.repeat(np.arange(len(honest)), [(~one.guilty).sum() for one in honest])
+    return Calibration({FUSION: fusion.odds(clean, weights)}, segment, owner + number * 2**32)
+
+
+def _flagged(scores: Scores, hit: np.ndarray) -> list[int]:
+    """Accounts found, of all; honest customers flagged, of all."""
+    guilty, owners = scores.guilty, scores.owner[~scores.guilty]
+    false = len(np.unique(owners[hit[~guilty]]))
+    return [int(hit[guilty].sum()), int(guilty.sum()), false, len(np.unique(owners))]

@@ -1,0 +1,21 @@
+"""Where a defence acts, as a word that a plot colours by."""
+
+from __future__ import annotations
+
+from experiments.planning.arms import IDENTITY
+from experiments.settings.schema import parse_defense
+
+
+def family(defense: str) -> str:
+    """Where a defence acts; a pipeline of several kinds is `several`.
+
+    Returns:
+        A key of `results.schema.FAMILIES`.
+    """
+    if defense == IDENTITY:
+        return "controls"
+    spec = parse_defense(defense)
+    kinds = {part.name.partition("/")[0] for part in spec.parts}
+    if kinds == {"release"}:
+        return "release, logprobs" if spec.chain.point == "logprobs" else "release, text"
+    return kinds.pop() if len(kinds) == 1 else "several"

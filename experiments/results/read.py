@@ -1,0 +1,166 @@
+"""What a run left, read without trust: each file is a plain one of the run's own, and of its form.
+
+`read_results` is the way in for notebooks and scripts; `review` reads with the same functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.completions import BadInput
+from experiments.results import archive
+from experiments.results.manifest import MANIFEST_SCHEMA, Manifest
+from experiments.results.schema import (
+    ARM_RECORDS,
+    OUTCOMES,
+    SCHEMA_VERSION,
+    CampaignOutcome,
+    Card,
+    FinishedStudent,
+    Measures,
+    MissingStudent,
+)
+
+MOST = 256 * 2**20  # bytes of a file that is not grades
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """The tables of a run; `measures` holds every number that is reported."""
+
+    measures: Measures
+    card: Card
+    manifest: Manifest
+    arms: list[FinishedStudent | MissingStudent]
+    outcomes: list[CampaignOutcome]
+
+
+def read_results(path: Path | str) -> StudyResults:
+    """The typed results of a run's folder or of an export of one.
+
+    Raises:
+        BadInput: if it is neither, or a file is missing, of another form or of another version.
+    """
+    with archive.open_run(Path(path)) as home:
+        try:
+            return StudyResults(
+                measures=measures_of(home),
+                card=shaped(home, "card.json", TypeAdapter(Card)),
+                manifest=manifest_of(home),
+                arms=shaped(home, "arms.json", ARM_RECORDS),
+                outcomes=outcomes_of(home),
+            )
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
+
+
+def manifest_of(home: Path) -> Manifest:
+    """The manifest; BadInput, with what to do, for one of an older version."""
+    _check_version(parsed(home, "manifest.json"), "manifest.json", "schema", MANIFEST_SCHEMA)
+    return shaped(home, "manifest.json", TypeAdapter(Manifest))
+
+
+def measures_of(home: Path) -> Measures:
+    """The measures; BadInput, with what to do, for those of an older version."""
+    _check_version(parsed(home, "measures.json"), "measures.json", "schema_version", SCHEMA_VERSION)
+    return shaped(home, "measures.json", TypeAdapter(Measures))
+
+
+def outcomes_of(home: Path) -> list[CampaignOutcome]:
+    """Runs of campaigns; none where the study has none."""
+    name = "outcomes.json"
+    return shaped(home, name, OUTCOMES) if (home / name).exists() else []
+
+
+def _check_version(raw: Any, name: str, field: str, version: int) -> None:
+    """BadInput, with what to do, for a file that another version wrote."""
+    stored = raw.get(field) if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and stored is None and name == "measures.json":
+        stored = 0
+    if isinstance(stored, int) and stored != version:
+        age = "an older" if stored < version else "a newer"
+        raise BadInput(
+            f"{name}: schema {stored} is of {age} version, {version} is read here; read it with "
+            "that version, or `distill-resist report` the study again"
+        )
+
+
+# One file
+
+
+def own(home: Path, name: str, most: int = MOST) -> Path:
+    """The path of a run's own file; BadInput for a link, a device, and what is too
+    large to be one.
+    """
+    path = home / name
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise BadInput(f"{name}: missing") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(f"{name}: is no file of the run's own")
+    if status.st_size > most:
+        raise BadInput(f"{name}: {status.st_size} bytes, at most {most}")
+    return path
+
+
+def content(home: Path, name: str, most: int = MOST) -> bytes:
+    """The bytes of a run's own file."""
+    return own(home, name, most).read_bytes()
+
+
+def sha(path: Path) -> str:
+    """The SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parsed(home: Path, name: str) -> Any:
+    """A JSON file; BadInput with its name if it is not strictly one: names once, numbers finite."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            raise ValueError("a name stands twice in an object")
+        return named
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        text = content(home, name).decode()
+        value = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        # ValueError where half a character stands alone.
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{name}: is not JSON ({error or type(error).__name__})") from None
+
+
+def shaped(home: Path, name: str, form: TypeAdapter[T]) -> T:
+    """A JSON file of a form; BadInput with its name, the place and the fault if it is another."""
+    raw = parsed(home, name)
+    try:
+        return form.validate_python(raw)
+    except (ValidationError, RecursionError) as error:
+        raise BadInput(f"{name}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError | RecursionError) -> str:
+    """The place, the rule and what was got, of the first fault."""
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    first = error.errors()[0]
+    value, message = first["input"], first["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(value, dict | list) else f" (got {str(value)[:40]!r})"
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {message}{got}"
