@@ -38,10 +38,10 @@ class RecordedModel:
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        missing = [prompt.id for prompt in prompts if prompt.text not in self.answers]
+        missing = [prompt.text for prompt in prompts if prompt.text not in self.answers]
         if missing:
             raise BadInput(
-                f"{self.where}: no answer to {len(missing)} prompts, first {missing[0]!r}"
+                f"{self.where}: no answer to {len(missing)} prompts, first {missing[0][:80]!r}"
             )
         said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
         if interface.kind == "text":
