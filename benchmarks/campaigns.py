@@ -22,11 +22,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from defenses.access import Calibration, Learner, Watch, content, homogeneity, templates, volume
-from distill.campaigns import OPEN
-from distill.campaigns.population import Population
+from defenses.access import (
+    BaselineFitter,
+    Calibration,
+    ShadowMonitor,
+    content,
+    homogeneity,
+    templates,
+    volume,
+)
+from distill.campaigns import NEVER
 from distill.campaigns.presets import preset, scaled
-from distill.campaigns.simulate import simulate
+from experiments.campaigns.population import Population
+from experiments.campaigns.simulate import simulate
 from experiments.measure.detection import clopper_pearson
 
 DAYS, HONEST, SIZES = 45, 300_000, (0.025, 0.05, 0.1)
@@ -38,7 +46,7 @@ WATCHED = (volume, content, homogeneity, templates)
 
 def one(share: float) -> dict[str, object]:
     """Learn, calibrate and watch at a share of the full size."""
-    learner = Learner(release=7)
+    learner = BaselineFitter(release=7)
     simulate(
         Population(accounts=2_000 if share == TOY else 20_000),
         [],
@@ -50,7 +58,7 @@ def one(share: float) -> dict[str, object]:
     baseline = learner.baseline()
     honest = Population(accounts=round(HONEST * share))
     clock, wall = time.process_time(), time.perf_counter()
-    watch = Watch([part.Detector(part.Settings(), baseline) for part in WATCHED])
+    watch = ShadowMonitor([part.Detector(part.Settings(), baseline) for part in WATCHED])
     clean = simulate(honest, [], watch, days=DAYS, seed=2)
     known = slice(clean.accounts.count)
     calibration = Calibration(
@@ -65,7 +73,9 @@ def one(share: float) -> dict[str, object]:
         for name in (part.Detector.name for part in WATCHED)
     }
     clock, wall = time.process_time(), time.perf_counter()
-    watch = Watch([part.Detector(part.Settings(), baseline) for part in WATCHED], thresholds)
+    watch = ShadowMonitor(
+        [part.Detector(part.Settings(), baseline) for part in WATCHED], thresholds
+    )
     out = simulate(honest, [scaled(FULL, share)], watch, days=DAYS, seed=3)
     took, took_wall = time.process_time() - clock, time.perf_counter() - wall
     leaked = {
@@ -75,7 +85,7 @@ def one(share: float) -> dict[str, object]:
     caught = {
         name: [
             clopper_pearson(int(level.sum()), level.size)[:3]
-            for level in crossed[:, out.first : out.accounts.count] < OPEN
+            for level in crossed[:, out.first : out.accounts.count] < NEVER
         ]
         for name, crossed in watch.crossed.items()
     }

@@ -49,7 +49,7 @@ def built(name: str, given: ProviderResources, teacher: LanguageModel) -> Any:
     quick = {key: value for key, value in QUICK.items() if key in shown}
     part = components.restore("defense", {"name": name, "settings": shown | quick})
     defense = part.build(given)
-    if not defense.learns:
+    if not defense.traits.learns:
         return defense
     return part.build(replace(given, learned=defense.learn(teacher)))
 
@@ -92,9 +92,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     over = []
     for name in catalog.names("defense"):
         defense = built(name, given, teacher)
-        interface = Interface("top_k", 20) if defense.point == "logprobs" else Interface()
-        edit = defense.point in ("text", "logprobs") and not defense.passes
-        bound = EDIT if edit else DECODING * (1 + defense.passes)
+        interface = Interface("top_k", 20) if defense.traits.acts_on == "logprobs" else Interface()
+        edit = (
+            defense.traits.acts_on in ("text", "logprobs")
+            and not defense.traits.extra_forward_passes
+        )
+        bound = EDIT if edit else DECODING * (1 + defense.traits.extra_forward_passes)
         models = (teacher, defense(teacher))
         for model in models:
             model.generate(prompts[:8], seed=0, interface=interface)  # warms up
@@ -104,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratio = defended / plain
         over += [name] * (ratio > bound)
         print(
-            f"{name:32s} {defense.passes:6.1f} {bound:6.2f} {ratio:6.2f} x "
+            f"{name:32s} {defense.traits.extra_forward_passes:6.1f} {bound:6.2f} {ratio:6.2f} x "
             f"undefended{', over' * (ratio > bound)}",
             flush=True,
         )

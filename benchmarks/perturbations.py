@@ -35,16 +35,16 @@ def edits(size: int) -> dict[str, Callable[[], Tensor]]:
         "perturbed: least likely, mixture": lambda: perturbed.mixture(
             y, perturbed.least_likely(y, least), 0.1
         ),
-        "gradient_redirection: g = Gz": lambda: gradient_redirection.redirected(y, g, 0.4, 0.01),
-        "gradient_redirection: eps 2": lambda: gradient_redirection.redirected(y, g, 2.0, 0.01),
-        "gradient_redirection: uncoordinated": lambda: gradient_redirection.redirected(
-            y, gradient_redirection.against(y, q), 0.4, 0.01
+        "gradient_redirection: g = Gz": lambda: gradient_redirection.redirect(y, g, 0.4, 0.01),
+        "gradient_redirection: eps 2": lambda: gradient_redirection.redirect(y, g, 2.0, 0.01),
+        "gradient_redirection: uncoordinated": lambda: gradient_redirection.redirect(
+            y, gradient_redirection.away_from_proxy(y, q), 0.4, 0.01
         ),
-        "the same, eps 1.9 (runs into equals)": lambda: gradient_redirection.redirected(
-            y, gradient_redirection.against(y, q), 1.9, 0.01
+        "the same, eps 1.9 (runs into equals)": lambda: gradient_redirection.redirect(
+            y, gradient_redirection.away_from_proxy(y, q), 1.9, 0.01
         ),
-        "mad: argmax": lambda: mad.poisoned(y, q, "argmax", 1.0, 32, size),
-        "mad: extreme": lambda: mad.poisoned(y, q, "extreme", 1.0, 32, size),
+        "mad: argmax": lambda: mad.poison(y, q, "argmax", 1.0, 32, size),
+        "mad: extreme": lambda: mad.poison(y, q, "extreme", 1.0, 32, size),
     }
 
 

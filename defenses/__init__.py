@@ -1,5 +1,6 @@
-"""The provider: a defence is a function from model to model (`Defense(settings, given)(model) ->
-model`).
+"""The provider: a defence is a function from model to model.
+
+`Defense(settings, resources)(model) -> model`.
 
 A defence is one file that holds `Settings` (every field shown in `configs/defense/<same
 path>.yaml`) and `Defense`, whose call returns a defended model and leaves the one it was given as
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,17 +30,21 @@ if TYPE_CHECKING:
     from distill.completions import Completion
     from distill.models import LanguageModel, Model
 
-RANKS = {"weights": 0}  # what changes scores is 1, what edits finished answers 2
+ActsOn = Literal["none", "weights", "decoding", "text", "logprobs"]
+"""Where a defence shows: nowhere, in the weights, in the distribution that is sampled (`decoding`),
+in the finished text (which takes token ids and logprobs away with it), or in released logprobs
+alone (the text stays as it is).
+"""
 
 
 @dataclass(frozen=True)
 class ProviderResources:
-    """What a provider has beside its teacher; a defence names in `needs` what it must be handed.
+    """What a provider has beside its teacher; a defence names in `Traits.needs` what it must get.
 
     `proxy`: a small model of the provider's own that stands for students, with the teacher's
     tokenizer. `traces`: the clean teacher's answers to prompts of the provider's own, which nobody
     else asks. `grade`: whether an answer to one of these prompts is right. `rewriter`: a model that
-    follows instructions. `learned`: what `learn` returned.
+    follows instructions. `learned`: what the defence's `learn` returned.
     """
 
     proxy: LanguageModel | None = None
@@ -48,12 +54,13 @@ class ProviderResources:
     learned: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-NOTHING = ProviderResources()
+NO_RESOURCES = ProviderResources()
+RESOURCES = tuple(each.name for each in fields(ProviderResources) if each.name != "learned")
 
 
 class Strength(NamedTuple):
-    """A defence's strength: the setting, its value that is no defence, and the ends between which
-    strengths are sought.
+    """The one setting that is a defence's strength: its name, its value that is no defence, and the
+    ends between which strengths are sought.
 
     Strength rises from `weakest` to `strongest`, whichever of them is the larger number; `log`
     spaces it by ratios.
@@ -65,18 +72,65 @@ class Strength(NamedTuple):
     strongest: float
     log: bool = False
 
-    def at(self, share: float) -> float:
-        """The strength at a share in [0, 1] of the way from weakest to strongest."""
+    def interpolate(self, fraction: float) -> float:
+        """The strength at a fraction in [0, 1] of the way from weakest to strongest."""
         if self.log:
-            return float(self.weakest * (self.strongest / self.weakest) ** share)
-        return self.weakest + share * (self.strongest - self.weakest)
+            return float(self.weakest * (self.strongest / self.weakest) ** fraction)
+        return self.weakest + fraction * (self.strongest - self.weakest)
 
 
-Key = Annotated[str, Field(min_length=1)]
+@dataclass(frozen=True)
+class Traits:
+    """What a defence says of itself, as data.
+
+    A class states the traits of its default settings; an instance whose settings change them
+    replaces its own (`self.traits = replace(self.traits, ...)`).
+
+    Raises:
+        BadInput: `acts_on` or `needs` names something that does not exist.
+    """
+
+    acts_on: ActsOn
+    identity: Mapping[str, Any]
+    """The settings with which the defended model answers as the undefended one does, bit for bit.
+    """
+    strength: Strength | None = None
+    """The one setting that is its strength; None where it has none."""
+    requires_logits: bool = False
+    """Whether it needs a `LanguageModel`, whose next-token scores it reads or changes."""
+    requires_sampling: bool = False
+    """Whether it acts through sampling alone, so that it does nothing to a greedy teacher."""
+    extra_forward_passes: float = 0.0
+    """Forward passes of any model per generated token, beside the teacher's own."""
+    keeps_argmax: bool = False
+    """Whether the likeliest next token is the same with it as without, whatever the settings."""
+    keeps_answer: bool = False
+    """Whether it costs no right answers at any strength, as what is final in an answer, or its law,
+    stays as it is.
+    """
+    needs: tuple[str, ...] = ()
+    """The fields of `ProviderResources` that it must be handed."""
+    learns: bool = False
+    """Whether `learn(model)` comes first, and its result is handed back as `learned`."""
+    paper: str = "-"
+    """Where it comes from."""
+
+    def __post_init__(self) -> None:
+        if self.acts_on not in get_args(ActsOn):
+            raise BadInput(
+                f"Traits: acts_on is {self.acts_on!r} (there are: {', '.join(get_args(ActsOn))})"
+            )
+        if unknown := sorted({*self.needs} - {*RESOURCES}):
+            raise BadInput(
+                f"Traits: needs names {', '.join(unknown)} (there are: {', '.join(RESOURCES)})"
+            )
+
+
+SecretKey = Annotated[str, Field(min_length=1)]
 """The provider's secret: what is drawn with it can be drawn again, by nobody else."""
 
 
-class Part(BaseModel):
+class DefenseSettings(BaseModel):
     """What a defence's settings are: frozen, nothing unknown, every field in the
     defence's config.
     """
@@ -84,83 +138,67 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Base(ABC):
-    """What every defence says of itself; a file's `Defense` states what differs from these
-    defaults.
+class BaseDefense(ABC):
+    """What every file's `Defense` extends: it states its `traits`, and returns a defended model.
+
+    Args:
+        settings: the file's own `Settings`.
+        resources: what the provider has; holds at least what `traits.needs` names.
     """
 
-    point: ClassVar[str]
-    """Where it acts: `none`, `weights`, `decoding` (the distribution that is sampled), `text`
-    (which takes token ids and logprobs away with it) or `logprobs` (the text stays as it is). An
-    instance may differ, by its settings.
-    """
-    scores: ClassVar[bool] = False
-    """Whether it needs a `LanguageModel`, whose next-token scores it reads or changes."""
-    passes: ClassVar[float] = 0.0
-    """Extra forward passes of any model per generated token."""
-    keeps_argmax: ClassVar[bool] = False
-    """Whether the likeliest next token is the same with it as without, whatever the settings."""
-    draws: ClassVar[bool] = False
-    """Whether it acts through sampling alone, so that it needs a teacher that does not decode
-    greedily.
-    """
-    needs: ClassVar[tuple[str, ...]] = ()
-    """What of `Given` it must be handed, by name. An instance may differ, by its settings."""
-    learns: ClassVar[bool] = False
-    """Whether `learn(model)` must be called first, and its result handed back as `Given.learned`.
-    """
-    keeps_answer: ClassVar[bool] = False
-    """Whether it costs no right answers at any strength, as what is final in an answer, or its law,
-    stays as it is.
-    """
-    identity: ClassVar[dict[str, Any]]
-    """The settings with which the defended model answers as the undefended one does, bit for bit.
-    """
-    knob: ClassVar[Strength | None] = None
-    """The one setting that is its strength; None where it has none."""
-    paper: ClassVar[str] = "-"
-    """Where it comes from."""
+    traits: Traits
+    settings: DefenseSettings
 
-    def __init__(self, settings: Any, given: ProviderResources = NOTHING) -> None:
+    def __init__(self, settings: Any, resources: ProviderResources = NO_RESOURCES) -> None:
         self.settings = settings
-        self.given = given
+        self.resources = resources
 
     @abstractmethod
     def __call__(self, model: Model) -> Model:
-        """The defended model."""
+        """The defended model; the one it is given stays as it is."""
 
     @property
-    def off(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether the settings are those that make it no defence."""
-        return all(getattr(self.settings, name) == value for name, value in self.identity.items())
+        return all(
+            getattr(self.settings, name) == value for name, value in self.traits.identity.items()
+        )
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """What it learns from the model that it will defend, for those that say they do."""
+        """What it learns from the model that it will defend, if `traits.learns`."""
         return {}
+
+
+DefenseFactory = Callable[[ProviderResources], BaseDefense]
+"""A defence's class with its settings: what is left is what the provider has."""
 
 
 @dataclass(frozen=True)
 class DefensePipeline:
-    """A list of defences is a defence: weights first, then scores, then finished answers; BadInput
-    otherwise.
+    """A list of defences is a defence: weights first, then scores, then finished answers.
+
+    Args:
+        names: of the parts, for messages.
+        parts: defences in the order in which they are applied.
+
+    Raises:
+        BadInput: a part acts on what an earlier one has already made final.
     """
 
     names: tuple[str, ...]
-    parts: tuple[Any, ...]
+    parts: tuple[BaseDefense, ...]
 
     def __post_init__(self) -> None:
-        acting = [
-            (name, part)
+        ranks = [
+            (name, _rank(part.traits))
             for name, part in zip(self.names, self.parts, strict=True)
-            if part.point != "none"
+            if part.traits.acts_on != "none"
         ]
-        ranks = [(name, RANKS.get(part.point, 1 if part.scores else 2)) for name, part in acting]
-        for (first, a), (second, b) in pairwise(ranks):
-            if a > b:
+        for (first, rank), (second, next_rank) in pairwise(ranks):
+            if rank > next_rank:
                 raise BadInput(
                     f"defence {' + '.join(self.names)}: {second} cannot act after {first}; the "
-                    "order is weights "
-                    "(trained/), scores (decoding/), finished answers (release/)"
+                    "order is weights (trained/), scores (decoding/), finished answers (release/)"
                 )
 
     def __call__(self, model: Model) -> Model:
@@ -168,85 +206,117 @@ class DefensePipeline:
             model = part(model)
         return model
 
-    @property
-    def point(self) -> str:
-        """Where it shows: in text if any part changes what is said, else in logprobs alone, else
-        nowhere.
+    @cached_property
+    def traits(self) -> Traits:
+        """Those of the whole: it acts on text if any part changes what is said, else on logprobs
+        alone, else on nothing; passes add up; it needs what any part needs, and keeps what all do.
         """
-        points = [part.point for part in self.parts]
-        return next((p for p in ("text", "decoding", "weights", "logprobs") if p in points), "none")
-
-    @property
-    def passes(self) -> float:
-        return float(sum(part.passes for part in self.parts))
-
-    @property
-    def keeps_argmax(self) -> bool:
-        return all(part.keeps_argmax for part in self.parts)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(need for part in self.parts for need in part.needs))
-
-    @property
-    def learns(self) -> bool:
-        return any(part.learns for part in self.parts)
+        parts = [part.traits for part in self.parts]
+        places = {each.acts_on for each in parts}
+        in_order: tuple[ActsOn, ...] = ("text", "decoding", "weights", "logprobs")
+        return Traits(
+            acts_on=next((place for place in in_order if place in places), "none"),
+            identity={},
+            requires_logits=any(each.requires_logits for each in parts),
+            requires_sampling=any(each.requires_sampling for each in parts),
+            extra_forward_passes=float(sum(each.extra_forward_passes for each in parts)),
+            keeps_argmax=all(each.keeps_argmax for each in parts),
+            keeps_answer=all(each.keeps_answer for each in parts),
+            needs=tuple(dict.fromkeys(need for each in parts for need in each.needs)),
+            learns=any(each.learns for each in parts),
+        )
 
 
-def teach(
-    makers: Sequence[Callable[[ProviderResources], Any]], given: ProviderResources, model: Model
+def _rank(traits: Traits) -> int:
+    """Its place in a pipeline: weights 0, what reads or changes scores 1, finished answers 2."""
+    if traits.acts_on == "weights":
+        return 0
+    return 1 if traits.requires_logits else 2
+
+
+def learn_pipeline(
+    factories: Sequence[DefenseFactory], resources: ProviderResources, model: Model
 ) -> list[Mapping[str, Tensor]]:
-    """What each defence of a list learns, on the model that those before it have defended."""
-    held: list[Mapping[str, Tensor]] = []
-    for make in makers:
-        defense = make(given)
-        held.append(defense.learn(model) if defense.learns else {})
-        model = make(replace(given, learned=held[-1]))(model)
-    return held
+    """What each defence of a list learns, on the model that those before it have defended.
+
+    Args:
+        factories: what makes each defence, in the order in which they are applied.
+        resources: what the provider has.
+        model: the clean teacher.
+
+    Returns:
+        For each defence, what it learned; nothing for one that does not learn.
+    """
+    learned: list[Mapping[str, Tensor]] = []
+    for make in factories:
+        defense = make(resources)
+        learned.append(defense.learn(model) if defense.traits.learns else {})
+        model = make(replace(resources, learned=learned[-1]))(model)
+    return learned
 
 
-def with_scores(model: Model, name: str) -> LanguageModel:
-    """The model, if it still has next-token scores for defence `name` to change; BadInput
-    otherwise.
+def require_language_model(model: Model, name: str) -> LanguageModel:
+    """The model, if it still has next-token scores to change.
+
+    Args:
+        model: what a defence was called with.
+        name: of the defence, for the message.
+
+    Raises:
+        BadInput: the model's answers are finished, or it has no scores.
     """
     from distill.models import LanguageModel  # here, so that `import defenses` does not load torch
 
     if not isinstance(model, LanguageModel):
         raise BadInput(
             f"defense {name}: got a {type(model).__name__}, it changes next-token scores and "
-            "needs a LanguageModel; "
-            "apply scores first, text last"
+            "needs a LanguageModel; apply scores first, text last"
         )
     return model
 
 
-def with_proxy(given: ProviderResources, model: LanguageModel, name: str) -> LanguageModel:
-    """The provider's proxy, if there is one and its token ids mean what the teacher's do; BadInput
-    otherwise.
+def require_proxy(resources: ProviderResources, model: LanguageModel, name: str) -> LanguageModel:
+    """The provider's proxy: its token ids mean what the teacher's do, and it reads as much.
+
+    Args:
+        resources: what the provider has.
+        model: the teacher that is defended.
+        name: of the defence, for the message.
+
+    Raises:
+        BadInput: there is no proxy, or it has another tokenizer or a shorter context.
     """
-    if given.proxy is None:
+    if resources.proxy is None:
         raise BadInput(
             f"defense {name}: needs a proxy, a small model that stands for students; the study "
             "names none"
         )
-    if given.proxy.vocabulary != model.vocabulary:
+    if resources.proxy.vocabulary != model.vocabulary:
         raise BadInput(
             f"defense {name}: the proxy has another tokenizer than the teacher "
-            f"({given.proxy.vocabulary[:12]}, not "
-            f"{model.vocabulary[:12]}); token scores of one vocabulary mean nothing in another"
+            f"({resources.proxy.vocabulary[:12]}, not {model.vocabulary[:12]}); token scores of "
+            "one vocabulary mean nothing in another"
         )
-    room, wanted = (one.network.config.max_position_embeddings for one in (given.proxy, model))
+    room = resources.proxy.network.config.max_position_embeddings
+    wanted = model.network.config.max_position_embeddings
     if room < wanted:
         raise BadInput(
             f"defense {name}: the proxy's context holds {room} tokens, the teacher's {wanted}; "
-            "it must read "
-            "all that the teacher says"
+            "it must read all that the teacher says"
         )
-    return given.proxy
+    return resources.proxy
 
 
-def with_traces(given: ProviderResources, name: str) -> Sequence[Completion]:
-    """The provider's own clean traces; BadInput if there are none."""
-    if not given.traces:
+def require_traces(resources: ProviderResources, name: str) -> Sequence[Completion]:
+    """The provider's own clean traces.
+
+    Args:
+        resources: what the provider has.
+        name: of the defence, for the message.
+
+    Raises:
+        BadInput: there are none.
+    """
+    if not resources.traces:
         raise BadInput(f"defense {name}: needs clean traces of the provider's own; there are none")
-    return given.traces
+    return resources.traces

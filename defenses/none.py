@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from defenses import Base, Part
+from defenses import BaseDefense, DefenseSettings, Traits
 from distill.models import Model
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """There is nothing to set."""
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Hands back the model it is given."""
 
-    point = "none"
-    keeps_argmax = True
-    identity = {}
+    settings: Settings
+    traits = Traits(
+        acts_on="none",
+        identity={},
+        keeps_argmax=True,
+    )
 
     def __call__(self, model: Model) -> Model:
         return model

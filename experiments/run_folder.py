@@ -346,16 +346,15 @@ def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict
 
 
 def strength(defense: str) -> float:
-    """A defence's strength as a number: 0 for none, its first knob where that is set to a number,
-    else 1 (on).
+    """A defence's strength as a number: 0 for none, that of its first part that has one and sets it
+    to a number, else 1 (on).
     """
     if defense in ("none", IDENTITY):
         return 0.0
     chosen = parse_defense(defense)
-    knobs = [
-        (one, part.knob)
-        for one, part in zip(chosen.parts, chosen.chain.parts, strict=True)
-        if part.knob
+    values = [
+        getattr(component.settings, part.traits.strength.name)
+        for component, part in zip(chosen.parts, chosen.chain.parts, strict=True)
+        if part.traits.strength
     ]
-    values = [getattr(one.settings, knob.name) for one, knob in knobs]
     return next((float(value) for value in values if value is not None), 1.0)

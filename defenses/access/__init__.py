@@ -14,17 +14,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from distill.campaigns import OPEN, SEGMENTS, TOPICS, Accounts, Events, cells
-from distill.campaigns.simulate import Identify, Open, Reply
+from defenses.access.provider import Identify, OpenAccess, Reply
+from distill.campaigns import NEVER, SEGMENTS, TOPICS, Accounts, Events, cells, run_starts
 
 NONE = -np.inf
 
 
-class Habit(NamedTuple):
+class RateBaseline(NamedTuple):
     """A share that differs between accounts: its mean, and the correlation rho = 1 / (c + 1) of its
     Beta(c).
     """
@@ -43,8 +44,8 @@ class Baseline(NamedTuple):
 
     topics_SK: np.ndarray
     rho_S: np.ndarray
-    phrase: Habit
-    newest: Habit
+    phrase: RateBaseline
+    newest: RateBaseline
 
 
 @dataclass
@@ -55,10 +56,12 @@ class Ledger:
     topics_AK: np.ndarray
 
     @classmethod
-    def room(cls, capacity: int) -> Ledger:
+    def empty(cls, capacity: int) -> Ledger:
+        """Nothing has been sent yet, by so many accounts."""
         return cls(np.zeros(capacity, np.int64), np.zeros((capacity, TOPICS), np.uint32))
 
     def add(self, day: Day) -> None:
+        """Count a day in."""
         self.n[day.active] += day.n
         account, topic, count = day.cells
         self.topics_AK[account, topic] += count.astype(np.uint32)
@@ -74,17 +77,13 @@ class Day:
 
     @property
     def number(self) -> int:
+        """Of the day, from 0."""
         return self.events.day
 
     @cached_property
     def starts(self) -> np.ndarray:
         """Where each active account's events begin."""
-        account = self.events.account
-        return (
-            np.flatnonzero(np.concatenate([[True], account[1:] != account[:-1]]))
-            if len(account)
-            else np.zeros(0, np.int64)
-        )
+        return run_starts(self.events.account)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -110,16 +109,31 @@ class Day:
         )
 
 
-class Base(ABC):
-    """A detector. `score` has one entry an account, of the evidence up to the last day it was
-    handed.
+class AccessSettings(BaseModel):
+    """Settings of a detector, of limits or of a policy: frozen, nothing unknown, no infinite
+    numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BaseDetector(ABC):
+    """What every file's `Detector` extends: a score for each account, larger is worse.
+
+    `score` has one entry an account, float32, of the evidence up to the last day it was handed;
+    `NONE` where there is too little to say anything.
+
+    Args:
+        settings: the file's own `Settings`.
+        baseline: what the provider learned from its clean past.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = "-"
+    settings: AccessSettings
     score: np.ndarray
 
-    def __init__(self, settings: Any, baseline: Baseline) -> None:
+    def __init__(self, settings: AccessSettings, baseline: Baseline) -> None:
         self.settings, self.baseline = settings, baseline
 
     def begin(self, accounts: Accounts) -> None:
@@ -130,7 +144,7 @@ class Base(ABC):
     def update(self, day: Day) -> None:
         """Take in a day and move `score`."""
 
-    def closed(self, day: int, ids: np.ndarray) -> None:
+    def on_closed(self, day: int, ids: np.ndarray) -> None:
         """Told which accounts were closed at the end of a day, by whatever rule."""
         return None
 
@@ -173,10 +187,10 @@ class Calibration:
     def p_value(self, name: str, scores: np.ndarray, segment: np.ndarray) -> np.ndarray:
         """Conformal p-values: (1 + customers with at least this score) / (n + 1)."""
         p = np.ones(len(scores))
-        for s, held in enumerate(self.sorted[name]):
-            here = segment == s
-            p[here] = (1 + len(held) - np.searchsorted(held, scores[here], side="left")) / (
-                len(held) + 1
+        for s, clean in enumerate(self.sorted[name]):
+            rows = segment == s
+            p[rows] = (1 + len(clean) - np.searchsorted(clean, scores[rows], side="left")) / (
+                len(clean) + 1
             )
         return p
 
@@ -191,50 +205,56 @@ def by_customer(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
     )
 
 
-class Watch(Open):
+class ShadowMonitor(OpenAccess):
     """Shadow mode: any number of detectors on one trajectory that none of them touches.
 
-    `highest[name]`: by account. With thresholds (by name: levels x segments), `crossed[name]`
-    holds, by level and account, the first day at the end of which the score was above, or `OPEN`.
+    `highest[name]`: the highest score so far, by account. `crossed[name]`, where there are
+    thresholds: by level and account, the first day at the end of which the score was above, or
+    `NEVER`.
+
+    Args:
+        detectors: what watches.
+        thresholds: by detector, levels x segments.
     """
 
     def __init__(
-        self, detectors: Sequence[Base], thresholds: Mapping[str, np.ndarray] | None = None
+        self, detectors: Sequence[BaseDetector], thresholds: Mapping[str, np.ndarray] | None = None
     ) -> None:
         self.detectors, self.thresholds = detectors, thresholds or {}
         self.highest: dict[str, np.ndarray] = {}
         self.crossed: dict[str, np.ndarray] = {}
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
-        self.accounts, self.ledger = accounts, Ledger.room(accounts.capacity)
-        for one in self.detectors:
-            one.begin(accounts)
-            self.highest[one.name] = np.full(accounts.capacity, NONE, np.float32)
-            if one.name in self.thresholds:
-                levels = len(self.thresholds[one.name])
-                self.crossed[one.name] = np.full((levels, accounts.capacity), OPEN, np.int16)
+        self.accounts, self.ledger = accounts, Ledger.empty(accounts.capacity)
+        for detector in self.detectors:
+            detector.begin(accounts)
+            self.highest[detector.name] = np.full(accounts.capacity, NONE, np.float32)
+            if detector.name in self.thresholds:
+                levels = len(self.thresholds[detector.name])
+                self.crossed[detector.name] = np.full((levels, accounts.capacity), NEVER, np.int16)
 
     def serve(self, events: Events) -> Reply:
         self.look(events)
         return Reply()
 
     def look(self, events: Events) -> Day:
+        """Hand a day to every detector, and note who crosses a threshold."""
         day = Day(events, self.accounts, self.ledger)
         self.ledger.add(day)
-        for one in self.detectors:
-            one.update(day)
-            highest = self.highest[one.name]
-            np.maximum(highest, one.score, out=highest)
-            if one.name in self.crossed:
+        for detector in self.detectors:
+            detector.update(day)
+            highest = self.highest[detector.name]
+            np.maximum(highest, detector.score, out=highest)
+            if detector.name in self.crossed:
                 segment = self.accounts.segment
                 for level, limit in zip(
-                    self.crossed[one.name], self.thresholds[one.name], strict=True
+                    self.crossed[detector.name], self.thresholds[detector.name], strict=True
                 ):
-                    level[(level == OPEN) & (highest > limit[segment])] = day.number
+                    level[(level == NEVER) & (highest > limit[segment])] = day.number
         return day
 
 
-class Learner(Open):
+class BaselineFitter(OpenAccess):
     """Fits a baseline to traffic known to be clean: moments over accounts, by segment.
 
     `release`: the day of that past on which a model came out, for the uptake of new models.
@@ -244,7 +264,7 @@ class Learner(Open):
         self.release, self.least = release, least
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
-        self.accounts, self.ledger = accounts, Ledger.room(accounts.capacity)
+        self.accounts, self.ledger = accounts, Ledger.empty(accounts.capacity)
         self.phrase = np.zeros(accounts.capacity, np.int64)
         self.newest: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -261,10 +281,11 @@ class Learner(Open):
     def _moments(
         self, hits: np.ndarray, n: np.ndarray, segment: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        found = [beta_moments(hits[segment == s], n[segment == s]) for s in range(len(SEGMENTS))]
-        return np.array([mean for mean, _ in found]), np.array([rho for _, rho in found])
+        moments = [beta_moments(hits[segment == s], n[segment == s]) for s in range(len(SEGMENTS))]
+        return np.array([mean for mean, _ in moments]), np.array([rho for _, rho in moments])
 
     def baseline(self) -> Baseline:
+        """What was usual in the days that were served."""
         count = self.accounts.count
         segment, n = self.accounts.segment[:count], self.ledger.n[:count]
         topics, rho = np.empty((len(SEGMENTS), TOPICS)), np.empty(len(SEGMENTS))
@@ -277,8 +298,8 @@ class Learner(Open):
             rho[s] = (
                 np.mean([overdispersion(a, mean[seen]) for a in x[:, seen]]) if len(rows) else 0.0
             )
-        phrase = Habit(*self._moments(self.phrase[:count], n, segment))
-        newest = Habit(*(np.stack(part, axis=1) for part in zip(*self.newest, strict=True)))
+        phrase = RateBaseline(*self._moments(self.phrase[:count], n, segment))
+        newest = RateBaseline(*(np.stack(part, axis=1) for part in zip(*self.newest, strict=True)))
         return Baseline(topics, np.clip(rho, 1e-4, 0.5), phrase, newest)
 
 
@@ -297,10 +318,10 @@ def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float
     """Mean share over accounts with at least `least` trials, and rho from pairs: E k (k-1) / (n
     (n-1)) = E p^2.
     """
-    kept = n >= least
-    if not kept.any():
+    enough = n >= least
+    if not enough.any():
         return 0.5, 0.5
-    k, m = hits[kept].astype(float), n[kept].astype(float)
+    k, m = hits[enough].astype(float), n[enough].astype(float)
     mean = float(np.clip((k / m).mean(), 1e-4, 1 - 1e-4))
     rho = ((k * (k - 1) / (m * (m - 1))).mean() - mean**2) / (mean * (1 - mean))
     return mean, float(np.clip(rho, 1e-3, 0.99))

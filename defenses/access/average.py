@@ -13,11 +13,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Day
-from distill.campaigns import SEGMENTS, TOPICS, Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Day
+from distill.campaigns import SEGMENTS, TOPICS, Accounts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     least: int = Field(default=30, ge=2, description="exchanges before anything is said")
     z: float = Field(default=2.0, ge=0, description="standard errors that count as plausible")
 
@@ -29,14 +31,18 @@ def ceiling(rho: np.ndarray, degrees: np.ndarray | float, n: np.ndarray, z: floa
     return -np.log(np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1))
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores how near an account's topics are to a segment's mean: minus log of the largest
+    plausible rho.
+    """
+
+    settings: Settings
     name = "average"
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
-        self.pairs = np.zeros(
-            (len(SEGMENTS), accounts.capacity)
-        )  # sum over topics of x (x - 1) / b
+        # By segment and account, the sum over topics of x (x - 1) / b.
+        self.pairs = np.zeros((len(SEGMENTS), accounts.capacity))
 
     def update(self, day: Day) -> None:
         account, topic, count = day.cells
@@ -44,10 +50,10 @@ class Detector(Base):
             return
         x = day.ledger.topics_AK[account, topic].astype(np.int64)
         more = count * (2 * x - count - 1)  # x (x - 1) now, less what it was before today
-        known = day.active[day.ledger.n[day.active] >= self.settings.least]
-        n, starts = day.ledger.n[known], np.searchsorted(account, day.active)
-        nearest = np.full(len(known), np.inf)
+        judged = day.active[day.ledger.n[day.active] >= self.settings.least]
+        n, starts = day.ledger.n[judged], np.searchsorted(account, day.active)
+        nearest = np.full(len(judged), np.inf)
         for pairs, base_K in zip(self.pairs, self.baseline.topics_SK, strict=True):
             pairs[day.active] += np.add.reduceat(more / base_K[topic], starts)
-            nearest = np.minimum(nearest, (pairs[known] / (n * (n - 1)) - 1) / (TOPICS - 1))
-        self.score[known] = ceiling(nearest, TOPICS - 1, n, self.settings.z)
+            nearest = np.minimum(nearest, (pairs[judged] / (n * (n - 1)) - 1) / (TOPICS - 1))
+        self.score[judged] = ceiling(nearest, TOPICS - 1, n, self.settings.z)

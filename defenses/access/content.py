@@ -15,11 +15,13 @@ import numpy as np
 from pydantic import Field
 from scipy.special import gammaln
 
-from defenses.access import Base, Baseline, Day
-from distill.campaigns import CAPABILITIES, CAPABILITY_OF, Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
+from distill.campaigns import CAPABILITIES, CAPABILITY_OF, Accounts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     watched: tuple[str, ...] = Field(
         default=("coding", "agentic", "reasoning", "analysis", "grading"),
         description="capabilities worth copying",
@@ -29,7 +31,7 @@ class Settings(Part):
     )
 
 
-def tilted(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray:
+def tilt(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray:
     """(1 - share) b + share b restricted to the watched topics."""
     inside = base_SK * watched_K
     return (1 - share) * base_SK + share * inside / inside.sum(axis=-1, keepdims=True)
@@ -49,7 +51,10 @@ def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndar
     )
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores the log likelihood ratio of an account's topics, watched against usual."""
+
+    settings: Settings
     name = "content"
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
@@ -57,7 +62,7 @@ class Detector(Base):
         numbers = [list(CAPABILITIES).index(name) for name in settings.watched]
         concentration = 1 / baseline.rho_S[:, None] - 1
         self.null = concentration * baseline.topics_SK
-        self.alternative = concentration * tilted(
+        self.alternative = concentration * tilt(
             baseline.topics_SK, np.isin(CAPABILITY_OF, numbers), settings.share
         )
 
@@ -74,15 +79,15 @@ class Detector(Base):
         account, topic, count = day.cells
         s = day.accounts.segment[account]
         before = day.ledger.topics_AK[account, topic] - count
-        one = (count == 1) & (before < 64)
+        in_table = (count == 1) & (before < 64)
         moved = np.empty(len(account))
-        moved[one] = self.table[s[one], topic[one], before[one]]
-        many = ~one
-        moved[many] = step(
-            before[many],
-            count[many],
-            self.alternative[s[many], topic[many]],
-            self.null[s[many], topic[many]],
+        moved[in_table] = self.table[s[in_table], topic[in_table], before[in_table]]
+        beyond = ~in_table
+        moved[beyond] = step(
+            before[beyond],
+            count[beyond],
+            self.alternative[s[beyond], topic[beyond]],
+            self.null[s[beyond], topic[beyond]],
         )
         starts = np.searchsorted(account, day.active)
         self.score[day.active] += np.add.reduceat(moved, starts) if len(starts) else 0

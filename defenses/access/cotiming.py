@@ -12,11 +12,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Day
-from distill.campaigns import MINUTES, TOPICS, Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Day
+from distill.campaigns import MINUTES, TOPICS, Accounts, run_starts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     z: float = Field(
         default=6.0,
         gt=0,
@@ -51,7 +53,10 @@ def surprise(met_KM: np.ndarray, around: int, z: float) -> np.ndarray:
     return np.where(burst, np.log(np.maximum(met_KM, 1) / usual), 0)
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores how many more (topic, minute) meetings an account has than chance gives."""
+
+    settings: Settings
     name = "cotiming"
 
     def begin(self, accounts: Accounts) -> None:
@@ -62,9 +67,7 @@ class Detector(Base):
         events = day.events
         cell = events.topic.astype(np.uint64) * np.uint64(MINUTES) + events.minute
         key = np.sort(events.account.astype(np.uint64) * np.uint64(TOPICS * MINUTES) + cell)
-        key = (
-            key[np.concatenate([[True], key[1:] != key[:-1]])] if len(key) else key
-        )  # an account once a cell
+        key = key[run_starts(key)]  # an account once a cell
         cell = (key % np.uint64(TOPICS * MINUTES)).astype(np.int64)
         met = np.bincount(cell, minlength=TOPICS * MINUTES).reshape(TOPICS, MINUTES)
         weight = surprise(met, self.settings.around, self.settings.z).reshape(-1)[cell]

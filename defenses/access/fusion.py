@@ -16,11 +16,13 @@ from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from defenses.access import Base, Baseline, Calibration, Day
-from distill.campaigns import Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Baseline, Calibration, Day
+from distill.campaigns import Accounts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How strongly weights are pulled to 0."""
+
     ridge: float = Field(default=1e-3, ge=0, description="penalty on the squares of the weights")
 
 
@@ -45,13 +47,15 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
         return float(value), np.concatenate([[pull.sum()], pull @ x_NF + 2 * ridge * w[1:]])
 
     bounds = [(None, None), *[(0, None)] * x_NF.shape[1]]
-    found = minimize(loss, np.zeros(x_NF.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
-    if not found.success:
-        raise RuntimeError(f"fusion: the fit did not converge ({found.message})")
-    return Weights(float(found.x[0]), found.x[1:])
+    start = np.zeros(x_NF.shape[1] + 1)
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    if not solution.success:
+        raise RuntimeError(f"fusion: the fit did not converge ({solution.message})")
+    return Weights(float(solution.x[0]), solution.x[1:])
 
 
 def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
+    """Log odds (N) of features."""
     return weights.intercept + x_NF @ weights.weights
 
 
@@ -79,7 +83,7 @@ def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> lis
     return out
 
 
-class Detector(Base):
+class Detector(BaseDetector):
     """The parts run inside it; calibrate it as any other, on traffic that fitted neither it nor the
     parts.
     """
@@ -90,31 +94,31 @@ class Detector(Base):
         self,
         settings: Settings,
         baseline: Baseline,
-        parts: Sequence[Base],
+        parts: Sequence[BaseDetector],
         calibration: Calibration,
         weights: Weights,
     ) -> None:
         super().__init__(settings, baseline)
-        self.parts = sorted(parts, key=lambda one: one.name)
+        self.parts = sorted(parts, key=lambda part: part.name)
         self.calibration, self.weights = calibration, weights
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
-        for one in self.parts:
-            one.begin(accounts)
+        for part in self.parts:
+            part.begin(accounts)
         self.highest = {
-            one.name: np.full(accounts.capacity, -np.inf, np.float32) for one in self.parts
+            part.name: np.full(accounts.capacity, -np.inf, np.float32) for part in self.parts
         }
 
     def update(self, day: Day) -> None:
-        for one in self.parts:
-            one.update(day)
-            np.maximum(self.highest[one.name], one.score, out=self.highest[one.name])
-        known = slice(day.accounts.count)
-        highest = {name: held[known] for name, held in self.highest.items()}
-        x = features(highest, day.accounts.segment[known], self.calibration)
-        self.score[known] = odds(x, self.weights)
+        for part in self.parts:
+            part.update(day)
+            np.maximum(self.highest[part.name], part.score, out=self.highest[part.name])
+        rows = slice(day.accounts.count)
+        highest = {name: held[rows] for name, held in self.highest.items()}
+        x = features(highest, day.accounts.segment[rows], self.calibration)
+        self.score[rows] = odds(x, self.weights)
 
-    def closed(self, day: int, ids: np.ndarray) -> None:
-        for one in self.parts:
-            one.closed(day, ids)
+    def on_closed(self, day: int, ids: np.ndarray) -> None:
+        for part in self.parts:
+            part.on_closed(day, ids)

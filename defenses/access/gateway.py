@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from distill.campaigns import MINUTES, SEGMENTS, Accounts, Events, Part
+from defenses.access import AccessSettings
+from distill.campaigns import MINUTES, SEGMENTS, Accounts, Events
 
 MONTH = 30  # days
 
 
-class Tier(Part):
+class Tier(AccessSettings):
     """Limits a minute, a cap in dollars a month, and what it takes to get here from
     the tier below.
     """
@@ -55,7 +56,9 @@ TIERS = (
 )
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """Limits of every account, and the tiers that raise them."""
+
     tiers: tuple[Tier, ...] = Field(default=TIERS, min_length=1)
     trusted: int = Field(
         default=3,
@@ -136,11 +139,13 @@ class Gateway:
         """
         age = day - self.accounts.created[ids].astype(np.int64)
         tier = np.zeros(len(ids), np.int64)
-        for number, one in enumerate(self.settings.tiers):
-            tier[(self.spent[ids] >= one.spent) & (age >= one.age)] = number
-        known = self.accounts.verified[ids] | (self.accounts.created[ids] < -MONTH)
+        for number, step in enumerate(self.settings.tiers):
+            tier[(self.spent[ids] >= step.spent) & (age >= step.age)] = number
+        trusted = self.accounts.verified[ids] | (self.accounts.created[ids] < -MONTH)
         return np.where(
-            known, np.maximum(tier, min(self.settings.trusted, len(self.settings.tiers) - 1)), tier
+            trusted,
+            np.maximum(tier, min(self.settings.trusted, len(self.settings.tiers) - 1)),
+            tier,
         )
 
     def admit(self, events: Events) -> np.ndarray:
@@ -196,20 +201,20 @@ class Gateway:
         row = np.repeat(np.arange(len(n)), n)
         order = np.lexsort((minute, row))
         cell = row[order] * MINUTES + minute[order]
-        kept = np.zeros(len(cell), bool)
+        served = np.zeros(len(cell), bool)
         block = (
             2048  # accounts at a time: dense minutes of all of them would not be linear in events
         )
         for first in range(0, len(n), block):
             size = min(block, len(n) - first)
-            here = slice(*np.searchsorted(cell, [first * MINUTES, (first + size) * MINUTES]))
-            at = cell[here] - first * MINUTES
+            rows = slice(*np.searchsorted(cell, [first * MINUTES, (first + size) * MINUTES]))
+            at = cell[rows] - first * MINUTES
             count = np.bincount(at, minlength=size * MINUTES)
             each = np.stack(
                 [
                     np.ones(len(count)),
                     *(
-                        np.bincount(at, part[order[here]], size * MINUTES) / np.maximum(count, 1)
+                        np.bincount(at, part[order[rows]], size * MINUTES) / np.maximum(count, 1)
                         for part in (cost.tokens_in, cost.tokens_out)
                     ),
                 ]
@@ -221,10 +226,12 @@ class Gateway:
                 self.settings.burst,
             )
             rank = running(np.ones(len(at)), np.flatnonzero(np.diff(at, prepend=-1)))
-            kept[here] = rank <= passed.reshape(-1)[at]
+            served[rows] = rank <= passed.reshape(-1)[at]
         begin = np.cumsum(n) - n
-        kept &= running(kept.astype(float), begin) <= np.repeat(daily, n)
-        kept &= running(np.where(kept, cost.dollars[order], 0), begin) <= np.repeat(left, n) + 1e-9
-        out = np.empty(len(kept), bool)
-        out[order] = kept
+        served &= running(served.astype(float), begin) <= np.repeat(daily, n)
+        served &= (
+            running(np.where(served, cost.dollars[order], 0), begin) <= np.repeat(left, n) + 1e-9
+        )
+        out = np.empty(len(served), bool)
+        out[order] = served
         return out

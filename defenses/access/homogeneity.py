@@ -13,13 +13,14 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Baseline, Day
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
 from defenses.access.average import ceiling
 from defenses.access.links import Links
-from distill.campaigns import Part
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     members: int = Field(
         default=3, ge=2, description="members with enough exchanges that a cluster needs"
     )
@@ -52,7 +53,10 @@ def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
     return x2, (members - 1) * (seen.sum(axis=1) - 1.0)
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores how little the accounts of one cluster differ in topics."""
+
+    settings: Settings
     name = "homogeneity"
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
@@ -64,18 +68,18 @@ class Detector(Base):
     def update(self, day: Day) -> None:
         count, settings = day.accounts.count, self.settings
         cluster = self.links.of(day.accounts)
-        known = np.flatnonzero(day.ledger.n[:count] >= settings.least)
-        known = known[np.argsort(cluster[known], kind="stable")]
-        size = np.bincount(cluster[known], minlength=int(cluster.max()) + 1)
-        known = known[size[cluster[known]] >= settings.members]
-        if not len(known):
+        judged = np.flatnonzero(day.ledger.n[:count] >= settings.least)
+        judged = judged[np.argsort(cluster[judged], kind="stable")]
+        size = np.bincount(cluster[judged], minlength=int(cluster.max()) + 1)
+        judged = judged[size[cluster[judged]] >= settings.members]
+        if not len(judged):
             return
-        starts = np.flatnonzero(np.diff(cluster[known], prepend=-1))
-        x2, degrees = dispersion(day.ledger.topics_AK[known], starts)
-        members = np.diff(np.append(starts, len(known)))
-        mean = np.add.reduceat(day.ledger.n[known], starts) / members
-        told = degrees > 0  # a cluster with a single topic says nothing
+        starts = np.flatnonzero(np.diff(cluster[judged], prepend=-1))
+        x2, degrees = dispersion(day.ledger.topics_AK[judged], starts)
+        members = np.diff(np.append(starts, len(judged)))
+        mean = np.add.reduceat(day.ledger.n[judged], starts) / members
+        informative = degrees > 0  # a cluster with a single topic says nothing
         score = np.full(len(starts), -np.inf)
-        rho = (x2[told] / degrees[told] - 1) / (mean[told] - 1)
-        score[told] = ceiling(rho, degrees[told], mean[told], settings.z)
-        self.score[known] = np.repeat(score, members)
+        rho = (x2[informative] / degrees[informative] - 1) / (mean[informative] - 1)
+        score[informative] = ceiling(rho, degrees[informative], mean[informative], settings.z)
+        self.score[judged] = np.repeat(score, members)

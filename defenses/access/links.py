@@ -37,9 +37,10 @@ class Links:
     """Clusters of a table of accounts, found again only when it has grown."""
 
     def __init__(self, caps: dict[str, int]) -> None:
-        self.caps, self.known, self.cluster = caps, 0, np.zeros(0, np.int32)
+        self.caps, self.count, self.cluster = caps, 0, np.zeros(0, np.int32)
 
     def of(self, accounts: Accounts) -> np.ndarray:
-        if self.known != accounts.count:
-            self.cluster, self.known = clusters(accounts, self.caps), accounts.count
+        """The cluster number of every account that exists."""
+        if self.count != accounts.count:
+            self.cluster, self.count = clusters(accounts, self.caps), accounts.count
         return self.cluster

@@ -14,14 +14,16 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Baseline, Day
-from distill.campaigns import TOPICS, Accounts, Part, stream
-from distill.campaigns.encoder import Encoder
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
+from defenses.access.encoder import Encoder
+from distill.campaigns import TOPICS, Accounts, stream
 
 SCALES = (0.5, 1.0, 2.0, 4.0)
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     window: int = Field(
         default=500, ge=2, description="exchanges; a window closes on the day on which it is full"
     )
@@ -50,7 +52,10 @@ def mmd2(
     return inside - 2 * (total_D * reference_D).sum(axis=-1) / n + (reference_D**2).sum(axis=-1)
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores the distance of an account's last prompts from its segment's."""
+
+    settings: Settings
     name = "mmd"
     paper = "2606.05725"
 

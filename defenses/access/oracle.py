@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from defenses.access import Base, Baseline, Day
-from distill.campaigns import Part
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
 
 
-class Settings(Part):
-    pass
+class Settings(AccessSettings):
+    """There is nothing to set."""
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores accounts that are known to be a campaign's as soon as they send anything."""
+
+    settings: Settings
     name = "oracle"
 
     def __init__(self, settings: Settings, baseline: Baseline, guilty: np.ndarray) -> None:

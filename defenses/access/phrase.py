@@ -9,15 +9,20 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Day, excess
-from distill.campaigns import Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Day, excess
+from distill.campaigns import Accounts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     least: int = Field(default=20, ge=2, description="exchanges before anything is said")
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores the excess of prompts that ask for reasoning or grading, in standard errors."""
+
+    settings: Settings
     name = "phrase"
 
     def begin(self, accounts: Accounts) -> None:
@@ -26,8 +31,8 @@ class Detector(Base):
 
     def update(self, day: Day) -> None:
         self.hits[day.active] += day.total(day.events.phrase)
-        known = day.active[day.ledger.n[day.active] >= self.settings.least]
-        s, habit = day.accounts.segment[known], self.baseline.phrase
-        self.score[known] = excess(
-            self.hits[known], day.ledger.n[known], habit.mean[s], habit.rho[s]
+        judged = day.active[day.ledger.n[day.active] >= self.settings.least]
+        s, usual = day.accounts.segment[judged], self.baseline.phrase
+        self.score[judged] = excess(
+            self.hits[judged], day.ledger.n[judged], usual.mean[s], usual.rho[s]
         )

@@ -12,12 +12,13 @@ import numpy as np
 from pydantic import Field
 from scipy.special import betaln
 
-from defenses.access import Base, Baseline, Day
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
 from defenses.access.links import Links
-from distill.campaigns import Part
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     release: int = Field(default=20, ge=0, description="day on which the new model came out")
     days: int = Field(default=5, ge=1, description="days after it that count")
     share: float = Field(default=0.5, gt=0, lt=1, description="uptake of a campaign")
@@ -32,7 +33,7 @@ class Settings(Part):
     network: int = Field(default=50, ge=2)
 
 
-def log_ratio(k: np.ndarray, n: np.ndarray, one: tuple, other: tuple) -> np.ndarray:
+def log_ratio(k: np.ndarray, n: np.ndarray, shape: tuple, null: tuple) -> np.ndarray:
     """log of beta-binomial(k; n, a, b) under `one` over that under `other`; each (mean,
     concentration).
     """
@@ -41,10 +42,13 @@ def log_ratio(k: np.ndarray, n: np.ndarray, one: tuple, other: tuple) -> np.ndar
         a, b = mean * concentration, (1 - mean) * concentration
         return betaln(k + a, n - k + b) - betaln(a, b)
 
-    return part(*one) - part(*other)
+    return part(*shape) - part(*null)
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores how suddenly a cluster moves to a new model."""
+
+    settings: Settings
     name = "pivot"
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
@@ -62,9 +66,9 @@ class Detector(Base):
         starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
         k = np.add.reduceat(day.total(day.events.newest)[order], starts)
         n = np.add.reduceat(day.n[order], starts)
-        habit, s = self.baseline.newest, day.accounts.segment[day.active[order[starts]]]
-        at = min(age, habit.mean.shape[1] - 1)
-        null = habit.mean[s, at], 1 / habit.rho[s, at] - 1
+        usual, s = self.baseline.newest, day.accounts.segment[day.active[order[starts]]]
+        at = min(age, usual.mean.shape[1] - 1)
+        null = usual.mean[s, at], 1 / usual.rho[s, at] - 1
         moved = np.where(
             n >= self.settings.least,
             log_ratio(k, n, (self.settings.share, self.settings.steady), null),

@@ -15,15 +15,15 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Watch, gateway
+from defenses.access import AccessSettings, BaseDetector, ShadowMonitor, gateway
 from defenses.access.links import Links
-from distill.campaigns import OPEN, Accounts, Events, Part
-from distill.campaigns.simulate import Identify, Reply
+from defenses.access.provider import Identify, Reply
+from distill.campaigns import NEVER, Accounts, Events
 
 Action = Literal["throttle", "verify", "reduce", "canary", "ban", "ban_cluster", "share"]
 
 
-class Rule(Part):
+class Rule(AccessSettings):
     """What is done about an account whose score passes the detector's threshold for a rate of false
     alarms.
     """
@@ -35,7 +35,9 @@ class Rule(Part):
     action: Action
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """Rules, how late they act, and what links accounts."""
+
     rules: tuple[Rule, ...]
     latency: int = Field(default=0, ge=0, description="days between the alarm and what is done")
     worth: float = Field(
@@ -49,13 +51,13 @@ class Settings(Part):
     network: int = Field(default=50, ge=2)
 
 
-class Desk(Watch):
-    """Live mode. `done[action]`: by account, the day on which it first happened, or `OPEN`."""
+class PolicyEnforcer(ShadowMonitor):
+    """Live mode. `done[action]`: by account, the day on which it first happened, or `NEVER`."""
 
     def __init__(
         self,
         settings: Settings,
-        detectors: Sequence[Base],
+        detectors: Sequence[BaseDetector],
         thresholds: Mapping[str, np.ndarray],
         rates: Sequence[float],
     ) -> None:
@@ -74,7 +76,7 @@ class Desk(Watch):
         super().begin(accounts, days, identify)
         self.identify, self.gateway = identify, gateway.Gateway(self.settings.limits, accounts)
         self.done = {
-            rule.action: np.full(accounts.capacity, OPEN, np.int16) for rule in self.settings.rules
+            rule.action: np.full(accounts.capacity, NEVER, np.int16) for rule in self.settings.rules
         }
         self.acted = [np.zeros(accounts.capacity, bool) for _ in self.settings.rules]
         self.shared: dict[str, np.ndarray] = {
@@ -83,11 +85,11 @@ class Desk(Watch):
         self.turned_away = 0
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
-        known = [
+        shared = [
             np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()
         ]
-        self.turned_away += int(np.any(known, axis=0).sum())
-        return ~np.any(known, axis=0)
+        self.turned_away += int(np.any(shared, axis=0).sum())
+        return ~np.any(shared, axis=0)
 
     def serve(self, events: Events) -> Reply:
         served = self.gateway.admit(events)
@@ -102,14 +104,14 @@ class Desk(Watch):
         for rule, acted in zip(self.settings.rules, self.acted, strict=True):
             crossed = self.crossed[rule.detector][self.rates.index(rule.rate)]
             ids = np.flatnonzero(
-                (crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == OPEN)
+                (crossed <= day - self.settings.latency) & ~acted & (self.accounts.closed == NEVER)
             )
             acted[ids] = True
             if len(ids):
                 gone.append(self._act(rule.action, day, ids))
         closed = np.unique(np.concatenate(gone))
-        for one in self.detectors:
-            one.closed(day, closed)
+        for detector in self.detectors:
+            detector.on_closed(day, closed)
         return closed
 
     def _act(self, action: Action, day: int, ids: np.ndarray) -> np.ndarray:
@@ -117,9 +119,9 @@ class Desk(Watch):
         if action == "ban_cluster":
             cluster = self.links.of(self.accounts)
             ids = np.flatnonzero(
-                np.isin(cluster, cluster[ids]) & (self.accounts.closed[: len(cluster)] == OPEN)
+                np.isin(cluster, cluster[ids]) & (self.accounts.closed[: len(cluster)] == NEVER)
             )
-        fresh = self.done[action][ids] == OPEN
+        fresh = self.done[action][ids] == NEVER
         self.done[action][ids[fresh]] = day
         if action == "throttle":
             self.gateway.throttled[ids] = True

@@ -13,11 +13,12 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import shapiro
 
-from defenses.access.windows import FirstWindow
-from distill.campaigns import Part
+from defenses.access.windows import FirstWindow, WindowSettings
 
 
-class Settings(Part):
+class Settings(WindowSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     window: int = Field(default=100, ge=10, description="prompts of an account that are looked at")
 
 
@@ -39,11 +40,16 @@ def nearest(x_WE: np.ndarray) -> np.ndarray:
 
 def departure(distances: np.ndarray) -> float:
     """1 - W for the distances within mean +- 3 sd; 1 where they are all the same."""
-    kept = distances[np.abs(distances - distances.mean()) <= 3 * distances.std()]
-    return 1.0 if len(kept) < 3 or np.ptp(kept) < 1e-12 else 1 - float(shapiro(kept).statistic)
+    inside = distances[np.abs(distances - distances.mean()) <= 3 * distances.std()]
+    return (
+        1.0 if len(inside) < 3 or np.ptp(inside) < 1e-12 else 1 - float(shapiro(inside).statistic)
+    )
 
 
 class Detector(FirstWindow):
+    """Scores how far from normal the distances between an account's prompts are."""
+
+    settings: Settings
     name = "prada"
     paper = "1805.02628"
 

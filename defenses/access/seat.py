@@ -11,11 +11,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access.windows import FirstWindow
-from distill.campaigns import Part
+from defenses.access.windows import FirstWindow, WindowSettings
 
 
-class Settings(Part):
+class Settings(WindowSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     window: int = Field(default=100, ge=2, description="prompts of an account that are looked at")
     cosine: float = Field(default=0.95, gt=-1, le=1)
 
@@ -27,6 +28,9 @@ def near_pairs(x_BWE: np.ndarray, cosine: float) -> np.ndarray:
 
 
 class Detector(FirstWindow):
+    """Scores how many of an account's first prompts are near copies of others."""
+
+    settings: Settings
     name = "seat"
     paper = "AISec 2021"
 

@@ -13,12 +13,14 @@ from collections import deque
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Day
+from defenses.access import AccessSettings, BaseDetector, Day
 from defenses.access.templates import grown
-from distill.campaigns import Accounts, Part, cells
+from distill.campaigns import Accounts, cells
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     public: int = Field(
         default=5000, ge=0, description="template ids up to this are public and never remembered"
     )
@@ -27,7 +29,10 @@ class Settings(Part):
     )
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Counts exchanges of new accounts on templates of closed ones."""
+
+    settings: Settings
     name = "spawn"
 
     def begin(self, accounts: Accounts) -> None:
@@ -37,10 +42,10 @@ class Detector(Base):
         self.first: int | None = None
 
     def update(self, day: Day) -> None:
-        told = np.flatnonzero(day.events.template > self.settings.public)
-        template = day.events.template[told]
+        private = np.flatnonzero(day.events.template > self.settings.public)
+        template = day.events.template[private]
         highest = int(template.max(initial=0))
-        account, template, _ = cells(day.events.account[told], template, highest + 1)
+        account, template, _ = cells(day.events.account[private], template, highest + 1)
         self.tainted = grown(self.tainted, highest + 1)
         self.recent.append((account, template))
         if self.first is None:
@@ -50,7 +55,7 @@ class Detector(Base):
         hits = account[self.tainted[template]]
         np.add.at(self.score, hits[day.accounts.created[hits] > self.first], 1)
 
-    def closed(self, day: int, ids: np.ndarray) -> None:
+    def on_closed(self, day: int, ids: np.ndarray) -> None:
         if not len(ids):
             return
         self.first = day if self.first is None else self.first

@@ -14,14 +14,16 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Baseline, Day
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
 from defenses.access.links import Links
-from distill.campaigns import Accounts, Part, cells
+from distill.campaigns import Accounts, cells
 
 BITS = 64
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     public: int = Field(
         default=5000, ge=0, description="ids up to this are in public catalogues and never count"
     )
@@ -61,7 +63,10 @@ def grown(array: np.ndarray, rows: int) -> np.ndarray:
     return out
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Counts exchanges on templates that many unlinked accounts share."""
+
+    settings: Settings
     name = "templates"
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
@@ -78,12 +83,12 @@ class Detector(Base):
     def update(self, day: Day) -> None:
         if day.number % self.settings.window == 0:
             self.before, self.now = self.now, np.zeros_like(self.now)
-        told = np.flatnonzero(day.events.template > self.settings.public)
-        if not len(told):
+        private = np.flatnonzero(day.events.template > self.settings.public)
+        if not len(private):
             return
-        template = day.events.template[told] - np.uint32(self.settings.public)
+        template = day.events.template[private] - np.uint32(self.settings.public)
         highest = int(template.max())
-        account, template, _ = cells(day.events.account[told], template, highest + 1)
+        account, template, _ = cells(day.events.account[private], template, highest + 1)
         self.now, self.before = grown(self.now, highest + 1), grown(self.before, highest + 1)
         self.now[template, bucket(self.links.of(day.accounts)[account])] = True
         kinds = np.unique(template)

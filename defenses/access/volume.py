@@ -9,15 +9,20 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Base, Day
-from distill.campaigns import Accounts, Part
+from defenses.access import AccessSettings, BaseDetector, Day
+from distill.campaigns import Accounts
 
 
-class Settings(Part):
+class Settings(AccessSettings):
+    """How much evidence the detector wants, and what it looks at."""
+
     window: int = Field(default=7, ge=1, description="days summed")
 
 
-class Detector(Base):
+class Detector(BaseDetector):
+    """Scores the exchanges of the last days."""
+
+    settings: Settings
     name = "volume"
 
     def begin(self, accounts: Accounts) -> None:

@@ -9,34 +9,43 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
+from pydantic import Field
 
-from defenses.access import Base, Baseline, Day
-from distill.campaigns import Accounts, Part, stream
-from distill.campaigns.encoder import Encoder
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
+from defenses.access.encoder import Encoder
+from distill.campaigns import Accounts, stream
 
 
-class FirstWindow(Base):
-    """A detector that judges first windows; settings have `window`."""
+class WindowSettings(AccessSettings):
+    """What detectors of first windows have in common."""
 
-    def __init__(self, settings: Part, baseline: Baseline) -> None:
+    window: int = Field(ge=2, description="prompts of an account that are looked at")
+
+
+class FirstWindow(BaseDetector):
+    """A detector that judges an account once, by its first `window` prompts."""
+
+    settings: WindowSettings
+
+    def __init__(self, settings: WindowSettings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
         self.encoder = Encoder()
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
-        self.held = np.zeros(accounts.capacity, np.int64)
+        self.filled = np.zeros(accounts.capacity, np.int64)
         self.topic = np.zeros((accounts.capacity, self.settings.window), np.uint8)
         self.template = np.zeros((accounts.capacity, self.settings.window), np.uint32)
 
     def update(self, day: Day) -> None:
         window, account = self.settings.window, day.events.account.astype(np.int64)
-        place = np.arange(len(account)) - np.repeat(day.starts, day.n) + self.held[account]
-        kept = np.flatnonzero(place < window)
-        self.topic[account[kept], place[kept]] = day.events.topic[kept]
-        self.template[account[kept], place[kept]] = day.events.template[kept]
-        before = self.held[day.active]
-        self.held[day.active] = np.minimum(before + day.n, window)
-        full = day.active[(before < window) & (self.held[day.active] == window)]
+        place = np.arange(len(account)) - np.repeat(day.starts, day.n) + self.filled[account]
+        rows = np.flatnonzero(place < window)
+        self.topic[account[rows], place[rows]] = day.events.topic[rows]
+        self.template[account[rows], place[rows]] = day.events.template[rows]
+        before = self.filled[day.active]
+        self.filled[day.active] = np.minimum(before + day.n, window)
+        full = day.active[(before < window) & (self.filled[day.active] == window)]
         for start in range(0, len(full), 256):
             ids = full[start : start + 256]
             rng = stream(day.number, "embed", int(ids[0]))

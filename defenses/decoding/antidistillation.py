@@ -29,14 +29,15 @@ from pydantic import Field
 from torch import Tensor
 
 from defenses import (
-    NOTHING,
-    Base,
-    Part,
+    NO_RESOURCES,
+    BaseDefense,
+    DefenseSettings,
     ProviderResources,
     Strength,
-    with_proxy,
-    with_scores,
-    with_traces,
+    Traits,
+    require_language_model,
+    require_proxy,
+    require_traces,
 )
 from defenses.trained import changed, copied, gradient, rows
 from distill.completions import BadInput
@@ -45,7 +46,7 @@ from distill.models import AuxiliaryModel, DecodingStep, DualAuxiliaryModel, Mod
 NAME, NORM = "decoding/antidistillation", "gradient_norm"
 
 
-def normalised(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def unit_direction(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """The direction of unit L2 norm over all parameters, and the norm; BadInput if it is 0 or not
     finite.
     """
@@ -81,7 +82,7 @@ def difference(
     return slopes
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`lam`: weight of Delta (0: no defence); `product`: how it is had; `epsilon`: the step, of
     `difference` alone.
     """
@@ -91,55 +92,61 @@ class Settings(Part):
     epsilon: float = Field(1e-2, gt=0)
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Adds to every token's score how much a student that learns it would lose."""
 
-    point = "decoding"
-    scores = True
-    passes = (
-        3.0  # a dual pass has three products where a pass has one; two for two perturbed proxies
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"lam": 0.0},
+        strength=Strength("lam", 0.0, 0.01, 10.0, log=True),
+        requires_logits=True,
+        extra_forward_passes=3.0,
+        needs=("proxy", "traces"),
+        learns=True,
+        paper="Savani et al. 2025, 2504.13146",
     )
-    needs = ("proxy", "traces")
-    learns = True
-    identity = {"lam": 0.0}
-    knob = Strength("lam", 0.0, 0.01, 10.0, log=True)
-    paper = "Savani et al. 2025, 2504.13146"
 
-    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
-        self.passes = 3.0 if settings.product == "exact" else 2.0  # type: ignore[misc]
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if settings.product == "difference":  # two perturbed proxies, each a pass
+            self.traits = replace(self.traits, extra_forward_passes=2.0)
 
     @property
     def gradient_norm(self) -> float:
         """L2 norm of the gradient of the mean loss per token, before it was normalised; nats per
         unit of weights.
         """
-        return float(self.given.learned[NORM])
+        return float(self.resources.learned[NORM])
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
         """The direction by the proxy's parameter names, float32, and the raw norm as
         `gradient_norm`.
         """
-        scored = with_scores(model, NAME)
+        scored = require_language_model(model, NAME)
         # Behind the teacher's own prompts, chat template included, as that is what the proxy reads
         # while it answers.
-        held = rows(scored, with_traces(self.given, NAME))
-        direction, norm = normalised(gradient(with_proxy(self.given, scored, NAME).network, held))
+        traces = rows(scored, require_traces(self.resources, NAME))
+        direction, norm = unit_direction(
+            gradient(require_proxy(self.resources, scored, NAME).network, traces)
+        )
         return direction | {NORM: norm}
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, NAME)
-        if self.off:
+        scored = require_language_model(model, NAME)
+        if self.is_identity:
             return scored
-        proxy = with_proxy(self.given, scored, NAME)
-        if not self.given.learned:
+        proxy = require_proxy(self.resources, scored, NAME)
+        if not self.resources.learned:
             raise BadInput(
                 f"defense {NAME}: has learned nothing; hand it what learn(model) returned as "
-                "Given.learned"
+                "ProviderResources.learned"
             )
         network = copied(proxy.network).float().requires_grad_(False)
         direction = {
-            name: one.to(network.device) for name, one in self.given.learned.items() if name != NORM
+            name: one.to(network.device)
+            for name, one in self.resources.learned.items()
+            if name != NORM
         }
         slopes: Callable[[DecodingStep], Tensor] = DualAuxiliaryModel(network, direction).slopes
         if self.settings.product == "difference":
@@ -149,5 +156,7 @@ class Defense(Base):
             return scores_BV + self.settings.lam * fitted(slopes(step), scores_BV.shape[-1])
 
         return replace(
-            scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes
+            scored,
+            score_edits=(*scored.score_edits, edit),
+            passes=scored.passes + self.traits.extra_forward_passes,
         )

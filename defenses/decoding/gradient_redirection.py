@@ -26,15 +26,16 @@ from pydantic import Field
 from torch import Tensor
 
 from defenses import (
-    NOTHING,
-    Base,
-    Key,
-    Part,
+    NO_RESOURCES,
+    BaseDefense,
+    DefenseSettings,
     ProviderResources,
+    SecretKey,
     Strength,
-    with_proxy,
-    with_scores,
-    with_traces,
+    Traits,
+    require_language_model,
+    require_proxy,
+    require_traces,
 )
 from defenses.trained import copied, gradient, rows
 from distill.completions import BadInput
@@ -52,7 +53,7 @@ NAME = "decoding/gradient_redirection"
 BINS = 4096
 
 
-def drained(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
+def drain(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
     """What is taken of each token's room so that a row gives `give`: smallest value first, the
     lower id among equals.
 
@@ -86,7 +87,7 @@ def drained(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
     return taken_BV.scatter_add_(-1, ids_BK, torch.minimum(left_BK.clamp(min=0), rooms_BK))
 
 
-def redirected(
+def redirect(
     logprobs_BV: Tensor, g_BV: Tensor, eps: float, rho: float, size: int | None = None
 ) -> Tensor:
     """log y~ that maximises <y~, g> with ||y~ - y||_1 <= eps and y~ >= rho y, exactly (Mazeika et
@@ -98,7 +99,7 @@ def redirected(
     p_BV = logprobs_BV.double().exp()
     best_B1 = g_BV[:, :size].argmax(-1, keepdim=True)
     rooms_BV = ((1 - rho) * p_BV).scatter_(-1, best_B1, 0.0)
-    taken_BV = drained(g_BV, rooms_BV, rooms_BV.sum(-1, keepdim=True).clamp(max=eps / 2))
+    taken_BV = drain(g_BV, rooms_BV, rooms_BV.sum(-1, keepdim=True).clamp(max=eps / 2))
     moved_BV = (p_BV - taken_BV).scatter_add_(-1, best_B1, taken_BV.sum(-1, keepdim=True))
     return torch.where(moved_BV == p_BV, logprobs_BV, moved_BV.log().to(logprobs_BV))
 
@@ -117,21 +118,21 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
     shift_BV = (slope_BV.to(weight_VH) @ weight_VH @ weight_VH.T).double()
     shift_BV = shift_BV / shift_BV.abs().amax(-1, keepdim=True).clamp(min=1e-30)
 
-    def moved(share_B1: Tensor) -> Tensor:
+    def shifted(share_B1: Tensor) -> Tensor:
         return torch.log_softmax(logprobs + shift_BV * share_B1 / (1 - share_B1), -1)
 
     low_B1, high_B1 = torch.zeros_like(p_BV[:, :1]), torch.ones_like(p_BV[:, :1])
     for _ in range(40):
         middle_B1 = (low_B1 + high_B1) / 2
-        within_B1 = (moved(middle_B1).exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
+        within_B1 = (shifted(middle_B1).exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
         low_B1, high_B1 = (
             torch.where(within_B1, middle_B1, low_B1),
             torch.where(within_B1, high_B1, middle_B1),
         )
-    return moved(low_B1).to(logprobs_BV)
+    return shifted(low_B1).to(logprobs_BV)
 
 
-def against(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
+def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
     """g for z = -G'y in the last layer, per squared length of the hidden state: -(e_k - q).(y - q);
     MIN-IP, O(V).
     """
@@ -139,20 +140,20 @@ def against(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
     return (q_BV * (y_BV - q_BV)).sum(-1, keepdim=True) - (y_BV - q_BV)
 
 
-def signs(network: Any, key: str) -> dict[str, Tensor]:
+def random_signs(network: Any, key: str) -> dict[str, Tensor]:
     """A keyed +-1 for every weight except the output layer's, by parameter name."""
     outside = {id(parameter) for parameter in network.get_output_embeddings().parameters()}
-    found = {}
+    signs = {}
     for name, value in network.named_parameters():
         if id(value) not in outside:
             generator = torch.Generator().manual_seed(int(uniform(key, "signs", name) * 2**53))
-            found[name] = (
+            signs[name] = (
                 torch.randint(0, 2, value.shape, generator=generator).mul_(2).sub_(1).float()
             )
-    return found
+    return signs
 
 
-def along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[DecodingStep], Tensor]:
+def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[DecodingStep], Tensor]:
     """g (B, V) at a step: how the network's log-probabilities change along a direction of length 1.
 
     BadInput where the direction has no length.
@@ -186,7 +187,7 @@ def output_weight(network: Any) -> Tensor:
     return layer.weight
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eps`: L1 budget a token (0: no defence); `rho`: share of its probability that every token
     keeps.
 
@@ -200,28 +201,33 @@ class Settings(Part):
     direction: Literal["random", "uncoordinated", "loss"] = "random"
     form: Literal["tokens", "hidden"] = "tokens"
     where: Literal["text", "logprobs"] = "text"
-    key: Key = "gradient_redirection"
+    key: SecretKey = "gradient_redirection"
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Redirects what a student learns from every next-token distribution."""
 
-    point = "decoding"
-    scores = True
-    passes = 3.0  # of one dual pass, see DualFollower
-    needs = ("proxy",)
-    identity = {"eps": 0.0}
-    knob = Strength("eps", 0.0, 1e-3, 2.0, log=True)
-    paper = "Mazeika et al. 2022, 2206.14157"
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"eps": 0.0},
+        strength=Strength("eps", 0.0, 1e-3, 2.0, log=True),
+        requires_logits=True,
+        extra_forward_passes=3.0,
+        needs=("proxy",),
+        paper="Mazeika et al. 2022, 2206.14157",
+    )
 
-    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
         loss = settings.direction == "loss"
-        vars(self).update(
-            draws=settings.form == "hidden"
-            and settings.where == "text",  # a greedy teacher's text is one token
-            point="decoding" if settings.where == "text" else "logprobs",
-            passes=1.0 if settings.direction == "uncoordinated" else 3.0,
+        self.traits = replace(
+            self.traits,
+            # The image of the hidden state has no distribution of one token, which a greedy
+            # teacher's text is.
+            requires_sampling=settings.form == "hidden" and settings.where == "text",
+            acts_on="decoding" if settings.where == "text" else "logprobs",
+            extra_forward_passes=1.0 if settings.direction == "uncoordinated" else 3.0,
             needs=("proxy", "traces") if loss else ("proxy",),
             learns=loss,
         )
@@ -230,13 +236,13 @@ class Defense(Base):
         """The gradient of the proxy's loss on clean traces: y~ moves a student by +G'y~, and loss
         up with it.
         """
-        scored = with_scores(model, NAME)
-        held = rows(scored, with_traces(self.given, NAME))
-        return gradient(with_proxy(self.given, scored, NAME).network, held)
+        scored = require_language_model(model, NAME)
+        traces = rows(scored, require_traces(self.resources, NAME))
+        return gradient(require_proxy(self.resources, scored, NAME).network, traces)
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, NAME)
-        if self.off:
+        scored = require_language_model(model, NAME)
+        if self.is_identity:
             return scored
         where = "edits" if self.settings.where == "text" else "released_edits"
         if self.settings.form == "hidden" and where == "edits" and scored.temperature == 0:
@@ -254,19 +260,21 @@ class Defense(Base):
             return redirect(logprobs_BV, slope(step, logprobs_BV))
 
         edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}
-        return replace(scored, passes=scored.passes + self.passes, **edits)
+        return replace(scored, passes=scored.passes + self.traits.extra_forward_passes, **edits)
 
     def slope(self, model: LanguageModel) -> Callable[[DecodingStep, Tensor], Tensor]:
         """g as a function of the step and of the distribution that is edited."""
-        network = with_proxy(self.given, model, NAME).network
+        network = require_proxy(self.resources, model, NAME).network
         if self.settings.direction == "uncoordinated":
             follower = AuxiliaryModel(network)
-            return lambda step, logprobs_BV: against(
+            return lambda step, logprobs_BV: away_from_proxy(
                 logprobs_BV,
                 torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1),
             )
         random = self.settings.direction == "random"
-        slopes = along(network, signs(network, self.settings.key) if random else self.given.learned)
+        slopes = slopes_along(
+            network, random_signs(network, self.settings.key) if random else self.resources.learned
+        )
         return lambda step, logprobs_BV: fitted(slopes(step), logprobs_BV.shape[-1])
 
     def redirection(self, network: Any, size: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -275,6 +283,6 @@ class Defense(Base):
         """
         eps, rho = self.settings.eps, self.settings.rho
         if self.settings.form == "tokens":
-            return lambda logprobs_BV, g_BV: redirected(logprobs_BV, g_BV, eps, rho, size)
+            return lambda logprobs_BV, g_BV: redirect(logprobs_BV, g_BV, eps, rho, size)
         weight_VH = output_weight(network)
         return lambda logprobs_BV, g_BV: on_image(logprobs_BV, g_BV, weight_VH, eps)

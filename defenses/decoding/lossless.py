@@ -22,7 +22,14 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from defenses import Base, Key, Part, Strength, with_scores
+from defenses import (
+    BaseDefense,
+    DefenseSettings,
+    SecretKey,
+    Strength,
+    Traits,
+    require_language_model,
+)
 from distill.completions import BadInput, Prompt
 from distill.models import Model
 
@@ -59,32 +66,35 @@ def shared_randomness(
     return keys
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`bits`: sign bits of a bucket (None: no defence; fewer bits are fewer, larger buckets, 0 is
     one for all prompts); `ngram`: characters of an n-gram; `key`: the provider's.
     """
 
     bits: int | None = Field(4, ge=0, le=256)
     ngram: int = Field(3, ge=1, le=1000)
-    key: Key = "lossless"
+    key: SecretKey = "lossless"
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Couples the randomness of different accounts, and leaves the distribution of
     each as it is.
     """
 
-    point = "decoding"
-    scores = True
-    draws = True
-    keeps_argmax = True
-    keeps_answer = True
-    identity = {"bits": None}
-    knob = Strength("bits", None, 16, 0)
-    paper = "Diao et al. 2026, 2605.18829"
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"bits": None},
+        strength=Strength("bits", None, 16, 0),
+        requires_logits=True,
+        requires_sampling=True,
+        keeps_argmax=True,
+        keeps_answer=True,
+        paper="Diao et al. 2026, 2605.18829",
+    )
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, "decoding/lossless")
+        scored = require_language_model(model, "decoding/lossless")
         bits, ngram, key = self.settings.bits, self.settings.ngram, self.settings.key
         if bits is None:
             return scored

@@ -15,14 +15,23 @@ is a stand-in. Axes: B rows, V vocabulary, C candidate tokens.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Base, Part, ProviderResources, Strength, with_proxy, with_scores
+from defenses import (
+    NO_RESOURCES,
+    BaseDefense,
+    DefenseSettings,
+    ProviderResources,
+    Strength,
+    Traits,
+    require_language_model,
+    require_proxy,
+)
 from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
 
 NAME = "decoding/mad"
@@ -31,7 +40,7 @@ SAME = 1e-6  # L1 distance of y and q below which rounding decides where y - q p
 ROUNDS = 4
 
 
-def extreme(y_BV: Tensor, q_BV: Tensor) -> Tensor:
+def one_token_target(y_BV: Tensor, q_BV: Tensor) -> Tensor:
     """y* = the one token e_k with the least cos(y - q, e_k - q), over all V; for uniform q the
     least likely under y.
     """
@@ -42,7 +51,20 @@ def extreme(y_BV: Tensor, q_BV: Tensor) -> Tensor:
     return torch.zeros_like(y_BV).scatter_(-1, worst_B1, 1.0)
 
 
-def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
+class Candidates(NamedTuple):
+    """Tokens that may join the likeliest one in S. Axes: B rows, C candidates.
+
+    `parts_3BC`: of each, how many tokens it is (0 where it is listed twice or is the likeliest),
+    and the a and the q of these. `starts_3B2`: the same sums over what S holds before any candidate
+    joins: the likeliest token alone, and it with all tokens that are no candidates (the tail).
+    """
+
+    ids_BC: Tensor
+    parts_3BC: Tensor
+    starts_3B2: Tensor
+
+
+def uniform_target(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
     """y* = uniform on a set S that holds y's likeliest token, chosen for the least cos(y - q, y* -
     q); O(V + m log m).
 
@@ -53,62 +75,62 @@ def spread(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
     -N/D^2; a few rounds of order, best prefix, new r find it, or fall a little short (by up to
     0.023 in cos in trials). (The released greedy search tries every token at every length, O(m^2).)
     """
-    a_BV = y_BV - q_BV
-    dot_B11, square_B11 = (a_BV * q_BV).sum(-1)[:, None, None], q_BV.square().sum(-1)[:, None, None]
     top_B1 = y_BV.argmax(-1, keepdim=True)
-    most = min(most, y_BV.shape[-1])
+    candidates = _candidates(y_BV, q_BV, top_B1, min(most, y_BV.shape[-1]))
+    dot_B = ((y_BV - q_BV) * q_BV).sum(-1)
+    in_set_BC, tail_B1 = _best_set(candidates, dot_B, q_BV.square().sum(-1))
+    ids_BC = candidates.ids_BC
+    target_BV = tail_B1.expand(y_BV.shape).scatter(-1, ids_BC, 0.0)
+    target_BV = target_BV.scatter_add_(-1, ids_BC, in_set_BC.to(target_BV))
+    target_BV = target_BV.scatter_(-1, top_B1, 1 + FIRST)
+    return target_BV / target_BV.sum(-1, keepdim=True)
+
+
+def _candidates(y_BV: Tensor, q_BV: Tensor, top_B1: Tensor, most: int) -> Candidates:
+    """The `most` likeliest tokens of y and of q."""
+    a_BV = y_BV - q_BV
     ids_BC = torch.cat([y_BV.topk(most).indices, q_BV.topk(most).indices], -1).sort(-1).values
-    fresh_BC = (ids_BC != top_B1) & (ids_BC != functional.pad(ids_BC, (1, 0), value=-1)[:, :-1])
-    # Of each candidate: how many tokens it is (0 if it is listed twice), its a and its q.
-    parts_3BC = (
-        torch.stack(
-            [
-                torch.ones_like(a_BV[:, :1]).expand(ids_BC.shape),
-                a_BV.gather(-1, ids_BC),
-                q_BV.gather(-1, ids_BC),
-            ]
-        )
-        * fresh_BC
-    )
+    first_BC = ids_BC != functional.pad(ids_BC, (1, 0), value=-1)[:, :-1]
+    ones_BC = torch.ones_like(a_BV[:, :1]).expand(ids_BC.shape)
+    parts_3BC = torch.stack([ones_BC, a_BV.gather(-1, ids_BC), q_BV.gather(-1, ids_BC)])
+    parts_3BC = parts_3BC * (first_BC & (ids_BC != top_B1))
     ones_B = torch.ones_like(a_BV[:, 0])
     top_3B = torch.stack([ones_B, a_BV.gather(-1, top_B1)[:, 0], q_BV.gather(-1, top_B1)[:, 0]])
     all_3B = torch.stack([ones_B * y_BV.shape[-1], a_BV.sum(-1), q_BV.sum(-1)])
-    starts_3B2 = torch.stack(
-        [top_3B, all_3B - parts_3BC.sum(-1)], -1
-    )  # without the tail, and with it
+    return Candidates(ids_BC, parts_3BC, torch.stack([top_3B, all_3B - parts_3BC.sum(-1)], -1))
 
-    rate_B1 = torch.zeros_like(a_BV[:, :1])
-    best_B1, chosen_BC, tail_B1 = (
-        torch.full_like(rate_B1, torch.inf),
-        fresh_BC,
-        torch.zeros_like(rate_B1),
-    )
-    ranks_C = torch.arange(ids_BC.shape[1], device=ids_BC.device)
+
+def _best_set(candidates: Candidates, dot_B: Tensor, square_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Which candidates are in S, and whether (1 or 0) the tail is; `dot_B` a.q, `square_B` |q|^2.
+
+    Each round tries all prefixes of one order, without the tail and with it (the axis of 2).
+    """
+    _, parts_3BC, starts_3B2 = candidates
+    dot_B11, square_B11 = dot_B[:, None, None], square_B[:, None, None]
+    rate_B1 = torch.zeros_like(dot_B[:, None])
+    best_B1, tail_B1 = torch.full_like(rate_B1, torch.inf), torch.zeros_like(rate_B1)
+    counts_BC = parts_3BC[0] > 0
+    in_set_BC = counts_BC
+    ranks_C = torch.arange(counts_BC.shape[1], device=counts_BC.device)
     for _ in range(ROUNDS):
         order_BC = (parts_3BC[1] - rate_B1 * parts_3BC[2]).sort(dim=-1, stable=True).indices
-        sums_3BC = functional.pad(
-            parts_3BC.gather(-1, order_BC.expand(parts_3BC.shape)).cumsum(-1), (1, 0)
-        )
+        ordered_3BC = parts_3BC.gather(-1, order_BC.expand(parts_3BC.shape))
+        sums_3BC = functional.pad(ordered_3BC.cumsum(-1), (1, 0))  # of the first 0, 1, 2, ...
         n_B2C, a_B2C, q_B2C = starts_3B2[..., None] + sums_3BC[:, :, None]
         dots_B2C = a_B2C / n_B2C - dot_B11
         squares_B2C = ((1 - 2 * q_B2C) / n_B2C + square_B11).clamp(min=1e-30)
         value_B1, at_B1 = (dots_B2C / squares_B2C.sqrt()).flatten(1).min(-1, keepdim=True)
         rate_B1 = -(dots_B2C / squares_B2C).flatten(1).gather(-1, at_B1)
         length_B1 = at_B1 % n_B2C.shape[-1]
-        prefix_BC = torch.zeros_like(fresh_BC).scatter_(-1, order_BC, ranks_C < length_B1)
+        prefix_BC = torch.zeros_like(counts_BC).scatter_(-1, order_BC, ranks_C < length_B1)
         better_B1 = value_B1 < best_B1
-        chosen_BC = torch.where(better_B1, prefix_BC & fresh_BC, chosen_BC)
+        in_set_BC = torch.where(better_B1, prefix_BC & counts_BC, in_set_BC)
         tail_B1 = torch.where(better_B1, (at_B1 // n_B2C.shape[-1]).to(tail_B1), tail_B1)
         best_B1 = torch.minimum(value_B1, best_B1)
-
-    target_BV = tail_B1.expand(y_BV.shape).scatter(-1, ids_BC, 0.0)
-    target_BV = target_BV.scatter_add_(-1, ids_BC, chosen_BC.to(target_BV)).scatter_(
-        -1, top_B1, 1 + FIRST
-    )
-    return target_BV / target_BV.sum(-1, keepdim=True)
+    return in_set_BC, tail_B1
 
 
-def interpolated(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
+def interpolate(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
     """log((1 - alpha) y + alpha y*), alpha = min(1, eps / ||y - y*||_1): L1 to y is min(eps, ||y -
     y*||_1).
     """
@@ -119,21 +141,23 @@ def interpolated(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
     return torch.where(moved_BV == y_BV, logprobs_BV, moved_BV.log().to(logprobs_BV))
 
 
-def poisoned(
+def poison(
     logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, most: int, size: int
 ) -> Tensor:
     """log y~ of MAD-`variant` against a proxy's logprobs; only the first `size` tokens are moved
     to.
     """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
-    known = y_BV[:, :size], q_BV[:, :size]
-    target_BS = extreme(*known) if variant == "extreme" else spread(*known, most)
+    y_BS, q_BS = y_BV[:, :size], q_BV[:, :size]
+    target_BS = (
+        one_token_target(y_BS, q_BS) if variant == "extreme" else uniform_target(y_BS, q_BS, most)
+    )
     target_BV = functional.pad(target_BS, (0, y_BV.shape[-1] - target_BS.shape[-1]))
     apart_B1 = (y_BV - q_BV).abs().sum(-1, keepdim=True) > SAME
-    return torch.where(apart_B1, interpolated(logprobs_BV, target_BV, eps), logprobs_BV)
+    return torch.where(apart_B1, interpolate(logprobs_BV, target_BV, eps), logprobs_BV)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eps`: L1 budget a token (0: no defence); `variant`: `argmax` keeps the likeliest token,
     `extreme` need not.
 
@@ -148,35 +172,43 @@ class Settings(Part):
     where: Literal["text", "logprobs"] = "logprobs"
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Turns what a student learns from every next-token distribution away from what it would have
     learned.
     """
 
-    point = "logprobs"
-    scores = True
-    passes = 1.0
-    needs = ("proxy",)
-    identity = {"eps": 0.0}
-    knob = Strength("eps", 0.0, 1e-3, 2.0, log=True)
-    paper = "Orekondy et al. 2020, 1906.10908"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"eps": 0.0},
+        strength=Strength("eps", 0.0, 1e-3, 2.0, log=True),
+        requires_logits=True,
+        extra_forward_passes=1.0,
+        needs=("proxy",),
+        paper="Orekondy et al. 2020, 1906.10908",
+    )
 
-    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
-        point = "decoding" if settings.where == "text" else "logprobs"
-        vars(self).update(point=point, keeps_argmax=settings.variant == "argmax")
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        self.traits = replace(
+            self.traits,
+            acts_on="decoding" if settings.where == "text" else "logprobs",
+            keeps_argmax=settings.variant == "argmax",
+        )
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, NAME)
-        if self.off:
+        scored = require_language_model(model, NAME)
+        if self.is_identity:
             return scored
-        follower = AuxiliaryModel(with_proxy(self.given, scored, NAME).network)
-        chosen, size = self.settings, len(scored.tokenizer)
+        proxy = AuxiliaryModel(require_proxy(self.resources, scored, NAME).network)
+        settings, size = self.settings, len(scored.tokenizer)
 
         def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
-            proxy_BV = torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1)
-            return poisoned(logprobs_BV, proxy_BV, chosen.variant, chosen.eps, chosen.most, size)
+            proxy_BV = torch.log_softmax(fitted(proxy.logits(step), logprobs_BV.shape[-1]), -1)
+            return poison(
+                logprobs_BV, proxy_BV, settings.variant, settings.eps, settings.most, size
+            )
 
-        where = "edits" if chosen.where == "text" else "released_edits"
+        where = "edits" if settings.where == "text" else "released_edits"
         edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}
-        return replace(scored, passes=scored.passes + self.passes, **edits)
+        return replace(scored, passes=scored.passes + self.traits.extra_forward_passes, **edits)

@@ -20,7 +20,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Key, Part, Strength, with_scores
+from defenses import (
+    BaseDefense,
+    DefenseSettings,
+    SecretKey,
+    Strength,
+    Traits,
+    require_language_model,
+)
 from distill.models import DecodingStep, Model, uniform
 
 
@@ -32,9 +39,9 @@ def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tenso
         len(tokens_B)
     )[:, None]
     scaled_BV = logprobs_BV + (-added_B1).log1p().to(logprobs_BV)
-    kept_B1 = scaled_BV.gather(-1, tokens_B[:, None])
+    token_B1 = scaled_BV.gather(-1, tokens_B[:, None])
     return scaled_BV.scatter(
-        -1, tokens_B[:, None], torch.logaddexp(kept_B1, added_B1.log().to(kept_B1))
+        -1, tokens_B[:, None], torch.logaddexp(token_B1, added_B1.log().to(token_B1))
     )
 
 
@@ -61,7 +68,7 @@ def least_likely(logprobs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     return (ranks_BV <= wanted_B[:, None]).sum(-1)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eps`: probability of the provider's token (0: no defence); `token`: which one it is; `key`:
     the provider's.
 
@@ -73,21 +80,26 @@ class Settings(Part):
     token: Literal["random", "adversarial"] = "random"
     l1: float | None = Field(None, ge=0, le=2)
     flips: float | None = Field(None, ge=0)
-    key: Key = "perturbed"
+    key: SecretKey = "perturbed"
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Mixes a keyed token into every next-token distribution."""
 
-    point = "decoding"
-    scores = True
-    identity = {"eps": 0.0}
-    knob = Strength("eps", 0.0, 1e-4, 1.0, log=True)
-    paper = "Orekondy et al. 2020; Mazeika et al. 2022 (the random control)"
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"eps": 0.0},
+        strength=Strength("eps", 0.0, 1e-4, 1.0, log=True),
+        requires_logits=True,
+        paper="Orekondy et al. 2020; Mazeika et al. 2022 (the random control)",
+    )
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, "decoding/perturbed")
-        if self.off:  # an edit, even one that does nothing, would turn greedy ties into draws
+        scored = require_language_model(model, "decoding/perturbed")
+        if (
+            self.is_identity
+        ):  # an edit, even one that does nothing, would turn greedy ties into draws
             return scored
         # Networks may have more rows than their tokenizer has tokens; the rows beyond it spell
         # nothing.

@@ -15,7 +15,14 @@ from dataclasses import replace
 from pydantic import Field
 from torch import Tensor
 
-from defenses import Base, Part, Strength, with_proxy, with_scores
+from defenses import (
+    BaseDefense,
+    DefenseSettings,
+    Strength,
+    Traits,
+    require_language_model,
+    require_proxy,
+)
 from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
 
 
@@ -26,29 +33,32 @@ def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
     return (1 - gamma) * scores_BV + gamma * proxy_BV
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`gamma`: the proxy's share of the exponents (0: no defence; 1: the proxy alone)."""
 
     gamma: float = Field(0.5, ge=0, le=1)
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Multiplies the proxy's distribution into the teacher's."""
 
-    point = "decoding"
-    scores = True
-    passes = 1.0
-    needs = ("proxy",)
-    identity = {"gamma": 0.0}
-    knob = Strength("gamma", 0.0, 0.05, 1.0)
-    paper = "the Distillation Game 2026, 2605.22737"
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"gamma": 0.0},
+        strength=Strength("gamma", 0.0, 0.05, 1.0),
+        requires_logits=True,
+        extra_forward_passes=1.0,
+        needs=("proxy",),
+        paper="the Distillation Game 2026, 2605.22737",
+    )
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, "decoding/product_of_experts")
-        if self.off:
+        scored = require_language_model(model, "decoding/product_of_experts")
+        if self.is_identity:
             return scored
         follower = AuxiliaryModel(
-            with_proxy(self.given, scored, "decoding/product_of_experts").network
+            require_proxy(self.resources, scored, "decoding/product_of_experts").network
         )
 
         def edit(step: DecodingStep, scores_BV: Tensor) -> Tensor:
@@ -57,5 +67,7 @@ class Defense(Base):
             )
 
         return replace(
-            scored, score_edits=(*scored.score_edits, edit), passes=scored.passes + self.passes
+            scored,
+            score_edits=(*scored.score_edits, edit),
+            passes=scored.passes + self.traits.extra_forward_passes,
         )

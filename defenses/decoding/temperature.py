@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from defenses import Base, Part, Strength, with_scores
+from defenses import BaseDefense, DefenseSettings, Strength, Traits, require_language_model
 from distill.models import Model
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`temperature` (0 is greedy) and `top_p` to decode with; None keeps the model's own, None and
     None the model.
     """
@@ -26,18 +26,21 @@ class Settings(Part):
     top_p: float | None = Field(None, gt=0, le=1)
 
 
-class Defense(Base):
+class Defense(BaseDefense):
     """Decodes at the temperature and top_p that are set."""
 
-    point = "decoding"
-    scores = True
-    keeps_argmax = True
-    identity = {"temperature": None, "top_p": None}
-    knob = Strength("temperature", None, 0.25, 4.0, log=True)
-    paper = "Savani et al. 2025 (the control)"
+    settings: Settings
+    traits = Traits(
+        acts_on="decoding",
+        identity={"temperature": None, "top_p": None},
+        strength=Strength("temperature", None, 0.25, 4.0, log=True),
+        requires_logits=True,
+        keeps_argmax=True,
+        paper="Savani et al. 2025 (the control)",
+    )
 
     def __call__(self, model: Model) -> Model:
         changes = {
             name: value for name, value in self.settings.model_dump().items() if value is not None
         }
-        return replace(with_scores(model, "decoding/temperature"), **changes)
+        return replace(require_language_model(model, "decoding/temperature"), **changes)

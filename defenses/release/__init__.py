@@ -7,39 +7,37 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 
-from defenses import Base
+from defenses import BaseDefense
 from distill.completions import Completion, Logprobs
 from distill.models import EditedModel, Model
 
 
-def divided(text: str, marker: str) -> tuple[str, str]:
+def split_answer(text: str, marker: str) -> tuple[str, str]:
     """A text as its reasoning and the rest: the final answer from the last marker on, with the
     space before it.
 
     Text without a marker is all reasoning. The two joined are the text.
     """
-    before, found, _ = text.rpartition(marker)
-    reasoning = before.rstrip() if found else text
+    before, at, _ = text.rpartition(marker)
+    reasoning = before.rstrip() if at else text
     return reasoning, text[len(reasoning) :]
 
 
-def steps_of(text: str, separator: str, marker: str) -> tuple[list[str], str]:
+def split_steps(text: str, separator: str, marker: str) -> tuple[list[str], str]:
     """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the
     text.
     """
-    reasoning, rest = divided(text, marker)
+    reasoning, rest = split_answer(text, marker)
     return reasoning.split(separator) if reasoning else [], rest
 
 
-class TextEdit(Base):
+class TextEdit(BaseDefense):
     """Releases another text, without token ids and logprobs, as they would spell the
     first one out.
     """
 
-    point = "text"
-
     def __call__(self, model: Model) -> Model:
-        return model if self.off else EditedModel(model, self.edit)
+        return model if self.is_identity else EditedModel(model, self.edit)
 
     def edit(self, answer: Completion) -> Completion:
         """The answer as it is released."""
@@ -50,17 +48,15 @@ class TextEdit(Base):
         """The text that is released instead."""
 
 
-class LogprobEdit(Base):
+class LogprobEdit(BaseDefense):
     """Releases other logprobs; the text and its token ids stay as they are."""
 
-    point = "logprobs"
-
     def __call__(self, model: Model) -> Model:
-        return model if self.off else EditedModel(model, self.edit)
+        return model if self.is_identity else EditedModel(model, self.edit)
 
     def edit(self, answer: Completion) -> Completion:
         """The answer as it is released."""
-        if answer.logprobs is None or self.off:
+        if answer.logprobs is None or self.is_identity:
             return answer
         return replace(answer, logprobs=self.logprobs(answer.logprobs, answer))
 

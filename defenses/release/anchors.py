@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Key, Part, Strength
-from defenses.release import TextEdit, steps_of
+from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses.release import TextEdit, split_steps
 from defenses.release.poison import NUMBER, result, with_wrong_result
 from distill.completions import Completion
 from distill.models import uniform
@@ -25,13 +25,15 @@ def uses(steps: Sequence[str]) -> dict[int, int]:
     """How often later steps use the result of each step that has one: the number, before they say
     their own result.
     """
-    found = [result(step) for step in steps]
+    results = [result(step) for step in steps]
     used = [
         NUMBER.findall(step[: one.start()] if one else step)
-        for step, one in zip(steps, found, strict=True)
+        for step, one in zip(steps, results, strict=True)
     ]
     return {
-        i: sum(later.count(one[0]) for later in used[i + 1 :]) for i, one in enumerate(found) if one
+        i: sum(later.count(one[0]) for later in used[i + 1 :])
+        for i, one in enumerate(results)
+        if one
     }
 
 
@@ -46,7 +48,7 @@ def anchors(steps: Sequence[str], share: float, luck: float) -> list[int]:
     return ranked[: int(share * len(ranked) + 1 - luck)]
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`share`: how many of the steps get a wrong result (0: no defence), the most used first;
     `key`: which digit.
 
@@ -56,20 +58,24 @@ class Settings(Part):
     share: float = Field(0.34, ge=0, le=1)
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: Key = "anchors"
+    key: SecretKey = "anchors"
 
 
 class Defense(TextEdit):
     """Releases wrong results of the steps that matter most, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"share": 0.0}
-    knob = Strength("share", 0.0, 0.02, 1.0, log=True)
-    paper = "TraceGuard, 2604.23238"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"share": 0.0},
+        strength=Strength("share", 0.0, 0.02, 1.0, log=True),
+        keeps_answer=True,
+        paper="TraceGuard, 2604.23238",
+    )
 
     def text(self, answer: Completion) -> str:
         s = self.settings
-        steps, rest = steps_of(answer.text, s.separator, s.marker)
+        steps, rest = split_steps(answer.text, s.separator, s.marker)
         for i in anchors(steps, s.share, uniform(s.key, "luck", answer.prompt)):
             steps[i] = with_wrong_result(steps[i], uniform(s.key, "digit", i, answer.prompt))
         return s.separator.join(steps) + rest

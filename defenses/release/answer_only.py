@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from defenses import Part
+from defenses import DefenseSettings, Traits
 from defenses.release import TextEdit
 from distill.completions import Completion
 
@@ -18,11 +18,11 @@ def final_answer(text: str, marker: str) -> str:
     """The text from its last marker on; nothing where there is none, as all of it
     may be reasoning.
     """
-    _, found, answer = text.rpartition(marker)
-    return found + answer if found else ""
+    _, at, answer = text.rpartition(marker)
+    return at + answer if at else ""
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`marker`: what the final answer begins with; None hides nothing, which is no defence."""
 
     marker: str | None = Field("#", min_length=1)
@@ -31,9 +31,13 @@ class Settings(Part):
 class Defense(TextEdit):
     """Releases what follows the last marker, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"marker": None}
-    paper = "DistillGuard, 2603.07835"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"marker": None},
+        keeps_answer=True,
+        paper="DistillGuard, 2603.07835",
+    )
 
     def text(self, answer: Completion) -> str:
         assert self.settings.marker is not None  # that would be no defence

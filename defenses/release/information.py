@@ -25,9 +25,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Part, Strength, with_traces
+from defenses import DefenseSettings, Strength, Traits, require_traces
 from defenses.trained import Row, Tuned, answer_logits, rows, tune
-from defenses.trained.doge import bent, bottleneck
+from defenses.trained.doge import add_bottleneck, bottleneck
 from distill.models import LanguageModel
 
 LEAST = -100.0  # nats; a token that was cut off has logprob -inf, which no matrix can take
@@ -45,17 +45,17 @@ def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
     return (p_NV * (logprobs_NV - means_GV.clamp(min=tiny).log()[group_N])).sum(-1).mean()
 
 
-def transformed(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
+def transform(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
     """log softmax(M z), M = I + B A (`up_VR`, `down_RV`), for scores or logprobs z: a constant a
     row is no matter.
     """
     logprobs_BV = torch.log_softmax(scores_BV, -1).clamp(min=LEAST)
     return torch.log_softmax(
-        bent(logprobs_BV - logprobs_BV.mean(-1, keepdim=True), down_RV, up_VR), -1
+        add_bottleneck(logprobs_BV - logprobs_BV.mean(-1, keepdim=True), down_RV, up_VR), -1
     )
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`lam`: weight of the information (0: no defence); `rank`: of what M adds to the identity."""
 
     lam: float = Field(1.0, ge=0)
@@ -69,26 +69,31 @@ class Defense(Tuned):
     """Releases the logprobs of transformed scores."""
 
     name = "release/information"
-    point = "logprobs"
-    needs = ("traces",)
-    identity = {"lam": 0.0}
-    knob = Strength("lam", 0.0, 0.1, 100.0, log=True)
-    paper = "Fang et al. 2026, 2602.03396"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"lam": 0.0},
+        strength=Strength("lam", 0.0, 0.1, 100.0, log=True),
+        requires_logits=True,
+        needs=("traces",),
+        learns=True,
+        paper="Fang et al. 2026, 2602.03396",
+    )
 
     def defended(self, model: LanguageModel) -> LanguageModel:
         down_RV, up_VR = (
-            self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
+            self.resources.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
         )
         return replace(
             model,
             released_edits=(
                 *model.released_edits,
-                lambda step, z_BV: transformed(z_BV, down_RV, up_VR),
+                lambda step, z_BV: transform(z_BV, down_RV, up_VR),
             ),
         )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        settings, held = self.settings, rows(model, with_traces(self.given, self.name))
+        settings, items = self.settings, rows(model, require_traces(self.resources, self.name))
         size = model.network.get_output_embeddings().weight.shape[0]
         added = bottleneck(size, min(settings.rank, size), model.network.device)
 
@@ -97,7 +102,7 @@ class Defense(Tuned):
                 torch.no_grad()
             ):  # the network stays, so its scores are read batch by batch, and none are kept
                 logits_NV, targets_N = answer_logits(model.network, batch)
-            logprobs_NV = transformed(logits_NV, **added)
+            logprobs_NV = transform(logits_NV, **added)
             return functional.nll_loss(logprobs_NV, targets_N) + settings.lam * information(
                 logprobs_NV, targets_N
             )
@@ -105,7 +110,7 @@ class Defense(Tuned):
         tune(
             added.values(),
             loss,
-            held,
+            items,
             steps=settings.steps,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,

@@ -25,13 +25,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Part, Strength
+from defenses import DefenseSettings, Strength, Traits
 from defenses.release import LogprobEdit
-from defenses.release._atoms import along, ascending
+from defenses.release._distributions import argsort_ascending, take_along
 from distill.completions import Completion, Logprobs
 
 
-def bucketed(logprobs: Logprobs, eps: float) -> Logprobs:
+def bucket(logprobs: Logprobs, eps: float) -> Logprobs:
     """The grid point of each row's bucket: logprobs are multiples of log(1 - eps/2), withheld
     entries -1 and -inf.
     """
@@ -49,16 +49,16 @@ def bucketed(logprobs: Logprobs, eps: float) -> Logprobs:
     # change at few places.
     changes_TN = np.ones(powers_TN.shape, bool)
     np.not_equal(powers_TN[:, 2:], powers_TN[:, 1:-1], out=changes_TN[:, 2:])
-    order_TN = ascending(ids_TN)
+    order_TN = argsort_ascending(ids_TN)
     places_TN = np.cumsum(changes_TN, -1, dtype=np.int32)
-    order_TN = along(order_TN, ascending(along(places_TN, order_TN)))
+    order_TN = take_along(order_TN, argsort_ascending(take_along(places_TN, order_TN)))
     ids_TK, values_TK = np.full_like(logprobs.ids_TK, -1), np.full_like(logprobs.values_TK, -np.inf)
-    ids_TK[:, :width] = along(np.where(named_TN, ids_TN, -1), order_TN)
-    values_TK[:, :width] = along(-step * powers_TN, order_TN)
+    ids_TK[:, :width] = take_along(np.where(named_TN, ids_TN, -1), order_TN)
+    values_TK[:, :width] = take_along(-step * powers_TN, order_TN)
     return Logprobs(ids_TK, values_TK)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eps`: L1 budget a position, in [0, 2) (0: no defence)."""
 
     eps: float = Field(1.0, ge=0, lt=2)
@@ -67,10 +67,14 @@ class Settings(Part):
 class Defense(LogprobEdit):
     """Releases the point of a public grid that stands for the row's bucket."""
 
-    keeps_argmax = True
-    identity = {"eps": 0.0}
-    knob = Strength("eps", 0.0, 0.01, 1.9, log=True)
-    paper = "Tang et al. 2024"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"eps": 0.0},
+        strength=Strength("eps", 0.0, 0.01, 1.9, log=True),
+        keeps_argmax=True,
+        paper="Tang et al. 2024",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
-        return bucketed(logprobs, self.settings.eps)
+        return bucket(logprobs, self.settings.eps)

@@ -12,8 +12,8 @@ steps. Work is O(A) a row, if it is sorted, plus O(log A) a step.
 Where the two likeliest are closer than the margin, no budget may be enough to keep it: their clean
 gap is kept instead. The tail is an atom like any other, held below the top as well; where it is not
 so already, as it may be heavier than any token, it is left as it is. A drained token has logprob
--inf: an honest reader's KL is then infinite. Axes: T rows, A atoms of a row (`_atoms`), the tail
-last.
+-inf: an honest reader's KL is then infinite. Axes: T rows, A atoms of a row (`_distributions`), the
+tail last.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from defenses import Part, Strength
+from defenses import DefenseSettings, Strength, Traits
 from defenses.release import LogprobEdit
-from defenses.release._atoms import atoms, blocks, released
+from defenses.release._distributions import atom_probabilities, blocks, replace_probabilities
 from distill.completions import Completion, Logprobs
 
 FLOOR, MARGIN = 1e-6, 1e-4  # the authors'
@@ -46,20 +46,16 @@ class Rows:
         self.n, self.y_TA, places = n, y_TA, y_TA.shape[1]
         self.firsts = np.arange(len(y_TA)) * places
         costs_TA = np.log(self.y_TA + FLOOR)
-        self.masses_TA, self.prices_TA = _before(self.y_TA), _before(costs_TA)
+        self.masses_TA, self.prices_TA = _sums_before(self.y_TA), _sums_before(costs_TA)
         costs_TA *= self.y_TA
-        self.values_TA = _before(costs_TA)
+        self.values_TA = _sums_before(costs_TA)
 
         others = self.at(self.masses_TA, n)
         second = np.where(n > 0, self.at(self.y_TA, np.maximum(n - 1, 0)), 0)
         self.gap, self.top_cost = np.minimum(margin, top - second), np.log(top + FLOOR)
-        self.clean, self.budget = (
-            top - self.gap,
-            eps / 2,
-        )  # the clean cap; what may move up, and so down
-        self.rest = (
-            top + others - self.gap
-        )  # what the others and the cap, as one more of them, add up to
+        self.clean = top - self.gap  # the clean cap
+        self.budget = eps / 2  # what may move up, and so down
+        self.rest = top + others - self.gap  # of the others, and the cap as one more of them
         # At the lowest cap the whole budget goes into pressing the top and some of the dearest down
         # to it.
         levels_TA = (self.clean - self.budget + others)[:, None] - self.masses_TA
@@ -90,9 +86,8 @@ class Rows:
         """
         over = _position(self.y_TA, x)  # the first atom above the cap
         rest = np.maximum(self.rest - x, 0)
-        most = np.minimum(
-            (rest / x).astype(int), over
-        )  # filled, if the cheapest are given all there is
+        # How many are filled, if the cheapest are given all there is.
+        most = np.minimum((rest / x).astype(int), over)
         end = np.minimum(rest - most * x, x) - self.at(self.y_TA, most)
         need = most * x - self.at(self.masses_TA, most) + np.maximum(end, 0)
         budget = self.budget - np.maximum(x - self.clean, 0)
@@ -101,15 +96,15 @@ class Rows:
         filled = np.minimum(_position(self.fills_TI, -x), most)
         more = up - filled * x + self.at(self.masses_TA, filled)
 
-        kept, below = rest - up, self.at(self.masses_TA, over)
+        left, below = rest - up, self.at(self.masses_TA, over)
         drained = np.where(
-            kept < below,
-            _position(self.masses_TA, kept) - 1,
-            over + (np.maximum(kept - below, 0) / x).astype(int),
+            left < below,
+            _position(self.masses_TA, left) - 1,
+            over + (np.maximum(left - below, 0) / x).astype(int),
         )
         drained = np.maximum(np.minimum(drained, self.n - 1), 0)
         low, high = np.minimum(drained, over), np.maximum(drained, over)
-        left = kept - self.at(self.masses_TA, low) - x * (high - over)
+        left = left - self.at(self.masses_TA, low) - x * (high - over)
 
         fill_cost, drain_cost = (np.log(self.at(self.y_TA, i) + FLOOR) for i in (filled, drained))
         pressed = self.at(self.prices_TA, high) - self.at(self.prices_TA, over)
@@ -157,12 +152,12 @@ class Rows:
         return cap + self.gap, out_TA
 
 
-def _turned(values_TA: np.ndarray) -> np.ndarray:
+def _reverse_tokens(values_TA: np.ndarray) -> np.ndarray:
     """The tokens from the last to the first, then the tail."""
     return np.concatenate([values_TA[:, -2::-1], values_TA[:, -1:]], -1)
 
 
-def _before(values_TA: np.ndarray) -> np.ndarray:
+def _sums_before(values_TA: np.ndarray) -> np.ndarray:
     """The sums of what is before each place (numpy's cumsum takes four times as long)."""
     out_TA = np.zeros_like(values_TA)
     torch.cumsum(torch.from_numpy(values_TA[:, :-1]), -1, out=torch.from_numpy(out_TA)[:, 1:])
@@ -176,7 +171,7 @@ def _position(rising_TA: np.ndarray, x: np.ndarray) -> np.ndarray:
     ).numpy()[:, 0]
 
 
-def poisoned(
+def poison(
     y: np.ndarray, eps: float, margin: float = MARGIN, there: np.ndarray | None = None
 ) -> np.ndarray:
     """y' that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by
@@ -193,10 +188,9 @@ def poisoned(
     top_T1 = np.take_along_axis(masses_TA, tops_T1, -1)
     masses_TA[~there_TA] = ABSENT
     np.put_along_axis(masses_TA, tops_T1, ABSENT, -1)
-    masses_TA, order_TA = _turned(masses_TA), None
-    if (
-        masses_TA[:, 1:] < masses_TA[:, :-1]
-    ).any():  # released rows are falling, but for their tail
+    masses_TA, order_TA = _reverse_tokens(masses_TA), None
+    # Released rows are falling but for their tail, so that most are in order already.
+    if (masses_TA[:, 1:] < masses_TA[:, :-1]).any():
         order_TA = np.argsort(masses_TA, -1, kind="stable")
         masses_TA = np.take_along_axis(masses_TA, order_TA, -1)
     rows = Rows(top_T1[:, 0], np.maximum(there_TA.sum(-1) - 1, 0), masses_TA, eps, margin)
@@ -204,14 +198,14 @@ def poisoned(
     if order_TA is not None:
         np.put_along_axis(masses_TA, order_TA, out_TA, -1)
         out_TA = masses_TA
-    out_TA = _turned(out_TA)
+    out_TA = _reverse_tokens(out_TA)
     np.put_along_axis(out_TA, tops_T1, top_T[:, None], -1)
     solvable = (rows.n > 0) & (rows.rest > 0)
     np.copyto(out_TA, y_TA, where=~(there_TA & solvable[:, None]))
     return out_TA.reshape(y.shape)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eps`: L1 budget a position, in [0, 2] (0: no defence)."""
 
     eps: float = Field(1.0, ge=0, le=2)
@@ -220,14 +214,18 @@ class Settings(Part):
 class Defense(LogprobEdit):
     """Releases the distribution that misleads most within the budget."""
 
-    keeps_argmax = True
-    identity = {"eps": 0.0}
-    knob = Strength("eps", 0.0, 0.01, 2.0, log=True)
-    paper = "Tang et al. 2024"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"eps": 0.0},
+        strength=Strength("eps", 0.0, 0.01, 2.0, log=True),
+        keeps_argmax=True,
+        paper="Tang et al. 2024",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
-        p_TA, there_TA = atoms(logprobs)
+        p_TA, there_TA = atom_probabilities(logprobs)
         there_TA[:, -1] &= p_TA[:, -1] <= p_TA[:, 0] - MARGIN
         for rows in blocks(*p_TA.shape):
-            p_TA[rows] = poisoned(p_TA[rows], self.settings.eps, there=there_TA[rows])
-        return released(logprobs, p_TA)
+            p_TA[rows] = poison(p_TA[rows], self.settings.eps, there=there_TA[rows])
+        return replace_probabilities(logprobs, p_TA)

@@ -13,9 +13,9 @@ import hashlib
 import numpy as np
 from pydantic import Field
 
-from defenses import Key, Part, Strength
+from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import LogprobEdit
-from defenses.release._atoms import blocks, falling
+from defenses.release._distributions import blocks, sort_descending
 from distill.completions import Completion, Logprobs
 
 
@@ -52,7 +52,7 @@ def _normals(counters_TK: np.ndarray) -> np.ndarray:
     )
 
 
-def noised(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs:
+def add_noise(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs:
     """Values plus sigma times the normals (nats), normalised together with the tail, most likely
     first.
 
@@ -64,30 +64,32 @@ def noised(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logprobs
     clean_TK = logprobs.values_TK
     tails_T1 = np.clip(1 - np.exp(clean_TK).sum(-1, keepdims=True, dtype=np.float64), 0, None)
     noisy_TK = clean_TK + np.float32(sigma) * normals_TK
-    top_T1 = noisy_TK.max(-1, keepdims=True).clip(
-        min=-80
-    )  # a row of withheld tokens alone has none
-    mass_T1 = np.exp(noisy_TK - top_T1).sum(
-        -1, keepdims=True, dtype=np.float64
-    ) + tails_T1 * np.exp(-top_T1)
+    # A row of withheld tokens alone has no largest value but -inf.
+    top_T1 = noisy_TK.max(-1, keepdims=True).clip(min=-80)
+    mass_T1 = np.exp(noisy_TK - top_T1).sum(-1, keepdims=True, dtype=np.float64)
+    mass_T1 = mass_T1 + tails_T1 * np.exp(-top_T1)
     noisy_TK -= (top_T1 + np.log(mass_T1)).astype(noisy_TK.dtype)
-    return Logprobs(*falling(logprobs.ids_TK, noisy_TK))
+    return Logprobs(*sort_descending(logprobs.ids_TK, noisy_TK))
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`sigma`: standard deviation of the noise in nats (0: no defence); `key`: the provider's."""
 
     sigma: float = Field(0.5, ge=0, allow_inf_nan=False)
-    key: Key = "noise"
+    key: SecretKey = "noise"
 
 
 class Defense(LogprobEdit):
     """Adds keyed noise to the released logprobs."""
 
-    identity = {"sigma": 0.0}
-    knob = Strength("sigma", 0.0, 0.01, 10.0, log=True)
-    paper = "Orekondy et al. 2020"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"sigma": 0.0},
+        strength=Strength("sigma", 0.0, 0.01, 10.0, log=True),
+        paper="Orekondy et al. 2020",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
         normals_TK = keyed_normals(self.settings.key, answer.prompt, logprobs.ids_TK)
-        return noised(logprobs, normals_TK, self.settings.sigma)
+        return add_noise(logprobs, normals_TK, self.settings.sigma)

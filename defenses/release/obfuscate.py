@@ -20,16 +20,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Key, Part, ProviderResources, Strength, with_traces
-from defenses.release import TextEdit, divided, steps_of
-from defenses.release.summary import RewrittenModel, with_rewriter
+from defenses import (
+    NO_RESOURCES,
+    DefenseSettings,
+    ProviderResources,
+    SecretKey,
+    Strength,
+    Traits,
+    require_traces,
+)
+from defenses.release import TextEdit, split_answer, split_steps
+from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel, Model, uniform
@@ -50,18 +58,18 @@ Candidate = tuple[str, ...]
 BEST = 3  # how many of the best candidates have descendants
 
 
-def shuffled(steps: list[str], key: str) -> list[str]:
+def shuffle(steps: list[str], key: str) -> list[str]:
     """The steps in an order that is a function of the key and their number."""
     return [steps[i] for i in sorted(range(len(steps)), key=lambda i: uniform(key, "shuffle", i))]
 
 
-def interleaved(steps: list[str], key: str) -> list[str]:
+def interleave(steps: list[str], key: str) -> list[str]:
     """The first half and the second in turns: 1 2 3 4 5 is 1 4 2 5 3."""
     half = (len(steps) + 1) // 2
     return [steps[i // 2 + (i % 2) * half] for i in range(len(steps))]
 
 
-def merged(steps: list[str], key: str) -> list[str]:
+def merge(steps: list[str], key: str) -> list[str]:
     """Two steps each as one, with a space between them."""
     return [" ".join(steps[i : i + 2]) for i in range(0, len(steps), 2)]
 
@@ -74,12 +82,12 @@ def each(change: Callable[[str], str]) -> Rule:
 RULES: dict[str, Rule] = {
     "reverse": lambda steps, key: steps[::-1],
     "rotate": lambda steps, key: steps[1:] + steps[:1],
-    "interleave": interleaved,
-    "shuffle": shuffled,
+    "interleave": interleave,
+    "shuffle": shuffle,
     "drop_second": lambda steps, key: [step for i, step in enumerate(steps) if i % 2 == 0],
     "drop_third": lambda steps, key: [step for i, step in enumerate(steps) if i % 3 < 2],
     "repeat": lambda steps, key: steps + steps[:1],
-    "merge": merged,
+    "merge": merge,
     "swap_operands": each(lambda step: SUM.sub(r"\3\2\1", step)),
     "swap_sides": each(lambda step: "=".join(reversed(step.split("=")))),
     "drop_left": each(lambda step: step[step.find("=") + 1 :]),
@@ -90,15 +98,15 @@ append only.
 """
 
 
-def rewritten(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
+def rewrite(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
     """A text whose steps went through the rules one after another; its final answer stays."""
-    steps, rest = steps_of(text, separator, marker)
+    steps, rest = split_steps(text, separator, marker)
     for rule in rules:
         steps = RULES[rule](steps, key)
     return separator.join(steps) + rest
 
 
-def mutated(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
+def mutate(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
     """A sequence of 1 to `depth` rules that is one change away: a rule more, one less, or another
     in its place.
     """
@@ -111,7 +119,7 @@ def mutated(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
     return rng.choice(ways)
 
 
-def searched(
+def search(
     score: Callable[[Candidate], float], rounds: int, samples: int, depth: int, key: str
 ) -> dict[Candidate, float]:
     """Scores of the candidates that were tried: random ones in the first round, then mutations of
@@ -119,10 +127,10 @@ def searched(
     """
     rng, scores = random.Random(key), dict[Candidate, float]()
     for _ in range(rounds):
-        best = sorted(scores, key=lambda one: -scores[one])[:BEST]
+        best = sorted(scores, key=lambda candidate: -scores[candidate])[:BEST]
         for _ in range(samples):
             if best:
-                candidate = mutated(rng.choice(best), depth, rng)
+                candidate = mutate(rng.choice(best), depth, rng)
             else:
                 candidate = tuple(rng.choice(list(RULES)) for _ in range(rng.randint(1, depth)))
             if candidate not in scores:
@@ -131,7 +139,7 @@ def searched(
 
 
 @torch.inference_mode()
-def unlearned(
+def final_answer_loss(
     student: LanguageModel, held_out: Sequence[Completion], marker: str, batch_size: int
 ) -> float:
     """1 - the probability of the right final answer after the student's own reasoning, a mean in
@@ -140,13 +148,16 @@ def unlearned(
     Smoother than how often it is right. Mean nats would be carried by the few answers it is most
     wrongly sure of.
     """
-    said = student.generate(
+    attempts = student.generate(
         [Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, interface=Interface()
     )
-    held = [_finals(student, clean, own, marker) for clean, own in zip(held_out, said, strict=True)]
+    finals = [
+        _final_answer_row(student, clean, own, marker)
+        for clean, own in zip(held_out, attempts, strict=True)
+    ]
     right = 0.0
-    for start in range(0, len(held), batch_size):
-        batch = held[start : start + batch_size]
+    for start in range(0, len(finals), batch_size):
+        batch = finals[start : start + batch_size]
         nats_N = functional.cross_entropy(
             *answer_logits(student.network, batch), reduction="none"
         ).double()
@@ -154,25 +165,29 @@ def unlearned(
             float((-row.sum()).exp())
             for row in nats_N.split([len(row.answer_ids) for row in batch])
         )
-    return 1 - right / len(held)
+    return 1 - right / len(finals)
 
 
-def _finals(student: LanguageModel, clean: Completion, own: Completion, marker: str) -> Row:
-    final = divided(clean.text, marker)[1]
+def _final_answer_row(
+    student: LanguageModel, clean: Completion, attempt: Completion, marker: str
+) -> Row:
+    final = split_answer(clean.text, marker)[1]
     final_ids = [
         *student.tokenizer(final, add_special_tokens=False).input_ids,
         student.tokenizer.eos_token_id,
     ]
-    own_ids = student.tokenizer(divided(own.text, marker)[0], add_special_tokens=False).input_ids
-    room = max(
-        student.max_new_tokens - len(final_ids), 0
-    )  # what never came to an answer must leave it some context
+    reasoning_ids = student.tokenizer(
+        split_answer(attempt.text, marker)[0], add_special_tokens=False
+    ).input_ids
+    # What never came to an answer must leave it some context.
+    room = max(student.max_new_tokens - len(final_ids), 0)
     return Row(
-        student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(own_ids)[:room], final_ids
+        student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(reasoning_ids)[:room],
+        final_ids,
     )
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and
     prompt.
 
@@ -195,7 +210,7 @@ class Settings(Part):
     steps: int = Field(100, ge=1, le=1_000_000)
     batch_size: int = Field(16, ge=1, le=100_000)
     learning_rate: float = Field(2e-3, gt=0)
-    key: Key = "obfuscate"
+    key: SecretKey = "obfuscate"
 
     @field_validator("rules")
     @classmethod
@@ -209,80 +224,87 @@ class Settings(Part):
 class Defense(TextEdit):
     """Rewrites the reasoning of some answers, and releases all without token ids and logprobs."""
 
-    needs: ClassVar[tuple[str, ...]] = ("proxy", "traces")
-    learns = True
-    keeps_answer = True
-    identity = {"share": 0.0}
-    knob = Strength("share", 0.0, 0.05, 1.0)
-    paper = "Ma et al. 2026, 2602.15143"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"share": 0.0},
+        strength=Strength("share", 0.0, 0.05, 1.0),
+        keeps_answer=True,
+        needs=("proxy", "traces"),
+        learns=True,
+        paper="Ma et al. 2026, 2602.15143",
+    )
 
-    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
-        self.learns = settings.by == "rule" and settings.rules is None  # type: ignore[misc]
-        if not self.learns:
-            self.needs = ("rewriter",) if settings.by == "model" else ()  # type: ignore[misc]
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if settings.by == "model":
+            self.traits = replace(self.traits, learns=False, needs=("rewriter",))
+        elif settings.rules is not None:
+            self.traits = replace(self.traits, learns=False, needs=())
 
     def __call__(self, model: Model) -> Model:
         s = self.settings
-        if self.off or s.by == "rule":
+        if self.is_identity or s.by == "rule":
             return super().__call__(model)
-        rewriter = with_rewriter(self.given, "release/obfuscate")
-        return RewrittenModel(model, rewriter, s.instruction, s.marker, s.key, self.chosen)
+        rewriter = require_rewriter(self.resources, "release/obfuscate")
+        return RewrittenModel(model, rewriter, s.instruction, s.marker, s.key, self.is_rewritten)
 
-    def chosen(self, answer: Completion) -> bool:
+    def is_rewritten(self, answer: Completion) -> bool:
         """Whether the answers to this prompt are rewritten."""
         return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
 
     def text(self, answer: Completion) -> str:
-        return self.rewritten(answer, self.rules) if self.chosen(answer) else answer.text
+        return self.rewrite(answer, self.rules) if self.is_rewritten(answer) else answer.text
 
-    def rewritten(self, answer: Completion, rules: Sequence[str]) -> str:
+    def rewrite(self, answer: Completion, rules: Sequence[str]) -> str:
         """The answer's text after these rules."""
         s = self.settings
-        return rewritten(answer.text, rules, s.separator, s.marker, f"{s.key}/{answer.prompt}")
+        return rewrite(answer.text, rules, s.separator, s.marker, f"{s.key}/{answer.prompt}")
 
     @property
     def rules(self) -> Candidate:
         """The rules of the settings, or else those that the search found."""
         if self.settings.rules is not None:
             return self.settings.rules
-        if "rules" not in self.given.learned:
+        if "rules" not in self.resources.learned:
             raise BadInput(
                 "defense release/obfuscate: no rules; give rules, or let it learn them first"
             )
-        return tuple(list(RULES)[i] for i in self.given.learned["rules"].tolist())
+        return tuple(list(RULES)[i] for i in self.resources.learned["rules"].tolist())
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
         """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with
         `scores` (N).
         """
-        if not self.learns or self.off:
+        if not self.traits.learns or self.is_identity:
             return {}
         s = self.settings
-        scores = searched(self._score(*self._held()), s.rounds, s.samples, s.depth, s.key)
+        scores = search(self._score(*self._split_traces()), s.rounds, s.samples, s.depth, s.key)
         names = list(RULES)
-        padded = [[*map(names.index, one), *[-1] * (s.depth - len(one))] for one in scores]
-        best = max(scores, key=lambda one: scores[one])
+        padded = [
+            [*map(names.index, candidate), *[-1] * (s.depth - len(candidate))]
+            for candidate in scores
+        ]
+        best = max(scores, key=lambda candidate: scores[candidate])
         return {
             "rules": torch.tensor([names.index(rule) for rule in best]),
             "candidates": torch.tensor(padded),
             "scores": torch.tensor(list(scores.values()), dtype=torch.float64),
         }
 
-    def _held(self) -> tuple[list[Completion], list[Completion]]:
+    def _split_traces(self) -> tuple[list[Completion], list[Completion]]:
         """Traces that have a final answer, to tune proxies on (three of four), and held out."""
-        told = [
+        answered = [
             one
-            for one in with_traces(self.given, "release/obfuscate")
-            if divided(one.text, self.settings.marker)[1]
+            for one in require_traces(self.resources, "release/obfuscate")
+            if split_answer(one.text, self.settings.marker)[1]
         ]
-        if len(told) < 2:
+        if len(answered) < 2:
             raise BadInput(
-                f"defense release/obfuscate: {len(told)} of {len(self.given.traces)} traces have "
-                "a final answer after "
-                f"{self.settings.marker!r}; the search needs 2"
+                f"defense release/obfuscate: {len(answered)} of {len(self.resources.traces)} "
+                f"traces have a final answer after {self.settings.marker!r}; the search needs 2"
             )
-        return [one for i, one in enumerate(told) if i % 4], told[::4]
+        return [one for i, one in enumerate(answered) if i % 4], answered[::4]
 
     def _score(
         self, train_items: Sequence[Completion], held_out: Sequence[Completion]
@@ -290,7 +312,7 @@ class Defense(TextEdit):
         """How little a proxy knows of held-out answers once it is tuned on the lessons as a
         candidate rewrites them.
         """
-        proxy, s = self.given.proxy, self.settings
+        proxy, s = self.resources.proxy, self.settings
         if proxy is None:
             raise BadInput(
                 "defense release/obfuscate: needs a proxy, a small model that stands for students; "
@@ -300,8 +322,7 @@ class Defense(TextEdit):
         def score(candidate: Candidate) -> float:
             network: Any = copied(proxy.network)
             shown = [
-                replace(one, text=self.rewritten(one, candidate), token_ids=())
-                for one in train_items
+                replace(one, text=self.rewrite(one, candidate), token_ids=()) for one in train_items
             ]
             tune(
                 network.parameters(),
@@ -311,7 +332,7 @@ class Defense(TextEdit):
                 learning_rate=s.learning_rate,
                 batch_size=s.batch_size,
             )
-            return unlearned(
+            return final_answer_loss(
                 replace(proxy, network=network, temperature=0.0), held_out, s.marker, s.batch_size
             )
 

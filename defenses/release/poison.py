@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Key, Part, Strength
-from defenses.release import TextEdit, steps_of
+from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses.release import TextEdit, split_steps
 from distill.completions import Completion
 from distill.models import uniform
 
@@ -40,7 +40,7 @@ def wrong(number: str, place: float) -> str:
 
 def with_wrong_answer(rest: str, place: float) -> str:
     """The final answer with its first number wrong; an answer without a number stays."""
-    return NUMBER.sub(lambda found: wrong(found[0], place), rest, count=1)
+    return NUMBER.sub(lambda match: wrong(match[0], place), rest, count=1)
 
 
 def result(step: str) -> re.Match[str] | None:
@@ -48,25 +48,25 @@ def result(step: str) -> re.Match[str] | None:
     `=`.
     """
     start = step.rfind("=") + 1
-    found = list(NUMBER.finditer(step, start))
-    return found[0 if start else -1] if found else None
+    numbers = list(NUMBER.finditer(step, start))
+    return numbers[0 if start else -1] if numbers else None
 
 
 def with_wrong_result(step: str, place: float) -> str:
     """The step with its result wrong there and wherever it is said again after it; one without a
     result stays.
     """
-    found = result(step)
-    if found is None:
+    match = result(step)
+    if match is None:
         return step
-    said = wrong(found[0], place)
+    replacement = wrong(match[0], place)
     again = NUMBER.sub(
-        lambda other: said if other[0] == found[0] else other[0], step[found.start() :]
+        lambda other: replacement if other[0] == match[0] else other[0], step[match.start() :]
     )
-    return step[: found.start()] + again
+    return step[: match.start()] + again
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which
     number is wrong.
 
@@ -77,15 +77,19 @@ class Settings(Part):
     where: Literal["answer", "reasoning", "both"] = "answer"
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: Key = "poison"
+    key: SecretKey = "poison"
 
 
 class Defense(TextEdit):
     """Releases some answers with a wrong number, and all without token ids and logprobs."""
 
-    identity = {"p": 0.0}
-    knob = Strength("p", 0.0, 0.01, 1.0, log=True)
-    paper = "DistillGuard, 2603.07835"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"p": 0.0},
+        strength=Strength("p", 0.0, 0.01, 1.0, log=True),
+        paper="DistillGuard, 2603.07835",
+    )
 
     def text(self, answer: Completion) -> str:
         s = self.settings
@@ -95,7 +99,7 @@ class Defense(TextEdit):
 
         if number("chosen") >= s.p:
             return answer.text
-        steps, rest = steps_of(answer.text, s.separator, s.marker)
+        steps, rest = split_steps(answer.text, s.separator, s.marker)
         telling = [i for i, step in enumerate(steps) if result(step)]
         if s.where != "answer" and telling:
             i = telling[int(number("step") * len(telling))]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from defenses import Key, Part, Strength
-from defenses.release import TextEdit, steps_of
+from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses.release import TextEdit, split_steps
 from defenses.release.summary import ANNOTATION
 from distill.completions import Completion
 from distill.models import uniform
@@ -50,7 +50,7 @@ AFTER = r"(?![\w$%(]|[.,]\d|\s*[-+*/×÷^=(]|\s+x\s)"
 EQUATION = re.compile(rf"{BEFORE}({CHAIN}|\A{NUMBER})(\s*=\s*)({NUMBER}){AFTER}")
 
 
-def hoisted(step: str) -> str:
+def hoist_result(step: str) -> str:
     """A step whose equations say their result first: `a=3+4=7` is `a=7=3+4`, `760=13` is `13=760`,
     `c=3` stays.
 
@@ -70,31 +70,31 @@ def without_fillers(step: str, fillers: Sequence[str]) -> str:
     if not fillers:
         return step
     ends = {False: r"(?=\s*(?:[,.:;!?…—]|\Z))", True: r"(?![\w-])"}
-    one = "|".join(re.escape(filler) + ends[" " in filler] for filler in fillers)
-    start = re.compile(rf"(?:(?:{one})[\s,.:;!?…—]*)+", re.IGNORECASE)
+    filler_pattern = "|".join(re.escape(filler) + ends[" " in filler] for filler in fillers)
+    start = re.compile(rf"(?:(?:{filler_pattern})[\s,.:;!?…—]*)+", re.IGNORECASE)
 
-    def kept(sentence: re.Match[str]) -> str:
-        found = start.match(sentence[0])
+    def without_filler(sentence: re.Match[str]) -> str:
+        match = start.match(sentence[0])
         return (
             sentence[0]
-            if not found
-            else sentence[0][found.end() :]
+            if not match
+            else sentence[0][match.end() :]
             if re.search(r"[\d=]", sentence[0])
             else ""
         )
 
-    shorter = SENTENCE.sub(kept, step)
+    shorter = SENTENCE.sub(without_filler, step)
     return step if shorter == step else shorter.strip()
 
 
-def reformulated(step: str, fillers: Sequence[str]) -> str:
+def reformulate(step: str, fillers: Sequence[str]) -> str:
     """A step without fillers and calculator notes (`<<3+4=7>>`, which derive in their own order),
     results first.
     """
-    return hoisted(ANNOTATION.sub("", without_fillers(step, fillers)))
+    return hoist_result(ANNOTATION.sub("", without_fillers(step, fillers)))
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`share`: how many of the steps are reformulated (0: no defence), which of them by `key` and
     prompt.
 
@@ -106,27 +106,33 @@ class Settings(Part):
     fillers: tuple[str, ...] = FILLERS
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
-    key: Key = "reformulate"
+    key: SecretKey = "reformulate"
 
 
 class Defense(TextEdit):
     """Reformulates steps of the reasoning, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"share": 0.0}
-    knob = Strength("share", 0.0, 0.05, 1.0)
-    paper = "Ding et al. 2025, 2510.11545"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"share": 0.0},
+        strength=Strength("share", 0.0, 0.05, 1.0),
+        keeps_answer=True,
+        paper="Ding et al. 2025, 2510.11545",
+    )
 
     def text(self, answer: Completion) -> str:
         s = self.settings
-        steps, rest = steps_of(answer.text, s.separator, s.marker)
-        told = [
-            reformulated(step, s.fillers)
+        steps, rest = split_steps(answer.text, s.separator, s.marker)
+        reformulated = [
+            reformulate(step, s.fillers)
             if uniform(s.key, "step", i, answer.prompt) < s.share
             else step
             for i, step in enumerate(steps)
         ]
         return (
-            s.separator.join(new for new, old in zip(told, steps, strict=True) if new or not old)
+            s.separator.join(
+                new for new, old in zip(reformulated, steps, strict=True) if new or not old
+            )
             + rest
         )

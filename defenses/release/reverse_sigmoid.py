@@ -12,7 +12,7 @@ near 1 went from
   that is where c > A; it is clipped at 0 then. A likeliest token may lose its place where it is
   unlikely itself. Released code clamps the odds y / (1 - y) below 1, which never reduces what is
   above 1/2, the very tokens that the paper reduces most; here nothing is clamped. Axes: T
-  positions, A atoms (`_atoms`).
+  positions, A atoms (`_distributions`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Part, Strength
+from defenses import DefenseSettings, Strength, Traits
 from defenses.release import LogprobEdit
-from defenses.release._atoms import atoms, released
+from defenses.release._distributions import atom_probabilities, replace_probabilities
 from distill.completions import Completion, Logprobs
 
 
-def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
+def sigmoid_offset(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
     """r, how much is taken from each probability before they are normalised: odd about 1/2, within
     beta / 2 of 0.
     """
@@ -43,10 +43,12 @@ def taken(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
     return up
 
 
-def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float) -> np.ndarray:
+def add_reverse_sigmoid(
+    y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float
+) -> np.ndarray:
     """y~ of each row over the atoms that there are; the others stay at 0."""
     beta_T1 = c / there_TA.sum(-1, keepdims=True).clip(min=1)
-    bare_TA = taken(y_TA.clip(0, 1), beta_T1, gamma)
+    bare_TA = sigmoid_offset(y_TA.clip(0, 1), beta_T1, gamma)
     np.maximum(np.subtract(y_TA, bare_TA, out=bare_TA), 0, out=bare_TA)
     bare_TA[~there_TA] = 0
     totals_T1 = bare_TA.sum(-1, keepdims=True)
@@ -54,7 +56,7 @@ def reversed_sigmoid(y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: fl
     return bare_TA
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`c`: strength, beta times the number of atoms (0: no defence); `gamma`: slope of the sigmoid
     in log-odds.
     """
@@ -66,11 +68,15 @@ class Settings(Part):
 class Defense(LogprobEdit):
     """Releases reversed probabilities."""
 
-    identity = {"c": 0.0}
-    knob = Strength("c", 0.0, 0.05, 20.0, log=True)
-    paper = "Lee et al. 2019"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"c": 0.0},
+        strength=Strength("c", 0.0, 0.05, 20.0, log=True),
+        paper="Lee et al. 2019",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
-        return released(
-            logprobs, reversed_sigmoid(*atoms(logprobs), self.settings.c, self.settings.gamma)
-        )
+        y_TA, there_TA = atom_probabilities(logprobs)
+        moved_TA = add_reverse_sigmoid(y_TA, there_TA, self.settings.c, self.settings.gamma)
+        return replace_probabilities(logprobs, moved_TA)

@@ -11,17 +11,17 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Part, Strength
+from defenses import DefenseSettings, Strength, Traits
 from defenses.release import LogprobEdit
 from distill.completions import Completion, Logprobs
 
 
-def rounded(logprobs: Logprobs, decimals: int) -> Logprobs:
+def round_logprobs(logprobs: Logprobs, decimals: int) -> Logprobs:
     """Values (nats) to `decimals` decimals, half to even; ids and order stay."""
     return Logprobs(logprobs.ids_TK, np.round(logprobs.values_TK, decimals))
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`decimals`: how many decimals of a logprob are released; None releases it as it is, which is
     no defence.
     """
@@ -32,10 +32,15 @@ class Settings(Part):
 class Defense(LogprobEdit):
     """Rounds the released logprobs."""
 
-    keeps_argmax = True
-    identity = {"decimals": None}
-    knob = Strength("decimals", None, 6, 0)
-    paper = "Tramèr et al. 2016"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"decimals": None},
+        strength=Strength("decimals", None, 6, 0),
+        keeps_argmax=True,
+        paper="Tramèr et al. 2016",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
-        return rounded(logprobs, self.settings.decimals)
+        assert self.settings.decimals is not None  # that would be no defence
+        return round_logprobs(logprobs, self.settings.decimals)

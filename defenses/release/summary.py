@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import NOTHING, Key, Part, ProviderResources, Strength
-from defenses.release import TextEdit, divided, steps_of
+from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
+from defenses.release import TextEdit, split_answer, split_steps
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel, Model, uniform
 
@@ -41,28 +41,28 @@ def conclusion(step: str) -> str:
     return f"{before[0]}={value}" if before and TARGET.fullmatch(before[0]) else value.strip()
 
 
-def spread(total: int, keep: float) -> list[int]:
+def evenly_spaced(total: int, keep: float) -> list[int]:
     """Which of `total` places are kept: keep * total of them (rounded, half up), evenly spread, the
     last among them.
     """
-    kept = int(keep * total + 0.5)
-    return [i for i in range(total) if i * kept // total < (i + 1) * kept // total]
+    count = int(keep * total + 0.5)
+    return [i for i in range(total) if i * count // total < (i + 1) * count // total]
 
 
 def summary(text: str, keep: float, separator: str, marker: str) -> str:
     """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer
     alone.
     """
-    steps, rest = steps_of(text, separator, marker)
-    kept = [conclusion(steps[i]) for i in spread(len(steps), keep)]
-    return separator.join(kept) + rest if kept else rest.lstrip()
+    steps, rest = split_steps(text, separator, marker)
+    conclusions = [conclusion(steps[i]) for i in evenly_spaced(len(steps), keep)]
+    return separator.join(conclusions) + rest if conclusions else rest.lstrip()
 
 
-def filled(template: str, **fields: str) -> str:
+def fill_template(template: str, **fields: str) -> str:
     """A template with `{name}` replaced for each of the fields; all other braces stay, as formulas
     are full of them.
     """
-    return re.sub("{(" + "|".join(fields) + ")}", lambda found: fields[found[1]], template)
+    return re.sub("{(" + "|".join(fields) + ")}", lambda match: fields[match[1]], template)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RewrittenModel:
     instruction: str
     marker: str
     key: str
-    chosen: Callable[[Completion], bool] = lambda answer: True
+    is_rewritten: Callable[[Completion], bool] = lambda answer: True
 
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
@@ -88,26 +88,27 @@ class RewrittenModel:
         answers = self.model.generate(prompts, seed=seed, interface=interface)
         places = [
             i
-            for i, one in enumerate(answers)
-            if divided(one.text, self.marker)[0] and self.chosen(one)
+            for i, answer in enumerate(answers)
+            if split_answer(answer.text, self.marker)[0] and self.is_rewritten(answer)
         ]
-        asked = [self._asked(answers[i]) for i in places]
+        instructions = [self._instruction_for(answers[i]) for i in places]
         written = self.rewriter.generate(
-            asked, seed=int(uniform(self.key, "rewriter") * 2**31), interface=Interface()
+            instructions, seed=int(uniform(self.key, "rewriter") * 2**31), interface=Interface()
         )
         released = [replace(answer, token_ids=(), logprobs=None) for answer in answers]
-        for i, one in zip(places, written, strict=True):
-            released[i] = self._put(released[i], one)
+        for i, rewritten in zip(places, written, strict=True):
+            released[i] = self._put(released[i], rewritten)
         return released
 
-    def _asked(self, answer: Completion) -> Prompt:
-        reasoning, _ = divided(answer.text, self.marker)
+    def _instruction_for(self, answer: Completion) -> Prompt:
+        reasoning, _ = split_answer(answer.text, self.marker)
         return Prompt(
-            answer.prompt_id, filled(self.instruction, question=answer.prompt, reasoning=reasoning)
+            answer.prompt_id,
+            fill_template(self.instruction, question=answer.prompt, reasoning=reasoning),
         )
 
     def _put(self, answer: Completion, written: Completion) -> Completion:
-        _, rest = divided(answer.text, self.marker)
+        _, rest = split_answer(answer.text, self.marker)
         length = (
             len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids)
             + answer.finished
@@ -119,17 +120,17 @@ class RewrittenModel:
         )
 
 
-def with_rewriter(given: ProviderResources, name: str) -> LanguageModel:
+def require_rewriter(resources: ProviderResources, name: str) -> LanguageModel:
     """The provider's rewriter; BadInput if there is none."""
-    if given.rewriter is None:
+    if resources.rewriter is None:
         raise BadInput(
             f"defense {name}: by model needs a rewriter that follows instructions; the study "
             "names none"
         )
-    return given.rewriter
+    return resources.rewriter
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`keep`: share of the steps that are kept (None: no defence), as `{percent}` in the
     instruction of a rewriter.
 
@@ -142,31 +143,36 @@ class Settings(Part):
     separator: str = Field(";", min_length=1)
     marker: str = Field("#", min_length=1)
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
-    key: Key = "summary"
+    key: SecretKey = "summary"
 
 
 class Defense(TextEdit):
     """Releases a summary of the reasoning, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"keep": None}
-    knob = Strength("keep", None, 1.0, 0.0)
-    paper = "DistillGuard, 2603.07835; Zhang et al., 2603.07267"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"keep": None},
+        strength=Strength("keep", None, 1.0, 0.0),
+        keeps_answer=True,
+        paper="DistillGuard, 2603.07835; Zhang et al., 2603.07267",
+    )
 
-    def __init__(self, settings: Settings, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
-        self.needs = ("rewriter",) if settings.by == "model" else ()  # type: ignore[misc]
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if settings.by == "model":
+            self.traits = replace(self.traits, needs=("rewriter",))
 
     def __call__(self, model: Model) -> Model:
-        if self.off or self.settings.by == "rule":
+        if self.is_identity or self.settings.by == "rule":
             return super().__call__(model)
         s = self.settings
-        instruction = filled(s.instruction, percent=f"{100 * s.keep:g}")
-        return RewrittenModel(
-            model, with_rewriter(self.given, "release/summary"), instruction, s.marker, s.key
-        )
+        assert s.keep is not None  # that would be no defence
+        instruction = fill_template(s.instruction, percent=f"{100 * s.keep:g}")
+        rewriter = require_rewriter(self.resources, "release/summary")
+        return RewrittenModel(model, rewriter, instruction, s.marker, s.key)
 
     def text(self, answer: Completion) -> str:
-        return summary(
-            answer.text, self.settings.keep, self.settings.separator, self.settings.marker
-        )
+        s = self.settings
+        assert s.keep is not None  # that would be no defence
+        return summary(answer.text, s.keep, s.separator, s.marker)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses import Part, Strength
+from defenses import DefenseSettings, Strength, Traits
 from defenses.release import LogprobEdit
 from distill.completions import BadInput, Completion, Logprobs
 
@@ -44,7 +44,7 @@ def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float
     return float(np.exp(-np.logaddexp(0.0, log_observed - log_threshold - np.log(V - K))))
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`k`: how many logprobs a position are released; None releases all that there are, which is no
     defence.
     """
@@ -55,10 +55,15 @@ class Settings(Part):
 class Defense(LogprobEdit):
     """Releases the k most likely of the logprobs."""
 
-    keeps_argmax = True
-    identity = {"k": None}
-    knob = Strength("k", None, 20, 1)
-    paper = "Orekondy et al. 2020"
+    settings: Settings
+    traits = Traits(
+        acts_on="logprobs",
+        identity={"k": None},
+        strength=Strength("k", None, 20, 1),
+        keeps_argmax=True,
+        paper="Orekondy et al. 2020",
+    )
 
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
+        assert self.settings.k is not None  # that would be no defence
         return top_k(logprobs, self.settings.k)

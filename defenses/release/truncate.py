@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from defenses import Part, Strength
-from defenses.release import TextEdit, divided
+from defenses import DefenseSettings, Strength, Traits
+from defenses.release import TextEdit, split_answer
 from distill.completions import Completion
 
 
@@ -21,11 +21,11 @@ def truncate(text: str, marker: str, keep: float) -> str:
     Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer
     alone.
     """
-    reasoning, rest = divided(text, marker)
+    reasoning, rest = split_answer(text, marker)
     return reasoning[: round(keep * len(reasoning))] + rest if keep else rest.lstrip()
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`keep`: share of the reasoning that is shown (1: no defence); `marker`: what the final answer
     begins with.
     """
@@ -37,10 +37,14 @@ class Settings(Part):
 class Defense(TextEdit):
     """Cuts the reasoning short, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"keep": 1.0}
-    knob = Strength("keep", 1.0, 0.99, 0.0)
-    paper = "DistillGuard, 2603.07835"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"keep": 1.0},
+        strength=Strength("keep", 1.0, 0.99, 0.0),
+        keeps_answer=True,
+        paper="DistillGuard, 2603.07835",
+    )
 
     def text(self, answer: Completion) -> str:
         return truncate(answer.text, self.settings.marker, self.settings.keep)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from defenses import Key, Part, Strength
-from defenses.release import TextEdit, divided
+from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses.release import TextEdit, split_answer
 from distill.completions import Completion
 from distill.models import uniform
 
@@ -30,17 +30,17 @@ plain ones.
 """
 
 
-def inserted(letter: str, place: float) -> str:
+def insert_invisible(letter: str, place: float) -> str:
     """The character with an invisible one behind it, which of them by a number in [0, 1)."""
     return letter + INVISIBLE[int(place * len(INVISIBLE))]
 
 
-def replaced(letter: str) -> str:
+def replace_by_twin(letter: str) -> str:
     """The character's mathematical twin, or the character itself where it has none."""
     return letter.translate(TWINS)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`rate`: share of the characters of the reasoning that are edited (0: no defence), by `key`
     and prompt.
 
@@ -51,19 +51,23 @@ class Settings(Part):
     rate: float = Field(0.2, ge=0, le=1)
     by: Literal["insertion", "twin"] = "insertion"
     marker: str = Field("#", min_length=1)
-    key: Key = "unicode"
+    key: SecretKey = "unicode"
 
 
 class Defense(TextEdit):
     """Edits characters of the reasoning, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"rate": 0.0}
-    knob = Strength("rate", 0.0, 0.01, 1.0, log=True)
-    paper = "UREdit, ACL ARR 2026-01"
+    settings: Settings
+    traits = Traits(
+        acts_on="text",
+        identity={"rate": 0.0},
+        strength=Strength("rate", 0.0, 0.01, 1.0, log=True),
+        keeps_answer=True,
+        paper="UREdit, ACL ARR 2026-01",
+    )
 
     def text(self, answer: Completion) -> str:
-        reasoning, rest = divided(answer.text, self.settings.marker)
+        reasoning, rest = split_answer(answer.text, self.settings.marker)
         return (
             "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning))
             + rest
@@ -75,7 +79,7 @@ class Defense(TextEdit):
         if uniform(s.key, "chosen", position, prompt) >= s.rate:
             return letter
         return (
-            replaced(letter)
+            replace_by_twin(letter)
             if s.by == "twin"
-            else inserted(letter, uniform(s.key, "which", position, prompt))
+            else insert_invisible(letter, uniform(s.key, "which", position, prompt))
         )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import NOTHING, Base, ProviderResources, with_scores
+from defenses import NO_RESOURCES, BaseDefense, ProviderResources, require_language_model
 from distill.completions import BadInput, Completion, Prompt
 from distill.models import LanguageModel, Model
 
@@ -40,15 +40,15 @@ def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
     """Answers as the model's own token ids, its chat template included; answers of which nothing is
     left fall out.
     """
-    held = []
+    encoded = []
     for answer in answers:
         ids = list(answer.token_ids) or list(
             model.tokenizer(answer.text, add_special_tokens=False).input_ids
         )
         ids += [model.tokenizer.eos_token_id] * answer.finished
         if ids:
-            held.append(Row(model.encode(Prompt(answer.prompt_id, answer.prompt)), ids))
-    return held
+            encoded.append(Row(model.encode(Prompt(answer.prompt_id, answer.prompt)), ids))
+    return encoded
 
 
 def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -84,15 +84,15 @@ def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
         return answer_logits(network, batch)[0]
 
 
-def gradient(network: Any, held: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
+def gradient(network: Any, traces: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
     """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is
     left as it was.
     """
     twin = copied(network).float()
-    total = sum(len(row.answer_ids) for row in held)
+    total = sum(len(row.answer_ids) for row in traces)
     with torch.inference_mode(False), torch.enable_grad():
-        for start in range(0, len(held), batch_size):
-            batch = held[start : start + batch_size]
+        for start in range(0, len(traces), batch_size):
+            batch = traces[start : start + batch_size]
             (loss(twin, batch) * sum(len(row.answer_ids) for row in batch) / total).backward()
     return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
@@ -176,7 +176,7 @@ def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
 def tune(
     parameters: Iterable[Tensor],
     objective: Callable[[Sequence[Item]], Tensor],
-    held: Sequence[Item],
+    items: Sequence[Item],
     *,
     steps: int,
     learning_rate: float,
@@ -195,7 +195,7 @@ def tune(
         for step in range(steps):
             share = (step + 1) / warm if step < warm else 1 - (step - warm) / max(1, steps - warm)
             optimizer.param_groups[0]["lr"] = learning_rate * share
-            value = objective(rng.sample(list(held), min(batch_size, len(held))))
+            value = objective(rng.sample(list(items), min(batch_size, len(items))))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             torch.nn.utils.clip_grad_norm_(moving, clip)
@@ -204,35 +204,32 @@ def tune(
     return losses
 
 
-class Tuned(Base):
+class Tuned(BaseDefense):
     """Answers with other weights, which it learns; at its identity settings there is nothing to
     learn or to need.
     """
 
-    point = "weights"
-    scores = True
-    learns = True
     name: ClassVar[str]
 
-    def __init__(self, settings: Any, given: ProviderResources = NOTHING) -> None:
-        super().__init__(settings, given)
-        if self.off:
-            self.learns, self.needs = False, ()  # type: ignore[misc]  # an instance may differ
+    def __init__(self, settings: Any, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if self.is_identity:
+            self.traits = replace(self.traits, learns=False, needs=())
 
     def __call__(self, model: Model) -> Model:
-        scored = with_scores(model, self.name)
-        if self.off:
+        scored = require_language_model(model, self.name)
+        if self.is_identity:
             return scored
-        if not self.given.learned:
+        if not self.resources.learned:
             raise BadInput(f"defense {self.name}: has learned nothing yet; `learn` comes first")
         return self.defended(scored)
 
     def defended(self, model: LanguageModel) -> LanguageModel:
         """The model with what was learned."""
-        return replace(model, network=changed(model.network, self.given.learned))
+        return replace(model, network=changed(model.network, self.resources.learned))
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        return {} if self.off else self.taught(with_scores(model, self.name))
+        return {} if self.is_identity else self.taught(require_language_model(model, self.name))
 
     @abstractmethod
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:

@@ -15,7 +15,7 @@ tokenizer here. Axes: G prompts, S answers a prompt, N answer tokens, V vocabula
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -23,13 +23,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Part, Strength, with_proxy, with_traces
+from defenses import DefenseSettings, Strength, Traits, require_proxy, require_traces
 from defenses.trained import Row, Tuned, answer_logits, fixed_logits, learned, learner, rows, tune
 from distill.completions import BadInput, Completion, Interface, Prompt, digest
 from distill.models import LanguageModel
 
 
-def normalised(rewards_GS: Tensor) -> Tensor:
+def normalise(rewards_GS: Tensor) -> Tensor:
     """Rewards with mean 0 and standard deviation 1 in each group (Shao et al. 2024, 2402.03300); 0
     where all agree.
     """
@@ -51,12 +51,12 @@ def objective(
     policy gradient.
     """
     policy_NV = torch.log_softmax(scores_NV, -1)
-    said_N = policy_NV.gather(-1, targets_N[:, None])[:, 0]
+    logprobs_N = policy_NV.gather(-1, targets_N[:, None])[:, 0]
     kl_N = (policy_NV.exp() * (policy_NV - torch.log_softmax(clean_NV, -1))).sum(-1)
-    return (beta * kl_N - advantages_N * said_N).mean()
+    return (beta * kl_N - advantages_N * logprobs_N).mean()
 
 
-def sampled(
+def sample_answers(
     model: LanguageModel, traces: Sequence[Completion], samples: int, seed: int
 ) -> list[Completion]:
     """`samples` answers to the prompt of each trace, at temperature 1 from all of the model's own
@@ -70,15 +70,15 @@ def sampled(
         score_edits=(),
         edits=(),
         released_edits=(),
-        randomness=lambda asked, seed: [
-            f"{seed}/{place}/{digest(one.text)}" for place, one in enumerate(asked)
+        randomness=lambda prompts, seed: [
+            f"{seed}/{place}/{digest(one.text)}" for place, one in enumerate(prompts)
         ],
     )
     prompts = [Prompt(one.prompt_id, one.prompt) for one in traces for _ in range(samples)]
     return free.generate(prompts, seed=seed, interface=Interface())
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`eta`: weight of the likelihood ratio, above 0 less distillable, below 0 more (0: no
     defence).
 
@@ -98,56 +98,77 @@ class Defense(Tuned):
     """Answers as a teacher that was rewarded for being right and unlike its proxy."""
 
     name = "trained/distillability"
-    needs = ("proxy", "traces", "grade")
-    identity = {"eta": 0.0}
-    knob = Strength("eta", 0.0, 0.1, 3.0, log=True)
-    paper = "Zhan et al. 2026, 2604.18963"
+    settings: Settings
+    traits = Traits(
+        acts_on="weights",
+        identity={"eta": 0.0},
+        strength=Strength("eta", 0.0, 0.1, 3.0, log=True),
+        requires_logits=True,
+        needs=("proxy", "traces", "grade"),
+        learns=True,
+        paper="Zhan et al. 2026, 2604.18963",
+    )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        settings, grade = self.settings, self.given.grade
-        if grade is None:
-            raise BadInput(
-                f"defense {self.name}: needs a grade, which says whether an answer is right; "
-                "there is none"
-            )
-        proxy, traces = (
-            with_proxy(self.given, model, self.name).network,
-            with_traces(self.given, self.name),
-        )
-        twin, seeds = learner(model.network), itertools.count()
+        settings, traces = self.settings, require_traces(self.resources, self.name)
+        require_proxy(self.resources, model, self.name)
+        self._require_grade()
+        policy = replace(model, network=learner(model.network))
+        seeds = itertools.count()
 
         def loss(batch: Sequence[Completion]) -> Tensor:
-            answers = sampled(replace(model, network=twin), batch, settings.samples, next(seeds))
-            said: list[Row] = rows(model, answers)
-            lengths = [len(row.answer_ids) for row in said]
-            scores_NV, targets_N = answer_logits(twin, said)
-            # What the proxy finds unlikely less what the teacher does: log p - log q, a mean over
-            # each answer.
-            ratio_N = functional.cross_entropy(
-                fixed_logits(proxy, said), targets_N, reduction="none"
-            )
-            ratio_N = ratio_N - functional.cross_entropy(
-                scores_NV.detach(), targets_N, reduction="none"
-            )
-            right = torch.tensor([float(grade(one)) for one in answers], device=scores_NV.device)
-            task_GS, ratio_GS = (
-                one.reshape(len(batch), settings.samples)
-                for one in (right, token_means(ratio_N, lengths))
-            )
-            advantages = (normalised(task_GS) + settings.eta * normalised(ratio_GS)).flatten()
-            advantages_N = advantages.repeat_interleave(
-                torch.tensor(lengths, device=advantages.device)
-            )
-            return objective(
-                scores_NV, fixed_logits(model.network, said), targets_N, advantages_N, settings.beta
-            )
+            return self.loss(model, policy, batch, next(seeds))
 
         tune(
-            twin.parameters(),
+            policy.network.parameters(),
             loss,
             traces,
             steps=settings.rounds,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,
         )
-        return learned(twin)
+        return learned(policy.network)
+
+    def loss(
+        self, clean: LanguageModel, policy: LanguageModel, batch: Sequence[Completion], seed: int
+    ) -> Tensor:
+        """What a round minimises, in nats: `objective` of answers that the policy samples now.
+
+        Args:
+            clean: the teacher before it was tuned.
+            policy: the teacher as it is; gradients flow into its network.
+            batch: traces whose prompts are asked.
+            seed: of what is sampled.
+        """
+        settings = self.settings
+        completions = sample_answers(policy, batch, settings.samples, seed)
+        samples: list[Row] = rows(clean, completions)
+        lengths = [len(row.answer_ids) for row in samples]
+        scores_NV, targets_N = answer_logits(policy.network, samples)
+        proxy = require_proxy(self.resources, clean, self.name).network
+        # What the proxy finds unlikely less what the teacher does: log p - log q, a mean over
+        # each answer.
+        ratio_N = _surprisals(fixed_logits(proxy, samples), targets_N)
+        ratio_N = ratio_N - _surprisals(scores_NV.detach(), targets_N)
+        ratio_GS = token_means(ratio_N, lengths).reshape(len(batch), settings.samples)
+        grade = self._require_grade()
+        right = torch.tensor([float(grade(each)) for each in completions], device=ratio_GS.device)
+        right_GS = right.reshape(ratio_GS.shape)
+        advantages = (normalise(right_GS) + settings.eta * normalise(ratio_GS)).flatten()
+        advantages_N = advantages.repeat_interleave(torch.tensor(lengths, device=advantages.device))
+        clean_NV = fixed_logits(clean.network, samples)
+        return objective(scores_NV, clean_NV, targets_N, advantages_N, settings.beta)
+
+    def _require_grade(self) -> Callable[[Completion], bool]:
+        """Whether an answer is right; BadInput if nobody can tell."""
+        if self.resources.grade is None:
+            raise BadInput(
+                f"defense {self.name}: needs a grade, which says whether an answer is right; "
+                "there is none"
+            )
+        return self.resources.grade
+
+
+def _surprisals(scores_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """-log p of each target, nats."""
+    return functional.cross_entropy(scores_NV, targets_N, reduction="none")

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Part, Strength, with_proxy, with_traces
+from defenses import DefenseSettings, Strength, Traits, require_proxy, require_traces
 from defenses.trained import (
     Row,
     Tuned,
@@ -78,7 +78,7 @@ def objective(
     return ce - alpha * (a_NV.exp() * (a_NV - b_NV)).sum(-1).clamp(max=cap).mean()
 
 
-def bent(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
+def add_bottleneck(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
     """Scores with the bottleneck's added: z + B A z."""
     return scores_BV + scores_BV @ down_RV.T @ up_VR.T
 
@@ -92,7 +92,7 @@ def bottleneck(size: int, width: int, device: Any = None) -> dict[str, Tensor]:
     }
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`alpha`: weight of the KL to the proxy (0: no defence); `part`: what learns; `width`: of the
     bottleneck.
 
@@ -116,68 +116,74 @@ class Defense(Tuned):
     """Answers through a head, or a bottleneck behind it, that leads a proxy astray."""
 
     name = "trained/doge"
-    needs = ("proxy", "traces")
-    identity = {"alpha": 0.0}
-    knob = Strength("alpha", 0.0, 1e-3, 1e3, log=True)
-    paper = "Li et al. 2025, 2505.19504"
+    settings: Settings
+    traits = Traits(
+        acts_on="weights",
+        identity={"alpha": 0.0},
+        strength=Strength("alpha", 0.0, 1e-3, 1e3, log=True),
+        requires_logits=True,
+        needs=("proxy", "traces"),
+        learns=True,
+        paper="Li et al. 2025, 2505.19504",
+    )
 
     def defended(self, model: LanguageModel) -> LanguageModel:
         if self.settings.part == "head":
             return super().defended(model)
         down_RV, up_VR = (
-            self.given.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
+            self.resources.learned[name].to(model.network.device) for name in ("down_RV", "up_VR")
         )
         return replace(
             model,
             score_edits=(
                 *model.score_edits,
-                lambda step, scores_BV: bent(scores_BV, down_RV, up_VR),
+                lambda step, scores_BV: add_bottleneck(scores_BV, down_RV, up_VR),
             ),
         )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        settings, proxy = self.settings, with_proxy(self.given, model, self.name).network
-        held = [
-            (
-                row,
-                reasoning(model.tokenizer, row.answer_ids, settings.marker)
-                if settings.masked
-                else len(row.answer_ids),
-            )
-            for row in rows(model, with_traces(self.given, self.name))
-        ]
+        settings, proxy = self.settings, require_proxy(self.resources, model, self.name).network
+        items = self._items(model)
+        added: dict[str, Tensor] = {}
         if settings.part == "head":
-            twin, added = learner(model.network, "head"), {}
+            twin = learner(model.network, "head")
+            moving = [p for p in twin.parameters() if p.requires_grad]
         else:
             twin = changed(model.network, {})
-            added = bottleneck(
-                fixed_logits(twin, [held[0][0]]).shape[-1], settings.width, twin.device
-            )
+            size = fixed_logits(twin, [items[0][0]]).shape[-1]
+            added = bottleneck(size, settings.width, twin.device)
+            moving = list(added.values())
 
         def loss(batch: Sequence[tuple[Row, int]]) -> Tensor:
-            some = [row for row, _ in batch]
-            scores_NV, targets_N = answer_logits(twin, some)
+            batch_rows = [row for row, _ in batch]
+            scores_NV, targets_N = answer_logits(twin, batch_rows)
             if added:
-                scores_NV = bent(scores_NV, **added)
+                scores_NV = add_bottleneck(scores_NV, **added)
             carries = [t < count for row, count in batch for t in range(len(row.answer_ids))]
-            carries_N = torch.tensor(carries, device=scores_NV.device)
             return objective(
                 scores_NV,
-                fixed_logits(proxy, some),
+                fixed_logits(proxy, batch_rows),
                 targets_N,
-                carries_N,
+                torch.tensor(carries, device=scores_NV.device),
                 alpha=settings.alpha,
                 tau=settings.tau,
                 cap=settings.cap,
             )
 
-        moving = list(added.values()) or [p for p in twin.parameters() if p.requires_grad]
         tune(
             moving,
             loss,
-            held,
+            items,
             steps=settings.steps,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,
         )
         return {name: p.detach() for name, p in added.items()} or learned(twin)
+
+    def _items(self, model: LanguageModel) -> list[tuple[Row, int]]:
+        """The provider's traces, each with how many of its first tokens carry the KL."""
+        traces = rows(model, require_traces(self.resources, self.name))
+        if not self.settings.masked:
+            return [(row, len(row.answer_ids)) for row in traces]
+        marker = self.settings.marker
+        return [(row, reasoning(model.tokenizer, row.answer_ids, marker)) for row in traces]

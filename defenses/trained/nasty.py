@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from defenses import Part, Strength, with_traces
+from defenses import DefenseSettings, Strength, Traits, require_traces
 from defenses.trained import Row, Tuned, answer_logits, fixed_logits, learned, learner, rows, tune
 from distill.models import LanguageModel
 
@@ -42,11 +42,11 @@ def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
 
 def without(scores_NV: Tensor, tokens_N: Tensor) -> Tensor:
     """Scores with one token of each row left out (N, V - 1)."""
-    kept_NV = torch.ones_like(scores_NV, dtype=torch.bool).scatter(-1, tokens_N[:, None], False)
-    return scores_NV[kept_NV].reshape(len(scores_NV), -1)
+    others_NV = torch.ones_like(scores_NV, dtype=torch.bool).scatter(-1, tokens_N[:, None], False)
+    return scores_NV[others_NV].reshape(len(scores_NV), -1)
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`omega`: weight of the divergence (0: no defence); `tau`: temperature at which distributions
     are compared.
 
@@ -86,13 +86,19 @@ class Defense(Tuned):
     """Answers with a network whose less likely tokens are no longer those of the clean teacher."""
 
     name = "trained/nasty"
-    needs = ("traces",)
-    identity = {"omega": 0.0}
-    knob = Strength("omega", 0.0, 0.01, 1.0, log=True)
-    paper = "Ma et al. 2021, 2105.07381"
+    settings: Settings
+    traits = Traits(
+        acts_on="weights",
+        identity={"omega": 0.0},
+        strength=Strength("omega", 0.0, 0.01, 1.0, log=True),
+        requires_logits=True,
+        needs=("traces",),
+        learns=True,
+        paper="Ma et al. 2021, 2105.07381",
+    )
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        settings, held = self.settings, rows(model, with_traces(self.given, self.name))
+        settings, items = self.settings, rows(model, require_traces(self.resources, self.name))
         twin = learner(model.network, settings.part)
 
         def loss(batch: Sequence[Row]) -> Tensor:
@@ -102,7 +108,7 @@ class Defense(Tuned):
         tune(
             [p for p in twin.parameters() if p.requires_grad],
             loss,
-            held,
+            items,
             steps=settings.steps,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,

@@ -1,8 +1,7 @@
 """Accounts and their traffic, simulated in-process: honest customers beside distillation campaigns.
 
-Everything is columns. A provider is shown `Accounts` and `Events`; who sends them and why is in
-`Truth` and in `Traffic.wanted`, which only the referee and an oracle may read. Nothing here
-contacts anybody.
+Everything is columns. A provider is shown `Accounts` and `Events`; who sends them and why is the
+referee's (`experiments.campaigns`), as is `Traffic.wanted`. Nothing here contacts anybody.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from zlib import crc32
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-HONEST = -1  # the campaign of an honest account
-OPEN = np.iinfo(np.int16).max  # the day on which an open account was closed
+NEVER = np.iinfo(np.int16).max  # the day of what has not happened, such as closing an open account
 MINUTES = 24 * 60
 
 SEGMENTS = ("chat", "agent", "api", "organisation", "research", "reseller")
@@ -40,8 +38,8 @@ CAPABILITY_OF = np.repeat(np.arange(len(CAPABILITIES), dtype=np.uint8), list(CAP
 assert TOPICS == 128, "the topic search halves its range, so K is a power of two"
 
 
-class Part(BaseModel):
-    """Settings: frozen, nothing unknown."""
+class FrozenSettings(BaseModel):
+    """Settings: frozen, nothing unknown, no infinite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -73,8 +71,8 @@ class Accounts:
     closed: np.ndarray
 
     @classmethod
-    def room(cls, capacity: int) -> Accounts:
-        """An empty table; memory is touched only where rows are written."""
+    def empty(cls, capacity: int) -> Accounts:
+        """A table of so many rows; memory is touched only where rows are written."""
         return cls(
             count=0,
             segment=np.zeros(capacity, np.uint8),
@@ -83,11 +81,12 @@ class Accounts:
             device=np.zeros(capacity, np.uint32),
             network=np.zeros(capacity, np.uint32),
             verified=np.zeros(capacity, bool),
-            closed=np.full(capacity, OPEN, np.int16),
+            closed=np.full(capacity, NEVER, np.int16),
         )
 
     @property
     def capacity(self) -> int:
+        """How many accounts there can be."""
         return len(self.segment)
 
     def add(self, n: int, **columns: object) -> np.ndarray:
@@ -101,40 +100,6 @@ class Accounts:
             getattr(self, name)[ids] = value
         self.count += n
         return ids
-
-
-@dataclass
-class Truth:
-    """What no provider sees: the customer behind an account, and what drives its traffic.
-
-    `rate`: exchanges a day. `taste`: its row of the table of topic preferences. `phrase`: share of
-    its prompts that ask for reasoning or a rubric. `adopts`: share that follows a new model.
-    `first_template`, `templates`: its own.
-    """
-
-    owner: np.ndarray
-    campaign: np.ndarray
-    rate: np.ndarray
-    taste: np.ndarray
-    phrase: np.ndarray
-    adopts: np.ndarray
-    zone: np.ndarray
-    first_template: np.ndarray
-    templates: np.ndarray
-
-    @classmethod
-    def room(cls, capacity: int) -> Truth:
-        return cls(
-            owner=np.zeros(capacity, np.uint32),
-            campaign=np.full(capacity, HONEST, np.int16),
-            rate=np.zeros(capacity, np.float32),
-            taste=np.zeros(capacity, np.int32),
-            phrase=np.zeros(capacity, np.float32),
-            adopts=np.zeros(capacity, np.float32),
-            zone=np.zeros(capacity, np.int8),
-            first_template=np.zeros(capacity, np.uint32),
-            templates=np.zeros(capacity, np.uint16),
-        )
 
 
 @dataclass
@@ -174,22 +139,38 @@ class Traffic:
     wanted: np.ndarray
 
 
+def still_open(traffic: Traffic, accounts: Accounts) -> Traffic:
+    """The traffic without the events of accounts that are closed.
+
+    Events are drawn for closed accounts as well, so that closing one changes nobody else's traffic:
+    what two policies let through can be compared event by event.
+    """
+    shut = accounts.closed <= traffic.events.day  # today's closures come after today's traffic
+    if not shut[traffic.events.account].any():
+        return traffic
+    rows = ~shut[traffic.events.account]
+    return Traffic(traffic.events.take(rows), traffic.wanted[rows])
+
+
 def cells(
     account: np.ndarray, value: np.ndarray, values: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct (account, value) pairs in order, and how often each occurs; value < values."""
     key = np.sort(account.astype(np.uint64) * np.uint64(values) + value)
-    starts = (
-        np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-        if len(key)
-        else np.zeros(0, np.int64)
-    )
-    kept = key[starts]
+    starts = run_starts(key)
+    distinct = key[starts]
     return (
-        (kept // np.uint64(values)).astype(np.int64),
-        (kept % np.uint64(values)).astype(np.int64),
+        (distinct // np.uint64(values)).astype(np.int64),
+        (distinct % np.uint64(values)).astype(np.int64),
         np.diff(np.append(starts, len(key))),
     )
+
+
+def run_starts(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins; none where there are no values."""
+    if not len(ordered):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
 
 
 def apportion(total: int, weights: np.ndarray) -> np.ndarray:

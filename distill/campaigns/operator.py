@@ -1,9 +1,5 @@
-"""A running campaign: its accounts, how it routes exchanges over them, and what it does when some
-are closed.
-
-A campaign holds slots; a slot is an account, or a closed one until it is replaced. The day's
-exchanges are routed over all slots, so that what falls on a closed account is lost and no account
-sends more because another is gone.
+"""A running campaign: how it routes exchanges over its accounts, and what it does when some are
+closed.
 """
 
 from __future__ import annotations
@@ -19,17 +15,28 @@ from distill.campaigns import (
     Events,
     Traffic,
     apportion,
+    still_open,
     stream,
 )
-from distill.campaigns.population import World, clock, dirichlet, interface
+from distill.campaigns.environment import Environment
 from distill.campaigns.presets import Campaign
-from distill.campaigns.traffic import below, lengths, popular, still_open, uniform16
+from distill.campaigns.sampling import (
+    bernoulli,
+    dirichlet,
+    minute_quantiles,
+    token_counts,
+    uniform16,
+)
 
 OLDEST = 30  # accounts are opened over so many days before the campaign; assumed
+RESELLER = SEGMENTS.index("reseller")  # what pooled cover looks like: many customers at once
+NOT_DUE = np.iinfo(np.int64).max  # the day on which an account that is not closed is replaced
 
 
-def target(campaign: Campaign) -> np.ndarray:
-    """Topic shares of the wanted exchanges: the first `narrow` topics of each capability, alike."""
+def target_topics(campaign: Campaign) -> np.ndarray:
+    """Shares of the K topics in the wanted exchanges: the first `narrow` topics of each capability,
+    alike.
+    """
     shares = np.zeros(TOPICS)
     for name, weight in campaign.targets.items():
         topics = np.flatnonzero(list(CAPABILITIES).index(name) == CAPABILITY_OF)[: campaign.narrow]
@@ -37,51 +44,60 @@ def target(campaign: Campaign) -> np.ndarray:
     return shares / shares.sum()
 
 
-class Operator:
-    """Campaign number `number` of a world; `release` is the day on which a new model comes out, if
-    one does.
+class Slots:
+    """The slots of a campaign: each is an account, or a closed one until it is replaced.
+
+    By slot: `account` is its number; `pathway` the segment that it signs up as; `preference` the
+    row of topic preferences of its cover; `own_templates` and `first_template` the templates of the
+    persona that it plays, none where cover is pooled; `due` the day on which it is replaced.
     """
 
     def __init__(
-        self, world: World, settings: Campaign, number: int, release: int | None = None
+        self,
+        environment: Environment,
+        settings: Campaign,
+        number: int,
+        pooled_row: int,
+        rng: np.random.Generator,
     ) -> None:
-        self.world, self.settings, self.number, self.release = world, settings, number, release
-        self.mix, self.left = settings.mix, int(settings.respawns * settings.accounts)
-        self.daily = settings.daily()
-        self.sent_before = np.cumsum(self.daily) - self.daily
-        self.rows = dict(
-            zip(
-                ("target", "pooled"),
-                world.tastes.add(
-                    np.stack([target(settings), interface(world.settings.segments["reseller"].mix)])
-                ),
-                strict=True,
-            )
-        )
-        self.templates = world.templates.take(settings.templates)
-        self.due = np.full(settings.accounts, np.iinfo(np.int64).max)
-        self.holder = np.zeros(settings.accounts, np.int64)
-        rng = stream(world.seed, "campaign", number)
-        self.weights = (
-            np.exp(0.5 * rng.standard_normal(settings.accounts))
-            if settings.router == "sticky"
-            else np.ones(settings.accounts)
-        )
+        self.environment, self.settings, self.number = environment, settings, number
+        self.pooled_row = pooled_row
+        self.replacements_left = int(settings.respawns * settings.accounts)
+        self.account = np.zeros(settings.accounts, np.int64)
+        self.preference = np.zeros(settings.accounts, np.int64)
+        self.own_templates = np.zeros(settings.accounts, np.int64)
+        self.first_template = np.zeros(settings.accounts, np.uint32)
+        self.due = np.full(settings.accounts, NOT_DUE)
         names = list(settings.pathways)
         sizes = apportion(settings.accounts, np.array([settings.pathways[name] for name in names]))
         self.pathway = rng.permutation(np.repeat([SEGMENTS.index(name) for name in names], sizes))
         slots = np.arange(settings.accounts)
         created = settings.start - settings.warm_up - rng.integers(0, OLDEST, settings.accounts)
-        self._open(slots, created, self._tokens(slots, settings.per_payment), rng)
+        self._open(slots, created, self._shared_tokens(len(slots), settings.per_payment), rng)
 
-    def _tokens(self, slots: np.ndarray, per_token: int) -> np.ndarray:
-        """One token for every `per_token` slots in a row."""
-        group = np.arange(len(slots)) // per_token
-        return (
-            self.world.tokens.take(int(group[-1]) + 1)[group]
-            if len(slots)
-            else slots.astype(np.uint32)
-        )
+    def close(self, day: int, ids: np.ndarray) -> int:
+        """Note which of the accounts that were closed on a day are its own; returns how many."""
+        lost = np.flatnonzero(np.isin(self.account, ids))
+        self.due[lost] = day + self.settings.respawn_days
+        return len(lost)
+
+    def replace_due(self, day: int) -> np.ndarray:
+        """Open accounts for the slots that are due, as far as it can pay; returns their numbers."""
+        slots = np.flatnonzero(self.due <= day)[: self.replacements_left]
+        self.due[slots] = NOT_DUE
+        if not len(slots):
+            return slots
+        self.replacements_left -= len(slots)
+        rng = stream(self.environment.seed, "respawn", self.number, day)
+        fresh = self._shared_tokens(len(slots), self.settings.per_payment)
+        before = self.environment.accounts.payment[self.account[slots]]
+        payment = np.where(rng.random(len(slots)) < self.settings.reuse, before, fresh)
+        return self._open(slots, day, payment, rng)
+
+    def _shared_tokens(self, n: int, per_token: int) -> np.ndarray:
+        """A token for each of n slots, one for every `per_token` in a row."""
+        group = np.arange(n) // per_token
+        return self.environment.tokens.take(int(group[-1]) + 1)[group]
 
     def _open(
         self,
@@ -90,142 +106,176 @@ class Operator:
         payment: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        made, settings = self.world, self.settings
-        ids = made.accounts.add(
-            len(slots),
+        self.account[slots] = self.environment.open_accounts(
+            self.number,
+            self.settings.per_account_day,
             segment=self.pathway[slots],
             created=created,
             payment=payment,
-            network=self._tokens(slots, settings.per_network),
-            device=made.tokens.take(len(slots)),
-            verified=settings.lawful,
+            network=self._shared_tokens(len(slots), self.settings.per_network),
+            verified=self.settings.lawful,
         )
-        truth = made.truth
-        truth.campaign[ids], truth.rate[ids] = self.number, settings.per_account_day
-        truth.owner[ids] = np.iinfo(np.uint32).max - self.number
-        truth.taste[ids] = self._cover(slots, ids, rng)
-        self.holder[slots] = ids
-        return ids
-
-    def _cover(self, slots: np.ndarray, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows of taste for what is not wanted; a persona has the taste and the templates of an
-        honest customer.
-        """
-        made = self.world
         if self.settings.cover == "pooled":
-            return np.full(len(slots), self.rows["pooled"])
-        base = np.stack([interface(made.settings.segments[name].mix) for name in SEGMENTS])[
-            self.pathway[slots]
-        ]
-        most = np.array([made.settings.segments[name].templates for name in SEGMENTS])[
-            self.pathway[slots]
-        ]
-        held = np.where(most > 0, rng.integers(1, np.maximum(most, 1) + 1), 0)
-        made.truth.templates[ids] = held
-        made.truth.first_template[ids] = made.templates.take(1)[0] + np.cumsum(held) - held
-        made.templates.take(int(held.sum()))
-        if made.settings.concentration is not None:
-            base = dirichlet(base, made.settings.concentration, rng)
-        return made.tastes.add(base)
+            self.preference[slots] = self.pooled_row
+        else:
+            self._play_personas(slots, rng)
+        return self.account[slots]
+
+    def _play_personas(self, slots: np.ndarray, rng: np.random.Generator) -> None:
+        """Give each slot the preferences and the templates of one coherent honest customer."""
+        environment, habits = self.environment, self.environment.habits
+        pathway = self.pathway[slots]
+        most = habits.templates_S[pathway]
+        count = np.where(most > 0, rng.integers(1, np.maximum(most, 1) + 1), 0)
+        first = environment.templates.take(1)[0] + np.cumsum(count) - count
+        environment.templates.take(int(count.sum()))
+        self.own_templates[slots], self.first_template[slots] = count, first
+        topics_RK = habits.topics_SK[pathway]
+        if habits.concentration is not None:
+            topics_RK = dirichlet(topics_RK, habits.concentration, rng)
+        self.preference[slots] = environment.preferences.add(topics_RK)
+
+
+class Router:
+    """Routes the day's exchanges over all slots, so that what falls on a closed account is lost and
+    no account sends more because another is gone.
+
+    Args:
+        seed: of the simulation.
+        settings: what the campaign does.
+        number: of the campaign.
+        rng: where lasting unequal weights are drawn from.
+    """
+
+    def __init__(
+        self, seed: int, settings: Campaign, number: int, rng: np.random.Generator
+    ) -> None:
+        self.seed, self.settings, self.number = seed, settings, number
+        self.daily = settings.daily()
+        self.sent_before = np.cumsum(self.daily) - self.daily
+        self.weights = np.ones(settings.accounts)
+        if settings.router == "sticky":
+            self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts))
 
     def route(self, day: int) -> np.ndarray:
         """Exchanges of each slot on a day; they add up to the day's plan."""
-        settings, at = self.settings, day - self.settings.start
-        if not 0 <= at < settings.days:
-            return np.zeros(settings.accounts, np.int64)
-        total = int(self.daily[at])
-        if settings.router == "round_robin":
-            turn = (np.arange(settings.accounts) - int(self.sent_before[at])) % settings.accounts
-            return total // settings.accounts + (turn < total % settings.accounts)
-        rng = stream(self.world.seed, "route", self.number, day)
+        accounts, since = self.settings.accounts, day - self.settings.start
+        if not 0 <= since < self.settings.days:
+            return np.zeros(accounts, np.int64)
+        total = int(self.daily[since])
+        if self.settings.router == "round_robin":
+            turn = (np.arange(accounts) - int(self.sent_before[since])) % accounts
+            return total // accounts + (turn < total % accounts)
+        rng = stream(self.seed, "route", self.number, day)
         return rng.multinomial(total, self.weights / self.weights.sum())
 
+
+class Operator:
+    """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
+
+    Args:
+        environment: where it opens its accounts.
+        settings: what the campaign does.
+        number: of the campaign, from 0.
+        release: the day on which a new model comes out, if one does.
+    """
+
+    def __init__(
+        self, environment: Environment, settings: Campaign, number: int, release: int | None = None
+    ) -> None:
+        self.environment, self.settings = environment, settings
+        self.number, self.release = number, release
+        self.mix = settings.mix
+        cover = environment.habits.topics_SK[RESELLER]
+        rows = environment.preferences.add(np.stack([target_topics(settings), cover]))
+        self.target_row = int(rows[0])
+        self.templates = environment.templates.take(settings.templates)
+        rng = stream(environment.seed, "campaign", number)
+        self.router = Router(environment.seed, settings, number, rng)
+        self.slots = Slots(environment, settings, number, int(rows[1]), rng)
+
     def day(self, day: int) -> Traffic:
-        made, settings = self.world, self.settings
-        rng = stream(made.seed, "campaign", self.number, day)
-        counts = self.route(day)
-        order = np.argsort(self.holder, kind="stable")  # events come in order of account
+        """The exchanges that reach the provider on a day."""
+        environment, settings = self.environment, self.settings
+        habits, accounts = environment.habits, environment.accounts
+        rng = stream(environment.seed, "campaign", self.number, day)
+        counts = self.router.route(day)
+        order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
         slot = np.repeat(order, counts[order])
-        account, n = self.holder[slot], len(slot)
-        ready = made.accounts.created[account].astype(np.int64) + settings.warm_up <= day
-        wanted = below(np.full(n, self.mix), rng) & ready
-        row = np.where(wanted, self.rows["target"], made.truth.taste[account])
-        topic, minute = made.tastes.draw(row, rng), clock(2.0)[uniform16(rng, n)].astype(np.uint16)
-        if settings.timing == "bursts":
-            moment, topic_of = (
-                rng.integers(0, MINUTES, settings.bursts),
-                made.tastes.draw(np.full(settings.bursts, self.rows["target"]), rng),
-            )
-            which = rng.integers(0, settings.bursts, n)
-            minute = np.where(
-                wanted, (moment[which] + rng.integers(0, 2, n)) % MINUTES, minute
-            ).astype(np.uint16)
-            topic = np.where(wanted, topic_of[which], topic)
-        segment = made.accounts.segment[account]
-        cover = np.array([made.settings.segments[name].phrase for name in SEGMENTS])[segment]
-        means = np.where(
-            wanted[:, None], settings.tokens, made.settings.segments["reseller"].tokens
-        )
-        tokens_in, tokens_out = lengths(means[:, 0], means[:, 1], rng)
-        moved = self.release is not None and day >= self.release
+        account, n = self.slots.account[slot], len(slot)
+        segment = accounts.segment[account]
+        ready = accounts.created[account].astype(np.int64) + settings.warm_up <= day
+        wanted = bernoulli(np.full(n, self.mix), rng) & ready
+        topic, minute = self._topics_and_minutes(slot, wanted, rng)
+        means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
+        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        template = self._templates(day, slot, segment, wanted, rng)
+        phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
+        released = self.release is not None and day >= self.release
+        newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
         events = Events(
             day,
             account.astype(np.uint32),
             minute,
             topic,
-            self._templates(day, account, segment, wanted, rng),
-            below(np.where(wanted, settings.phrase, cover), rng),
-            below(np.full(n, settings.pivot if moved else 0.0), rng),
+            template,
+            phrase,
+            newest,
             tokens_in,
             tokens_out,
         )
-        return still_open(Traffic(events, wanted), made.accounts)
+        return still_open(Traffic(events, wanted), accounts)
+
+    def _topics_and_minutes(
+        self, slot: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Topic and minute of each exchange; in bursts, all accounts ask of one topic at once."""
+        preferences, n = self.environment.preferences, len(slot)
+        row = np.where(wanted, self.target_row, self.slots.preference[slot])
+        topic = preferences.draw(row, rng)
+        minute = minute_quantiles(2.0)[uniform16(rng, n)].astype(np.uint16)
+        if self.settings.timing == "spread":
+            return topic, minute
+        bursts = self.settings.bursts
+        moment = rng.integers(0, MINUTES, bursts)
+        topic_of_burst = preferences.draw(np.full(bursts, self.target_row), rng)
+        burst = rng.integers(0, bursts, n)
+        in_burst = (moment[burst] + rng.integers(0, 2, n)) % MINUTES
+        minute = np.where(wanted, in_burst, minute).astype(np.uint16)
+        return np.where(wanted, topic_of_burst[burst], topic), minute
 
     def _templates(
         self,
         day: int,
-        account: np.ndarray,
+        slot: np.ndarray,
         segment: np.ndarray,
         wanted: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        made, u = self.world, rng.random(len(account), np.float32)
-        public, private = (
-            np.array(
-                [getattr(made.settings.segments[name], field) for name in SEGMENTS], np.float32
-            )[segment]
-            for field in ("public", "private")
-        )
-        held = made.truth.templates[account]
-        own = made.truth.first_template[account] + (rng.random(len(account)) * held).astype(
-            np.uint32
-        )
-        known = popular(made.settings, made.viral[:, day])[uniform16(rng, len(account))]
-        cover = np.where(u < public, known, np.where((held > 0) & (u < public + private), own, 0))
-        cut = self.templates[rng.integers(0, self.settings.templates, len(account))]
+        """Template of each exchange: one of the campaign's where wanted, else a customer's."""
+        habits, n = self.environment.habits, len(slot)
+        u = rng.random(n, np.float32)
+        public, private = habits.public_S[segment], habits.private_S[segment]
+        count = self.slots.own_templates[slot]
+        own = self.slots.first_template[slot] + (rng.random(n) * count).astype(np.uint32)
+        popular = self.environment.public_templates(day)[uniform16(rng, n)]
+        persona = np.where((count > 0) & (u < public + private), own, 0)
+        cover = np.where(u < public, popular, persona)
+        cut = self.templates[rng.integers(0, self.settings.templates, n)]
         return np.where(wanted, cut, cover).astype(np.uint32)
 
-    def closed(self, day: int, ids: np.ndarray) -> None:
-        """Some accounts were closed at the end of a day (any accounts; it knows its own)."""
-        lost = np.flatnonzero(np.isin(self.holder, ids))
-        if len(lost):
-            self.due[lost] = day + self.settings.respawn_days
-        if len(lost) and len(lost) >= self.settings.wave * self.settings.accounts:
-            self.mix *= self.settings.adapts
-            old = round(self.settings.renews * self.settings.templates)
-            self.templates = np.concatenate([self.templates[old:], self.world.templates.take(old)])
-
     def sign_up(self, day: int) -> np.ndarray:
-        """New accounts for the slots that are due, as far as it can pay; a provider may refuse
-        them.
+        """New accounts for the slots that are due; a provider may refuse them."""
+        return self.slots.replace_due(day)
+
+    def on_closed(self, day: int, ids: np.ndarray) -> None:
+        """Some accounts were closed at the end of a day (any accounts; it knows its own).
+
+        After a wave of closures it mixes less in, and rewrites some of its templates.
         """
-        slots = np.flatnonzero(self.due <= day)[: self.left]
-        self.due[slots] = np.iinfo(np.int64).max
-        if not len(slots):
-            return slots
-        self.left -= len(slots)
-        rng = stream(self.world.seed, "respawn", self.number, day)
-        fresh = self._tokens(slots, self.settings.per_payment)
-        before = self.world.accounts.payment[self.holder[slots]]
-        payment = np.where(rng.random(len(slots)) < self.settings.reuse, before, fresh)
-        return self._open(slots, day, payment, rng)
+        lost = self.slots.close(day, ids)
+        if lost and lost >= self.settings.wave * self.settings.accounts:
+            self.mix *= self.settings.adapts
+            rewritten = round(self.settings.renews * self.settings.templates)
+            fresh = self.environment.templates.take(rewritten)
+            self.templates = np.concatenate([self.templates[rewritten:], fresh])

@@ -9,12 +9,13 @@ that the two cannot be confused.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from distill.campaigns import CAPABILITIES, SEGMENTS, Part, apportion
+from distill.campaigns import CAPABILITIES, SEGMENTS, FrozenSettings, apportion
 from distill.completions import BadInput
 
 
@@ -25,7 +26,12 @@ class Reported(NamedTuple):
     source: str
 
 
-class Campaign(Part):
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[int, Field(ge=0, le=3650)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Campaign(FrozenSettings):
     """What a campaign does. An exchange is one model call."""
 
     exchanges: int = Field(
@@ -35,12 +41,8 @@ class Campaign(Part):
     )
     accounts: int = Field(gt=0, le=10_000_000, description="open at the same time")
     days: int = Field(gt=0, le=3650)
-    start: int = Field(
-        default=0, ge=0, le=3650, description="day of the horizon on which it begins"
-    )
-    mix: float = Field(
-        default=1.0, ge=0, le=1, description="share of the exchanges that are for the student"
-    )
+    start: Days = Field(default=0, description="day of the horizon on which it begins")
+    mix: Share = Field(default=1.0, description="share of the exchanges that are for the student")
     cover: Literal["pooled", "persona"] = Field(
         default="pooled",
         description="what the rest looks like: many customers at once, or one coherent customer",
@@ -49,14 +51,11 @@ class Campaign(Part):
     narrow: int = Field(
         default=4, ge=1, le=1000, description="topics within a capability that it keeps to"
     )
-    templates: int = Field(
-        default=1000,
-        ge=1,
-        le=10_000_000,
-        description="masked prompts that the wanted exchanges are cut from",
+    templates: Count = Field(
+        default=1000, description="masked prompts that the wanted exchanges are cut from"
     )
-    phrase: float = Field(
-        default=0.0, ge=0, le=1, description="wanted exchanges that ask for reasoning or a rubric"
+    phrase: Share = Field(
+        default=0.0, description="wanted exchanges that ask for reasoning or a rubric"
     )
     pathways: dict[str, float] = Field(
         default={"api": 1.0}, description="what its accounts sign up as, in proportion"
@@ -83,56 +82,42 @@ class Campaign(Part):
     schedule: Literal["flat", "working"] = Field(
         default="flat", description="every day alike, or weekends at a third"
     )
-    pivot: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="share of traffic that follows a new model within a day",
+    pivot: Share = Field(
+        default=0.0, description="share of traffic that follows a new model within a day"
     )
     tokens: tuple[float, float] = Field(
         default=(2000.0, 1500.0), description="mean in and out of wanted exchanges"
     )
-    warm_up: int = Field(
-        default=0, ge=0, le=3650, description="days for which an account sends cover only"
-    )
+    warm_up: Days = Field(default=0, description="days for which an account sends cover only")
     respawn_days: int = Field(
         default=1, ge=1, le=3650, description="days until a closed account is replaced"
     )
     respawns: float = Field(
         default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`"
     )
-    reuse: float = Field(
-        default=0.0, ge=0, le=1, description="replacements that keep the closed account's payment"
+    reuse: Share = Field(
+        default=0.0, description="replacements that keep the closed account's payment"
     )
     adapts: float = Field(
         default=1.0, gt=0, le=1, description="factor on its mix after each wave of bans"
     )
-    renews: float = Field(
-        default=0.0, ge=0, le=1, description="share of its templates rewritten after each wave"
+    renews: Share = Field(
+        default=0.0, description="share of its templates rewritten after each wave"
     )
-    wave: float = Field(
-        default=0.02,
-        ge=0,
-        le=1,
-        description="share of its accounts closed in a day that it reacts to",
+    wave: Share = Field(
+        default=0.02, description="share of its accounts closed in a day that it reacts to"
     )
-    passes: float = Field(
-        default=0.05, ge=0, le=1, description="its accounts that get through an identity check"
+    passes: Share = Field(
+        default=0.05, description="its accounts that get through an identity check"
     )
     lawful: bool = Field(
         default=False, description="honest work that looks like a campaign: closing it is an error"
     )
 
     @model_validator(mode="after")
-    def _known(self) -> Campaign:
-        for field, names, known in (
-            ("targets", self.targets, CAPABILITIES),
-            ("pathways", self.pathways, SEGMENTS),
-        ):
-            if wrong := sorted(set(names) - set(known)):
-                raise ValueError(f"{field}: got {', '.join(wrong)} (there are: {', '.join(known)})")
-            if not names or min(names.values()) <= 0:
-                raise ValueError(f"{field}: shares must be positive, got {names}")
+    def _name_what_exists(self) -> Campaign:
+        _check_shares("targets", self.targets, CAPABILITIES)
+        _check_shares("pathways", self.pathways, SEGMENTS)
         return self
 
     @property
@@ -142,6 +127,7 @@ class Campaign(Part):
 
     @property
     def per_account_day(self) -> float:
+        """Exchanges of an account on a day of the campaign."""
         return self.per_account / self.days
 
     def daily(self) -> np.ndarray:
@@ -158,6 +144,14 @@ class Campaign(Part):
         return float(self.daily()[: max(0, days - self.start)].sum() * self.mix)
 
 
+def _check_shares(field: str, shares: dict[str, float], allowed: Iterable[str]) -> None:
+    """ValueError where shares are of things that do not exist, or not positive."""
+    if wrong := sorted(set(shares) - set(allowed)):
+        raise ValueError(f"{field}: got {', '.join(wrong)} (there are: {', '.join(allowed)})")
+    if not shares or min(shares.values()) <= 0:
+        raise ValueError(f"{field}: shares must be positive, got {shares}")
+
+
 class Preset(NamedTuple):
     """A campaign with its sources; reported under a name that is no setting: what we do not
     simulate.
@@ -169,6 +163,7 @@ class Preset(NamedTuple):
 
     @property
     def assumed(self) -> tuple[str, ...]:
+        """The settings that no source states."""
         return tuple(name for name in Campaign.model_fields if name not in self.reported)
 
 

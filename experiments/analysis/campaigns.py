@@ -147,7 +147,7 @@ def leak_result(
     settings: Campaigns, table: ArmTable, arm: Behind, at: Against, runs: Runs
 ) -> LeakResult:
     """What a campaign leaked behind an output defence, what it taught, and what that cost."""
-    some, campaign = runs[at], campaigns.campaign(at.preset)
+    some, campaign = runs[at], campaigns.parse_campaign(at.preset)
     budget = table.study.most(arm.task)
     planned = _planned(settings, at.preset) / settings.per_question(at.preset, budget)
     served = _served(settings, budget, at, some)
@@ -198,7 +198,7 @@ def _times(
 
 def _planned(settings: Campaigns, preset: str) -> float:
     """Exchanges that stand for the study's tasks, of those that a campaign wants."""
-    campaign = campaigns.campaign(preset)
+    campaign = campaigns.parse_campaign(preset)
     return campaign.planned(settings.days) * settings.share(campaign)
 
 
@@ -223,7 +223,7 @@ def _by_day(settings: Campaigns, outcome: CampaignOutcome) -> tuple[np.ndarray, 
 
 def _worth(access: str) -> float:
     """What a reduced answer is said to teach under an access."""
-    return 1.0 if access == OPEN else campaigns.access(access).worth
+    return 1.0 if access == OPEN else campaigns.parse_access(access).worth
 
 
 def _gain(table: ArmTable, arm: Behind, n_R: np.ndarray) -> leak.Gain:
@@ -385,7 +385,7 @@ def _detector_row(
     of_RS = np.array([one.customers for one in detected])
     return DetectorResult(
         preset=preset,
-        lawful=campaigns.campaign(preset).lawful,
+        lawful=campaigns.parse_campaign(preset).lawful,
         detector=name,
         rate=rate,
         found=_rate([one.found for one in detected], [one.of for one in detected], alpha),
@@ -432,7 +432,7 @@ def _fusion_row(
     found_R, accounts_R, false_R, customers_R = np.transpose(counts)
     return DetectorResult(
         preset=preset,
-        lawful=campaigns.campaign(preset).lawful,
+        lawful=campaigns.parse_campaign(preset).lawful,
         detector=FUSION,
         rate=rate,
         found=_rate(found_R, accounts_R, alpha),

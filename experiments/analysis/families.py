@@ -17,5 +17,5 @@ def family(defense: str) -> str:
     spec = parse_defense(defense)
     kinds = {part.name.partition("/")[0] for part in spec.parts}
     if kinds == {"release"}:
-        return "release, logprobs" if spec.chain.point == "logprobs" else "release, text"
+        return "release, logprobs" if spec.chain.traits.acts_on == "logprobs" else "release, text"
     return kinds.pop() if len(kinds) == 1 else "several"

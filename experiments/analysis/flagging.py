@@ -125,7 +125,7 @@ def _may_change_nothing(key: Key) -> bool:
         return True
     if attack.needs_interface != "text" or key.defense == IDENTITY:
         return False
-    return parse_defense(key.defense).chain.point == "logprobs"
+    return parse_defense(key.defense).chain.traits.acts_on == "logprobs"
 
 
 def training_faults(table: ArmTable, key: Key) -> Faults:

@@ -14,7 +14,7 @@ def samples(grades: Grades) -> list[Sample]:
 
 
 def _changes_text(defense: str) -> bool:
-    return defense != "none" and parse_defense(defense).chain.point != "logprobs"
+    return defense != "none" and parse_defense(defense).chain.traits.acts_on != "logprobs"
 
 
 def _sample(grades: Grades, key: Key) -> Sample:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 
-from defenses import ProviderResources
+from defenses import Traits
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.models import EditedModel, Model
 from experiments.contracts import NotApplicable, require
@@ -53,7 +53,7 @@ def choices(name: str) -> list[Variant]:
         options = (False, True) if info.annotation is bool else options
         others = [option for option in options if option != shown(name)[field]]
         found += [Variant(name, {field: option}) for option in others]
-    return [variant for variant in found if "rewriter" not in _unhanded(variant).needs]
+    return [variant for variant in found if "rewriter" not in _unhanded(variant).traits.needs]
 
 
 def _unhanded(variant: Variant) -> Any:
@@ -86,7 +86,7 @@ class Case:
         quick = {field: value for field, value in QUICK.items() if field in settings}
         checked = kind.Settings(**(settings | quick | variant.changes | changes))
         defense = kind.Defense(checked, self.given)
-        if not defense.learns:
+        if not defense.traits.learns:
             return defense
         key = f"{variant.name} {checked!r}"
         if key not in self._learned:
@@ -179,37 +179,35 @@ def first_difference(left: list[Completion], right: list[Completion]) -> str:
 
 def it_says_what_it_is(name: str) -> None:
     defense, settings = module(name).Defense, module(name).Settings
-    points = ("none", "weights", "decoding", "text", "logprobs")
-    require(defense.point in points, f"acts on {defense.point!r} (there are: {', '.join(points)})")
-    require(defense.passes >= 0, f"passes are {defense.passes}")
-    for trait in ("keeps_argmax", "scores"):
-        require(isinstance(getattr(defense, trait), bool), f"{trait} is no truth value")
-    there = {field.name for field in fields(ProviderResources)} - {"learned"}
-    unknown = {*defense.needs} - there
-    require(not unknown, f"needs {', '.join(unknown)} (there are: {', '.join(sorted(there))})")
-    unknown = {*defense.identity} - {*settings.model_fields}
+    traits: Any = getattr(defense, "traits", None)
+    require(isinstance(traits, Traits), "no `traits = Traits(...)` says what it is")
+    passes = traits.extra_forward_passes
+    require(passes >= 0, f"extra_forward_passes are {passes}")
+    for trait in ("keeps_argmax", "requires_logits"):
+        require(isinstance(getattr(traits, trait), bool), f"{trait} is no truth value")
+    unknown = {*traits.identity} - {*settings.model_fields}
     require(not unknown, f"identity names no setting of it: {', '.join(unknown)}")
     require(
-        bool(defense.identity) or not settings.model_fields,
+        bool(traits.identity) or not settings.model_fields,
         "no settings make it the identity; write them as `identity`",
     )
-    require(name == "none" or defense.paper != "-", "no `paper` says where it comes from")
+    require(name == "none" or traits.paper != "-", "no `paper` says where it comes from")
 
 
 def its_strength_goes_from_no_defence_to_the_strongest(name: str) -> None:
-    strength, settings = module(name).Defense.knob, module(name).Settings
+    strength, settings = module(name).Defense.traits.strength, module(name).Settings
     if strength is None:
         raise NotApplicable("it has no one strength")
     require(strength.name in settings.model_fields, f"{strength.name} is no setting of it")
     values = shown(name)
     whole = isinstance(values[strength.name], int)
     for share in (0.0, 0.5, 1.0):
-        value = strength.at(share)
+        value = strength.interpolate(share)
         settings(**values | {strength.name: round(value) if whole else value})
     off = settings(
-        **values | {strength.name: strength.identity} | dict(module(name).Defense.identity)
+        **values | {strength.name: strength.identity} | dict(module(name).Defense.traits.identity)
     )
-    require(module(name).Defense(off).off, "its identity settings do not switch it off")
+    require(module(name).Defense(off).is_identity, "its identity settings do not switch it off")
 
 
 ITSELF = (it_says_what_it_is, its_strength_goes_from_no_defence_to_the_strongest)
@@ -253,13 +251,13 @@ def it_leaves_the_undefended_model_as_it_was(variant: Variant, case: Case) -> No
 
 
 def it_is_the_identity_at_its_identity_settings(variant: Variant, case: Case) -> None:
-    model = case.defend(variant, **module(variant.name).Defense.identity)
+    model = case.defend(variant, **module(variant.name).Defense.traits.identity)
     clean, released = case.answers(), case.ask(model)
     require(same(clean, released), first_difference(clean, released))
 
 
 def it_keeps_the_likeliest_tokens_if_it_says_so(variant: Variant, case: Case) -> None:
-    if not case.build(variant).keeps_argmax or case.interface.kind == "text":
+    if not case.build(variant).traits.keeps_argmax or case.interface.kind == "text":
         raise NotApplicable("it says no such thing, or nothing shows it")
     for a, b in zip(case.answers(), case.answers(variant), strict=True):
         assert a.logprobs and b.logprobs
@@ -273,12 +271,12 @@ def it_keeps_the_likeliest_tokens_if_it_says_so(variant: Variant, case: Case) ->
 
 def it_counts_its_passes(variant: Variant, case: Case) -> None:
     defense = case.build(variant)
-    expected = case.teacher.passes + defense.passes
+    expected = case.teacher.passes + defense.traits.extra_forward_passes
     for answer in case.answers(variant):
         require(answer.passes == expected, f"an answer says {answer.passes}, {expected} are said")
     answer, calls = _count_calls(variant, case)
     # Text that was edited has no tokens any more.
-    spelled = case.answers()[0] if defense.point == "text" else answer
+    spelled = case.answers()[0] if defense.traits.acts_on == "text" else answer
     steps = len(spelled.token_ids) + spelled.finished
     require(
         steps <= calls <= answer.passes * steps,  # a dual pass is one call and counts as more
@@ -344,7 +342,7 @@ def it_keeps_to_its_budget(variant: Variant, case: Case) -> None:
     clean, answers = case.answers(), case.answers(variant)
     most = max(answer.l1 for answer in answers)
     require(most <= budget + 1e-4, f"l1 of {most:g}, {budget:g} are allowed")
-    if case.build(variant).point != "logprobs" or case.interface.kind != "full":
+    if case.build(variant).traits.acts_on != "logprobs" or case.interface.kind != "full":
         return
     for a, b in zip(clean, answers, strict=True):
         assert a.logprobs and b.logprobs
@@ -354,7 +352,7 @@ def it_keeps_to_its_budget(variant: Variant, case: Case) -> None:
 
 def it_wants_scores_if_it_acts_before_the_answer_is_finished(variant: Variant, case: Case) -> None:
     edited = EditedModel(case.teacher, lambda answer: answer)
-    if not module(variant.name).Defense.scores:
+    if not module(variant.name).Defense.traits.requires_logits:
         case.build(variant)(edited).generate(case.prompts[:1], seed=0, interface=Interface())
         return
     try:

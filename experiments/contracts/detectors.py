@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses.access import Baseline, Day, Habit, Ledger
+from defenses.access import Baseline, Day, Ledger, RateBaseline
 from distill.campaigns import SEGMENTS, TOPICS, Accounts, Events
 from experiments.contracts import require
 from experiments.settings.components import load_module
@@ -27,15 +27,15 @@ COLUMNS = {
 def flat_baseline() -> Baseline:
     """A past in which every segment asks about every topic alike."""
     segments = len(SEGMENTS)
-    phrase = Habit(np.full(segments, 0.05), np.full(segments, 0.1))
-    newest = Habit(np.full((segments, 5), 0.1), np.full((segments, 5), 0.2))
+    phrase = RateBaseline(np.full(segments, 0.05), np.full(segments, 0.1))
+    newest = RateBaseline(np.full((segments, 5), 0.1), np.full((segments, 5), 0.2))
     topics_SK = np.full((segments, TOPICS), 1 / TOPICS)
     return Baseline(topics_SK, np.full(segments, 1 / 11), phrase, newest)
 
 
 def accounts() -> Accounts:
     """Accounts that share nothing."""
-    table = Accounts.room(ACCOUNTS)
+    table = Accounts.empty(ACCOUNTS)
     unique = np.arange(ACCOUNTS, dtype=np.uint32)
     table.add(ACCOUNTS, payment=unique, device=1000 + unique, network=2000 + unique)
     return table
@@ -64,7 +64,7 @@ def build(name: str) -> Any:
 
 def watch(detector: Any) -> np.ndarray:
     """A detector's scores after each day, by account [D, A]."""
-    table, ledger, scores = accounts(), Ledger.room(ACCOUNTS), []
+    table, ledger, scores = accounts(), Ledger.empty(ACCOUNTS), []
     detector.begin(table)
     for events in days():
         day = Day(events, table, ledger)
@@ -97,7 +97,7 @@ def beginning_again_forgets_what_was_seen(name: str) -> None:
 
 
 def it_changes_no_event_and_no_account(name: str) -> None:
-    detector, table, ledger = build(name), accounts(), Ledger.room(ACCOUNTS)
+    detector, table, ledger = build(name), accounts(), Ledger.empty(ACCOUNTS)
     detector.begin(table)
     for events, same in zip(days(), days(), strict=True):
         day = Day(events, table, ledger)

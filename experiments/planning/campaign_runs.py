@@ -53,8 +53,10 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
     for preset, access, (seed, split) in runs:
         spec = CampaignSpec(
             **dict(traffic),
-            campaign=campaigns.campaign(preset),
-            access=None if access == OPEN else Access(**campaigns.access(access).model_dump()),
+            campaign=campaigns.parse_campaign(preset),
+            access=None
+            if access == OPEN
+            else Access(**campaigns.parse_access(access).model_dump()),
             rates=simulated.rates,
             seed=seed,
         )
@@ -76,7 +78,7 @@ def _check_budgets(study: Study) -> None:
 
 def _detector(entry: str, simulated: Campaigns) -> ComponentSpec:
     """A detector as simulations are told of it; one waits for the day of a release."""
-    detector = campaigns.detector(entry)
+    detector = campaigns.parse_detector(entry)
     settings = dict(detector.settings)
     if detector.name == "pivot":
         settings["release"] = simulated.release
@@ -138,9 +140,9 @@ def check_reduced(simulated: Campaigns) -> None:
     chosen = parse_defense(simulated.reduced)
     edits = (
         all(part.name.startswith("release/") for part in chosen.parts)
-        and chosen.chain.point == "text"
+        and chosen.chain.traits.acts_on == "text"
     )
-    if not edits or chosen.chain.needs or chosen.match:
+    if not edits or chosen.chain.traits.needs or chosen.match:
         raise BadInput(
             f"campaigns.reduced: {simulated.reduced} must edit finished answers and need nothing, "
             "as release/answer_only does"

@@ -138,7 +138,7 @@ def check_recording(study: Study, task: str, teacher: Recorded, block: Block, qu
     fresh = [seed_for("control", seed) for seed in study.seeds]
     for seed in [*study.baseline(task), *study.selection_seeds, *fresh]:
         items += exam.items("query", queries, seed)
-    if any("traces" in defense.chain.needs for defense in defenses):
+    if any("traces" in defense.chain.traits.needs for defense in defenses):
         items += exam.train_items(2 * study.provider.traces, seed_for("provider"))
     recording.generate([item.prompt for item in items], seed=0, interface=Interface())
 

@@ -42,7 +42,7 @@ class Meeting(NamedTuple):
     @property
     def reads_scores(self) -> bool:
         """Whether the defence depends on more than the answers that it edits."""
-        return self.defense.chain.learns or any(one.scores for one in self.defense.chain.parts)
+        return self.defense.chain.traits.learns or self.defense.chain.traits.requires_logits
 
 
 class Rule(NamedTuple):
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule(
-        lambda m: m.attack.needs_interface != "text" and m.defense.chain.point == "text",
+        lambda m: m.attack.needs_interface != "text" and m.defense.chain.traits.acts_on == "text",
         "it releases no logprobs",
     ),
     Rule(
@@ -81,7 +81,7 @@ def why_not(study: Study, defense: str, attacker: str) -> str | None:
 def has_effect(defense: str, attacker: str) -> bool:
     """Whether an attacker sees any of what a defence changes."""
     unseen = parse_attack(attacker).needs_interface == "text"
-    return not (unseen and parse_defense(defense).chain.point == "logprobs")
+    return not (unseen and parse_defense(defense).chain.traits.acts_on == "logprobs")
 
 
 # A defence on a teacher and its task
@@ -118,19 +118,23 @@ def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
     """
     for part in parts(teacher, entry):
         marker = getattr(part.defense.settings, "marker", None)
-        if marker is not None and mark not in marker and not part.defense.off:
+        if marker is not None and mark not in marker and not part.defense.is_identity:
             raise BadInput(
                 f"{part.name}: marker {marker!r} is not what final answers of {task} begin "
                 f"with; write {part.name}(marker={mark!r})"
             )
     for part in parts(teacher, entry):
-        if part.defense.scores and isinstance(teacher, Recorded):
+        if part.defense.traits.requires_logits and isinstance(teacher, Recorded):
             raise BadInput(
                 f"{part.name}: needs the teacher's scores; teacher {teacher.name!r} is recorded "
                 "and can only be edited"
             )
     for part in parts(teacher, entry):
-        if part.defense.draws and not part.temperature and not part.defense.off:
+        if (
+            part.defense.traits.requires_sampling
+            and not part.temperature
+            and not part.defense.is_identity
+        ):
             raise BadInput(
                 f"{part.name}: acts through sampling; teacher {teacher.name!r} decodes greedily, "
                 f"so write 'decoding/temperature + {part.name}'"
@@ -144,7 +148,7 @@ def idle_separators(teacher: Teacher, entry: str, solutions: list[str]) -> list[
     found = [
         (part.name, getattr(part.defense.settings, "separator", None))
         for part in parts(teacher, entry)
-        if not part.defense.off
+        if not part.defense.is_identity
     ]
     return [
         (name, mark) for name, mark in found if mark and not any(mark in text for text in solutions)

@@ -228,12 +228,12 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
     releases.
     """
     defense = parse_defense(entry)
-    if interface == "text" and defense.chain.point == "logprobs":
+    if interface == "text" and defense.chain.traits.acts_on == "logprobs":
         defense = parse_defense("none")  # the same answers, so the same work
-    needs = [need for need in defense.chain.needs if need != "grade"]
+    needs = [need for need in defense.chain.traits.needs if need != "grade"]
     given = ProviderInputs(**{need: provided(scope, entry, need) for need in needs})
     released = Release(defense_parts(defense), given)
-    if not (defense.match or defense.chain.learns):
+    if not (defense.match or defense.chain.traits.learns):
         return released
     match = None
     if defense.match:

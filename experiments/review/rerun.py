@@ -58,7 +58,7 @@ def smoke(study: Study) -> Study:
 
 
 def _meets(defense: str, attacker: str) -> bool:
-    text = parse_defense(defense).chain.point == "text"
+    text = parse_defense(defense).chain.traits.acts_on == "text"
     return not text or parse_attack(attacker).needs_interface == "text"
 
 

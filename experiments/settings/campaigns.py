@@ -1,8 +1,9 @@
 """Campaigns in a study: accounts and detectors are simulated, what leaks is joined with what real
 students learn.
 
-Stages `calibration` and `campaign` simulate, `measured.py` turns runs and query curves into
-numbers, `shown.py` draws and writes them. Here is what a study may ask for.
+Stages `calibration` and `campaign` simulate, `analysis/campaigns.py` turns runs and query
+curves into numbers, `report/campaign_section.py` draws and writes them. Here is what a study may
+ask for.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from defenses.access import policy
 from distill.campaigns import CAPABILITIES
-from distill.campaigns.population import Population
 from distill.campaigns.presets import PRESETS, Campaign, scaled
 from distill.completions import BadInput
+from experiments.campaigns.population import Population
 from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
@@ -31,15 +32,17 @@ compared.
 CHOICES = 1000  # that an entry with lists may stand for
 
 
-def _grids(presets: Any) -> Any:
+def _expand(presets: Any) -> Any:
     """Each entry with lists of choices as all entries that it stands for: what an attacker may
     choose from.
     """
-    told = isinstance(presets, list) and all(isinstance(one, str) for one in presets)
-    return [entry for one in presets for entry in _grid(one)] if told else presets
+    if not isinstance(presets, list) or not all(isinstance(entry, str) for entry in presets):
+        return presets  # the schema says what is wrong
+    return [expanded for entry in presets for expanded in _expand_entry(entry)]
 
 
-def _grid(entry: str) -> list[str]:
+def _expand_entry(entry: str) -> list[str]:
+    """`name(mix=[0.1, 0.2])` as `name(mix=0.1)` and `name(mix=0.2)`."""
     name, changes = parse_entry(entry)
     choices = {
         key: value for key, value in changes.items() if isinstance(value, list) and key != "tokens"
@@ -50,11 +53,11 @@ def _grid(entry: str) -> list[str]:
         raise BadInput(f"campaigns.presets: {entry}: a list of choices must not be empty")
     if math.prod(map(len, choices.values())) > CHOICES:
         raise BadInput(f"campaigns.presets: {entry}: stands for more than {CHOICES} campaigns")
-    made = [
-        changes | dict(zip(choices, one, strict=True))
-        for one in itertools.product(*choices.values())
+    combinations = itertools.product(*choices.values())
+    return [
+        format_entry(Entry(name, changes | dict(zip(choices, values, strict=True))))
+        for values in combinations
     ]
-    return [format_entry(Entry(name, one)) for one in made]
 
 
 class Campaigns(Strict):
@@ -63,7 +66,7 @@ class Campaigns(Strict):
     """
 
     honest: Population = Field(
-        description="honest accounts; what is not written here is in distill/campaigns"
+        description="honest accounts; what is not written here is in experiments/campaigns"
     )
     days: int = Field(description="horizon", ge=2, le=3650)
     release: int | None = Field(description="day on which a new model comes out, if one does", ge=0)
@@ -75,7 +78,7 @@ class Campaigns(Strict):
         min_length=1,
     )
     detectors: list[str] = Field(min_length=1)
-    presets: Annotated[list[str], BeforeValidator(_grids)] = Field(
+    presets: Annotated[list[str], BeforeValidator(_expand)] = Field(
         description=(
             "`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py; a setting may be a "
             "list of choices"
@@ -103,7 +106,7 @@ class Campaigns(Strict):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> Campaigns:
+    def _check_values(self) -> Campaigns:
         if sorted(set(self.rates), reverse=True) != self.rates:
             raise ValueError(f"rates must fall, got {self.rates}")
         if self.release is not None and self.release >= self.days:
@@ -117,121 +120,135 @@ class Campaigns(Strict):
                 f"stands_for: got {', '.join(wrong)} (there are: {', '.join(CAPABILITIES)})"
             )
         for name in ("presets", "access", "detectors", "stands_for"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)) or not getattr(self, name):
-                raise ValueError(f"{name} must differ and not be none, got {getattr(self, name)}")
+            values = getattr(self, name)
+            if len(set(values)) < len(values) or not values:
+                raise ValueError(f"{name} must differ and not be none, got {values}")
         return self
 
     def check(self) -> None:
-        """BadInput where an entry names nothing, says the same as another, or a policy has no
-        threshold to act on.
+        """Check what the schema cannot: that entries name what exists, and fit each other.
+
+        Raises:
+            BadInput: an entry names nothing, says the same as another, or a policy has no
+                threshold to act on.
         """
         if self.access[0] != OPEN:
             raise BadInput(
                 f"campaigns.access: the first must be {OPEN!r}, with which the others are compared"
             )
-        _distinct("detectors", {entry: detector(entry).name for entry in self.detectors})
-        _distinct("presets", {entry: campaign(entry) for entry in self.presets})
-        _distinct("access", {entry: told(entry) for entry in self.access})
+        _check_distinct("detectors", {e: parse_detector(e).name for e in self.detectors})
+        _check_distinct("presets", {e: parse_campaign(e) for e in self.presets})
+        _check_distinct("access", {e: stage_access(e) for e in self.access})
         for entry in self.detectors:
-            self._check_detector(entry)
+            _check_detector(self, entry)
         for entry in self.presets:
-            self._check_preset(entry)
-        for entry in (one for one in self.access if one != OPEN):
-            self._check_access(entry)
-
-    def _check_detector(self, entry: str) -> None:
-        if detector(entry).name == "pivot" and self.release is None:
-            raise BadInput(
-                "campaigns.detectors: pivot needs campaigns.release, the day on which a new "
-                "model comes out"
-            )
-        if "release" in parse_entry(entry).changes:
-            raise BadInput(
-                f"campaigns.detectors: {entry}: the day of the release is campaigns.release"
-            )
-
-    def _check_preset(self, entry: str) -> None:
-        wanted = campaign(entry)
-        if not set(wanted.targets) & set(self.stands_for):
-            raise BadInput(
-                f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which "
-                "stands "
-                f"for a task (campaigns.stands_for: {', '.join(self.stands_for)})"
-            )
-        if wanted.start >= self.days:
-            raise BadInput(
-                f"campaigns.presets: {entry} starts on day {wanted.start} of {self.days}"
-            )
-        if wanted.planned(self.days) < 1:
-            raise BadInput(f"campaigns.presets: {entry} wants no exchange within {self.days} days")
-
-    def _check_access(self, entry: str) -> None:
-        watched = {detector(one).name for one in self.detectors}
-        for rule in access(entry).rules:
-            if rule.detector not in watched:
-                raise BadInput(
-                    f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
-                    f"campaigns.detectors ({', '.join(self.detectors)})"
-                )
-            if rule.rate not in self.rates:
-                raise BadInput(
-                    f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
-                    f"campaigns.rates ({', '.join(f'{rate:g}' for rate in self.rates)})"
-                )
+            _check_preset(self, entry)
+        for entry in self.access:
+            if entry != OPEN:
+                _check_access(self, entry)
 
     def share(self, wanted: Campaign) -> float:
         """Of the exchanges that a campaign wants, those that stand for the study's tasks."""
-        told = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
-        return told / sum(wanted.targets.values())
+        useful = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
+        return useful / sum(wanted.targets.values())
 
     def per_question(self, entry: str, budget: int) -> float:
         """Exchanges that teach what one of `budget` questions teaches."""
-        wanted = campaign(entry)
+        wanted = parse_campaign(entry)
         planned = wanted.planned(self.days) * self.share(wanted)
         return self.exchanges_per_question or max(planned / budget, 1e-9)
 
 
+def _check_detector(settings: Campaigns, entry: str) -> None:
+    """BadInput where a detector lacks its release, or would set it itself."""
+    if parse_detector(entry).name == "pivot" and settings.release is None:
+        raise BadInput(
+            "campaigns.detectors: pivot needs campaigns.release, the day on which a new "
+            "model comes out"
+        )
+    if "release" in parse_entry(entry).changes:
+        raise BadInput(f"campaigns.detectors: {entry}: the day of the release is campaigns.release")
+
+
+def _check_preset(settings: Campaigns, entry: str) -> None:
+    """BadInput where a campaign wants nothing that stands for a task, or nothing in time."""
+    wanted = parse_campaign(entry)
+    if not set(wanted.targets) & set(settings.stands_for):
+        raise BadInput(
+            f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
+            f"for a task (campaigns.stands_for: {', '.join(settings.stands_for)})"
+        )
+    if wanted.start >= settings.days:
+        raise BadInput(
+            f"campaigns.presets: {entry} starts on day {wanted.start} of {settings.days}"
+        )
+    if wanted.planned(settings.days) < 1:
+        raise BadInput(f"campaigns.presets: {entry} wants no exchange within {settings.days} days")
+
+
+def _check_access(settings: Campaigns, entry: str) -> None:
+    """BadInput where a policy acts on a detector or at a rate that nothing is calibrated for."""
+    watched = {parse_detector(detector).name for detector in settings.detectors}
+    for rule in parse_access(entry).rules:
+        if rule.detector not in watched:
+            raise BadInput(
+                f"campaigns.access: {entry} acts on {rule.detector!r}, which is none of "
+                f"campaigns.detectors ({', '.join(settings.detectors)})"
+            )
+        if rule.rate not in settings.rates:
+            raise BadInput(
+                f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
+                f"campaigns.rates ({', '.join(f'{rate:g}' for rate in settings.rates)})"
+            )
+
+
+def _check_distinct(field: str, meanings: dict[str, Any]) -> None:
+    """BadInput where two entries come to the same."""
+    entries = list(meanings)
+    for place, entry in enumerate(entries):
+        for other in entries[:place]:
+            if meanings[other] == meanings[entry]:
+                raise BadInput(f"campaigns.{field}: {other} and {entry} are the same")
+
+
 @cached
-def campaign(entry: str) -> Campaign:
-    """A preset, `scale` of its accounts and exchanges, with some of its settings changed."""
+def parse_campaign(entry: str) -> Campaign:
+    """A preset, `scale` of its accounts and exchanges, with some of its settings changed.
+
+    Raises:
+        BadInput: there is no such preset, or a setting is out of its range.
+    """
     name, changes = parse_entry(entry)
     if name not in PRESETS:
         raise BadInput(
             f"campaigns.presets: no {name!r}{near(name, PRESETS)} (there are: {', '.join(PRESETS)})"
         )
-    share = changes.pop("scale", 1.0)
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+    scale = changes.pop("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1:
         raise BadInput(
-            f"campaigns.presets: {entry}: scale must be above 0 and at most 1, got {share!r}"
+            f"campaigns.presets: {entry}: scale must be above 0 and at most 1, got {scale!r}"
         )
-    settings = scaled(PRESETS[name].settings, share).model_dump() | changes
-    made: Campaign = checked(Campaign, settings, f"campaigns.presets {entry}")
-    return made
+    settings = scaled(PRESETS[name].settings, scale).model_dump() | changes
+    campaign: Campaign = checked(Campaign, settings, f"campaigns.presets {entry}")
+    return campaign
 
 
-def access(entry: str) -> policy.Settings:
-    """The policy of an entry of configs/access."""
+def parse_access(entry: str) -> policy.Settings:
+    """The policy of an entry of configs/access; BadInput if there is none such."""
     settings = resolve("access", entry).settings
     assert isinstance(settings, policy.Settings)
     return settings
 
 
-def detector(entry: str) -> ComponentSpec:
-    """A detector with its checked settings, from an entry of configs/detector."""
+def parse_detector(entry: str) -> ComponentSpec:
+    """A detector with its checked settings, of an entry of configs/detector; BadInput if there is
+    none such.
+    """
     return resolve("detector", entry).spec
 
 
-def told(entry: str) -> dict[str, Any] | None:
-    """What a stage is told of an access: nothing if it is open, and not what the referee says an
-    answer is worth.
+def stage_access(entry: str) -> dict[str, Any] | None:
+    """An access as a stage gets it: None if it is open, and without what the referee says an answer
+    is worth.
     """
-    return None if entry == OPEN else access(entry).model_dump(mode="json", exclude={"worth"})
-
-
-def _distinct(field: str, made: dict[str, Any]) -> None:
-    """BadInput where two entries come to the same."""
-    entries = list(made)
-    for place, one in enumerate(entries):
-        twin = next((other for other in entries[:place] if made[other] == made[one]), None)
-        if twin is not None:
-            raise BadInput(f"campaigns.{field}: {twin} and {one} are the same")
+    return None if entry == OPEN else parse_access(entry).model_dump(mode="json", exclude={"worth"})

@@ -32,7 +32,7 @@ PACKAGES = {
 }
 SYMBOLS = {"defense": "Defense", "attacker": "Attacker", "task": "Task", "detector": "Detector"}
 """What the file of a component holds, beside its `Settings`; plugins are of these groups."""
-BASES = {"defense": "Base", "attacker": "Base", "task": "Exam", "detector": "Base"}
+BASES = {"defense": "BaseDefense", "attacker": "Base", "task": "Exam", "detector": "BaseDetector"}
 """The class of the group's package that the symbol derives from."""
 PLACES = {
     "defense": ("trained", "decoding", "release"),

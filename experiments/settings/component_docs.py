@@ -84,9 +84,9 @@ class Page:
 
 def _strength(part: Any) -> str:
     """`name: identity to strongest`, or how it is switched off."""
-    if part.knob:
-        return f"{part.knob.name}: {_value(part.knob.identity)} to {_value(part.knob.strongest)}"
-    return ", ".join(f"off: {name}={_value(value)}" for name, value in part.identity.items())
+    if strength := part.traits.strength:
+        return f"{strength.name}: {_value(strength.identity)} to {_value(strength.strongest)}"
+    return ", ".join(f"off: {name}={_value(value)}" for name, value in part.traits.identity.items())
 
 
 def _value(value: Any) -> str:
@@ -103,9 +103,8 @@ PAGES = {
         word="defence",
         title="Defences",
         reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts "
-        "on*: where a defence "
-        "shows; *strength*: its\nknob, from no defence to the strongest; *passes*: extra forward "
-        "passes a token; "
+        "on*: where a defence shows; *strength*: its\nsetting, from no defence to the strongest; "
+        "*passes*: extra forward passes a token; "
         "*needs*: what the provider must have\n(`configs/provider`), and whether it learns "
         "before it can defend; "
         "*keeps argmax*: whether the likeliest next token\nstays so, whatever the settings.",
@@ -117,12 +116,12 @@ PAGES = {
         },
         family=lambda name: name.partition("/")[0],
         columns={
-            "acts on": lambda one: str(one.point),
+            "acts on": lambda one: str(one.traits.acts_on),
             "strength": _strength,
-            "passes": lambda one: f"{one.passes:g}",
-            "needs": lambda one: ", ".join((*one.needs, *["learns"] * one.learns)),
-            "keeps argmax": lambda one: _yes(one.keeps_argmax),
-            "paper": lambda one: str(one.paper),
+            "passes": lambda one: f"{one.traits.extra_forward_passes:g}",
+            "needs": lambda one: ", ".join((*one.traits.needs, *["learns"] * one.traits.learns)),
+            "keeps argmax": lambda one: _yes(one.traits.keeps_argmax),
+            "paper": lambda one: str(one.traits.paper),
         },
         part=lambda name: parse_defense(name).chain.parts[0],
     ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from defenses import NOTHING, DefensePipeline, ProviderResources, teach
+from defenses import NO_RESOURCES, DefensePipeline, ProviderResources, learn_pipeline
 from distill.completions import BadInput
 from experiments.private import revealed
 from experiments.settings.catalog import BASES, PACKAGES, SYMBOLS, Plugin, find_plugin, module_of
@@ -116,7 +116,7 @@ def build(group: str, spec: ComponentSpec | Mapping[str, Any], *resources: Any) 
 
 def build_defense(
     spec: Sequence[ComponentSpec | Mapping[str, Any]],
-    resources: ProviderResources = NOTHING,
+    resources: ProviderResources = NO_RESOURCES,
     learned: Sequence[Mapping[str, Tensor]] = (),
 ) -> DefensePipeline:
     """The defence of a resolved spec.
@@ -141,4 +141,4 @@ def teach_defense(
     spec: Sequence[ComponentSpec | Mapping[str, Any]], resources: ProviderResources, model: Model
 ) -> list[Mapping[str, Tensor]]:
     """What each part of a defence learns, on the model that those before it have defended."""
-    return teach([restore("defense", part).build for part in spec], resources, model)
+    return learn_pipeline([restore("defense", part).build for part in spec], resources, model)

@@ -539,18 +539,19 @@ def _at_full_strength(entry: str, part: Component, instance: Any) -> Any:
     """
     why = (
         "has no one setting that is its strength"
-        if instance.knob is None
+        if instance.traits.strength is None
         else "changes no text"
-        if instance.point == "logprobs"
+        if instance.traits.acts_on == "logprobs"
         else "keeps the final answers as they are"
-        if instance.keeps_answer
+        if instance.traits.keeps_answer
         else ""
     )
     if why:
         raise BadInput(
             f"defense {entry}: match_utility: {part.name} {why}, so it cannot be set by its cost"
         )
-    settings = part.spec.settings | {instance.knob.name: instance.knob.strongest}
+    strength = instance.traits.strength
+    settings = part.spec.settings | {strength.name: strength.strongest}
     return type(instance)(type(instance.settings)(**settings))
 
 

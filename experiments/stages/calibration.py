@@ -11,10 +11,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from defenses.access import Base, Baseline, Calibration, Habit, Learner, Watch
-from distill.campaigns.population import Population
-from distill.campaigns.simulate import simulate
+from defenses.access import (
+    BaseDetector,
+    Baseline,
+    BaselineFitter,
+    Calibration,
+    RateBaseline,
+    ShadowMonitor,
+)
 from distill.completions import BadInput
+from experiments.campaigns.population import Population
+from experiments.campaigns.simulate import simulate
 from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.stage import Inputs, Spec
@@ -45,13 +52,13 @@ class CalibrationSpec(TrafficSpec):
 def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
     honest = spec.honest
-    learner = Learner(release=PAST_RELEASE)
-    simulate(honest, [], learner, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
-    learned = learner.baseline()
+    fitter = BaselineFitter(release=PAST_RELEASE)
+    simulate(honest, [], fitter, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
+    learned = fitter.baseline()
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
     for number in range(spec.clean):
-        watch = Watch(detectors(spec.detectors, learned))
+        watch = ShadowMonitor(detectors(spec.detectors, learned))
         seed = seed_for("clean", number)
         clean = simulate(honest, [], watch, days=spec.days, seed=seed, release=spec.release)
         for name, score in watch.highest.items():
@@ -66,7 +73,7 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     arrays |= {
         f"{name}.{part}": getattr(getattr(learned, name), part)
         for name in ("phrase", "newest")
-        for part in Habit._fields
+        for part in RateBaseline._fields
     }
     save(out / "calibration.npz", arrays)
 
@@ -75,8 +82,8 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
     """What the stage left."""
     arrays = load(folder / "calibration.npz")
 
-    def habit(name: str) -> Habit:
-        return Habit(*(arrays[f"{name}.{part}"] for part in Habit._fields))
+    def usual(name: str) -> RateBaseline:
+        return RateBaseline(*(arrays[f"{name}.{part}"] for part in RateBaseline._fields))
 
     prefix = "highest."
     highest = {
@@ -84,11 +91,11 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    learned = Baseline(arrays["topics"], arrays["rho"], habit("phrase"), habit("newest"))
+    learned = Baseline(arrays["topics"], arrays["rho"], usual("phrase"), usual("newest"))
     return learned, Calibration(highest, arrays["segment"], arrays["owner"])
 
 
-def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[Base]:
+def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[BaseDetector]:
     """Detectors of resolved settings, as a provider that learned this baseline has them."""
     return [build("detector", component, learned) for component in components]
 

@@ -14,11 +14,12 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Calibration, Watch, oracle, policy
-from distill.campaigns import CAPABILITIES, HONEST, OPEN, SEGMENTS
-from distill.campaigns.population import Population
+from defenses.access import Calibration, ShadowMonitor, oracle, policy
+from distill.campaigns import CAPABILITIES, NEVER, SEGMENTS
 from distill.campaigns.presets import Campaign
-from distill.campaigns.simulate import Outcome, simulate
+from experiments.campaigns.population import Population
+from experiments.campaigns.simulate import Outcome, simulate
+from experiments.campaigns.world import HONEST
 from experiments.stages.calibration import TrafficSpec, calibrated, detectors, save
 from experiments.stages.served import CampaignCounts, CampaignReport, Detected, HonestCounts
 from experiments.stages.stage import Inputs
@@ -71,11 +72,15 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     if spec.access is None:
         bound = oracle.Detector(oracle.Settings(), learned, _guilty(spec.honest, spec.campaign))
         limits[ORACLE] = np.zeros((len(spec.rates), len(SEGMENTS)))
-        provider: Watch = Watch([*detectors(spec.detectors, learned), bound], limits)
+        provider: ShadowMonitor = ShadowMonitor(
+            [*detectors(spec.detectors, learned), bound], limits
+        )
     else:
         ruling = {rule.detector for rule in spec.access.rules}
         acting = [detector for detector in spec.detectors if detector.name in ruling]
-        provider = policy.Desk(spec.access, detectors(acting, learned), limits, spec.rates)
+        provider = policy.PolicyEnforcer(
+            spec.access, detectors(acting, learned), limits, spec.rates
+        )
     happened = simulate(
         spec.honest,
         [spec.campaign],
@@ -98,20 +103,20 @@ def _guilty(honest: Population, wanted: Campaign) -> np.ndarray:
     return np.arange(room) >= honest.accounts
 
 
-def _report(happened: Outcome, provider: Watch) -> CampaignReport:
+def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
     """What leaked by day and capability, what it took, and what honest accounts met, by segment."""
     accounts, first = happened.accounts, happened.first
     theirs, known = slice(first, accounts.count), slice(accounts.count)
     done: dict[str, np.ndarray] = getattr(provider, "done", {})
     leaked_ADC = happened.leaked_ADC[: accounts.count - first].astype(np.int64)
-    since = done["reduce"][theirs] if "reduce" in done else np.full(accounts.count - first, OPEN)
+    since = done["reduce"][theirs] if "reduce" in done else np.full(accounts.count - first, NEVER)
     reduced_AD = since[:, None] < np.arange(happened.days)
     shut = accounts.closed[known]
     refused = getattr(provider, "gateway", None)
     segment = accounts.segment[:first]
     limited = refused.refused[known] > 0 if refused else np.zeros(accounts.count, bool)
     touched = np.any(
-        [shut < OPEN, *(done[name][known] < OPEN for name in HARM if name in done)], axis=0
+        [shut < NEVER, *(done[name][known] < NEVER for name in HARM if name in done)], axis=0
     )
 
     def by_segment(mask: np.ndarray) -> list[int]:
@@ -121,23 +126,23 @@ def _report(happened: Outcome, provider: Watch) -> CampaignReport:
     opened = np.maximum(accounts.created[theirs], 0)
     turned = happened.turned_away[theirs]
     proved = (
-        accounts.verified[theirs] & (done["verify"][theirs] < OPEN)
+        accounts.verified[theirs] & (done["verify"][theirs] < NEVER)
         if "verify" in done
         else np.zeros(1)
     )
-    closed = shut[first:][(shut[first:] < OPEN) & ~turned]
+    closed = shut[first:][(shut[first:] < NEVER) & ~turned]
     campaign = CampaignCounts(
         opened=int((~turned).sum()),
         turned_away=int(turned.sum()),
         verified=int(proved.sum()),
         opened_D=np.bincount(opened[~turned], minlength=happened.days).tolist(),
         closed_D=np.bincount(closed, minlength=happened.days).tolist(),
-        done={name: int((day[theirs] < OPEN).sum()) for name, day in done.items()},
+        done={name: int((day[theirs] < NEVER).sum()) for name, day in done.items()},
     )
     honest = HonestCounts(
         accounts=by_segment(np.ones(first, bool)),
-        closed=by_segment(shut < OPEN),
-        done={name: by_segment(day[known] < OPEN) for name, day in done.items()},
+        closed=by_segment(shut < NEVER),
+        done={name: by_segment(day[known] < NEVER) for name, day in done.items()},
         limited=by_segment(limited),
         touched=by_segment(touched),
         sent=happened.sent_SD.sum(axis=1).tolist(),
@@ -165,7 +170,7 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
     customers = [np.unique(owner[segment == s]) for s in range(len(SEGMENTS))]
     rates = []
     for level in crossed:
-        hit, when = level[:first] < OPEN, np.sort(level[first:count])
+        hit, when = level[:first] < NEVER, np.sort(level[first:count])
         false = [int(len(np.unique(owner[(segment == s) & hit]))) for s in range(len(SEGMENTS))]
         until = np.arange(days)[None] <= level[first:count][:, None]
         leaked_C = np.einsum(
@@ -173,7 +178,7 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
         )
         rates.append(
             Detected(
-                found=int((when < OPEN).sum()),
+                found=int((when < NEVER).sum()),
                 of=len(when),
                 leaked_C=leaked_C.tolist(),
                 false=false,
@@ -189,11 +194,11 @@ def _day(when: np.ndarray, share: float) -> int | None:
     None is never.
     """
     at = max(int(np.ceil(share * len(when))) - 1, 0)
-    return int(when[at]) if when[at] < OPEN else None
+    return int(when[at]) if when[at] < NEVER else None
 
 
 def _scores(
-    happened: Outcome, watch: Watch, calibration: Calibration, names: list[str]
+    happened: Outcome, watch: ShadowMonitor, calibration: Calibration, names: list[str]
 ) -> dict[str, np.ndarray]:
     """Conformal p-values of each detector's highest score, by account [F, A]; who is who."""
     known = slice(happened.accounts.count)

@@ -83,15 +83,17 @@ def _matched(
     how that was found.
     """
     items = task.items("select", match.items, 0)
-    knob = build_defense(defense).parts[match.part].knob
+    strength = build_defense(defense).parts[match.part].traits.strength
+    assert strength is not None  # a defence without one cannot be matched
 
     def value_at(share: float) -> int | float:
-        return round(knob.at(share)) if isinstance(knob.strongest, int) else knob.at(share)
+        value = strength.interpolate(share)
+        return round(value) if isinstance(strength.strongest, int) else value
 
     def set_to(share: float) -> list[ComponentSpec]:
         before = defense[match.part]
         changed = ComponentSpec(
-            name=before.name, settings=before.settings | {knob.name: value_at(share)}
+            name=before.name, settings=before.settings | {strength.name: value_at(share)}
         )
         return [*defense[: match.part], changed, *defense[match.part + 1 :]]
 
@@ -115,7 +117,7 @@ def _matched(
     clean = right(model)
     share, loss, tried = strength_at(lost, match.points)
     found = FoundStrength(
-        knob=knob.name, value=value_at(share), points=match.points, loss=loss, tried=tried
+        knob=strength.name, value=value_at(share), points=match.points, loss=loss, tried=tried
     )
     return set_to(share), found
 

@@ -1,4 +1,4 @@
-"""A list of defences is a defence; knobs; what is needed and is not there."""
+"""A list of defences is a defence; strengths; what is needed and is not there."""
 
 from dataclasses import replace
 
@@ -9,9 +9,10 @@ from defenses import (
     DefensePipeline,
     ProviderResources,
     Strength,
-    teach,
-    with_proxy,
-    with_traces,
+    Traits,
+    learn_pipeline,
+    require_proxy,
+    require_traces,
 )
 from defenses.decoding import perturbed, temperature
 from defenses.release import answer_only, noise, rounding, truncate
@@ -31,11 +32,17 @@ def test_a_chain_answers_as_its_parts_one_after_another(teacher, prompts):
     assert whole(teacher).generate(prompts, seed=1, interface=Interface()) == by_hand.generate(
         prompts, seed=1, interface=Interface()
     )
-    assert (whole.point, whole.passes, whole.keeps_argmax, whole.needs) == ("text", 0.0, False, ())
+    traits = whole.traits
+    assert (traits.acts_on, traits.extra_forward_passes, traits.keeps_argmax, traits.needs) == (
+        "text",
+        0.0,
+        False,
+        (),
+    )
 
 
 @pytest.mark.parametrize(
-    ("parts", "point"),
+    ("parts", "acts_on"),
     [
         ((), "none"),
         ((ROUNDING,), "logprobs"),
@@ -43,8 +50,8 @@ def test_a_chain_answers_as_its_parts_one_after_another(teacher, prompts):
         ((ROUNDING, TRUNCATE), "text"),
     ],
 )
-def test_a_chain_shows_where_any_part_does(parts, point):
-    assert DefensePipeline(tuple("abc"[: len(parts)]), parts).point == point
+def test_a_chain_shows_where_any_part_does(parts, acts_on):
+    assert DefensePipeline(tuple("abc"[: len(parts)]), parts).traits.acts_on == acts_on
 
 
 def test_scores_cannot_be_changed_after_the_answer_is_finished():
@@ -72,14 +79,14 @@ def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prom
     class Counting(truncate.Defense):
         """Learns how long the answers are of the model that it will defend."""
 
-        learns = True
+        traits = replace(truncate.Defense.traits, learns=True)
 
         def learn(self, model):
             said = model.generate(prompts, seed=0, interface=Interface())
             return {"length": torch.tensor(sum(len(answer.text) for answer in said))}
 
     makers = [lambda given: TRUNCATE, lambda given: Counting(truncate.Settings(keep=0.25), given)]
-    nothing, learned = teach(makers, ProviderResources(), teacher)
+    nothing, learned = learn_pipeline(makers, ProviderResources(), teacher)
     said = TRUNCATE(teacher).generate(prompts, seed=0, interface=Interface())
     assert nothing == {} and int(learned["length"]) == sum(len(answer.text) for answer in said)
 
@@ -88,27 +95,40 @@ def test_what_was_learned_is_handed_back_part_by_part():
     spec = [{"name": "release/truncate", "settings": {"keep": keep}} for keep in (0.5, 0.25)]
     made = build_defense(spec, ProviderResources(traces=[1]), [{"x": 1}, {"y": 2}])
     assert [part.settings.keep for part in made.parts] == [0.5, 0.25]
-    assert [part.given.learned for part in made.parts] == [{"x": 1}, {"y": 2}]
-    assert all(part.given.traces == [1] for part in made.parts)
+    assert [part.resources.learned for part in made.parts] == [{"x": 1}, {"y": 2}]
+    assert all(part.resources.traces == [1] for part in made.parts)
 
 
-def test_a_knob_spaces_its_strengths():
-    assert [Strength("keep", 1.0, 1.0, 0.0).at(share) for share in (0, 0.25, 1)] == [1.0, 0.75, 0.0]
-    assert Strength("eps", 0.0, 0.01, 1.0, log=True).at(0.5) == pytest.approx(0.1)
+def test_a_strength_spaces_its_values():
+    keep = Strength("keep", 1.0, 1.0, 0.0)
+    assert [keep.interpolate(share) for share in (0, 0.25, 1)] == [1.0, 0.75, 0.0]
+    assert Strength("eps", 0.0, 0.01, 1.0, log=True).interpolate(0.5) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("traits", "message"),
+    [
+        ({"acts_on": "weight"}, "acts_on is 'weight' \\(there are: none, weights"),
+        ({"acts_on": "text", "needs": ("proxi",)}, "needs names proxi \\(there are: proxy, traces"),
+    ],
+)
+def test_traits_name_what_exists(traits, message):
+    with pytest.raises(BadInput, match=message):
+        Traits(identity={}, **traits)
 
 
 def test_a_proxy_must_be_there_and_spell_as_the_teacher_does(teacher, given):
-    assert with_proxy(given, teacher, "x") is given.proxy
+    assert require_proxy(given, teacher, "x") is given.proxy
     with pytest.raises(BadInput, match="defense x: needs a proxy"):
-        with_proxy(ProviderResources(), teacher, "x")
+        require_proxy(ProviderResources(), teacher, "x")
     with pytest.raises(BadInput, match="defense x: the proxy has another tokenizer"):
-        with_proxy(
+        require_proxy(
             ProviderResources(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))),
             teacher,
             "x",
         )
     with pytest.raises(BadInput, match="defense x: needs clean traces"):
-        with_traces(ProviderResources(), "x")
+        require_traces(ProviderResources(), "x")
 
 
 def test_noise_off_is_the_model_itself(teacher):

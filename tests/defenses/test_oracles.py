@@ -75,7 +75,7 @@ from defenses.release import (
     rounding,
     top_k,
 )
-from defenses.release.noise import keyed_normals, noised
+from defenses.release.noise import add_noise, keyed_normals
 from distill.attackers import AttackerResources
 from distill.attackers.logprob_kd import example
 from distill.attackers.repair import relabel
@@ -168,13 +168,11 @@ Release = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 
 def redirects(rho: float) -> Release:
-    return lambda logprobs, q, g, weight, eps: gradient_redirection.redirected(
-        logprobs, g, eps, rho
-    )
+    return lambda logprobs, q, g, weight, eps: gradient_redirection.redirect(logprobs, g, eps, rho)
 
 
 def poisons(variant: str) -> Release:
-    return lambda logprobs, q, g, weight, eps: mad.poisoned(
+    return lambda logprobs, q, g, weight, eps: mad.poison(
         logprobs, q.log(), variant, eps, 8, logprobs.shape[1]
     )
 
@@ -213,7 +211,7 @@ BUDGETED = WHOLE | {"modelguard_s": guards_s}
 def noises(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
     kept = shuffled(logprobs)
     normals = g.gather(-1, torch.tensor(kept.ids_TK).long()).float().numpy()
-    return spread_out(noised(kept, normals, eps), logprobs.shape[1])
+    return spread_out(add_noise(kept, normals, eps), logprobs.shape[1])
 
 
 # Those without a budget, at some strength.
@@ -224,9 +222,7 @@ OTHERS: dict[str, Release] = {
     ),
     "rounding": lambda y, q, g, w, eps: posted(rounding.Defense(rounding.Settings()), y),
     "top_k": lambda y, q, g, w, eps: posted(top_k.Defense(top_k.Settings()), y),
-    "information": lambda y, q, g, w, eps: information.transformed(
-        y.double(), w.T, eps / len(w) * w
-    ),
+    "information": lambda y, q, g, w, eps: information.transform(y.double(), w.T, eps / len(w) * w),
     "product of experts": lambda y, q, g, w, eps: product(y.double(), q.log(), eps / 2).log_softmax(
         -1
     ),
@@ -288,11 +284,11 @@ def test_an_interpolation_goes_as_far_as_the_budget_or_its_end(y, seed, eps):
     """Oracle 3."""
     q, g, _ = beside(seed, y)
     far = (q - y).abs().sum(-1)
-    close((mad.interpolated(y.log(), q, eps).exp() - y).abs().sum(-1), far.clamp(max=eps))
+    close((mad.interpolate(y.log(), q, eps).exp() - y).abs().sum(-1), far.clamp(max=eps))
     k = g.argmax(-1, keepdim=True)
     vertex = torch.zeros_like(y).scatter_(-1, k, 1.0)
     reached = (2 * (1 - y.gather(-1, k)[:, 0])).clamp(max=eps)
-    close((mad.interpolated(y.log(), vertex, eps).exp() - y).abs().sum(-1), reached)
+    close((mad.interpolate(y.log(), vertex, eps).exp() - y).abs().sum(-1), reached)
 
 
 @pytest.mark.parametrize("name", BUDGETED)
@@ -331,7 +327,7 @@ def test_where_the_proxy_agrees_prediction_poisoning_leaves_the_row(y, eps, dtyp
     """Oracle 6: the score identity makes G'y = 0 there, and the objective undefined."""
     logprobs = y.log().to(dtype)
     for variant in ("argmax", "extreme"):
-        assert torch.equal(mad.poisoned(logprobs, logprobs, variant, eps, 8, y.shape[1]), logprobs)
+        assert torch.equal(mad.poison(logprobs, logprobs, variant, eps, 8, y.shape[1]), logprobs)
 
 
 @pytest.mark.parametrize("variant", ["argmax", "extreme"])
@@ -363,11 +359,13 @@ def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
     q = logq.exp()
     close(G.T @ q, torch.zeros(3 * len(y), dtype=torch.float64))
     close(G.T @ y, torch.outer(y - q, h).flatten())
-    close(gradient_redirection.against(y.log()[None], logq[None])[0], G @ -(G.T @ y) / (h @ h))
+    close(
+        gradient_redirection.away_from_proxy(y.log()[None], logq[None])[0], G @ -(G.T @ y) / (h @ h)
+    )
     values = G @ (G.T @ y) / G.norm(dim=-1)
-    chosen = mad.extreme(y[None], q[None])[0]
+    chosen = mad.one_token_target(y[None], q[None])[0]
     assert float(values[chosen.argmax()] - values.min()) <= 1e-9 * float(1 + values.abs().max())
-    out = mad.poisoned(y.log()[None], logq[None], "extreme", 0.7, 8, len(y))[0].exp()
+    out = mad.poison(y.log()[None], logq[None], "extreme", 0.7, 8, len(y))[0].exp()
     close((G.T @ (out - y)).norm(), (out - y).norm() * h.norm())
 
 
@@ -422,10 +420,14 @@ def test_the_angle_to_the_clean_gradient_grows_along_an_interpolation(y, seed):
     q, _, _ = beside(seed, y)
     G = torch.tensor(rng.normal(size=(y.shape[1], 5)))
     G = G - q @ G
-    ends = [posterior(seed + 1, "0.1", y.shape[1], 1), mad.extreme(y, q), mad.spread(y, q, 8)]
+    ends = [
+        posterior(seed + 1, "0.1", y.shape[1], 1),
+        mad.one_token_target(y, q),
+        mad.uniform_target(y, q, 8),
+    ]
     for end in ends:
         outs = torch.cat(
-            [mad.interpolated(y.log(), end, eps).exp() for eps in np.linspace(0, 2, 17)]
+            [mad.interpolate(y.log(), end, eps).exp() for eps in np.linspace(0, 2, 17)]
         )
         clean, moved = (y @ G)[0], outs @ G
         size = clean.norm() * moved.norm(dim=-1)
@@ -459,7 +461,7 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 ):
     """Oracle 12."""
     flat = torch.full_like(y, 1 / y.shape[1])
-    close(y.gather(-1, mad.extreme(y, flat).argmax(-1, keepdim=True))[:, 0], y.amin(-1))
+    close(y.gather(-1, mad.one_token_target(y, flat).argmax(-1, keepdim=True))[:, 0], y.amin(-1))
     q, _, _ = beside(seed, y)
     a = y - q
 
@@ -468,7 +470,7 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 
     close(objective(q + t * a), torch.zeros(len(y), dtype=torch.float64))
     for variant in ("argmax", "extreme"):
-        out = mad.poisoned(y.log(), q.log(), variant, eps, 8, y.shape[1]).exp()
+        out = mad.poison(y.log(), q.log(), variant, eps, 8, y.shape[1]).exp()
         found, b = objective(out), out - q
         assert (found >= -1e-9).all() and (found <= 4 + 1e-9).all()
         across = b - (a * b).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True) * a
@@ -482,8 +484,8 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 def test_modelguard_w_without_its_margin_is_gradient_redirection_along_minus_log_y(y, eps):
     """Oracle 13: the margin costs something only where redirection does not keep it by itself."""
     costs = (y + modelguard_w.FLOOR).log()
-    free = gradient_redirection.redirected(y.log(), -costs, eps, 0.0).exp()[0]
-    out = torch.tensor(modelguard_w.poisoned(y[0].numpy(), eps))
+    free = gradient_redirection.redirect(y.log(), -costs, eps, 0.0).exp()[0]
+    out = torch.tensor(modelguard_w.poison(y[0].numpy(), eps))
     top, others = int(y.argmax()), torch.arange(y.shape[1]) != y.argmax()
     gap = min(modelguard_w.MARGIN, float(y[0, top] - y[0, others].max()))
     bound, found = float(costs[0] @ free), float(costs[0] @ out)
@@ -539,7 +541,7 @@ def test_a_coarse_quantiser_has_one_bucket_a_likeliest_token(y, eps):
 @cases(posteriors(2, 10, 1000, 50_000), st.floats(0.01, 20), st.floats(0.01, 2))
 def test_reverse_sigmoid_treats_equals_as_equals(y, c, gamma):
     """Oracle 15."""
-    out = reverse_sigmoid.reversed_sigmoid(y.numpy(), np.ones(y.shape, bool), c, gamma)
+    out = reverse_sigmoid.add_reverse_sigmoid(y.numpy(), np.ones(y.shape, bool), c, gamma)
     for before, after in zip(y.numpy(), out, strict=True):
         _, groups = np.unique(before, return_inverse=True)
         high, low = np.full(groups.max() + 1, -1.0), np.full(groups.max() + 1, 2.0)
@@ -583,14 +585,14 @@ def test_top_k_is_off_by_the_tail_and_twice_that_if_renormalised(y, k, dtype):
 def test_rounding_moves_by_half_a_unit_and_once_is_enough(y, decimals, dtype):
     """Oracle 18, in nats: half a unit, and what the dtype holds of so large a number."""
     kept = shuffled(y.log().to(dtype))
-    once = rounding.rounded(kept, decimals)
+    once = rounding.round_logprobs(kept, decimals)
     there = np.isfinite(kept.values_TK)
     assert np.array_equal(once.ids_TK, kept.ids_TK) and np.array_equal(
         np.isfinite(once.values_TK), there
     )
     moved = np.abs(once.values_TK[there].astype(np.float64) - kept.values_TK[there])
     assert (moved <= 0.5 * 10.0**-decimals + 2 * np.spacing(np.abs(kept.values_TK[there]))).all()
-    assert np.array_equal(rounding.rounded(once, decimals).values_TK, once.values_TK)
+    assert np.array_equal(rounding.round_logprobs(once, decimals).values_TK, once.values_TK)
 
 
 @pytest.mark.parametrize("name", [*BUDGETED, *OTHERS])
@@ -654,7 +656,7 @@ def test_keyed_noise_has_mean_0_and_another_key_is_other_noise():
     assert len(np.unique(drawn)) > 0.99 * drawn.size
 
 
-STRENGTHS = (None, 0.0, 0.5, 1.0)  # the config's own, and shares of the way along the knob
+STRENGTHS = (None, 0.0, 0.5, 1.0)  # the config's own, and shares of the way along the strength
 
 
 def keepers() -> list[Variant]:
@@ -663,13 +665,13 @@ def keepers() -> list[Variant]:
     """
     found = []
     for entry in [one for name in shipped("defense") for one in (Variant(name), *choices(name))]:
-        kind, knob = module(entry.name), module(entry.name).Defense.knob
-        for share in STRENGTHS if knob else (None,):
-            value = {} if share is None else {knob.name: knob.at(share)}
-            whole = isinstance(shown(entry.name).get(knob.name if knob else ""), int)
+        kind, strength = module(entry.name), module(entry.name).Defense.traits.strength
+        for share in STRENGTHS if strength else (None,):
+            value = {} if share is None else {strength.name: strength.interpolate(share)}
+            whole = isinstance(shown(entry.name).get(strength.name if strength else ""), int)
             changes = entry.changes | {n: round(v) if whole else v for n, v in value.items()}
             defense = kind.Defense(kind.Settings(**shown(entry.name) | changes))
-            if defense.keeps_argmax and defense.point == "logprobs":
+            if defense.traits.keeps_argmax and defense.traits.acts_on == "logprobs":
                 found.append(Variant(entry.name, changes))
     return found
 
@@ -727,7 +729,7 @@ def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtyp
         out = edit.edit(Completion("a", "?", "", logprobs=kept)).logprobs
         assert np.array_equal(out.ids_TK[:, 0], kept.ids_TK[:, 0])
     q, _, _ = beside(seed, y)
-    out = mad.poisoned(y.log().to(dtype), q.log(), "argmax", eps, 8, y.shape[1])
+    out = mad.poison(y.log().to(dtype), q.log(), "argmax", eps, 8, y.shape[1])
     assert torch.equal(out.argmax(-1), y.log().to(dtype).argmax(-1))
 
 

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import yaml
 
-from distill.campaigns import CAPABILITIES, OPEN, Accounts, Truth
+from distill.campaigns import CAPABILITIES, NEVER, Accounts
 from distill.campaigns.presets import PRESETS
-from distill.campaigns.simulate import Outcome
 from distill.completions import BadInput, read_completions
 from experiments import cli
 from experiments.analysis import campaign_outcomes
 from experiments.analysis import campaigns as measured
 from experiments.analysis.campaign_outcomes import Run, Scores
 from experiments.analysis.campaigns import Against, Behind
+from experiments.campaigns.simulate import Outcome
+from experiments.campaigns.world import Truth
 from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
 from experiments.planning import plan
@@ -101,7 +102,7 @@ class TestSettings:
             assert shown_there | left == set(component.settings), name
 
     def test_limits_are_written_down_as_they_are(self):
-        assert campaigns.access("limits").limits == campaigns.access("verify").limits
+        assert campaigns.parse_access("limits").limits == campaigns.parse_access("verify").limits
 
     @pytest.mark.parametrize(
         ("override", "message"),
@@ -157,7 +158,10 @@ class TestSettings:
         assert "quickstart simulates no campaigns" in capsys.readouterr().err
 
     def test_a_scaled_preset_keeps_its_rate(self):
-        whole, part = campaigns.campaign("qwen_2026"), campaigns.campaign("qwen_2026(scale=0.01)")
+        whole, part = (
+            campaigns.parse_campaign("qwen_2026"),
+            campaigns.parse_campaign("qwen_2026(scale=0.01)"),
+        )
         assert part.accounts == 250 and part.per_account_day == pytest.approx(
             whole.per_account_day, rel=1e-3
         )
@@ -166,7 +170,7 @@ class TestSettings:
         held = small().model_dump() | {
             "presets": ["adaptive_best_response(mix=[0.05, 0.2], cover=['persona', 'pooled'])"]
         }
-        made = [campaigns.campaign(entry) for entry in campaigns.Campaigns(**held).presets]
+        made = [campaigns.parse_campaign(entry) for entry in campaigns.Campaigns(**held).presets]
         assert {(one.mix, one.cover) for one in made} == {
             (m, c) for m in (0.05, 0.2) for c in ("persona", "pooled")
         }
@@ -447,7 +451,7 @@ def outcome():
     (turned away on day 1) and 5 (opened and banned on day 1); two wanted exchanges a day and
     account of coding.
     """
-    accounts, truth = Accounts.room(6), Truth.room(6)
+    accounts, truth = Accounts.empty(6), Truth.empty(6)
     accounts.add(
         6,
         segment=[0, 1, 2, 2, 2, 2],
@@ -457,7 +461,7 @@ def outcome():
         network=0,
         verified=[False, False, True, False, False, False],
     )
-    accounts.closed[:] = [OPEN, 1, OPEN, OPEN, 1, 1]
+    accounts.closed[:] = [NEVER, 1, NEVER, NEVER, 1, 1]
     truth.campaign[2:], truth.owner[:2] = 0, [7, 8]
     leaked = np.zeros((4, 3, len(CAPABILITIES)), np.uint32)
     coding = list(CAPABILITIES).index("coding")
@@ -482,12 +486,11 @@ def outcome():
 
 class TestCounts:
     def test_of_a_run_by_hand(self, outcome):
-        never = OPEN
         done = {
-            "reduce": [never, never, never, 0, never, never],
-            "verify": [0, never, 0, 0, never, never],
+            "reduce": [NEVER, NEVER, NEVER, 0, NEVER, NEVER],
+            "verify": [0, NEVER, 0, 0, NEVER, NEVER],
         }
-        told = campaign._counts(outcome, Watched(done, [3, 0, 0, 0, 0, 0]))
+        told = campaign._report(outcome, Watched(done, [3, 0, 0, 0, 0, 0])).model_dump()
         coding = told["capabilities"].index("coding")
         assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
         assert [day[coding] for day in told["reduced_DC"]] == [0, 2, 2], "from the day after"
@@ -503,7 +506,7 @@ class TestCounts:
         assert told["bought"] == [14, 100, 200]
 
     def test_of_a_provider_that_only_watches(self, outcome):
-        told = campaign._counts(outcome, Watched())
+        told = campaign._report(outcome, Watched()).model_dump()
         assert sum(map(sum, told["reduced_DC"])) == 0 and told["campaign"]["verified"] == 0
         assert sum(told["honest"]["limited"]) == 0
 
@@ -511,8 +514,9 @@ class TestCounts:
         """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest
         customer is flagged.
         """
-        crossed = np.array([[2, OPEN, 1, 0, OPEN, OPEN]])
-        (told,) = campaign._detected(outcome, crossed)
+        crossed = np.array([[2, NEVER, 1, 0, NEVER, NEVER]])
+        [found] = campaign._detected(outcome, crossed)
+        told = found.model_dump()
         assert (told["found"], told["of"]) == (2, 4)
         assert told["leaked_C"][list(CAPABILITIES).index("coding")] == 4 + 2 + 2
         assert told["false"] == [1, 0, 0, 0, 0, 0] and told["customers"] == [1, 1, 0, 0, 0, 0]

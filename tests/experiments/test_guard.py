@@ -31,7 +31,7 @@ class TestEntries:
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25, "marker": "#"}),
         ]
-        assert one.chain.point == "text" and one.match is None
+        assert one.chain.traits.acts_on == "text" and one.match is None
 
     def test_a_list_in_yaml_and_one_on_the_command_line_are_the_same(self):
         raw = {
@@ -138,7 +138,7 @@ class TestEntries:
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
         chain = schema.parse_defense("trained/doge(alpha=0, match_utility=2)").chain
-        assert chain.learns and chain.needs == ("proxy", "traces")
+        assert chain.traits.learns and chain.traits.needs == ("proxy", "traces")
 
 
 class TestNeeds:

@@ -442,7 +442,7 @@ class TestMatchedStrength:
         """A teacher that errs on every other selection question once defended, and never on a
         reported one.
         """
-        from defenses import NOTHING
+        from defenses import NO_RESOURCES
         from experiments.stages import guard as stage
 
         task = entries.build_task("addition")
@@ -480,12 +480,13 @@ class TestMatchedStrength:
         chosen = schema.parse_defense("decoding/perturbed(match_utility=25)")
         match = stage.MatchSpec(**chosen.match.model_dump(), items=40, seeds=3)
         spec, matched = stage._matched(
-            task, Behind(0.0), graph.defense_parts(chosen), NOTHING, match
+            task, Behind(0.0), graph.defense_parts(chosen), NO_RESOURCES, match
         )
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
         # selection has.
-        knob = real(chosen.spec).parts[0].knob
-        assert matched.tried[0] == (1.0, pytest.approx(100 * min(1.0, knob.at(1.0))))
+        strength = real(chosen.spec).parts[0].traits.strength
+        strongest = min(1.0, strength.interpolate(1.0))
+        assert matched.tried[0] == (1.0, pytest.approx(100 * strongest))
         assert matched.loss == pytest.approx(25, abs=2.5) and matched.points == 25
         assert spec[0].settings["eps"] == matched.value == pytest.approx(0.25, abs=0.05)
         assert set(seeds) == {0, 1, 2} and Counter(seeds)[0] == Counter(seeds)[2]

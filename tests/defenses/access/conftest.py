@@ -2,14 +2,14 @@
 
 import pytest
 
-from defenses.access import Calibration, Learner
-from distill.campaigns.simulate import simulate
+from defenses.access import BaselineFitter, Calibration
+from experiments.campaigns.simulate import simulate
 from tests.defenses.access.horizons import HONEST, horizon, merged
 
 
 @pytest.fixture(scope="session")
 def baseline():
-    learner = Learner(release=5)
+    learner = BaselineFitter(release=5)
     simulate(HONEST, [], learner, days=10, seed=1000, release=5)
     return learner.baseline()
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from defenses.access import (
-    Watch,
+    ShadowMonitor,
     average,
     content,
     cotiming,
@@ -16,8 +16,8 @@ from defenses.access import (
     templates,
     volume,
 )
-from distill.campaigns.population import HONEST_SEGMENTS, Population
-from distill.campaigns.simulate import simulate
+from experiments.campaigns.population import HONEST_SEGMENTS, Population
+from experiments.campaigns.simulate import simulate
 
 DAYS, RELEASE = 21, 8
 SHARES = {
@@ -44,7 +44,7 @@ def detectors(baseline):
 
 
 def horizon(baseline, campaigns=(), *, seed, thresholds=None, population=HONEST, parts=None):
-    watch = Watch(detectors(baseline) if parts is None else parts, thresholds)
+    watch = ShadowMonitor(detectors(baseline) if parts is None else parts, thresholds)
     out = simulate(population, campaigns, watch, days=DAYS, seed=seed, release=RELEASE)
     return SimpleNamespace(out=out, watch=watch)
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from defenses.access import (
+    BaselineFitter,
     Calibration,
-    Learner,
     conformal,
     content,
     fusion,
@@ -20,12 +20,13 @@ from defenses.access import (
 )
 from defenses.access.gateway import Settings as Limits
 from defenses.access.gateway import Tier
-from defenses.access.policy import Desk, Rule, Settings
-from distill.campaigns import OPEN, SEGMENTS
-from distill.campaigns.population import HONEST_SEGMENTS, Population, world
+from defenses.access.policy import PolicyEnforcer, Rule, Settings
+from distill.campaigns import NEVER, SEGMENTS
 from distill.campaigns.presets import preset, scaled
-from distill.campaigns.simulate import simulate
-from distill.campaigns.traffic import Honest
+from experiments.campaigns.population import HONEST_SEGMENTS, Population
+from experiments.campaigns.simulate import simulate
+from experiments.campaigns.traffic import HonestTraffic
+from experiments.campaigns.world import build_world
 from experiments.measure.detection import clopper_pearson, operating_points
 from tests.defenses.access.horizons import DAYS, HONEST, RELEASE, detectors, horizon, merged
 
@@ -50,7 +51,7 @@ QWEN = scaled(
 def flagged(run, level=0):
     """By detector: which campaign accounts were flagged within the horizon."""
     rows = slice(run.out.first, run.out.accounts.count)
-    return {name: held[level, rows] < OPEN for name, held in run.watch.crossed.items()}
+    return {name: held[level, rows] < NEVER for name, held in run.watch.crossed.items()}
 
 
 def leaks(run, level=0):
@@ -116,8 +117,8 @@ class TestNobodyAttacks:
 
 def simulate_days(out, days):
     """Each honest account's exchanges on single days, drawn again from the same seed."""
-    made = world(HONEST, DAYS, 0)
-    honest = Honest(made)
+    made = build_world(HONEST, DAYS, 0)
+    honest = HonestTraffic(made)
     return [
         np.bincount(honest.day(day).events.account, minlength=out.first)[: out.first]
         for day in range(days)
@@ -145,7 +146,7 @@ class TestLawful:
         )
         customers = np.unique(attacked.out.truth.owner[rows])
         for name, held in attacked.watch.crossed.items():
-            hit = np.unique(attacked.out.truth.owner[rows[held[0, rows] < OPEN]])
+            hit = np.unique(attacked.out.truth.owner[rows[held[0, rows] < NEVER]])
             assert clopper_pearson(len(hit), len(customers), 0.05 / len(NAMES)).lo <= LEVELS[0], (
                 name
             )
@@ -208,7 +209,7 @@ class TestAttacked:
         assert (alone.watch.highest["homogeneity"] == attacked.watch.highest["homogeneity"]).all()
 
     def test_points_come_with_intervals_and_say_what_they_cannot_show(self, attacked, thresholds):
-        rows = attacked.watch.crossed["homogeneity"] < OPEN
+        rows = attacked.watch.crossed["homogeneity"] < NEVER
         first, count = attacked.out.first, attacked.out.accounts.count
         points = operating_points(rows[:, :first], rows[:, first:count], LEVELS)
         assert points[0].tpr.lo > 0.9 and points[0].told and points[0].fpr.n == first
@@ -300,7 +301,7 @@ class TestMetamorphic:
         found = []
         for concentration in (10.0, 1000.0):
             alike = HONEST.model_copy(update={"concentration": concentration})
-            learner = Learner(release=3)
+            learner = BaselineFitter(release=3)
             simulate(alike, [], learner, days=5, seed=1001, release=3)
             past = learner.baseline()
             parts = [content.Detector(content.Settings(share=0.1), past)]
@@ -359,7 +360,7 @@ def desk(baseline, thresholds, *rules, **changes):
     wide = Limits(
         tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),)
     )
-    return Desk(
+    return PolicyEnforcer(
         Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds, LEVELS
     )
 
@@ -432,9 +433,9 @@ class TestClosedLoop:
         out, provider = live(
             baseline, thresholds, ("homogeneity", "verify"), campaign=self.one_shot
         )
-        asked = provider.done["verify"][: out.accounts.count] < OPEN
+        asked = provider.done["verify"][: out.accounts.count] < NEVER
         guilty = np.arange(out.accounts.count) >= out.first
-        closed = out.accounts.closed[: out.accounts.count] < OPEN
+        closed = out.accounts.closed[: out.accounts.count] < NEVER
         assert 0.85 < closed[asked & guilty].mean() < 1
         assert closed[asked & ~guilty].mean() < 0.2 if (asked & ~guilty).any() else True
         assert not closed[~asked].any()
@@ -466,7 +467,7 @@ class TestClosedLoop:
         )
         clean = horizon(baseline, [self.one_shot], seed=40, population=FEW, parts=[]).out
         assert (out.leaked_ADC == clean.leaked_ADC).all()
-        assert (provider.done["canary"][out.first :] < OPEN).mean() > 0.9
+        assert (provider.done["canary"][out.first :] < NEVER).mean() > 0.9
 
     def test_default_limits_bind_few_honest_customers(self, baseline, thresholds):
         out, provider = live(
@@ -494,7 +495,7 @@ class TestClosedLoop:
 
     def test_a_rule_without_a_threshold_is_refused(self, baseline):
         with pytest.raises(ValueError, match="no threshold for volume at a rate of 0.01"):
-            Desk(
+            PolicyEnforcer(
                 Settings(rules=(Rule(detector="volume", rate=0.01, action="ban"),)),
                 detectors(baseline),
                 {},

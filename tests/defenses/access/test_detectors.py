@@ -12,8 +12,8 @@ from defenses.access import (
     Baseline,
     Calibration,
     Day,
-    Habit,
     Ledger,
+    RateBaseline,
     average,
     beta_moments,
     by_customer,
@@ -33,10 +33,11 @@ from defenses.access import (
     templates,
     volume,
 )
+from defenses.access.encoder import Encoder
 from defenses.access.links import clusters
 from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, Accounts, Events, stream
-from distill.campaigns.encoder import Encoder
-from distill.campaigns.population import HONEST_SEGMENTS, dirichlet, interface
+from distill.campaigns.sampling import dirichlet, topic_shares
+from experiments.campaigns.population import HONEST_SEGMENTS
 
 S = len(SEGMENTS)
 FLAT = np.full(TOPICS, 1 / TOPICS)
@@ -44,14 +45,14 @@ FLAT = np.full(TOPICS, 1 / TOPICS)
 
 def flat_baseline(concentration=10.0):
     shares, ages = (
-        Habit(np.full(S, 0.05), np.full(S, 0.1)),
-        Habit(np.full((S, 5), 0.1), np.full((S, 5), 0.2)),
+        RateBaseline(np.full(S, 0.05), np.full(S, 0.1)),
+        RateBaseline(np.full((S, 5), 0.1), np.full((S, 5), 0.2)),
     )
     return Baseline(np.repeat(FLAT[None], S, 0), np.full(S, 1 / (concentration + 1)), shares, ages)
 
 
 def table(n, **columns):
-    accounts = Accounts.room(n)
+    accounts = Accounts.empty(n)
     unique = np.arange(n, dtype=np.uint32)
     accounts.add(
         n, **{"payment": unique, "device": 1000 + unique, "network": 2000 + unique} | columns
@@ -80,7 +81,7 @@ def events(account, day=0, **columns):
 
 def watch(detector, accounts, days):
     """Scores after each of some days."""
-    ledger, out = Ledger.room(accounts.capacity), []
+    ledger, out = Ledger.empty(accounts.capacity), []
     detector.begin(accounts)
     for one in days:
         day = Day(one, accounts, ledger)
@@ -117,7 +118,7 @@ class TestMoments:
     @pytest.mark.parametrize("concentration", [5, 50])
     def test_overdispersion_is_unbiased(self, concentration):
         rng = stream(1, "rho")
-        base = interface(HONEST_SEGMENTS["agent"].mix)
+        base = topic_shares(HONEST_SEGMENTS["agent"].mix)
         base = base[base > 0]
         draws = [
             rng.multinomial(60, p / p.sum())
@@ -172,8 +173,8 @@ class TestContent:
         assert (ratio >= 20).mean() <= 0.05  # Ville
 
     def test_coders_rise_and_chatters_fall(self):
-        code = np.flatnonzero(interface({"coding": 1.0}))
-        talk = np.flatnonzero(interface({"guidance": 1.0}))
+        code = np.flatnonzero(topic_shares({"coding": 1.0}))
+        talk = np.flatnonzero(topic_shares({"guidance": 1.0}))
         day = events(np.repeat([0, 1], 16), topic=np.concatenate([code, talk[:16]]))
         score = watch(content.Detector(content.Settings(), flat_baseline()), table(2), [day])[-1]
         assert score[0] > 0 > score[1]
@@ -241,7 +242,7 @@ class TestHomogeneity:
         each.
         """
         rng = stream(8, "router")
-        p = mix * interface({"coding": 1.0}) + (1 - mix) * FLAT
+        p = mix * topic_shares({"coding": 1.0}) + (1 - mix) * FLAT
         starts = np.arange(0, 5000, 10)
         x2, degrees = homogeneity.dispersion(rng.multinomial(60, p, 5000), starts)
         assert abs((x2 / degrees).mean() - 1) < 0.01
@@ -379,7 +380,7 @@ class TestMmd:
 
     def test_windows_close_and_begin_anew(self):
         rng, settings = stream(13, "window"), mmd.Settings(window=50)
-        odd = np.flatnonzero(interface({"coding": 1.0}))
+        odd = np.flatnonzero(topic_shares({"coding": 1.0}))
         days = [
             events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30))
             for d in range(4)
@@ -410,14 +411,14 @@ def statistic(x_NK, base_K):
 
 
 def attackers():
-    return np.stack([interface({name: 1.0}) for name in CAPABILITIES if name != "other"])
+    return np.stack([topic_shares({name: 1.0}) for name in CAPABILITIES if name != "other"])
 
 
 def power(far, window, share):
     """Share of attackers' windows above what 0.5 % of honest windows exceed."""
     rng, base = (
         stream(14, "windows", window, int(100 * share)),
-        interface(HONEST_SEGMENTS["chat"].mix),
+        topic_shares(HONEST_SEGMENTS["chat"].mix),
     )
     limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)
     mixed = [(1 - far * share) * base + far * share * one for one in attackers()]
@@ -461,7 +462,7 @@ class TestPublishedWindows:
         """
         rng, base, targets = (
             stream(15, "collapse", window),
-            interface(HONEST_SEGMENTS["chat"].mix),
+            topic_shares(HONEST_SEGMENTS["chat"].mix),
             attackers(),
         )
         limit = np.quantile(statistic(rng.multinomial(window, base, 4000), base), 0.995)
@@ -537,9 +538,9 @@ class TestSpawn:
         detector = spawn.Detector(spawn.Settings(public=50), flat_baseline())
         mould = events([0, 0, 1, 2], 0, template=[60, 61, 62, 7])
         watch(detector, accounts, [mould])
-        detector.closed(0, np.array([0]))
+        detector.on_closed(0, np.array([0]))
         later = events([1, 2, 3, 3, 4], 4, template=[62, 60, 60, 61, 62])
-        ledger = Ledger.room(5)
+        ledger = Ledger.empty(5)
         detector.update(Day(later, accounts, ledger))
         assert detector.score.tolist() == [-np.inf, -np.inf, -np.inf, 2, 0]
 

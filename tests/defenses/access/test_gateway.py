@@ -34,7 +34,7 @@ def events(account, minute=0, tokens=(100, 100), day=0):
 
 
 def table(n=4, segment="api", created=0, verified=False):
-    accounts = Accounts.room(n)
+    accounts = Accounts.empty(n)
     accounts.add(n, segment=SEGMENTS.index(segment), created=created, verified=verified)
     return accounts
 

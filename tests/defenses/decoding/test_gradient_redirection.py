@@ -16,13 +16,13 @@ from scipy.optimize import linprog
 from defenses.decoding.gradient_redirection import (
     Defense,
     Settings,
-    against,
-    along,
-    drained,
+    away_from_proxy,
+    drain,
     on_image,
     output_weight,
-    redirected,
-    signs,
+    random_signs,
+    redirect,
+    slopes_along,
 )
 from defenses.trained import copied, loss, rows
 from distill.completions import BadInput, Interface
@@ -67,21 +67,21 @@ class TestRedirected:
         # eps/2 = 0.3 to token 1; token 2 has the least g and gives 0.9 * 0.2 = 0.18, then token 0
         # the other 0.12
         y = torch.tensor([[0.5, 0.3, 0.2]])
-        edited = redirected(y.log(), torch.tensor([[0.0, 1.0, -1.0]]), 0.6, 0.1).exp()
+        edited = redirect(y.log(), torch.tensor([[0.0, 1.0, -1.0]]), 0.6, 0.1).exp()
         torch.testing.assert_close(edited, torch.tensor([[0.38, 0.6, 0.02]]))
 
     def test_a_greedy_distribution_gives_half_of_eps_to_another_token(self):
         sure = torch.tensor([[0.0, 1.0, 0.0]]).log()
-        assert redirected(sure, torch.tensor([[2.0, 1.0, 0.0]]), 0.5, 0.01).exp().tolist() == [
+        assert redirect(sure, torch.tensor([[2.0, 1.0, 0.0]]), 0.5, 0.01).exp().tolist() == [
             [0.25, 0.75, 0.0]
         ]
-        assert torch.equal(redirected(sure, torch.tensor([[1.0, 2.0, 0.0]]), 0.5, 0.01), sure)
+        assert torch.equal(redirect(sure, torch.tensor([[1.0, 2.0, 0.0]]), 0.5, 0.01), sure)
 
     @limits(max_examples=80, deadline=None)
     @cases(seeds, budgets, floors)
     def test_is_the_optimum_of_the_linear_program(self, seed, eps, rho):
         y, g = instance(seed)
-        edited = redirected(y.log(), g, eps, rho).exp()
+        edited = redirect(y.log(), g, eps, rho).exp()
         best = y.gather(-1, g.argmax(-1, keepdim=True))[:, 0]
         for row in range(len(y)):
             assert float(edited[row] @ g[row]) == pytest.approx(
@@ -98,7 +98,7 @@ class TestRedirected:
     @cases(seeds, budgets, floors)
     def test_takes_all_or_nothing_from_all_but_one_token(self, seed, eps, rho):
         y, g = instance(seed)
-        edited = redirected(y.log(), g, eps, rho).exp()
+        edited = redirect(y.log(), g, eps, rho).exp()
         share = ((y - edited) / (y * (1 - rho)).clamp(min=1e-300)).masked_fill(y < 1e-12, 0)
         assert (((share > 1e-6) & (share < 1 - 1e-6)).sum(-1) <= 1).all()
 
@@ -106,11 +106,11 @@ class TestRedirected:
     @cases(seeds, budgets, st.floats(-5, 5), st.floats(0.1, 10))
     def test_ignores_constants_and_scale_and_turns_round_with_z(self, seed, eps, added, scale):
         y, g = instance(seed)
-        edited = redirected(y.log(), g, eps, 0.01).exp()
+        edited = redirect(y.log(), g, eps, 0.01).exp()
         other = added + scale * g
-        again = redirected(y.log(), other, eps, 0.01).exp()
+        again = redirect(y.log(), other, eps, 0.01).exp()
         torch.testing.assert_close((again * other).sum(-1), (edited * other).sum(-1))
-        back = redirected(y.log(), -g, eps, 0.01).exp()
+        back = redirect(y.log(), -g, eps, 0.01).exp()
         clean = (y * g).sum(-1)
         assert ((edited * g).sum(-1) >= clean - 1e-9).all() and (
             (back * g).sum(-1) <= clean + 1e-9
@@ -120,7 +120,7 @@ class TestRedirected:
     @cases(seeds, budgets)
     def test_is_ahead_of_every_interpolation_at_its_l1(self, seed, eps):
         y, g = instance(seed)
-        edited = redirected(y.log(), g, eps, 0.0).exp()
+        edited = redirect(y.log(), g, eps, 0.0).exp()
         spent = (edited - y).abs().sum(-1, keepdim=True)
         for end in torch.eye(y.shape[1], dtype=y.dtype):
             far = (end - y).abs().sum(-1, keepdim=True).clamp(min=1e-12)
@@ -131,17 +131,17 @@ class TestRedirected:
     def test_eps_0_is_the_input_bit_for_bit_and_rows_do_not_meet(self, seed):
         y, g = instance(seed)
         logprobs = y.float().log()
-        assert torch.equal(redirected(logprobs, g, 0.0, 0.01), logprobs)
-        batch = redirected(logprobs, g, 0.7, 0.01)
+        assert torch.equal(redirect(logprobs, g, 0.0, 0.01), logprobs)
+        batch = redirect(logprobs, g, 0.7, 0.01)
         for row in range(len(y)):
             assert torch.equal(
-                redirected(logprobs[row : row + 1], g[row : row + 1], 0.7, 0.01),
+                redirect(logprobs[row : row + 1], g[row : row + 1], 0.7, 0.01),
                 batch[row : row + 1],
             )
 
     def test_drains_equals_from_the_lowest_id_and_large_vocabularies_as_a_sort_would(self):
         ones = torch.ones(1, 6, dtype=torch.float64)
-        taken = drained(torch.tensor([[1.0, 0, 0, 2, 0, 0]]), ones, torch.tensor([[2.5]]))
+        taken = drain(torch.tensor([[1.0, 0, 0, 2, 0, 0]]), ones, torch.tensor([[2.5]]))
         assert taken.tolist() == [[0, 1, 1, 0, 0.5, 0]]
         generator = torch.Generator().manual_seed(0)
         values = torch.randn(3, 50_000, generator=generator).square()
@@ -156,7 +156,7 @@ class TestRedirected:
             wanted = torch.minimum((give - before).clamp(min=0), rooms.gather(-1, order))
             oracle = torch.zeros_like(rooms).scatter_(-1, order, wanted)
             torch.testing.assert_close(
-                drained(values, rooms, torch.full((3, 1), give, dtype=torch.float64)),
+                drain(values, rooms, torch.full((3, 1), give, dtype=torch.float64)),
                 oracle,
                 rtol=0,
                 atol=1e-12,
@@ -164,7 +164,7 @@ class TestRedirected:
 
     def test_moves_nothing_to_tokens_that_spell_nothing(self):
         y, g = torch.full((1, 4), 0.25), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
-        assert redirected(y.log(), g, 0.2, 0.0, size=3).argmax() == 2
+        assert redirect(y.log(), g, 0.2, 0.0, size=3).argmax() == 2
 
 
 class TestSlopes:
@@ -178,7 +178,7 @@ class TestSlopes:
         return lambda: DecodingStep(tokens, (tokens > 0).long(), ["a", "b"], 0)
 
     def test_are_the_product_of_autograds_gradients_with_the_direction(self, network, step):
-        z = signs(network, "k")
+        z = random_signs(network, "k")
         length = sum(float(v.square().sum()) for v in z.values()) ** 0.5
         twin, at = copied(network), step()
         logprobs = torch.log_softmax(twin(input_ids=at.tokens_BT[1:]).logits[0, -1], -1)
@@ -190,7 +190,7 @@ class TestSlopes:
                 for k in range(17)
             )
         ]
-        slopes = along(network, z)(at)
+        slopes = slopes_along(network, z)(at)
         torch.testing.assert_close(slopes[1], torch.tensor(wanted), rtol=1e-4, atol=1e-5)
         logits = network(
             input_ids=at.tokens_BT,
@@ -202,12 +202,12 @@ class TestSlopes:
         )
 
     def test_signs_are_keyed_plus_or_minus_one_and_leave_the_output_layer_out(self, network):
-        z, other = signs(network, "a"), signs(network, "b")
+        z, other = random_signs(network, "a"), random_signs(network, "b")
         assert {float(v) for one in z.values() for v in one.unique()} == {-1.0, 1.0}
         assert set(z) == {name for name, _ in network.named_parameters()} - {
             "model.embed_tokens.weight"
         }  # tied
-        assert all(torch.equal(z[name], one) for name, one in signs(network, "a").items())
+        assert all(torch.equal(z[name], one) for name, one in random_signs(network, "a").items())
         same = torch.cat([(z[name] == other[name]).flatten() for name in z]).double()
         assert abs(float(same.mean()) - 0.5) < 4 * 0.5 / len(same) ** 0.5
 
@@ -217,8 +217,8 @@ class TestSlopes:
         twin = copied(network)
         untie(twin)
         ones = {"lm_head.weight": torch.ones_like(twin.lm_head.weight)}
-        assert along(twin, ones)(step()).abs().max() < 1e-5
-        assert along(twin, signs(network, "k"))(step()).abs().max() > 1e-3
+        assert slopes_along(twin, ones)(step()).abs().max() < 1e-5
+        assert slopes_along(twin, random_signs(network, "k"))(step()).abs().max() > 1e-3
 
     @cases(seeds)
     def test_the_uncoordinated_form_is_the_last_layers_jacobian(self, seed):
@@ -233,13 +233,13 @@ class TestSlopes:
             ]
         )
         wanted = G @ -(G.T @ torch.tensor(y)) / (h @ h)
-        found = against(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
+        found = away_from_proxy(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
         assert abs(float((torch.tensor(q) * found).sum())) < 1e-12
 
     def test_a_direction_without_length_is_an_error(self, network):
         with pytest.raises(BadInput, match="direction has length 0"):
-            along(network, {})
+            slopes_along(network, {})
 
     def test_learning_from_loss_redirected_answers_raises_the_loss(self, teacher, given):
         """A step of the proxy on y~ at one context, against one on y: the loss on the provider's
@@ -248,7 +248,7 @@ class TestSlopes:
         defense = Defense(Settings(direction="loss", eps=2, rho=0), given)
         told = replace(given, learned=defense.learn(teacher))
         held = rows(given.proxy, given.traces)
-        slopes = along(given.proxy.network, told.learned)
+        slopes = slopes_along(given.proxy.network, told.learned)
         tokens = torch.tensor([given.proxy.encode(SimpleNamespace(id="x", text="3+4="))])
         g = slopes(DecodingStep(tokens, torch.ones_like(tokens), ["k"], 0))
         y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
@@ -263,7 +263,7 @@ class TestSlopes:
                     parameter -= 1e-3 * parameter.grad
                 return float(loss(twin, held))
 
-        up, down = (after(redirected(y.log(), sign * g, 2, 0).exp()) for sign in (1, -1))
+        up, down = (after(redirect(y.log(), sign * g, 2, 0).exp()) for sign in (1, -1))
         assert up > after(y) > down
 
 
@@ -314,8 +314,8 @@ class TestDefense:
         self, teacher, prompts, given, direction, form, where
     ):
         defense = Defense(Settings(eps=0.5, direction=direction, form=form, where=where), given)
-        assert defense.learns == (direction == "loss") == ("traces" in defense.needs)
-        if defense.learns:
+        assert defense.traits.learns == (direction == "loss") == ("traces" in defense.traits.needs)
+        if defense.traits.learns:
             defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
         clean, held = (
             m.generate(prompts, seed=0, interface=Interface("full"))
@@ -323,9 +323,10 @@ class TestDefense:
         )
         assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
         if where == "text":
-            assert defense.point == "decoding" and all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)
+            assert defense.traits.acts_on == "decoding"
+            assert all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)
             return
-        assert defense.point == "logprobs"
+        assert defense.traits.acts_on == "logprobs"
         for a, b in zip(clean, held, strict=True):
             assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
             p, q = (np.zeros((len(a.logprobs.ids_TK), 17)) for _ in range(2))

@@ -14,7 +14,15 @@ from hypothesis import given as cases
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from defenses.decoding.mad import Defense, Settings, extreme, interpolated, poisoned, spread
+from defenses.decoding.mad import (
+    SAME,
+    Defense,
+    Settings,
+    interpolate,
+    one_token_target,
+    poison,
+    uniform_target,
+)
 from distill.completions import Interface
 
 seeds, budgets = st.integers(0, 2**32 - 1), st.floats(0, 2)
@@ -87,19 +95,19 @@ class TestObjective:
     def test_extreme_is_the_best_vertex_and_for_a_uniform_proxy_the_least_likely_token(self, seed):
         y, q = pair(seed)
         size = y.shape[-1]
-        for a, b, found in zip(y, q, extreme(y, q), strict=True):
+        for a, b, found in zip(y, q, one_token_target(y, q), strict=True):
             values = cosine(a, torch.eye(size, dtype=torch.float64), b)
             assert float(values[found.argmax()]) == pytest.approx(float(values.min()), abs=1e-9)
             assert sorted(found.tolist()) == [0.0] * (size - 1) + [1.0]
         flat = torch.full_like(y, 1 / size)
-        least = y.gather(-1, extreme(y, flat).argmax(-1, keepdim=True))[:, 0]
+        least = y.gather(-1, one_token_target(y, flat).argmax(-1, keepdim=True))[:, 0]
         torch.testing.assert_close(least, y.amin(-1), rtol=0, atol=1e-9)
 
     def test_spread_by_hand(self):
         # For a uniform q, a = (.15, .05, -.05, -.15) and cos has the sign of a's sum over S: 0 for
         # {0, 3}, and below 0 for {0, 2, 3} alone.
         y = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
-        found = spread(y, torch.full_like(y, 0.25), 4)
+        found = uniform_target(y, torch.full_like(y, 0.25), 4)
         torch.testing.assert_close(
             found, torch.tensor([[1, 0, 1, 1]], dtype=torch.float64) / 3, rtol=0, atol=1e-5
         )
@@ -112,7 +120,7 @@ class TestObjective:
         ours, theirs, obtuse = [], [], []
         for seed in range(150):
             y, q = pair(seed)
-            for a, b, cos in zip(y, q, cosine(y, spread(y, q, 99), q), strict=True):
+            for a, b, cos in zip(y, q, cosine(y, uniform_target(y, q, 99), q), strict=True):
                 best = brute(a, b)
                 ours.append(float(cos) - best)
                 theirs.append(released_greedy(a, b) - best)
@@ -130,14 +138,15 @@ class TestObjective:
     def test_the_tail_is_one_candidate(self):
         y, q = pair(3, 200, 4)
         for most in (1, 5, 200):
-            found = spread(y, q, most)
+            found = uniform_target(y, q, most)
             listed = torch.zeros_like(y, dtype=torch.bool)
             for one in (y, q):
                 listed.scatter_(-1, one.topk(most).indices, True)
             for row, mask in zip(found, listed, strict=True):
                 assert len(row[~mask].unique()) <= 1
             torch.testing.assert_close(found.sum(-1), torch.ones(4, dtype=torch.float64))
-        assert (cosine(y, spread(y, q, 200), q) <= cosine(y, spread(y, q, 5), q) + 1e-4).all()
+        wide, narrow = (cosine(y, uniform_target(y, q, most), q) for most in (200, 5))
+        assert (wide <= narrow + 1e-4).all()
 
 
 class TestPoisoned:
@@ -145,13 +154,14 @@ class TestPoisoned:
     @cases(seeds, budgets, st.sampled_from(["argmax", "extreme"]))
     def test_spends_its_budget_and_turns_further_with_more(self, seed, eps, variant):
         y, q = pair(seed)
-        target = extreme(y, q) if variant == "extreme" else spread(y, q, 99)
-        edited = poisoned(y.log(), q.log(), variant, eps, 99, y.shape[-1]).exp()
-        far = (target - y).abs().sum(-1)
+        target = one_token_target(y, q) if variant == "extreme" else uniform_target(y, q, 99)
+        edited = poison(y.log(), q.log(), variant, eps, 99, y.shape[-1]).exp()
+        apart = (y - q).abs().sum(-1) > SAME  # where they are the same, nothing is turned
+        far = (target - y).abs().sum(-1) * apart
         torch.testing.assert_close(
             (edited - y).abs().sum(-1), far.clamp(max=eps), rtol=0, atol=1e-9
         )
-        less = poisoned(y.log(), q.log(), variant, eps / 2, 99, y.shape[-1]).exp()
+        less = poison(y.log(), q.log(), variant, eps / 2, 99, y.shape[-1]).exp()
         assert (cosine(y, edited, q) <= cosine(y, less, q) + 1e-6).all()
         if variant == "argmax":
             assert (edited.argmax(-1) == y.argmax(-1)).all()
@@ -163,27 +173,27 @@ class TestPoisoned:
     def test_eps_0_is_the_input_bit_for_bit_and_a_proxy_that_agrees_changes_nothing(self, seed):
         y, q = pair(seed)
         logprobs = y.float().log()
-        assert torch.equal(interpolated(logprobs, spread(y, q, 4), 0.0), logprobs)
+        assert torch.equal(interpolate(logprobs, uniform_target(y, q, 4), 0.0), logprobs)
         for variant in ("argmax", "extreme"):
             assert torch.equal(
-                poisoned(logprobs, logprobs + 1e-8, variant, 1.0, 4, y.shape[-1]), logprobs
+                poison(logprobs, logprobs + 1e-8, variant, 1.0, 4, y.shape[-1]), logprobs
             )
 
     @cases(seeds, st.sampled_from(["argmax", "extreme"]))
     def test_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(self, seed, variant):
         y, q = pair(seed)
         order = torch.tensor(np.random.default_rng(seed).permutation(y.shape[-1]))
-        edited = poisoned(y.log(), q.log(), variant, 0.8, 3, y.shape[-1])
-        moved = poisoned(y[:, order].log(), q[:, order].log(), variant, 0.8, 3, y.shape[-1])
+        edited = poison(y.log(), q.log(), variant, 0.8, 3, y.shape[-1])
+        moved = poison(y[:, order].log(), q[:, order].log(), variant, 0.8, 3, y.shape[-1])
         torch.testing.assert_close(moved, edited[:, order], rtol=0, atol=1e-6)
         assert torch.equal(
-            poisoned(y[1:].log(), q[1:].log(), variant, 0.8, 3, y.shape[-1]), edited[1:]
+            poison(y[1:].log(), q[1:].log(), variant, 0.8, 3, y.shape[-1]), edited[1:]
         )
 
     def test_moves_nothing_to_tokens_that_spell_nothing(self):
         y, q = pair(5, 12)
         for variant in ("argmax", "extreme"):
-            edited = poisoned(y.log(), q.log(), variant, 2.0, 2, 8).exp()
+            edited = poison(y.log(), q.log(), variant, 2.0, 2, 8).exp()
             assert (edited[:, 8:] <= y[:, 8:] + 1e-12).all()
 
 
@@ -195,7 +205,8 @@ class TestDefense:
             replace(teacher, temperature=temperature),
             Defense(Settings(variant=variant), given),
         )
-        assert defense.point == "logprobs" and defense.keeps_argmax == (variant == "argmax")
+        assert defense.traits.acts_on == "logprobs"
+        assert defense.traits.keeps_argmax == (variant == "argmax")
         clean, held = (
             m.generate(prompts, seed=0, interface=Interface("full"))
             for m in (model, defense(model))
@@ -213,7 +224,7 @@ class TestDefense:
     def test_text_is_sampled_within_eps(self, teacher, prompts, given, variant, temperature):
         model = replace(teacher, temperature=temperature)
         defense = Defense(Settings(variant=variant, where="text", eps=0.3), given)
-        assert defense.point == "decoding"
+        assert defense.traits.acts_on == "decoding"
         held = defense(model).generate(prompts, seed=0, interface=Interface())
         assert all(0 < one.l1 <= 0.3 + 1e-6 for one in held)
         assert all(one.flips == 0 for one in held) or variant == "extreme"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from defenses import ProviderResources
-from defenses.release.information import Defense, Settings, information, transformed
+from defenses.release.information import Defense, Settings, information, transform
 from defenses.trained import answer_logits, rows
 from defenses.trained.doge import bottleneck
 from distill.completions import BadInput, Interface, Prompt
@@ -66,7 +66,7 @@ class TestTransformed:
     def test_before_it_learns_it_is_the_identity(self, rank):
         logprobs = sampled(0)[0].float()
         with torch.no_grad():
-            torch.testing.assert_close(transformed(logprobs, **bottleneck(7, rank)), logprobs)
+            torch.testing.assert_close(transform(logprobs, **bottleneck(7, rank)), logprobs)
 
     @whatever(seeds)
     def test_equals_the_matrix_and_does_not_see_a_constant(self, seed):
@@ -77,12 +77,12 @@ class TestTransformed:
         centred = scores - scores.mean(-1, keepdim=True)
         expected = torch.log_softmax(centred @ matrix.T, -1)
         for given in (scores, logprobs):
-            torch.testing.assert_close(transformed(given, down, up), expected, rtol=0, atol=1e-9)
+            torch.testing.assert_close(transform(given, down, up), expected, rtol=0, atol=1e-9)
 
     def test_takes_a_token_that_was_cut_off(self):
         cut = torch.tensor([[0.5, 0.5, 0.0]]).log()
         with torch.no_grad():
-            assert transformed(cut, torch.ones(1, 3), torch.ones(3, 1)).isfinite().all()
+            assert transform(cut, torch.ones(1, 3), torch.ones(3, 1)).isfinite().all()
 
 
 class TestDefense:
@@ -97,7 +97,7 @@ class TestDefense:
         """Cross-entropy and information of held-out traces, in nats."""
         with torch.no_grad():
             logits, targets = answer_logits(model.network, rows(model, traces))
-            logprobs = transformed(logits, **learned)
+            logprobs = transform(logits, **learned)
             return functional.nll_loss(logprobs, targets).item(), information(
                 logprobs, targets
             ).item()
@@ -123,9 +123,7 @@ class TestDefense:
         )
         assert [a.token_ids for a in said] == [a.token_ids for a in clean]
         with torch.no_grad():
-            expected = transformed(
-                answer_logits(teacher.network, rows(teacher, said))[0], **learned
-            )
+            expected = transform(answer_logits(teacher.network, rows(teacher, said))[0], **learned)
         shown = torch.cat(
             [
                 torch.zeros(*a.logprobs.ids_TK.shape).scatter(
@@ -142,8 +140,8 @@ class TestDefense:
         off = Defense(Settings(lam=0))
         assert (
             off(teacher) is teacher
-            and not off.learns
-            and off.needs == ()
+            and not off.traits.learns
+            and off.traits.needs == ()
             and off.learn(teacher) == {}
         )
 

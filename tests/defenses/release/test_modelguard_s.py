@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release.modelguard_s import bucketed
+from defenses.release.modelguard_s import bucket
 from distill.completions import Logprobs
 
 seeds, budgets = st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.2, 0.5, 1.0, 1.5, 1.9])
@@ -41,19 +41,19 @@ def held(kept: Logprobs) -> dict[int, float]:
 
 def test_by_hand():
     # eps 1: powers of 1/2 until they make up 1/2. 0.3 -> 1/4, 0.28 -> 1/4, and that is enough.
-    out = bucketed(row([0.3, 0.28, 0.22, 0.2], [7, 2, 5, 1]), 1.0)
+    out = bucket(row([0.3, 0.28, 0.22, 0.2], [7, 2, 5, 1]), 1.0)
     assert out.ids_TK.tolist() == [[7, 2, -1, -1]] and np.exp(out.values_TK).tolist() == [
         [0.25, 0.25, 0, 0]
     ]
     # 0.9 -> 1/2, and so is a certain token, which would stand out otherwise.
-    assert held(bucketed(row([0.9, 0.1]), 1.0)) == pytest.approx({0: 0.5})
-    assert held(bucketed(row([1.0, 0.0]), 1.0)) == pytest.approx({0: 0.5})
+    assert held(bucket(row([0.9, 0.1]), 1.0)) == pytest.approx({0: 0.5})
+    assert held(bucket(row([1.0, 0.0]), 1.0)) == pytest.approx({0: 0.5})
     # Behind the likeliest token, equals are in the order of their ids: 0.3, 0.2, 0.15, 0.14 -> 1/4,
     # 1/8, 1/8, 1/8.
-    out = bucketed(row([0.3, 0.15, 0.14, 0.13, 0.12, 0.1, 0.06], [9, 8, 7, 6, 5, 4, 3]), 1.0)
+    out = bucket(row([0.3, 0.15, 0.14, 0.13, 0.12, 0.1, 0.06], [9, 8, 7, 6, 5, 4, 3]), 1.0)
     assert out.ids_TK.tolist() == [[9, 7, 8, -1, -1, -1, -1]]
     # eps 0.2: powers of 0.9 until they make up 0.9: 0.85 -> 0.9 ** 2, 0.1 -> 0.9 ** 22.
-    assert held(bucketed(row([0.85, 0.1, 0.05]), 0.2)) == pytest.approx(
+    assert held(bucket(row([0.85, 0.1, 0.05]), 0.2)) == pytest.approx(
         {0: 0.81, 1: 0.9**22}, rel=1e-6
     )
 
@@ -61,7 +61,7 @@ def test_by_hand():
 @given(seeds, sizes, shapes, budgets, st.booleans())
 def test_moves_named_tokens_and_the_rest_within_the_budget(seed, size, shape, eps, tail):
     clean = sampled(seed, size, shape, tail)
-    before, after = held(clean), held(bucketed(clean, eps))
+    before, after = held(clean), held(bucket(clean, eps))
     moved = sum(before[i] - q for i, q in after.items())
     assert all(
         0 < q <= before[i] * (1 + 1e-4) for i, q in after.items()
@@ -74,7 +74,7 @@ def test_whatever_the_withheld_mass_is_taken_for_the_whole_vocabulary_is_within_
     seed, size, shape, eps
 ):
     clean = sampled(seed, size, shape)
-    before, after = held(clean), held(bucketed(clean, eps))
+    before, after = held(clean), held(bucket(clean, eps))
     assert sum(after.values()) >= 1 - eps / 2 - 1e-4
     guess = np.random.default_rng(seed).dirichlet(np.full(size + 5, 0.1)) * (
         1 - sum(after.values())
@@ -88,8 +88,8 @@ def test_releasing_again_changes_nothing_and_the_likeliest_stays_first(
     seed, size, shape, eps, tail
 ):
     clean = sampled(seed, size, shape, tail)
-    once = bucketed(clean, eps)
-    again = bucketed(once, eps)
+    once = bucket(clean, eps)
+    again = bucket(once, eps)
     assert np.array_equal(again.ids_TK, once.ids_TK) and np.array_equal(
         again.values_TK, once.values_TK
     )
@@ -105,7 +105,7 @@ def test_all_rows_of_a_bucket_are_released_as_one(seed, size, shape, eps):
     same is released.
     """
     clean, rng = sampled(seed, size, shape), np.random.default_rng(seed)
-    out = bucketed(clean, eps)
+    out = bucket(clean, eps)
     point, p = held(out), held(clean)
     named = [i for i in p if i in point]
     others = [i for i in p if i not in point]
@@ -123,7 +123,7 @@ def test_all_rows_of_a_bucket_are_released_as_one(seed, size, shape, eps):
     if rows[0][0] != clean.ids_TK[0, 0]:
         return
     rows += [(i, left / len(others)) for i in rng.permutation(others)] if others else []
-    other = bucketed(row([q for _, q in rows], [i for i, _ in rows]), eps)
+    other = bucket(row([q for _, q in rows], [i for i, _ in rows]), eps)
     assert np.array_equal(other.ids_TK, out.ids_TK) and np.array_equal(
         other.values_TK, out.values_TK
     )
@@ -135,15 +135,15 @@ def test_rows_do_not_depend_on_each_other():
         np.concatenate([one.ids_TK, two.ids_TK]),
         np.concatenate([one.values_TK, two.values_TK]),
     )
-    both = bucketed(Logprobs(ids, values), 0.5)
+    both = bucket(Logprobs(ids, values), 0.5)
     for i, alone in enumerate((one, two)):
-        assert np.array_equal(both.ids_TK[i : i + 1], bucketed(alone, 0.5).ids_TK)
+        assert np.array_equal(both.ids_TK[i : i + 1], bucket(alone, 0.5).ids_TK)
 
 
 def test_there_are_few_buckets_where_rows_are_many():
     rng = np.random.default_rng(0)
     p = -np.sort(-rng.dirichlet(np.full(20, 0.05), 5000))
-    out = bucketed(
+    out = bucket(
         Logprobs(
             np.tile(np.arange(20, dtype=np.int32), (5000, 1)), np.log(p + 1e-300).astype("f4")
         ),

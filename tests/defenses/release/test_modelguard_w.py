@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from defenses.release._atoms import atoms
-from defenses.release.modelguard_w import FLOOR, MARGIN, Defense, Settings, poisoned
+from defenses.release._distributions import atom_probabilities
+from defenses.release.modelguard_w import FLOOR, MARGIN, Defense, Settings, poison
 from distill.completions import Completion, Logprobs
 
 seeds, budgets = (
@@ -79,19 +79,19 @@ class TestPoisoned:
         ],
     )
     def test_by_hand(self, y, eps, expected):
-        np.testing.assert_allclose(poisoned(np.array(y), eps), expected, atol=1e-12)
+        np.testing.assert_allclose(poison(np.array(y), eps), expected, atol=1e-12)
 
     def test_a_large_budget_raises_the_top_if_that_lets_the_cheapest_have_more(self):
         # With budget for all: the top and the cheapest share everything, at the margin.
         np.testing.assert_allclose(
-            poisoned(np.array([0.34, 0.33, 0.32, 0.01]), 2), [0.50005, 0, 0, 0.49995], atol=1e-12
+            poison(np.array([0.34, 0.33, 0.32, 0.01]), 2), [0.50005, 0, 0, 0.49995], atol=1e-12
         )
 
     @settings(max_examples=200, deadline=None)
     @given(seeds, sizes, shapes, budgets)
     def test_objective_equals_the_lp(self, seed, size, shape, eps):
         y = distribution(seed, size, shape)
-        assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-6)
+        assert objective(y, poison(y, eps)) == pytest.approx(solved(y, eps), abs=1e-6)
 
     @pytest.mark.parametrize("eps", [0.5, 1.0])
     def test_objective_equals_the_lp_where_all_below_the_cap_is_filled_and_all_above_pressed_down(
@@ -99,14 +99,14 @@ class TestPoisoned:
     ):
         for seed in range(1, 61, 3):  # likely tokens about as likely as each other, and zeros
             y = distribution(seed, 5, 100.0)
-            assert objective(y, poisoned(y, eps)) == pytest.approx(solved(y, eps), abs=1e-8)
+            assert objective(y, poison(y, eps)) == pytest.approx(solved(y, eps), abs=1e-8)
 
     @given(seeds, sizes, shapes, budgets)
     def test_is_a_distribution_within_the_budget_that_keeps_the_top_ahead(
         self, seed, size, shape, eps
     ):
         y = distribution(seed, size, shape)
-        out, top = poisoned(y, eps), int(y.argmax())
+        out, top = poison(y, eps), int(y.argmax())
         assert out.min() >= 0 and out.sum() == pytest.approx(1, abs=1e-11)
         assert np.abs(out - y).sum() <= eps + 1e-11
         second = np.delete(y, top).max()
@@ -117,7 +117,7 @@ class TestPoisoned:
         self, seed, size, shape
     ):
         y = distribution(seed, size, shape)
-        values = np.array([objective(y, poisoned(y, eps)) for eps in np.linspace(0, 2, 9)])
+        values = np.array([objective(y, poison(y, eps)) for eps in np.linspace(0, 2, 9)])
         assert (np.diff(values) <= 1e-9).all() and (
             np.diff(values, 2) >= -1e-9
         ).all()  # convex, not increasing
@@ -126,8 +126,8 @@ class TestPoisoned:
     def test_follows_a_permutation_of_the_tokens(self, seed, size, shape, eps):
         y = distribution(seed, size, shape)
         order = np.random.default_rng(seed).permutation(size)
-        assert objective(y[order], poisoned(y[order], eps)) == pytest.approx(
-            objective(y, poisoned(y, eps)), abs=1e-9
+        assert objective(y[order], poison(y[order], eps)) == pytest.approx(
+            objective(y, poison(y, eps)), abs=1e-9
         )
 
     @given(seeds, sizes, budgets)
@@ -137,26 +137,28 @@ class TestPoisoned:
             [distribution(seed + t, size, rng.choice([0.01, 0.1, 1.0, 100.0])) for t in range(6)]
         )
         there_TA = rng.random(y_TA.shape) < 0.8
-        out_TA = poisoned(y_TA, eps, there=there_TA)
+        out_TA = poison(y_TA, eps, there=there_TA)
         for y_A, there_A, out_A in zip(y_TA, there_TA, out_TA, strict=True):
-            np.testing.assert_array_equal(out_A, poisoned(y_A, eps, there=there_A))
+            np.testing.assert_array_equal(out_A, poison(y_A, eps, there=there_A))
             np.testing.assert_array_equal(out_A[~there_A], y_A[~there_A])
             if there_A.any():  # what is absent is as if the row were shorter
                 y, out = y_A[there_A], out_A[there_A]
-                assert objective(y, out) == pytest.approx(objective(y, poisoned(y, eps)), abs=1e-9)
+                assert objective(y, out) == pytest.approx(objective(y, poison(y, eps)), abs=1e-9)
 
     def test_no_budget_is_the_input_itself(self):
         y = np.array([0.7, 0.3])
-        assert poisoned(y, 0) is y
+        assert poison(y, 0) is y
 
 
 class TestDefense:
     def test_the_tail_is_an_atom_unless_it_is_heavier_than_the_top(self):
         rows = np.array([[0.6, 0.3], [0.3, 0.2]])  # tails 0.1 and 0.5
         kept = Logprobs(np.array([[4, 9], [4, 9]], np.int32), np.log(rows))
-        out, _ = atoms(Defense(Settings(eps=0.2)).logprobs(kept, Completion("a", "?", "")))
+        out, _ = atom_probabilities(
+            Defense(Settings(eps=0.2)).logprobs(kept, Completion("a", "?", ""))
+        )
         np.testing.assert_allclose(out[0], [0.5, 0.3, 0.2], atol=1e-12)
-        np.testing.assert_allclose(out[1], [*poisoned(np.array([0.3, 0.2]), 0.2), 0.5], atol=1e-12)
+        np.testing.assert_allclose(out[1], [*poison(np.array([0.3, 0.2]), 0.2), 0.5], atol=1e-12)
         assert out[1, 0] - out[1, 1] == pytest.approx(MARGIN)
 
     def test_withheld_entries_stay_withheld_and_types_stay(self):

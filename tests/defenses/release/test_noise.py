@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from defenses.release.noise import keyed_normals, noised
+from defenses.release.noise import add_noise, keyed_normals
 from defenses.release.top_k import top_k
 from tests.defenses.release.rows import ROW, distributions, released, seeds
 
@@ -15,7 +15,7 @@ from tests.defenses.release.rows import ROW, distributions, released, seeds
 def test_by_hand():
     # masses (1/2, 1/4, 1/8) with tail 1/8; times (1/2, 4, 1): (1/4, 1, 1/8, tail 1/8), total 3/2
     normals = np.log(np.array([[0.5, 4, 1, 1]]))
-    kept = noised(ROW, normals, 1.0)
+    kept = add_noise(ROW, normals, 1.0)
     assert kept.ids_TK.tolist() == [[2, 7, 5, -1]]
     np.testing.assert_allclose(np.exp(kept.values_TK), [[2 / 3, 1 / 6, 1 / 12, 0]], rtol=1e-6)
 
@@ -23,7 +23,7 @@ def test_by_hand():
 @given(seeds, st.floats(0.01, 5), st.integers(1, 6))
 def test_mass_is_never_above_1_and_a_whole_row_stays_whole(seed, sigma, k):
     clean = top_k(released(distributions(seed)), k)
-    kept = noised(clean, keyed_normals("k", str(seed), clean.ids_TK), sigma)
+    kept = add_noise(clean, keyed_normals("k", str(seed), clean.ids_TK), sigma)
     mass = np.exp(kept.values_TK.astype("f8")).sum(-1)
     assert (mass <= 1 + 1e-6).all() and (kept.values_TK[:, :-1] >= kept.values_TK[:, 1:]).all()
     if k == 6:
@@ -31,7 +31,7 @@ def test_mass_is_never_above_1_and_a_whole_row_stays_whole(seed, sigma, k):
 
 
 def test_sigma_0_is_the_input_itself():
-    assert noised(ROW, np.ones((1, 4)), 0) is ROW
+    assert add_noise(ROW, np.ones((1, 4)), 0) is ROW
 
 
 def test_depends_on_key_prompt_position_and_token_but_not_on_the_column():

@@ -19,10 +19,10 @@ from defenses.release.obfuscate import (
     RULES,
     Defense,
     Settings,
-    mutated,
-    rewritten,
-    searched,
-    unlearned,
+    final_answer_loss,
+    mutate,
+    rewrite,
+    search,
 )
 from defenses.trained import Row, loss
 from distill.completions import BadInput, Completion, Interface, Prompt
@@ -56,14 +56,14 @@ class TestRules:
         ],
     )
     def test_by_hand_on_a_trace(self, rules, shown):
-        assert rewritten(TRACE, rules, ";", "#", "k") == shown
+        assert rewrite(TRACE, rules, ";", "#", "k") == shown
 
     def test_by_hand_on_a_sum_and_on_prose(self):
         assert (
-            rewritten(ADDITION, ["swap_sides", "merge"], ";", "#", "k")
+            rewrite(ADDITION, ["swap_sides", "merge"], ";", "#", "k")
             == "13=760 13=481;09=351 # 933"
         )
-        assert rewritten(PROSE, ["swap_operands", "rotate"], "\n", "####", "k") == (
+        assert rewrite(PROSE, ["swap_operands", "rotate"], "\n", "####", "k") == (
             "Each costs $4.\nSo she pays 4 * 5 = $20.\nShe has 3 + 2 = 5 hens.\n#### 20"
         )
 
@@ -75,7 +75,7 @@ class TestRules:
     )
     def test_swapped_operands_change_no_value(self, parts):
         step = "".join(f"{number}{operator}" for number, operator in parts[:4]) + "1"
-        swapped = rewritten(step.replace("**", "^"), ["swap_operands"], ";", "#", "k").replace(
+        swapped = rewrite(step.replace("**", "^"), ["swap_operands"], ";", "#", "k").replace(
             "^", "**"
         )
         if step.count("**") < 2:
@@ -83,14 +83,14 @@ class TestRules:
 
     @whatever(st.text("a1=;# +"), names, st.text("k", min_size=1, max_size=2))
     def test_keep_the_final_answer_and_are_functions_of_the_key(self, text, rules, key):
-        said = rewritten(text, rules, ";", "#", key)
+        said = rewrite(text, rules, ";", "#", key)
         assert final_answer(said, "#") == final_answer(text, "#")
-        assert said == rewritten(text, rules, ";", "#", key)
+        assert said == rewrite(text, rules, ";", "#", key)
 
     @whatever(st.integers(0, 9), names)
     def test_leave_steps_that_are_among_the_steps(self, n, rules):
         steps = [f"s{i}" for i in range(n)]
-        said = rewritten(";".join(steps) + "# 1", rules, ";", "#", "k").removesuffix("# 1")
+        said = rewrite(";".join(steps) + "# 1", rules, ";", "#", "k").removesuffix("# 1")
         left = said.replace(" ", ";").split(";") if said else []
         assert set(left) <= set(steps) and bool(left) == bool(steps)
 
@@ -119,18 +119,18 @@ class TestSearch:
             return sum(a == b for a, b in zip(candidate, goal, strict=False)) - 0.1 * len(candidate)
 
         every = [c for n in (1, 2, 3) for c in itertools.product(RULES, repeat=n)]
-        scores = searched(score, 40, 20, 3, "k")
+        scores = search(score, 40, 20, 3, "k")
         assert max(scores, key=scores.get) == max(every, key=score) and len(scores) < len(every)
         assert all(scores[one] == score(one) for one in scores)
         assert (
-            searched(score, 2, 5, 3, "k")
-            == searched(score, 2, 5, 3, "k")
-            != searched(score, 2, 5, 3, "l")
+            search(score, 2, 5, 3, "k")
+            == search(score, 2, 5, 3, "k")
+            != search(score, 2, 5, 3, "l")
         )
 
     @whatever(names, st.integers(0, 99))
     def test_a_mutation_is_one_change(self, parent, seed):
-        child = mutated(tuple(parent), 4, random.Random(seed))
+        child = mutate(tuple(parent), 4, random.Random(seed))
         assert 1 <= len(child) <= 4 and abs(len(child) - len(parent)) <= 1
         if len(child) == len(parent):
             assert sum(a != b for a, b in zip(child, parent, strict=True)) <= 1
@@ -154,7 +154,7 @@ class TestSearch:
             ]
             row = Row(proxy.encode(Prompt("x", clean.prompt)) + start, ids)
             right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(held)
-        assert 1 - unlearned(proxy, held, "#", 2) == pytest.approx(right, rel=1e-4)
+        assert 1 - final_answer_loss(proxy, held, "#", 2) == pytest.approx(right, rel=1e-4)
 
     def test_learns_the_candidate_that_hurts_most(self, given, teacher):
         settings = Settings(steps=3, rounds=2, samples=3, learning_rate=0.01)
@@ -190,7 +190,7 @@ class TestSettings:
     def test_what_is_needed_follows_from_them(self):
         def says(**settings: object) -> tuple[bool, tuple[str, ...]]:
             defense = Defense(Settings(**settings))
-            return defense.learns, defense.needs
+            return defense.traits.learns, defense.traits.needs
 
         assert says() == (True, ("proxy", "traces")) and says(rules=["merge"]) == (False, ())
         assert says(by="model") == (False, ("rewriter",))
@@ -218,10 +218,10 @@ class TestSettings:
                 and b.token_ids == ()
                 and b.logprobs is None
             )
-            assert (b.passes > 1) == (defense.chosen(a) and "#" != a.text[:1] != "") and (
-                defense.chosen(a) or a.text == b.text
+            assert (b.passes > 1) == (defense.is_rewritten(a) and "#" != a.text[:1] != "") and (
+                defense.is_rewritten(a) or a.text == b.text
             )
-        assert len({defense.chosen(one) for one in clean}) == 2
+        assert len({defense.is_rewritten(one) for one in clean}) == 2
         with pytest.raises(BadInput, match="release/obfuscate.*rewriter"):
             Defense(Settings(by="model"))(teacher)
 

@@ -16,7 +16,7 @@ from defenses.release.reformulate import (
     NUMBER,
     Defense,
     Settings,
-    hoisted,
+    hoist_result,
     without_fillers,
 )
 from distill.completions import Completion, Interface
@@ -74,7 +74,7 @@ def test_by_hand(text, settings, shown):
     ],
 )
 def test_hoisting_by_hand(step, first):
-    assert hoisted(step) == first
+    assert hoist_result(step) == first
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_hoisting_by_hand(step, first):
     ],
 )
 def test_what_is_no_whole_equation_stays(step):
-    assert hoisted(step) == step
+    assert hoist_result(step) == step
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_keeps_the_final_answer_and_the_characters(text, share, key):
     assert released(text, share=share, key=key) == said
 
 
-def test_the_share_of_steps_is_reformulated_and_grows_with_the_knob():
+def test_the_share_of_steps_is_reformulated_and_grows_with_the_strength():
     text = ";".join(["12=3"] * 1000)
     few, many = (released(text, share=share).split(";") for share in (0.3, 0.6))
     assert (

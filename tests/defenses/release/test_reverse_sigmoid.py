@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release import _atoms, modelguard_w, noise, reverse_sigmoid
-from defenses.release._atoms import RESOLUTION, ascending, atoms, descending, released
-from defenses.release.reverse_sigmoid import Defense, Settings, reversed_sigmoid, taken
+from defenses.release import _distributions, modelguard_w, noise, reverse_sigmoid
+from defenses.release._distributions import (
+    RESOLUTION,
+    argsort_ascending,
+    argsort_descending,
+    atom_probabilities,
+    replace_probabilities,
+)
+from defenses.release.reverse_sigmoid import Defense, Settings, add_reverse_sigmoid, sigmoid_offset
 from distill.completions import Completion, Logprobs
 
 seeds, strengths, slopes = st.integers(0, 2**32 - 1), st.floats(0.01, 20), st.floats(0.01, 2)
@@ -20,7 +26,7 @@ def distributions(seed: int, size: int = 6) -> np.ndarray:
 
 
 def everywhere(y: np.ndarray, c: float, gamma: float) -> np.ndarray:
-    return reversed_sigmoid(y, np.ones_like(y, bool), c, gamma)
+    return add_reverse_sigmoid(y, np.ones_like(y, bool), c, gamma)
 
 
 class TestTaken:
@@ -28,20 +34,22 @@ class TestTaken:
         # gamma 1 undoes the logit: r = beta (y - 1/2); gamma 2 gives y^2 / (y^2 + (1 - y)^2), 9/10
         # at 3/4.
         np.testing.assert_allclose(
-            taken(np.array([0.0, 0.25, 0.5, 1.0]), 0.8, 1), [-0.4, -0.2, 0, 0.4], atol=1e-15
+            sigmoid_offset(np.array([0.0, 0.25, 0.5, 1.0]), 0.8, 1),
+            [-0.4, -0.2, 0, 0.4],
+            atol=1e-15,
         )
-        assert taken(np.array(0.75), 1.0, 2.0) == pytest.approx(0.4)
+        assert sigmoid_offset(np.array(0.75), 1.0, 2.0) == pytest.approx(0.4)
 
     @given(st.floats(0, 1), st.floats(0, 3), slopes)
     def test_is_odd_about_a_half_and_within_half_of_beta(self, y, beta, gamma):
-        assert abs(taken(np.array(y), beta, gamma)) <= beta / 2
-        assert taken(np.array(1 - y), beta, gamma) == pytest.approx(
-            -taken(np.array(1 - (1 - y)), beta, gamma), abs=1e-12
+        assert abs(sigmoid_offset(np.array(y), beta, gamma)) <= beta / 2
+        assert sigmoid_offset(np.array(1 - y), beta, gamma) == pytest.approx(
+            -sigmoid_offset(np.array(1 - (1 - y)), beta, gamma), abs=1e-12
         )
-        assert taken(np.array(0.5), beta, gamma) == 0
+        assert sigmoid_offset(np.array(0.5), beta, gamma) == 0
 
     def test_takes_most_from_the_likeliest_which_released_code_does_not(self):
-        likely = taken(np.array([0.6, 0.9, 0.999]), 1.0, 0.2)
+        likely = sigmoid_offset(np.array([0.6, 0.9, 0.999]), 1.0, 0.2)
         assert (likely > 0).all() and (np.diff(likely) > 0).all()
 
 
@@ -104,12 +112,12 @@ class TestOrder:
         )  # with and without ties
         values[:, rng.integers(0, 200, 9)] = -np.inf
         for rows in (values, -np.sort(-values, -1)):
-            assert np.array_equal(descending(rows), np.argsort(-rows, -1, kind="stable"))
+            assert np.array_equal(argsort_descending(rows), np.argsort(-rows, -1, kind="stable"))
 
     @given(seeds, st.sampled_from([9, 2**16 + 9, 2**32]))
     def test_of_keys_is_that_of_unsigned_numbers(self, seed, end):
         keys = np.random.default_rng(seed).integers(0, end, (3, 50), np.uint32)
-        assert np.array_equal(ascending(keys), np.argsort(keys, -1, kind="stable"))
+        assert np.array_equal(argsort_ascending(keys), np.argsort(keys, -1, kind="stable"))
 
     @pytest.mark.parametrize("kind", [noise, modelguard_w, reverse_sigmoid])
     def test_how_many_rows_are_worked_on_together_makes_no_difference(self, monkeypatch, kind):
@@ -119,7 +127,7 @@ class TestOrder:
         )
         together = kind.Defense(kind.Settings()).edit(said).logprobs
         for most in (1, 40):
-            monkeypatch.setattr(_atoms, "AT_ONCE", most)
+            monkeypatch.setattr(_distributions, "AT_ONCE", most)
             apart = kind.Defense(kind.Settings()).edit(said).logprobs
             assert np.array_equal(apart.ids_TK, together.ids_TK)
             assert np.array_equal(apart.values_TK, together.values_TK)
@@ -132,7 +140,7 @@ class TestAtoms:
             np.log(np.array([[0.5, 0.25, 0], [0.5, 0.3, 0.2]]) + 1e-300),
         )
         kept.values_TK[0, 2] = -np.inf
-        p, there = atoms(kept)
+        p, there = atom_probabilities(kept)
         np.testing.assert_allclose(p, [[0.5, 0.25, 0, 0.25], [0.5, 0.3, 0.2, 0]], atol=1e-12)
         assert there.tolist() == [[True, True, False, True], [True, True, True, False]]
 
@@ -140,16 +148,18 @@ class TestAtoms:
         kept = Logprobs(
             np.array([[3, 1]]), np.log(np.array([[0.75, 0.25]])), np.log(np.array([RESOLUTION * 2]))
         )
-        p, there = atoms(kept)
+        p, there = atom_probabilities(kept)
         assert there.all() and p[0, 2] == pytest.approx(RESOLUTION * 2)
-        out = released(kept, np.array([[0.2, 0.3, 0.5]]))
+        out = replace_probabilities(kept, np.array([[0.2, 0.3, 0.5]]))
         assert out.ids_TK.tolist() == [[1, 3]] and np.exp(out.tail_T) == pytest.approx([0.5])
 
     @given(seeds)
     def test_released_undoes_atoms_to_the_bit(self, seed):
         values = np.log(-np.sort(-distributions(seed))).astype(np.float32)
         kept = Logprobs(np.arange(18, dtype=np.int32).reshape(3, 6), values)
-        assert np.array_equal(released(kept, atoms(kept)[0]).values_TK, values)
+        assert np.array_equal(
+            replace_probabilities(kept, atom_probabilities(kept)[0]).values_TK, values
+        )
 
     def test_beta_counts_the_atoms_that_there_are_and_no_others_gain(self):
         kept = Logprobs(
@@ -163,7 +173,7 @@ class TestAtoms:
 
     def test_the_tail_gains_as_any_unlikely_atom_does(self):
         kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
-        p, _ = atoms(Defense(Settings(c=0.3)).logprobs(kept, Completion("a", "?", "")))
+        p, _ = atom_probabilities(Defense(Settings(c=0.3)).logprobs(kept, Completion("a", "?", "")))
         np.testing.assert_allclose(
             p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6
         )

@@ -12,15 +12,15 @@ from hypothesis import given as whatever
 from hypothesis import strategies as st
 
 from defenses import ProviderResources
-from defenses.release import divided, steps_of
+from defenses.release import split_answer, split_steps
 from defenses.release.answer_only import final_answer
 from defenses.release.summary import (
     INSTRUCTION,
     Defense,
     Settings,
     conclusion,
-    filled,
-    spread,
+    evenly_spaced,
+    fill_template,
     summary,
 )
 from distill.completions import BadInput, Completion, Interface, Prompt
@@ -48,12 +48,12 @@ class TestSteps:
         ],
     )
     def test_by_hand(self, text, separator, marker, steps, rest):
-        assert steps_of(text, separator, marker) == (steps, rest)
+        assert split_steps(text, separator, marker) == (steps, rest)
 
     @whatever(st.text("a;# \n"), st.sampled_from([";", "; ", "\n"]))
     def test_joined_again_they_are_the_text(self, text, separator):
-        steps, rest = steps_of(text, separator, "#")
-        assert separator.join(steps) + rest == text == "".join(divided(text, "#"))
+        steps, rest = split_steps(text, separator, "#")
+        assert separator.join(steps) + rest == text == "".join(split_answer(text, "#"))
         assert (
             final_answer(rest, "#") == final_answer(text, "#") and "#" not in rest[:-1].lstrip()[1:]
         )
@@ -91,7 +91,7 @@ class TestRule:
         assert summary(text, keep, separator, marker) == short
 
     def test_what_is_kept_is_spread_and_ends_with_the_last(self):
-        assert [spread(4, share / 4) for share in range(5)] == [
+        assert [evenly_spaced(4, share / 4) for share in range(5)] == [
             [],
             [3],
             [1, 3],
@@ -101,7 +101,7 @@ class TestRule:
 
     @whatever(st.integers(0, 40), st.floats(0, 1))
     def test_the_share_is_kept_to_half_a_step(self, total, keep):
-        kept = spread(total, keep)
+        kept = evenly_spaced(total, keep)
         assert abs(len(kept) - keep * total) <= 0.5 + 1e-9 and kept[-1:] in ([], [total - 1])
         gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
         assert not gaps or max(gaps) - min(gaps) <= 1
@@ -182,7 +182,8 @@ class TestModel:
         ]
 
     def test_needs_a_rewriter_and_only_then(self, teacher, given):
-        assert Defense(Settings()).needs == () and self.defense(given).needs == ("rewriter",)
+        assert Defense(Settings()).traits.needs == ()
+        assert self.defense(given).traits.needs == ("rewriter",)
         with pytest.raises(BadInput, match="release/summary.*rewriter"):
             self.defense(replace(given, rewriter=None))(teacher)
         assert self.defense(ProviderResources(), keep=None)(teacher) is teacher
@@ -190,7 +191,7 @@ class TestModel:
     def test_an_instruction_must_hold_the_reasoning(self):
         with pytest.raises(ValueError, match="reasoning"):
             Settings(instruction="Summarise!")
-        assert filled("{a}{b}{c}", a="{b}", b="1") == "{b}1{c}"
+        assert fill_template("{a}{b}{c}", a="{b}", b="1") == "{b}1{c}"
 
 
 def test_the_config_asks_what_the_code_does():

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from defenses.release.answer_only import final_answer
-from defenses.release.unicode import INVISIBLE, TWINS, Defense, Settings, inserted, replaced
+from defenses.release.unicode import (
+    INVISIBLE,
+    TWINS,
+    Defense,
+    Settings,
+    insert_invisible,
+    replace_by_twin,
+)
 from distill.completions import Completion
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -31,8 +38,12 @@ def normalised(text: str) -> str:
 
 
 def test_by_hand():
-    assert replaced("3a=Z;é") == "\U0001d7f9\U0001d68a=\U0001d689;é"
-    assert [inserted("7", place) for place in (0.0, 0.5, 0.99)] == ["7\u200b", "7\u200d", "7\ufeff"]
+    assert replace_by_twin("3a=Z;é") == "\U0001d7f9\U0001d68a=\U0001d689;é"
+    assert [insert_invisible("7", place) for place in (0.0, 0.5, 0.99)] == [
+        "7\u200b",
+        "7\u200d",
+        "7\ufeff",
+    ]
     assert released("c=3 # 4", rate=1.0, by="twin") == "\U0001d68c=\U0001d7f9 # 4"
     assert normalised(said := released("c=3 # 4", rate=1.0)) == "c=3 # 4" and len(said) == 3 * 2 + 4
 

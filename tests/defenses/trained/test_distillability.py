@@ -17,9 +17,9 @@ from defenses.trained import answer_logits, fixed_logits, rows
 from defenses.trained.distillability import (
     Defense,
     Settings,
-    normalised,
+    normalise,
     objective,
-    sampled,
+    sample_answers,
     token_means,
 )
 from distill.completions import BadInput, Completion
@@ -31,16 +31,16 @@ QUICK = {"rounds": 16, "samples": 8, "batch_size": 8, "learning_rate": 1e-3}
 class TestRewards:
     def test_normalised_by_hand(self):
         # mean 1/2 and deviation 1/2; mean 2 and deviation sqrt(2/3) of (1, 2, 3)
-        assert normalised(torch.tensor([[1.0, 0, 0, 1]])).tolist()[0] == pytest.approx(
+        assert normalise(torch.tensor([[1.0, 0, 0, 1]])).tolist()[0] == pytest.approx(
             [1, -1, -1, 1], rel=1e-3
         )
-        assert normalised(torch.tensor([[1.0, 2, 3]])).tolist()[0] == pytest.approx(
+        assert normalise(torch.tensor([[1.0, 2, 3]])).tolist()[0] == pytest.approx(
             [-math.sqrt(3 / 2), 0, math.sqrt(3 / 2)], rel=1e-3
         )
 
     def test_where_all_agree_there_is_no_advantage_not_even_from_rounding(self):
-        assert normalised(torch.ones(2, 4)).abs().max() == 0
-        assert normalised(torch.tensor([[0.5, 0.5 + 1e-7, 0.5]])).abs().max() < 1e-2
+        assert normalise(torch.ones(2, 4)).abs().max() == 0
+        assert normalise(torch.tensor([[0.5, 0.5 + 1e-7, 0.5]])).abs().max() < 1e-2
 
     @given(seeds, st.floats(0.1, 100), st.floats(-5, 5))
     def test_unit_and_origin_of_a_reward_do_not_count_and_groups_are_their_own(
@@ -48,9 +48,9 @@ class TestRewards:
     ):
         rewards = torch.tensor(np.random.default_rng(seed).normal(size=(3, 6)))
         torch.testing.assert_close(
-            normalised(rewards * scale + shift), normalised(rewards), rtol=1e-2, atol=1e-2
+            normalise(rewards * scale + shift), normalise(rewards), rtol=1e-2, atol=1e-2
         )
-        torch.testing.assert_close(normalised(rewards)[1], normalised(rewards[1:2])[0])
+        torch.testing.assert_close(normalise(rewards)[1], normalise(rewards[1:2])[0])
 
     def test_means_are_of_each_answers_own_tokens(self):
         assert token_means(torch.tensor([1.0, 2, 3, 10, 5, 7]), [3, 1, 2]).tolist() == [2, 10, 6]
@@ -86,23 +86,27 @@ class TestObjective:
 class TestSampling:
     def test_a_group_holds_different_answers_to_one_prompt(self, adder, told):
         asked = told.traces[:3]
-        said = sampled(replace(adder, top_p=0.1), asked, 6, seed=0)
+        said = sample_answers(replace(adder, top_p=0.1), asked, 6, seed=0)
         assert [(a.prompt_id, a.prompt) for a in said] == [
             (t.prompt_id, t.prompt) for t in asked for _ in range(6)
         ]
         assert max(len({a.text for a in said[i : i + 6]}) for i in (0, 6, 12)) > 1
-        assert said == sampled(adder, asked, 6, seed=0) != sampled(adder, asked, 6, seed=1)
+        assert (
+            said
+            == sample_answers(adder, asked, 6, seed=0)
+            != sample_answers(adder, asked, 6, seed=1)
+        )
 
     def test_it_samples_the_policy_that_is_scored(self, adder, told):
         bent = replace(adder, score_edits=(lambda step, scores_BV: -scores_BV,))
-        assert sampled(bent, told.traces[:3], 2, seed=0) == sampled(
+        assert sample_answers(bent, told.traces[:3], 2, seed=0) == sample_answers(
             adder, told.traces[:3], 2, seed=0
         )
 
 
 def surprise(adder, told, model) -> float:
     """The proxy's nats a token of what a model says at temperature 1."""
-    said = rows(adder, sampled(model, told.traces, 4, seed=123))
+    said = rows(adder, sample_answers(model, told.traces, 4, seed=123))
     with torch.no_grad():
         return float(torch.nn.functional.cross_entropy(*answer_logits(told.proxy.network, said)))
 
@@ -142,7 +146,7 @@ def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, told)
         return answer.text[:2] == "".join(sorted(answer.prompt[:-1].split("+"), reverse=True))
 
     def share(model) -> float:
-        said = sampled(model, told.traces, 4, seed=7)
+        said = sample_answers(model, told.traces, 4, seed=7)
         return sum(map(larger_first, said)) / len(said)
 
     settings = Settings(eta=1e-6, **QUICK)

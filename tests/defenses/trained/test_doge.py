@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.trained import answer_logits, doge, fixed_logits, rows
-from defenses.trained.doge import Defense, Settings, bent, bottleneck, objective, reasoning
+from defenses.trained.doge import (
+    Defense,
+    Settings,
+    add_bottleneck,
+    bottleneck,
+    objective,
+    reasoning,
+)
 from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer
 
@@ -156,7 +163,7 @@ class TestLearning:
         clean_NV, targets_N = answer_logits(adder.network, held)
         moved_NV = fixed_logits(model.network, held)
         if part == "bottleneck":
-            moved_NV = bent(moved_NV, **learned)
+            moved_NV = add_bottleneck(moved_NV, **learned)
         proxy_NV, every = (
             fixed_logits(told.proxy.network, held),
             torch.ones_like(targets_N, dtype=torch.bool),
@@ -186,14 +193,14 @@ class TestLearning:
 class TestBottleneck:
     def test_by_hand(self):
         # A z = 1*1 + 2*0 = 1 with A = (1, 0); B = (0, 3): z + (0, 3)
-        assert bent(
+        assert add_bottleneck(
             torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0]]), torch.tensor([[0.0], [3.0]])
         ).tolist() == [[1, 5]]
 
     def test_a_new_one_adds_nothing_and_has_a_gradient(self):
         added, z = bottleneck(6, 3), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(bent(z, **added), z)
-        bent(z, **added)[:, 0].sum().backward()
+        assert torch.equal(add_bottleneck(z, **added), z)
+        add_bottleneck(z, **added)[:, 0].sum().backward()
         assert added["up_VR"].grad.abs().sum() > 0
 
     def test_it_changes_what_is_said_at_no_pass(self, adder, told):

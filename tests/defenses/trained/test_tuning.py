@@ -282,9 +282,10 @@ class TestTune:
 class TestTuned:
     def test_off_it_is_the_model_itself_and_needs_nothing(self, teacher):
         defense = Defense(Settings(omega=0.0))
-        assert (defense.learns, defense.needs, defense.learn(teacher)) == (False, (), {})
+        traits = defense.traits
+        assert (traits.learns, traits.needs, defense.learn(teacher)) == (False, (), {})
         assert defense(teacher) is teacher
-        assert (Defense.learns, Defense.needs) == (True, ("traces",))
+        assert (Defense.traits.learns, Defense.traits.needs) == (True, ("traces",))
 
     def test_it_wants_to_have_learned(self, teacher, given):
         with pytest.raises(BadInput, match="trained/nasty: has learned nothing"):

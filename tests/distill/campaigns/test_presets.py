@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from distill.campaigns import apportion
-from distill.campaigns.operator import Operator, target
-from distill.campaigns.population import Population, world
+from distill.campaigns.operator import Operator, target_topics
 from distill.campaigns.presets import PRESETS, Campaign, preset, scaled
 from distill.completions import BadInput
+from experiments.campaigns.population import Population
+from experiments.campaigns.world import build_world
 
 ASKED = (
     "deepseek_2026",
@@ -65,11 +66,11 @@ def test_routing_adds_up_exactly(name, router):
     one = preset(name, router=router)
     if one.accounts > 1000:
         one = scaled(one, 1000 / one.accounts)
-    made = world(
+    made = build_world(
         Population(accounts=200), one.start + one.days, seed=3, room=one.accounts, campaigns=1
     )
     operator = Operator(made, one, 0)
-    days = np.stack([operator.route(day) for day in range(one.start + one.days)])
+    days = np.stack([operator.router.route(day) for day in range(one.start + one.days)])
     assert days.sum() == one.exchanges
     assert (days.sum(axis=1)[one.start :] == one.daily()).all()
     if router == "round_robin":
@@ -78,35 +79,35 @@ def test_routing_adds_up_exactly(name, router):
 
 def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
     one = preset("gtig_trace_coercion", respawns=0.1, respawn_days=2, reuse=1.0)
-    made = world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1)
+    made = build_world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1)
     operator = Operator(made, one, 0)
-    gone = operator.holder[:8].copy()
-    operator.closed(3, gone)
+    gone = operator.slots.account[:8].copy()
+    operator.on_closed(3, gone)
     assert len(operator.sign_up(4)) == 0
     new = operator.sign_up(5)
     assert len(new) == 5 and (made.accounts.created[new] == 5).all()
     assert (made.accounts.payment[new] == made.accounts.payment[gone[:5]]).all()
     assert len(operator.sign_up(6)) == 0, "five replacements were all it could pay for"
-    assert np.isin(operator.holder, gone).sum() == 3
+    assert np.isin(operator.slots.account, gone).sum() == 3
 
 
 def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
     one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
     operator = Operator(
-        world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0
+        build_world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0
     )
     before = operator.templates.copy()
-    operator.closed(1, np.array([3]))
+    operator.on_closed(1, np.array([3]))
     assert operator.mix == 1 and (operator.templates == before).all(), "none of its own"
-    operator.closed(1, operator.holder[:1])
+    operator.on_closed(1, operator.slots.account[:1])
     assert operator.mix == 1 and (operator.templates == before).all(), "one account is no wave"
-    operator.closed(2, operator.holder[1:3])
+    operator.on_closed(2, operator.slots.account[1:3])
     assert operator.mix == 0.5 and np.isin(operator.templates, before).sum() == 30
     assert len(np.unique(operator.templates)) == 50
 
 
 def test_targets_are_topics_of_the_wanted_capabilities_alone():
-    shares = target(preset("qwen_2026"))
+    shares = target_topics(preset("qwen_2026"))
     assert abs(shares.sum() - 1) < 1e-12 and (shares > 0).sum() == 8
 
 

@@ -46,9 +46,9 @@ def test_turned_by_hand(step, back):
 
 def test_turned_undoes_reformulation_and_leaves_what_derives_first():
     steps = [step for one in CLEAN for step in divided(one.text, "#")[0].split(";")]
-    changed = [step for step in steps + PROSE if reformulate.hoisted(step) != step]
+    changed = [step for step in steps + PROSE if reformulate.hoist_result(step) != step]
     assert len(changed) == 2 * len(CLEAN) + len(PROSE) - 1
-    assert [reorder.turned(reformulate.hoisted(step)) for step in changed] == changed
+    assert [reorder.turned(reformulate.hoist_result(step)) for step in changed] == changed
     assert [reorder.turned(step) for step in steps + PROSE] == steps + PROSE
 
 
@@ -96,13 +96,13 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
     reasoning, rest = divided(one.text, "#")
     steps = reasoning.split(";")
     if change == "turn":
-        steps = [reformulate.hoisted(step) for step in steps]
+        steps = [reformulate.hoist_result(step) for step in steps]
     if "swap" in change:
         steps = obfuscate.RULES["swap_operands"](steps, "")
     if "mirror" in change:
         steps = obfuscate.RULES["swap_sides"](steps, "")
     steps = [steps[i] for i in order]
-    moved = ";".join(obfuscate.merged(steps, "") if merge else steps) + rest
+    moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
     forms = reorder.candidates(moved, ";", "#", 24)
     assert forms[0] == moved and one.text in forms and len(forms) == len(set(forms))
     assert all(divided(form, "#")[1] == rest for form in forms)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release import divided as providers
+from defenses.release import split_answer as providers
 from distill.attackers import sft
 from distill.attackers.clean import divided, groups, own_model, rewritten, surprisal
 from distill.completions import Completion, Logprobs

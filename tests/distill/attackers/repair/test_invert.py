@@ -66,7 +66,7 @@ class TestReverseSigmoid:
     @pytest.mark.parametrize(("c", "before", "after"), [(0.2, 0.04, 0.007), (2.1, 0.35, 0.25)])
     def test_ten_classes(self, c, before, after):
         y = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 200)
-        given_ = reverse_sigmoid.reversed_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
+        given_ = reverse_sigmoid.add_reverse_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
         assert l1(given_, y).mean() > before
         assert l1(invert.unreversed(given_, c / 10, 0.2), y).mean() < after
 
@@ -83,7 +83,7 @@ class TestReverseSigmoid:
     @settings(max_examples=10, deadline=None)
     def test_rows_with_nothing_ambiguous_are_solved(self, seed, c):
         y = np.random.default_rng(seed).dirichlet(np.full(6, 30), 5)  # all near 1 / 6
-        sold = reverse_sigmoid.reversed_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
+        sold = reverse_sigmoid.add_reverse_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
         assert l1(invert.unreversed(sold, c / 6, 0.2), y).max() < 1e-5
 
     def test_rows_that_it_cannot_have_released_stay(self):

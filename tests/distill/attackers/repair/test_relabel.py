@@ -46,13 +46,16 @@ def keepers() -> dict[str, Any]:
     for path in sorted(CONFIGS.rglob("*.yaml")):
         name = str(path.relative_to(CONFIGS).with_suffix(""))
         module = importlib.import_module(f"defenses.{name.replace('/', '.')}")
-        shown, knob = yaml.safe_load(path.read_text())["settings"], module.Defense.knob
-        for share in (None, 0.0, 0.25, 0.5, 1.0) if knob else (None,):
-            value = {} if share is None else {knob.name: knob.at(share)}
-            whole = isinstance(shown.get(knob.name) if knob else None, int)
+        shown, strength = (
+            yaml.safe_load(path.read_text())["settings"],
+            module.Defense.traits.strength,
+        )
+        for share in (None, 0.0, 0.25, 0.5, 1.0) if strength else (None,):
+            value = {} if share is None else {strength.name: strength.interpolate(share)}
+            whole = isinstance(shown.get(strength.name) if strength else None, int)
             settings = shown | {key: round(v) if whole else v for key, v in value.items()}
             defense = module.Defense(module.Settings(**settings), GIVEN)
-            if defense.keeps_argmax and defense.point in ("none", "logprobs"):
+            if defense.traits.keeps_argmax and defense.traits.acts_on in ("none", "logprobs"):
                 found[f"{name} {value or ''}"] = defense
     return found
 

@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from defenses import Part, Strength
-from defenses.release import TextEdit, divided
+from defenses import DefenseSettings, Strength, Traits
+from defenses.release import TextEdit, split_answer
 from distill.completions import Completion
 
 
 def mask(text: str, marker: str, share: float) -> str:
     """The text with this share of its reasoning's digits, rounded, written as `x`."""
-    reasoning, rest = divided(text, marker)
+    reasoning, rest = split_answer(text, marker)
     left = round(share * sum(letter.isdigit() for letter in reasoning))
     masked = ""
     for letter in reasoning:
@@ -19,7 +19,7 @@ def mask(text: str, marker: str, share: float) -> str:
     return masked + rest
 
 
-class Settings(Part):
+class Settings(DefenseSettings):
     """`share`: of the digits that are masked (0: no defence); `marker`: of the final answer."""
 
     share: float = Field(1.0, ge=0, le=1)
@@ -29,10 +29,13 @@ class Settings(Part):
 class Defense(TextEdit):
     """Masks digits, without token ids and logprobs."""
 
-    keeps_answer = True
-    identity = {"share": 0.0}
-    knob = Strength("share", 0.0, 0.1, 1.0)
-    paper = "a stranger's"
+    traits = Traits(
+        acts_on="text",
+        identity={"share": 0.0},
+        strength=Strength("share", 0.0, 0.1, 1.0),
+        keeps_answer=True,
+        paper="a stranger's",
+    )
 
     def text(self, answer: Completion) -> str:
         return mask(answer.text, self.settings.marker, self.settings.share)

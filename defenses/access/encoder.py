@@ -32,17 +32,20 @@ class Encoder:
         own).
         """
         shape = (*topic.shape, self.width)
-        own = rng.standard_normal(shape)
+        noise = rng.standard_normal(shape)
         ids, which = np.unique(template, return_inverse=True)
-        mould = np.stack([stream(int(one), "template").standard_normal(self.width) for one in ids])[
-            which
-        ]
-        cut = (template != 0)[..., None]
+        template_centre = np.stack(
+            [stream(int(one), "template").standard_normal(self.width) for one in ids]
+        )[which]
+        from_template = (template != 0)[..., None]
         away = np.where(
-            cut, self.spread * mould.reshape(shape) + self.jitter * own, self.spread * own
+            from_template,
+            self.spread * template_centre.reshape(shape) + self.jitter * noise,
+            self.spread * noise,
         )
         return unit(self.centres_KE[topic] + away / np.sqrt(self.width))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
+    """Vectors of length 1 along the last axis."""
     return x / np.linalg.norm(x, axis=-1, keepdims=True)

@@ -15,9 +15,8 @@ from distill.completions import Logprobs
 
 RESOLUTION = 1e-6  # a tail below it may be rounding of the row's float32 values, and no tail at all
 FEW_RISES = 0.01  # share of values larger than the one before them
-AT_ONCE = (
-    1 << 18
-)  # entries of all rows that are worked on together: what is in between should stay in the cache
+# Entries of all rows that are worked on together: what is in between should stay in the cache.
+AT_ONCE = 1 << 18
 
 
 def blocks(count: int, width: int) -> Iterator[slice]:
@@ -26,29 +25,27 @@ def blocks(count: int, width: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, count, step))
 
 
-def atoms(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
+def atom_probabilities(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (T, A) in float64, and which atoms there are: not withheld entries, nor a tail
     below 1e-6.
     """
-    known_TK = np.exp(logprobs.values_TK.astype(np.float64))
+    p_TK = np.exp(logprobs.values_TK.astype(np.float64))
     tails_T = (
-        1 - known_TK.sum(-1)
-        if logprobs.tail_T is None
-        else np.exp(logprobs.tail_T.astype(np.float64))
+        1 - p_TK.sum(-1) if logprobs.tail_T is None else np.exp(logprobs.tail_T.astype(np.float64))
     )
     tails_T1 = np.where(tails_T > RESOLUTION, tails_T, 0)[:, None]
-    return np.concatenate([known_TK, tails_T1], -1), np.concatenate(
+    return np.concatenate([p_TK, tails_T1], -1), np.concatenate(
         [logprobs.ids_TK >= 0, tails_T1 > 0], -1
     )
 
 
-def along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
+def take_along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
     """`np.take_along_axis` over rows of one length, which takes a third of its time."""
     firsts_T1 = np.arange(len(order_TK))[:, None] * values_TK.shape[1]
     return np.ascontiguousarray(values_TK).ravel().take(order_TK + firsts_T1)
 
 
-def ascending(keys_TK: np.ndarray) -> np.ndarray:
+def argsort_ascending(keys_TK: np.ndarray) -> np.ndarray:
     """The order (T, K) of each row's 32-bit keys from the smallest on, as unsigned numbers, equals
     in their old order.
 
@@ -56,11 +53,11 @@ def ascending(keys_TK: np.ndarray) -> np.ndarray:
     sorting takes.
     """
     low_TK = np.argsort(keys_TK.astype(np.uint16), -1, kind="stable")
-    high_TK = along((keys_TK.view(np.uint32) >> 16).astype(np.uint16), low_TK)
-    return along(low_TK, np.argsort(high_TK, -1, kind="stable"))
+    high_TK = take_along((keys_TK.view(np.uint32) >> 16).astype(np.uint16), low_TK)
+    return take_along(low_TK, np.argsort(high_TK, -1, kind="stable"))
 
 
-def descending(values_TK: np.ndarray) -> np.ndarray:
+def argsort_descending(values_TK: np.ndarray) -> np.ndarray:
     """The order (T, K) of each row's values from the largest on, equals in their old order.
 
     Rows with few rises are sorted run by run; others of float32 by their bits, which order as the
@@ -71,19 +68,20 @@ def descending(values_TK: np.ndarray) -> np.ndarray:
         return np.argsort(-values_TK, -1, kind="stable")
     keys_TK = (0 - values_TK).view(np.uint32)  # of either zero the positive one, as they are equal
     keys_TK ^= (keys_TK.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
-    return ascending(keys_TK)
+    return argsort_ascending(keys_TK)
 
 
-def falling(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sort_descending(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids and values of each row from the largest value on, equals in their old order."""
-    out = np.empty_like(ids_TK), np.empty_like(values_TK)
+    sorted_ids_TK, sorted_TK = np.empty_like(ids_TK), np.empty_like(values_TK)
     for rows in blocks(*values_TK.shape):
-        order_TK = descending(values_TK[rows])
-        out[0][rows], out[1][rows] = along(ids_TK[rows], order_TK), along(values_TK[rows], order_TK)
-    return out
+        order_TK = argsort_descending(values_TK[rows])
+        sorted_ids_TK[rows] = take_along(ids_TK[rows], order_TK)
+        sorted_TK[rows] = take_along(values_TK[rows], order_TK)
+    return sorted_ids_TK, sorted_TK
 
 
-def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
+def replace_probabilities(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
     """The row with these probabilities instead, most likely first, equals in their old order, in
     the old dtype.
     """
@@ -92,4 +90,4 @@ def released(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
         tail_T = (
             None if logprobs.tail_T is None else np.log(p_TA[:, -1]).astype(logprobs.tail_T.dtype)
         )
-    return Logprobs(*falling(logprobs.ids_TK, values_TK), tail_T)
+    return Logprobs(*sort_descending(logprobs.ids_TK, values_TK), tail_T)

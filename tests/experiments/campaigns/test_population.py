@@ -5,20 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from distill.campaigns import HONEST, SEGMENTS, TOPICS, cells, stream
-from distill.campaigns.population import (
-    HONEST_SEGMENTS,
-    Population,
-    Tastes,
-    clock,
-    dirichlet,
-    groups,
-    interface,
-    world,
-)
+from defenses.access.provider import OpenAccess, Reply
+from distill.campaigns import SEGMENTS, TOPICS, cells, stream
 from distill.campaigns.presets import preset, scaled
-from distill.campaigns.simulate import Open, Reply, simulate
-from distill.campaigns.traffic import Honest
+from distill.campaigns.sampling import TopicPreferences, dirichlet, minute_quantiles, topic_shares
+from experiments.campaigns.population import HONEST_SEGMENTS, Population
+from experiments.campaigns.simulate import simulate
+from experiments.campaigns.traffic import HonestTraffic
+from experiments.campaigns.world import HONEST, build_world, customer_sizes
 
 SMALL = Population(accounts=6000)
 
@@ -26,8 +20,8 @@ SMALL = Population(accounts=6000)
 @pytest.fixture(scope="module")
 def month():
     """28 days of 6,000 accounts: the world and all its days."""
-    made = world(SMALL, 28, seed=5)
-    honest = Honest(made, release=14)
+    made = build_world(SMALL, 28, seed=5)
+    honest = HonestTraffic(made, release=14)
     return made, [honest.day(day).events for day in range(28)]
 
 
@@ -47,7 +41,7 @@ def test_chat_users_send_what_was_reported(month):
 
 
 def test_heavy_api_customers_carry_the_reported_share():
-    made = world(Population(accounts=100_000), 1, seed=1)
+    made = build_world(Population(accounts=100_000), 1, seed=1)
     rates = np.sort(made.truth.rate[made.accounts.segment[:100_000] == of("api")])
     assert (
         0.60 < rates[-len(rates) // 10 :].sum() / rates.sum() < 0.82
@@ -57,7 +51,7 @@ def test_heavy_api_customers_carry_the_reported_share():
 
 def test_sessions_are_as_long_as_the_agentic_trace_says(month):
     made, _ = month
-    honest = Honest(made)
+    honest = HonestTraffic(made)
     ids, sessions, n = honest.counts(3, stream(0, "x"))
     agent = made.accounts.segment[ids] == of("agent")
     assert abs(n[agent].sum() / sessions[agent].sum() / 30.9 - 1) < 0.1
@@ -70,7 +64,7 @@ def test_working_days_and_afternoons_are_busier(month):
     )
     weekend = np.arange(28) % 7 >= 5
     assert per_day[weekend].mean() < 0.5 * per_day[~weekend].mean()
-    hours = np.bincount(clock(4.0) // 60, minlength=24)
+    hours = np.bincount(minute_quantiles(4.0) // 60, minlength=24)
     assert hours.argmax() in (14, 15) and 3.5 < hours.max() / hours.min() < 4.1
 
 
@@ -125,7 +119,7 @@ def test_topic_counts_are_over_dispersed_as_their_concentration_says(concentrati
     """
     rng, n = stream(0, "dispersion"), 200
     base = np.full(TOPICS, 1 / TOPICS)
-    tastes = Tastes(400)
+    tastes = TopicPreferences(400)
     rows = tastes.add(dirichlet(np.repeat(base[None], 400, 0), concentration, rng))
     drawn = tastes.draw(np.repeat(rows, n), rng).reshape(400, n)
     x2 = np.array(
@@ -138,14 +132,17 @@ def test_topic_counts_are_over_dispersed_as_their_concentration_says(concentrati
 
 
 def test_no_concentration_means_that_all_are_alike():
-    made = world(Population(accounts=3000, concentration=None), 1, seed=0)
+    made = build_world(Population(accounts=3000, concentration=None), 1, seed=0)
     for number in range(len(SEGMENTS)):
-        assert len(np.unique(made.truth.taste[:3000][made.accounts.segment[:3000] == number])) == 1
+        assert (
+            len(np.unique(made.truth.preference[:3000][made.accounts.segment[:3000] == number]))
+            == 1
+        )
 
 
 def test_draws_follow_the_taste_and_never_leave_its_topics():
-    tastes = Tastes(1)
-    base = interface({"coding": 1.0, "other": 3.0})
+    tastes = TopicPreferences(1)
+    base = topic_shares({"coding": 1.0, "other": 3.0})
     drawn = tastes.draw(np.repeat(tastes.add(base[None]), 200_000), stream(0, "draw"))
     share = np.bincount(drawn, minlength=TOPICS) / len(drawn)
     assert (share[base == 0] == 0).all()
@@ -154,7 +151,7 @@ def test_draws_follow_the_taste_and_never_leave_its_topics():
 
 @pytest.mark.parametrize("kind", [0.985, 0.4, 2.0])
 def test_group_sizes_add_up(kind):
-    sizes = groups(1000, kind, stream(0, "groups"))
+    sizes = customer_sizes(1000, kind, stream(0, "groups"))
     assert sizes.sum() == 1000 and sizes.min() >= 1
 
 
@@ -174,7 +171,7 @@ CAMPAIGNS = [
 ]
 
 
-class Log(Open):
+class Log(OpenAccess):
     """Hashes whatever it is shown, and closes the first campaign accounts it was
     told of on day 6.
     """
@@ -245,7 +242,7 @@ def test_nothing_leaks_after_an_account_is_closed_and_replacements_go_on():
         assert out.got(0).sum() == mine[out.truth.campaign[out.first :] == 0].sum()
 
 
-class Closer(Open):
+class Closer(OpenAccess):
     """Closes one account of each campaign a day; sees that days come in order and that the closed
     are silent.
     """

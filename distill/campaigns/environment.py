@@ -1,0 +1,62 @@
+"""What a campaign acts in: where it opens accounts, and what it may imitate of honest customers.
+
+The referee's simulator builds it (`experiments.campaigns.world`); who is honest is not in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from distill.campaigns import Accounts
+from distill.campaigns.sampling import TopicPreferences, UniqueIds
+
+
+@dataclass(frozen=True)
+class CustomerHabits:
+    """How honest customers of each segment S ask, on the whole, as anybody may know who resells
+    their requests.
+
+    `topics_SK`: mean shares of the K topics. `concentration`: of the Dirichlet by which customers
+    differ; None where all are alike. `phrase_S`: share of prompts that ask for reasoning or a
+    rubric. `public_S`, `private_S`: shares of exchanges on public prompt templates and on the
+    customer's own, of which it has at most `templates_S`. `tokens_S2`: mean tokens in and out.
+    """
+
+    topics_SK: np.ndarray
+    concentration: float | None
+    phrase_S: np.ndarray
+    public_S: np.ndarray
+    private_S: np.ndarray
+    templates_S: np.ndarray
+    tokens_S2: np.ndarray
+
+
+class Environment(Protocol):
+    """What a campaign acts in. The same seed gives the same bytes."""
+
+    seed: int
+    accounts: Accounts
+    preferences: TopicPreferences
+    tokens: UniqueIds
+    """Payment, device and network tokens alike."""
+    templates: UniqueIds
+    habits: CustomerHabits
+
+    def open_accounts(
+        self,
+        campaign: int,
+        rate: float,
+        *,
+        segment: np.ndarray,
+        created: np.ndarray | int,
+        payment: np.ndarray,
+        network: np.ndarray,
+        verified: bool,
+    ) -> np.ndarray:
+        """Sign accounts of a campaign up, each on a device of its own; returns their numbers."""
+
+    def public_templates(self, day: int) -> np.ndarray:
+        """The public prompt template at each of 65,536 quantiles of a day's exchanges on them."""

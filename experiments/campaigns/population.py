@@ -1,0 +1,262 @@
+"""The honest population: who the customers are, what they share, what they like to ask, how much
+and when.
+
+Sources, by the mark after a number: [ServeGen] arXiv 2505.09999, client files; [NBER] paper 34255
+(ChatGPT use); [WildChat] 1,039,785 conversations; [Copilot] Azure trace of June 2026, 301,026
+agentic sessions; [assumed] by us, to be swept. Real accounts differ from one another far more than
+draws from pooled traffic do; `concentration` says by how much, and what detectors reach depends on
+it more than on anything else here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from distill.campaigns import SEGMENTS, FrozenSettings, apportion
+
+
+class Segment(FrozenSettings):
+    """One kind of honest customer. Rates are exchanges (model calls) a day and account, lognormal
+    over accounts.
+    """
+
+    share: float = Field(gt=0, le=1, description="of all accounts")
+    median: float = Field(gt=0, description="exchanges a day of the median account")
+    sigma: float = Field(ge=0, description="sd of the log rate")
+    session: float = Field(ge=1, description="mean exchanges a session, geometric")
+    gap: float = Field(gt=0, description="mean minutes between exchanges of a session")
+    burst: float = Field(
+        ge=0, description="coefficient of variation of an account's daily intensity, gamma"
+    )
+    weekend: float = Field(
+        gt=0, description="intensity on Saturday and Sunday, relative to working days"
+    )
+    peak: float = Field(ge=1, description="busiest over quietest hour")
+    tokens: tuple[float, float] = Field(
+        description="mean tokens in (lognormal, sigma 1) and out (exponential)"
+    )
+    mix: dict[str, float] = Field(description="capabilities asked for, in proportion")
+    phrase: float = Field(
+        ge=0, lt=1, description="mean share of prompts that ask for reasoning or a rubric"
+    )
+    public: float = Field(ge=0, le=1, description="share of exchanges on public prompt templates")
+    private: float = Field(
+        ge=0, le=1, description="share of exchanges on the customer's own templates"
+    )
+    templates: int = Field(
+        ge=0, le=10_000_000, description="own templates a customer has, at most; at least 1 if any"
+    )
+    adopts: float = Field(
+        gt=0, lt=1, description="mean share of traffic that moves to a new model in the end"
+    )
+    group: float = Field(
+        gt=0, description="accounts of a customer: Zipf exponent above 1, else geometric (p)"
+    )
+    alike: float | None = Field(
+        gt=0,
+        description=(
+            "concentration of members around their group, as a multiple of the population's; "
+            "none: equal"
+        ),
+    )
+
+
+TALK: dict[str, float] = {
+    "guidance": 29,
+    "information": 24,
+    "writing": 24,
+    "coding": 4.2,
+    "reasoning": 4,
+    "vision": 6,
+    "other": 9,
+}
+CODE: dict[str, float] = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
+
+# share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend: assumed
+# throughout.
+HONEST_SEGMENTS = {
+    # Median and sigma give a mean of 4.1 a day, beside 3.7 messages per user and day [NBER];
+    # session: 2.52 turns [WildChat]; tokens as ServeGen's chat models; `mix` after [NBER]:
+    # guidance, seeking and writing near 80 %, coding 4.2 %.
+    "chat": Segment(
+        share=0.70,
+        median=2,
+        sigma=1.2,
+        session=2.52,
+        gap=2,
+        burst=1.0,
+        weekend=0.9,
+        peak=4.0,
+        tokens=(500, 250),
+        mix=TALK,
+        phrase=0.01,
+        public=0.04,
+        private=0,
+        templates=0,
+        adopts=0.3,
+        group=0.985,
+        alike=0.5,
+    ),
+    # session: 30.9 calls; tokens: 67.8 k in, 527 out a call [Copilot]; gap: 5 to 7 requests a
+    # minute in small teams.
+    "agent": Segment(
+        share=0.17,
+        median=4,
+        sigma=1.3,
+        session=30.9,
+        gap=0.2,
+        burst=1.2,
+        weekend=0.5,
+        peak=3.0,
+        tokens=(67_800, 527),
+        mix=CODE,
+        phrase=0.005,
+        public=0.02,
+        private=0.1,
+        templates=2,
+        adopts=0.4,
+        group=0.9,
+        alike=2,
+    ),
+    # sigma within 1.83 to 2.70 and so 76 % of the load from the top tenth, within 60 to 79 %; burst
+    # 1.9 to 2.5 and peak 1.4 to 2.2 [ServeGen].
+    "api": Segment(
+        share=0.061,
+        median=2.5,
+        sigma=2.0,
+        session=10,
+        gap=0.1,
+        burst=2.0,
+        weekend=0.7,
+        peak=2.0,
+        tokens=(725, 200),
+        mix=TALK | {"coding": 20, "analysis": 15, "grading": 2},
+        phrase=0.02,
+        public=0.01,
+        private=0.9,
+        templates=5,
+        adopts=0.1,
+        group=0.75,
+        alike=2,
+    ),
+    "organisation": Segment(
+        share=0.06,
+        median=4,
+        sigma=1.3,
+        session=8,
+        gap=1,
+        burst=1.0,
+        weekend=0.2,
+        peak=6.0,
+        tokens=(2000, 400),
+        mix=TALK | {"coding": 30, "agentic": 10, "analysis": 15},
+        phrase=0.01,
+        public=0.03,
+        private=0.2,
+        templates=5,
+        adopts=0.2,
+        group=2.0,
+        alike=2,
+    ),
+    # The hard negatives for content: few, heavy, batch work with rubrics and requests for
+    # reasoning.
+    "research": Segment(
+        share=0.006,
+        median=20,
+        sigma=2.2,
+        session=100,
+        gap=0.05,
+        burst=2.0,
+        weekend=0.7,
+        peak=1.5,
+        tokens=(725, 1000),
+        mix={"reasoning": 40, "coding": 20, "grading": 25, "analysis": 10, "agentic": 5},
+        phrase=0.15,
+        public=0.05,
+        private=0.8,
+        templates=10,
+        adopts=0.5,
+        group=0.7,
+        alike=2,
+    ),
+    # The hard negatives for everything about pooling: lawful resellers, routers and universities
+    # whose keys carry many people's traffic, on one card, evenly.
+    "reseller": Segment(
+        share=0.003,
+        median=150,
+        sigma=1.2,
+        session=2.5,
+        gap=2,
+        burst=0.3,
+        weekend=0.8,
+        peak=2.0,
+        tokens=(725, 300),
+        mix=TALK | {"coding": 30, "agentic": 10},
+        phrase=0.02,
+        public=0.04,
+        private=0,
+        templates=0,
+        adopts=0.3,
+        group=0.4,
+        alike=None,
+    ),
+}
+
+
+class Population(FrozenSettings):
+    """The honest accounts. All fields are assumed."""
+
+    accounts: int = Field(default=300_000, ge=100, le=10_000_000)
+    concentration: float | None = Field(
+        default=10.0, gt=0, description="Dirichlet, over customers; none: all alike"
+    )
+    pooled: float = Field(
+        default=300.0, gt=0, description="the same for resellers, who pool many customers"
+    )
+    habit: float = Field(
+        default=5.0, gt=0, description="concentration of the Beta of phrase and adoption shares"
+    )
+    vpn: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="chat, agent and api customers behind a popular VPN exit",
+    )
+    campus: float = Field(
+        default=0.08, ge=0, le=1, description="the same, behind the NAT of a campus"
+    )
+    campus_size: int = Field(default=200, ge=2, le=1_000_000)
+    exit_size: int = Field(
+        default=400,
+        ge=2,
+        le=1_000_000,
+        description="accounts behind a popular VPN exit, on average",
+    )
+    joins: float = Field(
+        default=0.1, ge=0, le=1, description="accounts that sign up during the horizon, evenly"
+    )
+    passes: float = Field(
+        default=0.97, ge=0, le=1, description="accounts that prove who they are when asked"
+    )
+    public: int = Field(
+        default=5000,
+        ge=1,
+        le=10_000_000,
+        description="public prompt templates, Zipf; ids 1 to this",
+    )
+    viral: int = Field(
+        default=40,
+        ge=0,
+        le=1_000_000,
+        description="prompts that spread during the horizon; the ids after public",
+    )
+    adoption_days: float = Field(
+        default=3.0, gt=0, description="half of those who move to a new model have by then"
+    )
+    segments: dict[str, Segment] = HONEST_SEGMENTS
+
+    def sizes(self) -> dict[str, int]:
+        """Accounts of each segment; they add up."""
+        shares = np.array([self.segments[name].share for name in SEGMENTS])
+        return dict(zip(SEGMENTS, apportion(self.accounts, shares).tolist(), strict=True))

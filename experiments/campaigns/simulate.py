@@ -1,0 +1,181 @@
+"""Day by day: customers and campaigns send, a provider serves, and acts at the end of the day.
+
+Time and memory are linear in the events of a day and in the accounts; no day is kept. A provider
+that only watches gives the trajectory on which any number of detectors are compared; one that acts
+closes the loop, and campaigns replace what they lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from defenses.access.provider import Identify, OpenAccess, Provider, Reply
+from distill.campaigns import (
+    CAPABILITIES,
+    CAPABILITY_OF,
+    SEGMENTS,
+    Accounts,
+    Events,
+    Traffic,
+    stream,
+)
+from distill.campaigns.operator import Operator
+from distill.campaigns.presets import Campaign
+from experiments.campaigns.population import Population
+from experiments.campaigns.traffic import HonestTraffic
+from experiments.campaigns.world import Truth, World, build_world
+
+
+@dataclass
+class Outcome:
+    """What happened. Rows of `leaked` are the accounts from `first` on, the campaigns'; axes A
+    accounts, D days, S segments, C capabilities.
+
+    `leaked_ADC`: exchanges that campaigns wanted and got, by capability. `value_AD`: their worth to
+    a student. `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens
+    out. `planned`: the wanted exchanges each campaign would have got from a provider that serves
+    all (expected). `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `turned_away`:
+    accounts that were refused when they signed up. `events`: all exchanges sent.
+    """
+
+    days: int
+    first: int
+    accounts: Accounts
+    truth: Truth
+    campaigns: tuple[Campaign, ...]
+    leaked_ADC: np.ndarray
+    value_AD: np.ndarray
+    bought: np.ndarray
+    planned: np.ndarray
+    sent_SD: np.ndarray
+    refused_SD: np.ndarray
+    turned_away: np.ndarray
+    events: int = 0
+
+    @classmethod
+    def empty(cls, world: World, campaigns: Sequence[Campaign]) -> Outcome:
+        """Nothing has happened yet; every account so far is honest."""
+        first, days = world.accounts.count, world.days
+        room = world.accounts.capacity - first
+        return cls(
+            days=days,
+            first=first,
+            accounts=world.accounts,
+            truth=world.truth,
+            campaigns=tuple(campaigns),
+            leaked_ADC=np.zeros((room, days, len(CAPABILITIES)), np.uint32),
+            value_AD=np.zeros((room, days), np.float32),
+            bought=np.zeros((len(campaigns), 3), np.int64),
+            planned=np.array([each.planned(days) for each in campaigns]),
+            sent_SD=np.zeros((len(SEGMENTS), days), np.int64),
+            refused_SD=np.zeros((len(SEGMENTS), days), np.int64),
+            turned_away=np.zeros(world.accounts.capacity, bool),
+        )
+
+    def got(self, number: int, closed: np.ndarray | None = None) -> np.ndarray:
+        """Wanted exchanges that a campaign got, by capability [C].
+
+        Args:
+            number: of the campaign.
+            closed: by account, the day at the end of which it would have been closed; as it was, if
+                None.
+        """
+        rows = np.flatnonzero(self.truth.campaign[self.first : self.accounts.count] == number)
+        if closed is None:
+            return self.leaked_ADC[rows].sum(axis=(0, 1), dtype=np.int64)
+        until = np.arange(self.days)[None] <= closed[self.first + rows][:, None]
+        return np.einsum("adc,ad->c", self.leaked_ADC[rows].astype(np.int64), until)
+
+
+def merge(parts: Sequence[Traffic]) -> Traffic:
+    """Traffic of several senders as one day, in order of account."""
+    names = [field.name for field in fields(Events)[1:]]
+    columns = {
+        name: np.concatenate([getattr(part.events, name) for part in parts]) for name in names
+    }
+    events = Events(parts[0].events.day, **columns)
+    wanted = np.concatenate([part.wanted for part in parts])
+    if (events.account[1:] >= events.account[:-1]).all():
+        return Traffic(events, wanted)
+    # Replacements of one campaign come after another's accounts.
+    order = np.argsort(events.account, kind="stable")
+    return Traffic(events.take(order), wanted[order])
+
+
+def simulate(
+    population: Population,
+    campaigns: Sequence[Campaign],
+    provider: Provider | None = None,
+    *,
+    days: int,
+    seed: int,
+    release: int | None = None,
+) -> Outcome:
+    """Run a horizon of days.
+
+    Args:
+        population: the honest customers.
+        campaigns: those beside them; none is a clean horizon.
+        provider: what stands between; serves all and closes none, if None.
+        days: of the horizon.
+        seed: the same gives the same bytes.
+        release: the day on which a new model comes out, if one does.
+    """
+    provider = provider or OpenAccess()
+    room = sum(each.accounts + int(each.respawns * each.accounts) for each in campaigns)
+    world = build_world(population, days, seed, room, len(campaigns))
+    outcome, honest = Outcome.empty(world, campaigns), HonestTraffic(world, release)
+    operators = [Operator(world, each, number, release) for number, each in enumerate(campaigns)]
+    accounts = world.accounts
+    provider.begin(accounts, days, identity_check(world, campaigns))
+    for day in range(days):
+        for operator in operators:
+            opened = operator.sign_up(day)
+            refused = opened[~provider.sign_up(day, opened)]
+            accounts.closed[refused], outcome.turned_away[refused] = day, True
+            operator.on_closed(day, refused)
+        today = merge([honest.day(day), *(operator.day(day) for operator in operators)])
+        _record(outcome, today, provider.serve(today.events))
+        closed = provider.close(day)
+        accounts.closed[closed] = np.minimum(accounts.closed[closed], day)
+        for operator in operators:
+            operator.on_closed(day, closed)
+    return outcome
+
+
+def identity_check(world: World, campaigns: Sequence[Campaign]) -> Identify:
+    """Honest accounts give proof with the population's probability, a campaign's with its own."""
+    luck = stream(world.seed, "identity").random(world.accounts.capacity, np.float32)
+    # HONEST is -1, so that the last chance is that of honest accounts.
+    chances = np.array([*(each.passes for each in campaigns), world.settings.passes])
+
+    def identify(ids: np.ndarray) -> np.ndarray:
+        return luck[ids] < chances[world.truth.campaign[ids]]
+
+    return identify
+
+
+def _record(outcome: Outcome, today: Traffic, reply: Reply) -> None:
+    """Count a day: what was sent, what was refused, and what campaigns bought and wanted."""
+    events, day = today.events, today.events.day
+    outcome.events += len(events)
+    split = int(np.searchsorted(events.account, outcome.first))  # honest accounts come first
+    segment = outcome.accounts.segment[events.account[:split]]
+    served = np.ones(len(events), bool) if reply.served is None else reply.served
+    outcome.sent_SD[:, day] = np.bincount(segment, minlength=len(SEGMENTS))
+    outcome.refused_SD[:, day] = np.bincount(segment[~served[:split]], minlength=len(SEGMENTS))
+    sold = np.flatnonzero(served[split:]) + split
+    number, campaigns = outcome.truth.campaign[events.account[sold]], len(outcome.bought)
+    for column, what in enumerate((None, events.tokens_in[sold], events.tokens_out[sold])):
+        bought = np.bincount(number, what, minlength=campaigns)
+        outcome.bought[:, column] += bought.astype(np.int64)
+    leaked = np.flatnonzero(today.wanted[split:] & served[split:]) + split
+    row = events.account[leaked].astype(np.int64) - outcome.first
+    capability = CAPABILITY_OF[events.topic[leaked]]
+    cell, counts = np.unique(row * len(CAPABILITIES) + capability, return_counts=True)
+    outcome.leaked_ADC[cell // len(CAPABILITIES), day, cell % len(CAPABILITIES)] = counts
+    worth = None if reply.value is None else reply.value[leaked]
+    outcome.value_AD[:, day] = np.bincount(row, worth, minlength=len(outcome.value_AD))
