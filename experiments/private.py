@@ -48,6 +48,18 @@ def hidden(name: str, value: Any) -> Any:
     return stands
 
 
+def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which every place that is there is told by what it holds, however it was
+    written: the same data elsewhere are the same work.
+    """
+    return {
+        name: hidden(name, os.path.abspath(value))
+        if name in PLACES and isinstance(value, str) and os.path.exists(value)
+        else value
+        for name, value in settings.items()
+    }
+
+
 def shown(value: Any) -> Any:
     """What a stand-in stands for where that is known here; anything else is itself."""
     return _held.get(value, value) if isinstance(value, str) else value

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +25,6 @@ from experiments.store import Store
 ROOT = Path(__file__).parents[1]
 PROJECT = ("distill", "defenses", "experiments")
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")  # those that can change bytes
-MAKER = (
-    "version",
-    "code",
-    "libraries",
-    "threads",
-)  # what a done.json says of who made it, beside the inputs
 # Settings whose values are components, or lists of them, and the group that these are of.
 GROUPS = {
     "task": "task",
@@ -203,14 +198,24 @@ def _is_text(node: Any) -> bool:
 # What makes a result now, and what made one that is there
 
 
-def now(stage: Stage, threads: int) -> dict[str, Any]:
-    """What would make the stage's result if it were made now; `inputs` are for the store to say."""
-    return {
-        "version": _version(stage.kind),
-        "code": modules(stage),
-        "libraries": libraries(),
-        "threads": threads,
-    }
+@dataclass(frozen=True)
+class Maker:
+    """What makes a result, beside its inputs: the version of its kind, digests of modules, versions
+    of libraries, and how many threads.
+    """
+
+    version: int
+    code: dict[str, str]
+    libraries: dict[str, str]
+    threads: int
+
+
+MAKER = tuple(field.name for field in fields(Maker))
+
+
+def now(stage: Stage, threads: int) -> Maker:
+    """What would make the stage's result if it were made now."""
+    return Maker(_version(stage.kind), modules(stage), libraries(), threads)
 
 
 @functools.cache
@@ -280,25 +285,22 @@ def current(stage: Stage, store: Store, threads: int) -> bool:
     return not _why(done, now(stage, threads)) and not _remade(stage, store, done)
 
 
-def _why(done: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
+def _why(done: Mapping[str, Any], made: Maker) -> list[str]:
     """In words, how what made a result differs from what would make it now."""
     if not recorded(done):
         return ["written before code was recorded"]
-    told = []
-    if done["version"] != made["version"]:
-        told.append(
-            f"made by version {done['version']} of its kind, which is {made['version']} now"
-        )
-    changed = differing(done["code"], made["code"])
-    if changed:
-        told.append(f"made by other code: {listed(changed)} changed")
-    told += [
-        f"{name} {done['libraries'].get(name)} -> {made['libraries'].get(name)}"
-        for name in differing(done["libraries"], made["libraries"])
+    before, why = Maker(**maker(done)), []
+    if before.version != made.version:
+        why.append(f"made by version {before.version} of its kind, which is {made.version} now")
+    if changed := differing(before.code, made.code):
+        why.append(f"made by other code: {listed(changed)} changed")
+    why += [
+        f"{name} {before.libraries.get(name)} -> {made.libraries.get(name)}"
+        for name in differing(before.libraries, made.libraries)
     ]
-    if done["threads"] != made["threads"]:
-        told.append(f"made with {done['threads']} thread(s), not {made['threads']}")
-    return told
+    if before.threads != made.threads:
+        why.append(f"made with {before.threads} thread(s), not {made.threads}")
+    return why
 
 
 def recorded(done: Mapping[str, Any]) -> bool:

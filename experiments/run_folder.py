@@ -327,8 +327,10 @@ def _samples(plan: Plan, store: Store, arm: Arm) -> list[list[Any]]:
 def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict[str, Any]:
     """Results of one student, beside those of its arm."""
     graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
-    answers = read_completions(store.open(arm.answers.kind, arm.answers.key) / "answers.parquet")
-    stages = (arm.answers, arm.student, arm.exam)
+    answers = read_completions(
+        store.open(arm.completions.kind, arm.completions.key) / "completions.parquet"
+    )
+    stages = arm.own_stages
     return {
         "result/student_acc": sum(one["outcome"] == "right" for one in graded) / len(graded),
         "result/valid": not training.diverged,

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ class Store:
     def begun(self, stage: str, key: str) -> bool:
         """Whether a result is being made, or was until its maker was killed."""
         return self.folder(stage, f".{key}.part").is_dir()
+
+    def other_kinds(self, kinds: Collection[str]) -> list[str]:
+        """Kinds of results that lie here and are none of these: another version made them."""
+        return sorted(
+            folder.name
+            for folder in self.root.glob("[!.]*/")
+            if folder.name not in kinds and next(folder.glob("*/done.json"), None)
+        )
 
     def sweep(self) -> None:
         """Remove what killed writers left beside results."""
@@ -112,7 +120,7 @@ class Store:
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
                 if not (self.has(stage, key) and current()):
-                    self._build(folder, build, noted or {}, digest(alike) if alike else "")
+                    _build(self, folder, build, noted or {}, digest(alike) if alike else "")
         except OSError as error:
             raise BadInput(
                 f"{self.root}: cannot be written ({error.strerror or error}); nothing done is "
@@ -121,56 +129,69 @@ class Store:
             ) from error
         return self.open(stage, key)
 
-    def _twin(self, stage: str, alike: str) -> Path | None:
-        """A whole result that says the same of what its bytes depend on."""
-        try:
-            key = (self.root / stage / ".alike" / alike).read_text() if alike else ""
-            there = self.open(stage, key) if key else None
-            return there if there and self.done(stage, key).get("alike") == alike else None
-        except (OSError, BadInput):
-            return None
 
-    def _build(
-        self, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str
-    ) -> None:
-        part, past = (
-            folder.with_name(f".{folder.name}.part"),
-            folder.with_name(f".{folder.name}.past"),
-        )
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        # What a killed stage left beside its result, to continue from; that of other code leads
-        # elsewhere.
-        checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
-        if not maker.is_file() or maker.read_text() != canonical(noted):
-            checkpoint.unlink(missing_ok=True)
-            write_bytes(maker, canonical(noted).encode())
-        began, worked = time.perf_counter(), time.process_time()
-        twin = self._twin(folder.parent.name, alike)
-        told = _copied(twin, part, self.done(twin.parent.name, twin.name)) if twin else build(part)
-        noted = noted | ({"alike": alike} if alike else {})
-        noted = noted | (told if isinstance(told, dict) else {})
-        files = {
-            p.relative_to(part).as_posix(): digest(p.read_bytes())
-            for p in sorted(part.rglob("*"))
-            if p.is_file()
-        }
-        took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
-        write_bytes(part / "done.json", sealed({"files": files} | took | noted))
-        # Some libraries write files that nobody else can read, whatever the umask; a store may be
-        # shared.
-        for name in files:
-            (part / name).chmod((part / "done.json").stat().st_mode)
-        shutil.rmtree(past, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, past)
-        os.replace(part, folder)
-        shutil.rmtree(past, ignore_errors=True)
-        for left in (checkpoint, maker):
-            left.unlink(missing_ok=True)
-        if alike and not twin:
-            (folder.parent / ".alike").mkdir(exist_ok=True)
-            write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
+def _twin(store: Store, stage: str, alike: str) -> Path | None:
+    """A whole result that says the same of what its bytes depend on."""
+    try:
+        key = (store.root / stage / ".alike" / alike).read_text() if alike else ""
+        there = store.open(stage, key) if key else None
+        return there if there and store.done(stage, key).get("alike") == alike else None
+    except (OSError, BadInput):
+        return None
+
+
+def _build(
+    store: Store, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str
+) -> None:
+    """Build a result in a folder beside its own, and put it in its place."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    # What a killed stage left beside its result, to continue from; that of other code leads
+    # elsewhere.
+    checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
+    if not maker.is_file() or maker.read_text() != canonical(noted):
+        checkpoint.unlink(missing_ok=True)
+        write_bytes(maker, canonical(noted).encode())
+    began, worked = time.perf_counter(), time.process_time()
+    twin = _twin(store, folder.parent.name, alike)
+    if twin:
+        more = _copied(twin, part, store.done(twin.parent.name, twin.name))
+    else:
+        returned = build(part)
+        more = returned if isinstance(returned, dict) else {}
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
+    _finish(part, took | noted | ({"alike": alike} if alike else {}) | more)
+    _replace(folder, part)
+    for left in (checkpoint, maker):
+        left.unlink(missing_ok=True)
+    if alike and not twin:
+        (folder.parent / ".alike").mkdir(exist_ok=True)
+        write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
+
+
+def _finish(part: Path, noted: dict[str, Any]) -> None:
+    """Write down the hashes of a result's files, and what is noted of it."""
+    files = {
+        path.relative_to(part).as_posix(): digest(path.read_bytes())
+        for path in sorted(part.rglob("*"))
+        if path.is_file()
+    }
+    write_bytes(part / "done.json", sealed({"files": files} | noted))
+    # Some libraries write files that nobody else can read, whatever the umask; a store may be
+    # shared.
+    for name in files:
+        (part / name).chmod((part / "done.json").stat().st_mode)
+
+
+def _replace(folder: Path, part: Path) -> None:
+    """Put a finished result in its place; one that was there is gone when that is done."""
+    past = folder.with_name(f".{folder.name}.past")
+    shutil.rmtree(past, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, past)
+    os.replace(part, folder)
+    shutil.rmtree(past, ignore_errors=True)
 
 
 def sealed(done: dict[str, Any]) -> bytes:

@@ -147,7 +147,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _student_seconds(arm: Arm, done: Done) -> Seconds:
-    stages = [done[stage.key] for stage in (arm.answers, arm.student, arm.exam)]
+    stages = [done[stage.key] for stage in arm.own_stages]
     wall = sum(stage.seconds for stage in stages)
     return Seconds(wall, sum(stage.cpu_seconds for stage in stages))
 

@@ -24,7 +24,7 @@ from distill.completions import BadInput
 from experiments import private, provenance
 from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
-from experiments.planning.costs import seconds
+from experiments.planning.costs import SECONDS, seconds
 from experiments.planning.plan import Plan
 from experiments.settings.catalog import chosen_folders, use_plugins
 from experiments.stages.stage import Stage
@@ -52,6 +52,13 @@ def run(
     """
     store = Store(root)
     store.sweep()
+    if strange := store.other_kinds(SECONDS):
+        console.print(
+            f"note: {root} holds results of another version ({', '.join(strange)}); they are left "
+            "as they are and not used",
+            soft_wrap=True,
+            highlight=False,
+        )
     due = plan.due(store, threads, keep_old)
     for line in due.why:
         what = "old results are kept" if keep_old else "old results are made again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 from distill.completions import BadInput
@@ -24,17 +25,17 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     store = Store(root)
     inputs = stage.needs.map(lambda needed: store.open(needed.kind, needed.key))
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
-    maker, held = provenance.now(stage, threads), provenance.inputs(stage, store)
-    # Contents, not addresses: two ways to the same answers are one student.
-    alike = canonical(
-        [stage.kind, stage.settings, [held[needed.key] for needed in stage.inputs], maker]
-    )
+    maker = asdict(provenance.now(stage, threads))
+    contents = provenance.inputs(stage, store)
+    # Contents, not addresses: two ways to the same completions are one student.
+    made_of = {name: contents[needed.key] for name, needed in stage.needs.named().items()}
+    alike = canonical([stage.kind, stage.settings, made_of, maker])
     try:
         store.make(
             stage.kind,
             stage.key,
             lambda out: kind.run(stage.spec, inputs, out),
-            maker | {"inputs": held},
+            maker | {"inputs": contents},
             lambda: provenance.current(stage, store, threads),
             alike,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from experiments.settings.schema import AttackSpec, Block, Study, parse_attack
+from experiments.stages.completions import CompletionsSpec, MadeInputs
 from experiments.stages.stage import Stage
 
 # Teacher-free students: F0 untrained, F1 own data, F2 its own verified answers or a weaker public
@@ -54,11 +55,21 @@ class Arm:
         return self.exam.inputs[0]
 
     @property
-    def answers(self) -> Stage:
+    def completions(self) -> Stage:
+        """What the student was trained on, before it was cleaned."""
         first = self.student
-        while first.kind != "answers":
+        while not isinstance(first.spec, CompletionsSpec):
             first = first.inputs[0]
         return first
+
+    @property
+    def own_stages(self) -> tuple[Stage, ...]:
+        """The stages of this arm's own: its completions, with those that they were edited from;
+        its student, and its exam.
+        """
+        made = self.completions
+        asked = made.needs.completions if isinstance(made.needs, MadeInputs) else None
+        return (*([asked] if asked else []), made, self.student, self.exam)
 
 
 @dataclass(frozen=True)

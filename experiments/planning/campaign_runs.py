@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
-from distill.completions import BadInput, Interface
+from distill.completions import BadInput
 from experiments.measure.curves import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import Scope, defense_parts, parts, release, search, student_exam
@@ -12,9 +13,9 @@ from experiments.settings import campaigns
 from experiments.settings.campaigns import OPEN, Campaigns
 from experiments.settings.components import ComponentSpec
 from experiments.settings.schema import AttackSpec, Study, kind_of, parse_attack, parse_defense
-from experiments.stages.answers import LeakedInputs, LeakedSpec
 from experiments.stages.calibration import CalibrationSpec, TrafficSpec
 from experiments.stages.campaign import Access, CampaignInputs, CampaignSpec
+from experiments.stages.completions import LeakedInputs, LeakedSpec
 from experiments.stages.stage import Stage
 from experiments.stages.student import StudentInputs, StudentSpec
 
@@ -102,25 +103,18 @@ def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str)
         seed=leak.seed,
         source="leaked",
         defense=released.defense,
-        given=released.names,
-        profile=Interface(),
         reduced=defense_parts(parse_defense(simulated.reduced)),
         stands_for=simulated.stands_for,
         per_question=simulated.per_question(leak.preset, budget),
     )
     answers = Stage(got, LeakedInputs(scope.teacher, released.given, leak.run))
     (learner,) = parts(attack, "learn")
-    searched = bool(study.search.trials)
     spec = StudentSpec(
-        task=scope.spec,
-        attacker=learner,
-        shape=scope.shape,
-        seed=leak.seed,
-        leaked=True,
-        searched=searched,
+        task=scope.spec, attacker=learner, shape=scope.shape, seed=leak.seed, leaked=True
     )
-    cell = Cell(defense, attacker, budget)
-    inputs = StudentInputs(answers, search=search(scope, cell) if searched else None)
+    inputs = StudentInputs(answers)
+    if study.search.trials:
+        inputs = replace(inputs, search=search(scope, Cell(defense, attacker, budget)))
     student = Stage(spec, inputs)
     exam = student_exam(scope, student, "report")
     return Arm(scope.task, defense, attacker, budget, leak.seed, "leaked", exam)

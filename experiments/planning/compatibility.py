@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -181,20 +181,20 @@ def check_attacker(study: Study, attacker: str) -> None:
 
 
 def check_tokenizer(
-    teacher: Teacher, proxy: Proxy | Pretrained, defense: str, known: Mapping[str, str] | None
+    teacher: Teacher, proxy: Proxy | Pretrained, defense: str, opens: bool = True
 ) -> None:
     """A proxy must spell as the teacher does, before anything runs; with_proxy compares the files
     themselves.
 
     Args:
         defense: who needs the proxy.
-        known: not None where no model may be opened, so that files are not compared.
+        opens: whether models may be opened; else their files are not compared.
     """
     if isinstance(teacher, Recipe) and isinstance(proxy, Proxy):
         same = teacher.vocabulary == proxy.vocabulary
     elif isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
         places = {teacher.path, proxy.path}
-        same = known is not None or len({tokenizer_digest(shown(one)) for one in places}) == 1
+        same = not opens or len({tokenizer_digest(shown(one)) for one in places}) == 1
     else:
         same = False
     if not same:

@@ -10,13 +10,13 @@ from experiments.stages.stage import Stage
 SECONDS = {
     "teacher": 45.0,
     "calibration": 40.0,
-    "guard": 30.0,
+    "defense": 30.0,
     "campaign": 8.0,
-    "answers": 1.5,
+    "completions": 1.5,
     "student": 6.0,
-    "follow": 6.0,
+    "post_training": 6.0,
     "plateau": 14.0,
-    "exam": 1.0,
+    "evaluation": 1.0,
     "search": 0.1,
 }
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distill.completions import BadInput, Interface
 from experiments.planning.arms import (
@@ -25,10 +23,11 @@ from experiments.planning.arms import (
 )
 from experiments.planning.checks import check_traces
 from experiments.planning.compatibility import check_tokenizer
-from experiments.private import folder_digest
+from experiments.private import by_contents
 from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import build_task, resolve
+from experiments.settings.grammar import split as split_entry
 from experiments.settings.schema import (
     AttackSpec,
     DefenseSpec,
@@ -41,25 +40,33 @@ from experiments.settings.schema import (
     parse_attack,
     parse_defense,
 )
-from experiments.stages.answers import (
+from experiments.stages.completions import (
     AskedInputs,
     AskedSpec,
+    EditedSpec,
+    MadeInputs,
     PublicSpec,
     ReleasedInputs,
     ReleasedSpec,
     SelfInputs,
     SelfSpec,
+    ShuffledSpec,
+    TeacherInputs,
     TracesSpec,
 )
-from experiments.stages.exam import ExamSpec, StudentExamInputs, TeacherExamInputs
+from experiments.stages.defended import ProviderInputs
+from experiments.stages.defense import MatchSpec, PrepareInputs, PrepareSpec
+from experiments.stages.evaluation import (
+    EvaluationSpec,
+    StudentEvaluationInputs,
+    TeacherEvaluationInputs,
+)
 from experiments.stages.files import Trial
-from experiments.stages.follow import FollowInputs, FollowSpec
-from experiments.stages.guard import GuardInputs, GuardSpec, MatchSpec
-from experiments.stages.guarded import ProviderInputs
-from experiments.stages.means import Owned
+from experiments.stages.post_training import PostTrainingInputs, PostTrainingSpec
+from experiments.stages.resources import Owned
 from experiments.stages.search import SearchInputs, SearchSpec
 from experiments.stages.stage import Stage, TaskSpec
-from experiments.stages.student import ReleaseSpec, StudentInputs, StudentSpec
+from experiments.stages.student import StudentInputs, StudentSpec
 from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher, RecordedTeacher
 from experiments.stages.training import Shape
 
@@ -73,18 +80,13 @@ class Release(NamedTuple):
     defense: list[ComponentSpec]
     given: ProviderInputs[Stage]
 
-    @property
-    def names(self) -> list[str]:
-        """What it is handed, by name."""
-        return [name for name, stage in vars(self.given).items() if stage]
-
 
 class Path(NamedTuple):
     """The stages of one arm, in the order in which they are made."""
 
     completions: Stage
     student: Stage
-    followed: Stage  # the student itself where nothing follows its training
+    final: Stage  # the student itself where nothing follows its training
     exam: Stage
 
 
@@ -92,20 +94,21 @@ class Path(NamedTuple):
 class Scope:
     """What all stages of a study on one task share.
 
-    `known` is the SHA-256 of models and recordings by their path, of a stranger's study, for which
-    none may be opened. `searches` holds each cell's search once.
+    `opens`: false for a stranger's study, of which no model and no recording may be opened.
+    `searches` holds each cell's search once.
     """
 
     study: Study
     task: str
-    known: Mapping[str, str] | None = None
+    opens: bool = True
     searches: dict[Cell, Stage] = field(default_factory=dict)
 
     @functools.cached_property
     def spec(self) -> TaskSpec:
         """What stages are told of the task; data that it reads are part of the address."""
         spec = resolve("task", self.task).spec
-        return TaskSpec(**spec.model_dump(), data=build_task(self.task).data)
+        data = build_task(self.task).data
+        return TaskSpec(name=spec.name, settings=by_contents(spec.settings), data=data)
 
     @functools.cached_property
     def teacher(self) -> Stage:
@@ -150,44 +153,42 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
 
     # The teacher behind its defence, and what the attacker gets from it.
     released = release(scope, cell.defense, attack.needs_interface)
-    answers = completions(scope, cell, seed, released)
+    asked = completions(scope, cell, seed, released)
 
     # The student: what cleans its answers, how it learns, and for how long.
     (learner,), cleaning = parts(attack, "learn"), parts(attack, "clean", "repair")
     shape = scope.shape.model_copy(update=trial.changes if trial else {})
     if not trained:
         shape = shape.model_copy(update={"steps": 0})
-    searched = bool(scope.study.search.trials and trained and trial is None)
     spec = StudentSpec(
         task=scope.spec,
         attacker=learner,
         shape=shape,
         seed=seed,
         more=scope.longest - attack.followed(scope.study.student) if trained else 0,
-        searched=searched,
     )
-    inputs = StudentInputs(answers, search=search(scope, cell) if searched else None)
+    inputs = StudentInputs(asked)
     # What an attack has no use for is not told, so that the plain student is the same work in
     # every study.
     if cleaning or attack.needs or not attack.asks:
         spec = spec.model_copy(update={"clean": cleaning, "own": owned(scope, cell)})
     if {"teacher", "defense"} & {*attack.needs}:
-        again = ReleaseSpec(defense=released.defense, given=[])
-        if "teacher" in attack.needs:  # else the attacker has the defence alone
-            again = again.model_copy(update={"given": ["teacher", *released.names]})
-            inputs = replace(inputs, teacher=scope.teacher, given=released.given)
-        spec = spec.model_copy(update={"released": again})
+        spec = spec.model_copy(update={"defense": released.defense})
+    if "teacher" in attack.needs:  # else the attacker has the defence alone
+        inputs = replace(inputs, teacher=scope.teacher, given=released.given)
+    if scope.study.search.trials and trained and trial is None:
+        inputs = replace(inputs, search=search(scope, cell))
     student = Stage(spec, inputs)
 
     # What is done to the student once it is trained.
-    followed = student
+    final = student
     if (following := parts(attack, "follow")) and trial is None:
-        after = FollowSpec(
+        after = PostTrainingSpec(
             task=scope.spec, shape=shape, seed=seed, follow=following, own=owned(scope, cell)
         )
-        followed = Stage(after, FollowInputs(student))
+        final = Stage(after, PostTrainingInputs(student))
 
-    return Path(answers, student, followed, student_exam(scope, followed, split))
+    return Path(asked, student, final, student_exam(scope, final, split))
 
 
 def parts(attack: AttackSpec, *kinds: str) -> list[ComponentSpec]:
@@ -211,16 +212,16 @@ def shape_of(network: Network) -> Shape:
 def teacher(scope: Scope, model: Recipe | Pretrained | Recorded) -> Stage:
     """A teacher: trained here by recipe, from a folder or the hub, or recorded."""
     if isinstance(model, Recipe):
-        spec = RecipeTeacher(task=scope.spec, shape=shape_of(model), items=model.items, seed=0)
+        spec = RecipeTeacher(
+            kind="recipe", task=scope.spec, shape=shape_of(model), items=model.items, seed=0
+        )
         return Stage(spec)
-    if scope.known is not None:
-        sha256 = scope.known.get(model.path)
-    else:
-        # A name on the hub is not a folder here; its revision is transformers' matter.
-        place = FilePath(model.path)
-        sha256 = folder_digest(place) if place.exists() else None
+    # A folder or a file is told by what it holds; a name on the hub is not one here, and its
+    # revision is transformers' matter.
+    told = model.model_dump(exclude={"name"})
+    told = by_contents(told) if scope.opens else told
     kind = PretrainedTeacher if isinstance(model, Pretrained) else RecordedTeacher
-    return Stage(kind(**model.model_dump(exclude={"name"}), sha256=sha256 or None))
+    return Stage(kind(**told))
 
 
 def release(scope: Scope, entry: str, interface: str) -> Release:
@@ -244,9 +245,9 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
             items=measure.selection_items,
             seeds=measure.teacher_seeds,
         )
-    spec = GuardSpec(task=scope.spec, defense=released.defense, given=released.names, match=match)
-    guard = Stage(spec, GuardInputs(scope.teacher, given))
-    return Release(released.defense, replace(given, guard=guard))
+    spec = PrepareSpec(task=scope.spec, defense=released.defense, match=match)
+    prepared = Stage(spec, PrepareInputs(scope.teacher, given))
+    return Release(released.defense, replace(given, prepared=prepared))
 
 
 def provided(scope: Scope, defense: str, need: str) -> Stage:
@@ -260,7 +261,7 @@ def provided(scope: Scope, defense: str, need: str) -> Stage:
     if model is None:
         raise BadInput(f"{defense}: needs a {need}; set provider.{need} (see configs/provider)")
     if need == "proxy":
-        check_tokenizer(scope.study.teacher, model, defense, scope.known)
+        check_tokenizer(scope.study.teacher, model, defense, scope.opens)
     if isinstance(model, Pretrained):
         return teacher(scope, model)
     # What the proxy learned from it knows too well: a gradient over other traces tells what a
@@ -279,11 +280,8 @@ def traces(scope: Scope, skip: int) -> Stage:
         seed=seed_for("provider"),
         source="traces",
         skip=skip,
-        defense=defense_parts(parse_defense("none")),
-        given=[],
-        profile=Interface(),
     )
-    return Stage(spec, ReleasedInputs(scope.teacher))
+    return Stage(spec, TeacherInputs(scope.teacher))
 
 
 # What a student learns from
@@ -298,29 +296,69 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
     if cell.attacker in (UNTRAINED, OWN_DATA) or not attack.asks:
         return Stage(PublicSpec(**drawn._asdict(), source="public"))
     if cell.attacker == SELF:
-        own = path(scope, cell._replace(attacker=OWN_DATA), seed, "report").followed
+        own = path(scope, cell._replace(attacker=OWN_DATA), seed, "report").final
         return Stage(SelfSpec(**drawn._asdict(), source="self"), SelfInputs(own))
-    asked: dict[str, Any] = {
-        "defense": released.defense,
-        "given": released.names,
-        "profile": interface_of(attack.needs_interface),
-    }
-    if attack.made("ask"):
-        spec = AskedSpec(
-            **drawn._asdict(),
-            **asked,
-            source="teacher",
-            ask=parts(attack, "ask"),
-            own=owned(scope, cell),
-        )
-        needed = pilot(scope, cell, seed, attack)
-        return Stage(spec, AskedInputs(scope.teacher, released.given, needed))
-    model, source = scope.teacher, "shuffled" if cell.attacker == SHUFFLED else "teacher"
+    if cell.attacker == SHUFFLED:
+        made = teacher_completions(scope, drawn, cell.defense, "text")
+        inputs = MadeInputs(scope.teacher, completions=made)
+        return Stage(ShuffledSpec(**drawn._asdict(), source="shuffled"), inputs)
     if cell.attacker == WEAKER:
         assert scope.study.weaker_teacher
-        model, source = teacher(scope, scope.study.weaker_teacher), "weaker"
-    told = ReleasedSpec.model_validate(drawn._asdict() | asked | {"source": source})
-    return Stage(told, ReleasedInputs(model, released.given))
+        weaker = ReleasedSpec(
+            **drawn._asdict(), source="weaker", defense=released.defense, interface=Interface()
+        )
+        model = teacher(scope, scope.study.weaker_teacher)
+        return Stage(weaker, ReleasedInputs(model, released.given))
+    if not attack.made("ask"):
+        return teacher_completions(scope, drawn, cell.defense, attack.needs_interface)
+    spec = AskedSpec(
+        **drawn._asdict(),
+        source="asked",
+        defense=released.defense,
+        interface=interface_of(attack.needs_interface),
+        ask=parts(attack, "ask"),
+        own=owned(scope, cell),
+    )
+    needed = pilot(scope, cell, seed, attack)
+    return Stage(spec, AskedInputs(scope.teacher, released.given, needed))
+
+
+def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str) -> Stage:
+    """A defended teacher's completions: asked for behind what changes its scores, which is once
+    for all defences that only edit finished text, and then edited.
+    """
+    released = release(scope, entry, interface)
+    names = split_entry(entry, "+")
+    edits = trailing_edits(entry) if interface == "text" else 0
+    if not edits:
+        spec = ReleasedSpec(
+            **drawn._asdict(),
+            source="teacher",
+            defense=released.defense,
+            interface=interface_of(interface),
+        )
+        return Stage(spec, ReleasedInputs(scope.teacher, released.given))
+    after = len(names) - edits
+    asked = teacher_completions(scope, drawn, " + ".join(names[:after]) or "none", interface)
+    told = EditedSpec(**drawn._asdict(), source="edited", defense=released.defense, after=after)
+    return Stage(told, MadeInputs(scope.teacher, released.given, asked))
+
+
+def trailing_edits(entry: str) -> int:
+    """How many of a defence's last parts only edit finished text, where those before them are the
+    same without them.
+    """
+    defense = parse_defense(entry)
+    edits = 0
+    for part in reversed(defense.chain.parts):
+        if part.traits.acts_on != "text" or part.traits.requires_logits:
+            break
+        edits += 1
+    before = len(defense.parts) - edits
+    # A strength that is found, or what is learned, is of the whole defence.
+    matched = defense.match is not None and defense.match.part < before
+    learns = any(part.traits.learns for part in defense.chain.parts[:before])
+    return 0 if matched or learns else edits
 
 
 class _Drawn(NamedTuple):
@@ -397,22 +435,20 @@ def recipes(search: Search) -> list[Trial]:
 def student_exam(scope: Scope, student: Stage, split: str) -> Stage:
     """A student's exam; a reported one reads the clean teacher's text as well."""
     clean = scope.clean_exam if split == "report" else None
-    return Stage(_exam(scope, split, None, [], 0), StudentExamInputs(student, clean))
+    return Stage(_evaluation(scope, split, 0), StudentEvaluationInputs(student, clean))
 
 
 def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
     """The exam of a teacher behind a defence, `sampled` anew."""
     released = release(scope, defense, "text")
-    spec = _exam(scope, split, released.defense, released.names, sampled)
-    return Stage(spec, TeacherExamInputs(scope.teacher, released.given))
+    spec = _evaluation(scope, split, sampled, released.defense)
+    return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.given))
 
 
-def _exam(
-    scope: Scope, split: str, defense: list[ComponentSpec] | None, given: list[str], seed: int
-) -> ExamSpec:
+def _evaluation(
+    scope: Scope, split: str, seed: int, defense: list[ComponentSpec] | None = None
+) -> EvaluationSpec:
     study = scope.study
     sizes = {"report": study.measure.items, "select": study.measure.selection_items}
     items = sizes.get(split, study.search.items)
-    return ExamSpec(
-        task=scope.spec, split=split, items=items, seed=seed, defense=defense, given=given
-    )
+    return EvaluationSpec(task=scope.spec, split=split, items=items, seed=seed, defense=defense)

@@ -29,9 +29,9 @@ from experiments.planning.campaign_runs import campaign_runs, check_reduced, lea
 from experiments.planning.graph import Scope, path, pool, teacher_exam
 from experiments.settings.entries import build_task
 from experiments.settings.schema import Block, Recorded, Study, parse_attack
-from experiments.stages.exam import ExamSpec, StudentExamInputs
-from experiments.stages.follow import FollowSpec
+from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.plateau import AttackInputs, PlateauAttack, PlateauInputs, PlateauSpec
+from experiments.stages.post_training import PostTrainingSpec
 from experiments.stages.stage import Stage
 from experiments.stages.student import StudentInputs, StudentSpec
 from experiments.store import Store
@@ -54,8 +54,7 @@ class Plan:
     """All arms of a study, the teacher's own exams by (task, defence, split), and what was left
     out.
 
-    `known`: the SHA-256 of models and recordings by their path, of a stranger's study, for which
-    none may be opened.
+    `opens`: false for a stranger's study, of which no model and no recording may be opened.
     """
 
     study: Study
@@ -64,7 +63,7 @@ class Plan:
     plateaus: list[PlateauRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
-    known: Mapping[str, str] | None = None
+    opens: bool = True
 
     def note(self, what: str, *attackers: str) -> None:
         """Remember what is to be said, and of whom; attackers of whom the same is said share a
@@ -101,16 +100,16 @@ class Plan:
         )
 
 
-def make(study: Study, known: Mapping[str, str] | None = None) -> Plan:
+def make(study: Study, opens: bool = True) -> Plan:
     """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control
     come unasked.
 
-    With `known` (see `Plan`) no model and no recording is opened; BadInput where the study cannot
+    Unless it `opens` them, no model and no recording is read; BadInput where the study cannot
     be run.
     """
-    plan = Plan(study, leaks=campaign_runs(study), known=known)
+    plan = Plan(study, leaks=campaign_runs(study), opens=opens)
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
-    scopes = {task: Scope(study, task, known) for task in tasks}
+    scopes = {task: Scope(study, task, opens) for task in tasks}
     for block in study.blocks:
         for task in block.tasks:
             _add(plan, block, scopes[task])
@@ -167,7 +166,7 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         queries = pool(attacker) * max(block.budgets)
         checks.check_questions(task, "budget", "query", queries)
     for model in (study.teacher, study.weaker_teacher):
-        if isinstance(model, Recorded) and plan.known is None:
+        if isinstance(model, Recorded) and plan.opens:
             queries = max(map(pool, asking(block)), default=1) * max(block.budgets)
             checks.check_recording(study, task, model, block, queries)
 
@@ -265,21 +264,19 @@ def _plateau(study: Study, seed: int, arms: Mapping[str, list[Arm]]) -> Stage:
     for attacker, students in arms.items():
         arm = next(arm for arm in students if (arm.split, arm.seed) == ("report", seed))
         selected = tuple(one.exam for one in students if one.split == "select")
-        followed = arm.student.spec if isinstance(arm.student.spec, FollowSpec) else None
+        followed = arm.student.spec if isinstance(arm.student.spec, PostTrainingSpec) else None
         student = arm.student.inputs[0] if followed else arm.student
         assert isinstance(student.spec, StudentSpec) and isinstance(student.needs, StudentInputs)
         attacks.append(
             PlateauAttack(
                 student=student.spec,
-                follow=followed,
+                post_training=followed,
                 followed=parse_attack(attacker).followed(study.student),
-                inputs=len(student.inputs),
-                selection=len(selected),
             )
         )
         inputs.append(AttackInputs(student.needs, selected))
     exam = arm.exam
-    assert isinstance(exam.spec, ExamSpec) and isinstance(exam.needs, StudentExamInputs)
+    assert isinstance(exam.spec, EvaluationSpec) and isinstance(exam.needs, StudentEvaluationInputs)
     assert exam.needs.clean
-    spec = PlateauSpec(attacks=attacks, exam=exam.spec)
+    spec = PlateauSpec(attacks=attacks, evaluation=exam.spec)
     return Stage(spec, PlateauInputs(tuple(inputs), exam.needs.clean))

@@ -25,7 +25,7 @@ from experiments.results.schema import (
     Preparation,
 )
 from experiments.stages.files import Exchanges, PreparedDefense, TrainingReport, WorstAttack
-from experiments.stages.student import StudentSpec
+from experiments.stages.student import StudentInputs
 from experiments.store import Store
 
 WHO = ("task", "defense", "attacker", "budget", "split", "seed")
@@ -330,7 +330,8 @@ def _record(
     training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
     asked = _asked(arm, store)
     searched = any(
-        stage.spec.searched for stage in arm.student.walk() if isinstance(stage.spec, StudentSpec)
+        isinstance(stage.needs, StudentInputs) and stage.needs.search
+        for stage in arm.student.walk()
     )
     trials = plan.study.search.trials if searched else 0
     return FinishedStudent(
@@ -358,7 +359,7 @@ def _record(
 
 def _asked(arm: Arm, store: Store) -> Exchanges:
     """What an arm's answers took; nothing where the teacher was not asked."""
-    folder = store.open(arm.answers.kind, arm.answers.key)
+    folder = store.open(arm.completions.kind, arm.completions.key)
     if not (folder / Exchanges.FILE).is_file():
         return Exchanges(exchanges=0, tokens_in=0, tokens_out=0)
     return Exchanges.read(folder)
@@ -368,8 +369,8 @@ def prepared(arm: Arm, store: Store) -> Preparation | None:
     """How an arm's defence was prepared: the strength that was found for it, and numbers that it
     learned.
     """
-    for stage in arm.answers.inputs:
-        if stage.kind == "guard":
+    for stage in arm.completions.inputs:
+        if stage.kind == "defense":
             made = PreparedDefense.read(store.open(stage.kind, stage.key))
             return Preparation(matched=_matched(made), numbers={**made.numbers})
     return None
@@ -388,7 +389,7 @@ def _leaked(arm: Arm, store: Store, counted: dict[str, int]) -> int:
     """
     import pyarrow.parquet as pq
 
-    asked = store.folder(arm.answers.kind, arm.answers.key) / "answers.parquet"
+    asked = store.folder(arm.completions.kind, arm.completions.key) / "completions.parquet"
     graded = store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet"
     queries, questions = (
         pq.read_table(path, columns=["prompt"])["prompt"].to_pylist() for path in (asked, graded)

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from experiments.results.table import Count, Table
 
-MANIFEST_SCHEMA: Literal[4] = 4
+MANIFEST_SCHEMA: Literal[5] = 5
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Address = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -41,7 +41,7 @@ class UnknownMaker(Table):
 class StageRecord(Table):
     """A result: what it was made of and by, and its files."""
 
-    kind: Annotated[str, Field(pattern=r"^[a-z]+$")]
+    kind: Annotated[str, Field(pattern=r"^[a-z_]+$")]
     """Of the stage."""
     key: Address
     """Its address in the store."""
@@ -94,7 +94,7 @@ class Machine(Table):
 class Manifest(Table):
     """Versions, code, machine, seeds by role, and each stage's digests and seconds."""
 
-    schema_: Literal[4] = Field(alias="schema")
+    schema_: Literal[5] = Field(alias="schema")
     """Version of this file."""
     study: str
     """Its name."""

@@ -206,7 +206,6 @@ def _planned(run: Run) -> tuple[Plan | None, list[Check]]:
     """
     claim, manifest = "the settings lead to the stages that were run", run.manifest
     theirs: dict[str, StageRecord | None] = {**manifest.by_key, **dict.fromkeys(manifest.missing)}
-    digests = _model_digests(manifest)
     if lost := _lacking(run.study):
         return None, [
             Check(
@@ -217,7 +216,7 @@ def _planned(run: Run) -> tuple[Plan | None, list[Check]]:
             )
         ]
     try:
-        planned = planning.make(run.study, digests)
+        planned = planning.make(run.study, opens=False)
         ours = {stage.key: stage for stage in planned.stages}
     except Exception as error:  # settings of a stranger, which lead nowhere
         return None, [
@@ -242,13 +241,6 @@ def _asks(kind: str, key: str, settings: Any, inputs: Iterable[str]) -> dict[str
     """What a stage was asked for, as JSON has it."""
     plain = json.loads(canonical(settings))
     return {"kind": kind, "key": key, "settings": plain, "inputs": sorted({*inputs})}
-
-
-def _model_digests(manifest: Manifest) -> dict[str, str]:
-    """The digests of the teachers' own folders, by the place that the settings name."""
-    teachers = (stage.settings for stage in manifest.stages if stage.kind == "teacher")
-    pairs = ((told.get("path"), told.get("sha256")) for told in teachers)
-    return {path: sha for path, sha in pairs if isinstance(path, str) and isinstance(sha, str)}
 
 
 def _lacking(study: Study) -> str:

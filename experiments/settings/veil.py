@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.private import PLACES, hidden
+from experiments.private import PLACES, by_contents, hidden
 from experiments.settings.grammar import Entry, format_entry, parse_entry, split
 
 if TYPE_CHECKING:
@@ -54,6 +54,6 @@ def _part(text: str) -> str:
 def _model(chosen: Any) -> Any:
     """A model that is a folder or a file here is told by its contents."""
     where = getattr(chosen, PLACES[0], None)
-    return (
-        chosen if where is None else chosen.model_copy(update={PLACES[0]: hidden(PLACES[0], where)})
-    )
+    if where is None:
+        return chosen
+    return chosen.model_copy(update=by_contents({PLACES[0]: where}))

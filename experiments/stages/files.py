@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from distill.completions import BadInput, write_bytes
 from experiments.settings.components import ComponentSpec
@@ -32,10 +32,37 @@ class ResultFile(Sparse):
             raise BadInput(f"{path}: not a whole {cls.FILE} ({why})") from error
 
 
-class Decoding(Sparse):
-    """How a model that was trained here answers: greedily, up to so many tokens."""
+class TrainedModel(Sparse):
+    """Weights that lie in the same folder, of a network trained here; it answers greedily."""
 
+    kind: Literal["trained"]
     max_new_tokens: int
+    may_diverge: bool
+
+
+class PretrainedModel(Sparse):
+    """Weights from elsewhere, and how it answers."""
+
+    kind: Literal["pretrained"]
+    path: str
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    batch_size: int
+    allow_pickle: bool
+
+
+class RecordedModel(Sparse):
+    """Completions that lie in the same folder."""
+
+    kind: Literal["recorded"]
+
+
+class ModelFile(ResultFile):
+    """What the model in a folder is."""
+
+    FILE = "model.json"
+    model: Annotated[TrainedModel | PretrainedModel | RecordedModel, Field(discriminator="kind")]
 
 
 class TrainingReport(ResultFile):
@@ -51,7 +78,6 @@ class TrainingReport(ResultFile):
     losses: list[float | None]
     diverged: bool
     tokens: int
-    decoding: Decoding
     positions: int
     parameters: int
     steps: int
@@ -67,7 +93,7 @@ class Exchanges(ResultFile):
     known.
     """
 
-    FILE = "asked.json"
+    FILE = "exchanges.json"
     exchanges: int
     tokens_in: int | None
     tokens_out: int | None
@@ -90,7 +116,7 @@ class PreparedDefense(ResultFile):
     single numbers that it learned.
     """
 
-    FILE = "guard.json"
+    FILE = "defense.json"
     defense: list[ComponentSpec]
     matched: FoundStrength | None
     numbers: dict[str, float]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from experiments.stages import exam, follow, student
-from experiments.stages.exam import ExamSpec, StudentExamInputs
+from experiments.stages import evaluation, post_training, student
+from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.files import TrainingReport, WorstAttack
-from experiments.stages.follow import FollowInputs, FollowSpec
 from experiments.stages.grades import read_grades
+from experiments.stages.post_training import PostTrainingInputs, PostTrainingSpec
 from experiments.stages.stage import Inputs, Sparse, Spec
 from experiments.stages.student import StudentInputs, StudentSpec
 
@@ -26,15 +26,11 @@ T = TypeVar("T")
 
 
 class PlateauAttack(Sparse):
-    """An attack's student, what follows its training, and how many steps that takes; how many
-    inputs and selection exams it has.
-    """
+    """An attack's student, what follows its training, and how many steps that takes."""
 
     student: StudentSpec
-    follow: FollowSpec | None
+    post_training: PostTrainingSpec | None = None
     followed: int
-    inputs: int
-    selection: int
 
 
 class PlateauSpec(Spec):
@@ -42,7 +38,7 @@ class PlateauSpec(Spec):
 
     STAGE: ClassVar[str] = "plateau"
     attacks: list[PlateauAttack]
-    exam: ExamSpec
+    evaluation: EvaluationSpec
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,12 @@ def run(spec: PlateauSpec, inputs: PlateauInputs[Path], out: Path) -> dict[str, 
     made.mkdir()
     longer = attack.student.model_copy(update={"times": 2, "followed": attack.followed})
     student.run(longer, needed.student, made)
-    if attack.follow:
+    if attack.post_training:
         after = out / "followed"
         after.mkdir()
-        follow.run(attack.follow, FollowInputs(made), after)
+        post_training.run(attack.post_training, PostTrainingInputs(made), after)
         made = after
-    took = exam.run(spec.exam, StudentExamInputs(made, inputs.clean), out)
+    took = evaluation.run(spec.evaluation, StudentEvaluationInputs(made, inputs.clean), out)
     TrainingReport.read(made).write(out)
     WorstAttack(attack=place).write(out)
     for folder in (out / "student", out / "followed"):

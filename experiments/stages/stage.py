@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -23,8 +23,12 @@ def canonical(value: Any) -> str:
     )
 
 
-def key(stage: str, settings: Any, inputs: list[str]) -> str:
-    """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256)."""
+def key(stage: str, settings: Any, inputs: Mapping[str, str]) -> str:
+    """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256).
+
+    Args:
+        inputs: the addresses of what it is made of, by name.
+    """
     return digest(canonical([stage, settings, inputs]))[:16]
 
 
@@ -67,10 +71,11 @@ class Inputs(Generic[T]):
     A field is one input, None, other inputs, or a tuple of any of these.
     """
 
-    def all(self) -> Iterator[T]:
-        """Every input, in the order of the fields."""
-        for field in fields(self):
-            yield from _leaves(getattr(self, field.name))
+    def named(self) -> dict[str, T]:
+        """Every input by its name, in the order of the fields; dots go down into other inputs."""
+        return dict(
+            leaf for one in fields(self) for leaf in _leaves(one.name, getattr(self, one.name))
+        )
 
     def map(self, change: Callable[[T], Any]) -> Self:
         """The same inputs, each changed."""
@@ -78,14 +83,15 @@ class Inputs(Generic[T]):
         return replace(self, **changed)
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Inputs):
-        yield from value.all()
+        for inner, leaf in value.named().items():
+            yield f"{name}.{inner}", leaf
     elif isinstance(value, tuple):
-        for inner in value:
-            yield from _leaves(inner)
+        for place, inner in enumerate(value):
+            yield from _leaves(f"{name}.{place}", inner)
     elif value is not None:
-        yield value
+        yield name, value
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -115,11 +121,12 @@ class Stage:
     @functools.cached_property
     def inputs(self) -> tuple[Stage, ...]:
         """The stages that it is made of."""
-        return tuple(self.needs.all())
+        return tuple(self.needs.named().values())
 
     @functools.cached_property
     def key(self) -> str:
-        return key(self.kind, self.settings, [stage.key for stage in self.inputs])
+        inputs = {name: stage.key for name, stage in self.needs.named().items()}
+        return key(self.kind, self.settings, inputs)
 
     def walk(self) -> Iterator[Stage]:
         """This stage and all that it needs, inputs first."""

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from distill import logprob_cache
 from distill.attackers import AttackerResources
-from distill.completions import Completion, Interface, Prompt, read_completions
-from distill.folders import save
+from distill.completions import Interface, read_completions
 from experiments.settings.components import ComponentSpec, build, build_defense
+from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.files import Choice
-from experiments.stages.guarded import ProviderInputs, guarded
-from experiments.stages.means import Owned, means
-from experiments.stages.opened import opened
-from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
-from experiments.stages.training import Shape, fresh, trained, training
+from experiments.stages.models import StoredModel, load_model, save_model
+from experiments.stages.resources import Owned, attacker_resources
+from experiments.stages.stage import Inputs, Spec, TaskSpec
+from experiments.stages.training import Shape, fresh_model, own_training, train_fresh
 from experiments.tasks import Exam
 
 VERSION = 1
 T = TypeVar("T")
 
 
-class ReleaseSpec(Sparse):
-    """The provider as an attacker can go on asking it, or its defence as the attacker can rebuild
-    it.
-    """
-
-    defense: list[ComponentSpec]
-    given: list[str]
-
-
 class StudentSpec(Spec):
     """A student: how it learns, its shape, and what the attacker cleans its answers with.
 
-    `more`: the steps by which the longest attack of the study trains longer. `searched`: whether a
-    search found its recipe. `leaked`: whether its answers are what a campaign got, which may be
-    none. `times`: as many steps in all where a plateau is looked for, `followed` of which are taken
-    after this stage.
+    `more`: the steps by which the longest attack of the study trains longer. `defense`: the
+    provider's, for attacks that go on asking behind it or rebuild it. `leaked`: whether its
+    completions are what a campaign got, which may be none. `times`: as many steps in all where a
+    plateau is looked for, `followed` of which are taken after this stage.
     """
 
     STAGE: ClassVar[str] = "student"
@@ -48,10 +37,9 @@ class StudentSpec(Spec):
     shape: Shape
     seed: int
     more: int = 0
-    clean: list[ComponentSpec] | None = None
+    clean: list[ComponentSpec] = []
     own: Owned | None = None
-    released: ReleaseSpec | None = None
-    searched: bool = False
+    defense: list[ComponentSpec] | None = None
     leaked: bool = False
     times: int = 1
     followed: int = 0
@@ -59,9 +47,11 @@ class StudentSpec(Spec):
 
 @dataclass(frozen=True)
 class StudentInputs(Inputs[T]):
-    """`teacher` and what its defence is `given` are there for attacks that go on asking."""
+    """`teacher` and what its defence is `given` are there for attacks that go on asking; `search`
+    where one found the recipe.
+    """
 
-    answers: T
+    completions: T
     teacher: T | None = None
     given: ProviderInputs[T] = field(default_factory=ProviderInputs)
     search: T | None = None
@@ -69,27 +59,27 @@ class StudentInputs(Inputs[T]):
 
 def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
     """The attacker cleans the answers it holds and trains its student on them."""
-    answers = read_completions(inputs.answers / "answers.parquet")
+    answers = read_completions(inputs.completions / "completions.parquet")
     task, shape = build("task", spec.task), spec.shape
     if inputs.search:
         shape = shape.model_copy(update=Choice.read(inputs.search).changes)
     # A campaign that got nothing has an untrained student.
     steps = 0 if spec.leaked and not answers else steps_of(spec, shape)
     shape = shape.model_copy(update={"steps": steps})
-    if (inputs.answers / "signals").is_dir():
-        vocabulary = fresh(task, shape, 0).vocabulary
-        cache = logprob_cache.read(inputs.answers / "signals", tokenizer=vocabulary)
+    if (inputs.completions / "logprobs").is_dir():
+        vocabulary = fresh_model(task, shape, 0).vocabulary
+        cache = logprob_cache.read(inputs.completions / "logprobs", tokenizer=vocabulary)
         answers = cache.attach(answers)
     own = AttackerResources()
     if spec.own:
-        more = training(task, shape) | _released(task, spec, inputs)
-        own = means(task, spec.own, spec.seed, **more)
-    for cleaning in spec.clean or ():
+        more = own_training(task, shape) | _released(task, spec, inputs)
+        own = attacker_resources(task, spec.own, spec.seed, **more)
+    for cleaning in spec.clean:
         answers = build("attacker", cleaning).clean(answers, own, seed=spec.seed)
     attacker = build("attacker", spec.attacker)
-    model, report = trained(task, shape, spec.seed, attacker, answers, own, out)
+    model, report = train_fresh(task, shape, spec.seed, attacker, answers, own, out)
     unread = sum(task.final(answer.text) is None for answer in answers) / max(len(answers), 1)
-    save(model, out)
+    save_model(model, out, report.diverged)
     report.model_copy(update={"no_final": unread}).write(out)
 
 
@@ -102,29 +92,17 @@ def _released(task: Exam, spec: StudentSpec, inputs: StudentInputs[Path]) -> dic
     """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild
     it.
     """
-    if spec.released is None:
+    if spec.defense is None:
         return {}
     if inputs.teacher:
-        model = opened(inputs.teacher)
-        return {"teacher": guarded(task, model, spec.released.defense, inputs.given)}
-    rebuilt = build_defense([_with_own_key(one) for one in spec.released.defense])
+        model = load_model(inputs.teacher)
+        return {"teacher": defend(task, model, spec.defense, inputs.given)}
+    rebuilt = build_defense([_with_own_key(part) for part in spec.defense])
     return {
-        "defense": lambda answers: rebuilt(_Said(answers)).generate(
+        "defense": lambda answers: rebuilt(StoredModel(answers)).generate(
             (), seed=spec.seed, interface=Interface("full")
         )
     }
-
-
-@dataclass(frozen=True)
-class _Said:
-    """Answers that are there already, as a model whose answers can be edited."""
-
-    answers: Sequence[Completion]
-
-    def generate(
-        self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
-    ) -> list[Completion]:
-        return list(self.answers)
 
 
 def _with_own_key(spec: ComponentSpec) -> ComponentSpec:

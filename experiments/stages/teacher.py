@@ -7,14 +7,16 @@ from typing import ClassVar, Literal
 
 from distill.attackers import AttackerResources
 from distill.attackers.sft import Attacker, Settings
-from distill.completions import BadInput, write_bytes, write_completions
-from distill.folders import load, save
+from distill.completions import BadInput, write_completions
+from distill.folders import load
 from distill.recordings import read_recorded
 from experiments.private import shown
 from experiments.settings.components import build
-from experiments.stages.means import solved
-from experiments.stages.stage import Inputs, Spec, TaskSpec, canonical
-from experiments.stages.training import Shape, trained
+from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel
+from experiments.stages.models import RECORDED, save_model
+from experiments.stages.resources import solutions
+from experiments.stages.stage import Inputs, Spec, TaskSpec
+from experiments.stages.training import Shape, train_fresh
 
 VERSION = 1
 
@@ -28,6 +30,7 @@ class TeacherSpec(Spec):
 class RecipeTeacher(TeacherSpec):
     """Trained here on worked solutions to so many questions of the task's own training split."""
 
+    kind: Literal["recipe"]
     task: TaskSpec
     shape: Shape
     items: int
@@ -35,7 +38,7 @@ class RecipeTeacher(TeacherSpec):
 
 
 class PretrainedTeacher(TeacherSpec):
-    """From a local folder, whose contents have that SHA-256, or from the hub."""
+    """From a local folder, told by its contents, or from the hub."""
 
     kind: Literal["pretrained"]
     path: str
@@ -44,7 +47,6 @@ class PretrainedTeacher(TeacherSpec):
     max_new_tokens: int
     batch_size: int
     allow_pickle: bool
-    sha256: str | None = None
 
 
 class RecordedTeacher(TeacherSpec):
@@ -54,7 +56,6 @@ class RecordedTeacher(TeacherSpec):
     path: str
     prompt: str
     answer: str
-    sha256: str | None = None
 
 
 def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
@@ -66,11 +67,11 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
     match spec:
         case RecordedTeacher():
             recorded = read_recorded(Path(shown(spec.path)), spec.prompt, spec.answer)
-            write_completions(out / "recorded.parquet", list(recorded.answers.values()))
+            write_completions(out / RECORDED, list(recorded.answers.values()))
+            ModelFile(model=RecordedModel(kind="recorded")).write(out)
         case PretrainedTeacher():
             load(shown(spec.path), allow_pickle=spec.allow_pickle)
-            text = canonical(spec.model_dump(mode="json"))
-            write_bytes(out / "pretrained.json", text.encode())
+            ModelFile(model=PretrainedModel(**spec.model_dump())).write(out)
         case RecipeTeacher():
             _train(spec, out)
 
@@ -78,13 +79,19 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
 def _train(spec: RecipeTeacher, out: Path) -> None:
     task = build("task", spec.task)
     items = task.train_items(spec.items, spec.seed)
-    model, report = trained(
-        task, spec.shape, spec.seed, Attacker(Settings()), solved(items), AttackerResources(), out
+    model, report = train_fresh(
+        task,
+        spec.shape,
+        spec.seed,
+        Attacker(Settings()),
+        solutions(items),
+        AttackerResources(),
+        out,
     )
     if report.diverged:
         raise BadInput(
             f"teacher: its training diverged after {report.steps} steps; lower its learning rate "
             f"of {report.learning_rate:g}"
         )
-    save(model, out)
+    save_model(model, out, report.diverged)
     report.model_copy(update={"items": len(items)}).write(out)

@@ -14,7 +14,7 @@ from distill.completions import Completion
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
-from experiments.stages.files import Decoding, TrainingReport
+from experiments.stages.files import TrainingReport
 from experiments.tasks import Exam
 
 
@@ -30,7 +30,7 @@ class Shape(StudentSettings):
         return StudentSettings(**self.model_dump(include={*StudentSettings.model_fields}))
 
 
-def trained(
+def train_fresh(
     task: Exam,
     shape: Shape,
     seed: int,
@@ -40,7 +40,7 @@ def trained(
     out: Path,
 ) -> tuple[LanguageModel, TrainingReport]:
     """A fresh model trained by an attacker, and how that went."""
-    model, recipe = fresh(task, shape, seed), shape.recipe
+    model, recipe = fresh_model(task, shape, seed), shape.recipe
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     checkpoint = out.with_suffix(".checkpoint")
     done = attacker.train(answers, model, recipe, seed=seed, own=own, checkpoint=checkpoint)
@@ -48,7 +48,6 @@ def trained(
         losses=[loss if math.isfinite(loss) else None for loss in done.losses],
         diverged=done.diverged,
         tokens=done.tokens,
-        decoding=Decoding(max_new_tokens=shape.max_new_tokens),
         positions=done.positions,
         parameters=sum(p.numel() for p in done.network.parameters()),
         steps=done.steps,
@@ -59,7 +58,7 @@ def trained(
     return replace(model, network=done.network.eval()), report
 
 
-def fresh(task: Exam, shape: Shape, seed: int) -> LanguageModel:
+def fresh_model(task: Exam, shape: Shape, seed: int) -> LanguageModel:
     """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its
     public text.
     """
@@ -79,6 +78,6 @@ def fresh(task: Exam, shape: Shape, seed: int) -> LanguageModel:
     return LanguageModel(network, tokenizer, max_new_tokens=shape.max_new_tokens, may_diverge=True)
 
 
-def training(task: Exam, shape: Shape) -> dict[str, Any]:
+def own_training(task: Exam, shape: Shape) -> dict[str, Any]:
     """How an attacker trains a model of its own, as `AttackerResources` names it."""
-    return {"fresh": functools.partial(fresh, task, shape), "recipe": shape.recipe}
+    return {"fresh": functools.partial(fresh_model, task, shape), "recipe": shape.recipe}

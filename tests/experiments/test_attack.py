@@ -77,10 +77,10 @@ class TestPlan:
         }
         followed = arms["sft + follow/prune"]
         assert (
-            followed.student.kind == "follow"
+            followed.student.kind == "post_training"
             and followed.student.inputs[0].key == arms["sft"].student.key
         )
-        assert followed.answers.key == arms["sft"].answers.key
+        assert followed.completions.key == arms["sft"].completions.key
 
     def test_an_attack_that_asks_nothing_is_a_floor(self):
         here = made("attacker=[sft,solo]", "defense=[none,release/answer_only]")
@@ -90,7 +90,7 @@ class TestPlan:
             "select",
         }
         assert arms.is_floor("solo") and "solo" in arms.choices(here.study)
-        assert all(arm.answers.settings["source"] == "public" for arm in solo)
+        assert all(arm.completions.settings["source"] == "public" for arm in solo)
         # With one attack that asks there is nothing to choose, so no student is trained to choose
         # it.
         assert not [arm for arm in here.arms if arm.attacker == "sft" and arm.split == "select"]
@@ -138,14 +138,18 @@ class TestPlan:
         for arm in asking:
             spec = schema.parse_defense(arm.defense).spec
             for stage in arm.student.walk():
-                assert stage.kind not in ("exam", "search")
-                if stage.kind == "answers":
-                    mine = stage.settings["defense"] == spec and stage.settings["seed"] == arm.seed
-                    assert (
-                        mine
-                        and stage.settings["source"] == "teacher"
-                        and stage.settings["budget"] <= arm.budget
-                    )
+                assert stage.kind not in ("evaluation", "search")
+                if stage.kind != "student":
+                    continue
+                fed = stage.needs.completions
+                assert fed.settings["defense"] == spec and fed.settings["seed"] == arm.seed
+                assert fed.settings["budget"] <= arm.budget
+                source = fed.settings["source"]
+                assert source in ("teacher", "asked", "edited"), "it comes from a teacher"
+                if source == "edited":  # of clean completions, which only its defence reads
+                    clean = fed.needs.completions.settings
+                    assert (clean["source"], clean["seed"]) == ("teacher", arm.seed)
+                    assert clean["budget"] == fed.settings["budget"] and fed.spec.after == 0
 
 
 def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monkeypatch, tmp_path):
@@ -169,10 +173,10 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
         one.make(stage, tmp_path)
     splits = {kind: {split for k, split in drawn if k == kind} for kind, _ in drawn}
     assert (
-        all(splits[kind] <= {"query"} for kind in ("answers", "student", "follow"))
-        and "report" in splits["exam"]
+        all(splits[kind] <= {"query"} for kind in ("completions", "student", "post_training"))
+        and "report" in splits["evaluation"]
     )
-    assert {"answers", "student", "follow", "exam"} <= {*splits}
+    assert {"completions", "student", "post_training", "evaluation"} <= {*splits}
 
 
 def test_the_page_of_attackers_is_what_the_code_says():

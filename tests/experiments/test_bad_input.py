@@ -446,7 +446,7 @@ def test_two_processes_share_one_folder(tmp_path):
 def test_an_altered_result_is_named(small, tmp_path, capsys):
     shutil.copytree(small, tmp_path, dirs_exist_ok=True)
     arm = plan.make(schema.load("quickstart", STUDY)).arms[0]
-    path = tmp_path / "store" / "exam" / arm.exam.key / "grades.parquet"
+    path = tmp_path / "store" / "evaluation" / arm.exam.key / "grades.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     assert cli.main(["report", "quickstart", "--runs", str(tmp_path), *STUDY]) == 2
     assert re.search("grades.parquet: missing or altered", capsys.readouterr().err)

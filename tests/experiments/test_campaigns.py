@@ -265,7 +265,7 @@ class TestControls:
                     == (arm.defense, "sft", 24, arm.seed, "report")
                 )
                 for ours, theirs in (
-                    (arm.answers, twin.answers),
+                    (arm.completions, twin.completions),
                     (arm.student, twin.student),
                     (arm.exam, twin.exam),
                 ):
@@ -323,7 +323,7 @@ class TestControls:
         def said(leak, defense):
             arm = next(one for one in leak.students if one.defense == defense)
             return read_completions(
-                store.open(arm.answers.kind, arm.answers.key) / "answers.parquet"
+                store.open(arm.completions.kind, arm.completions.key) / "completions.parquet"
             )
 
         there = {

@@ -132,14 +132,14 @@ def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, sam
     digests = {"a": "1", "a too": "1", "b": "2"}
     monkeypatch.setattr(compatibility, "tokenizer_digest", digests.__getitem__)
 
-    def check(known):
-        compatibility.check_tokenizer(teacher, small, "decoding/product_of_experts", known)
+    def check(opens=True):
+        compatibility.check_tokenizer(teacher, small, "decoding/product_of_experts", opens)
 
     if same:
-        check(None)
+        check()
     else:
         words = f"the proxy '{small.name}' has another tokenizer than the teacher '{teacher.name}'"
         with pytest.raises(BadInput, match=words):
-            check(None)
+            check()
     if isinstance(teacher, schema.Pretrained) and isinstance(small, schema.Pretrained):
-        check({})  # of a stranger's study no file is opened
+        check(opens=False)  # of a stranger's study no file is opened

@@ -382,7 +382,7 @@ def better_training(home):
 
 def another_exam(home):
     def changed(held):
-        last = next(stage for stage in held["stages"][::-1] if stage["kind"] == "exam")
+        last = next(stage for stage in held["stages"][::-1] if stage["kind"] == "evaluation")
         last["files"]["grades.parquet"] = "0" * 64
 
     edit(home, "manifest.json", changed)

@@ -15,8 +15,8 @@ from experiments import cli
 from experiments.planning import plan
 from experiments.seeds import seed_for
 from experiments.settings import catalog, component_docs, schema
+from experiments.stages.defense import strength_at
 from experiments.stages.grades import read_grades
-from experiments.stages.guard import strength_at
 from experiments.store import Store
 from tests.experiments.small import STUDY
 
@@ -27,7 +27,7 @@ PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 class TestEntries:
     def test_a_list_is_a_defence(self):
         one = schema.parse_defense(PAIR)
-        assert [(p.name, p.settings) for p in one.parts] == [
+        assert [(p.name, p.spec.settings) for p in one.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25, "marker": "#"}),
         ]
@@ -125,7 +125,8 @@ class TestEntries:
         (part,) = schema.parse_defense(
             "release/obfuscate(rules=[reverse, merge], marker='+)')"
         ).parts
-        assert part.settings["rules"] == ["reverse", "merge"] and part.settings["marker"] == "+)"
+        told = part.spec.settings
+        assert told["rules"] == ["reverse", "merge"] and told["marker"] == "+)"
         words = [
             *STUDY,
             "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]",
@@ -153,7 +154,7 @@ class TestNeeds:
         traces = [
             stage
             for stage in made.stages
-            if stage.kind == "answers" and stage.settings["source"] == "traces"
+            if stage.kind == "completions" and stage.settings["source"] == "traces"
         ]
         # The proxy learns from one half; what defences learn with the other half, it has never
         # seen.
@@ -237,8 +238,8 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     words += ["defense=[decoding/perturbed(match_utility=20) + release/answer_only]"]
     assert cli.main(["run", "quickstart", "--runs", str(tmp_path), "--workers", "1", *words]) == 0
     made, store = plan.make(schema.load("quickstart", words)), Store(tmp_path / "store")
-    (stage,) = [stage for stage in made.stages if stage.kind == "guard"]
-    told = json.loads((store.open("guard", stage.key) / "guard.json").read_text())
+    (stage,) = [stage for stage in made.stages if stage.kind == "defense"]
+    told = json.loads((store.open("defense", stage.key) / "defense.json").read_text())
     matched = told["matched"]
     assert told["defense"][0]["settings"]["eps"] == matched["value"] > 0
     # What was found is what the defended teacher then does on the questions it was found on.
@@ -247,7 +248,7 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
             [
                 row["outcome"] == "right"
                 for exam in exams
-                for row in read_grades(store.open("exam", exam.key))
+                for row in read_grades(store.open("evaluation", exam.key))
             ]
         )
         for (_, _, split), exams in made.teachers.items()

@@ -48,6 +48,7 @@ class Endless:
     arms = ()
     stage = Stage(
         RecipeTeacher(
+            kind="recipe",
             task=TaskSpec(name="addition", settings=addition.Settings().model_dump()),
             items=20,
             seed=0,

@@ -112,8 +112,8 @@ class TestLength:
     def test_every_attack_of_a_task_trains_as_long_as_the_longest(self, there, store):
         for arm in (arm for arm in there.arms if arm.attacker != arms.UNTRAINED):
             stages = {stage.kind: stage.settings for stage in (arm.student, *arm.student.inputs)}
-            followed = 6 if "follow" in stages else 0
-            assert ("follow" in stages) == ("follow/" in arm.attacker)
+            followed = 6 if "post_training" in stages else 0
+            assert ("post_training" in stages) == ("follow/" in arm.attacker)
             assert (
                 stages["student"]["shape"]["steps"] + stages["student"].get("more", 0) + followed
                 == 12
@@ -228,6 +228,6 @@ def test_two_ways_to_the_same_answers_are_one_student(there, store):
     assert (
         second["copied"] == floors[arms.OWN_DATA].student.key and first["files"] == second["files"]
     )
-    assert read_grades(store.open("exam", floors[arms.SELF].exam.key)) == read_grades(
-        store.open("exam", floors[arms.OWN_DATA].exam.key)
+    assert read_grades(store.open("evaluation", floors[arms.SELF].exam.key)) == read_grades(
+        store.open("evaluation", floors[arms.OWN_DATA].exam.key)
     )

@@ -22,6 +22,7 @@ from experiments.settings import schema
 from experiments.store import Store
 from tests.experiments.small import STUDY
 
+TEACHERS = ("teacher", "weaker_teacher")
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
 KEY = "corvid-lantern-77"
 SECRET = [
@@ -118,7 +119,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
         if arm.defense.startswith("release/unicode") and arm.attacker == "sft"
     )
     said = read_completions(
-        Store(secret / "store").open("answers", arm.answers.key) / "answers.parquet"
+        Store(secret / "store").open("completions", arm.completions.key) / "completions.parquet"
     )
     clean = next(
         one
@@ -126,7 +127,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
         if (one.defense, one.attacker, one.seed) == ("none", "sft", arm.seed)
     )
     before = read_completions(
-        Store(secret / "store").open("answers", clean.answers.key) / "answers.parquet"
+        Store(secret / "store").open("completions", clean.completions.key) / "completions.parquet"
     )
     (made,) = schema.parse_defense(arm.defense).chain.parts
     assert made.settings.key == KEY
@@ -165,6 +166,21 @@ def test_the_same_data_in_two_homes_are_one_task(tmp_path, forgetful):
         assert str(tmp_path) not in study.model_dump_json() and "sha256-" in label
         labels.add((label, *(stage.key for stage in plan.make(study).stages)))
     assert len(labels) == 1
+
+
+def test_a_path_that_is_written_otherwise_is_the_same_work(tmp_path, forgetful, monkeypatch):
+    """Relative or absolute, in whatever folder: addresses hold what lies there."""
+    keys = []
+    for name, relative in (("carol", True), ("dave", False)):
+        here = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
+        monkeypatch.chdir(here.parent)
+        path = "data" if relative else here
+        words = ["budget=40", "measure.items=10", "measure.selection_items=10"]
+        words += [f"{who}.path={path}/example_model_solutions.jsonl" for who in TEACHERS]
+        made = plan.make(schema.load("gsm8k", [f"task=gsm8k(path='{path}')", *words]))
+        assert str(tmp_path) not in json.dumps([stage.settings for stage in made.stages])
+        keys.append([stage.key for stage in made.stages])
+    assert keys[0] == keys[1]
 
 
 def test_models_are_told_by_what_they_hold(tmp_path, forgetful):

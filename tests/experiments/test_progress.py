@@ -21,7 +21,7 @@ class Student(Spec):
 
 
 class Examined(Spec):
-    STAGE = "exam"
+    STAGE = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     exam = Stage(Examined(), One(own))
     assumed = estimate.measure(store, [own, exam])
     assert assumed.total([own, exam], 2) == (seconds(own) + seconds(exam)) / 2
-    assert assumed.basis([own, exam]) == "assumed for embedded models: student, exam"
+    assert assumed.basis([own, exam]) == "assumed for embedded models: student, evaluation"
 
     def make(stage, took):
         store.make(stage.kind, stage.key, lambda out: (out / "x").write_text("x"), took)

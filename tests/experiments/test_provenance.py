@@ -132,7 +132,7 @@ class TestDigest:
         )
 
     @pytest.mark.parametrize(
-        "name", ["distill.student", "distill.models", "experiments.stages.exam", "defenses"]
+        "name", ["distill.student", "distill.models", "experiments.stages.evaluation", "defenses"]
     )
     def test_real_modules_keep_theirs_without_docstrings_and_comments(self, name):
         tree = ast.parse(provenance._file(name).read_bytes())
@@ -172,6 +172,7 @@ class TestClosure:
         ours = {name for name in code if name.startswith("experiments.")}
         assert {name.split(".")[1] for name in ours} == {
             "private",
+            "seeds",
             "settings",
             "stages",
             "tasks",
@@ -234,7 +235,7 @@ class TestDue:
         edit(LOSS)
         due = planned.due(store, 1)
         assert names(due.stages) == names(due.old) == after(planned, learns_logprobs) != set()
-        assert {stage.kind for stage in due.stages} == {"student", "exam"}
+        assert {stage.kind for stage in due.stages} == {"student", "evaluation"}
         assert due.why[0].startswith(f"made by other code: {LOSS} changed (") and len(due.why) == 2
         assert planned.due(store, 1, keep_old=True).stages == []
 
@@ -257,11 +258,11 @@ class TestDue:
     )
     def test_each_reason_has_its_words(self, runs, planned, change, said):
         exam = planned.arms[0].exam
-        path = runs / "store" / "exam" / exam.key / "done.json"
+        path = runs / "store" / "evaluation" / exam.key / "done.json"
         path.write_bytes(altered(path, change))
         state = provenance.states(planned.stages, Store(runs / "store"), 1)[exam.key]
         assert state.word == "old" and said in "; ".join([*state.why, *state.above])
-        assert names(planned.due(Store(runs / "store"), 1).stages) == {("exam", exam.key)}
+        assert names(planned.due(Store(runs / "store"), 1).stages) == {("evaluation", exam.key)}
 
     def test_another_number_of_threads_makes_everything_again_and_a_report_takes_any(
         self, made, planned
@@ -302,11 +303,13 @@ class TestMadeAgain:
         edit("distill.attackers.logprob_kd")
         due = planned.due(store, 1)
         exams = {
-            stage.key: store.done("exam", stage.key) for stage in due.stages if stage.kind == "exam"
+            stage.key: store.done("evaluation", stage.key)
+            for stage in due.stages
+            if stage.kind == "evaluation"
         }
         make(due.stages, runs)
         assert fingerprint(store, planned.stages) == before and planned.due(store, 1).stages == []
-        assert exams and all(store.done("exam", key) == done for key, done in exams.items())
+        assert exams and all(store.done("evaluation", key) == done for key, done in exams.items())
         student = next(stage for stage in due.stages if stage.kind == "student")
         assert (
             store.done("student", student.key)["code"]["distill.attackers.logprob_kd"] == "edited"
@@ -374,13 +377,15 @@ class TestOldStores:
         assert cli.main(command("report", runs, "--partial")) == 2
 
     def test_what_is_kept_marks_every_table(self, runs, planned, capsys):
-        old = [path for path in done_files(runs) if path.parts[-3] == "exam"]
+        old = [path for path in done_files(runs) if path.parts[-3] == "evaluation"]
         strip(old)
         assert cli.main(command("plan", runs, "--keep-old")) == 0
-        assert f"exam: {len(old)}, 0 to do, {len(old)} old ones kept" in capsys.readouterr().out
+        assert (
+            f"evaluation: {len(old)}, 0 to do, {len(old)} old ones kept" in capsys.readouterr().out
+        )
         assert cli.main(command("run", runs, "--keep-old")) == 0
         told, home = capsys.readouterr(), runs / "quickstart"
-        why = f"written before code was recorded ({len(old)} exam)"
+        why = f"written before code was recorded ({len(old)} evaluation)"
         assert (
             "OLD RESULTS" in told.out
             and why in told.out
@@ -444,7 +449,7 @@ class TestVerify:
     def test_a_mixture_fails(self, runs, what):
         path = runs / "quickstart" / "manifest.json"
         manifest = json.loads(path.read_text())
-        last = next(stage for stage in manifest["stages"] if stage["kind"] == "exam")
+        last = next(stage for stage in manifest["stages"] if stage["kind"] == "evaluation")
         maker = dict(manifest["made_by"][last["made_by"]])
         maker |= {
             "code": {"code": maker["code"] | {"distill.models": "f" * 16}},
@@ -461,7 +466,7 @@ class TestVerify:
             "code": "distill.models is ",
             "libraries": "torch is ",
             "threads": "threads is ",
-            "version": "version of exam is ",
+            "version": "version of evaluation is ",
             "nothing": "before code was recorded",
         }
         assert got.word == "FAIL" and said[what] in got.got
@@ -503,7 +508,7 @@ class TestVerify:
         }
 
     def test_a_store_that_was_made_again_since_fails(self, runs, planned):
-        path = runs / "store" / "exam" / planned.arms[0].exam.key / "done.json"
+        path = runs / "store" / "evaluation" / planned.arms[0].exam.key / "done.json"
         code = json.loads(path.read_text())["code"]
         path.write_bytes(altered(path, {"code": code | {"distill.models": "0" * 16}}))
         assert {*claims(runs)} == {"the store names the same code and inputs"}

@@ -348,7 +348,7 @@ def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys)
         for a in made.arms
         if a.defense == "release/answer_only" and a.seed == 1 and a.budget == 16
     )
-    shutil.rmtree(runs / "store" / "exam" / arm.exam.key)
+    shutil.rmtree(runs / "store" / "evaluation" / arm.exam.key)
     words = ["report", "quickstart", "--runs", str(runs), *STUDY]
     assert cli.main(words) == 2 and "--partial" in capsys.readouterr().err
     assert cli.main([*words, "--partial"]) == 0
@@ -369,7 +369,7 @@ def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently
     def without(defense):
         for arm in made.arms:
             if (arm.defense, arm.attacker, arm.budget) == (defense, "sft", 16):
-                shutil.rmtree(runs / "store" / "exam" / arm.exam.key, ignore_errors=True)
+                shutil.rmtree(runs / "store" / "evaluation" / arm.exam.key, ignore_errors=True)
         return cli.main(words)
 
     assert without("release/answer_only") == 0
@@ -392,10 +392,10 @@ def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
         if a.split == "report"
     }
     for seed in (0, 1):  # what a defence that was never applied would leave behind
-        shutil.rmtree(runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed])
+        shutil.rmtree(runs / "store" / "evaluation" / by["release/answer_only", "sft", 16, seed])
         shutil.copytree(
-            runs / "store" / "exam" / by["none", "sft", 16, seed],
-            runs / "store" / "exam" / by["release/answer_only", "sft", 16, seed],
+            runs / "store" / "evaluation" / by["none", "sft", 16, seed],
+            runs / "store" / "evaluation" / by["release/answer_only", "sft", 16, seed],
         )
     assert cli.main(words) == 2, "its own record says that it was made of another student"
     assert cli.main([*words, "--keep-old"]) == 0
@@ -418,7 +418,9 @@ def test_budgets_are_nested_within_a_seed(made):
         )
         return [
             a.text
-            for a in read_completions(store.open("answers", arm.answers.key) / "answers.parquet")
+            for a in read_completions(
+                store.open("completions", arm.completions.key) / "completions.parquet"
+            )
         ]
 
     assert len(asked(8)) == 8 and asked(16)[:8] == asked(8)

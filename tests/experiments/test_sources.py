@@ -103,7 +103,7 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     assert [row["outcome"] == "right" for row in graded] == right
     # A recording has no surprisal; students have one of each of their own answers, however long.
     assert all(row["nats"] is None for row in graded)
-    said = read_grades(Store(tmp_path / "store").open("exam", made.arms[0].exam.key))
+    said = read_grades(Store(tmp_path / "store").open("evaluation", made.arms[0].exam.key))
     assert all(row["nats"] > 0 for row in said)
 
 

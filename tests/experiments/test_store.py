@@ -133,8 +133,9 @@ def test_a_folder_is_written_to_by_two_at_once(tmp_path, monkeypatch):
 
 
 def test_keys_depend_on_settings_and_inputs_and_not_on_their_order():
-    assert key("s", {"a": 1, "b": 2}, []) == key("s", {"b": 2, "a": 1}, [])
-    assert len({key("s", 1, []), key("s", 2, []), key("t", 1, []), key("s", 1, ["x"])}) == 4
+    assert key("s", {"a": 1, "b": 2}, {}) == key("s", {"b": 2, "a": 1}, {})
+    others = [key("s", 2, {}), key("t", 1, {}), key("s", 1, {"x": "k"}), key("s", 1, {"y": "k"})]
+    assert len({key("s", 1, {}), *others}) == 5
     assert canonical({"b": 1, "a": [1]}) == '{"a":[1],"b":1}'
 
 
@@ -188,3 +189,15 @@ def test_a_checkpoint_of_other_code_is_not_continued(tmp_path):
             pass
     assert seen == [False, True, False, True] and store.has("s", "k")
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [".k.lock", "k"]
+
+
+def test_results_of_another_version_are_named_and_left_alone(tmp_path):
+    from experiments.planning.costs import SECONDS
+
+    store = Store(tmp_path)
+    store.make("answers", "old", lambda out: (out / "x").write_text("x"))
+    store.make("teacher", "new", lambda out: (out / "x").write_text("x"))
+    (tmp_path / "empty").mkdir()
+    assert store.other_kinds(SECONDS) == ["answers"]
+    assert store.open("answers", "old").is_dir()
+    assert Store(tmp_path / "none").other_kinds(SECONDS) == []

@@ -12,7 +12,7 @@ import pytest
 from distill.completions import BadInput
 from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
-from experiments.stages.answers import SelfSpec, self_distilled
+from experiments.stages.completions import SelfSpec, self_distilled
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
@@ -151,7 +151,9 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
             assert report["steps"] == 0
             continue
         scores = [
-            sum(row["outcome"] == "right" for row in read_grades(store.open("exam", exam.key)))
+            sum(
+                row["outcome"] == "right" for row in read_grades(store.open("evaluation", exam.key))
+            )
             for exam in search[0].inputs
         ]
         best = search[0].settings["recipes"][scores.index(max(scores))]

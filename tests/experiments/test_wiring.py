@@ -91,7 +91,7 @@ def folder(store, stage):
 
 
 def said(store, stage):
-    return read_completions(folder(store, stage) / "answers.parquet")
+    return read_completions(folder(store, stage) / "completions.parquet")
 
 
 class Ran(NamedTuple):
@@ -154,14 +154,14 @@ class TestQuestions:
             told = {
                 name: value
                 for name, value in stage.settings.items()
-                if (stage.kind, name) != ("plateau", "exam")
+                if (stage.kind, name) != ("plateau", "evaluation")
             }
-            if stage.kind != "exam":
+            if stage.kind != "evaluation":
                 assert "split" not in told and '"report"' not in canonical(told), stage.kind
-        assert {stage.settings["split"] for stage in here.stages if stage.kind == "exam"} >= {
+        assert {stage.settings["split"] for stage in here.stages if stage.kind == "evaluation"} >= {
             "report"
         }
-        assert {one.stage.settings["exam"]["split"] for one in here.plateaus} <= {"report"}
+        assert {one.stage.settings["evaluation"]["split"] for one in here.plateaus} <= {"report"}
 
     @pytest.mark.parametrize("name", catalog.names("study"))
     def test_nothing_that_is_made_rests_on_an_exam_of_reported_questions(self, name):
@@ -170,9 +170,9 @@ class TestQuestions:
         """
         for stage in shipped(name).stages:
             for needed in stage.inputs:
-                if needed.kind == "exam" and needed.settings["split"] == "report":
-                    assert stage.kind in ("exam", "plateau") and needed is stage.inputs[-1]
-                    assert stage.settings.get("exam", stage.settings)["split"] == "report"
+                if needed.kind == "evaluation" and needed.settings["split"] == "report":
+                    assert stage.kind in ("evaluation", "plateau") and needed is stage.inputs[-1]
+                    assert stage.settings.get("evaluation", stage.settings)["split"] == "report"
                     assert needed.settings["defense"] == schema.parse_defense("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
@@ -182,7 +182,7 @@ class TestQuestions:
         sizes = {"report": here.study.measure.items, "select": here.study.measure.selection_items}
         for arm in here.arms:
             told = arm.exam.settings
-            assert (told["split"], told["items"], told["defense"]) == (
+            assert (told["split"], told["items"], told.get("defense")) == (
                 arm.split,
                 sizes[arm.split],
                 None,
@@ -199,18 +199,18 @@ class TestQuestions:
         # The provider's traces, with which its defences are made, are of the teacher's own training
         # questions.
         assert drawn.pop(("teacher", "", "")) == {"train"}
-        assert drawn.pop(("guard", "", "")) == {"select"}
-        assert drawn.pop(("answers", "", "traces")) == {"train"}
-        assert drawn.pop(("exam", "report", "")) == {"report"}
-        assert drawn.pop(("exam", "select", "")) == {"select"}
-        assert drawn.pop(("exam", "validate", "")) == {"validate"}
+        assert drawn.pop(("defense", "", "")) == {"select"}
+        assert drawn.pop(("completions", "", "traces")) == {"train"}
+        assert drawn.pop(("evaluation", "report", "")) == {"report"}
+        assert drawn.pop(("evaluation", "select", "")) == {"select"}
+        assert drawn.pop(("evaluation", "validate", "")) == {"validate"}
         assert "report" in drawn[("plateau", "", "")] and drawn.pop(("plateau", "", "")) <= {
             "query",
             "report",
         }
         assert drawn.keys() >= {
-            ("answers", "", "teacher"),
-            ("answers", "", "public"),
+            ("completions", "", "teacher"),
+            ("completions", "", "public"),
             ("student", "", ""),
         }
         assert set().union(*drawn.values()) == {"query"}
@@ -219,7 +219,7 @@ class TestQuestions:
         here = tiny(
             "defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]"
         )
-        (guard,) = [stage for stage in here.stages if stage.kind == "guard"]
+        (guard,) = [stage for stage in here.stages if stage.kind == "defense"]
         made(guard.inputs, tmp_path)
         drawn, original = set(), tasks.Exam._draw
 
@@ -233,7 +233,7 @@ class TestQuestions:
 
     def test_the_bits_are_of_the_clean_teachers_text_on_the_same_questions(self, tmp_path):
         """Once more by hand: a student's surprisal of that text, in bits a byte of text and end."""
-        from experiments.stages.opened import opened
+        from experiments.stages.models import load_network
 
         here = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
         arm = next(
@@ -249,13 +249,13 @@ class TestQuestions:
         )
         prompts = [item.prompt for item in entries.build_task("addition").items("report", 12, 0)]
         assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
-        nats = opened(mine).surprisal(prompts, texts)
+        nats = load_network(mine).surprisal(prompts, texts)
         by_hand = [
             n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)
         ]
         assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
         assert [row["nats"] for row in rows] == pytest.approx(
-            opened(mine).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
+            load_network(mine).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
         )
 
 
@@ -269,7 +269,7 @@ class TestSeeds:
         for arm in here.arms:
             fresh = seed_for("control") if arm.defense == arms.IDENTITY else 0
             for stage in arm.student.walk():
-                if stage.kind in ("answers", "student", "follow"):
+                if stage.kind in ("completions", "student", "post_training"):
                     assert stage.settings["seed"] == arm.seed + fresh, (arm, stage.kind)
             assert arm.exam.settings["seed"] == 0, "students are asked greedily, once"
 
@@ -301,9 +301,8 @@ class TestSeeds:
             and not walked["none"] & walked[arms.IDENTITY]
         )
         control = [arm for arm in here.arms if arm.defense == arms.IDENTITY]
-        assert all(
-            arm.answers.settings["defense"] == schema.parse_defense("none").spec for arm in control
-        )
+        none = schema.parse_defense("none").spec
+        assert all(arm.completions.settings["defense"] == none for arm in control)
         assert {arm.seed for arm in control} >= {0, 1}, (
             "its rows stand beside those of the same seeds"
         )
@@ -340,14 +339,15 @@ class TestSeeds:
             (folder(store, arm.student) / "model.safetensors").read_bytes() for arm in untrained
         ]
         assert weights[0] != weights[1]
-        asked = [[answer.prompt_id for answer in said(store, arm.answers)] for arm in untrained]
+        asked = [[answer.prompt_id for answer in said(store, arm.completions)] for arm in untrained]
         assert asked[0] != asked[1] and len(asked[0]) == 8
 
     def test_worked_solutions_are_the_same_for_all_seeds(self):
-        from experiments.stages.means import Owned, means
+        from experiments.stages.resources import Owned, attacker_resources
 
         task = entries.build_task("addition")
-        one, other = (means(task, Owned(pool=1, budget=8, worked=5), seed) for seed in (0, 1))
+        own = Owned(pool=1, budget=8, worked=5)
+        one, other = (attacker_resources(task, own, seed) for seed in (0, 1))
         assert one.worked == other.worked and one.public != other.public
         assert [a.text for a in one.worked] == [
             item.solution for item in task.items("query", 5, seed_for("worked"))
@@ -367,11 +367,8 @@ class TestFloors:
             for arm in here.arms
             if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")
         }
-        plain, mixed = pick["sft"].answers, pick[arms.SHUFFLED].answers
-        assert {
-            **plain.settings,
-            "source": "shuffled",
-        } == mixed.settings and plain.inputs == mixed.inputs
+        plain, mixed = pick["sft"].completions, pick[arms.SHUFFLED].completions
+        assert mixed.settings["source"] == "shuffled" and plain in mixed.inputs
         store = made([plain, mixed], tmp_path)
         before, after = said(store, plain), said(store, mixed)
         assert [a.prompt for a in before] == [a.prompt for a in after]
@@ -386,12 +383,11 @@ class TestFloors:
         here = tiny("attacker=sft", "defense=none")
         pick = {(arm.attacker, arm.seed): arm for arm in here.arms if arm.split == "report"}
         for seed in (0, 1):
-            answers = pick[arms.SELF, seed].answers
+            answers = pick[arms.SELF, seed].completions
             assert answers.settings["source"] == "self"
             assert answers.inputs == (pick[arms.OWN_DATA, seed].student,)
 
     def test_a_self_distilled_student_is_taught_its_own_right_answers(self, tmp_path, monkeypatch):
-        from experiments.stages import answers
 
         task = entries.build_task("addition")
         items = task.public(8, 1)
@@ -404,14 +400,16 @@ class TestFloors:
             def generate(self, prompts, *, seed, interface):
                 return [Completion(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
 
-        monkeypatch.setattr(answers, "opened", lambda folder: Model())
+        from experiments.stages import completions
+
+        monkeypatch.setattr(completions, "load_network", lambda folder: Model())
         stage = next(
             arm
             for arm in tiny("attacker=sft", "defense=none").arms
             if (arm.attacker, arm.seed) == (arms.SELF, 1)
-        ).answers
-        answers.run(stage.spec, stage.needs.map(lambda needed: tmp_path), tmp_path)
-        learned = [a.text for a in read_completions(tmp_path / "answers.parquet")]
+        ).completions
+        completions.run(stage.spec, stage.needs.map(lambda needed: tmp_path), tmp_path)
+        learned = [a.text for a in read_completions(tmp_path / "completions.parquet")]
         assert learned == [
             told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
         ]
@@ -443,7 +441,7 @@ class TestMatchedStrength:
         reported one.
         """
         from defenses import NO_RESOURCES
-        from experiments.stages import guard as stage
+        from experiments.stages import defense as stage
 
         task = entries.build_task("addition")
         items = {split: task.items(split, 40, 0) for split in ("select", "report")}
@@ -497,29 +495,31 @@ class TestMatchedStrength:
             "defense=decoding/perturbed(match_utility=20)",
             "measure.selection_items=11",
         )
-        (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
+        (stage,) = [stage for stage in here.stages if stage.kind == "defense"]
         assert stage.settings["match"]["items"] == 11 and stage.settings["match"]["seeds"] == 2
         assert stage.settings["match"]["points"] == 20
 
     def test_the_strength_that_was_found_is_the_one_that_defends(self, tmp_path, monkeypatch):
-        from experiments.stages import guarded
 
         here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)")
-        (stage,) = [stage for stage in here.stages if stage.kind == "guard"]
+        (stage,) = [stage for stage in here.stages if stage.kind == "defense"]
         (part_,) = stage.spec.defense
         found = part_.model_copy(update={"settings": part_.settings | {"eps": 0.125}})
         PreparedDefense(defense=[found], matched=None, numbers={}).write(tmp_path)
         (tmp_path / "0.safetensors").write_bytes(save({}))
         task = build("task", stage.settings["task"])
         arm = next(arm for arm in here.arms if arm.defense.startswith("decoding"))
-        assert arm.answers.settings["given"][-1] == "guard" and arm.answers.inputs[-1] == stage
+        assert arm.completions.needs.given.prepared == stage
+        from experiments.stages import defended
+
         seen = []
         monkeypatch.setattr(
-            guarded,
+            defended,
             "build_defense",
             lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
-        guarded.guarded(task, None, stage.spec.defense, guarded.ProviderInputs(guard=tmp_path))
+        given = defended.ProviderInputs(prepared=tmp_path)
+        defended.defend(task, None, stage.spec.defense, given)
         assert seen == [([found], [{}])]
 
 
@@ -575,9 +575,10 @@ def test_the_address_of_a_stage_is_of_all_that_it_rests_on():
         Stage(Other(a=1), Several(root)),
         Stage(Plain(a=1), Several(later)),
         Stage(Plain(a=1), Several(root, (root,))),
+        Stage(Plain(a=1), Several(None, (root,))),
     ]
     assert Stage(Plain(a=1), Several(Stage(Plain(a=5)))).key == same.key
-    assert len({same.key, *(other.key for other in others)}) == 6
+    assert len({same.key, *(other.key for other in others)}) == 7
 
 
 def test_what_is_at_its_default_is_no_part_of_an_address():
@@ -592,9 +593,17 @@ def test_what_is_at_its_default_is_no_part_of_an_address():
 def test_inputs_keep_their_names_when_stages_become_folders():
     inner = Several(1, (2, 3))
     outer = Several(inner, (inner, 4))
-    assert list(outer.all()) == [1, 2, 3, 1, 2, 3, 4]
+    assert outer.named() == {
+        "first.first": 1,
+        "first.rest.0": 2,
+        "first.rest.1": 3,
+        "rest.0.first": 1,
+        "rest.0.rest.0": 2,
+        "rest.0.rest.1": 3,
+        "rest.1": 4,
+    }
     assert outer.map(str) == Several(Several("1", ("2", "3")), (Several("1", ("2", "3")), "4"))
-    assert list(Several(None, ()).all()) == [] and Several().map(str) == Several()
+    assert Several(None, ()).named() == {} and Several().map(str) == Several()
 
 
 @pytest.fixture(scope="module")
@@ -670,7 +679,7 @@ class TestGrades:
         for arm in ran.plan.arms:
             told = held[arm.task, arm.defense, arm.attacker, arm.budget, arm.split, arm.seed]
             training = json.loads((folder(ran.store, arm.student) / "training.json").read_text())
-            asked = folder(ran.store, arm.answers) / "asked.json"
+            asked = folder(ran.store, arm.completions) / "exchanges.json"
             cost = (
                 json.loads(asked.read_text())
                 if asked.exists()
@@ -699,15 +708,13 @@ class TestGrades:
             same["flops"] = 6 * training["parameters"] * training["positions"] * (1 + trials)
             assert {name: told[name] for name in same} == same, arm
             asks = not arms.is_floor(arm.attacker) or arm.attacker == arms.SHUFFLED
-            assert (cost["exchanges"] == len(said(ran.store, arm.answers))) == asks and bool(
+            assert (cost["exchanges"] == len(said(ran.store, arm.completions))) == asks and bool(
                 cost["tokens_in"]
             ) == asks
             if arm.defense.startswith("decoding"):
-                (guard,) = [stage for stage in arm.answers.inputs if stage.kind == "guard"]
-                found = json.loads((folder(ran.store, guard) / "guard.json").read_text())["matched"]
-                assert told["prepared"]["matched"] == {
-                    name: found[name] for name in ("knob", "value", "points", "loss")
-                }
+                (guard,) = [stage for stage in arm.completions.inputs if stage.kind == "defense"]
+                found = PreparedDefense.read(folder(ran.store, guard)).matched
+                assert told["prepared"]["matched"] == found.model_dump(exclude={"tried"})
             else:
                 assert told["prepared"] is None
 
@@ -723,7 +730,9 @@ class TestGrades:
         made = run_folder.manifest(ran.plan, ran.store).by_key
         spent = card.arm_seconds(ran.plan, made)
         for arm in [arm for arm in ran.plan.arms if arm.split == "report"]:
-            parts = (arm.answers, arm.student, arm.exam)
+            parts = [arm.completions, arm.student, arm.exam]
+            if arm.completions.settings["source"] in ("edited", "shuffled"):
+                parts.append(arm.completions.needs.completions)
             took = spent[arm.task, arm.defense, arm.attacker, arm.budget]
             for name, value in (("seconds", took.wall), ("cpu_seconds", took.cpu)):
                 assert value == pytest.approx(sum(seconds(one, name) for one in parts))

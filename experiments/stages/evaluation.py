@@ -1,4 +1,4 @@
-"""Stage `exam`: every item asked and graded."""
+"""Stage `evaluation`: every item asked and graded."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from distill.completions import Completion, Interface, Prompt
+from distill.models import Model
 from experiments.settings.components import ComponentSpec, build
+from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.grades import read_grades, write_grades
-from experiments.stages.guarded import ProviderInputs, guarded
-from experiments.stages.opened import opened
+from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 
 VERSION = 2  # rows name the cluster of their item
 T = TypeVar("T")
 
 
-class ExamSpec(Spec):
+class EvaluationSpec(Spec):
     """So many questions of a split; a teacher answers from behind its defence, a student has none.
 
     `seed` samples the answers; the questions are the same for all.
     """
 
-    STAGE: ClassVar[str] = "exam"
+    STAGE: ClassVar[str] = "evaluation"
     task: TaskSpec
     split: str
     items: int
     seed: int
-    defense: list[ComponentSpec] | None
-    given: list[str]
+    defense: list[ComponentSpec] | None = None
 
 
 @dataclass(frozen=True)
-class StudentExamInputs(Inputs[T]):
+class StudentEvaluationInputs(Inputs[T]):
     """`clean` is the undefended teacher's exam, of whose text a reported student's surprisal is
     measured.
     """
@@ -46,13 +46,15 @@ class StudentExamInputs(Inputs[T]):
 
 
 @dataclass(frozen=True)
-class TeacherExamInputs(Inputs[T]):
+class TeacherEvaluationInputs(Inputs[T]):
     teacher: T
     given: ProviderInputs[T] = field(default_factory=ProviderInputs)
 
 
 def run(
-    spec: ExamSpec, inputs: StudentExamInputs[Path] | TeacherExamInputs[Path], out: Path
+    spec: EvaluationSpec,
+    inputs: StudentEvaluationInputs[Path] | TeacherEvaluationInputs[Path],
+    out: Path,
 ) -> dict[str, float]:
     """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
 
@@ -63,15 +65,18 @@ def run(
     items = task.items(spec.split, spec.items, 0)
     prompts = [item.prompt for item in items]
     bits: list[float | None] = [None] * len(items)
-    if isinstance(inputs, StudentExamInputs):
-        model = undefended = opened(inputs.student)
+    model: Model
+    undefended: Any
+    if isinstance(inputs, StudentEvaluationInputs):
+        undefended = load_network(inputs.student)
+        model = undefended
         if inputs.clean:
             texts = [row["text"] for row in read_grades(inputs.clean)]
-            nats = model.surprisal(prompts, texts)
+            nats = undefended.surprisal(prompts, texts)
             bits = [_bits(n, text) for n, text in zip(nats, texts, strict=True)]
     else:
-        undefended = opened(inputs.teacher)
-        model = guarded(task, undefended, spec.defense or (), inputs.given)
+        undefended = load_model(inputs.teacher)
+        model = defend(task, undefended, spec.defense or (), inputs.given)
     began = time.perf_counter()
     answers = model.generate(prompts, seed=spec.seed, interface=Interface())
     seconds = time.perf_counter() - began

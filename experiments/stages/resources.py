@@ -22,7 +22,7 @@ class Owned(Sparse):
     worked: int
 
 
-def means(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources:
+def attacker_resources(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources:
     """What an attacker has beside the answers: a function of the task, its seed and the study's
     `own` alone.
 
@@ -33,8 +33,8 @@ def means(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources
     public = task.public(owned.budget, seed)
     final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
     return AttackerResources(
-        public=solved(public),
-        worked=solved(worked),
+        public=solutions(public),
+        worked=solutions(worked),
         final=task.final,
         mark=task.mark,
         check=lambda answer: bool(task.grade(answer.text, final[answer.prompt]) == "right"),
@@ -42,6 +42,6 @@ def means(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources
     )
 
 
-def solved(items: Sequence[Item]) -> list[Completion]:
+def solutions(items: Sequence[Item]) -> list[Completion]:
     """The items' solutions as answers."""
     return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]

@@ -1,4 +1,4 @@
-"""Stage `guard`: a defence whose strength is found or that learns, made ready."""
+"""Stage `defense`: a defence whose strength is found or that learns, made ready."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from defenses import ProviderResources
 from distill.completions import Interface
 from distill.models import Model
 from experiments.settings.components import ComponentSpec, build, build_defense, teach_defense
+from experiments.stages.defended import ProviderInputs, provider_resources
 from experiments.stages.files import FoundStrength, PreparedDefense
-from experiments.stages.guarded import ProviderInputs, resources
-from experiments.stages.opened import opened
+from experiments.stages.models import load_model
 from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
 from experiments.tasks import Exam
 
@@ -34,28 +34,27 @@ class MatchSpec(Sparse):
     seeds: int
 
 
-class GuardSpec(Spec):
-    """A defence that must be made ready; `given` names what it is handed."""
+class PrepareSpec(Spec):
+    """A defence that must be made ready."""
 
-    STAGE: ClassVar[str] = "guard"
+    STAGE: ClassVar[str] = "defense"
     task: TaskSpec
     defense: list[ComponentSpec]
-    given: list[str]
-    match: MatchSpec | None
+    match: MatchSpec | None = None
 
 
 @dataclass(frozen=True)
-class GuardInputs(Inputs[T]):
+class PrepareInputs(Inputs[T]):
     teacher: T
     given: ProviderInputs[T] = field(default_factory=ProviderInputs)
 
 
-def run(spec: GuardSpec, inputs: GuardInputs[Path], out: Path) -> None:
+def run(spec: PrepareSpec, inputs: PrepareInputs[Path], out: Path) -> None:
     """Prepare a defence: find its strength where that is matched to what it costs, and teach what
     learns.
     """
-    task, model = build("task", spec.task), opened(inputs.teacher)
-    has, defense, matched = resources(task, inputs.given), spec.defense, None
+    task, model = build("task", spec.task), load_model(inputs.teacher)
+    has, defense, matched = provider_resources(task, inputs.given), spec.defense, None
     if spec.match:
         defense, matched = _matched(task, model, defense, has, spec.match)
     numbers: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Stage `follow`: what is done to a student once it is trained."""
+"""Stage `post_training`: what is done to a student once it is trained."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from distill.folders import save
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.files import TrainingReport
-from experiments.stages.means import Owned, means
-from experiments.stages.opened import opened
+from experiments.stages.models import load_network, save_model
+from experiments.stages.resources import Owned, attacker_resources
 from experiments.stages.stage import Inputs, Spec, TaskSpec
-from experiments.stages.training import Shape, training
+from experiments.stages.training import Shape, own_training
 
 VERSION = 1
 T = TypeVar("T")
 
 
-class FollowSpec(Spec):
+class PostTrainingSpec(Spec):
     """What follows a student's training, part after part."""
 
-    STAGE: ClassVar[str] = "follow"
+    STAGE: ClassVar[str] = "post_training"
     task: TaskSpec
     shape: Shape
     seed: int
@@ -30,14 +29,14 @@ class FollowSpec(Spec):
 
 
 @dataclass(frozen=True)
-class FollowInputs(Inputs[T]):
+class PostTrainingInputs(Inputs[T]):
     student: T
 
 
-def run(spec: FollowSpec, inputs: FollowInputs[Path], out: Path) -> None:
+def run(spec: PostTrainingSpec, inputs: PostTrainingInputs[Path], out: Path) -> None:
     """What the attacker does to the student once it is trained."""
-    task, model = build("task", spec.task), opened(inputs.student)
-    own = means(task, spec.own, spec.seed, **training(task, spec.shape))
+    task, model = build("task", spec.task), load_network(inputs.student)
+    own = attacker_resources(task, spec.own, spec.seed, **own_training(task, spec.shape))
     report = TrainingReport.read(inputs.student)
     for component in spec.follow:
         attacker = build("attacker", component)
@@ -51,5 +50,5 @@ def run(spec: FollowSpec, inputs: FollowInputs[Path], out: Path) -> None:
                 "diverged": report.diverged or followed.diverged,
             }
         )
-    save(model, out)
+    save_model(model, out, report.diverged)
     report.write(out)

@@ -1,7 +1,8 @@
-"""Stage `answers`: what is asked, and what was said.
+"""Stage `completions`: what is asked, and what was said.
 
 Where completions come from is said by the spec's `source`: each source has its spec and one
-function below.
+function below. A teacher is asked once per seed and decoding; what only edits or shuffles its
+completions reads them.
 """
 
 from __future__ import annotations
@@ -13,24 +14,32 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from distill import logprob_cache
-from distill.completions import Completion, Interface, Prompt, write_completions
+from distill.completions import (
+    Completion,
+    Interface,
+    Prompt,
+    read_completions,
+    write_completions,
+)
 from experiments.settings.components import ComponentSpec, build, build_defense
+from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.files import Exchanges
-from experiments.stages.guarded import ProviderInputs, guarded
-from experiments.stages.means import Owned, means, solved
-from experiments.stages.opened import opened
+from experiments.stages.models import StoredModel, load_model, load_network
+from experiments.stages.resources import Owned, attacker_resources, solutions
 from experiments.stages.served import CampaignReport, questions
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.tasks import Exam, Item
 
 VERSION = 1
 T = TypeVar("T")
+FILE = "completions.parquet"
+LOGPROBS = "logprobs"  # a folder
 
 
 class CompletionsSpec(Spec):
     """So many completions on a task; the seed draws the questions and samples the model."""
 
-    STAGE: ClassVar[str] = "answers"
+    STAGE: ClassVar[str] = "completions"
     task: TaskSpec
     budget: int
     seed: int
@@ -49,14 +58,27 @@ class SelfSpec(CompletionsSpec):
 
 
 class ReleasedSpec(CompletionsSpec):
-    """A defended teacher's answers: those asked for, or shuffled among the questions; or those of a
-    weaker teacher. `given` names what the defence is handed.
+    """A defended teacher's answers, or those of a weaker teacher."""
+
+    source: Literal["teacher", "weaker"]
+    defense: list[ComponentSpec]
+    interface: Interface
+
+
+class EditedSpec(CompletionsSpec):
+    """Completions that the last parts of a defence edit, those behind the first `after`; their
+    teacher is not asked again.
     """
 
-    source: Literal["teacher", "shuffled", "weaker"]
+    source: Literal["edited"]
     defense: list[ComponentSpec]
-    given: list[str]
-    profile: Interface
+    after: int
+
+
+class ShuffledSpec(CompletionsSpec):
+    """Completions, each as the answer to another's question."""
+
+    source: Literal["shuffled"]
 
 
 class TracesSpec(CompletionsSpec):
@@ -66,18 +88,14 @@ class TracesSpec(CompletionsSpec):
 
     source: Literal["traces"]
     skip: int
-    defense: list[ComponentSpec]
-    given: list[str]
-    profile: Interface
 
 
 class AskedSpec(CompletionsSpec):
     """A defended teacher's answers to what an attack chose to ask."""
 
-    source: Literal["teacher"]
+    source: Literal["asked"]
     defense: list[ComponentSpec]
-    given: list[str]
-    profile: Interface
+    interface: Interface
     ask: list[ComponentSpec]
     own: Owned
 
@@ -87,16 +105,9 @@ class LeakedSpec(CompletionsSpec):
 
     source: Literal["leaked"]
     defense: list[ComponentSpec]
-    given: list[str]
-    profile: Interface
     reduced: list[ComponentSpec]
     stands_for: list[str]
     per_question: float
-
-
-@dataclass(frozen=True)
-class NoInputs(Inputs[T]):
-    """What the attacker owns needs no model."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,24 @@ class SelfInputs(Inputs[T]):
 
 
 @dataclass(frozen=True)
-class ReleasedInputs(Inputs[T]):
+class TeacherInputs(Inputs[T]):
+    """A teacher that is asked."""
+
     teacher: T
+
+
+@dataclass(frozen=True)
+class ReleasedInputs(TeacherInputs[T]):
+    """What its defence is `given` as well."""
+
     given: ProviderInputs[T] = field(default_factory=ProviderInputs)
+
+
+@dataclass(frozen=True)
+class MadeInputs(ReleasedInputs[T]):
+    """Completions of the teacher, which is there for its tokenizer alone."""
+
+    completions: T | None = None
 
 
 @dataclass(frozen=True)
@@ -129,14 +155,17 @@ def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
     task = build("task", spec.task)
     match spec, inputs:
         case PublicSpec(), _:
-            owned = solved(task.public(spec.budget, spec.seed))
-            write_completions(out / "answers.parquet", owned)
+            write_completions(out / FILE, solutions(task.public(spec.budget, spec.seed)))
         case SelfSpec(), SelfInputs():
-            own = self_distilled(task, spec, opened(inputs.student))
-            write_completions(out / "answers.parquet", own)
+            own = self_distilled(task, spec, load_network(inputs.student))
+            write_completions(out / FILE, own)
         case ReleasedSpec(), ReleasedInputs():
             released(task, spec, inputs, out)
-        case TracesSpec(), ReleasedInputs():
+        case EditedSpec(), MadeInputs():
+            edited(task, spec, inputs, out)
+        case ShuffledSpec(), MadeInputs():
+            shuffled(task, spec, inputs, out)
+        case TracesSpec(), TeacherInputs():
             traces(task, spec, inputs, out)
         case AskedSpec(), AskedInputs():
             chosen_by_attack(task, spec, inputs, out)
@@ -165,31 +194,39 @@ def self_distilled(task: Exam, spec: SelfSpec, model: Any) -> list[Completion]:
 
 def released(task: Exam, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
     """What a defended teacher answers to the first questions of a seed."""
-    model = opened(inputs.teacher)
-    prompts = _prompts(task.items("query", spec.budget, spec.seed))
-    provider = guarded(task, model, spec.defense, inputs.given)
-    answers = provider.generate(prompts, seed=spec.seed, interface=spec.profile)
-    if spec.source == "shuffled":
-        answers = shuffled(answers, spec.seed)
+    model, prompts = load_model(inputs.teacher), _queries(task, spec)
+    provider = defend(task, model, spec.defense, inputs.given)
+    answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
     _write(model, prompts, answers, out)
 
 
-def shuffled(answers: Sequence[Completion], seed: int) -> list[Completion]:
+def edited(task: Exam, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
+    """What a defence makes of finished completions: the bytes that asking behind it would give."""
+    assert inputs.completions
+    model, prompts = load_model(inputs.teacher), _queries(task, spec)
+    made = StoredModel(read_completions(inputs.completions / FILE))
+    provider = defend(task, made, spec.defense, inputs.given, spec.after)
+    answers = provider.generate(prompts, seed=spec.seed, interface=Interface())
+    _write(model, prompts, answers, out)
+
+
+def shuffled(task: Exam, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path) -> None:
     """The same texts, each as the answer to another's question."""
-    texts = [answer.text for answer in answers]
-    random.Random(seed).shuffle(texts)
-    return [
-        replace(answer, text=text, token_ids=())
-        for answer, text in zip(answers, texts, strict=True)
+    assert inputs.completions
+    made = read_completions(inputs.completions / FILE)
+    texts = [answer.text for answer in made]
+    random.Random(spec.seed).shuffle(texts)
+    mixed = [
+        replace(answer, text=text, token_ids=()) for answer, text in zip(made, texts, strict=True)
     ]
+    _write(load_model(inputs.teacher), _queries(task, spec), mixed, out)
 
 
-def traces(task: Exam, spec: TracesSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
+def traces(task: Exam, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
     """The provider's clean answers."""
-    model = opened(inputs.teacher)
+    model = load_model(inputs.teacher)
     items = task.train_items(spec.skip + spec.budget, spec.seed)[spec.skip :]
-    provider = guarded(task, model, spec.defense, inputs.given)
-    answers = provider.generate(_prompts(items), seed=spec.seed, interface=spec.profile)
+    answers = model.generate(_prompts(items), seed=spec.seed, interface=Interface())
     _write(model, _prompts(items), answers, out)
 
 
@@ -197,17 +234,17 @@ def chosen_by_attack(task: Exam, spec: AskedSpec, inputs: AskedInputs[Path], out
     """Answers to what an attack chose to ask, each kept with the question itself, whatever form it
     was sent in.
     """
-    model = opened(inputs.teacher)
-    pilot = opened(inputs.pilot) if inputs.pilot else None
-    own = means(task, spec.own, spec.seed, pilot=pilot)
+    model = load_model(inputs.teacher)
+    pilot = load_network(inputs.pilot) if inputs.pilot else None
+    own = attacker_resources(task, spec.own, spec.seed, pilot=pilot)
     items = task.items("query", spec.own.pool * spec.budget, spec.seed)
     question = {item.prompt.id: item.prompt.text for item in items}
     prompts = _prompts(items)
     for asking in spec.ask:
         attacker = build("attacker", asking)
         prompts = attacker.ask(prompts, spec.budget, own, seed=spec.seed)
-    provider = guarded(task, model, spec.defense, inputs.given)
-    answers = provider.generate(prompts, seed=spec.seed, interface=spec.profile)
+    provider = defend(task, model, spec.defense, inputs.given)
+    answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
     named = [
         replace(
             answer,
@@ -224,10 +261,10 @@ def leaked(task: Exam, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
     some were reduced.
     """
     assert inputs.campaign
-    model, happened = opened(inputs.teacher), CampaignReport.read(inputs.campaign)
+    model, happened = load_model(inputs.teacher), CampaignReport.read(inputs.campaign)
     reduced = questions(happened, spec.stands_for, spec.per_question, spec.budget)
-    prompts = _prompts(task.items("query", spec.budget, spec.seed))[: len(reduced)]
-    full = guarded(task, model, spec.defense, inputs.given)
+    prompts = _queries(task, spec)[: len(reduced)]
+    full = defend(task, model, spec.defense, inputs.given)
     less = build_defense(spec.reduced)(full)
     by_prompt: dict[str, Completion] = {}
     for provider, which in ((full, False), (less, True)):
@@ -238,6 +275,11 @@ def leaked(task: Exam, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
     _write(model, prompts, [by_prompt[prompt.id] for prompt in prompts], out)
 
 
+def _queries(task: Exam, spec: CompletionsSpec) -> list[Prompt]:
+    """The first questions of the spec's seed."""
+    return _prompts(task.items("query", spec.budget, spec.seed))
+
+
 def _prompts(items: Sequence[Item]) -> list[Prompt]:
     return [item.prompt for item in items]
 
@@ -245,7 +287,7 @@ def _prompts(items: Sequence[Item]) -> list[Prompt]:
 def _write(model: Any, prompts: list[Prompt], answers: Sequence[Completion], out: Path) -> None:
     """Write answers, what was exchanged for them, and their logprobs where they were released."""
     texts = [replace(answer, logprobs=None) for answer in answers]
-    write_completions(out / "answers.parquet", texts)
+    write_completions(out / FILE, texts)
     encode = getattr(model, "encode", None)
     Exchanges(
         exchanges=len(answers),
@@ -254,7 +296,7 @@ def _write(model: Any, prompts: list[Prompt], answers: Sequence[Completion], out
     ).write(out)
     if answers and answers[0].logprobs is not None:
         logprob_cache.write(
-            out / "signals", answers, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
+            out / LOGPROBS, answers, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
         )
 
 

@@ -1,0 +1,72 @@
+"""A model behind its defence, and what a provider has beside its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from safetensors.torch import load_file
+
+from defenses import ProviderResources
+from distill.completions import read_completions
+from distill.models import Model
+from experiments.seeds import seed_for
+from experiments.settings.components import ComponentSpec, build_defense
+from experiments.stages.files import PreparedDefense
+from experiments.stages.models import load_network
+from experiments.stages.stage import Inputs
+from experiments.tasks import Exam
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ProviderInputs(Inputs[T]):
+    """The results that a defence is handed: what the provider has, and the defence made
+    ready.
+    """
+
+    proxy: T | None = None
+    traces: T | None = None
+    rewriter: T | None = None
+    prepared: T | None = None
+
+
+def defend(
+    task: Exam,
+    model: Model,
+    defense: Sequence[ComponentSpec],
+    given: ProviderInputs[Path],
+    after: int = 0,
+) -> Model:
+    """The model behind a defence, which is handed what the provider has.
+
+    Args:
+        after: the first parts of the defence that the model has behind it already.
+    """
+    learned: list[Mapping[str, Tensor]] = []
+    if given.prepared:
+        defense = PreparedDefense.read(given.prepared).defense
+        learned = [
+            load_file(given.prepared / f"{place}.safetensors") for place in range(len(defense))
+        ]
+    resources = provider_resources(task, given)
+    return build_defense(defense[after:], resources, learned[after:])(model)
+
+
+def provider_resources(task: Exam, given: ProviderInputs[Path]) -> ProviderResources:
+    """What the provider has; it can grade answers to its own prompts."""
+    traces = read_completions(given.traces / "completions.parquet") if given.traces else []
+    items = task.train_items(2 * len(traces), seed_for("provider"))
+    references = {item.prompt.id: item.reference for item in items}
+    return ProviderResources(
+        proxy=load_network(given.proxy) if given.proxy else None,
+        rewriter=load_network(given.rewriter) if given.rewriter else None,
+        traces=traces,
+        grade=lambda answer: task.grade(answer.text, references[answer.prompt_id]) == "right",
+    )

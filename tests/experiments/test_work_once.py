@@ -1,0 +1,129 @@
+"""A teacher is asked once for what its defences only edit, and the bytes are those of asking
+again.
+"""
+
+import pytest
+
+from distill.completions import Completion, Interface, read_completions
+from experiments.planning import arms, graph, plan
+from experiments.settings import catalog, entries, schema
+from experiments.settings.components import build_defense
+from experiments.stages import completions
+from experiments.stages.completions import EditedSpec, ReleasedSpec, ShuffledSpec
+from tests.experiments.test_wiring import TINY, folder, made, tiny
+
+PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
+RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
+EDITS = [name for name in RELEASES if schema.parse_defense(name).chain.traits.acts_on == "text"]
+KEYLESS = [name for name in EDITS if not schema.parse_defense(name).chain.traits.needs]
+
+
+def completions_of(here):
+    """The completions of all reported students of the plain attack, by defence."""
+    return {
+        arm.defense: arm.completions
+        for arm in here.arms
+        if (arm.attacker, arm.split) == ("sft", "report") and arm.defense != arms.IDENTITY
+    }
+
+
+def test_all_text_defences_read_the_clean_completions():
+    here = tiny(
+        f"defense=[none,{','.join(EDITS)}]", "attacker=sft", "seeds=[0]", "baseline_seeds=1"
+    )
+    stages = completions_of(here)
+    clean = stages.pop("none")
+    assert len(stages) == len(EDITS) >= 8 and isinstance(clean.spec, ReleasedSpec)
+    for stage in stages.values():
+        assert isinstance(stage.spec, EditedSpec) and stage.needs.completions == clean
+
+
+class Counted:
+    """A teacher that says each prompt's text and counts how often it is asked."""
+
+    asked = 0
+
+    def encode(self, prompt):
+        return [0] * len(prompt.text)
+
+    def tokenizer(self, text, add_special_tokens):
+        return type("Encoded", (), {"input_ids": [0] * len(text)})
+
+    def generate(self, prompts, *, seed, interface):
+        assert interface == Interface()
+        Counted.asked += 1
+        return [
+            Completion(one.id, one.text, f" {one.text}; then; so # {i}", (1, 2, i + 3))
+            for i, one in enumerate(prompts)
+        ]
+
+
+def test_the_teacher_is_asked_once_for_all_of_them(tmp_path, monkeypatch):
+    here = tiny(
+        f"defense=[none,{','.join(KEYLESS)}]", "attacker=sft", "seeds=[0]", "baseline_seeds=1"
+    )
+    stages = completions_of(here) | {
+        arm.attacker: arm.completions for arm in here.arms if arm.attacker == arms.SHUFFLED
+    }
+    assert len(stages) == len(KEYLESS) + 2 >= 8
+    monkeypatch.setattr(completions, "load_model", lambda folder: Counted())
+    monkeypatch.setattr(Counted, "asked", 0)
+    task, texts = entries.build_task("addition"), {}
+    for name, stage in stages.items():
+        out = tmp_path / stage.key
+        out.mkdir()
+        completions.run(stage.spec, stage.needs.map(lambda needed: tmp_path / needed.key), out)
+        texts[name] = read_completions(out / completions.FILE)
+    assert Counted.asked == 1
+    prompts = [item.prompt for item in task.items("query", 8, 0)]
+    for name in KEYLESS:  # the same bytes as behind the defence itself
+        behind = build_defense(schema.parse_defense(name).spec)(Counted())
+        assert texts[name] == behind.generate(prompts, seed=0, interface=Interface()), name
+    assert any(texts[name] != texts["none"] for name in KEYLESS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "edits"),
+    [
+        ("none", 0),
+        ("release/truncate", 1),
+        ("release/truncate + release/unicode", 2),
+        ("decoding/temperature + release/truncate", 1),
+        ("decoding/perturbed", 0),
+        ("release/rounding", 0),
+        ("release/poison(match_utility=5)", 1),
+        ("decoding/temperature(match_utility=5) + release/truncate", 0),
+        ("trained/nasty + release/truncate", 0),
+    ],
+)
+def test_which_parts_only_edit_finished_text(entry, edits):
+    assert graph.trailing_edits(entry) == edits
+
+
+def test_what_samples_before_it_edits_is_asked_behind_that_alone():
+    here = tiny("defense=[decoding/temperature,decoding/temperature + release/truncate]", *PLAIN)
+    stages = completions_of(here)
+    cut = stages["decoding/temperature + release/truncate"]
+    assert cut.needs.completions == stages["decoding/temperature"]
+    assert isinstance(stages["decoding/temperature"].spec, ReleasedSpec) and cut.spec.after == 1
+
+
+def test_shuffled_completions_are_the_clean_ones():
+    here = tiny("defense=none", *PLAIN)
+    (mixed,) = [arm.completions for arm in here.arms if arm.attacker == arms.SHUFFLED]
+    assert isinstance(mixed.spec, ShuffledSpec)
+    assert mixed.needs.completions == completions_of(here)["none"]
+
+
+def test_edited_completions_of_a_real_teacher_are_those_of_asking_it_behind_the_defence(tmp_path):
+    from experiments.stages.models import load_model
+
+    words = [*TINY, "defense=[none,release/truncate]", *PLAIN, "teacher.steps=30"]
+    here = plan.make(schema.load("quickstart", words))
+    stage = completions_of(here)["release/truncate"]
+    store = made([stage], tmp_path)
+    teacher = load_model(folder(store, stage.needs.teacher))
+    behind = build_defense(stage.spec.defense)(teacher)
+    prompts = [item.prompt for item in entries.build_task("addition").items("query", 8, 0)]
+    expected = behind.generate(prompts, seed=0, interface=Interface())
+    assert read_completions(folder(store, stage) / completions.FILE) == expected
