@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,29 @@ def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") ->
     if not path.is_file():
         raise BadInput(f"{path}: no such file; recorded answers are a .jsonl or .parquet file")
     if path.suffix == ".parquet":
-        kept = enumerate(read_completions(path))
+        kept = ((f"{path}: answer {i}", one) for i, one in enumerate(read_completions(path)))
         return RecordedModel(
-            {one.prompt: _checked(f"{path}: answer {i}", one) for i, one in kept}, str(path)
+            _by_prompt((where, _checked(where, one)) for where, one in kept), str(path)
         )
+    told = ((f"{path}: line {number}", line) for number, line in lines(path) if line.strip())
+    found = ((where, _recorded(where, line, prompt, answer)) for where, line in told)
+    return RecordedModel(_by_prompt(found), str(path))
+
+
+def _by_prompt(found: Iterable[tuple[str, Completion]]) -> dict[str, Completion]:
+    """Answers by prompt; BadInput, with the place, for a second and other one."""
     answers = dict[str, Completion]()
-    for number, line in lines(path):
-        if line.strip():
-            one = _recorded(f"{path}: line {number}", line, prompt, answer)
-            if answers.setdefault(one.prompt, one).text != one.text:
-                raise BadInput(f"{path}: line {number}: a second, other answer to the same prompt")
-    return RecordedModel(answers, str(path))
+    for where, one in found:
+        if _content(answers.setdefault(one.prompt, one)) != _content(one):
+            raise BadInput(f"{where}: a second, other answer to the same prompt")
+    return answers
+
+
+def _content(answer: Completion) -> Any:
+    """All that a recording says of an answer."""
+    kept = answer.logprobs
+    rows = (kept.ids_TK.tolist(), kept.values_TK.tolist()) if kept else None
+    return answer.text, answer.finished, answer.token_ids, rows
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -96,12 +108,23 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 def parsed(where: str, line: str) -> dict[str, Any]:
     """The JSON object in a line; BadInput, beginning with `where`, if it holds anything else."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: not JSON ({error})") from None
     if not isinstance(row, dict):
         raise BadInput(f"{where}: must be an object, got {reprlib.repr(row)}")
     return row
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs; ValueError where a key is there twice."""
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(
+            f"the key {next(key for key in held if keys.count(key) > 1)[:80]!r} is there twice"
+        )
+    return held
 
 
 def text_of(where: str, row: Any, path: str) -> str:

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from experiments.store import Store, fingerprint
 from experiments.tracking import Run, Tracking, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
+PROJECT = "distill-resist"
 NOTED = ("files", "seconds", "cpu_seconds", "inputs", "answer_seconds", "alike", "copied")
 LIBRARIES = (
     "torch",
@@ -163,8 +164,39 @@ def seeds(plan: Plan) -> dict[str, Any]:
 
 
 def locked() -> list[str]:
-    """Every package that is installed, with its version."""
-    return sorted({f"{one.metadata['Name']}=={one.version}" for one in distributions()})
+    """What this project needs of what is installed, however deep, with versions; all else is its
+    owner's own.
+    """
+    waiting = _needed(PROJECT, "") or [(name, "") for name in LIBRARIES]
+    found = dict[tuple[str, str], str]()
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            held = distribution(one[0])
+            found[one] = f"{held.metadata['Name']}=={held.version}"
+            waiting += _needed(*one)
+    return sorted({*found.values()})
+
+
+def _needed(name: str, extra: str) -> list[tuple[str, str]]:
+    """The installed distributions, each with an extra or none, that one needs on this machine."""
+    from packaging.requirements import Requirement
+
+    told = [Requirement(line) for line in (requires(name) if _is_installed(name) else None) or []]
+    meant = [one for one in told if one.marker is None or one.marker.evaluate({"extra": extra})]
+    return [
+        (one.name, more)
+        for one in meant
+        if _is_installed(one.name)
+        for more in ("", *sorted(one.extras))
+    ]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:
+        return False
 
 
 def noted(done: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class Store:
         return self.root / stage / key
 
     def has(self, stage: str, key: str) -> bool:
-        return (self.folder(stage, key) / "done.json").is_file()
+        # Asked often, and a Path takes thrice the time.
+        return os.path.isfile(f"{self.root}/{stage}/{key}/done.json")
 
     def begun(self, stage: str, key: str) -> bool:
         """Whether a result is being made, or was until its maker was killed."""

@@ -20,7 +20,9 @@ from distill.campaigns import SEGMENTS, TOPICS, Accounts
 class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    least: int = Field(default=30, ge=2, description="exchanges before anything is said")
+    least: int = Field(
+        default=30, ge=2, le=1_000_000, description="exchanges before anything is said"
+    )
     z: float = Field(default=2.0, ge=0, description="standard errors that count as plausible")
 
 

@@ -25,7 +25,10 @@ class Settings(AccessSettings):
         description="standard deviations (Poisson) above expected that make a burst",
     )
     around: int = Field(
-        default=15, ge=3, description="minutes before and after that say what is expected"
+        default=15,
+        ge=3,
+        le=1_000_000,
+        description="minutes before and after that say what is expected",
     )
 
 

@@ -32,7 +32,7 @@ class Tier(AccessSettings):
     tokens_out: float = Field(gt=0)
     dollars: float = Field(gt=0, description="a month")
     spent: float = Field(ge=0, description="dollars so far that open this tier")
-    age: int = Field(ge=0, description="days since sign-up that open it, as well")
+    age: int = Field(ge=0, le=3650, description="days since sign-up that open it, as well")
 
 
 TIERS = (
@@ -63,6 +63,7 @@ class Settings(AccessSettings):
     trusted: int = Field(
         default=3,
         ge=0,
+        le=1_000_000,
         description="tier of verified accounts, and of those older than the horizon",
     )
     burst: float = Field(default=1.0, ge=1, description="minutes' worth that a bucket holds")

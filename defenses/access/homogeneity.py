@@ -22,15 +22,23 @@ class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     members: int = Field(
-        default=3, ge=2, description="members with enough exchanges that a cluster needs"
+        default=3,
+        ge=2,
+        le=1_000_000,
+        description="members with enough exchanges that a cluster needs",
     )
-    least: int = Field(default=10, ge=2, description="exchanges that are enough of a member")
+    least: int = Field(
+        default=10, ge=2, le=1_000_000, description="exchanges that are enough of a member"
+    )
     z: float = Field(default=2.0, ge=0, description="standard errors that count as plausible")
     payment: int = Field(
-        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="accounts of one payment method from which it links nobody",
     )
-    device: int = Field(default=50, ge=2)
-    network: int = Field(default=50, ge=2)
+    device: int = Field(default=50, ge=2, le=1_000_000)
+    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,9 +25,12 @@ class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     window: int = Field(
-        default=500, ge=2, description="exchanges; a window closes on the day on which it is full"
+        default=500,
+        ge=2,
+        le=1_000_000,
+        description="exchanges; a window closes on the day on which it is full",
     )
-    features: int = Field(default=64, ge=8, description="random Fourier features")
+    features: int = Field(default=64, ge=8, le=1_000_000, description="random Fourier features")
 
 
 def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np.ndarray:

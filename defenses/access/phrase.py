@@ -16,7 +16,9 @@ from distill.campaigns import Accounts
 class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    least: int = Field(default=20, ge=2, description="exchanges before anything is said")
+    least: int = Field(
+        default=20, ge=2, le=1_000_000, description="exchanges before anything is said"
+    )
 
 
 class Detector(BaseDetector):

@@ -19,18 +19,26 @@ from defenses.access.links import Links
 class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    release: int = Field(default=20, ge=0, description="day on which the new model came out")
-    days: int = Field(default=5, ge=1, description="days after it that count")
+    release: int = Field(
+        default=20, ge=0, le=3650, description="day on which the new model came out"
+    )
+    days: int = Field(default=5, ge=1, le=3650, description="days after it that count")
     share: float = Field(default=0.5, gt=0, lt=1, description="uptake of a campaign")
     steady: float = Field(default=100.0, gt=0, description="concentration of a campaign's uptake")
     least: int = Field(
-        default=10, ge=1, description="exchanges of a cluster on a day before it counts"
+        default=10,
+        ge=1,
+        le=1_000_000,
+        description="exchanges of a cluster on a day before it counts",
     )
     payment: int = Field(
-        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="accounts of one payment method from which it links nobody",
     )
-    device: int = Field(default=50, ge=2)
-    network: int = Field(default=50, ge=2)
+    device: int = Field(default=50, ge=2, le=1_000_000)
+    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def log_ratio(k: np.ndarray, n: np.ndarray, shape: tuple, null: tuple) -> np.ndarray:

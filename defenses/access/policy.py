@@ -39,16 +39,21 @@ class Settings(AccessSettings):
     """Rules, how late they act, and what links accounts."""
 
     rules: tuple[Rule, ...]
-    latency: int = Field(default=0, ge=0, description="days between the alarm and what is done")
+    latency: int = Field(
+        default=0, ge=0, le=3650, description="days between the alarm and what is done"
+    )
     worth: float = Field(
         default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed"
     )
     limits: gateway.Settings = gateway.Settings()
     payment: int = Field(
-        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="accounts of one payment method from which it links nobody",
     )
-    device: int = Field(default=50, ge=2)
-    network: int = Field(default=50, ge=2)
+    device: int = Field(default=50, ge=2, le=1_000_000)
+    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 class PolicyEnforcer(ShadowMonitor):

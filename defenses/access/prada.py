@@ -19,7 +19,9 @@ from defenses.access.windows import FirstWindow, WindowSettings
 class Settings(WindowSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    window: int = Field(default=100, ge=10, description="prompts of an account that are looked at")
+    window: int = Field(
+        default=100, ge=10, le=1_000_000, description="prompts of an account that are looked at"
+    )
 
 
 def nearest(x_WE: np.ndarray) -> np.ndarray:

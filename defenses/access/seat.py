@@ -17,7 +17,9 @@ from defenses.access.windows import FirstWindow, WindowSettings
 class Settings(WindowSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    window: int = Field(default=100, ge=2, description="prompts of an account that are looked at")
+    window: int = Field(
+        default=100, ge=2, le=1_000_000, description="prompts of an account that are looked at"
+    )
     cosine: float = Field(default=0.95, gt=-1, le=1)
 
 

@@ -22,10 +22,13 @@ class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     public: int = Field(
-        default=5000, ge=0, description="template ids up to this are public and never remembered"
+        default=5000,
+        ge=0,
+        le=1_000_000,
+        description="template ids up to this are public and never remembered",
     )
     memory: int = Field(
-        default=3, ge=1, description="days of a closed account that are looked back on"
+        default=3, ge=1, le=3650, description="days of a closed account that are looked back on"
     )
 
 

@@ -25,17 +25,23 @@ class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     public: int = Field(
-        default=5000, ge=0, description="ids up to this are in public catalogues and never count"
+        default=5000,
+        ge=0,
+        le=1_000_000,
+        description="ids up to this are in public catalogues and never count",
     )
     spread: float = Field(
         default=8.0, gt=1, le=200, description="unlinked clusters that make a template suspicious"
     )
-    window: int = Field(default=14, ge=1, description="days")
+    window: int = Field(default=14, ge=1, le=3650, description="days")
     payment: int = Field(
-        default=5000, ge=2, description="accounts of one payment method from which it links nobody"
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="accounts of one payment method from which it links nobody",
     )
-    device: int = Field(default=50, ge=2)
-    network: int = Field(default=50, ge=2)
+    device: int = Field(default=50, ge=2, le=1_000_000)
+    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def linear_count(bits: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from distill.campaigns import Accounts
 class Settings(AccessSettings):
     """How much evidence the detector wants, and what it looks at."""
 
-    window: int = Field(default=7, ge=1, description="days summed")
+    window: int = Field(default=7, ge=1, le=3650, description="days summed")
 
 
 class Detector(BaseDetector):

@@ -19,7 +19,7 @@ from distill.campaigns import Accounts, stream
 class WindowSettings(AccessSettings):
     """What detectors of first windows have in common."""
 
-    window: int = Field(ge=2, description="prompts of an account that are looked at")
+    window: int = Field(ge=2, le=1_000_000, description="prompts of an account that are looked at")
 
 
 class FirstWindow(BaseDetector):

@@ -22,6 +22,7 @@ from experiments.results.schema import Measures
 from experiments.results.table import jsonable
 from experiments.settings import catalog
 from experiments.settings import schema as settings
+from experiments.settings.compose import check_once
 from experiments.store import Store, writable
 
 
@@ -88,6 +89,7 @@ def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, sche
         return print(json_format.dumps(settings.schema(), indent=1))
     if study is None:
         raise BadInput(f"show: which study? (there are: {', '.join(catalog.names('study'))})")
+    check_once(overrides)
     print(settings.load_named(study, overrides, env).model_dump_json(indent=2))
 
 
@@ -108,6 +110,7 @@ def report(
 
 
 def _plan(study: str, overrides: list[str], env: bool) -> Plan:
+    check_once(overrides)
     return planning.make(settings.load_named(study, overrides, env))
 
 

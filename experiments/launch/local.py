@@ -5,6 +5,7 @@ inputs are there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -12,10 +13,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import ModuleType
 
 from rich.console import Console
@@ -97,8 +99,8 @@ def _killed(waiting: list[Stage], store: Store) -> BadInput:
 
 @contextlib.contextmanager
 def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes. After an error what is under way is finished and kept; Ctrl-C ends it at
-    once.
+    """Worker processes. After an error what is under way is finished and kept; Ctrl-C and SIGTERM
+    end it at once.
     """
     others = {*multiprocessing.active_children()}
     pool = ProcessPoolExecutor(
@@ -106,12 +108,13 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         try:
-            yield pool
+            with _terminable():
+                yield pool
         except Exception:
             pool.shutdown(cancel_futures=True)
             raise
         pool.shutdown()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         with _deaf():
             for worker in {*multiprocessing.active_children()} - others:
                 worker.terminate()
@@ -131,6 +134,35 @@ def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
     return context
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM is heard as Ctrl-C is, but ends in its own exit code: workers and semaphores
+    are put away.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    main, told = threading.get_ident(), list[int]()
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # a shell's background jobs have it ignored
+        signal.pthread_kill(main, signal.SIGINT)  # which waits where Ctrl-C must
+
+    before = signal.signal(signal.SIGTERM, end), signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if told:
+            raise SystemExit(128 + told[0]) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 @contextlib.contextmanager
@@ -204,19 +236,39 @@ def _drain(
     monitor: Monitor,
     update: Callable[[], None],
 ) -> None:
+    """Submit each stage once what it needs is there; the first error is raised."""
     missing = {stage.key for stage in waiting}
+    needs = {stage.key: {one.key for one in stage.inputs} & missing for stage in waiting}
+    needed_by = dict[str, list[Stage]]()
+    for stage in waiting:
+        for key in needs[stage.key]:
+            needed_by.setdefault(key, []).append(stage)
     # Longest first: a teacher that starts last would leave a core idle at the end.
-    queue = sorted(waiting, key=lambda stage: -seconds(stage))
-    running: dict[Future[float], Stage] = {}
-    while queue or running:
-        ready = [s for s in queue if not any(needed.key in missing for needed in s.inputs)]
-        for stage in ready:
-            queue.remove(stage)
-            running[submit(stage)] = stage
-        done, _ = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-            stage = running.pop(future)
-            missing.discard(stage.key)
-            monitor.finish(stage)
+    place = {stage.key: i for i, stage in enumerate(sorted(waiting, key=lambda s: -seconds(s)))}
+    ready = [stage for stage in waiting if not needs[stage.key]]
+    ended = SimpleQueue[tuple[Stage, Future[float]]]()
+    left = len(waiting)
+    while left:
+        for stage in sorted(ready, key=lambda one: place[one.key]):
+            end = functools.partial(_put, ended, stage)
+            submit(stage).add_done_callback(end)
+        ready = []
+        try:
+            done, future = ended.get(timeout=REFRESH_SECONDS)
+        except Empty:
+            update()
+            continue
+        future.result()
+        left -= 1
+        monitor.finish(done)
+        for stage in needed_by.get(done.key, []):
+            needs[stage.key].discard(done.key)
+            ready += [] if needs[stage.key] else [stage]
         update()
+
+
+Ended = SimpleQueue[tuple[Stage, Future[float]]]
+
+
+def _put(ended: Ended, stage: Stage, done: Future[float]) -> None:
+    ended.put((stage, done))

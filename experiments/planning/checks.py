@@ -58,7 +58,7 @@ def check_traces(study: Study, task: str) -> None:
 
 @cached
 def _train_items(task: str, most: int) -> int:
-    return len(build_task(task).train_items(most, seed_for("provider")))
+    return build_task(task).available("train", most)
 
 
 def check_lengths(study: Study, task: str) -> Iterator[str]:
@@ -129,7 +129,8 @@ def check_recording(study: Study, task: str, teacher: Recorded, block: Block, qu
     there, most = len(recording.answers), max(study.measure.items, queries)
     if most > there:  # seen before so many are drawn
         raise BadInput(
-            f"{recording.where}: {there} answers; {most} questions of one exam or student are asked"
+            f"{recording.where}: no answer to at least {most - there} prompts: it has {there} "
+            f"answers, and {most} questions are asked at once"
         )
     items = exam.items("report", study.measure.items, 0)
     defenses = [parse_defense(entry) for entry in block.defenses]

@@ -107,6 +107,7 @@ def make(study: Study, opens: bool = True) -> Plan:
     Unless it `opens` them, no model and no recording is read; BadInput where the study cannot
     be run.
     """
+    _check_trials(study)
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
     scopes = {task: Scope(study, task, opens) for task in tasks}
@@ -192,6 +193,7 @@ def _add_teacher_exams(plan: Plan, block: Block, scope: Scope, defense: str) -> 
             teacher_exam(scope, defense, split, sampled)
             for sampled in range(plan.study.measure.teacher_seeds)
         ]
+    _check_size(plan, scope)
 
 
 def _possible(plan: Plan, defense: str, attacker: str) -> bool:
@@ -218,6 +220,21 @@ def _check_size(plan: Plan, scope: Scope) -> None:
         raise BadInput(
             f"{plan.study.name}: its blocks, seeds and search trials make more than {MOST} "
             "students and exams; divide it into studies"
+        )
+
+
+def _check_trials(study: Study) -> None:
+    """BadInput where a search tries too many students, each with an exam, before any is made."""
+    cells = sum(
+        len(block.tasks)
+        * len(block.budgets)
+        * (len(asking(block)) * (len(defenses(block)) + 1) + len(floors(study, block)))
+        for block in study.blocks
+    )
+    if 2 * cells * study.search.trials > MOST:
+        raise BadInput(
+            f"{study.name}: {study.search.trials} search trials in each of {cells} cells make more "
+            f"than {MOST} students and exams; divide it into studies"
         )
 
 

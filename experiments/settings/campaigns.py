@@ -69,7 +69,9 @@ class Campaigns(Strict):
         description="honest accounts; what is not written here is in experiments/campaigns"
     )
     days: int = Field(description="horizon", ge=2, le=3650)
-    release: int | None = Field(description="day on which a new model comes out, if one does", ge=0)
+    release: int | None = Field(
+        description="day on which a new model comes out, if one does", ge=0, le=3650
+    )
     clean: int = Field(
         description="clean horizons that thresholds are calibrated on", ge=1, le=1000
     )

@@ -91,9 +91,8 @@ def compose(name: str, overrides: Sequence[str], environment: bool = False) -> d
     Args:
         name: a shipped study's name, or the path of a YAML file, which finds the shipped groups
             behind its own folder.
-        overrides: `key=value` in Hydra's grammar; `task`, `defense`,
-        `attacker`, `budget`, `preset`, `access` and
-            `detector` are set in every block.
+        overrides: `key=value` in Hydra's grammar, of equal keys the last; `task`, `defense`,
+            `attacker`, `budget`, `preset`, `access` and `detector` are set in every block.
         environment: whether `${oc.env:NAME}` in an override is replaced by that environment
             variable.
 
@@ -264,6 +263,16 @@ def _check_word(word: str, environment: bool) -> None:
         ) from None
     if parsed.is_sweep_override():
         raise BadInput(f"{where}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
+
+
+def check_once(overrides: Sequence[str]) -> None:
+    """BadInput where a command line sets a key twice, whatever sign is before it."""
+    seen = dict[str, str]()
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+")
+        if key in seen:
+            raise BadInput(f"override {_short(word)}: {key} is set already, by {_short(seen[key])}")
+        seen[key] = word
 
 
 def _depth(text: str) -> int:

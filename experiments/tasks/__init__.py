@@ -7,11 +7,14 @@ an exhausted pool is known exactly.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import math
 import random
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +31,8 @@ SHARES: dict[Split, float] = {
     "select": 0.05,
     "report": 0.1,
 }
+COUNTED = 30_000  # questions of a pool that planning may go through; more would take it seconds
+SURE = 6  # standard deviations by which a larger pool's split may fall short of its share
 
 
 class Outcome(StrEnum):
@@ -147,13 +152,22 @@ class Exam(ABC):
         return drawn
 
     def available(self, split: Split, n: int) -> int:
-        """How many questions a split has, as far as n; where many differ, hashes divide evenly and
-        none is counted.
+        """How many questions a split surely has, as far as n.
+
+        Hashes divide evenly: a split falls short of its share by less than SURE standard
+        deviations. Where that does not do, all questions of a small pool are counted.
         """
-        many = SHARES[split] * self.different
-        if self.different > 100_000 and not 0.95 * many < n < 1.05 * many:
-            return min(n, int(many))
-        return sum(1 for _ in itertools.islice(self._drafts(split, 0), n))
+        share, even = SHARES[split], type(self).split is Exam.split
+        spread = math.sqrt(self.different * share * (1 - share))
+        sure = max(0, int(share * self.different - SURE * spread))
+        return min(n, sure if even and (n <= sure or self.size > COUNTED) else self._counts[split])
+
+    @functools.cached_property
+    def _counts(self) -> Counter[Split]:
+        """Different questions by split."""
+        drafts = ((index, draft) for index in range(self.size) if (draft := self.draft(index)))
+        there = {(self.split(index, draft.canonical), draft.canonical) for index, draft in drafts}
+        return Counter(split for split, _ in there)
 
     def train_items(self, n: int, seed: int) -> list[Item]:
         """What a teacher by recipe learns from: the first n questions of the training split, or all

@@ -17,7 +17,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.completions import BadInput, digest
-from distill.recordings import lines, parsed, text_of
+from distill.recordings import lines, once, parsed, text_of
 from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
 
 FILES = ("train.jsonl", "test.jsonl")
@@ -124,7 +124,7 @@ def _clusters(path: Path, known: set[str]) -> dict[str, str]:
     there.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"task gsm8k: clusters: {path} cannot be read as JSON ({error})") from None
     if not isinstance(held, dict) or not all(

@@ -27,8 +27,8 @@ class Settings(BaseModel):
 
     keys: int = Field(5, ge=3, le=10)
     letters: int = Field(16, ge=3, le=26)
-    min_hops: int = Field(2, ge=1)
-    max_hops: int = Field(3, ge=1)
+    min_hops: int = Field(2, ge=1, le=9)
+    max_hops: int = Field(3, ge=1, le=9)
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:

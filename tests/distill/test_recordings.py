@@ -68,6 +68,23 @@ BAD = {
         "prompt holds half a character",
     ),
     "another answer": (line() + "\n" + line(answer="b"), "a second, other answer"),
+    "the same answer, unfinished": (line() + "\n" + line(finished=False), "a second, other answer"),
+    "the same answer of other tokens": (
+        line() + "\n" + line(token_ids=[1]),
+        "a second, other answer",
+    ),
+    "the same answer with other logprobs": (
+        scored() + "\n" + scored(values=(-1, -2.5)),
+        "a second, other answer",
+    ),
+    "a key twice": (
+        '{"prompt": "p", "answer": "a", "answer": "a"}',
+        "the key 'answer' is there twice",
+    ),
+    "a key twice further down": (
+        '{"prompt": "p", "answer": "a", "x": [{"y": 1, "y": 2}]}',
+        "'y' is there twice",
+    ),
     "finished as a word": (line(finished="no"), "finished must be true or false, got 'no'"),
     "finished as a number": (line(finished=1), "finished must be true or false, got 1"),
     "finished as nothing": (line(finished=None), "finished must be true or false, got None"),
@@ -125,7 +142,7 @@ def test_what_it_does_not_allow_is_one_line_that_says_where(case, tmp_path):
         read_recorded(path)
     said = str(caught.value)
     assert (
-        said.startswith(f"{path}: line {3 if case == 'another answer' else 2}: ")
+        said.startswith(f"{path}: line {3 if message == 'a second, other answer' else 2}: ")
         and message in said
     )
     assert "\n" not in said and len(said) < 500
@@ -153,6 +170,13 @@ def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
     path, kept = tmp_path / "r.parquet", Logprobs(np.array(ids, "i4"), np.array(values, "f4"))
     write_completions(path, [Completion("1", "p", "a", tokens, True, kept)])
     with pytest.raises(BadInput, match="answer 0: token_ids and logprobs"):
+        read_recorded(path)
+
+
+def test_an_answer_file_answers_a_prompt_once(tmp_path):
+    path = tmp_path / "r.parquet"
+    write_completions(path, [Completion("1", "p", "a"), Completion("2", "p", "b")])
+    with pytest.raises(BadInput, match="answer 1: a second, other answer to the same prompt"):
         read_recorded(path)
 
 

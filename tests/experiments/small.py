@@ -45,10 +45,15 @@ STUDY = [
 ]
 
 
+def last(*words: str) -> list[str]:
+    """Words of which the last of equal keys counts, as a command line may set none twice."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
 def command(folder: Path, *more: str, verb: str = "run", workers: int = 1) -> list[str]:
     """The quickstart at this size, with results below a folder."""
     processes = ["--workers", str(workers)] if verb == "run" else []
-    return [verb, "quickstart", "--runs", str(folder), *processes, *STUDY, *more]
+    return [verb, "quickstart", "--runs", str(folder), *processes, *last(*STUDY, *more)]
 
 
 def run(folder: Path, *more: str) -> None:

@@ -15,6 +15,7 @@ from experiments import cli
 from experiments.planning import checks, plan
 from experiments.settings import catalog, entries, schema
 from tests.experiments.small import STUDY, apart, command, run
+from tests.fuzz import limited
 
 
 @pytest.mark.parametrize(
@@ -328,6 +329,118 @@ def test_a_group_is_listed_by_its_name_and_by_its_plural(word, group, capsys):
     assert capsys.readouterr().out == f"{group}: {' '.join(catalog.names(group))}\n"
 
 
+NUMBERS = ",".join(map(str, range(600)))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["measure.items=40590", "task=addition"],
+            "40590 report items asked for, only 39398 available",
+        ),
+        (
+            ["measure.items=104000", "task=lookup"],
+            "104000 report items asked for, only 102989 available",
+        ),
+        (["measure.selection_items=360"], "360 select items asked for, only"),
+        (["budget=101000", "task=addition"], "101000 query items asked for, only 99708 available"),
+        (
+            ["provider.traces=1000000", "task=addition", "defense=decoding/antidistillation"],
+            "and as many for a proxy",
+        ),
+        ([f"seeds=[{NUMBERS}]", "baseline_seeds=980"], "make more than 10000 students and exams"),
+        (["search=equal", "search.trials=1000"], "cells make more than 10000 students and exams"),
+        (
+            [
+                "measure.teacher_seeds=1000",
+                "own=worked",
+                "task=[addition,trace,lookup]",
+                "attacker=strongest",
+            ],
+            "make more than 10000 students and exams",
+        ),
+    ],
+)
+def test_what_nobody_can_wait_for_is_refused_at_once(words, message, capsys):
+    with limited(5):
+        assert cli.main(["plan", "quickstart", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def whole_numbers(shape, place=()):
+    """Every setting of a JSON schema that is a whole number, by its place."""
+    inner = (
+        shape.items()
+        if isinstance(shape, dict)
+        else enumerate(shape)
+        if isinstance(shape, list)
+        else ()
+    )
+    if (
+        isinstance(shape, dict)
+        and shape.get("type") == "integer"
+        and not {"const", "enum"} & {*shape}
+    ):
+        yield place, shape
+    for name, one in inner:
+        yield from whole_numbers(one, (*place, name))
+
+
+def test_every_whole_number_has_bounds():
+    held = dict(whole_numbers(schema.schema()))
+    assert len(held) > 150
+    assert not [
+        place for place, shape in held.items() if not {"minimum", "exclusiveMinimum"} & {*shape}
+    ]
+    most = {
+        place: shape.get("maximum", shape.get("exclusiveMaximum", 1e99))
+        for place, shape in held.items()
+    }
+    assert not [
+        place for place, value in most.items() if value > 10**7 and "exchanges" not in place
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seeds=[0]", "seeds=[0]"], "override 'seeds=[0]': seeds is set already, by 'seeds=[0]'"),
+        (
+            ["student.steps=1", "+student.steps=2"],
+            "student.steps is set already, by 'student.steps=1'",
+        ),
+        (
+            ["attacker=sft", "seeds=[0]", "attacker=solo"],
+            "attacker is set already, by 'attacker=sft'",
+        ),
+    ],
+)
+def test_a_key_is_set_once(words, message, capsys):
+    for verb in ("plan", "show"):
+        assert cli.main([verb, "quickstart", *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+def test_recorded_logprobs_are_of_no_known_tokenizer(tmp_path, capsys):
+    path = tmp_path / "recorded.jsonl"
+    row = {"ids": [1], "values": [-0.5]}
+    path.write_text(
+        json.dumps({"prompt": "p", "answer": "a", "token_ids": [7], "logprobs": [row, row]}) + "\n"
+    )
+    words = [
+        "teacher=recorded",
+        f"teacher.path={path}",
+        "defense=release/top_k",
+        "attacker=logprob_kd",
+    ]
+    assert cli.main(["plan", "quickstart", *words]) == 2
+    error = capsys.readouterr().err
+    assert "logprob_kd: reads released logprobs" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "words", [["report", "nothing"], ["run", "my.yaml"], ["list", "defence"], ["show"]]
 )
@@ -356,7 +469,7 @@ def test_an_unknown_option_is_refused(capsys):
             "line 2: token_ids and logprobs",
         ),
         ('{"prompt": "ok", "answer": "another"}', "line 2: a second, other answer"),
-        ('{"prompt": "x", "answer": "y"}', r"no answer to \d+ prompts, first"),
+        ('{"prompt": "x", "answer": "y"}', r"no answer to at least 798 prompts: it has 2 answers"),
     ],
 )
 def test_a_broken_recording_is_refused_before_anything_runs(line, message, tmp_path, capsys):

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,6 +105,48 @@ def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(when, tmp_path, capfd)
     with pytest.raises(KeyboardInterrupt):
         meanwhile(tmp_path, group, when)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("when", ["workers import", "training"])
+def test_sigterm_ends_the_workers_in_silence_with_its_own_code(when, tmp_path, capfd):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as told:
+        meanwhile(tmp_path, lambda _: os.kill(os.getpid(), signal.SIGTERM), when)
+    assert told.value.code == 128 + signal.SIGTERM and capfd.readouterr().err == ""
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def waits(key, cost, *inputs):
+    return SimpleNamespace(key=key, cost=cost, inputs=inputs)
+
+
+def drained(monkeypatch, stages, end):
+    """The keys in the order of their beginning, where each stage ends at once."""
+    begun, finished = [], []
+
+    def submit(stage):
+        begun.append(stage.key)
+        end(future := Future())
+        return future
+
+    monkeypatch.setattr(local, "seconds", lambda stage: stage.cost)
+    local._drain(stages, submit, SimpleNamespace(finish=finished.append), lambda: None)
+    assert len(finished) == len(stages)
+    return begun
+
+
+def test_stages_begin_as_soon_as_they_can_and_the_longest_first(monkeypatch):
+    first, long, alone = waits("first", 2), waits("long", 45), waits("alone", 1)
+    both = waits("both", 6, first, long, long)
+    after, elsewhere = waits("after", 1, both), waits("elsewhere", 1, waits("made before", 1))
+    stages = [first, long, alone, both, after, elsewhere]
+    order = drained(monkeypatch, stages, lambda future: future.set_result(1.0))
+    assert order == ["long", "first", "alone", "elsewhere", "both", "after"]
+
+
+def test_a_stage_that_fails_ends_the_rest(monkeypatch):
+    with pytest.raises(BadInput, match="no"):
+        drained(monkeypatch, [waits("one", 1)], lambda future: future.set_exception(BadInput("no")))
 
 
 def test_a_worker_that_cannot_begin_is_one_line(tmp_path, monkeypatch):

@@ -15,23 +15,24 @@ import pytest
 
 from distill.completions import BadInput
 from experiments import cli, private
+from experiments import run_folder as folder
 from experiments.planning import plan
 from experiments.review import form
 from experiments.review.verify import verify
 from experiments.settings import schema
 from experiments.store import Store
-from tests.experiments.small import STUDY
+from tests.experiments.small import STUDY, last
 
 TEACHERS = ("teacher", "weaker_teacher")
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
 KEY = "corvid-lantern-77"
-SECRET = [
+SECRET = last(
     *STUDY,
     "tracking.entity=alices-lab",
     f"defense=release/unicode(key='{KEY}',rate=0.5)",
     "seeds=[0]",
     "baseline_seeds=1",
-]
+)
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,9 @@ def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
 def test_data_that_are_not_here_are_one_line(forgetful):
     with pytest.raises(BadInput, match="--private"):
         plan.make(schema.load("quickstart", ["task=gsm8k(path='sha256-0123456789abcdef')"]))
+
+
+def test_a_lock_lists_what_this_project_needs_and_nothing_of_its_owners():
+    names = {line.partition("==")[0].lower().replace("_", "-") for line in folder.locked()}
+    assert names >= {*folder.LIBRARIES, "matplotlib", "pyarrow", "huggingface-hub", "packaging"}
+    assert not names & {folder.PROJECT, "pytest", "ruff", "mypy", "hypothesis", "pip"}

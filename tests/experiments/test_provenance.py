@@ -24,7 +24,7 @@ from tests.experiments import small
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
-STUDY = [*small.STUDY, "seeds=[0]", "baseline_seeds=1", "attacker=[sft,logprob_kd]"]
+STUDY = small.last(*small.STUDY, "seeds=[0]", "baseline_seeds=1", "attacker=[sft,logprob_kd]")
 LOSS = "distill.losses"
 
 
@@ -65,7 +65,7 @@ def edit(monkeypatch):
 
 
 def command(verb, runs, *more):
-    return [verb, "quickstart", "--runs", str(runs), *STUDY, *more]
+    return [verb, "quickstart", "--runs", str(runs), *small.last(*STUDY, *more)]
 
 
 def done_files(runs):

@@ -28,7 +28,7 @@ from experiments.store import Store
 from tests.experiments import small
 
 ROOT = Path(__file__).parents[2]
-STUDY = [*small.STUDY, "budget=[8,16]"]
+STUDY = small.last(*small.STUDY, "budget=[8,16]")
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +326,13 @@ def test_a_later_change_is_a_deviation_on_the_card(runs):
     assert "thresholds.theta: 0.5 was registered, 0.4 was done" in said and len(said) == 2
     assert (
         cli.main(
-            ["report", "quickstart", "--runs", str(runs), *STUDY, "measure.theta=0.4", "seeds=[0]"]
+            [
+                "report",
+                "quickstart",
+                "--runs",
+                str(runs),
+                *small.last(*STUDY, "measure.theta=0.4", "seeds=[0]"),
+            ]
         )
         == 0
     )

@@ -19,6 +19,7 @@ from experiments.settings.catalog import shipped
 from experiments.settings.entries import build_task
 from experiments.tasks import (
     SHARES,
+    Draft,
     Outcome,
     Split,
     addition,
@@ -274,6 +275,28 @@ def test_an_exhausted_pool_says_how_many_there_are():
             f"addition: 46 {split} items asked for, only {there[split]} available at these settings"
         )
         assert str(error.value) == line
+
+
+class Numbers(addition.Task):
+    """Numbers of which every second is asked twice."""
+
+    name = "numbers"
+    different = 30_000
+
+    def __init__(self, size):
+        self.size = size
+
+    def draft(self, index):
+        return Draft(str(index % self.different), "", "", "")
+
+
+@pytest.mark.parametrize(("size", "exact"), [(30_000, True), (45_000, False)])
+def test_a_split_surely_has_what_is_said(size, exact):
+    there = Counter(split_of(str(i)) for i in range(30_000))
+    for split in SPLITS:
+        told = Numbers(size).available(split, 10**6)
+        assert told == there[split] if exact else 0.8 * there[split] < told <= there[split]
+        assert Numbers(size).available(split, 10) == 10
 
 
 @pytest.mark.parametrize(

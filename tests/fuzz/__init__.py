@@ -40,12 +40,13 @@ class Kind:
 
     `cases`: a hypothesis strategy. `attempt(case, folder)`: one trial in an empty folder.
     `fine(case, folder)`: called where a case was accepted (exit code 0); "" if that was right, else
-    what was taken in silence.
+    what was taken in silence. `few`: how many the test suite tries.
     """
 
     cases: Any
     attempt: Callable[[Any, Path], Outcome]
     fine: Callable[[Any, Path], str]
+    few: int = 12
 
     def fault(self, case: Any, folder: Path) -> str:
         """What is wrong with how a case was taken, or nothing."""

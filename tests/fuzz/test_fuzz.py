@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from tests import fuzz
 
-EXAMPLES = 12
-
 
 @pytest.mark.parametrize("name", fuzz.every())
 def test_nothing_odd_crashes_hangs_or_passes(name):
     kind = fuzz.every()[name]
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=kind.few,
         derandomize=True,
         deadline=None,
         database=None,

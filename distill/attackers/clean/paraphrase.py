@@ -54,7 +54,7 @@ class Settings(Part):
         "Say this solution in other words, and keep its result.\nQuestion: {question}\n{solution}\n"
     )
     temperature: float = Field(0.7, ge=0)
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: int = Field(512, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _asks(self) -> Settings:

@@ -186,7 +186,15 @@ ONE = st.one_of(SETTING, SETTING, SETTING, ENTRY, ENTRY, WORD, TYPED)
 
 
 def attempt(case: Case, folder: Path) -> Outcome:
-    return command("plan", "quickstart", "--runs", str(folder / "runs"), *SMALL, *case.words)
+    return command(
+        "plan", "quickstart", "--runs", str(folder / "runs"), *_others(case), *case.words
+    )
+
+
+def _others(case: Case) -> list[str]:
+    """Settings of the small study that a case leaves as they are; no key may be set twice."""
+    told = {word.partition("=")[0].lstrip("+") for word in case.words}
+    return [word for word in SMALL if word.partition("=")[0] not in told]
 
 
 def fine(case: Case, folder: Path) -> str:

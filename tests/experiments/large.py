@@ -1,0 +1,158 @@
+"""An export as large as a study makes it, of made-up answers, to measure `verify` with.
+
+    python -m tests.experiments.large matrix matrix.zip
+    /usr/bin/time -f '%U s %M kB' distill-resist verify matrix.zip
+
+Every number in it follows from its answers, so it verifies; nothing was trained for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.completions import digest
+from experiments import preregistration, provenance, run_folder
+from experiments.planning import plan as planning
+from experiments.planning.plan import Plan
+from experiments.results.collect import NUMBERS, WHO
+from experiments.review import archive
+from experiments.settings import schema
+from experiments.settings.entries import build_task
+from experiments.stages.stage import canonical
+from experiments.store import Store
+from experiments.tasks import Item
+from tests.experiments import forger, snapshots
+
+
+def write(here: Plan, home: Path) -> None:
+    """All files of a run of this plan in a folder."""
+    preregistration.freeze(here, Store(home / "store"), home)
+    (home / "config.json").write_text(run_folder.published(here.study).model_dump_json(indent=2))
+    _, arms = snapshots.made_up(here)
+    forger.dump(home, "arms.json", arms)
+    _write_grades(here, home / "grades.parquet")
+    forger.dump(home, "manifest.json", _manifest(here))
+    for name in (
+        "card.json",
+        "card.md",
+    ):  # they are made last, and their digests are asked for before
+        (home / name).touch()
+    forger.rewrite(home)
+
+
+def _sittings(here: Plan) -> Iterator[tuple[Any, ...]]:
+    """Who sat an exam, as a row of grades names it."""
+    for (task, defense, split), exams in here.teachers.items():
+        yield from ((task, defense, "", 0, split, seed) for seed in range(len(exams)))
+    yield from (tuple(getattr(arm, name) for name in WHO) for arm in here.arms)
+    for one in here.plateaus:
+        yield one.task, one.defense, one.attackers[0], one.budget, "plateau", one.seed
+
+
+def _write_grades(here: Plan, path: Path) -> None:
+    """A row an item of every exam: some solutions are right, others have another answer."""
+    parts = [_exam(here, who) for who in _sittings(here)]
+    pq.write_table(pa.concat_tables(parts), path, compression="zstd")
+
+
+def _exam(here: Plan, who: tuple[Any, ...]) -> pa.Table:
+    task, defense, attacker, budget, split, _ = who
+    exam, select, measure = build_task(task), split == "select", here.study.measure
+    items = _items(
+        task, "select" if select else "report", measure.selection_items if select else measure.items
+    )
+    n = len(items)
+    rng = snapshots.generator(*who)
+    right = (
+        0.97
+        if not attacker
+        else snapshots.share(snapshots.Key(task, defense, attacker, budget, split))
+    )
+    texts = [
+        one.solution
+        if good
+        else f"{one.solution.rpartition(exam.mark)[0]}{exam.mark} {rng.integers(10)}"
+        for one, good in zip(items, rng.random(n) < right, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        name: pa.array([value] * n) for name, value in zip(WHO, who, strict=True)
+    }
+    columns |= {
+        "item": [one.prompt.id for one in items],
+        "cluster": [one.cluster for one in items],
+        "prompt": [one.prompt.text for one in items],
+        "text": texts,
+    }
+    columns |= {
+        "said": pa.array([exam.final(text) for text in texts], pa.string()),
+        "outcome": [
+            str(exam.grade(text, one.reference)) for text, one in zip(texts, items, strict=True)
+        ],
+    }
+    columns |= {"finished": [True] * n} | {name: rng.uniform(0.1, 2, n) for name in NUMBERS}
+    columns["tokens"] = rng.integers(5, 9, n)
+    if not attacker:
+        columns["bits_per_byte"] = np.full(n, np.nan)
+    return pa.table(columns)
+
+
+@functools.cache
+def _items(task: str, split: Any, n: int) -> list[Item]:
+    return list(build_task(task).items(split, n, 0))
+
+
+def _manifest(here: Plan) -> dict[str, Any]:
+    makers: dict[str, dict[str, Any]] = {}
+    stages = []
+    for stage in here.stages:
+        made = provenance.now(stage, 1)
+        makers.setdefault(canonical(made), made)
+        stages.append(
+            {
+                "kind": stage.kind,
+                "key": stage.key,
+                "settings": stage.settings,
+                "inputs": dict.fromkeys((one.key for one in stage.inputs), ""),
+                "files": {"made-up": digest(stage.key)},
+                "seconds": 1.0,
+                "cpu_seconds": 1.0,
+                "answer_seconds": 1.0,
+                "made_by": [*makers].index(canonical(made)),
+            }
+        )
+    return {
+        "schema": run_folder.MANIFEST_SCHEMA,
+        "study": here.study.name,
+        "fingerprint": "",
+        "config_sha256": "",
+        "versions": run_folder.versions(),
+        "lock": run_folder.locked(),
+        "machine": run_folder.machine(1),
+        "code": run_folder.code(),
+        "seeds": run_folder.seeds(here),
+        "made_by": [*makers.values()],
+        "stages": stages,
+        "missing": [],
+        "old": [],
+        "files": dict.fromkeys({*archive.ALWAYS} - {archive.MANIFEST}, ""),
+    }
+
+
+def main() -> None:
+    study, target = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as home:
+        write(planning.make(schema.load(study, [])), Path(home))
+        print(*archive.pack(Path(home), Path(target)))
+
+
+if __name__ == "__main__":
+    main()
