@@ -45,7 +45,7 @@ from experiments.stages.files import TrainingReport
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store, fingerprint
-from experiments.tracking import Run, Tracking, comparison
+from experiments.tracking import Part, Run, Tracking, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
 PROJECT = "distill-resist"
@@ -271,12 +271,40 @@ def runs(plan: Plan, store: Store, measures: Measures, home: Path) -> Iterator[R
         group=group,
         job="compare",
         tags=("compare",),
-        config=whole,
+        config=whole | COMPARED,
         curves={},
-        summary={},
+        summary=_verdicts(measures),
         tables=tables,
         files=tuple(home / name for name in SENT),
+        page=home / "report.html",
     )
+
+
+COMPARED = comparison(
+    task="all",
+    defense="all",
+    attacker="all",
+    student="all",
+    budget=0,
+    strength=0.0,
+    adaptive=False,
+)
+"""The columns of the run that compares all others."""
+
+
+def _verdicts(measures: Measures) -> dict[str, Any]:
+    """Word, T and its interval of every case, under `verdict/<task>/<defence>`."""
+    summary: dict[str, Any] = {}
+    for row in measures.rows:
+        if row.verdict:
+            place = f"{row.task}/{row.defense}/{row.attacker}/{row.budget}"
+            summary |= {
+                f"verdict/{place}": row.verdict,
+                f"transfer/{place}": row.transfer,
+                f"transfer_lo/{place}": row.transfer_lo,
+                f"transfer_hi/{place}": row.transfer_hi,
+            }
+    return summary
 
 
 def _flat(rows: Sequence[Table]) -> tuple[list[str], list[list[JsonValue]]]:
@@ -308,6 +336,15 @@ def _arm_run(
         summary=_summary(store, arm, row, training),
         tables={"samples": (SAMPLE_COLUMNS, _samples(plan, store, arm))},
         files=(store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet",),
+        lineage=_lineage(store, arm),
+    )
+
+
+def _lineage(store: Store, arm: Arm) -> tuple[Part, ...]:
+    """What the student was made from, inputs first, and the student that this run made."""
+    return tuple(
+        Part(stage.kind, stage.key, _done(store, stage)["files"], made=stage.key == arm.student.key)
+        for stage in {stage.key: stage for stage in arm.student.walk()}.values()
     )
 
 
@@ -363,20 +400,37 @@ def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict
         store.open(arm.completions.kind, arm.completions.key) / "completions.parquet"
     )
     stages = arm.own_stages
+    right = sum(one["outcome"] == "right" for one in graded) / len(graded)
+    gap = row.undefended - row.floor
     return {
-        "result/student_acc": sum(one["outcome"] == "right" for one in graded) / len(graded),
+        "result/student_acc": right,
+        "result/uplift": right - row.floor,
+        "result/transfer": (right - row.floor) / gap if gap > 0 else None,
         "result/valid": not training.diverged,
         "result/n_items": len(graded),
-        "result/floor_acc": row.floor,
-        "result/ceiling_acc": row.undefended,
-        "result/transfer": row.transfer,
-        "result/teacher_acc_clean": row.teacher_clean,
-        "result/teacher_acc_defended": row.teacher_defended,
-        "result/utility_cost": row.teacher_clean - row.teacher_defended,
+        **{f"cell/{name}": getattr(row, name) for name in CELL},
+        "cell/utility_cost": row.teacher_clean - row.teacher_defended,
         "cost/queries": len(answers),
         "cost/tokens": training.tokens,
         "cost/wall_s": sum(_done(store, stage)["seconds"] for stage in stages),
     }
+
+
+CELL = (
+    "floor",
+    "undefended",
+    "defended",
+    "defended_lo",
+    "defended_hi",
+    "transfer",
+    "transfer_lo",
+    "transfer_hi",
+    "teacher_clean",
+    "teacher_defended",
+    "verdict",
+    "rule",
+)
+"""Of a row, what every seed's run repeats of all of them."""
 
 
 def strength(defense: str) -> float:

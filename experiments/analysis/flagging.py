@@ -64,6 +64,7 @@ def _teacher_flags(table: ArmTable, key: Key) -> list[RaisedFlag]:
         *raised("degenerate text", where, flags.degenerate(clean.texts, defended.texts)),
         *raised("off target", where, missed),
         *raised("cut answers", where, flags.unfinished(defended.mean("unfinished") or 0.0)),
+        *raised("unreadable", where, flags.unreadable(defended.texts, defended.unparsed_texts)),
         *raised("single sample", where, f"{sittings} sampling seed(s)" if sittings < 3 else ""),
     ]
 

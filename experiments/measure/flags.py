@@ -94,6 +94,11 @@ KINDS = {
         "missing is not random: divergence and memory are outcomes",
         "run the rest; until then read T with the bounds that missing students leave",
     ),
+    "unreadable": Kind(
+        "the grader finds no final answer in over 20 % of a teacher's exam answers",
+        "the exam measures the form of answers, and students learn from what cannot be graded",
+        "read the sample; take another task or grader, or tell the teacher how to answer",
+    ),
     "single sample": Kind(
         "the teacher sat its exam with fewer than 3 sampling seeds",
         "the cost to the honest user has no variance between samples",
@@ -166,6 +171,15 @@ def cut(cut: float, no_final: float, most: float = 0.05) -> str:
 def unfinished(share: float, most: float = 0.01) -> str:
     """Share of a teacher's exam answers that ran into max_new_tokens."""
     return f"{100 * share:.0f} % of its exam answers are unfinished" if share > most else ""
+
+
+def unreadable(texts: Sequence[str], unparsed: Sequence[bool], most: float = 0.2) -> str:
+    """A teacher's exam answers, and of each whether the grader finds no final answer in it."""
+    if np.mean(unparsed) <= most:
+        return ""
+    sample = next(text for text, none in zip(texts, unparsed, strict=True) if none)
+    shown = sample if len(sample) <= 160 else f"{sample[:160]}..."
+    return f"{100 * np.mean(unparsed):.0f} % of its exam answers cannot be read, such as {shown!r}"
 
 
 def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:

@@ -93,6 +93,15 @@ class Sat(NamedTuple):
         return [text for exam in self.exams for text in exam.texts]
 
     @property
+    def unparsed_texts(self) -> list[bool]:
+        """Whether each of `texts` holds no final answer."""
+        return [
+            bool(code < 0)
+            for exam in self.exams
+            for _, code in zip(exam.texts, exam.said_N, strict=False)
+        ]
+
+    @property
     def unparsed(self) -> float:
         return float((self.said_SN < 0).mean())
 

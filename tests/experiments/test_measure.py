@@ -319,6 +319,11 @@ def test_flags_by_hand():
         "within the arm's own error"
     )
     assert not flags.longer(once, once, 0.0).moved
+    assert "50 % of its exam answers cannot be read, such as 'I am sorry'" == flags.unreadable(
+        ["7 # 7", "I am sorry"], [False, True]
+    )
+    assert not flags.unreadable(["7 # 7"] * 4 + ["?"], [False] * 4 + [True])
+    assert "..." in flags.unreadable(["x" * 200], [True])
     assert flags.extractor(0.2, 0.1) and not flags.extractor(0.12, 0.1)
     assert (
         flags.repeats_itself("ab" * 40)

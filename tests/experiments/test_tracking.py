@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tracking
+from experiments import run_folder, tracking
+from experiments.planning import plan
+from experiments.results.read import measures_of
+from experiments.settings import schema
+from experiments.store import Store
 from experiments.tracking import Part, Run, Tracking, comparison, replay
+from tests.experiments.small import STUDY
 
 ROOT = Path(__file__).parents[2]
 RUN = Run(
@@ -294,7 +299,11 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
     code = f"""if True:
         import os, tempfile
         from pathlib import Path
-        from experiments import tracking
+        from experiments import run_folder, tracking
+from experiments.planning import plan
+from experiments.results.read import measures_of
+from experiments.settings import schema
+from experiments.store import Store
         with tracking._environment(Path({str(tmp_path / "wandb")!r})):
             Path(tempfile.mkdtemp(), "left").touch()
         {end}"""
@@ -335,3 +344,34 @@ def test_a_cell_is_all_but_the_seed():
     assert "seed" not in columns["cmp.cell"] and all(
         value is not None for value in columns.values()
     )
+
+
+def test_a_run_has_its_own_values_and_its_cells_and_leads_back_to_the_teacher(small):
+    planned = plan.make(schema.load("quickstart", STUDY))
+    home, store = small / "quickstart", Store(small / "store")
+    measures = measures_of(home)
+    *students, compare = run_folder.runs(planned, store, measures, home)
+    assert compare.page == home / "report.html" and compare.config.keys() >= RUN.config.keys() - {
+        "seed"
+    }
+    words = [value for name, value in compare.summary.items() if name.startswith("verdict/")]
+    assert words == [row.verdict for row in measures.rows if row.verdict]
+    for row in measures.rows:
+        cell = (row.task, row.defense, row.attacker, row.budget)
+        runs = [run for run in students if cell_of(run) == cell]
+        own = [run.summary["result/student_acc"] for run in runs]
+        assert len(own) == row.seeds and sum(own) / len(own) == pytest.approx(row.defended)
+        for run in runs:
+            summary = run.summary
+            assert summary["cell/transfer_lo"] == row.transfer_lo
+            assert summary["cell/verdict"] == row.verdict
+            assert summary["result/uplift"] == pytest.approx(
+                summary["result/student_acc"] - row.floor
+            )
+            assert [part.kind for part in run.lineage if part.made] == [run.lineage[-1].kind]
+            assert run.lineage[-1].key in {arm.student.key for arm in planned.arms}
+
+
+def cell_of(run):
+    names = ("cmp.task", "cmp.defense", "cmp.attacker", "cmp.query_budget")
+    return tuple(run.config[name] for name in names)
