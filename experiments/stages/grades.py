@@ -5,32 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from distill.completions import BadInput, write_bytes
 
 WORDS = ("item", "cluster", "prompt", "text", "said", "outcome")
 NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes")
-SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in WORDS),
-        *((name, pa.float64()) for name in NUMBERS),
-        ("tokens", pa.int64()),
-        ("finished", pa.bool_()),
-    ]
-)
 
 
 def write_grades(folder: Path, rows: list[dict[str, Any]]) -> None:
     """One row an item; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in WORDS),
+            *((name, pa.float64()) for name in NUMBERS),
+            ("tokens", pa.int64()),
+            ("finished", pa.bool_()),
+        ]
+    )
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
     write_bytes(folder / "grades.parquet", sink.getvalue().to_pybytes())
 
 
 def read_grades(folder: Path) -> list[dict[str, Any]]:
     """One dictionary an item; BadInput if the file is not whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return list(pq.read_table(folder / "grades.parquet").to_pylist())
     except (OSError, pa.ArrowException) as error:

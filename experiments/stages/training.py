@@ -11,7 +11,6 @@ from typing import Any
 
 from distill.attackers import AttackerResources
 from distill.completions import Completion
-from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel
 from distill.student import StudentSettings
 from experiments.stages.files import TrainingReport
@@ -62,6 +61,9 @@ def fresh_model(task: Exam, shape: Shape, seed: int) -> LanguageModel:
     """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its
     public text.
     """
+    # Here, so that planning, which builds specs alone, does not load what builds networks.
+    from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
+
     if shape.vocabulary:
         tokenizer = byte_pair_tokenizer(task.corpus(), shape.vocabulary)
     else:
