@@ -171,6 +171,7 @@ class TestClosure:
         code = {name for stage in shipped() for name in provenance.modules(stage)}
         ours = {name for name in code if name.startswith("experiments.")}
         assert {name.split(".")[1] for name in ours} == {
+            "campaigns",
             "private",
             "seeds",
             "settings",
