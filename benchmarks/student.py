@@ -16,7 +16,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from distill.attackers.sft import example
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
-from distill.student import Example, StudentSettings, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import train
 from experiments.tasks.addition import Settings, Task
 
 STEPS, BATCH, QUESTIONS, ROUNDS = 60, 32, 2000, 4
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": MOST}
 
     def ours() -> None:
-        recipe = StudentSettings(**size, steps=steps, batch_size=batch)
+        recipe = TrainingConfig(max_length=MOST, steps=steps, batch_size=batch)
         train(llama(tokenizer, **size, seed=0), examples, recipe, seed=0)
 
     def theirs() -> None:

@@ -265,9 +265,9 @@ def require_language_model(model: Model, name: str) -> LanguageModel:
     Raises:
         BadInput: the model's answers are finished, or it has no scores.
     """
-    from distill.models import LanguageModel  # here, so that `import defenses` does not load torch
+    from distill.models import is_network  # here, so that `import defenses` does not load torch
 
-    if not isinstance(model, LanguageModel):
+    if not is_network(model):
         raise BadInput(
             f"defense {name}: got a {type(model).__name__}, it changes next-token scores and "
             "needs a LanguageModel; apply scores first, text last"

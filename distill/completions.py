@@ -58,6 +58,33 @@ class Interface:
 
 
 @dataclass(frozen=True)
+class Capabilities:
+    """What can be done with a model beside asking it for text; each kind of model declares its own.
+
+    `logits`: next-token scores can be read and edited while it generates. `logprobs`: completions
+    can carry the logprobs of tokens whose vocabulary is known. `surprisal`: it scores texts that
+    are handed to it. `weights`: its network can be read, copied and trained. `prefill`: the
+    beginning of a completion can be dictated. `sampling`: new completions can be drawn, of any
+    prompt and as often as one likes.
+    """
+
+    logits: bool = False
+    logprobs: bool = False
+    surprisal: bool = False
+    weights: bool = False
+    prefill: bool = False
+    sampling: bool = False
+
+
+NETWORK = Capabilities(
+    logits=True, logprobs=True, surprisal=True, weights=True, prefill=True, sampling=True
+)
+"""Of a network in this process: everything."""
+RECORDING = Capabilities()
+"""Of recorded completions: they can be repeated. Their logprobs are of an unknown vocabulary."""
+
+
+@dataclass(frozen=True)
 class Logprobs:
     """Released log-probabilities (nats) of a T-token answer: `ids_TK` and `values_TK`, most likely
     first.
@@ -143,16 +170,16 @@ def _alive(pid: int) -> bool:
 
 
 def _row(answer: Completion) -> dict[str, object]:
-    kept = answer.logprobs
+    logprobs = answer.logprobs
     return {
         "prompt_id": answer.prompt_id,
         "prompt": answer.prompt,
         "text": answer.text,
         "token_ids": list(answer.token_ids),
         "finished": answer.finished,
-        "logprob_k": 0 if kept is None else kept.ids_TK.shape[1],
-        "logprob_ids": b"" if kept is None else kept.ids_TK.astype("<i4").tobytes(),
-        "logprob_values": b"" if kept is None else kept.values_TK.astype("<f4").tobytes(),
+        "logprob_k": 0 if logprobs is None else logprobs.ids_TK.shape[1],
+        "logprob_ids": b"" if logprobs is None else logprobs.ids_TK.astype("<i4").tobytes(),
+        "logprob_values": b"" if logprobs is None else logprobs.values_TK.astype("<f4").tobytes(),
         "passes": answer.passes,
         "l1": answer.l1,
         "kl": answer.kl,
@@ -205,15 +232,15 @@ def read_completions(path: Path) -> list[Completion]:
 def _answer(path: Path, index: int, row: dict[str, Any]) -> Completion:
     if digest(repr({k: v for k, v in row.items() if k != "sha256"})) != row["sha256"]:
         raise BadInput(f"{path}: answer {index} does not match its SHA-256")
-    kept = None
+    logprobs = None
     try:
         if k := int(row["logprob_k"]):
             ids = np.frombuffer(row["logprob_ids"], "<i4").reshape(-1, k)
             values = np.frombuffer(row["logprob_values"], "<f4").reshape(-1, k)
-            kept = Logprobs(ids, values)
+            logprobs = Logprobs(ids, values)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
     return Completion(
-        **{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=kept
+        **{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=logprobs
     )

@@ -4,7 +4,7 @@ downloaded.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,9 +22,7 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, padding_side="left"
-    )
+    return _tokenizer(core, unk_token=UNKNOWN)
 
 
 def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
@@ -39,9 +37,15 @@ def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, padding_side="left"
+    return _tokenizer(core)
+
+
+def _tokenizer(core: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
+    build: Any = PreTrainedTokenizerFast  # transformers gives it no types
+    tokenizer: PreTrainedTokenizerFast = build(
+        tokenizer_object=core, pad_token=PAD, eos_token=END, padding_side="left", **special
     )
+    return tokenizer
 
 
 def llama(
@@ -82,4 +86,6 @@ def llama(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        network: Any = LlamaForCausalLM(config)
+        network.eval()
+        return cast(LlamaForCausalLM, network)

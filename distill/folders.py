@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.completions import BadInput, Prompt
-from distill.models import LanguageModel, finite, read, vocabulary_of
+from distill.generation import forward_step
+from distill.models import LanguageModel, finite, vocabulary_of
+from distill.rendering import prompt_ids
 
 
 def load(
@@ -50,8 +52,8 @@ def load(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        network, told = loaded
-        _check_weights(where, network, told)
+        network, info = loaded
+        _check_weights(where, network, info)
         tokenizer = _tokenizer(name)
         rows, tokens = (
             network.get_input_embeddings().num_embeddings,
@@ -67,10 +69,10 @@ def load(
         with (
             torch.inference_mode()
         ):  # what cannot be run at all is found here, and not by the first prompt
-            read(network.eval(), end_BT, torch.ones_like(end_BT), None)
+            forward_step(network.eval(), end_BT, torch.ones_like(end_BT), None)
     model = LanguageModel(network, tokenizer, may_diverge=may_diverge, **decoding)
     try:
-        model.rendered(Prompt("a first one", "1"))
+        prompt_ids(tokenizer, Prompt("a first one", "1"))
     except BadInput as error:  # before anything is asked
         raise BadInput(f"{where}: {error}") from error
     return model
@@ -90,8 +92,7 @@ class ModelFolder:
 
     def tokens(self, prompt: Prompt) -> int:
         """How many tokens a prompt takes, as the model reads it; BadInput where it cannot."""
-        text = LanguageModel(None, self.tokenizer).rendered(prompt)
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return len(prompt_ids(self.tokenizer, prompt))
 
 
 def inspect(name: str, *, allow_pickle: bool = False) -> ModelFolder:
@@ -123,9 +124,10 @@ def save(model: LanguageModel, folder: Path) -> None:
     is full.
     """
     from safetensors import SafetensorError
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
-    disable_progress_bar()
+    log: Any = logging  # transformers gives it no types
+    log.disable_progress_bar()
     try:
         model.network.save_pretrained(folder)
     except SafetensorError as error:
@@ -149,7 +151,7 @@ def _tokenizer(name: str) -> Any:
         raise ValueError(
             "its tokenizer names no end-of-text token (eos_token in tokenizer_config.json)"
         )
-    if not hasattr(tokenizer, "backend_tokenizer"):
+    if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no tokenizer.json; convert it to a fast one")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -178,17 +180,18 @@ def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -
         )
     if not folder.is_dir():
         return  # a name on the hub
-    files, held = [one for one in folder.iterdir() if one.suffix in kinds], 0
+    files, tensors = [one for one in folder.iterdir() if one.suffix in kinds], 0
     for file in files:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as opened:
-                held += len(opened.keys())
-    if held and layers > held:
+                tensors += len(opened.keys())
+    if tensors and layers > tensors:
         raise BadInput(
-            f"{where}: its config.json asks for {layers} layers, its files hold {held} tensors"
+            f"{where}: its config.json asks for {layers} layers, its files hold {tensors} tensors"
         )
+    build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
-        wanted = sum(one.numel() for one in AutoModelForCausalLM.from_config(config).parameters())
+        wanted = sum(weight.numel() for weight in build(config).parameters())
     there = sum(one.stat().st_size for one in files)
     if files and wanted > 8 * there:  # a quantised weight may take an eighth of a byte
         raise BadInput(
@@ -196,7 +199,7 @@ def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -
         )
 
 
-def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
+def _check_weights(where: str, network: Any, info: dict[str, Any]) -> None:
     """BadInput where transformers would fill weights in at random, or leave layers out.
 
     Weights of another kind than the network has, such as a value head's, are nobody's loss.
@@ -207,21 +210,21 @@ def _check_weights(where: str, network: Any, told: dict[str, Any]) -> None:
 
     kinds = {kind(name) for name in network.state_dict()}
     faults = (
-        ("lacks", [*told["missing_keys"]]),
+        ("lacks", [*info["missing_keys"]]),
         (
             "has in other shapes than its config.json says",
-            [one[0] for one in told["mismatched_keys"]],
+            [one[0] for one in info["mismatched_keys"]],
         ),
         (
             "has more than its config.json says",
-            [name for name in told["unexpected_keys"] if kind(name) in kinds],
+            [name for name in info["unexpected_keys"] if kind(name) in kinds],
         ),
     )
     for what, names in faults:
         if names:
             raise BadInput(f"{where}: {what} {len(names)} weights, first {min(names)}")
-    if told.get("error_msgs"):
-        raise BadInput(f"{where}: {told['error_msgs'][0]}")
+    if info.get("error_msgs"):
+        raise BadInput(f"{where}: {info['error_msgs'][0]}")
 
 
 @contextlib.contextmanager
@@ -231,9 +234,10 @@ def _one_line(where: str) -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    loud = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    log: Any = logging  # transformers gives it no types
+    loud = log.get_verbosity()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
     try:
         yield
     except BadInput:
@@ -242,11 +246,11 @@ def _one_line(where: str) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
             raise
         line = " ".join(str(error).split())[:300]
-        told = (
+        reason = (
             line
             if isinstance(error, OSError | ValueError)
             else f"cannot be read ({type(error).__name__}: {line})"
         )
-        raise BadInput(f"{where}: {told}") from error
+        raise BadInput(f"{where}: {reason}") from error
     finally:
-        logging.set_verbosity(loud)
+        log.set_verbosity(loud)

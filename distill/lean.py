@@ -4,12 +4,13 @@ transformers takes.
 The numbers are those of `LlamaModel`, to float32 rounding, and so are its weights: nothing is
 copied or renamed. At widths below a hundred most of the work is not multiplication but what lies
 around it; both passes take two thirds of the time this way, which is less of a whole step. Axes: B
-rows, T positions, N = B T, W width, H heads, D width of a head, R = B H, K positions that are kept.
+rows, T positions, N = B T, W width, H heads, D width of a head, R = B H, K positions that are read.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,9 +23,9 @@ def fits(decoder: Any) -> bool:
     """Whether `states` computes what this decoder does: a plain Llama in float32 on a CPU, without
     adapters.
     """
-    config = getattr(decoder, "config", None)
-    if type(decoder).__name__ != "LlamaModel" or config is None:
+    if type(decoder).__name__ != "LlamaModel":
         return False
+    config = decoder.config
     plain = not config.attention_bias and not config.mlp_bias and config.hidden_act == "silu"
     whole = config.num_key_value_heads == config.num_attention_heads
     straight = (
@@ -42,7 +43,7 @@ def fits(decoder: Any) -> bool:
     )
 
 
-def states(decoder: Any, tokens_BT: Tensor, kept_K: Tensor) -> Tensor:
+def states(decoder: Any, tokens_BT: Tensor, positions_K: Tensor) -> Tensor:
     """The last hidden states (K, W), behind the final norm, at some of the N positions of
     right-padded rows.
 
@@ -55,23 +56,22 @@ def states(decoder: Any, tokens_BT: Tensor, kept_K: Tensor) -> Tensor:
     x_NW = decoder.embed_tokens(tokens_BT).view(-1, width)
     for layer in decoder.layers:
         a, m = layer.self_attn, layer.mlp
-        n_NW = _Norm.apply(x_NW, layer.input_layernorm.weight, eps)
+        n_NW = _norm(x_NW, layer.input_layernorm.weight, eps)
         z_NW = functional.linear(
             n_NW, torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
         )
-        o_NW = _Attend.apply(
+        o_NW = _attend(
             z_NW.view(rows, length, -1), cos_ET, sin_ET, mask_TT, config.num_attention_heads
         )
         if layer is decoder.layers[-1]:
-            x_NW, o_NW = x_NW[kept_K], o_NW[kept_K]
+            x_NW, o_NW = x_NW[positions_K], o_NW[positions_K]
         x_NW = torch.addmm(x_NW, o_NW, a.o_proj.weight.t())
-        n_NW = _Norm.apply(x_NW, layer.post_attention_layernorm.weight, eps)
-        gated = _Gate.apply(
+        n_NW = _norm(x_NW, layer.post_attention_layernorm.weight, eps)
+        gated = _gate(
             functional.linear(n_NW, m.gate_proj.weight), functional.linear(n_NW, m.up_proj.weight)
         )
         x_NW = torch.addmm(x_NW, gated, m.down_proj.weight.t())
-    out_KW: Tensor = _Norm.apply(x_NW, decoder.norm.weight, eps)
-    return out_KW
+    return _norm(x_NW, decoder.norm.weight, eps)
 
 
 @functools.lru_cache(maxsize=64)
@@ -99,7 +99,8 @@ class _Norm(torch.autograd.Function):
         scale_N1 = mean_N1.rsqrt() + 0 * mean_N1
         unit_NW = x_NW * scale_N1
         ctx.save_for_backward(unit_NW, scale_N1, gain_W)
-        return unit_NW * gain_W
+        out_NW: Tensor = unit_NW * gain_W
+        return out_NW
 
     @staticmethod
     @once_differentiable
@@ -134,7 +135,7 @@ class _Gate(torch.autograd.Function):
         return slope.mul_(up).mul_(grad), grad * silu
 
 
-def _turned(z_2RCET: Tensor, cos_ET: Tensor, sin_ET: Tensor) -> Tensor:
+def _rotate(z_2RCET: Tensor, cos_ET: Tensor, sin_ET: Tensor) -> Tensor:
     """Both halves (C = 2) of queries and keys, rotated by each position's angles."""
     first, second = z_2RCET.unbind(2)
     out = torch.empty_like(z_2RCET)
@@ -162,7 +163,7 @@ class _Attend(torch.autograd.Function):
             .permute(2, 0, 3, 4, 1)
             .reshape(3, rows * heads, size, length)
         )
-        turned = _turned(flat[:2].view(2, -1, 2, size // 2, length), cos_ET, sin_ET).view(
+        turned = _rotate(flat[:2].view(2, -1, 2, size // 2, length), cos_ET, sin_ET).view(
             2, -1, size, length
         )
         (q_RDT, k_RDT), v_RDT = turned.unbind(0), flat[2]
@@ -187,10 +188,15 @@ class _Attend(torch.autograd.Function):
         torch.bmm(k_RDT, ds_RTT.transpose(1, 2), out=turned[0])
         torch.bmm(q_RDT, ds_RTT, out=turned[1])
         turned = turned.mul_(size**-0.5).view(2, -1, 2, size // 2, length)
-        grad_3RDT[:2] = _turned(turned, cos_ET, -sin_ET).view(2, -1, size, length)
+        grad_3RDT[:2] = _rotate(turned, cos_ET, -sin_ET).view(2, -1, size, length)
         grad_BTX = (
             grad_3RDT.view(3, rows, heads, size, length)
             .permute(1, 4, 0, 2, 3)
             .reshape(rows, length, -1)
         )
         return grad_BTX, None, None, None, None
+
+
+_norm: Callable[..., Tensor] = _Norm.apply
+_gate: Callable[..., Tensor] = _Gate.apply
+_attend: Callable[..., Tensor] = _Attend.apply

@@ -37,18 +37,18 @@ def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabu
     Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with
     logprobs, and 16 an answer.
     """
-    kept = [answer.logprobs for answer in answers if answer.logprobs is not None]
-    widths = {logprobs.ids_TK.shape[1] for logprobs in kept}
-    if len(widths) > 1 or (kept and len(kept) < len(answers)):
+    released = [answer.logprobs for answer in answers if answer.logprobs is not None]
+    widths = {logprobs.ids_TK.shape[1] for logprobs in released}
+    if len(widths) > 1 or (released and len(released) < len(answers)):
         raise BadInput(
-            f"{folder}: {len(kept)} of {len(answers)} answers carry logprobs, of widths "
+            f"{folder}: {len(released)} of {len(answers)} answers carry logprobs, of widths "
             f"{sorted(widths)}; "
             "all or none must, and of one width"
         )
     broken = [
         a.prompt_id
         for a in answers
-        if a.logprobs is not None and not _released(a.logprobs.values_TK)
+        if a.logprobs is not None and not _is_releasable(a.logprobs.values_TK)
     ]
     if broken:
         raise BadInput(
@@ -61,14 +61,14 @@ def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabu
         "tokens": np.array([token for answer in answers for token in answer.token_ids], kind),
         "offsets": _offsets([len(answer.token_ids) for answer in answers]),
     }
-    if kept:
-        values_RK = np.concatenate([logprobs.values_TK for logprobs in kept]).astype(np.float64)
+    if released:
+        values_RK = np.concatenate([logprobs.values_TK for logprobs in released]).astype(np.float64)
         # What is below the least float16 is as impossible as -inf.
         with np.errstate(divide="ignore", over="ignore"):
             tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
             arrays |= {
-                "rows": _offsets([len(logprobs.ids_TK) for logprobs in kept]),
-                "ids": np.concatenate([logprobs.ids_TK for logprobs in kept])
+                "rows": _offsets([len(logprobs.ids_TK) for logprobs in released]),
+                "ids": np.concatenate([logprobs.ids_TK for logprobs in released])
                 .clip(min=0)
                 .astype(kind),
                 "values": values_RK.astype("<f2"),
@@ -93,7 +93,7 @@ def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabu
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
 
 
-def _released(values_TK: np.ndarray) -> bool:
+def _is_releasable(values_TK: np.ndarray) -> bool:
     return bool((np.isfinite(values_TK) | np.isneginf(values_TK)).all())
 
 
@@ -102,7 +102,7 @@ def _offsets(lengths: list[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Signals:
+class LogprobCache:
     """An opened cache; nothing is in memory before it is looked at."""
 
     prompts: dict[str, int]
@@ -116,9 +116,9 @@ class Signals:
         missing = [answer.prompt_id for answer in answers if answer.prompt_id not in self.prompts]
         if missing:
             raise BadInput(f"signals: no entry for {len(missing)} answers, first {missing[0]!r}")
-        return [self._attached(answer, self.prompts[answer.prompt_id]) for answer in answers]
+        return [self._attach_one(answer, self.prompts[answer.prompt_id]) for answer in answers]
 
-    def _attached(self, answer: Completion, index: int) -> Completion:
+    def _attach_one(self, answer: Completion, index: int) -> Completion:
         tokens = self._part("tokens", "offsets", index)
         answer = replace(answer, token_ids=tuple(tokens.tolist()))
         if "rows" not in self.arrays:
@@ -137,7 +137,7 @@ class Signals:
         return self.arrays[name][start:end]
 
 
-def read(folder: Path, *, tokenizer: str) -> Signals:
+def read(folder: Path, *, tokenizer: str) -> LogprobCache:
     """Open a cache; BadInput where it is missing, damaged, or of another tokenizer than that of
     this SHA-256.
     """
@@ -162,4 +162,4 @@ def read(folder: Path, *, tokenizer: str) -> Signals:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise BadInput(f"{path}: truncated or altered since it was written")
     arrays = {name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r") for name in files}
-    return Signals({prompt: index for index, prompt in enumerate(prompts)}, arrays)
+    return LogprobCache({prompt: index for index, prompt in enumerate(prompts)}, arrays)

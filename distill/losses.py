@@ -174,7 +174,7 @@ def forward_kl_tail(
     mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
     teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
     # Withheld entries have no mass; NaN is none of them and must stay seen.
-    known = torch.where(
+    terms_NK = torch.where(
         kept_NK & (teacher_NK != -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0
     )
     tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0)) if tail_N is None else tail_N.exp()
@@ -183,4 +183,4 @@ def forward_kl_tail(
     tail = torch.where(
         ~(tail_N <= 1e-6), tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0
     )
-    return (known.sum(-1) + tail).mean()
+    return (terms_NK.sum(-1) + tail).mean()

@@ -21,12 +21,12 @@ to 1.2.
 """
 
 
-def orthogonalised(g_MRC: Tensor, rounds: int = 5) -> Tensor:
+def orthogonalise(g_MRC: Tensor, rounds: int = 5) -> Tensor:
     """Each matrix with its singular values near 1, by a Newton-Schulz iteration; a zero matrix
     stays zero.
     """
     a, b, c = QUINTIC
-    x_MRC = g_MRC / (torch.linalg.matrix_norm(g_MRC, keepdim=True) + 1e-7)
+    x_MRC: Tensor = g_MRC / (torch.linalg.matrix_norm(g_MRC, keepdim=True) + 1e-7)
     for _ in range(rounds):
         gram_MRR = x_MRC @ x_MRC.mT
         x_MRC = torch.baddbmm(
@@ -50,9 +50,9 @@ class Muon(torch.optim.Optimizer):
         """One step; matrices without a gradient stay."""
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
-            for one in group["params"]:
-                if one.grad is not None:
-                    alike[min(one.shape), max(one.shape)].append(one)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike[min(matrix.shape), max(matrix.shape)].append(matrix)
             for matrices in alike.values():
                 self._move(
                     matrices, **{name: group[name] for name in ("lr", "momentum", "weight_decay")}
@@ -61,18 +61,24 @@ class Muon(torch.optim.Optimizer):
     def _move(
         self, matrices: list[Tensor], lr: float, momentum: float, weight_decay: float
     ) -> None:
-        grads = [one.grad for one in matrices if one.grad is not None]
-        held = [self.state[one].setdefault("momentum", torch.zeros_like(one)) for one in matrices]
-        torch._foreach_lerp_(held, grads, 1 - momentum)
-        ahead = torch._foreach_lerp(grads, held, momentum)
-        tall = [one.shape[0] > one.shape[1] for one in matrices]
-        steps_MRC = orthogonalised(
+        grads = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        momenta = [
+            self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+            for matrix in matrices
+        ]
+        torch._foreach_lerp_(momenta, grads, 1 - momentum)
+        ahead = torch._foreach_lerp(grads, momenta, momentum)
+        tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
+        steps_MRC = orthogonalise(
             torch.stack(
-                [one.mT if turned else one for one, turned in zip(ahead, tall, strict=True)]
+                [
+                    matrix.mT if turned else matrix
+                    for matrix, turned in zip(ahead, tall, strict=True)
+                ]
             )
         )
-        for one, step_RC, turned in zip(matrices, steps_MRC, tall, strict=True):
+        for matrix, step_RC, turned in zip(matrices, steps_MRC, tall, strict=True):
             if weight_decay:
-                one.mul_(1 - lr * weight_decay)
-            far = lr * max(1.0, one.shape[0] / one.shape[1]) ** 0.5
-            one.add_(step_RC.mT if turned else step_RC, alpha=-far)
+                matrix.mul_(1 - lr * weight_decay)
+            far = lr * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            matrix.add_(step_RC.mT if turned else step_RC, alpha=-far)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from distill.completions import (
+    RECORDING,
     BadInput,
+    Capabilities,
     Completion,
     Interface,
     Logprobs,
@@ -26,8 +28,32 @@ from distill.completions import (
 MOST = 2**31 - 1  # the largest token id that answer files hold
 
 
+class Transcript:
+    """What a model that only repeats completions cannot do: the base of such."""
+
+    where = "recorded answers"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return RECORDING
+
+    @property
+    def tokenizer(self) -> None:
+        return None
+
+    @property
+    def vocabulary(self) -> None:
+        return None
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        raise BadInput(f"{self.where}: have no tokenizer, so a prompt has no tokens")
+
+    def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        raise BadInput(f"{self.where}: have no probability of a text")
+
+
 @dataclass(frozen=True)
-class RecordedModel:
+class RecordedModel(Transcript):
     """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt
     text.
     """
@@ -43,15 +69,17 @@ class RecordedModel:
             raise BadInput(
                 f"{self.where}: no answer to {len(missing)} prompts, first {missing[0][:80]!r}"
             )
-        said = [replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts]
+        completions = [
+            replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts
+        ]
         if interface.kind == "text":
-            return [replace(answer, logprobs=None) for answer in said]
-        if any(answer.logprobs is None for answer in said):
+            return [replace(answer, logprobs=None) for answer in completions]
+        if any(answer.logprobs is None for answer in completions):
             raise BadInput(
                 f"{self.where}: interface {interface.kind} asks for logprobs; "
                 "the recording has none"
             )
-        return said
+        return completions
 
 
 def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") -> RecordedModel:
@@ -67,10 +95,10 @@ def read_recorded(path: Path, prompt: str = "prompt", answer: str = "answer") ->
     if path.suffix == ".parquet":
         kept = ((f"{path}: answer {i}", one) for i, one in enumerate(read_completions(path)))
         return RecordedModel(
-            _by_prompt((where, _checked(where, one)) for where, one in kept), str(path)
+            _by_prompt((where, _check(where, one)) for where, one in kept), str(path)
         )
     told = ((f"{path}: line {number}", line) for number, line in lines(path) if line.strip())
-    found = ((where, _recorded(where, line, prompt, answer)) for where, line in told)
+    found = ((where, _parse_completion(where, line, prompt, answer)) for where, line in told)
     return RecordedModel(_by_prompt(found), str(path))
 
 
@@ -105,7 +133,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 ) from None
 
 
-def parsed(where: str, line: str) -> dict[str, Any]:
+def parse_object(where: str, line: str) -> dict[str, Any]:
     """The JSON object in a line; BadInput, beginning with `where`, if it holds anything else."""
     try:
         row = json.loads(line, object_pairs_hook=once)
@@ -142,10 +170,10 @@ def text_of(where: str, row: Any, path: str) -> str:
     return row
 
 
-def _recorded(where: str, line: str, prompt: str, answer: str) -> Completion:
-    row = parsed(where, line)
-    asked, said = (text_of(where, row, path) for path in (prompt, answer))
-    finished, ids, kept = row.get("finished", True), row.get("token_ids") or [], None
+def _parse_completion(where: str, line: str, prompt: str, answer: str) -> Completion:
+    row = parse_object(where, line)
+    question, text = (text_of(where, row, path) for path in (prompt, answer))
+    finished, ids, logprobs = row.get("finished", True), row.get("token_ids") or [], None
     if not isinstance(finished, bool):
         raise BadInput(f"{where}: finished must be true or false, got {reprlib.repr(finished)}")
     try:
@@ -154,12 +182,12 @@ def _recorded(where: str, line: str, prompt: str, answer: str) -> Completion:
             shown = [(one["ids"], one["values"]) for one in row["logprobs"]]
             _only(int, [one for one, _ in shown])
             _only((int, float), [values for _, values in shown])
-            kept = Logprobs(
+            logprobs = Logprobs(
                 np.array([one for one, _ in shown], "i4"),
                 np.array([values for _, values in shown], "f4"),
             )
-        return _checked(
-            where, Completion(digest(asked)[:16], asked, said, tuple(ids), finished, kept)
+        return _check(
+            where, Completion(digest(question)[:16], question, text, tuple(ids), finished, logprobs)
         )
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
@@ -186,30 +214,31 @@ def _only(kind: Any, rows: Sequence[Any]) -> None:
         )
 
 
-def _checked(where: str, answer: Completion) -> Completion:
+def _check(where: str, answer: Completion) -> Completion:
     """The answer if its token ids and logprobs can be a model's; BadInput otherwise."""
-    wrong, kept = [one for one in answer.token_ids if not 0 <= one <= MOST], answer.logprobs
+    wrong, logprobs = [one for one in answer.token_ids if not 0 <= one <= MOST], answer.logprobs
     if wrong:
         raise BadInput(
             f"{where}: token_ids and logprobs: a token id is 0 to {MOST}, got {wrong[0]}"
         )
-    if kept is None:
+    if logprobs is None:
         return answer
-    rows, tokens = len(kept.ids_TK), len(answer.token_ids) + answer.finished
+    rows, tokens = len(logprobs.ids_TK), len(answer.token_ids) + answer.finished
     if (
-        kept.ids_TK.shape != kept.values_TK.shape
-        or kept.ids_TK.ndim != 2
+        logprobs.ids_TK.shape != logprobs.values_TK.shape
+        or logprobs.ids_TK.ndim != 2
         or rows != tokens
-        or not kept.ids_TK.size
+        or not logprobs.ids_TK.size
     ):
         raise BadInput(
             f"{where}: token_ids and logprobs do not fit together ({rows} rows of logprobs for "
             f"{tokens} "
             "predicted tokens, end-of-text with them)"
         )
-    withheld_TK = (kept.ids_TK == -1) & np.isneginf(kept.values_TK)
+    withheld_TK = (logprobs.ids_TK == -1) & np.isneginf(logprobs.values_TK)
     if not (
-        (kept.ids_TK >= 0) & (kept.values_TK <= 0) & np.isfinite(kept.values_TK) | withheld_TK
+        (logprobs.ids_TK >= 0) & (logprobs.values_TK <= 0) & np.isfinite(logprobs.values_TK)
+        | withheld_TK
     ).all():
         raise BadInput(
             f"{where}: token_ids and logprobs: ids must be at least 0, and values finite and at "

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from distill.completions import BadInput, digest, read_completions, write_bytes
-from distill.student import LOG_EVERY
+from distill.trainer import LOG_EVERY
 from experiments import preregistration, provenance
 from experiments.analysis import campaign_outcomes, card, summary
 from experiments.analysis.samples import samples

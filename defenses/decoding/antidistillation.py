@@ -40,8 +40,10 @@ from defenses import (
     require_traces,
 )
 from defenses.trained import changed, copied, gradient, rows
+from distill.auxiliary import AuxiliaryModel, JvpModel, match_vocab_size
 from distill.completions import BadInput
-from distill.models import AuxiliaryModel, DecodingStep, DualAuxiliaryModel, Model, fitted
+from distill.generation import DecodingStep
+from distill.models import Model
 
 NAME, NORM = "decoding/antidistillation", "gradient_norm"
 
@@ -148,12 +150,14 @@ class Defense(BaseDefense):
             for name, one in self.resources.learned.items()
             if name != NORM
         }
-        slopes: Callable[[DecodingStep], Tensor] = DualAuxiliaryModel(network, direction).slopes
+        slopes: Callable[[DecodingStep], Tensor] = JvpModel(network, direction).slopes
         if self.settings.product == "difference":
             slopes = difference(network, direction, self.settings.epsilon)
 
         def edit(step: DecodingStep, scores_BV: Tensor) -> Tensor:
-            return scores_BV + self.settings.lam * fitted(slopes(step), scores_BV.shape[-1])
+            return scores_BV + self.settings.lam * match_vocab_size(
+                slopes(step), scores_BV.shape[-1]
+            )
 
         return replace(
             scored,

@@ -38,16 +38,10 @@ from defenses import (
     require_traces,
 )
 from defenses.trained import copied, gradient, rows
+from distill.auxiliary import AuxiliaryModel, JvpModel, match_vocab_size
 from distill.completions import BadInput
-from distill.models import (
-    AuxiliaryModel,
-    DecodingStep,
-    DualAuxiliaryModel,
-    LanguageModel,
-    Model,
-    fitted,
-    uniform,
-)
+from distill.generation import DecodingStep, uniform
+from distill.models import LanguageModel, Model
 
 NAME = "decoding/gradient_redirection"
 BINS = 4096
@@ -164,7 +158,7 @@ def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Dec
             f"defense {NAME}: the direction has length {length}; direction=loss is learned first"
         )
     twin = copied(network).float().requires_grad_(False)
-    return DualAuxiliaryModel(
+    return JvpModel(
         twin, {name: (value / length).to(twin.device) for name, value in direction.items()}
     ).slopes
 
@@ -269,13 +263,15 @@ class Defense(BaseDefense):
             follower = AuxiliaryModel(network)
             return lambda step, logprobs_BV: away_from_proxy(
                 logprobs_BV,
-                torch.log_softmax(fitted(follower.logits(step), logprobs_BV.shape[-1]), -1),
+                torch.log_softmax(
+                    match_vocab_size(follower.logits(step), logprobs_BV.shape[-1]), -1
+                ),
             )
         random = self.settings.direction == "random"
         slopes = slopes_along(
             network, random_signs(network, self.settings.key) if random else self.resources.learned
         )
-        return lambda step, logprobs_BV: fitted(slopes(step), logprobs_BV.shape[-1])
+        return lambda step, logprobs_BV: match_vocab_size(slopes(step), logprobs_BV.shape[-1])
 
     def redirection(self, network: Any, size: int) -> Callable[[Tensor, Tensor], Tensor]:
         """The edit as a function of log y and g; tokens that the tokenizer does not spell are not

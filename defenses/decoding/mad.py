@@ -32,7 +32,9 @@ from defenses import (
     require_language_model,
     require_proxy,
 )
-from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
+from distill.auxiliary import AuxiliaryModel, match_vocab_size
+from distill.generation import DecodingStep
+from distill.models import Model
 
 NAME = "decoding/mad"
 FIRST = 1e-5  # by how much the likeliest token of y* is above the others, as in the released code
@@ -204,7 +206,9 @@ class Defense(BaseDefense):
         settings, size = self.settings, len(scored.tokenizer)
 
         def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
-            proxy_BV = torch.log_softmax(fitted(proxy.logits(step), logprobs_BV.shape[-1]), -1)
+            proxy_BV = torch.log_softmax(
+                match_vocab_size(proxy.logits(step), logprobs_BV.shape[-1]), -1
+            )
             return poison(
                 logprobs_BV, proxy_BV, settings.variant, settings.eps, settings.most, size
             )

@@ -28,7 +28,8 @@ from defenses import (
     Traits,
     require_language_model,
 )
-from distill.models import DecodingStep, Model, uniform
+from distill.generation import DecodingStep, uniform
+from distill.models import Model
 
 
 def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tensor:

@@ -23,7 +23,9 @@ from defenses import (
     require_language_model,
     require_proxy,
 )
-from distill.models import AuxiliaryModel, DecodingStep, Model, fitted
+from distill.auxiliary import AuxiliaryModel, match_vocab_size
+from distill.generation import DecodingStep
+from distill.models import Model
 
 
 def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
@@ -63,7 +65,9 @@ class Defense(BaseDefense):
 
         def edit(step: DecodingStep, scores_BV: Tensor) -> Tensor:
             return product(
-                scores_BV, fitted(follower.logits(step), scores_BV.shape[-1]), self.settings.gamma
+                scores_BV,
+                match_vocab_size(follower.logits(step), scores_BV.shape[-1]),
+                self.settings.gamma,
             )
 
         return replace(

@@ -37,7 +37,7 @@ class TextEdit(BaseDefense):
     """
 
     def __call__(self, model: Model) -> Model:
-        return model if self.is_identity else EditedModel(model, self.edit)
+        return model if self.is_identity else EditedModel(model, self.edit, keeps_logprobs=False)
 
     def edit(self, answer: Completion) -> Completion:
         """The answer as it is released."""

@@ -18,7 +18,7 @@ from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, split_steps
 from defenses.release.poison import NUMBER, result, with_wrong_result
 from distill.completions import Completion
-from distill.models import uniform
+from distill.generation import uniform
 
 
 def uses(steps: Sequence[str]) -> dict[int, int]:

@@ -40,7 +40,9 @@ from defenses.release import TextEdit, split_answer, split_steps
 from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
 from distill.completions import BadInput, Completion, Interface, Prompt
-from distill.models import LanguageModel, Model, uniform
+from distill.generation import uniform
+from distill.models import LanguageModel, Model
+from distill.rendering import completion_ids, text_ids
 
 INSTRUCTION = (
     "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: "
@@ -172,17 +174,12 @@ def _final_answer_row(
     student: LanguageModel, clean: Completion, attempt: Completion, marker: str
 ) -> Row:
     final = split_answer(clean.text, marker)[1]
-    final_ids = [
-        *student.tokenizer(final, add_special_tokens=False).input_ids,
-        student.tokenizer.eos_token_id,
-    ]
-    reasoning_ids = student.tokenizer(
-        split_answer(attempt.text, marker)[0], add_special_tokens=False
-    ).input_ids
+    final_ids = completion_ids(student.tokenizer, final, finished=True)
+    reasoning_ids = text_ids(student.tokenizer, split_answer(attempt.text, marker)[0])
     # What never came to an answer must leave it some context.
     room = max(student.max_new_tokens - len(final_ids), 0)
     return Row(
-        student.encode(Prompt(clean.prompt_id, clean.prompt)) + list(reasoning_ids)[:room],
+        student.encode(Prompt(clean.prompt_id, clean.prompt)) + reasoning_ids[:room],
         final_ids,
     )
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, split_steps
 from distill.completions import Completion
-from distill.models import uniform
+from distill.generation import uniform
 
 DIGITS = "0123456789"
 NUMBER = re.compile("[0-9]+(?:[.,][0-9]+)*")

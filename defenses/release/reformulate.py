@@ -17,7 +17,7 @@ from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, split_steps
 from defenses.release.summary import ANNOTATION
 from distill.completions import Completion
-from distill.models import uniform
+from distill.generation import uniform
 
 FILLERS = (
     "hmm",

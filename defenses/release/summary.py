@@ -20,7 +20,9 @@ from pydantic import Field
 from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
 from defenses.release import TextEdit, split_answer, split_steps
 from distill.completions import BadInput, Completion, Interface, Prompt
-from distill.models import LanguageModel, Model, uniform
+from distill.generation import uniform
+from distill.models import LanguageModel, Model, ReleasedModel
+from distill.rendering import text_ids
 
 INSTRUCTION = (
     "Summarise this reasoning in at most {percent} % of its length. Give results, not how they "
@@ -66,7 +68,7 @@ def fill_template(template: str, **fields: str) -> str:
 
 
 @dataclass(frozen=True)
-class RewrittenModel:
+class RewrittenModel(ReleasedModel):
     """A model whose reasoning a second model rewrites before it is released, in one call for all
     answers of a call.
 
@@ -75,7 +77,6 @@ class RewrittenModel:
     nothing. Token ids and logprobs go.
     """
 
-    model: Model
     rewriter: LanguageModel
     instruction: str
     marker: str
@@ -109,10 +110,7 @@ class RewrittenModel:
 
     def _put(self, answer: Completion, written: Completion) -> Completion:
         _, rest = split_answer(answer.text, self.marker)
-        length = (
-            len(self.rewriter.tokenizer(answer.text, add_special_tokens=False).input_ids)
-            + answer.finished
-        )
+        length = len(text_ids(self.rewriter.tokenizer, answer.text)) + answer.finished
         extra = written.passes * (len(written.token_ids) + written.finished) / length
         text = written.text.strip()
         return replace(

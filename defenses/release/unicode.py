@@ -16,7 +16,7 @@ from pydantic import Field
 from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, split_answer
 from distill.completions import Completion
-from distill.models import uniform
+from distill.generation import uniform
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 """Zero-width space, non-joiner, joiner, word joiner, no-break space: category Cf, all of them."""

@@ -22,6 +22,8 @@ from torch.nn import functional
 from defenses import NO_RESOURCES, BaseDefense, ProviderResources, require_language_model
 from distill.completions import BadInput, Completion, Prompt
 from distill.models import LanguageModel, Model
+from distill.rendering import text_ids
+from distill.trainer import BETAS, descend, rate
 
 Which = Literal["all", "last_block", "head"]
 Item = TypeVar("Item")
@@ -42,9 +44,7 @@ def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
     """
     encoded = []
     for answer in answers:
-        ids = list(answer.token_ids) or list(
-            model.tokenizer(answer.text, add_special_tokens=False).input_ids
-        )
+        ids = list(answer.token_ids) or text_ids(model.tokenizer, answer.text)
         ids += [model.tokenizer.eos_token_id] * answer.finished
         if ids:
             encoded.append(Row(model.encode(Prompt(answer.prompt_id, answer.prompt)), ids))
@@ -187,21 +187,16 @@ def tune(
     """Minimise `objective(batch)` by AdamW with a warm-up of a tenth and a linear decay; the loss
     of every step.
     """
-    moving = list(parameters)
-    optimizer = torch.optim.AdamW(moving, learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    rng, losses = random.Random(seed), []
-    warm = max(1, steps // 10)
+    weights, rng, warmup = list(parameters), random.Random(seed), max(1, steps // 10)
+    groups = [{"params": weights, "peak": learning_rate}]
+    optimizer = torch.optim.AdamW(groups, learning_rate, betas=BETAS, weight_decay=0.0)
+    rates = (rate(step, steps, warmup) for step in range(steps))
+
+    def loss() -> Tensor:
+        return objective(rng.sample(list(items), min(batch_size, len(items))))
+
     with torch.inference_mode(False), torch.enable_grad():
-        for step in range(steps):
-            share = (step + 1) / warm if step < warm else 1 - (step - warm) / max(1, steps - warm)
-            optimizer.param_groups[0]["lr"] = learning_rate * share
-            value = objective(rng.sample(list(items), min(batch_size, len(items))))
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(moving, clip)
-            optimizer.step()
-            losses.append(float(value.detach()))
-    return losses
+        return [float(value) for value in descend(loss, weights, [optimizer], rates, clip=clip)]
 
 
 class Tuned(BaseDefense):

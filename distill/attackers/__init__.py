@@ -1,16 +1,17 @@
 """The attacker: an attack is a list of parts, each one file that holds `Settings` and `Attacker`,
 in this order.
 
-    ask/      what is asked: `ask(prompts, budget, own, seed=...)` returns the prompts that are sent
-    clean/    what is done to the answers that came back: `clean(said, own, seed=...)` returns those
-    to learn from repair/   the same for released logprobs: `clean(said, own, seed=...)` <name>
-    how the student learns: `train(said, model, recipe, seed=..., own=..., checkpoint=...)`; exactly
-    one follow/   what is done to the trained student: `follow(model, recipe, own, seed=...)`
-    returns a model
+    ask/      which prompts are sent: `ask(prompts, budget, resources, seed=...)`
+    clean/    which completions are learned from: `clean(completions, resources, seed=...)`
+    repair/   the same for released logprobs: `clean(completions, resources, seed=...)`
+    <name>    how the student learns, exactly one: `train(completions, model, recipe, seed=...,
+              resources=..., checkpoint=...)` returns a `Trained`
+    follow/   what is done to the trained student: `follow(model, recipe, resources, seed=...)`
+              returns a `Trained`
 
-What a part sees of the provider is `said`; what else an attacker has is `Own`, and a part names in
-`needs` what of it it must be handed. Nothing here ever holds a report question, a clean answer or
-another arm's data.
+What a part sees of the provider is `completions`; what else an attacker has is
+`AttackerResources`, and a part names in `needs` what of it it must be handed. Nothing here ever
+holds a report question, a clean completion or another arm's data.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from distill.completions import Completion
     from distill.models import LanguageModel, Model
-    from distill.student import StudentSettings
+    from distill.specs import TrainingConfig
 
 ORDER = ("ask", "clean", "repair", "learn", "follow")
 
@@ -49,7 +50,7 @@ class AttackerResources:
     check: Callable[[Completion], bool] | None = None
     mark: str = "#"
     fresh: Callable[[int], LanguageModel] | None = None
-    recipe: StudentSettings | None = None
+    recipe: TrainingConfig | None = None
     defense: Callable[[Sequence[Completion]], list[Completion]] | None = None
     teacher: Model | None = None
     pilot: LanguageModel | None = None
@@ -74,8 +75,8 @@ class Base:
     needs_interface: ClassVar[str] = "text"
     """What the interface must release: `text`, `top_k` or `full`."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What of `Own` it must be handed, by name, or `prefill`: that an answer's beginning can be
-    asked for. An instance may differ, by its settings.
+    """What of `AttackerResources` it must be handed, by name, or `prefill`: that the beginning of a
+    completion can be dictated. An instance may differ, by its settings.
     """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""

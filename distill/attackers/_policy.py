@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.completions import Logprobs
-from distill.student import Example, read, signals
+from distill.objectives import Example, released_logprobs, score_answers
 
 
-def spoken(
+def token_logprobs(
     network: Any, rows: list[Example], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The log-probability of each answer token (N), nats, and the row that it is in (N)."""
-    seen = read(network, rows, pad, device)
+    seen = score_answers(network, rows, pad, device)
     return -functional.cross_entropy(
         seen.logits_NV.float(), seen.targets_N, reduction="none"
     ), seen.row_N
@@ -40,7 +40,7 @@ def means(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def remembered(
+def with_reference_logprobs(
     groups: Sequence[Sequence[Example]], networks: Sequence[Any], pad: int, size: int = 64
 ) -> list[list[Example]]:
     """The groups with what each of A networks gives to every token, in `logprobs` (A columns of the
@@ -48,22 +48,22 @@ def remembered(
 
     Groups in which an answer has no token are left out, as in training.
     """
-    kept = [list(group) for group in groups if all(one.answer_ids for one in group)]
-    rows = [one for group in kept for one in group]
-    told = []
+    whole = [list(group) for group in groups if all(one.answer_ids for one in group)]
+    rows = [one for group in whole for one in group]
+    values = []
     for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+        batch = rows[start : start + size]
         values_NA = (
-            torch.stack([spoken(n.eval(), part, pad, n.device)[0] for n in networks], -1)
+            torch.stack([token_logprobs(n.eval(), batch, pad, n.device)[0] for n in networks], -1)
             .cpu()
             .numpy()
         )
-        told += np.split(values_NA, np.cumsum([len(one.answer_ids) for one in part])[:-1])
-    held = (
+        values += np.split(values_NA, np.cumsum([len(one.answer_ids) for one in batch])[:-1])
+    noted = (
         replace(one, logprobs=_of(one, values_TA))
-        for one, values_TA in zip(rows, told, strict=True)
+        for one, values_TA in zip(rows, values, strict=True)
     )
-    return [[next(held) for _ in group] for group in kept]
+    return [[next(noted) for _ in group] for group in whole]
 
 
 def _of(example: Example, values_TA: np.ndarray) -> Logprobs:
@@ -71,6 +71,8 @@ def _of(example: Example, values_TA: np.ndarray) -> Logprobs:
     return Logprobs(ids_T1.repeat(values_TA.shape[1], 1), values_TA.astype(np.float32))
 
 
-def recalled(rows: list[Example], device: torch.device) -> Tensor:
-    """What `remembered` noted for the answers' tokens (N, A), in the order of `spoken`."""
-    return signals(rows, device)[1]
+def reference_logprobs(rows: list[Example], device: torch.device) -> Tensor:
+    """What `with_reference_logprobs` noted for the answers' tokens (N, A), in the order of
+    `token_logprobs`.
+    """
+    return released_logprobs(rows, device)[1]

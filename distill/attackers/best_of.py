@@ -17,10 +17,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd, sft
-from distill.attackers.follow import spent
+from distill.attackers.follow import total_cost
 from distill.completions import Completion, Interface, Prompt, digest
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
 def seeds(seed: int, k: int) -> list[int]:
@@ -30,12 +31,16 @@ def seeds(seed: int, k: int) -> list[int]:
     return [seed, *(int(digest(f"best_of/{seed}/{place}")[:8], 16) for place in range(1, k))]
 
 
-def asked(own: AttackerResources, said: Sequence[Completion], most: int) -> list[Completion]:
+def comparison_questions(
+    resources: AttackerResources, completions: Sequence[Completion], most: int
+) -> list[Completion]:
     """The first of its public questions that are not among those learned from; of all, where there
     are no others.
     """
-    known = {one.prompt for one in said}
-    return ([one for one in own.public if one.prompt not in known] or [*own.public])[:most]
+    learned_from = {one.prompt for one in completions}
+    return (
+        [one for one in resources.public if one.prompt not in learned_from] or [*resources.public]
+    )[:most]
 
 
 class Settings(Part):
@@ -57,31 +62,39 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train k students; the first of equals is kept."""
-        assert own.fresh is not None
-        held, done, right = asked(own, said, self.settings.questions), list[Trained](), list[int]()
-        for place, one in enumerate(seeds(seed, self.settings.k)):
-            student = own.fresh(one) if place else model
-            done.append(self._learner().train(said, student, recipe, seed=one))
-            right.append(self._right(replace(student, network=done[-1].network.eval()), held, own))
-        best = done[right.index(max(right))]
-        return replace(best, **spent(done))
+        assert resources.fresh is not None
+        questions, trainings, right = (
+            comparison_questions(resources, completions, self.settings.questions),
+            list[Trained](),
+            list[int](),
+        )
+        for place, its_seed in enumerate(seeds(seed, self.settings.k)):
+            student = resources.fresh(its_seed) if place else model
+            trainings.append(self._learner().train(completions, student, recipe, seed=its_seed))
+            right.append(
+                self._right(
+                    replace(student, network=trainings[-1].network.eval()), questions, resources
+                )
+            )
+        best = trainings[right.index(max(right))]
+        return replace(best, **total_cost(trainings))
 
     def _learner(self) -> Any:
         part = {"sft": sft, "logprob_kd": logprob_kd}[self.settings.learner]
         return part.Attacker(part.Settings.model_validate({}))
 
     def _right(
-        self, student: LanguageModel, held: Sequence[Completion], own: AttackerResources
+        self, student: LanguageModel, questions: Sequence[Completion], resources: AttackerResources
     ) -> int:
-        assert own.check is not None
-        prompts = [Prompt(one.prompt_id, one.prompt) for one in held]
-        return sum(map(own.check, student.generate(prompts, seed=0, interface=Interface())))
+        assert resources.check is not None
+        prompts = [Prompt(one.prompt_id, one.prompt) for one in questions]
+        return sum(map(resources.check, student.generate(prompts, seed=0, interface=Interface())))

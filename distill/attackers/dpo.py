@@ -22,23 +22,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
-from distill.attackers._policy import recalled, remembered, spoken, totals
+from distill.attackers._policy import (
+    reference_logprobs,
+    token_logprobs,
+    totals,
+    with_reference_logprobs,
+)
 from distill.attackers.clean import groups
-from distill.attackers.follow import joined, sampled
+from distill.attackers.follow import join_trainings, sample_completions
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 def preference(
-    sold: Completion, own: Sequence[Completion], final: Callable[[str], str | None]
+    sold: Completion, drawn: Sequence[Completion], final: Callable[[str], str | None]
 ) -> tuple[Completion, Completion] | None:
     """A preferred answer and one that is not; None where all agree or the sold answer has no final
     answer.
     """
     wanted = final(sold.text)
-    agree = [one for one in own if final(one.text) == wanted]
-    differ = [one for one in own if final(one.text) != wanted]
+    agree = [one for one in drawn if final(one.text) == wanted]
+    differ = [one for one in drawn if final(one.text) != wanted]
     return ([*agree, sold][0], differ[0]) if differ and wanted is not None else None
 
 
@@ -64,12 +71,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Sold answers first, then preferences, the recipe's steps in all and as many answers a
@@ -80,10 +87,12 @@ class Attacker(Base):
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
         begun = sft.Attacker(sft.Settings()).train(
-            said, model, recipe.model_copy(update={"steps": first}), seed=seed
+            completions, model, recipe.model_copy(update={"steps": first}), seed=seed
         )
-        here = replace(model, network=begun.network)
-        pairs = remembered(self._pairs(here, said, recipe, own, seed), [here.network], pad)
+        student = replace(model, network=begun.network)
+        pairs = with_reference_logprobs(
+            self._pairs(student, completions, recipe, resources, seed), [student.network], pad
+        )
         if not pairs or first >= recipe.steps:
             return begun
         rest = recipe.model_copy(
@@ -93,30 +102,33 @@ class Attacker(Base):
                 "learning_rate": s.rate * recipe.learning_rate,
             }
         )
-        return joined(
-            [begun, train(here.network, pairs, rest, seed=seed, pad=pad, loss=self._loss)]
+        return join_trainings(
+            [begun, train(student.network, pairs, rest, seed=seed, pad=pad, loss=self._loss)]
         )
 
     def _pairs(
         self,
-        here: LanguageModel,
-        said: Sequence[Completion],
-        recipe: StudentSettings,
-        own: AttackerResources,
+        student: LanguageModel,
+        completions: Sequence[Completion],
+        recipe: TrainingConfig,
+        resources: AttackerResources,
         seed: int,
     ) -> list[list[Example]]:
-        sold = [group[0] for group in groups(said)]
-        drawn = sampled(here, sold, 2, self.settings.temperature, seed)
-        found = [preference(one, drawn[2 * i : 2 * i + 2], own.final) for i, one in enumerate(sold)]
+        sold = [group[0] for group in groups(completions)]
+        drawn = sample_completions(student, sold, 2, self.settings.temperature, seed)
+        preferences = [
+            preference(one, drawn[2 * i : 2 * i + 2], resources.final) for i, one in enumerate(sold)
+        ]
         return [
-            [sft.example(one, here.tokenizer, recipe.max_length) for one in pair]
-            for pair in found
+            [sft.example(one, student.tokenizer, recipe.max_length) for one in pair]
+            for pair in preferences
             if pair
         ]
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        values_N, row_N = spoken(network, rows, pad, device)
+        values_N, row_N = token_logprobs(network, rows, pad, device)
         now_B, reference_B = (
-            totals(one, row_N, len(rows)) for one in (values_N, recalled(rows, device)[:, 0])
+            totals(one, row_N, len(rows))
+            for one in (values_N, reference_logprobs(rows, device)[:, 0])
         )
         return -functional.logsigmoid(margins(now_B, reference_B, self.settings.beta)).mean()

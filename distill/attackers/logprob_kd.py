@@ -22,12 +22,15 @@ from torch import Tensor
 
 from distill import losses
 from distill.attackers import NOTHING, AttackerResources, Base, Part
-from distill.completions import BadInput, Completion, Logprobs, digest
+from distill.completions import BadInput, Completion, Logprobs, Prompt, digest
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
+from distill.objectives import Example, cross_entropy, released_logprobs, score_answers
+from distill.rendering import prompt_ids
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
-def sampled(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Logprobs:
+def sample_rows(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Logprobs:
     """Each row's share of `draws` independent draws from its K tokens and its tail; ids stay, and
     so does the bucket.
 
@@ -53,7 +56,7 @@ def example(answer: Completion, tokenizer: Any) -> Example:
             f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile "
             "that gives them"
         )
-    prompt = list(tokenizer(answer.prompt, add_special_tokens=False).input_ids)
+    prompt = prompt_ids(tokenizer, Prompt(answer.prompt_id, answer.prompt))
     return Example(
         prompt, list(answer.token_ids) + [tokenizer.eos_token_id] * answer.finished, answer.logprobs
     )
@@ -91,18 +94,18 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train on the teacher's tokens and their released logprobs; both models share one
         tokenizer.
         """
-        examples = [self._example(answer, model.tokenizer, seed) for answer in said]
+        examples = [self._example(answer, model.tokenizer, seed) for answer in completions]
         pad = model.tokenizer.pad_token_id
         return train(
             model.network,
@@ -119,14 +122,14 @@ class Attacker(Base):
         if self.settings.semantics != "sampled" or whole.logprobs is None:
             return whole
         rng = np.random.default_rng(int(digest(f"sampled/{seed}/{answer.prompt_id}"), 16))
-        return replace(whole, logprobs=sampled(whole.logprobs, self.settings.draws, rng))
+        return replace(whole, logprobs=sample_rows(whole.logprobs, self.settings.draws, rng))
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        seen, s = read(network, rows, pad, device), self.settings
+        seen, s = score_answers(network, rows, pad, device), self.settings
         loss = s.ce_weight * cross_entropy(seen.logits_NV, seen.targets_N) if s.ce_weight else 0.0
         if s.ce_weight < 1:
             semantics: losses.Semantics = "tail" if s.semantics == "sampled" else s.semantics
-            released = signals(rows, device)
+            released = released_logprobs(rows, device)
             loss = loss + (1 - s.ce_weight) * losses.released_divergence(
                 s.divergence, semantics, seen.logits_NV, *released, beta=s.beta, skew=s.skew
             )

@@ -31,12 +31,14 @@ from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
-from distill.attackers._policy import means, remembered, spoken
+from distill.attackers._policy import means, token_logprobs, with_reference_logprobs
 from distill.attackers.clean import groups
-from distill.attackers.follow import joined, sampled
+from distill.attackers.follow import join_trainings, sample_completions
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 def order(
@@ -47,14 +49,14 @@ def order(
     """
     deltas = [b - a for a, b in zip(before, now, strict=True)]
     plus = 0 if deltas[0] >= deltas[1] else 1
-    kept = math.exp(now[plus]) >= tau or deltas[plus] >= tau_delta
-    return plus if kept else None, 1 - plus
+    is_likely = math.exp(now[plus]) >= tau or deltas[plus] >= tau_delta
+    return plus if is_likely else None, 1 - plus
 
 
 def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions; rows come as sold, y+, y-."""
     sold_Q, plus_Q, minus_Q = (
-        means(*spoken(network, rows, pad, device), len(rows)).view(-1, 3).unbind(-1)
+        means(*token_logprobs(network, rows, pad, device), len(rows)).view(-1, 3).unbind(-1)
     )
     return torch.sigmoid(2 * minus_Q - sold_Q - plus_Q).mean()
 
@@ -75,12 +77,12 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Sold answers first, then periods, the recipe's steps in all and as many
@@ -89,23 +91,23 @@ class Attacker(Base):
         s, pad = self.settings, model.tokenizer.pad_token_id
         first = max(1, round(s.first * recipe.steps))
         rest = recipe.steps - first
-        done = [
+        trainings = [
             sft.Attacker(sft.Settings()).train(
-                said, model, recipe.model_copy(update={"steps": first}), seed=seed
+                completions, model, recipe.model_copy(update={"steps": first}), seed=seed
             )
         ]
-        here = replace(model, network=done[0].network)
-        sold = [answers[0] for answers in groups(said)]
+        student = replace(model, network=trainings[0].network)
+        sold = [answers[0] for answers in groups(completions)]
         last: list[list[Example]] = []
         for period in range(s.periods):
-            drawn = sampled(here, sold, 2, s.temperature, seed + period)
+            drawn = sample_completions(student, sold, 2, s.temperature, seed + period)
             texts = [[one, *drawn[2 * i : 2 * i + 2]] for i, one in enumerate(sold)]
             rows = [
                 [sft.example(one, model.tokenizer, recipe.max_length) for one in three]
                 for three in texts
             ]
-            fresh = remembered(rows, [here.network], pad)
-            triples = self._judged(last, remembered(last, [here.network], pad)) or [
+            fresh = with_reference_logprobs(rows, [student.network], pad)
+            triples = self._judge(last, with_reference_logprobs(last, [student.network], pad)) or [
                 [a, a, c] for a, _, c in fresh
             ]
             useful = [three for three in triples if three[0].answer_ids != three[2].answer_ids]
@@ -117,13 +119,13 @@ class Attacker(Base):
                 }
             )
             if useful:
-                done.append(
-                    train(here.network, useful, each, seed=seed + period, pad=pad, loss=loss)
+                trainings.append(
+                    train(student.network, useful, each, seed=seed + period, pad=pad, loss=loss)
                 )
             last = fresh
-        return joined(done)
+        return join_trainings(trainings)
 
-    def _judged(self, before: list[list[Example]], now: list[list[Example]]) -> list[list[Example]]:
+    def _judge(self, before: list[list[Example]], now: list[list[Example]]) -> list[list[Example]]:
         """The last period's answers as sold, y+ and y-, by what the two networks gave them."""
         triples = []
         for old, new in zip(before, now, strict=True):

@@ -19,34 +19,37 @@ from pydantic import Field
 
 from distill import losses
 from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd
-from distill.attackers.follow import joined
+from distill.attackers.follow import join_trainings
 from distill.completions import Completion, Interface, Logprobs, Prompt
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
-def scored(
-    own: AttackerResources, said: Sequence[Completion], k: int, seed: int
+def score_completions(
+    resources: AttackerResources, completions: Sequence[Completion], k: int, seed: int
 ) -> list[Completion]:
     """The student's answers with the teacher's top-k logprobs for each of their tokens and, if
     finished, their end.
     """
-    assert own.teacher is not None
-    prompts = [Prompt(one.prompt_id, one.prompt, begin=one.text) for one in said]
-    told = own.teacher.generate(prompts, seed=seed, interface=Interface("top_k", k))
-    held = []
-    for mine, theirs in zip(said, told, strict=True):
-        rows, length = theirs.logprobs, len(mine.token_ids) + mine.finished
+    assert resources.teacher is not None
+    prompts = [Prompt(one.prompt_id, one.prompt, begin=one.text) for one in completions]
+    scores = resources.teacher.generate(prompts, seed=seed, interface=Interface("top_k", k))
+    scored = []
+    for written, scored_as in zip(completions, scores, strict=True):
+        rows, length = scored_as.logprobs, len(written.token_ids) + written.finished
         if (
             rows is None
-            or theirs.token_ids[: len(mine.token_ids)] != mine.token_ids
+            or scored_as.token_ids[: len(written.token_ids)] != written.token_ids
             or len(rows.ids_TK) < length
         ):
             # the student wrote what the teacher's tokenizer spells otherwise, or nothing was
             # released
             continue
-        held.append(replace(mine, logprobs=Logprobs(rows.ids_TK[:length], rows.values_TK[:length])))
-    return held
+        scored.append(
+            replace(written, logprobs=Logprobs(rows.ids_TK[:length], rows.values_TK[:length]))
+        )
+    return scored
 
 
 class Settings(Part):
@@ -71,22 +74,24 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Logprob distillation on sold answers, then on the student's own, the recipe's steps in
         all.
         """
         s, passive = self.settings, logprob_kd.Attacker(logprob_kd.Settings.model_validate({}))
-        told = {"divergence": s.divergence, "beta": s.beta}
-        learner = logprob_kd.Attacker(logprob_kd.Settings.model_validate(told))
+        chosen_loss = {"divergence": s.divergence, "beta": s.beta}
+        learner = logprob_kd.Attacker(logprob_kd.Settings.model_validate(chosen_loss))
         first = max(1, round(s.first * recipe.steps))
-        whole = passive.train(said, model, recipe.model_copy(update={"steps": first}), seed=seed)
+        whole = passive.train(
+            completions, model, recipe.model_copy(update={"steps": first}), seed=seed
+        )
         each = recipe.model_copy(
             update={
                 "steps": max(1, (recipe.steps - first) // s.phases),
@@ -94,17 +99,21 @@ class Attacker(Base):
             }
         )
         questions = [
-            Prompt(one.prompt_id, one.prompt) for one in {one.prompt: one for one in said}.values()
+            Prompt(one.prompt_id, one.prompt)
+            for one in {one.prompt: one for one in completions}.values()
         ]
         for phase in range(s.phases):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
-            mine = scored(
-                own, warm.generate(questions, seed=seed + phase, interface=Interface()), s.k, seed
+            scored = score_completions(
+                resources,
+                warm.generate(questions, seed=seed + phase, interface=Interface()),
+                s.k,
+                seed,
             )
             more = (
-                learner.train(mine, model, each, seed=seed + phase + 1)
-                if mine
+                learner.train(scored, model, each, seed=seed + phase + 1)
+                if scored
                 else Trained(whole.network)
             )
-            whole = joined([whole, replace(more, asked=len(questions))])
+            whole = join_trainings([whole, replace(more, asked=len(questions))])
         return whole

@@ -29,12 +29,14 @@ from distill.attackers import NOTHING, AttackerResources, Base, Part
 from distill.attackers.sft import example
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import Example, Loss, StudentSettings, Trained, read, train
+from distill.objectives import Example, Loss, score_answers
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Mean negative log-likelihood of each row's answer, nats a token (B)."""
-    seen = read(network, rows, pad, device)
+    seen = score_answers(network, rows, pad, device)
     each_N = torch.nn.functional.cross_entropy(
         seen.logits_NV.float(), seen.targets_N, reduction="none"
     )
@@ -47,9 +49,9 @@ def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) 
     them.
     """
     weights = [p for p in network.parameters() if p.requires_grad]
-    held = torch.autograd.grad(nats(network, rows, pad, device).mean(), weights)
-    length = torch.sqrt(torch.stack([(one**2).sum() for one in held]).sum()).clamp(min=1e-12)
-    return [one / length for one in held]
+    gradients = torch.autograd.grad(nats(network, rows, pad, device).mean(), weights)
+    length = torch.sqrt(torch.stack([(one**2).sum() for one in gradients]).sum()).clamp(min=1e-12)
+    return [one / length for one in gradients]
 
 
 def values(
@@ -74,13 +76,13 @@ def values(
     return (ends[0] - ends[1]) / (2 * eps)
 
 
-def weighted(values_B: Tensor, beta: float) -> Tensor:
+def softmax_weights(values_B: Tensor, beta: float) -> Tensor:
     """Softmax of beta x standardised values, with mean 1 (B); equal values weigh the same."""
     spread = values_B.std(correction=0).clamp(min=1e-12)
     return torch.softmax(beta * (values_B - values_B.mean()) / spread, 0) * len(values_B)
 
 
-def as_weighted(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+def weighted_loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Mean over answers of weight x nats a token."""
     weights_B = torch.tensor([row.weight for row in rows], device=device)
     return (weights_B * nats(network, rows, pad, device)).mean()
@@ -103,61 +105,65 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune with weights that are a function of the weights, the batch and the attacker's
         own data.
         """
         s, pad = self.settings, model.tokenizer.pad_token_id
-        examples = [example(one, model.tokenizer, recipe.max_length) for one in said]
-        mine = [example(one, model.tokenizer, recipe.max_length) for one in own.worked[: s.held]]
+        examples = [example(one, model.tokenizer, recipe.max_length) for one in completions]
+        own_rows = [
+            example(one, model.tokenizer, recipe.max_length) for one in resources.worked[: s.held]
+        ]
         if not s.beta:
             return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
         if s.scope == "global":
-            known = self._once(model.network, mine, examples, pad, recipe.batch_size)
+            weighted = self._once(model.network, own_rows, examples, pad, recipe.batch_size)
             return train(
                 model.network,
-                known,
+                weighted,
                 recipe,
                 seed=seed,
                 pad=pad,
-                loss=as_weighted,
+                loss=weighted_loss,
                 checkpoint=checkpoint,
             )
         # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
         return train(
-            model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(mine)
+            model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(own_rows)
         )
 
     def _once(
-        self, network: Any, mine: list[Example], examples: list[Example], pad: int, size: int
+        self, network: Any, own_rows: list[Example], examples: list[Example], pad: int, size: int
     ) -> list[Example]:
         """The answers that have a token, with weights of mean 1 by their values at the student's
         start.
         """
         s, device = self.settings, network.device
-        direction = gradient(network, mine, pad, device)
-        kept = [one for one in examples if one.answer_ids]
-        parts = [kept[start : start + size] for start in range(0, len(kept), size)]
-        found = torch.cat([values(network, direction, part, pad, device, s.eps) for part in parts])
-        weights = weighted(s.sign * found, s.beta).tolist()
-        return [replace(one, weight=weight) for one, weight in zip(kept, weights, strict=True)]
+        direction = gradient(network, own_rows, pad, device)
+        learnable = [one for one in examples if one.answer_ids]
+        parts = [learnable[start : start + size] for start in range(0, len(learnable), size)]
+        values_A = torch.cat(
+            [values(network, direction, part, pad, device, s.eps) for part in parts]
+        )
+        weights = softmax_weights(s.sign * values_A, s.beta).tolist()
+        return [replace(one, weight=weight) for one, weight in zip(learnable, weights, strict=True)]
 
-    def _every_batch(self, mine: list[Example]) -> Loss:
+    def _every_batch(self, own_rows: list[Example]) -> Loss:
         s, step, direction = self.settings, -1, list[Tensor]()
 
         def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
             nonlocal step, direction
             step += 1
             if step % s.every == 0:
-                direction = gradient(network, mine, pad, device)
-            weights_B = weighted(
+                direction = gradient(network, own_rows, pad, device)
+            weights_B = softmax_weights(
                 s.sign * values(network, direction, rows, pad, device, s.eps), s.beta
             )
             return (weights_B * nats(network, rows, pad, device)).mean()

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part
-from distill.completions import Completion
+from distill.completions import Completion, Prompt
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, train
+from distill.objectives import Example
+from distill.rendering import completion_ids, prompt_ids
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 class Settings(Part):
@@ -24,18 +27,18 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune on the text of every answer, cut to what fits; an unfinished one teaches no
         end-of-text.
         """
-        examples = [example(answer, model.tokenizer, recipe.max_length) for answer in said]
+        examples = [example(answer, model.tokenizer, recipe.max_length) for answer in completions]
         pad = model.tokenizer.pad_token_id
         return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)
 
@@ -44,8 +47,7 @@ def example(answer: Completion, tokenizer: Any, most: int) -> Example:
     """An answer's text under the student's own tokenizer, cut where prompt and answer would be over
     `most` tokens.
     """
-    prompt = tokenizer(answer.prompt, add_special_tokens=False).input_ids
-    text = tokenizer(answer.text, add_special_tokens=False).input_ids
-    ids = list(text) + [tokenizer.eos_token_id] * answer.finished
+    prompt = prompt_ids(tokenizer, Prompt(answer.prompt_id, answer.prompt))
+    ids = completion_ids(tokenizer, answer.text, answer.finished)
     room = max(most - len(prompt), 0)
-    return Example(list(prompt), ids[:room], cut=len(ids) > room)
+    return Example(prompt, ids[:room], cut=len(ids) > room)

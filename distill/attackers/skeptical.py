@@ -29,7 +29,9 @@ from distill.attackers import NOTHING, AttackerResources, Base, Part
 from distill.attackers.logprob_kd import example
 from distill.completions import BadInput, Completion
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, cross_entropy, read, signals, train
+from distill.objectives import Example, cross_entropy, released_logprobs, score_answers
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 def early_block(depth: float, blocks: int) -> int:
@@ -92,16 +94,16 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Train with both heads and return the network without the early one."""
-        examples = [example(answer, model.tokenizer) for answer in said]
+        examples = [example(answer, model.tokenizer) for answer in completions]
         block = early_block(self.settings.depth, model.network.config.num_hidden_layers)
         two, pad = TwoHeads(model.network, block, seed), model.tokenizer.pad_token_id
         trained = train(
@@ -110,8 +112,8 @@ class Attacker(Base):
         return replace(trained, network=trained.network.network)
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        s, seen = self.settings, read(network, rows, pad, device)
+        s, seen = self.settings, score_answers(network, rows, pad, device)
         last_NV, early_NV = seen.logits_NV
-        early = s.alpha * losses.forward_kl_tail(early_NV, *signals(rows, device))
+        early = s.alpha * losses.forward_kl_tail(early_NV, *released_logprobs(rows, device))
         early = early + (1 - s.alpha) * cross_entropy(early_NV, seen.targets_N)
-        return cross_entropy(last_NV, seen.targets_N) + s.weight * early
+        return torch.as_tensor(cross_entropy(last_NV, seen.targets_N) + s.weight * early)

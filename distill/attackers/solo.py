@@ -12,7 +12,8 @@ from pathlib import Path
 from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
 class Settings(Part):
@@ -27,14 +28,14 @@ class Attacker(Base):
 
     def train(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         *,
         seed: int,
-        own: AttackerResources = NOTHING,
+        resources: AttackerResources = NOTHING,
         checkpoint: Path | None = None,
     ) -> Trained:
         """Fine-tune on the attacker's worked solutions; answers alone would only dilute them."""
         plain = sft.Attacker(sft.Settings())
-        return plain.train(own.worked, model, recipe, seed=seed, checkpoint=checkpoint)
+        return plain.train(resources.worked, model, recipe, seed=seed, checkpoint=checkpoint)

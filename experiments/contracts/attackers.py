@@ -14,7 +14,7 @@ from distill.attackers import AttackerResources
 from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 from experiments.contracts import NotApplicable, require
 from experiments.settings.catalog import cached
 from experiments.settings.components import load_module
@@ -43,9 +43,7 @@ QUICK = {
 """Small values of settings that cost time, by the names that shipped parts give them."""
 BUDGET = 6
 TASK = Task(Program())
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=2, num_heads=2, max_length=96, steps=6, batch_size=4
-)
+RECIPE = TrainingConfig(max_length=96, steps=6, batch_size=4)
 
 
 @functools.cache
@@ -137,7 +135,7 @@ def act(name: str, own: AttackerResources, seed: int = 0) -> Any:
             kept = part.clean(bought(name), own, seed=seed)
             return [(a.prompt_id, a.text, a.token_ids, a.finished, *_rows(a)) for a in kept]
         case "learn":
-            student = part.train(bought(name), fresh(seed), RECIPE, seed=seed, own=own)
+            student = part.train(bought(name), fresh(seed), RECIPE, seed=seed, resources=own)
             return _weights(student.network)
         case _:
             return _weights(part.follow(fresh(2), RECIPE, own, seed=seed).network)

@@ -62,7 +62,7 @@ RULES = (
         "the provider's interface lets nobody begin an answer (provider.prefill)",
     ),
     Rule(
-        lambda m: m.goes_on_asking and isinstance(m.study.teacher, Recorded),
+        lambda m: m.goes_on_asking and not m.study.teacher.capabilities.sampling,
         "a recorded teacher answers nothing new",
     ),
     Rule(
@@ -101,7 +101,7 @@ class Part:
 
 def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
     """The parts of a defence in the order in which they act."""
-    chain, temperature = parse_defense(entry).chain, getattr(teacher, "temperature", 0)
+    chain, temperature = parse_defense(entry).chain, teacher.temperature
     for name, defense in zip(chain.names, chain.parts, strict=True):
         changed = getattr(defense.settings, "temperature", None)
         temperature = temperature if changed is None else changed
@@ -124,7 +124,7 @@ def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
                 f"with; write {part.name}(marker={mark!r})"
             )
     for part in parts(teacher, entry):
-        if part.defense.traits.requires_logits and isinstance(teacher, Recorded):
+        if part.defense.traits.requires_logits and not teacher.capabilities.logits:
             raise BadInput(
                 f"{part.name}: needs the teacher's scores; teacher {teacher.name!r} is recorded "
                 "and can only be edited"
@@ -161,7 +161,7 @@ def idle_separators(teacher: Teacher, entry: str, solutions: list[str]) -> list[
 def check_attacker(study: Study, attacker: str) -> None:
     """BadInput where the study lacks what an attack needs whatever it is made on."""
     attack = parse_attack(attacker)
-    if attack.needs_interface != "text" and isinstance(study.teacher, Recorded):
+    if attack.needs_interface != "text" and not study.teacher.capabilities.logprobs:
         raise BadInput(
             f"{attacker}: reads released logprobs, which mean nothing without the tokenizer that "
             f"they are of; teacher {study.teacher.name!r} is recorded and has none"

@@ -7,14 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from defenses import DefensePipeline
 from distill.attackers import ORDER
-from distill.completions import BadInput
-from distill.student import StudentSettings
+from distill.completions import NETWORK, RECORDING, BadInput, Capabilities
+from distill.specs import TinyModel, TrainingConfig
 from experiments.seeds import SEEDS
 from experiments.settings.campaigns import Campaigns
 from experiments.settings.catalog import PACKAGES, cached, config_file, names
@@ -42,7 +42,7 @@ Where = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x
 Entry = Annotated[str, Field(max_length=2000)]
 
 
-class Network(StudentSettings):
+class Network(TinyModel, TrainingConfig):
     """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers
     alone.
     """
@@ -54,6 +54,10 @@ class Network(StudentSettings):
         le=1_000_000,
     )
     max_new_tokens: int = Field(description="where its answers are cut off", ge=1, le=1_000_000)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return NETWORK
 
     @model_validator(mode="after")
     def _possible(self) -> Network:
@@ -70,6 +74,7 @@ class Recipe(Network):
     """A teacher that is trained here, on worked solutions of the task's own training split."""
 
     kind: Literal["recipe"]
+    temperature: ClassVar[float] = 0.0  # it decodes greedily
     items: int = Field(
         description="distinct training questions, or all where a task has fewer", ge=1, le=MOST
     )
@@ -89,6 +94,10 @@ class Pretrained(Strict):
         False, description="weights in PyTorch's own files too, which can be harmful"
     )
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return NETWORK
+
 
 class Recorded(Strict):
     """A teacher that is no longer there: its answers in a JSONL or Parquet file, by prompt."""
@@ -98,6 +107,11 @@ class Recorded(Strict):
     path: Where
     prompt: Text = Field(description="where the prompt is in a line; dots go down into it")
     answer: Text = Field(description="where the answer is in a line")
+    temperature: ClassVar[float] = 0.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return RECORDING
 
 
 Teacher = Annotated[Recipe | Pretrained | Recorded, Field(discriminator="kind")]
@@ -482,7 +496,7 @@ class AttackSpec:
     def adaptive(self) -> bool:
         return any(one.adaptive for one in self.instances)
 
-    def followed(self, recipe: StudentSettings) -> int:
+    def followed(self, recipe: TrainingConfig) -> int:
         """The most optimiser steps that what follows its student's training adds."""
         return sum(one.steps(recipe) for one in self.made("follow"))
 

@@ -15,12 +15,15 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from distill import logprob_cache
 from distill.completions import (
+    BadInput,
     Completion,
     Interface,
     Prompt,
     read_completions,
     write_completions,
 )
+from distill.models import Model
+from distill.rendering import text_ids
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.files import Exchanges
@@ -284,17 +287,22 @@ def _prompts(items: Sequence[Item]) -> list[Prompt]:
     return [item.prompt for item in items]
 
 
-def _write(model: Any, prompts: list[Prompt], answers: Sequence[Completion], out: Path) -> None:
+def _write(model: Model, prompts: list[Prompt], answers: Sequence[Completion], out: Path) -> None:
     """Write answers, what was exchanged for them, and their logprobs where they were released."""
     texts = [replace(answer, logprobs=None) for answer in answers]
     write_completions(out / FILE, texts)
-    encode = getattr(model, "encode", None)
+    spells = model.tokenizer is not None
     Exchanges(
         exchanges=len(answers),
-        tokens_in=sum(len(encode(p)) for p in prompts) if encode else None,
-        tokens_out=sum(_length(model.tokenizer, one) for one in answers) if encode else None,
+        tokens_in=sum(len(model.encode(p)) for p in prompts) if spells else None,
+        tokens_out=sum(_length(model.tokenizer, one) for one in answers) if spells else None,
     ).write(out)
     if answers and answers[0].logprobs is not None:
+        if model.vocabulary is None:
+            raise BadInput(
+                "teacher: a recording does not say of which tokenizer its logprobs are, so no "
+                "student can learn from them"
+            )
         logprob_cache.write(
             out / LOGPROBS, answers, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
         )
@@ -302,4 +310,4 @@ def _write(model: Any, prompts: list[Prompt], answers: Sequence[Completion], out
 
 def _length(tokenizer: Any, answer: Completion) -> int:
     """Tokens of an answer as it is billed; one whose ids were withheld is counted by its text."""
-    return len(answer.token_ids or tokenizer(answer.text, add_special_tokens=False).input_ids)
+    return len(answer.token_ids or text_ids(tokenizer, answer.text))

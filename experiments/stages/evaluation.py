@@ -111,11 +111,11 @@ def _row(task: Any, item: Any, answer: Completion) -> dict[str, Any]:
     }
 
 
-def _surprisal(undefended: Any, answers: Sequence[Completion]) -> list[float | None]:
+def _surprisal(undefended: Model, answers: Sequence[Completion]) -> list[float | None]:
     """The undefended model's -log probability of each answer and its end, in nats; a recording has
     none.
     """
-    if not hasattr(undefended, "surprisal"):
+    if not undefended.capabilities.surprisal:
         return [None] * len(answers)
     prompts = [Prompt(answer.prompt_id, answer.prompt) for answer in answers]
     return list(undefended.surprisal(prompts, [answer.text for answer in answers]))

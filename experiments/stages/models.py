@@ -9,7 +9,7 @@ from pathlib import Path
 from distill import recordings
 from distill.completions import Completion, Interface, Prompt, read_completions
 from distill.folders import load, save
-from distill.models import LanguageModel
+from distill.models import LanguageModel, is_network
 from experiments.private import shown
 from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel, TrainedModel
 
@@ -37,7 +37,7 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel:
 
 
 @dataclass(frozen=True)
-class StoredModel:
+class StoredModel(recordings.Transcript):
     """Completions that are there already, in the order of their prompts, as a model whose answers
     can be edited.
     """
@@ -53,7 +53,7 @@ class StoredModel:
 def load_network(folder: Path) -> LanguageModel:
     """The same of a model that has weights: a student, a proxy, a rewriter."""
     model = load_model(folder)
-    assert isinstance(model, LanguageModel), folder
+    assert is_network(model), folder
     return model
 
 

@@ -12,21 +12,21 @@ from typing import Any
 from distill.attackers import AttackerResources
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TinyModel, TrainingConfig
 from experiments.stages.files import TrainingReport
 from experiments.tasks import Exam
 
 
-class Shape(StudentSettings):
+class Shape(TinyModel, TrainingConfig):
     """A network that is trained here, how it is trained, and where its answers are cut off."""
 
     vocabulary: int
     max_new_tokens: int
 
     @property
-    def recipe(self) -> StudentSettings:
+    def recipe(self) -> TrainingConfig:
         """How it is trained, as attackers take it."""
-        return StudentSettings(**self.model_dump(include={*StudentSettings.model_fields}))
+        return TrainingConfig(**self.model_dump(include={*TrainingConfig.model_fields}))
 
 
 def train_fresh(
@@ -42,7 +42,7 @@ def train_fresh(
     model, recipe = fresh_model(task, shape, seed), shape.recipe
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     checkpoint = out.with_suffix(".checkpoint")
-    done = attacker.train(answers, model, recipe, seed=seed, own=own, checkpoint=checkpoint)
+    done = attacker.train(answers, model, recipe, seed=seed, resources=own, checkpoint=checkpoint)
     report = TrainingReport(
         losses=[loss if math.isfinite(loss) else None for loss in done.losses],
         diverged=done.diverged,

@@ -17,7 +17,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.completions import BadInput, digest
-from distill.recordings import lines, once, parsed, text_of
+from distill.recordings import lines, once, parse_object, text_of
 from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
 
 FILES = ("train.jsonl", "test.jsonl")
@@ -149,7 +149,7 @@ def _problems(path: Path) -> list[Draft]:
     drafts = []
     for number, line in lines(path):
         where = f"{path}: line {number}"
-        row = parsed(where, line)
+        row = parse_object(where, line)
         question, answer = (text_of(where, row, name) for name in ("question", "answer"))
         steps, mark, said = answer.rpartition("\n####")
         reference = said.strip().replace(",", "")

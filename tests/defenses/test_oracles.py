@@ -79,8 +79,9 @@ from defenses.release.noise import add_noise, keyed_normals
 from distill.attackers import AttackerResources
 from distill.attackers.logprob_kd import example
 from distill.attackers.repair import relabel
+from distill.auxiliary import jvp_step
 from distill.completions import Completion, Interface, Logprobs
-from distill.models import distortion, draw, read_dual, uniform
+from distill.generation import distortion, draw, uniform
 from experiments.contracts.defenses import Case, Variant, choices, module, same, shown
 from experiments.settings.catalog import shipped
 
@@ -398,7 +399,7 @@ def test_slopes_are_centred_and_all_ones_on_the_output_layer_are_inert(network, 
     z = {
         n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in network.named_parameters()
     }
-    slopes = read_dual(network, z, tokens, mask, None, ())[0]
+    slopes = jvp_step(network, z, tokens, mask, None, ())[0]
 
     def logits(step: float) -> Tensor:
         moved = {name: p + step * z[name] for name, p in network.named_parameters()}
@@ -409,7 +410,7 @@ def test_slopes_are_centred_and_all_ones_on_the_output_layer_are_inert(network, 
     close(slopes, zdot - (q * zdot).sum(-1, keepdim=True), 1e-5 * size)
     close((q * slopes).sum(-1), torch.zeros(2, dtype=torch.float64), 1e-12 * size)
     more = z | {"lm_head.weight": z["lm_head.weight"] + added}
-    close(read_dual(network, more, tokens, mask, None, ())[0], slopes, 1e-10 * size)
+    close(jvp_step(network, more, tokens, mask, None, ())[0], slopes, 1e-10 * size)
 
 
 @examples(60)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from distill.auxiliary import AuxiliaryModel
 from distill.completions import Interface, Prompt
-from distill.models import AuxiliaryModel, DecodingStep
+from distill.generation import DecodingStep
 
 SHAPES = ["llama", "gpt2"]
 

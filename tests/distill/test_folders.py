@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill import models
+from distill import rendering
 from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.folders import load, tokenizer_digest
@@ -218,7 +218,7 @@ BROKEN = {
 def test_a_broken_folder_is_one_line_and_soon(fault, folder, monkeypatch, capfd):
     change, message = BROKEN[fault]
     change(folder)
-    monkeypatch.setattr(models, "TEMPLATE_SECONDS", 0.2 if "never ends" in fault else 60)
+    monkeypatch.setattr(rendering, "TEMPLATE_SECONDS", 0.2 if "never ends" in fault else 60)
     monkeypatch.setattr("sys.stdin", None)
     began = time.process_time()  # others keep the machine busy
     with pytest.raises(BadInput) as caught:

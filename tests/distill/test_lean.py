@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from distill import lean
 from distill.embedded import character_tokenizer, llama
-from distill.student import Example, imitation, read
+from distill.objectives import Example, imitation, score_answers
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
 ROWS = [Example([3, 4, 5], [6, 7, 1]), Example([8, 9], [3, 1]), Example([5] * 7, [4, 4, 4, 1])]
@@ -85,8 +85,8 @@ def test_a_batch_is_read_the_lean_way_where_it_fits(monkeypatch):
     real = lean.states
     monkeypatch.setattr(lean, "states", lambda *given: called.append(1) or real(*given))
     net = network()
-    seen = read(net, ROWS, 0, CPU)
+    seen = score_answers(net, ROWS, 0, CPU)
     monkeypatch.setattr(lean, "fits", lambda decoder: False)
     assert called == [1] and torch.allclose(
-        seen.logits_NV, read(net, ROWS, 0, CPU).logits_NV, atol=1e-5
+        seen.logits_NV, score_answers(net, ROWS, 0, CPU).logits_NV, atol=1e-5
     )

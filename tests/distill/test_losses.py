@@ -15,7 +15,7 @@ from scipy.spatial.distance import jensenshannon
 
 from distill.completions import BadInput
 from distill.losses import categories, divergence, forward_kl_tail, released_divergence
-from distill.student import cross_entropy
+from distill.objectives import cross_entropy
 
 SIZE = 12
 KINDS = {

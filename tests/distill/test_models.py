@@ -1,12 +1,23 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy import stats
 
-from distill.completions import BadInput, Interface, Prompt
+from distill.completions import (
+    NETWORK,
+    RECORDING,
+    BadInput,
+    Capabilities,
+    Completion,
+    Interface,
+    Prompt,
+)
 from distill.embedded import character_tokenizer, llama
 from distill.folders import load, save
-from distill.models import LanguageModel, draw, nucleus, uniform
-from distill.recordings import read_recorded
+from distill.generation import draw, nucleus, uniform
+from distill.models import EditedModel, LanguageModel, is_network
+from distill.recordings import RecordedModel, read_recorded
 
 TOKENIZER = character_tokenizer("0123456789+=;#abc ?")
 TEXT = Interface()
@@ -33,16 +44,20 @@ def test_an_answer_does_not_depend_on_its_batch_mates(temperature):
     assert len({a.text for a in together}) > 6
 
 
-def test_generation_agrees_with_transformers_generate():
-    ours = model()
+@pytest.mark.parametrize("turn_ends", [[], [2], [7, 9, 11]], ids=str)
+def test_generation_agrees_with_transformers_generate(turn_ends):
+    ours, ends = model(), [TOKENIZER.eos_token_id, *turn_ends]
+    ours.network.generation_config.eos_token_id = ends
     for prompt in PROMPTS[:4]:
         ids = torch.tensor([ours.encode(prompt)])
         theirs = ours.network.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
         )
         new = theirs[0, ids.shape[1] :].tolist()
-        new = new[: new.index(TOKENIZER.eos_token_id)] if TOKENIZER.eos_token_id in new else new
-        assert list(ours.generate([prompt], seed=0, interface=TEXT)[0].token_ids) == new
+        stop = next((t for t, token in enumerate(new) if token in ends), len(new))
+        said = ours.generate([prompt], seed=0, interface=Interface("top_k", 2))[0]
+        assert list(said.token_ids) == new[:stop] and said.finished == (stop < len(new))
+        assert len(said.logprobs.ids_TK) == stop + said.finished
 
 
 def test_released_logprobs_are_those_of_a_plain_forward_pass():
@@ -113,6 +128,48 @@ def test_recorded_answers_are_repeated_and_absent_ones_named(tmp_path):
         recorded.generate([Prompt("2", "q")], seed=0, interface=TEXT)
     with pytest.raises(BadInput, match="the recording has none"):
         recorded.generate([Prompt("1", "p")], seed=0, interface=Interface("top_k", 2))
+
+
+def released_text(answer):
+    return replace(answer, token_ids=(), logprobs=None)
+
+
+MODEL = model()
+NOWHERE = RecordedModel({"1+1=": Completion("a", "1+1=", "2")}, "answers.jsonl")
+KINDS = {
+    "network": (MODEL, NETWORK),
+    "recording": (NOWHERE, RECORDING),
+    "edited text": (
+        EditedModel(MODEL, released_text, keeps_logprobs=False),
+        Capabilities(prefill=True, sampling=True),
+    ),
+    "edited logprobs": (
+        EditedModel(MODEL, lambda answer: answer),
+        Capabilities(logprobs=True, prefill=True, sampling=True),
+    ),
+    "edited recording": (EditedModel(NOWHERE, released_text), RECORDING),
+}
+
+
+@pytest.mark.parametrize("model, capabilities", KINDS.values(), ids=KINDS)
+def test_a_model_can_do_what_it_declares_and_says_what_it_cannot(model, capabilities):
+    assert model.capabilities == capabilities
+    prompt = Prompt("a", "1+1=")
+
+    def outcome(act):
+        try:
+            return act() is not None
+        except BadInput:
+            return False
+
+    def released():
+        return model.generate([prompt], seed=0, interface=Interface("top_k", 2))[0].logprobs
+
+    assert outcome(lambda: model.surprisal([prompt], ["2"])) == capabilities.surprisal
+    assert outcome(released) == capabilities.logprobs
+    assert outcome(lambda: model.encode(prompt)) == (model.tokenizer is not None)
+    assert (model.vocabulary is None) == (model.tokenizer is None)
+    assert is_network(model) == isinstance(model, LanguageModel)
 
 
 def test_uniform_is_the_same_on_every_machine():

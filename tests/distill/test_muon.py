@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.muon import Muon, orthogonalised
+from distill.muon import Muon, orthogonalise
 
 
 def drawn(*shape, seed=0):
@@ -12,16 +12,16 @@ def drawn(*shape, seed=0):
 
 def test_singular_values_come_near_one_and_directions_stay():
     held = drawn(3, 8, 24)
-    out = orthogonalised(held)
+    out = orthogonalise(held)
     sizes = torch.linalg.svdvals(out)
     assert 0.6 < float(sizes.min()) and float(sizes.max()) < 1.3
     u, _, v = torch.linalg.svd(held, full_matrices=False)
     assert float((out - u @ v).abs().max()) < 0.2
-    assert torch.allclose(out[1], orthogonalised(held[1:2])[0], atol=1e-6)
+    assert torch.allclose(out[1], orthogonalise(held[1:2])[0], atol=1e-6)
 
 
 def test_nothing_comes_of_nothing():
-    assert torch.equal(orthogonalised(torch.zeros(1, 4, 6)), torch.zeros(1, 4, 6))
+    assert torch.equal(orthogonalise(torch.zeros(1, 4, 6)), torch.zeros(1, 4, 6))
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

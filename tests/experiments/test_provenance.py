@@ -132,7 +132,7 @@ class TestDigest:
         )
 
     @pytest.mark.parametrize(
-        "name", ["distill.student", "distill.models", "experiments.stages.evaluation", "defenses"]
+        "name", ["distill.trainer", "distill.models", "experiments.stages.evaluation", "defenses"]
     )
     def test_real_modules_keep_theirs_without_docstrings_and_comments(self, name):
         tree = ast.parse(provenance._file(name).read_bytes())

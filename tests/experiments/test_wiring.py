@@ -15,7 +15,9 @@ from safetensors.torch import save
 from scipy import stats
 
 from distill.completions import Completion, Interface, read_completions
-from distill.student import Example, StudentSettings, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import train
 from experiments import preregistration, run_folder, tasks
 from experiments.analysis import card
 from experiments.launch.one import make as make_stage
@@ -542,7 +544,7 @@ def test_gradients_are_clipped_before_every_step(monkeypatch):
         train(
             network,
             rows,
-            StudentSettings(**size, steps=5, batch_size=2, learning_rate=1e-2, clip=clip),
+            TrainingConfig(max_length=32, steps=5, batch_size=2, learning_rate=1e-2, clip=clip),
             seed=0,
         )
         after = torch.cat([p.detach().ravel() for p in network.parameters()])

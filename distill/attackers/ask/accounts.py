@@ -24,7 +24,7 @@ class Attacker(Base):
     paper = "-"
 
     def ask(
-        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
     ) -> list[Prompt]:
         """The same prompts, prompt i from account i mod n."""
         return [

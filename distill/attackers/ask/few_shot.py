@@ -26,18 +26,18 @@ class Attacker(Base):
     paper = "Brown et al. 2020, 2005.14165"
 
     def ask(
-        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
     ) -> list[Prompt]:
         """The same prompts behind n of the attacker's own examples, drawn anew for each; never the
         question itself.
         """
         return [
-            replace(prompt, text=self._shown(prompt, own, f"{seed}/{i}"))
+            replace(prompt, text=self._shown(prompt, resources, f"{seed}/{i}"))
             for i, prompt in enumerate(prompts)
         ]
 
-    def _shown(self, prompt: Prompt, own: AttackerResources, key: str) -> str:
-        others = [one for one in own.worked if one.prompt != prompt.text]
+    def _shown(self, prompt: Prompt, resources: AttackerResources, key: str) -> str:
+        others = [one for one in resources.worked if one.prompt != prompt.text]
         if len(others) < self.settings.n:
             raise BadInput(
                 f"attacker ask/few_shot: n={self.settings.n}, but {len(others)} worked solutions "
@@ -47,4 +47,4 @@ class Attacker(Base):
         shown = [
             f"{one.prompt} {one.text}" for one in random.Random(key).sample(others, self.settings.n)
         ]
-        return self.settings.separator.join([*shown, prompt.text])
+        return str(self.settings.separator).join([*shown, prompt.text])

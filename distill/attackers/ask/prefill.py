@@ -25,7 +25,7 @@ class Attacker(Base):
     paper = "-"
 
     def ask(
-        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
     ) -> list[Prompt]:
         """The same prompts, whose answers begin with the text."""
         return [replace(prompt, begin=self.settings.text) for prompt in prompts]

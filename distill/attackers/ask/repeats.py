@@ -24,7 +24,7 @@ class Attacker(Base):
     paper = "Wang et al. 2023, 2203.11171"
 
     def ask(
-        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
     ) -> list[Prompt]:
         """Every question k times, its repeats one behind the other."""
         return [replace(prompt, attempt=i) for prompt in prompts for i in range(self.settings.k)]

@@ -29,26 +29,27 @@ def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
     for row, text in zip(counts, texts, strict=True):
         for i in range(max(1, len(text) - n + 1)):
             row[zlib.crc32(text[i : i + n].encode()) % size] += 1
-    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+    unit: np.ndarray = counts / np.linalg.norm(counts, axis=1, keepdims=True)
+    return unit
 
 
 def farthest_first(points: np.ndarray, k: int) -> list[int]:
     """k indices of points (A, D), each the farthest from those before it, from the first on; at
     most twice the best radius (Gonzalez 1985).
     """
-    chosen, distance = [0], np.full(len(points), np.inf)
-    while len(chosen) < min(k, len(points)):
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(1))
-        distance[chosen] = -1.0  # one that is taken is not taken again, were all others equal to it
-        chosen.append(int(distance.argmax()))
-    return chosen
+    taken, distance = [0], np.full(len(points), np.inf)
+    while len(taken) < min(k, len(points)):
+        distance = np.minimum(distance, ((points - points[taken[-1]]) ** 2).sum(1))
+        distance[taken] = -1.0  # one that is taken is not taken again, were all others equal to it
+        taken.append(int(distance.argmax()))
+    return taken
 
 
 def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
     """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt."""
-    said = pilot.generate(prompts, seed=0, interface=Interface())
-    nats = pilot.surprisal(prompts, [answer.text for answer in said])
-    return np.array(nats) / [len(answer.token_ids) + 1 for answer in said]
+    completions = pilot.generate(prompts, seed=0, interface=Interface())
+    nats = pilot.surprisal(prompts, [answer.text for answer in completions])
+    return np.array(nats) / [len(answer.token_ids) + 1 for answer in completions]
 
 
 class Settings(Part):
@@ -66,19 +67,19 @@ class Attacker(Base):
         return ("pilot",) if self.settings.by == "uncertainty" else ()
 
     def ask(
-        self, prompts: Sequence[Prompt], budget: int, own: AttackerResources, *, seed: int
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
     ) -> list[Prompt]:
         """`budget` questions of the pool."""
         if self.settings.by == "coverage":
             points = ngrams([prompt.text for prompt in prompts], self.settings.n, 512)
             return [prompts[i] for i in farthest_first(points, budget)]
-        if own.pilot is None:
+        if resources.pilot is None:
             return list(prompts[:budget])
-        known = self.first(budget)
-        rest = prompts[known:]
-        order = np.argsort(-doubt(own.pilot, rest), kind="stable")[: budget - known]
-        return [*prompts[:known], *(rest[i] for i in sorted(order))]
+        first = self.first(budget)
+        rest = prompts[first:]
+        order = np.argsort(-doubt(resources.pilot, rest), kind="stable")[: budget - first]
+        return [*prompts[:first], *(rest[i] for i in sorted(order))]
 
     def first(self, budget: int) -> int:
         """How many questions the pilot learns from."""
-        return max(1, round(self.settings.first * budget))
+        return max(1, int(round(self.settings.first * budget)))

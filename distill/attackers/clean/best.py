@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import groups, own_model, surprisal
+from distill.attackers.clean import groups, surprisal, train_own_model
 from distill.completions import Completion
 
 
@@ -27,17 +27,17 @@ class Attacker(Base):
         return {"check": ("check",), "likelihood": ("fresh",), "length": ()}[self.settings.by]
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """One answer a question."""
-        held = groups(said)
-        if all(len(group) == 1 for group in held):
-            return list(said)
-        cost: list[Any] = [len(one.text) for one in said]
+        by_question = groups(completions)
+        if all(len(group) == 1 for group in by_question):
+            return list(completions)
+        cost: list[Any] = [len(completion.text) for completion in completions]
         if self.settings.by == "check":
-            assert own.check is not None
-            cost = [not own.check(one) for one in said]
+            assert resources.check is not None
+            cost = [not resources.check(completion) for completion in completions]
         elif self.settings.by == "likelihood":
-            cost = surprisal(own_model(said, own, seed), said)
-        rank = {id(one): value for one, value in zip(said, cost, strict=True)}
-        return [min(group, key=lambda one: rank[id(one)]) for group in held]
+            cost = surprisal(train_own_model(completions, resources, seed), completions)
+        rank = {id(completion): value for completion, value in zip(completions, cost, strict=True)}
+        return [min(group, key=lambda completion: rank[id(completion)]) for group in by_question]

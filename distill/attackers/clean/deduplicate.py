@@ -34,15 +34,15 @@ class Attacker(Base):
     paper = "Broder 1997"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Those that overlap by less than `above` with every one kept before."""
-        kept = []
-        for group in groups(said):
+        distinct = []
+        for group in groups(completions):
             seen: list[frozenset[str]] = []
-            for one in group:
-                mine = grams(one.text, self.settings.n)
-                if all(overlap(mine, other) < self.settings.above for other in seen):
-                    seen.append(mine)
-                    kept.append(one)
-        return kept
+            for completion in group:
+                its_grams = grams(completion.text, self.settings.n)
+                if all(overlap(its_grams, other) < self.settings.above for other in seen):
+                    seen.append(its_grams)
+                    distinct.append(completion)
+        return distinct

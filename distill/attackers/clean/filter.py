@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import own_model, surprisal
+from distill.attackers.clean import surprisal, train_own_model
 from distill.completions import Completion
 
 
@@ -52,40 +52,41 @@ class Attacker(Base):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("check",) * self.settings.wrong + ("fresh",) * (self.settings.likely is not None)
+        needed = {"check": self.settings.wrong, "fresh": self.settings.likely is not None}
+        return tuple(name for name, is_needed in needed.items() if is_needed)
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Those that pass all filters, in their order."""
-        if not said:
+        if not completions:
             return []
-        failures = [sum(marks) for marks in zip(*self._marks(said, own, seed), strict=True)] or [
-            0
-        ] * len(said)
-        kept = [one for one, failed in zip(said, failures, strict=True) if not failed]
-        if kept:
-            return kept
-        order = sorted(range(len(said)), key=lambda i: failures[i])[
-            : math.ceil(self.settings.least * len(said))
+        failures = [
+            sum(marks) for marks in zip(*self._marks(completions, resources, seed), strict=True)
+        ] or [0] * len(completions)
+        passing = [one for one, failed in zip(completions, failures, strict=True) if not failed]
+        if passing:
+            return passing
+        order = sorted(range(len(completions)), key=lambda i: failures[i])[
+            : math.ceil(self.settings.least * len(completions))
         ]
-        return [said[i] for i in sorted(order)]
+        return [completions[i] for i in sorted(order)]
 
     def _marks(
-        self, said: Sequence[Completion], own: AttackerResources, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, seed: int
     ) -> list[list[bool]]:
         """For each filter that is on, which answers fail it."""
         s, marks = self.settings, []
         if s.wrong:
-            assert own.check is not None
-            marks.append([not own.check(one) for one in said])
+            assert resources.check is not None
+            marks.append([not resources.check(one) for one in completions])
         if s.repeats is not None:
-            marks.append([repetition(one.text, s.n) > s.repeats for one in said])
+            marks.append([repetition(one.text, s.n) > s.repeats for one in completions])
         if s.long is not None:
-            most = s.long * upper([len(one.text) for one in said], 0.5)
-            marks.append([len(one.text) > most for one in said])
+            most = s.long * upper([len(one.text) for one in completions], 0.5)
+            marks.append([len(one.text) > most for one in completions])
         if s.likely is not None:
-            nats = surprisal(own_model(said, own, seed), said)
+            nats = surprisal(train_own_model(completions, resources, seed), completions)
             most = upper(nats, s.likely)
             marks.append([value > most for value in nats])
         return marks

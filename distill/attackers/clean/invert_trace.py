@@ -17,7 +17,7 @@ from statistics import median
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import divided, own_model, rewritten
+from distill.attackers.clean import split_answer, train_own_model, with_text
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import LanguageModel
 
@@ -42,61 +42,74 @@ class Attacker(Base):
     paper = "Zhang et al. 2026, 2603.07267"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Short answers with the reasoning that was found for them; with none found for any, all as
         they were sold.
         """
-        if not own.worked:
+        if not resources.worked:
             raise BadInput(
                 "attacker clean/invert_trace: the attacker owns no worked solutions; see own.worked"
             )
-        s, usual = self.settings, median(len(one.text) for one in own.worked)
+        s, usual = self.settings, median(len(one.text) for one in resources.worked)
         wanted = [
             i
-            for i, one in enumerate(said)
-            if len(one.text) < s.short * usual and own.final(one.text) is not None
+            for i, one in enumerate(completions)
+            if len(one.text) < s.short * usual and resources.final(one.text) is not None
         ]
-        found: dict[int, Completion] = {}
+        restored: dict[int, Completion] = {}
         for turn in range(s.rounds):
-            missing = [i for i in wanted if i not in found]
+            missing = [i for i in wanted if i not in restored]
             if not missing:
                 break
-            train_items = [hinted(one, own) for one in [*own.worked, *found.values()]]
+            train_items = [
+                with_hint(one, resources) for one in [*resources.worked, *restored.values()]
+            ]
             inverters = [
-                own_model(train_items, own, seed + 1000 * turn + voter, s.effort)
+                train_own_model(train_items, resources, seed + 1000 * turn + voter, s.effort)
                 for voter in range(s.voters)
             ]
-            written = [expanded(one, [said[i] for i in missing], own, s.begun) for one in inverters]
-            found |= {
+            written = [
+                expand(one, [completions[i] for i in missing], resources, s.begun)
+                for one in inverters
+            ]
+            restored |= {
                 i: forms[0]
                 for i, forms in zip(missing, zip(*written, strict=True), strict=True)
-                if len({one.text for one in forms}) == 1 and believed(forms[0], said[i], own)
+                if len({one.text for one in forms}) == 1
+                and is_believable(forms[0], completions[i], resources)
             }
-        dropped = {*wanted} - {*found} if found and not s.keep else set()
-        return [found.get(i, one) for i, one in enumerate(said) if i not in dropped]
+        dropped = {*wanted} - {*restored} if restored and not s.keep else set()
+        return [restored.get(i, one) for i, one in enumerate(completions) if i not in dropped]
 
 
-def hinted(answer: Completion, own: AttackerResources) -> Completion:
+def with_hint(answer: Completion, resources: AttackerResources) -> Completion:
     """An answer to a question that gives its final answer away."""
-    return replace(answer, prompt=f"{answer.prompt} {own.mark} {own.final(answer.text)}")
+    return replace(
+        answer, prompt=f"{answer.prompt} {resources.mark} {resources.final(answer.text)}"
+    )
 
 
-def expanded(
-    inverter: LanguageModel, said: Sequence[Completion], own: AttackerResources, begun: bool
+def expand(
+    inverter: LanguageModel,
+    completions: Sequence[Completion],
+    resources: AttackerResources,
+    begun: bool,
 ) -> list[Completion]:
     """What the inverter writes for each answer, given question and final answer; behind its
     reasoning if `begun`.
     """
-    begins = [divided(one.text, own.mark)[0] if begun else "" for one in said]
+    begins = [split_answer(one.text, resources.mark)[0] if begun else "" for one in completions]
     prompts = [
-        Prompt(one.prompt_id, hinted(one, own).prompt, begin=begin)
-        for one, begin in zip(said, begins, strict=True)
+        Prompt(one.prompt_id, with_hint(one, resources).prompt, begin=begin)
+        for one, begin in zip(completions, begins, strict=True)
     ]
     written = inverter.generate(prompts, seed=0, interface=Interface())
-    return [rewritten(one, new.text) for one, new in zip(said, written, strict=True)]
+    return [with_text(one, new.text) for one, new in zip(completions, written, strict=True)]
 
 
-def believed(new: Completion, sold: Completion, own: AttackerResources) -> bool:
+def is_believable(new: Completion, sold: Completion, resources: AttackerResources) -> bool:
     """Whether a reasoning ends in the answer that was sold, and is longer than what was sold."""
-    return own.final(new.text) == own.final(sold.text) and len(new.text) > len(sold.text)
+    return resources.final(new.text) == resources.final(sold.text) and len(new.text) > len(
+        sold.text
+    )

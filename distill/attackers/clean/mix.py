@@ -18,23 +18,23 @@ from distill.attackers import AttackerResources, Base, Part
 from distill.completions import BadInput, Completion
 
 
-def filled(own: Sequence[Completion], size: float, seed: int) -> list[Completion]:
+def fill(solutions: Sequence[Completion], size: float, seed: int) -> list[Completion]:
     """Answers in rounds of shuffled order until their characters come to `size`; each copy has an
     id of its own.
     """
-    if not any(one.text for one in own):
+    if not any(one.text for one in solutions):
         raise BadInput("attacker clean/mix: the attacker owns no worked solutions; see own.worked")
     copies = (
         replace(one, prompt_id=f"{one.prompt_id}+{turn}")
         for turn in itertools.count()
-        for one in random.Random(f"mix/{seed}/{turn}").sample(own, len(own))
+        for one in random.Random(f"mix/{seed}/{turn}").sample(solutions, len(solutions))
     )
-    held: list[Completion] = []
+    copied: list[Completion] = []
     total = 0
     while total < size:
-        held.append(next(copies))
-        total += len(held[-1].text)
-    return held
+        copied.append(next(copies))
+        total += len(copied[-1].text)
+    return copied
 
 
 class Settings(Part):
@@ -46,15 +46,19 @@ class Attacker(Base):
     paper = "umidsvt/antidistill, 2026"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """The sold answers and, behind them, enough worked solutions to be that share of all
         characters.
         """
         share = self.settings.share
         if not share:
-            return list(said)
+            return list(completions)
         return [
-            *said,
-            *filled(own.worked, share / (1 - share) * sum(len(one.text) for one in said), seed),
+            *completions,
+            *fill(
+                resources.worked,
+                share / (1 - share) * sum(len(one.text) for one in completions),
+                seed,
+            ),
         ]

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import rewritten
+from distill.attackers.clean import with_text
 from distill.completions import Completion
 
 # Letters of other scripts, and punctuation, that no eye tells from ASCII (Unicode TS 39, the common
@@ -49,7 +49,7 @@ def visible(letter: str) -> bool:
     )
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """NFKC without invisible characters, homoglyphs as their ASCII twins, and single spaces."""
     # What is invisible goes first, as it keeps apart what NFKC would join; so does a twin and the
     # mark behind it.
@@ -65,7 +65,7 @@ class Attacker(Base):
     paper = "Unicode TR 15, TS 39"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with its text normalised."""
-        return [rewritten(one, normalised(one.text)) for one in said]
+        return [with_text(one, normalise(one.text)) for one in completions]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field, model_validator
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import divided, rewritten
+from distill.attackers.clean import split_answer, with_text
 from distill.completions import Completion, Interface, Prompt
 from distill.folders import load
 
@@ -69,48 +69,51 @@ class Attacker(Base):
     paper = "Pan et al. 2025, 2502.11598"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer's reasoning in other words, where its final answer stays."""
-        reasoning = [divided(one.text, own.mark)[0] for one in said]
-        kept = []
-        for one, before, after in zip(
-            said, reasoning, self._written(said, reasoning, seed), strict=True
+        reasoning = [split_answer(completion.text, resources.mark)[0] for completion in completions]
+        paraphrased = []
+        for completion, before, after in zip(
+            completions, reasoning, self._rewrite(completions, reasoning, seed), strict=True
         ):
-            text = after + one.text[len(before) :]
-            same = own.final(text) == own.final(one.text)
-            kept.append(rewritten(one, text) if after and same else one)
-        return kept
+            text = after + completion.text[len(before) :]
+            same = resources.final(text) == resources.final(completion.text)
+            paraphrased.append(with_text(completion, text) if after and same else completion)
+        return paraphrased
 
-    def _written(
-        self, said: Sequence[Completion], reasoning: Sequence[str], seed: int
+    def _rewrite(
+        self, completions: Sequence[Completion], reasoning: Sequence[str], seed: int
     ) -> list[str]:
         if self.settings.path is None:
-            drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in said)
+            drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in completions)
             return [
                 by_rule(text, self.settings.share, rng)
                 for text, rng in zip(reasoning, drawn, strict=True)
             ]
-        told = self.settings
-        model = load(told.path, temperature=told.temperature, max_new_tokens=told.max_new_tokens)
-        chosen = [
-            random.Random(f"paraphrase {seed} {one.prompt_id}").random() < told.share
-            for one in said
+        s = self.settings
+        model = load(s.path, temperature=s.temperature, max_new_tokens=s.max_new_tokens)
+        is_chosen = [
+            random.Random(f"paraphrase {seed} {one.prompt_id}").random() < s.share
+            for one in completions
         ]
-        asked = [
-            self._asked(one, text)
-            for one, text, ask in zip(said, reasoning, chosen, strict=True)
+        requests = [
+            self._request(one, text)
+            for one, text, ask in zip(completions, reasoning, is_chosen, strict=True)
             if ask and text
         ]
         written = {
             one.prompt_id: one.text.strip()
-            for one in model.generate(asked, seed=seed, interface=Interface())
+            for one in model.generate(requests, seed=seed, interface=Interface())
         }
-        return [written.get(one.prompt_id, text) for one, text in zip(said, reasoning, strict=True)]
+        return [
+            written.get(one.prompt_id, text)
+            for one, text in zip(completions, reasoning, strict=True)
+        ]
 
-    def _asked(self, answer: Completion, reasoning: str) -> Prompt:
+    def _request(self, answer: Completion, reasoning: str) -> Prompt:
         fields = {"question": answer.prompt, "solution": reasoning}
         text = re.sub(
-            r"{(question|solution)}", lambda found: fields[found[1]], self.settings.instruction
+            r"{(question|solution)}", lambda match: fields[match[1]], self.settings.instruction
         )
         return Prompt(answer.prompt_id, text)

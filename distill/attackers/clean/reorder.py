@@ -20,7 +20,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.clean import divided, own_model, rewritten, surprisal
+from distill.attackers.clean import split_answer, surprisal, train_own_model, with_text
 from distill.completions import Completion
 from distill.models import LanguageModel
 
@@ -37,21 +37,21 @@ SWAPPED = re.compile(
 )
 
 
-def turned(step: str) -> str:
+def turn(step: str) -> str:
     """A step whose result stands before its derivation, the other way round: `a=7=3+4` is
     `a=3+4=7`, `c=3` stays.
     """
     return TURNED.sub(r"\3\2\1", step)
 
 
-def mirrored(step: str) -> str:
+def mirror(step: str) -> str:
     """A step with what is between its equals signs in the opposite order: `7=3+4=a`
     is `a=3+4=7`.
     """
     return "=".join(reversed(step.split("=")))
 
 
-def swapped(step: str) -> str:
+def swap(step: str) -> str:
     """A step with the operands of its sums and products exchanged: `a=4+3=7` is `a=3+4=7`."""
     return SWAPPED.sub(r"\3\2\1", step)
 
@@ -71,7 +71,7 @@ class Rule(NamedTuple):
 RULES = tuple(
     itertools.starmap(
         Rule,
-        itertools.product((False, True), (False, True), (str, turned, mirrored), (str, swapped)),
+        itertools.product((False, True), (False, True), (str, turn, mirror), (str, swap)),
     )
 )
 
@@ -81,18 +81,18 @@ def orders(size: int, most: int) -> list[tuple[int, ...]]:
     interleaving, others.
     """
     places = tuple(range(size))
-    known = [places, places[::-1], places[-1:] + places[:-1], places[::2] + places[1::2]]
-    every = itertools.chain(known, itertools.islice(itertools.permutations(places), most))
+    usual = [places, places[::-1], places[-1:] + places[:-1], places[::2] + places[1::2]]
+    every = itertools.chain(usual, itertools.islice(itertools.permutations(places), most))
     return list(dict.fromkeys(every))[:most]
 
 
-def undone(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[str]:
+def undo(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[str]:
     """A text with a rule undone, in every order of its steps, at most `most`."""
-    reasoning, rest = divided(text, mark)
+    reasoning, rest = split_answer(text, mark)
     steps = (reasoning.replace(" ", separator) if rule.merged else reasoning).split(separator)
     steps = list(dict.fromkeys(steps)) if rule.repeated else steps
-    told = [rule.then(rule.first(step)) for step in steps]
-    return [separator.join(told[i] for i in order) + rest for order in orders(len(told), most)]
+    undone = [rule.then(rule.first(step)) for step in steps]
+    return [separator.join(undone[i] for i in order) + rest for order in orders(len(undone), most)]
 
 
 def candidates(
@@ -102,7 +102,7 @@ def candidates(
     `most` orders each.
     """
     return list(
-        dict.fromkeys(form for rule in rules for form in undone(text, rule, separator, mark, most))
+        dict.fromkeys(form for rule in rules for form in undo(text, rule, separator, mark, most))
     )
 
 
@@ -124,42 +124,45 @@ class Attacker(Base):
     paper = "Ding et al. 2025, 2510.11545; Ma et al. 2026, 2602.15143"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer in the likeliest of the forms that it may have had."""
-        s, model = self.settings, own_model(own.worked, own, seed, self.settings.effort)
-        probe, rest = said[: s.probe], said[s.probe :]
-        read = self._likeliest_of(probe, model, own, RULES)
+        s, model = (
+            self.settings,
+            train_own_model(resources.worked, resources, seed, self.settings.effort),
+        )
+        probe, rest = completions[: s.probe], completions[s.probe :]
+        read = self._likeliest_of(probe, model, resources, RULES)
         believed = {
-            self._rule(old.text, new.text, own) for old, new in zip(probe, read, strict=True)
+            self._rule(old.text, new.text, resources) for old, new in zip(probe, read, strict=True)
         }
         return read + self._likeliest_of(
-            rest, model, own, [rule for rule in RULES if rule in {RULES[0], *believed}]
+            rest, model, resources, [rule for rule in RULES if rule in {RULES[0], *believed}]
         )
 
     def _likeliest_of(
         self,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         model: LanguageModel,
-        own: AttackerResources,
+        resources: AttackerResources,
         rules: Iterable[Rule],
     ) -> list[Completion]:
         s = self.settings
         tried = [
             [
-                rewritten(one, text)
-                for text in candidates(one.text, s.separator, own.mark, s.most, rules)
+                with_text(one, text)
+                for text in candidates(one.text, s.separator, resources.mark, s.most, rules)
             ]
-            for one in said
+            for one in completions
         ]
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
         return [self._likeliest(forms, list(itertools.islice(nats, len(forms)))) for forms in tried]
 
-    def _rule(self, old: str, new: str, own: AttackerResources) -> Rule:
+    def _rule(self, old: str, new: str, resources: AttackerResources) -> Rule:
         """The first rule that leads from what was sold to what was believed."""
         s = self.settings
         return next(
-            rule for rule in RULES if new in undone(old, rule, s.separator, own.mark, s.most)
+            rule for rule in RULES if new in undo(old, rule, s.separator, resources.mark, s.most)
         )
 
     def _likeliest(self, forms: list[Completion], nats: list[float]) -> Completion:

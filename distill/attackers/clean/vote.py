@@ -25,15 +25,17 @@ class Attacker(Base):
     paper = "Wang et al. 2023, 2203.11171"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """The answers of each question that agree with its majority."""
-        kept: list[Completion] = []
-        for group in groups(said):
-            votes = Counter(final for one in group if (final := own.final(one.text)) is not None)
+        agreed: list[Completion] = []
+        for group in groups(completions):
+            votes = Counter(
+                final for one in group if (final := resources.final(one.text)) is not None
+            )
             winner = votes.most_common(1)[0][0] if votes else None
             agreeing = [
-                one for one in group if winner is not None and own.final(one.text) == winner
+                one for one in group if winner is not None and resources.final(one.text) == winner
             ] or group[:1]
-            kept += agreeing if self.settings.keep == "all" else agreeing[:1]
-        return kept
+            agreed += agreeing if self.settings.keep == "all" else agreeing[:1]
+        return agreed

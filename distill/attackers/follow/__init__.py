@@ -1,5 +1,5 @@
-"""What an attacker does to its student once it is trained: `follow(model, recipe, own, seed=...)`
-returns a `Trained`.
+"""What an attacker does to its student once it is trained: `follow(model, recipe, resources,
+seed=...)` returns a `Trained`.
 
 The student that is given stays as it was. `steps(recipe)` is the most optimiser steps that a part
 adds, which is known before anything runs, so that attacks can be compared with a passive student
@@ -16,15 +16,16 @@ from typing import Any
 from distill.attackers import AttackerResources, sft
 from distill.completions import Completion, Interface, Prompt
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
-def copied(model: LanguageModel) -> LanguageModel:
+def copy_model(model: LanguageModel) -> LanguageModel:
     """The same model with weights of its own."""
     return replace(model, network=copy.deepcopy(model.network))
 
 
-def sampled(
+def sample_completions(
     model: LanguageModel, questions: Sequence[Completion], k: int, temperature: float, seed: int
 ) -> list[Completion]:
     """k answers of the model to each question, those to one question one behind the other."""
@@ -33,10 +34,10 @@ def sampled(
     return warm.generate(prompts, seed=seed, interface=Interface())
 
 
-def tuned(
+def fine_tune(
     model: LanguageModel,
-    said: Sequence[Completion],
-    recipe: StudentSettings,
+    completions: Sequence[Completion],
+    recipe: TrainingConfig,
     seed: int,
     steps: int,
     rate: float,
@@ -45,25 +46,25 @@ def tuned(
     changed = recipe.model_copy(
         update={"steps": steps, "learning_rate": rate * recipe.learning_rate}
     )
-    return sft.Attacker(sft.Settings()).train(said, model, changed, seed=seed)
+    return sft.Attacker(sft.Settings()).train(completions, model, changed, seed=seed)
 
 
-def joined(parts: Sequence[Trained]) -> Trained:
+def join_trainings(parts: Sequence[Trained]) -> Trained:
     """Trainings one after the other as one, with the last one's network."""
     return Trained(
         parts[-1].network,
         [loss for part in parts for loss in part.losses],
         any(part.diverged for part in parts),
-        **spent(parts),
+        **total_cost(parts),
     )
 
 
-def spent(parts: Sequence[Trained]) -> dict[str, Any]:
+def total_cost(parts: Sequence[Trained]) -> dict[str, Any]:
     """What trainings took together, by the name that a report has for it."""
     names = ("tokens", "positions", "asked", "steps", "examples", "cut")
     return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
-def questions(own: AttackerResources) -> list[Completion]:
+def questions(resources: AttackerResources) -> list[Completion]:
     """The attacker's own questions, whose final answers it owns, each once."""
-    return list({one.prompt: one for one in [*own.public, *own.worked]}.values())
+    return list({one.prompt: one for one in [*resources.public, *resources.worked]}.values())

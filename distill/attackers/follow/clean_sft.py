@@ -9,9 +9,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copied, tuned
+from distill.attackers.follow import copy_model, fine_tune
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
 class Settings(Part):
@@ -22,14 +23,24 @@ class Settings(Part):
 class Attacker(Base):
     needs = ("worked",)
 
-    def steps(self, recipe: StudentSettings) -> int:
+    def steps(self, recipe: TrainingConfig) -> int:
         """Those of the tuning."""
         return int(self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
     ) -> Trained:
         """Tune on the worked solutions alone."""
-        return tuned(
-            copied(model), own.worked, recipe, seed, self.settings.steps, self.settings.rate
+        return fine_tune(
+            copy_model(model),
+            resources.worked,
+            recipe,
+            seed,
+            self.settings.steps,
+            self.settings.rate,
         )

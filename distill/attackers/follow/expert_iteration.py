@@ -12,9 +12,16 @@ from __future__ import annotations
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copied, joined, questions, sampled, tuned
+from distill.attackers.follow import (
+    copy_model,
+    fine_tune,
+    join_trainings,
+    questions,
+    sample_completions,
+)
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
 class Settings(Part):
@@ -31,21 +38,33 @@ class Attacker(Base):
     needs = ("check", "worked")
     paper = "Singh et al. 2023, 2312.06585"
 
-    def steps(self, recipe: StudentSettings) -> int:
+    def steps(self, recipe: TrainingConfig) -> int:
         """Those of all rounds, which are taken if every round has something right."""
         return int(self.settings.rounds * self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
     ) -> Trained:
         """Tune on right answers of its own and on worked solutions; a round without any ends it."""
-        s, here = self.settings, copied(model)
-        done = [Trained(here.network)]
-        assert own.check is not None
+        s, student = self.settings, copy_model(model)
+        trainings = [Trained(student.network)]
+        assert resources.check is not None
         for turn in range(s.rounds):
-            said = sampled(here, questions(own), s.samples, s.temperature, seed + turn)
-            right = {(one.prompt, one.text): one for one in [*own.worked, *filter(own.check, said)]}
+            completions = sample_completions(
+                student, questions(resources), s.samples, s.temperature, seed + turn
+            )
+            right = {
+                (one.prompt, one.text): one
+                for one in [*resources.worked, *filter(resources.check, completions)]
+            }
             if not right:
                 break
-            done.append(tuned(here, list(right.values()), recipe, seed + turn, s.steps, s.rate))
-        return joined(done)
+            trainings.append(
+                fine_tune(student, list(right.values()), recipe, seed + turn, s.steps, s.rate)
+            )
+        return join_trainings(trainings)

@@ -21,18 +21,27 @@ from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import AttackerResources, Base, Part, sft
-from distill.attackers._policy import means, recalled, remembered, spoken
-from distill.attackers.follow import copied, joined, questions, sampled
+from distill.attackers._policy import (
+    means,
+    reference_logprobs,
+    token_logprobs,
+    with_reference_logprobs,
+)
+from distill.attackers.follow import copy_model, join_trainings, questions, sample_completions
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, Trained, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import Trained, train
 
 
 def advantages(rewards_GK: np.ndarray) -> np.ndarray:
     """(r - mean) / standard deviation over each group of K answers; 0 where all are alike."""
     spread_G1 = rewards_GK.std(1, keepdims=True)
     centred_GK = rewards_GK - rewards_GK.mean(1, keepdims=True)
-    return np.divide(centred_GK, spread_G1, out=np.zeros_like(centred_GK), where=spread_G1 > 0)
+    out_GK: np.ndarray = np.zeros_like(centred_GK)
+    np.divide(centred_GK, spread_G1, out=out_GK, where=spread_G1 > 0)
+    return out_GK
 
 
 def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Tensor:
@@ -71,54 +80,67 @@ class Attacker(Base):
     needs = ("check", "worked")
     paper = "Shao et al. 2024, 2402.03300"
 
-    def steps(self, recipe: StudentSettings) -> int:
+    def steps(self, recipe: TrainingConfig) -> int:
         """The most of all rounds; groups without a difference make them fewer."""
         return int(self.settings.rounds * self.settings.steps)
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
     ) -> Trained:
         """Rounds of policy gradient; one in which every group agrees with itself
         changes nothing.
         """
-        s, here, start = self.settings, copied(model), copied(model).network
-        done = [Trained(here.network)]
-        assert own.check is not None
+        s, student, start = self.settings, copy_model(model), copy_model(model).network
+        trainings = [Trained(student.network)]
+        assert resources.check is not None
         for turn in range(s.rounds):
-            said = sampled(here, questions(own), s.samples, s.temperature, seed + turn)
-            rewards = np.array([own.check(one) for one in said], float).reshape(-1, s.samples)
-            done.append(
-                self._pass(here, start, said, advantages(rewards).ravel(), recipe, seed + turn)
+            completions = sample_completions(
+                student, questions(resources), s.samples, s.temperature, seed + turn
             )
-        return joined(done)
+            rewards = np.array([resources.check(one) for one in completions], float).reshape(
+                -1, s.samples
+            )
+            trainings.append(
+                self._pass(
+                    student, start, completions, advantages(rewards).ravel(), recipe, seed + turn
+                )
+            )
+        return join_trainings(trainings)
 
     def _pass(
         self,
-        here: LanguageModel,
+        student: LanguageModel,
         start: Any,
-        said: Sequence[Completion],
+        completions: Sequence[Completion],
         gains: np.ndarray,
-        recipe: StudentSettings,
+        recipe: TrainingConfig,
         seed: int,
     ) -> Trained:
-        s, pad = self.settings, here.tokenizer.pad_token_id
+        s, pad = self.settings, student.tokenizer.pad_token_id
         examples = [
-            [replace(sft.example(one, here.tokenizer, recipe.max_length), weight=float(gain))]
-            for one, gain in zip(said, gains, strict=True)
+            [replace(sft.example(one, student.tokenizer, recipe.max_length), weight=float(gain))]
+            for one, gain in zip(completions, gains, strict=True)
             if gain
         ]
-        known = remembered(examples, [here.network, start] if s.kl else [here.network], pad)
-        if not known:
-            return Trained(here.network)
-        steps = min(s.steps, -(-len(known) // recipe.batch_size))
+        scored = with_reference_logprobs(
+            examples, [student.network, start] if s.kl else [student.network], pad
+        )
+        if not scored:
+            return Trained(student.network)
+        steps = min(s.steps, -(-len(scored) // recipe.batch_size))
         once = recipe.model_copy(
             update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0}
         )
-        return train(here.network, known, once, seed=seed, pad=pad, loss=self._loss)
+        return train(student.network, scored, once, seed=seed, pad=pad, loss=self._loss)
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        s, held_NA = self.settings, recalled(rows, device)
-        now_N, row_N = spoken(network, rows, pad, device)
+        s, held_NA = self.settings, reference_logprobs(rows, device)
+        now_N, row_N = token_logprobs(network, rows, pad, device)
         gains_N = torch.tensor([one.weight for one in rows], device=device)[row_N]
         gained_N = surrogate(now_N, held_NA[:, 0], gains_N, s.clip)
         if s.kl:

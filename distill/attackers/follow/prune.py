@@ -7,12 +7,13 @@ from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copied
+from distill.attackers.follow import copy_model
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
-def pruned(weights: Tensor, share: float) -> Tensor:
+def prune(weights: Tensor, share: float) -> Tensor:
     """The weights with the round(share x number) smallest in magnitude set to 0."""
     flat = weights.flatten().clone()
     flat[flat.abs().argsort(stable=True)[: round(share * flat.numel())]] = 0
@@ -26,17 +27,22 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Han et al. 2015, 1506.02626"
 
-    def steps(self, recipe: StudentSettings) -> int:
+    def steps(self, recipe: TrainingConfig) -> int:
         """None: nothing is trained."""
         return 0
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
     ) -> Trained:
         """Every matrix pruned; norms and biases stay."""
-        network = copied(model).network
+        network = copy_model(model).network
         with torch.no_grad():
             for weights in network.parameters():
                 if weights.dim() == 2:
-                    weights.copy_(pruned(weights, self.settings.share))
+                    weights.copy_(prune(weights, self.settings.share))
         return Trained(network)

@@ -12,19 +12,21 @@ from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copied
+from distill.attackers.follow import copy_model
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 
-def quantised(weights_OI: Tensor, bits: int) -> Tensor:
+def quantise(weights_OI: Tensor, bits: int) -> Tensor:
     """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most
     half a step.
     """
     most = 2 ** (bits - 1) - 1
     exact_OI = weights_OI.float()  # half precision has no room for the steps of many bits
-    step_O1 = exact_OI.abs().amax(-1, keepdim=True) / most
-    return ((exact_OI / step_O1.where(step_O1 > 0, 1)).round() * step_O1).to(weights_OI.dtype)
+    step_O1: Tensor = exact_OI.abs().amax(-1, keepdim=True) / most
+    rounded_OI: Tensor = (exact_OI / step_O1.where(step_O1 > 0, 1)).round() * step_O1
+    return rounded_OI.to(weights_OI.dtype)
 
 
 class Settings(Part):
@@ -34,17 +36,22 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Jacob et al. 2018, 1712.05877"
 
-    def steps(self, recipe: StudentSettings) -> int:
+    def steps(self, recipe: TrainingConfig) -> int:
         """None: nothing is trained."""
         return 0
 
     def follow(
-        self, model: LanguageModel, recipe: StudentSettings, own: AttackerResources, *, seed: int
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
     ) -> Trained:
         """Every matrix rounded; norms and biases stay."""
-        network = copied(model).network
+        network = copy_model(model).network
         with torch.no_grad():
             for weights in network.parameters():
                 if weights.dim() == 2:
-                    weights.copy_(quantised(weights, self.settings.bits))
+                    weights.copy_(quantise(weights, self.settings.bits))
         return Trained(network)

@@ -1,5 +1,5 @@
-"""What an attacker does to released logprobs: `clean(said, own, seed=...)` returns answers with
-other logprobs.
+"""What an attacker does to released logprobs: `clean(completions, resources, seed=...)` returns
+completions with other logprobs.
 
 Axes: T positions, K released entries, V vocabulary, A atoms (the first entries of a row, and all
 else as the last).
@@ -43,9 +43,9 @@ def sparse(p_TV: np.ndarray, k: int) -> Logprobs:
         return Logprobs(np.where(kept_TK > 0, ids_TK, -1), np.log(kept_TK).astype(np.float32))
 
 
-def with_rows(said: Sequence[Completion], rows: Sequence[Logprobs]) -> list[Completion]:
+def with_logprobs(completions: Sequence[Completion], rows: Sequence[Logprobs]) -> list[Completion]:
     """The answers with other rows; text and tokens stay."""
-    return [replace(answer, logprobs=one) for answer, one in zip(said, rows, strict=True)]
+    return [replace(answer, logprobs=one) for answer, one in zip(completions, rows, strict=True)]
 
 
 def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
@@ -58,7 +58,7 @@ def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
     return np.concatenate([p_TK, np.maximum(1 - mass_T1, 0)], -1)
 
 
-def retold(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
+def replace_logprobs(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
     """Rows with other `atoms`, most likely first; what is behind the first entries keeps its share
     of all else.
     """

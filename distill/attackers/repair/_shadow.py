@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from distill.attackers import AttackerResources
-from distill.attackers.clean import groups, own_model
+from distill.attackers.clean import groups, train_own_model
 from distill.attackers.repair import atoms, rows_of
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 
 
-def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
+def align(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `most` defended entries of each row as atoms, and the clean atoms of the same
     tokens.
     """
@@ -29,8 +29,8 @@ def aligned(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray,
 
 
 def shadow(
-    said: Sequence[Completion],
-    own: AttackerResources,
+    completions: Sequence[Completion],
+    resources: AttackerResources,
     name: str,
     *,
     seed: int,
@@ -43,35 +43,35 @@ def shadow(
     It is asked the same questions, at temperature 1, and releases as many entries as part `name`
     was sold.
     """
-    assert own.defense is not None
-    k = max(rows_of(one, name).ids_TK.shape[1] for one in said)
-    model = replace(own_model(said, own, seed), temperature=1.0)
+    assert resources.defense is not None
+    k = max(rows_of(one, name).ids_TK.shape[1] for one in completions)
+    model = replace(train_own_model(completions, resources, seed), temperature=1.0)
     prompts = [
         Prompt(one.prompt_id, one.prompt, attempt=i)
-        for held in groups(said)
+        for held in groups(completions)
         for i, one in enumerate(held)
     ]
     clean = model.generate(prompts, seed=seed, interface=Interface("top_k", k))
-    pairs = list(zip(clean, own.defense(clean), strict=True))
-    told = [aligned(rows_of(a, name), rows_of(b, name), most) for a, b in pairs]
-    same_width([one[1] for one in told], name)
-    clean_RA, defended_RA = (np.concatenate(side) for side in zip(*told, strict=True))
-    kept = np.sort(np.random.default_rng(seed % 2**32).permutation(len(clean_RA))[:table])
-    return clean_RA[kept], defended_RA[kept]
+    pairs = list(zip(clean, resources.defense(clean), strict=True))
+    rows = [align(rows_of(a, name), rows_of(b, name), most) for a, b in pairs]
+    same_width([one[1] for one in rows], name)
+    clean_RA, defended_RA = (np.concatenate(side) for side in zip(*rows, strict=True))
+    sample = np.sort(np.random.default_rng(seed % 2**32).permutation(len(clean_RA))[:table])
+    return clean_RA[sample], defended_RA[sample]
 
 
-def fitting(said: Sequence[Completion], name: str, width: int) -> list[np.ndarray]:
+def fitting(completions: Sequence[Completion], name: str, width: int) -> list[np.ndarray]:
     """The atoms of all answers' rows, as many as the table has; BadInput where a row has fewer
     entries.
     """
-    held = [atoms(rows_of(one, name), width - 1) for one in said]
-    same_width([np.zeros((0, width)), *held], name)
-    return held
+    all_atoms = [atoms(rows_of(one, name), width - 1) for one in completions]
+    same_width([np.zeros((0, width)), *all_atoms], name)
+    return all_atoms
 
 
-def same_width(held: Sequence[np.ndarray], name: str) -> None:
+def same_width(all_atoms: Sequence[np.ndarray], name: str) -> None:
     """BadInput unless all rows have the same number of atoms."""
-    widths = sorted({one.shape[1] - 1 for one in held})
+    widths = sorted({one.shape[1] - 1 for one in all_atoms})
     if len(widths) > 1:
         raise BadInput(
             f"attacker {name}: an answer's rows have {widths[0]} entries, others {widths[-1]} or "

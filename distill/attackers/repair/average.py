@@ -15,31 +15,31 @@ import numpy as np
 
 from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import groups
-from distill.attackers.repair import dense, rows_of, sparse, with_rows
+from distill.attackers.repair import dense, rows_of, sparse, with_logprobs
 from distill.completions import Completion, Logprobs
 
 
-def averaged(group: Sequence[Completion]) -> list[Logprobs]:
+def average(group: Sequence[Completion]) -> list[Logprobs]:
     """The rows of each answer to a question, each the mean over the answers that begin with the
     same tokens.
     """
-    held = [rows_of(one, "repair/average") for one in group]
+    released = [rows_of(completion, "repair/average") for completion in group]
     if len(group) == 1:
-        return held
-    size = max(int(one.ids_TK.max(initial=0)) for one in held) + 1
-    p = [dense(one, size) for one in held]
-    told = []
-    for one, rows in zip(group, held, strict=True):
+        return released
+    size = max(int(completion.ids_TK.max(initial=0)) for completion in released) + 1
+    p = [dense(completion, size) for completion in released]
+    averages = []
+    for completion, rows in zip(group, released, strict=True):
         means = []
         for t in range(len(rows.ids_TK)):
             alike = [
                 q[t]
                 for other, q in zip(group, p, strict=True)
-                if len(q) > t and other.token_ids[:t] == one.token_ids[:t]
+                if len(q) > t and other.token_ids[:t] == completion.token_ids[:t]
             ]
             means.append(np.mean(alike, 0))
-        told.append(sparse(np.array(means), rows.ids_TK.shape[1]))
-    return told
+        averages.append(sparse(np.array(means), rows.ids_TK.shape[1]))
+    return averages
 
 
 class Settings(Part):
@@ -51,12 +51,12 @@ class Attacker(Base):
     paper = "Tang et al. 2024 (ModelGuard), q queries an input"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """All answers, with averaged rows; a question that was asked once keeps its rows."""
         rows = {
             id(one): new
-            for group in groups(said)
-            for one, new in zip(group, averaged(group), strict=True)
+            for group in groups(completions)
+            for one, new in zip(group, average(group), strict=True)
         }
-        return with_rows(said, [rows[id(one)] for one in said])
+        return with_logprobs(completions, [rows[id(one)] for one in completions])

@@ -10,7 +10,7 @@ alone where the defence does nothing, however small the table.
 The prior decides what the figure means. The authors' published run centres it on the victim's own
 clean outputs, which no attacker has: an oracle, and a bound. Here `prior: surrogate` is what the
 part uses, the rows of a model that the attacker trains on what it was sold; an oracle's rows can be
-handed to `estimated` alone, as the tests do. A row is the sorted atoms of a few likeliest tokens,
+handed to `estimate` alone, as the tests do. A row is the sorted atoms of a few likeliest tokens,
 so that what was learned for one token holds for all. Axes: N released rows, R rows of the table, A
 atoms.
 """
@@ -25,14 +25,14 @@ import torch
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.repair import retold, rows_of, with_rows
+from distill.attackers.repair import replace_logprobs, rows_of, with_logprobs
 from distill.attackers.repair._shadow import fitting, shadow
 from distill.completions import Completion
 
 AT_ONCE = 256  # released rows that are compared with the table together
 
 
-def estimated(
+def estimate(
     seen_NA: np.ndarray, clean_RA: np.ndarray, defended_RA: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
     """Posterior mean (N, A) of the clean rows under a prior given by its rows and what the defence
@@ -46,9 +46,9 @@ def estimated(
     for seen in np.split(seen_NA, range(AT_ONCE, len(seen_NA), AT_ONCE)):
         far_NR = torch.cdist(torch.from_numpy(seen), torch.from_numpy(defended_RA), p=1).numpy()
         near_NR = far_NR <= np.maximum(tolerance, far_NR.min(-1, keepdims=True))
-        told = seen + near_NR @ undo_RA / near_NR.sum(-1, keepdims=True)
-        told = np.maximum(told, 0)
-        out.append(told / told.sum(-1, keepdims=True))
+        estimates = seen + near_NR @ undo_RA / near_NR.sum(-1, keepdims=True)
+        estimates = np.maximum(estimates, 0)
+        out.append(estimates / estimates.sum(-1, keepdims=True))
     return np.concatenate(out)
 
 
@@ -69,14 +69,19 @@ class Attacker(Base):
     paper = "Tang et al. 2024 (ModelGuard), partial Bayes"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with its rows as they were, on average, before the defence acted."""
         name, s = "repair/bayes", self.settings
-        table = shadow(said, own, name, seed=seed, most=s.most, table=s.table)
-        told = [
-            estimated(one, *table, s.tolerance) for one in fitting(said, name, table[0].shape[1])
+        table = shadow(completions, resources, name, seed=seed, most=s.most, table=s.table)
+        estimates = [
+            estimate(one, *table, s.tolerance)
+            for one in fitting(completions, name, table[0].shape[1])
         ]
-        return with_rows(
-            said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)]
+        return with_logprobs(
+            completions,
+            [
+                replace_logprobs(rows_of(one, name), p)
+                for one, p in zip(completions, estimates, strict=True)
+            ],
         )

@@ -22,13 +22,13 @@ Axes: N rows, V vocabulary, R = d + 1 directions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.repair import dense, rows_of, sparse, with_rows
+from distill.attackers.repair import dense, rows_of, sparse, with_logprobs
 from distill.completions import BadInput, Completion, Logprobs, digest
 
 FINEST = 1e-6  # nats; below it residuals are rounding of float32 logprobs
@@ -37,7 +37,7 @@ FAR = 3.0  # nats; the most that an entry is off its row and token when the blin
 AT_ONCE = 1 << 23  # numbers of all normal equations that are worked on together
 
 
-def weighted(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> np.ndarray:
+def weighted_fit(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> np.ndarray:
     """Coefficients (N, R) of each row's weighted least squares fit by the basis; weight 0 is a
     missing entry.
     """
@@ -59,7 +59,8 @@ def robust(there_NV: np.ndarray, residuals_NV: np.ndarray, scale: float) -> np.n
     """Weights whose least squares step is one of L1's: 1 over the residual, which counts as `scale`
     at least.
     """
-    return there_NV / np.maximum(np.abs(residuals_NV), scale)
+    weights_NV: np.ndarray = there_NV / np.maximum(np.abs(residuals_NV), scale)
+    return weights_NV
 
 
 def scales(rounds: int) -> np.ndarray:
@@ -69,13 +70,13 @@ def scales(rounds: int) -> np.ndarray:
     return np.geomspace(1.0, FINEST, rounds)
 
 
-def fitted(
+def l1_fit(
     x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds: int = 30
 ) -> np.ndarray:
     """Each row's L1 fit (N, V) by the basis, from the entries that are there."""
-    fit_NV = weighted(x_NV, there_NV.astype(float), basis_VR) @ basis_VR.T
+    fit_NV: np.ndarray = weighted_fit(x_NV, there_NV.astype(float), basis_VR) @ basis_VR.T
     for scale in scales(rounds):
-        fit_NV = weighted(x_NV, robust(there_NV, x_NV - fit_NV, scale), basis_VR) @ basis_VR.T
+        fit_NV = weighted_fit(x_NV, robust(there_NV, x_NV - fit_NV, scale), basis_VR) @ basis_VR.T
     return fit_NV
 
 
@@ -86,14 +87,14 @@ def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
     Least trimmed squares: the half of the rows that is fitted best makes the next fit.
     """
     centred_NV = x_NV - x_NV.mean(-1, keepdims=True)
-    kept = np.arange(len(x_NV))
+    fitted = np.arange(len(x_NV))
     for _ in range(rounds):
-        basis_dV = np.linalg.svd(centred_NV[kept], full_matrices=False)[2][:d]
+        basis_dV = np.linalg.svd(centred_NV[fitted], full_matrices=False)[2][:d]
         miss_N = np.abs(centred_NV - centred_NV @ basis_dV.T @ basis_dV).sum(-1)
         best = np.sort(np.argsort(miss_N, kind="stable")[: (len(x_NV) + d + 1) // 2])
-        if np.array_equal(best, kept):
+        if np.array_equal(best, fitted):
             break
-        kept = best
+        fitted = best
     return np.concatenate([np.full((x_NV.shape[1], 1), x_NV.shape[1] ** -0.5), basis_dV.T], -1)
 
 
@@ -103,25 +104,26 @@ def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60)
 
     Rows and tokens take turns at being fitted by the other, with one weight for each entry.
     """
-    held_NV = np.ma.masked_array(x_NV, ~there_NV)
-    held_NV = held_NV - np.ma.median(held_NV, -1, keepdims=True)
-    middle_V = np.ma.median(held_NV, 0)
+    median: Any = np.ma.median  # numpy gives it no types
+    there_alone_NV = np.ma.masked_array(x_NV, ~there_NV)
+    centred_NV = there_alone_NV - median(there_alone_NV, -1, keepdims=True)
+    middle_V = median(centred_NV, 0)
     # Medians and clipped distances from them: one entry of many nats would else be a direction to
     # begin with.
-    start_NV = (held_NV - middle_V).clip(-FAR, FAR).filled(0) + middle_V.filled(0)
+    start_NV = (centred_NV - middle_V).clip(-FAR, FAR).filled(0) + middle_V.filled(0)
     basis_VR = np.concatenate(
         [np.ones((x_NV.shape[1], 1)), np.linalg.svd(start_NV, full_matrices=False)[2][:d].T], -1
     )
     weights_NV = there_NV.astype(float)
     for scale in scales(rounds):
         basis_VR = np.linalg.qr(basis_VR)[0]
-        rows_NR = weighted(x_NV, weights_NV, basis_VR)
-        basis_VR = weighted(x_NV.T, weights_NV.T, rows_NR)
+        rows_NR = weighted_fit(x_NV, weights_NV, basis_VR)
+        basis_VR = weighted_fit(x_NV.T, weights_NV.T, rows_NR)
         weights_NV = robust(there_NV, x_NV - rows_NR @ basis_VR.T, scale)
     return np.linalg.qr(basis_VR)[0]
 
 
-def repaired(
+def repair(
     p_NV: np.ndarray, form: Literal["known", "blind"], d: int, most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities read off the image that at most `most` of the rows span, and which rows
@@ -155,12 +157,12 @@ def repaired(
     placed_V = there_NV[learn].sum(0) > d
     x, there = x_NV[:, placed_V], there_NV[:, placed_V]
     span = known_span(x[learn], d) if form == "known" else blind_span(x[learn], there[learn], d)
-    told = np.flatnonzero(there.sum(-1) > d)
-    fit = fitted(x[told], there[told], span)
-    off = np.asarray(~whole_N[told] | (np.abs(x[told] - fit).max(-1, initial=0) > ON_IMAGE))
+    readable = np.flatnonzero(there.sum(-1) > d)
+    fit = l1_fit(x[readable], there[readable], span)
+    off = np.asarray(~whole_N[readable] | (np.abs(x[readable] - fit).max(-1, initial=0) > ON_IMAGE))
     logs_NV = np.where(there_NV, x_NV, -np.inf)
-    logs_NV[np.ix_(told[off], placed_V)] = fit[off]
-    changed_N = np.isin(np.arange(len(p_NV)), told[off])
+    logs_NV[np.ix_(readable[off], placed_V)] = fit[off]
+    changed_N = np.isin(np.arange(len(p_NV)), readable[off])
     out_NV = np.exp(logs_NV - logs_NV.max(-1, keepdims=True))
     return out_NV / out_NV.sum(-1, keepdims=True), changed_N
 
@@ -180,24 +182,24 @@ class Attacker(Base):
     paper = "Finlayson et al. 2024, 2403.09539; Yang et al. 2018, 1711.03953"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with its rows read off the image; a row that lies on it
         stays, bit for bit.
         """
-        held = [rows_of(one, "repair/image") for one in said]
-        size = max((int(one.ids_TK.max(initial=-1)) for one in held), default=-1) + 1
-        p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in held)])
+        released = [rows_of(one, "repair/image") for one in completions]
+        size = max((int(one.ids_TK.max(initial=-1)) for one in released), default=-1) + 1
+        p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in released)])
         rng = np.random.default_rng(int(digest(f"image/{seed}"), 16))
-        out_NV, changed_N = repaired(
+        out_NV, changed_N = repair(
             p_NV, self.settings.form, self.settings.hidden, self.settings.most, rng
         )
-        cuts = np.cumsum([len(one.ids_TK) for one in held])[:-1]
-        parts = zip(held, np.split(out_NV, cuts), np.split(changed_N, cuts), strict=True)
-        return with_rows(said, [_told(*part) for part in parts])
+        cuts = np.cumsum([len(one.ids_TK) for one in released])[:-1]
+        parts = zip(released, np.split(out_NV, cuts), np.split(changed_N, cuts), strict=True)
+        return with_logprobs(completions, [_replace_rows(*part) for part in parts])
 
 
-def _told(rows: Logprobs, out_TV: np.ndarray, changed_T: np.ndarray) -> Logprobs:
+def _replace_rows(rows: Logprobs, out_TV: np.ndarray, changed_T: np.ndarray) -> Logprobs:
     """The rows with those that changed replaced, which may have more entries."""
     if not changed_T.any():
         return rows

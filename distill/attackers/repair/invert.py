@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.repair import atoms, dense, retold, rows_of, sparse, with_rows
+from distill.attackers.repair import atoms, dense, replace_logprobs, rows_of, sparse, with_logprobs
 from distill.completions import BadInput, Completion, Logprobs
 
 CLOSE = 1e-5  # how near to what was released a solution must come
@@ -36,7 +36,7 @@ ALPHAS, HALVINGS = (
 )  # how many alphas are tried, and how often the search for one narrows then
 
 
-def unsmoothed(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
+def invert_smoothing(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
     """Whole rows before they were smoothed with one uniform share, and that share: V times the
     least probability.
     """
@@ -65,14 +65,14 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(x / 2))
 
 
-def unreversed(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
+def invert_reverse_sigmoid(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
     """Rows before reverse sigmoid, p = alpha g(y); those that are no rows of its come back as they
     are.
     """
     falls, rises = table(beta, gamma)
     tops_T1 = p_TA.argmax(-1)[:, None]
 
-    def solved(small: bool) -> tuple[np.ndarray, np.ndarray]:
+    def solve(small: bool) -> tuple[np.ndarray, np.ndarray]:
         """Rows (T, A), and by how much they miss being what was released (T)."""
 
         def rows(alpha_T1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,20 +111,22 @@ def unreversed(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
 
     out_TA = p_TA
     for small in (False, True):  # the latter, where both are possible
-        y_TA, miss_T = solved(small)
+        y_TA, miss_T = solve(small)
         out_TA = np.where((miss_T < CLOSE)[:, None], y_TA, out_TA)
     return out_TA
 
 
-def untaken(logprobs: Logprobs, c: float, gamma: float) -> Logprobs:
+def undo_reverse_sigmoid(logprobs: Logprobs, c: float, gamma: float) -> Logprobs:
     """Rows before reverse sigmoid of strength c over the entries that are there, and their tail."""
     p_TA = atoms(logprobs)
     there_TA = np.concatenate([logprobs.ids_TK >= 0, p_TA[:, -1:] > RESOLUTION], -1)
     for kind in np.unique(there_TA, axis=0):
         rows = (there_TA == kind).all(-1)
         if kind.sum() > 1:
-            p_TA[np.ix_(rows, kind)] = unreversed(p_TA[np.ix_(rows, kind)], c / kind.sum(), gamma)
-    return retold(logprobs, p_TA)
+            p_TA[np.ix_(rows, kind)] = invert_reverse_sigmoid(
+                p_TA[np.ix_(rows, kind)], c / kind.sum(), gamma
+            )
+    return replace_logprobs(logprobs, p_TA)
 
 
 def with_tails(logprobs: Logprobs) -> Logprobs:
@@ -142,20 +144,22 @@ def with_tails(logprobs: Logprobs) -> Logprobs:
     )
 
 
-def unsmoothed_rows(held: Sequence[Logprobs]) -> list[Logprobs]:
+def undo_smoothing(released: Sequence[Logprobs]) -> list[Logprobs]:
     """Rows of many answers before they were smoothed, all with one share; BadInput unless each
     names all tokens.
     """
-    size = max((one.ids_TK.shape[1] for one in held), default=0)
-    if any(one.ids_TK.shape[1] != size or (one.ids_TK < 0).any() for one in held):
+    size = max((one.ids_TK.shape[1] for one in released), default=0)
+    if any(one.ids_TK.shape[1] != size or (one.ids_TK < 0).any() for one in released):
         raise BadInput(
             "attacker repair/invert: form smoothing reads the least probability of all; every "
             "row must name "
             "all tokens, as under profile full"
         )
-    p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in held)])
-    parts = np.split(unsmoothed(p_NV)[0], np.cumsum([len(one.ids_TK) for one in held])[:-1])
-    return [sparse(part, size) for part in parts[: len(held)]]
+    p_NV = np.concatenate([np.zeros((0, size)), *(dense(one, size) for one in released)])
+    parts = np.split(
+        invert_smoothing(p_NV)[0], np.cumsum([len(one.ids_TK) for one in released])[:-1]
+    )
+    return [sparse(part, size) for part in parts[: len(released)]]
 
 
 class Settings(Part):
@@ -174,12 +178,14 @@ class Attacker(Base):
         return "full" if self.settings.form == "smoothing" else "top_k"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with its rows as they were before that map."""
-        held, s = [rows_of(one, "repair/invert") for one in said], self.settings
+        released, s = [rows_of(one, "repair/invert") for one in completions], self.settings
         if s.form == "smoothing":
-            return with_rows(said, unsmoothed_rows(held))
+            return with_logprobs(completions, undo_smoothing(released))
         if s.form == "truncation":
-            return with_rows(said, [with_tails(one) for one in held])
-        return with_rows(said, [untaken(one, s.c, s.gamma) for one in held])
+            return with_logprobs(completions, [with_tails(one) for one in released])
+        return with_logprobs(
+            completions, [undo_reverse_sigmoid(one, s.c, s.gamma) for one in released]
+        )

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.repair import retold, rows_of, with_rows
+from distill.attackers.repair import replace_logprobs, rows_of, with_logprobs
 from distill.attackers.repair._shadow import fitting, shadow
 from distill.completions import Completion
 
@@ -51,7 +51,7 @@ class Net(nn.Module):
         return torch.softmax(logs_RA + self.layers(torch.cat([logs_RA, entropy_R1], -1)), -1)
 
 
-def learned(
+def fit_net(
     clean_RA: np.ndarray, defended_RA: np.ndarray, *, hidden: int, steps: int, seed: int
 ) -> Net:
     """A net, in eval mode, that has learned to recover clean rows from defended ones; a function of
@@ -74,9 +74,10 @@ def learned(
 
 
 @torch.inference_mode()
-def recovered(net: Net, seen_NA: np.ndarray) -> np.ndarray:
+def recover(net: Net, seen_NA: np.ndarray) -> np.ndarray:
     """What a net in eval mode makes of released rows, in float64."""
-    return net(torch.from_numpy(seen_NA).float()).double().numpy()
+    clean_NA: np.ndarray = net(torch.from_numpy(seen_NA).float()).double().numpy()
+    return clean_NA
 
 
 class Settings(Part):
@@ -96,13 +97,19 @@ class Attacker(Base):
     paper = "Chen et al. 2023 (D-DAE); Tang et al. 2024 (ModelGuard)"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with the rows that the net makes of its own."""
         name, s = "repair/recovery", self.settings
-        clean_RA, defended_RA = shadow(said, own, name, seed=seed, most=s.most, table=s.table)
-        net = learned(clean_RA, defended_RA, hidden=s.hidden, steps=s.steps, seed=seed)
-        told = [recovered(net, one) for one in fitting(said, name, clean_RA.shape[1])]
-        return with_rows(
-            said, [retold(rows_of(one, name), p) for one, p in zip(said, told, strict=True)]
+        clean_RA, defended_RA = shadow(
+            completions, resources, name, seed=seed, most=s.most, table=s.table
+        )
+        net = fit_net(clean_RA, defended_RA, hidden=s.hidden, steps=s.steps, seed=seed)
+        recovered = [recover(net, one) for one in fitting(completions, name, clean_RA.shape[1])]
+        return with_logprobs(
+            completions,
+            [
+                replace_logprobs(rows_of(one, name), p)
+                for one, p in zip(completions, recovered, strict=True)
+            ],
         )

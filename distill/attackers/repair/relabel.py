@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.repair import rows_of, with_rows
+from distill.attackers.repair import rows_of, with_logprobs
 from distill.completions import Completion, Logprobs
 
 
-def relabelled(logprobs: Logprobs) -> Logprobs:
+def relabel(logprobs: Logprobs) -> Logprobs:
     """The first entry of each row, with logprob 0; a row of withheld tokens alone stays empty.
 
     Rows are released most likely first, and of equals, as after rounding, the order still tells
@@ -36,7 +36,9 @@ class Attacker(Base):
     paper = "Tang et al. 2024 (ModelGuard); Mazeika et al. 2022 (GRAD²)"
 
     def clean(
-        self, said: Sequence[Completion], own: AttackerResources, *, seed: int
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer with one-hot rows."""
-        return with_rows(said, [relabelled(rows_of(one, "repair/relabel")) for one in said])
+        return with_logprobs(
+            completions, [relabel(rows_of(one, "repair/relabel")) for one in completions]
+        )

@@ -14,9 +14,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from defenses import ProviderResources
 from defenses.decoding.antidistillation import NORM, Defense, Settings, difference, unit_direction
 from defenses.trained import changed, copied, loss, rows
+from distill.auxiliary import JvpModel, jvp_step
 from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
-from distill.models import DecodingStep, DualAuxiliaryModel, read, read_dual
+from distill.generation import DecodingStep, forward_step
 
 TOKENS_BT = torch.tensor([[0, 0, 3, 5, 7, 2], [4, 3, 8, 2, 9, 6], [0, 0, 0, 0, 0, 5]])
 MASK_BT = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1]])
@@ -56,7 +57,7 @@ def unit(learned):
 
 
 def logprobs(network):
-    return torch.log_softmax(read(network, TOKENS_BT, MASK_BT, None).logits[:, -1], -1)
+    return torch.log_softmax(forward_step(network, TOKENS_BT, MASK_BT, None).logits[:, -1], -1)
 
 
 def moved(network, direction, size):
@@ -77,13 +78,13 @@ def steps(count=5):
 
 class TestSlopes:
     def test_are_finite_differences_in_double_precision(self, network, direction):
-        slopes, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        slopes, _, _ = jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         up, down = (logprobs(moved(network, direction, size)) for size in (1e-5, -1e-5))
         assert slopes.dtype == torch.float64 and slopes.abs().max() > 0.1
         torch.testing.assert_close(slopes, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
 
     def test_are_gradients_of_every_token_dotted_with_the_direction(self, network, direction):
-        slopes, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        slopes, _, _ = jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         twin = copied(network)
         named = dict(twin.named_parameters())
         assert "lm_head.weight" not in named, "the embeddings are tied"
@@ -96,30 +97,30 @@ class TestSlopes:
         torch.testing.assert_close(slopes, brute, rtol=1e-9, atol=1e-11)
 
     def test_have_mean_0_under_the_network(self, network, direction):
-        slopes, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        slopes, _, _ = jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         means = (logprobs(network).exp() * slopes).sum(-1)
         torch.testing.assert_close(means, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
 
     def test_with_a_cache_are_those_of_a_full_pass(self, network, direction):
-        follower = DualAuxiliaryModel(network, direction)
+        follower = JvpModel(network, direction)
         with torch.inference_mode():  # as in decoding
             for step in steps():
                 cached = follower.slopes(step)
-                full = read_dual(network, direction, step.tokens_BT, step.mask_BT, None, ())[0]
+                full = jvp_step(network, direction, step.tokens_BT, step.mask_BT, None, ())[0]
                 torch.testing.assert_close(cached, full.float(), rtol=1e-6, atol=1e-6)
                 assert follower.slopes(step) is cached, "one pass a step"
                 assert not cached.requires_grad
 
     def test_do_not_see_padding_or_the_rest_of_the_batch(self, network, direction):
-        slopes, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        slopes, _, _ = jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         for b in range(3):
             alone = TOKENS_BT[b : b + 1, MASK_BT[b] == 1]
-            got, _, _ = read_dual(network, direction, alone, torch.ones_like(alone), None, ())
+            got, _, _ = jvp_step(network, direction, alone, torch.ones_like(alone), None, ())
             torch.testing.assert_close(got[0], slopes[b], rtol=1e-9, atol=1e-11)
 
     def test_leave_the_network_as_it_was(self, network, direction):
         before = logprobs(network)
-        read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         assert logprobs(network).equal(before)
 
 
@@ -144,7 +145,7 @@ class TestDifference:
         torch.testing.assert_close(near, exact, rtol=0, atol=5e-3)
 
     def test_error_falls_with_the_square_of_epsilon(self, network, direction):
-        exact, _, _ = read_dual(network, direction, TOKENS_BT, MASK_BT, None, ())
+        exact, _, _ = jvp_step(network, direction, TOKENS_BT, MASK_BT, None, ())
         step = DecodingStep(TOKENS_BT, MASK_BT, [], 0)
         wide, narrow = (
             (difference(network, direction, e)(step) - exact).abs().max() for e in (0.4, 0.2)
@@ -190,10 +191,12 @@ class TestDefense:
         held, network = rows(given.proxy, given.traces), given.proxy.network
         tokens = torch.tensor([[5, 6, 7]])
         mask, rate = torch.ones_like(tokens), 1e-4
-        slopes = read_dual(network, unit, tokens, mask, None, ())[0][0]
+        slopes = jvp_step(network, unit, tokens, mask, None, ())[0][0]
         for token in (int(slopes.argmax()), int(slopes.argmin())):
             twin = copied(network)
-            torch.log_softmax(read(twin, tokens, mask, None).logits[0, -1], -1)[token].backward()
+            torch.log_softmax(forward_step(twin, tokens, mask, None).logits[0, -1], -1)[
+                token
+            ].backward()
             change = {name: p + rate * p.grad for name, p in twin.named_parameters()}
             with torch.no_grad():
                 gained = float(loss(changed(network, change), held) - loss(network, held)) / rate
@@ -211,9 +214,9 @@ class TestDefense:
             prompts, model.generate(prompts, seed=0, interface=Interface("full")), strict=True
         ):
             tokens = torch.tensor([teacher.encode(prompt)])
-            slopes = read_dual(
-                given.proxy.network, unit, tokens, torch.ones_like(tokens), None, ()
-            )[0][0]
+            slopes = jvp_step(given.proxy.network, unit, tokens, torch.ones_like(tokens), None, ())[
+                0
+            ][0]
             with torch.no_grad():
                 scores = teacher.network(input_ids=tokens).logits[0, -1] + 2 * slopes
             ids = torch.tensor(answer.logprobs.ids_TK[0]).long()

@@ -26,7 +26,7 @@ from defenses.decoding.gradient_redirection import (
 )
 from defenses.trained import copied, loss, rows
 from distill.completions import BadInput, Interface
-from distill.models import DecodingStep
+from distill.generation import DecodingStep
 
 seeds, budgets, floors = (
     st.integers(0, 2**32 - 1),

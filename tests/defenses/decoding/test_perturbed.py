@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from defenses.decoding import perturbed
 from distill.completions import Completion, Interface
-from distill.models import DecodingStep, LanguageModel
+from distill.generation import DecodingStep
+from distill.models import LanguageModel
 
 seeds, shares = st.integers(0, 2**32 - 1), st.floats(0, 1)
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from defenses import ProviderResources
 from defenses.decoding.product_of_experts import Defense, Settings, product
 from defenses.trained import copied
+from distill.auxiliary import match_vocab_size
 from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
-from distill.models import fitted
 
 FULL = Interface("full")
 
@@ -64,9 +64,9 @@ class TestProduct:
 class TestFitted:
     def test_by_hand(self):
         scores = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 6.0]])
-        assert fitted(scores, 3).equal(scores)
-        assert fitted(scores, 2).tolist() == [[1, 3], [5, 4]]
-        assert fitted(scores, 5).tolist() == [[1, 3, 2, 1, 1], [5, 4, 6, 4, 4]]
+        assert match_vocab_size(scores, 3).equal(scores)
+        assert match_vocab_size(scores, 2).tolist() == [[1, 3], [5, 4]]
+        assert match_vocab_size(scores, 5).tolist() == [[1, 3, 2, 1, 1], [5, 4, 6, 4, 4]]
 
     @pytest.mark.parametrize("side", ["teacher", "proxy"])
     def test_a_network_with_more_rows_than_the_other_says_the_same(

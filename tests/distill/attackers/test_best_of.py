@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.attackers import AttackerResources, best_of, sft
-from distill.student import Trained
+from distill.trainer import Trained
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, student, weights
 
 QUICK = RECIPE.model_copy(update={"steps": 5})
@@ -38,7 +38,7 @@ def ranked(monkeypatch):
 
 def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
     own, given = replace(OWN, fresh=student), student(8)
-    done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, own=own)
+    done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, resources=own)
     assert [seed for seed, _ in ranked] == best_of.seeds(8, 4) and len(
         {seed for seed, _ in ranked}
     ) == 4
@@ -55,13 +55,15 @@ def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
 
 
 def test_every_student_starts_from_weights_of_its_own_seed(ranked):
-    attack(k=3).train(PUBLIC, student(8), QUICK, seed=8, own=replace(OWN, fresh=student))
+    attack(k=3).train(PUBLIC, student(8), QUICK, seed=8, resources=replace(OWN, fresh=student))
     for seed, model in ranked[1:]:
         assert torch.equal(weights(model.network), weights(student(seed).network))
 
 
 def test_the_best_of_one_is_the_plain_student():
-    done = attack(k=1).train(PUBLIC, student(), QUICK, seed=0, own=replace(OWN, fresh=student))
+    done = attack(k=1).train(
+        PUBLIC, student(), QUICK, seed=0, resources=replace(OWN, fresh=student)
+    )
     plain = sft.Attacker(sft.Settings()).train(PUBLIC, student(), QUICK, seed=0)
     assert (
         torch.equal(weights(done.network), weights(plain.network))
@@ -70,9 +72,9 @@ def test_the_best_of_one_is_the_plain_student():
 
 
 def test_it_is_asked_what_it_did_not_learn_from_where_there_is_such():
-    assert best_of.asked(OWN, PUBLIC[:6], 2) == PUBLIC[6:8]
-    assert best_of.asked(OWN, PUBLIC, 3) == PUBLIC[:3]  # nothing else is left
-    assert best_of.asked(AttackerResources(), PUBLIC, 3) == []
+    assert best_of.comparison_questions(OWN, PUBLIC[:6], 2) == PUBLIC[6:8]
+    assert best_of.comparison_questions(OWN, PUBLIC, 3) == PUBLIC[:3]  # nothing else is left
+    assert best_of.comparison_questions(AttackerResources(), PUBLIC, 3) == []
 
 
 def test_right_answers_are_counted_greedily():

@@ -13,12 +13,11 @@ from distill.attackers import AttackerResources, _policy, dpo, sft
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings
+from distill.objectives import Example
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=32, steps=30, batch_size=8)
 SOLD = [
     Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(4)
 ]
@@ -81,7 +80,7 @@ def test_the_loss_is_the_papers_in_float64():
         [sft.example(replace(one, text=text), TOKENIZER, 32) for text in (one.text, "9")]
         for one in SOLD[:3]
     ]
-    rows = [one for pair in _policy.remembered(pairs, [reference], 0) for one in pair]
+    rows = [one for pair in _policy.with_reference_logprobs(pairs, [reference], 0) for one in pair]
     want = []
     for chosen, rejected in pairs:
         gaps = [
@@ -94,7 +93,7 @@ def test_the_loss_is_the_papers_in_float64():
 
 
 def test_at_the_reference_the_loss_is_log_2():
-    pairs = _policy.remembered(
+    pairs = _policy.with_reference_logprobs(
         [[sft.example(SOLD[0], TOKENIZER, 32), sft.example(SOLD[1], TOKENIZER, 32)]], [network()], 0
     )
     found = dpo.Attacker(dpo.Settings())._loss(network(), pairs[0], 0, CPU)
@@ -104,15 +103,17 @@ def test_at_the_reference_the_loss_is_log_2():
 def test_what_networks_give_to_tokens_is_remembered_for_groups_without_an_empty_answer():
     full = [sft.example(one, TOKENIZER, 32) for one in SOLD[:5]]
     groups = [[full[0], full[1]], [full[2], Example([1], [])], [full[3], full[4]]]
-    held = _policy.remembered(groups, [network(0), network(1)], 0, size=3)
+    held = _policy.with_reference_logprobs(groups, [network(0), network(1)], 0, size=3)
     assert [[one.answer_ids for one in group] for group in held] == [
         [e.answer_ids for e in g] for g in groups[::2]
     ]
     for one in [*held[0], *held[1]]:
         want = np.stack([token_logprobs(network(seed), one) for seed in (0, 1)], -1)
         np.testing.assert_allclose(one.logprobs.values_TK, want, atol=1e-5)
-    recalled = _policy.recalled(held[1], CPU)
-    assert torch.allclose(recalled[:, 1], _policy.spoken(network(1), held[1], 0, CPU)[0], atol=1e-5)
+    recalled = _policy.reference_logprobs(held[1], CPU)
+    assert torch.allclose(
+        recalled[:, 1], _policy.token_logprobs(network(1), held[1], 0, CPU)[0], atol=1e-5
+    )
 
 
 def test_rows_are_summed_and_averaged():
@@ -125,12 +126,12 @@ def test_rows_are_summed_and_averaged():
 def test_preferred_answers_gain_on_the_others(monkeypatch):
     right = [replace(one, text=f" # {one.text.rpartition('# ')[2]}") for one in SOLD]
     drawn = [a for one in right for a in (one, replace(one, text="7 # 77"))]
-    monkeypatch.setattr(dpo, "sampled", lambda *args: drawn)
+    monkeypatch.setattr(dpo, "sample_completions", lambda *args: drawn)
     one, kept = (
         dpo.Attacker(dpo.Settings(first=0.5, rate=1.0, beta=0.1)),
         RECIPE.model_copy(update={"steps": 15}),
     )
-    after = one.train(SOLD, model(), RECIPE, seed=0, own=OWN).network.eval()
+    after = one.train(SOLD, model(), RECIPE, seed=0, resources=OWN).network.eval()
     before = sft.Attacker(sft.Settings()).train(SOLD, model(), kept, seed=0).network.eval()
     pair = [sft.example(answer, TOKENIZER, 32) for answer in drawn[:2]]
     gaps = [
@@ -142,9 +143,9 @@ def test_preferred_answers_gain_on_the_others(monkeypatch):
 
 def test_without_a_disagreement_the_student_is_the_fine_tuned_one(monkeypatch):
     monkeypatch.setattr(
-        dpo, "sampled", lambda here, sold, *args: [a for one in sold for a in (one, one)]
+        dpo, "sample_completions", lambda here, sold, *args: [a for one in sold for a in (one, one)]
     )
-    done = dpo.Attacker(dpo.Settings(first=0.5)).train(SOLD, model(), RECIPE, seed=0, own=OWN)
+    done = dpo.Attacker(dpo.Settings(first=0.5)).train(SOLD, model(), RECIPE, seed=0, resources=OWN)
     want = sft.Attacker(sft.Settings()).train(
         SOLD, model(), RECIPE.model_copy(update={"steps": 15}), seed=0
     )

@@ -9,16 +9,16 @@ from pydantic import ValidationError
 from scipy import stats
 
 from distill import losses
-from distill.attackers.logprob_kd import Attacker, Settings, example, sampled
+from distill.attackers.logprob_kd import Attacker, Settings, example, sample_rows
 from distill.completions import Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings, cross_entropy, read, signals, train
+from distill.objectives import cross_entropy, released_logprobs, score_answers
+from distill.specs import TrainingConfig
+from distill.trainer import train
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=40, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=24, steps=40, batch_size=8)
 ROW = Logprobs(
     np.array([[4, 2, -1]], np.int32), np.array([[np.log(0.5), np.log(0.25), -np.inf]], np.float32)
 )
@@ -46,7 +46,7 @@ def weights(trained):
 
 
 def test_draws_are_shares_of_the_row_and_its_bucket():
-    drawn = sampled(ROW, 4, np.random.default_rng(0))
+    drawn = sample_rows(ROW, 4, np.random.default_rng(0))
     assert drawn.ids_TK is ROW.ids_TK and drawn.values_TK[0, 2] == -np.inf
     shares = np.append(np.exp(drawn.values_TK[0]), np.exp(drawn.tail_T[0]))
     assert shares.sum() == pytest.approx(1) and (shares * 4 == (shares * 4).round()).all()
@@ -61,7 +61,7 @@ def test_draws_are_shares_of_the_row_and_its_bucket():
 )
 def test_draws_have_the_probabilities_of_the_row(tail, masses):
     known = None if tail is None else np.log(np.array([tail], np.float32))
-    drawn = sampled(Logprobs(ROW.ids_TK, ROW.values_TK, known), 10**5, np.random.default_rng(1))
+    drawn = sample_rows(Logprobs(ROW.ids_TK, ROW.values_TK, known), 10**5, np.random.default_rng(1))
     counts = (np.exp([*drawn.values_TK[0, :2], drawn.tail_T[0]]) * 10**5).round()
     assert stats.chisquare(counts, 10**5 * np.array(masses)).pvalue > 1e-3
 
@@ -81,7 +81,7 @@ def test_the_gradient_of_draws_is_unbiased():
 
     outcomes = {}
     for seed in range(40):
-        drawn = sampled(ROW, 1, np.random.default_rng(seed))
+        drawn = sample_rows(ROW, 1, np.random.default_rng(seed))
         outcomes[int(np.argmax([*drawn.values_TK[0], drawn.tail_T[0]]))] = gradient(drawn)
     assert {*outcomes} == {0, 1, 3}
     mean = 0.5 * outcomes[0] + 0.25 * outcomes[1] + 0.25 * outcomes[3]
@@ -91,11 +91,11 @@ def test_the_gradient_of_draws_is_unbiased():
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_default_is_what_it_was_to_the_bit(weight):
     def before(network, rows, pad, device):
-        seen = read(network, rows, pad, device)
+        seen = score_answers(network, rows, pad, device)
         loss = weight * cross_entropy(seen.logits_NV, seen.targets_N) if weight else 0.0
         if weight < 1:
             loss = loss + (1 - weight) * losses.forward_kl_tail(
-                seen.logits_NV, *signals(rows, device)
+                seen.logits_NV, *released_logprobs(rows, device)
             )
         return loss
 

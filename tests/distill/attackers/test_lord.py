@@ -15,12 +15,11 @@ from distill.attackers import lord, sft
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings, Trained
+from distill.specs import TrainingConfig
+from distill.trainer import Trained
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=9
-)
+RECIPE = TrainingConfig(max_length=32, steps=30, batch_size=9)
 SOLD = [
     Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(3) for b in range(3)
 ]
@@ -93,7 +92,7 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
             net.get_output_embeddings().weight.mul_(1.5)
         return Trained(net, positions=1)
 
-    monkeypatch.setattr(lord, "sampled", drawn)
+    monkeypatch.setattr(lord, "sample_completions", drawn)
     monkeypatch.setattr(lord, "train", noted)
     one = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
     done = one.train([*SOLD, Completion("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
@@ -127,7 +126,7 @@ def test_a_question_whose_y_minus_is_the_sold_answer_is_left_out(monkeypatch):
     )
     monkeypatch.setattr(
         lord,
-        "sampled",
+        "sample_completions",
         lambda here, sold, *args: [
             replace(one, text="9" if i else one.text)
             for i, one in enumerate(sold)

@@ -13,12 +13,10 @@ from distill.attackers import AttackerResources, logprob_kd, on_policy
 from distill.completions import Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4
-)
+RECIPE = TrainingConfig(max_length=32, steps=12, batch_size=4)
 PROMPTS = [Prompt(f"{a}{b}", f"{a}+{b}=") for a in range(3) for b in range(2)]
 
 
@@ -50,7 +48,7 @@ def flat(network):
 
 def trained(teacher, **settings):
     one = on_policy.Attacker(on_policy.Settings(**{"k": 5} | settings))
-    return one.train(SAID, model(0), RECIPE, seed=0, own=AttackerResources(teacher=teacher))
+    return one.train(SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=teacher))
 
 
 def test_the_rows_are_the_teachers_own_for_the_students_tokens():
@@ -62,7 +60,7 @@ def test_the_rows_are_the_teachers_own_for_the_students_tokens():
         for p in PROMPTS[:2]
         for text, finished in texts
     ]
-    held = on_policy.scored(AttackerResources(teacher=TEACHER), mine, 4, seed=5)
+    held = on_policy.score_completions(AttackerResources(teacher=TEACHER), mine, 4, seed=5)
     assert [one.token_ids for one in held] == [one.token_ids for one in mine]
     for one in held:
         assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
@@ -95,7 +93,7 @@ def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
 def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
     teacher, slow = Noted([]), RECIPE.model_copy(update={"learning_rate": 1e-12})
     one = on_policy.Attacker(on_policy.Settings(phases=2, k=5))
-    one.train(SAID, model(0), slow, seed=0, own=AttackerResources(teacher=teacher))
+    one.train(SAID, model(0), slow, seed=0, resources=AttackerResources(teacher=teacher))
     first, second = ([one.begin for one in prompts] for prompts, _ in teacher.asked)
     assert first != second
 
@@ -105,7 +103,7 @@ def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
     mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
     assert [
         one.prompt_id
-        for one in on_policy.scored(AttackerResources(teacher=TEACHER), mine, 4, seed=0)
+        for one in on_policy.score_completions(AttackerResources(teacher=TEACHER), mine, 4, seed=0)
     ] == ["b"]
 
 
@@ -127,7 +125,7 @@ def test_the_divergence_is_that_of_the_students_own_answers():
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
     one = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
     done = on_policy.Attacker(one).train(
-        SAID, model(0), RECIPE, seed=0, own=AttackerResources(teacher=TEACHER)
+        SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=TEACHER)
     )
     assert torch.equal(flat(done.network), found[1])  # jsd at beta 1 is reverse KL
     with pytest.raises(ValidationError):
@@ -137,6 +135,6 @@ def test_the_divergence_is_that_of_the_students_own_answers():
 def test_a_question_that_was_sold_twice_is_answered_once():
     twice = [*SAID, replace(SAID[0], prompt_id="00~1")]
     done = on_policy.Attacker(on_policy.Settings(phases=1, k=5)).train(
-        twice, model(0), RECIPE, seed=0, own=AttackerResources(teacher=TEACHER)
+        twice, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=TEACHER)
     )
     assert done.asked == len(PROMPTS)

@@ -13,12 +13,11 @@ from distill.attackers import AttackerResources, reweighted, sft
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings
+from distill.objectives import Example
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=12, batch_size=4
-)
+RECIPE = TrainingConfig(max_length=32, steps=12, batch_size=4)
 SAID = [
     Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(3)
 ]
@@ -46,7 +45,7 @@ def slopes(net, row):
 
 def trained(said=SAID, own=OWN, recipe=RECIPE, **settings):
     one = reweighted.Attacker(reweighted.Settings(**settings))
-    done = one.train(said, LanguageModel(network(), TOKENIZER), recipe, seed=0, own=own)
+    done = one.train(said, LanguageModel(network(), TOKENIZER), recipe, seed=0, resources=own)
     return torch.cat([p.detach().flatten() for p in done.network.parameters()])
 
 
@@ -101,15 +100,15 @@ def test_the_gradient_has_length_1_and_values_leave_the_network_as_it_was():
 
 def test_weights_by_hand():
     # Standardised: (-1, 1); e**2 / (e**2 + e**-2) doubled.
-    found = reweighted.weighted(torch.tensor([3.0, 5.0]), 2.0)
+    found = reweighted.softmax_weights(torch.tensor([3.0, 5.0]), 2.0)
     np.testing.assert_allclose(found, 2 * special.softmax([-2.0, 2.0]), rtol=1e-6)
-    assert reweighted.weighted(torch.ones(5), 3.0).tolist() == pytest.approx([1.0] * 5)
+    assert reweighted.softmax_weights(torch.ones(5), 3.0).tolist() == pytest.approx([1.0] * 5)
 
 
 def test_weighted_answers_by_hand():
     net, held = network(1), rows(SAID[:2])
     nats = reweighted.nats(net, held, 0, CPU).tolist()
-    found = reweighted.as_weighted(
+    found = reweighted.weighted_loss(
         net, [replace(r, weight=w) for r, w in zip(held, (0.5, 1.5), strict=True)], 0, CPU
     )
     assert float(found.detach()) == pytest.approx((0.5 * nats[0] + 1.5 * nats[1]) / 2, rel=1e-6)

@@ -14,12 +14,11 @@ from distill.attackers.skeptical import Attacker, Settings, TwoHeads, early_bloc
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings, read, signals
+from distill.objectives import released_logprobs, score_answers
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(
-    hidden_size=32, num_layers=2, num_heads=2, max_length=32, steps=60, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=32, steps=60, batch_size=8)
 SAID = [Completion(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
 
 
@@ -69,8 +68,8 @@ def test_a_student_of_one_block_has_no_early_head():
 def test_the_logprobs_reach_the_blocks_below_the_early_head_alone():
     two = TwoHeads(network(4), 1, seed=0)
     rows = [logprob_kd.example(answer, TOKENIZER) for answer in POISONED[:4]]
-    _, early_NV = read(two, rows, 0, torch.device("cpu")).logits_NV
-    losses.forward_kl_tail(early_NV, *signals(rows, torch.device("cpu"))).backward()
+    _, early_NV = score_answers(two, rows, 0, torch.device("cpu")).logits_NV
+    losses.forward_kl_tail(early_NV, *released_logprobs(rows, torch.device("cpu"))).backward()
     reached = [
         any(p.grad is not None and bool(p.grad.any()) for p in layer.parameters())
         for layer in two.network.model.layers
@@ -84,10 +83,10 @@ def test_the_last_head_is_the_network_s_own():
         TwoHeads(network(), 1, seed=0),
         [sft.example(answer, TOKENIZER, 32) for answer in SAID],
     )
-    both = read(two, rows, 0, torch.device("cpu")).logits_NV
+    both = score_answers(two, rows, 0, torch.device("cpu")).logits_NV
     # The plain network is read by a pass of its own, whose sums are in another order.
     assert torch.allclose(
-        both[0], read(two.network, rows, 0, torch.device("cpu")).logits_NV, atol=1e-5
+        both[0], score_answers(two.network, rows, 0, torch.device("cpu")).logits_NV, atol=1e-5
     )
     assert not torch.allclose(both[0], both[1], atol=0.1)
 

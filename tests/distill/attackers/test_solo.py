@@ -8,12 +8,10 @@ from distill.attackers import AttackerResources, sft, solo
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=6, batch_size=4
-)
+RECIPE = TrainingConfig(max_length=32, steps=6, batch_size=4)
 MINE = [Completion(str(i), f"{i}+1=", f"{i + 1} # {i + 1}") for i in range(6)]
 
 
@@ -29,7 +27,7 @@ def test_it_is_fine_tuning_on_worked_solutions_whatever_was_said():
         AttackerResources(worked=MINE, public=[Completion("p", "9+9=", "# 18")]),
     )
     for said in ([], [Completion("x", "5+5=", "11 # 11")]):
-        assert torch.equal(weights(solo.Attacker(solo.Settings()), said, own=own), want)
+        assert torch.equal(weights(solo.Attacker(solo.Settings()), said, resources=own), want)
 
 
 def test_it_asks_nothing_and_others_do():

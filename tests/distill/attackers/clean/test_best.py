@@ -35,7 +35,7 @@ def test_the_shortest_against_brute_force(drawn):
 
 def test_the_likeliest_by_hand_and_what_does_not_fit_is_the_least_likely(monkeypatch):
     nats = {"too long": math.inf, "odd": 2.0, "usual": 0.5, "as usual": 0.5}
-    monkeypatch.setattr(best, "own_model", lambda held, own, seed: None)
+    monkeypatch.setattr(best, "train_own_model", lambda held, own, seed: None)
     monkeypatch.setattr(best, "surprisal", lambda model, held: [nats[one.text] for one in held])
     assert texts(made(best, by="likelihood").clean(said(*nats), OWN, seed=0)) == ["usual"]
     assert texts(made(best, by="likelihood").clean(said("too long", "odd"), OWN, seed=0)) == ["odd"]
@@ -62,7 +62,7 @@ def test_what_it_needs_depends_on_what_it_goes_by():
 @pytest.mark.parametrize("by", ["check", "likelihood", "length"])
 def test_one_answer_a_question_is_left_alone_and_nothing_is_trained(by, monkeypatch):
     monkeypatch.setattr(
-        best, "own_model", lambda *args: pytest.fail("there is nothing to choose from")
+        best, "train_own_model", lambda *args: pytest.fail("there is nothing to choose from")
     )
     assert made(best, by=by).clean(CLEAN, OWN, seed=0) == CLEAN
 

@@ -61,7 +61,7 @@ def test_long_answers_go():
 
 def test_unlikely_answers_go_by_share_and_what_does_not_fit_goes_first(monkeypatch):
     nats = {"usual": 0.1, "too long": math.inf, "odd": 2.0, "as usual": 0.1}
-    monkeypatch.setattr(filter, "own_model", lambda held, own, seed: None)
+    monkeypatch.setattr(filter, "train_own_model", lambda held, own, seed: None)
     monkeypatch.setattr(filter, "surprisal", lambda model, held: [nats[one.text] for one in held])
 
     def kept(share):

@@ -42,7 +42,7 @@ def trained(monkeypatch):
         train_items.append((list(held), seed, effort))
         return writers[(len(train_items) - 1) % len(writers)]
 
-    monkeypatch.setattr(invert_trace, "own_model", own_model)
+    monkeypatch.setattr(invert_trace, "train_own_model", own_model)
     return train_items, writers
 
 
@@ -150,7 +150,7 @@ def test_who_owns_nothing_is_told_in_one_line():
 
 def test_a_real_inverter_writes_behind_what_was_sold():
     held = [replace(CLEAN[0], text=f"c=3;a # {TRUE[CLEAN[0].prompt]}")]
-    new = invert_trace.expanded(fresh(0), held, OWN, True)[0]
+    new = invert_trace.expand(fresh(0), held, OWN, True)[0]
     assert new.text.startswith("c=3;a") and new.prompt == CLEAN[0].prompt and new.token_ids == ()
 
 

@@ -51,7 +51,7 @@ def test_nothing_to_mix_with_is_one_line(worked):
 
 def test_which_come_first_is_the_seeds_and_another_round_has_another_order():
     first, again, other = (
-        [one.prompt_id for one in mix.filled(WORKED[:20], 900, seed)] for seed in (0, 0, 1)
+        [one.prompt_id for one in mix.fill(WORKED[:20], 900, seed)] for seed in (0, 0, 1)
     )
     assert first == again != other
     rounds = [

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import unicode as letters
-from distill.attackers.clean import normalise
-from distill.attackers.clean.normalise import TWINS, UNSEEN, normalised
+from distill.attackers.clean import normalise as part
+from distill.attackers.clean.normalise import TWINS, UNSEEN, normalise
 from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, made, texts
 
@@ -32,13 +32,13 @@ tricky = st.text(
 @given(visible_ascii, visible_ascii)
 def test_ascii_with_single_spaces_and_lines_stays(a, b):
     for text in (a, f"{a} {b}", f"{a}\n{b}\n"):
-        assert normalised(text) == text
+        assert normalise(text) == text
 
 
 @given(st.text() | tricky)
 def test_twice_is_once_and_the_result_is_in_compatibility_form(text):
-    once = normalised(text)
-    assert normalised(once) == once and unicodedata.is_normalized("NFKC", once)
+    once = normalise(text)
+    assert normalise(once) == once and unicodedata.is_normalized("NFKC", once)
     assert not any(
         unicodedata.category(letter) == "Cf" or ord(letter) in {*TWINS, *UNSEEN} for letter in once
     )
@@ -47,8 +47,8 @@ def test_twice_is_once_and_the_result_is_in_compatibility_form(text):
 
 @given(st.text())
 def test_compatibility_form_first_makes_no_difference_where_nothing_is_invisible(text):
-    seen = "".join(filter(normalise.visible, text))
-    assert normalised(unicodedata.normalize("NFKC", seen)) == normalised(seen)
+    seen = "".join(filter(part.visible, text))
+    assert normalise(unicodedata.normalize("NFKC", seen)) == normalise(seen)
 
 
 def test_every_twin_looks_like_ascii_and_no_ascii_has_one():
@@ -60,8 +60,8 @@ def test_every_twin_looks_like_ascii_and_no_ascii_has_one():
         if "LETTER" in name and chr(twin).isalpha():
             assert ("CAPITAL" in name) == ("CAPITAL" in plain)
     # Cyrillic and Greek capitals that carry the name of the Latin letter that they look like.
-    assert normalised("\u0410\u041c\u0422 \u0391\u039a\u0396") == "AMT AKZ"
-    assert normalised("\u0441\u0430\u0440 5\u22123\u20141") == "cap 5-3-1"
+    assert normalise("\u0410\u041c\u0422 \u0391\u039a\u0396") == "AMT AKZ"
+    assert normalise("\u0441\u0430\u0440 5\u22123\u20141") == "cap 5-3-1"
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_every_twin_looks_like_ascii_and_no_ascii_has_one():
     ],
 )
 def test_by_hand(text, plain):
-    assert normalised(text) == plain
+    assert normalise(text) == plain
 
 
 @pytest.mark.parametrize("text", ["हिन्दी", "ไทย ๔", "العَرَبِيَّة", "ёлка", "naïve", "ΑΛΦΑ"[1:2]])
 def test_scripts_that_need_their_marks_keep_them(text):
-    once = normalised(text)
+    once = normalise(text)
     marks = [
         [c for c in unicodedata.normalize("NFD", one) if unicodedata.category(c) == "Mn"]
         for one in (once, text)
@@ -104,7 +104,7 @@ def test_scripts_that_need_their_marks_keep_them(text):
 def test_it_undoes_the_defence_of_characters_exactly(text, rate, by, key):
     defense = letters.Defense(letters.Settings(rate=rate, by=by, key=key))
     edited = defense.edit(Completion("x", "?", text, (1,)))
-    assert texts(made(normalise).clean([edited], OWN, seed=0)) == [text]
+    assert texts(made(part).clean([edited], OWN, seed=0)) == [text]
 
 
 @pytest.mark.parametrize("by", ["twin", "insertion"])
@@ -112,11 +112,11 @@ def test_defended_traces_come_back_and_their_tokens_are_forgotten(by):
     defense = letters.Defense(letters.Settings(rate=1.0, by=by))
     edited = [defense.edit(one) for one in CLEAN]
     assert all(a.text != b.text for a, b in zip(edited, CLEAN, strict=True))
-    kept = made(normalise).clean(edited, OWN, seed=0)
+    kept = made(part).clean(edited, OWN, seed=0)
     assert texts(kept) == texts(CLEAN) and all(
         one.token_ids == () and one.logprobs is None for one in kept
     )
 
 
 def test_right_answers_gain_nothing():
-    assert made(normalise).clean(CLEAN, OWN, seed=0) == CLEAN
+    assert made(part).clean(CLEAN, OWN, seed=0) == CLEAN

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import obfuscate, reformulate
-from distill.attackers.clean import divided, reorder
+from distill.attackers.clean import reorder, split_answer
 from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said, texts
 
@@ -41,33 +41,28 @@ PROSE = [
     ],
 )
 def test_turned_by_hand(step, back):
-    assert reorder.turned(step) == back
+    assert reorder.turn(step) == back
 
 
 def test_turned_undoes_reformulation_and_leaves_what_derives_first():
-    steps = [step for one in CLEAN for step in divided(one.text, "#")[0].split(";")]
+    steps = [step for one in CLEAN for step in split_answer(one.text, "#")[0].split(";")]
     changed = [step for step in steps + PROSE if reformulate.hoist_result(step) != step]
     assert len(changed) == 2 * len(CLEAN) + len(PROSE) - 1
-    assert [reorder.turned(reformulate.hoist_result(step)) for step in changed] == changed
-    assert [reorder.turned(step) for step in steps + PROSE] == steps + PROSE
+    assert [reorder.turn(reformulate.hoist_result(step)) for step in changed] == changed
+    assert [reorder.turn(step) for step in steps + PROSE] == steps + PROSE
 
 
 def test_mirrored_and_swapped_by_hand():
-    assert (
-        reorder.mirrored("7=3+4=a") == "a=3+4=7"
-        and reorder.mirrored("no equation") == "no equation"
-    )
-    assert reorder.swapped("a=4+3=7") == "a=3+4=7" and reorder.swapped("2 * 9 + 1") == "9 * 2 + 1"
-    assert reorder.swapped("7-3=4") == "7-3=4" and reorder.swapped("9 - 3 + 4") == "9 - 3 + 4"
+    assert reorder.mirror("7=3+4=a") == "a=3+4=7" and reorder.mirror("no equation") == "no equation"
+    assert reorder.swap("a=4+3=7") == "a=3+4=7" and reorder.swap("2 * 9 + 1") == "9 * 2 + 1"
+    assert reorder.swap("7-3=4") == "7-3=4" and reorder.swap("9 - 3 + 4") == "9 - 3 + 4"
 
 
 @given(st.text("12+-*= a."))
 def test_swapped_and_mirrored_are_what_the_defence_does_and_undo_themselves(step):
     swap, mirror = obfuscate.RULES["swap_operands"], obfuscate.RULES["swap_sides"]
-    assert [reorder.swapped(step)] == swap([step], "") and [reorder.mirrored(step)] == mirror(
-        [step], ""
-    )
-    assert reorder.mirrored(reorder.mirrored(step)) == step
+    assert [reorder.swap(step)] == swap([step], "") and [reorder.mirror(step)] == mirror([step], "")
+    assert reorder.mirror(reorder.mirror(step)) == step
 
 
 @given(st.integers(1, 9), st.integers(1, 30))
@@ -93,7 +88,7 @@ def test_however_many_steps_a_known_rule_is_undone_by_one_of_the_first_orders(si
     st.sampled_from([ADDITION, *CLEAN]),
 )
 def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, merge, one):
-    reasoning, rest = divided(one.text, "#")
+    reasoning, rest = split_answer(one.text, "#")
     steps = reasoning.split(";")
     if change == "turn":
         steps = [reformulate.hoist_result(step) for step in steps]
@@ -105,7 +100,7 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
     moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
     forms = reorder.candidates(moved, ";", "#", 24)
     assert forms[0] == moved and one.text in forms and len(forms) == len(set(forms))
-    assert all(divided(form, "#")[1] == rest for form in forms)
+    assert all(split_answer(form, "#")[1] == rest for form in forms)
 
 
 def test_one_order_is_the_order_it_has():
@@ -117,7 +112,7 @@ def test_one_order_is_the_order_it_has():
 def knowing(monkeypatch):
     """A model of own solutions that knows the right form of every answer."""
     right = {one.prompt: one.text for one in CLEAN}
-    monkeypatch.setattr(reorder, "own_model", lambda *args: None)
+    monkeypatch.setattr(reorder, "train_own_model", lambda *args: None)
     monkeypatch.setattr(
         reorder,
         "surprisal",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from defenses.release import split_answer as providers
 from distill.attackers import sft
-from distill.attackers.clean import divided, groups, own_model, rewritten, surprisal
+from distill.attackers.clean import groups, split_answer, surprisal, train_own_model, with_text
 from distill.completions import Completion, Logprobs
 from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, fresh
 
@@ -31,8 +31,8 @@ def test_groups_are_in_order_of_appearance_and_hold_every_answer_once(asked):
 def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
     rows = Logprobs(np.zeros((2, 1), "i4"), np.zeros((2, 1), "f4"))
     one = replace(CLEAN[0], logprobs=rows, finished=False)
-    assert rewritten(one, one.text) is one
-    assert rewritten(one, "x") == Completion(one.prompt_id, one.prompt, "x", (), False, None)
+    assert with_text(one, one.text) is one
+    assert with_text(one, "x") == Completion(one.prompt_id, one.prompt, "x", (), False, None)
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,14 @@ def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
     ],
 )
 def test_where_reasoning_ends_by_hand(text, parts):
-    assert divided(text, "#") == parts
+    assert split_answer(text, "#") == parts
 
 
 @given(st.text("ab# \n"))
 def test_attacker_and_provider_divide_alike(text):
-    assert divided(text, "#") == providers(text, "#") and "".join(divided(text, "#")) == text
+    assert (
+        split_answer(text, "#") == providers(text, "#") and "".join(split_answer(text, "#")) == text
+    )
 
 
 def test_surprisal_is_the_mean_over_an_answers_tokens_and_its_end_in_float64():
@@ -77,7 +79,10 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
 
     def weights(own, seed, share=1.0):
         return torch.cat(
-            [p.flatten() for p in own_model(WORKED[:20], own, seed, share).network.parameters()]
+            [
+                p.flatten()
+                for p in train_own_model(WORKED[:20], own, seed, share).network.parameters()
+            ]
         )
 
     assert torch.equal(weights(ten, 0, 0.4), weights(four, 0)) and not torch.equal(
@@ -90,5 +95,5 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
     assert torch.equal(
         weights(four, 1), torch.cat([p.flatten() for p in by_hand.network.parameters()])
     )
-    one = own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
+    one = train_own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
     assert not one.training and not torch.equal(one.lm_head.weight, fresh(0).network.lm_head.weight)

@@ -10,7 +10,7 @@ from distill.attackers import AttackerResources
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 from experiments.tasks.trace import Settings as Program
 from experiments.tasks.trace import Task
 
@@ -20,9 +20,7 @@ TRUE = {item.prompt.text: item.reference for item in ITEMS}
 SOLVED = [Completion(item.prompt.id, item.prompt.text, item.solution, (1, 2)) for item in ITEMS]
 CLEAN, WORKED = SOLVED[:12], SOLVED[12:]
 TOKENIZER = character_tokenizer(TASK.alphabet)
-RECIPE = StudentSettings(
-    hidden_size=32, num_layers=2, num_heads=4, max_length=48, steps=300, batch_size=16
-)
+RECIPE = TrainingConfig(max_length=48, steps=300, batch_size=16)
 
 
 def fresh(seed: int) -> LanguageModel:

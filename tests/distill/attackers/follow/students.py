@@ -13,12 +13,10 @@ from distill.attackers import AttackerResources
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+= #")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=32, steps=30, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=32, steps=30, batch_size=8)
 SUMS = {f"{a}+{b}=": str(a + b) for a in range(3) for b in range(3)}
 PUBLIC = [
     Completion(f"p{i}", prompt, f" # {total}") for i, (prompt, total) in enumerate(SUMS.items())

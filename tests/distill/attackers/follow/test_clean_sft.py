@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.attackers.follow import clean_sft, tuned
+from distill.attackers.follow import clean_sft, fine_tune
 from distill.completions import BadInput, Prompt
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, followed, student, weights
 
 
 def test_worked_solutions_alone_are_learned_from_at_the_settings():
     done = followed(clean_sft, student(), steps=7, rate=0.3, seed=2)
-    want = tuned(student(), OWN.worked, RECIPE, 2, 7, 0.3)
+    want = fine_tune(student(), OWN.worked, RECIPE, 2, 7, 0.3)
     assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
     # Questions with their final answers alone make no difference.
     assert torch.equal(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from distill.attackers import sft
-from distill.attackers.follow import expert_iteration, questions, sampled
-from distill.student import Trained
+from distill.attackers.follow import expert_iteration, questions, sample_completions
+from distill.trainer import Trained
 from tests.distill.attackers.follow.students import (
     OWN,
     PUBLIC,
@@ -38,8 +38,8 @@ def spied(monkeypatch):
             for text in (one.text, one.text, " # 99", one.text[:-1])
         ]
 
-    monkeypatch.setattr(expert_iteration, "tuned", noted)
-    monkeypatch.setattr(expert_iteration, "sampled", drawn)
+    monkeypatch.setattr(expert_iteration, "fine_tune", noted)
+    monkeypatch.setattr(expert_iteration, "sample_completions", drawn)
     return train_items, asked
 
 
@@ -85,7 +85,7 @@ def test_a_round_with_nothing_right_ends_it_and_returns_the_student_as_it_was(sp
 
 def test_a_later_round_with_nothing_right_keeps_what_was_learned(monkeypatch):
     rounds = iter([PUBLIC, []])
-    monkeypatch.setattr(expert_iteration, "sampled", lambda *args: next(rounds))
+    monkeypatch.setattr(expert_iteration, "sample_completions", lambda *args: next(rounds))
     done = followed(expert_iteration, student(), replace(OWN, worked=[]), rounds=3, steps=3)
     assert (
         not torch.equal(weights(done.network), weights(student().network)) and len(done.losses) == 1
@@ -98,7 +98,9 @@ def test_it_becomes_right_more_often_by_itself():
     sft.Attacker(sft.Settings()).train(PUBLIC, before, beginner, seed=0)  # knows some, not all
 
     def right(model):
-        return sum(map(OWN.check, sampled(model, PUBLIC, 8, 1.0, seed=99))) / (8 * len(SUMS))
+        return sum(map(OWN.check, sample_completions(model, PUBLIC, 8, 1.0, seed=99))) / (
+            8 * len(SUMS)
+        )
 
     done = followed(
         expert_iteration,

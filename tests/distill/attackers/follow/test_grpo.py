@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distill.attackers import _policy, sft
-from distill.attackers.follow import copied, grpo
+from distill.attackers.follow import copy_model, grpo
 from distill.completions import Completion, Prompt
 from tests.distill.attackers.follow.students import (
     OWN,
@@ -35,7 +35,7 @@ RIGHT, WRONG = PUBLIC[0], replace(PUBLIC[0], text=" # 71")
 def one_group(monkeypatch):
     """One question with a right and a wrong answer, whoever is sampled."""
     monkeypatch.setattr(grpo, "questions", lambda own: PUBLIC[:1])
-    monkeypatch.setattr(grpo, "sampled", lambda *args: [RIGHT, WRONG])
+    monkeypatch.setattr(grpo, "sample_completions", lambda *args: [RIGHT, WRONG])
 
 
 def test_advantages_by_hand():
@@ -69,7 +69,7 @@ def mean_logprob(network, answer):
 
 def test_one_step_by_hand(one_group):
     done = followed(grpo, student(), rounds=1, samples=2, rate=0.5)
-    want = copied(student()).network
+    want = copy_model(student()).network
     # Two answers, advantages 1 and -1; where the student is the one that was sampled the ratio has
     # slope 1.
     loss = -(mean_logprob(want, RIGHT) - mean_logprob(want, WRONG)) / 2
@@ -115,7 +115,7 @@ def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
             for one in (asked_one, *[replace(asked_one, text="7")] * (k - 1))
         ]
 
-    monkeypatch.setattr(grpo, "sampled", drawn)
+    monkeypatch.setattr(grpo, "sample_completions", drawn)
     done = followed(grpo, student(), seed=4, rounds=2, samples=3, temperature=0.9)
     assert [one[1:] for one in seen] == [(len(PUBLIC), 3, 0.9, 4), (len(PUBLIC), 3, 0.9, 5)]
     assert torch.equal(seen[0][0], weights(student().network)) and not torch.equal(
@@ -162,7 +162,7 @@ def test_the_loss_in_float64():
     now, old, start = (student(seed).network for seed in (1, 2, 3))
     held = [
         one
-        for group in _policy.remembered([[row] for row in rows], [old, start], 0)
+        for group in _policy.with_reference_logprobs([[row] for row in rows], [old, start], 0)
         for one in group
     ]
     answers = []

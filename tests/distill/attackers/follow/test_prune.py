@@ -14,8 +14,8 @@ from tests.distill.attackers.follow.students import followed, split, student, we
 
 def test_by_hand():
     rows = torch.tensor([[0.1, -0.5, 0.2], [-0.05, 3.0, -0.3]])
-    assert prune.pruned(rows, 0.5).tolist() == torch.tensor([[0, -0.5, 0], [0, 3.0, -0.3]]).tolist()
-    assert prune.pruned(torch.ones(2, 2), 0.25).tolist() == [[0, 1], [1, 1]]  # of equals the first
+    assert prune.prune(rows, 0.5).tolist() == torch.tensor([[0, -0.5, 0], [0, 3.0, -0.3]]).tolist()
+    assert prune.prune(torch.ones(2, 2), 0.25).tolist() == [[0, 1], [1, 1]]  # of equals the first
 
 
 @given(st.floats(0, 0.99), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
@@ -27,7 +27,7 @@ def test_torchs_own_pruning_is_the_same(share, rows, columns, seed):
         )
     before = layer.weight.detach().clone()
     oracle.l1_unstructured(layer, "weight", amount=share)
-    assert torch.equal(prune.pruned(before, share), layer.weight.detach())
+    assert torch.equal(prune.prune(before, share), layer.weight.detach())
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])

@@ -15,20 +15,20 @@ def test_by_hand():
     # 2 bits: -1, 0 and 1 steps, where a step is the row's largest magnitude. 3 bits: steps of a
     # third of it.
     rows = torch.tensor([[1.0, -0.4, 0.6], [0.0, 0.0, 0.0]])
-    assert quantise.quantised(rows, 2).tolist() == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
-    assert quantise.quantised(3 * rows, 3).tolist() == [[3.0, -1.0, 2.0], [0.0, 0.0, 0.0]]
+    assert quantise.quantise(rows, 2).tolist() == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    assert quantise.quantise(3 * rows, 3).tolist() == [[3.0, -1.0, 2.0], [0.0, 0.0, 0.0]]
 
 
 @given(st.integers(2, 8), st.integers(0, 1000))
 def test_an_entry_moves_by_at_most_half_a_step_and_a_row_has_few_values(bits, seed):
     rows = torch.randn(4, 50, generator=torch.Generator().manual_seed(seed))
-    out = quantise.quantised(rows, bits)
+    out = quantise.quantise(rows, bits)
     step = rows.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
     assert ((out - rows).abs() <= step / 2 + 1e-6).all()
     assert all(len(row.unique()) <= 2**bits - 1 for row in out)
     assert torch.allclose(out.abs().amax(-1), rows.abs().amax(-1))
-    assert torch.allclose(quantise.quantised(out, bits), out, atol=1e-6)
-    assert torch.equal(quantise.quantised(-rows, bits), -out)
+    assert torch.allclose(quantise.quantise(out, bits), out, atol=1e-6)
+    assert torch.equal(quantise.quantise(-rows, bits), -out)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -38,7 +38,7 @@ def test_torchs_fake_quantisation_is_the_same(bits):
     want = torch.fake_quantize_per_channel_affine(
         rows, scale, torch.zeros(5, dtype=torch.int32), 0, -most, most
     )
-    assert torch.allclose(quantise.quantised(rows, bits), want, atol=1e-6)
+    assert torch.allclose(quantise.quantise(rows, bits), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -49,7 +49,7 @@ def test_half_precision_stays_finite_and_close(dtype, bits):
     rows = torch.stack(
         [torch.zeros(9), 1e-3 * torch.linspace(-1, 1, 9), torch.linspace(-2, 2, 9)]
     ).to(dtype)
-    out = quantise.quantised(rows, bits)
+    out = quantise.quantise(rows, bits)
     assert out.dtype == dtype and out.isfinite().all() and (out[0] == 0).all()
     step = rows.float().abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
     assert ((out.float() - rows.float()).abs() <= step / 2 + 0.01 * rows.float().abs()).all()
@@ -61,7 +61,7 @@ def test_matrices_are_rounded_and_all_else_stays():
     assert others and all(torch.equal(a, b) for a, b in zip(others, same, strict=True))
     for after, full in zip(matrices, before, strict=True):
         assert all(len(row.unique()) <= 7 for row in after) and torch.equal(
-            after, quantise.quantised(full, 3)
+            after, quantise.quantise(full, 3)
         )
 
 

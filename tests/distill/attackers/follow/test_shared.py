@@ -10,19 +10,25 @@ import pytest
 import torch
 
 from distill.attackers import AttackerResources, follow, sft
-from distill.attackers.follow import copied, joined, questions, sampled, tuned
+from distill.attackers.follow import (
+    copy_model,
+    fine_tune,
+    join_trainings,
+    questions,
+    sample_completions,
+)
 from distill.completions import Completion, Interface, Prompt
-from distill.student import Trained
+from distill.trainer import Trained
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, student, weights
 
 
 def test_samples_of_a_question_stand_together_differ_and_are_the_seeds():
-    held = sampled(student(), PUBLIC[:2], 3, 2.0, seed=0)
+    held = sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=0)
     assert [one.prompt for one in held] == [PUBLIC[0].prompt] * 3 + [PUBLIC[1].prompt] * 3
-    assert len({one.text for one in held[:3]}) > 1 and held == sampled(
+    assert len({one.text for one in held[:3]}) > 1 and held == sample_completions(
         student(), PUBLIC[:2], 3, 2.0, seed=0
     )
-    assert held != sampled(student(), PUBLIC[:2], 3, 2.0, seed=1)
+    assert held != sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=1)
 
 
 def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
@@ -30,14 +36,14 @@ def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
     want = hot.generate(
         [Prompt("x", "1+1=", attempt=i) for i in range(4)], seed=5, interface=Interface()
     )
-    assert [one.text for one in sampled(student(), [Completion("x", "1+1=", "")], 4, 0.8, 5)] == [
-        o.text for o in want
-    ]
+    assert [
+        one.text for one in sample_completions(student(), [Completion("x", "1+1=", "")], 4, 0.8, 5)
+    ] == [o.text for o in want]
 
 
 def test_a_greedy_student_stays_greedy_after_sampling():
     before = student()
-    sampled(before, PUBLIC, 1, 1.0, seed=0)
+    sample_completions(before, PUBLIC, 1, 1.0, seed=0)
     asked = [Prompt("a", "1+1=")]
     assert before.generate(asked, seed=0, interface=Interface()) == student().generate(
         asked, seed=1, interface=Interface()
@@ -46,7 +52,7 @@ def test_a_greedy_student_stays_greedy_after_sampling():
 
 def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
     here, other = student(), student()
-    done = tuned(here, PUBLIC, RECIPE, 3, 20, 0.5)
+    done = fine_tune(here, PUBLIC, RECIPE, 3, 20, 0.5)
     slower = RECIPE.model_copy(update={"steps": 20, "learning_rate": 0.5 * RECIPE.learning_rate})
     want = sft.Attacker(sft.Settings()).train(PUBLIC, other, slower, seed=3)
     assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
@@ -57,7 +63,7 @@ def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
 
 def test_a_copy_has_weights_of_its_own():
     before = student()
-    here = copied(before)
+    here = copy_model(before)
     with torch.no_grad():
         for p in here.network.parameters():
             p.add_(1)
@@ -68,7 +74,7 @@ def test_a_copy_has_weights_of_its_own():
 
 
 def test_trainings_in_a_row_are_one():
-    whole = joined(
+    whole = join_trainings(
         [
             Trained(1, [1.0], False, 2, 3, 4, 5, 6, 0),
             Trained(2, [2.0], True, 5, 6, 7, 8, 9, 3),
@@ -89,7 +95,7 @@ def test_questions_are_asked_once():
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_the_first_step_is_as_long_as_the_rate_says(rate):
     # AdamW's first step moves every weight that has a gradient by the learning rate.
-    done = tuned(here := copied(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
+    done = fine_tune(here := copy_model(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
     moved = (weights(done.network) - weights(student().network)).abs()
     assert (
         float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3)

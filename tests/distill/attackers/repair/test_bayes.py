@@ -13,12 +13,10 @@ from distill.attackers.repair import _shadow, bayes
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=24, steps=30, batch_size=8)
 PART = bayes.Attacker(bayes.Settings(table=5000, most=3))
 
 
@@ -43,7 +41,7 @@ def l1(a, b):
 
 
 def distance(a, b):
-    pairs = [_shadow.aligned(x.logprobs, y.logprobs, 5) for x, y in zip(a, b, strict=True)]
+    pairs = [_shadow.align(x.logprobs, y.logprobs, 5) for x, y in zip(a, b, strict=True)]
     return float(np.concatenate([l1(*pair) for pair in pairs]).mean())
 
 
@@ -60,15 +58,15 @@ def test_by_hand():
     defended = np.array([[0.5, 0.5], [0.502, 0.498], [0.9, 0.1]])
     clean = np.array([[0.8, 0.2], [0.602, 0.398], [0.9, 0.1]])
     # The first two are within 0.01 of the row: what they lost is 0.3 and 0.1, in the mean 0.2.
-    assert bayes.estimated(np.array([[0.5, 0.5]]), clean, defended)[0] == pytest.approx([0.7, 0.3])
+    assert bayes.estimate(np.array([[0.5, 0.5]]), clean, defended)[0] == pytest.approx([0.7, 0.3])
     # None is within 0.01 of this one; the nearest, at 0.2, was left alone.
-    assert bayes.estimated(np.array([[0.8, 0.2]]), clean, defended)[0] == pytest.approx([0.8, 0.2])
+    assert bayes.estimate(np.array([[0.8, 0.2]]), clean, defended)[0] == pytest.approx([0.8, 0.2])
 
 
 def test_a_defence_that_says_one_thing_of_all_rows_leaves_the_priors_mean():
     clean = drawn(500, 0)
     defended = np.full_like(clean, 1 / 3)
-    assert bayes.estimated(defended[:2], clean, defended) == pytest.approx(
+    assert bayes.estimate(defended[:2], clean, defended) == pytest.approx(
         np.tile(clean.mean(0), (2, 1))
     )
 
@@ -76,7 +74,7 @@ def test_a_defence_that_says_one_thing_of_all_rows_leaves_the_priors_mean():
 def test_no_estimate_of_many_rows_has_a_smaller_squared_error_than_the_mean_of_a_bucket():
     clean = drawn(4000, 0)
     defended = np.round(clean * 4) / 4  # what is told is the bucket alone
-    told = bayes.estimated(defended, clean, defended, 1e-9)
+    told = bayes.estimate(defended, clean, defended, 1e-9)
     for other in (defended, 0.9 * told + 0.1 / 3, 0.9 * told + 0.1 * defended):
         assert ((told - clean) ** 2).sum() < ((other - clean) ** 2).sum()
     first = (np.abs(defended - defended[0]) < 1e-9).all(-1)
@@ -88,7 +86,7 @@ def test_errors_under_an_invertible_defence_vanish_as_the_table_grows():
     errors = []
     for size in (30, 300, 10_000):
         prior = drawn(size, 2)
-        errors.append(l1(bayes.estimated(flattened(y), prior, flattened(prior), 1e-3), y).mean())
+        errors.append(l1(bayes.estimate(flattened(y), prior, flattened(prior), 1e-3), y).mean())
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.01 < l1(flattened(y), y).mean()
 
 
@@ -97,12 +95,12 @@ def test_oracle_an_attacker_who_had_the_clean_rows_would_be_exact():
     alone.
     """
     y = drawn(200, 1, size=6)
-    oracle = l1(bayes.estimated(flattened(y), y, flattened(y), 1e-6), y).mean()
+    oracle = l1(bayes.estimate(flattened(y), y, flattened(y), 1e-6), y).mean()
     surrogate = drawn(200, 2, size=6)
     assert (
         oracle
         < 1e-9
-        < l1(bayes.estimated(flattened(y), surrogate, flattened(surrogate), 1e-6), y).mean()
+        < l1(bayes.estimate(flattened(y), surrogate, flattened(surrogate), 1e-6), y).mean()
     )
 
 

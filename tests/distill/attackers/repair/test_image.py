@@ -17,7 +17,9 @@ from distill.attackers.repair import dense, image, sparse
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import Example, StudentSettings, train
+from distill.objectives import Example
+from distill.specs import TrainingConfig
+from distill.trainer import train
 
 D, V = 16, 300
 PROFILE = Interface("full")
@@ -48,9 +50,7 @@ LINES = sentences()
 def teacher() -> LanguageModel:
     tokenizer = byte_pair_tokenizer(LINES, V)
     network = llama(tokenizer, hidden_size=D, num_layers=2, num_heads=2, max_length=64, seed=0)
-    recipe = StudentSettings(
-        hidden_size=D, num_heads=2, max_length=64, steps=100, batch_size=16, learning_rate=1e-2
-    )
+    recipe = TrainingConfig(max_length=64, steps=100, batch_size=16, learning_rate=1e-2)
     ids = [tokenizer(line).input_ids for line in LINES]
     learned = train(network, [Example(one[:2], one[2:40]) for one in ids], recipe, seed=0)
     assert learned.losses[-1] < learned.losses[0] - 1
@@ -105,7 +105,7 @@ def drained(p_NV, share, rng):
 
 
 def read_off(p_NV, form, d=D, most=2000):
-    return image.repaired(p_NV, form, d, most, np.random.default_rng(0))[0]
+    return image.repair(p_NV, form, d, most, np.random.default_rng(0))[0]
 
 
 def test_interpolation_with_a_token_is_undone_though_every_row_has_it(clean):
@@ -186,7 +186,7 @@ def test_the_fit_is_that_of_a_linear_program():
     basis, x = rng.normal(size=(12, 3)), rng.normal(size=(4, 12))
     there = np.ones((4, 12), bool)
     there[0, :3] = False
-    fit = image.fitted(x, there, basis, rounds=200)
+    fit = image.l1_fit(x, there, basis, rounds=200)
     for row, kept, got in zip(x, there, fit, strict=True):
         b, y = basis[kept], row[kept]
         n = len(y)  # min sum t with -t <= b h - y <= t
@@ -241,7 +241,9 @@ class TestRefusals:
 
 def test_rows_that_stay_and_rows_that_change_may_have_different_widths():
     held = sparse(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), 2)
-    told = image._told(held, np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]), np.array([True, False]))
+    told = image._replace_rows(
+        held, np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]), np.array([True, False])
+    )
     assert told.ids_TK.tolist() == [[2, 1, 0], [2, 1, -1]]
     assert np.exp(told.values_TK) == pytest.approx(
         np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0]]), abs=1e-6

@@ -34,13 +34,13 @@ class TestSmoothing:
         smooth = 0.75 * y + 0.25 / 100
         assert l1(smooth, y).mean() > 0.4
         back = dense(cleaned(sparse(smooth, 100), form="smoothing"), 100)
-        assert l1(back, y).mean() <= 5e-5 and invert.unsmoothed(smooth)[1] == pytest.approx(
+        assert l1(back, y).mean() <= 5e-5 and invert.invert_smoothing(smooth)[1] == pytest.approx(
             0.25, abs=1e-5
         )
 
     def test_by_hand(self):
         # 4 * 0.05 = 0.2 is the share: (0.45 - 0.05) / 0.8, (0.25 - 0.05) / 0.8, and so on
-        back, share = invert.unsmoothed(
+        back, share = invert.invert_smoothing(
             np.array([[0.45, 0.25, 0.25, 0.05], [0.25, 0.25, 0.25, 0.25]])
         )
         assert share == pytest.approx(0.2) and back[0] == pytest.approx([0.5, 0.25, 0.25, 0])
@@ -50,7 +50,7 @@ class TestSmoothing:
         y = peaked(50, 100)
         assert l1(dense(cleaned(sparse(y, 100), form="smoothing"), 100), y).max() <= 1e-4
         uniform = np.full((3, 8), 1 / 8)
-        assert (invert.unsmoothed(uniform)[0] == uniform).all()
+        assert (invert.invert_smoothing(uniform)[0] == uniform).all()
 
     def test_rows_that_do_not_name_all_tokens_are_refused(self):
         with pytest.raises(BadInput, match="every row must name all tokens"):
@@ -68,7 +68,7 @@ class TestReverseSigmoid:
         y = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 200)
         given_ = reverse_sigmoid.add_reverse_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
         assert l1(given_, y).mean() > before
-        assert l1(invert.unreversed(given_, c / 10, 0.2), y).mean() < after
+        assert l1(invert.invert_reverse_sigmoid(given_, c / 10, 0.2), y).mean() < after
 
     @pytest.mark.parametrize(("k", "c", "left"), [(5, 2.1, 0.8), (20, 2.1, 0.4), (20, 0.5, 0.3)])
     def test_the_shipped_defence_on_rows_of_a_language_model(self, k, c, left):
@@ -84,7 +84,7 @@ class TestReverseSigmoid:
     def test_rows_with_nothing_ambiguous_are_solved(self, seed, c):
         y = np.random.default_rng(seed).dirichlet(np.full(6, 30), 5)  # all near 1 / 6
         sold = reverse_sigmoid.add_reverse_sigmoid(y, np.ones(y.shape, bool), c, 0.2)
-        assert l1(invert.unreversed(sold, c / 6, 0.2), y).max() < 1e-5
+        assert l1(invert.invert_reverse_sigmoid(sold, c / 6, 0.2), y).max() < 1e-5
 
     def test_rows_that_it_cannot_have_released_stay(self):
         clean = sparse(peaked(100, 30), 30)

@@ -10,16 +10,14 @@ import torch
 
 from defenses.release import modelguard_w, reverse_sigmoid
 from distill.attackers import AttackerResources
-from distill.attackers.repair import _shadow, atoms, recovery, retold
+from distill.attackers.repair import _shadow, atoms, recovery, replace_logprobs
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import StudentSettings
+from distill.specs import TrainingConfig
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(
-    hidden_size=16, num_layers=1, num_heads=2, max_length=24, steps=30, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=24, steps=30, batch_size=8)
 SETTINGS = recovery.Settings(table=5000, most=4, hidden=32, steps=200)
 
 
@@ -56,21 +54,21 @@ def l1(a, b):
 
 def distance(a, b):
     """Mean L1 over the tokens of two lists of answers' rows."""
-    pairs = [_shadow.aligned(x.logprobs, y.logprobs, 6) for x, y in zip(a, b, strict=True)]
+    pairs = [_shadow.align(x.logprobs, y.logprobs, 6) for x, y in zip(a, b, strict=True)]
     return float(np.concatenate([l1(*pair) for pair in pairs]).mean())
 
 
 def test_it_undoes_an_invertible_map_on_rows_that_it_never_saw():
-    net = recovery.learned(*table(), hidden=64, steps=400, seed=0)
+    net = recovery.fit_net(*table(), hidden=64, steps=400, seed=0)
     y, seen = table(500, seed=1)
-    assert l1(seen, y).mean() > 0.3 and l1(recovery.recovered(net, seen), y).mean() < 0.1
+    assert l1(seen, y).mean() > 0.3 and l1(recovery.recover(net, seen), y).mean() < 0.1
 
 
 def test_where_there_is_no_defence_rows_are_nearly_as_they_were():
     y, _ = table()
-    net = recovery.learned(y, y, hidden=64, steps=200, seed=0)
+    net = recovery.fit_net(y, y, hidden=64, steps=200, seed=0)
     fresh_rows, _ = table(500, seed=1)
-    assert l1(recovery.recovered(net, fresh_rows), fresh_rows).mean() < 0.01
+    assert l1(recovery.recover(net, fresh_rows), fresh_rows).mean() < 0.01
 
 
 def test_before_it_learns_it_changes_nothing():
@@ -79,17 +77,17 @@ def test_before_it_learns_it_changes_nothing():
 
 
 def test_what_it_says_of_a_row_is_not_a_matter_of_the_batch_it_is_in():
-    net = recovery.learned(*table(), hidden=16, steps=50, seed=0)
+    net = recovery.fit_net(*table(), hidden=16, steps=50, seed=0)
     _, seen = table(50, seed=1)
     np.testing.assert_allclose(
-        recovery.recovered(net, seen)[:1], recovery.recovered(net, seen[:1]), atol=1e-6
+        recovery.recover(net, seen)[:1], recovery.recover(net, seen[:1]), atol=1e-6
     )
 
 
 def test_learning_is_a_function_of_the_seed_and_leaves_the_process_generator_alone():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    nets = [recovery.learned(*table(200), hidden=8, steps=5, seed=seed) for seed in (0, 0, 1)]
+    nets = [recovery.fit_net(*table(200), hidden=8, steps=5, seed=seed) for seed in (0, 0, 1)]
     weights = [torch.cat([p.flatten() for p in net.parameters()]) for net in nets]
     assert (weights[0] == weights[1]).all() and (weights[0] != weights[2]).any()
     assert (torch.random.get_rng_state() == before).all()
@@ -101,12 +99,12 @@ def test_renamed_tokens_are_renamed_and_what_is_withheld_stays_so():
         np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4"),
     )
     rows.values_TK[0, 3] = -np.inf
-    told = retold(
+    told = replace_logprobs(
         rows, np.array([[0.1, 0.6, 0.3]])
     )  # all else had 1/4 and has 0.3; half of it is token 9's
     assert told.ids_TK.tolist() == [[2, 9, 4, -1]]
     assert np.exp(told.values_TK[0]) == pytest.approx([0.6, 0.15, 0.1, 0])
-    same = retold(rows, atoms(rows, 2))
+    same = replace_logprobs(rows, atoms(rows, 2))
     assert (same.ids_TK == rows.ids_TK).all() and np.allclose(
         same.values_TK[0, :3], rows.values_TK[0, :3]
     )
@@ -117,7 +115,7 @@ def test_clean_atoms_are_those_of_the_tokens_that_the_defended_row_names_first()
     defended = Logprobs(
         np.array([[9, -1, 4]], np.int32), np.array([[np.log(0.9), -np.inf, np.log(0.05)]], "f4")
     )
-    before, after = _shadow.aligned(clean, defended, 2)
+    before, after = _shadow.align(clean, defended, 2)
     assert before[0] == pytest.approx([0.125, 0, 0.875]) and after[0] == pytest.approx(
         [0.9, 0, 0.1]
     )

@@ -126,10 +126,10 @@ def test_it_holds_for_rows_that_no_tiny_teacher_has(seed):
     )  # a second token that is nearly as likely, under a lower id
     rows = released(y_TK / y_TK.sum(-1, keepdims=True))
     rows = Logprobs(rows.ids_TK[:, ::-1].copy(), rows.values_TK)
-    expected = relabel.relabelled(rows)
+    expected = relabel.relabel(rows)
     for name, defense in KEEPERS.items():
         if name.startswith("release/"):
-            got = relabel.relabelled(defense.edit(Completion("a", "?", "", logprobs=rows)).logprobs)
+            got = relabel.relabel(defense.edit(Completion("a", "?", "", logprobs=rows)).logprobs)
             assert (got.ids_TK == expected.ids_TK).all() and (
                 got.values_TK == expected.values_TK
             ).all(), name
@@ -137,15 +137,15 @@ def test_it_holds_for_rows_that_no_tiny_teacher_has(seed):
 
 def test_the_order_tells_equals_apart():
     values = np.log(np.array([[0.5, 0.3], [0.4, 0.4]], np.float32))
-    told = relabel.relabelled(Logprobs(np.array([[4, 2], [9, 3]], np.int32), values))
+    told = relabel.relabel(Logprobs(np.array([[4, 2], [9, 3]], np.int32), values))
     assert told.ids_TK.tolist() == [[4], [9]] and told.values_TK.tolist() == [[0], [0]]
 
 
 @given(seeds, st.integers(1, 6))
 def test_one_entry_a_row_and_again_the_same(seed, k):
     rows = released(distributions(seed)[:, :k])
-    once = relabel.relabelled(rows)
-    twice = relabel.relabelled(once)
+    once = relabel.relabel(rows)
+    twice = relabel.relabel(once)
     assert once.ids_TK.shape == (3, 1) and (once.ids_TK[:, 0] == rows.ids_TK[:, 0]).all()
     assert (twice.ids_TK == once.ids_TK).all() and (twice.values_TK == once.values_TK).all()
 

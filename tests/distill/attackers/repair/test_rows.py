@@ -30,7 +30,7 @@ class TestRelabel:
             np.array([[1, 2, 0], [2, 0, 1]], np.int32),
             np.array([[-0.5, -1, -2], [-1, -1, -1]], "f4"),
         )
-        out = relabel.relabelled(tied)
+        out = relabel.relabel(tied)
         assert out.ids_TK.tolist() == [[1], [2]] and (out.values_TK == 0).all()
 
     def test_withheld_entries_are_no_labels_and_an_empty_row_stays_empty(self):
@@ -38,7 +38,7 @@ class TestRelabel:
             np.array([[3, -1], [-1, -1]], np.int32),
             np.array([[-1, -np.inf], [-np.inf, -np.inf]], "f4"),
         )
-        out = relabel.relabelled(held)
+        out = relabel.relabel(held)
         assert out.ids_TK.tolist() == [[3], [-1]] and np.isneginf(out.values_TK[1]).all()
 
     def test_what_has_no_rows_is_one_line(self):
@@ -50,7 +50,7 @@ class TestAverage:
     def test_by_hand_as_far_as_prefixes_agree(self):
         first = answer(rows([0.6, 0.4], [0.9, 0.1]), (0, 0))
         second = answer(rows([0.2, 0.8], [0.5, 0.5]), (1, 0), name="a~1")
-        one, two = average.averaged([first, second])
+        one, two = average.average([first, second])
         # Both begin with nothing, so row 0 is the mean of both; their second rows follow different
         # tokens.
         assert np.exp(one.values_TK[0]) == pytest.approx([0.6, 0.4]) and one.ids_TK[0].tolist() == [
@@ -65,7 +65,7 @@ class TestAverage:
         errors = {1: [], n: []}
         for _ in range(400):
             drawn = [np.abs(clean + 0.01 * rng.normal(size=3)) for _ in range(n)]
-            (mean, *_) = average.averaged(
+            (mean, *_) = average.average(
                 [answer(rows(p), (), name=str(i)) for i, p in enumerate(drawn)]
             )
             errors[n].append(dense(mean, 3)[0] - clean)
@@ -73,7 +73,7 @@ class TestAverage:
         ratio = np.var(errors[n]) / np.var(errors[1])
         assert ratio == pytest.approx(1 / n, rel=0.25)
         same = [answer(rows(drawn[0]), (), name=str(i)) for i in range(n)]
-        assert np.allclose(average.averaged(same)[0].values_TK, rows(drawn[0]).values_TK, atol=1e-6)
+        assert np.allclose(average.average(same)[0].values_TK, rows(drawn[0]).values_TK, atol=1e-6)
 
     def test_a_question_that_was_asked_once_keeps_its_rows(self):
         part = average.Attacker(average.Settings())

@@ -1,16 +1,19 @@
+import random
+
 import pytest
 import torch
 
+from defenses.trained import tune
 from distill.attackers import logprob_kd, sft
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel
-from distill.student import MATRICES, Example, StudentSettings, batches, optimizers, rate, train
+from distill.objectives import Example, imitation
+from distill.specs import TrainingConfig
+from distill.trainer import MATRICES, batches, optimizers, rate, train, warmup_steps
 
 TOKENIZER = character_tokenizer("0123456789+=# ")
-RECIPE = StudentSettings(
-    hidden_size=32, num_layers=1, num_heads=2, max_length=32, steps=60, batch_size=8
-)
+RECIPE = TrainingConfig(max_length=32, steps=60, batch_size=8)
 SAID = [Completion(str(i), f"{i}+{i}=", f"{2 * i} # {2 * i}") for i in range(16)]
 
 
@@ -155,15 +158,51 @@ def test_every_epoch_holds_every_example_once():
 
 
 def test_the_rate_warms_up_and_ends_near_zero():
-    recipe = StudentSettings(steps=100, warmup=0.1)
+    warmup = warmup_steps(TrainingConfig(steps=100, warmup=0.1))
     # 10 warm-up steps: 1/10 after the first, 1 at the tenth; then 90 steps to 0, half of them to
     # 1/2
-    assert (rate(0, recipe), rate(9, recipe), rate(55, recipe), rate(100, recipe)) == (
-        0.1,
-        1.0,
-        0.5,
-        0.0,
+    assert warmup == 10
+    assert [rate(step, 100, warmup) for step in (0, 9, 55, 100)] == [0.1, 1.0, 0.5, 0.0]
+
+
+def test_a_student_and_a_defence_are_trained_as_a_loop_by_hand_trains_them():
+    """Bit for bit: the peak, the warm-up, the clipping, the order of all that is in a step."""
+    config = RECIPE.model_copy(update={"steps": 25, "clip": 0.5, "weight_decay": 0.1})
+    rows = [sft.example(answer, TOKENIZER, 64) for answer in SAID]
+    lengths = [len(row.prompt_ids) + len(row.answer_ids) for row in rows]
+
+    def by_hand(next_rows, steps, warmup, **options):
+        net = network().train()
+        optimizer = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.98), **options)
+        for step in range(steps):
+            value = imitation(net, next_rows(), 0, torch.device("cpu"))
+            optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+            falling = 1 - (step - warmup) / (steps - warmup)
+            share = (step + 1) / warmup if step < warmup else falling
+            optimizer.param_groups[0]["lr"] = config.learning_rate * share
+            optimizer.step()
+        return weights(net)
+
+    order = batches(lengths, config.batch_size, 0)
+    student = by_hand(
+        lambda: [rows[i] for i in next(order)], 25, 1, weight_decay=0.1, fused=True, lr=1.0
     )
+    assert torch.equal(weights(train(network(), rows, config, seed=0).network), student)
+
+    rng, net = random.Random(0), network().train()
+    defence = by_hand(lambda: rng.sample(rows, 4), 25, 2, weight_decay=0.0, lr=1.0)
+    tune(
+        net.parameters(),
+        lambda batch: imitation(net, batch, 0, torch.device("cpu")),
+        rows,
+        steps=25,
+        learning_rate=config.learning_rate,
+        batch_size=4,
+        clip=0.5,
+    )
+    assert torch.equal(weights(net), defence)
 
 
 def test_answers_of_which_nothing_is_left_teach_nothing():
