@@ -79,16 +79,16 @@ def analysis(plan: Plan) -> dict[str, Any]:
     }
 
 
-class _Plain(yaml.SafeDumper):
+class _Plain(yaml.SafeDumper):  # type: ignore[misc]
     """Writes what is there twice twice, as an alias is hard to read and can be made a bomb."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def spelled(told: Any) -> bytes:
+def spelled(frozen: Any) -> bytes:
     """An analysis as `analysis.yaml` has it."""
-    return yaml.dump(told, Dumper=_Plain, sort_keys=False, width=120).encode()
+    return str(yaml.dump(frozen, Dumper=_Plain, sort_keys=False, width=120)).encode()
 
 
 def freeze(plan: Plan, store: Store, home: Path) -> None:

@@ -34,7 +34,7 @@ class Scores(NamedTuple):
     @property
     def features_AF(self) -> np.ndarray:
         """-log10 p, an account a row."""
-        return -np.log10(self.p.astype(float)).T
+        return np.asarray(-np.log10(self.p.astype(float)).T)
 
 
 class Run(NamedTuple):

@@ -23,8 +23,8 @@ ROLES: tuple[Role, ...] = ("floor", "undefended", "control", "defended")
 
 
 @dataclass(frozen=True, eq=False)
-class ArmTable:
-    """The grades of a study by arm, and which arms are compared. It answers and keeps nothing.
+class GradedArms:
+    """The grades of a study by arm: which arms there are.
 
     Args:
         study: what was planned, with the settings of the measurement.
@@ -53,8 +53,6 @@ class ArmTable:
         """The thresholds of the verdicts, as the study sets them."""
         m = self.study.measure
         return verdict.Rules(m.theta, m.ineffective, m.utility_margin, m.alpha, tuple(m.looks))
-
-    # Which arms there are
 
     @functools.cached_property
     def report(self) -> Grades:
@@ -108,7 +106,10 @@ class ArmTable:
             )
         return attackers
 
-    # What an arm is compared with
+
+@dataclass(frozen=True, eq=False)
+class ArmTable(GradedArms):
+    """The arms of a study, each with what it is compared with. It answers and keeps nothing."""
 
     @functools.cache  # noqa: B019 (this object lives for one report)
     def floor(self, task: str, budget: int) -> str:

@@ -159,7 +159,7 @@ def _compared(table: ArmTable, line: Line, plain: CurveResult, pair: Pair) -> Cu
 
 def _is_below_minimum(curve_KSN: np.ndarray) -> bool:
     K, S, N = curve_KSN.shape
-    return K < CLAIM_BUDGETS or S < CLAIM_SEEDS or N < CLAIM_ITEMS
+    return bool(K < CLAIM_BUDGETS or S < CLAIM_SEEDS or N < CLAIM_ITEMS)
 
 
 def _bill(table: ArmTable, line: Line, half: curves.Needs) -> CurveBill:

@@ -86,7 +86,7 @@ def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = No
     """The arm's mean in every draw (B); leading axes (budgets, say) are kept in front: (..., B)."""
     Y = checked(scores_SN)
     seed_BS = seed_weights(draws, Y.shape[-2]) if weight_BS is None else weight_BS
-    return np.einsum("...sb,bs->...b", Y @ draws.item_BN.T, seed_BS)
+    return np.asarray(np.einsum("...sb,bs->...b", Y @ draws.item_BN.T, seed_BS))
 
 
 def interval(

@@ -246,11 +246,12 @@ class Parts(NamedTuple):
 def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
     """The weighted sum of arm means and the parts of its variance."""
     c = np.asarray(weights, float)
-    quadratic = lambda one: np.maximum(np.einsum("a,...ab,b->...", c, one, c), 0.0)  # noqa: E731
-    seed_G, rest_G = (
-        [quadratic(one) for one in parts.seed_GAA],
-        [quadratic(one) for one in parts.residual_GAA],
-    )
+
+    def quadratic(covariance_AA: np.ndarray) -> Any:
+        return np.maximum(np.einsum("a,...ab,b->...", c, covariance_AA, c), 0.0)
+
+    seed_G = [quadratic(part_AA) for part_AA in parts.seed_GAA]
+    rest_G = [quadratic(part_AA) for part_AA in parts.residual_GAA]
     free = [max(n - 1, 1) for n in parts.seeds_G]
     seed: Any = np.sum(seed_G, axis=0)
     squares = np.sum([one**2 / df for one, df in zip(seed_G, free, strict=True)], axis=0)
@@ -308,7 +309,10 @@ def pooled(contrasts: Sequence[Parts]) -> Prior | None:
     df = most
     if spread > 0:
         low, high = 1e-3, 1e8
-        trigamma = lambda x: float(special.polygamma(1, x / 2)) - spread  # noqa: E731
+
+        def trigamma(x: float) -> float:
+            return float(special.polygamma(1, x / 2)) - spread
+
         df = min(low if trigamma(low) < 0 else float(optimize.brentq(trigamma, low, high)), most)
     scale = math.exp(float(e_K.mean()) + float(special.digamma(df / 2)) - math.log(df / 2))
     return Prior(df, scale)

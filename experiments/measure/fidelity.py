@@ -32,7 +32,7 @@ class Student(NamedTuple):
 
 def agreement(said_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
     """1 where the final answers are equal (Jagielski et al. 2020: fidelity)."""
-    return ((said_SN == teacher_N) & (said_SN >= 0)).astype(float)
+    return np.asarray((said_SN == teacher_N) & (said_SN >= 0), float)
 
 
 def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -143,5 +143,5 @@ def brier(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def log_loss(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Negative log-likelihood of being right, nats; confidences are kept 1e-6 away from 0 and 1."""
-    kept = np.clip(confidence, 1e-6, 1 - 1e-6)
-    return -(right * np.log(kept) + (1 - right) * np.log(1 - kept))
+    sure = np.clip(confidence, 1e-6, 1 - 1e-6)
+    return np.asarray(-(right * np.log(sure) + (1 - right) * np.log(1 - sure)))

@@ -81,7 +81,7 @@ KINDS = {
         "every answer of every student equals those of another arm",
         "the two arms are one; the defence has no effect on what this attacker sees, or was not "
         "applied",
-        "check the attacker's profile, the defence's strength and the plan's notes",
+        "check the attacker's interface, the defence's strength and the plan's notes",
     ),
     "off target": Kind(
         "the strength that was found for a cost costs over a quarter more or less, and over a "

@@ -111,53 +111,87 @@ def gained(
     axis by Student's interval of R - 1 degrees, because a steep curve makes any law of leaks a
     skewed law of gains. A single run counts as fixed. The draws redraw seeds, items and runs.
     """
-    F, start, Ys, n = (
-        bounded(floor),
-        bounded(zero),
-        [bounded(one) for one in curve],
-        np.asarray(n_R, float),
+    F, start, n = bounded(floor), bounded(zero), np.asarray(n_R, float)
+    Ys = [bounded(arm) for arm in curve]
+    _check_curve(Ys, budgets, n)
+    reading = _Reading(
+        monotone(np.array([Y.mean() for Y in Ys])),
+        float(start.mean()),
+        float(F.mean()),
+        budgets,
+        n,
     )
-    R = len(n)
-    if len(Ys) != len(budgets) or len(budgets) < 2 or len({Y.shape for Y in Ys}) > 1 or not R:
+    half = _student_error(floor, zero, curve, weights(budgets, n), alpha, clusters)
+    moved = _run_error(budgets, n, alpha)
+    least, most = reading.above(1), reading.above(2)
+    lo = least - math.hypot(least - reading.above(1, error=-half), least - reading.above(1, -moved))
+    hi = most + math.hypot(reading.above(2, error=half) - most, reading.above(2, moved) - most)
+    return Gain(
+        reading.above(0),
+        max(lo, 0.0),
+        min(hi, 1 - reading.floor),
+        _drawn(floor, zero, curve, budgets, n, draws, clusters),
+        float((n > 1.02 * budgets[-1]).mean()),
+    )
+
+
+def _check_curve(arms: Sequence[np.ndarray], budgets: np.ndarray, n_R: np.ndarray) -> None:
+    """NotMeasurable unless the arms are a curve of near budgets, and there is a run to read."""
+    R, shapes = len(n_R), {Y.shape for Y in arms}
+    if len(arms) != len(budgets) or len(budgets) < 2 or len(shapes) > 1 or not R:
         raise NotMeasurable(
-            f"a curve is budgets x seeds x items, got {len(Ys)} arms for {len(budgets)} budgets, "
+            f"a curve is budgets x seeds x items, got {len(arms)} arms for {len(budgets)} budgets, "
             f"{R} runs"
         )
     if why := too_far(budgets, "a curve that leaks are read through"):
         raise NotMeasurable(why)
-    top, share = float(F.mean()), weights(budgets, n)
-    mixed, seeds = (
-        np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack(Ys))),
-        {names(one) for one in curve},
-    )
-    told = next(iter(seeds)) if len(seeds) == 1 else None
-    trained: Scores = Arm(mixed, told) if told else mixed
-    e = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
-    half = float(e.hi - e.value) if e.se else 0.0
-    moved = (
-        float(stats.t.ppf(1 - alpha / 2, R - 1) * _axis(budgets, n)[1].std(ddof=1) / R**0.5)
-        if R > 1
-        else 0.0
-    )
-    mean_K, zero_R = monotone(np.array([Y.mean() for Y in Ys])), np.full(R, start.mean())
 
-    def above(which: int, shift: float = 0.0, error: float = 0.0) -> float:
+
+class _Reading(NamedTuple):
+    """A rising curve (K budgets), its untrained student and the floor; what R runs leaked."""
+
+    mean_K: np.ndarray
+    zero: float
+    floor: float
+    budgets: np.ndarray
+    n_R: np.ndarray
+
+    def above(self, which: int, shift: float = 0.0, error: float = 0.0) -> float:
         """Mean over runs of what is above the floor: of the chord (0), the least (1) or the most
-        (2).
+        (2), read so far to the right and with so much added.
         """
-        read_R = read(np.tile(mean_K, (R, 1)), zero_R, budgets, n, shift)[which]
-        return float(np.maximum(read_R - top + error, 0.0).mean())
+        R = len(self.n_R)
+        curves, zero_R = np.tile(self.mean_K, (R, 1)), np.full(R, self.zero)
+        read_R = read(curves, zero_R, self.budgets, self.n_R, shift)[which]
+        return float(np.maximum(read_R - self.floor + error, 0.0).mean())
 
-    least, most = above(1), above(2)
-    lo = least - math.hypot(least - above(1, error=-half), least - above(1, -moved))
-    hi = most + math.hypot(above(2, error=half) - most, above(2, moved) - most)
-    return Gain(
-        above(0),
-        max(lo, 0.0),
-        min(hi, 1 - top),
-        _drawn(floor, zero, curve, budgets, n, draws, clusters),
-        float((n > 1.02 * budgets[-1]).mean()),
-    )
+
+def _student_error(
+    floor: Scores,
+    zero: Scores,
+    curve: Sequence[Scores],
+    share: np.ndarray,
+    alpha: float,
+    clusters: np.ndarray | None,
+) -> float:
+    """Half the interval of the chord's contrast, common to all runs; `share` (1 + K) is what the
+    untrained student and each budget count for.
+    """
+    seeds = {names(arm) for arm in curve}
+    mixed_SN = np.asarray(np.einsum("k,ksn->sn", share[1:], np.stack([bounded(a) for a in curve])))
+    common = next(iter(seeds)) if len(seeds) == 1 else None
+    trained: Scores = Arm(mixed_SN, common) if common else mixed_SN
+    e = contrast([floor, zero, trained], [-1, share[0], 1], alpha=alpha, clusters=clusters)
+    return float(e.hi - e.value) if e.se else 0.0
+
+
+def _run_error(budgets: np.ndarray, n_R: np.ndarray, alpha: float) -> float:
+    """Half of Student's interval of the leaks' places on the curve's axis; 0 of a single run."""
+    R = len(n_R)
+    if R < 2:
+        return 0.0
+    spread = _axis(budgets, n_R)[1].std(ddof=1)
+    return float(stats.t.ppf(1 - alpha / 2, R - 1) * spread / R**0.5)
 
 
 def _drawn(

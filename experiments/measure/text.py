@@ -30,11 +30,11 @@ def longest_repeat(text: str) -> int:
         names = _numbered(zip(names, names[2 ** (len(levels) - 1) :], strict=False))
     if not levels:
         return 0
-    length, names = 2 ** (len(levels) - 1), levels[-1]
+    length, names = 1 << (len(levels) - 1), levels[-1]
     for k in reversed(range(len(levels) - 1)):
         longer = _numbered(zip(names, levels[k][length:], strict=False))
         if _repeats(longer):
-            length, names = length + 2**k, longer
+            length, names = length + (1 << k), longer
     return length
 
 

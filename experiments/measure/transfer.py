@@ -238,7 +238,7 @@ def unseen(share: float, seeds: int, alpha: float = 0.05) -> float:
     A share p of seeds that reach U is missed by all of them with probability (1 - p)^S, so at level
     alpha / 2 it may be up to 1 - (alpha / 2)^(1 / S), and the mean T then T + p (1 - T).
     """
-    p = 1 - (alpha / 2) ** (1 / seeds)
+    p = 1 - float((alpha / 2) ** (1 / seeds))
     return share + p * max(1 - share, 0.0)
 
 

@@ -16,7 +16,7 @@ class Plain(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed comes by here, those in tables too."""
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from experiments import preregistration, run_folder
 from experiments.analysis import summary
 from experiments.measure.power import components
@@ -144,7 +146,10 @@ def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
     differ by; INCONCLUSIVE where that is no less than the task's whole `effect`.
     """
     common = [seed for seed in now.seeds if seed in before.seeds]
-    pick = lambda sat: sat.right_SN[[sat.seeds.index(seed) for seed in common]]  # noqa: E731
+
+    def pick(exams: Sat) -> np.ndarray:
+        return exams.right_SN[[exams.seeds.index(seed) for seed in common]]
+
     claim = " ".join(str(part) for part in key if part not in ("", 0))
     if not common:
         return Check(claim, "INCONCLUSIVE", f"seeds {before.seeds}", f"seeds {now.seeds}")

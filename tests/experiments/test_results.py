@@ -1,12 +1,16 @@
 """Results as typed tables: what each field says, and what is read of a run."""
 
+import json
 import typing
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from experiments.results import manifest, schema
-from experiments.results.table import Table
+from distill.completions import BadInput
+from experiments import cli
+from experiments.results import archive, manifest, schema
+from experiments.results.read import read_results
+from experiments.results.table import Table, as_json
 from tests.experiments.test_templates import bare
 
 
@@ -35,3 +39,54 @@ def test_there_are_tables_and_a_schema_of_each_file():
     assert {schema.Measures, schema.Row, schema.Card, manifest.Manifest} <= {*tables()}
     text = TypeAdapter(schema.Measures).json_schema()
     assert "Row" in text["$defs"] and text["properties"]["schema_version"]["const"] == 1
+
+
+class TestReading:
+    """What `read_results` gives of a folder and of an export, and what it says of an old run."""
+
+    def test_a_folder_and_its_export_are_the_same(self, home, tmp_path):
+        read = read_results(home)
+        archive.pack(home, tmp_path / "run.zip")
+        assert read_results(tmp_path / "run.zip") == read
+        assert read.measures.rows[0].task == "addition" and read.card.arms
+        assert as_json(read.measures) == (home / "measures.json").read_bytes()
+        assert as_json(read.card) == (home / "card.json").read_bytes()
+        assert as_json(read.arms) == (home / "arms.json").read_bytes()
+        assert as_json(read.manifest) == (home / "manifest.json").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("name", "change", "fault"),
+        [
+            (
+                "measures.json",
+                {"schema_version": None},
+                "schema 0 is of an older version, 1 is read",
+            ),
+            ("measures.json", {"schema_version": 2}, "schema 2 is of a newer version, 1 is read"),
+            (
+                "manifest.json",
+                {"schema": 3},
+                f"is of an older version, {manifest.MANIFEST_SCHEMA} is read",
+            ),
+            ("measures.json", {"rows": 1}, "rows: Input should be a valid list"),
+            ("card.json", {"verdict": "effective"}, "verdict: Extra inputs are not permitted"),
+        ],
+    )
+    def test_what_is_of_another_form_is_one_line(self, home, name, change, fault):
+        raw = json.loads((home / name).read_text()) | change
+        raw = {key: value for key, value in raw.items() if value is not None or key not in change}
+        (home / name).write_text(json.dumps(raw))
+        with pytest.raises(BadInput) as error:
+            read_results(home)
+        assert str(error.value).startswith(f"{home}: {name}: ") and fault in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_what_is_no_run_is_one_line(self, tmp_path):
+        with pytest.raises(BadInput, match="no manifest.json there"):
+            read_results(tmp_path)
+
+
+@pytest.mark.parametrize("of", cli.SCHEMAS)
+def test_the_schema_of_every_file_is_printed(of, capsys):
+    assert cli.main(["schema", of]) in (0, None)
+    assert json.loads(capsys.readouterr().out)
