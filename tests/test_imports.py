@@ -102,6 +102,7 @@ ROOMS = (
     "report",
     "run_folder",
     "review",
+    "api",
     "commands",
     "cli",
 )

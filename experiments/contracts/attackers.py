@@ -42,7 +42,7 @@ QUICK = {
 }
 """Small values of settings that cost time, by the names that shipped parts give them."""
 BUDGET = 6
-TASK = Task(Program())
+TASK = Task(Program.model_validate({}))
 RECIPE = TrainingConfig(max_length=96, steps=6, batch_size=4)
 
 

@@ -135,8 +135,8 @@ def same(left: list[Completion], right: list[Completion], *, exact: bool = True)
         texts = [(x.prompt_id, x.prompt, x.text, x.token_ids, x.finished, x.passes) for x in (a, b)]
         if texts[0] != texts[1] or (a.logprobs is None) != (b.logprobs is None):
             return False
-        moved = [(x.l1, x.kl, x.flips) for x in (a, b)]
-        if not np.allclose(*moved, rtol=0, atol=0 if exact else 1e-4):
+        before, after = ((x.l1, x.kl, x.flips) for x in (a, b))
+        if not np.allclose(before, after, rtol=0, atol=0 if exact else 1e-4):
             return False
         return a.logprobs is None or b.logprobs is None or alike(a.logprobs, b.logprobs)
 

@@ -47,7 +47,9 @@ def days() -> list[Events]:
     for day in range(DAYS):
         busy = np.arange(1 if day else 0, ACCOUNTS)
         account = np.repeat(busy, 3 + 40 * busy).astype(np.uint32)
-        columns = {name: np.zeros(len(account), kind) for name, kind in COLUMNS.items()}
+        columns: dict[str, Any] = {
+            name: np.zeros(len(account), kind) for name, kind in COLUMNS.items()
+        }
         columns["topic"] = rng.integers(TOPICS, size=len(account)).astype(np.uint8)
         columns["template"] = rng.integers(50, size=len(account)).astype(np.uint32)
         columns["minute"] = np.sort(rng.integers(1440, size=len(account))).astype(np.uint16)

@@ -1,0 +1,245 @@
+"""Components of others: found, checked, run, recorded; and what is wrong with one is one line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli, provenance
+from experiments.planning import plan
+from experiments.settings import catalog, schema
+from tests.experiments.small import STUDY
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "tests" / "data" / "plugins"
+PAGE = (ROOT / "docs" / "api.md").read_text()
+REPLACED = ("task=", "defense=", "name=", "seeds=", "baseline_seeds=")
+SMALLEST = [word for word in STUDY if not word.startswith(REPLACED)]
+SMALLEST += ["seeds=[0]", "baseline_seeds=1"]
+MASKED, DOUBLING = Path("defense/release/masked.py"), Path("task/doubling.py")
+
+
+@pytest.fixture(autouse=True)
+def none_in_use():
+    yield
+    catalog.use_plugins([])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the sample folder."""
+    return Path(shutil.copytree(SAMPLE, tmp_path / "plugins"))
+
+
+def edit(path, before, after):
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def called(capsys, *words):
+    code = cli.main([str(word) for word in words])
+    return code, capsys.readouterr()
+
+
+def test_a_script_of_the_page_runs_and_its_export_says_what_it_needs(folder, tmp_path, capsys):
+    """Without `if __name__ == "__main__"`, in processes of their own."""
+    (code,) = re.findall("```python\n(.*?)```", PAGE, re.S)
+    code = code.replace('"defense=release/masked"', f'"defense=release/masked", *{SMALLEST!r}')
+    code = code.replace("my_plugins", str(folder)).replace('"runs")', '"runs", workers=2)')
+    script = tmp_path / "script.py"
+    script.write_text(code + 'print(home, "is all")\n')
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    made = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("is all") == 1 and "release/masked" in made.stdout
+    (home,) = (tmp_path / "runs").glob("first*")
+    manifest = json.loads((home / "manifest.json").read_text())
+    assert {*manifest["plugins"]} == {"defense/release/masked", "task/doubling"}
+    assert str(tmp_path) not in (home / "manifest.json").read_text()
+    code, said = called(capsys, "verify", home)
+    assert code == 2 and said.err.count("\n") == 1
+    assert "needs plugins that are not here: defense/release/masked, task/doubling" in said.err
+    assert called(capsys, "verify", home, "--plugins", folder)[0] == 0
+
+
+def test_its_code_is_in_the_address_of_what_it_makes_and_its_comments_are_not(folder):
+    def codes():
+        catalog.use_plugins([folder])
+        words = [*SMALLEST, "name=mine", "task=doubling", "defense=release/masked"]
+        stages = plan.make(schema.load("quickstart", words)).stages
+        return {stage.key: provenance.modules(stage) for stage in stages}
+
+    def changed(after):
+        assert after.keys() == before.keys()
+        return {key for key in before if before[key] != after[key]}
+
+    before = codes()
+    module = "distill_resist_plugins.defense.release.masked"
+    using = {key for key, code in before.items() if module in code}
+    assert using and using < before.keys()
+    edit(folder / MASKED, "from pydantic", "# a remark\nfrom pydantic")
+    assert changed(codes()) == set()
+    edit(folder / MASKED, 'masked += "x"', 'masked += "y"')
+    assert changed(codes()) == using
+
+
+def test_the_sample_keeps_every_claim(capsys):
+    code, said = called(capsys, "check-plugin", SAMPLE)
+    assert code == 0 and "failed" not in said.out and "ok     it keeps the order" in said.out
+
+
+BROKEN = {
+    "it is the identity": (MASKED, "    traits = ", "    is_identity = False\n    traits = "),
+    "it counts its passes": (MASKED, "keeps_answer=True", "extra_forward_passes=1.0"),
+    "it says what it is": (MASKED, "a stranger's", "-"),
+    "it says the same": (
+        MASKED,
+        "hidden = letter",
+        "hidden = __import__('os').urandom(1)[0] % 2 and letter",
+    ),
+    "its config has": (MASKED.with_suffix(".yaml"), "name: release/masked", "name: release/top_k"),
+    "its config shows": (DOUBLING.with_suffix(".yaml"), "settings:", "settings: {}  #"),
+    "its config begins": (DOUBLING.with_suffix(".yaml"), "# Doubling", "#Doubling"),
+    "no answer is that": (DOUBLING, "str(2 * index))", '"7")'),
+    "its alphabet": (DOUBLING, '"0123456789+*=# "', '"0123456789+*="'),
+    "every worked solution": (DOUBLING, "0|[1-9][0-9]*", "[0-9]{6}"),
+}
+
+
+@pytest.mark.parametrize("claim", BROKEN)
+def test_a_broken_claim_is_named(folder, capsys, claim):
+    file, before, after = BROKEN[claim]
+    edit(folder / file, before, after)
+    shutil.rmtree(folder / ("task" if file.parts[0] == "defense" else "defense"))
+    code, said = called(capsys, "check-plugin", folder)
+    assert code == 2 and f"failed {claim}" in said.out
+    assert re.fullmatch("distill-resist: check-plugin .* claims are not kept\n", said.err)
+
+
+def rename(folder):
+    for path in (MASKED, MASKED.with_suffix(".yaml")):
+        (folder / path).rename(folder / path.with_stem("truncate"))
+
+
+def link(folder):
+    elsewhere = folder.parent / "elsewhere.py"
+    (folder / MASKED).rename(elsewhere)
+    (folder / MASKED).symlink_to(elsewhere)
+
+
+def link_a_folder(folder):
+    shutil.move(folder / "task", folder.parent / "elsewhere")
+    (folder / "task").symlink_to(folder.parent / "elsewhere")
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def write(path, text):
+    return lambda folder: (folder / path).write_text(text)
+
+
+def remove(path):
+    return lambda folder: (folder / path).unlink()
+
+
+WRONG = {
+    "a name that is shipped": (rename, "'release/truncate' is shipped; give .* another name"),
+    "no config": (remove(MASKED.with_suffix(".yaml")), "has no config .*masked.yaml"),
+    "no code": (remove(MASKED), "masked.yaml: has no masked.py beside it"),
+    "a link": (link, "masked.py: is a link; a plugin's files lie in its own folder"),
+    "a folder that is a link": (link_a_folder, "is a link; a plugin's files lie in its own"),
+    "an empty folder": (empty, "holds no plugin; one is a Python file and a YAML file"),
+    "no folder": (shutil.rmtree, "plugins .*: no such folder"),
+    "a package": (write("defense/__init__.py", ""), "are no packages; remove it"),
+    "another place": (write("defense/mine.py", ""), "a plugin lies in defense/trained, defense/"),
+    "a name of signs": (write("task/a-b.py", ""), "its name is of letters, digits and _"),
+    "an error at import": (write(MASKED, "x = 1\nPart\n"), "masked.py, line 2: NameError: name"),
+    "an exit at import": (write(MASKED, "raise SystemExit"), "masked.py, line 1: SystemExit"),
+    "no Python": (write(MASKED, "x = 1\nx = = 2\n"), "masked.py, line 2: SyntaxError: invalid"),
+    "no settings": (write(MASKED, "class Defense: ..."), "masked.py holds no class Settings"),
+    "no defence": (
+        write(MASKED, "from defenses import DefenseSettings as Settings"),
+        "masked.py holds no class Defense",
+    ),
+    "another kind": (
+        write(MASKED, "from defenses import DefenseSettings as Settings\nclass Defense: ..."),
+        r"Defense is no defenses\.\w+",
+    ),
+    "a setting of another kind": (
+        lambda folder: edit(folder / MASKED.with_suffix(".yaml"), "1.0", "2.0"),
+        "share: .* less than or equal to 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("command", ["plan", "check-plugin"])
+def test_what_is_wrong_is_one_line(folder, tmp_path, capsys, what, command):
+    spoil, line = WRONG[what]
+    spoil(folder)
+    words = ["first", "defense=release/masked", "--runs", tmp_path / "runs", "--plugins", folder]
+    code, said = called(capsys, command, *(words if command == "plan" else [folder]))
+    assert code == 2 and said.err.count("\n") == 1
+    assert re.search(line, said.err), said.err
+
+
+def test_two_folders_with_the_same_plugin_or_helper_are_refused(folder, tmp_path, capsys):
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    words = ("list", "task", "--plugins", folder, "--plugins")
+    code, said = called(capsys, *words, other)
+    assert code == 2 and re.search("plugin .*: is there twice: .* and ", said.err)
+    shutil.rmtree(other / "defense")
+    (other / DOUBLING).rename(other / "task" / "tripling.py")
+    (other / DOUBLING).with_suffix(".yaml").rename(other / "task" / "tripling.yaml")
+    for place in (folder, other):
+        (place / "task" / "_helper.py").write_text("")
+    code, said = called(capsys, *words, other)
+    assert code == 2 and "_helper.py has the same name" in said.err
+    (other / "task" / "_helper.py").unlink()
+    code, said = called(capsys, *words, other)
+    assert code == 0 and said.out == "task: addition doubling gsm8k lookup trace tripling\n"
+
+
+def test_a_wrong_folder_leaves_those_in_use(folder, tmp_path):
+    catalog.use_plugins([folder])
+    with pytest.raises(Exception, match="no such folder"):
+        catalog.use_plugins([tmp_path / "nowhere"])
+    assert "doubling" in catalog.names("task")
+
+
+def test_the_environment_names_folders(folder, monkeypatch):
+    monkeypatch.setenv(catalog.VARIABLE, str(folder))
+    catalog.use_plugins([])
+    assert "doubling" in catalog.names("task")
+
+
+def test_a_package_names_its_modules(folder, tmp_path, monkeypatch):
+    site, package = tmp_path / "site", tmp_path / "site" / "strangers"
+    about = site / "strangers-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
+    points = "[distill_resist.defenses]\nrelease/masked = strangers.masked\n"
+    (about / "entry_points.txt").write_text(points)
+    shutil.copytree(folder / "defense" / "release", package)
+    (package / "__init__.py").write_text("raise RuntimeError('imported before it is used')\n")
+    monkeypatch.syspath_prepend(str(site))
+    catalog.use_plugins([])
+    assert catalog.module_of("defense", "release/masked") == "strangers.masked"
+    (package / "__init__.py").write_text("")
+    spec = schema.parse_defense("release/masked(share=0.5)").spec
+    assert spec == [{"name": "release/masked", "settings": {"share": 0.5, "marker": "#"}}]
+    (about / "entry_points.txt").write_text(points.replace("masked\n", "gone\n"))
+    with pytest.raises(Exception, match="entry point 'strangers.gone' is no module"):
+        catalog.use_plugins([])
+    monkeypatch.undo()
