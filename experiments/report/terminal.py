@@ -200,6 +200,11 @@ def bound(value: float | None) -> str:
     return "∞" if value is None else _two(value)
 
 
+def whole(value: float | None) -> str:
+    """A count; none is unbounded."""
+    return "∞" if value is None else f"{value:.0f}"
+
+
 def two(value: float | None) -> str:
     """Two decimals, or a dash for what was not measured."""
     return "-" if value is None else _two(value)
@@ -224,6 +229,7 @@ FORMATS = {
     "thousands": thousands,
     "times": times,
     "two": two,
+    "whole": whole,
     "worst": worst,
 }
 """What templates write values with."""

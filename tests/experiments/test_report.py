@@ -20,7 +20,14 @@ from experiments.report import frontier_plot, html, plots, terminal
 from experiments.results import collect
 from experiments.results.collect import Key
 from experiments.results.manifest import Code, Machine, Manifest, Seal
-from experiments.results.schema import CaseResult, Measures, Utility
+from experiments.results.schema import (
+    BillResult,
+    CaseResult,
+    CurveBill,
+    HalfBill,
+    Measures,
+    Utility,
+)
 from experiments.results.table import jsonable
 from experiments.settings import schema
 
@@ -235,6 +242,15 @@ def test_it_is_json_page_table_and_card(study, made):
         patch.setattr(card, "answer_ms", lambda *_: defaultdict(lambda: 1.0))
         planned = SimpleNamespace(study=study)
         fields = card.card(planned, told, manifest, seal, ["theta: 1 was, 2 is"])
+    open_end = BillResult(median=None, lo=1.0, hi=None)  # no curve gets to half of it
+    half = HalfBill(accounts=open_end, dollars=open_end, lower_bound=True)
+    endless = [
+        curve.model_copy(update={"bill": CurveBill(undefended=half, defended=half)})
+        for curve in fields.curves
+        if curve.bill
+    ]
+    text = card_page.markdown(fields.model_copy(update={"curves": endless}))
+    assert "undefended at least ∞, $∞; defended at least ∞, $∞" in text
     text = card_page.markdown(fields)
     assert (
         "theta: 1 was, 2 is" in text
