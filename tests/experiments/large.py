@@ -8,6 +8,7 @@ Every number in it follows from its answers, so it verifies; nothing was trained
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import tempfile
@@ -23,8 +24,9 @@ from distill.completions import digest
 from experiments import preregistration, provenance, run_folder
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
+from experiments.results import archive
 from experiments.results.collect import NUMBERS, WHO
-from experiments.review import archive
+from experiments.results.table import jsonable
 from experiments.settings import schema
 from experiments.settings.entries import build_task
 from experiments.stages.stage import canonical
@@ -38,7 +40,7 @@ def write(here: Plan, home: Path) -> None:
     preregistration.freeze(here, Store(home / "store"), home)
     (home / "config.json").write_text(run_folder.published(here.study).model_dump_json(indent=2))
     _, arms = snapshots.made_up(here)
-    forger.dump(home, "arms.json", arms)
+    forger.dump(home, "arms.json", jsonable(arms))
     _write_grades(here, home / "grades.parquet")
     forger.dump(home, "manifest.json", _manifest(here))
     for name in (
@@ -114,7 +116,7 @@ def _manifest(here: Plan) -> dict[str, Any]:
     makers: dict[str, dict[str, Any]] = {}
     stages = []
     for stage in here.stages:
-        made = provenance.now(stage, 1)
+        made = dataclasses.asdict(provenance.now(stage, 1))
         makers.setdefault(canonical(made), made)
         stages.append(
             {
@@ -136,8 +138,9 @@ def _manifest(here: Plan) -> dict[str, Any]:
         "config_sha256": "",
         "versions": run_folder.versions(),
         "lock": run_folder.locked(),
-        "machine": run_folder.machine(1),
-        "code": run_folder.code(),
+        "machine": jsonable(run_folder.machine(1)),
+        "code": jsonable(run_folder.code()),
+        "plugins": provenance.plugins(here.stages),
         "seeds": run_folder.seeds(here),
         "made_by": [*makers.values()],
         "stages": stages,
