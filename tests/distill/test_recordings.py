@@ -186,7 +186,7 @@ def test_an_answer_file_may_withhold_entries(tmp_path):
         Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4")),
     )
     write_completions(path, [Completion("1", "p", "a", (7,), True, kept)])
-    assert read_recorded(path).completions["p"].token_ids == (7,)
+    assert read_recorded(path).answers["p"].token_ids == (7,)
 
 
 def test_a_table_that_is_no_answer_file_is_named(tmp_path):

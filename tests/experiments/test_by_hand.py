@@ -19,7 +19,7 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ranking import Cell
 from experiments.measure import power, utility
 from experiments.measure.contrast import Arm
-from experiments.planning import plan
+from experiments.planning import arms, plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.results.collect import WHO, Key, Sat
 from experiments.results.schema import ARM_RECORDS
@@ -103,9 +103,8 @@ def exam(task, split, who, share, rng):
 @functools.cache
 def planned():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            plan, "FEW", len(SEEDS)
-        )  # all arms have the same seeds, which the formulas here are for
+        # All arms have the same seeds, which the formulas here are for.
+        patch.setattr(arms, "FEW", len(SEEDS))
         return plan.make(schema.load("quickstart", STUDY))
 
 

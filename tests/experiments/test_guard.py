@@ -18,7 +18,7 @@ from experiments.settings import catalog, component_docs, schema
 from experiments.stages.defense import strength_at
 from experiments.stages.grades import read_grades
 from experiments.store import Store
-from tests.experiments.small import STUDY
+from tests.experiments.small import STUDY, last
 
 ROOT = Path(__file__).parents[2]
 PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
@@ -235,7 +235,7 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     words += ["teacher.hidden_size=64", "teacher.num_layers=2", "teacher.steps=250"]
     words += ["teacher.items=3000", "measure.items=50", "measure.selection_items=50"]
     words += ["measure.teacher_seeds=2"]
-    words += ["defense=[decoding/perturbed(match_utility=20) + release/answer_only]"]
+    words = last(*words, "defense=[decoding/perturbed(match_utility=20) + release/answer_only]")
     assert cli.main(["run", "quickstart", "--runs", str(tmp_path), "--workers", "1", *words]) == 0
     made, store = plan.make(schema.load("quickstart", words)), Store(tmp_path / "store")
     (stage,) = [stage for stage in made.stages if stage.kind == "defense"]

@@ -20,6 +20,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments import cli
+from experiments.commands import about
 from experiments.launch import local, one
 from experiments.results.plain import Plain, printable
 from experiments.stages.stage import Stage, TaskSpec
@@ -59,6 +60,14 @@ class Endless:
 
     def due(self, *_):
         return SimpleNamespace(why=[], stages=[self.stage])
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Whatever started the tests: a shell that runs them in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def meanwhile(root, what, when):
@@ -252,10 +261,10 @@ def test_a_console_prints_no_markup_no_emoji_and_no_codes(capsys):
     "error", [KeyboardInterrupt, MemoryError, BrokenPipeError, OSError(28, "No space left")]
 )
 def test_what_happens_in_a_verb_has_its_code_and_its_line(error, monkeypatch, capsys):
-    def verb(given):
+    def verb(**_):
         raise error
 
-    monkeypatch.setattr(cli, "listing", verb)
+    monkeypatch.setattr(about, "list_group", verb)
     code, line = {
         KeyboardInterrupt: (130, "interrupted; the same command continues"),
         MemoryError: (2, "out of memory; nothing done is lost, and the same command continues"),

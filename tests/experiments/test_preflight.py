@@ -13,6 +13,7 @@ from experiments.planning import preflight
 from experiments.settings import schema
 from experiments.settings.entries import build_task
 from experiments.tasks import Outcome
+from tests.experiments.small import last
 
 WORDS = ["task=addition", "defense=release/answer_only", "seeds=[0,1]"]
 
@@ -62,7 +63,7 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
         (place / change).unlink()
     elif change:
         place = change
-    given = ["teacher=pretrained", f"teacher.path='{place}'", "attacker=sft", *WORDS, *words]
+    given = last("teacher=pretrained", f"teacher.path='{place}'", "attacker=sft", *WORDS, *words)
     runs = tmp_path / "runs"
     assert cli.main(["run", "quickstart", "--runs", str(runs), *given]) == 2
     error = capsys.readouterr().err

@@ -239,8 +239,9 @@ def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
 
 
 def test_a_changed_word_fails():
-    case = {"task": "t", "budget": 1, "defense": "d", "verdict": "effective"}
-    checks = rerun._words([case], [case | {"verdict": "inconclusive"}])
+    case = SimpleNamespace(task="t", budget=1, defense="d", verdict="effective")
+    other = SimpleNamespace(task="t", budget=1, defense="d", verdict="inconclusive")
+    checks = rerun._words([case], [other])
     assert [(c.word, c.expected, c.got) for c in checks] == [("FAIL", "effective", "inconclusive")]
     assert rerun._words([case], [])[0].word == "FAIL"
 

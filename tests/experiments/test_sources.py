@@ -4,6 +4,7 @@ of real answers.
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
 from experiments import cli
-from experiments.planning import plan
+from experiments.planning import graph, plan
 from experiments.settings import entries, schema
 from experiments.stages import teacher
 from experiments.stages.grades import read_grades
+from experiments.stages.stage import Inputs
 from experiments.store import Store
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
@@ -152,19 +154,21 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
 
 
 def test_a_teacher_that_diverges_is_an_error(tmp_path, monkeypatch):
-    told = {"diverged": True, "steps": 40, "learning_rate": 9.0}
-    monkeypatch.setattr(teacher, "trained", lambda *_: (None, told))
-    task = {"name": "addition", "settings": {"digits": 2}}
+    told = SimpleNamespace(diverged=True, steps=40, learning_rate=9.0)
+    monkeypatch.setattr(teacher, "train_fresh", lambda *_: (None, told))
+    scope = graph.Scope(
+        schema.load("quickstart", ["task=addition(digits=2)"]), "addition(digits=2)"
+    )
     with pytest.raises(
         BadInput,
         match="teacher: its training diverged after 40 steps; lower its learning rate of 9",
     ):
-        teacher.run({"task": task, "items": 4, "seed": 0}, [], tmp_path)
+        teacher.run(scope.teacher.spec, Inputs(), tmp_path)
 
 
 def test_a_pretrained_teacher_is_looked_at_in_its_own_stage(tmp_path):
     (tmp_path / "config.json").write_text("{}")
+    words = ["teacher=pretrained", f"teacher.path='{tmp_path}'"]
+    spec = graph.Scope(schema.load("quickstart", words), "addition").teacher.spec
     with pytest.raises(BadInput, match="Unrecognized model"):
-        teacher.run(
-            {"kind": "pretrained", "path": str(tmp_path), "allow_pickle": False}, [], tmp_path
-        )
+        teacher.run(spec, Inputs(), tmp_path)

@@ -299,11 +299,7 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
     code = f"""if True:
         import os, tempfile
         from pathlib import Path
-        from experiments import run_folder, tracking
-from experiments.planning import plan
-from experiments.results.read import measures_of
-from experiments.settings import schema
-from experiments.store import Store
+        from experiments import tracking
         with tracking._environment(Path({str(tmp_path / "wandb")!r})):
             Path(tempfile.mkdtemp(), "left").touch()
         {end}"""
