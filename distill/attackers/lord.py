@@ -129,7 +129,8 @@ class Attacker(Base):
         """The last period's answers as sold, y+ and y-, by what the two networks gave them."""
         triples = []
         for old, new in zip(before, now, strict=True):
-            then, since = ([_level(one) for one in three[1:]] for three in (old, new))
+            then = [_level(example) for example in old[1:]]
+            since = [_level(example) for example in new[1:]]
             plus, minus = order(then, since, self.settings.tau, self.settings.tau_delta)
             triples.append([old[0], old[0 if plus is None else 1 + plus], old[1 + minus]])
         return triples

@@ -98,10 +98,8 @@ class Attacker(Base):
                 "learning_rate": recipe.learning_rate / 2,
             }
         )
-        questions = [
-            Prompt(one.prompt_id, one.prompt)
-            for one in {one.prompt: one for one in completions}.values()
-        ]
+        by_prompt = {completion.prompt: completion for completion in completions}
+        questions = [Prompt(one.prompt_id, one.prompt) for one in by_prompt.values()]
         for phase in range(s.phases):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
             scored = score_completions(

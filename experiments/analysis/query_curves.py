@@ -110,9 +110,8 @@ def _pair(table: ArmTable, line: Line) -> Pair | None:
     """
     if line.defense == "none" or len(line.budgets) < FEWEST_BUDGETS:
         return None
-    undefended, defended = (
-        [table.scores(key) for key in line.keys(name)] for name in ("none", line.defense)
-    )
+    undefended = [table.scores(key) for key in line.keys("none")]
+    defended = [table.scores(key) for key in line.keys(line.defense)]
     if not (_same_seeds(undefended) and _same_seeds(defended)):
         return None
     return Pair(

@@ -116,11 +116,13 @@ def _plan(study: str, overrides: list[str], env: bool) -> Plan:
 
 def _stage_counts(planned: Plan, due: Due, keep_old: bool) -> list[str]:
     """A line a kind of stage: how many there are, are to be made, and are old."""
-    todo, old = (Counter(stage.kind for stage in stages) for stages in (due.stages, due.old))
+    todo = Counter(stage.kind for stage in due.stages)
+    old = Counter(stage.kind for stage in due.old)
+    planned_kinds = Counter(stage.kind for stage in planned.stages)
     what = "old ones kept" if keep_old else "of them old"
     return [
         f"{kind}: {count}, {todo[kind]} to do" + (f", {old[kind]} {what}" if old[kind] else "")
-        for kind, count in Counter(stage.kind for stage in planned.stages).items()
+        for kind, count in planned_kinds.items()
     ]
 
 

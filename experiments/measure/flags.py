@@ -255,9 +255,8 @@ def repeats_itself(text: str) -> bool:
 
 def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05) -> str:
     """Share of empty or repeating answers, against the clean teacher's."""
-    before, after = (
-        float(np.mean([repeats_itself(text) for text in texts])) for texts in (clean, defended)
-    )
+    before = float(np.mean([repeats_itself(text) for text in clean]))
+    after = float(np.mean([repeats_itself(text) for text in defended]))
     return (
         f"{100 * after:.0f} % of the defended answers are empty or repeat themselves, clean "
         f"{100 * before:.0f} %"

@@ -127,7 +127,8 @@ def _panel(axes: Axes, numbered: dict[int, Entry], cases: Sequence[CaseResult]) 
     places = dict(zip(measured, spots, strict=True))
     for number, entry in numbered.items():
         shown = [defense for defense in entry.strengths if defense in places]
-        xs, ys = ([places[defense][i] for defense in shown] for i in (0, 1))
+        xs = [places[defense][0] for defense in shown]
+        ys = [places[defense][1] for defense in shown]
         axes.plot(xs, ys, color=COLOURS[entry.family], linewidth=0.7, alpha=0.6, zorder=2)
         for defense in shown:
             _point(axes, str(number), entry, measured[defense], places[defense])

@@ -339,9 +339,8 @@ def _who(arm: Arm | FinishedStudent | MissingStudent) -> list[str | int]:
 def _named(run: Run) -> Check:
     """Where nothing can be planned: arms and exams are at least of what the settings name."""
     blocks = run.study.blocks
-    tasks, budgets = (
-        {one for block in blocks for one in getattr(block, name)} for name in ("tasks", "budgets")
-    )
+    tasks = {task for block in blocks for task in block.tasks}
+    budgets = {budget for block in blocks for budget in block.budgets}
     defenses = {one for block in blocks for one in block.defenses} | {"none", arms.IDENTITY}
     attackers = {one for block in blocks for one in block.attackers} | {*arms.FLOORS, ""}
     told = {(arm.task, arm.defense, arm.attacker, arm.budget) for arm in run.arms}
@@ -354,7 +353,8 @@ def _named(run: Run) -> Check:
         or one[2] not in attackers
         or one[3] not in {*budgets, 0}
     )
-    odd += [(task, "has none") for task in sorted(tasks - {one[0] for one in told})]
+    examined = {task for task, *_ in told}
+    odd += [(task, "has none") for task in sorted(tasks - examined)]
     got = (
         short(f"{len(odd)} others, first {' '.join(map(str, odd[0]))}", 160)
         if odd

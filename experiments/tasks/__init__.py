@@ -97,9 +97,7 @@ class Exam(ABC):
     name: ClassVar[str]
     mark: ClassVar[str] = "#"  # what the final answer follows
     data: str = ""  # SHA-256 of files that the questions come from
-    clusters: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # which items belong together: by item id, the cluster's name
+    clusters: Mapping[str, str] = MappingProxyType({})  # by item id: which belong together
     alphabet: str
     size: int
     form: re.Pattern[str]
@@ -179,11 +177,9 @@ class Exam(ABC):
         seen = set[str]()
         for index in shuffled(self.size, f"{self.name}/{seed}"):
             asked = self.draft(index)
-            if (
-                asked is not None
-                and asked.canonical not in seen
-                and self.split(index, asked.canonical) == split
-            ):
+            if asked is None or asked.canonical in seen:
+                continue
+            if self.split(index, asked.canonical) == split:
                 seen.add(asked.canonical)
                 yield asked
 

@@ -136,6 +136,8 @@ def command(*words: str, codes: tuple[int, ...] = (0, 2)) -> Outcome:
             f"traceback: {type(told).__name__}: {str(told)[:200]}",
         )
     fault = "" if code in codes else f"exit code {code}"
-    if code == 2 and (error.getvalue().count("\n") != 1 or "Traceback" in error.getvalue()):
-        fault = f"{error.getvalue().count(chr(10))} lines: {error.getvalue()[:200]!r}"
+    # What a command notes on its way is no error.
+    lines = [line for line in error.getvalue().splitlines() if not line.startswith("note: ")]
+    if code == 2 and (len(lines) != 1 or "Traceback" in error.getvalue()):
+        fault = f"{len(lines)} lines: {error.getvalue()[:200]!r}"
     return Outcome(code, out.getvalue(), error.getvalue(), fault)
