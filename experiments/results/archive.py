@@ -32,20 +32,17 @@ SOMETIMES = ("budgets.svg", "outcomes.json", "campaigns.svg")  # where the study
 ALLOWED = {*ALWAYS, *SOMETIMES, LOCK, SIGNATURE}
 KEPT = {"tracking.json", "wandb"}  # what tracking leaves beside a run; never exported
 LARGEST = 2 * 2**30  # bytes, of all files together
-RATIO, SLACK = (
-    100,
-    2**24,
-)  # a file may be so many times larger than its packed form, and so many bytes beside
+# A file may be so many times larger than its packed form, and so many bytes beside.
+RATIO, SLACK = 100, 2**24
 CHUNK = 2**20
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# What a damaged or hostile archive makes the library raise; zlib's own error is an Exception and
-# nothing narrower.
+# What a damaged or hostile archive makes the library raise (a RuntimeError for encryption and
+# unknown packings); zlib's own error is an Exception and nothing narrower.
 BROKEN = (
     zipfile.BadZipFile,
     OSError,
     EOFError,
     RuntimeError,
-    NotImplementedError,
     ValueError,
     IndexError,
     KeyError,

@@ -125,6 +125,7 @@ REFUSED = {
     "a pipe": named("campaigns.svg", stat.S_IFIFO),
     "encrypted": marked(6, 1),
     "unknown packing": marked(8, 99),
+    "a later version": marked(4, 99),
     "bzip2": lambda path, files: packed(path, files, zipfile.ZIP_BZIP2),
     "lzma": lambda path, files: packed(path, files, zipfile.ZIP_LZMA),
     "a bomb": holding("report.html", bytes(200 * 2**20)),
