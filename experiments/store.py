@@ -209,7 +209,8 @@ def _unsealed(data: bytes) -> dict[str, Any]:
     if not files or not isinstance(files, dict):
         raise ValueError("its done.json names no file")
     seal = done.pop("sha256", None)
-    if seal is not None and seal != digest(canonical(done)):
+    # The bytes and not only what they mean: 1E-5 for 1e-5 is no word of ours either.
+    if seal is not None and data != sealed(done):
         raise ValueError("its done.json was altered since it was written")
     if any(
         Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(told, str)
