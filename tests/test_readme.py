@@ -16,7 +16,7 @@ from distill.models import LanguageModel
 from experiments import cli
 from experiments.settings import catalog
 from experiments.settings.entries import build_task
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
@@ -52,7 +52,7 @@ def files(text: str) -> dict[str, str]:
     return dict(re.findall(r"`(my_plugins/[\w/.]+)`\n\n```\w+\n(.*?)^```$", text, re.M | re.S))
 
 
-def write_answers(path: Path, task: Exam) -> None:
+def write_answers(path: Path, task: Task) -> None:
     """A recording of right answers to every question that a study may ask."""
     drafts = [draft for i in range(task.size) if (draft := task.draft(i)) is not None]
     rows = [{"prompt": draft.text, "answer": task.solution(draft)} for draft in drafts]

@@ -7,7 +7,7 @@ from typing import get_args
 
 from distill.completions import BadInput
 from experiments.contracts import require
-from experiments.tasks import Exam, Item, Outcome, Split
+from experiments.tasks import Item, Outcome, Split, Task
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 OWNED: tuple[Split, ...] = ("train", "query")  # where public questions may be from
@@ -17,30 +17,30 @@ FEWEST = 10  # questions that an exam has
 TEXTS = ("", " ", "\x00", "no answer", "\u00b3 \U0001f600 \u0663", "\n" * 9, "a" * 2000)
 
 
-def items_of(task: Exam, split: Split, seed: int = 0) -> list[Item]:
+def items_of(task: Task, split: Split, seed: int = 0) -> list[Item]:
     """The first questions of a split, as many as are looked at or as there are."""
     return task.items(split, task.available(split, MOST), seed)
 
 
-def every_split_has_enough_questions(task: Exam) -> None:
+def every_split_has_enough_questions(task: Task) -> None:
     for split in SPLITS:
         there = task.available(split, FEWEST)
         require(there >= FEWEST, f"{split} has {there} questions, of {FEWEST} at least")
 
 
-def every_worked_solution_is_graded_right(task: Exam) -> None:
+def every_worked_solution_is_graded_right(task: Task) -> None:
     for split in SPLITS:
         for item in items_of(task, split):
             _require_right(task, item, "solution")
 
 
-def every_public_solution_is_graded_right(task: Exam) -> None:
+def every_public_solution_is_graded_right(task: Task) -> None:
     there = min(task.available(split, MOST) for split in OWNED)
     for item in task.public(there, 0):
         _require_right(task, item, "public solution")
 
 
-def _require_right(task: Exam, item: Item, what: str) -> None:
+def _require_right(task: Task, item: Item, what: str) -> None:
     outcome = task.grade(item.solution, item.reference)
     require(
         outcome is Outcome.RIGHT,
@@ -48,13 +48,13 @@ def _require_right(task: Exam, item: Item, what: str) -> None:
     )
 
 
-def the_final_answer_of_a_solution_is_its_reference(task: Exam) -> None:
+def the_final_answer_of_a_solution_is_its_reference(task: Task) -> None:
     for item in items_of(task, "query"):
         final = task.final(item.solution)
         require(final == item.reference, f"final is {final!r}, reference {item.reference!r}")
 
 
-def another_reference_is_not_right(task: Exam) -> None:
+def another_reference_is_not_right(task: Task) -> None:
     items = items_of(task, "report")
     for item, other in zip(items, items[1:], strict=False):
         outcome = task.grade(item.solution, other.reference)
@@ -64,7 +64,7 @@ def another_reference_is_not_right(task: Exam) -> None:
         )
 
 
-def any_text_gets_a_grade(task: Exam) -> None:
+def any_text_gets_a_grade(task: Task) -> None:
     reference = items_of(task, "report")[0].reference
     for text in TEXTS:
         outcome = task.grade(text, reference)
@@ -72,19 +72,19 @@ def any_text_gets_a_grade(task: Exam) -> None:
     require(task.grade("", reference) is Outcome.UNPARSED, "an empty answer is not unparsed")
 
 
-def no_question_is_in_two_splits(task: Exam) -> None:
+def no_question_is_in_two_splits(task: Task) -> None:
     asked = {split: {item.prompt.text for item in items_of(task, split)} for split in SPLITS}
     for text, times in Counter(text for texts in asked.values() for text in texts).items():
         require(times == 1, f"{text[:80]!r} is in {times} splits")
 
 
-def splits_stay_apart_between_seeds(task: Exam) -> None:
+def splits_stay_apart_between_seeds(task: Task) -> None:
     trained = {item.prompt.text for item in items_of(task, "train", 0)}
     both = trained & {item.prompt.text for item in items_of(task, "report", 1)}
     require(not both, f"{next(iter(both), '')[:80]!r} is a training and a report question")
 
 
-def the_same_seed_gives_the_same_items(task: Exam) -> None:
+def the_same_seed_gives_the_same_items(task: Task) -> None:
     for split in SPLITS:
         items = items_of(task, split, 7)
         require(items == items_of(task, split, 7), f"{split} differs between two calls")
@@ -92,12 +92,12 @@ def the_same_seed_gives_the_same_items(task: Exam) -> None:
         require(items[: len(fewer)] == fewer, f"fewer {split} questions are no prefix of more")
 
 
-def another_seed_gives_another_order(task: Exam) -> None:
+def another_seed_gives_another_order(task: Task) -> None:
     first, second = ([i.prompt for i in items_of(task, "train", seed)] for seed in (7, 8))
     require(first != second, "seeds 7 and 8 ask the same questions in the same order")
 
 
-def an_id_stands_for_one_prompt(task: Exam) -> None:
+def an_id_stands_for_one_prompt(task: Task) -> None:
     ids: dict[str, str] = {}
     for split in SPLITS:
         for item in items_of(task, split):
@@ -105,14 +105,14 @@ def an_id_stands_for_one_prompt(task: Exam) -> None:
             require(text == item.prompt.text, f"{item.prompt.id} is the id of two prompts")
 
 
-def its_alphabet_spells_all_that_it_asks(task: Exam) -> None:
+def its_alphabet_spells_all_that_it_asks(task: Task) -> None:
     require(len(task.alphabet) == len({*task.alphabet}), "a character is there twice")
     for item in items_of(task, "train"):
         more = {*item.prompt.text, *item.solution} - {*task.alphabet}
         require(not more, f"{item.prompt.text[:60]!r} has {''.join(sorted(more))!r}")
 
 
-def no_answer_is_that_of_most_questions(task: Exam) -> None:
+def no_answer_is_that_of_most_questions(task: Task) -> None:
     items = items_of(task, "report")
     answer, times = Counter(item.reference for item in items).most_common(1)[0]
     require(
@@ -121,7 +121,7 @@ def no_answer_is_that_of_most_questions(task: Exam) -> None:
     )
 
 
-def a_wrong_split_or_number_is_one_line(task: Exam) -> None:
+def a_wrong_split_or_number_is_one_line(task: Task) -> None:
     wrong = [("test", 1), ("train", -1)]
     if task.size <= SMALL:  # to find that a pool is exhausted takes all of it
         wrong.append(("report", task.size + 1))

@@ -16,7 +16,7 @@ from distill.models import vocabulary_of
 from experiments.private import shown
 from experiments.settings.entries import build_task
 from experiments.settings.schema import Pretrained, Recipe, Study, parse_attack
-from experiments.tasks import Exam, Item, Outcome
+from experiments.tasks import Item, Outcome, Task
 
 GRADED = 20  # worked solutions, and items with their final answer alone, that a grader is tried on
 ASKED = 200  # questions whose lengths are measured
@@ -66,7 +66,7 @@ def check_model(setting: str, model: Pretrained) -> ModelFolder:
         raise BadInput(f"{setting}.path: {error}") from error
 
 
-def check_grader(entry: str, task: Exam) -> None:
+def check_grader(entry: str, task: Task) -> None:
     """A task's grader must find the right answer in its worked solutions, and in what floors learn
     from: or no student could ever score, and F would be 0 for all.
     """
@@ -112,7 +112,7 @@ def check_lengths(
             )
 
 
-def check_tokenizer(entry: str, task: Exam, teacher: ModelFolder) -> None:
+def check_tokenizer(entry: str, task: Task, teacher: ModelFolder) -> None:
     """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
     from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
 

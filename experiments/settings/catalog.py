@@ -32,7 +32,7 @@ PACKAGES = {
 }
 SYMBOLS = {"defense": "Defense", "attacker": "Attacker", "task": "Task", "detector": "Detector"}
 """What the file of a component holds, beside its `Settings`; plugins are of these groups."""
-BASES = {"defense": "BaseDefense", "attacker": "Base", "task": "Exam", "detector": "BaseDetector"}
+BASES = {"defense": "BaseDefense", "attacker": "Base", "task": "Task", "detector": "BaseDetector"}
 """The class of the group's package that the symbol derives from."""
 PLACES = {
     "defense": ("trained", "decoding", "release"),

@@ -18,7 +18,7 @@ from experiments.settings.catalog import cached, config_file, names
 from experiments.settings.components import Component, ComponentSpec, load_module
 from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
@@ -74,11 +74,11 @@ def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
 
 
 @cached
-def build_task(entry: str) -> Exam:
+def build_task(entry: str) -> Task:
     """The task of an entry; one that reads files reads them here, once."""
     task = resolve("task", entry)
     check(task.spec.settings)
-    built: Exam = task.build()
+    built: Task = task.build()
     return built
 
 

@@ -31,7 +31,7 @@ from experiments.stages.models import StoredModel, load_model, load_network
 from experiments.stages.resources import Owned, attacker_resources, solutions
 from experiments.stages.served import CampaignReport, questions
 from experiments.stages.stage import Inputs, Spec, TaskSpec
-from experiments.tasks import Exam, Item
+from experiments.tasks import Item, Task
 
 VERSION = 1
 T = TypeVar("T")
@@ -178,7 +178,7 @@ def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
             raise AssertionError(f"{type(spec).__name__} with {type(inputs).__name__}")
 
 
-def self_distilled(task: Exam, spec: SelfSpec, model: Any) -> list[Completion]:
+def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     """A student's own answers where they are right (the attacker owns these solutions), else the
     solution.
 
@@ -195,7 +195,7 @@ def self_distilled(task: Exam, spec: SelfSpec, model: Any) -> list[Completion]:
     return verified
 
 
-def released(task: Exam, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
+def released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
     """What a defended teacher answers to the first questions of a seed."""
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
     provider = defend(task, model, spec.defense, inputs.given)
@@ -203,7 +203,7 @@ def released(task: Exam, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: 
     _write(model, prompts, answers, out)
 
 
-def edited(task: Exam, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
+def edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
     """What a defence makes of finished completions: the bytes that asking behind it would give."""
     assert inputs.completions
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
@@ -213,7 +213,7 @@ def edited(task: Exam, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) ->
     _write(model, prompts, answers, out)
 
 
-def shuffled(task: Exam, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path) -> None:
+def shuffled(task: Task, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path) -> None:
     """The same texts, each as the answer to another's question."""
     assert inputs.completions
     made = read_completions(inputs.completions / FILE)
@@ -225,7 +225,7 @@ def shuffled(task: Exam, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path
     _write(load_model(inputs.teacher), _queries(task, spec), mixed, out)
 
 
-def traces(task: Exam, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
+def traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
     """The provider's clean answers."""
     model = load_model(inputs.teacher)
     items = task.train_items(spec.skip + spec.budget, spec.seed)[spec.skip :]
@@ -233,7 +233,7 @@ def traces(task: Exam, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path)
     _write(model, _prompts(items), answers, out)
 
 
-def chosen_by_attack(task: Exam, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
+def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
     """Answers to what an attack chose to ask, each kept with the question itself, whatever form it
     was sent in.
     """
@@ -259,7 +259,7 @@ def chosen_by_attack(task: Exam, spec: AskedSpec, inputs: AskedInputs[Path], out
     _write(model, prompts, named, out)
 
 
-def leaked(task: Exam, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) -> None:
+def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) -> None:
     """Answers to exactly the questions that a campaign was served: it goes through its list, and
     some were reduced.
     """
@@ -278,7 +278,7 @@ def leaked(task: Exam, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
     _write(model, prompts, [by_prompt[prompt.id] for prompt in prompts], out)
 
 
-def _queries(task: Exam, spec: CompletionsSpec) -> list[Prompt]:
+def _queries(task: Task, spec: CompletionsSpec) -> list[Prompt]:
     """The first questions of the spec's seed."""
     return _prompts(task.items("query", spec.budget, spec.seed))
 

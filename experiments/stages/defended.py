@@ -17,7 +17,7 @@ from experiments.settings.components import ComponentSpec, build_defense
 from experiments.stages.files import PreparedDefense
 from experiments.stages.models import load_network
 from experiments.stages.stage import Inputs
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class ProviderInputs(Inputs[T]):
 
 
 def defend(
-    task: Exam,
+    task: Task,
     model: Model,
     defense: Sequence[ComponentSpec],
     given: ProviderInputs[Path],
@@ -59,7 +59,7 @@ def defend(
     return build_defense(defense[after:], resources, learned[after:])(model)
 
 
-def provider_resources(task: Exam, given: ProviderInputs[Path]) -> ProviderResources:
+def provider_resources(task: Task, given: ProviderInputs[Path]) -> ProviderResources:
     """What the provider has; it can grade answers to its own prompts."""
     traces = read_completions(given.traces / "completions.parquet") if given.traces else []
     items = task.train_items(2 * len(traces), seed_for("provider"))

@@ -17,7 +17,7 @@ from experiments.stages.defended import ProviderInputs, provider_resources
 from experiments.stages.files import FoundStrength, PreparedDefense
 from experiments.stages.models import load_model
 from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 VERSION = 1
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def run(spec: PrepareSpec, inputs: PrepareInputs[Path], out: Path) -> None:
 
 
 def _matched(
-    task: Exam,
+    task: Task,
     model: Model,
     defense: list[ComponentSpec],
     has: ProviderResources,

@@ -9,7 +9,7 @@ from distill.attackers import AttackerResources
 from distill.completions import Completion
 from experiments.seeds import seed_for
 from experiments.stages.stage import Sparse
-from experiments.tasks import Exam, Item
+from experiments.tasks import Item, Task
 
 
 class Owned(Sparse):
@@ -22,7 +22,7 @@ class Owned(Sparse):
     worked: int
 
 
-def attacker_resources(task: Exam, owned: Owned, seed: int, **more: Any) -> AttackerResources:
+def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> AttackerResources:
     """What an attacker has beside the answers: a function of the task, its seed and the study's
     `own` alone.
 

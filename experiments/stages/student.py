@@ -16,7 +16,7 @@ from experiments.stages.models import StoredModel, load_model, save_model
 from experiments.stages.resources import Owned, attacker_resources
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.stages.training import Shape, fresh_model, own_training, train_fresh
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 VERSION = 1
 T = TypeVar("T")
@@ -88,7 +88,7 @@ def steps_of(spec: StudentSpec, shape: Shape) -> int:
     return spec.times * (shape.steps + spec.more) + (spec.times - 1) * spec.followed
 
 
-def _released(task: Exam, spec: StudentSpec, inputs: StudentInputs[Path]) -> dict[str, Any]:
+def _released(task: Task, spec: StudentSpec, inputs: StudentInputs[Path]) -> dict[str, Any]:
     """The provider as an attacker can go on asking it, and its defence as the attacker can rebuild
     it.
     """

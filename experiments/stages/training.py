@@ -14,7 +14,7 @@ from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.specs import TinyModel, TrainingConfig
 from experiments.stages.files import TrainingReport
-from experiments.tasks import Exam
+from experiments.tasks import Task
 
 
 class Shape(TinyModel, TrainingConfig):
@@ -30,7 +30,7 @@ class Shape(TinyModel, TrainingConfig):
 
 
 def train_fresh(
-    task: Exam,
+    task: Task,
     shape: Shape,
     seed: int,
     attacker: Any,
@@ -57,7 +57,7 @@ def train_fresh(
     return replace(model, network=done.network.eval()), report
 
 
-def fresh_model(task: Exam, shape: Shape, seed: int) -> LanguageModel:
+def fresh_model(task: Task, shape: Shape, seed: int) -> LanguageModel:
     """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its
     public text.
     """
@@ -80,6 +80,6 @@ def fresh_model(task: Exam, shape: Shape, seed: int) -> LanguageModel:
     return LanguageModel(network, tokenizer, max_new_tokens=shape.max_new_tokens, may_diverge=True)
 
 
-def own_training(task: Exam, shape: Shape) -> dict[str, Any]:
+def own_training(task: Task, shape: Shape) -> dict[str, Any]:
     """How an attacker trains a model of its own, as `AttackerResources` names it."""
     return {"fresh": functools.partial(fresh_model, task, shape), "recipe": shape.recipe}

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from experiments.tasks import Draft, Exam
+from experiments import tasks
+from experiments.tasks import Draft
 
 
 class Settings(BaseModel):
@@ -23,7 +24,7 @@ class Settings(BaseModel):
     digits: int = Field(3, ge=1, le=6)
 
 
-class Task(Exam):
+class Task(tasks.Task):
     """Every pair of numbers with `digits` digits; a sum and its commuted twin are one question."""
 
     name: ClassVar[str] = "addition"

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill.completions import BadInput, digest
 from distill.recordings import lines, once, parse_object, text_of
-from experiments.tasks import SHARES, Draft, Exam, Item, Outcome, Split
+from experiments import tasks
+from experiments.tasks import SHARES, Draft, Item, Outcome, Split
 
 FILES = ("train.jsonl", "test.jsonl")
 LARGEST = 1e15  # below it all whole numbers are exact
@@ -35,7 +36,7 @@ class Settings(BaseModel):
     clusters: str | None = Field(None, min_length=1)
 
 
-class Task(Exam):
+class Task(tasks.Task):
     """The problems of both files, numbered in their order."""
 
     name: ClassVar[str] = "gsm8k"

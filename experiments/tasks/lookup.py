@@ -15,7 +15,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from experiments.tasks import Draft, Exam
+from experiments import tasks
+from experiments.tasks import Draft
 
 
 class Settings(BaseModel):
@@ -37,7 +38,7 @@ class Settings(BaseModel):
         return self
 
 
-class Task(Exam):
+class Task(tasks.Task):
     """Every cycle of `keys` letters with a start and a number of hops; the order of the pairs makes
     no new question.
     """

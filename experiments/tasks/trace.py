@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from experiments.tasks import Draft, Exam
+from experiments import tasks
+from experiments.tasks import Draft
 
 VARIABLES = "abcdefgh"
 DIGITS = "123456789"  # adding 0 would be a statement without effect
@@ -26,7 +27,7 @@ class Settings(BaseModel):
     statements: int = Field(3, ge=3, le=8)
 
 
-class Task(Exam):
+class Task(tasks.Task):
     """Every such program; programs that differ in the names of their variables are one question."""
 
     name: ClassVar[str] = "trace"

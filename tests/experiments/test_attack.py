@@ -161,13 +161,13 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
         f"attacker=[solo,sft,clean/filter + sft + {again}]", "seeds=[0]", "baseline_seeds=1"
     )
     drawn, making = [], [""]
-    original = tasks.Exam.items
+    original = tasks.Task.items
 
     def watched(self, split, n, seed):
         drawn.append((making[0], split))
         return original(self, split, n, seed)
 
-    monkeypatch.setattr(tasks.Exam, "items", watched)
+    monkeypatch.setattr(tasks.Task, "items", watched)
     for stage in here.stages:
         making[0] = stage.kind
         one.make(stage, tmp_path)

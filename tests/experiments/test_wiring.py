@@ -124,7 +124,7 @@ def ran(tmp_path_factory):
         "attacker=[sft,ask/select(pool=2) + clean/filter + sft + follow/prune]",
     )
     root, drawn, making = tmp_path_factory.mktemp("ran"), defaultdict(set), ["", "", ""]
-    original = tasks.Exam._draw
+    original = tasks.Task._draw
 
     def watched(self, split, seed):
         for item in original(self, split, seed):
@@ -132,7 +132,7 @@ def ran(tmp_path_factory):
             yield item
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.Exam, "_draw", watched)
+        patch.setattr(tasks.Task, "_draw", watched)
         for stage in here.stages:
             making[:] = (
                 stage.kind,
@@ -223,13 +223,13 @@ class TestQuestions:
         )
         (guard,) = [stage for stage in here.stages if stage.kind == "defense"]
         made(guard.inputs, tmp_path)
-        drawn, original = set(), tasks.Exam._draw
+        drawn, original = set(), tasks.Task._draw
 
         def watched(self, split, seed):
             drawn.add(split)
             return original(self, split, seed)
 
-        monkeypatch.setattr(tasks.Exam, "_draw", watched)
+        monkeypatch.setattr(tasks.Task, "_draw", watched)
         make_stage(guard, tmp_path)
         assert drawn == {"train"}
 

@@ -4,7 +4,8 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from experiments.tasks import Draft, Exam
+from experiments import tasks
+from experiments.tasks import Draft
 
 
 class Settings(BaseModel):
@@ -15,7 +16,7 @@ class Settings(BaseModel):
     largest: int = Field(20_000, ge=1000, le=1_000_000)
 
 
-class Task(Exam):
+class Task(tasks.Task):
     """Every number from 0 to the largest."""
 
     name = "doubling"

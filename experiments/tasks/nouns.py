@@ -1,0 +1,42 @@
+"""What a task consists of: an item with its reference, a question before it is one, a grader's
+word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from distill.completions import Prompt
+
+
+class Outcome(StrEnum):
+    """A grader's word on one answer."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNPARSED = "unparsed"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question, its worked solution (which ends with the answer), and the answer alone.
+
+    Items of one `cluster` belong together (questions on one passage, say) and count as one draw;
+    without a name, an item is a cluster of its own.
+    """
+
+    prompt: Prompt
+    solution: str
+    reference: str
+    cluster: str = ""
+
+
+class Draft(NamedTuple):
+    """A question before it has a split: questions of one `canonical` form are the same question."""
+
+    canonical: str
+    text: str
+    steps: str
+    answer: str
