@@ -223,13 +223,12 @@ def threshold(share: float) -> tuple[float, float, float]:
 
 def threshold_p(parts: Variance, theta: float, prior: Prior | None = None) -> float:
     """p-value of H0: D - F >= theta (U - F), one-sided (E4); `parts` are those of (F, U, D)."""
-    return p_below(combine(parts, threshold(theta), prior=prior))
+    return p_below(parts, threshold(theta), prior)
 
 
 def above_p(parts: Variance, share: float, prior: Prior | None = None) -> float:
     """p-value of H0: D - F <= share (U - F), one-sided."""
-    e = combine(parts, [-one for one in threshold(share)], prior=prior)
-    return p_below(e)
+    return p_below(parts, [-one for one in threshold(share)], prior)
 
 
 def unseen(share: float, seeds: int, alpha: float = 0.05) -> float:
