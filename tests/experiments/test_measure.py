@@ -5,8 +5,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power
-from experiments.measure.contrast import NotMeasurable, arm_mean, contrast
-from experiments.measure.transfer import transfer
+from experiments.measure.contrast import (
+    NotMeasurable,
+    arm_mean,
+    contrast,
+    third_moment,
+    variance,
+)
+from experiments.measure.transfer import above_p, threshold_p, transfer
 from experiments.measure.utility import non_inferiority
 
 
@@ -46,6 +52,33 @@ def test_two_way_standard_error_agrees_with_statsmodels():
         .bse[0]
     )
     assert contrast([Y], [1]).se == pytest.approx(theirs, rel=0.12)
+
+
+def test_the_third_moment_is_the_unbiased_one_of_scipy():
+    rng = np.random.default_rng(2)
+    a, b = rng.random((1, 40)) ** 3, rng.random((1, 40))
+    theirs = stats.kstat(2 * a[0] - b[0], 3) / 40**2
+    assert third_moment(variance([a, b]), [2, -1]) == pytest.approx(theirs)
+    pairs = np.repeat(np.arange(20), 2)
+    theirs = stats.kstat((2 * a[0] - b[0]).reshape(20, 2).mean(1), 3) / 20**2
+    assert third_moment(variance([a, b], pairs), [2, -1]) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(
+    "share, right", [(0.8, 261), (0.8, 266), (0.5, 113), (0.2, 38), (0.2, 34), (0.2, 84)]
+)
+def test_far_out_p_values_are_the_binomial_ones(share, right):
+    """Where F is never and U always right, T is a share of items; without its skewness p would be
+    up to 26 times too small, or twice too large.
+    """
+    N = 300
+    F, U, D = np.zeros((1, N)), np.ones((1, N)), np.arange(N)[None] < right
+    parts = variance([F, U, D.astype(float)])
+    if right / N > share:
+        ours, exact = above_p(parts, share), stats.binom.sf(right - 1, N, share)
+    else:
+        ours, exact = threshold_p(parts, share), stats.binom.cdf(right, N, share)
+    assert exact < 1.1e-3 and 1.0 <= ours / exact < 2.6
 
 
 def test_no_gap_is_a_word_and_not_a_zero():

@@ -22,7 +22,7 @@ from experiments import preregistration, run_folder, tasks
 from experiments.analysis import card
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
-from experiments.measure.contrast import Arm, combine, p_below, parts_of, pooled, variance
+from experiments.measure.contrast import Arm, p_below, parts_of, pooled, variance
 from experiments.planning import arms, graph, plan
 from experiments.results import collect
 from experiments.results.collect import Key
@@ -834,14 +834,10 @@ class TestJudged:
             is None
         )
         parts = [variance([floor, top, one.attacks[0]]) for one in held]
-        below, above = (
-            [
-                combine(one, c, prior=pooled([parts_of(other, c) for other in parts]))
-                for one in parts
-            ]
+        raw = [
+            [p_below(one, c, pooled([parts_of(other, c) for other in parts])) for one in parts]
             for c in ([0.5 - 1, -0.5, 1], [1 - 0.8, 0.8, -1])
-        )
-        raw = [[p_below(one) for one in some] for some in (below, above)]
+        ]
         judged = verdict.judge(held, rules)
         assert [one.p for one in judged] == pytest.approx(_holm(raw[0]))
         assert [one.p_ineffective for one in judged] == pytest.approx(_holm(raw[1]))
