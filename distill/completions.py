@@ -8,12 +8,13 @@ footer the count, so that a truncated or edited file is an error and never data.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +26,23 @@ class BadInput(ValueError):
 
 
 @dataclass(frozen=True)
+class Message:
+    """An earlier turn of a conversation; roles are those of chat templates, such as user, assistant
+    and tool.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A question as a caller sends it; the reference stays with the referee. No account means one
     of its own.
 
     `begin`: what the answer must begin with, where an interface lets a caller say so. `attempt`:
-    which time it is asked; the same question may be sampled anew.
+    which time it is asked; the same question may be sampled anew. `system` and `history`, earlier
+    turns, stand before it and need a model with a chat template.
     """
 
     id: str
@@ -38,6 +50,18 @@ class Prompt:
     account: str = ""
     begin: str = ""
     attempt: int = 0
+    system: str = ""
+    history: tuple[Message, ...] = ()
+
+    @property
+    def conversation(self) -> str:
+        """All that is asked, by which questions are told apart: the text where it stands alone,
+        else JSON of all of it.
+        """
+        if not (self.system or self.history):
+            return self.text
+        turns = [(turn.role, turn.content) for turn in self.history]
+        return json.dumps([self.system, turns, self.text])
 
 
 @dataclass(frozen=True)
@@ -108,7 +132,7 @@ class Completion:
     With logprobs, row t predicts `token_ids[t]`; one further row predicts end-of-text if
     `finished`. `passes` counts forward passes of any model per generated token. How far a decoding
     defence moved the sampling distribution, means over tokens: `l1` in [0, 2], `kl` (clean to
-    defended, nats), `flips` (another likeliest token).
+    defended, nats), `flips` (another likeliest token). `system` and `history` are the prompt's.
     """
 
     prompt_id: str
@@ -121,6 +145,30 @@ class Completion:
     l1: float = 0.0
     kl: float = 0.0
     flips: float = 0.0
+    system: str = ""
+    history: tuple[Message, ...] = ()
+
+    @classmethod
+    def to(cls, prompt: Prompt, text: str, **more: Any) -> Completion:
+        """A completion of a prompt; `more` are further fields."""
+        return cls(
+            prompt.id, prompt.text, text, system=prompt.system, history=prompt.history, **more
+        )
+
+    def as_answer_to(self, prompt: Prompt) -> Completion:
+        """The same completion, of another prompt."""
+        return replace(
+            self,
+            prompt_id=prompt.id,
+            prompt=prompt.text,
+            system=prompt.system,
+            history=prompt.history,
+        )
+
+    @property
+    def question(self) -> Prompt:
+        """The prompt that it is a completion of, to be asked again."""
+        return Prompt(self.prompt_id, self.prompt, system=self.system, history=self.history)
 
 
 def digest(data: bytes | str) -> str:
@@ -169,9 +217,9 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _row(answer: Completion) -> dict[str, object]:
+def _row(answer: Completion, turns: bool) -> dict[str, object]:
     logprobs = answer.logprobs
-    return {
+    row: dict[str, object] = {
         "prompt_id": answer.prompt_id,
         "prompt": answer.prompt,
         "text": answer.text,
@@ -185,6 +233,10 @@ def _row(answer: Completion) -> dict[str, object]:
         "kl": answer.kl,
         "flips": answer.flips,
     }
+    if turns:
+        history = [{"role": turn.role, "content": turn.content} for turn in answer.history]
+        row |= {"system": answer.system, "history": history}
+    return row
 
 
 def write_completions(path: Path, answers: Sequence[Completion]) -> None:
@@ -192,7 +244,10 @@ def write_completions(path: Path, answers: Sequence[Completion]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [_row(answer) for answer in answers]
+    # A file has the columns of earlier turns only where a prompt has some.
+    turns = any(answer.system or answer.history for answer in answers)
+    rows = [_row(answer, turns) for answer in answers]
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
     schema = pa.schema(
         [("prompt_id", pa.string()), ("prompt", pa.string()), ("text", pa.string())]
         + [("token_ids", pa.list_(pa.int32())), ("finished", pa.bool_()), ("logprob_k", pa.int32())]
@@ -201,6 +256,7 @@ def write_completions(path: Path, answers: Sequence[Completion]) -> None:
             ("logprob_values", pa.binary()),
             *((name, pa.float64()) for name in ("passes", "l1", "kl", "flips")),
         ]
+        + ([("system", pa.string()), ("history", pa.list_(message))] if turns else [])
         + [("sha256", pa.string())]
     )
     table = pa.Table.from_pylist([row | {"sha256": digest(repr(row))} for row in rows], schema)
@@ -220,7 +276,8 @@ def read_completions(path: Path) -> list[Completion]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{path}: not a whole answer file ({error})") from error
-    if {*_row(Completion("", "", "")), "sha256"} != {*table.column_names}:
+    columns = {*table.column_names} - {"sha256"}
+    if columns not in [{*_row(Completion("", "", ""), turns)} for turns in (False, True)]:
         raise BadInput(
             f"{path}: not an answer file; its columns are {', '.join(table.column_names)}"
         )
@@ -242,5 +299,9 @@ def _answer(path: Path, index: int, row: dict[str, Any]) -> Completion:
         raise BadInput(f"{path}: answer {index}: its logprobs cannot be read ({error})") from None
     names = ("prompt_id", "prompt", "text", "finished", "passes", "l1", "kl", "flips")
     return Completion(
-        **{n: row[n] for n in names}, token_ids=tuple(row["token_ids"]), logprobs=logprobs
+        **{n: row[n] for n in names},
+        token_ids=tuple(row["token_ids"]),
+        logprobs=logprobs,
+        system=row.get("system", ""),
+        history=tuple(Message(**turn) for turn in row.get("history", ())),
     )

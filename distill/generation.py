@@ -249,15 +249,17 @@ def _completion(
     text = model.tokenizer.decode(
         ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    return Completion(
-        prompt.id,
-        prompt.text,
+    l1, kl, flips = means
+    return Completion.to(
+        prompt,
         text,
-        tuple(ids[:length]),
-        finished,
-        logprobs,
-        model.passes,
-        *means,
+        token_ids=tuple(ids[:length]),
+        finished=finished,
+        logprobs=logprobs,
+        passes=model.passes,
+        l1=l1,
+        kl=kl,
+        flips=flips,
     )
 
 

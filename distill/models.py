@@ -74,8 +74,12 @@ def vocabulary_of(tokenizer: Any) -> str:
 
 
 def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
-    """A key a prompt: an answer is a function of (seed, prompt text, attempt)."""
-    return [f"{seed}/{digest(p.text)}{f'/{p.attempt}' if p.attempt else ''}" for p in prompts]
+    """A key a prompt: an answer is a function of (seed, conversation, attempt)."""
+    attempts = [f"/{prompt.attempt}" if prompt.attempt else "" for prompt in prompts]
+    return [
+        f"{seed}/{digest(prompt.conversation)}{attempt}"
+        for prompt, attempt in zip(prompts, attempts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class Transcript:
 
 @dataclass(frozen=True)
 class RecordedModel(Transcript):
-    """A teacher that is no longer there: it repeats the answers that were recorded, found by prompt
-    text.
+    """A teacher that is no longer there: it repeats the answers that were recorded, found by
+    conversation.
     """
 
     answers: dict[str, Completion]
@@ -64,14 +64,12 @@ class RecordedModel(Transcript):
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        missing = [prompt.text for prompt in prompts if prompt.text not in self.answers]
+        missing = [p.conversation for p in prompts if p.conversation not in self.answers]
         if missing:
             raise BadInput(
                 f"{self.where}: no answer to {len(missing)} prompts, first {missing[0][:80]!r}"
             )
-        completions = [
-            replace(self.answers[prompt.text], prompt_id=prompt.id) for prompt in prompts
-        ]
+        completions = [self.answers[p.conversation].as_answer_to(p) for p in prompts]
         if interface.kind == "text":
             return [replace(answer, logprobs=None) for answer in completions]
         if any(answer.logprobs is None for answer in completions):
@@ -106,7 +104,7 @@ def _by_prompt(found: Iterable[tuple[str, Completion]]) -> dict[str, Completion]
     """Answers by prompt; BadInput, with the place, for a second and other one."""
     answers = dict[str, Completion]()
     for where, one in found:
-        if _content(answers.setdefault(one.prompt, one)) != _content(one):
+        if _content(answers.setdefault(one.question.conversation, one)) != _content(one):
             raise BadInput(f"{where}: a second, other answer to the same prompt")
     return answers
 

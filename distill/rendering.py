@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from distill.completions import BadInput, Prompt
+from distill.completions import BadInput, Message, Prompt
 
 TEMPLATE_SECONDS = 5.0
 TEMPLATE_LETTERS = 100_000  # more than any system prompt
@@ -23,17 +23,19 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
 
     Args:
         tokenizer: a transformers tokenizer, with or without a chat template.
-        prompt: the question.
+        prompt: the question, and what stands before it.
 
     Raises:
-        BadInput: where the chat template errs, takes too long or writes too much.
+        BadInput: where the chat template errs, takes too long, writes too much or leaves something
+            out, or where there is none for a system prompt or earlier turns.
     """
+    text = prompt_text(tokenizer, prompt)
     if tokenizer.chat_template:  # which writes begin-of-text itself
-        return text_ids(tokenizer, prompt_text(tokenizer, prompt))
-    ids = list(tokenizer(prompt.text).input_ids)
+        return text_ids(tokenizer, text)
+    ids = list(tokenizer(text).input_ids)
     # Some tokenizers close every text; a prompt is open, as its completion follows.
     end = [tokenizer.eos_token_id]
-    closed = ids[-1:] == end and text_ids(tokenizer, prompt.text)[-1:] != end
+    closed = ids[-1:] == end and text_ids(tokenizer, text)[-1:] != end
     return ids[:-1] if closed else ids
 
 
@@ -44,8 +46,9 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         BadInput: as `prompt_ids`.
     """
     if not tokenizer.chat_template:
+        _check_bare(prompt)
         return prompt.text
-    turns = [{"role": "user", "content": prompt.text}]
+    turns = [{"role": turn.role, "content": turn.content} for turn in _turns(prompt)]
     render = functools.partial(
         tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=True
     )
@@ -56,12 +59,32 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: {type(error).__name__}: {line}"
         ) from error
-    if len(text) > len(prompt.text) + TEMPLATE_LETTERS:
+    letters = sum(len(turn.content) for turn in _turns(prompt))
+    if len(text) > letters + TEMPLATE_LETTERS:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: writes {len(text)} letters around a prompt of "
-            f"{len(prompt.text)}; at most {TEMPLATE_LETTERS} are taken"
+            f"{letters}; at most {TEMPLATE_LETTERS} are taken"
         )
+    for what, content in (("system prompt", prompt.system), ("question", prompt.text)):
+        if content.strip() not in text:  # some templates know no system role, and say nothing
+            raise BadInput(f"prompt {prompt.id!r}: chat template: leaves the {what} out")
     return text
+
+
+def _turns(prompt: Prompt) -> list[Message]:
+    """A prompt as a conversation."""
+    system = [Message("system", prompt.system)] if prompt.system else []
+    return [*system, *prompt.history, Message("user", prompt.text)]
+
+
+def _check_bare(prompt: Prompt) -> None:
+    """BadInput where a prompt is more than a text, and there is no chat template to write it."""
+    parts = {"a system prompt": prompt.system, "earlier turns": prompt.history}
+    if more := [name for name, part in parts.items() if part]:
+        raise BadInput(
+            f"prompt {prompt.id!r}: has {' and '.join(more)}, and the model's tokenizer has no "
+            "chat template that could write them"
+        )
 
 
 def completion_ids(tokenizer: Any, text: str, finished: bool) -> list[int]:

@@ -39,7 +39,7 @@ from defenses import (
 from defenses.release import TextEdit, split_answer, split_steps
 from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
-from distill.completions import BadInput, Completion, Interface, Prompt
+from distill.completions import BadInput, Completion, Interface
 from distill.generation import uniform
 from distill.models import LanguageModel, Model
 from distill.rendering import completion_ids, text_ids
@@ -150,9 +150,7 @@ def final_answer_loss(
     Smoother than how often it is right. Mean nats would be carried by the few answers it is most
     wrongly sure of.
     """
-    attempts = student.generate(
-        [Prompt(one.prompt_id, one.prompt) for one in held_out], seed=0, interface=Interface()
-    )
+    attempts = student.generate([one.question for one in held_out], seed=0, interface=Interface())
     finals = [
         _final_answer_row(student, clean, own, marker)
         for clean, own in zip(held_out, attempts, strict=True)
@@ -179,7 +177,7 @@ def _final_answer_row(
     # What never came to an answer must leave it some context.
     room = max(student.max_new_tokens - len(final_ids), 0)
     return Row(
-        student.encode(Prompt(clean.prompt_id, clean.prompt)) + reasoning_ids[:room],
+        student.encode(clean.question) + reasoning_ids[:room],
         final_ids,
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from defenses import NO_RESOURCES, BaseDefense, ProviderResources, require_language_model
-from distill.completions import BadInput, Completion, Prompt
+from distill.completions import BadInput, Completion
 from distill.models import LanguageModel, Model
 from distill.rendering import text_ids
 from distill.trainer import BETAS, descend, rate
@@ -47,7 +47,7 @@ def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
         ids = list(answer.token_ids) or text_ids(model.tokenizer, answer.text)
         ids += [model.tokenizer.eos_token_id] * answer.finished
         if ids:
-            encoded.append(Row(model.encode(Prompt(answer.prompt_id, answer.prompt)), ids))
+            encoded.append(Row(model.encode(answer.question), ids))
     return encoded
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from defenses import DefenseSettings, Strength, Traits, require_proxy, require_traces
 from defenses.trained import Row, Tuned, answer_logits, fixed_logits, learned, learner, rows, tune
-from distill.completions import BadInput, Completion, Interface, Prompt, digest
+from distill.completions import BadInput, Completion, Interface, digest
 from distill.models import LanguageModel
 
 
@@ -71,10 +71,10 @@ def sample_answers(
         edits=(),
         released_edits=(),
         randomness=lambda prompts, seed: [
-            f"{seed}/{place}/{digest(one.text)}" for place, one in enumerate(prompts)
+            f"{seed}/{place}/{digest(one.conversation)}" for place, one in enumerate(prompts)
         ],
     )
-    prompts = [Prompt(one.prompt_id, one.prompt) for one in traces for _ in range(samples)]
+    prompts = [one.question for one in traces for _ in range(samples)]
     return free.generate(prompts, seed=seed, interface=Interface())
 
 

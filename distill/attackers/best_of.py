@@ -18,7 +18,7 @@ from pydantic import Field
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd, sft
 from distill.attackers.follow import total_cost
-from distill.completions import Completion, Interface, Prompt, digest
+from distill.completions import Completion, Interface, digest
 from distill.models import LanguageModel
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
@@ -37,10 +37,9 @@ def comparison_questions(
     """The first of its public questions that are not among those learned from; of all, where there
     are no others.
     """
-    learned_from = {one.prompt for one in completions}
-    return (
-        [one for one in resources.public if one.prompt not in learned_from] or [*resources.public]
-    )[:most]
+    learned_from = {one.question.conversation for one in completions}
+    others = [one for one in resources.public if one.question.conversation not in learned_from]
+    return (others or [*resources.public])[:most]
 
 
 class Settings(Part):
@@ -96,5 +95,5 @@ class Attacker(Base):
         self, student: LanguageModel, questions: Sequence[Completion], resources: AttackerResources
     ) -> int:
         assert resources.check is not None
-        prompts = [Prompt(one.prompt_id, one.prompt) for one in questions]
+        prompts = [one.question for one in questions]
         return sum(map(resources.check, student.generate(prompts, seed=0, interface=Interface())))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from distill import losses
 from distill.attackers import NOTHING, AttackerResources, Base, Part
-from distill.completions import BadInput, Completion, Logprobs, Prompt, digest
+from distill.completions import BadInput, Completion, Logprobs, digest
 from distill.models import LanguageModel
 from distill.objectives import Example, cross_entropy, released_logprobs, score_answers
 from distill.rendering import prompt_ids
@@ -56,7 +56,7 @@ def example(answer: Completion, tokenizer: Any) -> Example:
             f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile "
             "that gives them"
         )
-    prompt = prompt_ids(tokenizer, Prompt(answer.prompt_id, answer.prompt))
+    prompt = prompt_ids(tokenizer, answer.question)
     return Example(
         prompt, list(answer.token_ids) + [tokenizer.eos_token_id] * answer.finished, answer.logprobs
     )

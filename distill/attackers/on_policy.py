@@ -20,7 +20,7 @@ from pydantic import Field
 from distill import losses
 from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd
 from distill.attackers.follow import join_trainings
-from distill.completions import Completion, Interface, Logprobs, Prompt
+from distill.completions import Completion, Interface, Logprobs
 from distill.models import LanguageModel
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
@@ -33,7 +33,7 @@ def score_completions(
     finished, their end.
     """
     assert resources.teacher is not None
-    prompts = [Prompt(one.prompt_id, one.prompt, begin=one.text) for one in completions]
+    prompts = [replace(one.question, begin=one.text) for one in completions]
     scores = resources.teacher.generate(prompts, seed=seed, interface=Interface("top_k", k))
     scored = []
     for written, scored_as in zip(completions, scores, strict=True):
@@ -98,8 +98,8 @@ class Attacker(Base):
                 "learning_rate": recipe.learning_rate / 2,
             }
         )
-        by_prompt = {completion.prompt: completion for completion in completions}
-        questions = [Prompt(one.prompt_id, one.prompt) for one in by_prompt.values()]
+        by_prompt = {one.question.conversation: one.question for one in completions}
+        questions = [*by_prompt.values()]
         for phase in range(s.phases):
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
             scored = score_completions(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part
-from distill.completions import Completion, Prompt
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.objectives import Example
 from distill.rendering import completion_ids, prompt_ids
@@ -47,7 +47,7 @@ def example(answer: Completion, tokenizer: Any, most: int) -> Example:
     """An answer's text under the student's own tokenizer, cut where prompt and answer would be over
     `most` tokens.
     """
-    prompt = prompt_ids(tokenizer, Prompt(answer.prompt_id, answer.prompt))
+    prompt = prompt_ids(tokenizer, answer.question)
     ids = completion_ids(tokenizer, answer.text, answer.finished)
     room = max(most - len(prompt), 0)
     return Example(prompt, ids[:room], cut=len(ids) > room)

@@ -93,18 +93,20 @@ def bought(name: str) -> list[Completion]:
 
 def as_completions(items: Sequence[Item]) -> list[Completion]:
     """Items as answers that are their solutions."""
-    return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]
+    return [Completion.to(item.prompt, item.solution) for item in items]
 
 
 def resources() -> AttackerResources:
     """What an attacker may have beside the answers, all of it."""
-    references = {item.prompt.text: item.reference for item in questions()}
+    references = {item.prompt.conversation: item.reference for item in questions()}
     return AttackerResources(
         public=as_completions(TASK.public(BUDGET, 0)),
         worked=as_completions(questions()[BUDGET:]),
         final=TASK.final,
         mark=TASK.mark,
-        check=lambda answer: TASK.grade(answer.text, references[answer.prompt]) == "right",
+        check=lambda answer: (
+            TASK.grade(answer.text, references[answer.question.conversation]) == "right"
+        ),
         fresh=fresh,
         recipe=RECIPE,
         defense=list,

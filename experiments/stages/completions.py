@@ -191,7 +191,7 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     for item, answer in zip(items, answers, strict=True):
         right = str(task.grade(answer.text, item.reference)) == "right"
         text = answer.text if right else item.solution
-        verified.append(Completion(item.prompt.id, item.prompt.text, text))
+        verified.append(Completion.to(item.prompt, text))
     return verified
 
 
@@ -241,7 +241,7 @@ def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out
     pilot = load_network(inputs.pilot) if inputs.pilot else None
     own = attacker_resources(task, spec.own, spec.seed, pilot=pilot)
     items = task.items("query", spec.own.pool * spec.budget, spec.seed)
-    question = {item.prompt.id: item.prompt.text for item in items}
+    question = {item.prompt.id: item.prompt for item in items}
     prompts = _prompts(items)
     for asking in spec.ask:
         attacker = build("attacker", asking)
@@ -250,8 +250,7 @@ def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out
     answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
     named = [
         replace(
-            answer,
-            prompt=question[sent.id],
+            answer.as_answer_to(question[sent.id]),
             prompt_id=f"{sent.id}~{sent.attempt}" if sent.attempt else sent.id,
         )
         for answer, sent in zip(answers, prompts, strict=True)

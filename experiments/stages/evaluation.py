@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from distill.completions import Completion, Interface, Prompt
+from distill.completions import Completion, Interface
 from distill.models import Model
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
@@ -117,5 +117,5 @@ def _surprisal(undefended: Model, answers: Sequence[Completion]) -> list[float |
     """
     if not undefended.capabilities.surprisal:
         return [None] * len(answers)
-    prompts = [Prompt(answer.prompt_id, answer.prompt) for answer in answers]
+    prompts = [answer.question for answer in answers]
     return list(undefended.surprisal(prompts, [answer.text for answer in answers]))

@@ -32,7 +32,7 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel:
             return load(shown(told.path), **decoding)
         case RecordedModel():
             answers = read_completions(folder / RECORDED)
-            by_prompt = {answer.prompt: answer for answer in answers}
+            by_prompt = {answer.question.conversation: answer for answer in answers}
             return recordings.RecordedModel(by_prompt, "recorded teacher")
 
 

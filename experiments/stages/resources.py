@@ -31,17 +31,19 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
     asked = task.items("query", owned.pool * owned.budget, seed)
     worked = task.items("query", owned.worked, seed_for("worked"))
     public = task.public(owned.budget, seed)
-    final = {item.prompt.text: item.reference for item in [*asked, *worked, *public]}
+    final = {item.prompt.conversation: item.reference for item in [*asked, *worked, *public]}
     return AttackerResources(
         public=solutions(public),
         worked=solutions(worked),
         final=task.final,
         mark=task.mark,
-        check=lambda answer: bool(task.grade(answer.text, final[answer.prompt]) == "right"),
+        check=lambda answer: bool(
+            task.grade(answer.text, final[answer.question.conversation]) == "right"
+        ),
         **more,
     )
 
 
 def solutions(items: Sequence[Item]) -> list[Completion]:
     """The items' solutions as answers."""
-    return [Completion(item.prompt.id, item.prompt.text, item.solution) for item in items]
+    return [Completion.to(item.prompt, item.solution) for item in items]

@@ -1,14 +1,26 @@
 """What a student is trained on, what it is asked and what it is scored on are the same tokens."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
 from defenses.trained import rows
 from distill.attackers import logprob_kd, sft
-from distill.completions import Completion, Interface, Logprobs, Prompt
+from distill.completions import (
+    BadInput,
+    Completion,
+    Interface,
+    Logprobs,
+    Message,
+    Prompt,
+    read_completions,
+    write_completions,
+)
 from distill.embedded import character_tokenizer, llama
-from distill.models import LanguageModel
+from distill.models import LanguageModel, own_randomness
+from distill.recordings import RecordedModel
 from distill.rendering import prompt_ids
 from distill.specs import TrainingConfig
 
@@ -93,3 +105,65 @@ def test_every_example_has_the_prompt_as_it_is_asked(made, expected):
 
 def test_a_prompt_that_spells_the_end_keeps_it():
     assert prompt_ids(tokenizer(), Prompt("a", "1<end>")) == [*spelled("1"), 1]
+
+
+TURNS = (Message("user", "1"), Message("assistant", "2"))
+CONVERSATIONS = {
+    "system": (replace(PROMPT, system="0"), "<system>0<user>1+2=<>"),
+    "history": (replace(PROMPT, history=TURNS), "<user>1<assistant>2<user>1+2=<>"),
+    "both": (
+        replace(PROMPT, system="0", history=TURNS),
+        "<system>0<user>1<assistant>2<user>1+2=<>",
+    ),
+}
+
+
+@pytest.mark.parametrize("prompt, written", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_what_stands_before_a_prompt_is_asked_learned_and_recorded(prompt, written, tmp_path):
+    alphabet = "".join(sorted({*ALPHABET, *"systemantuser"}))
+    made = character_tokenizer(alphabet)
+    made.chat_template = TEMPLATE
+    network = llama(made, hidden_size=16, num_layers=1, num_heads=2, max_length=64, seed=0)
+    model = LanguageModel(network, made, max_new_tokens=4)
+    expected = [made.convert_tokens_to_ids(letter) for letter in written]
+    (answer,) = model.generate([prompt], seed=0, interface=Interface())
+    write_completions(tmp_path / "a.parquet", [answer, Completion("b", "1", "2")])
+    (read, bare) = read_completions(tmp_path / "a.parquet")
+
+    assert model.encode(prompt) == expected
+    assert sft.example(answer, made, 64).prompt_ids == expected
+    assert read == answer and read.question == prompt
+    assert bare == Completion("b", "1", "2")
+    recording = RecordedModel({prompt.conversation: answer})
+    assert recording.generate([replace(prompt, id="c")], seed=0, interface=Interface()) == [
+        replace(answer, prompt_id="c")
+    ]
+    with pytest.raises(BadInput, match="no answer to 1 prompts"):
+        recording.generate([PROMPT], seed=0, interface=Interface())
+
+
+def test_conversations_are_told_apart_and_bare_prompts_keep_their_randomness():
+    prompts = [PROMPT, *(prompt for prompt, _ in CONVERSATIONS.values())]
+    keys = own_randomness(prompts, 3)
+    assert len({*keys}) == len(keys)
+    # SHA-256 of "1+2=", by another program: printf 1+2= | sha256sum
+    known = "f982bc51c1585df3a37e4e7cd1bd2d2131b329c5c9a417c38f200ecf6c1737cb"
+    assert keys[0] == f"3/{known}"
+
+
+@pytest.mark.parametrize(
+    "template, prompt, message",
+    [
+        (None, CONVERSATIONS["both"][0], "has a system prompt and earlier turns, and .* no chat"),
+        (None, CONVERSATIONS["history"][0], "has earlier turns, and .* no chat template"),
+        (
+            "{{ messages[-1].content }}",
+            CONVERSATIONS["system"][0],
+            "chat template: leaves the system prompt out",
+        ),
+        ("{{ messages[0].role }}", PROMPT, "chat template: leaves the question out"),
+    ],
+)
+def test_what_cannot_be_written_before_a_prompt_is_one_line(template, prompt, message):
+    with pytest.raises(BadInput, match=f"prompt 'a': {message}"):
+        prompt_ids(tokenizer(template=template), prompt)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from distill.attackers import AttackerResources, sft
-from distill.completions import Completion, Prompt
+from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.rendering import completion_ids
 
@@ -18,7 +18,7 @@ def groups(completions: Sequence[Completion]) -> list[list[Completion]]:
     """The answers to each question, in order of appearance."""
     by_question: dict[str, list[Completion]] = {}
     for completion in completions:
-        by_question.setdefault(completion.prompt, []).append(completion)
+        by_question.setdefault(completion.question.conversation, []).append(completion)
     return list(by_question.values())
 
 
@@ -58,7 +58,7 @@ def surprisal(model: LanguageModel, completions: Sequence[Completion]) -> list[f
     hold it.
     """
     nats = model.surprisal(
-        [Prompt(one.prompt_id, one.prompt) for one in completions],
+        [one.question for one in completions],
         [one.text for one in completions],
     )
     sizes = [len(completion_ids(model.tokenizer, one.text, finished=True)) for one in completions]

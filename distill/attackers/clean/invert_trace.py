@@ -18,7 +18,7 @@ from pydantic import Field
 
 from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import split_answer, train_own_model, with_text
-from distill.completions import BadInput, Completion, Interface, Prompt
+from distill.completions import BadInput, Completion, Interface
 from distill.models import LanguageModel
 
 
@@ -101,7 +101,7 @@ def expand(
     """
     begins = [split_answer(one.text, resources.mark)[0] if begun else "" for one in completions]
     prompts = [
-        Prompt(one.prompt_id, with_hint(one, resources).prompt, begin=begin)
+        replace(with_hint(one, resources).question, begin=begin)
         for one, begin in zip(completions, begins, strict=True)
     ]
     written = inverter.generate(prompts, seed=0, interface=Interface())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from distill.attackers import AttackerResources, sft
-from distill.completions import Completion, Interface, Prompt
+from distill.completions import Completion, Interface
 from distill.models import LanguageModel
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
@@ -29,7 +29,7 @@ def sample_completions(
     model: LanguageModel, questions: Sequence[Completion], k: int, temperature: float, seed: int
 ) -> list[Completion]:
     """k answers of the model to each question, those to one question one behind the other."""
-    prompts = [Prompt(one.prompt_id, one.prompt, attempt=i) for one in questions for i in range(k)]
+    prompts = [replace(one.question, attempt=i) for one in questions for i in range(k)]
     warm = replace(model, network=model.network.eval(), temperature=temperature)
     return warm.generate(prompts, seed=seed, interface=Interface())
 
@@ -67,4 +67,6 @@ def total_cost(parts: Sequence[Trained]) -> dict[str, Any]:
 
 def questions(resources: AttackerResources) -> list[Completion]:
     """The attacker's own questions, whose final answers it owns, each once."""
-    return list({one.prompt: one for one in [*resources.public, *resources.worked]}.values())
+    return list(
+        {one.question.conversation: one for one in [*resources.public, *resources.worked]}.values()
+    )

@@ -59,7 +59,7 @@ class Attacker(Base):
                 student, questions(resources), s.samples, s.temperature, seed + turn
             )
             right = {
-                (one.prompt, one.text): one
+                (one.question.conversation, one.text): one
                 for one in [*resources.worked, *filter(resources.check, completions)]
             }
             if not right:

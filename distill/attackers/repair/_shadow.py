@@ -14,7 +14,7 @@ import numpy as np
 from distill.attackers import AttackerResources
 from distill.attackers.clean import groups, train_own_model
 from distill.attackers.repair import atoms, rows_of
-from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
+from distill.completions import BadInput, Completion, Interface, Logprobs
 
 
 def align(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def shadow(
     k = max(rows_of(one, name).ids_TK.shape[1] for one in completions)
     model = replace(train_own_model(completions, resources, seed), temperature=1.0)
     prompts = [
-        Prompt(one.prompt_id, one.prompt, attempt=i)
+        replace(one.question, attempt=i)
         for held in groups(completions)
         for i, one in enumerate(held)
     ]
