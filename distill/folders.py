@@ -135,12 +135,17 @@ def save(model: LanguageModel, folder: Path) -> None:
     model.tokenizer.save_pretrained(folder)
 
 
+def open_tokenizer(name: str) -> Any:
+    """The tokenizer of a folder or hub name; BadInput where there is none that is whole."""
+    with _one_line(f"model {name!r}"):
+        return _tokenizer(name)
+
+
 def tokenizer_digest(name: str) -> str:
     """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the
     same.
     """
-    with _one_line(f"model {name!r}"):
-        return vocabulary_of(_tokenizer(name))
+    return vocabulary_of(open_tokenizer(name))
 
 
 def _tokenizer(name: str) -> Any:

@@ -46,11 +46,11 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         BadInput: as `prompt_ids`.
     """
     if not tokenizer.chat_template:
-        _check_bare(prompt)
+        check_bare(prompt)
         return prompt.text
-    turns = [{"role": turn.role, "content": turn.content} for turn in _turns(prompt)]
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns(prompt)]
     render = functools.partial(
-        tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=True
+        tokenizer.apply_chat_template, messages, tokenize=False, add_generation_prompt=True
     )
     try:
         text = str(within(TEMPLATE_SECONDS, render))
@@ -59,7 +59,7 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: {type(error).__name__}: {line}"
         ) from error
-    letters = sum(len(turn.content) for turn in _turns(prompt))
+    letters = sum(len(turn.content) for turn in turns(prompt))
     if len(text) > letters + TEMPLATE_LETTERS:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: writes {len(text)} letters around a prompt of "
@@ -71,13 +71,13 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
     return text
 
 
-def _turns(prompt: Prompt) -> list[Message]:
+def turns(prompt: Prompt) -> list[Message]:
     """A prompt as a conversation."""
     system = [Message("system", prompt.system)] if prompt.system else []
     return [*system, *prompt.history, Message("user", prompt.text)]
 
 
-def _check_bare(prompt: Prompt) -> None:
+def check_bare(prompt: Prompt) -> None:
     """BadInput where a prompt is more than a text, and there is no chat template to write it."""
     parts = {"a system prompt": prompt.system, "earlier turns": prompt.history}
     if more := [name for name, part in parts.items() if part]:

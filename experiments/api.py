@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments import preregistration, run_folder, tracking
 from experiments.launch import local
 from experiments.planning import plan as planning
-from experiments.planning import preflight
+from experiments.planning import preflight, servers
 from experiments.planning.plan import Plan
 from experiments.results.plain import Plain
 from experiments.results.read import read_results
@@ -77,6 +77,7 @@ def run(
     """
     planned, store = plan(study), Store(Path(runs) / "store")
     preflight.check(study)
+    servers.check_servers(planned, store)
     home = writable(Path(runs) / study.name)
     console = Plain(stderr=True)
     preregistration.freeze(planned, store, home)

@@ -48,6 +48,12 @@ def _process_count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, got {text[:80]!r}")
+    return int(text)
+
+
 STUDY = _argument("study", help="a name, or the path of a YAML file")
 OVERRIDES = _argument("overrides", nargs="*", metavar="key=value", help="settings to change")
 ENV = _flag("--env", "replace ${oc.env:NAME} in overrides, never in files")
@@ -176,6 +182,28 @@ COMMANDS = (
         "reviews.diff",
         "two runs side by side: settings and results",
         (_argument("run", help="first run"), _argument("other", help="second run"), RUNS),
+    ),
+    Command(
+        "serve",
+        "serving.serve",
+        "offer a study's defended teacher on this machine, with the OpenAI protocol",
+        (
+            STUDY,
+            _argument("defense", help="one of the study's, or none"),
+            OVERRIDES,
+            ENV,
+            RUNS,
+            _argument("--task", help="which of the study's tasks, where it has several"),
+            _argument(
+                "--interface",
+                choices=("text", "top_k", "full"),
+                help="what is released (default: the most that the study's attackers get)",
+            ),
+            _argument("--access", default="open", help="limits of configs/access (default: none)"),
+            _argument("--host", default="127.0.0.1", help="address (default: this machine alone)"),
+            _argument("--port", type=_port, default=8000, help="0: one that is free"),
+            THREADS,
+        ),
     ),
     Command(
         "list",

@@ -18,7 +18,7 @@ from distill.completions import BadInput, digest
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret
-PLACES = ("path", "clusters")  # settings that say where something lies
+PLACES = ("path", "clusters", "tokenizer")  # settings that say where something lies
 _held: dict[str, str] = {}
 
 
@@ -97,9 +97,24 @@ def unknown(settings: Any) -> list[str]:
     )
 
 
+def server(model: str, revision: str, place: str) -> str:
+    """What stands for where a model is served. `place` says that as JSON; the same model elsewhere
+    is the same teacher, so it is no part of what stands for it.
+    """
+    stands = MARK + digest(f"served\0{model}\0{revision}")[:16]
+    _held[stands] = place
+    return stands
+
+
 def hand_over(value: str) -> None:
-    """Know a key, or a folder or a file, that a study of somebody else's settings was made with."""
+    """Know a key, a folder or a file, or as MODEL=URL a server, that a study of somebody else's
+    settings was made with.
+    """
     hidden(KEY, value)
+    model, _, url = value.rpartition("=")
+    if model and url.startswith(("http://", "https://")):
+        name, _, revision = model.partition("@")
+        server(name, revision, json.dumps({"url": url}))
     if os.path.exists(value):
         hidden(PLACES[0], os.path.abspath(value))
 

@@ -15,6 +15,14 @@ HOMES = {
     "accelerate": {"distill/trainer.py"},
     "wandb": {"experiments/tracking.py"},
     "sklearn": {"experiments/measure/text.py"},
+    "httpx": {"distill/own_server.py"},
+    "socket": {"distill/own_server.py", "experiments/tracking.py"},  # the host's name
+    "uvicorn": {"experiments/serving/app.py"},
+    "starlette": {"experiments/serving/app.py"},
+} | {
+    # What else opens connections has no home.
+    name: set[str]()
+    for name in ("requests", "aiohttp", "urllib3", "httpcore", "websockets", "ssl", "http")
 }
 
 
@@ -96,6 +104,7 @@ ROOMS = (
     "provenance",
     "planning",
     "launch",
+    "serving",
     "results",
     "analysis",
     "preregistration",

@@ -14,7 +14,7 @@ from experiments import preregistration, run_folder, tracking
 from experiments.launch import estimate, local
 from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
-from experiments.planning import preflight
+from experiments.planning import preflight, servers
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
 from experiments.results.plain import Plain, printable
@@ -40,6 +40,7 @@ def run(
     """Run a study, or continue it, and report it."""
     planned, store = _plan(study, overrides, env), Store(runs / "store")
     preflight.check(planned.study)
+    servers.check_servers(planned, store)
     console = Plain(stderr=True)
     home = runs / planned.study.name
     preregistration.freeze(planned, store, writable(home))
@@ -63,6 +64,7 @@ def plan(
     """Print what a study would do and about how long it would take."""
     planned, store = _plan(study, overrides, env), Store(runs / "store")
     preflight.check(planned.study)
+    servers.check_servers(planned, store)
     due = planned.due(store, threads, keep_old)
     console = Plain()
     console.print(

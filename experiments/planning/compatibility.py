@@ -20,8 +20,9 @@ from experiments.settings.schema import (
     parse_attack,
     parse_defense,
 )
+from experiments.settings.served import Served
 
-Teacher = Recipe | Pretrained | Recorded
+Teacher = Recipe | Pretrained | Recorded | Served
 
 
 # An attack against a defence: what cannot be made is left out, and a note says why
@@ -64,6 +65,14 @@ RULES = (
     Rule(
         lambda m: m.goes_on_asking and not m.study.teacher.capabilities.sampling,
         "a recorded teacher answers nothing new",
+    ),
+    Rule(
+        lambda m: m.goes_on_asking and not m.study.teacher.capabilities.prefill,
+        "the teacher's server cannot be told how to begin an answer (teacher.scoring)",
+    ),
+    Rule(
+        lambda m: m.attack.needs_interface == "full" and isinstance(m.study.teacher, Served),
+        "a server releases no more than the likeliest logprobs",
     ),
     Rule(
         lambda m: "defense" in m.attack.needs and m.reads_scores,
@@ -126,8 +135,8 @@ def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
     for part in parts(teacher, entry):
         if part.defense.traits.requires_logits and not teacher.capabilities.logits:
             raise BadInput(
-                f"{part.name}: needs the teacher's scores; teacher {teacher.name!r} is recorded "
-                "and can only be edited"
+                f"{part.name}: needs the teacher's scores; teacher {teacher.name!r} is "
+                f"{teacher.kind} and can only be edited"
             )
     for part in parts(teacher, entry):
         if (
@@ -164,7 +173,8 @@ def check_attacker(study: Study, attacker: str) -> None:
     if attack.needs_interface != "text" and not study.teacher.capabilities.logprobs:
         raise BadInput(
             f"{attacker}: reads released logprobs, which mean nothing without the tokenizer that "
-            f"they are of; teacher {study.teacher.name!r} is recorded and has none"
+            f"they are of; teacher {study.teacher.name!r} is {study.teacher.kind} and has none "
+            "(of a served one: teacher.logprobs and teacher.tokenizer)"
         )
     if attack.needs_interface != "text" and study.student.vocabulary:
         raise BadInput(

@@ -40,6 +40,7 @@ from experiments.settings.schema import (
     parse_attack,
     parse_defense,
 )
+from experiments.settings.served import PLACE, Served
 from experiments.stages.completions import (
     AskedInputs,
     AskedSpec,
@@ -67,7 +68,12 @@ from experiments.stages.resources import Owned
 from experiments.stages.search import SearchInputs, SearchSpec
 from experiments.stages.stage import Stage, TaskSpec
 from experiments.stages.student import StudentInputs, StudentSpec
-from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher, RecordedTeacher
+from experiments.stages.teacher import (
+    PretrainedTeacher,
+    RecipeTeacher,
+    RecordedTeacher,
+    ServedTeacher,
+)
 from experiments.stages.training import Shape
 
 TOP_K = 20
@@ -209,8 +215,8 @@ def shape_of(network: Network) -> Shape:
 # Teachers and what stands before them
 
 
-def teacher(scope: Scope, model: Recipe | Pretrained | Recorded) -> Stage:
-    """A teacher: trained here by recipe, from a folder or the hub, or recorded."""
+def teacher(scope: Scope, model: Recipe | Pretrained | Recorded | Served) -> Stage:
+    """A teacher: trained here by recipe, from a folder or the hub, recorded, or behind a server."""
     if isinstance(model, Recipe):
         spec = RecipeTeacher(
             kind="recipe", task=scope.spec, shape=shape_of(model), items=model.items, seed=0
@@ -220,6 +226,8 @@ def teacher(scope: Scope, model: Recipe | Pretrained | Recorded) -> Stage:
     # revision is transformers' matter.
     told = model.model_dump(exclude={"name"})
     told = by_contents(told) if scope.opens else told
+    if isinstance(model, Served):
+        return Stage(ServedTeacher(**{n: v for n, v in told.items() if n not in PLACE[1:]}))
     kind = PretrainedTeacher if isinstance(model, Pretrained) else RecordedTeacher
     return Stage(kind(**told))
 

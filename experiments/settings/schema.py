@@ -33,6 +33,7 @@ from experiments.settings.entries import (
 )
 from experiments.settings.grammar import parse_entry, split
 from experiments.settings.reading import read
+from experiments.settings.served import Served
 from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
 
@@ -114,7 +115,7 @@ class Recorded(Strict):
         return RECORDING
 
 
-Teacher = Annotated[Recipe | Pretrained | Recorded, Field(discriminator="kind")]
+Teacher = Annotated[Recipe | Pretrained | Recorded | Served, Field(discriminator="kind")]
 
 
 class Proxy(Network):

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.private import PLACES, by_contents, hidden
+from experiments.private import MARK, PLACES, by_contents, hidden, server
 from experiments.settings.grammar import Entry, format_entry, parse_entry, split
+from experiments.settings.served import PLACE, Served
 
 if TYPE_CHECKING:
     from experiments.settings.schema import Study
@@ -52,8 +53,13 @@ def _part(text: str) -> str:
 
 
 def _model(chosen: Any) -> Any:
-    """A model that is a folder or a file here is told by its contents."""
-    where = getattr(chosen, PLACES[0], None)
-    if where is None:
-        return chosen
-    return chosen.model_copy(update=by_contents({PLACES[0]: where}))
+    """A model that is a folder or a file here is told by its contents, and one behind a server by
+    its name there.
+    """
+    if isinstance(chosen, Served) and not chosen.url.startswith(MARK):
+        place = chosen.model_dump_json(include={*PLACE})
+        stands = server(chosen.model, chosen.revision, place)
+        chosen = chosen.model_copy(update={"url": stands, "hosts": []})
+    places = {name: getattr(chosen, name, None) for name in PLACES}
+    places = {name: where for name, where in places.items() if where is not None}
+    return chosen.model_copy(update=by_contents(places)) if places else chosen

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from distill.asking import Asking, Prompts, Scoring
 from distill.completions import BadInput, write_bytes
 from experiments.settings.components import ComponentSpec
 from experiments.stages.stage import Sparse, canonical
@@ -58,11 +59,36 @@ class RecordedModel(Sparse):
     kind: Literal["recorded"]
 
 
+class ServedSpec(Sparse):
+    """All that a served teacher's answers depend on. Where it is told by what stands for it
+    (`private.connection`): the same model elsewhere is the same work.
+    """
+
+    kind: Literal["served"]
+    url: str
+    model: str
+    revision: str
+    prompts: Prompts
+    tokenizer: str | None
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    logprobs: int
+    token_ids: bool
+    scoring: Scoring
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(**self.model_dump(include={*Asking.__dataclass_fields__}))
+
+
 class ModelFile(ResultFile):
     """What the model in a folder is."""
 
     FILE = "model.json"
-    model: Annotated[TrainedModel | PretrainedModel | RecordedModel, Field(discriminator="kind")]
+    model: Annotated[
+        TrainedModel | PretrainedModel | RecordedModel | ServedSpec, Field(discriminator="kind")
+    ]
 
 
 class TrainingReport(ResultFile):

@@ -10,13 +10,21 @@ from distill import recordings
 from distill.completions import Completion, Interface, Prompt, read_completions
 from distill.folders import load, save
 from distill.models import LanguageModel, is_network
+from distill.served import ServedModel
 from experiments.private import shown
-from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel, TrainedModel
+from experiments.stages.files import (
+    ModelFile,
+    PretrainedModel,
+    RecordedModel,
+    ServedSpec,
+    TrainedModel,
+)
+from experiments.stages.server import served_model
 
 RECORDED = "recorded.parquet"
 
 
-def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel:
+def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | ServedModel:
     """The model that a folder's `model.json` tells of.
 
     Raises:
@@ -34,6 +42,8 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel:
             answers = read_completions(folder / RECORDED)
             by_prompt = {answer.question.conversation: answer for answer in answers}
             return recordings.RecordedModel(by_prompt, "recorded teacher")
+        case ServedSpec() as told:
+            return served_model(told, folder)
 
 
 @dataclass(frozen=True)

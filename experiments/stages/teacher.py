@@ -12,7 +12,7 @@ from distill.folders import load
 from distill.recordings import read_recorded
 from experiments.private import shown
 from experiments.settings.components import build
-from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel
+from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel, ServedSpec
 from experiments.stages.models import RECORDED, save_model
 from experiments.stages.resources import solutions
 from experiments.stages.stage import Inputs, Spec, TaskSpec
@@ -58,6 +58,10 @@ class RecordedTeacher(TeacherSpec):
     answer: str
 
 
+class ServedTeacher(ServedSpec, TeacherSpec):
+    """Behind a server; what it says is recorded beside this stage's result."""
+
+
 def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
     """Train the teacher by recipe on worked solutions of its own split, or write down where it
     comes from.
@@ -72,6 +76,8 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
         case PretrainedTeacher():
             load(shown(spec.path), allow_pickle=spec.allow_pickle)
             ModelFile(model=PretrainedModel(**spec.model_dump())).write(out)
+        case ServedTeacher():
+            ModelFile(model=ServedSpec(**spec.model_dump())).write(out)
         case RecipeTeacher():
             _train(spec, out)
 

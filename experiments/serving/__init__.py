@@ -1,0 +1,1 @@
+"""A study's defended teacher behind the OpenAI protocol on this machine, for red teams."""

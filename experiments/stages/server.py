@@ -1,0 +1,53 @@
+"""A teacher behind a server, as its folder tells of it, and the recording of what it said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.exchange import Vocabulary
+from distill.folders import open_tokenizer
+from distill.own_server import Server
+from distill.said import Recording
+from distill.served import ServedModel
+from experiments.private import shown
+from experiments.stages.files import ServedSpec
+from experiments.stages.stage import Sparse
+
+
+class Place(Sparse):
+    """Where a server is and how patiently it is asked: what is its owner's alone."""
+
+    url: str
+    hosts: list[str] = []
+    concurrency: int = 8
+    timeout: float = 600.0
+    retries: int = 5
+    key_variable: str | None = None
+
+    @property
+    def server(self) -> Server:
+        return Server(self.url, tuple(self.hosts), self.timeout, self.retries, self.key_variable)
+
+
+def served_model(spec: ServedSpec, folder: Path) -> ServedModel:
+    """The model that a teacher's folder tells of.
+
+    Raises:
+        BadInput: its tokenizer cannot be opened.
+    """
+    place = place_of(spec.url)
+    words = None if spec.tokenizer is None else Vocabulary(open_tokenizer(shown(spec.tokenizer)))
+    return ServedModel(place.server, spec.asking, recording(folder), words, place.concurrency)
+
+
+def recording(folder: Path) -> Recording:
+    """What a served teacher said; it lies beside the teacher's own folder, and outlives it."""
+    return Recording(folder.with_name(f".{folder.name}.said"))
+
+
+def place_of(stand_in: str) -> Place:
+    """Where a server is, by what stands for it; one that is not known here can only be asked what
+    it was asked before.
+    """
+    known = shown(stand_in)
+    return Place.model_validate_json(known) if known != stand_in else Place(url="")
