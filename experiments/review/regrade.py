@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from experiments.settings.entries import build_task
 from experiments.settings.schema import Measure
 
-COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "said", "outcome")
+COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "finished", "said", "outcome")
 ROWS = 2**18
 
 
@@ -49,13 +49,13 @@ def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
 
 
 def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
-    task, split, name, prompt, cluster, text, said, outcome = row
+    task, split, name, prompt, cluster, text, finished, said, outcome = row
     where = f"{task} {split} {name}"
     if item is None:
         return f"{where}: is no question of that exam"
     if (prompt, cluster) != (item.prompt.text, item.cluster):
         return f"{where}: asks {prompt!r}"
-    graded = exam.final(text), str(exam.grade(text, item.reference))
+    graded = exam.final(text, finished), str(exam.grade(text, item.reference, finished))
     return (
         ""
         if graded == (said, outcome)

@@ -189,7 +189,7 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     answers = model.generate(_prompts(items), seed=spec.seed, interface=Interface())
     verified = []
     for item, answer in zip(items, answers, strict=True):
-        right = str(task.grade(answer.text, item.reference)) == "right"
+        right = task.grade(answer.text, item.reference, answer.finished) == "right"
         text = answer.text if right else item.solution
         verified.append(Completion.to(item.prompt, text))
     return verified

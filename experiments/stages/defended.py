@@ -68,5 +68,7 @@ def provider_resources(task: Task, given: ProviderInputs[Path]) -> ProviderResou
         proxy=load_network(given.proxy) if given.proxy else None,
         rewriter=load_network(given.rewriter) if given.rewriter else None,
         traces=traces,
-        grade=lambda answer: task.grade(answer.text, references[answer.prompt_id]) == "right",
+        grade=lambda answer: (
+            task.grade(answer.text, references[answer.prompt_id], answer.finished) == "right"
+        ),
     )

@@ -100,7 +100,7 @@ def _matched(
         """The share of right answers over all askings."""
         prompts = [item.prompt for item in items]
         outcomes = [
-            task.grade(answer.text, item.reference) == "right"
+            task.grade(answer.text, item.reference, answer.finished) == "right"
             for seed in range(match.seeds)
             for answer, item in zip(
                 model.generate(prompts, seed=seed, interface=Interface()), items, strict=True

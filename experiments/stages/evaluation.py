@@ -56,7 +56,8 @@ def run(
     inputs: StudentEvaluationInputs[Path] | TeacherEvaluationInputs[Path],
     out: Path,
 ) -> dict[str, float]:
-    """One row an item: what the model said to a report prompt, and right, wrong or unparsed.
+    """One row an item: what the model said to a report prompt, and right, wrong or unparsed; an
+    answer that was cut off is unparsed unless its final answer was closed before.
 
     `bits_per_byte` is how well a student predicts the undefended teacher's text. Returns the
     seconds that answering took.
@@ -100,8 +101,8 @@ def _row(task: Any, item: Any, answer: Completion) -> dict[str, Any]:
         "cluster": item.cluster,
         "prompt": item.prompt.text,
         "text": answer.text,
-        "said": task.final(answer.text),
-        "outcome": str(task.grade(answer.text, item.reference)),
+        "said": task.final(answer.text, answer.finished),
+        "outcome": str(task.grade(answer.text, item.reference, answer.finished)),
         "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
         "finished": answer.finished,
         "passes": answer.passes,

@@ -37,8 +37,9 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
         worked=solutions(worked),
         final=task.final,
         mark=task.mark,
-        check=lambda answer: bool(
-            task.grade(answer.text, final[answer.question.conversation]) == "right"
+        check=lambda answer: (
+            task.grade(answer.text, final[answer.question.conversation], answer.finished)
+            == "right"
         ),
         **more,
     )

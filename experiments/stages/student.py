@@ -78,9 +78,9 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
         answers = build("attacker", cleaning).clean(answers, own, seed=spec.seed)
     attacker = build("attacker", spec.attacker)
     model, report = train_fresh(task, shape, spec.seed, attacker, answers, own, out)
-    unread = sum(task.final(answer.text) is None for answer in answers) / max(len(answers), 1)
+    unread = [one for one in answers if task.final(one.text, one.finished) is None]
     save_model(model, out, report.diverged)
-    report.model_copy(update={"no_final": unread}).write(out)
+    report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
 
 
 def steps_of(spec: StudentSpec, shape: Shape) -> int:

@@ -7,13 +7,13 @@ is the next carry.
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments import tasks
 from experiments.tasks import Draft
+from experiments.tasks.graders import exact
 
 
 class Settings(BaseModel):
@@ -29,7 +29,7 @@ class Task(tasks.Task):
 
     name: ClassVar[str] = "addition"
     alphabet = "0123456789+=; #"
-    form = re.compile("0|[1-9][0-9]*")
+    grader = exact.Grader(form="0|[1-9][0-9]*")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,35 +1,40 @@
-"""What a task is: questions of a pool, how their answers look, and an exact grader."""
+"""What a task is: questions of a pool, how their answers look, and a grader."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import ClassVar
 
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Prompt, digest
+from experiments.tasks.graders import Grader
 from experiments.tasks.nouns import Draft, Item, Outcome
 from experiments.tasks.pool import Pool
 
 
 class Task(Pool):
-    """A task without its questions: each says how many there are, what number `index` asks, and how
-    answers look.
+    """A task without its questions: each says how many there are, what number `index` asks, how
+    answers look and what grades them.
     """
 
-    mark: ClassVar[str] = "#"  # what the final answer follows
+    format: AnswerFormat = AnswerFormat(thinking="none")
+    grader: Grader
     data: str = ""  # SHA-256 of files that the questions come from
     clusters: Mapping[str, str] = MappingProxyType({})  # by item id: which belong together
     alphabet: str
-    form: re.Pattern[str]
+
+    @property
+    def mark(self) -> str:
+        """What a final answer begins with."""
+        return self.format.begin
 
     def public(self, n: int, seed: int) -> list[Item]:
         """What anybody owns without a teacher (floor F1): questions of the query split with their
         final answers.
         """
         items = self.items("query", n, seed)
-        return [replace(item, solution=f" {self.mark} {item.reference}") for item in items]
+        return [replace(item, solution=self.format.answer(item.answer)) for item in items]
 
     def corpus(self) -> list[str]:
         """Public text from which a vocabulary is learned; none where questions are drawn from
@@ -42,27 +47,28 @@ class Task(Pool):
     def item(self, draft: Draft) -> Item:
         """A question with its worked solution, and the cluster that it belongs to."""
         prompt = self.prompt(draft)
-        return Item(prompt, self.solution(draft), draft.answer, self.clusters.get(prompt.id, ""))
+        cluster = self.clusters.get(prompt.id, "")
+        reference = draft.reference or draft.answer
+        return Item(prompt, self.solution(draft), reference, cluster, draft.answer)
 
     def prompt(self, draft: Draft) -> Prompt:
         """A question as it is asked; its id is a function of its text."""
         return Prompt(f"{self.name}-{digest(draft.text)[:16]}", draft.text)
 
     def solution(self, draft: Draft) -> str:
-        """The steps and, behind the mark, the answer."""
-        return f"{draft.steps} {self.mark} {draft.answer}"
+        """The steps and the answer, as the format has them."""
+        return self.format.solution(draft.steps, draft.answer)
 
-    def final(self, text: str) -> str | None:
-        """The final answer in its canonical form: what follows the last mark, or None where that
-        has no such form.
+    def final(self, text: str, finished: bool = True) -> str | None:
+        """The final answer in its canonical form, or None where there is none; a text that was cut
+        off has one only if its markup was closed before.
         """
-        _, mark, said = text.rpartition(self.mark)
-        said = said.strip(" \t\r\n")  # ASCII alone: other spaces are no part of an answer's form
-        return said if mark and self.form.fullmatch(said) else None
+        final = self.format.final(text, finished)
+        return None if final is None else self.grader.read(final)
 
-    def grade(self, text: str, reference: str) -> Outcome:
-        """Compare the final answer with the reference; none is unparsed."""
-        said = self.final(text)
+    def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
+        """Whether the final answer is what the reference asks for; none is unparsed."""
+        said = self.final(text, finished)
         if said is None:
             return Outcome.UNPARSED
-        return Outcome.RIGHT if said == reference else Outcome.WRONG
+        return Outcome.RIGHT if self.grader.same(said, reference) else Outcome.WRONG

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import reprlib
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, digest
 from distill.recordings import lines, once, parse_object, text_of
 from experiments import tasks
-from experiments.tasks import SHARES, Draft, Item, Outcome, Split
+from experiments.tasks import SHARES, Draft, Item, Split
+from experiments.tasks.graders import gsm8k
 
 FILES = ("train.jsonl", "test.jsonl")
-LARGEST = 1e15  # below it all whole numbers are exact
 
 
 class Settings(BaseModel):
@@ -40,8 +40,9 @@ class Task(tasks.Task):
     """The problems of both files, numbered in their order."""
 
     name: ClassVar[str] = "gsm8k"
-    mark: ClassVar[str] = "A:"
-    form = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+    # As the recorded teachers write it: the answer has a line of its own.
+    format = AnswerFormat(mark="A:", gap="\n", thinking="none")
+    grader = gsm8k.Grader()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -91,10 +92,6 @@ class Task(tasks.Task):
         """Public problems with the solutions that people wrote."""
         return self.items("train", n, seed)
 
-    def solution(self, draft: Draft) -> str:
-        """As the recorded teachers write it: the answer has a line of its own."""
-        return f"{draft.steps}\n{self.mark} {draft.answer}"
-
     def corpus(self) -> list[str]:
         """The public problems with their solutions."""
         return [
@@ -102,22 +99,6 @@ class Task(tasks.Task):
             for draft in self.drafts[: self.public_size]
             for text in (draft.text, self.solution(draft))
         ]
-
-    def final(self, text: str) -> str | None:
-        """The number after the last mark, without currency signs, thousands separators and a
-        trailing stop.
-        """
-        _, mark, said = text.rpartition(self.mark)
-        said = re.sub(r"[$,%]", "", said.strip()).removesuffix(".")
-        fits = mark and self.form.fullmatch(said) and abs(float(said)) < LARGEST
-        return f"{float(said):.15g}" if fits else None
-
-    def grade(self, text: str, reference: str) -> Outcome:
-        """Compare as numbers, so that 18 and 18.00 are the same answer."""
-        said = self.final(text)
-        if said is None:
-            return Outcome.UNPARSED
-        return Outcome.RIGHT if float(said) == float(reference) else Outcome.WRONG
 
 
 def _clusters(path: Path, known: set[str]) -> dict[str, str]:
@@ -156,10 +137,10 @@ def _problems(path: Path) -> list[Draft]:
         reference = said.strip().replace(",", "")
         if not question.strip():
             raise BadInput(f"{where}: question is empty")
-        if not mark or not Task.form.fullmatch(reference) or abs(float(reference)) >= LARGEST:
+        if not mark or not gsm8k.FORM.fullmatch(reference) or not Task.grader.read(reference):
             raise BadInput(
-                f"{where}: answer must end with a line '#### ' and a number below {LARGEST:g}, got "
-                f"{reprlib.repr(answer)}"
+                f"{where}: answer must end with a line '#### ' and a number below "
+                f"{gsm8k.LARGEST:g}, got {reprlib.repr(answer)}"
             )
         drafts.append(Draft(question, question, steps, reference))
     return drafts

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from string import ascii_lowercase
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experiments import tasks
 from experiments.tasks import Draft
+from experiments.tasks.graders import exact
 
 
 class Settings(BaseModel):
@@ -49,7 +49,7 @@ class Task(tasks.Task):
         self.settings = settings
         letters = ascii_lowercase[: settings.letters]
         self.alphabet = letters + "0123456789+;? #"
-        self.form = re.compile(f"[{letters}]")
+        self.grader = exact.Grader(form=f"[{letters}]")
         self.size = math.perm(settings.letters, settings.keys) * (
             settings.max_hops - settings.min_hops + 1
         )

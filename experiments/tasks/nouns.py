@@ -21,22 +21,29 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """A question, its worked solution (which ends with the answer), and the answer alone.
+    """A question, its worked solution (which ends with the answer), and what the grader compares
+    an answer with.
 
-    Items of one `cluster` belong together (questions on one passage, say) and count as one draw;
-    without a name, an item is a cluster of its own.
+    `answer` is the right one alone, as it is written; the reference may be something else, such as
+    the tests that code must pass. Items of one `cluster` belong together (questions on one passage,
+    say) and count as one draw; without a name, an item is a cluster of its own.
     """
 
     prompt: Prompt
     solution: str
     reference: str
     cluster: str = ""
+    answer: str = ""
 
 
 class Draft(NamedTuple):
-    """A question before it has a split: questions of one `canonical` form are the same question."""
+    """A question before it has a split: questions of one `canonical` form are the same question.
+
+    No `reference` means that it is the answer.
+    """
 
     canonical: str
     text: str
     steps: str
     answer: str
+    reference: str = ""

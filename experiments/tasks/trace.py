@@ -7,13 +7,13 @@ it, so that the answer needs them all.
 from __future__ import annotations
 
 import math
-import re
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments import tasks
 from experiments.tasks import Draft
+from experiments.tasks.graders import exact
 
 VARIABLES = "abcdefgh"
 DIGITS = "123456789"  # adding 0 would be a statement without effect
@@ -31,7 +31,7 @@ class Task(tasks.Task):
     """Every such program; programs that differ in the names of their variables are one question."""
 
     name: ClassVar[str] = "trace"
-    form = re.compile("[0-9]")
+    grader = exact.Grader(form="[0-9]")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,11 +1,10 @@
 """Doubling a number: `812*2=` is `812+812=1624 # 1624`."""
 
-import re
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments import tasks
 from experiments.tasks import Draft
+from experiments.tasks.graders import exact
 
 
 class Settings(BaseModel):
@@ -20,7 +19,7 @@ class Task(tasks.Task):
     """Every number from 0 to the largest."""
 
     name = "doubling"
-    form = re.compile("0|[1-9][0-9]*")
+    grader = exact.Grader(form="0|[1-9][0-9]*")
     alphabet = "0123456789+*=# "
 
     def __init__(self, settings: Settings) -> None:

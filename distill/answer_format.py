@@ -1,0 +1,261 @@
+"""Where reasoning and final answer are in a text: one format a task, for whoever reads answers or
+writes them.
+
+A text is what is thought between `<think>` and `</think>`, then reasoning, then the final answer in
+its markup. The last markup decides: one that is open at the end of a text holds no answer, and
+neither does a text that is still thinking.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill.completions import BadInput
+
+Kind = Literal["mark", "tags", "boxed", "fenced", "tool_call", "whole"]
+Thinking = Literal["none", "read", "write"]
+OPEN, CLOSE = "<think>", "</think>"
+CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # a brace behind a backslash is a letter
+SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^\sa-z])")
+ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|cf|vs|approx|resp|Mrs?|Ms|Dr|St|No|Fig|Eq)\.\s*$")
+
+
+class Parts(NamedTuple):
+    """A text divided: `thinking + reasoning + answer` is the text.
+
+    `thinking` and `answer` are with their markup; `final` is the final answer without it, None
+    where there is none.
+    """
+
+    thinking: str
+    reasoning: str
+    answer: str
+    final: str | None
+
+
+class _Found(NamedTuple):
+    """The last markup in a text: where it begins, what is in it, and whether it was closed."""
+
+    start: int
+    final: str | None
+    closed: bool
+
+
+NOWHERE = _Found(-1, None, False)
+
+
+class AnswerFormat(BaseModel):
+    r"""How the answers of a task look.
+
+    `kind`: the final answer follows a `mark`; stands in `tags` (`<answer>…</answer>`, by the name
+    `tag`); is `boxed` (`\boxed{…}`); is the last `fenced` block; is a `tool_call`
+    (`<tool_call>…</tool_call>`, all of them); or is the `whole` text. `until`: an answer behind a
+    mark goes to the `end` of the text or of its `line`. `thinking`: whether `<think>…</think>` is
+    reasoning (`read`), and is what worked solutions are written with (`write`). `steps`: reasoning
+    divides by `line`, by `sentence`, or at any other text. `gap`: what is between reasoning and the
+    answer; by default a space, or a line's end where the markup has lines of its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind = "mark"
+    mark: str = Field("#", min_length=1, max_length=50)
+    tag: str = Field("answer", pattern=r"^[A-Za-z][\w.-]{0,30}$")
+    until: Literal["end", "line"] = "end"
+    thinking: Thinking = "read"
+    steps: str = Field("line", min_length=1, max_length=50)
+    gap: str | None = Field(None, max_length=10)
+
+    @property
+    def begin(self) -> str:
+        """What the markup of a final answer begins with; nothing where the whole text is one."""
+        match self.kind:
+            case "mark":
+                return self.mark
+            case "tags":
+                return f"<{self.tag}>"
+            case "boxed":
+                return r"\boxed{"
+            case "fenced":
+                return "```"
+            case "tool_call":
+                return CALL_OPEN
+            case "whole":
+                return ""
+
+    def split(self, text: str, finished: bool = True) -> Parts:
+        """A text as its parts; the final answer of one that was cut off counts only where its
+        markup was closed before.
+        """
+        thinking, rest = self._thinking(text)
+        if rest is None:
+            return Parts(thinking, "", "", None)
+        found = self._find(rest)
+        if found.start < 0:
+            return Parts(thinking, rest, "", None)
+        reasoning = rest[: found.start].rstrip()
+        final = found.final if finished or found.closed else None
+        return Parts(thinking, reasoning, rest[len(reasoning) :], final)
+
+    def final(self, text: str, finished: bool = True) -> str | None:
+        """The final answer in a text as it is written there, or None."""
+        return self.split(text, finished).final
+
+    def split_steps(self, reasoning: str) -> list[str]:
+        """Reasoning as its steps, each with what separates it from the next; joined they are it."""
+        if self.steps == "sentence":
+            return _sentences(reasoning)
+        separator = "\n" if self.steps == "line" else self.steps
+        *closed, last = reasoning.split(separator)
+        return [step + separator for step in closed] + [last] * bool(last)
+
+    def answer(self, final: str) -> str:
+        """A final answer in its markup, behind the gap: all of an answer that shows no reasoning.
+
+        Raises:
+            BadInput: it would be read as another answer, or as none.
+        """
+        gap = self.gap
+        if gap is None:
+            gap = "\n" if self.kind in ("tags", "fenced", "tool_call") else " "
+        text = gap + self._marked(final)
+        read = self.final(text)
+        if read is None or read.strip() != final.strip():
+            raise BadInput(
+                f"answer format {self.kind}: {final[:80]!r} cannot be written so that it is read "
+                f"again; it is read as {read if read is None else read[:80]!r}"
+            )
+        return text
+
+    def solution(self, reasoning: str, final: str) -> str:
+        """A worked solution: reasoning, then the answer.
+
+        Raises:
+            BadInput: the answer would be read as another, or as none.
+        """
+        answer = self.answer(final)
+        if self.thinking == "write" or (self.kind == "whole" and reasoning):
+            text = f"{OPEN}\n{reasoning}\n{CLOSE}\n\n{answer.lstrip()}"
+        else:
+            text = reasoning + answer
+        if (self.final(text) or "").strip() != final.strip():
+            raise BadInput(
+                f"answer format {self.kind}: behind {reasoning[-80:]!r} the answer {final[:80]!r} "
+                "is read as another"
+            )
+        return text
+
+    def _thinking(self, text: str) -> tuple[str, str | None]:
+        """What is thought, with its markup, and the rest; None where thinking has not ended."""
+        if self.thinking == "none":
+            return "", text
+        end = text.rfind(CLOSE)
+        if text.rfind(OPEN) > end:
+            return text, None
+        cut = end + len(CLOSE) if end >= 0 else 0
+        return text[:cut], text[cut:]
+
+    def _find(self, text: str) -> _Found:
+        match self.kind:
+            case "mark":
+                return _behind_mark(text, self.mark, self.until)
+            case "tags":
+                return _in_tags(text, f"<{self.tag}>", f"</{self.tag}>")
+            case "boxed":
+                return _boxed(text)
+            case "fenced":
+                return _fenced(text)
+            case "tool_call":
+                return _calls(text)
+            case "whole":
+                return _Found(0, text, False)
+
+    def _marked(self, final: str) -> str:
+        match self.kind:
+            case "mark":
+                return f"{self.mark} {final}"
+            case "tags":
+                return f"<{self.tag}>{final}</{self.tag}>"
+            case "boxed":
+                return rf"\boxed{{{final}}}"
+            case "fenced":
+                longest = max(map(len, re.findall("`+", final)), default=0)
+                fence = "`" * max(3, longest + 1)
+                return f"{fence}\n{final}\n{fence}"
+            case "tool_call":
+                return f"{CALL_OPEN}\n{final}\n{CALL_CLOSE}"
+            case "whole":
+                return final
+
+
+def _behind_mark(text: str, mark: str, until: str) -> _Found:
+    start = text.rfind(mark)
+    if start < 0:
+        return NOWHERE
+    behind = text[start + len(mark) :]
+    if until == "end":
+        return _Found(start, behind, False)
+    line, newline, _ = behind.lstrip("\n").partition("\n")  # the answer may have its own line
+    return _Found(start, line, bool(newline))
+
+
+def _in_tags(text: str, opening: str, closing: str) -> _Found:
+    start = text.rfind(opening)
+    if start < 0:
+        return NOWHERE
+    inside, closed, _ = text[start + len(opening) :].partition(closing)
+    return _Found(start, inside if closed else None, bool(closed))
+
+
+def _boxed(text: str) -> _Found:
+    boxes = list(BOX.finditer(text))
+    if not boxes:
+        return NOWHERE
+    box, depth = boxes[-1], 1
+    for brace in BRACE.finditer(text, box.end()):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            return _Found(box.start(), text[box.end() : brace.start()], True)
+    return _Found(box.start(), None, False)
+
+
+def _fenced(text: str) -> _Found:
+    """The last block that a fence opens; it ends at one as long, of the same letter, without a
+    language.
+    """
+    found, opened = NOWHERE, None
+    for fence in FENCE.finditer(text):
+        if opened is None:
+            opened = fence
+            found = _Found(fence.start(), None, False)
+        elif fence["fence"].startswith(opened["fence"]) and not fence["info"].strip():
+            inside = text[opened.end() + 1 : max(opened.end() + 1, fence.start() - 1)]
+            found, opened = _Found(opened.start(), inside, True), None
+    return found
+
+
+def _calls(text: str) -> _Found:
+    """All calls, a line's end between them; one that is open spoils the rest."""
+    start = text.find(CALL_OPEN)
+    if start < 0:
+        return NOWHERE
+    *closed, rest = text[start:].split(CALL_CLOSE)
+    inside = [part.partition(CALL_OPEN)[2].strip() for part in closed]
+    is_closed = CALL_OPEN not in rest and bool(closed)
+    return _Found(start, "\n".join(inside) if is_closed else None, is_closed)
+
+
+def _sentences(text: str) -> list[str]:
+    """Sentences with the space behind them; the end of an abbreviation ends none."""
+    steps, start = [], 0
+    for end in SENTENCE.finditer(text):
+        if not ABBREVIATION.search(text[start : end.start()]):
+            steps.append(text[start : end.end()])
+            start = end.end()
+    return [*steps, text[start:]] if text[start:] else steps

@@ -1,0 +1,40 @@
+"""Graders: one file each, named in configs by its file's name; each holds one `Grader`, whose
+fields are its settings.
+
+A grader is handed the final answer, without reasoning and markup, which are the answer format's
+(`distill/answer_format.py`). What it cannot read is unparsed, never right by luck.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from pydantic import BaseModel, ConfigDict
+
+from distill.completions import BadInput
+
+LONGEST = 100_000  # letters of a final answer that are read at all
+
+
+class Grader(BaseModel, ABC):
+    """What every file's `Grader` extends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @abstractmethod
+    def read(self, final: str) -> str | None:
+        """A final answer in its canonical form, in which equal answers are equal texts; None where
+        it has no form that this grader knows.
+
+        Raises:
+            BadInput: a library that it needs is not installed.
+        """
+
+    def same(self, said: str, reference: str) -> bool:
+        """Whether an answer in its canonical form is what an item's reference asks for."""
+        return said == self.read(reference)
+
+    def check(self, reference: str) -> None:
+        """BadInput, without a place, where no answer could be right by this reference."""
+        if self.read(reference) is None:
+            raise BadInput(f"reference {reference[:80]!r} is nothing that this grader can read")

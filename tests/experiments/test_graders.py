@@ -1,0 +1,169 @@
+"""Graders against tables of oracles: answers that are right, wrong, and that nobody can read."""
+
+from pathlib import Path
+
+import pytest
+
+from distill.completions import BadInput
+from experiments.tasks import graders as package
+from experiments.tasks.graders.catalog import GRADERS, build_grader, summary
+
+RIGHT, WRONG, UNPARSED = "right", "wrong", "unparsed"
+NUMBERS = r"""
+18          18  | 18.00 | 18. | +18 | 1.8e1 | 1.8 \times 10^1 | 36/2 | **18** | `18` | $18$
+18          $18.00 | \(18\) | \boxed{18} | \text{18 apples} | 18 apples | 18 km/h | 18 m^2 | 18 m²
+18          18 m2 | USD 18 | 18 € | €18 | \$18 | 18\text{ cm}^2 | 18\,\text{cm} | 18^\circ | ~18
+18          \approx 18 | x = 18 | 9+9=18 | => 18 | (18) | about 18 | about (18) | 18%  | 18\%
+18          18/hour | 17 1/2 + 1/2 = 18 | H2O: 18 | 1.5 dozen
+-3          −3 | - 3 | -3.0 | $-3$ | -$3 | −€3 | (-3) | -\frac{6}{2} | \frac{-6}{2}
+0.5         1/2 | \frac{1}{2} | \dfrac12 | \tfrac{2}{4} | .5 | 5e-1 | 0.50
+1.5         1 1/2 | 1\frac{1}{2} | 3/2
+1/3         2/6 | \frac13
+1234567     1,234,567 | 1{,}234{,}567 | 1\,234\,567 | 12,34,567 | 1.234567 million | 1,234,567.0
+1234.5      1,234.50 | $1,234.5
+0           -0 | 0.0 | 0/5
+"""
+NO_NUMBERS = r"""
+| eighteen | none | 18 or 19 | 17-18 | 17 to 18 | > 18 | \geq 18 | <18 | ±18 | 18, 19 | 1,8
+1,234,56 | 1,2345 | 1.2.3 | 18:30 | 2018-05-06 | 18th | 18k | 18M | 18! | 18^2 | 2^{18}
+\sqrt{18} | sqrt(18) | 18\pi | 2\sqrt{18} | 18x2 | 0x18 | 1_8 | 18/0 | 1e999999999
+Answer - 18 | 18 - x | x+18 | 18*x | ١٨ | ½ | nan | inf | 18/2/1 | 18(2)
+"""
+
+
+def cells(text):
+    return [cell.strip() for line in text.strip().splitlines() for cell in line.split("|")]
+
+
+def rows(table):
+    for line in table.strip().splitlines():
+        reference, _, answers = line.partition(" ")
+        for answer in cells(answers):
+            yield reference, answer
+
+
+CASES = [
+    *[("number", {}, said, reference, RIGHT) for reference, said in rows(NUMBERS)],
+    *[("number", {}, said, "18", UNPARSED) for said in cells(NO_NUMBERS)],
+    ("number", {}, "1" * 400, "18", UNPARSED),
+    ("number", {}, "17", "18", WRONG),
+    ("number", {}, "-18", "18", WRONG),
+    ("number", {}, "18.0000001", "18", WRONG),
+    ("number", {}, "0.333", "1/3", WRONG),
+    ("number", {"relative": 0.01}, "0.333", "1/3", RIGHT),
+    ("number", {"relative": 0.01}, "0.32", "1/3", WRONG),
+    ("number", {}, "50%", "0.5", WRONG),
+    ("number", {"percent": "hundredth"}, "50%", "0.5", RIGHT),
+    ("number", {"percent": "hundredth"}, "50", "0.5", WRONG),
+    ("number", {"percent": "hundredth"}, "5 per cent", "5%", RIGHT),
+    ("number", {}, "9007199254740993", "9007199254740992", WRONG),  # one float, two numbers
+    ("exact", {}, " Paris\n", "Paris", RIGHT),
+    ("exact", {}, "paris", "Paris", WRONG),
+    ("exact", {}, "", "Paris", UNPARSED),
+    ("exact", {"loose": True}, "**paris**.", "Paris", RIGHT),
+    ("exact", {"loose": True}, "New\n York", "new york", RIGHT),
+    ("exact", {"form": "[0-9]+"}, "018", "18", WRONG),
+    ("exact", {"form": "[0-9]+"}, "18 ", "18", RIGHT),
+    ("exact", {"form": "[0-9]+"}, "18\u00a0", "18", UNPARSED),
+    ("exact", {"form": "[0-9]+"}, "١٨", "18", UNPARSED),
+    ("gsm8k", {}, " $1,800.00.", "1800", RIGHT),
+    ("gsm8k", {}, "18 apples", "18", UNPARSED),
+    ("gsm8k", {}, "1e3", "1000", UNPARSED),
+    *[
+        ("choice", {}, said, "B", RIGHT)
+        for said in ("B", "b", "(B)", "B.", "B)", "**B**", r"\text{B}", "B. Paris", "(b) Paris")
+        + ("The answer is B", "Answer: B", "the correct option is (B).", "$B$", "B: A is not so")
+    ],
+    *[
+        ("choice", {}, said, "B", UNPARSED)
+        for said in (
+            "",
+            "A or B",
+            "B or C",
+            "B, C",
+            "B and C",
+            "AB",
+            "Bob",
+            "neither",
+            "A dog",
+            "Z",
+        )
+        + ("B. or C.", "\u0412")  # the last is Cyrillic
+    ],
+    ("choice", {}, "A", "B", WRONG),
+    ("choice", {"letters": "AB"}, "C", "B", UNPARSED),
+    ("regex", {}, "colour", "colou?r", RIGHT),
+    ("regex", {}, "colours", "colou?r", WRONG),
+    ("regex", {}, "Color", "colou?r", WRONG),
+    ("regex", {"ignore_case": True}, "Color", "colou?r", RIGHT),
+    ("regex", {}, "", ".*", UNPARSED),
+    ("regex", {}, "a" * 40 + "b", "(a|aa|a?)+(a|aa)+c", WRONG),  # takes for ever
+    ("json", {}, '{"b": 1.0, "a": [true, null]}', '{"a": [true, null], "b": 1}', RIGHT),
+    ("json", {}, '{"a": 1}', '{"a": true}', WRONG),
+    ("json", {}, "[1, 2]", "[2, 1]", WRONG),
+    *[
+        ("json", {}, said, "1", UNPARSED)
+        for said in ("", "{", "NaN", '{"a": 1, "a": 1}', "[" * 9999, "{'a': 1}", "1 2")
+    ],
+]
+
+
+def outcome(name, settings, said, reference):
+    grader = build_grader(name, **settings)
+    canonical = grader.read(said)
+    if canonical is None:
+        return UNPARSED
+    return RIGHT if grader.same(canonical, reference) else WRONG
+
+
+@pytest.mark.parametrize(("name", "settings", "said", "reference", "expected"), CASES)
+def test_graders_say_what_a_person_would(name, settings, said, reference, expected):
+    assert outcome(name, settings, said, reference) == expected
+
+
+@pytest.mark.parametrize(("name", "settings", "said", "reference", "expected"), CASES)
+def test_a_canonical_answer_is_its_own_canonical_form(name, settings, said, reference, expected):
+    grader = build_grader(name, **settings)
+    canonical = grader.read(said)
+    if canonical is not None and settings.get("percent") != "hundredth":
+        assert grader.read(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("number", "eighteen"),
+        ("exact", " "),
+        ("choice", "neither"),
+        ("regex", "("),
+        ("regex", ""),
+        ("json", "{"),
+    ],
+)
+def test_a_reference_that_no_answer_can_match_is_one_line(name, reference):
+    with pytest.raises(BadInput, match="^reference") as error:
+        build_grader(name).check(reference)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("numbr", {}, "grader: no 'numbr'; did you mean 'number'?"),
+        ("number", {"tolerance": 1}, "grader number: tolerance: Extra inputs are not permitted"),
+        ("number", {"relative": -1}, "grader number: relative: "),
+        ("exact", {"form": "("}, "grader exact: form: "),
+    ],
+)
+def test_a_wrong_name_or_setting_is_one_line(name, settings, message):
+    with pytest.raises(BadInput) as error:
+        build_grader(name, **settings)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_every_file_is_in_the_catalog_and_says_what_it_is():
+    folder = Path(package.__file__).parent
+    there = {path.stem for path in folder.glob("[!_]*.py")} - {"catalog"}
+    assert there == {*GRADERS}
+    assert all(summary(name) and GRADERS[name].Grader().read("") is None for name in GRADERS)
+    assert {name for name, *_ in CASES} == {*GRADERS}
