@@ -31,6 +31,10 @@ Answer - 18 | 18 - x | x+18 | 18*x | ١٨ | ½ | nan | inf | 18/2/1 | 18(2)
 """
 
 
+AREA = '[{"area": {"base": [10], "height": [5.0], "unit": ["units", ""]}}]'
+BOTH = '[{"f": {"a": [[1, 2]]}}, {"g": {"q": ["San Francisco, CA", "San Francisco"]}}]'
+
+
 def cells(text):
     return [cell.strip() for line in text.strip().splitlines() for cell in line.split("|")]
 
@@ -105,6 +109,66 @@ CASES = [
         ("json", {}, said, "1", UNPARSED)
         for said in ("", "{", "NaN", '{"a": 1, "a": 1}', "[" * 9999, "{'a': 1}", "1 2")
     ],
+    *[
+        ("tool_call", {}, said, AREA, RIGHT)
+        for said in (
+            "area(base=10, height=5)",
+            "[area(height=5, base=10)]",
+            'area(base=10, height=5.0, unit="Units")',
+            '{"name": "area", "arguments": {"base": 10, "height": 5}}',
+            '{"function": {"name": "area", "arguments": "{\\"base\\": 10, \\"height\\": 5}"}}',
+            '[{"name": "area", "arguments": {"base": 10, "height": 5}}]',
+        )
+    ],
+    *[
+        ("tool_call", {}, said, AREA, WRONG)
+        for said in (
+            "area(base=10)",
+            "area(10, 5)",
+            "area(base=11, height=5)",
+            "area(base=10.0, height=5)",  # a decimal is no whole number
+            "area(base=True, height=5)",
+            'area(base="10", height=5)',
+            'area(base=10, height=5, unit="cm")',
+            "area(base=10, height=5, colour=1)",
+            "perimeter(base=10, height=5)",
+            "area(base=10, height=5), area(base=10, height=5)",
+        )
+    ],
+    *[
+        ("tool_call", {}, said, AREA, UNPARSED)
+        for said in (
+            "",
+            "area",
+            "the area is area(base=10, height=5)",
+            "area(base=10, base=10)",
+            "area(**{})",
+            "area(base=2*5, height=5)",
+            "area(base=x, height=5)",
+            "x = area(base=10, height=5)",
+            "area(base={1}, height=5)",
+            "(lambda: 1)()",
+            "f()()",
+            '{"name": "area", "arguments": [10, 5]}',
+            '{"name": "area", "arguments": {"base": 10, "base": 10}}',
+            "f(" * 3000,
+            "-" * 9000 + "f()",
+            "f();" * 51,
+        )
+    ],
+    ("tool_call", {}, "g(q='San Francisco, CA')\nf(a=[1,2])", BOTH, RIGHT),
+    ("tool_call", {}, "f(a=(1, 2)); g(q='san francisco ca')", BOTH, RIGHT),
+    ("tool_call", {"ordered": True}, "g(q='San Francisco, CA')\nf(a=[1,2])", BOTH, WRONG),
+    ("tool_call", {"ordered": True}, "f(a=[1,2])\ng(q='San Francisco, CA')", BOTH, RIGHT),
+    ("tool_call", {"strict": True}, "f(a=[1, 2]); g(q='san francisco ca')", BOTH, WRONG),
+    ("tool_call", {}, "f(a=[2, 1]); g(q='San Francisco')", BOTH, WRONG),
+    ("tool_call", {}, "f(a=[1, 2])", BOTH, WRONG),
+    # Either call fits the first of these, and only one the second: they must be paired.
+    ("tool_call", {}, "f(a=1); f(a=2)", '[{"f": {"a": [1, 2]}}, {"f": {"a": [1]}}]', RIGHT),
+    ("tool_call", {}, "f(a=2); f(a=2)", '[{"f": {"a": [1, 2]}}, {"f": {"a": [1]}}]', WRONG),
+    ("tool_call", {}, "f(a={'x': 1})", '[{"f": {"a": [{"x": [1, 2]}]}}]', RIGHT),
+    ("tool_call", {}, "f(a={'x': 3})", '[{"f": {"a": [{"x": [1, 2]}]}}]', WRONG),
+    ("tool_call", {}, "now.time()", '[{"now.time": {}}]', RIGHT),
 ]
 
 
@@ -138,6 +202,14 @@ def test_a_canonical_answer_is_its_own_canonical_form(name, settings, said, refe
         ("regex", "("),
         ("regex", ""),
         ("json", "{"),
+        ("tool_call", "f(a=1)"),
+        ("tool_call", "[]"),
+        ("tool_call", '[{"f": {"a": 1}}]'),
+        ("tool_call", '[{"f": {"a": []}}]'),
+        ("tool_call", '[{"f": {}, "g": {}}]'),
+        ("code", "add(1, 2) == 3"),
+        ("code", "assert ("),
+        ("code", '{"inputs": ["1"], "outputs": []}'),
     ],
 )
 def test_a_reference_that_no_answer_can_match_is_one_line(name, reference):
@@ -163,7 +235,7 @@ def test_a_wrong_name_or_setting_is_one_line(name, settings, message):
 
 def test_every_file_is_in_the_catalog_and_says_what_it_is():
     folder = Path(package.__file__).parent
-    there = {path.stem for path in folder.glob("[!_]*.py")} - {"catalog"}
+    there = {path.stem for path in folder.glob("[!_]*.py")} - {"catalog", "sandbox"}
     assert there == {*GRADERS}
     assert all(summary(name) and GRADERS[name].Grader().read("") is None for name in GRADERS)
-    assert {name for name, *_ in CASES} == {*GRADERS}
+    assert {name for name, *_ in CASES} == {*GRADERS} - {"code"}  # which has a file of its own

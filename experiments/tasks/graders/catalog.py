@@ -9,11 +9,21 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from distill.completions import BadInput
-from experiments.tasks.graders import Grader, choice, exact, gsm8k, json, number, regex
+from experiments.tasks.graders import (
+    Grader,
+    choice,
+    code,
+    exact,
+    gsm8k,
+    json,
+    number,
+    regex,
+    tool_call,
+)
 
 GRADERS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (choice, exact, gsm8k, json, number, regex)
+    for module in (choice, code, exact, gsm8k, json, number, regex, tool_call)
 }
 """Every grader's file by its name; imported here, so that its code is part of what made a grade."""
 
