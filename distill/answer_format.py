@@ -65,12 +65,12 @@ class AnswerFormat(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = "mark"
-    mark: str = Field("#", min_length=1, max_length=50)
-    tag: str = Field("answer", pattern=r"^[A-Za-z][\w.-]{0,30}$")
+    mark: str = Field(default="#", min_length=1, max_length=50)
+    tag: str = Field(default="answer", pattern=r"^[A-Za-z][\w.-]{0,30}$")
     until: Literal["end", "line"] = "end"
     thinking: Thinking = "read"
-    steps: str = Field("line", min_length=1, max_length=50)
-    gap: str | None = Field(None, max_length=10)
+    steps: str = Field(default="line", min_length=1, max_length=50)
+    gap: str | None = Field(default=None, max_length=10)
 
     @property
     def begin(self) -> str:

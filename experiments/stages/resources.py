@@ -38,8 +38,7 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
         final=task.final,
         mark=task.mark,
         check=lambda answer: (
-            task.grade(answer.text, final[answer.question.conversation], answer.finished)
-            == "right"
+            task.grade(answer.text, final[answer.question.conversation], answer.finished) == "right"
         ),
         **more,
     )

@@ -19,7 +19,7 @@ OTHER = re.compile(r"\b(?:or|and)\s+\(?[A-Z]\)?(?:[.):]|$)|^\s*[,/&]?\s*\(?[A-Z]
 class Grader(graders.Grader):
     """`letters`: those that may be chosen."""
 
-    letters: str = Field("ABCDEFGHIJ", min_length=2, max_length=26, pattern=r"^[A-Z]+$")
+    letters: str = Field(default="ABCDEFGHIJ", min_length=2, max_length=26, pattern=r"^[A-Z]+$")
 
     def read(self, final: str) -> str | None:
         """The letter, in capitals."""

@@ -30,9 +30,9 @@ class Grader(graders.Grader):
     no grade as long as it is long.
     """
 
-    seconds: int = Field(5, ge=1, le=600)
-    patience: float = Field(60.0, ge=1, le=3600)
-    megabytes: int = Field(512, ge=128, le=16_384)
+    seconds: int = Field(default=5, ge=1, le=600)
+    patience: float = Field(default=60.0, ge=1, le=3600)
+    megabytes: int = Field(default=512, ge=128, le=16_384)
 
     def read(self, final: str) -> str | None:
         """The code itself where it is Python, and does anything."""

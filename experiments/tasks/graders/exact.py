@@ -18,7 +18,7 @@ class Grader(graders.Grader):
     of white space, bold type and a stop at the end make no other answer.
     """
 
-    form: str | None = Field(None, min_length=1, max_length=1000)
+    form: str | None = Field(default=None, min_length=1, max_length=1000)
     loose: bool = False
 
     @field_validator("form")

@@ -67,7 +67,7 @@ class Grader(graders.Grader):
     """
 
     percent: Literal["sign", "hundredth"] = "sign"
-    relative: float = Field(0.0, ge=0, le=0.5)
+    relative: float = Field(default=0.0, ge=0, le=0.5)
 
     def read(self, final: str) -> str | None:
         """The number as a whole one, a decimal that ends, or a fraction in lowest terms."""
