@@ -13,6 +13,7 @@ HOMES = {
     "transformers": {"distill/folders.py", "distill/embedded.py"},
     "tokenizers": {"distill/embedded.py"},
     "accelerate": {"distill/trainer.py"},
+    "datasets": {"distill/tables.py"},
     "wandb": {"experiments/tracking.py"},
     "sklearn": {"experiments/measure/text.py"},
     "httpx": {"distill/own_server.py"},

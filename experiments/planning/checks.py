@@ -1,21 +1,15 @@
-"""What a study's sizes need of its tasks: enough questions, room for worked solutions, every prompt
-in a recording.
-"""
+"""What a study's sizes need of its tasks: enough questions, and room for worked solutions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from distill.completions import BadInput, Interface
-from distill.recordings import RecordedModel, read_recorded
-from experiments.planning.arms import asking
-from experiments.private import shown
+from distill.completions import BadInput
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Block, Network, Recipe, Recorded, Study, parse_defense
+from experiments.settings.schema import Network, Recipe, Study
 from experiments.tasks import Item, Split
 
 LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
@@ -115,35 +109,3 @@ def _token_counts(task: str, vocabulary: int) -> _Tokens:
     answers = [length(item.solution) + 1 for item in items]
     questions = [length(item.prompt.text) for item in items]
     return _Tokens([q + a for q, a in zip(questions, answers, strict=True)], answers)
-
-
-def check_recording(study: Study, task: str, teacher: Recorded, block: Block, queries: int) -> None:
-    """BadInput unless every prompt that this study will ask is in the recording, before anything
-    runs.
-
-    Args:
-        queries: the most questions that an attacker of the block chooses from.
-    """
-    exam = build_task(task)
-    recording = _recording(shown(teacher.path), teacher.prompt, teacher.answer)
-    there, most = len(recording.answers), max(study.measure.items, queries)
-    if most > there:  # seen before so many are drawn
-        raise BadInput(
-            f"{recording.where}: no answer to at least {most - there} prompts: it has {there} "
-            f"answers, and {most} questions are asked at once"
-        )
-    items = exam.items("report", study.measure.items, 0)
-    defenses = [parse_defense(entry) for entry in block.defenses]
-    if len(asking(block)) > 1 or any(defense.match for defense in defenses):
-        items += exam.items("select", study.measure.selection_items, 0)
-    fresh = [seed_for("control", seed) for seed in study.seeds]
-    for seed in [*study.baseline(task), *study.selection_seeds, *fresh]:
-        items += exam.items("query", queries, seed)
-    if any("traces" in defense.chain.traits.needs for defense in defenses):
-        items += exam.train_items(2 * study.provider.traces, seed_for("provider"))
-    recording.generate([item.prompt for item in items], seed=0, interface=Interface())
-
-
-@cached
-def _recording(path: str, prompt: str, answer: str) -> RecordedModel:
-    return read_recorded(Path(path), prompt, answer)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from distill.completions import BadInput
 from experiments import provenance
-from experiments.planning import checks, compatibility
+from experiments.planning import checks, compatibility, questions
 from experiments.planning.arms import (
     IDENTITY,
     Arm,
@@ -55,6 +55,7 @@ class Plan:
     out.
 
     `opens`: false for a stranger's study, of which no model and no recording may be opened.
+    `facts`: what was found in a recording, by setting.
     """
 
     study: Study
@@ -63,6 +64,7 @@ class Plan:
     plateaus: list[PlateauRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     opens: bool = True
 
     def note(self, what: str, *attackers: str) -> None:
@@ -166,10 +168,11 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         compatibility.check_attacker(study, attacker)
         queries = pool(attacker) * max(block.budgets)
         checks.check_questions(task, "budget", "query", queries)
-    for model in (study.teacher, study.weaker_teacher):
+    for setting in ("teacher", "weaker_teacher"):
+        model = getattr(study, setting)
         if isinstance(model, Recorded) and plan.opens:
-            queries = max(map(pool, asking(block)), default=1) * max(block.budgets)
-            checks.check_recording(study, task, model, block, queries)
+            recording = questions.check_recording(study, task, setting, model, block)
+            plan.facts[setting] = questions.about(setting, recording)
 
 
 def _check_defense(plan: Plan, defense: str, task: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from defenses import DefensePipeline
 from distill.attackers import ORDER
 from distill.completions import NETWORK, RECORDING, BadInput, Capabilities
+from distill.recordings.layout import Layout
 from distill.specs import TinyModel, TrainingConfig
 from experiments.seeds import SEEDS
 from experiments.settings.campaigns import Campaigns
@@ -100,19 +101,19 @@ class Pretrained(Strict):
         return NETWORK
 
 
-class Recorded(Strict):
-    """A teacher that is no longer there: its answers in a JSONL or Parquet file, by prompt."""
+class Recorded(Strict, Layout):
+    """A teacher that is no longer there: its answers in a file, by prompt, and how that is
+    written.
+    """
 
     kind: Literal["recorded"]
     name: Text
-    path: Where
-    prompt: Text = Field(description="where the prompt is in a line; dots go down into it")
-    answer: Text = Field(description="where the answer is in a line")
+    path: Where = Field(description="file, folder that datasets saved, or name on the hub")
     temperature: ClassVar[float] = 0.0
 
     @property
     def capabilities(self) -> Capabilities:
-        return RECORDING
+        return replace(RECORDING, logprobs=True)  # planning looks for them in the recording
 
 
 Teacher = Annotated[Recipe | Pretrained | Recorded | Served, Field(discriminator="kind")]

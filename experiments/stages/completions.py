@@ -300,11 +300,16 @@ def _write(model: Model, prompts: list[Prompt], answers: Sequence[Completion], o
         if model.vocabulary is None:
             raise BadInput(
                 "teacher: a recording does not say of which tokenizer its logprobs are, so no "
-                "student can learn from them"
+                "student can learn from them; set teacher.tokenizer"
             )
-        logprob_cache.write(
-            out / LOGPROBS, answers, tokenizer=model.vocabulary, vocabulary=len(model.tokenizer)
-        )
+        size = len(model.tokenizer) if spells else _tokens_named(answers)
+        logprob_cache.write(out / LOGPROBS, answers, tokenizer=model.vocabulary, vocabulary=size)
+
+
+def _tokens_named(answers: Sequence[Completion]) -> int:
+    """As many tokens as a vocabulary has at least in which these answers are scored."""
+    released = [int(one.logprobs.ids_TK.max()) for one in answers if one.logprobs is not None]
+    return 1 + max([*released, *(token for one in answers for token in one.token_ids)])
 
 
 def _length(tokenizer: Any, answer: Completion) -> int:

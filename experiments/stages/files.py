@@ -54,9 +54,12 @@ class PretrainedModel(Sparse):
 
 
 class RecordedModel(Sparse):
-    """Completions that lie in the same folder."""
+    """Completions that lie in the same folder; `scored_by` is the SHA-256 of the tokenizer that
+    their logprobs are over, where that is known.
+    """
 
     kind: Literal["recorded"]
+    scored_by: str = ""
 
 
 class ServedSpec(Sparse):

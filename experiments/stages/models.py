@@ -38,10 +38,9 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | Serve
         case PretrainedModel() as told:
             decoding = told.model_dump(exclude={"kind", "path"})
             return load(shown(told.path), **decoding)
-        case RecordedModel():
-            answers = read_completions(folder / RECORDED)
-            by_prompt = {answer.question.conversation: answer for answer in answers}
-            return recordings.RecordedModel(by_prompt, "recorded teacher")
+        case RecordedModel() as told:
+            answers = recordings.by_question(read_completions(folder / RECORDED))
+            return recordings.RecordedModel(answers, "recorded teacher", told.scored_by)
         case ServedSpec() as told:
             return served_model(told, folder)
 

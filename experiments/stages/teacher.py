@@ -9,8 +9,8 @@ from distill.attackers import AttackerResources
 from distill.attackers.sft import Attacker, Settings
 from distill.completions import BadInput, write_completions
 from distill.folders import load
-from distill.recordings import read_recorded
-from experiments.private import shown
+from distill.recordings import Layout, read_recorded
+from experiments.private import revealed, shown
 from experiments.settings.components import build
 from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel, ServedSpec
 from experiments.stages.models import RECORDED, save_model
@@ -49,13 +49,18 @@ class PretrainedTeacher(TeacherSpec):
     allow_pickle: bool
 
 
-class RecordedTeacher(TeacherSpec):
-    """Answers in a file; where prompts and answers are in its lines."""
+class RecordedTeacher(TeacherSpec, Layout):
+    """Answers in a file, and how that is written."""
 
     kind: Literal["recorded"]
     path: str
     prompt: str
     answer: str
+
+    @property
+    def layout(self) -> Layout:
+        """With the places where its parts lie on this machine."""
+        return Layout(**revealed(self.model_dump(include={*Layout.model_fields})))
 
 
 class ServedTeacher(ServedSpec, TeacherSpec):
@@ -70,9 +75,11 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
     """
     match spec:
         case RecordedTeacher():
-            recorded = read_recorded(Path(shown(spec.path)), spec.prompt, spec.answer)
-            write_completions(out / RECORDED, list(recorded.answers.values()))
-            ModelFile(model=RecordedModel(kind="recorded")).write(out)
+            recorded = read_recorded(shown(spec.path), spec.layout)
+            answers = [answer for some in recorded.answers.values() for answer in some]
+            write_completions(out / RECORDED, answers)
+            told = RecordedModel(kind="recorded", scored_by=recorded.scored_by)
+            ModelFile(model=told).write(out)
         case PretrainedTeacher():
             load(shown(spec.path), allow_pickle=spec.allow_pickle)
             ModelFile(model=PretrainedModel(**spec.model_dump())).write(out)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, digest
-from distill.recordings import lines, once, parse_object, text_of
+from distill.tables import lines, once, parse_object, text_of
 from experiments import tasks
 from experiments.tasks import SHARES, Draft, Item, Split
 from experiments.tasks.graders import gsm8k

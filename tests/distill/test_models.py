@@ -135,7 +135,7 @@ def released_text(answer):
 
 
 MODEL = model()
-NOWHERE = RecordedModel({"1+1=": Completion("a", "1+1=", "2")}, "answers.jsonl")
+NOWHERE = RecordedModel({"1+1=": (Completion("a", "1+1=", "2"),)}, "answers.jsonl")
 KINDS = {
     "network": (MODEL, NETWORK),
     "recording": (NOWHERE, RECORDING),

@@ -42,7 +42,7 @@ GOOD = {
     "token ids alone": (line(token_ids=[0, 2**31 - 1]), "a"),
     "no logprobs": (line(token_ids=None, logprobs=None), "a"),
     "logprobs": (scored(), "a"),
-    "whole numbers as logprobs": (scored(values=(0, -3)), "a"),
+    "whole numbers as logprobs": (scored(values=(0, -30)), "a"),
     "the same line twice": (line() + "\n" + line(), "a"),
 }
 
@@ -67,15 +67,22 @@ BAD = {
         '{"prompt": "\\udc00", "answer": "a"}',
         "prompt holds half a character",
     ),
-    "another answer": (line() + "\n" + line(answer="b"), "a second, other answer"),
-    "the same answer, unfinished": (line() + "\n" + line(finished=False), "a second, other answer"),
-    "the same answer of other tokens": (
-        line() + "\n" + line(token_ids=[1]),
-        "a second, other answer",
+    "the same attempt, answered otherwise": (
+        line(attempt=1) + "\n" + line(answer="b", attempt=1),
+        "a second, other answer to attempt 1",
     ),
-    "the same answer with other logprobs": (
-        scored() + "\n" + scored(values=(-1, -2.5)),
-        "a second, other answer",
+    "the same attempt, unfinished": (
+        line(attempt=0) + "\n" + line(finished=False, attempt=0),
+        "a second, other answer to attempt 0",
+    ),
+    "the same attempt with other logprobs": (
+        scored(attempt=0) + "\n" + scored(values=(-1, -2.5), attempt=0),
+        "a second, other answer to attempt 0",
+    ),
+    "an attempt that is a word": (line(attempt="1"), "attempt must be a whole number, got '1'"),
+    "an attempt without its number": (
+        line(attempt=0) + "\n" + line(answer="b"),
+        "has no attempt; others to the same prompt have one",
     ),
     "a key twice": (
         '{"prompt": "p", "answer": "a", "answer": "a"}',
@@ -112,14 +119,22 @@ BAD = {
         ),
         FIT,
     ),
-    "released ids below zero": (scored(ids=(-1, 2)), RANGE),
-    "released ids beyond int32": (scored(ids=(1, 2**31)), FIT),
+    "released ids below zero": (scored(ids=(-1, 2)), "a token id is 0 to 2147483647, got -1"),
+    "released ids beyond int32": (scored(ids=(1, 2**31)), "a token id is 0 to 2147483647"),
     "released ids that are true": (scored(ids=(1, True)), "True where a whole number should be"),
     "values that are words": (scored(values=("-1", "-2")), "'-1' where a number should be"),
     "values that are null": (scored(values=(-1, None)), "None where a number should be"),
     "values above zero": (scored(values=(0.5, -1)), RANGE),
     "values that are no number": (scored(values=(float("nan"), -1)), RANGE),
     "values without end": (scored(values=(-1, float("-inf"))), RANGE),
+    "an id twice in a row": (scored(ids=(1, 1)), "token 1 is twice in a row"),
+    "probabilities above one": (scored(values=(-0.1, -0.2)), "row 0 sum to 1.724, more than 1"),
+    "a finish reason that nobody knows": (line(finish_reason="done"), "finish_reason 'done' is"),
+    "two ends that differ": (
+        line(finished=True, finish_reason="length"),
+        "finished is True, but finish_reason is 'length'",
+    ),
+    "reasoning that is no text": (line(reasoning=[1]), "reasoning must be a string, got [1]"),
     "values beyond float32": (scored(values=(-1, -1e300)), RANGE),
 }
 
@@ -142,7 +157,7 @@ def test_what_it_does_not_allow_is_one_line_that_says_where(case, tmp_path):
         read_recorded(path)
     said = str(caught.value)
     assert (
-        said.startswith(f"{path}: line {3 if message == 'a second, other answer' else 2}: ")
+        said.startswith(f"{path}: line {3 if chr(10) in text and 'attempt' in text else 2}: ")
         and message in said
     )
     assert "\n" not in said and len(said) < 500
@@ -173,11 +188,12 @@ def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
         read_recorded(path)
 
 
-def test_an_answer_file_answers_a_prompt_once(tmp_path):
+def test_an_answer_file_may_answer_a_prompt_several_times(tmp_path):
     path = tmp_path / "r.parquet"
     write_completions(path, [Completion("1", "p", "a"), Completion("2", "p", "b")])
-    with pytest.raises(BadInput, match="answer 1: a second, other answer to the same prompt"):
-        read_recorded(path)
+    prompts = [Prompt("x", "p", attempt=i) for i in (1, 0)]
+    said = read_recorded(path).generate(prompts, seed=0, interface=Interface())
+    assert [answer.text for answer in said] == ["b", "a"]
 
 
 def test_an_answer_file_may_withhold_entries(tmp_path):
@@ -186,7 +202,7 @@ def test_an_answer_file_may_withhold_entries(tmp_path):
         Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4")),
     )
     write_completions(path, [Completion("1", "p", "a", (7,), True, kept)])
-    assert read_recorded(path).answers["p"].token_ids == (7,)
+    assert read_recorded(path).answers["p"][0].token_ids == (7,)
 
 
 def test_a_table_that_is_no_answer_file_is_named(tmp_path):

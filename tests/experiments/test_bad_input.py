@@ -12,7 +12,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments import cli
-from experiments.planning import checks, plan
+from experiments.planning import plan, questions
 from experiments.settings import catalog, entries, schema
 from tests.experiments.small import STUDY, apart, command, run
 from tests.fuzz import limited
@@ -424,23 +424,6 @@ def test_a_key_is_set_once(words, message, capsys):
         assert message in error and error.count("\n") == 1
 
 
-def test_recorded_logprobs_are_of_no_known_tokenizer(tmp_path, capsys):
-    path = tmp_path / "recorded.jsonl"
-    row = {"ids": [1], "values": [-0.5]}
-    path.write_text(
-        json.dumps({"prompt": "p", "answer": "a", "token_ids": [7], "logprobs": [row, row]}) + "\n"
-    )
-    words = [
-        "teacher=recorded",
-        f"teacher.path={path}",
-        "defense=release/top_k",
-        "attacker=logprob_kd",
-    ]
-    assert cli.main(["plan", "quickstart", *words]) == 2
-    error = capsys.readouterr().err
-    assert "logprob_kd: reads released logprobs" in error and error.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     "words", [["report", "nothing"], ["run", "my.yaml"], ["list", "defence"], ["show"]]
 )
@@ -468,7 +451,7 @@ def test_an_unknown_option_is_refused(capsys):
             '"logprobs": [{"ids": [], "values": []}, {"ids": [], "values": []}]}',
             "line 2: token_ids and logprobs",
         ),
-        ('{"prompt": "ok", "answer": "another"}', "line 2: a second, other answer"),
+        ('{"prompt": "x", "answer": "y", "attempt": "1"}', "line 2: attempt must be a whole"),
         ('{"prompt": "x", "answer": "y"}', r"no answer to at least 798 prompts: it has 2 answers"),
     ],
 )
@@ -517,11 +500,11 @@ def test_a_recording_cannot_be_decoded_anew(tmp_path, capsys):
     ]
     for lost in (5, 900, 1005):
         recorded([seed for seed in seeds if seed != lost])
-        checks._recording.cache_clear()
+        questions._opened.cache_clear()
         assert cli.main([*words, "defense=release/truncate"]) == 2
         assert "no answer to" in capsys.readouterr().err
     recorded(seeds)
-    checks._recording.cache_clear()
+    questions._opened.cache_clear()
     assert cli.main([*words, "defense=release/truncate"]) == 0
     assert cli.main([*words, "defense=decoding/perturbed"]) == 2
     assert "is recorded and can only be edited" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_separators_of_steps_that_no_solution_has():
     ("here", "attacker", "wrong"),
     [
         (study("student.vocabulary=300"), "logprob_kd", "student.vocabulary must be 0"),
-        (study(teacher=RECORDED), "logprob_kd", "is recorded and has none"),
+        (study(teacher=RECORDED), "logprob_kd", ""),  # what it has is seen once it is opened
         (study("own.worked=0"), "clean/mix + sft", "own.worked must be above 0"),
         (study("student.vocabulary=300"), "sft", ""),
         (study(), "logprob_kd", ""),

@@ -160,7 +160,7 @@ class TestModel:
         rewriter = type(
             "Mute", (), {"generate": staticmethod(mute), "tokenizer": teacher.tokenizer}
         )
-        recorded = RecordedModel({"q": Completion("a", "q", "1+2=3 # 3")})
+        recorded = RecordedModel({"q": (Completion("a", "q", "1+2=3 # 3"),)})
         model = self.defense(ProviderResources(rewriter=rewriter))(recorded)
         assert model.generate([Prompt("a", "q")], seed=0, interface=Interface())[0].text == "# 3"
 
