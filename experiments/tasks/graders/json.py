@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 
 from distill.completions import BadInput
-from distill.recordings import once
+from distill.tables import once
 from experiments.tasks import graders
 
 
