@@ -10,7 +10,8 @@ from typing import Any
 
 from distill.completions import BadInput
 from experiments.results.plain import Plain
-from experiments.settings import catalog, component_docs, entries
+from experiments.settings import catalog, component_docs, entries, grader_docs
+from experiments.tasks.graders.catalog import GRADERS
 
 PLURALS = {"defenses": "defense", "studies": "study"}
 WIDTH = 150  # letters that a table of components needs
@@ -19,14 +20,16 @@ WIDTH = 150  # letters that a table of components needs
 def list_group(*, group: str | None, markdown: bool) -> None:
     """Print what exists in a group of configs, or in all of them."""
     groups = sorted(path.name for path in catalog.config_folder().iterdir() if path.is_dir())
+    groups.append(grader_docs.GROUP)
     name = _group_name(group, groups) if group else ""
-    page = component_docs.PAGES.get(name)
+    page = grader_docs if name == grader_docs.GROUP else component_docs.PAGES.get(name)
     if page and markdown:
         return print(page.markdown(), end="")
     if page:
         return Plain(width=max(Plain().width, WIDTH)).print(page.table())
     for shown in [name] if name else groups:
-        print(f"{shown}: {' '.join(catalog.names(shown))}")
+        there = sorted(GRADERS) if shown == grader_docs.GROUP else catalog.names(shown)
+        print(f"{shown}: {' '.join(there)}")
 
 
 def _group_name(word: str, groups: list[str]) -> str:

@@ -18,7 +18,6 @@ from experiments.settings.entries import build_task
 from experiments.settings.schema import Pretrained, Recipe, Study, parse_attack
 from experiments.tasks import Item, Outcome, Task
 
-GRADED = 20  # worked solutions, and items with their final answer alone, that a grader is tried on
 ASKED = 200  # questions whose lengths are measured
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -67,15 +66,17 @@ def check_model(setting: str, model: Pretrained) -> ModelFolder:
 
 
 def check_grader(entry: str, task: Task) -> None:
-    """A task's grader must find the right answer in its worked solutions, and in what floors learn
-    from: or no student could ever score, and F would be 0 for all.
+    """A task's grader must be able to read its references, and find the right answer in its worked
+    solutions and in what floors learn from: or no student could ever score, and F would be 0 for
+    all.
     """
     sources = {
-        "worked solution": task.train_items(GRADED, 0),
-        "item with its final answer alone": task.public(GRADED, 0),
+        "worked solution": task.train_items(task.grader.tried, 0),
+        "item with its final answer alone": task.public(task.grader.tried, 0),
     }
     for what, items in sources.items():
         for item in items:
+            _check_reference(entry, task, item)
             outcome = task.grade(item.solution, item.reference)
             if outcome != Outcome.RIGHT:
                 raise BadInput(
@@ -83,6 +84,13 @@ def check_grader(entry: str, task: Task) -> None:
                     f"{_short(item.prompt.text)}, answer {_short(item.solution)}, reference "
                     f"{_short(item.reference)}"
                 )
+
+
+def _check_reference(entry: str, task: Task, item: Item) -> None:
+    try:
+        task.grader.check(item.reference)
+    except BadInput as error:
+        raise BadInput(f"task {entry}: question {_short(item.prompt.text)}: {error}") from None
 
 
 def check_lengths(

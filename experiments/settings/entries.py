@@ -19,6 +19,7 @@ from experiments.settings.components import Component, ComponentSpec, load_modul
 from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
 from experiments.tasks import Task
+from experiments.tasks.graders import Grader
 
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 """From low to high."""
@@ -79,6 +80,11 @@ def build_task(entry: str) -> Task:
     task = resolve("task", entry)
     check(task.spec.settings)
     built: Task = task.build()
+    if not isinstance(getattr(built, "grader", None), Grader):
+        raise BadInput(
+            f"task {entry}: has no grader; a task's file sets one, such as "
+            "grader = number.Grader() (distill-resist list graders)"
+        )
     return built
 
 

@@ -1,10 +1,12 @@
 """Graders against tables of oracles: answers that are right, wrong, and that nobody can read."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from distill.completions import BadInput
+from experiments.settings import grader_docs
 from experiments.tasks import graders as package
 from experiments.tasks.graders.catalog import GRADERS, build_grader, summary
 
@@ -33,6 +35,31 @@ Answer - 18 | 18 - x | x+18 | 18*x | ١٨ | ½ | nan | inf | 18/2/1 | 18(2)
 
 AREA = '[{"area": {"base": [10], "height": [5.0], "unit": ["units", ""]}}]'
 BOTH = '[{"f": {"a": [[1, 2]]}}, {"g": {"q": ["San Francisco, CA", "San Francisco"]}}]'
+
+
+SCHEMA = '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}'
+EQUAL = r"""
+1/2            \frac{1}{2} | 0.5 | \dfrac{2}{4} | $\frac12$ | \boxed{0.5} | 2^{-1}
+x+1            1+x | (x^2-1)/(x-1)
+(x+1)^2        x^2+2x+1
+2\sqrt{3}      \sqrt{12} | \sqrt{3}+\sqrt{3}
+\{1,2\}        \{2,1\}
+(1,2)          (1,2) | (1,\,2)
+[1,2)          [1,2)
+5              x=5 | 5 | \text{5} | 5.0
+1234           1,234 | 1{,}234
+x<5            5>x
+1              \sin^2 x+\cos^2 x
+\infty         \infty
+"""
+UNEQUAL = r"""
+1/2            \frac{1}{3} | 0.51 | 2
+(1,2)          (2,1) | 1
+[1,2)          [1,2] | (1,2)
+5              -5 | x=6 | 5 or 6 | \{5,6\}
+x+1            x-1
+3\pi           9.42
+"""
 
 
 def cells(text):
@@ -169,6 +196,19 @@ CASES = [
     ("tool_call", {}, "f(a={'x': 1})", '[{"f": {"a": [{"x": [1, 2]}]}}]', RIGHT),
     ("tool_call", {}, "f(a={'x': 3})", '[{"f": {"a": [{"x": [1, 2]}]}}]', WRONG),
     ("tool_call", {}, "now.time()", '[{"now.time": {}}]', RIGHT),
+    *[("math", {}, said, reference, RIGHT) for reference, said in rows(EQUAL)],
+    *[("math", {}, said, reference, WRONG) for reference, said in rows(UNEQUAL)],
+    *[
+        ("math", {}, said, "1", UNPARSED)
+        for said in ("", "?!", r"\frac{1", "10^{10^{10}}", "9^9^9", "2^{123456}", "99999!", "3!!")
+        + ("1+" * 600 + "1",)
+    ],
+    ("math", {"digits": 2}, "3.1416", r"\pi", RIGHT),
+    ("json", {"by": "schema"}, '{"a": 1}', SCHEMA, RIGHT),
+    ("json", {"by": "schema"}, '{"a": "1"}', SCHEMA, WRONG),
+    ("json", {"by": "schema"}, "{}", SCHEMA, WRONG),
+    ("json", {"by": "schema"}, "{", SCHEMA, UNPARSED),
+    ("json", {"by": "schema"}, "[1]", '{"$ref": "#"}', WRONG),  # which refers to itself for ever
 ]
 
 
@@ -196,6 +236,7 @@ def test_a_canonical_answer_is_its_own_canonical_form(name, settings, said, refe
 @pytest.mark.parametrize(
     ("name", "reference"),
     [
+        ("math", r"\frac{1"),
         ("number", "eighteen"),
         ("exact", " "),
         ("choice", "neither"),
@@ -233,9 +274,35 @@ def test_a_wrong_name_or_setting_is_one_line(name, settings, message):
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "library", "module"),
+    [
+        ("math", {}, "math-verify", "math_verify"),
+        ("json", {"by": "schema"}, "jsonschema", "jsonschema"),
+    ],
+)
+def test_a_library_that_is_missing_is_one_line(name, settings, library, module, monkeypatch):
+    grader = build_grader(name, **settings)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(BadInput, match=f"needs {library}; pip install 'distill-resist\\[real\\]'"):
+        grader.same(grader.read("1") or "", "1")
+
+
+@pytest.mark.parametrize("schema", ['{"type": "number of things"}', '{"type": 5}'])
+def test_what_is_no_schema_is_one_line(schema):
+    with pytest.raises(BadInput, match="reference is no JSON schema") as error:
+        build_grader("json", by="schema").check(schema)
+    assert "\n" not in str(error.value)
+
+
 def test_every_file_is_in_the_catalog_and_says_what_it_is():
     folder = Path(package.__file__).parent
     there = {path.stem for path in folder.glob("[!_]*.py")} - {"catalog", "sandbox"}
     assert there == {*GRADERS}
     assert all(summary(name) and GRADERS[name].Grader().read("") is None for name in GRADERS)
     assert {name for name, *_ in CASES} == {*GRADERS} - {"code"}  # which has a file of its own
+
+
+def test_the_page_of_graders_is_what_they_say():
+    page = Path(__file__).parents[2] / "docs" / "graders.md"
+    assert page.read_text(encoding="utf-8") == grader_docs.markdown()

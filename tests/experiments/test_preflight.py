@@ -1,6 +1,7 @@
 """What a study names is opened before anything is written, and what is wrong is one line."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from experiments import cli
 from experiments.planning import preflight
 from experiments.settings import schema
 from experiments.settings.entries import build_task
-from experiments.tasks import Outcome
+from experiments.tasks import Outcome, trace
 from tests.experiments.small import last
 
 WORDS = ["task=addition", "defense=release/answer_only", "seeds=[0,1]"]
@@ -75,7 +76,7 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
 def test_a_grader_that_calls_its_own_answers_wrong_is_named(entry, what, monkeypatch):
     task = build_task(entry)
     preflight.check_grader(entry, task)
-    own = {item.solution for item in getattr(task, what)(preflight.GRADED, 0)}
+    own = {item.solution for item in getattr(task, what)(task.grader.tried, 0)}
     grade = type(task).grade
     monkeypatch.setattr(
         type(task),
@@ -86,6 +87,20 @@ def test_a_grader_that_calls_its_own_answers_wrong_is_named(entry, what, monkeyp
     )
     with pytest.raises(BadInput, match="its grader calls its own .* unparsed: question"):
         preflight.check_grader(entry, task)
+
+
+def test_a_reference_that_the_grader_cannot_read_is_named(monkeypatch):
+    task = build_task("trace")
+    items = [replace(item, reference="none") for item in task.train_items(2, 0)]
+    monkeypatch.setattr(type(task), "train_items", lambda *_: items)
+    with pytest.raises(BadInput, match="task trace: question '.*: reference 'none' is nothing"):
+        preflight.check_grader("trace", task)
+
+
+def test_a_task_without_a_grader_is_named(monkeypatch):
+    monkeypatch.delattr(trace.Task, "grader")
+    with pytest.raises(BadInput, match="task trace.*has no grader"):
+        build_task("trace(statements=5)")
 
 
 def test_a_question_without_room_for_its_answer_is_named(tmp_path, capsys):

@@ -8,6 +8,7 @@ A grader is handed the final answer, without reasoning and markup, which are the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +21,9 @@ class Grader(BaseModel, ABC):
     """What every file's `Grader` extends."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    tried: ClassVar[int] = 20
+    """Worked solutions that it is tried on before a study runs, and as many public ones."""
 
     @abstractmethod
     def read(self, final: str) -> str | None:

@@ -16,6 +16,7 @@ from experiments.tasks.graders import (
     exact,
     gsm8k,
     json,
+    math,
     number,
     regex,
     tool_call,
@@ -23,7 +24,7 @@ from experiments.tasks.graders import (
 
 GRADERS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (choice, code, exact, gsm8k, json, number, regex, tool_call)
+    for module in (choice, code, exact, gsm8k, json, math, number, regex, tool_call)
 }
 """Every grader's file by its name; imported here, so that its code is part of what made a grade."""
 

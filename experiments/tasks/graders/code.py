@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -29,6 +29,8 @@ class Grader(graders.Grader):
     how many seconds of the clock a verdict may take, which ends what waits. A slow machine changes
     no grade as long as it is long.
     """
+
+    tried: ClassVar[int] = 4
 
     seconds: int = Field(default=5, ge=1, le=600)
     patience: float = Field(default=60.0, ge=1, le=3600)
