@@ -18,7 +18,8 @@ from distill.completions import BadInput, digest
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret
-PLACES = ("path", "clusters", "requests", "tokenizer")  # settings that say where something lies
+PLACES = ("path", "test_path", "clusters", "requests", "tokenizer")
+"""Settings that say where something lies."""
 _held: dict[str, str] = {}
 
 

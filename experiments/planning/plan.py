@@ -162,7 +162,7 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
     if any(getattr(model, "vocabulary", 0) for model in (study.student, study.teacher)):
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
-    for note in checks.check_lengths(study, task):
+    for note in [*build_task(task).notes, *checks.check_lengths(study, task)]:
         plan.note(note)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)

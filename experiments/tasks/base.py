@@ -22,6 +22,7 @@ class Task(Pool):
     grader: Grader
     data: str = ""  # SHA-256 of files that the questions come from
     clusters: Mapping[str, str] = MappingProxyType({})  # by item id: which belong together
+    notes: tuple[str, ...] = ()  # what a plan is to say of its questions
     alphabet: str
 
     @property
@@ -47,7 +48,7 @@ class Task(Pool):
     def item(self, draft: Draft) -> Item:
         """A question with its worked solution, and the cluster that it belongs to."""
         prompt = self.prompt(draft)
-        cluster = self.clusters.get(prompt.id, "")
+        cluster = draft.cluster or self.clusters.get(prompt.id, "")
         reference = draft.reference or draft.answer
         return Item(prompt, self.solution(draft), reference, cluster, draft.answer)
 

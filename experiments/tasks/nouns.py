@@ -39,7 +39,7 @@ class Item:
 class Draft(NamedTuple):
     """A question before it has a split: questions of one `canonical` form are the same question.
 
-    No `reference` means that it is the answer.
+    No `reference` means that it is the answer. `cluster`: see Item.
     """
 
     canonical: str
@@ -47,3 +47,4 @@ class Draft(NamedTuple):
     steps: str
     answer: str
     reference: str = ""
+    cluster: str = ""

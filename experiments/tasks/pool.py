@@ -32,9 +32,14 @@ COUNTED = 30_000  # questions of a pool that planning may go through; more would
 SURE = 6  # standard deviations by which a larger pool's split may fall short of its share
 
 
+def place_of(canonical: str) -> int:
+    """Where a question's SHA-256 falls among 2^64 places."""
+    return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big")
+
+
 def split_of(canonical: str) -> Split:
     """The one split that a question belongs to, by where its SHA-256 falls in [0, 1)."""
-    place = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big") / 2**64
+    place = place_of(canonical) / 2**64
     for split, share in SHARES.items():
         place -= share
         if place < 0:

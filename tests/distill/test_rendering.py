@@ -20,7 +20,7 @@ from distill.completions import (
 )
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, own_randomness
-from distill.recordings import RecordedModel
+from distill.recordings import RecordedModel, by_question
 from distill.rendering import prompt_ids
 from distill.specs import TrainingConfig
 
@@ -134,12 +134,12 @@ def test_what_stands_before_a_prompt_is_asked_learned_and_recorded(prompt, writt
     assert sft.example(answer, made, 64).prompt_ids == expected
     assert read == answer and read.question == prompt
     assert bare == Completion("b", "1", "2")
-    recording = RecordedModel({prompt.conversation: answer})
+    recording = RecordedModel(by_question([answer]))
     assert recording.generate([replace(prompt, id="c")], seed=0, interface=Interface()) == [
         replace(answer, prompt_id="c")
     ]
-    with pytest.raises(BadInput, match="no answer to 1 prompts"):
-        recording.generate([PROMPT], seed=0, interface=Interface())
+    with pytest.raises(BadInput, match="no answer to 1 prompts|another system prompt"):
+        recording.generate([replace(PROMPT, system="9")], seed=0, interface=Interface())
 
 
 def test_conversations_are_told_apart_and_bare_prompts_keep_their_randomness():
