@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from experiments.analysis import summary
 from experiments.planning.arms import CHOICES, IDENTITY
-from experiments.results import collect
-from experiments.results.schema import ARM_RECORDS, FinishedStudent, MissingStudent
+from experiments.results import grades_file
+from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
 from experiments.settings import schema
 
 SEEDS, ITEMS, BUDGETS = 8, 1000, (125, 250, 500, 1000, 2000, 4000)
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = len(pq.read_table(pa.BufferReader(data)))
     alone = time.perf_counter() - began
     began = time.perf_counter()
-    measures = summary.measure(asked, collect.read(data), arms)
+    measures = summary.measure(asked, grades_file.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

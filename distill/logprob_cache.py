@@ -31,66 +31,82 @@ SEMANTICS = {
 
 
 def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabulary: int) -> None:
-    """Write the token ids and, where all answers carry them, logprobs; `tokenizer` is the SHA-256
-    of the tokenizer.
+    """Write the token ids and, where all answers carry them, logprobs.
 
     Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with
     logprobs, and 16 an answer.
+
+    Args:
+        folder: is made if need be.
+        answers: with token ids; their logprobs `[T, K]`.
+        tokenizer: SHA-256 of the tokenizer.
+        vocabulary: how many tokens it has.
+
+    Raises:
+        BadInput: if only some answers carry logprobs, or of other widths, or some that are no
+            numbers.
     """
     released = [answer.logprobs for answer in answers if answer.logprobs is not None]
-    widths = {logprobs.ids_TK.shape[1] for logprobs in released}
-    if len(widths) > 1 or (released and len(released) < len(answers)):
-        raise BadInput(
-            f"{folder}: {len(released)} of {len(answers)} answers carry logprobs, of widths "
-            f"{sorted(widths)}; "
-            "all or none must, and of one width"
-        )
-    broken = [
-        a.prompt_id
-        for a in answers
-        if a.logprobs is not None and not _is_releasable(a.logprobs.values_TK)
-    ]
-    if broken:
-        raise BadInput(
-            f"{folder}: logprobs of {len(broken)} of {len(answers)} answers are neither finite "
-            "numbers nor "
-            f"-inf, as what is withheld; the first are those to {broken[0]!r}"
-        )
+    _check_released(folder, answers)
     kind = "<u2" if vocabulary <= 2**16 else "<u4"
     arrays = {
         "tokens": np.array([token for answer in answers for token in answer.token_ids], kind),
         "offsets": _offsets([len(answer.token_ids) for answer in answers]),
+        **(_logprob_arrays(released, kind) if released else {}),
     }
-    if released:
-        values_RK = np.concatenate([logprobs.values_TK for logprobs in released]).astype(np.float64)
-        # What is below the least float16 is as impossible as -inf.
-        with np.errstate(divide="ignore", over="ignore"):
-            tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
-            arrays |= {
-                "rows": _offsets([len(logprobs.ids_TK) for logprobs in released]),
-                "ids": np.concatenate([logprobs.ids_TK for logprobs in released])
-                .clip(min=0)
-                .astype(kind),
-                "values": values_RK.astype("<f2"),
-                "tail": tail_R.astype("<f2"),
-            }
     folder.mkdir(parents=True, exist_ok=True)
-    hashes = {}
-    for name, array in arrays.items():
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        hashes[f"{name}.npy"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-        write_bytes(folder / f"{name}.npy", buffer.getvalue())
     manifest = {
         "version": VERSION,
         "tokenizer": tokenizer,
         "vocabulary": vocabulary,
-        "k": max(widths, default=0),
+        "k": released[0].ids_TK.shape[1] if released else 0,
         "prompts": [answer.prompt_id for answer in answers],
         "semantics": SEMANTICS,
-        "files": hashes,
+        "files": {f"{name}.npy": _save(folder / f"{name}.npy", arrays[name]) for name in arrays},
     }
     write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+
+
+def _check_released(folder: Path, answers: Sequence[Completion]) -> None:
+    """BadInput unless all answers or none carry logprobs, of one width and numbers."""
+    released = [
+        (answer.prompt_id, answer.logprobs) for answer in answers if answer.logprobs is not None
+    ]
+    widths = {logprobs.ids_TK.shape[1] for _, logprobs in released}
+    if len(widths) > 1 or (released and len(released) < len(answers)):
+        raise BadInput(
+            f"{folder}: {len(released)} of {len(answers)} answers carry logprobs, of widths "
+            f"{sorted(widths)}; all or none must, and of one width"
+        )
+    broken = [name for name, logprobs in released if not _is_releasable(logprobs.values_TK)]
+    if broken:
+        raise BadInput(
+            f"{folder}: logprobs of {len(broken)} of {len(answers)} answers are neither finite "
+            f"numbers nor -inf, as what is withheld; the first are those to {broken[0]!r}"
+        )
+
+
+def _logprob_arrays(released: Sequence[Logprobs], kind: str) -> dict[str, np.ndarray]:
+    """The rows of all answers one behind another, and where each answer's begin."""
+    ids_RK = np.concatenate([logprobs.ids_TK for logprobs in released])
+    values_RK = np.concatenate([logprobs.values_TK for logprobs in released]).astype(np.float64)
+    # What is below the least float16 is as impossible as -inf.
+    with np.errstate(divide="ignore", over="ignore"):
+        tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
+        return {
+            "rows": _offsets([len(logprobs.ids_TK) for logprobs in released]),
+            "ids": ids_RK.clip(min=0).astype(kind),
+            "values": values_RK.astype("<f2"),
+            "tail": tail_R.astype("<f2"),
+        }
+
+
+def _save(path: Path, array: np.ndarray) -> str:
+    """Write an array; returns the SHA-256 of its file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_bytes(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def _is_releasable(values_TK: np.ndarray) -> bool:

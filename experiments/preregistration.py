@@ -20,51 +20,73 @@ from experiments.results.manifest import Seal
 from experiments.results.names import ANALYSIS, SEAL
 from experiments.results.table import jsonable
 from experiments.settings.reading import read
+from experiments.settings.schema import Study
 from experiments.store import Store
+
+ESTIMANDS = {
+    "uplift": "D - F, points",
+    "harm": "U - D, points",
+    "transfer": "T = (D - F) / (U - F), Fieller set from the two-way (seed x item) "
+    "variance, paired by seed where arms list the same seeds",
+    "worst_case": "T of the attack chosen on selection_seeds and selection items; "
+    "LCB: least over ceilings; "
+    "UCB: largest of all attacks over the ceilings that selection cannot rule out",
+    "utility": "Te_d - Te, non-inferior above -utility_margin by the paired score interval",
+}
+RULES = {
+    "multiplicity": "Holm over all defences and tasks at their largest budget that can "
+    "have the word, for effective and for ineffective apart; seed variances moderated over the "
+    "same; alpha shared by the looks",
+    "effective": (
+        "also if as many seeds reach U as all seeds seen could miss: (1 - p)^S <= alpha / 2"
+    ),
+}
+EXCLUSIONS = (
+    "none: a diverged student counts as trained; unparsed answers count as wrong and are told apart"
+)
 
 
 def analysis(plan: Plan) -> dict[str, Any]:
     """What is estimated, how, on what, and what would be left out: a function of the
     study alone.
     """
-    study, measure = plan.study, plan.study.measure
-    tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
+    study = plan.study
     return {
         "study": study.name,
         "question": study.question,
-        "estimands": {
-            "uplift": "D - F, points",
-            "harm": "U - D, points",
-            "transfer": "T = (D - F) / (U - F), Fieller set from the two-way (seed x item) "
-            "variance, paired by seed "
-            "where arms list the same seeds",
-            "worst_case": "T of the attack chosen on selection_seeds and selection items; "
-            "LCB: least over ceilings; "
-            "UCB: largest of all attacks over the ceilings that selection cannot rule out",
-            "utility": "Te_d - Te, non-inferior above -utility_margin by the paired score interval",
-        },
+        "estimands": ESTIMANDS,
         "floor": (
             f"the best of {', '.join(choices(study))} that exist, chosen on the selection split"
         ),
         "controls": [IDENTITY, SHUFFLED],
         "primary_match": "exchanges",
-        "thresholds": measure.model_dump(
+        "thresholds": study.measure.model_dump(
             mode="json", exclude={"prices", "draws", "items", "selection_items"}
         ),
-        "multiplicity": "Holm over all defences and tasks at their largest budget that can "
-        "have the word, for "
-        "effective and for ineffective apart; seed variances moderated over the same; alpha "
-        "shared by the looks",
-        "effective": (
-            "also if as many seeds reach U as all seeds seen could miss: (1 - p)^S <= alpha / 2"
-        ),
-        "items": {"report": measure.items, "selection": measure.selection_items},
+        **RULES,
+        **_samples(study),
+        "training": "all attacks of a task train for as many steps as the longest",
+        **_settings(study),
+        "exclusions": EXCLUSIONS,
+    }
+
+
+def _samples(study: Study) -> dict[str, Any]:
+    """The exams and the students, by what they are for."""
+    tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
+    return {
+        "items": {"report": study.measure.items, "selection": study.measure.selection_items},
         "seeds": {
             "report": study.seeds,
             "selection": study.selection_seeds,
             "floors and undefended": {task: study.baseline(task) for task in tasks},
         },
-        "training": "all attacks of a task train for as many steps as the longest",
+    }
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """How teachers and students are made, and which arms there are."""
+    return {
         "search": study.search.model_dump(mode="json"),
         "own": study.own.model_dump(mode="json"),
         "blocks": [block.model_dump(mode="json") for block in study.blocks],
@@ -72,10 +94,6 @@ def analysis(plan: Plan) -> dict[str, Any]:
             "teacher": study.teacher.model_dump(mode="json"),
             "student": study.student.model_dump(mode="json"),
         },
-        "exclusions": (
-            "none: a diverged student counts as trained; unparsed answers count as wrong and are "
-            "told apart"
-        ),
     }
 
 

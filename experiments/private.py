@@ -75,10 +75,10 @@ def revealed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def veiled(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Checked settings with the stand-ins that they were given with."""
-    kept = {
+    unchanged = {
         name for name, value in before.items() if isinstance(value, str) and value.startswith(MARK)
     }
-    return {name: before[name] if name in kept else value for name, value in settings.items()}
+    return {name: before[name] if name in unchanged else value for name, value in settings.items()}
 
 
 def unknown(settings: Any) -> list[str]:
@@ -89,8 +89,8 @@ def unknown(settings: Any) -> list[str]:
             for name, value in settings.items()
             if name in (KEY, *PLACES) and isinstance(value, str)
         ]
-        found = [one for one in named if one.startswith(MARK) and one not in _held]
-        return found + [one for value in settings.values() for one in unknown(value)]
+        strangers = [one for one in named if one.startswith(MARK) and one not in _held]
+        return strangers + [one for value in settings.values() for one in unknown(value)]
     return (
         [one for value in settings for one in unknown(value)]
         if isinstance(settings, list | tuple)
@@ -134,9 +134,8 @@ def folder_digest(path: Path) -> str:
     """SHA-256 over the names and contents of a file or of all files below a folder."""
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     hashes = {}
-    for one in files:
-        with one.open("rb") as file:
-            hashes[one.relative_to(path).as_posix()] = hashlib.file_digest(
-                file, "sha256"
-            ).hexdigest()
+    for file in files:
+        with file.open("rb") as content:
+            sha = hashlib.file_digest(content, "sha256").hexdigest()
+        hashes[file.relative_to(path).as_posix()] = sha
     return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from distill.completions import BadInput, digest
 from experiments.settings.catalog import cached, find_plugin, module_file, module_of, plugin_file
 from experiments.stages.stage import Stage, canonical
-from experiments.store import Store
+from experiments.store import Origin, Record, Store
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ("distill", "defenses", "experiments")
@@ -56,10 +55,10 @@ def roots(stage: Stage) -> Iterator[str]:
 def plugins(stages: Iterable[Stage]) -> dict[str, str]:
     """The plugins that stages run, `group/name`, each with the SHA-256 of its Python file."""
     parts = {part for stage in stages for part in _components(stage.settings, None)}
-    found = (find_plugin(group, name) for group, name in sorted(parts))
+    in_use = (find_plugin(group, name) for group, name in sorted(parts))
     return {
         f"{plugin.group}/{plugin.name}": hashlib.sha256(plugin.file.read_bytes()).hexdigest()
-        for plugin in found
+        for plugin in in_use
         if plugin
     }
 
@@ -88,20 +87,20 @@ def _components(settings: Any, group: str | None) -> Iterator[tuple[str, str]]:
 
 @cached
 def _closure(roots: frozenset[str]) -> dict[str, str]:
-    found = frozenset[str]().union(*map(_reached, roots))
-    return {name: _read(name)[0] for name in sorted(found)}
+    names = frozenset[str]().union(*map(_reached, roots))
+    return {name: _read(name)[0] for name in sorted(names)}
 
 
 @cached
 def _reached(root: str) -> frozenset[str]:
     """A module and all that it imports, however deep, with the packages on the way."""
-    waiting, found = [root], set[str]()
+    waiting, reached = [root], set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             waiting += [*_packages(name), *_read(name)[1]]
-    return frozenset(found)
+    return frozenset(reached)
 
 
 def _packages(name: str) -> list[str]:
@@ -142,28 +141,28 @@ def _file(name: str) -> Path | None:
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    for one in _children(node):
+    for child in _children(node):
         names = []
-        if isinstance(one, ast.Import):
-            names = [alias.name for alias in one.names]
-        elif isinstance(one, ast.ImportFrom):
-            above = package.rsplit(".", one.level - 1)[0] if one.level else ""
-            base = ".".join(filter(None, (above, one.module)))
-            names = [base, *(f"{base}.{alias.name}" for alias in one.names)]
+        if isinstance(child, ast.Import):
+            names = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            above = package.rsplit(".", child.level - 1)[0] if child.level else ""
+            base = ".".join(filter(None, (above, child.module)))
+            names = [base, *(f"{base}.{alias.name}" for alias in child.names)]
         yield from filter(_file, names)
-        yield from _imported(one, package)
+        yield from _imported(child, package)
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
     """What is below a node; not what only a type checker imports, which never runs."""
-    for one in ast.iter_child_nodes(node):
+    for child in ast.iter_child_nodes(node):
         if not (
-            isinstance(one, ast.If)
-            and ast.unparse(one.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+            isinstance(child, ast.If)
+            and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
         ):
-            yield one
+            yield child
         else:
-            yield from one.orelse
+            yield from child.orelse
 
 
 def _spelled(node: Any) -> Iterator[str]:
@@ -173,14 +172,15 @@ def _spelled(node: Any) -> Iterator[str]:
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
-            told = [one for one in value if not _is_text(one)] if isinstance(value, list) else value
-            if told is not None and told != []:
+            if isinstance(value, list):
+                value = [part for part in value if not _is_text(part)]
+            if value is not None and value != []:
                 yield f" {name}="
-                yield from _spelled(told)
+                yield from _spelled(value)
         yield ")"
     elif isinstance(node, list):
-        for one in node:
-            yield from _spelled(one)
+        for part in node:
+            yield from _spelled(part)
             yield ","
     else:
         yield repr(node)
@@ -198,24 +198,15 @@ def _is_text(node: Any) -> bool:
 # What makes a result now, and what made one that is there
 
 
-@dataclass(frozen=True)
-class Maker:
-    """What makes a result, beside its inputs: the version of its kind, digests of modules, versions
-    of libraries, and how many threads.
-    """
-
-    version: int
-    code: dict[str, str]
-    libraries: dict[str, str]
-    threads: int
+MAKER = {"version", "code", "libraries", "threads"}
+"""What of a result's origin may be the same for many results."""
 
 
-MAKER = tuple(field.name for field in fields(Maker))
-
-
-def now(stage: Stage, threads: int) -> Maker:
-    """What would make the stage's result if it were made now."""
-    return Maker(_version(stage.kind), modules(stage), libraries(), threads)
+def now(stage: Stage, threads: int) -> Origin:
+    """What would make the stage's result if it were made now; inputs are left out."""
+    return Origin(
+        version=_version(stage.kind), code=modules(stage), libraries=libraries(), threads=threads
+    )
 
 
 @functools.cache
@@ -237,12 +228,14 @@ def libraries() -> dict[str, str]:
 
 def inputs(stage: Stage, store: Store) -> dict[str, str]:
     """The results that the stage is made of, by key, each with a digest over its files."""
-    return {one.key: contents(store.done(one.kind, one.key)) for one in stage.inputs}
+    return {
+        needed.key: contents(store.done(needed.kind, needed.key).files) for needed in stage.inputs
+    }
 
 
-def contents(done: Mapping[str, Any]) -> str:
-    """One digest over the files of a result."""
-    return digest(canonical(done["files"]))[:16]
+def contents(files: Mapping[str, str]) -> str:
+    """One digest over the files of a result, from their hashes."""
+    return digest(canonical(files))[:16]
 
 
 class State(NamedTuple):
@@ -259,65 +252,62 @@ def states(stages: Sequence[Stage], store: Store, threads: int | None = None) ->
     """The state of each stage by key; they come inputs first. Without `threads`, any number of them
     will do.
     """
-    held: dict[str, State] = {}
+    states: dict[str, State] = {}
     for stage in stages:
-        if not store.has(stage.kind, stage.key):
-            held[stage.key] = State("missing")
-            continue
-        due = [one for one in stage.inputs if held[one.key].word != "current"]
-        done = store.done(stage.kind, stage.key)
-        why = _why(done, now(stage, threads or done.get("threads", 1)))
-        above = [f"its input {one.kind}/{one.key} is to be made" for one in due]
-        if not due and not why:
-            above = [
-                f"its input {one.kind}/{one.key} was made again"
-                for one in _remade(stage, store, done)
-            ]
-        waits = due and not why and all(held[one.key].word in ("missing", "waiting") for one in due)
-        word = "waiting" if waits else "old" if why or above else "current"
-        held[stage.key] = State(word, tuple(why), tuple(above))
-    return held
+        states[stage.key] = State("missing")
+        if store.has(stage.kind, stage.key):
+            states[stage.key] = _state(stage, store, states, threads)
+    return states
+
+
+def _state(stage: Stage, store: Store, states: Mapping[str, State], threads: int | None) -> State:
+    """The state of a result that is there, after those of its inputs."""
+    due = [needed for needed in stage.inputs if states[needed.key].word != "current"]
+    record = store.done(stage.kind, stage.key)
+    why = _why(record, now(stage, threads or record.threads or 1))
+    above = [f"its input {needed.kind}/{needed.key} is to be made" for needed in due]
+    if not due and not why:
+        above = [
+            f"its input {needed.kind}/{needed.key} was made again"
+            for needed in _remade(stage, store, record)
+        ]
+    unknown = all(states[needed.key].word in ("missing", "waiting") for needed in due)
+    if due and not why and unknown:
+        return State("waiting", above=tuple(above))
+    return State("old" if why or above else "current", tuple(why), tuple(above))
 
 
 def current(stage: Stage, store: Store, threads: int) -> bool:
     """Whether a result may be used whose inputs are all there and current."""
-    done = store.done(stage.kind, stage.key)
-    return not _why(done, now(stage, threads)) and not _remade(stage, store, done)
+    record = store.done(stage.kind, stage.key)
+    return not _why(record, now(stage, threads)) and not _remade(stage, store, record)
 
 
-def _why(done: Mapping[str, Any], made: Maker) -> list[str]:
+def _why(record: Record, made: Origin) -> list[str]:
     """In words, how what made a result differs from what would make it now."""
-    if not recorded(done):
+    if not record.is_recorded:
         return ["written before code was recorded"]
-    before, why = Maker(**maker(done)), []
-    if before.version != made.version:
-        why.append(f"made by version {before.version} of its kind, which is {made.version} now")
-    if changed := differing(before.code, made.code):
+    why = []
+    if record.version != made.version:
+        why.append(f"made by version {record.version} of its kind, which is {made.version} now")
+    if changed := differing(record.code or {}, made.code or {}):
         why.append(f"made by other code: {listed(changed)} changed")
-    why += [
-        f"{name} {before.libraries.get(name)} -> {made.libraries.get(name)}"
-        for name in differing(before.libraries, made.libraries)
-    ]
-    if before.threads != made.threads:
-        why.append(f"made with {before.threads} thread(s), not {made.threads}")
+    before, after = record.libraries or {}, made.libraries or {}
+    why += [f"{name} {before.get(name)} -> {after.get(name)}" for name in differing(before, after)]
+    if record.threads != made.threads:
+        why.append(f"made with {record.threads} thread(s), not {made.threads}")
     return why
 
 
-def recorded(done: Mapping[str, Any]) -> bool:
-    """Whether a result says what made it."""
-    named = all(isinstance(done.get(name), dict) for name in ("code", "libraries", "inputs"))
-    return named and all(isinstance(done.get(name), int) for name in ("version", "threads"))
-
-
-def maker(done: Mapping[str, Any]) -> dict[str, Any]:
+def maker(record: Record) -> dict[str, Any]:
     """What made a result, beside its inputs; nothing if it was written before that was recorded."""
-    return {name: done[name] for name in MAKER} if recorded(done) else {}
+    return record.model_dump(include=MAKER) if record.is_recorded else {}
 
 
-def _remade(stage: Stage, store: Store, done: Mapping[str, Any]) -> list[Stage]:
+def _remade(stage: Stage, store: Store, record: Record) -> list[Stage]:
     """The inputs that are no longer what the result was made of."""
-    there = inputs(stage, store)
-    return [one for one in stage.inputs if done["inputs"].get(one.key) != there[one.key]]
+    there, before = inputs(stage, store), record.inputs or {}
+    return [needed for needed in stage.inputs if before.get(needed.key) != there[needed.key]]
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -330,17 +320,16 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def told(stages: Iterable[Stage], held: Mapping[str, State]) -> list[str]:
+def reasons(stages: Iterable[Stage], states: Mapping[str, State]) -> list[str]:
     """A line for each reason why results are old, with how many of what kinds; what only follows
     comes last.
     """
     groups: dict[str, dict[str, int]] = {}
     for stage in stages:
-        state = held[stage.key]
+        state = states[stage.key]
         if state.word == "old":
-            kinds = groups.setdefault(
-                "; ".join(state.why) or "made of a result that was made again, or is to be", {}
-            )
+            why = "; ".join(state.why) or "made of a result that was made again, or is to be"
+            kinds = groups.setdefault(why, {})
             kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
     lines = sorted(groups.items(), key=lambda one: one[0].startswith("made of a result"))
     return [

@@ -26,7 +26,7 @@ from experiments.planning.arms import IDENTITY, Arm, is_floor, learning
 from experiments.planning.plan import Plan
 from experiments.report import card as card_page
 from experiments.report import html
-from experiments.results import archive, collect
+from experiments.results import archive, collect, grades_file
 from experiments.results.manifest import (
     MANIFEST_SCHEMA,
     Code,
@@ -37,19 +37,20 @@ from experiments.results.manifest import (
     UnknownMaker,
 )
 from experiments.results.names import ANALYSIS, SEAL
-from experiments.results.schema import Measures, Row
+from experiments.results.schema.measures import Measures
+from experiments.results.schema.rows import Row
 from experiments.results.table import Table, as_json, jsonable
 from experiments.seeds import seed_for
 from experiments.settings.schema import Study, parse_defense
 from experiments.stages.files import TrainingReport
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
-from experiments.store import Store, fingerprint
+from experiments.store import Record, Store, fingerprint
 from experiments.tracking import Part, Run, Tracking, comparison
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
 PROJECT = "distill-resist"
-NOTED = ("files", "seconds", "cpu_seconds", "inputs", "answer_seconds", "alike", "copied")
+NOTED = {"files", "seconds", "cpu_seconds", "inputs", "answer_seconds", "alike", "copied"}
 LIBRARIES = (
     "torch",
     "transformers",
@@ -74,7 +75,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
     """
     preregistration.freeze(plan, store, home)
     data, records = collect.collect(plan, store), collect.arms(plan, store)
-    outcomes, graded = campaign_outcomes.collect(plan, store), collect.read(data)
+    outcomes, graded = campaign_outcomes.collect(plan, store), grades_file.read(data)
     try:
         measures = summary.measure(plan.study, graded, records, outcomes, old)
     except NotMeasurable as error:
@@ -140,7 +141,7 @@ def manifest(plan: Plan, store: Store, old: Sequence[str] = ()) -> Manifest:
 
 
 def _stage_record(store: Store, stage: Stage, maker: int) -> StageRecord:
-    unrecorded = {"inputs": dict.fromkeys((one.key for one in stage.inputs), "")}
+    unrecorded = {"inputs": dict.fromkeys((needed.key for needed in stage.inputs), "")}
     return StageRecord(
         kind=stage.kind,
         key=stage.key,
@@ -168,22 +169,26 @@ def locked() -> list[str]:
     owner's own.
     """
     waiting = _needed(PROJECT, "") or [(name, "") for name in LIBRARIES]
-    found = dict[tuple[str, str], str]()
+    pins = dict[tuple[str, str], str]()
     while waiting:
-        one = waiting.pop()
-        if one not in found:
-            held = distribution(one[0])
-            found[one] = f"{held.metadata['Name']}=={held.version}"
-            waiting += _needed(*one)
-    return sorted({*found.values()})
+        needed = waiting.pop()
+        if needed not in pins:
+            installed = distribution(needed[0])
+            pins[needed] = f"{installed.metadata['Name']}=={installed.version}"
+            waiting += _needed(*needed)
+    return sorted({*pins.values()})
 
 
 def _needed(name: str, extra: str) -> list[tuple[str, str]]:
     """The installed distributions, each with an extra or none, that one needs on this machine."""
     from packaging.requirements import Requirement
 
-    told = [Requirement(line) for line in (requires(name) if _is_installed(name) else None) or []]
-    meant = [one for one in told if one.marker is None or one.marker.evaluate({"extra": extra})]
+    requirements = [
+        Requirement(line) for line in (requires(name) if _is_installed(name) else None) or []
+    ]
+    meant = [
+        one for one in requirements if one.marker is None or one.marker.evaluate({"extra": extra})
+    ]
     return [
         (one.name, more)
         for one in meant
@@ -199,12 +204,12 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def noted(done: dict[str, Any]) -> dict[str, Any]:
+def noted(record: Record) -> dict[str, Any]:
     """What a manifest repeats of a stage's own record, beside who made it."""
-    return {name: done[name] for name in NOTED if name in done}
+    return record.model_dump(include=NOTED, exclude_none=True)
 
 
-def _done(store: Store, stage: Stage) -> dict[str, Any]:
+def _done(store: Store, stage: Stage) -> Record:
     return store.done(stage.kind, stage.key)
 
 
@@ -343,7 +348,7 @@ def _arm_run(
 def _lineage(store: Store, arm: Arm) -> tuple[Part, ...]:
     """What the student was made from, inputs first, and the student that this run made."""
     return tuple(
-        Part(stage.kind, stage.key, _done(store, stage)["files"], made=stage.key == arm.student.key)
+        Part(stage.kind, stage.key, _done(store, stage).files, made=stage.key == arm.student.key)
         for stage in {stage.key: stage for stage in arm.student.walk()}.values()
     )
 
@@ -377,7 +382,7 @@ def _columns(plan: Plan, store: Store, arm: Arm) -> dict[str, Any]:
 def _inputs(store: Store, arm: Arm) -> dict[str, Any]:
     """What the student was made of: the key and the digests of each stage, by kind."""
     return {
-        stage.kind: {"key": stage.key, "files": _done(store, stage)["files"]}
+        stage.kind: {"key": stage.key, "files": _done(store, stage).files}
         for stage in arm.student.walk()
     }
 
@@ -412,7 +417,7 @@ def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict
         "cell/utility_cost": row.teacher_clean - row.teacher_defended,
         "cost/queries": len(answers),
         "cost/tokens": training.tokens,
-        "cost/wall_s": sum(_done(store, stage)["seconds"] for stage in stages),
+        "cost/wall_s": sum(_done(store, stage).seconds for stage in stages),
     }
 
 
@@ -439,10 +444,10 @@ def strength(defense: str) -> float:
     """
     if defense in ("none", IDENTITY):
         return 0.0
-    chosen = parse_defense(defense)
+    parsed = parse_defense(defense)
     values = [
         getattr(component.settings, part.traits.strength.name)
-        for component, part in zip(chosen.parts, chosen.chain.parts, strict=True)
+        for component, part in zip(parsed.parts, parsed.chain.parts, strict=True)
         if part.traits.strength
     ]
     return next((float(value) for value in values if value is not None), 1.0)

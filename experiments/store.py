@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
 from distill.completions import BadInput, digest, sweep, write_bytes
 from experiments.stages.stage import Stage, canonical
 
@@ -35,6 +37,50 @@ def writable(folder: Path) -> Path:
             f"{folder}: cannot be written ({error.strerror}); choose another folder with --runs"
         ) from error
     return folder
+
+
+class Origin(BaseModel):
+    """What makes a result: the version of its kind, digests of modules, versions of libraries, how
+    many threads, and by key a digest over the files of each input. None where it was not recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    version: int | None = None
+    code: dict[str, str] | None = None
+    libraries: dict[str, str] | None = None
+    threads: int | None = None
+    inputs: dict[str, str] | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it says all; results of before code was recorded do not."""
+        return None not in (self.version, self.code, self.libraries, self.threads, self.inputs)
+
+
+UNRECORDED = Origin()
+
+
+class Record(Origin):
+    """`done.json`: what a finished result consists of, what made it, and the seconds that took.
+
+    `files` has SHA-256 by name. `answer_seconds` is what answering alone took, `alike` a digest of
+    all that the bytes depend on, `copied` the key of the result that this one was copied from.
+    """
+
+    files: dict[str, str] = Field(min_length=1)
+    seconds: float
+    cpu_seconds: float
+    answer_seconds: float | None = None
+    alike: str | None = None
+    copied: str | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+            raise ValueError("names files elsewhere")
+        return files
 
 
 class Store:
@@ -68,9 +114,11 @@ class Store:
             sweep(folder)
             sweep(folder / ".alike")
 
-    def done(self, stage: str, key: str) -> dict[str, Any]:
-        """What was written down of a finished result: its files' hashes, what made it and the
-        seconds that it took.
+    def done(self, stage: str, key: str) -> Record:
+        """What was written down of a finished result.
+
+        Raises:
+            BadInput: if it is not there, or its record is damaged.
         """
         folder = self.folder(stage, key)
         if not (folder / "done.json").is_file():
@@ -87,7 +135,7 @@ class Store:
         altered.
         """
         folder = self.folder(stage, key)
-        for name, expected in self.done(stage, key)["files"].items():
+        for name, expected in self.done(stage, key).files.items():
             path = folder / name
             if not path.is_file() or digest(path.read_bytes()) != expected:
                 raise BadInput(
@@ -101,7 +149,7 @@ class Store:
         stage: str,
         key: str,
         build: Callable[[Path], Any],
-        noted: dict[str, Any] | None = None,
+        origin: Origin = UNRECORDED,
         current: Callable[[], bool] = lambda: True,
         alike: str = "",
     ) -> Path:
@@ -109,9 +157,19 @@ class Store:
         same one at once.
 
         One that is there and no longer `current` is built again, and replaced when that is done.
-        `noted`, and what `build` returns, are written down beside the seconds that it took; they
-        are no part of the result. `alike` says all that its bytes depend on: a result of another
-        address that says the same is copied instead of made.
+        Args:
+            build: writes the files into a folder; a dictionary that it returns is written down in
+                the record, and is no part of the result.
+            origin: what makes it, for the record.
+            current: whether the result that is there may stay.
+            alike: all that its bytes depend on: a result of another address that says the same is
+                copied instead of made.
+
+        Returns:
+            Its folder, each file checked against its hash.
+
+        Raises:
+            BadInput: if nothing can be written there.
         """
         from filelock import FileLock
 
@@ -121,7 +179,7 @@ class Store:
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
                 if not (self.has(stage, key) and current()):
-                    _build(self, folder, build, noted or {}, digest(alike) if alike else "")
+                    _build(self, folder, build, origin, digest(alike) if alike else None)
         except OSError as error:
             raise BadInput(
                 f"{self.root}: cannot be written ({error.strerror or error}); nothing done is "
@@ -131,18 +189,18 @@ class Store:
         return self.open(stage, key)
 
 
-def _twin(store: Store, stage: str, alike: str) -> Path | None:
+def _twin(store: Store, stage: str, alike: str | None) -> Path | None:
     """A whole result that says the same of what its bytes depend on."""
     try:
         key = (store.root / stage / ".alike" / alike).read_text() if alike else ""
         there = store.open(stage, key) if key else None
-        return there if there and store.done(stage, key).get("alike") == alike else None
+        return there if there and store.done(stage, key).alike == alike else None
     except (OSError, BadInput):
         return None
 
 
 def _build(
-    store: Store, folder: Path, build: Callable[[Path], Any], noted: dict[str, Any], alike: str
+    store: Store, folder: Path, build: Callable[[Path], Any], origin: Origin, alike: str | None
 ) -> None:
     """Build a result in a folder beside its own, and put it in its place."""
     part = folder.with_name(f".{folder.name}.part")
@@ -151,9 +209,10 @@ def _build(
     # What a killed stage left beside its result, to continue from; that of other code leads
     # elsewhere.
     checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
-    if not maker.is_file() or maker.read_text() != canonical(noted):
+    made_by = canonical(origin.model_dump(exclude_none=True))
+    if not maker.is_file() or maker.read_text() != made_by:
         checkpoint.unlink(missing_ok=True)
-        write_bytes(maker, canonical(noted).encode())
+        write_bytes(maker, made_by.encode())
     began, worked = time.perf_counter(), time.process_time()
     twin = _twin(store, folder.parent.name, alike)
     if twin:
@@ -162,7 +221,10 @@ def _build(
         returned = build(part)
         more = returned if isinstance(returned, dict) else {}
     took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
-    _finish(part, took | noted | ({"alike": alike} if alike else {}) | more)
+    noted = dict(origin) | took | {"alike": alike} | more
+    record = Record.model_validate(noted | {"files": _hashes(part)})
+    write_bytes(part / "done.json", sealed(record))
+    _share(part)
     _replace(folder, part)
     for left in (checkpoint, maker):
         left.unlink(missing_ok=True)
@@ -171,18 +233,22 @@ def _build(
         write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
 
 
-def _finish(part: Path, noted: dict[str, Any]) -> None:
-    """Write down the hashes of a result's files, and what is noted of it."""
-    files = {
+def _hashes(part: Path) -> dict[str, str]:
+    """SHA-256 of each file of a result."""
+    return {
         path.relative_to(part).as_posix(): digest(path.read_bytes())
         for path in sorted(part.rglob("*"))
         if path.is_file()
     }
-    write_bytes(part / "done.json", sealed({"files": files} | noted))
-    # Some libraries write files that nobody else can read, whatever the umask; a store may be
-    # shared.
-    for name in files:
-        (part / name).chmod((part / "done.json").stat().st_mode)
+
+
+def _share(part: Path) -> None:
+    """Let all read the files who may read the record: some libraries write files that nobody else
+    can read, whatever the umask, and a store may be shared.
+    """
+    for path in part.rglob("*"):
+        if path.is_file():
+            path.chmod((part / "done.json").stat().st_mode)
 
 
 def _replace(folder: Path, part: Path) -> None:
@@ -195,44 +261,43 @@ def _replace(folder: Path, part: Path) -> None:
     shutil.rmtree(past, ignore_errors=True)
 
 
-def sealed(done: dict[str, Any]) -> bytes:
+def sealed(record: Record) -> bytes:
     """The bytes of a `done.json`: what it says, and the SHA-256 of that."""
-    return canonical(done | {"sha256": digest(canonical(done))}).encode()
+    return _sealed(record.model_dump(exclude_none=True))
 
 
-def _unsealed(data: bytes) -> dict[str, Any]:
-    """What a `done.json` says; ValueError where it was altered, or names no files. Those of before
+def _sealed(raw: dict[str, Any]) -> bytes:
+    return canonical(raw | {"sha256": digest(canonical(raw))}).encode()
+
+
+def _unsealed(data: bytes) -> Record:
+    """What a `done.json` says; ValueError where it was altered, or says too little. Those of before
     carry no SHA-256.
     """
-    done = json.loads(data)
-    files = done.get("files") if isinstance(done, dict) else None
-    if not files or not isinstance(files, dict):
-        raise ValueError("its done.json names no file")
-    seal = done.pop("sha256", None)
+    raw = json.loads(data)
+    if not isinstance(raw, dict):
+        raise ValueError("its done.json is no object")
+    seal = raw.pop("sha256", None)
     # The bytes and not only what they mean: 1E-5 for 1e-5 is no word of ours either.
-    if seal is not None and data != sealed(done):
+    if seal is not None and data != _sealed(raw):
         raise ValueError("its done.json was altered since it was written")
-    if any(
-        Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(told, str)
-        for name, told in files.items()
-    ):
-        raise ValueError("its done.json names files elsewhere")
-    took = [done.get(name) for name in ("seconds", "cpu_seconds")]
-    if not all(isinstance(one, int | float) for one in took):
-        raise ValueError("its done.json does not say how long it took")
-    return dict(done)
+    try:
+        return Record.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"its done.json: {place}: {first['msg']}") from None
 
 
-def _copied(twin: Path, part: Path, done: dict[str, Any]) -> dict[str, Any]:
+def _copied(twin: Path, part: Path, record: Record) -> dict[str, Any]:
     """Copy a result's files; what it noted of how they were made holds for the copy too."""
-    for name in done["files"]:
+    for name in record.files:
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(twin / name, part / name)
-    kept = {name: done[name] for name in ("answer_seconds",) if name in done}
-    return kept | {"copied": twin.name}
+    return {"answer_seconds": record.answer_seconds, "copied": twin.name}
 
 
 def fingerprint(store: Store, stages: Sequence[Stage]) -> str:
     """One digest over the file hashes of all given results: equal runs have equal fingerprints."""
-    files = [[s.kind, s.key, store.done(s.kind, s.key)["files"]] for s in stages]
+    files = [[s.kind, s.key, store.done(s.kind, s.key).files] for s in stages]
     return digest(canonical(sorted(files)))

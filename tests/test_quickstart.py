@@ -16,7 +16,7 @@ from experiments.launch import one
 from experiments.measure.contrast import Arm
 from experiments.measure.transfer import transfer
 from experiments.planning import arms, plan
-from experiments.results import collect
+from experiments.results import grades, grades_file
 from experiments.settings import schema
 from experiments.store import Store, fingerprint
 from tests.experiments.simulations import undefended_splits
@@ -98,9 +98,9 @@ def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
 def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs, rows):
     row = rows["addition", "logprob_kd", "release/top_k"]
     assert row["verdict"] == "ineffective" and row["transfer_hi"] - row["transfer_lo"] <= 0.1
-    held = collect.read(runs / "quickstart" / "grades.parquet")
+    held = grades_file.read(runs / "quickstart" / "grades.parquet")
     keys = [
-        collect.Key("addition", d, a, 800, "report")
+        grades.Key("addition", d, a, 800, "report")
         for d, a in (
             ("none", row["floor_arm"]),
             ("none", "logprob_kd"),
@@ -120,9 +120,9 @@ def test_students_are_trained_as_far_as_it_goes(runs):
         if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
     ]
     assert not [one for one in held["flags"] if one["flag"] == "identity"]
-    sat = collect.read(runs / "quickstart" / "grades.parquet")
+    sat = grades_file.read(runs / "quickstart" / "grades.parquet")
     for task, attacker in (("trace", "sft"), ("addition", "logprob_kd")):
-        right = sat[collect.Key(task, "none", attacker, 800, "report")].right_SN.mean(1)
+        right = sat[grades.Key(task, "none", attacker, 800, "report")].right_SN.mean(1)
         assert right.min() >= 0.9, task
 
 
@@ -158,10 +158,9 @@ def test_the_folder_holds_what_a_reader_needs(runs):
 
 @pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
 def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
-    held = collect.read(runs / "quickstart" / "grades.parquet")
+    held = grades_file.read(runs / "quickstart" / "grades.parquet")
     graded = [
-        held[collect.Key(task, d, attacker, 800, "report")].right_SN
-        for d in ("none", arms.IDENTITY)
+        held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", arms.IDENTITY)
     ]
     got = undefended_splits(np.concatenate(graded), splits=300)
     assert got.students == 12 and got.covered >= 0.93

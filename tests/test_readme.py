@@ -135,4 +135,4 @@ def test_the_tree_names_what_is_there():
 
 
 def test_readme_is_read_in_five_minutes():
-    assert len(README.splitlines()) <= 150 and len(README.split()) <= 1100
+    assert len(README.splitlines()) <= 125 and len(README.split()) <= 900

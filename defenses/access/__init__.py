@@ -88,7 +88,8 @@ class Day:
     @cached_property
     def active(self) -> np.ndarray:
         """Accounts with events today, in order."""
-        return self.events.account[self.starts].astype(np.int64)
+        accounts: np.ndarray = self.events.account[self.starts].astype(np.int64)
+        return accounts
 
     @cached_property
     def n(self) -> np.ndarray:
@@ -334,4 +335,5 @@ def excess(
     (n - 1) rho).
     """
     spread = n * habit_mean * (1 - habit_mean) * (1 + (n - 1) * habit_rho)
-    return (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))
+    score: np.ndarray = (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))
+    return score

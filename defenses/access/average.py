@@ -30,7 +30,9 @@ def ceiling(rho: np.ndarray, degrees: np.ndarray | float, n: np.ndarray, z: floa
     """Minus log of the largest plausible rho: X2/dof - 1 is rho (n - 1), with variance 2/dof where
     rho is 0.
     """
-    return -np.log(np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1))
+    largest = np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1)
+    score: np.ndarray = -np.log(largest)
+    return score
 
 
 class Detector(BaseDetector):

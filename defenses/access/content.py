@@ -34,7 +34,9 @@ class Settings(AccessSettings):
 def tilt(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray:
     """(1 - share) b + share b restricted to the watched topics."""
     inside = base_SK * watched_K
-    return (1 - share) * base_SK + share * inside / inside.sum(axis=-1, keepdims=True)
+    watched_SK: np.ndarray = share * inside / inside.sum(axis=-1, keepdims=True)
+    tilted: np.ndarray = (1 - share) * base_SK + watched_SK
+    return tilted
 
 
 def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -43,12 +45,13 @@ def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndar
 
     Parameters are concentration x share; the totals over topics are equal on both sides and cancel.
     """
-    return (
+    added: np.ndarray = (
         gammaln(x + more + alternative)
         - gammaln(x + alternative)
         - gammaln(x + more + null)
         + gammaln(x + null)
     )
+    return added
 
 
 class Detector(BaseDetector):

@@ -38,13 +38,12 @@ def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
     minutes = met_KM.shape[1]
 
     def window(half: int) -> np.ndarray:
-        start = around - half
-        return (
-            padded[:, start + 2 * half + 1 : start + 2 * half + 1 + minutes]
-            - padded[:, start : start + minutes]
-        )
+        start, end = around - half, around + half + 1
+        total: np.ndarray = padded[:, end : end + minutes] - padded[:, start : start + minutes]
+        return total
 
-    return (window(around) - window(apart - 1)) / (2 * (around - apart + 1))
+    mean: np.ndarray = (window(around) - window(apart - 1)) / (2 * (around - apart + 1))
+    return mean
 
 
 def surprise(met_KM: np.ndarray, around: int, z: float) -> np.ndarray:

@@ -48,4 +48,5 @@ class Encoder:
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Vectors of length 1 along the last axis."""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    scaled: np.ndarray = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return scaled

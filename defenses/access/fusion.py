@@ -56,7 +56,8 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
 
 def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
     """Log odds (N) of features."""
-    return weights.intercept + x_NF @ weights.weights
+    odds_N: np.ndarray = weights.intercept + x_NF @ weights.weights
+    return odds_N
 
 
 def features(

@@ -121,7 +121,8 @@ def running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Cumulative sum that starts again at each of `starts`."""
     total = np.cumsum(values)
     before = np.repeat(total[starts] - values[starts], np.diff(np.append(starts, len(values))))
-    return total - before
+    since: np.ndarray = total - before
+    return since
 
 
 class Gateway:

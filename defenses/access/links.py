@@ -30,7 +30,8 @@ def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
         right.append(order[np.repeat(first, size)[linked]])  # every holder to the first
     a, b = np.concatenate(left), np.concatenate(right)
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))
-    return connected_components(graph, directed=False)[1]
+    cluster: np.ndarray = connected_components(graph, directed=False)[1]
+    return cluster
 
 
 class Links:

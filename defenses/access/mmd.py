@@ -40,7 +40,9 @@ def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np
     rng = stream(seed, "fourier")
     scale = np.resize(SCALES, features) * median
     frequency = rng.standard_normal((x_NE.shape[-1], features)) / scale
-    return np.sqrt(2 / features) * np.cos(x_NE @ frequency + rng.uniform(0, 2 * np.pi, features))
+    phase = rng.uniform(0, 2 * np.pi, features)
+    phi_ND: np.ndarray = np.sqrt(2 / features) * np.cos(x_NE @ frequency + phase)
+    return phi_ND
 
 
 def mmd2(
@@ -51,8 +53,10 @@ def mmd2(
 
     (|sum|^2 - sum of squared norms) / (n (n - 1)) - 2 sum . reference / n + |reference|^2.
     """
-    inside = ((total_D**2).sum(axis=-1) - squares) / (n * (n - 1))
-    return inside - 2 * (total_D * reference_D).sum(axis=-1) / n + (reference_D**2).sum(axis=-1)
+    inside: np.ndarray = ((total_D**2).sum(axis=-1) - squares) / (n * (n - 1))
+    across: np.ndarray = 2 * (total_D * reference_D).sum(axis=-1) / n
+    distance: np.ndarray = inside - across + (reference_D**2).sum(axis=-1)
+    return distance
 
 
 class Detector(BaseDetector):

@@ -41,16 +41,23 @@ class Settings(AccessSettings):
     network: int = Field(default=50, ge=2, le=1_000_000)
 
 
-def log_ratio(k: np.ndarray, n: np.ndarray, shape: tuple, null: tuple) -> np.ndarray:
-    """log of beta-binomial(k; n, a, b) under `one` over that under `other`; each (mean,
-    concentration).
-    """
+Beta = tuple[np.ndarray | float, np.ndarray | float]
+"""Mean and concentration of a beta distribution."""
 
-    def part(mean: np.ndarray, concentration: np.ndarray) -> np.ndarray:
-        a, b = mean * concentration, (1 - mean) * concentration
-        return betaln(k + a, n - k + b) - betaln(a, b)
 
-    return part(*shape) - part(*null)
+def log_ratio(k: np.ndarray, n: np.ndarray, shape: Beta, null: Beta) -> np.ndarray:
+    """log of beta-binomial(k; n, a, b) under `shape` over that under `null`."""
+    ratio: np.ndarray = _log_weight(k, n, *shape) - _log_weight(k, n, *null)
+    return ratio
+
+
+def _log_weight(
+    k: np.ndarray, n: np.ndarray, mean: np.ndarray | float, concentration: np.ndarray | float
+) -> np.ndarray:
+    """log of beta-binomial(k; n, a, b) without the binomial coefficient."""
+    a, b = mean * concentration, (1 - mean) * concentration
+    weight: np.ndarray = betaln(k + a, n - k + b) - betaln(a, b)
+    return weight
 
 
 class Detector(BaseDetector):

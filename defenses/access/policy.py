@@ -93,8 +93,9 @@ class PolicyEnforcer(ShadowMonitor):
         shared = [
             np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()
         ]
-        self.turned_away += int(np.any(shared, axis=0).sum())
-        return ~np.any(shared, axis=0)
+        refused: np.ndarray = np.any(shared, axis=0)
+        self.turned_away += int(refused.sum())
+        return ~refused
 
     def serve(self, events: Events) -> Reply:
         served = self.gateway.admit(events)

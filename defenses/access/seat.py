@@ -26,7 +26,8 @@ class Settings(WindowSettings):
 def near_pairs(x_BWE: np.ndarray, cosine: float) -> np.ndarray:
     """Pairs i < j in each window with x_i . x_j >= cosine (unit vectors)."""
     close = np.einsum("bie,bje->bij", x_BWE, x_BWE) >= cosine
-    return np.triu(close, 1).sum(axis=(1, 2))
+    pairs_B: np.ndarray = np.triu(close, 1).sum(axis=(1, 2))
+    return pairs_B
 
 
 class Detector(FirstWindow):

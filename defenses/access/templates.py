@@ -50,7 +50,8 @@ def linear_count(bits: np.ndarray) -> np.ndarray:
     """
     m = bits.shape[-1]
     free = np.maximum(m - bits.sum(axis=-1), 0.5)
-    return -m * np.log(free / m)
+    count: np.ndarray = -m * np.log(free / m)
+    return count
 
 
 def bucket(cluster: np.ndarray) -> np.ndarray:

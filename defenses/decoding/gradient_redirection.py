@@ -178,7 +178,8 @@ def output_weight(network: Any) -> Tensor:
             "(by up to "
             f"{off:.2g}), so form=hidden has no image to stay on; use form=tokens"
         )
-    return layer.weight
+    weight: Tensor = layer.weight
+    return weight
 
 
 class Settings(DefenseSettings):

@@ -42,7 +42,9 @@ def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
     sums_GV = torch.zeros(len(counts_G), p_NV.shape[-1], dtype=p_NV.dtype, device=p_NV.device)
     means_GV = sums_GV.index_add(0, group_N, p_NV) / counts_G[:, None]
     tiny = torch.finfo(p_NV.dtype).tiny
-    return (p_NV * (logprobs_NV - means_GV.clamp(min=tiny).log()[group_N])).sum(-1).mean()
+    from_mean_NV = logprobs_NV - means_GV.clamp(min=tiny).log()[group_N]
+    nats: Tensor = (p_NV * from_mean_NV).sum(-1).mean()
+    return nats
 
 
 def transform(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:

@@ -132,7 +132,8 @@ class Rows:
             middle = self.plan(np.where(going, x, x0))[0]
             low = np.where(going & (middle[2] < 0), middle, low)
             high = np.where(going & (middle[2] >= 0), middle, high)
-        return np.where(value0 <= value1, x0, x1)
+        least: np.ndarray = np.where(value0 <= value1, x0, x1)
+        return least
 
     def solution(self) -> tuple[np.ndarray, np.ndarray]:
         """The tops of y', and y' (T, A) of the others in the order of y; what is ABSENT has no

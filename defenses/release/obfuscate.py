@@ -161,10 +161,8 @@ def final_answer_loss(
         nats_N = functional.cross_entropy(
             *answer_logits(student.network, batch), reduction="none"
         ).double()
-        right += sum(
-            float((-row.sum()).exp())
-            for row in nats_N.split([len(row.answer_ids) for row in batch])
-        )
+        lengths = [len(row.answer_ids) for row in batch]
+        right += sum(float((-answer_T.sum()).exp()) for answer_T in nats_N.split(lengths))
     return 1 - right / len(finals)
 
 

@@ -177,8 +177,8 @@ def apportion(total: int, weights: np.ndarray) -> np.ndarray:
     """Whole numbers in proportion to the weights that add up to the total (largest remainder,
     Hamilton 1792).
     """
-    exact = total * (weights / weights.sum())
-    whole = np.floor(exact).astype(np.int64)
+    exact: np.ndarray = total * (weights / weights.sum())
+    whole: np.ndarray = np.floor(exact).astype(np.int64)
     short = total - int(whole.sum())
     whole[np.argsort(whole - exact, kind="stable")[:short]] += 1
     return whole

@@ -41,7 +41,8 @@ def target_topics(campaign: Campaign) -> np.ndarray:
     for name, weight in campaign.targets.items():
         topics = np.flatnonzero(list(CAPABILITIES).index(name) == CAPABILITY_OF)[: campaign.narrow]
         shares[topics] += weight / len(topics)
-    return shares / shares.sum()
+    mix: np.ndarray = shares / shares.sum()
+    return mix
 
 
 class Slots:
@@ -119,7 +120,8 @@ class Slots:
             self.preference[slots] = self.pooled_row
         else:
             self._play_personas(slots, rng)
-        return self.account[slots]
+        opened: np.ndarray = self.account[slots]
+        return opened
 
     def _play_personas(self, slots: np.ndarray, rng: np.random.Generator) -> None:
         """Give each slot the preferences and the templates of one coherent honest customer."""
@@ -257,9 +259,9 @@ class Operator:
         u = rng.random(n, np.float32)
         public, private = habits.public_S[segment], habits.private_S[segment]
         count = self.slots.own_templates[slot]
-        own = self.slots.first_template[slot] + (rng.random(n) * count).astype(np.uint32)
+        template = self.slots.first_template[slot] + (rng.random(n) * count).astype(np.uint32)
         popular = self.environment.public_templates(day)[uniform16(rng, n)]
-        persona = np.where((count > 0) & (u < public + private), own, 0)
+        persona = np.where((count > 0) & (u < public + private), template, 0)
         cover = np.where(u < public, popular, persona)
         cut = self.templates[rng.integers(0, self.settings.templates, n)]
         return np.where(wanted, cut, cover).astype(np.uint32)

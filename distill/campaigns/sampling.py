@@ -47,7 +47,8 @@ def topic_shares(mix: dict[str, float]) -> np.ndarray:
         members = np.flatnonzero(CAPABILITY_OF == i)
         weights = 1 / np.arange(1.0, len(members) + 1)
         shares[members] = mix.get(name, 0) * weights / weights.sum()
-    return shares / shares.sum()
+    mixed: np.ndarray = shares / shares.sum()
+    return mixed
 
 
 def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from defenses.access import Calibration, by_customer, fusion
 from experiments.planning.arms import Arm, CampaignRun
 from experiments.planning.plan import Plan
-from experiments.results.schema import FUSION, CampaignOutcome, LeakedStudent, Roc
+from experiments.results.schema.outcomes import CampaignOutcome, LeakedStudent, Roc
+from experiments.results.schema.words import FUSION
 from experiments.settings.campaigns import OPEN
 from experiments.stages.calibration import load
 from experiments.stages.campaign import ROC

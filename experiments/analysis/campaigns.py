@@ -17,23 +17,19 @@ from experiments.measure.cost import Range, summary
 from experiments.measure.curves import too_far
 from experiments.measure.detection import across_runs
 from experiments.planning.arms import FLOORS, is_floor
-from experiments.results.collect import Key
-from experiments.results.schema import (
-    ALL,
-    FUSION,
+from experiments.results.grades import Key
+from experiments.results.schema.campaigns import (
     CampaignMeasures,
-    CampaignOutcome,
     DaysResult,
-    Detected,
     DetectorResult,
     HarmResult,
-    HonestAccounts,
-    Interval,
     LeakResult,
     RateResult,
     RocResult,
     WorstCampaign,
 )
+from experiments.results.schema.outcomes import CampaignOutcome, Detected, HonestAccounts
+from experiments.results.schema.words import ALL, FUSION, Interval
 from experiments.settings import campaigns
 from experiments.settings.campaigns import OPEN, Campaigns
 from experiments.stages.served import Leakage

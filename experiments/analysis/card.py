@@ -9,7 +9,7 @@ from typing import NamedTuple
 from experiments.planning.arms import IDENTITY, Arm
 from experiments.planning.plan import Plan
 from experiments.results.manifest import Manifest, Seal, StageRecord
-from experiments.results.schema import (
+from experiments.results.schema.card import (
     Card,
     CardArm,
     CardClaim,
@@ -17,13 +17,12 @@ from experiments.results.schema import (
     CardIdentity,
     CardMissing,
     CardPreregistration,
-    LedgerRow,
-    Measures,
-    Row,
-    TeacherResult,
     TimedLedgerRow,
     TimedTeacherResult,
 )
+from experiments.results.schema.defenses import TeacherResult
+from experiments.results.schema.measures import LedgerRow, Measures
+from experiments.results.schema.rows import Row
 from experiments.settings.schema import Study, batteries
 
 LIMITS = "budgets, tasks and students of this study; nothing is said of larger ones"
@@ -184,6 +183,6 @@ def _timed_teachers(
 ) -> list[TimedTeacherResult]:
     spent, timed = answer_ms(plan, done), []
     for row in teachers:
-        own, clean = spent[row.task, row.defense], spent[row.task, "none"]
-        timed.append(TimedTeacherResult(**dict(row), answer_ms=own, answer_ratio=own / clean))
+        answer, clean = spent[row.task, row.defense], spent[row.task, "none"]
+        timed.append(TimedTeacherResult(**dict(row), answer_ms=answer, answer_ratio=answer / clean))
     return timed

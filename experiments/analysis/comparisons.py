@@ -12,8 +12,9 @@ from experiments.measure import flags, verdict
 from experiments.measure.contrast import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import select
 from experiments.planning.arms import CHOICES, IDENTITY, choices, is_floor, listed
-from experiments.results.collect import Grades, Key, Sat
-from experiments.results.schema import FinishedStudent, MissingStudent, Preparation, Role
+from experiments.results.grades import Grades, Key, Sat
+from experiments.results.schema.arms import FinishedStudent, MissingStudent, Preparation
+from experiments.results.schema.words import Role
 from experiments.seeds import seed_for
 from experiments.settings.schema import Study
 

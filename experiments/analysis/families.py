@@ -10,7 +10,7 @@ def family(defense: str) -> str:
     """Where a defence acts; a pipeline of several kinds is `several`.
 
     Returns:
-        A key of `results.schema.FAMILIES`.
+        A key of `results.schema.words.FAMILIES`.
     """
     if defense == IDENTITY:
         return "controls"

@@ -14,8 +14,10 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.measure import flags
 from experiments.measure.contrast import arm_mean
 from experiments.planning.arms import IDENTITY, UNTRAINED
-from experiments.results.collect import Key
-from experiments.results.schema import FinishedStudent, PlateauChange, RaisedFlag
+from experiments.results.grades import Key
+from experiments.results.schema.arms import FinishedStudent
+from experiments.results.schema.defenses import PlateauChange
+from experiments.results.schema.measures import RaisedFlag
 from experiments.settings.schema import parse_attack, parse_defense
 
 
@@ -84,12 +86,12 @@ def attack_faults(table: ArmTable, key: Key) -> Faults:
         *training.reasons,
         *before.reasons,
     ]
-    own = [
+    of_arm = [
         *raised("extractor", key, gap),
         *raised("alias", key, twin),
         *_accuracy_flags(table, key, ceiling),
     ]
-    return Faults(list(dict.fromkeys(reasons)), [*own, *training.flags, *before.flags])
+    return Faults(list(dict.fromkeys(reasons)), [*of_arm, *training.flags, *before.flags])
 
 
 def _accuracy_flags(table: ArmTable, key: Key, ceiling: Key) -> list[RaisedFlag]:

@@ -12,8 +12,13 @@ from experiments.analysis.ranking import Cell
 from experiments.measure import frontier
 from experiments.measure.transfer import normalised_transfer
 from experiments.planning.arms import IDENTITY
-from experiments.results.collect import Key
-from experiments.results.schema import BestDefense, CaseResult, FrontierResult, VolumeResult
+from experiments.results.grades import Key
+from experiments.results.schema.defenses import (
+    BestDefense,
+    CaseResult,
+    FrontierResult,
+    VolumeResult,
+)
 
 NOT_CHOSEN = (
     "not chosen: defences need students on the selection split, so two attacks or more, and be "

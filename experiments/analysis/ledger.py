@@ -10,8 +10,9 @@ import numpy as np
 
 from experiments.analysis.comparisons import ArmTable
 from experiments.measure import cost
-from experiments.results.collect import Key
-from experiments.results.schema import FinishedStudent, LedgerRow
+from experiments.results.grades import Key
+from experiments.results.schema.arms import FinishedStudent
+from experiments.results.schema.measures import LedgerRow
 from experiments.settings.schema import Prices
 
 GPU_FLOPS = 1e14  # a stated price: FLOPs that a rented accelerator does in a second

@@ -14,8 +14,8 @@ from experiments.analysis.ledger import gpu_hours, ledger_row
 from experiments.measure import cost, curves
 from experiments.measure.contrast import Arm, arm_mean
 from experiments.planning.arms import FLOORS, is_floor
-from experiments.results.collect import Key
-from experiments.results.schema import (
+from experiments.results.grades import Key
+from experiments.results.schema.curves import (
     AreaBetween,
     BillResult,
     CommonShape,
@@ -89,7 +89,7 @@ def _plain_curve(table: ArmTable, line: Line) -> CurveResult:
         for key in line.keys(line.defense)
     ]
     untrained = Key(line.task, "none", FLOORS[0], line.budgets[0], "report")
-    own = [Key(line.task, "none", FLOORS[1], n, "report") for n in line.budgets]
+    own_data_keys = [Key(line.task, "none", FLOORS[1], n, "report") for n in line.budgets]
     return CurveResult(
         task=line.task,
         attacker=line.attacker,
@@ -99,7 +99,7 @@ def _plain_curve(table: ArmTable, line: Line) -> CurveResult:
         values=[point.value for point in points],
         lo=[max(point.lo, 0.0) for point in points],
         hi=[min(point.hi, 1.0) for point in points],
-        own_data=[table.report[key].right_SN.mean() for key in own],
+        own_data=[table.report[key].right_SN.mean() for key in own_data_keys],
         falls=any(after.value < before.value for before, after in itertools.pairwise(points)),
     )
 

@@ -11,7 +11,7 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.measure.contrast import Arm, NotMeasurable
 from experiments.measure.transfer import Worst, transfer_of_means, worst_case
 from experiments.planning.arms import IDENTITY
-from experiments.results.collect import Key
+from experiments.results.grades import Key
 
 
 class Cell(NamedTuple):

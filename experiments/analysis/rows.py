@@ -17,11 +17,10 @@ from experiments.measure import bootstrap, fidelity, flags, power
 from experiments.measure.contrast import Arm, Estimate, arm_mean, contrast
 from experiments.measure.transfer import Transfer, transfer
 from experiments.planning.arms import FLOORS, choices, is_floor
-from experiments.results.collect import Key
-from experiments.results.schema import (
-    CaseResult,
+from experiments.results.grades import Key
+from experiments.results.schema.defenses import CaseResult
+from experiments.results.schema.rows import (
     Components,
-    Interval,
     MissingBounds,
     Row,
     RowAccuracy,
@@ -30,6 +29,7 @@ from experiments.results.schema import (
     RowTransfer,
     RowVerdict,
 )
+from experiments.results.schema.words import Interval
 
 Copying = Callable[[Key], fidelity.Copy]
 Cases = Mapping[Cell, CaseResult]
@@ -82,7 +82,7 @@ def _arm(table: ArmTable, key: Key) -> RowArm:
 
 def _accuracy(table: ArmTable, key: Key, arms: Triple) -> RowAccuracy:
     labels = table.clusters(key.task)
-    own = arm_mean(arms.D, alpha=table.alpha, clusters=labels)
+    mean = arm_mean(arms.D, alpha=table.alpha, clusters=labels)
     uplift = contrast([arms.F, arms.D], [-1, 1], alpha=table.alpha, clusters=labels)
     harm = contrast([arms.U, arms.D], [1, -1], alpha=table.alpha, clusters=labels)
     over_first = _over_first(table, key)
@@ -91,8 +91,8 @@ def _accuracy(table: ArmTable, key: Key, arms: Triple) -> RowAccuracy:
         floor_arm=table.floor(key.task, key.budget),
         undefended=arms.U.mean,
         defended=arms.D.mean,
-        defended_lo=max(own.lo, 0.0),
-        defended_hi=min(own.hi, 1.0),
+        defended_lo=max(mean.lo, 0.0),
+        defended_hi=min(mean.hi, 1.0),
         uplift=uplift.value,
         uplift_lo=uplift.lo,
         uplift_hi=uplift.hi,
@@ -236,11 +236,11 @@ def _components(table: ArmTable, key: Key) -> Components | None:
     fewest = min(len(D.seeds), len(U.seeds))
     if fewest < 2:
         return None
-    own, difference = power.components(D), power.difference_components(U, D)
+    components, difference = power.components(D), power.difference_components(U, D)
     return Components(
-        seed_sd=own.seed**0.5,
-        item_variance=own.item,
-        residual_variance=own.residual,
+        seed_sd=components.seed**0.5,
+        item_variance=components.item,
+        residual_variance=components.residual,
         smallest_change=power.smallest_change(difference, fewest, D.items, table.alpha),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.results.collect import Grades, Key
-from experiments.results.schema import Sample
+from experiments.results.grades import Grades, Key
+from experiments.results.schema.card import Sample
 from experiments.settings.schema import parse_defense
 
 

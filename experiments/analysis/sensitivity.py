@@ -12,8 +12,9 @@ from experiments.measure import cost
 from experiments.measure.contrast import Arm
 from experiments.measure.transfer import transfer_of_means
 from experiments.planning.arms import choices
-from experiments.results.collect import Key, Sat
-from experiments.results.schema import LedgerRow, Sensitivity
+from experiments.results.grades import Key, Sat
+from experiments.results.schema.defenses import Sensitivity
+from experiments.results.schema.measures import LedgerRow
 
 EQUAL_SPENDING = 0.02  # spendings this near need no curve
 MEASURED = ("ok", "weak denominator")  # kinds of T that other spendings are compared with

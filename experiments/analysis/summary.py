@@ -13,17 +13,11 @@ from experiments.analysis.rows import arm_rows
 from experiments.analysis.teachers import teacher_results
 from experiments.analysis.verdicts import judge_defenses
 from experiments.planning.arms import is_floor
-from experiments.results.collect import Grades
-from experiments.results.schema import (
-    SCHEMA_VERSION,
-    AttackFacts,
-    CampaignOutcome,
-    FinishedStudent,
-    Measures,
-    MissingStudent,
-    Row,
-    StudyFacts,
-)
+from experiments.results.grades import Grades
+from experiments.results.schema.arms import FinishedStudent, MissingStudent
+from experiments.results.schema.measures import SCHEMA_VERSION, AttackFacts, Measures, StudyFacts
+from experiments.results.schema.outcomes import CampaignOutcome
+from experiments.results.schema.rows import Row
 from experiments.settings.schema import Study, parse_attack, spelled
 
 

@@ -11,8 +11,8 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.verdicts import utility
 from experiments.measure import text
 from experiments.measure.contrast import Estimate
-from experiments.results.collect import Key, Sat
-from experiments.results.schema import TeacherResult
+from experiments.results.grades import Key, Sat
+from experiments.results.schema.defenses import TeacherResult
 from experiments.settings.schema import parse_defense
 
 

@@ -14,7 +14,8 @@ from experiments.measure import flags, frontier, verdict
 from experiments.measure.contrast import Arm
 from experiments.measure.utility import non_inferiority
 from experiments.planning.arms import IDENTITY, is_floor
-from experiments.results.schema import CaseResult, Plateau, RaisedFlag, Utility
+from experiments.results.schema.defenses import CaseResult, Plateau, Utility
+from experiments.results.schema.measures import RaisedFlag
 from experiments.settings.schema import parse_attack, parse_defense
 
 MOVED = 0.05  # what twice the steps may change before a case is an invalid run, a share

@@ -85,9 +85,11 @@ class Outcome:
         """
         rows = np.flatnonzero(self.truth.campaign[self.first : self.accounts.count] == number)
         if closed is None:
-            return self.leaked_ADC[rows].sum(axis=(0, 1), dtype=np.int64)
+            all_C: np.ndarray = self.leaked_ADC[rows].sum(axis=(0, 1), dtype=np.int64)
+            return all_C
         until = np.arange(self.days)[None] <= closed[self.first + rows][:, None]
-        return np.einsum("adc,ad->c", self.leaked_ADC[rows].astype(np.int64), until)
+        before_C: np.ndarray = np.einsum("adc,ad->c", self.leaked_ADC[rows].astype(np.int64), until)
+        return before_C
 
 
 def merge(parts: Sequence[Traffic]) -> Traffic:
@@ -153,7 +155,8 @@ def identity_check(world: World, campaigns: Sequence[Campaign]) -> Identify:
     chances = np.array([*(each.passes for each in campaigns), world.settings.passes])
 
     def identify(ids: np.ndarray) -> np.ndarray:
-        return luck[ids] < chances[world.truth.campaign[ids]]
+        passed: np.ndarray = luck[ids] < chances[world.truth.campaign[ids]]
+        return passed
 
     return identify
 

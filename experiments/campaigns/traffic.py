@@ -94,7 +94,8 @@ class HonestTraffic:
         """Share of each account's traffic that has moved to the new model by a day."""
         since = day - (self.release or 0) + 1
         moved = 1 - 2.0 ** (-since / self.world.settings.adoption_days)
-        return self.world.truth.adopts[ids] * moved
+        share: np.ndarray = self.world.truth.adopts[ids] * moved
+        return share
 
     def _minutes(
         self,
@@ -115,7 +116,8 @@ class HonestTraffic:
         session = np.minimum(session, (first + sessions.astype(np.int32) - 1)[row])
         # Twice the mean gap is the middle of a short session.
         after = self.gap[segment][row] * EXPONENTIAL[uniform16(rng, len(row))] * 2
-        return ((start[session] + after.astype(np.int16)) % MINUTES).astype(np.uint16)
+        minute: np.ndarray = (start[session] + after.astype(np.int16)) % MINUTES
+        return minute.astype(np.uint16)
 
     def _templates(
         self,
@@ -130,10 +132,10 @@ class HonestTraffic:
         template = np.zeros(len(row), np.uint32)
         u = rng.random(len(row), np.float32)
         public = habits.public_S[segment]
-        own = public + np.where(truth.templates[ids] > 0, habits.private_S[segment], 0)
+        either = public + np.where(truth.templates[ids] > 0, habits.private_S[segment], 0)
         hit = np.flatnonzero(u < public[row])
         template[hit] = self.world.public_templates(day)[uniform16(rng, len(hit))]
-        hit = np.flatnonzero((u >= public[row]) & (u < own[row]))
+        hit = np.flatnonzero((u >= public[row]) & (u < either[row]))
         account = ids[row[hit]]
         offset = (rng.random(len(hit)) * truth.templates[account]).astype(np.uint32)
         template[hit] = truth.first_template[account] + offset

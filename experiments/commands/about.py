@@ -46,17 +46,18 @@ def print_schema(*, of: str) -> None:
     """Print the JSON schema of all settings, or of a file of a run."""
     from pydantic import TypeAdapter
 
-    from experiments.results import manifest, schema
+    from experiments.results import manifest
+    from experiments.results.schema import arms, card, measures, outcomes, rows
     from experiments.settings import schema as settings
 
     if of == "settings":
         return print(json.dumps(settings.schema(), indent=1))
     kinds: dict[str, Any] = {
-        "results": schema.Measures,
-        "rows": list[schema.Row],
-        "card": schema.Card,
-        "arms": list[schema.ArmRecord],
-        "outcomes": list[schema.CampaignOutcome],
+        "results": measures.Measures,
+        "rows": list[rows.Row],
+        "card": card.Card,
+        "arms": list[arms.ArmRecord],
+        "outcomes": list[outcomes.CampaignOutcome],
         "manifest": manifest.Manifest,
     }
     print(json.dumps(TypeAdapter(kinds[of]).json_schema(), indent=1))

@@ -20,27 +20,27 @@ def check_plugin(*, folder: Path) -> None:
     """
     use_plugins([*chosen_folders(), folder])
     console = Plain()
-    broken = kept = 0
+    broken = passed = 0
     for plugin in plugins():
         if not plugin.file.is_relative_to(folder.resolve()):
             continue
         console.print(f"{plugin.group}/{plugin.name}")
         for claim, results in _by_claim(check(plugin)).items():
-            failed = [one for one in results if one.reason]
+            failed = [failure for failure in results if failure.reason]
             word = "failed" if failed else "ok"
             console.print(f"  {word:<7}{claim}", soft_wrap=True)
-            for one in failed[:1]:
-                console.print(f"         {one.subject}: {one.reason}", soft_wrap=True)
+            for failure in failed[:1]:
+                console.print(f"         {failure.subject}: {failure.reason}", soft_wrap=True)
             broken += bool(failed)
-            kept += not failed
+            passed += not failed
     if broken:
-        raise BadInput(f"check-plugin {folder}: {broken} of {broken + kept} claims are not kept")
-    console.print(f"{kept} claims, all kept")
+        raise BadInput(f"check-plugin {folder}: {broken} of {broken + passed} claims are not kept")
+    console.print(f"{passed} claims, all kept")
 
 
 def _by_claim(results: Iterable[Result]) -> dict[str, list[Result]]:
     """The results of each claim, in the order of the first."""
     claims: dict[str, list[Result]] = {}
-    for one in results:
-        claims.setdefault(one.claim, []).append(one)
+    for result in results:
+        claims.setdefault(result.claim, []).append(result)
     return claims

@@ -18,7 +18,7 @@ from experiments.planning import preflight, servers
 from experiments.planning.plan import Due, Plan
 from experiments.report import campaign_section, matrix, terminal
 from experiments.results.plain import Plain, printable
-from experiments.results.schema import Measures
+from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
 from experiments.settings import catalog
 from experiments.settings import schema as settings

@@ -27,9 +27,9 @@ class Result(NamedTuple):
     reason: str
 
 
-def require(kept: bool, reason: str) -> None:
+def require(holds: bool, reason: str) -> None:
     """Raise `Broken` unless the claim is kept."""
-    if not kept:
+    if not holds:
         raise Broken(reason)
 
 

@@ -127,20 +127,20 @@ class Watched(AttackerResources):
 LOOKED: set[str] = set()
 
 
-def act(name: str, own: AttackerResources, seed: int = 0) -> Any:
+def act(name: str, resources: AttackerResources, seed: int = 0) -> Any:
     """What a part returns, as something that can be compared."""
     part = build(name)
     match folder_of(name):
         case "ask":
-            return part.ask([item.prompt for item in questions()], BUDGET, own, seed=seed)
+            return part.ask([item.prompt for item in questions()], BUDGET, resources, seed=seed)
         case "clean" | "repair":
-            kept = part.clean(bought(name), own, seed=seed)
-            return [(a.prompt_id, a.text, a.token_ids, a.finished, *_rows(a)) for a in kept]
+            cleaned = part.clean(bought(name), resources, seed=seed)
+            return [(a.prompt_id, a.text, a.token_ids, a.finished, *_rows(a)) for a in cleaned]
         case "learn":
-            student = part.train(bought(name), fresh(seed), RECIPE, seed=seed, resources=own)
+            student = part.train(bought(name), fresh(seed), RECIPE, seed=seed, resources=resources)
             return _weights(student.network)
         case _:
-            return _weights(part.follow(fresh(2), RECIPE, own, seed=seed).network)
+            return _weights(part.follow(fresh(2), RECIPE, resources, seed=seed).network)
 
 
 def _rows(answer: Completion) -> list[bytes]:
@@ -176,12 +176,12 @@ def cleaning_keeps_questions_and_forgets_what_no_longer_fits(name: str) -> None:
         raise NotApplicable("it cleans nothing")
     answers = bought(name)
     before = copy.deepcopy(answers)
-    kept = build(name).clean(answers, resources(), seed=0)
-    require(bool(kept), "it keeps no answer")
-    more = {a.prompt for a in kept} - {a.prompt for a in [*answers, *resources().worked]}
+    cleaned = build(name).clean(answers, resources(), seed=0)
+    require(bool(cleaned), "it keeps no answer")
+    more = {a.prompt for a in cleaned} - {a.prompt for a in [*answers, *resources().worked]}
     require(not more, f"it answers what nobody asked: {next(iter(more), '')[:60]!r}")
     texts = {answer.text for answer in before}
-    stale = [a for a in kept if a.text not in texts and (a.logprobs is not None or a.token_ids)]
+    stale = [a for a in cleaned if a.text not in texts and (a.logprobs is not None or a.token_ids)]
     require(not stale, "a text that it changed keeps the token ids or logprobs of the old one")
     unchanged = [a.text for a in answers] == [a.text for a in before]
     require(unchanged, "it changes the answers that it is given")
@@ -202,8 +202,8 @@ def no_more_questions_than_the_budget_are_asked_but_by_repeats(name: str) -> Non
     prompts = act(name, resources())
     require(all(isinstance(one, Prompt) for one in prompts), "it asks what is no Prompt")
     most = BUDGET if name == "ask/select" else len(questions())
-    asked = len({one.id for one in prompts})
-    require(asked <= most, f"it asks {asked} questions, {most} are there")
+    number = len({one.id for one in prompts})
+    require(number <= most, f"it asks {number} questions, {most} are there")
     distinct = {(one.id, one.attempt) for one in prompts}
     require(len(distinct) == len(prompts), "it asks the same attempt of a question twice")
 

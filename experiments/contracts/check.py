@@ -29,9 +29,11 @@ def check(plugin: Plugin) -> Iterator[Result]:
     """
     load_module(plugin.group, plugin.name)
     name = f"{plugin.group}/{plugin.name}"
-    held = [one for claim in configs.CLAIMS for one in hold(claim, name, plugin.group, plugin.name)]
-    yield from held
-    if any(one.reason for one in held):
+    results = [
+        one for claim in configs.CLAIMS for one in hold(claim, name, plugin.group, plugin.name)
+    ]
+    yield from results
+    if any(one.reason for one in results):
         return  # with another config than its file's nothing else means anything
     resolve(plugin.group, plugin.name)
     yield from CHECKS[plugin.group](plugin.name)

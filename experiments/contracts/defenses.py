@@ -47,13 +47,13 @@ def choices(name: str) -> list[Variant]:
     """The defence with every other choice that its settings have; rewriters, which tiny ones are
     not, aside.
     """
-    found = []
+    variants = []
     for field, info in module(name).Settings.model_fields.items():
         options = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
         options = (False, True) if info.annotation is bool else options
         others = [option for option in options if option != shown(name)[field]]
-        found += [Variant(name, {field: option}) for option in others]
-    return [variant for variant in found if "rewriter" not in _unhanded(variant).traits.needs]
+        variants += [Variant(name, {field: option}) for option in others]
+    return [variant for variant in variants if "rewriter" not in _unhanded(variant).traits.needs]
 
 
 def _unhanded(variant: Variant) -> Any:
@@ -218,9 +218,9 @@ ITSELF = (it_says_what_it_is, its_strength_goes_from_no_defence_to_the_strongest
 
 def it_keeps_the_order_of_the_prompts(variant: Variant, case: Case) -> None:
     forward = case.answers(variant)
-    asked = [(prompt.id, prompt.text) for prompt in case.prompts]
+    sent = [(prompt.id, prompt.text) for prompt in case.prompts]
     got = [(answer.prompt_id, answer.prompt) for answer in forward]
-    require(got == asked, f"asked {asked}, answered {got}")
+    require(got == sent, f"asked {sent}, answered {got}")
     backward = case.ask(case.defend(variant), case.prompts[::-1])
     require(
         same(forward[::-1], backward, exact=False),
@@ -265,8 +265,8 @@ def it_keeps_the_likeliest_tokens_if_it_says_so(variant: Variant, case: Case) ->
         alike = 1
         while alike < len(a.logprobs.ids_TK) and a.token_ids[:alike] == b.token_ids[:alike]:
             alike += 1
-        kept = (a.logprobs.ids_TK[:alike, 0] == b.logprobs.ids_TK[:alike, 0]).all()
-        require(bool(kept), f"to {a.prompt[:40]!r} another token is the likeliest")
+        same = (a.logprobs.ids_TK[:alike, 0] == b.logprobs.ids_TK[:alike, 0]).all()
+        require(bool(same), f"to {a.prompt[:40]!r} another token is the likeliest")
 
 
 def it_counts_its_passes(variant: Variant, case: Case) -> None:

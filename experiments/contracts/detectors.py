@@ -77,8 +77,8 @@ def watch(detector: Any) -> np.ndarray:
 
 
 def it_bears_the_name_of_its_file(name: str) -> None:
-    said = load_module("detector", name).Detector.name
-    require(said == name, f"its class says name = {said!r}")
+    written = load_module("detector", name).Detector.name
+    require(written == name, f"its class says name = {written!r}")
 
 
 def it_keeps_one_score_an_account(name: str) -> None:
@@ -106,8 +106,8 @@ def it_changes_no_event_and_no_account(name: str) -> None:
         ledger.add(day)
         detector.update(day)
         for column in ("account", *COLUMNS):
-            kept = np.array_equal(getattr(events, column), getattr(same, column))
-            require(kept, f"it changes the {column} of events")
+            equal = np.array_equal(getattr(events, column), getattr(same, column))
+            require(equal, f"it changes the {column} of events")
 
 
 CLAIMS = (

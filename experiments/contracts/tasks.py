@@ -73,8 +73,8 @@ def any_text_gets_a_grade(task: Task) -> None:
 
 
 def no_question_is_in_two_splits(task: Task) -> None:
-    asked = {split: {item.prompt.text for item in items_of(task, split)} for split in SPLITS}
-    for text, times in Counter(text for texts in asked.values() for text in texts).items():
+    texts_of = {split: {item.prompt.text for item in items_of(task, split)} for split in SPLITS}
+    for text, times in Counter(text for texts in texts_of.values() for text in texts).items():
         require(times == 1, f"{text[:80]!r} is in {times} splits")
 
 

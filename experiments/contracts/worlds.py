@@ -60,14 +60,14 @@ def provider_resources(
         questions: what the traces answer.
         worked: questions with answers by hand, `question? answer`, which are traces too.
     """
-    own = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
+    prompts = [Prompt(f"own{i}", text) for i, text in enumerate(questions)]
     pairs = [text.split("? ") for text in worked]
     by_hand = [
         Completion(f"worked{i}", question + "?", text) for i, (question, text) in enumerate(pairs)
     ]
     return ProviderResources(
         proxy=proxy,
-        traces=teacher.generate(own, seed=9, interface=Interface("full")) + by_hand,
+        traces=teacher.generate(prompts, seed=9, interface=Interface("full")) + by_hand,
         grade=lambda answer: len(answer.text) % 2 == 0,
         rewriter=replace(teacher, max_new_tokens=8),
     )
@@ -81,9 +81,9 @@ def character_world(temperature: float = 1.0) -> World:
     small = llama(tokenizer, hidden_size=8, num_layers=1, seed=1, init=0.5, **size)
     teacher = LanguageModel(network, tokenizer, temperature=1.0, max_new_tokens=24)
     proxy = LanguageModel(small, tokenizer, max_new_tokens=24)
-    given = provider_resources(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
-    asked = replace(teacher, temperature=temperature, max_new_tokens=12)
-    return World(asked, given, as_prompts(SUMS))
+    resources = provider_resources(teacher, proxy, [f"{i}+{i}=" for i in range(12)])
+    sampled = replace(teacher, temperature=temperature, max_new_tokens=12)
+    return World(sampled, resources, as_prompts(SUMS))
 
 
 def chat_world() -> World:
@@ -95,5 +95,5 @@ def chat_world() -> World:
     small = llama(tokenizer, hidden_size=8, num_layers=1, seed=1, init=0.5, **size)
     teacher = LanguageModel(network, tokenizer, temperature=1.0, max_new_tokens=12)
     proxy = LanguageModel(small, tokenizer, temperature=1.0, max_new_tokens=12)
-    given = provider_resources(teacher, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC)
-    return World(teacher, given, as_prompts(QUESTIONS))
+    resources = provider_resources(teacher, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC)
+    return World(teacher, resources, as_prompts(QUESTIONS))

@@ -54,12 +54,16 @@ def measure(store: Store, stages: Sequence[Stage]) -> Estimate:
         stages: all of the study's.
     """
     kinds = dict.fromkeys(stage.kind for stage in stages)
-    own = {kind: _seconds(store, kind, [s.key for s in stages if s.kind == kind]) for kind in kinds}
-    other = {kind: _seconds(store, kind, _keys(store, kind)) for kind in kinds if not own[kind]}
-    times = {kind: own[kind] or other[kind] for kind in kinds}
+    in_study = {
+        kind: _seconds(store, kind, [s.key for s in stages if s.kind == kind]) for kind in kinds
+    }
+    elsewhere = {
+        kind: _seconds(store, kind, _keys(store, kind)) for kind in kinds if not in_study[kind]
+    }
+    times = {kind: in_study[kind] or elsewhere[kind] for kind in kinds}
     return Estimate(
         {kind: statistics.median(took) for kind, took in times.items() if took},
-        frozenset(kind for kind in kinds if own[kind]),
+        frozenset(kind for kind in kinds if in_study[kind]),
     )
 
 
@@ -72,11 +76,11 @@ def _seconds(store: Store, kind: str, keys: Sequence[str]) -> list[float]:
     took = []
     for key in [key for key in keys if store.has(kind, key)][:LOOKED_AT]:
         try:
-            done = store.done(kind, key)
+            record = store.done(kind, key)
         except BadInput:  # a damaged one is made again, and says nothing
             continue
-        if not done.get("copied"):
-            took.append(float(done["seconds"]))
+        if record.copied is None:
+            took.append(record.seconds)
     return took
 
 

@@ -144,10 +144,10 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    main, told = threading.get_ident(), list[int]()
+    main, received = threading.get_ident(), list[int]()
 
     def end(number: int, _: object) -> None:
-        told.append(number)
+        received.append(number)
         signal.signal(
             signal.SIGINT, signal.default_int_handler
         )  # a shell's background jobs have it ignored
@@ -157,8 +157,8 @@ def _terminable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if told:
-            raise SystemExit(128 + told[0]) from None
+        if received:
+            raise SystemExit(128 + received[0]) from None
         raise
     finally:
         signal.signal(signal.SIGTERM, before[0])
@@ -197,12 +197,12 @@ _failed: list[str] = []
 """In a worker: why it could not begin."""
 
 
-def _begin(code: list[str], known: dict[str, str], folders: list[Path]) -> None:
+def _begin(code: list[str], stand_ins: dict[str, str], folders: list[Path]) -> None:
     """Import all code at once and note its digests: what is edited during a run neither acts nor is
     recorded.
     """
     _end_with_parent()
-    private.hold(known)
+    private.hold(stand_ins)
     try:
         use_plugins(folders)
         provenance.remember(code)

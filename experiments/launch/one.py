@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 from distill.completions import BadInput
@@ -25,17 +24,17 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     store = Store(root)
     inputs = stage.needs.map(lambda needed: store.open(needed.kind, needed.key))
     kind = importlib.import_module(f"experiments.stages.{stage.kind}")
-    maker = asdict(provenance.now(stage, threads))
+    maker = provenance.now(stage, threads)
     contents = provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same completions are one student.
     made_of = {name: contents[needed.key] for name, needed in stage.needs.named().items()}
-    alike = canonical([stage.kind, stage.settings, made_of, maker])
+    alike = canonical([stage.kind, stage.settings, made_of, maker.model_dump(exclude_none=True)])
     try:
         store.make(
             stage.kind,
             stage.key,
             lambda out: kind.run(stage.spec, inputs, out),
-            maker | {"inputs": contents},
+            maker.model_copy(update={"inputs": contents}),
             lambda: provenance.current(stage, store, threads),
             alike,
         )
@@ -48,7 +47,6 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
             raise
         raise BadInput(
             f"out of memory in {stage.kind}/{stage.key}; take fewer --workers or smaller "
-            "batches; the same "
-            "command continues"
+            "batches; the same command continues"
         ) from error
-    return float(store.done(stage.kind, stage.key)["seconds"])
+    return store.done(stage.kind, stage.key).seconds

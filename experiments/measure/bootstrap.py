@@ -70,16 +70,16 @@ def by_seeds(
     """Seed weights of several arms: one set for all arms of the same named seeds, and of its own
     for any other.
     """
-    held: dict[tuple[int, ...], np.ndarray] = {}
-    given = []
+    weights_by_seeds: dict[tuple[int, ...], np.ndarray] = {}
+    weights = []
     for who, size in zip(names, sizes, strict=True):
         if who is None:
-            given.append(seed_weights(draws, size))
+            weights.append(seed_weights(draws, size))
             continue
-        if who not in held:
-            held[who] = seed_weights(draws, size)
-        given.append(held[who])
-    return given
+        if who not in weights_by_seeds:
+            weights_by_seeds[who] = seed_weights(draws, size)
+        weights.append(weights_by_seeds[who])
+    return weights
 
 
 def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = None) -> np.ndarray:

@@ -52,8 +52,8 @@ class Arm:
 
     def without(self, seed: int) -> Arm:
         """The arm without one of its seeds."""
-        kept = [i for i, one in enumerate(self.seeds) if one != seed]
-        return Arm(self.scores_SN[kept], tuple(self.seeds[i] for i in kept))
+        rows = [i for i, one in enumerate(self.seeds) if one != seed]
+        return Arm(self.scores_SN[rows], tuple(self.seeds[i] for i in rows))
 
 
 Scores = np.ndarray | Arm
@@ -141,19 +141,21 @@ def groups(arms: Sequence[Scores]) -> list[dict[int, list[int]]]:
     if not all(isinstance(arm, Arm) for arm in arms):
         return alone
     names = [arm.seeds for arm in arms if isinstance(arm, Arm)]
-    held: dict[tuple[int, ...], list[int]] = {}
+    seeds_by_arms: dict[tuple[int, ...], list[int]] = {}
     for seed in sorted({seed for one in names for seed in one}):
-        held.setdefault(tuple(a for a, one in enumerate(names) if seed in one), []).append(seed)
+        seeds_by_arms.setdefault(tuple(a for a, one in enumerate(names) if seed in one), []).append(
+            seed
+        )
     several = [
         those
-        for those, seeds in held.items()
+        for those, seeds in seeds_by_arms.items()
         if len(seeds) == 1 and any(len(names[a]) > 1 for a in those)
     ]
     if several:
         return alone
     return [
         {a: [names[a].index(seed) for seed in seeds] for a in those}
-        for those, seeds in held.items()
+        for those, seeds in seeds_by_arms.items()
     ]
 
 
@@ -216,11 +218,11 @@ def _seed_parts(
     at, n = list(rows), len(next(iter(rows.values())))
     if n == 1:
         return seed_AA, residual_AA
-    held = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
-    means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in held]
+    scaled = [Ys[a][..., rows[a], :] / Ys[a].shape[-2] for a in at]
+    means = [Y.mean(-1) - Y.mean((-2, -1))[..., None] for Y in scaled]
     rests = [
         Y - Y.mean(-1)[..., None] - Y.mean(-2)[..., None, :] + Y.mean((-2, -1))[..., None, None]
-        for Y in held
+        for Y in scaled
     ]
     rests = [_summed(rest, label_N, units) for rest in rests]
     each = n / (n - 1) * units / (units - 1) / N**2
@@ -302,11 +304,13 @@ def pooled(contrasts: Sequence[Parts]) -> Prior | None:
     more than the former sets the prior's degrees of freedom. They are never more than all contrasts
     have.
     """
-    known = [one for one in contrasts if one.seed > 0]
-    if len(known) < FEWEST_POOLED:
+    varying = [one for one in contrasts if one.seed > 0]
+    if len(varying) < FEWEST_POOLED:
         return None
-    df_K = np.array([float(one.seed_df) for one in known])
-    e_K = np.log([float(one.seed) for one in known]) - special.digamma(df_K / 2) + np.log(df_K / 2)
+    df_K = np.array([float(one.seed_df) for one in varying])
+    e_K = (
+        np.log([float(one.seed) for one in varying]) - special.digamma(df_K / 2) + np.log(df_K / 2)
+    )
     spread = float(e_K.var(ddof=1) - special.polygamma(1, df_K / 2).mean())
     most = float(df_K.sum())
     df = most

@@ -73,8 +73,8 @@ def dollars(
     """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange,
     prices per million.
     """
-    asked = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
-    return asked + needed * price_account + gpu_hours * price_gpu_hour
+    queried = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
+    return queried + needed * price_account + gpu_hours * price_gpu_hour
 
 
 def bill(

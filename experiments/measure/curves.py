@@ -102,15 +102,15 @@ def between(
     ends.
     """
     at = np.clip(at_B, x_K[0], x_K[-1])
-    one = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
-    chord = one.y0 + one.slope * (at - one.x0)
-    first, last = one.y0 + one.before * (at - one.x0), one.y1 - one.behind * (one.x1 - at)
+    line = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
+    chord = line.y0 + line.slope * (at - line.x0)
+    first, last = line.y0 + line.before * (at - line.x0), line.y1 - line.behind * (line.x1 - at)
     low, high = (
         np.minimum(chord, np.minimum(first, last)),
         np.maximum(chord, np.maximum(first, last)),
     )
-    low, high = np.clip(low, one.y0, one.y1), np.clip(high, one.y0, one.y1)
-    knot = (at == one.x0) | (at == one.x1)
+    low, high = np.clip(low, line.y0, line.y1), np.clip(high, line.y0, line.y1)
+    knot = (at == line.x0) | (at == line.x1)
     return chord, np.where(knot, chord, low), np.where(knot, chord, high)
 
 
@@ -124,13 +124,13 @@ def reached(
     it never is.
     """
     level = np.asarray(level_B, float)
-    one = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))
+    line = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        chord = one.x0 + np.where(one.slope > 0, (level - one.y0) / one.slope, 0.0)
-        first = one.x0 + np.where(one.before > 0, (level - one.y0) / one.before, np.inf)
-        last = one.x1 - np.where(one.behind > 0, (one.y1 - level) / one.behind, np.inf)
-    low = np.clip(np.minimum(chord, np.minimum(first, last)), one.x0, one.x1)
-    high = np.clip(np.maximum(chord, np.maximum(first, last)), one.x0, one.x1)
+        chord = line.x0 + np.where(line.slope > 0, (level - line.y0) / line.slope, 0.0)
+        first = line.x0 + np.where(line.before > 0, (level - line.y0) / line.before, np.inf)
+        last = line.x1 - np.where(line.behind > 0, (line.y1 - level) / line.behind, np.inf)
+    low = np.clip(np.minimum(chord, np.minimum(first, last)), line.x0, line.x1)
+    high = np.clip(np.maximum(chord, np.maximum(first, last)), line.x0, line.x1)
     at_first, never = y_BK[:, 0] >= level, y_BK[:, -1] < level
     point = np.where(at_first, x_K[0], np.where(never, x_K[-1], chord))
     return (
@@ -190,7 +190,7 @@ def needs(
         for Y, w in ((U, w_u), (D, w_d))
     )
     f = np.append(F.mean(), bootstrap.means(drawn, F, w_f))
-    held = []
+    levels_needed = []
     for level in levels:
         at, sense, ends, off = f + level * (u[:, -1] - f), u[:, -1] > f, [], []
         for y in (u, d):
@@ -203,8 +203,8 @@ def needs(
             off.append((least[0] - by_chord[0], most[0] - by_chord[0]) if inside[0] else (0.0, 0.0))
         of_u, of_d = ((float(one[0, 0]), float(one[0, 1])) for one in ends)
         shape = float(off[1][0] - off[0][1]), float(off[1][1] - off[0][0])
-        held.append(Needs(level, of_u, of_d, ends[0][1:], ends[1][1:], shape))
-    return held
+        levels_needed.append(Needs(level, of_u, of_d, ends[0][1:], ends[1][1:], shape))
+    return levels_needed
 
 
 def multiplier(need: Needs, alpha: float = 0.05) -> Multiplier:

@@ -58,43 +58,46 @@ class Copy(NamedTuple):
 
 
 def copying(
-    one: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple[int, ...] | None = None
+    student: Student, teacher: Student, draws: bootstrap.Draws, seeds: tuple[int, ...] | None = None
 ) -> Copy:
     """The whole panel of one arm; `teacher` has one seed. What cannot be had is left out.
 
     Arms whose seeds have the same names redraw them alike, whatever else is drawn before or after
     them.
     """
-    if one.said_SN.shape[1] != teacher.said_SN.shape[1]:
+    if student.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise NotMeasurable("student and teacher were scored on different items")
     if seeds is not None:
         draws = draws._replace(rng=np.random.default_rng([2**31 + seed for seed in seeds]))
-    weight_BS = bootstrap.seed_weights(draws, len(one.said_SN))
+    weight_BS = bootstrap.seed_weights(draws, len(student.said_SN))
 
     def moments(*arrays: np.ndarray) -> list[np.ndarray]:
         """Weighted means in every draw, and in front of them the plain mean: 1 + B."""
         return [np.append(a.mean(), bootstrap.means(draws, a, weight_BS)) for a in arrays]
 
-    right_SN, right_N = one.right_SN, np.broadcast_to(teacher.right_SN[0], one.right_SN.shape)
-    same_SN = agreement(one.said_SN, teacher.said_SN[0])
-    scores, held = {"agreement": same_SN}, {}
-    held["error_consistency"] = error_consistency(
+    right_SN, right_N = (
+        student.right_SN,
+        np.broadcast_to(teacher.right_SN[0], student.right_SN.shape),
+    )
+    same_SN = agreement(student.said_SN, teacher.said_SN[0])
+    scores, terms = {"agreement": same_SN}, {}
+    terms["error_consistency"] = error_consistency(
         *moments((right_SN == right_N).astype(float), right_SN, right_N)
     )
     wrong_SN = (1 - right_SN) * (1 - right_N)
     if wrong_SN.sum() >= JOINTLY_WRONG:
-        held["same_wrong"] = _share(*moments(wrong_SN * same_SN, wrong_SN))
-    if one.bits_SN is not None:
-        scores["bits_per_byte"] = one.bits_SN
-    if one.confidence_SN is not None:
-        sure_SN = one.confidence_SN
+        terms["same_wrong"] = _share(*moments(wrong_SN * same_SN, wrong_SN))
+    if student.bits_SN is not None:
+        scores["bits_per_byte"] = student.bits_SN
+    if student.confidence_SN is not None:
+        sure_SN = student.confidence_SN
         scores |= {"brier": brier(sure_SN, right_SN), "nll": log_loss(sure_SN, right_SN)}
         if teacher.confidence_SN is not None:
             x = np.apply_along_axis(stats.rankdata, 1, sure_SN)
             y = np.broadcast_to(stats.rankdata(teacher.confidence_SN[0]), x.shape)
             x, y = x - x.mean(), y - y.mean()
-            held["confidence_rank"] = _correlation(*moments(x * y, x, y, x * x, y * y))
-    return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in held.items()}, seeds)
+            terms["confidence_rank"] = _correlation(*moments(x * y, x, y, x * x, y * y))
+    return Copy(scores, {name: (float(both[0]), both[1:]) for name, both in terms.items()}, seeds)
 
 
 def panel(
@@ -105,21 +108,21 @@ def panel(
 
     Arms that name their seeds are paired by them, and were redrawn so (`copying`).
     """
-    held = {}
+    estimates = {}
     for name in (one for one in student.scores if one in floor.scores):
         arms = [
             one.scores[name] if one.seeds is None else Arm(one.scores[name], one.seeds)
             for one in (floor, student)
         ]
-        held[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
+        estimates[name] = contrast(arms, [-1, 1], alpha=alpha, clusters=clusters)
     for name, (value, drawn_B) in student.statistics.items():
         if name in floor.statistics:
             base, base_B = floor.statistics[name]
             gap_B = drawn_B - base_B
-            held[name] = Estimate(
+            estimates[name] = Estimate(
                 value - base, float(np.std(gap_B)), np.nan, *bootstrap.interval(gap_B, alpha=alpha)
             )
-    return held
+    return estimates
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -117,18 +117,18 @@ def under_trained(
     learned yet. The last loss itself says nothing, as answers that were perturbed cannot be
     predicted by anybody.
     """
-    said = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
+    faults = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
     if 0 in tokens:
-        said.append(f"{[*tokens].count(0)} of {len(tokens)} learned from no token at all")
+        faults.append(f"{[*tokens].count(0)} of {len(tokens)} learned from no token at all")
     last = [one[-1] for one in losses if one and one[-1] is not None]
     middle = float(np.median(last)) if last else 0.0
     over = [one for one in last if middle > 0 and one > 3 * middle]
     if over:
-        said.append(
+        faults.append(
             f"{len(over)} of {len(losses)} end at over 3 x the median loss ({max(over):.2g}, "
             f"median {middle:.2g})"
         )
-    return "; ".join(said)
+    return "; ".join(faults)
 
 
 class PlateauRun(NamedTuple):
@@ -160,12 +160,12 @@ def cut(cut: float, no_final: float, most: float = 0.05) -> str:
     """Shares of an arm's training answers that were cut at max_length, and that hold no final
     answer.
     """
-    said = [
+    faults = [
         f"{100 * share:.0f} % {what}"
         for share, what in ((cut, "cut at max_length"), (no_final, "without a final answer"))
         if share > most
     ]
-    return f"of the training answers {' and '.join(said)}" if said else ""
+    return f"of the training answers {' and '.join(faults)}" if faults else ""
 
 
 def unfinished(share: float, most: float = 0.01) -> str:
@@ -214,18 +214,18 @@ def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) 
 
     Candidates come from an index of 4-grams, so the work grows with the text and not with pairs.
     """
-    asked = [_words(text) for text in dict.fromkeys(queries)]
+    grams_by_query = [_words(text) for text in dict.fromkeys(queries)]
     index: dict[str, list[int]] = {}
-    for i, grams in enumerate(asked):
+    for i, grams in enumerate(grams_by_query):
         for gram in grams:
             index.setdefault(gram, []).append(i)
-    found = []
+    near_copies = []
     for j, text in enumerate(questions):
         grams = _words(text)
         shared = Counter(itertools.chain.from_iterable(index.get(gram, ()) for gram in grams))
-        if any(n / (len(grams) + len(asked[i]) - n) >= near for i, n in shared.items()):
-            found.append(j)
-    return found
+        if any(n / (len(grams) + len(grams_by_query[i]) - n) >= near for i, n in shared.items()):
+            near_copies.append(j)
+    return near_copies
 
 
 def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarray:

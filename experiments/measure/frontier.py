@@ -68,7 +68,7 @@ def volume(
     defended: Sequence[np.ndarray],
     clean: np.ndarray,
     guarded: Sequence[np.ndarray],
-    chosen: list[int],
+    candidates: list[int],
     *,
     most: float = 0.05,
     alpha: float = 0.05,
@@ -84,8 +84,8 @@ def volume(
     """
     drawn = bootstrap.start(np.shape(floor)[1], draws, seed, clusters)
     f_B, u_B, c_B = (bootstrap.means(drawn, arm) for arm in (floor, undefended, clean))
-    d_KB = np.stack([bootstrap.means(drawn, defended[k]) for k in chosen])
-    g_KB = np.stack([bootstrap.means(drawn, guarded[k]) for k in chosen])
+    d_KB = np.stack([bootstrap.means(drawn, defended[k]) for k in candidates])
+    g_KB = np.stack([bootstrap.means(drawn, guarded[k]) for k in candidates])
     share_KB = np.nan_to_num(normalised_transfer(f_B, u_B, d_KB), nan=1.0)
     value_B = np.array(
         [
@@ -93,11 +93,11 @@ def volume(
             for loss, share in zip((c_B - g_KB).T, share_KB.T, strict=True)
         ]
     )
-    right_K = [np.mean(defended[k]) for k in chosen]
+    right_K = [np.mean(defended[k]) for k in candidates]
     share_K = normalised_transfer(np.mean(floor), np.mean(undefended), right_K)
-    loss_K = [float(np.mean(clean) - np.mean(guarded[k])) for k in chosen]
+    loss_K = [float(np.mean(clean) - np.mean(guarded[k])) for k in candidates]
     return Volume(
         hypervolume(np.array(loss_K), np.nan_to_num(share_K, nan=1.0), most),
         *bootstrap.interval(value_B, alpha=alpha),
-        chosen,
+        candidates,
     )

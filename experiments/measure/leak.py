@@ -289,5 +289,7 @@ def multiple(defended_B: np.ndarray, undefended_B: np.ndarray) -> Bill | None:
     """How many times more a point costs; None where the undefended campaign gains nothing in more
     than 5 % of draws.
     """
-    told = np.isfinite(undefended_B)
-    return summary(defended_B[told] / undefended_B[told]) if told.mean() >= 0.95 else None
+    measured = np.isfinite(undefended_B)
+    return (
+        summary(defended_B[measured] / undefended_B[measured]) if measured.mean() >= 0.95 else None
+    )

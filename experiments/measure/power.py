@@ -50,14 +50,14 @@ def difference_components(first: Scores, second: Scores) -> Components:
     the same seeds are paired: the components are those of their differences seed by seed, with seed
     and residual halved.
     """
-    one, other = checked(first), checked(second)
+    first_SN, second_SN = checked(first), checked(second)
     if isinstance(first, Arm) and isinstance(second, Arm) and len(groups([first, second])) == 1:
         order = [second.seeds.index(seed) for seed in first.seeds]
-        gap = components(other[order] - one)
+        gap = components(second_SN[order] - first_SN)
         return Components(gap.seed / 2, gap.item, gap.residual / 2)
-    parts = [components(arm) for arm in (one, other)]
-    gap_N = other.mean(0) - one.mean(0)
-    noise = sum(p.residual / len(arm) for p, arm in zip(parts, (one, other), strict=True))
+    parts = [components(arm) for arm in (first_SN, second_SN)]
+    gap_N = second_SN.mean(0) - first_SN.mean(0)
+    noise = sum(p.residual / len(arm) for p, arm in zip(parts, (first_SN, second_SN), strict=True))
     item = max(float(gap_N.var(ddof=1)) - noise, 0.0)
     seed, residual = (
         float(np.mean([getattr(p, name) for p in parts])) for name in ("seed", "residual")

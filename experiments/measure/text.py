@@ -109,10 +109,12 @@ def detectability(
         model = LogisticRegression(C=10.0, solver="liblinear").fit(
             texts_2NF[train], is_defended[train]
         )
-        held = test[test < N]
-        auc, own = _auc(*(model.decision_function(texts_2NF[held + shift]) for shift in (0, N)))
-        value += auc * len(held) / N
-        influence_N[held] = own
+        held_out = test[test < N]
+        auc, own_N = _auc(
+            *(model.decision_function(texts_2NF[held_out + shift]) for shift in (0, N))
+        )
+        value += auc * len(held_out) / N
+        influence_N[held_out] = own_N
     se = float(np.sqrt(2 * np.sum(np.bincount(group_N, influence_N) ** 2) * G / (G - FOLDS))) / N
     return Estimate(value, se, np.inf, *_limits(value, se, G, alpha))
 
@@ -141,5 +143,5 @@ def _limits(value: float, se: float, groups: int, alpha: float) -> tuple[float, 
             stats.norm.ppf(1 - alpha / 2) * se / (value * (1 - value)),
         )
         return float(special.expit(centre - half)), float(special.expit(centre + half))
-    kept = (alpha / 2) ** (2 / groups)
-    return kept * value, 1 - kept * (1 - value)
+    remaining = (alpha / 2) ** (2 / groups)
+    return remaining * value, 1 - remaining * (1 - value)

@@ -167,11 +167,11 @@ def worst_case(
     uppers = [
         transfer(floor, undefended[b], one, alpha, clusters).hi for b in likely for one in defended
     ]
-    known, bounds = (
+    bounded, bounds = (
         [one for one in lowers if one is not None],
         [one for one in uppers if one is not None],
     )
-    lcb = min(known) if known and main.lo is not None else None
+    lcb = min(bounded) if bounded and main.lo is not None else None
     return Worst(
         attack,
         ceiling,
@@ -195,15 +195,15 @@ def _likely(selection: Sequence[Scores], alpha: float) -> list[int]:
     best, counts = select(selection), np.array([len(Y) for Y in Ys])
     df = max(int((counts - 1).sum()), 1)
     pooled = sum(float(((Y.mean(1) - Y.mean()) ** 2).sum()) for Y in Ys) / df
-    held = []
+    likely = []
     for i, Y in enumerate(Ys):
         gap_N = Ys[best].mean(0) - Y.mean(0)
         error = math.sqrt(
             pooled * (1 / len(Y) + 1 / counts[best]) + float(gap_N.var(ddof=1)) / len(gap_N)
         )
         if i == best or gap_N.mean() - NEAR <= float(special.stdtrit(df, 1 - alpha / 2)) * error:
-            held.append(i)
-    return held
+            likely.append(i)
+    return likely
 
 
 def tied(arms: Sequence[Scores], best: int) -> bool:

@@ -171,13 +171,13 @@ def judge(cases: Sequence[Case], rules: Rules) -> list[Verdict]:
     first = [_without_tests(case, cost, rules) for case, cost in zip(cases, costs, strict=True)]
     left = [i for i, word in enumerate(first) if word is None]
     priors = _priors([cases[i] for i in left], rules)
-    found = [_tests(cases[i], rules, priors) for i in left]
-    adjusted = [power.holm(list(column)) for column in zip(*found, strict=True)] or [[], [], []]
-    held = {
+    p_values = [_tests(cases[i], rules, priors) for i in left]
+    adjusted = [power.holm(list(column)) for column in zip(*p_values, strict=True)] or [[], [], []]
+    words = {
         i: _tested(cases[i], costs[i], rules, _Tests(*ps))
         for i, *ps in zip(left, *adjusted, strict=True)
     }
-    return [word if word is not None else held[i] for i, word in enumerate(first)]
+    return [word if word is not None else words[i] for i, word in enumerate(first)]
 
 
 def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
@@ -186,23 +186,23 @@ def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
     """
     costly = _costly(cost, rules)
     reason = _not_measurable(case, rules)
-    told = NO_WORD._replace(remarks=() if cost.passes else (f"costly: {costly}",))
+    verdict = NO_WORD._replace(remarks=() if cost.passes else (f"costly: {costly}",))
     if case.control:
-        return told._replace(rule="a control has no verdict; its T must cover 1")
+        return verdict._replace(rule="a control has no verdict; its T must cover 1")
     if reason:
-        return told._replace(word="not measurable", rule=reason)
-    told = told._replace(unseen=_unseen(case, rules), remarks=_remarks(case, cost, rules))
+        return verdict._replace(word="not measurable", rule=reason)
+    verdict = verdict._replace(unseen=_unseen(case, rules), remarks=_remarks(case, cost, rules))
     if case.invalid:
-        return told._replace(word="invalid run", rule="; ".join(case.invalid))
+        return verdict._replace(word="invalid run", rule="; ".join(case.invalid))
     if not cost.passes and not case.matched:
         share = case.share(rules.level)
         rule = f"{costly}; T {share.value:.2f} [{share.lo:.2f}, {share.hi:.2f}]"
-        return told._replace(word="costly", rule=rule, remarks=told.remarks[1:])
+        return verdict._replace(word="costly", rule=rule, remarks=verdict.remarks[1:])
     if case.seeds not in rules.looks:
         planned = ", ".join(map(str, rules.looks))
         later = [look for look in rules.looks if look > case.seeds]
         settle = f"{later[0]} seeds" if later else "a new study: all planned looks are past"
-        return told._replace(
+        return verdict._replace(
             word="inconclusive",
             rule=f"{case.seeds} seeds; verdicts are planned at {planned}",
             settle=settle,
@@ -220,17 +220,17 @@ def _costly(cost: Cost, rules: Rules) -> str:
 
 def _remarks(case: Case, cost: Cost, rules: Rules) -> tuple[str, ...]:
     """What stands beside the word: the cost first, then how many attacks adapt."""
-    said = []
+    remarks = []
     if case.matched:
-        said.append(
+        remarks.append(
             f"at its matched cost: the teacher's exam changes by {100 * cost.change:+.1f} points "
             f"[{100 * cost.lo:+.1f}, {100 * cost.hi:+.1f}]"
         )
     elif not cost.passes:
-        said.append(f"costly: {_costly(cost, rules)}")
+        remarks.append(f"costly: {_costly(cost, rules)}")
     if sum(case.adaptive) < ENOUGH_ADAPTIVE:
-        said.append(f"naive-only: {sum(case.adaptive)} adaptive attacks of {len(case.attacks)}")
-    return tuple(said)
+        remarks.append(f"naive-only: {sum(case.adaptive)} adaptive attacks of {len(case.attacks)}")
+    return tuple(remarks)
 
 
 def _not_measurable(case: Case, rules: Rules) -> str:
@@ -287,7 +287,7 @@ def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
     """
     share, half = case.share(rules.level), rules.level / 2
     assert share.lo is not None and share.hi is not None
-    told = NO_WORD._replace(
+    verdict = NO_WORD._replace(
         p=p.effective,
         p_ineffective=p.ineffective,
         unseen=_unseen(case, rules),
@@ -298,30 +298,30 @@ def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
             f"D - F > {rules.ineffective:g} (U - F) with every ceiling, adjusted p "
             f"{p.ineffective:.2g}"
         )
-        return told._replace(word="ineffective", rule=rule)
-    if p.effective < half and told.unseen < rules.theta:
+        return verdict._replace(word="ineffective", rule=rule)
+    if p.effective < half and verdict.unseen < rules.theta:
         rule = (
             f"D - F < {rules.theta:g} (U - F) for all {len(case.attacks)} attacks, adjusted p "
             f"{p.effective:.2g}; "
-            f"seeds unseen by {case.seeds} cannot lift T above {told.unseen:.2f}"
+            f"seeds unseen by {case.seeds} cannot lift T above {verdict.unseen:.2f}"
         )
-        both = p.stronger < half and told.unseen < rules.theta / 2
+        both = p.stronger < half and verdict.unseen < rules.theta / 2
         more = (f"effective at {rules.theta / 2:g} as well",) if both else ()
-        return told._replace(word="effective", rule=rule, remarks=told.remarks + more)
+        return verdict._replace(word="effective", rule=rule, remarks=verdict.remarks + more)
     if p.effective < half:
         highest = _highest(case)
         rule = (
             f"T {highest:.2f} is below {rules.theta:g} on the seeds seen (adjusted p "
             f"{p.effective:.2g}), but "
-            f"{case.seeds} seeds cannot exclude that others reach U and T is {told.unseen:.2f}"
+            f"{case.seeds} seeds cannot exclude that others reach U and T is {verdict.unseen:.2f}"
         )
         needed = seeds_unseen(highest, rules.theta, rules.level)
-        return told._replace(word="inconclusive", rule=rule, settle=f"{needed} seeds")
+        return verdict._replace(word="inconclusive", rule=rule, settle=f"{needed} seeds")
     rule = (
         f"T in [{share.lo:.2f}, {share.hi:.2f}] settles neither {rules.ineffective:g} (adjusted p "
         f"{p.ineffective:.2g}) nor {rules.theta:g} (adjusted p {p.effective:.2g})"
     )
-    return told._replace(word="inconclusive", rule=rule, settle=_settle(case, rules))
+    return verdict._replace(word="inconclusive", rule=rule, settle=_settle(case, rules))
 
 
 def _settle(case: Case, rules: Rules) -> str:

@@ -68,8 +68,8 @@ class Arm:
         its student, and its exam.
         """
         made = self.completions
-        asked = made.needs.completions if isinstance(made.needs, MadeInputs) else None
-        return (*([asked] if asked else []), made, self.student, self.exam)
+        completions = made.needs.completions if isinstance(made.needs, MadeInputs) else None
+        return (*([completions] if completions else []), made, self.student, self.exam)
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def defenses(block: Block) -> list[str]:
 
 def floors(study: Study, block: Block) -> list[str]:
     """The block's teacher-free students: those that every study has, and those that it names."""
-    own = [attacker for attacker in block.attackers if is_floor(attacker)]
+    listed = [attacker for attacker in block.attackers if is_floor(attacker)]
     unasked = [floor for floor in FLOORS if floor != WEAKER or study.weaker_teacher]
-    return [*unasked, *own]
+    return [*unasked, *listed]
 
 
 def seeds(study: Study, task: str, cell: Cell, several: bool) -> Iterator[tuple[int, str]]:

@@ -131,12 +131,12 @@ def _check_plain(attacker: str, attack: AttackSpec) -> None:
 
 def check_reduced(simulated: Campaigns) -> None:
     """BadInput where what answers of reduced accounts pass is more than an edit of text."""
-    chosen = parse_defense(simulated.reduced)
+    defense = parse_defense(simulated.reduced)
     edits = (
-        all(part.name.startswith("release/") for part in chosen.parts)
-        and chosen.chain.traits.acts_on == "text"
+        all(part.name.startswith("release/") for part in defense.parts)
+        and defense.chain.traits.acts_on == "text"
     )
-    if not edits or chosen.chain.traits.needs or chosen.match:
+    if not edits or defense.chain.traits.needs or defense.match:
         raise BadInput(
             f"campaigns.reduced: {simulated.reduced} must edit finished answers and need nothing, "
             "as release/answer_only does"

@@ -154,13 +154,13 @@ def idle_separators(teacher: Teacher, entry: str, solutions: list[str]) -> list[
     """The parts of a defence, with their separators, that act on steps which no worked solution
     has.
     """
-    found = [
+    marks = [
         (part.name, getattr(part.defense.settings, "separator", None))
         for part in parts(teacher, entry)
         if not part.defense.is_identity
     ]
     return [
-        (name, mark) for name, mark in found if mark and not any(mark in text for text in solutions)
+        (name, mark) for name, mark in marks if mark and not any(mark in text for text in solutions)
     ]
 
 

@@ -224,12 +224,12 @@ def teacher(scope: Scope, model: Recipe | Pretrained | Recorded | Served) -> Sta
         return Stage(spec)
     # A folder or a file is told by what it holds; a name on the hub is not one here, and its
     # revision is transformers' matter.
-    told = model.model_dump(exclude={"name"})
-    told = by_contents(told) if scope.opens else told
+    fields = model.model_dump(exclude={"name"})
+    fields = by_contents(fields) if scope.opens else fields
     if isinstance(model, Served):
-        return Stage(ServedTeacher(**{n: v for n, v in told.items() if n not in PLACE[1:]}))
+        return Stage(ServedTeacher(**{n: v for n, v in fields.items() if n not in PLACE[1:]}))
     kind = PretrainedTeacher if isinstance(model, Pretrained) else RecordedTeacher
-    return Stage(kind(**told))
+    return Stage(kind(**fields))
 
 
 def release(scope: Scope, entry: str, interface: str) -> Release:
@@ -240,8 +240,8 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
     if interface == "text" and defense.chain.traits.acts_on == "logprobs":
         defense = parse_defense("none")  # the same answers, so the same work
     needs = [need for need in defense.chain.traits.needs if need != "grade"]
-    given = ProviderInputs(**{need: provided(scope, entry, need) for need in needs})
-    released = Release(defense_parts(defense), given)
+    handed = ProviderInputs(**{need: provided(scope, entry, need) for need in needs})
+    released = Release(defense_parts(defense), handed)
     if not (defense.match or defense.chain.traits.learns):
         return released
     match = None
@@ -254,8 +254,8 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
             seeds=measure.teacher_seeds,
         )
     spec = PrepareSpec(task=scope.spec, defense=released.defense, match=match)
-    prepared = Stage(spec, PrepareInputs(scope.teacher, given))
-    return Release(released.defense, replace(given, prepared=prepared))
+    prepared = Stage(spec, PrepareInputs(scope.teacher, handed))
+    return Release(released.defense, replace(handed, prepared=prepared))
 
 
 def provided(scope: Scope, defense: str, need: str) -> Stage:
@@ -304,8 +304,8 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
     if cell.attacker in (UNTRAINED, OWN_DATA) or not attack.asks:
         return Stage(PublicSpec(**drawn._asdict(), source="public"))
     if cell.attacker == SELF:
-        own = path(scope, cell._replace(attacker=OWN_DATA), seed, "report").final
-        return Stage(SelfSpec(**drawn._asdict(), source="self"), SelfInputs(own))
+        student = path(scope, cell._replace(attacker=OWN_DATA), seed, "report").final
+        return Stage(SelfSpec(**drawn._asdict(), source="self"), SelfInputs(student))
     if cell.attacker == SHUFFLED:
         made = teacher_completions(scope, drawn, cell.defense, "text")
         inputs = MadeInputs(scope.teacher, completions=made)
@@ -347,9 +347,9 @@ def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str)
         )
         return Stage(spec, ReleasedInputs(scope.teacher, released.given))
     after = len(names) - edits
-    asked = teacher_completions(scope, drawn, " + ".join(names[:after]) or "none", interface)
-    told = EditedSpec(**drawn._asdict(), source="edited", defense=released.defense, after=after)
-    return Stage(told, MadeInputs(scope.teacher, released.given, asked))
+    before = teacher_completions(scope, drawn, " + ".join(names[:after]) or "none", interface)
+    edited = EditedSpec(**drawn._asdict(), source="edited", defense=released.defense, after=after)
+    return Stage(edited, MadeInputs(scope.teacher, released.given, before))
 
 
 def trailing_edits(entry: str) -> int:

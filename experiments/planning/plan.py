@@ -28,7 +28,7 @@ from experiments.planning.arms import (
 from experiments.planning.campaign_runs import campaign_runs, check_reduced, leaked_student
 from experiments.planning.graph import Scope, path, pool, teacher_exam
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Block, Recorded, Study, parse_attack
+from experiments.settings.schema import Block, Network, Recorded, Study, parse_attack
 from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.plateau import AttackInputs, PlateauAttack, PlateauInputs, PlateauSpec
 from experiments.stages.post_training import PostTrainingSpec
@@ -98,7 +98,7 @@ class Plan:
         return Due(
             [stage for stage in self.stages if states[stage.key].word in words],
             [stage for stage in self.stages if states[stage.key].word == "old"],
-            provenance.told(self.stages, states),
+            provenance.reasons(self.stages, states),
         )
 
 
@@ -159,7 +159,8 @@ def _add(plan: Plan, block: Block, scope: Scope) -> None:
 def _check_task(plan: Plan, block: Block, task: str) -> None:
     """BadInput where the task cannot be asked what the block asks; a note where answers are cut."""
     study = plan.study
-    if any(getattr(model, "vocabulary", 0) for model in (study.student, study.teacher)):
+    models = (study.student, study.teacher)
+    if any(isinstance(model, Network) and model.vocabulary for model in models):
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
     for note in [*build_task(task).notes, *checks.check_lengths(study, task)]:

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from experiments.report.plots import figure, legend, panels_of, svg
 from experiments.report.templates import template
 from experiments.report.terminal import points, signed
-from experiments.results.schema import (
-    ALL,
-    FUSION,
+from experiments.results.schema.campaigns import (
     CampaignMeasures,
     DaysResult,
     DetectorResult,
     HarmResult,
     LeakResult,
-    Measures,
     RateResult,
     RocResult,
     WorstCampaign,
 )
+from experiments.results.schema.measures import Measures
+from experiments.results.schema.words import ALL, FUSION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -255,9 +254,9 @@ def worst(row: DetectorResult) -> str:
     return f"({name} {share(measured[name])})" if row.segments[name].hits else ""
 
 
-def when(found: Mapping[str, int | None]) -> str:
+def when(days_found: Mapping[str, int | None]) -> str:
     """Days of the first, the median and the last but tenth account found; never is a dash."""
-    return ", ".join("-" if day is None else f"{day:g}" for day in found.values()) or "-"
+    return ", ".join("-" if day is None else f"{day:g}" for day in days_found.values()) or "-"
 
 
 def shade(value: float | None) -> str:
@@ -429,6 +428,6 @@ def roc(measured: CampaignMeasures) -> Figure:
 
 def _operating_point(axes: Axes, point: DetectorResult, colour: Any) -> None:
     """A dot, where honest customers are enough to see the rate and some were flagged."""
-    found, false = point.found.value, point.false.value
-    if point.told and false and found is not None:
-        axes.plot(100 * false, 100 * found, marker="o", markersize=4, color=colour)
+    share_found, false_alarms = point.found.value, point.false.value
+    if point.told and false_alarms and share_found is not None:
+        axes.plot(100 * false_alarms, 100 * share_found, marker="o", markersize=4, color=colour)

@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.measure.flags import KINDS
 from experiments.report import terminal
 from experiments.report.templates import template
-from experiments.results.schema import Card
+from experiments.results.schema.card import Card
 
 TEMPLATE = Path(__file__).with_name("card.md")
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.results.schema import FAMILIES, CaseResult
+from experiments.results.schema.defenses import CaseResult
+from experiments.results.schema.words import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,8 @@ from experiments.report import campaign_section, terminal
 from experiments.report.matrix import cell, colour, gained, matrices
 from experiments.report.plots import bars, curves, frontier, largest, svg
 from experiments.report.templates import template
-from experiments.results.schema import Measures, Sample
+from experiments.results.schema.card import Sample
+from experiments.results.schema.measures import Measures
 
 FIDELITY = (
     "agreement",

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.report.terminal import bound, signed, thousands, two, worst
-from experiments.results.schema import AttackFacts, CaseResult, Measures, Row
+from experiments.results.schema.defenses import CaseResult
+from experiments.results.schema.measures import AttackFacts, Measures
+from experiments.results.schema.rows import Row
 
 Rows = dict[tuple[str, str], Row]
 """The rows of a task's largest budget, by defence and attack."""
@@ -95,8 +97,8 @@ def _first_row(rows: Rows, attack: str) -> Row:
 
 
 def _line(case: CaseResult, attacks: Sequence[str]) -> Line:
-    chosen = attacks.index(case.attack) if (case.transfer or 0) >= 0 else None
-    return Line(case.defense, tuple(map(case.transfers.get, attacks)), chosen, case)
+    worst = attacks.index(case.attack) if (case.transfer or 0) >= 0 else None
+    return Line(case.defense, tuple(map(case.transfers.get, attacks)), worst, case)
 
 
 def _rows(rows: Rows, defense: str, attacks: Sequence[str]) -> tuple[Row | None, ...]:

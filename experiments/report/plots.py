@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from experiments.report import frontier_plot
-from experiments.results.schema import CaseResult, CurveResult, Measures, Row
+from experiments.results.schema.curves import CurveResult
+from experiments.results.schema.defenses import CaseResult
+from experiments.results.schema.measures import Measures
+from experiments.results.schema.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,9 +64,9 @@ def legend(drawn: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None
 def largest(tables: Sequence[AtBudgetT]) -> list[AtBudgetT]:
     """Where budgets are an axis, those of each task's largest."""
     most: dict[str, int] = {}
-    for one in tables:
-        most[one.task] = max(one.budget, most.get(one.task, 0))
-    return [one for one in tables if one.budget == most[one.task]]
+    for table in tables:
+        most[table.task] = max(table.budget, most.get(table.task, 0))
+    return [table for table in tables if table.budget == most[table.task]]
 
 
 # Transfer against the honest user's loss
@@ -152,8 +155,8 @@ def curves(rows: Sequence[CurveResult]) -> Figure:
 
 def _curve_panel(axes: Axes, rows: Sequence[CurveResult]) -> None:
     first = rows[0]
-    own = _percent(first.own_data)
-    axes.plot(first.budgets, own, color="0.6", linestyle=":", label="own data alone")
+    own_data = _percent(first.own_data)
+    axes.plot(first.budgets, own_data, color="0.6", linestyle=":", label="own data alone")
     axes.axhline(100 * first.zero, color="black", linewidth=0.8, linestyle="--", label="n = 0")
     for i, row in enumerate(rows):
         shift = 1.02 ** (i - (len(rows) - 1) / 2)  # bars of one budget stand side by side

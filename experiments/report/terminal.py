@@ -8,7 +8,9 @@ from typing import Protocol
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.results.schema import CaseResult, Measures, RaisedFlag, Row, TeacherResult
+from experiments.results.schema.defenses import CaseResult, TeacherResult
+from experiments.results.schema.measures import Measures, RaisedFlag
+from experiments.results.schema.rows import Row
 
 CAPTION = (
     "floor, undefended, defended: student accuracy in %; T = (D-F)/(U-F); steps, tokens: of its "

@@ -79,8 +79,8 @@ def _unpack(run: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(run) as archive:
             _check(run, archive.infolist())
-            for one in archive.infolist():
-                with archive.open(one) as packed, (folder / one.filename).open("xb") as file:
+            for member in archive.infolist():
+                with archive.open(member) as packed, (folder / member.filename).open("xb") as file:
                     while piece := packed.read(CHUNK):
                         file.write(piece)
     except BadInput:
@@ -95,27 +95,29 @@ def _check(run: Path, members: list[zipfile.ZipInfo]) -> None:
     """Names are those of an export, once each: so none is a path, and nothing is
     written elsewhere.
     """
-    names = [one.filename for one in members]
-    for one in members:
-        mode = stat.S_IFMT(one.external_attr >> 16)
+    names = [member.filename for member in members]
+    for member in members:
+        mode = stat.S_IFMT(member.external_attr >> 16)
         why = (
             "that is no file of an export"
-            if one.filename not in ALLOWED
+            if member.filename not in ALLOWED
             else "twice"
-            if names.count(one.filename) > 1
+            if names.count(member.filename) > 1
             else "as a link or a device"
             if mode not in (0, stat.S_IFREG)
             else "encrypted"
-            if one.flag_bits & 1
+            if member.flag_bits & 1
             else "packed in an unknown way"
-            if one.compress_type not in PACKINGS
+            if member.compress_type not in PACKINGS
             else "packed too densely"
-            if one.file_size > SLACK + RATIO * one.compress_size
+            if member.file_size > SLACK + RATIO * member.compress_size
             else ""
         )
         if why:
-            raise BadInput(f"{run}: not an export of ours: it holds {one.filename[:80]!r}, {why}")
-    size = sum(one.file_size for one in members)
+            raise BadInput(
+                f"{run}: not an export of ours: it holds {member.filename[:80]!r}, {why}"
+            )
+    size = sum(member.file_size for member in members)
     if size > LARGEST:
         raise BadInput(
             f"{run}: not an export of ours: {size / 2**30:.1f} GiB unpacked, at most "
@@ -137,19 +139,19 @@ def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:
         )
     names = [*ALWAYS, *(name for name in SOMETIMES if (home / name).is_file())]
     manifest = json.loads((home / MANIFEST).read_bytes())
-    held = {LOCK: lock(manifest["lock"])} | ({SIGNATURE: signature} if signature else {})
+    added = {LOCK: lock(manifest["lock"])} | ({SIGNATURE: signature} if signature else {})
     part = target.with_name(f".{target.name}.part")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in [*names, *held]:
-                told = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            for name in [*names, *added]:
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 archive.writestr(
-                    told, held.get(name) or (home / name).read_bytes(), zipfile.ZIP_DEFLATED
+                    entry, added.get(name) or (home / name).read_bytes(), zipfile.ZIP_DEFLATED
                 )
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    return [*names, *held]
+    return [*names, *added]
 
 
 def lock(packages: list[str]) -> bytes:

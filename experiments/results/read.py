@@ -17,16 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 from distill.completions import BadInput
 from experiments.results import archive
 from experiments.results.manifest import MANIFEST_SCHEMA, Manifest
-from experiments.results.schema import (
-    ARM_RECORDS,
-    OUTCOMES,
-    SCHEMA_VERSION,
-    CampaignOutcome,
-    Card,
-    FinishedStudent,
-    Measures,
-    MissingStudent,
-)
+from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
+from experiments.results.schema.card import Card
+from experiments.results.schema.measures import SCHEMA_VERSION, Measures
+from experiments.results.schema.outcomes import OUTCOMES, CampaignOutcome
 
 MOST = 256 * 2**20  # bytes of a file that is not grades
 T = TypeVar("T")

@@ -58,14 +58,14 @@ def records(store: Store, manifest: Manifest) -> list[Check]:
 def _is_noted(store: Store, manifest: Manifest, stage: StageRecord) -> bool:
     """Whether the store's record of a result says what the manifest says."""
     try:
-        done = store.done(stage.kind, stage.key)
+        record = store.done(stage.kind, stage.key)
     except BadInput:
-        done = {}
-    shown = {name: v for name, v in jsonable(stage).items() if name in run_folder.NOTED}
-    inputs = {} if provenance.recorded(done) else {"inputs": stage.inputs}
-    if provenance.maker(done) != jsonable(manifest.made_by[stage.made_by]):
         return False
-    return run_folder.noted(done) | inputs == shown
+    shown = {name: v for name, v in jsonable(stage).items() if name in run_folder.NOTED}
+    inputs = {} if record.is_recorded else {"inputs": stage.inputs}
+    if provenance.maker(record) != jsonable(manifest.made_by[stage.made_by]):
+        return False
+    return run_folder.noted(record) | inputs == shown
 
 
 def collected(run: Run, planned: Plan, store: Store) -> list[Check]:

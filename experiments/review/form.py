@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import JsonValue, TypeAdapter
 
 from distill.completions import BadInput
-from experiments.results.collect import NUMBERS, WHO, Grades, read
+from experiments.results import grades_file
+from experiments.results.grades import NUMBERS, WHO, Grades
 from experiments.results.manifest import Manifest, Seal
 from experiments.results.names import ANALYSIS, SEAL
 from experiments.results.read import (
@@ -24,16 +25,16 @@ from experiments.results.read import (
     parsed,
     shaped,
 )
-from experiments.results.schema import (
+from experiments.results.schema.arms import (
     ARM_RECORDS,
-    CampaignOutcome,
-    Card,
     FinishedStudent,
-    Measures,
     MissingStudent,
-    Row,
     StudentRecord,
 )
+from experiments.results.schema.card import Card
+from experiments.results.schema.measures import Measures
+from experiments.results.schema.outcomes import CampaignOutcome
+from experiments.results.schema.rows import Row
 from experiments.settings import reading
 from experiments.settings.entries import checked
 from experiments.settings.schema import Study
@@ -87,7 +88,7 @@ def graded(home: Path) -> Grades:
     path = own(home, name, LARGEST)
     try:
         _check_columns(path)
-        return read(path)
+        return grades_file.read(path)
     except BadInput as error:
         raise BadInput(f"{name}: {error}".replace(f"{home}/", "")) from None
     except (
@@ -104,53 +105,65 @@ def graded(home: Path) -> Grades:
         ) from None
 
 
+TEXTS = (
+    *(name for name in WHO if name not in ("budget", "seed")),
+    *("item", "cluster", "prompt", "text", "said", "outcome"),
+)
+"""Columns of grades that hold text."""
+
+
 def _check_columns(path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    """BadInput unless the columns are those of exams and fit into memory; only their sizes and
+    what says how often a text stands are read.
+    """
     import pyarrow.parquet as pq
 
-    text = [
-        *(one for one in WHO if one not in ("budget", "seed")),
-        "item",
-        "cluster",
-        "prompt",
-        "text",
-        "said",
-        "outcome",
-    ]
-    kinds = dict.fromkeys(text, pa.string()) | dict.fromkeys(
-        ("budget", "seed", "tokens"), pa.int64()
-    )
-    kinds |= dict.fromkeys((one for one in NUMBERS if one != "tokens"), pa.float64()) | {
-        "finished": pa.bool_()
-    }
     with pq.ParquetFile(path) as file:
-        there = {one.name: one.type for one in file.schema_arrow}
-        if there != kinds or len(file.schema_arrow) > len(there):
-            wrong = sorted(name for name in {*there, *kinds} if there.get(name) != kinds.get(name))
-            raise BadInput(
-                f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}"
-            )
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        if (
-            sum(one.total_byte_size for one in groups) > LARGEST
-            or file.metadata.num_rows > LARGEST // 64
-        ):
-            raise BadInput("is too large to be one")
+        _check_kinds(file.schema_arrow)
+        metadata = file.metadata
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > LARGEST or metadata.num_rows > LARGEST // 64:
+        raise BadInput("is too large to be one")
+    _check_texts(path)
+
+
+def _check_kinds(schema: Any) -> None:
+    """BadInput unless each column of exams stands there once, with its kind, and no other."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
+    kinds |= dict.fromkeys(("budget", "seed", "tokens"), pa.int64()) | {"finished": pa.bool_()}
+    there = {column.name: column.type for column in schema}
+    if there != kinds or len(schema) > len(there):
+        wrong = sorted(name for name in {*there, *kinds} if there.get(name) != kinds.get(name))
+        raise BadInput(
+            f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}"
+        )
+
+
+def _check_texts(path: Path) -> None:
+    """BadInput where a text is missing, or all of them together are longer than exams are."""
+    import pyarrow.parquet as pq
+
     size = 0
-    with pq.ParquetFile(
-        path, read_dictionary=text
-    ) as file:  # a text that stands a million times is held once
-        for batch in file.iter_batches(ROWS, columns=text):
-            for name in text:
-                column = batch.column(name)
-                if column.null_count and name != "said":
-                    raise BadInput(f"{name} is missing in a row")
-                long = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
-                at = column.indices.drop_null().to_numpy(zero_copy_only=False)
-                size += int(long[at].sum())
+    # As a dictionary a text that stands a million times is held once.
+    with pq.ParquetFile(path, read_dictionary=[*TEXTS]) as file:
+        for batch in file.iter_batches(ROWS, columns=[*TEXTS]):
+            size += sum(_unpacked(batch.column(name), name) for name in TEXTS)
             if size > LARGEST:
                 raise BadInput("holds more text than exams have")
+
+
+def _unpacked(column: Any, name: str) -> int:
+    """Bytes that a column's texts unpack to."""
+    import pyarrow.compute as pc
+
+    if column.null_count and name != "said":
+        raise BadInput(f"{name} is missing in a row")
+    bytes_E = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
+    entry_M = column.indices.drop_null().to_numpy(zero_copy_only=False)
+    return int(bytes_E[entry_M].sum())
 
 
 FILES = {

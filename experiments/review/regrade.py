@@ -19,7 +19,7 @@ def misgraded(path: Path, measure: Measure) -> str:
     """The first row that is not what the task's own questions and grader make of its text; nothing
     if there is none.
     """
-    asked: dict[tuple[str, str], dict[str, Any]] = {}
+    questions: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[str]] = {}
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS, columns=[*COLUMNS]):
@@ -27,12 +27,12 @@ def misgraded(path: Path, measure: Measure) -> str:
             rows = pa.Table.from_batches([batch]).group_by([*COLUMNS]).aggregate([])
             for row in zip(*(rows[name].to_pylist() for name in COLUMNS), strict=True):
                 at = row[:2]
-                if at not in asked:
-                    asked[at], seen[at] = _questions(row[0], row[1], measure), set()
-                if wrong := _wrong(row, asked[at].get(row[2]), build_task(row[0])):
+                if at not in questions:
+                    questions[at], seen[at] = _questions(row[0], row[1], measure), set()
+                if wrong := _wrong(row, questions[at].get(row[2]), build_task(row[0])):
                     return wrong
                 seen[at].add(row[2])
-    for at, items in asked.items():
+    for at, items in questions.items():
         if lost := items.keys() - seen[at]:
             return f"{' '.join(at)}: {len(lost)} of {len(items)} questions were not asked"
     return ""
@@ -49,7 +49,7 @@ def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
 
 
 def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
-    task, split, name, prompt, cluster, text, finished, said, outcome = row
+    task, split, name, prompt, cluster, text, finished, answer, outcome = row
     where = f"{task} {split} {name}"
     if item is None:
         return f"{where}: is no question of that exam"
@@ -58,6 +58,6 @@ def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
     graded = exam.final(text, finished), str(exam.grade(text, item.reference, finished))
     return (
         ""
-        if graded == (said, outcome)
+        if graded == (answer, outcome)
         else f"{where}: {text!r} is {outcome} in the file, {graded[1]} by the grader"
     )

@@ -14,10 +14,11 @@ from experiments import preregistration, run_folder
 from experiments.analysis import summary
 from experiments.measure.power import components
 from experiments.planning import plan as planning
-from experiments.results import collect, read
-from experiments.results.collect import Grades, Key, Sat
+from experiments.planning.plan import Plan
+from experiments.results import collect, grades_file, read
+from experiments.results.grades import Grades, Key, Sat
 from experiments.results.manifest import Code, Machine, Manifest
-from experiments.results.schema import CaseResult
+from experiments.results.schema.defenses import CaseResult
 from experiments.review import Check, Word, same
 from experiments.settings.schema import Study, parse_attack, parse_defense
 from experiments.store import Store
@@ -67,48 +68,44 @@ def _meets(defense: str, attacker: str) -> bool:
 def compare(expected: Path, study: Study, store: Store, tier: str, threads: int = 1) -> list[Check]:
     """What was run again in `store` beside the expected run: bytes, numbers within tolerance,
     words.
+
+    Args:
+        expected: folder of the run that somebody else made.
+        study: what was run again: all of it, or its `smoke`.
+        tier: `full`, or `smoke` for no verdicts.
+        threads: of a worker of the second run.
     """
     manifest, planned = read.manifest_of(expected), planning.make(study)
-    checks = [_machine(manifest, run_folder.machine(threads), run_folder.versions())]
-    theirs = {stage.key: stage.files for stage in manifest.stages}
-    ours = {s.key: store.done(s.kind, s.key)["files"] for s in planned.stages}
-    shared = [key for key in ours if key in theirs]
-    unlike = [key for key in shared if ours[key] != theirs[key]]
-    same_machine = checks[0].word == "PASS"
-    # On another class of machine other bytes are expected, and say nothing.
-    word: Word = (
-        "PASS"
-        if shared and not unlike
-        else "FAIL"
-        if same_machine or not shared
-        else "INCONCLUSIVE"
-    )
-    checks.append(
-        Check(
-            f"bitwise: {len(shared)} stages have the same bytes",
-            word,
-            f"{len(shared)} the same",
-            f"{len(shared) - len(unlike)} the same",
-        )
-    )
-    graded = collect.read(collect.collect(planned, store))
-    before = collect.read(expected / "grades.parquet")
+    machines = _machine(manifest, run_folder.machine(threads), run_folder.versions())
+    checks = [machines, _bitwise(manifest, planned, store, machines.word == "PASS")]
+    graded = grades_file.read(collect.collect(planned, store))
+    before = grades_file.read(expected / "grades.parquet")
     effects = _effects(before)
     checks += [
         _accuracy(key, before[key], sat, effects.get(key.task, 0.0))
         for key, sat in graded.items()
         if key in before
     ]
-    if tier == "full":
-        now = summary.measure(study, graded, collect.arms(planned, store))
-        checks += _words(read.measures_of(expected).cases, now.cases)
-    else:
-        checks.append(
-            Check(
-                "verdicts", "INCONCLUSIVE", "words", "a smoke test has too few seeds", "--tier full"
-            )
-        )
-    return checks
+    if tier != "full":
+        why = "a smoke test has too few seeds"
+        return [*checks, Check("verdicts", "INCONCLUSIVE", "words", why, "--tier full")]
+    now = summary.measure(study, graded, collect.arms(planned, store))
+    return [*checks, *_words(read.measures_of(expected).cases, now.cases)]
+
+
+def _bitwise(manifest: Manifest, planned: Plan, store: Store, same_machine: bool) -> Check:
+    """Whether the stages that both have hold the same bytes; on another class of machine other
+    bytes are expected, and say nothing.
+    """
+    theirs = {stage.key: stage.files for stage in manifest.stages}
+    ours = {stage.key: store.done(stage.kind, stage.key).files for stage in planned.stages}
+    shared = [key for key in ours if key in theirs]
+    unlike = [key for key in shared if ours[key] != theirs[key]]
+    word: Word = "PASS"
+    if unlike or not shared:
+        word = "FAIL" if same_machine or not shared else "INCONCLUSIVE"
+    claim, total = f"bitwise: {len(shared)} stages have the same bytes", len(shared)
+    return Check(claim, word, f"{total} the same", f"{total - len(unlike)} the same")
 
 
 def _machine(manifest: Manifest, machine: Machine, versions: dict[str, str]) -> Check:

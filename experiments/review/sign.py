@@ -48,10 +48,10 @@ def checked(home: Path, allowed: Path) -> Check:
     with tempfile.NamedTemporaryFile() as file:
         file.write(signed)
         file.flush()
-        found = _keygen(["find-principals", "-s", file.name, "-f", str(allowed)], b"")
-        name = next(iter(found.stdout.decode(errors="replace").splitlines()), "")
-        if found.returncode or not name:
-            return Check(CLAIM, "FAIL", "an allowed signer", short(_line(found), 120))
+        principals = _keygen(["find-principals", "-s", file.name, "-f", str(allowed)], b"")
+        name = next(iter(principals.stdout.decode(errors="replace").splitlines()), "")
+        if principals.returncode or not name:
+            return Check(CLAIM, "FAIL", "an allowed signer", short(_line(principals), 120))
         words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", file.name]
         done = _keygen(words, manifest)
     return Check(
@@ -62,10 +62,10 @@ def checked(home: Path, allowed: Path) -> Check:
     )
 
 
-def _keygen(words: list[str], told: bytes) -> subprocess.CompletedProcess[bytes]:
+def _keygen(words: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
-            ["ssh-keygen", "-Y", *words], input=told, capture_output=True, check=False
+            ["ssh-keygen", "-Y", *words], input=data, capture_output=True, check=False
         )
     except FileNotFoundError:
         raise BadInput("ssh-keygen is not installed; it makes and checks signatures") from None

@@ -131,18 +131,18 @@ def chosen_folders() -> list[Path]:
     return [*_chosen]
 
 
-def use_plugins(chosen: Sequence[Path]) -> None:
+def use_plugins(wanted: Sequence[Path]) -> None:
     """Use the plugins in these folders, beside those of the environment and of installed packages.
 
     Args:
-        chosen: folders, instead of any that were chosen before.
+        wanted: folders, instead of any that were chosen before.
 
     Raises:
         BadInput: a folder is not there or holds no plugin; a plugin has no config, is a link, has a
             name that is shipped or that another has. What was in use before stays so.
     """
     before = [*_chosen]
-    _chosen[:] = [folder.absolute() for folder in chosen]
+    _chosen[:] = [folder.absolute() for folder in wanted]
     _forget()
     try:
         plugins()
@@ -164,9 +164,10 @@ def _forget() -> None:
 @cached
 def plugins() -> tuple[Plugin, ...]:
     """All plugins in use; BadInput where one cannot be."""
-    found = [*_in_packages(), *(one for folder in folders() for one in _in_folder(folder))]
+    in_folders = (plugin for folder in folders() for plugin in _in_folder(folder))
+    every = [*_in_packages(), *in_folders]
     places: dict[tuple[str, str], Plugin] = {}
-    for plugin in found:
+    for plugin in every:
         _check_place(plugin)
         twin = places.setdefault((plugin.group, plugin.name), plugin)
         if twin is not plugin:
@@ -175,26 +176,26 @@ def plugins() -> tuple[Plugin, ...]:
     package = ModuleType(NAMESPACE)  # the folders' modules are those of one package
     package.__path__ = [str(folder) for folder in folders()]
     sys.modules[NAMESPACE] = package
-    return tuple(found)
+    return tuple(every)
 
 
 def _in_folder(folder: Path) -> list[Plugin]:
     """The plugins of a folder; BadInput where it has none."""
-    found = []
+    inside = []
     for group in SYMBOLS:
         for file in _python_files(folder, group):
             path = file.relative_to(folder / group).with_suffix("")
             if path.name.startswith(("_", "test_")) or path.name == "conftest":
                 continue
             module = ".".join((NAMESPACE, group, *path.parts))
-            found.append(Plugin(group, path.as_posix(), module, file))
-    if not found:
+            inside.append(Plugin(group, path.as_posix(), module, file))
+    if not inside:
         groups = ", ".join(f"{group}/" for group in SYMBOLS)
         raise BadInput(
             f"plugins {folder}: holds no plugin; one is a Python file and a YAML file of the same "
             f"name below {groups} such as defense/release/mine.py"
         )
-    return found
+    return inside
 
 
 def _python_files(folder: Path, group: str) -> list[Path]:
@@ -270,12 +271,12 @@ def _check_helpers() -> None:
 @cached
 def _roots() -> dict[str, list[Path]]:
     """Where the top packages of plugins' modules lie."""
-    found = {NAMESPACE: [*folders()]}
+    roots = {NAMESPACE: [*folders()]}
     for plugin in plugins():
         top = plugin.module.partition(".")[0]
-        if top not in found:
-            found[top] = _package_places(plugin.module)
-    return found
+        if top not in roots:
+            roots[top] = _package_places(plugin.module)
+    return roots
 
 
 def plugin_file(module: str) -> Path | None:

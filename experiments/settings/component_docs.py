@@ -59,26 +59,22 @@ class Page:
         lines = [f"# {self.title}", "", self.reading]
         head = [self.word, *self.columns]
         for family, title in self.families.items():
-            held = [row for row in self.rows() if self.family(row[0]) == family]
+            rows = [row for row in self.rows() if self.family(row[0]) == family]
             lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-            lines += [f"| `{name}` | {' | '.join(told)} |" for name, *told, _ in held]
-            lines += ["", *(f"- `{name}`: {said}" for name, *_, said in held)]
+            lines += [f"| `{name}` | {' | '.join(told)} |" for name, *told, _ in rows]
+            lines += ["", *(f"- `{name}`: {said}" for name, *_, said in rows)]
         return "\n".join(lines + self.batteries()) + "\n"
 
     def batteries(self) -> list[str]:
         """The standard batteries of attacks, for attackers alone."""
         lines = []
-        for one in filter(
-            None, map(battery, names("attacker") if self.group == "attacker" else [])
-        ):
+        every = map(battery, names("attacker") if self.group == "attacker" else [])
+        for listed in filter(None, every):
+            title = f"## Battery `{listed.name}`, version {listed.version}"
+            lines += ["", title, "", self.said(listed.name), ""]
             lines += [
-                "",
-                f"## Battery `{one.name}`, version {one.version}",
-                "",
-                self.said(one.name),
-                "",
+                f"- `{listed.name}/{key}`: `{entry}`" for key, entry in listed.attacks.items()
             ]
-            lines += [f"- `{one.name}/{key}`: `{entry}`" for key, entry in one.attacks.items()]
         return lines
 
 

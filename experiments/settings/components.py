@@ -99,9 +99,10 @@ def _line(error: BaseException) -> str:
 
 def restore(group: str, spec: ComponentSpec | Mapping[str, Any]) -> Component:
     """The component that a stage was told of; its settings were checked when it was resolved."""
-    told = spec if isinstance(spec, ComponentSpec) else ComponentSpec(**_plain(spec))
-    kind: type[BaseModel] = load_module(group, told.name).Settings
-    return Component(group, told.name, kind(**revealed(told.settings)), told)
+    if not isinstance(spec, ComponentSpec):
+        spec = ComponentSpec(**_plain(spec))
+    kind: type[BaseModel] = load_module(group, spec.name).Settings
+    return Component(group, spec.name, kind(**revealed(spec.settings)), spec)
 
 
 def _plain(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Strict(BaseModel):
 
 def near(word: str, there: Iterable[str]) -> str:
     """`; did you mean 'x'?` if some name is close to the word, else nothing."""
-    found = difflib.get_close_matches(word, list(there), 1, 0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    matches = difflib.get_close_matches(word, list(there), 1, 0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def known(group: str, name: str) -> str:
@@ -136,8 +136,8 @@ def _line(model: Any, where: str, error: Any) -> str:
         return f"{where}: {place}: is missing"
     if error["type"] != "extra_forbidden":
         got = "" if isinstance(error["input"], dict) else f" (got {short(error['input'])})"
-        said = " ".join(error["msg"].removeprefix("Value error, ").split())
-        return f"{where}: {place}: {said}{got}"
+        message = " ".join(error["msg"].removeprefix("Value error, ").split())
+        return f"{where}: {place}: {message}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
     return (

@@ -23,7 +23,7 @@ NULL, BOOL, INT, FLOAT, STR = (
 LIST, MAPPING = "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML 1.2's plain words: `off`, `010` and `1:30` are no numbers and no truth values. Depth is
     bounded.
     """

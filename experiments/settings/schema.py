@@ -431,21 +431,21 @@ def battery(name: str) -> Battery | None:
 
 def batteries(attackers: Sequence[str]) -> list[str]:
     """The batteries, `name version`, all of whose attacks are among these."""
-    found = [one for name in names("attacker") if (one := battery(name))]
+    every = [found for name in names("attacker") if (found := battery(name))]
     return [
-        f"{one.name} {one.version}"
-        for one in found
-        if {f"{one.name}/{key}" for key in one.attacks} <= {*attackers}
+        f"{found.name} {found.version}"
+        for found in every
+        if {f"{found.name}/{key}" for key in found.attacks} <= {*attackers}
     ]
 
 
 def _unpacked(attackers: list[str]) -> list[str]:
     """The attackers, each battery replaced by its attacks."""
-    held = []
+    entries = []
     for entry in attackers:
-        found = battery(entry) if entry in names("attacker") else None
-        held += [f"{entry}/{key}" for key in found.attacks] if found else [entry]
-    return list(dict.fromkeys(held))
+        whole = battery(entry) if entry in names("attacker") else None
+        entries += [f"{entry}/{key}" for key in whole.attacks] if whole else [entry]
+    return list(dict.fromkeys(entries))
 
 
 def spelled(entry: str) -> str:
@@ -453,17 +453,17 @@ def spelled(entry: str) -> str:
     entry itself.
     """
     folder, _, key = entry.partition("/")
-    found = battery(folder) if folder in names("attacker") else None
-    if not found:
+    whole = battery(folder) if folder in names("attacker") else None
+    if not whole:
         return entry
     if "(" in entry or "+" in entry:
         raise BadInput(f"attacker {entry}: a battery's attack stands alone and has no settings")
-    if key not in found.attacks:
+    if key not in whole.attacks:
         raise BadInput(
-            f"attacker {entry}: no {key!r}{near(key, found.attacks)} (there are: "
-            f"{', '.join(found.attacks)})"
+            f"attacker {entry}: no {key!r}{near(key, whole.attacks)} (there are: "
+            f"{', '.join(whole.attacks)})"
         )
-    return found.attacks[key]
+    return whole.attacks[key]
 
 
 @dataclass(frozen=True)
@@ -509,9 +509,8 @@ class AttackSpec:
     @property
     def needs_interface(self) -> str:
         """The least that the interface must release for all parts to work."""
-        return max(
-            (one.needs_interface for one in self.instances), key=("text", "top_k", "full").index
-        )
+        needed: list[str] = [part.needs_interface for part in self.instances]
+        return max(needed, key=("text", "top_k", "full").index)
 
 
 def kind_of(name: str) -> str:

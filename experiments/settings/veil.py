@@ -25,14 +25,14 @@ def veiled(study: Study) -> Study:
         for block in study.blocks
     ]
     models = {name: _model(getattr(study, name)) for name in ("teacher", "weaker_teacher")}
-    own = {name: _model(getattr(study.provider, name)) for name in ("proxy", "rewriter")}
+    helpers = {name: _model(getattr(study.provider, name)) for name in ("proxy", "rewriter")}
     simulated = study.campaigns
     if simulated:
         simulated = simulated.model_copy(update={"reduced": entry(simulated.reduced)})
     return study.model_copy(
         update={
             "blocks": blocks,
-            "provider": study.provider.model_copy(update=own),
+            "provider": study.provider.model_copy(update=helpers),
             "campaigns": simulated,
         }
         | models
@@ -52,14 +52,14 @@ def _part(text: str) -> str:
     return text if public == changes else format_entry(Entry(name, public))
 
 
-def _model(chosen: Any) -> Any:
+def _model(model: Any) -> Any:
     """A model that is a folder or a file here is told by its contents, and one behind a server by
     its name there.
     """
-    if isinstance(chosen, Served) and not chosen.url.startswith(MARK):
-        place = chosen.model_dump_json(include={*PLACE})
-        stands = server(chosen.model, chosen.revision, place)
-        chosen = chosen.model_copy(update={"url": stands, "hosts": []})
-    places = {name: getattr(chosen, name, None) for name in PLACES}
+    if isinstance(model, Served) and not model.url.startswith(MARK):
+        place = model.model_dump_json(include={*PLACE})
+        stands = server(model.model, model.revision, place)
+        model = model.model_copy(update={"url": stands, "hosts": []})
+    places = {name: getattr(model, name, None) for name in PLACES}
     places = {name: where for name, where in places.items() if where is not None}
-    return chosen.model_copy(update=by_contents(places)) if places else chosen
+    return model.model_copy(update=by_contents(places)) if places else model

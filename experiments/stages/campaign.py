@@ -7,6 +7,7 @@ is kept is small: counts by day, capability and segment, and each account's p-va
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -91,8 +92,8 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     )
     report = _report(happened, provider)
     if spec.access is None:
-        found = {name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]}
-        report = report.model_copy(update={"detectors": found})
+        detected = {name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]}
+        report = report.model_copy(update={"detectors": detected})
         save(out / "scores.npz", _scores(happened, provider, calibration, names))
     report.write(out)
 
@@ -105,49 +106,16 @@ def _guilty(honest: Population, wanted: Campaign) -> np.ndarray:
 
 def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
     """What leaked by day and capability, what it took, and what honest accounts met, by segment."""
-    accounts, first = happened.accounts, happened.first
-    theirs, known = slice(first, accounts.count), slice(accounts.count)
-    done: dict[str, np.ndarray] = getattr(provider, "done", {})
-    leaked_ADC = happened.leaked_ADC[: accounts.count - first].astype(np.int64)
-    since = done["reduce"][theirs] if "reduce" in done else np.full(accounts.count - first, NEVER)
-    reduced_AD = since[:, None] < np.arange(happened.days)
-    shut = accounts.closed[known]
-    refused = getattr(provider, "gateway", None)
-    segment = accounts.segment[:first]
-    limited = refused.refused[known] > 0 if refused else np.zeros(accounts.count, bool)
-    touched = np.any(
-        [shut < NEVER, *(done[name][known] < NEVER for name in HARM if name in done)], axis=0
-    )
-
-    def by_segment(mask: np.ndarray) -> list[int]:
-        counted: list[int] = np.bincount(segment[mask[:first]], minlength=len(SEGMENTS)).tolist()
-        return counted
-
-    opened = np.maximum(accounts.created[theirs], 0)
-    turned = happened.turned_away[theirs]
-    proved = (
-        accounts.verified[theirs] & (done["verify"][theirs] < NEVER)
-        if "verify" in done
-        else np.zeros(1)
-    )
-    closed = shut[first:][(shut[first:] < NEVER) & ~turned]
-    campaign = CampaignCounts(
-        opened=int((~turned).sum()),
-        turned_away=int(turned.sum()),
-        verified=int(proved.sum()),
-        opened_D=np.bincount(opened[~turned], minlength=happened.days).tolist(),
-        closed_D=np.bincount(closed, minlength=happened.days).tolist(),
-        done={name: int((day[theirs] < NEVER).sum()) for name, day in done.items()},
-    )
-    honest = HonestCounts(
-        accounts=by_segment(np.ones(first, bool)),
-        closed=by_segment(shut < NEVER),
-        done={name: by_segment(day[known] < NEVER) for name, day in done.items()},
-        limited=by_segment(limited),
-        touched=by_segment(touched),
-        sent=happened.sent_SD.sum(axis=1).tolist(),
-        refused=happened.refused_SD.sum(axis=1).tolist(),
-    )
+    first, count = happened.first, happened.accounts.count
+    # By what a policy does, the day on which it did that to each account.
+    measures: dict[str, np.ndarray] = {}
+    refused_A = np.zeros(count, np.int64)
+    if isinstance(provider, policy.PolicyEnforcer):
+        measures = {name: day_A[:count] for name, day_A in provider.done.items()}
+        refused_A = provider.gateway.refused[:count]
+    leaked_ADC = happened.leaked_ADC[: count - first].astype(np.int64)
+    since_A = measures["reduce"][first:] if "reduce" in measures else np.full(count - first, NEVER)
+    reduced_AD = since_A[:, None] < np.arange(happened.days)
     return CampaignReport(
         planned=float(happened.planned[0]),
         events=happened.events,
@@ -155,9 +123,59 @@ def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
         segments=list(SEGMENTS),
         leaked_DC=leaked_ADC.sum(axis=0).tolist(),
         reduced_DC=np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
-        bought=[int(count) for count in happened.bought[0]],
-        campaign=campaign,
-        honest=honest,
+        bought=[int(number) for number in happened.bought[0]],
+        campaign=_campaign_counts(happened, measures),
+        honest=_honest_counts(happened, measures, refused_A > 0),
+    )
+
+
+def _campaign_counts(happened: Outcome, measures: Mapping[str, np.ndarray]) -> CampaignCounts:
+    """The campaign's accounts: what was opened and closed, and what the policy did to them."""
+    accounts, theirs = happened.accounts, slice(happened.first, happened.accounts.count)
+    turned_away = happened.turned_away[theirs]
+    opened = np.maximum(accounts.created[theirs], 0)[~turned_away]
+    closed = accounts.closed[theirs]
+    proved = np.zeros(1, bool)
+    if "verify" in measures:
+        proved = accounts.verified[theirs] & (measures["verify"][theirs] < NEVER)
+    return CampaignCounts(
+        opened=len(opened),
+        turned_away=int(turned_away.sum()),
+        verified=int(proved.sum()),
+        opened_D=np.bincount(opened, minlength=happened.days).tolist(),
+        closed_D=np.bincount(
+            closed[(closed < NEVER) & ~turned_away], minlength=happened.days
+        ).tolist(),
+        done={name: int((day[theirs] < NEVER).sum()) for name, day in measures.items()},
+    )
+
+
+def _honest_counts(
+    happened: Outcome, measures: Mapping[str, np.ndarray], limited: np.ndarray
+) -> HonestCounts:
+    """What honest accounts met, by segment.
+
+    Args:
+        measures: by what a policy did, the day by account.
+        limited: by account, whether a limit refused it an exchange.
+    """
+    first = happened.first
+    segment = happened.accounts.segment[:first]
+    shut = happened.accounts.closed[:first]
+    noticed = [shut < NEVER, *(measures[name][:first] < NEVER for name in HARM if name in measures)]
+
+    def by_segment(mask: np.ndarray) -> list[int]:
+        counted: list[int] = np.bincount(segment[mask], minlength=len(SEGMENTS)).tolist()
+        return counted
+
+    return HonestCounts(
+        accounts=by_segment(np.ones(first, bool)),
+        closed=by_segment(shut < NEVER),
+        done={name: by_segment(day[:first] < NEVER) for name, day in measures.items()},
+        limited=by_segment(limited[:first]),
+        touched=by_segment(np.any(noticed, axis=0)),
+        sent=happened.sent_SD.sum(axis=1).tolist(),
+        refused=happened.refused_SD.sum(axis=1).tolist(),
     )
 
 
@@ -201,11 +219,13 @@ def _scores(
     happened: Outcome, watch: ShadowMonitor, calibration: Calibration, names: list[str]
 ) -> dict[str, np.ndarray]:
     """Conformal p-values of each detector's highest score, by account [F, A]; who is who."""
-    known = slice(happened.accounts.count)
-    segment = happened.accounts.segment[known]
-    p = np.stack([calibration.p_value(name, watch.highest[name][known], segment) for name in names])
-    guilty = happened.truth.campaign[known] != HONEST
-    owner = happened.truth.owner[known].astype(np.int64)
+    accounts = slice(happened.accounts.count)
+    segment = happened.accounts.segment[accounts]
+    p = np.stack(
+        [calibration.p_value(name, watch.highest[name][accounts], segment) for name in names]
+    )
+    guilty = happened.truth.campaign[accounts] != HONEST
+    owner = happened.truth.owner[accounts].astype(np.int64)
     return {
         "p": p.astype(np.float32),
         "guilty": guilty,

@@ -160,8 +160,8 @@ def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
         case PublicSpec(), _:
             write_completions(out / FILE, solutions(task.public(spec.budget, spec.seed)))
         case SelfSpec(), SelfInputs():
-            own = self_distilled(task, spec, load_network(inputs.student))
-            write_completions(out / FILE, own)
+            completions = self_distilled(task, spec, load_network(inputs.student))
+            write_completions(out / FILE, completions)
         case ReleasedSpec(), ReleasedInputs():
             released(task, spec, inputs, out)
         case EditedSpec(), MadeInputs():
@@ -239,13 +239,13 @@ def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out
     """
     model = load_model(inputs.teacher)
     pilot = load_network(inputs.pilot) if inputs.pilot else None
-    own = attacker_resources(task, spec.own, spec.seed, pilot=pilot)
+    resources = attacker_resources(task, spec.own, spec.seed, pilot=pilot)
     items = task.items("query", spec.own.pool * spec.budget, spec.seed)
     question = {item.prompt.id: item.prompt for item in items}
     prompts = _prompts(items)
     for asking in spec.ask:
         attacker = build("attacker", asking)
-        prompts = attacker.ask(prompts, spec.budget, own, seed=spec.seed)
+        prompts = attacker.ask(prompts, spec.budget, resources, seed=spec.seed)
     provider = defend(task, model, spec.defense, inputs.given)
     answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
     named = [

@@ -41,7 +41,7 @@ def defend(
     task: Task,
     model: Model,
     defense: Sequence[ComponentSpec],
-    given: ProviderInputs[Path],
+    provided: ProviderInputs[Path],
     after: int = 0,
 ) -> Model:
     """The model behind a defence, which is handed what the provider has.
@@ -50,23 +50,23 @@ def defend(
         after: the first parts of the defence that the model has behind it already.
     """
     learned: list[Mapping[str, Tensor]] = []
-    if given.prepared:
-        defense = PreparedDefense.read(given.prepared).defense
+    if provided.prepared:
+        defense = PreparedDefense.read(provided.prepared).defense
         learned = [
-            load_file(given.prepared / f"{place}.safetensors") for place in range(len(defense))
+            load_file(provided.prepared / f"{place}.safetensors") for place in range(len(defense))
         ]
-    resources = provider_resources(task, given)
+    resources = provider_resources(task, provided)
     return build_defense(defense[after:], resources, learned[after:])(model)
 
 
-def provider_resources(task: Task, given: ProviderInputs[Path]) -> ProviderResources:
+def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderResources:
     """What the provider has; it can grade answers to its own prompts."""
-    traces = read_completions(given.traces / "completions.parquet") if given.traces else []
+    traces = read_completions(provided.traces / "completions.parquet") if provided.traces else []
     items = task.train_items(2 * len(traces), seed_for("provider"))
     references = {item.prompt.id: item.reference for item in items}
     return ProviderResources(
-        proxy=load_network(given.proxy) if given.proxy else None,
-        rewriter=load_network(given.rewriter) if given.rewriter else None,
+        proxy=load_network(provided.proxy) if provided.proxy else None,
+        rewriter=load_network(provided.rewriter) if provided.rewriter else None,
         traces=traces,
         grade=lambda answer: (
             task.grade(answer.text, references[answer.prompt_id], answer.finished) == "right"

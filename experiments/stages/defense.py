@@ -115,10 +115,10 @@ def _matched(
 
     clean = right(model)
     share, loss, tried = strength_at(lost, match.points)
-    found = FoundStrength(
+    matched = FoundStrength(
         knob=strength.name, value=value_at(share), points=match.points, loss=loss, tried=tried
     )
-    return set_to(share), found
+    return set_to(share), matched
 
 
 def strength_at(

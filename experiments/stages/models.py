@@ -69,5 +69,5 @@ def load_network(folder: Path) -> LanguageModel:
 def save_model(model: LanguageModel, folder: Path, diverged: bool) -> None:
     """Write a network that was trained here, and how it answers."""
     save(model, folder)
-    told = TrainedModel(kind="trained", max_new_tokens=model.max_new_tokens, may_diverge=diverged)
-    ModelFile(model=told).write(folder)
+    spec = TrainedModel(kind="trained", max_new_tokens=model.max_new_tokens, may_diverge=diverged)
+    ModelFile(model=spec).write(folder)

@@ -36,11 +36,11 @@ class PostTrainingInputs(Inputs[T]):
 def run(spec: PostTrainingSpec, inputs: PostTrainingInputs[Path], out: Path) -> None:
     """What the attacker does to the student once it is trained."""
     task, model = build("task", spec.task), load_network(inputs.student)
-    own = attacker_resources(task, spec.own, spec.seed, **own_training(task, spec.shape))
+    resources = attacker_resources(task, spec.own, spec.seed, **own_training(task, spec.shape))
     report = TrainingReport.read(inputs.student)
     for component in spec.follow:
         attacker = build("attacker", component)
-        followed = attacker.follow(model, spec.shape.recipe, own, seed=spec.seed)
+        followed = attacker.follow(model, spec.shape.recipe, resources, seed=spec.seed)
         model = replace(model, network=followed.network.eval())
         report = report.model_copy(
             update={

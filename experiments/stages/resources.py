@@ -28,10 +28,10 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
 
     `more` is what only some stages hand it: how it trains, a pilot, the teacher.
     """
-    asked = task.items("query", owned.pool * owned.budget, seed)
+    questions = task.items("query", owned.pool * owned.budget, seed)
     worked = task.items("query", owned.worked, seed_for("worked"))
     public = task.public(owned.budget, seed)
-    final = {item.prompt.conversation: item.reference for item in [*asked, *worked, *public]}
+    final = {item.prompt.conversation: item.reference for item in [*questions, *worked, *public]}
     return AttackerResources(
         public=solutions(public),
         worked=solutions(worked),

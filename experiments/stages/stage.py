@@ -41,11 +41,11 @@ class Sparse(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        known = type(self).model_fields
+        fields = type(self).model_fields
         return {
             name: value
             for name, value in dump(self).items()
-            if getattr(self, name) != known[name].default
+            if getattr(self, name) != fields[name].default
         }
 
 

@@ -70,15 +70,17 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
         vocabulary = fresh_model(task, shape, 0).vocabulary
         cache = logprob_cache.read(inputs.completions / "logprobs", tokenizer=vocabulary)
         answers = cache.attach(answers)
-    own = AttackerResources()
+    resources = AttackerResources()
     if spec.own:
         more = own_training(task, shape) | _released(task, spec, inputs)
-        own = attacker_resources(task, spec.own, spec.seed, **more)
+        resources = attacker_resources(task, spec.own, spec.seed, **more)
     for cleaning in spec.clean:
-        answers = build("attacker", cleaning).clean(answers, own, seed=spec.seed)
+        answers = build("attacker", cleaning).clean(answers, resources, seed=spec.seed)
     attacker = build("attacker", spec.attacker)
-    model, report = train_fresh(task, shape, spec.seed, attacker, answers, own, out)
-    unread = [one for one in answers if task.final(one.text, one.finished) is None]
+    model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
+    unread = [
+        answer for answer in answers if task.final(answer.text, answer.finished) is None
+    ]
     save_model(model, out, report.diverged)
     report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
 

@@ -35,14 +35,16 @@ def train_fresh(
     seed: int,
     attacker: Any,
     answers: Sequence[Completion],
-    own: AttackerResources,
+    resources: AttackerResources,
     out: Path,
 ) -> tuple[LanguageModel, TrainingReport]:
     """A fresh model trained by an attacker, and how that went."""
     model, recipe = fresh_model(task, shape, seed), shape.recipe
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     checkpoint = out.with_suffix(".checkpoint")
-    done = attacker.train(answers, model, recipe, seed=seed, resources=own, checkpoint=checkpoint)
+    done = attacker.train(
+        answers, model, recipe, seed=seed, resources=resources, checkpoint=checkpoint
+    )
     report = TrainingReport(
         losses=[loss if math.isfinite(loss) else None for loss in done.losses],
         diverged=done.diverged,

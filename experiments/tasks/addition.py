@@ -33,7 +33,7 @@ class Task(tasks.Task):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.low = 10 ** (settings.digits - 1)
+        self.low: int = 10 ** (settings.digits - 1)
         self.size = (9 * self.low) ** 2
 
     @property

@@ -20,9 +20,10 @@ from experiments.analysis.samples import samples
 from experiments.planning import plan as planning
 from experiments.report import card as card_page
 from experiments.report import html
-from experiments.results import collect
+from experiments.results import grades_file
 from experiments.results.manifest import Manifest, Seal
-from experiments.results.schema import ARM_RECORDS, Measures
+from experiments.results.schema.arms import ARM_RECORDS
+from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
 from experiments.review import form
 from experiments.stages.stage import canonical
@@ -67,7 +68,7 @@ def reseal(home: Path) -> None:
 def rewrite(home: Path) -> None:
     """Everything that `report` writes, from the settings, grades and arms that are there now."""
     study, manifest = form.study_of(home), load(home, "manifest.json")
-    planned, graded = planning.make(study, opens=False), collect.read(home / "grades.parquet")
+    planned, graded = planning.make(study, opens=False), grades_file.read(home / "grades.parquet")
     records = ARM_RECORDS.validate_python(load(home, "arms.json"))
     measures = summary.measure(study, graded, records, [], manifest["old"])
     dump(home, "measures.json", jsonable(measures))

@@ -8,7 +8,6 @@ Every number in it follows from its answers, so it verifies; nothing was trained
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from experiments import preregistration, provenance, run_folder
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
 from experiments.results import archive
-from experiments.results.collect import NUMBERS, WHO
+from experiments.results.grades import NUMBERS, WHO
 from experiments.results.table import jsonable
 from experiments.settings import schema
 from experiments.settings.entries import build_task
@@ -116,7 +115,7 @@ def _manifest(here: Plan) -> dict[str, Any]:
     makers: dict[str, dict[str, Any]] = {}
     stages = []
     for stage in here.stages:
-        made = dataclasses.asdict(provenance.now(stage, 1))
+        made = provenance.now(stage, 1).model_dump(exclude_none=True)
         makers.setdefault(canonical(made), made)
         stages.append(
             {

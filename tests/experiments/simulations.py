@@ -596,11 +596,11 @@ def main(words: Sequence[str] | None = None) -> None:
     ]
     if given.controls:
         from experiments.planning.arms import IDENTITY
-        from experiments.results import collect
+        from experiments.results import grades, grades_file
 
-        sat = collect.read(given.controls / "grades.parquet")
+        sat = grades_file.read(given.controls / "grades.parquet")
         arms = [
-            sat[collect.Key("trace", defense, "sft", 800, "report")].right_SN
+            sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN
             for defense in ("none", IDENTITY)
         ]
         got = undefended_splits(np.concatenate(arms))

@@ -27,8 +27,8 @@ from experiments.planning import plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.planning.plan import Plan
 from experiments.report import matrix, terminal
-from experiments.results.collect import Exam, Grades, Key, Sat
-from experiments.results.schema import ARM_RECORDS, FinishedStudent, MissingStudent
+from experiments.results.grades import Exam, Grades, Key, Sat
+from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
 from experiments.results.table import jsonable
 from experiments.settings import catalog, schema
 from experiments.stages.stage import canonical

@@ -21,8 +21,8 @@ from experiments.measure import power, utility
 from experiments.measure.contrast import Arm
 from experiments.planning import arms, plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
-from experiments.results.collect import WHO, Key, Sat
-from experiments.results.schema import ARM_RECORDS
+from experiments.results.grades import WHO, Key, Sat
+from experiments.results.schema.arms import ARM_RECORDS
 from experiments.results.table import jsonable
 from experiments.settings import schema
 from tests.experiments.snapshots import sitting

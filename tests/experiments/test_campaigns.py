@@ -27,8 +27,8 @@ from experiments.measure.detection import clopper_pearson
 from experiments.planning import plan
 from experiments.planning.arms import FLOORS
 from experiments.report import campaign_section
-from experiments.results.collect import Key
-from experiments.results.schema import CampaignOutcome
+from experiments.results.grades import Key
+from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.review.verify import verify
 from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign

@@ -12,7 +12,7 @@ from distill.completions import digest
 from experiments import preregistration
 from experiments.planning import plan as planning
 from experiments.report import card
-from experiments.results.schema import Card
+from experiments.results.schema.card import Card
 from experiments.review import form
 from experiments.review.verify import verify
 from experiments.store import Store

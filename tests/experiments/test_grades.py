@@ -13,7 +13,7 @@ from distill.completions import BadInput
 from experiments.analysis import frontier, query_curves, rows, summary
 from experiments.analysis.comparisons import ArmTable
 from experiments.measure import flags
-from experiments.results import collect
+from experiments.results import grades_file
 from experiments.settings import schema
 
 
@@ -70,19 +70,22 @@ def test_a_missing_row_is_one_line(table, who, words):
     place = row_of(table, **who)
     cut = pa.concat_tables([table[:place], table[place + 1 :]])
     with pytest.raises(BadInput) as told:
-        collect.read(written(cut))
+        grades_file.read(written(cut))
     assert words in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_doubled_row_is_one_line(table):
     place = row_of(table, **ARM)
     with pytest.raises(BadInput, match=r"seed 1 \(trace, report\) has 1 of its items twice"):
-        collect.read(written(pa.concat_tables([table, table[place : place + 1]])))
+        grades_file.read(written(pa.concat_tables([table, table[place : place + 1]])))
 
 
 def test_the_order_of_rows_changes_nothing(table):
-    before, order = collect.read(written(table)), np.random.default_rng(2).permutation(len(table))
-    after = collect.read(written(table.take(order)))
+    before, order = (
+        grades_file.read(written(table)),
+        np.random.default_rng(2).permutation(len(table)),
+    )
+    after = grades_file.read(written(table.take(order)))
     assert set(before) == set(after)
     for key, sat in before.items():
         items = [
@@ -117,7 +120,7 @@ class TestClusters:
         names = {item: f"passage {i // 5}" for i, item in enumerate(dict.fromkeys(items))}
         declared = table.append_column("cluster", pa.array([names[item] for item in items]))
         study = schema.load("quickstart", ["seeds=[0,1]", "measure.items=60", "measure.draws=100"])
-        plain, told = (collect.read(written(one)) for one in (table, declared))
+        plain, told = (grades_file.read(written(one)) for one in (table, declared))
         key = next(key for key in told if key.attacker == "sft" and key.split == "report")
         assert (
             told[key].exams[0].clusters[:6] == ("passage 0",) * 5 + ("passage 1",)

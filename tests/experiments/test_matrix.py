@@ -3,7 +3,9 @@
 import pytest
 
 from experiments.report import matrix
-from experiments.results.schema import AttackFacts, CaseResult, Measures, Row, Utility
+from experiments.results.schema.defenses import CaseResult, Utility
+from experiments.results.schema.measures import AttackFacts, Measures
+from experiments.results.schema.rows import Row
 
 VOTE = "strongest/vote"
 PARTS = "ask/repeats(k=4) + clean/vote + sft"

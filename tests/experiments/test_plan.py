@@ -8,8 +8,8 @@ from distill.completions import BadInput
 from experiments.analysis import comparisons, flagging
 from experiments.launch import one
 from experiments.planning import arms, checks, plan
-from experiments.results import collect
-from experiments.results.collect import Key
+from experiments.results import collect, grades_file
+from experiments.results.grades import Key
 from experiments.settings import schema
 from experiments.stages.grades import read_grades
 from experiments.store import Store
@@ -198,7 +198,7 @@ class TestPlateau:
                 assert json.loads((out / "training.json").read_text())["steps"] == 24
 
     def test_its_student_sits_the_report_exam_and_stands_beside_the_word(self, there, store):
-        held = collect.read(collect.collect(there, store))
+        held = grades_file.read(collect.collect(there, store))
         here = comparisons.ArmTable(there.study, held, collect.arms(there, store))
         longer = [key for key in held if key.split == "plateau"]
         assert {(key.defense, key.budget) for key in longer} == {
@@ -225,9 +225,7 @@ def test_two_ways_to_the_same_answers_are_one_student(there, store):
     }
     first, second = (store.done(arm.student.kind, arm.student.key) for arm in floors.values())
     assert floors[arms.OWN_DATA].student.key != floors[arms.SELF].student.key
-    assert (
-        second["copied"] == floors[arms.OWN_DATA].student.key and first["files"] == second["files"]
-    )
+    assert second.copied == floors[arms.OWN_DATA].student.key and first.files == second.files
     assert read_grades(store.open("evaluation", floors[arms.SELF].exam.key)) == read_grades(
         store.open("evaluation", floors[arms.OWN_DATA].exam.key)
     )

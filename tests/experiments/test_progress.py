@@ -100,7 +100,11 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     assert assumed.basis([own, exam]) == "assumed for embedded models: student, evaluation"
 
     def make(stage, took):
-        store.make(stage.kind, stage.key, lambda out: (out / "x").write_text("x"), took)
+        def build(out):
+            (out / "x").write_text("x")
+            return took
+
+        store.make(stage.kind, stage.key, build)
 
     make(other, {"seconds": 7.0})
     make(copied, {"seconds": 0.1, "copied": "elsewhere"})

@@ -19,7 +19,7 @@ from experiments.launch import one
 from experiments.planning import plan
 from experiments.review.verify import verify
 from experiments.settings import catalog, schema
-from experiments.store import Store, fingerprint, sealed
+from experiments.store import Record, Store, fingerprint, sealed
 from tests.experiments import small
 
 ROOT = Path(__file__).parents[2]
@@ -312,9 +312,7 @@ class TestMadeAgain:
         assert fingerprint(store, planned.stages) == before and planned.due(store, 1).stages == []
         assert exams and all(store.done("evaluation", key) == done for key, done in exams.items())
         student = next(stage for stage in due.stages if stage.kind == "student")
-        assert (
-            store.done("student", student.key)["code"]["distill.attackers.logprob_kd"] == "edited"
-        )
+        assert store.done("student", student.key).code["distill.attackers.logprob_kd"] == "edited"
 
     def test_other_bytes_make_again_what_follows(self, runs, planned, edit, monkeypatch):
         from experiments.stages import student
@@ -331,7 +329,7 @@ class TestMadeAgain:
         make(due.stages, runs)
         assert planned.due(store, 1).stages == []
         for stage in due.stages:
-            assert store.done(stage.kind, stage.key)["inputs"] == provenance.inputs(stage, store)
+            assert store.done(stage.kind, stage.key).inputs == provenance.inputs(stage, store)
 
     def test_what_a_killed_run_had_not_made_again_is_still_there_and_the_next_run_goes_on(
         self, runs, planned, edit, monkeypatch
@@ -437,7 +435,7 @@ def altered(path, change):
     """A done.json that says something else and is sealed all the same."""
     done = json.loads(path.read_text()) | change
     del done["sha256"]
-    return sealed(done)
+    return sealed(Record.model_validate(done))
 
 
 def claims(runs, store=True):

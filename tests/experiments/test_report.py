@@ -17,17 +17,12 @@ from experiments.measure.contrast import Arm, NotMeasurable
 from experiments.planning.arms import IDENTITY
 from experiments.report import card as card_page
 from experiments.report import frontier_plot, html, plots, terminal
-from experiments.results import collect
-from experiments.results.collect import Key
+from experiments.results import grades, grades_file
+from experiments.results.grades import Key
 from experiments.results.manifest import Code, Machine, Manifest, Seal
-from experiments.results.schema import (
-    BillResult,
-    CaseResult,
-    CurveBill,
-    HalfBill,
-    Measures,
-    Utility,
-)
+from experiments.results.schema.curves import BillResult, CurveBill, HalfBill
+from experiments.results.schema.defenses import CaseResult, Utility
+from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
 from experiments.settings import schema
 
@@ -58,7 +53,7 @@ def held(study, made):
 
 
 def measures(study, made):
-    return summary.measure(study, collect.read(made[0]), made[1])
+    return summary.measure(study, grades_file.read(made[0]), made[1])
 
 
 def case(held, defense, budget=4000, task="trace"):
@@ -88,7 +83,7 @@ def test_verdicts_stand_at_the_largest_budget_alone(held):
 
 def test_rows_follow_from_the_grades(held, made):
     rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in held["rows"]}
-    sat = collect.read(made[0])[collect.Key("trace", "release/truncate", "sft", 500, "report")]
+    sat = grades_file.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
     row = rows["trace", 500, "sft", "release/truncate"]
     assert (
         row["defended"] == pytest.approx(sat.right_SN.mean())
@@ -134,8 +129,8 @@ def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
 
 
 def test_teachers_are_told_by_their_text(study, made):
-    there = collect.read(made[0])
-    key = collect.Key("trace", "release/truncate", "", 0, "report")
+    there = grades_file.read(made[0])
+    key = grades.Key("trace", "release/truncate", "", 0, "report")
     exams = tuple(
         exam._replace(
             texts=tuple("#" * 40 for _ in exam.texts),
@@ -171,7 +166,7 @@ def test_what_a_file_of_grades_lacks_is_named(made):
     sink = pa.BufferOutputStream()
     pq.write_table(pq.read_table(pa.BufferReader(made[0])).drop_columns("nats"), sink)
     with pytest.raises(BadInput, match="grades: no column nats; another version wrote them"):
-        collect.read(sink.getvalue().to_pybytes())
+        grades_file.read(sink.getvalue().to_pybytes())
 
 
 def test_equal_budgets_are_equal_spending_here(held):
@@ -192,8 +187,8 @@ def test_order_of_the_file_changes_nothing(study, made):
     )
     sink = pa.BufferOutputStream()
     pq.write_table(shuffled, sink)
-    again = summary.measure(study, collect.read(sink.getvalue().to_pybytes()), made[1])
-    before = summary.measure(study, collect.read(made[0]), made[1])
+    again = summary.measure(study, grades_file.read(sink.getvalue().to_pybytes()), made[1])
+    before = summary.measure(study, grades_file.read(made[0]), made[1])
     key = lambda r: (r.task, r.budget, r.attacker, r.defense)  # noqa: E731
     for a, b in zip(sorted(before.rows, key=key), sorted(again.rows, key=key), strict=True):
         assert (a.transfer, a.defended, a.fidelity) == (b.transfer, b.defended, b.fidelity)
@@ -201,14 +196,14 @@ def test_order_of_the_file_changes_nothing(study, made):
 
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
 def test_without_the_first_two_floors_nothing_is_computed(study, made, lost):
-    there = {key: sat for key, sat in collect.read(made[0]).items() if key.attacker != lost}
+    there = {key: sat for key, sat in grades_file.read(made[0]).items() if key.attacker != lost}
     with pytest.raises(NotMeasurable, match="F0 and F1 must be there"):
         summary.measure(study, there, made[1])
 
 
 def test_other_items_in_one_arm_are_refused(study, made):
-    there = collect.read(made[0])
-    key = collect.Key("trace", "none", "sft", 500, "report")
+    there = grades_file.read(made[0])
+    key = grades.Key("trace", "none", "sft", 500, "report")
     exams = tuple(exam._replace(items=("other", *exam.items[1:])) for exam in there[key].exams)
     with pytest.raises(NotMeasurable, match="not scored on the items of the other exams"):
         summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])

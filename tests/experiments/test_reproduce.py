@@ -20,7 +20,7 @@ import yaml
 from distill.completions import BadInput, digest
 from experiments import cli, preregistration
 from experiments.planning import plan
-from experiments.results import collect
+from experiments.results import grades, grades_file
 from experiments.review import form, rerun
 from experiments.review.verify import verify
 from experiments.settings import schema
@@ -232,7 +232,7 @@ def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
     import numpy as np
 
     sat = {
-        collect.Key(task, "none", attacker, 1, "report"): SimpleNamespace(right_SN=np.array([[x]]))
+        grades.Key(task, "none", attacker, 1, "report"): SimpleNamespace(right_SN=np.array([[x]]))
         for task, attacker, x in (("a", "sft", 0.9), ("a", "f", 0.2), ("a", "", 1.0), ("b", "", 1))
     }
     assert rerun._effects(sat) == {"a": pytest.approx(0.7)}
@@ -435,7 +435,7 @@ def test_budgets_are_nested_within_a_seed(made):
 
 def test_grades_hold_what_the_store_holds(made):
     planned = plan.make(schema.load("quickstart", STUDY))
-    held = collect.read(made / "quickstart" / "grades.parquet")
+    held = grades_file.read(made / "quickstart" / "grades.parquet")
     assert sum(len(sat.seeds) for key, sat in held.items() if key.attacker) == len(planned.arms)
     with pytest.raises(BadInput, match="not a whole file"):
-        collect.read(b"PAR1")
+        grades_file.read(b"PAR1")

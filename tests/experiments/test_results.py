@@ -8,8 +8,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from distill.completions import BadInput
 from experiments import cli
-from experiments.results import archive, manifest, schema
+from experiments.results import archive, manifest
 from experiments.results.read import read_results
+from experiments.results.schema.card import Card
+from experiments.results.schema.measures import Measures
+from experiments.results.schema.rows import Row
 from experiments.results.table import Table, as_json
 from tests.experiments.test_templates import bare
 
@@ -36,8 +39,8 @@ def test_every_field_says_what_it_is(table):
 
 
 def test_there_are_tables_and_a_schema_of_each_file():
-    assert {schema.Measures, schema.Row, schema.Card, manifest.Manifest} <= {*tables()}
-    text = TypeAdapter(schema.Measures).json_schema()
+    assert {Measures, Row, Card, manifest.Manifest} <= {*tables()}
+    text = TypeAdapter(Measures).json_schema()
     assert "Row" in text["$defs"] and text["properties"]["schema_version"]["const"] == 1
 
 

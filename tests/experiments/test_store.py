@@ -7,7 +7,7 @@ import pytest
 
 from distill.completions import HERE, BadInput, write_bytes
 from experiments.stages.stage import canonical, key
-from experiments.store import Store, sealed
+from experiments.store import Origin, Store, sealed
 
 
 def test_the_same_stage_is_never_done_twice(tmp_path):
@@ -71,11 +71,11 @@ def test_a_damaged_done_json_is_one_line_and_no_result(tmp_path, told):
 def test_no_flipped_bit_of_done_json_passes(tmp_path):
     store = Store(tmp_path)
     folder = store.make(
-        "s", "k", lambda out: (out / "x").write_text("1"), {"inputs": {"a": "0123"}}
+        "s", "k", lambda out: (out / "x").write_text("1"), Origin(inputs={"a": "0123"})
     )
     path = folder / "done.json"
     # 4e-05 and 4E-05 are one number and one bit apart; the clock decides whether there is one.
-    whole = sealed(store.done("s", "k") | {"seconds": 4e-05})
+    whole = sealed(store.done("s", "k").model_copy(update={"seconds": 4e-05}))
     for place, bit in itertools.product(range(len(whole)), range(8)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
         try:
@@ -83,7 +83,7 @@ def test_no_flipped_bit_of_done_json_passes(tmp_path):
         except BadInput:
             continue
         # Without the word there is no seal to check: those of before have none.
-        assert done.keys() > {"files", "inputs"} and b'"sha256":' not in path.read_bytes()
+        assert done.files and done.inputs and b'"sha256":' not in path.read_bytes()
 
 
 def test_what_was_never_made_is_said_so(tmp_path):
@@ -183,7 +183,7 @@ def test_a_checkpoint_of_other_code_is_not_continued(tmp_path):
 
     for code in ("a", "a", "b", "b"):
         try:
-            store.make("s", "k", build, {"code": code})
+            store.make("s", "k", build, Origin(code={"module": code}))
         except RuntimeError:
             pass
     assert seen == [False, True, False, True] and store.has("s", "k")

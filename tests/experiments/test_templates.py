@@ -9,21 +9,24 @@ from pydantic import BaseModel
 
 from experiments.measure.flags import Kind
 from experiments.report import campaign_section, card, html, matrix
-from experiments.results import schema
+from experiments.results.schema.campaigns import CampaignMeasures
+from experiments.results.schema.card import Card, Sample
+from experiments.results.schema.curves import CurveResult
+from experiments.results.schema.measures import Measures, StudyFacts
 
-CURVES, KINDS = list[schema.CurveResult], dict[str, Kind]
+CURVES, KINDS = list[CurveResult], dict[str, Kind]
 GIVEN = {
     html.TEMPLATE: {
-        "study": schema.StudyFacts,
-        "measures": schema.Measures,
-        "samples": list[schema.Sample],
+        "study": StudyFacts,
+        "measures": Measures,
+        "samples": list[Sample],
         "matrices": list[matrix.Matrix],
         "curved": CURVES,
         "kinds": KINDS,
     },
-    card.TEMPLATE: {"c": schema.Card, "curved": CURVES, "kinds": KINDS},
+    card.TEMPLATE: {"c": Card, "curved": CURVES, "kinds": KINDS},
     campaign_section.TEMPLATE: {
-        "m": schema.CampaignMeasures,
+        "m": CampaignMeasures,
         "tables": list[campaign_section.LeakTable],
         "detected": list[campaign_section.DetectorTable],
         "harm": campaign_section.HarmTable,

@@ -24,8 +24,8 @@ from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, p_below, parts_of, pooled, variance
 from experiments.planning import arms, graph, plan
-from experiments.results import collect
-from experiments.results.collect import Key
+from experiments.results import collect, grades, grades_file
+from experiments.results.grades import Key
 from experiments.results.table import jsonable
 from experiments.seeds import seed_for
 from experiments.settings import catalog, entries, schema
@@ -644,7 +644,7 @@ class TestGrades:
     """
 
     def test_all_sittings_are_collected(self, ran, expected):
-        held = collect.read(collect.collect(ran.plan, ran.store))
+        held = grades_file.read(collect.collect(ran.plan, ran.store))
         assert {(key, seed) for key, sat in held.items() for seed in sat.seeds} == set(expected)
         for (key, seed), stage in expected.items():
             rows, exam = (
@@ -674,7 +674,7 @@ class TestGrades:
 
     def test_what_each_student_took(self, ran):
         held = {
-            tuple(one[name] for name in collect.WHO): one
+            tuple(one[name] for name in grades.WHO): one
             for one in jsonable(collect.arms(ran.plan, ran.store))
         }
         assert len(held) == len(ran.plan.arms)

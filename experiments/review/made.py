@@ -1,0 +1,122 @@
+"""What a run says made it: its manifest beside its own stages, its lock and its settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill.completions import digest
+from experiments import provenance, run_folder
+from experiments.planning.plan import Plan
+from experiments.results import archive, read
+from experiments.results.manifest import Maker, Manifest, StageRecord, UnknownMaker
+from experiments.results.table import jsonable
+from experiments.review import (
+    Check,
+    Word,
+)
+from experiments.review.form import Run
+from experiments.review.recomputed import difference, unlike
+from experiments.stages.stage import canonical
+
+
+def follows(run: Run, planned: Plan | None) -> list[Check]:
+    """What of the manifest follows from its own stages, its lock and the settings."""
+    manifest = run.manifest
+    computed = _computed(run, planned)
+    stored = jsonable(manifest)
+    got = difference(next(unlike(computed, {name: stored[name] for name in computed}), None))
+    packages = run.home / archive.LOCK
+    if got == "the same" and packages.exists():
+        if read.content(run.home, archive.LOCK) != archive.lock(manifest.lock):
+            got = "lock.txt is not the manifest's lock"
+    word: Word = "PASS" if got == "the same" else "FAIL"
+    return [Check("the manifest follows from its stages", word, "the same", got)]
+
+
+def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
+    """The fields of a manifest that others decide."""
+    manifest = run.manifest
+    made = sorted([stage.kind, stage.key, stage.files] for stage in manifest.stages)
+    threads = max((m.threads for m in manifest.made_by if isinstance(m, Maker)), default=1)
+    packages = (line.partition("==") for line in manifest.lock)
+    locked = {name.lower().replace("_", "-"): version for name, _, version in packages}
+    computed: dict[str, Any] = {
+        "fingerprint": digest(canonical(made)),
+        "study": run.study.name,
+        "machine": jsonable(manifest.machine.model_copy(update={"threads": threads})),
+        "versions": {name: locked.get(name) for name in run_folder.LIBRARIES},
+    }
+    return computed | ({"seeds": run_folder.seeds(planned)} if planned else {})
+
+
+def code(manifest: Manifest) -> list[Check]:
+    """Results of one run are made by one code, with one set of libraries and threads; and is that
+    what is here?
+    """
+    claim = "one code made every result"
+    makers = [maker for maker in manifest.made_by if isinstance(maker, Maker)]
+    if not makers:
+        return [Check(claim, "INCONCLUSIVE", "what made them", "it was not recorded")]
+    mixed = [*_mixture(manifest), *_foreign(manifest.stages)]
+    code = {name: value for maker in makers for name, value in maker.code.items()}
+    got = "; ".join(mixed) or "the same"
+    word: Word = "FAIL" if mixed else "PASS"
+    return [Check(claim, word, f"{len(code)} modules", got), _installed(manifest, code)]
+
+
+def _installed(manifest: Manifest, code: dict[str, str]) -> Check:
+    """Whether what made the results is what is installed here."""
+    ours = {name: provenance.installed(name) for name in code}
+    changes = []
+    if code != ours:
+        changes.append(f"{provenance.listed(provenance.differing(code, ours))} changed")
+    last, now = manifest.made_by[-1], provenance.libraries()
+    before = last.libraries if isinstance(last, Maker) else {}
+    changes += [
+        f"{name} {before.get(name)} -> {now.get(name)}"
+        for name in provenance.differing(before, now)
+    ]
+    word: Word = "INCONCLUSIVE" if changes else "PASS"
+    got = "; ".join(changes) or "the same"
+    return Check("that code is installed here", word, "the same", got)
+
+
+def _mixture(manifest: Manifest) -> list[str]:
+    """What is not the same in all results: a module, a kind's version, a library, threads."""
+    made = [(manifest.made_by[stage.made_by], stage.kind) for stage in manifest.stages]
+    unknown = sum(not isinstance(maker, Maker) for maker, _ in made)
+    mixed = []
+    if unknown:
+        mixed.append(f"{unknown} of {len(made)} results were written before code was recorded")
+    seen: dict[str, Counter[str]] = {}
+    for maker, kind in made:
+        for name, value in _made_with(maker, kind).items():
+            seen.setdefault(name, Counter())[value] += 1
+    several = [(name, counts) for name, counts in seen.items() if len(counts) > 1]
+    return mixed + [f"{name} is {_counted(counts)} results" for name, counts in several[:5]]
+
+
+def _made_with(maker: Maker | UnknownMaker, kind: str) -> dict[str, str]:
+    if isinstance(maker, UnknownMaker):
+        return {}
+    counts = {"threads": str(maker.threads), f"version of {kind}": str(maker.version)}
+    return {**maker.code, **maker.libraries, **counts}
+
+
+def _counted(counts: Counter[str]) -> str:
+    return " and ".join(f"{value} in {n}" for value, n in counts.items())
+
+
+def _foreign(stages: Sequence[StageRecord]) -> list[str]:
+    """Results that were made of other inputs than those of this run."""
+    digests = {stage.key: provenance.contents(stage.files) for stage in stages}
+    wrong = [f"{stage.kind}/{stage.key}" for stage in stages if _is_foreign(stage, digests)]
+    if not wrong:
+        return []
+    return [f"{provenance.listed(wrong)} made of inputs that were made again since"]
+
+
+def _is_foreign(stage: StageRecord, digests: Mapping[str, str]) -> bool:
+    return any(told and digests.get(key, told) != told for key, told in stage.inputs.items())
