@@ -20,7 +20,7 @@ from distill.completions import BadInput, digest, read_completions, write_bytes
 from distill.trainer import LOG_EVERY
 from experiments import preregistration, provenance
 from experiments.analysis import campaign_outcomes, card, summary
-from experiments.analysis.samples import samples
+from experiments.analysis.exhibits import exhibits
 from experiments.measure.contrast import NotMeasurable
 from experiments.planning.arms import IDENTITY, Arm, is_floor, learning
 from experiments.planning.plan import Plan
@@ -80,6 +80,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
         measures = summary.measure(plan.study, graded, records, outcomes, old)
     except NotMeasurable as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
+    made = manifest(plan, store, old)
     files = {
         "config.json": published(plan.study).model_dump_json(indent=2).encode(),
         "grades.parquet": data,
@@ -87,9 +88,8 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
         **({"outcomes.json": as_json(outcomes)} if measures.campaigns else {}),
         "measures.json": as_json(measures),
         "results.json": as_json(measures.rows),
-        **html.pages(measures, samples(graded), plan.notes),
+        **html.pages(measures, exhibits(graded, plan.notes, made.fingerprint)),
     }
-    made = manifest(plan, store, old)
     seal, deviations = preregistration.read_seal(home), preregistration.deviations(plan, home)
     fields = card.card(plan, measures, made, seal, deviations)
     files |= {"card.json": as_json(fields), "card.md": card_page.markdown(fields).encode()}

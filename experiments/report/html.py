@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.measure.flags import KINDS
 from experiments.report import campaign_section, terminal
+from experiments.report.headline import findings, shared_remarks
 from experiments.report.matrix import cell, colour, gained, matrices
-from experiments.report.plots import bars, curves, frontier, largest, svg
+from experiments.report.plots import bars, by_task, curves, frontier, largest, svg
 from experiments.report.templates import template
-from experiments.results.schema.card import Sample
+from experiments.results.schema.exhibits import Exhibits
 from experiments.results.schema.measures import Measures
 
 FIDELITY = (
@@ -41,11 +41,11 @@ HEADS = (
 )
 
 
-def pages(measures: Measures, samples: Sequence[Sample], notes: Sequence[str]) -> dict[str, bytes]:
+def pages(measures: Measures, shown: Exhibits) -> dict[str, bytes]:
     """What is read and drawn of a run, by the names of its files."""
     drawn = plots(measures)
     section = campaign_section.section(measures)
-    files = {"report.html": render(measures, drawn, samples, notes, section)} | drawn
+    files = {"report.html": render(measures, drawn, shown, section)} | drawn
     if measures.campaigns:
         files["campaigns.svg"] = svg(campaign_section.frontier(measures.campaigns))
     return {name: text.encode() for name, text in files.items()}
@@ -54,30 +54,33 @@ def pages(measures: Measures, samples: Sequence[Sample], notes: Sequence[str]) -
 def plots(measures: Measures) -> dict[str, str]:
     """The plots that are files as well, by their names."""
     drawn = {"transfer.svg": svg(frontier(measures))}
-    return drawn | ({"budgets.svg": svg(curves(measures.curves))} if measures.curves else {})
+    if not measures.curves:
+        return drawn
+    return drawn | {"budgets.svg": svg(curves(by_task(measures, measures.curves)))}
 
 
-def render(
-    measures: Measures,
-    drawn: dict[str, str],
-    samples: Sequence[Sample],
-    notes: Sequence[str],
-    campaigns: str,
-) -> str:
-    """A self-contained page, with a section on campaigns if there is one; the same measures give
-    the same bytes.
+def render(measures: Measures, drawn: dict[str, str], shown: Exhibits, campaigns: str) -> str:
+    """A self-contained page; the same measures and exhibits give the same bytes.
+
+    Args:
+        drawn: plots by the names of their files.
+        campaigns: the section on campaigns; empty where there are none.
     """
+    rows, queried = by_task(measures, measures.rows), by_task(measures, measures.curves)
     return template(TEMPLATE, html=True).render(
         study=measures.study,
         measures=measures,
-        samples=samples,
-        notes=notes,
+        shown=shown,
+        rows=rows,
+        teachers=by_task(measures, measures.teachers),
         campaigns=campaigns,
+        findings=findings(measures),
+        shared=shared_remarks(measures.cases),
         matrices=matrices(measures),
-        curved=[curve for curve in measures.curves if curve.is_compared],
+        curved=[curve for curve in queried if curve.is_compared],
         frontier=drawn["transfer.svg"],
         budgets=drawn.get("budgets.svg", ""),
-        bars=svg(bars(largest(measures.rows))),
+        bars=svg(bars(largest(rows), shown.students)),
         old=terminal.kept(measures.old) if measures.old else "",
         heads=HEADS,
         fidelity=FIDELITY,

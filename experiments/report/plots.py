@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from experiments.report import frontier_plot
 from experiments.results.schema.curves import CurveResult
 from experiments.results.schema.defenses import CaseResult
+from experiments.results.schema.exhibits import StudentAccuracies
 from experiments.results.schema.measures import Measures
 from experiments.results.schema.rows import Row
 
@@ -21,15 +22,21 @@ LONG = 45  # letters of an arm's name
 MARKERS = "os^Dv"
 
 
-class AtBudget(Protocol):
-    """What belongs to a task and a budget."""
+class OfTask(Protocol):
+    """What belongs to a task."""
 
     @property
     def task(self) -> str: ...
+
+
+class AtBudget(OfTask, Protocol):
+    """What belongs to a task and a budget."""
+
     @property
     def budget(self) -> int: ...
 
 
+OfTaskT = TypeVar("OfTaskT", bound=OfTask)
 AtBudgetT = TypeVar("AtBudgetT", bound=AtBudget)
 
 
@@ -69,6 +76,13 @@ def largest(tables: Sequence[AtBudgetT]) -> list[AtBudgetT]:
     return [table for table in tables if table.budget == most[table.task]]
 
 
+def by_task(measures: Measures, tables: Sequence[OfTaskT]) -> list[OfTaskT]:
+    """Tables of several tasks in the order in which the verdicts have them."""
+    every = [*(case.task for case in measures.cases), *(table.task for table in tables)]
+    tasks = [*dict.fromkeys(every)]
+    return sorted(tables, key=lambda table: tasks.index(table.task))
+
+
 # Transfer against the honest user's loss
 
 
@@ -81,7 +95,7 @@ def frontier(measures: Measures) -> Figure:
     """
     if is_crowded(measures.cases):
         return frontier_plot.draw(figure(11, 4.2), largest(measures.cases))
-    rows = largest(measures.rows)
+    rows = largest(by_task(measures, measures.rows))
     tasks = list(dict.fromkeys(row.task for row in rows))
     arms = list(dict.fromkeys((r.defense, r.attacker) for r in rows if not r.is_baseline))
     drawn = figure(11, 4.2)
@@ -107,27 +121,39 @@ def _frontier_panel(
     axes: Axes, task: str, rows: Sequence[Row], arms: Sequence[tuple[str, str]]
 ) -> None:
     axes.axhspan(0, 1, color="0.96", zorder=0)
+    axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     shown = [row for row in rows if not row.is_baseline and row.transfer is not None]
     costs = [100 * (row.teacher_clean - row.teacher_defended) for row in shown]
     low, high = min([-2.0, *costs]), max([10.0, *costs])
-    step = (high - low) / 60  # points of equal cost stand side by side
-    for i, (row, cost) in enumerate(zip(shown, costs, strict=True)):
-        number = arms.index((row.defense, row.attacker))
+    step = (high - low) / 40
+    several = len({attacker for _, attacker in arms}) > 1
+    for row, cost, x in zip(shown, costs, _apart(costs, step), strict=True):
+        number, T = arms.index((row.defense, row.attacker)), row.transfer or 0.0
+        axes.plot([cost, x], [T, T], color="0.6", linewidth=0.7, zorder=1)
         axes.errorbar(
-            cost + step * (i - (len(shown) - 1) / 2),
-            row.transfer or 0.0,
+            x,
+            T,
             _whiskers(row),
             capsize=3,
             color=f"C{number % 10}",
             marker=MARKERS[number % len(MARKERS)],
             linestyle="none",
-            label=_name(row),
+            label=_name(row) if several else row.defense,
         )
     axes.set(
         title=task,
         xlabel="teacher's loss under the defence (points)",
         xlim=(low - 4 * step, high + 4 * step),
     )
+
+
+def _apart(costs: Sequence[float], step: float) -> list[float]:
+    """Where marks are drawn: at their cost, or beside marks that are nearer to it than a step."""
+    placed: list[float] = []
+    for cost in costs:
+        tries = (cost + sign * k * step for k in range(len(costs) + 1) for sign in (1, -1))
+        placed.append(next(x for x in tries if all(abs(x - p) >= 0.99 * step for p in placed)))
+    return placed
 
 
 def _whiskers(row: Row) -> list[list[float]]:
@@ -185,8 +211,8 @@ def _percent(shares: Sequence[float]) -> list[float]:
 # Accuracy of each student
 
 
-def bars(rows: Sequence[Row]) -> Figure:
-    """Accuracy of each student per capability, beside the floor."""
+def bars(rows: Sequence[Row], students: Sequence[StudentAccuracies]) -> Figure:
+    """Accuracy of each arm's students per capability beside the floor, and every student a dot."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     by_task = [[row for row in rows if row.task == task] for task in tasks]
     sizes = [len(some) for some in by_task]
@@ -196,12 +222,15 @@ def bars(rows: Sequence[Row]) -> Figure:
     else:
         drawn = figure(11, 1.2 + 0.24 * max(sizes))
         panels = list(drawn.subplots(1, len(tasks), squeeze=False)[0])
+    dots = {(s.task, s.defense, s.attacker, s.budget): s.accuracies for s in students}
     for axes, some in zip(panels, by_task, strict=True):
-        _bar_panel(axes, some[::-1])
+        _bar_panel(axes, some[::-1], dots)
     return drawn
 
 
-def _bar_panel(axes: Axes, rows: Sequence[Row]) -> None:
+def _bar_panel(
+    axes: Axes, rows: Sequence[Row], dots: Mapping[tuple[str, str, str, int], Sequence[float]]
+) -> None:
     low = [100 * abs(row.defended - row.defended_lo) for row in rows]
     high = [100 * abs(row.defended - row.defended_hi) for row in rows]
     axes.barh(
@@ -209,10 +238,16 @@ def _bar_panel(axes: Axes, rows: Sequence[Row]) -> None:
         [100 * row.defended for row in rows],
         xerr=[low, high],
         color=[_bar_colour(row) for row in rows],
+        alpha=0.55,
         error_kw={"elinewidth": 0.8, "capsize": 2},
     )
+    for height, row in enumerate(rows):
+        shares = dots.get((row.task, row.defense, row.attacker, row.budget), ())
+        axes.plot(
+            _percent(shares), [height] * len(shares), ".", color="black", markersize=3, alpha=0.6
+        )
     axes.axvline(100 * rows[0].floor, color="black", linestyle=":", linewidth=1)
-    axes.set(title=rows[0].task, xlabel="student accuracy (%); dotted: floor", xlim=(0, 100))
+    axes.set(title=rows[0].task, xlabel="student accuracy (%); dotted: floor", xlim=(0, 101))
     axes.tick_params(axis="y", labelsize=8)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments import preregistration, provenance, run_folder
 from experiments.analysis import card, summary
-from experiments.analysis.samples import samples
+from experiments.analysis.exhibits import exhibits
 from experiments.planning.plan import Plan
 from experiments.report import card as card_page
 from experiments.report import html
@@ -62,7 +62,8 @@ def carded(run: Run, planned: Plan) -> list[Check]:
 
 def pages(run: Run, planned: Plan) -> list[Check]:
     """The report, letter for letter, and its plots as far as the same library draws them."""
-    made = html.pages(run.measures, samples(run.grades), planned.notes)
+    shown_beside = exhibits(run.grades, planned.notes, run.manifest.fingerprint)
+    made = html.pages(run.measures, shown_beside)
     shown = [name for name in run.manifest.files if name in made or name in SOMETIMES]
     stored = {name: read.content(run.home, name) for name in shown}
     ours, theirs = (_plots(files) for files in (made, stored))

@@ -50,7 +50,7 @@ def named(run: Run) -> Check:
     """Where nothing can be planned: arms and exams are at least of what the settings name."""
     blocks = run.study.blocks
     tasks = {task for block in blocks for task in block.tasks}
-    allowed = (
+    allowed: tuple[set[Any], ...] = (
         tasks,
         {defense for block in blocks for defense in block.defenses} | {"none", arms.IDENTITY},
         {attacker for block in blocks for attacker in block.attackers} | {*arms.FLOORS, ""},

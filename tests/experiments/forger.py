@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from distill.completions import BadInput, digest
 from experiments import preregistration
 from experiments.analysis import card, summary
-from experiments.analysis.samples import samples
+from experiments.analysis.exhibits import exhibits
 from experiments.planning import plan as planning
 from experiments.report import card as card_page
 from experiments.report import html
@@ -57,12 +57,17 @@ def table(home: Path, column: str, change: Callable[[dict[str, Any]], Any]) -> N
 def reseal(home: Path) -> None:
     """All digests, and all that a manifest counts, are made to fit."""
     manifest = load(home, "manifest.json")
-    told = sorted([stage["kind"], stage["key"], stage["files"]] for stage in manifest["stages"])
-    manifest["fingerprint"] = digest(canonical(told))
+    manifest["fingerprint"] = fingerprint_of(manifest)
     with contextlib.suppress(BadInput):
         manifest["config_sha256"] = digest(form.study_of(home).model_dump_json())
     manifest["files"] = {name: digest((home / name).read_bytes()) for name in manifest["files"]}
     dump(home, "manifest.json", manifest)
+
+
+def fingerprint_of(manifest: dict[str, Any]) -> str:
+    """Over the digests of the stages that it lists."""
+    stages = sorted([stage["kind"], stage["key"], stage["files"]] for stage in manifest["stages"])
+    return digest(canonical(stages))
 
 
 def rewrite(home: Path) -> None:
@@ -73,7 +78,8 @@ def rewrite(home: Path) -> None:
     measures = summary.measure(study, graded, records, [], manifest["old"])
     dump(home, "measures.json", jsonable(measures))
     dump(home, "results.json", jsonable(measures.rows))
-    for name, data in html.pages(measures, samples(graded), planned.notes).items():
+    shown = exhibits(graded, planned.notes, fingerprint_of(manifest))
+    for name, data in html.pages(measures, shown).items():
         (home / name).write_bytes(data)
     reseal(home)
     recard(home, planned)

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import measures as simulated
 from distill.completions import BadInput
 from experiments.analysis import card, flagging, summary, verdicts
+from experiments.analysis.exhibits import exhibits
 from experiments.analysis.families import family
 from experiments.measure.contrast import Arm, NotMeasurable
 from experiments.planning.arms import IDENTITY
@@ -212,7 +213,8 @@ def test_other_items_in_one_arm_are_refused(study, made):
 def test_it_is_json_page_table_and_card(study, made):
     told = measures(study, made)
     json.dumps(jsonable(told), allow_nan=False)
-    text = html.render(told, html.plots(told), [], [], "")
+    shown = exhibits(grades_file.read(made[0]), ["a note"], "0" * 64)
+    text = html.render(told, html.plots(told), shown, "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert (
         text.count("<svg") == 3

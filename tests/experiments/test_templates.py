@@ -8,18 +8,24 @@ from jinja2 import Environment, nodes
 from pydantic import BaseModel
 
 from experiments.measure.flags import Kind
-from experiments.report import campaign_section, card, html, matrix
+from experiments.report import campaign_section, card, headline, html, matrix
 from experiments.results.schema.campaigns import CampaignMeasures
-from experiments.results.schema.card import Card, Sample
+from experiments.results.schema.card import Card
 from experiments.results.schema.curves import CurveResult
+from experiments.results.schema.defenses import TeacherResult
+from experiments.results.schema.exhibits import Exhibits
 from experiments.results.schema.measures import Measures, StudyFacts
+from experiments.results.schema.rows import Row
 
 CURVES, KINDS = list[CurveResult], dict[str, Kind]
 GIVEN = {
     html.TEMPLATE: {
         "study": StudyFacts,
         "measures": Measures,
-        "samples": list[Sample],
+        "shown": Exhibits,
+        "rows": list[Row],
+        "teachers": list[TeacherResult],
+        "findings": list[headline.Finding],
         "matrices": list[matrix.Matrix],
         "curved": CURVES,
         "kinds": KINDS,

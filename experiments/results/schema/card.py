@@ -1,4 +1,4 @@
-"""card.json: what a reviewer asks, on one page; and the answers that the report shows."""
+"""card.json: what a reviewer asks, on one page."""
 
 from __future__ import annotations
 
@@ -155,16 +155,3 @@ class Card(Table):
     flags: list[RaisedFlag]
     prices: dict[str, list[float]]
     """Stated ranges, which were assumed and not measured; dollars."""
-
-
-class Sample(Table):
-    """A clean and a defended answer to one question."""
-
-    task: Task
-    defense: Defense
-    prompt: str
-    """As it was asked."""
-    clean: str
-    """The clean teacher's answer."""
-    defended: str
-    """The defended teacher's answer."""
