@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from distill.completions import BadInput
+from distill.completions import BadInput, write_bytes
 from experiments import preregistration, run_folder, tracking
 from experiments.launch import estimate, local
 from experiments.launch.estimate import duration
@@ -22,7 +22,7 @@ from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
 from experiments.settings import catalog
 from experiments.settings import schema as settings
-from experiments.settings.compose import check_once
+from experiments.settings.compose import check_once, study_file
 from experiments.store import Store, writable
 
 
@@ -43,12 +43,27 @@ def run(
     servers.check_servers(planned, store)
     console = Plain(stderr=True)
     home = runs / planned.study.name
+    _claim(planned.study.name, store, study_file(study))
     preregistration.freeze(planned, store, writable(home))
     if overrides:
         console.print(f"note: results go to {home}", soft_wrap=True)
     _print_notes(planned, console)
     local.run(planned, store.root, workers, console, threads, keep_old)
     _report(planned, runs, keep_old=keep_old, json=json)
+
+
+def _claim(name: str, store: Store, study: Path) -> None:
+    """Note which file a study's name is of; BadInput where another file that is still there has it,
+    as both would write into one folder.
+    """
+    note = writable(store.root / ".studies") / name
+    before = Path(note.read_text(encoding="utf-8")) if note.is_file() else study
+    if before != study and before.is_file():
+        raise BadInput(
+            f"{study}: its name {name!r} is that of {before}, whose results are here already; "
+            "give one of them another name"
+        )
+    write_bytes(note, str(study).encode())
 
 
 def plan(

@@ -21,6 +21,7 @@ from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, Missin
 from experiments.results.schema.card import Card
 from experiments.results.schema.measures import SCHEMA_VERSION, Measures
 from experiments.results.schema.outcomes import OUTCOMES, CampaignOutcome
+from experiments.settings.faults import words
 
 MOST = 256 * 2**20  # bytes of a file that is not grades
 T = TypeVar("T")
@@ -155,6 +156,6 @@ def first_fault(error: ValidationError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     first = error.errors()[0]
-    value, message = first["input"], first["msg"].removeprefix("Value error, ")
+    value = first["input"]
     got = "" if isinstance(value, dict | list) else f" (got {str(value)[:40]!r})"
-    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {message}{got}"
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {words(first)}{got}"

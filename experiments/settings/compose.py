@@ -113,11 +113,45 @@ def compose(name: str, overrides: Sequence[str], environment: bool = False) -> d
         raise
     except _WRONG as error:
         raise BadInput(_wrong_word(folder, config, words) or f"{name}: {_line(error)}") from None
+    _drop_past_options(raw, folder, config, words)
     if missing := sorted(OmegaConf.missing_keys(raw)):
         raise BadInput(f"{name}: {missing[0]}: is missing; write {missing[0]}=...")
     for key, text in picks.items():
         _pick(raw, key, text, name)
     return raw
+
+
+def _drop_past_options(
+    raw: dict[str, Any], folder: Path, config: str, words: Sequence[str]
+) -> None:
+    """Where an override picks another option of a group, leave out what the study's file sets of
+    the option that it names itself: a teacher's `temperature` is none of a recording's.
+    """
+    body = read(folder / f"{config}.yaml")
+    before = dict(pair for entry in body.get("defaults", []) for pair in _pairs(entry))
+    written = {word.lstrip("+").partition("=")[0] for word in words}
+    for word in words:
+        group, _, option = word.lstrip("+").partition("=")
+        changed, values = body.get(group), raw.get(group)
+        if not (_options(folder, word) and isinstance(changed, dict) and isinstance(values, dict)):
+            continue
+        past, now = _keys(folder, group, before.get(group)), _keys(folder, group, option)
+        for key in changed.keys() & past - now:
+            if f"{group}.{key}" not in written:
+                values.pop(key, None)
+
+
+def _pairs(entry: Any) -> list[tuple[str, Any]]:
+    """Group and option of an entry of a list of defaults; none of a bare name."""
+    named = entry.items() if isinstance(entry, dict) else ()
+    return [(group.removeprefix("override ").strip().lstrip("/"), name) for group, name in named]
+
+
+def _keys(folder: Path, group: str, option: Any) -> set[str]:
+    """The settings that an option's file names; none where there is no such file."""
+    places = (root / group / f"{option}.yaml" for root in (folder, config_folder()))
+    path = next((place for place in places if place.is_file()), None)
+    return {*read(path)} if path else set()
 
 
 def own_name(name: str, overrides: Sequence[str], settings: str) -> str:
@@ -166,6 +200,12 @@ def _entries(text: str) -> list[str]:
         " + ".join(_entries(entry)) if entry.startswith("[") and entry.endswith("]") else entry
         for entry in inside
     ]
+
+
+def study_file(name: str) -> Path:
+    """The YAML file of a study, by its name or its path."""
+    folder, config = _place(name)
+    return folder / f"{config}.yaml"
 
 
 def _place(name: str) -> tuple[Path, str]:

@@ -16,6 +16,7 @@ from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
 from experiments.settings.catalog import cached, config_file, names
 from experiments.settings.components import Component, ComponentSpec, load_module
+from experiments.settings.faults import words
 from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
 from experiments.tasks import Task
@@ -132,12 +133,10 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
 
 def _line(model: Any, where: str, error: Any) -> str:
     place = ".".join(map(str, error["loc"])) or "settings"
-    if error["type"] == "missing":
-        return f"{where}: {place}: is missing"
     if error["type"] != "extra_forbidden":
-        got = "" if isinstance(error["input"], dict) else f" (got {short(error['input'])})"
-        message = " ".join(error["msg"].removeprefix("Value error, ").split())
-        return f"{where}: {place}: {message}{got}"
+        unsaid = error["type"] == "missing" or isinstance(error["input"], dict)
+        got = "" if unsaid else f" (got {short(error['input'])})"
+        return f"{where}: {place}: {words(error)}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
     return (

@@ -37,7 +37,7 @@ class TestEntries:
             ("clean/vote", "exactly one part must be how the student learns"),
             ("sft + logprob_kd", "exactly one part must be how the student learns"),
             ("clean/vtoe + sft", "no 'clean/vtoe'; did you mean 'clean/vote'"),
-            ("ask/repeats(k=0) + sft", "k: Input should be greater than or equal to 1"),
+            ("ask/repeats(k=0) + sft", "k: must be at least 1"),
             ("strongest/vote(k=2)", "a battery's attack stands alone and has no settings"),
             ("strongest/vtoe", "no 'vtoe'; did you mean 'vote'"),
         ],

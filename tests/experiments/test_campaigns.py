@@ -117,7 +117,7 @@ class TestSettings:
             ),
             ("access=verify", "the first must be 'open'"),
             ("access=open,verifi", "did you mean 'verify'"),
-            ("access=open,verify(latency=-1)", "greater than or equal to 0"),
+            ("access=open,verify(latency=-1)", "must be at least 0"),
             (
                 "detector=volume",
                 "ban_linked acts on 'homogeneity', which is none of campaigns.detectors",
@@ -128,7 +128,7 @@ class TestSettings:
             ("campaigns.release=44", "release must be a day of the horizon, got 44 of 44"),
             ("campaigns.release=null", "pivot needs campaigns.release"),
             ("campaigns.stands_for=[maths]", "stands_for: got maths"),
-            ("campaigns.honest.accounts=10", "greater than or equal to 100"),
+            ("campaigns.honest.accounts=10", "must be at least 100"),
             ("campaigns.price_identity=[3,2]", "from low to high"),
             ("budget=10", "a block needs two budgets or more"),
             (

@@ -2,7 +2,10 @@
 
 import pytest
 
-from experiments.settings import schema
+from distill.completions import BadInput
+from experiments.commands import studies
+from experiments.settings import catalog, schema
+from experiments.store import Store
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,36 @@ def test_other_overrides_are_another_folder_and_a_long_name_stays_a_name(tmp_pat
     path.write_text(f"defaults:\n  - /study/quickstart\n  - _self_\nname: {'a' * 100}\n")
     study = schema.load_named(str(path), ["seeds=[0]"])
     assert len(study.name) == 100 and type(study).model_validate(study.model_dump())
+
+
+def test_two_files_of_one_name_do_not_share_a_folder(tmp_path):
+    """The file may be edited, and another may have its name once it is gone."""
+    mine, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
+    mine.touch()
+    store = Store(tmp_path / "store")
+    studies._claim("name", store, mine)
+    studies._claim("name", store, mine)
+    studies._claim("another", store, other)
+    with pytest.raises(BadInput, match="other.yaml: its name 'name' is that of .*mine.yaml, whose"):
+        studies._claim("name", store, other)
+    mine.rename(other)
+    studies._claim("name", store, other)
+
+
+RECORDED = ["teacher=recorded", "teacher.path=a.jsonl"]
+
+
+def test_what_a_study_sets_of_its_teacher_is_none_of_another_kinds(tmp_path):
+    path = tmp_path / "warm.yaml"
+    shipped = (catalog.config_folder() / "study" / "first.yaml").read_text()
+    path.write_text(
+        shipped.replace("/teacher: quick", "/teacher: pretrained")
+        + "teacher: {path: model, temperature: 0.5}\n"
+    )
+    assert schema.load(str(path), []).teacher.temperature == 0.5
+    assert schema.load(str(path), RECORDED).teacher.path == "a.jsonl"
+    with pytest.raises(BadInput, match="unknown key 'teacher.recorded.temperature'"):
+        schema.load(str(path), [*RECORDED, "teacher.temperature=1"])
+    path.write_text(path.read_text().replace("temperature", "temprature"))
+    with pytest.raises(BadInput, match="unknown key 'teacher.recorded.temprature'"):
+        schema.load(str(path), RECORDED)

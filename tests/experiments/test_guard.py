@@ -70,11 +70,11 @@ class TestEntries:
             ),
             (
                 "decoding/perturbed(match_utility=true)",
-                "match_utility: points: Input should be a valid number",
+                "match_utility: points: must be a number",
             ),
             (
                 "decoding/perturbed(match_utility=null)",
-                "match_utility: points: Input should be a valid number",
+                "match_utility: points: must be a number",
             ),
             (
                 "decoding/perturbed(match_utilty=2)",
@@ -98,15 +98,15 @@ class TestEntries:
             ),
             (
                 "decoding/perturbed(match_utility=0)",
-                "match_utility: points: Input should be greater than 0",
+                "match_utility: points: must be above 0",
             ),
             (
                 "decoding/perturbed(match_utility=some)",
-                "match_utility: points: Input should be a valid number",
+                "match_utility: points: must be a number",
             ),
-            ("decoding/perturbed(key='')", "key: String should have at least 1 character"),
-            ("release/poison(key=null)", "key: Input should be a valid string"),
-            ("decoding/perturbed(eps=1.5)", "eps: Input should be less than or equal to 1"),
+            ("decoding/perturbed(key='')", "key: must have 1 letters or more"),
+            ("release/poison(key=null)", "key: must be a text"),
+            ("decoding/perturbed(eps=1.5)", "eps: must be at most 1"),
             ("decoding/perturbed(epsilon=0.5)", "unknown key 'epsilon'; did you mean 'eps'"),
         ],
     )

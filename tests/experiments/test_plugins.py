@@ -178,7 +178,7 @@ WRONG = {
     ),
     "a setting of another kind": (
         lambda folder: edit(folder / MASKED.with_suffix(".yaml"), "1.0", "2.0"),
-        "share: .* less than or equal to 1",
+        "share: must be at most 1",
     ),
 }
 

@@ -71,8 +71,8 @@ class TestReading:
                 {"schema": 3},
                 f"is of an older version, {manifest.MANIFEST_SCHEMA} is read",
             ),
-            ("measures.json", {"rows": 1}, "rows: Input should be a valid list"),
-            ("card.json", {"verdict": "effective"}, "verdict: Extra inputs are not permitted"),
+            ("measures.json", {"rows": 1}, "rows: must be a list"),
+            ("card.json", {"verdict": "effective"}, "verdict: is no known key"),
         ],
     )
     def test_what_is_of_another_form_is_one_line(self, home, name, change, fault):
