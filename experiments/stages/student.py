@@ -78,9 +78,7 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
         answers = build("attacker", cleaning).clean(answers, resources, seed=spec.seed)
     attacker = build("attacker", spec.attacker)
     model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
-    unread = [
-        answer for answer in answers if task.final(answer.text, answer.finished) is None
-    ]
+    unread = [answer for answer in answers if task.final(answer.text, answer.finished) is None]
     save_model(model, out, report.diverged)
     report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
 
