@@ -31,7 +31,14 @@ class Draws(NamedTuple):
 def start(
     items: int, draws: int = DRAWS, seed: int = 0, clusters: np.ndarray | None = None
 ) -> Draws:
-    """Item weights for a study; with clusters, whole clusters are redrawn."""
+    """Item weights for a study; with clusters, whole clusters are redrawn.
+
+    Args:
+        items: N.
+        draws: B.
+        seed: of the generator.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+    """
     rng = np.random.default_rng([seed, 1])
     if clusters is None:
         return Draws(_items(items, draws, seed), rng)
@@ -69,6 +76,14 @@ def by_seeds(
 ) -> list[np.ndarray]:
     """Seed weights of several arms: one set for all arms of the same named seeds, and of its own
     for any other.
+
+    Args:
+        draws: of the study.
+        names: the seeds of each arm; None for an arm of its own.
+        sizes: S of each arm.
+
+    Returns:
+        Weights `[B, S]` of each arm.
     """
     weights_by_seeds: dict[tuple[int, ...], np.ndarray] = {}
     weights = []
@@ -83,7 +98,13 @@ def by_seeds(
 
 
 def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = None) -> np.ndarray:
-    """The arm's mean in every draw (B); leading axes (budgets, say) are kept in front: (..., B)."""
+    """The arm's mean in every draw (B); leading axes (budgets, say) are kept in front: (..., B).
+
+    Args:
+        draws: of the study.
+        scores_SN: any units, leading axes in front.
+        weight_BS: of the seeds; fresh ones if None.
+    """
     Y = checked(scores_SN)
     seed_BS = seed_weights(draws, Y.shape[-2]) if weight_BS is None else weight_BS
     return np.asarray(np.einsum("...sb,bs->...b", Y @ draws.item_BN.T, seed_BS))
@@ -95,6 +116,11 @@ def interval(
     """Percentile limits by order statistics, so that infinite draws stay infinite.
 
     Draws may be intervals themselves, low to high, where censoring leaves no more than that.
+
+    Args:
+        low_B: the draws, or their lower ends.
+        high_B: their upper ends; the same if None.
+        alpha: level of the two-sided interval.
     """
     high_B = low_B if high_B is None else high_B
     return (

@@ -278,6 +278,12 @@ def combine(
     V = V_seed + V_item - R, bounded below by its first two parts, as the seed x item noise R is
     counted in both. With a `prior` the seed variance is moderated (Smyth 2004): the mean of its own
     and the prior's, weighted by degrees of freedom, which add up.
+
+    Args:
+        parts: variances of the arms.
+        weights: one an arm.
+        alpha: level of the two-sided interval.
+        prior: of the seed variance, from all contrasts of a study.
     """
     value, seed, seed_df, item, residual, rest_free = parts_of(parts, weights)
     if prior is not None:
@@ -334,6 +340,12 @@ def contrast(
 ) -> Estimate:
     """Sum of weighted arm means, paired over items and shared seeds, with the two-way t interval;
     any units.
+
+    Args:
+        arms: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        weights: one an arm.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     return combine(variance(arms, clusters), weights, alpha=alpha)
 
@@ -379,6 +391,11 @@ def arm_mean(
 
     Where no item and no seed differs, the two-way variance is 0 and Wilson's interval over items is
     given instead.
+
+    Args:
+        scores: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     Y = checked(scores)
     if Y.shape[0] > 1:

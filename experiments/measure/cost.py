@@ -72,6 +72,20 @@ def dollars(
 ) -> Any:
     """n (tok_in p_in + tok_out p_out) / 1e6 + accounts c + GPU hours p; tokens are per exchange,
     prices per million.
+
+    Args:
+        exchanges: n.
+        tokens_in: sent an exchange.
+        tokens_out: received an exchange.
+        needed: accounts.
+        gpu_hours: of training.
+        price_in: dollars a million tokens sent.
+        price_out: dollars a million tokens received.
+        price_account: dollars an account.
+        price_gpu_hour: dollars an hour.
+
+    Returns:
+        Dollars, a number or an array as what was given.
     """
     queried = exchanges * (tokens_in * price_in + tokens_out * price_out) / 1e6
     return queried + needed * price_account + gpu_hours * price_gpu_hour
@@ -87,6 +101,17 @@ def bill(
 ) -> tuple[Bill, Bill]:
     """Accounts and dollars for an uncertain number of exchanges (draws of its logarithm) and
     uncertain inputs.
+
+    Args:
+        log_exchanges_B: natural logarithms of n.
+        tokens_in: sent an exchange.
+        tokens_out: received an exchange.
+        gpu_hours: of training.
+        inputs: stated ranges of prices and of exchanges an account.
+        seed: of the draws.
+
+    Returns:
+        Accounts, and dollars.
     """
     rng, count = np.random.default_rng(seed), len(log_exchanges_B)
     d = {name: draw(rng, getattr(inputs, name), count) for name in Inputs._fields}
@@ -110,7 +135,13 @@ def summary(value_B: np.ndarray) -> Bill:
 
 
 def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
-    """Log-uniform draws from a range; uniform where it begins at 0."""
+    """Log-uniform draws from a range; uniform where it begins at 0.
+
+    Args:
+        rng: generator.
+        ends: low and high.
+        count: B.
+    """
     if ends.low > ends.high or ends.low < 0:
         raise NotMeasurable(
             f"a range is from low to high and not negative, got {ends.low} to {ends.high}"
@@ -126,6 +157,11 @@ def at_equal(spent: float, spent_K: Sequence[float], score_K: Sequence[float]) -
 
     `spent_K` must rise; the curve is made monotone and read linearly in the logarithm of the
     spending.
+
+    Args:
+        spent: by the other attacker.
+        spent_K: by the undefended one at K budgets, in the same unit.
+        score_K: its accuracies.
     """
     if len(spent_K) < 2 or (np.diff(spent_K) <= 0).any() or not spent_K[0] <= spent <= spent_K[-1]:
         return None

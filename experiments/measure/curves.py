@@ -82,7 +82,13 @@ class Lines(NamedTuple):
 
 
 def lines(y_BK: np.ndarray, x_K: np.ndarray, right_B: np.ndarray) -> Lines:
-    """The lines of the interval that ends at knot `right_B` of each curve."""
+    """The lines of the interval that ends at knot `right_B` of each curve.
+
+    Args:
+        y_BK: curves, not falling.
+        x_K: knots, rising.
+        right_B: places of knots, from 1.
+    """
     rows, K = np.arange(len(y_BK)), len(x_K)
     slope_BI = np.diff(y_BK, axis=1) / np.diff(x_K)
     x0, x1, y0, y1 = x_K[right_B - 1], x_K[right_B], y_BK[rows, right_B - 1], y_BK[rows, right_B]
@@ -100,6 +106,11 @@ def between(
     Flat outside the knots. A smooth curve bends little over its neighbours' chords, so the three
     agree; a step between two budgets may stand anywhere there, and they are as far apart as its
     ends.
+
+    Args:
+        y_BK: curves, not falling.
+        x_K: knots, rising.
+        at_B: where each is read, in the unit of the knots.
     """
     at = np.clip(at_B, x_K[0], x_K[-1])
     line = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
@@ -122,6 +133,11 @@ def reached(
 
     (first knot, -inf, first knot) where a curve is there at its first knot, (last, last, inf) where
     it never is.
+
+    Args:
+        y_BK: curves, not falling.
+        x_K: knots, rising.
+        level_B: in the unit of the curves.
     """
     level = np.asarray(level_B, float)
     line = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))
@@ -174,6 +190,17 @@ def needs(
     `seeds` name those of U and of D: curves of the same seeds are redrawn together, as is a floor
     of them. Where U(n_max) - F is not positive the level means nothing and n may be anything.
     Scores must be shares.
+
+    Args:
+        floor: shares `[S, N]`.
+        undefended_KSN: shares by budget.
+        defended_KSN: shares by budget.
+        budgets: exchanges `[K]`, rising.
+        levels: shares of U(n_max) - F.
+        draws: B.
+        seed: of the bootstrap.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+        seeds: names of the seeds of U and of D; unpaired if None.
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
     if why := too_far(budgets, "M"):
@@ -242,6 +269,16 @@ def area_between(
 ) -> Estimate:
     """Mean over log-spaced budgets of U(n) - D(n), whole curves as seeds; linear, so the two-way t
     interval holds.
+
+    Args:
+        undefended_KSN: shares by budget.
+        defended_KSN: shares by budget.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+        seeds: names of the seeds of U and of D; unpaired if None.
+
+    Returns:
+        A difference of shares.
     """
     arms: list[Scores] = [np.mean(undefended_KSN, 0), np.mean(defended_KSN, 0)]
     if seeds:
@@ -274,6 +311,13 @@ def common_shape(
 
     y(n) = F + (C - F) n^b / (n0^b + n^b), F fixed at the measured floor, weights 1/SE^2 over seeds;
     the two are compared by the drop in weighted squares on one degree of freedom.
+
+    Args:
+        floor: F, a share.
+        undefended_KSN: shares by budget.
+        defended_KSN: shares by budget.
+        budgets: exchanges `[K]`, rising.
+        isotonic: M at half of the gap without a shape, to compare with.
     """
     U, D, log_K = (
         _checked(undefended_KSN, budgets),

@@ -23,6 +23,11 @@ class Rate(NamedTuple):
 def clopper_pearson(hits: int, n: int, alpha: float = 0.05) -> Rate:
     """Exact two-sided interval of a binomial proportion (Clopper & Pearson 1934); without trials,
     [0, 1].
+
+    Args:
+        hits: of the trials.
+        n: trials.
+        alpha: level of the two-sided interval.
     """
     if n == 0:
         return Rate(float("nan"), 0.0, 1.0, 0)
@@ -49,6 +54,12 @@ def operating_points(
 ) -> list[Point]:
     """Points from masks [levels, customers] and [levels, accounts]: whether each was flagged within
     the horizon.
+
+    Args:
+        honest: masks of customers.
+        guilty: masks of accounts.
+        nominal: rate of false alarms of each level.
+        alpha: level of the two-sided interval.
     """
     out = []
     for rate, clean, caught in zip(nominal, honest, guilty, strict=True):
@@ -67,6 +78,11 @@ def operating_points(
 def needed_rate(prevalence: float, tpr: float, precision: float) -> float:
     """The largest false-positive rate at which that share of the flagged is guilty: v TPR (1 - p) /
     (p (1 - v)).
+
+    Args:
+        prevalence: v, the share that is guilty.
+        tpr: share of the guilty that is flagged.
+        precision: p.
     """
     return prevalence * tpr * (1 - precision) / (precision * (1 - prevalence))
 
@@ -77,6 +93,11 @@ def partial_auc(honest: np.ndarray, guilty: np.ndarray, most: float = 1e-3) -> f
 
     The mean, over the `most` highest of the honest scores, of the share of guilty ones above (ties
     count half). NaN where that is less than one honest score.
+
+    Args:
+        honest: scores, higher is more suspect.
+        guilty: scores.
+        most: largest false-positive rate.
     """
     top = np.sort(honest)[len(honest) - int(most * len(honest) + 1e-9) :]
     below, at_most = (
@@ -90,6 +111,11 @@ def across_runs(flagged: Sequence[float], of: Sequence[float], alpha: float = 0.
 
     Student's t over the runs' rates, and the exact interval of the pooled count where that reaches
     further; of one run the exact interval alone, as if its accounts were independent.
+
+    Args:
+        flagged: by run.
+        of: accounts by run.
+        alpha: level of the two-sided interval.
     """
     hits_R, of_R = np.asarray(flagged, float), np.asarray(of, float)
     exact = clopper_pearson(round(hits_R.sum()), round(of_R.sum()), alpha)

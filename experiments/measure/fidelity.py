@@ -41,6 +41,11 @@ def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndar
 
     `same` is how often both are right or both wrong, p and q their accuracies. 0 where chance
     explains everything.
+
+    Args:
+        same: share of items.
+        p: share that is right.
+        q: the same of the other.
     """
     chance = p * q + (1 - p) * (1 - q)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -64,6 +69,12 @@ def copying(
 
     Arms whose seeds have the same names redraw them alike, whatever else is drawn before or after
     them.
+
+    Args:
+        student: arrays `[S, N]`.
+        teacher: arrays `[1, N]`.
+        draws: of the study.
+        seeds: their names.
     """
     if student.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise NotMeasurable("student and teacher were scored on different items")
@@ -107,6 +118,15 @@ def panel(
     bootstrap.
 
     Arms that name their seeds are paired by them, and were redrawn so (`copying`).
+
+    Args:
+        student: of the attack.
+        floor: of the best teacher-free student.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+
+    Returns:
+        By measure, in its own unit.
     """
     estimates = {}
     for name in (one for one in student.scores if one in floor.scores):

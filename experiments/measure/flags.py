@@ -116,6 +116,11 @@ def under_trained(
     Students of an arm learn the same kind of answers, so their losses end alike unless one has not
     learned yet. The last loss itself says nothing, as answers that were perturbed cannot be
     predicted by anybody.
+
+    Args:
+        losses: of each student, nats a token; None where it was no number.
+        diverged: of each student.
+        tokens: with loss, of each student.
     """
     faults = [f"{sum(diverged)} of {len(diverged)} diverged"] if any(diverged) else []
     if 0 in tokens:
@@ -149,6 +154,12 @@ def longer(
 ) -> PlateauRun:
     """A student trained for twice the steps against the same student as it was (right or wrong on N
     items).
+
+    Args:
+        once_N: 1 for right, else 0.
+        twice_N: the same after twice the steps.
+        arm_se: standard error of its arm's mean, a share.
+        alpha: level of the two-sided interval.
     """
     gained, lost = (float((gap > 0).sum()) for gap in (twice_N - once_N, once_N - twice_N))
     lo, hi = paired_difference(gained, lost, len(once_N), alpha)
@@ -159,6 +170,11 @@ def longer(
 def cut(cut: float, no_final: float, most: float = 0.05) -> str:
     """Shares of an arm's training answers that were cut at max_length, and that hold no final
     answer.
+
+    Args:
+        cut: share that was cut.
+        no_final: share without a final answer.
+        most: share from which it is flagged.
     """
     faults = [
         f"{100 * share:.0f} % {what}"
@@ -174,7 +190,13 @@ def unfinished(share: float, most: float = 0.01) -> str:
 
 
 def unreadable(texts: Sequence[str], unparsed: Sequence[bool], most: float = 0.2) -> str:
-    """A teacher's exam answers, and of each whether the grader finds no final answer in it."""
+    """A teacher's exam answers, and of each whether the grader finds no final answer in it.
+
+    Args:
+        texts: answers.
+        unparsed: of each.
+        most: share from which it is flagged.
+    """
     if np.mean(unparsed) <= most:
         return ""
     sample = next(text for text, none in zip(texts, unparsed, strict=True) if none)
@@ -185,6 +207,11 @@ def unreadable(texts: Sequence[str], unparsed: Sequence[bool], most: float = 0.2
 def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
     """The identity control's T must have an interval that covers 1 and is narrow
     enough to say so.
+
+    Args:
+        lo: lower end; None is unbounded.
+        hi: upper end; None is unbounded.
+        widest: interval that still says something.
     """
     if lo is None or hi is None:
         return "T has no interval"
@@ -194,7 +221,13 @@ def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
 
 
 def extractor(unparsed: float, undefended: float, most: float = 0.05) -> str:
-    """Difference of the shares of unparsed answers."""
+    """Difference of the shares of unparsed answers.
+
+    Args:
+        unparsed: share behind the defence.
+        undefended: share without it.
+        most: difference from which it is flagged.
+    """
     gap = unparsed - undefended
     return (
         f"{100 * unparsed:.1f} % unparsed, undefended {100 * undefended:.1f} %"
@@ -213,6 +246,14 @@ def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) 
     4-grams with (Jaccard).
 
     Candidates come from an index of 4-grams, so the work grows with the text and not with pairs.
+
+    Args:
+        queries: texts that the student was trained on.
+        questions: texts of the exam.
+        near: Jaccard similarity from which two texts are one.
+
+    Returns:
+        Places of the questions.
     """
     grams_by_query = [_words(text) for text in dict.fromkeys(queries)]
     index: dict[str, list[int]] = {}
@@ -254,7 +295,13 @@ def repeats_itself(text: str) -> bool:
 
 
 def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05) -> str:
-    """Share of empty or repeating answers, against the clean teacher's."""
+    """Share of empty or repeating answers, against the clean teacher's.
+
+    Args:
+        clean: answers.
+        defended: answers.
+        most: difference of the shares from which it is flagged.
+    """
     before = float(np.mean([repeats_itself(text) for text in clean]))
     after = float(np.mean([repeats_itself(text) for text in defended]))
     return (
@@ -277,7 +324,14 @@ def off_target(loss: float, points: float) -> str:
 def helps(
     undefended: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None
 ) -> str:
-    """D - U with its interval, where that lies above 0."""
+    """D - U with its interval, where that lies above 0.
+
+    Args:
+        undefended: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        defended: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+    """
     e = contrast([undefended, defended], [-1, 1], alpha=alpha, clusters=clusters)
     return (
         f"D - U = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]"
@@ -289,7 +343,14 @@ def helps(
 def sabotage(
     floor: Scores, defended: Scores, alpha: float = 0.05, clusters: np.ndarray | None = None
 ) -> str:
-    """D - F with its interval, where that lies below 0."""
+    """D - F with its interval, where that lies below 0.
+
+    Args:
+        floor: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        defended: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+    """
     e = contrast([floor, defended], [-1, 1], alpha=alpha, clusters=clusters)
     return (
         f"D - F = {100 * e.value:+.1f} points [{100 * e.lo:.1f}, {100 * e.hi:.1f}]"
@@ -325,7 +386,14 @@ class Bounds(NamedTuple):
 def bounds_if_missing(
     floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, planned: int
 ) -> Bounds:
-    """What `planned` - S missing students could make of T; needs U above F."""
+    """What `planned` - S missing students could make of T; needs U above F.
+
+    Args:
+        floor: shares `[S, N]`.
+        undefended: shares `[S, N]`.
+        defended: shares `[S, N]` of those that finished.
+        planned: students.
+    """
     F, U, D, S = floor.mean(), undefended.mean(), defended.mean(), len(defended)
     if U <= F:
         raise NotMeasurable("T has no denominator: U is not above F")

@@ -44,6 +44,11 @@ def hypervolume(losses_K: np.ndarray, transfers_K: np.ndarray, most: float) -> f
 
     It is 1 minus the mean over losses of the best transfer that they can buy (Zitzler & Thiele
     1999, two objectives).
+
+    Args:
+        losses_K: of the honest user, in the unit of `most`.
+        transfers_K: T of each.
+        most: largest loss that counts.
     """
     loss = np.clip(np.asarray(losses_K, float), 0.0, most)
     share = np.clip(np.asarray(transfers_K, float), 0.0, 1.0)
@@ -79,8 +84,21 @@ def volume(
     """Hypervolume on the report split of configurations chosen on the selection split, by the
     crossed bootstrap.
 
-    A Pareto set of noisy points flatters itself, so `chosen` must come from other students and
+    A Pareto set of noisy points flatters itself, so `candidates` must come from other students and
     items. Draws without a positive gap U - F give the defence nothing.
+
+    Args:
+        floor: shares `[S, N]`.
+        undefended: shares `[S, N]`.
+        defended: shares `[S, N]` by configuration.
+        clean: teacher's shares `[S, N]`.
+        guarded: the same by configuration.
+        candidates: configurations that no other beat on the selection split.
+        most: largest loss that counts, a share.
+        alpha: level of the two-sided interval.
+        draws: B.
+        seed: of the bootstrap.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     drawn = bootstrap.start(np.shape(floor)[1], draws, seed, clusters)
     f_B, u_B, c_B = (bootstrap.means(drawn, arm) for arm in (floor, undefended, clean))

@@ -39,6 +39,13 @@ def read(
     Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first
     budget, and that of the last budget beyond it: a lower bound there. Its range is that of an
     S-shaped curve (`curves.between`). `moved` reads so far to the right on that axis.
+
+    Args:
+        y_BK: curves, not falling, shares.
+        zero_B: shares of the untrained student.
+        budgets: questions `[K]`, rising.
+        n_B: questions.
+        moved: in log n, and in shares of the first budget below it.
     """
     knots, at_B = _axis(budgets, n_B)
     return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B + moved)
@@ -110,6 +117,16 @@ def gained(
     variance of the chord's contrast), and that of the runs, whose leaks are moved along the curve's
     axis by Student's interval of R - 1 degrees, because a steep curve makes any law of leaks a
     skewed law of gains. A single run counts as fixed. The draws redraw seeds, items and runs.
+
+    Args:
+        floor: shares `[S, N]`.
+        zero: shares `[S, N]` of the untrained student.
+        curve: shares `[S, N]` by budget.
+        budgets: questions `[K]`, rising.
+        n_R: questions that leaked, by run.
+        draws: B.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     F, start, n = bounded(floor), bounded(zero), np.asarray(n_R, float)
     Ys = [bounded(arm) for arm in curve]
@@ -230,6 +247,15 @@ def taught(
     Degrees of freedom are never more than R - 1: what few runs happen to share must not pass for
     knowledge of them. A single run counts as fixed. Below 0 where a leak teaches less than the
     attacker's own data, which these students do not see.
+
+    Args:
+        floor: shares `[S, N]`.
+        leaked_RN: 1 for right, a student a run.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+
+    Returns:
+        A difference of shares.
     """
     e = contrast([floor, leaked_RN], [-1, 1], alpha=alpha, clusters=clusters)
     if len(leaked_RN) < 2 or not e.se:
@@ -266,6 +292,11 @@ def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
     (B).
 
     The same prices whatever was spent, so that they cancel in a ratio.
+
+    Args:
+        spent_R: by run.
+        prices: ranges, dollars.
+        draws: B.
     """
     rng = np.random.default_rng([0, 3])
     p = {name: drawn(rng, ends, draws) for name, ends in prices._asdict().items()}

@@ -66,7 +66,13 @@ def difference_components(first: Scores, second: Scores) -> Components:
 
 
 def standard_error(parts: Components, seeds: int, items: int) -> float:
-    """Standard error of a difference of two arms with S seeds each on N common items."""
+    """Standard error of a difference of two arms with S seeds each on N common items.
+
+    Args:
+        parts: variance components of an arm, squared score units.
+        seeds: S.
+        items: N.
+    """
     return math.sqrt(
         2 * parts.seed / seeds + parts.item / items + 2 * parts.residual / (seeds * items)
     )
@@ -110,6 +116,13 @@ def _power(change: float, test: _Test) -> float:
 def power(change: float, parts: Components, seeds: int, items: int, alpha: float = 0.05) -> float:
     """Probability that the two-way t test sees a true difference of `change`, by simulation of its
     own variance.
+
+    Args:
+        change: in score units.
+        parts: variance components of an arm, squared score units.
+        seeds: S.
+        items: N.
+        alpha: level of the two-sided test.
     """
     if not standard_error(parts, seeds, items):
         return float(change != 0)
@@ -121,6 +134,13 @@ def smallest_change(
 ) -> float:
     """The smallest true difference that is seen with probability `at`, in score units; 0 where
     nothing varies.
+
+    Args:
+        parts: variance components of an arm, squared score units.
+        seeds: S.
+        items: N.
+        alpha: level of the two-sided test.
+        at: probability.
     """
     if not standard_error(parts, seeds, items):
         return 0.0
@@ -142,6 +162,14 @@ def seeds_to_settle(
 ) -> int | None:
     """The fewest seeds an arm with which a true difference of `change` is seen; None if `most` are
     not enough.
+
+    Args:
+        change: in score units.
+        parts: variance components of an arm, squared score units.
+        items: N.
+        alpha: level of the two-sided test.
+        at: probability.
+        most: seeds that are tried.
     """
     if power(change, parts, most, items, alpha) < at:
         return None

@@ -87,6 +87,12 @@ def detectability(
     The interval takes the variance over items (LeDell et al. 2015) twice, on the logit scale: each
     fold is tested by what others taught and teaches them in turn, so where nothing can be told
     every pair of items counts twice.
+
+    Args:
+        clean: answers to N questions.
+        defended: answers to the same.
+        items: labels of the questions; equal ones belong together.
+        alpha: level of the two-sided interval.
     """
     N = len(items)
     if not len(clean) == len(defended) == N:

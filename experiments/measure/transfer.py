@@ -27,14 +27,26 @@ REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as
 
 
 def normalised_transfer(floor: Any, undefended: Any, defended: Any) -> Any:
-    """T = (D - F) / (U - F), elementwise of accuracies F, U and D; NaN where U is not above F."""
+    """T = (D - F) / (U - F), elementwise of accuracies F, U and D; NaN where U is not above F.
+
+    Args:
+        floor: F.
+        undefended: U.
+        defended: D.
+    """
     gap = np.subtract(undefended, floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gap > 0, np.subtract(defended, floor) / gap, np.nan)
 
 
 def transfer_of_means(floor: float, undefended: float, defended: float) -> float | None:
-    """The same of three numbers; None where U is not above F."""
+    """The same of three numbers; None where U is not above F.
+
+    Args:
+        floor: F, a share.
+        undefended: U, a share.
+        defended: D, a share.
+    """
     share = float(normalised_transfer(floor, undefended, defended))
     return None if math.isnan(share) else share
 
@@ -70,6 +82,13 @@ def transfer(
 
     With the teacher in place of `undefended` this is the performance gap recovered (Burns et al.
     2023).
+
+    Args:
+        floor: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        undefended: the same.
+        defended: the same.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     return ratio(variance([floor, undefended, defended], clusters), alpha)
 
@@ -105,7 +124,16 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
 
 
 def outside(parts: Variance, x: float, alpha: float) -> float:
-    """How far x is from being accepted as T: at most 0 inside the Fieller set."""
+    """How far x is from being accepted as T: at most 0 inside the Fieller set.
+
+    Args:
+        parts: variances of (F, U, D).
+        x: a value of T.
+        alpha: level of the two-sided test.
+
+    Returns:
+        In standard errors, beyond the critical value.
+    """
     e = combine(parts, [x - 1, -x, 1], alpha=alpha)
     return float(abs(e.value) - special.stdtrit(e.df, 1 - alpha / 2) * e.se)
 
@@ -159,6 +187,14 @@ def worst_case(
 
     `selection` holds the same attacks' scores on seeds A x items A, undefended and defended, in the
     same order.
+
+    Args:
+        floor: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
+        undefended: by attack.
+        defended: by attack.
+        selection: undefended and defended by attack, of other seeds and items.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     ceiling, attack = select(selection[0]), select(selection[1])
     likely = _likely(selection[0], alpha)
@@ -222,12 +258,24 @@ def threshold(share: float) -> tuple[float, float, float]:
 
 
 def threshold_p(parts: Variance, theta: float, prior: Prior | None = None) -> float:
-    """p-value of H0: D - F >= theta (U - F), one-sided (E4); `parts` are those of (F, U, D)."""
+    """p-value of H0: D - F >= theta (U - F), one-sided (E4); `parts` are those of (F, U, D).
+
+    Args:
+        parts: variances of (F, U, D).
+        theta: share of the gap.
+        prior: of the seed variance.
+    """
     return p_below(parts, threshold(theta), prior)
 
 
 def above_p(parts: Variance, share: float, prior: Prior | None = None) -> float:
-    """p-value of H0: D - F <= share (U - F), one-sided."""
+    """p-value of H0: D - F <= share (U - F), one-sided.
+
+    Args:
+        parts: variances of (F, U, D).
+        share: of the gap.
+        prior: of the seed variance.
+    """
     return p_below(parts, [-one for one in threshold(share)], prior)
 
 
@@ -236,13 +284,24 @@ def unseen(share: float, seeds: int, alpha: float = 0.05) -> float:
 
     A share p of seeds that reach U is missed by all of them with probability (1 - p)^S, so at level
     alpha / 2 it may be up to 1 - (alpha / 2)^(1 / S), and the mean T then T + p (1 - T).
+
+    Args:
+        share: the T that was seen.
+        seeds: S.
+        alpha: level.
     """
     p = 1 - float((alpha / 2) ** (1 / seeds))
     return share + p * max(1 - share, 0.0)
 
 
 def seeds_unseen(share: float, theta: float, alpha: float = 0.05) -> int | None:
-    """The fewest seeds with which `unseen` stays below theta; None where T is not below it."""
+    """The fewest seeds with which `unseen` stays below theta; None where T is not below it.
+
+    Args:
+        share: the T that was seen.
+        theta: largest T of an effective defence.
+        alpha: level.
+    """
     if share >= theta:
         return None
     return math.floor(math.log(alpha / 2) / math.log(1 - (theta - share) / (1 - share))) + 1

@@ -39,6 +39,13 @@ def non_inferiority(
     The bounds are Tango's score interval for a paired difference (Tango 1998), which holds where
     few answers change or none; with clusters of items, and where sittings differ, the two-way t
     interval's are taken where they are wider. More losses never pass where fewer fail.
+
+    Args:
+        clean: teacher's scores `[S, N]`, shares.
+        guarded: the same behind the defence.
+        margin: largest loss that is accepted, a share.
+        alpha: level of the two-sided interval.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
     """
     before, after = checked(clean), checked(guarded)
     e = contrast([clean, guarded], [-1, 1], alpha=alpha, clusters=clusters)
@@ -65,6 +72,12 @@ def paired_difference(
 
     The variance under the hypothesis has the share of losses at its maximum-likelihood value given
     the difference.
+
+    Args:
+        gained: pairs that became right.
+        lost: pairs that became wrong.
+        items: pairs in all.
+        alpha: level of the two-sided interval.
     """
     limit = float(stats.norm.ppf(1 - alpha / 2))
 

@@ -12,8 +12,10 @@ import pytest
 from distill.completions import BadInput
 from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
+from experiments.stages import search
 from experiments.stages.completions import SelfSpec, self_distilled
-from experiments.stages.grades import read_grades
+from experiments.stages.files import Choice, Trial
+from experiments.stages.grades import read_grades, write_grades
 from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
 from tests.experiments.small import STUDY, apart, command, run
@@ -138,6 +140,24 @@ def test_the_search_gives_every_trained_arm_the_same_trials_on_a_split_of_its_ow
     assert first.changes == {} and all(
         1e-3 <= trial.learning_rate <= 8e-3 and 200 <= trial.steps <= 900 for trial in others
     )
+
+
+@pytest.mark.parametrize(
+    ("right", "best"),
+    [([1, 3, 2], 1), ([2, 3, 3], 1), ([0, 0, 0], 0), ([0, 1, 4], 2), ([4, 4, 4], 0)],
+)
+def test_the_best_trial_has_the_most_right_answers_and_of_equals_is_the_first(
+    right, best, tmp_path
+):
+    """A wrong and an unparsed answer count alike; the first recipe is the study's own."""
+    trials = [Trial(), Trial(steps=20), Trial(steps=30, learning_rate=0.25)]
+    folders = tuple(tmp_path / str(i) for i in range(len(right)))
+    for folder, n in zip(folders, right, strict=True):
+        folder.mkdir()
+        outcomes = ["right"] * n + ["wrong", "unparsed"] * (4 - n)
+        write_grades(folder, [{"item": str(i), "outcome": o} for i, o in enumerate(outcomes)])
+    search.run(search.SearchSpec(recipes=trials), search.SearchInputs(folders), tmp_path)
+    assert Choice.read(tmp_path).model_dump(exclude_none=True) == trials[best].changes
 
 
 def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):

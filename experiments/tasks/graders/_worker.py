@@ -13,6 +13,8 @@ import io
 import os
 import resource
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 SECONDS, MEGABYTES, MODE = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 NOBODY = 65534
@@ -33,7 +35,7 @@ REFUSED = (
 GONE = "mkfifo mknod fork forkpty _exit abort posix_spawn memfd_create kill killpg"
 
 
-def limit():
+def limit() -> None:
     """Limits of the kernel, which cannot be raised again."""
     if os.geteuid() == 0:  # for whom limits on processes do not hold
         try:
@@ -53,11 +55,11 @@ def limit():
         resource.setrlimit(what, (most, most))
 
 
-def guard():
+def guard() -> None:
     """Refuse what a function that only computes has no need of."""
     refused = tuple(REFUSED.split())
 
-    def hook(event, arguments):
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(refused):
             raise PermissionError(f"{event} is closed")
 
@@ -68,7 +70,7 @@ def guard():
     sys.addaudithook(hook)
 
 
-def spelled(value, depth=0):
+def spelled(value: Any, depth: int = 0) -> str:
     """A value that is plain, and all that is in it, as Python spells it; TypeError otherwise."""
     kind = type(value)
     if depth > DEPTH:
@@ -93,15 +95,15 @@ def spelled(value, depth=0):
 class Line:
     """What goes to whoever started the process, and comes from it; the code's own prints do not."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.output, self.input = os.fdopen(os.dup(1), "w", encoding="utf-8"), sys.stdin
         sys.stdout, sys.stdin = io.StringIO(), io.StringIO()
 
-    def write(self, text):
+    def write(self, text: str) -> None:
         self.output.write(text + "\n")
         self.output.flush()
 
-    def request(self, name, arguments, named):
+    def request(self, name: str, arguments: Sequence[Any], named: dict[str, Any]) -> Any:
         """What a function that is somewhere else returns, or raises."""
         self.write(spelled((name, arguments, named)))
         kind, value = ast.literal_eval(self.input.readline())
@@ -111,9 +113,9 @@ class Line:
         raise error if issubclass(error, Exception) else RuntimeError
 
 
-def serve(code, line):
+def serve(code: str, line: Line) -> None:
     """Answer requests for the functions of the code."""
-    space = {"__name__": "answer"}
+    space: dict[str, Any] = {"__name__": "answer"}
     try:
         exec(compile(code, "answer", "exec"), space)
     except BaseException:
@@ -128,29 +130,32 @@ def serve(code, line):
         line.write(reply)
 
 
-def test(code, names, line):
+def test(code: str, names: Sequence[str], line: Line) -> None:
     """Run tests of functions that are somewhere else, and say whether all of them passed."""
 
-    def remote(name):
+    def remote(name: str) -> Callable[..., Any]:
         return lambda *arguments, **named: line.request(name, arguments, named)
 
     space = {"__name__": "tests"} | {name: remote(name) for name in names}
     try:
         exec(compile(code, "tests", "exec"), space)
     except BaseException:
-        return line.write("failed")
-    line.write("passed")
+        line.write("failed")
+    else:
+        line.write("passed")
 
 
 for usual in USUAL:
     builtins.__import__(usual)
 limit()
 CODE, NAMES = ast.literal_eval(sys.stdin.buffer.readline().decode())
-LINE = None if MODE == "program" else Line()
-guard()
 if MODE == "program":
+    guard()
     exec(compile(CODE, "answer", "exec"), {"__name__": "__main__"})
-elif MODE == "calls":
-    serve(CODE, LINE)
 else:
-    test(CODE, NAMES, LINE)
+    LINE = Line()
+    guard()
+    if MODE == "calls":
+        serve(CODE, LINE)
+    else:
+        test(CODE, NAMES, LINE)
