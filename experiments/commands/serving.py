@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from defenses.access import gateway
 from distill.completions import BadInput
@@ -20,7 +21,7 @@ from experiments.settings import schema as settings
 from experiments.settings.campaigns import OPEN
 from experiments.settings.compose import check_once
 from experiments.settings.entries import build_task, resolve
-from experiments.stages.defended import defend
+from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.models import load_model
 from experiments.stages.stage import Stage
 from experiments.store import Store, writable
@@ -107,7 +108,8 @@ def _offer(
         if not store.has(stage.kind, stage.key):
             console.print(f"making {stage.kind} {stage.key}")
         one.make(stage, store.root, threads)
-    given = released.given.map(lambda needed: store.open(needed.kind, needed.key))
+    opened = released.given.map(lambda needed: store.open(needed.kind, needed.key))
+    given = cast(ProviderInputs[Path], opened)
     teacher = load_model(store.open(scope.teacher.kind, scope.teacher.key))
     return Offer(
         name=f"{planned.study.name} {task} {defense}",
