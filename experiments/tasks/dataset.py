@@ -112,7 +112,8 @@ class Task(tasks.Task):
 
     def split(self, index: int, canonical: str) -> Split:
         """By the hash of the question, within the part of the data that it is of."""
-        return SPLITS[self.splits[index]]
+        split: Split = SPLITS[self.splits[index]]
+        return split
 
     def available(self, split: Split, n: int) -> int:
         """How many questions a split has, as far as n."""

@@ -129,10 +129,10 @@ def _spelled(value: str | int | float) -> str:
 
 def _options(row: Row, name: str) -> dict[str, str]:
     """The options of a row by their letters."""
-    value = value_at(row.values, name)
+    value: Any = value_at(row.values, name)
     labels = None
     if isinstance(value, Mapping):
-        value, labels = value.get("text"), value.get("label")
+        labels, value = value.get("label"), value.get("text")
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
         raise BadInput(
             f"{row.where}: {name} must be a list of 2 to {len(LETTERS)} options, got "
