@@ -297,11 +297,11 @@ def require_proxy(resources: ProviderResources, model: LanguageModel, name: str)
             f"({resources.proxy.vocabulary[:12]}, not {model.vocabulary[:12]}); token scores of "
             "one vocabulary mean nothing in another"
         )
-    room = resources.proxy.network.config.max_position_embeddings
-    wanted = model.network.config.max_position_embeddings
+    room = resources.proxy.context
+    wanted = model.context
     if room < wanted:
         raise BadInput(
-            f"defense {name}: the proxy's context holds {room} tokens, the teacher's {wanted}; "
+            f"defense {name}: the proxy's context holds {room:g} tokens, the teacher's {wanted:g}; "
             "it must read all that the teacher says"
         )
     return resources.proxy

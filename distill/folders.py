@@ -9,73 +9,112 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill import adapters
 from distill.completions import BadInput, Prompt
 from distill.generation import forward_step
-from distill.models import LanguageModel, finite, vocabulary_of
-from distill.rendering import prompt_ids
+from distill.models import CONTEXT, LanguageModel, context_of, device_of, finite, vocabulary_of
+from distill.rendering import prompt_ids, token_count, with_chat
+from distill.specs import ChatConfig, PretrainedModel
 
 
 def load(
-    name: str, *, allow_pickle: bool = False, may_diverge: bool = False, **decoding: Any
+    model: str | PretrainedModel, *, may_diverge: bool = False, **decoding: Any
 ) -> LanguageModel:
-    """A causal language model and its tokenizer from a local folder or a hub name, through
-    transformers.
+    """A causal language model and its tokenizer from a local folder, a GGUF file or a hub name,
+    through transformers.
 
-    Weights are safetensors; `allow_pickle` takes PyTorch's own files as well. With `may_diverge`
-    they need not be finite, see `LanguageModel`; `decoding` are its fields. BadInput where anything
-    cannot be read or does not fit.
+    Args:
+        model: what it is; a text is its path.
+        may_diverge: weights need not be finite, see `LanguageModel`.
+        decoding: further fields of `LanguageModel`.
+
+    Raises:
+        BadInput: anything cannot be read or does not fit.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    where = f"model {name!r}"
+    spec = _spec(model)
+    where, device = f"model {spec.path!r}", device_of(spec.device)
     with _one_line(where):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        _check_size(
-            where,
-            Path(name),
-            config,
-            (".safetensors", ".bin") if allow_pickle else (".safetensors",),
-        )
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=None if allow_pickle else True,
-            weights_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-        network, info = loaded
-        _check_weights(where, network, info)
-        tokenizer = _tokenizer(name)
-        rows, tokens = (
-            network.get_input_embeddings().num_embeddings,
-            max(tokenizer.get_vocab().values()) + 1,
-        )
-        if tokens > rows:
+        network = _network(where, spec)
+        tokenizer = _tokenizer(spec)
+        rows = network.get_input_embeddings().num_embeddings
+        if (tokens := token_count(tokenizer)) > rows:
             raise BadInput(
                 f"{where}: its tokenizer has {tokens} tokens, its network rows for {rows}"
             )
+        if spec.adapter is not None:
+            adapters.read(network, Path(spec.adapter))
         if not (may_diverge or finite(network)):
             raise BadInput(f"{where}: holds weights that are not finite numbers")
-        end_BT = torch.tensor([[tokenizer.eos_token_id]])
-        with (
-            torch.inference_mode()
-        ):  # what cannot be run at all is found here, and not by the first prompt
-            forward_step(network.eval(), end_BT, torch.ones_like(end_BT), None)
-    model = LanguageModel(network, tokenizer, may_diverge=may_diverge, **decoding)
+        network = network.to(device).eval()
+        end_BT = torch.tensor([[tokenizer.eos_token_id]], device=device)
+        # What cannot be run at all is found here, and not by the first prompt.
+        with torch.inference_mode():
+            forward_step(network, end_BT, torch.ones_like(end_BT), None)
     try:
         prompt_ids(tokenizer, Prompt("a first one", "1"))
     except BadInput as error:  # before anything is asked
         raise BadInput(f"{where}: {error}") from error
-    return model
+    return LanguageModel(network, tokenizer, may_diverge=may_diverge, **decoding)
+
+
+def _network(where: str, spec: PretrainedModel) -> Any:
+    """A network with its own weights, all of them and no others."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source, options = _source(where, spec)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    _check_size(where, Path(spec.path), config, _kinds(spec))
+    is_gguf = "gguf_file" in options
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        config=config,
+        trust_remote_code=False,
+        use_safetensors=None if spec.allow_pickle or is_gguf else True,
+        weights_only=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=getattr(torch, spec.dtype),
+        **options,
+    )
+    network, info = loaded
+    _check_weights(where, network, info)
+    if not is_gguf:
+        return network
+    # transformers saves none that it has read from such a file.
+    build: Any = AutoModelForCausalLM.from_config
+    whole = build(config, dtype=getattr(torch, spec.dtype))
+    whole.load_state_dict(network.state_dict())
+    whole.generation_config = network.generation_config
+    return whole
+
+
+def _source(where: str, spec: PretrainedModel) -> tuple[str, dict[str, str]]:
+    """What transformers is asked for, and how it is told which file or commit."""
+    path = Path(spec.path)
+    if path.suffix != ".gguf":
+        return spec.path, {"revision": spec.revision} if spec.revision else {}
+    if not path.is_file():
+        raise BadInput(f"{where}: no such file")
+    if importlib.util.find_spec("gguf") is None:
+        raise BadInput(f"{where}: GGUF files need gguf: pip install 'distill-resist[real]'")
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def _kinds(spec: PretrainedModel) -> tuple[str, ...]:
+    """The ends of the names of files that hold weights."""
+    if spec.path.endswith(".gguf"):
+        return (".gguf",)
+    return (".safetensors", ".bin") if spec.allow_pickle else (".safetensors",)
 
 
 @dataclass(frozen=True)
@@ -83,7 +122,7 @@ class ModelFolder:
     """What a folder or a name on the hub holds beside its weights."""
 
     tokenizer: Any
-    context: int  # tokens of prompt and completion together
+    context: float  # tokens of prompt and completion together; infinite where it names no end
 
     @functools.cached_property
     def vocabulary(self) -> str:
@@ -95,33 +134,64 @@ class ModelFolder:
         return len(prompt_ids(self.tokenizer, prompt))
 
 
-def inspect(name: str, *, allow_pickle: bool = False) -> ModelFolder:
+def inspect(model: str | PretrainedModel) -> ModelFolder:
     """Open a model's config, tokenizer and list of files, and not its weights: a second's work.
 
     Args:
-        name: local folder, or name on the hub.
-        allow_pickle: whether PyTorch's own files count as weights.
+        model: what it is; a text is its path.
 
     Raises:
         BadInput: in one line, what is missing or does not fit.
     """
     from transformers import AutoConfig
 
-    where, kinds = f"model {name!r}", (".safetensors", *[".bin"] * allow_pickle)
+    spec = _spec(model)
+    where, kinds, path = f"model {spec.path!r}", _kinds(spec), Path(spec.path)
+    device_of(spec.device)
     with _one_line(where):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        _check_size(where, Path(name), config, kinds)
-        tokenizer = _tokenizer(name)
-    if Path(name).is_dir() and not any(file.suffix in kinds for file in Path(name).iterdir()):
+        source, options = _source(where, spec)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        _check_size(where, path, config, kinds)
+        tokenizer = _tokenizer(spec)
+    if path.is_dir() and not any(file.suffix in kinds for file in path.iterdir()):
         raise BadInput(f"{where}: holds no weights (*{', *'.join(kinds)})")
-    folder = ModelFolder(tokenizer, config.max_position_embeddings)
+    folder = ModelFolder(tokenizer, context_of(config))
     folder.tokens(Prompt("a first one", "1"))
     return folder
 
 
+def commit_of(name: str, revision: str) -> str:
+    """The commit that a name on the hub stands for now: the hub's, or the one in the local cache
+    where there is no network.
+
+    Raises:
+        BadInput: neither knows.
+    """
+    from huggingface_hub import HfApi, scan_cache_dir
+    from huggingface_hub.errors import HFValidationError
+
+    wanted = revision or "main"
+    if re.fullmatch(r"[0-9a-f]{40}", wanted):
+        return wanted
+    try:
+        found = HfApi().model_info(name, revision=wanted, timeout=10).sha
+    except HFValidationError as error:
+        raise BadInput(f"model {name!r}: {error}") from error
+    except Exception:  # whatever an unreachable network raises
+        cached = [repo for repo in scan_cache_dir().repos if repo.repo_id == name]
+        refs = [repo.refs[wanted].commit_hash for repo in cached if wanted in repo.refs]
+        found = refs[0] if refs else None
+    if found is None:
+        raise BadInput(
+            f"model {name!r}: the hub cannot be reached, or has no revision {wanted!r} of it, and "
+            "no copy is cached here"
+        )
+    return str(found)
+
+
 def save(model: LanguageModel, folder: Path) -> None:
-    """Write weights (safetensors) and tokenizer so that `load` finds them; OSError where the disk
-    is full.
+    """Write weights (safetensors) and tokenizer so that `load` finds them, of a network with an
+    adapter the adapter alone; OSError where the disk is full.
     """
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -129,29 +199,39 @@ def save(model: LanguageModel, folder: Path) -> None:
     log: Any = logging  # transformers gives it no types
     log.disable_progress_bar()
     try:
-        model.network.save_pretrained(folder)
+        if adapters.is_on(model.network):
+            adapters.write(model.network, folder)
+        else:
+            model.network.save_pretrained(folder)
     except SafetensorError as error:
         raise OSError(str(error)) from error  # its own type hides that the disk is full
     model.tokenizer.save_pretrained(folder)
 
 
-def open_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or hub name; BadInput where there is none that is whole."""
-    with _one_line(f"model {name!r}"):
-        return _tokenizer(name)
+def open_tokenizer(model: str | PretrainedModel) -> Any:
+    """The tokenizer of a model; BadInput where there is none that is whole."""
+    spec = _spec(model)
+    with _one_line(f"model {spec.path!r}"):
+        return _tokenizer(spec)
 
 
-def tokenizer_digest(name: str) -> str:
-    """SHA-256 of the tokenizer of a folder or hub name: equal for models whose token ids mean the
-    same.
-    """
-    return vocabulary_of(open_tokenizer(name))
+def tokenizer_digest(model: str | PretrainedModel) -> str:
+    """SHA-256 of the tokenizer of a model: equal for models whose token ids mean the same."""
+    return vocabulary_of(open_tokenizer(model))
 
 
-def _tokenizer(name: str) -> Any:
+def _spec(model: str | PretrainedModel) -> PretrainedModel:
+    """A text is a path."""
+    return PretrainedModel.model_construct(path=model) if isinstance(model, str) else model
+
+
+def _tokenizer(spec: PretrainedModel) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", trust_remote_code=False)
+    source, options = _source(f"model {spec.path!r}", spec)
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, padding_side="left", trust_remote_code=False, **options
+    )
     if tokenizer.eos_token_id is None:
         raise ValueError(
             "its tokenizer names no end-of-text token (eos_token in tokenizer_config.json)"
@@ -161,6 +241,8 @@ def _tokenizer(name: str) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer("1", add_special_tokens=False)
+    if spec.chat != ChatConfig():  # else what the folder itself says, as a student's does
+        with_chat(tokenizer, spec.chat)
     return tokenizer
 
 
@@ -172,20 +254,21 @@ def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
 
-    context = getattr(config, "max_position_embeddings", None)
+    text = config.get_text_config()
+    context = getattr(text, CONTEXT, 1)
     if type(context) is not int or context < 1:
         raise BadInput(
-            f"{where}: its config.json must give max_position_embeddings of at least 1, got "
-            f"{context!r}"
+            f"{where}: its config.json must give {CONTEXT} of at least 1, got {context!r}"
         )
-    layers = getattr(config, "num_hidden_layers", 1)
+    layers = getattr(text, "num_hidden_layers", 1)
     if type(layers) is not int or layers < 1:
         raise BadInput(
             f"{where}: its config.json must give num_hidden_layers of at least 1, got {layers!r}"
         )
-    if not folder.is_dir():
+    if not folder.exists():
         return  # a name on the hub
-    files, tensors = [one for one in folder.iterdir() if one.suffix in kinds], 0
+    inside = [folder] if folder.is_file() else folder.iterdir()
+    files, tensors = [one for one in inside if one.suffix in kinds], 0
     for file in files:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as opened:

@@ -5,7 +5,9 @@ Axes: B rows of a batch, T positions, V vocabulary, K released entries, H hidden
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,15 +59,33 @@ def forward_step(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, *
     """
     # Positions count from each row's first token that is no padding.
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -tokens_BT.shape[1] :]
-    return network(
-        input_ids=tokens_BT,
-        attention_mask=mask_BT,
-        position_ids=positions_BT,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        **more,
-    )
+    inputs = {
+        "input_ids": tokens_BT,
+        "attention_mask": mask_BT,
+        "position_ids": positions_BT,
+        "past_key_values": cache,
+        "use_cache": True,
+        "logits_to_keep": 1,
+    }
+    if "past_key_values" in (named := _inputs_of(type(network))):
+        return network(**inputs, **more)
+    # A recurrent network keeps a state in place of keys and values, and knows no positions.
+    del inputs["position_ids"], inputs["past_key_values"]
+    if "cache_params" not in named:
+        raise BadInput(f"{type(network).__name__}: a network that keeps neither keys nor a state")
+    out = network(**inputs, cache_params=cache, **more)
+    out.past_key_values = out.cache_params
+    return out
+
+
+@functools.lru_cache(maxsize=64)
+def _inputs_of(kind: type) -> frozenset[str]:
+    """The names of what networks of a class read; a function in place of a network is one of
+    keys and values.
+    """
+    if not issubclass(kind, torch.nn.Module):
+        return frozenset({"past_key_values"})
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def uniform(key: str, *parts: object) -> float:
@@ -182,7 +202,8 @@ class GenerationBatch:
         self.cache = out.past_key_values
         hidden_BH = out.hidden_states[-1][:, -1] if hidden else None
         step = DecodingStep(self.tokens_BT, self.mask_BT, self.keys, index, hidden_BH, self.memory)
-        clean_BV = self._finite("scores", out.logits[:, -1].float())
+        # A network's rows may be padded beyond its tokens: those spell nothing and are never said.
+        clean_BV = self._finite("scores", out.logits[:, -1, : model.tokens].float())
         scores_BV = _apply(model.score_edits, step, clean_BV)
         logprobs_BV = _apply(model.edits, step, self._sampling_logprobs(scores_BV))
         if self.is_edited:

@@ -23,7 +23,7 @@ def fits(decoder: Any) -> bool:
     """Whether `states` computes what this decoder does: a plain Llama in float32 on a CPU, without
     adapters.
     """
-    if type(decoder).__name__ != "LlamaModel":
+    if type(decoder).__name__ != "LlamaModel" or decoder.is_activation_checkpointing:
         return False
     config = decoder.config
     plain = not config.attention_bias and not config.mlp_bias and config.hidden_act == "silu"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeGuard
@@ -22,7 +23,7 @@ from distill.completions import (
     digest,
 )
 from distill.generation import Edit, GenerationBatch, continuation_nats
-from distill.rendering import completion_ids, ends, prompt_ids
+from distill.rendering import completion_ids, ends, prompt_ids, token_count
 
 
 class Model(Protocol):
@@ -66,6 +67,37 @@ def is_network(model: Model) -> TypeGuard[LanguageModel]:
 def finite(network: Any) -> bool:
     """Whether all weights are finite numbers."""
     return all(bool(p.float().isfinite().all()) for p in network.parameters())
+
+
+CONTEXT = "max_position_embeddings"
+
+
+def context_of(config: Any) -> float:
+    """Tokens that a network reads at most; infinite where its config names no number, as where
+    positions are not learned.
+    """
+    length = getattr(config.get_text_config(), CONTEXT, None)
+    return math.inf if length is None else float(length)
+
+
+def device_of(setting: str) -> torch.device:
+    """Where a model computes; `auto` is a GPU where there is one, each process its own.
+
+    Raises:
+        BadInput: there is no such device.
+    """
+    if setting == "auto":
+        place = os.environ.get("LOCAL_RANK", "0")
+        setting = f"cuda:{place}" if torch.cuda.is_available() else "cpu"
+    device = torch.device(setting)
+    there = {
+        "cpu": True,
+        "mps": torch.backends.mps.is_available(),
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there[device.type]:
+        raise BadInput(f"device {setting!r}: this machine has none (cpu is always there)")
+    return device
 
 
 def vocabulary_of(tokenizer: Any) -> str:
@@ -139,11 +171,33 @@ class LanguageModel:
         return vocabulary_of(self.tokenizer)
 
     @functools.cached_property
+    def context(self) -> float:
+        """Tokens of prompt and completion together; infinite where there is no bound."""
+        return context_of(self.network.config)
+
+    @functools.cached_property
+    def tokens(self) -> int:
+        """Token ids that spell something; a network may have rows beyond them."""
+        return token_count(self.tokenizer)
+
+    @functools.cached_property
     def ends(self) -> list[int]:
         """The tokens at which a completion ends."""
         return ends(self.tokenizer, self.network)
 
-    @torch.inference_mode()
+    def own_surprisal(self, completions: Sequence[Completion]) -> list[float]:
+        """The same of completions of this model: of the tokens that it said, where they are known,
+        which may spell the text in another way than its tokenizer would.
+        """
+        end = [self.tokenizer.eos_token_id]
+        rows = [
+            (self.encode(one.question), [*one.token_ids, *end])
+            if one.token_ids
+            else self._scored(one.question, one.text)
+            for one in completions
+        ]
+        return self._nats(rows)
+
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw
         distribution.
@@ -151,13 +205,18 @@ class LanguageModel:
         NaN where the context does not hold prompt and text, as where a defence has made a text
         longer.
         """
-        rows = [
-            (self.encode(prompt), completion_ids(self.tokenizer, text, finished=True))
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        pairs = zip(prompts, texts, strict=True)
+        return self._nats([self._scored(prompt, text) for prompt, text in pairs])
+
+    def _scored(self, prompt: Prompt, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt, and of a text and its end."""
+        return self.encode(prompt), completion_ids(self.tokenizer, text, finished=True)
+
+    @torch.inference_mode()
+    def _nats(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        """-log p(second | first) of rows of token ids; NaN where the context does not hold one."""
         sizes = [len(prompt) + len(text) for prompt, text in rows]
-        context = self.network.config.max_position_embeddings
-        fitting = (i for i, size in enumerate(sizes) if size <= context)
+        fitting = (i for i, size in enumerate(sizes) if size <= self.context)
         order = sorted(fitting, key=lambda i: sizes[i])
         nats = dict.fromkeys(range(len(rows)), math.nan)
         for start in range(0, len(order), self.batch_size):
@@ -171,12 +230,12 @@ class LanguageModel:
         it cannot fit.
         """
         ids = prompt_ids(self.tokenizer, prompt)
-        room = self.network.config.max_position_embeddings - self.max_new_tokens
+        room = self.context - self.max_new_tokens
         if not ids:
             raise BadInput(f"prompt {prompt.id!r}: it is empty; a prompt needs at least one token")
         if len(ids) > room:
             raise BadInput(
-                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {room} beside "
+                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {room:g} beside "
                 f"{self.max_new_tokens} new tokens"
             )
         return ids

@@ -76,7 +76,9 @@ def score_answers(
     if lean.fits(decoder):
         states_NH = lean.states(decoder, tokens_BT, positions_N)
     else:  # Causal attention never looks right, so right padding needs no mask.
-        states_NH = decoder(input_ids=tokens_BT).last_hidden_state.flatten(0, 1)[positions_N]
+        states_NH = decoder(input_ids=tokens_BT, use_cache=False).last_hidden_state.flatten(0, 1)[
+            positions_N
+        ]
     return AnswerScores(network.get_output_embeddings()(states_NH), targets_N, row_N)
 
 

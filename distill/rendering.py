@@ -12,10 +12,28 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from distill.completions import BadInput, Message, Prompt
+from distill.specs import ChatConfig
 
 TEMPLATE_SECONDS = 5.0
 TEMPLATE_LETTERS = 100_000  # more than any system prompt
+CHAT = "distill_resist_chat"  # in a tokenizer's own settings, which are kept with it
+
+
+def with_chat(tokenizer: Any, chat: ChatConfig) -> None:
+    """What a tokenizer's chat template is told from now on, and where it is saved."""
+    tokenizer.init_kwargs[CHAT] = chat.model_dump(mode="json")
+
+
+def chat_of(tokenizer: Any) -> ChatConfig:
+    """What a tokenizer's chat template is told; BadInput where its folder says nonsense."""
+    try:
+        return ChatConfig.model_validate(tokenizer.init_kwargs.get(CHAT, {}))
+    except ValidationError as error:
+        line = " ".join(str(error).split())[:200]
+        raise BadInput(f"tokenizer_config.json: {CHAT}: {line}") from error
 
 
 def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -46,11 +64,19 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         BadInput: as `prompt_ids`.
     """
     if not tokenizer.chat_template:
-        check_bare(prompt)
+        check_bare(prompt, chat_of(tokenizer).system)
         return prompt.text
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns(prompt)]
+    chat = chat_of(tokenizer)
+    messages = [{"role": one.role, "content": one.content} for one in turns(prompt, chat.system)]
+    thinking = {} if chat.enable_thinking is None else {"enable_thinking": chat.enable_thinking}
     render = functools.partial(
-        tokenizer.apply_chat_template, messages, tokenize=False, add_generation_prompt=True
+        tokenizer.apply_chat_template,
+        messages,
+        tokenize=False,
+        add_generation_prompt=True,
+        # A template that asks for today's date would make another prompt of it every day.
+        strftime_now=chat.date.strftime,
+        **thinking,
     )
     try:
         text = str(within(TEMPLATE_SECONDS, render))
@@ -59,27 +85,29 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: {type(error).__name__}: {line}"
         ) from error
-    letters = sum(len(turn.content) for turn in turns(prompt))
+    letters = sum(len(one["content"]) for one in messages)
     if len(text) > letters + TEMPLATE_LETTERS:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: writes {len(text)} letters around a prompt of "
             f"{letters}; at most {TEMPLATE_LETTERS} are taken"
         )
-    for what, content in (("system prompt", prompt.system), ("question", prompt.text)):
+    system = prompt.system or chat.system
+    for what, content in (("system prompt", system), ("question", prompt.text)):
         if content.strip() not in text:  # some templates know no system role, and say nothing
             raise BadInput(f"prompt {prompt.id!r}: chat template: leaves the {what} out")
     return text
 
 
-def turns(prompt: Prompt) -> list[Message]:
-    """A prompt as a conversation."""
-    system = [Message("system", prompt.system)] if prompt.system else []
-    return [*system, *prompt.history, Message("user", prompt.text)]
+def turns(prompt: Prompt, system: str = "") -> list[Message]:
+    """A prompt as a conversation; `system` is of one that has none."""
+    text = prompt.system or system
+    first = [Message("system", text)] if text else []
+    return [*first, *prompt.history, Message("user", prompt.text)]
 
 
-def check_bare(prompt: Prompt) -> None:
+def check_bare(prompt: Prompt, system: str = "") -> None:
     """BadInput where a prompt is more than a text, and there is no chat template to write it."""
-    parts = {"a system prompt": prompt.system, "earlier turns": prompt.history}
+    parts = {"a system prompt": prompt.system or system, "earlier turns": prompt.history}
     if more := [name for name, part in parts.items() if part]:
         raise BadInput(
             f"prompt {prompt.id!r}: has {' and '.join(more)}, and the model's tokenizer has no "
@@ -95,6 +123,11 @@ def completion_ids(tokenizer: Any, text: str, finished: bool) -> list[int]:
 def text_ids(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text alone, without begin or end."""
     return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def token_count(tokenizer: Any) -> int:
+    """One more than the largest token id that spells something."""
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def ends(tokenizer: Any, network: Any) -> list[int]:

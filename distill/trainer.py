@@ -1,5 +1,5 @@
 """The training loop of everything that is trained: students, teachers by recipe, proxies, and, by
-its inner part `descend`, the defences that tune weights. The one home of accelerate.
+its inner part `descend`, the defences that tune weights. A network is trained where it is.
 
 The order of the data and the batches are functions of the seed, so that arms that share a seed see
 the same batches.
@@ -24,6 +24,7 @@ from distill.completions import BadInput, write_bytes
 from distill.models import finite
 from distill.muon import Muon
 from distill.objectives import Example, Loss, imitation
+from distill.passes import Passes, Per, seeded
 from distill.specs import TrainingConfig
 
 LOG_EVERY = 20
@@ -120,45 +121,37 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list
 
 
 def descend(
-    loss: Callable[[], Tensor],
+    gradients: Callable[[], Tensor],
     weights: Sequence[Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
     rates: Iterable[float],
     *,
     clip: float,
-    accelerator: Any = None,
 ) -> Iterator[Tensor]:
     """Gradient descent: the one loop of all trainings.
 
     Args:
-        loss: the loss of the next batch, with its graph.
+        gradients: leaves the gradients of the next batch's loss with the weights, and returns the
+            loss, detached.
         weights: what moves; their gradients are clipped to norm `clip` together.
         optimizers: of these weights; each group names the `peak` of its learning rate.
         rates: the share of the peak in each step, as many as there are steps.
         clip: see `weights`.
-        accelerator: accelerate's, where it has prepared network and optimisers.
 
     Yields:
-        The loss of each step, detached, once the step is taken.
+        The loss of each step, once the step is taken.
     """
-    clip_norm = accelerator.clip_grad_norm_ if accelerator else torch.nn.utils.clip_grad_norm_
-    backward = accelerator.backward if accelerator else _backward
     for factor in rates:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-        value = loss()
         for weight in weights:
             weight.grad = None
-        backward(value)
-        clip_norm(weights, clip)
+        value = gradients()
+        torch.nn.utils.clip_grad_norm_(weights, clip)
         for optimizer in optimizers:
             optimizer.step()
-        yield value.detach()
-
-
-def _backward(value: Any) -> None:
-    value.backward()
+        yield value
 
 
 @dataclass
@@ -171,8 +164,9 @@ class _State:
     tokens: int = 0
     positions: int = 0
 
-    def count(self, rows: Sequence[Example]) -> None:
+    def count(self, groups: Sequence[Sequence[Example]]) -> None:
         """Note what a batch takes."""
+        rows = [row for group in groups for row in group]
         answers = sum(len(row.answer_ids) for row in rows)
         self.tokens += answers
         self.positions += answers + sum(len(row.prompt_ids) for row in rows)
@@ -197,12 +191,12 @@ class _Data:
         if longest > max_length:
             raise BadInput(f"student: an example has {longest} tokens; max_length is {max_length}")
 
-    def batches(self, batch_size: int, seed: int, skip: int) -> Iterator[list[Example]]:
-        """Endless batches of rows, behind the first `skip`."""
+    def batches(self, batch_size: int, seed: int, skip: int) -> Iterator[list[list[Example]]]:
+        """Endless batches of groups, behind the first `skip`."""
         indices = batches(self.lengths, batch_size, seed)
         for _ in range(skip):
             next(indices)
-        return ([row for i in batch for row in self.groups[i]] for batch in indices)
+        return ([self.groups[i] for i in batch] for batch in indices)
 
 
 def train(
@@ -213,6 +207,7 @@ def train(
     seed: int,
     pad: int = 0,
     loss: Loss = imitation,
+    per: Per = "token",
     log: Callable[[int, float], None] | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -221,13 +216,14 @@ def train(
     whole.
 
     Args:
-        network: a causal language model.
+        network: a causal language model; its weights that move are in float32.
         examples: or groups of them, such as a chosen and a rejected answer; a group comes in one
             batch, one behind the other.
         config: how.
         seed: of the order of the data.
         pad: the token id that fills rows up.
         loss: of a batch.
+        per: what it is a mean over, by which a batch is divided into passes.
         log: called every `LOG_EVERY` steps with the step and the mean loss since the last call.
         checkpoint: a file that outlives a killed training.
         checkpoint_every: steps between two writings of it, a multiple of `LOG_EVERY`.
@@ -243,36 +239,42 @@ def train(
     if not data.groups:
         return Trained(network, examples=data.examples, cut=data.cut)
     data.check(config.max_length)
-    accelerator = _accelerator()
-    network, *used = accelerator.prepare(network, *optimizers(network, config))
-    state = _State()
-    if checkpoint:
-        _resume(checkpoint, network, used, state)
+    passes, used = Passes(network, config, pad, loss, per), optimizers(network, config)
+    with seeded(seed, passes.device):
+        state = _resumed(checkpoint, network, used)
+        for _ in _means(_steps(passes, used, data, config, seed, state), state, config.steps):
+            if log:
+                log(state.step, state.losses[-1])
+            if state.diverged:
+                break
+            due = state.step % checkpoint_every == 0 and state.step < config.steps
+            if checkpoint and due and passes.is_first_process:
+                _save(checkpoint, network, used, state)
+    return _result(network, state, data)
+
+
+def _steps(
+    passes: Passes,
+    used: Sequence[torch.optim.Optimizer],
+    data: _Data,
+    config: TrainingConfig,
+    seed: int,
+    state: _State,
+) -> Iterator[Tensor]:
+    """The losses of the steps from where training is."""
     plan = data.batches(config.batch_size, seed, state.step)
 
-    def next_loss() -> Tensor:
-        rows = next(plan)
-        state.count(rows)
-        with accelerator.autocast():
-            return loss(network, rows, pad, accelerator.device)
+    def gradients() -> Tensor:
+        groups = next(plan)
+        state.count(groups)
+        return passes.gradients(groups)
 
-    network.train()
-    steps = descend(
-        next_loss,
-        list(network.parameters()),
-        used,
-        _rates(config, state.step),
-        clip=config.clip,
-        accelerator=accelerator,
-    )
-    for _ in _means(steps, state, config.steps):
-        if log:
-            log(state.step, state.losses[-1])
-        if state.diverged:
-            break
-        if checkpoint and state.step % checkpoint_every == 0 and state.step < config.steps:
-            _save(checkpoint, network, used, state)
-    return _result(accelerator.unwrap_model(network), state, data)
+    passes.train_mode()
+    passes.publish()
+    rates = _rates(config, state.step)
+    for value in descend(gradients, passes.weights, used, rates, clip=config.clip):
+        passes.publish()
+        yield value
 
 
 def _result(network: Any, state: _State, data: _Data) -> Trained:
@@ -313,13 +315,6 @@ def _means(losses: Iterable[Tensor], state: _State, steps: int) -> Iterator[None
         yield
 
 
-def _accelerator() -> Any:
-    from accelerate import Accelerator
-
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
-
-
 def _has_diverged(losses: list[float]) -> bool:
     """Not finite, or twice in a row above three times the first mean, where that is
     a likelihood's.
@@ -330,24 +325,42 @@ def _has_diverged(losses: list[float]) -> bool:
 
 
 def _save(path: Path, network: Any, used: Sequence[Any], state: _State) -> None:
+    moving = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    saved = {
+        "network": moving,
+        "optimizers": [optimizer.state_dict() for optimizer in used],
+        "state": vars(state),
+        "random": _random_states(),
+    }
     buffer = io.BytesIO()
-    states = [optimizer.state_dict() for optimizer in used]
-    torch.save(
-        {"network": network.state_dict(), "optimizers": states, "state": vars(state)}, buffer
-    )
+    torch.save(saved, buffer)
     write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
-def _resume(path: Path, network: Any, used: Sequence[Any], state: _State) -> None:
-    """Load a checkpoint if there is a whole one; a damaged one is named and not used."""
-    if not path.is_file():
-        return
+def _random_states() -> list[Tensor]:
+    """Of torch, on the CPU and on the GPU where there is one: dropout takes from it."""
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _resumed(path: Path | None, network: Any, used: Sequence[Any]) -> _State:
+    """Where training is: at its beginning, or where a whole checkpoint has it; a damaged one is
+    named and not used.
+    """
+    state = _State()
+    if path is None or not path.is_file():
+        return state
     data = path.read_bytes()
     if hashlib.sha256(data[32:]).digest() != data[:32]:
         warnings.warn(f"{path}: checkpoint is damaged; training starts again", stacklevel=3)
-        return
+        return state
     saved = torch.load(io.BytesIO(data[32:]), weights_only=True)
-    network.load_state_dict(saved["network"])
+    network.load_state_dict(saved["network"], strict=False)  # frozen weights are not in it
     for optimizer, its_state in zip(used, saved["optimizers"], strict=True):
         optimizer.load_state_dict(its_state)
+    cpu, *cuda = saved["random"]
+    torch.set_rng_state(cpu)
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda[0])
     vars(state).update(saved["state"])
+    return state

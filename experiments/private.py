@@ -18,7 +18,7 @@ from distill.completions import BadInput, digest
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret
-PLACES = ("path", "test_path", "clusters", "requests", "tokenizer")
+PLACES = ("path", "test_path", "clusters", "requests", "tokenizer", "adapter")
 """Settings that say where something lies."""
 _held: dict[str, str] = {}
 

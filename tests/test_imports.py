@@ -12,8 +12,10 @@ OURS = {"distill", "defenses", "experiments"}
 HOMES = {
     "transformers": {"distill/folders.py", "distill/embedded.py"},
     "tokenizers": {"distill/embedded.py"},
-    "accelerate": {"distill/trainer.py"},
+    "accelerate": {"distill/passes.py"},
     "datasets": {"distill/tables.py"},
+    "peft": {"distill/adapters.py"},
+    "gguf": set(),  # transformers reads such files with it
     "wandb": {"experiments/tracking.py"},
     "sklearn": {"experiments/measure/text.py"},
     "httpx": {"distill/own_server.py"},
@@ -164,6 +166,8 @@ def test_help_imports_no_heavy_library():
         "torch",
         "transformers",
         "accelerate",
+        "peft",
+        "gguf",
         "datasets",
         "wandb",
         "hydra",

@@ -192,11 +192,15 @@ def tune(
     optimizer = torch.optim.AdamW(groups, learning_rate, betas=BETAS, weight_decay=0.0)
     rates = (rate(step, steps, warmup) for step in range(steps))
 
-    def loss() -> Tensor:
-        return objective(rng.sample(list(items), min(batch_size, len(items))))
+    def gradients() -> Tensor:
+        value = objective(rng.sample(list(items), min(batch_size, len(items))))
+        value.backward()
+        return value.detach()
 
     with torch.inference_mode(False), torch.enable_grad():
-        return [float(value) for value in descend(loss, weights, [optimizer], rates, clip=clip)]
+        return [
+            float(value) for value in descend(gradients, weights, [optimizer], rates, clip=clip)
+        ]
 
 
 class Tuned(BaseDefense):

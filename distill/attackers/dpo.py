@@ -103,7 +103,18 @@ class Attacker(Base):
             }
         )
         return join_trainings(
-            [begun, train(student.network, pairs, rest, seed=seed, pad=pad, loss=self._loss)]
+            [
+                begun,
+                train(
+                    student.network,
+                    pairs,
+                    rest,
+                    seed=seed,
+                    pad=pad,
+                    loss=self._loss,
+                    per="example",
+                ),
+            ]
         )
 
     def _pairs(

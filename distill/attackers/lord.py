@@ -119,9 +119,16 @@ class Attacker(Base):
                 }
             )
             if useful:
-                trainings.append(
-                    train(student.network, useful, each, seed=seed + period, pad=pad, loss=loss)
+                trained = train(
+                    student.network,
+                    useful,
+                    each,
+                    seed=seed + period,
+                    pad=pad,
+                    loss=loss,
+                    per="example",
                 )
+                trainings.append(trained)
             last = fresh
         return join_trainings(trainings)
 

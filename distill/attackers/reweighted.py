@@ -132,11 +132,18 @@ class Attacker(Base):
                 seed=seed,
                 pad=pad,
                 loss=weighted_loss,
+                per="example",
                 checkpoint=checkpoint,
             )
         # A loss with a memory of its own cannot go on from a checkpoint, so there is none.
         return train(
-            model.network, examples, recipe, seed=seed, pad=pad, loss=self._every_batch(own_rows)
+            model.network,
+            examples,
+            recipe,
+            seed=seed,
+            pad=pad,
+            loss=self._every_batch(own_rows),
+            per="batch",
         )
 
     def _once(

@@ -62,9 +62,14 @@ class TwoHeads(nn.Module):
             head = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, size, bias=False))
         self.head = head.to(network.device, network.dtype)
 
+    def activation_checkpointing_enable(self, how: Any) -> None:
+        self.network.activation_checkpointing_enable(how)
+
     def get_decoder(self) -> Any:
-        def states(input_ids: Tensor) -> SimpleNamespace:
-            out = self.network.get_decoder()(input_ids=input_ids, output_hidden_states=True)
+        def states(input_ids: Tensor, use_cache: bool) -> SimpleNamespace:
+            out = self.network.get_decoder()(
+                input_ids=input_ids, output_hidden_states=True, use_cache=use_cache
+            )
             both = [out.last_hidden_state, out.hidden_states[self.block]]
             return SimpleNamespace(last_hidden_state=torch.cat(both, -1))
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from distill.completions import BadInput
+from distill.rendering import completion_ids, prompt_ids
+from experiments.planning.opened import open_model
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Network, Recipe, Study
+from experiments.settings.models import FineTuned, Network
+from experiments.settings.schema import Study
 from experiments.tasks import Item, Split
 
 LOOKED_AT = 200  # training questions whose worked solutions are measured before anything runs
@@ -55,16 +58,23 @@ def _train_items(task: str, most: int) -> int:
     return build_task(task).available("train", most)
 
 
-def check_lengths(study: Study, task: str) -> Iterator[str]:
+def check_lengths(study: Study, task: str, opens: bool) -> Iterator[str]:
     """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
+
+    Args:
+        study: whose student and teacher are meant, as far as they are trained here.
+        task: the task's entry.
+        opens: whether models from elsewhere may be opened; else they are left out.
 
     Yields a note where some do not, as answers will be cut; BadInput where none does.
     """
-    shapes: dict[str, Network] = {"student": study.student}
-    if isinstance(study.teacher, Recipe):
-        shapes["teacher"] = study.teacher
-    for name, shape in shapes.items():
-        tokens = _token_counts(task, shape.vocabulary)
+    for name, shape in (("student", study.student), ("teacher", study.teacher)):
+        if isinstance(shape, Network):
+            tokens = _token_counts(task, shape.vocabulary)
+        elif isinstance(shape, FineTuned) and opens:
+            tokens = _pretrained_token_counts(task, name, shape)
+        else:
+            continue
         limits = (
             ("max_length", shape.max_length, tokens.whole),
             ("max_new_tokens", shape.max_new_tokens, tokens.answers),
@@ -108,4 +118,14 @@ def _token_counts(task: str, vocabulary: int) -> _Tokens:
     items = exam.train_items(LOOKED_AT, seed_for("provider"))
     answers = [length(item.solution) + 1 for item in items]
     questions = [length(item.prompt.text) for item in items]
+    return _Tokens([q + a for q, a in zip(questions, answers, strict=True)], answers)
+
+
+@cached
+def _pretrained_token_counts(task: str, setting: str, model: FineTuned) -> _Tokens:
+    """Under a pretrained model's tokenizer, as it is trained."""
+    tokenizer, exam = open_model(setting, model).tokenizer, build_task(task)
+    items = exam.train_items(LOOKED_AT, seed_for("provider"))
+    answers = [len(completion_ids(tokenizer, item.solution, True)) for item in items]
+    questions = [len(prompt_ids(tokenizer, item.prompt)) for item in items]
     return _Tokens([q + a for q, a in zip(questions, answers, strict=True)], answers)

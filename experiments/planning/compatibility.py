@@ -8,22 +8,17 @@ from typing import Any, NamedTuple
 
 from distill.completions import BadInput
 from distill.folders import tokenizer_digest
-from experiments.private import shown
+from distill.specs import PretrainedModel
+from experiments.planning.opened import at
+from experiments.settings.models import Network, ProviderModel, Teacher
 from experiments.settings.schema import (
     AttackSpec,
     DefenseSpec,
-    Pretrained,
-    Proxy,
-    Recipe,
-    Recorded,
     Study,
     parse_attack,
     parse_defense,
 )
 from experiments.settings.served import Served
-
-Teacher = Recipe | Pretrained | Recorded | Served
-
 
 # An attack against a defence: what cannot be made is left out, and a note says why
 
@@ -176,7 +171,8 @@ def check_attacker(study: Study, attacker: str) -> None:
             f"they are of; teacher {study.teacher.name!r} is {study.teacher.kind} and has none "
             "(of a served one: teacher.logprobs and teacher.tokenizer)"
         )
-    if attack.needs_interface != "text" and study.student.vocabulary:
+    student = study.student
+    if attack.needs_interface != "text" and isinstance(student, Network) and student.vocabulary:
         raise BadInput(
             f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be "
             "0"
@@ -191,7 +187,7 @@ def check_attacker(study: Study, attacker: str) -> None:
 
 
 def check_tokenizer(
-    teacher: Teacher, proxy: Proxy | Pretrained, defense: str, opens: bool = True
+    teacher: Teacher, proxy: ProviderModel, defense: str, opens: bool = True
 ) -> None:
     """A proxy must spell as the teacher does, before anything runs; with_proxy compares the files
     themselves.
@@ -200,16 +196,22 @@ def check_tokenizer(
         defense: who needs the proxy.
         opens: whether models may be opened; else their files are not compared.
     """
-    if isinstance(teacher, Recipe) and isinstance(proxy, Proxy):
-        same = teacher.vocabulary == proxy.vocabulary
-    elif isinstance(teacher, Pretrained) and isinstance(proxy, Pretrained):
-        places = {teacher.path, proxy.path}
-        same = not opens or len({tokenizer_digest(shown(one)) for one in places}) == 1
-    else:
-        same = False
-    if not same:
+    if not spell_alike(teacher, proxy, opens):
         raise BadInput(
             f"{defense}: the proxy {proxy.name!r} has another tokenizer than the teacher "
             f"{teacher.name!r}; scores of one vocabulary mean nothing in another (a pretrained "
             "teacher needs a pretrained proxy with its tokenizer)"
         )
+
+
+def spell_alike(
+    one: Teacher | ProviderModel, other: Network | PretrainedModel, opens: bool
+) -> bool:
+    """Whether two models have one tokenizer, so that a token id means the same in both; where
+    models may not be opened, two from elsewhere may have.
+    """
+    if isinstance(one, Network) and isinstance(other, Network):
+        return one.vocabulary == other.vocabulary
+    if not (isinstance(one, PretrainedModel) and isinstance(other, PretrainedModel)):
+        return False
+    return not opens or len({tokenizer_digest(at(model)) for model in (one, other)}) == 1

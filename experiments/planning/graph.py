@@ -23,18 +23,23 @@ from experiments.planning.arms import (
 )
 from experiments.planning.checks import check_traces
 from experiments.planning.compatibility import check_tokenizer
+from experiments.planning.opened import identity
 from experiments.private import by_contents
 from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import build_task, resolve
 from experiments.settings.grammar import split as split_entry
-from experiments.settings.schema import (
-    AttackSpec,
-    DefenseSpec,
+from experiments.settings.models import (
+    FineTuned,
+    FineTunedTeacher,
     Network,
     Pretrained,
     Recipe,
-    Recorded,
+    Teacher,
+)
+from experiments.settings.schema import (
+    AttackSpec,
+    DefenseSpec,
     Search,
     Study,
     parse_attack,
@@ -74,7 +79,7 @@ from experiments.stages.teacher import (
     RecordedTeacher,
     ServedTeacher,
 )
-from experiments.stages.training import Shape
+from experiments.stages.training import FineTune, Shape
 
 TOP_K = 20
 PLAIN = "sft"  # how a student learns where nothing else is said: a pilot, a proxy
@@ -137,9 +142,9 @@ class Scope:
         return max(learning(attacker).followed(self.study.student) for attacker in attackers)
 
     @functools.cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> Shape | FineTune:
         """What stages are told of a student."""
-        return shape_of(self.study.student)
+        return shape_of(self, self.study.student)
 
 
 def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = None) -> Path:
@@ -207,29 +212,32 @@ def defense_parts(defense: DefenseSpec) -> list[ComponentSpec]:
     return [ComponentSpec(**part) for part in defense.spec]
 
 
-def shape_of(network: Network) -> Shape:
-    """What stages are told of a network that is trained here."""
-    return Shape(**network.model_dump(include={*Shape.model_fields}))
+def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:
+    """What stages are told of a model that is trained here."""
+    if isinstance(model, Network):
+        return Shape(**model.model_dump(include={*Shape.model_fields}))
+    shape = FineTune(**{name: getattr(model, name) for name in FineTune.model_fields})
+    return shape.model_copy(update=identity(shape)) if scope.opens else shape
 
 
 # Teachers and what stands before them
 
 
-def teacher(scope: Scope, model: Recipe | Pretrained | Recorded | Served) -> Stage:
+def teacher(scope: Scope, model: Teacher) -> Stage:
     """A teacher: trained here by recipe, from a folder or the hub, recorded, or behind a server."""
-    if isinstance(model, Recipe):
-        spec = RecipeTeacher(
-            kind="recipe", task=scope.spec, shape=shape_of(model), items=model.items, seed=0
+    if isinstance(model, Recipe | FineTunedTeacher):
+        shape = shape_of(scope, model)
+        recipe = RecipeTeacher(
+            kind="recipe", task=scope.spec, shape=shape, items=model.items, seed=0
         )
-        return Stage(spec)
-    # A folder or a file is told by what it holds; a name on the hub is not one here, and its
-    # revision is transformers' matter.
+        return Stage(recipe)
     fields = model.model_dump(exclude={"name"})
+    if isinstance(model, Pretrained):
+        return Stage(PretrainedTeacher(**fields | (identity(model) if scope.opens else {})))
     fields = by_contents(fields) if scope.opens else fields
     if isinstance(model, Served):
         return Stage(ServedTeacher(**{n: v for n, v in fields.items() if n not in PLACE[1:]}))
-    kind = PretrainedTeacher if isinstance(model, Pretrained) else RecordedTeacher
-    return Stage(kind(**fields))
+    return Stage(RecordedTeacher(**fields))
 
 
 def release(scope: Scope, entry: str, interface: str) -> Release:
@@ -274,7 +282,7 @@ def provided(scope: Scope, defense: str, need: str) -> Stage:
         return teacher(scope, model)
     # What the proxy learned from it knows too well: a gradient over other traces tells what a
     # student has to learn.
-    return plain_student(scope, traces(scope, skip=0), shape_of(model), seed_for("provider"))
+    return plain_student(scope, traces(scope, skip=0), shape_of(scope, model), seed_for("provider"))
 
 
 def traces(scope: Scope, skip: int) -> Stage:
@@ -387,7 +395,7 @@ def pilot(scope: Scope, cell: Cell, seed: int, attack: AttackSpec) -> Stage | No
     return plain_student(scope, answers, scope.shape, seed)
 
 
-def plain_student(scope: Scope, answers: Stage, shape: Shape, seed: int) -> Stage:
+def plain_student(scope: Scope, answers: Stage, shape: Shape | FineTune, seed: int) -> Stage:
     """A student that learns the text of the answers and nothing else."""
     (learner,) = parts(parse_attack(PLAIN), "learn")
     spec = StudentSpec(task=scope.spec, attacker=learner, shape=shape, seed=seed)

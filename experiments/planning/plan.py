@@ -28,7 +28,8 @@ from experiments.planning.arms import (
 from experiments.planning.campaign_runs import campaign_runs, check_reduced, leaked_student
 from experiments.planning.graph import Scope, path, pool, teacher_exam
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Block, Network, Recorded, Study, parse_attack
+from experiments.settings.models import Network, Recorded
+from experiments.settings.schema import Block, Study, parse_attack
 from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.plateau import AttackInputs, PlateauAttack, PlateauInputs, PlateauSpec
 from experiments.stages.post_training import PostTrainingSpec
@@ -163,7 +164,7 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
     if any(isinstance(model, Network) and model.vocabulary for model in models):
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
-    for note in [*build_task(task).notes, *checks.check_lengths(study, task)]:
+    for note in [*build_task(task).notes, *checks.check_lengths(study, task, plan.opens)]:
         plan.note(note)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)

@@ -6,20 +6,26 @@ A mistake that is found here costs a second; the same one found by a stage costs
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from distill.completions import BadInput
-from distill.folders import ModelFolder, inspect
+from distill.folders import ModelFolder
 from distill.models import vocabulary_of
-from experiments.private import shown
+from distill.specs import PretrainedModel
+from experiments.planning.opened import open_model
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Pretrained, Recipe, Study, parse_attack
+from experiments.settings.models import (
+    FineTuned,
+    FineTunedStudent,
+    FineTunedTeacher,
+    Network,
+    Pretrained,
+)
+from experiments.settings.schema import Study, parse_attack
 from experiments.tasks import Item, Outcome, Task
 
+Asked = Pretrained | FineTunedTeacher | FineTunedStudent
 ASKED = 200  # questions whose lengths are measured
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def check(study: Study) -> None:
@@ -29,7 +35,7 @@ def check(study: Study) -> None:
         BadInput: a model is no folder and no name on the hub, or lacks a part; a task's grader does
             not find the right answer in its own solutions; a question does not fit.
     """
-    models = {name: check_model(name, model) for name, model in _pretrained(study)}
+    models = {name: open_model(name, model) for name, model in _pretrained(study)}
     for block in study.blocks:
         logprobs = any(parse_attack(a).needs_interface != "text" for a in block.attackers)
         for entry in block.tasks:
@@ -37,32 +43,19 @@ def check(study: Study) -> None:
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
-            if logprobs and "teacher" in models and not study.student.vocabulary:
-                check_tokenizer(entry, task, models["teacher"])
+            if logprobs and "teacher" in models:
+                check_tokenizer(entry, task, models["teacher"], models.get("student"))
 
 
-def _pretrained(study: Study) -> Iterator[tuple[str, Pretrained]]:
+def _pretrained(study: Study) -> Iterator[tuple[str, PretrainedModel]]:
     parts = {
         "teacher": study.teacher,
         "weaker_teacher": study.weaker_teacher,
         "provider.proxy": study.provider.proxy,
         "provider.rewriter": study.provider.rewriter,
+        "student": study.student,
     }
-    return ((name, model) for name, model in parts.items() if isinstance(model, Pretrained))
-
-
-def check_model(setting: str, model: Pretrained) -> ModelFolder:
-    """What a model's folder, or name on the hub, holds beside its weights."""
-    path = shown(model.path)
-    if not Path(path).is_dir() and not HUB_NAME.fullmatch(path):
-        raise BadInput(
-            f"{setting}.path: no folder {path!r}; a model is a folder with config.json, "
-            "tokenizer.json and *.safetensors, or a name on the hub such as owner/name"
-        )
-    try:
-        return inspect(path, allow_pickle=model.allow_pickle)
-    except BadInput as error:
-        raise BadInput(f"{setting}.path: {error}") from error
+    return ((name, one) for name, one in parts.items() if isinstance(one, PretrainedModel))
 
 
 def check_grader(entry: str, task: Task) -> None:
@@ -97,38 +90,58 @@ def check_lengths(
     study: Study, entry: str, items: list[Item], models: dict[str, ModelFolder]
 ) -> None:
     """Every question must leave room for an answer in the contexts of student and teacher."""
-    rooms = {"student": (study.student.max_length, study.student.max_new_tokens)}
-    if isinstance(study.teacher, Recipe):
-        rooms["teacher"] = (study.teacher.max_length, study.teacher.max_new_tokens)
-    characters = not study.student.vocabulary
+    networks = {"student": study.student, "teacher": study.teacher}
+    rooms = {
+        name: (model.max_length, model.max_new_tokens)
+        for name, model in networks.items()
+        if isinstance(model, Network) and not model.vocabulary
+    }
     for (name, (length, new)), item in itertools.product(rooms.items(), items):
         tokens = len(item.prompt.text)  # a token a character; byte pairs are fewer
-        if characters and tokens + new > length:
+        if tokens + new > length:
             raise BadInput(
                 f"{name}.max_length: {length} has no room for a question of {entry} of {tokens} "
                 f"tokens and {name}.max_new_tokens={new}, first {_short(item.prompt.text)}"
             )
-    teacher = models.get("teacher")
-    if teacher and isinstance(study.teacher, Pretrained):
-        new = study.teacher.max_new_tokens
-        longest = max(items, key=lambda item: len(item.prompt.text))
-        tokens = teacher.tokens(longest.prompt)
-        if tokens + new > teacher.context:
-            raise BadInput(
-                f"teacher.max_new_tokens: {new} and a question of {entry} of {tokens} tokens are "
-                f"more than the model's context of {teacher.context}"
-            )
+    longest = max(items, key=lambda item: len(item.prompt.text))
+    for name, model in networks.items():
+        if isinstance(model, PretrainedModel):
+            check_context(name, model, models[name], longest, entry)
 
 
-def check_tokenizer(entry: str, task: Task, teacher: ModelFolder) -> None:
-    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
+def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, entry: str) -> None:
+    """A pretrained model must have room for a question and its answer, and for what it learns."""
+    tokens, new = folder.tokens(longest.prompt), model.max_new_tokens
+    if tokens + new > folder.context:
+        raise BadInput(
+            f"{name}.max_new_tokens: {new} and a question of {entry} of {tokens} tokens are "
+            f"more than the model's context of {folder.context:g}"
+        )
+    if isinstance(model, FineTuned) and model.max_length > folder.context:
+        raise BadInput(
+            f"{name}.max_length: {model.max_length} is more than the model's context of "
+            f"{folder.context:g}"
+        )
+
+
+def check_tokenizer(
+    entry: str, task: Task, teacher: ModelFolder, student: ModelFolder | None
+) -> None:
+    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer; one
+    that is trained from scratch spells characters.
+    """
     from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
 
-    if teacher.vocabulary != vocabulary_of(character_tokenizer(task.alphabet)):
+    if student is None:
+        same = teacher.vocabulary == vocabulary_of(character_tokenizer(task.alphabet))
+    else:
+        same = teacher.vocabulary == student.vocabulary
+    if not same:
+        theirs = "characters" if student is None else "own"
         raise BadInput(
             f"task {entry}: an attacker that learns from logprobs needs a student with the "
-            "teacher's tokenizer; the pretrained teacher's is another than the student's "
-            "characters; take attacker=sft"
+            f"teacher's tokenizer; the pretrained teacher's is another than the student's {theirs}"
+            "; take attacker=sft"
         )
 
 

@@ -14,7 +14,8 @@ from experiments.private import revealed, shown
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Block, Recorded, Study, parse_attack, parse_defense
+from experiments.settings.models import Recorded
+from experiments.settings.schema import Block, Study, parse_attack, parse_defense
 from experiments.stages.resources import Owned, attacker_resources
 
 TEXT = Interface()

@@ -28,6 +28,7 @@ Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_l
 
 LARGEST = 1e12  # beyond it no setting means anything
 TOLD = 5  # faults in one line
+UNSAID = "tiny"  # the kind of a model whose settings may leave its kind out
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A name or a path: one line."""
 
@@ -132,7 +133,7 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
 
 
 def _line(model: Any, where: str, error: Any) -> str:
-    place = ".".join(map(str, error["loc"])) or "settings"
+    place = ".".join(str(part) for part in error["loc"] if part != UNSAID) or "settings"
     if error["type"] != "extra_forbidden":
         unsaid = error["type"] == "missing" or isinstance(error["input"], dict)
         got = "" if unsaid else f" (got {short(error['input'])})"

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from defenses import DefensePipeline
 from distill.attackers import ORDER
-from distill.completions import NETWORK, RECORDING, BadInput, Capabilities
-from distill.recordings.layout import Layout
-from distill.specs import TinyModel, TrainingConfig
+from distill.completions import BadInput
+from distill.specs import TrainingConfig
 from experiments.seeds import SEEDS
 from experiments.settings.campaigns import Campaigns
 from experiments.settings.catalog import PACKAGES, cached, config_file, names
@@ -23,7 +22,6 @@ from experiments.settings.components import Component, load_module
 from experiments.settings.entries import (
     Range,
     Strict,
-    Text,
     build_task,
     checked,
     known,
@@ -33,96 +31,13 @@ from experiments.settings.entries import (
     resolve_parsed,
 )
 from experiments.settings.grammar import parse_entry, split
+from experiments.settings.models import MOST, Pretrained, ProviderModel, StudentModel, Teacher
 from experiments.settings.reading import read
-from experiments.settings.served import Served
 from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
 
-MOST = 10_000_000  # questions
 TAKEN = ("store", "reproduced")  # folders beside those of studies
-Where = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Entry = Annotated[str, Field(max_length=2000)]
-
-
-class Network(TinyModel, TrainingConfig):
-    """A small Llama and how it is trained; a teacher by recipe and a student differ in numbers
-    alone.
-    """
-
-    name: Text
-    vocabulary: int = Field(
-        description="0: one token a character; else byte-pair tokens learned from public text",
-        ge=0,
-        le=1_000_000,
-    )
-    max_new_tokens: int = Field(description="where its answers are cut off", ge=1, le=1_000_000)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return NETWORK
-
-    @model_validator(mode="after")
-    def _possible(self) -> Network:
-        if self.hidden_size % (2 * self.num_heads):
-            raise ValueError(
-                f"hidden_size must be a multiple of 2 x num_heads, got {self.hidden_size}"
-            )
-        if self.max_new_tokens >= self.max_length:
-            raise ValueError(f"max_new_tokens must be below max_length, got {self.max_new_tokens}")
-        return self
-
-
-class Recipe(Network):
-    """A teacher that is trained here, on worked solutions of the task's own training split."""
-
-    kind: Literal["recipe"]
-    temperature: ClassVar[float] = 0.0  # it decodes greedily
-    items: int = Field(
-        description="distinct training questions, or all where a task has fewer", ge=1, le=MOST
-    )
-
-
-class Pretrained(Strict):
-    """A teacher from a local folder or a hub name, through transformers."""
-
-    kind: Literal["pretrained"]
-    name: Text
-    path: Where = Field(description="local folder, or name on the hub")
-    temperature: float = Field(ge=0, le=100)
-    top_p: float = Field(gt=0, le=1)
-    max_new_tokens: int = Field(ge=1, le=1_000_000)
-    batch_size: int = Field(ge=1, le=100_000)
-    allow_pickle: bool = Field(
-        False, description="weights in PyTorch's own files too, which can be harmful"
-    )
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return NETWORK
-
-
-class Recorded(Strict, Layout):
-    """A teacher that is no longer there: its answers in a file, by prompt, and how that is
-    written.
-    """
-
-    kind: Literal["recorded"]
-    name: Text
-    path: Where = Field(description="file, folder that datasets saved, or name on the hub")
-    temperature: ClassVar[float] = 0.0
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return replace(RECORDING, logprobs=True)  # planning looks for them in the recording
-
-
-Teacher = Annotated[Recipe | Pretrained | Recorded | Served, Field(discriminator="kind")]
-
-
-class Proxy(Network):
-    """A small model of the provider's own, trained on clean traces, that stands for students."""
-
-    kind: Literal["recipe"]
 
 
 class Provider(Strict):
@@ -133,9 +48,7 @@ class Provider(Strict):
         ge=1,
         le=MOST,
     )
-    proxy: Annotated[Proxy | Pretrained, Field(discriminator="kind")] | None = Field(
-        description="it must have the teacher's tokenizer"
-    )
+    proxy: ProviderModel | None = Field(description="it must have the teacher's tokenizer")
     rewriter: Pretrained | None = Field(description="a model that follows instructions")
     prefill: bool = Field(
         description=(
@@ -289,7 +202,7 @@ class Study(Strict):
     weaker_teacher: Teacher | None = Field(None, description="a public, weaker teacher: floor F2")
     provider: Provider
     own: Owned
-    student: Network
+    student: StudentModel
     measure: Measure
     search: Search
     tracking: Tracking

@@ -25,6 +25,7 @@ def veiled(study: Study) -> Study:
         for block in study.blocks
     ]
     models = {name: _model(getattr(study, name)) for name in ("teacher", "weaker_teacher")}
+    models["student"] = _model(study.student)
     helpers = {name: _model(getattr(study.provider, name)) for name in ("proxy", "rewriter")}
     simulated = study.campaigns
     if simulated:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from distill.completions import Completion, Interface
-from distill.models import Model
+from distill.models import Model, is_network
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.grades import read_grades, write_grades
@@ -118,5 +118,7 @@ def _surprisal(undefended: Model, answers: Sequence[Completion]) -> list[float |
     """
     if not undefended.capabilities.surprisal:
         return [None] * len(answers)
+    if is_network(undefended):
+        return list(undefended.own_surprisal(answers))
     prompts = [answer.question for answer in answers]
     return list(undefended.surprisal(prompts, [answer.text for answer in answers]))

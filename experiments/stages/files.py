@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from distill.asking import Asking, Prompts, Scoring
 from distill.completions import BadInput, write_bytes
+from distill.specs import PretrainedModel
 from experiments.settings.components import ComponentSpec
 from experiments.stages.stage import Sparse, canonical
 
@@ -34,23 +35,28 @@ class ResultFile(Sparse):
 
 
 class TrainedModel(Sparse):
-    """Weights that lie in the same folder, of a network trained here; it answers greedily."""
+    """Weights that lie in the same folder, of a network trained here; it answers greedily. With a
+    `base` they are an adapter of it.
+    """
 
     kind: Literal["trained"]
     max_new_tokens: int
     may_diverge: bool
+    batch_size: int = 256
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    base: PretrainedModel | None = None
 
 
-class PretrainedModel(Sparse):
+class AskedModel(Sparse):
     """Weights from elsewhere, and how it answers."""
 
     kind: Literal["pretrained"]
-    path: str
     temperature: float
     top_p: float
     max_new_tokens: int
     batch_size: int
-    allow_pickle: bool
+    model: PretrainedModel
 
 
 class RecordedModel(Sparse):
@@ -90,7 +96,7 @@ class ModelFile(ResultFile):
 
     FILE = "model.json"
     model: Annotated[
-        TrainedModel | PretrainedModel | RecordedModel | ServedSpec, Field(discriminator="kind")
+        TrainedModel | AskedModel | RecordedModel | ServedSpec, Field(discriminator="kind")
     ]
 
 
@@ -100,7 +106,8 @@ class TrainingReport(ResultFile):
     `losses`: means over `LOG_EVERY` steps, None where one was not finite. `positions`: that the
     network read; `tokens`: that carried loss. `cut`: the share of examples that did not fit.
     `asked`: exchanges while it learned. `no_final`: the share of its answers without a final one.
-    `items`: what a teacher by recipe learned from.
+    `items`: what a teacher by recipe learned from. `trained`: of the parameters, where only an
+    adapter's moved. `device`: of a pretrained model's training.
     """
 
     FILE = "training.json"
@@ -115,6 +122,8 @@ class TrainingReport(ResultFile):
     asked: int = 0
     no_final: float | None = None
     items: int | None = None
+    trained: int | None = None
+    device: str | None = None
 
 
 class Exchanges(ResultFile):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from distill import recordings
+from distill import adapters, recordings
 from distill.completions import Completion, Interface, Prompt, read_completions
 from distill.folders import load, save
 from distill.models import LanguageModel, is_network
 from distill.served import ServedModel
+from distill.specs import PretrainedModel
 from experiments.private import shown
 from experiments.stages.files import (
+    AskedModel,
     ModelFile,
-    PretrainedModel,
     RecordedModel,
     ServedSpec,
     TrainedModel,
@@ -31,18 +33,49 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | Serve
         BadInput: it is not whole, or weights from elsewhere are not there.
     """
     match ModelFile.read(folder).model:
-        case TrainedModel() as told:
+        case TrainedModel() as spec:
+            return _trained(spec, folder)
+        case AskedModel() as told:
             return load(
-                str(folder), may_diverge=told.may_diverge, max_new_tokens=told.max_new_tokens
+                here(told.model),
+                temperature=told.temperature,
+                top_p=told.top_p,
+                max_new_tokens=told.max_new_tokens,
+                batch_size=told.batch_size,
             )
-        case PretrainedModel() as told:
-            decoding = told.model_dump(exclude={"kind", "path"})
-            return load(shown(told.path), **decoding)
         case RecordedModel() as told:
             answers = recordings.by_question(read_completions(folder / RECORDED))
             return recordings.RecordedModel(answers, "recorded teacher", told.scored_by)
         case ServedSpec() as told:
             return served_model(told, folder)
+
+
+def _trained(told: TrainedModel, folder: Path) -> LanguageModel:
+    """A model that was trained here: its own weights, or its adapter on its base."""
+    options = {
+        "may_diverge": told.may_diverge,
+        "max_new_tokens": told.max_new_tokens,
+        "batch_size": told.batch_size,
+    }
+    if told.base is None:
+        own = PretrainedModel(path=str(folder), dtype=told.dtype, device=told.device)
+        return load(own, **options)
+    model = load_base(here(told.base), **options)
+    adapters.read(model.network, folder)
+    return model
+
+
+def load_base(spec: PretrainedModel, **options: Any) -> LanguageModel:
+    """A model on which something is trained: an adapter that it comes with is merged into it."""
+    model = load(spec, **options)
+    if spec.adapter is None:
+        return model
+    return replace(model, network=adapters.merged(model.network))
+
+
+def here(spec: PretrainedModel) -> PretrainedModel:
+    """The same model, wherever it lies on this machine."""
+    return spec.model_copy(update={"path": shown(spec.path), "adapter": shown(spec.adapter)})
 
 
 @dataclass(frozen=True)
@@ -66,8 +99,7 @@ def load_network(folder: Path) -> LanguageModel:
     return model
 
 
-def save_model(model: LanguageModel, folder: Path, diverged: bool) -> None:
+def save_model(model: LanguageModel, folder: Path, how: TrainedModel) -> None:
     """Write a network that was trained here, and how it answers."""
     save(model, folder)
-    spec = TrainedModel(kind="trained", max_new_tokens=model.max_new_tokens, may_diverge=diverged)
-    ModelFile(model=spec).write(folder)
+    ModelFile(model=how).write(folder)

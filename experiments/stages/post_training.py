@@ -8,10 +8,10 @@ from typing import ClassVar, TypeVar
 
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.files import TrainingReport
-from experiments.stages.models import load_network, save_model
+from experiments.stages.models import load_network
 from experiments.stages.resources import Owned, attacker_resources
 from experiments.stages.stage import Inputs, Spec, TaskSpec
-from experiments.stages.training import Shape, own_training
+from experiments.stages.training import FineTune, Shape, own_training, save_trained
 
 VERSION = 1
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class PostTrainingSpec(Spec):
 
     STAGE: ClassVar[str] = "post_training"
     task: TaskSpec
-    shape: Shape
+    shape: Shape | FineTune
     seed: int
     follow: list[ComponentSpec]
     own: Owned
@@ -50,5 +50,5 @@ def run(spec: PostTrainingSpec, inputs: PostTrainingInputs[Path], out: Path) -> 
                 "diverged": report.diverged or followed.diverged,
             }
         )
-    save_model(model, out, report.diverged)
+    save_trained(model, spec.shape, out, report.diverged)
     report.write(out)

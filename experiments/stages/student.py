@@ -12,10 +12,17 @@ from distill.completions import Interface, read_completions
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.files import Choice
-from experiments.stages.models import StoredModel, load_model, save_model
+from experiments.stages.models import StoredModel, load_model
 from experiments.stages.resources import Owned, attacker_resources
 from experiments.stages.stage import Inputs, Spec, TaskSpec
-from experiments.stages.training import Shape, fresh_model, own_training, train_fresh
+from experiments.stages.training import (
+    FineTune,
+    Shape,
+    own_training,
+    save_trained,
+    train_fresh,
+    vocabulary_of_shape,
+)
 from experiments.tasks import Task
 
 VERSION = 1
@@ -34,7 +41,7 @@ class StudentSpec(Spec):
     STAGE: ClassVar[str] = "student"
     task: TaskSpec
     attacker: ComponentSpec
-    shape: Shape
+    shape: Shape | FineTune
     seed: int
     more: int = 0
     clean: list[ComponentSpec] = []
@@ -67,7 +74,7 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
     steps = 0 if spec.leaked and not answers else steps_of(spec, shape)
     shape = shape.model_copy(update={"steps": steps})
     if (inputs.completions / "logprobs").is_dir():
-        vocabulary = fresh_model(task, shape, 0).vocabulary
+        vocabulary = vocabulary_of_shape(task, shape)
         cache = logprob_cache.read(inputs.completions / "logprobs", tokenizer=vocabulary)
         answers = cache.attach(answers)
     resources = AttackerResources()
@@ -79,11 +86,11 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
     attacker = build("attacker", spec.attacker)
     model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
     unread = [answer for answer in answers if task.final(answer.text, answer.finished) is None]
-    save_model(model, out, report.diverged)
+    save_trained(model, shape, out, report.diverged)
     report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
 
 
-def steps_of(spec: StudentSpec, shape: Shape) -> int:
+def steps_of(spec: StudentSpec, shape: Shape | FineTune) -> int:
     """The recipe's steps, and those by which the longest attack of the study trains longer."""
     return spec.times * (shape.steps + spec.more) + (spec.times - 1) * spec.followed
 

@@ -10,13 +10,14 @@ from distill.attackers.sft import Attacker, Settings
 from distill.completions import BadInput, write_completions
 from distill.folders import load
 from distill.recordings import Layout, read_recorded
+from distill.specs import ChatConfig, PretrainedModel
 from experiments.private import revealed, shown
 from experiments.settings.components import build
-from experiments.stages.files import ModelFile, PretrainedModel, RecordedModel, ServedSpec
-from experiments.stages.models import RECORDED, save_model
+from experiments.stages.files import AskedModel, ModelFile, RecordedModel, ServedSpec
+from experiments.stages.models import RECORDED, here
 from experiments.stages.resources import solutions
 from experiments.stages.stage import Inputs, Spec, TaskSpec
-from experiments.stages.training import Shape, train_fresh
+from experiments.stages.training import FineTune, Shape, save_trained, train_fresh
 
 VERSION = 1
 
@@ -32,13 +33,13 @@ class RecipeTeacher(TeacherSpec):
 
     kind: Literal["recipe"]
     task: TaskSpec
-    shape: Shape
+    shape: Shape | FineTune
     items: int
     seed: int
 
 
 class PretrainedTeacher(TeacherSpec):
-    """From a local folder, told by its contents, or from the hub."""
+    """From a local folder, told by its contents, or from the hub at a commit."""
 
     kind: Literal["pretrained"]
     path: str
@@ -47,6 +48,17 @@ class PretrainedTeacher(TeacherSpec):
     max_new_tokens: int
     batch_size: int
     allow_pickle: bool
+    revision: str = ""
+    adapter: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    chat: ChatConfig = ChatConfig()
+
+    @property
+    def model(self) -> PretrainedModel:
+        """What is asked, beside how."""
+        fields = {name: getattr(self, name) for name in PretrainedModel.model_fields}
+        return PretrainedModel(**fields)
 
 
 class RecordedTeacher(TeacherSpec, Layout):
@@ -81,8 +93,9 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
             told = RecordedModel(kind="recorded", scored_by=recorded.scored_by)
             ModelFile(model=told).write(out)
         case PretrainedTeacher():
-            load(shown(spec.path), allow_pickle=spec.allow_pickle)
-            ModelFile(model=PretrainedModel(**spec.model_dump())).write(out)
+            load(here(spec.model))
+            how = {name: getattr(spec, name) for name in AskedModel.model_fields}
+            ModelFile(model=AskedModel(**how)).write(out)
         case ServedTeacher():
             ModelFile(model=ServedSpec(**spec.model_dump())).write(out)
         case RecipeTeacher():
@@ -106,5 +119,5 @@ def _train(spec: RecipeTeacher, out: Path) -> None:
             f"teacher: its training diverged after {report.steps} steps; lower its learning rate "
             f"of {report.learning_rate:g}"
         )
-    save_model(model, out, report.diverged)
+    save_trained(model, spec.shape, out, report.diverged)
     report.model_copy(update={"items": len(items)}).write(out)

@@ -9,18 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distill import adapters
 from distill.attackers import AttackerResources
 from distill.completions import Completion
-from distill.models import LanguageModel
-from distill.specs import TinyModel, TrainingConfig
-from experiments.stages.files import TrainingReport
+from distill.folders import tokenizer_digest
+from distill.models import LanguageModel, device_of
+from distill.specs import LoraConfig, PretrainedModel, TinyModel, TrainingConfig
+from experiments.stages.files import TrainedModel, TrainingReport
+from experiments.stages.models import here, load_base, save_model
 from experiments.tasks import Task
 
 
-class Shape(TinyModel, TrainingConfig):
-    """A network that is trained here, how it is trained, and where its answers are cut off."""
+class Trainable(TrainingConfig):
+    """How a model is trained here, and where its answers are cut off."""
 
-    vocabulary: int
     max_new_tokens: int
 
     @property
@@ -29,9 +31,30 @@ class Shape(TinyModel, TrainingConfig):
         return TrainingConfig(**self.model_dump(include={*TrainingConfig.model_fields}))
 
 
+class Shape(TinyModel, Trainable):
+    """A small network from scratch; `vocabulary` as in a study's settings."""
+
+    vocabulary: int
+
+
+class FineTune(PretrainedModel, Trainable):
+    """A pretrained model, whose weights are trained further or, with `lora`, an adapter of them."""
+
+    answer_batch_size: int
+    lora: LoraConfig | None = None
+
+    @property
+    def base(self) -> PretrainedModel:
+        """The model as it comes, wherever it lies on this machine."""
+        spec = PretrainedModel(
+            **{name: getattr(self, name) for name in PretrainedModel.model_fields}
+        )
+        return here(spec)
+
+
 def train_fresh(
     task: Task,
-    shape: Shape,
+    shape: Shape | FineTune,
     seed: int,
     attacker: Any,
     answers: Sequence[Completion],
@@ -45,24 +68,47 @@ def train_fresh(
     done = attacker.train(
         answers, model, recipe, seed=seed, resources=resources, checkpoint=checkpoint
     )
+    moving = sum(p.numel() for p in done.network.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in done.network.parameters())
     report = TrainingReport(
         losses=[loss if math.isfinite(loss) else None for loss in done.losses],
         diverged=done.diverged,
         tokens=done.tokens,
         positions=done.positions,
-        parameters=sum(p.numel() for p in done.network.parameters()),
+        parameters=parameters,
+        trained=moving if moving < parameters else None,
+        device=str(done.network.device) if isinstance(shape, FineTune) else None,
         steps=done.steps,
         learning_rate=recipe.learning_rate,
         cut=done.cut / max(done.examples, 1),
         asked=done.asked,
     )
-    return replace(model, network=done.network.eval()), report
+    network = done.network.eval()
+    if isinstance(shape, FineTune) and shape.lora and shape.lora.merge:
+        network = adapters.merged(network)
+    return replace(model, network=network), report
 
 
-def fresh_model(task: Task, shape: Shape, seed: int) -> LanguageModel:
-    """An untrained model of a shape, with the task's alphabet or a vocabulary learned from its
-    public text.
-    """
+def fresh_model(task: Task, shape: Shape | FineTune, seed: int) -> LanguageModel:
+    """An untrained model, freshly made or freshly loaded: a function of its shape and the seed."""
+    return _loaded(shape, seed) if isinstance(shape, FineTune) else _made(task, shape, seed)
+
+
+def _loaded(shape: FineTune, seed: int) -> LanguageModel:
+    """The model as it comes; the first weights of an adapter are the seed's."""
+    model = load_base(
+        shape.base,
+        max_new_tokens=shape.max_new_tokens,
+        batch_size=shape.answer_batch_size,
+        may_diverge=True,
+    )
+    if shape.lora:
+        adapters.add(model.network, shape.lora, seed)
+    return model
+
+
+def _made(task: Task, shape: Shape, seed: int) -> LanguageModel:
+    """A small Llama with the task's alphabet or a vocabulary learned from its public text."""
     # Here, so that planning, which builds specs alone, does not load what builds networks.
     from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 
@@ -70,7 +116,7 @@ def fresh_model(task: Task, shape: Shape, seed: int) -> LanguageModel:
         tokenizer = byte_pair_tokenizer(task.corpus(), shape.vocabulary)
     else:
         tokenizer = character_tokenizer(task.alphabet)
-    network = llama(
+    network: Any = llama(
         tokenizer,
         seed=seed,
         hidden_size=shape.hidden_size,
@@ -79,9 +125,36 @@ def fresh_model(task: Task, shape: Shape, seed: int) -> LanguageModel:
         num_heads=shape.num_heads,
         max_length=shape.max_length,
     )
+    network = network.to(device_of("auto"))
     return LanguageModel(network, tokenizer, max_new_tokens=shape.max_new_tokens, may_diverge=True)
 
 
-def own_training(task: Task, shape: Shape) -> dict[str, Any]:
+def vocabulary_of_shape(task: Task, shape: Shape | FineTune) -> str:
+    """SHA-256 of the tokenizer that a model has."""
+    if isinstance(shape, FineTune):
+        return tokenizer_digest(shape.base)
+    return _made(task, shape, 0).vocabulary
+
+
+def own_training(task: Task, shape: Shape | FineTune) -> dict[str, Any]:
     """How an attacker trains a model of its own, as `AttackerResources` names it."""
     return {"fresh": functools.partial(fresh_model, task, shape), "recipe": shape.recipe}
+
+
+def save_trained(
+    model: LanguageModel, shape: Shape | FineTune, folder: Path, diverged: bool
+) -> None:
+    """Write a model that was trained here, of one with an adapter the adapter alone, and how it
+    answers.
+    """
+    how = TrainedModel(kind="trained", max_new_tokens=model.max_new_tokens, may_diverge=diverged)
+    if isinstance(shape, FineTune):
+        origin = PretrainedModel(**{n: getattr(shape, n) for n in PretrainedModel.model_fields})
+        more = {
+            "batch_size": shape.answer_batch_size,
+            "dtype": shape.dtype,
+            "device": shape.device,
+            "base": origin if adapters.is_on(model.network) else None,
+        }
+        how = how.model_copy(update=more)
+    save_model(model, folder, how)

@@ -18,6 +18,7 @@ from distill import rendering
 from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, llama
 from distill.folders import load, tokenizer_digest
+from distill.specs import PretrainedModel
 
 HARM = str(Path(tempfile.gettempdir()) / "harm-was-done")
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -249,10 +250,11 @@ def test_pickled_weights_need_a_word_and_cannot_act_even_then(folder):
     torch.save(held, folder / "pytorch_model.bin")
     with pytest.raises(BadInput, match="no file named model.safetensors"):
         load(str(folder))
-    assert torch.equal(load(str(folder), allow_pickle=True).network.state_dict()[UP], held[UP])
+    trusted = PretrainedModel(path=str(folder), allow_pickle=True)
+    assert torch.equal(load(trusted).network.state_dict()[UP], held[UP])
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({UP: Harm(), "more": bytes(9999)}))
     with pytest.raises(BadInput, match="cannot be read"):
-        load(str(folder), allow_pickle=True)
+        load(trusted)
     assert not Path(HARM).exists()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import cli
 from experiments.results import archive
-from experiments.settings.schema import Pretrained
+from experiments.settings.models import Pretrained
 from tests.experiments.forger import edit, load, reseal
 
 

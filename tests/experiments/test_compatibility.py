@@ -4,9 +4,9 @@ import pytest
 
 from distill.completions import BadInput
 from experiments.planning import compatibility
-from experiments.settings import schema
+from experiments.settings import models, schema
 
-RECORDED = schema.Recorded(
+RECORDED = models.Recorded(
     kind="recorded", name="gone", path="gone.jsonl", prompt="prompt", answer="answer"
 )
 PREFILL = "provider.prefill=true"
@@ -19,7 +19,7 @@ def study(*words, teacher=None):
 
 def pretrained(name):
     sizes = {"temperature": 0, "top_p": 1, "max_new_tokens": 8, "batch_size": 4}
-    return schema.Pretrained(kind="pretrained", name=name, path=name, **sizes)
+    return models.Pretrained(kind="pretrained", name=name, path=name, **sizes)
 
 
 def proxy(vocabulary):
@@ -130,7 +130,7 @@ def test_an_attack_in_a_study(here, attacker, wrong):
 )
 def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, same):
     digests = {"a": "1", "a too": "1", "b": "2"}
-    monkeypatch.setattr(compatibility, "tokenizer_digest", digests.__getitem__)
+    monkeypatch.setattr(compatibility, "tokenizer_digest", lambda model: digests[model.path])
 
     def check(opens=True):
         compatibility.check_tokenizer(teacher, small, "decoding/product_of_experts", opens)
@@ -141,5 +141,5 @@ def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, sam
         words = f"the proxy '{small.name}' has another tokenizer than the teacher '{teacher.name}'"
         with pytest.raises(BadInput, match=words):
             check()
-    if isinstance(teacher, schema.Pretrained) and isinstance(small, schema.Pretrained):
+    if isinstance(teacher, models.Pretrained) and isinstance(small, models.Pretrained):
         check(opens=False)  # of a stranger's study no file is opened

@@ -48,7 +48,7 @@ def farthest_first(points: np.ndarray, k: int) -> list[int]:
 def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
     """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt."""
     completions = pilot.generate(prompts, seed=0, interface=Interface())
-    nats = pilot.surprisal(prompts, [answer.text for answer in completions])
+    nats = pilot.own_surprisal(completions)
     return np.array(nats) / [len(answer.token_ids) + 1 for answer in completions]
 
 

@@ -136,7 +136,9 @@ class Attacker(Base):
         once = recipe.model_copy(
             update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0}
         )
-        return train(student.network, scored, once, seed=seed, pad=pad, loss=self._loss)
+        return train(
+            student.network, scored, once, seed=seed, pad=pad, loss=self._loss, per="example"
+        )
 
     def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
         s, held_NA = self.settings, reference_logprobs(rows, device)

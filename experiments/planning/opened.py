@@ -1,0 +1,73 @@
+"""Models from elsewhere, opened while a study is planned: a second's work, without weights."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from distill import adapters
+from distill.completions import BadInput
+from distill.folders import ModelFolder, commit_of, inspect
+from distill.specs import PretrainedModel
+from experiments.private import by_contents, shown
+from experiments.settings.catalog import cached
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def at(model: PretrainedModel) -> PretrainedModel:
+    """The same model, wherever it lies on this machine."""
+    return model.model_copy(update={"path": shown(model.path), "adapter": shown(model.adapter)})
+
+
+def open_model(setting: str, model: PretrainedModel) -> ModelFolder:
+    """What a model's folder, file or name on the hub holds beside its weights.
+
+    Args:
+        setting: which model of the study it is.
+        model: its settings.
+
+    Raises:
+        BadInput: it is not there, or lacks a part.
+    """
+    real = at(model)
+    if not (os.path.exists(real.path) or HUB_NAME.fullmatch(real.path)):
+        raise BadInput(
+            f"{setting}.path: no folder {real.path!r}; a model is a folder with config.json, "
+            "tokenizer.json and *.safetensors, a .gguf file, or a name on the hub such as "
+            "owner/name"
+        )
+    if real.adapter is not None:
+        try:
+            adapters.check(real.adapter)
+        except BadInput as error:
+            raise BadInput(f"{setting}.adapter: {error}") from error
+    try:
+        fields = {name: getattr(real, name) for name in PretrainedModel.model_fields}
+        return _inspected(PretrainedModel(**fields))
+    except BadInput as error:
+        raise BadInput(f"{setting}.path: {error}") from error
+
+
+@cached
+def _inspected(model: PretrainedModel) -> ModelFolder:
+    return inspect(model)
+
+
+def identity(model: PretrainedModel) -> dict[str, str | None]:
+    """What tells a model: a folder or a file by what it holds, a name on the hub by the commit that
+    it stands for now.
+
+    Raises:
+        BadInput: the hub does not say.
+    """
+    told = {"path": model.path, "adapter": model.adapter, "revision": model.revision}
+    path = shown(model.path)
+    if not os.path.exists(path) and HUB_NAME.fullmatch(path):
+        told["revision"] = _commit(path, model.revision)
+    return by_contents(told)
+
+
+@cached
+def _commit(name: str, revision: str) -> str:
+    return commit_of(name, revision)

@@ -1,0 +1,166 @@
+"""Pretrained students, teachers and proxies in a study: what is trained, kept and asked."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from distill.completions import BadInput, Interface, Prompt
+from distill.embedded import byte_pair_tokenizer, llama
+from distill.folders import save
+from distill.models import LanguageModel
+from experiments import cli
+from experiments.planning import plan
+from experiments.settings import schema
+from experiments.stages.files import ModelFile, TrainingReport
+from experiments.stages.models import load_model
+from experiments.store import Store
+from tests.experiments.small import last
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+WORDS = [
+    "student.steps=2",
+    "student.batch_size=4",
+    "student.max_length=96",
+    "student.max_new_tokens=40",
+    "seeds=[0,1]",
+    "baseline_seeds=2",
+    "selection_seeds=[900]",
+    "measure.items=10",
+    "measure.selection_items=10",
+    "measure.teacher_seeds=1",
+    "measure.draws=100",
+    "measure.plateau=false",
+    "budget=8",
+    "task=addition",
+    "defense=release/answer_only",
+    "attacker=sft",
+]
+PEFT = "peft"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A small chat model with byte pairs, whose network has rows beyond its tokenizer."""
+    place = tmp_path_factory.mktemp("base")
+    tokenizer = byte_pair_tokenizer(["12+34=6 # 46", "user assistant"] * 3, 300)
+    tokenizer.chat_template = TEMPLATE
+    network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128, seed=3)
+    network.resize_token_embeddings(320, mean_resizing=False)
+    save(LanguageModel(network, tokenizer), place)
+    return place
+
+
+def words(student, base, *more):
+    teacher = ["teacher=finetuned", f"teacher.path={base}", "teacher.items=20", "teacher.steps=2"]
+    sizes = ["teacher.max_length=96", "teacher.max_new_tokens=40", "teacher.batch_size=4"]
+    return last(*teacher, *sizes, f"student={student}", f"student.path={base}", *WORDS, *more)
+
+
+def studied(folder, *overrides):
+    """A study's plan, run, and its store."""
+    assert cli.main(["run", "quickstart", "--runs", str(folder), "--workers", "1", *overrides]) == 0
+    named = [one for one in overrides if not one.startswith("--")]
+    return plan.make(schema.load_named("quickstart", named)), Store(folder / "store")
+
+
+@pytest.fixture(scope="module", params=["pretrained", "lora"])
+def run(request, base, tmp_path_factory):
+    if request.param == "lora":
+        pytest.importorskip(PEFT, reason="LoRA needs peft, in the extra `real`")
+    place = tmp_path_factory.mktemp(request.param)
+    return request.param, *studied(place, *words(request.param, base))
+
+
+def arm_of(made, attacker):
+    return next(arm for arm in made.arms if arm.attacker == attacker)
+
+
+def test_the_untrained_student_is_the_model_as_it_comes(run, base):
+    """F0 answers what transformers' own greedy `generate` answers."""
+    _, made, store = run
+    model = load_model(store.path(arm_of(made, "floor/untrained").student))
+    network, tokenizer = (
+        kind.from_pretrained(base) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    for text in ("1+2=", "12+34="):
+        (answer,) = model.generate([Prompt("a", text)], seed=0, interface=Interface())
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_tensors="pt"
+        )["input_ids"]
+        rows = torch.arange(300, 320)  # beyond the tokenizer: they spell nothing
+        out = network.generate(
+            ids, max_new_tokens=40, do_sample=False, suppress_tokens=rows.tolist()
+        )
+        expected = out[0, ids.shape[1] :].tolist()
+        assert [*answer.token_ids] == [one for one in expected if one != tokenizer.eos_token_id]
+
+
+def test_a_student_is_kept_as_what_was_trained(run, base):
+    kind, made, store = run
+    folder = store.path(arm_of(made, "sft").student)
+    told, report = ModelFile.read(folder).model, TrainingReport.read(folder)
+    whole, adapter = (
+        (folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")
+    )
+    assert (whole, adapter) == ((True, False) if kind == "pretrained" else (False, True))
+    assert (told.base is None) == (kind == "pretrained")
+    assert (report.trained is None) == (kind == "pretrained")
+    assert report.device == "cpu" and report.steps == 2
+    untrained = load_model(store.path(arm_of(made, "floor/untrained").student)).network
+    trained = load_model(folder).network
+    assert trained.dtype == torch.float32
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.inference_mode():
+        assert not torch.equal(trained(ids).logits, untrained(ids).logits)
+
+
+def test_another_folder_of_the_same_model_is_the_same_work(base, tmp_path):
+    twin = shutil.copytree(base, tmp_path / "twin")
+    keys = [
+        {
+            stage.key
+            for stage in plan.make(schema.load("quickstart", words("pretrained", one))).stages
+        }
+        for one in (base, twin)
+    ]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ({}, ["student.path=./gone"], "student.path: no folder"),
+        ({}, ["student.path=./gone.gguf"], "student.path: no folder"),
+        ({}, ["student.max_length=4096"], "student.max_length: 4096 is more than the .* 128"),
+        ({}, ["student.max_new_tokens=120"], "student.max_new_tokens: 120 and a question"),
+        ({}, ["student.max_length=16"], "student.max_length: 16 tokens are too few for every"),
+        ({}, ["student.device=cuda:7"], "device 'cuda:7': this machine has none"),
+        ({}, ["student.dtype=bfloat16"], "dtype must be float32 where all weights are trained"),
+        ({}, ["+student.depth=3"], "unknown key 'student.pretrained.depth'"),
+        ({}, ["student.chat.date=today"], "student.pretrained.chat.date: .*date"),
+        ({}, ["student.adapter=./none"], "student.adapter: adapter .* has no adapter_config.json"),
+        ({"chat_template": "{{ 1/0 }}"}, [], "student.path: .*chat template: ZeroDivisionError"),
+        ({"chat_template": None}, ["student.chat.system=Add."], "a system prompt, and .* no chat"),
+        ({"eos_token": None}, [], "student.path: .*names no end-of-text token"),
+    ],
+)
+def test_what_cannot_be_a_student_is_one_line_of_plan(
+    change, more, message, base, tmp_path, capsys
+):
+    place = shutil.copytree(base, tmp_path / "model")
+    path = place / "tokenizer_config.json"
+    told = json.loads(path.read_bytes()) | change
+    path.write_text(json.dumps({name: value for name, value in told.items() if value is not None}))
+    if "chat_template" in change:
+        (place / "chat_template.jinja").unlink()
+    changed = last(*words("pretrained", base, f"student.path={place}"), *more)
+    assert cli.main(["plan", "quickstart", "--runs", str(tmp_path), *changed]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.strip()]
+    with pytest.raises(BadInput, match=message):
+        raise BadInput(line)
