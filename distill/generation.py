@@ -67,7 +67,7 @@ def forward_step(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, *
         "use_cache": True,
         "logits_to_keep": 1,
     }
-    if "past_key_values" in (named := _inputs_of(type(network))):
+    if "past_key_values" in (named := _inputs_of(network.__class__)):
         return network(**inputs, **more)
     # A recurrent network keeps a state in place of keys and values, and knows no positions.
     del inputs["position_ids"], inputs["past_key_values"]

@@ -52,11 +52,12 @@ class ChatConfig(Spec):
     """What a chat template is told beside the conversation."""
 
     system: str = Field(
-        "", description="system prompt of prompts that have none", max_length=20_000
+        default="", description="system prompt of prompts that have none", max_length=20_000
     )
-    enable_thinking: bool | None = Field(None, description="null: as the template has it")
+    enable_thinking: bool | None = Field(default=None, description="null: as the template has it")
     date: datetime.date = Field(
-        datetime.date(2024, 7, 26), description="what templates that write today's date write"
+        default=datetime.date(2024, 7, 26),
+        description="what templates that write today's date write",
     )
 
 
@@ -68,17 +69,19 @@ class PretrainedModel(Spec):
 
     path: Where = Field(description="local folder, .gguf file, or name on the hub")
     revision: str = Field(
-        "", description="of a name on the hub: branch, tag or commit", max_length=200
+        default="", description="of a name on the hub: branch, tag or commit", max_length=200
     )
-    adapter: Where | None = Field(None, description="folder of a LoRA adapter of it, from peft")
+    adapter: Where | None = Field(
+        default=None, description="folder of a LoRA adapter of it, from peft"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field(
-        "auto",
+        default="auto",
         description="auto: a GPU where there is one",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
     )
     allow_pickle: bool = Field(
-        False, description="weights in PyTorch's own files too, which can be harmful"
+        default=False, description="weights in PyTorch's own files too, which can be harmful"
     )
     chat: ChatConfig = ChatConfig()
 
@@ -86,16 +89,20 @@ class PretrainedModel(Spec):
 class LoraConfig(Spec):
     """A low-rank adapter that is trained in place of the weights (Hu et al. 2021, by peft)."""
 
-    r: int = Field(16, description="rank", ge=1, le=10_000)
-    alpha: float = Field(32.0, description="the adapter counts alpha / r times", gt=0, le=1e6)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    r: int = Field(default=16, description="rank", ge=1, le=10_000)
+    alpha: float = Field(
+        default=32.0, description="the adapter counts alpha / r times", gt=0, le=1e6
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str = Field(
-        "all-linear",
+        default="all-linear",
         description="names of modules, with commas between; all-linear: all but the head",
         pattern=r"^[\w.-]+(,[\w.-]+)*$",
         max_length=1000,
     )
-    merge: bool = Field(False, description="keep whole weights, with the adapter merged into them")
+    merge: bool = Field(
+        default=False, description="keep whole weights, with the adapter merged into them"
+    )
 
 
 class TrainingConfig(Spec):
@@ -117,13 +124,14 @@ class TrainingConfig(Spec):
     clip: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
     pass_tokens: int = Field(
-        0,
+        default=0,
         description="tokens, with padding, that go through the network at once; the gradients of "
         "a larger batch are added up; 0: any number",
         ge=0,
         le=1_000_000_000,
     )
     checkpointing: bool = Field(
-        False, description="compute states again in the backward pass: less memory, more time"
+        default=False,
+        description="compute states again in the backward pass: less memory, more time",
     )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -8,9 +8,12 @@ import re
 from distill import adapters
 from distill.completions import BadInput
 from distill.folders import ModelFolder, commit_of, inspect
+from distill.models import vocabulary_of
 from distill.specs import PretrainedModel
 from experiments.private import by_contents, shown
 from experiments.settings.catalog import cached
+from experiments.settings.schema import Study
+from experiments.tasks import Task
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -54,6 +57,17 @@ def _inspected(model: PretrainedModel) -> ModelFolder:
     return inspect(model)
 
 
+def student_vocabulary(study: Study, task: Task) -> str:
+    """SHA-256 of the tokenizer that a study's student has: a pretrained one's own, else a token a
+    character.
+    """
+    from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
+
+    if isinstance(study.student, PretrainedModel):
+        return open_model("student", study.student).vocabulary
+    return vocabulary_of(character_tokenizer(task.alphabet))
+
+
 def identity(model: PretrainedModel) -> dict[str, str | None]:
     """What tells a model: a folder or a file by what it holds, a name on the hub by the commit that
     it stands for now.
@@ -61,11 +75,11 @@ def identity(model: PretrainedModel) -> dict[str, str | None]:
     Raises:
         BadInput: the hub does not say.
     """
-    told = {"path": model.path, "adapter": model.adapter, "revision": model.revision}
+    where = {"path": model.path, "adapter": model.adapter, "revision": model.revision}
     path = shown(model.path)
     if not os.path.exists(path) and HUB_NAME.fullmatch(path):
-        told["revision"] = _commit(path, model.revision)
-    return by_contents(told)
+        where["revision"] = _commit(path, model.revision)
+    return by_contents(where)
 
 
 @cached

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 from distill.completions import BadInput
 from distill.folders import ModelFolder
-from distill.models import vocabulary_of
 from distill.specs import PretrainedModel
-from experiments.planning.opened import open_model
+from experiments.planning.opened import open_model, student_vocabulary
 from experiments.settings.entries import build_task
 from experiments.settings.models import (
     FineTuned,
@@ -44,7 +43,7 @@ def check(study: Study) -> None:
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
             if logprobs and "teacher" in models:
-                check_tokenizer(entry, task, models["teacher"], models.get("student"))
+                check_tokenizer(study, entry, task, models["teacher"])
 
 
 def _pretrained(study: Study) -> Iterator[tuple[str, PretrainedModel]]:
@@ -124,24 +123,14 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
         )
 
 
-def check_tokenizer(
-    entry: str, task: Task, teacher: ModelFolder, student: ModelFolder | None
-) -> None:
-    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer; one
-    that is trained from scratch spells characters.
-    """
-    from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
-
-    if student is None:
-        same = teacher.vocabulary == vocabulary_of(character_tokenizer(task.alphabet))
-    else:
-        same = teacher.vocabulary == student.vocabulary
-    if not same:
-        theirs = "characters" if student is None else "own"
+def check_tokenizer(study: Study, entry: str, task: Task, teacher: ModelFolder) -> None:
+    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
+    if teacher.vocabulary != student_vocabulary(study, task):
+        tiny = isinstance(study.student, Network)
         raise BadInput(
             f"task {entry}: an attacker that learns from logprobs needs a student with the "
-            f"teacher's tokenizer; the pretrained teacher's is another than the student's {theirs}"
-            "; take attacker=sft"
+            "teacher's tokenizer; the pretrained teacher's is another than the student's "
+            f"{'characters' if tiny else 'own'}; take attacker=sft"
         )
 
 

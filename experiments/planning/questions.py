@@ -10,6 +10,7 @@ from distill.completions import BadInput, Interface, Prompt
 from distill.recordings import Layout, RecordedModel, read_recorded
 from experiments.planning.arms import asking
 from experiments.planning.graph import interface_of, pool
+from experiments.planning.opened import student_vocabulary
 from experiments.private import revealed, shown
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
@@ -110,15 +111,12 @@ def _opened(path: str, layout: str) -> RecordedModel:
 
 def _check_tokenizer(study: Study, task: str, recording: RecordedModel) -> None:
     """Recorded logprobs are over the teacher's tokens, so the student must have its tokenizer."""
-    from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
-    from distill.models import vocabulary_of
-
     if recording.vocabulary is None:
         raise BadInput(
             f"{recording.where}: does not say of which tokenizer its logprobs are, so no student "
             "can learn from them; set teacher.tokenizer to a folder or a name on the hub"
         )
-    if recording.vocabulary != vocabulary_of(character_tokenizer(build_task(task).alphabet)):
+    if recording.vocabulary != student_vocabulary(study, build_task(task)):
         raise BadInput(
             f"{recording.where}: its logprobs are over the tokenizer {recording.vocabulary[:12]}, "
             "and the student's is another; logprobs of one vocabulary mean nothing in another"

@@ -35,32 +35,32 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | Serve
     match ModelFile.read(folder).model:
         case TrainedModel() as spec:
             return _trained(spec, folder)
-        case AskedModel() as told:
+        case AskedModel() as spec:
             return load(
-                here(told.model),
-                temperature=told.temperature,
-                top_p=told.top_p,
-                max_new_tokens=told.max_new_tokens,
-                batch_size=told.batch_size,
+                here(spec.model),
+                temperature=spec.temperature,
+                top_p=spec.top_p,
+                max_new_tokens=spec.max_new_tokens,
+                batch_size=spec.batch_size,
             )
-        case RecordedModel() as told:
+        case RecordedModel() as spec:
             answers = recordings.by_question(read_completions(folder / RECORDED))
-            return recordings.RecordedModel(answers, "recorded teacher", told.scored_by)
-        case ServedSpec() as told:
-            return served_model(told, folder)
+            return recordings.RecordedModel(answers, "recorded teacher", spec.scored_by)
+        case ServedSpec() as spec:
+            return served_model(spec, folder)
 
 
-def _trained(told: TrainedModel, folder: Path) -> LanguageModel:
+def _trained(spec: TrainedModel, folder: Path) -> LanguageModel:
     """A model that was trained here: its own weights, or its adapter on its base."""
-    options = {
-        "may_diverge": told.may_diverge,
-        "max_new_tokens": told.max_new_tokens,
-        "batch_size": told.batch_size,
+    options: dict[str, Any] = {
+        "may_diverge": spec.may_diverge,
+        "max_new_tokens": spec.max_new_tokens,
+        "batch_size": spec.batch_size,
     }
-    if told.base is None:
-        own = PretrainedModel(path=str(folder), dtype=told.dtype, device=told.device)
+    if spec.base is None:
+        own = PretrainedModel(path=str(folder), dtype=spec.dtype, device=spec.device)
         return load(own, **options)
-    model = load_base(here(told.base), **options)
+    model = load_base(here(spec.base), **options)
     adapters.read(model.network, folder)
     return model
 

@@ -77,14 +77,16 @@ def run(request, base, tmp_path_factory):
     return request.param, *studied(place, *words(request.param, base))
 
 
-def arm_of(made, attacker):
-    return next(arm for arm in made.arms if arm.attacker == attacker)
+def folder_of(store, made, attacker):
+    """Where the first student of an attack is."""
+    student = next(arm for arm in made.arms if arm.attacker == attacker).student
+    return store.folder(student.kind, student.key)
 
 
 def test_the_untrained_student_is_the_model_as_it_comes(run, base):
     """F0 answers what transformers' own greedy `generate` answers."""
     _, made, store = run
-    model = load_model(store.path(arm_of(made, "floor/untrained").student))
+    model = load_model(folder_of(store, made, "floor/untrained"))
     network, tokenizer = (
         kind.from_pretrained(base) for kind in (AutoModelForCausalLM, AutoTokenizer)
     )
@@ -93,7 +95,7 @@ def test_the_untrained_student_is_the_model_as_it_comes(run, base):
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_tensors="pt"
         )["input_ids"]
-        rows = torch.arange(300, 320)  # beyond the tokenizer: they spell nothing
+        rows = torch.arange(len(tokenizer), 320)  # beyond the tokenizer: they spell nothing
         out = network.generate(
             ids, max_new_tokens=40, do_sample=False, suppress_tokens=rows.tolist()
         )
@@ -103,7 +105,7 @@ def test_the_untrained_student_is_the_model_as_it_comes(run, base):
 
 def test_a_student_is_kept_as_what_was_trained(run, base):
     kind, made, store = run
-    folder = store.path(arm_of(made, "sft").student)
+    folder = folder_of(store, made, "sft")
     told, report = ModelFile.read(folder).model, TrainingReport.read(folder)
     whole, adapter = (
         (folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")
@@ -112,7 +114,7 @@ def test_a_student_is_kept_as_what_was_trained(run, base):
     assert (told.base is None) == (kind == "pretrained")
     assert (report.trained is None) == (kind == "pretrained")
     assert report.device == "cpu" and report.steps == 2
-    untrained = load_model(store.path(arm_of(made, "floor/untrained").student)).network
+    untrained = load_model(folder_of(store, made, "floor/untrained")).network
     trained = load_model(folder).network
     assert trained.dtype == torch.float32
     ids = torch.tensor([[3, 4, 5]])
