@@ -12,17 +12,23 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 THETA = 100.0
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
+TURNS = "{% for message in messages %}{{ message['content'] }}{{ '\n' }}{% endfor %}"
 
 
-def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
-    """One token a character of `alphabet`, after pad (0), end (1) and unknown (2)."""
+def character_tokenizer(alphabet: str, has_turns: bool = False) -> PreTrainedTokenizerFast:
+    """One token a character of `alphabet`, after pad (0), end (1) and unknown (2); `has_turns`:
+    with a chat template that writes a conversation a turn a line.
+    """
     symbols = [PAD, END, UNKNOWN, *sorted(set(alphabet))]
     core = Tokenizer(
         models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token=UNKNOWN)
     )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
-    return _tokenizer(core, unk_token=UNKNOWN)
+    tokenizer = _tokenizer(core, unk_token=UNKNOWN)
+    if has_turns:
+        tokenizer.chat_template = TURNS
+    return tokenizer
 
 
 def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:

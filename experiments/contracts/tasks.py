@@ -50,6 +50,8 @@ def _require_right(task: Task, item: Item, what: str) -> None:
 
 def the_final_answer_of_a_solution_is_its_reference(task: Task) -> None:
     for item in items_of(task, "query"):
+        if item.reference != item.answer:
+            continue  # it says what is right by other means than an answer
         final = task.final(item.solution)
         require(final == item.reference, f"final is {final!r}, reference {item.reference!r}")
 

@@ -345,7 +345,9 @@ def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str)
     """
     released = release(scope, entry, interface)
     names = split_entry(entry, "+")
-    edits = trailing_edits(entry) if interface == "text" else 0
+    # Behind an edited turn the next is another.
+    once = build_task(scope.task).turns == 1
+    edits = trailing_edits(entry) if interface == "text" and once else 0
     if not edits:
         spec = ReleasedSpec(
             **drawn._asdict(),

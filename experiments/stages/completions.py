@@ -26,6 +26,7 @@ from distill.models import Model
 from distill.rendering import text_ids
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
+from experiments.stages.episodes import Episode, asked, flat, joined, play
 from experiments.stages.files import Exchanges
 from experiments.stages.models import StoredModel, load_model, load_network
 from experiments.stages.resources import Owned, attacker_resources, solutions
@@ -186,12 +187,14 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     same work.
     """
     items = task.public(spec.budget, spec.seed)
-    answers = model.generate(_prompts(items), seed=spec.seed, interface=Interface())
+    episodes = play(task, model, _prompts(items), seed=spec.seed, interface=Interface())
     verified = []
-    for item, answer in zip(items, answers, strict=True):
-        right = task.grade(answer.text, item.reference, answer.finished) == "right"
-        text = answer.text if right else item.solution
-        verified.append(Completion.to(item.prompt, text))
+    for item, episode in zip(items, episodes, strict=True):
+        said = joined(episode)
+        if task.grade(said.text, item.reference, said.finished) == "right":
+            verified += [Completion.to(turn.question, turn.text) for turn in episode]
+        else:
+            verified += solutions([item])
     return verified
 
 
@@ -199,8 +202,8 @@ def released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: 
     """What a defended teacher answers to the first questions of a seed."""
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
     provider = defend(task, model, spec.defense, inputs.given)
-    answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
-    _write(model, prompts, answers, out)
+    episodes = play(task, provider, prompts, seed=spec.seed, interface=spec.interface)
+    _write(model, asked(prompts, episodes), flat(episodes), out)
 
 
 def edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
@@ -222,15 +225,16 @@ def shuffled(task: Task, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path
     mixed = [
         replace(answer, text=text, token_ids=()) for answer, text in zip(made, texts, strict=True)
     ]
-    _write(load_model(inputs.teacher), _queries(task, spec), mixed, out)
+    _write(load_model(inputs.teacher), [answer.question for answer in made], mixed, out)
 
 
 def traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
     """The provider's clean answers."""
     model = load_model(inputs.teacher)
     items = task.train_items(spec.skip + spec.budget, spec.seed)[spec.skip :]
-    answers = model.generate(_prompts(items), seed=spec.seed, interface=Interface())
-    _write(model, _prompts(items), answers, out)
+    prompts = _prompts(items)
+    episodes = play(task, model, prompts, seed=spec.seed, interface=Interface())
+    _write(model, asked(prompts, episodes), flat(episodes), out)
 
 
 def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
@@ -247,15 +251,18 @@ def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out
         attacker = build("attacker", asking)
         prompts = attacker.ask(prompts, spec.budget, resources, seed=spec.seed)
     provider = defend(task, model, spec.defense, inputs.given)
-    answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
+    episodes = play(task, provider, prompts, seed=spec.seed, interface=spec.interface)
     named = [
-        replace(
-            answer.as_answer_to(question[sent.id]),
-            prompt_id=f"{sent.id}~{sent.attempt}" if sent.attempt else sent.id,
-        )
-        for answer, sent in zip(answers, prompts, strict=True)
+        _named(answer.as_answer_to(question[sent.id]) if first else answer, sent.attempt)
+        for sent, episode in zip(prompts, episodes, strict=True)
+        for answer, first in zip(episode, [True] + [False] * len(episode), strict=False)
     ]
-    _write(model, prompts, named, out)
+    _write(model, asked(prompts, episodes), named, out)
+
+
+def _named(answer: Completion, attempt: int) -> Completion:
+    """An answer whose id says which time the question was asked."""
+    return replace(answer, prompt_id=f"{answer.prompt_id}~{attempt}") if attempt else answer
 
 
 def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) -> None:
@@ -268,13 +275,14 @@ def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
     prompts = _queries(task, spec)[: len(reduced)]
     full = defend(task, model, spec.defense, inputs.given)
     less = build_defense(spec.reduced)(full)
-    by_prompt: dict[str, Completion] = {}
+    by_prompt: dict[str, Episode] = {}
     for provider, which in ((full, False), (less, True)):
         sent = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]
         if sent:
-            answers = provider.generate(sent, seed=spec.seed, interface=Interface())
-            by_prompt |= {answer.prompt_id: answer for answer in answers}
-    _write(model, prompts, [by_prompt[prompt.id] for prompt in prompts], out)
+            episodes = play(task, provider, sent, seed=spec.seed, interface=Interface())
+            by_prompt |= {episode[0].prompt_id: episode for episode in episodes}
+    episodes = [by_prompt[prompt.id] for prompt in prompts]
+    _write(model, asked(prompts, episodes), flat(episodes), out)
 
 
 def _queries(task: Task, spec: CompletionsSpec) -> list[Prompt]:

@@ -16,6 +16,7 @@ from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec, build_defense
 from experiments.stages.files import PreparedDefense
 from experiments.stages.models import load_network
+from experiments.stages.resources import checker
 from experiments.stages.stage import Inputs
 from experiments.tasks import Task
 
@@ -63,12 +64,9 @@ def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderRe
     """What the provider has; it can grade answers to its own prompts."""
     traces = read_completions(provided.traces / "completions.parquet") if provided.traces else []
     items = task.train_items(2 * len(traces), seed_for("provider"))
-    references = {item.prompt.id: item.reference for item in items}
     return ProviderResources(
         proxy=load_network(provided.proxy) if provided.proxy else None,
         rewriter=load_network(provided.rewriter) if provided.rewriter else None,
         traces=traces,
-        grade=lambda answer: (
-            task.grade(answer.text, references[answer.prompt_id], answer.finished) == "right"
-        ),
+        grade=checker(task, items),
     )

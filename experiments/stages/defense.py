@@ -10,10 +10,11 @@ from typing import ClassVar, TypeVar
 from safetensors.torch import save_file
 
 from defenses import ProviderResources
-from distill.completions import Interface
+from distill.completions import Completion, Interface
 from distill.models import Model
 from experiments.settings.components import ComponentSpec, build, build_defense, teach_defense
 from experiments.stages.defended import ProviderInputs, provider_resources
+from experiments.stages.episodes import joined, play
 from experiments.stages.files import FoundStrength, PreparedDefense
 from experiments.stages.models import load_model
 from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
@@ -96,15 +97,16 @@ def _matched(
         )
         return [*defense[: match.part], changed, *defense[match.part + 1 :]]
 
+    def answers(model: Model, seed: int) -> list[Completion]:
+        prompts = [item.prompt for item in items]
+        return [*map(joined, play(task, model, prompts, seed=seed, interface=Interface()))]
+
     def right(model: Model) -> float:
         """The share of right answers over all askings."""
-        prompts = [item.prompt for item in items]
         outcomes = [
             task.grade(answer.text, item.reference, answer.finished) == "right"
             for seed in range(match.seeds)
-            for answer, item in zip(
-                model.generate(prompts, seed=seed, interface=Interface()), items, strict=True
-            )
+            for answer, item in zip(answers(model, seed), items, strict=True)
         ]
         return sum(outcomes) / len(outcomes)
 

@@ -13,6 +13,7 @@ from distill.completions import Completion, Interface
 from distill.models import Model, is_network
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
+from experiments.stages.episodes import Episode, flat, joined, play
 from experiments.stages.grades import read_grades, write_grades
 from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
@@ -71,7 +72,7 @@ def run(
     if isinstance(inputs, StudentEvaluationInputs):
         undefended = load_network(inputs.student)
         model = undefended
-        if inputs.clean:
+        if inputs.clean and task.turns == 1:  # a transcript is no answer to one prompt
             texts = [row["text"] for row in read_grades(inputs.clean)]
             nats = undefended.surprisal(prompts, texts)
             bits = [_bits(n, text) for n, text in zip(nats, texts, strict=True)]
@@ -79,9 +80,9 @@ def run(
         undefended = load_model(inputs.teacher)
         model = defend(task, undefended, spec.defense or (), inputs.given)
     began = time.perf_counter()
-    answers = model.generate(prompts, seed=spec.seed, interface=Interface())
+    episodes = play(task, model, prompts, seed=spec.seed, interface=Interface())
     seconds = time.perf_counter() - began
-    nats_of = _surprisal(undefended, answers)
+    answers, nats_of = [joined(episode) for episode in episodes], _surprisal(undefended, episodes)
     rows = [
         _row(task, item, answer) | {"bits_per_byte": bit, "nats": own}
         for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)
@@ -112,13 +113,16 @@ def _row(task: Any, item: Any, answer: Completion) -> dict[str, Any]:
     }
 
 
-def _surprisal(undefended: Model, answers: Sequence[Completion]) -> list[float | None]:
-    """The undefended model's -log probability of each answer and its end, in nats; a recording has
-    none.
+def _surprisal(undefended: Model, episodes: Sequence[Episode]) -> list[float | None]:
+    """The undefended model's -log probability of all turns of an episode with their ends, in nats;
+    a recording has none.
     """
     if not undefended.capabilities.surprisal:
-        return [None] * len(answers)
+        return [None] * len(episodes)
+    said = flat(episodes)
     if is_network(undefended):
-        return list(undefended.own_surprisal(answers))
-    prompts = [answer.question for answer in answers]
-    return list(undefended.surprisal(prompts, [answer.text for answer in answers]))
+        nats = iter(undefended.own_surprisal(said))
+    else:
+        prompts = [turn.question for turn in said]
+        nats = iter(undefended.surprisal(prompts, [turn.text for turn in said]))
+    return [sum(next(nats) for _ in episode) for episode in episodes]

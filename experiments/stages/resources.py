@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distill.attackers import AttackerResources
@@ -31,19 +31,33 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
     questions = task.items("query", owned.pool * owned.budget, seed)
     worked = task.items("query", owned.worked, seed_for("worked"))
     public = task.public(owned.budget, seed)
-    final = {item.prompt.conversation: item.reference for item in [*questions, *worked, *public]}
     return AttackerResources(
         public=solutions(public),
         worked=solutions(worked),
         final=task.final,
         mark=task.mark,
-        check=lambda answer: (
-            task.grade(answer.text, final[answer.question.conversation], answer.finished) == "right"
-        ),
+        check=checker(task, [*questions, *worked, *public]),
         **more,
     )
 
 
+def checker(task: Task, items: Sequence[Item]) -> Callable[[Completion], bool]:
+    """What tells whether an answer to one of these questions, or to a turn of one, is right.
+
+    Behind a wrong turn nothing is: what should follow it is not known.
+    """
+    turns = [turn for item in items for turn in item.exchanges]
+    references = {turn.prompt.conversation: turn.reference for turn in turns}
+
+    def right(answer: Completion) -> bool:
+        reference = references.get(answer.question.conversation)
+        return reference is not None and (
+            task.grade(answer.text, reference, answer.finished) == "right"
+        )
+
+    return right
+
+
 def solutions(items: Sequence[Item]) -> list[Completion]:
-    """The items' solutions as answers."""
-    return [Completion.to(item.prompt, item.solution) for item in items]
+    """The items' solutions as answers, a turn each."""
+    return [Completion.to(turn.prompt, turn.solution) for item in items for turn in item.exchanges]

@@ -115,7 +115,7 @@ def _made(task: Task, shape: Shape, seed: int) -> LanguageModel:
     if shape.vocabulary:
         tokenizer = byte_pair_tokenizer(task.corpus(), shape.vocabulary)
     else:
-        tokenizer = character_tokenizer(task.alphabet)
+        tokenizer = character_tokenizer(task.alphabet, has_turns=task.turns > 1)
     network: Any = llama(
         tokenizer,
         seed=seed,

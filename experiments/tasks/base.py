@@ -7,9 +7,9 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from distill.answer_format import AnswerFormat
-from distill.completions import BadInput, Prompt, digest
+from distill.completions import BadInput, Completion, Prompt, digest
 from experiments.tasks.graders import Grader
-from experiments.tasks.nouns import Draft, Item, Outcome
+from experiments.tasks.nouns import Draft, Item, Outcome, transcript
 from experiments.tasks.pool import Pool
 
 
@@ -24,6 +24,7 @@ class Task(Pool):
     clusters: Mapping[str, str] = MappingProxyType({})  # by item id: which belong together
     notes: tuple[str, ...] = ()  # what a plan is to say of its questions
     alphabet: str
+    turns: int = 1  # that a question takes at most
 
     @property
     def mark(self) -> str:
@@ -34,8 +35,21 @@ class Task(Pool):
         """What anybody owns without a teacher (floor F1): questions of the query split with their
         final answers.
         """
-        items = self.items("query", n, seed)
-        return [replace(item, solution=self.format.answer(item.answer)) for item in items]
+        return [self._without_reasoning(item) for item in self.items("query", n, seed)]
+
+    def _without_reasoning(self, item: Item) -> Item:
+        """An item whose solution is the answer alone, in every turn."""
+        if not item.turns:
+            return replace(item, solution=self.format.answer(item.answer))
+        turns = [replace(turn, solution=self.format.answer(turn.answer)) for turn in item.turns]
+        whole = transcript([turn.solution for turn in turns])
+        return replace(item, solution=whole, turns=tuple(turns))
+
+    def reply(self, prompt: Prompt, completion: Completion) -> Prompt | None:
+        """What follows a turn: what was called for, as the next prompt; None where a question is
+        over, as all are after one turn but for tasks that say otherwise.
+        """
+        return None
 
     def corpus(self) -> list[str]:
         """Public text from which a vocabulary is learned; none where questions are drawn from

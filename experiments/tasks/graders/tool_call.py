@@ -41,18 +41,17 @@ class Call(NamedTuple):
 
 class Grader(graders.Grader):
     """`ordered`: whether calls must come in the order of the reference. `strict`: whether texts
-    must be equal letter by letter; else case, spaces and punctuation do not count.
+    must be equal letter by letter; else case, spaces and punctuation do not count. `extra`: whether
+    more calls may be made than the reference has, where their order does not count.
     """
 
     ordered: bool = False
     strict: bool = False
+    extra: bool = False
 
     def read(self, final: str) -> str | None:
         """The calls as JSON, sorted unless their order counts; no call at all is unparsed."""
-        try:
-            calls = parse_calls(final)
-        except UNREADABLE:
-            return None
+        calls = parse_calls_or_none(final)
         texts = [json.dumps(call.as_json(), sort_keys=True) for call in calls]
         return f"[{', '.join(texts if self.ordered else sorted(texts))}]" if texts else None
 
@@ -60,9 +59,9 @@ class Grader(graders.Grader):
         """Whether each call is one of the reference's, and all of these were made."""
         calls = parse_calls(said)
         wanted = possible_calls(reference)
-        if len(calls) != len(wanted):
+        if len(calls) < len(wanted) or (len(calls) > len(wanted) and not self.extra):
             return False
-        fits = [[self._fits(call, one) for one in wanted] for call in calls]
+        fits = [[self._fits(call, one) for call in calls] for one in wanted]
         if self.ordered:
             return all(row[place] for place, row in enumerate(fits))
         return matched(fits)
@@ -107,7 +106,7 @@ def _loose(text: str) -> str:
 
 
 def matched(fits: Sequence[Sequence[bool]]) -> bool:
-    """Whether rows and columns can be paired so that each pair fits (augmenting paths)."""
+    """Whether every row can have a column of its own that fits (augmenting paths)."""
     row_of: dict[int, int] = {}
 
     def place(row: int, tried: set[int]) -> bool:
@@ -131,6 +130,14 @@ def parse_calls(text: str) -> list[Call]:
     if len(calls) > MOST:
         raise ValueError("too many")
     return calls
+
+
+def parse_calls_or_none(text: str) -> list[Call]:
+    """The calls of a text; none where it is anything else."""
+    try:
+        return parse_calls(text)
+    except UNREADABLE:
+        return []
 
 
 def _json_calls(text: str) -> Iterator[Call]:

@@ -1,0 +1,79 @@
+"""Questions that take several turns: the one loop in which a model is asked, and what it called for
+is answered, for exams and for whoever buys answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distill.completions import Completion, Interface, Prompt
+from distill.models import Model
+from experiments.tasks import Task, transcript
+
+Episode = list[Completion]
+"""The completions of one question, a turn each; most tasks have one turn."""
+
+
+def play(
+    task: Task, model: Model, prompts: Sequence[Prompt], *, seed: int, interface: Interface
+) -> list[Episode]:
+    """Ask every question to its end, those that are still open together.
+
+    The model, with its defence, answers each turn by itself; what the task replies, the tools of
+    whoever asks say, is the next turn's prompt.
+    """
+    episodes: list[Episode] = [[] for _ in prompts]
+    waiting = dict(enumerate(prompts))
+    for _ in range(task.turns):
+        answers = model.generate(list(waiting.values()), seed=seed, interface=interface)
+        replies: dict[int, Prompt] = {}
+        for (place, prompt), answer in zip(waiting.items(), answers, strict=True):
+            episodes[place].append(answer)
+            if (reply := task.reply(prompt, answer)) is not None:
+                replies[place] = reply
+        waiting = replies
+        if not waiting:
+            break
+    return episodes
+
+
+def joined(episode: Episode) -> Completion:
+    """An episode as one completion of its first prompt: its transcript, and means over tokens of
+    what was measured.
+    """
+    first, *later = episode
+    if not later:
+        return first
+    sizes = [len(turn.token_ids) + turn.finished for turn in episode]
+
+    def mean(values: Sequence[float]) -> float:
+        weighted = (value * size for value, size in zip(values, sizes, strict=True))
+        return sum(weighted) / max(sum(sizes), 1)
+
+    return replace(
+        first,
+        text=transcript([turn.text for turn in episode]),
+        token_ids=tuple(token for turn in episode for token in turn.token_ids),
+        finished=all(turn.finished for turn in episode),
+        logprobs=None,
+        passes=mean([turn.passes for turn in episode]),
+        l1=mean([turn.l1 for turn in episode]),
+        kl=mean([turn.kl for turn in episode]),
+        flips=mean([turn.flips for turn in episode]),
+    )
+
+
+def asked(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:
+    """Every prompt as it was sent, episode after episode."""
+    pairs = zip(prompts, episodes, strict=True)
+    return [
+        sent
+        for prompt, (_, *later) in pairs
+        for sent in (prompt, *(turn.question for turn in later))
+    ]
+
+
+def flat(episodes: Sequence[Episode]) -> list[Completion]:
+    """The completions of all turns, episode after episode."""
+    return [turn for episode in episodes for turn in episode]

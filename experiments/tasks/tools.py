@@ -1,0 +1,172 @@
+"""Using tools: values lie in numbered stores, and what is asked for is put there with calls, over
+one to three turns.
+
+`41:z=a-b+5?` asks for `get("a")`, to which the store answers `3`, then `get("b")`, which is `4`,
+and then `3-4=9;9+5=4 # put("z",4)`: arithmetic is modulo 10. Numbers in a question need no call. An
+answer is right where all calls that were needed are made and the store ends as it should.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill.completions import Completion, Message, Prompt, digest
+from experiments import tasks
+from experiments.tasks import Draft, Item, Outcome, Turn, transcript
+from experiments.tasks.graders import tool_call
+
+NAMES, TARGETS, OPERATORS, DIGITS = "abcd", "xyz", "+-", "0123456789"
+ASKED = re.compile(
+    r"(?P<store>\d+):(?P<target>[xyz])=(?P<x>\w)(?P<first>.)(?P<y>\w)(?P<rest>.\d)\?$"
+)
+RADIX = (len(TARGETS), len(OPERATORS), 2, 9, 3, 20, 30)
+"""Of a question's number: target, operators, last digit, how many names, and which or what digits;
+20 and 30 are multiples of all that there is to choose.
+"""
+
+
+class Settings(BaseModel):
+    """`stores`: how many there are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    stores: int = Field(default=100, ge=10, le=1000)
+
+
+class Step(NamedTuple):
+    """What is to be said in a turn: reasoning, a call, and the same as a reference has it."""
+
+    reasoning: str
+    call: str
+    reference: dict[str, dict[str, list[Any]]]
+
+
+class Task(tasks.Task):
+    """Every such question of every store."""
+
+    name: ClassVar[str] = "tools"
+    turns = 3
+    alphabet = '0123456789+-=:;?# abcdxyzgetpu"(),\n'
+    grader = tool_call.Grader(extra=True)
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.size = settings.stores
+        for radix in RADIX:
+            self.size *= radix
+
+    @property
+    def different(self) -> int:
+        """Questions of two digits, of a name and a digit, and of two names."""
+        return self.settings.stores * 3 * 2 * 2 * 9 * (10 * 10 + 4 * 10 + 4 * 3)
+
+    def draft(self, index: int) -> Draft:
+        """The question numbered `index`, in mixed radix."""
+        digits = []
+        for radix in RADIX:
+            index, digit = divmod(index, radix)
+            digits.append(digit)
+        target, first, second, last, names, x, y = digits
+        left = NAMES[x % 4] if names else DIGITS[x % 10]
+        others = NAMES.replace(left, "")
+        right = others[y % 3] if names == 2 else DIGITS[y % 10]
+        text = (
+            f"{index}:{TARGETS[target]}={left}{OPERATORS[first]}{right}"
+            f"{OPERATORS[second]}{last + 1}?"
+        )
+        calls = [step.reference for step in script(text)]
+        return Draft(text, text, "", json.dumps(calls))
+
+    def item(self, draft: Draft) -> Item:
+        """The first question, and what is asked in each turn if the one before was right."""
+        prompt, turns = self.prompt(draft), []
+        for step in script(draft.text):
+            solution = self.format.solution(step.reasoning, step.call)
+            turns.append(Turn(prompt, solution, json.dumps([step.reference]), step.call))
+            prompt = self.reply(prompt, Completion.to(prompt, solution)) or prompt
+        whole = transcript([turn.solution for turn in turns])
+        return Item(turns[0].prompt, whole, draft.answer, turns=tuple(turns))
+
+    def reply(self, prompt: Prompt, completion: Completion) -> Prompt | None:
+        """The values that a completion's calls get; None where it puts one, or calls nothing that
+        there is.
+        """
+        said = self.format.final(completion.text, completion.finished)
+        calls = tool_call.parse_calls_or_none(said or "")
+        question = prompt.history[0].content if prompt.history else prompt.text
+        asked = ASKED.search(question)
+        names = [call.arguments.get("0") for call in calls if call.function == "get"]
+        if not asked or not calls or len(names) < len(calls) or not {*names} <= {*NAMES}:
+            return None
+        shown = ",".join(str(value_of(int(asked["store"]), str(name))) for name in names)
+        spoken = (Message("user", prompt.text), Message("assistant", completion.text))
+        history = (*prompt.history, *spoken)
+        root = prompt.id.partition("/")[0]
+        return Prompt(
+            f"{root}/{len(history) // 2 + 1}",
+            shown,
+            prompt.account,
+            attempt=prompt.attempt,
+            system=prompt.system,
+            history=history,
+        )
+
+    def final(self, text: str, finished: bool = True) -> str | None:
+        """The calls of all turns, which are the lines of the text; None where a turn has none."""
+        said = self._said(text, finished)
+        return None if said is None else self.grader.read(said)
+
+    def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
+        """Whether all calls that the reference has were made, and leave the store as these do."""
+        outcome = super().grade(text, reference, finished)
+        if outcome is Outcome.RIGHT and _left(self._said(text, finished)) != _wanted(reference):
+            return Outcome.WRONG
+        return outcome
+
+    def _said(self, text: str, finished: bool) -> str | None:
+        """The final answers of all turns in their order, a line each."""
+        finals = [self.format.final(line, finished) for line in text.split("\n")]
+        there = [final.strip() for final in finals if final is not None]
+        return "\n".join(there) if len(there) == len(finals) else None
+
+
+def value_of(store: int, name: str) -> int:
+    """The digit under a name in a store."""
+    return int(digest(f"{store}/{name}"), 16) % 10
+
+
+def script(text: str) -> Iterator[Step]:
+    """What is to be said to a question, turn by turn."""
+    asked = ASKED.search(text)
+    assert asked, text
+    values = []
+    for operand in (asked["x"], asked["y"]):
+        if operand in NAMES:
+            yield Step("", f'get("{operand}")', {"get": {"0": [operand]}})
+        values.append(value_of(int(asked["store"]), operand) if operand in NAMES else int(operand))
+    (x, y), sign = values, asked["first"]
+    between = (x + y if sign == "+" else x - y) % 10
+    change = int(asked["rest"])
+    result = (between + change) % 10
+    reasoning = f"{x}{sign}{y}={between};{between}{asked['rest']}={result}"
+    target = asked["target"]
+    put = {"put": {"0": [target], "1": [result]}}
+    yield Step(reasoning, f'put("{target}",{result})', put)
+
+
+def _left(said: str | None) -> dict[str, Any]:
+    """What calls, one after another, leave in a store beside what was there."""
+    calls = tool_call.parse_calls_or_none(said or "")
+    puts = [call.arguments for call in calls if call.function == "put"]
+    return {str(put.get("0")): put.get("1") for put in puts}
+
+
+def _wanted(reference: str) -> dict[str, Any]:
+    calls = tool_call.possible_calls(reference)
+    puts = [call["put"] for call in calls if "put" in call]
+    return {put["0"][0]: put["1"][0] for put in puts}
