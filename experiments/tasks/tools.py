@@ -155,8 +155,8 @@ def script(text: str) -> Iterator[Step]:
     result = (between + change) % 10
     reasoning = f"{x}{sign}{y}={between};{between}{asked['rest']}={result}"
     target = asked["target"]
-    put = {"put": {"0": [target], "1": [result]}}
-    yield Step(reasoning, f'put("{target}",{result})', put)
+    arguments: dict[str, list[Any]] = {"0": [target], "1": [result]}
+    yield Step(reasoning, f'put("{target}",{result})', {"put": arguments})
 
 
 def _left(said: str | None) -> dict[str, Any]:
