@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import preregistration, run_folder, tracking
+from experiments import preregistration, run_folder, tracking, wandb_runs
 from experiments.launch import local
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
@@ -84,6 +84,6 @@ def run(
     local.run(planned, store.root, workers or os.cpu_count() or 1, console, threads)
     measured = run_folder.write(planned, store, home)
     if study.tracking.mode != "off":
-        sent = run_folder.runs(planned, store, measured, home)
+        sent = wandb_runs.runs(planned, store, measured, home)
         tracking.replay(sent, study.tracking, home, console.print)
     return home

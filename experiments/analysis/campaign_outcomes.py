@@ -38,6 +38,26 @@ class Scores(NamedTuple):
         return np.asarray(-np.log10(self.p.astype(float)).T)
 
 
+class Against(NamedTuple):
+    """A campaign and the access that it meets."""
+
+    preset: str
+    access: str
+
+
+Runs = dict[Against, list[CampaignOutcome]]
+"""The finished runs of each."""
+
+
+def grouped(outcomes: Sequence[CampaignOutcome], split: str) -> Runs:
+    """The runs of a split."""
+    runs: Runs = {}
+    for outcome in outcomes:
+        if outcome.split == split:
+            runs.setdefault(Against(outcome.preset, outcome.access), []).append(outcome)
+    return runs
+
+
 class Run(NamedTuple):
     """Which run's scores they are."""
 

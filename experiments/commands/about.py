@@ -65,7 +65,7 @@ def print_schema(*, of: str) -> None:
 
 def doctor() -> None:
     """Print versions, device, threads, free disk and whether wandb has a key."""
-    from experiments.run_folder import machine, versions
+    from experiments.environment import machine, versions
 
     this = machine()
     print(

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from distill.completions import BadInput, write_bytes
-from experiments import preregistration, run_folder, tracking
+from experiments import preregistration, run_folder, tracking, wandb_runs
 from experiments.launch import estimate, local
 from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
@@ -163,7 +163,7 @@ def _report(
     _check_reportable(planned, due, keep_old, partial)
     measures = run_folder.write(planned, store, writable(home), due.why)
     if planned.study.tracking.mode != "off":
-        sent = run_folder.runs(planned, store, measures, home)
+        sent = wandb_runs.runs(planned, store, measures, home)
         tracking.replay(sent, planned.study.tracking, home, _complain)
     if json:
         print(json_format.dumps(jsonable(measures.rows)))

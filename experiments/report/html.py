@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.measure.flags import KINDS
-from experiments.report import campaign_section, terminal
+from experiments.report import campaign_plots, campaign_section, terminal
 from experiments.report.headline import findings, shared_remarks
 from experiments.report.matrix import cell, colour, gained, matrices
 from experiments.report.plots import bars, by_task, curves, frontier, largest, svg
@@ -47,7 +47,7 @@ def pages(measures: Measures, shown: Exhibits) -> dict[str, bytes]:
     section = campaign_section.section(measures)
     files = {"report.html": render(measures, drawn, shown, section)} | drawn
     if measures.campaigns:
-        files["campaigns.svg"] = svg(campaign_section.frontier(measures.campaigns))
+        files["campaigns.svg"] = svg(campaign_plots.frontier(measures.campaigns))
     return {name: text.encode() for name, text in files.items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.completions import digest
-from experiments import provenance, run_folder
+from experiments import environment, provenance, run_folder
 from experiments.planning.plan import Plan
 from experiments.results import archive, read
 from experiments.results.manifest import Maker, Manifest, StageRecord, UnknownMaker
@@ -46,7 +46,7 @@ def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
         "fingerprint": digest(canonical(made)),
         "study": run.study.name,
         "machine": jsonable(manifest.machine.model_copy(update={"threads": threads})),
-        "versions": {name: locked.get(name) for name in run_folder.LIBRARIES},
+        "versions": {name: locked.get(name) for name in environment.LIBRARIES},
     }
     return computed | ({"seeds": run_folder.seeds(planned)} if planned else {})
 

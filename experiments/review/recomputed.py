@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from experiments import preregistration, provenance, run_folder
+from experiments import environment, preregistration, provenance
 from experiments.analysis import card, summary
 from experiments.analysis.exhibits import exhibits
 from experiments.planning.plan import Plan
@@ -96,7 +96,7 @@ def _drawn(manifest: Manifest, other: list[str], odd: list[str]) -> Check:
         return Check(claim, "PASS", "the same", "the same")
     got = f"{provenance.listed(odd or other)} differ"
     same_drawer = f"matplotlib=={version('matplotlib')}" in manifest.lock
-    if odd or same_drawer and run_folder.machine().platform == manifest.machine.platform:
+    if odd or same_drawer and environment.machine().platform == manifest.machine.platform:
         return Check(claim, "FAIL", "the same", got)
     got += ", as another matplotlib or system drew them; do not trust them"
     return Check(claim, "INCONCLUSIVE", "the same", got)

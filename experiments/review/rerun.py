@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import preregistration, run_folder
+from experiments import environment, preregistration
 from experiments.analysis import summary
 from experiments.measure.power import components
 from experiments.planning import plan as planning
@@ -76,7 +76,7 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
         threads: of a worker of the second run.
     """
     manifest, planned = read.manifest_of(expected), planning.make(study)
-    machines = _machine(manifest, run_folder.machine(threads), run_folder.versions())
+    machines = _machine(manifest, environment.machine(threads), environment.versions())
     checks = [machines, _bitwise(manifest, planned, store, machines.word == "PASS")]
     graded = grades_file.read(collect.collect(planned, store))
     before = grades_file.read(expected / "grades.parquet")
@@ -113,7 +113,7 @@ def _machine(manifest: Manifest, machine: Machine, versions: dict[str, str]) -> 
     and sources.
     """
     before = _class(manifest.machine, manifest.versions, manifest.code)
-    now = _class(machine, versions, run_folder.code())
+    now = _class(machine, versions, environment.code())
     changes = [f"{name} {a} -> {b}" for name, a, b in preregistration.changed(before, now)]
     return Check(
         "same class of machine, versions and sources",

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.completions import digest
-from experiments import preregistration, provenance, run_folder
+from experiments import environment, preregistration, provenance, run_folder
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
 from experiments.results import archive
@@ -135,10 +135,10 @@ def _manifest(here: Plan) -> dict[str, Any]:
         "study": here.study.name,
         "fingerprint": "",
         "config_sha256": "",
-        "versions": run_folder.versions(),
-        "lock": run_folder.locked(),
-        "machine": jsonable(run_folder.machine(1)),
-        "code": jsonable(run_folder.code()),
+        "versions": environment.versions(),
+        "lock": environment.locked(),
+        "machine": jsonable(environment.machine(1)),
+        "code": jsonable(environment.code()),
         "plugins": provenance.plugins(here.stages),
         "seeds": run_folder.seeds(here),
         "made_by": [*makers.values()],

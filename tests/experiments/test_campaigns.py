@@ -16,10 +16,10 @@ from distill.campaigns import CAPABILITIES, NEVER, Accounts
 from distill.campaigns.presets import PRESETS
 from distill.completions import BadInput, read_completions
 from experiments import cli
+from experiments.analysis import campaign_leaks as measured
 from experiments.analysis import campaign_outcomes
-from experiments.analysis import campaigns as measured
-from experiments.analysis.campaign_outcomes import Run, Scores
-from experiments.analysis.campaigns import Against, Behind
+from experiments.analysis.campaign_leaks import Behind
+from experiments.analysis.campaign_outcomes import Against, Run, Scores
 from experiments.campaigns.simulate import Outcome
 from experiments.campaigns.world import Truth
 from experiments.measure.contrast import Arm

@@ -15,7 +15,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments import cli, private
-from experiments import run_folder as folder
+from experiments import environment as folder
 from experiments.planning import plan
 from experiments.review import form
 from experiments.review.verify import verify

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import run_folder, tracking
+from experiments import tracking, wandb_runs
 from experiments.planning import plan
 from experiments.results.read import measures_of
 from experiments.settings import schema
@@ -346,7 +346,7 @@ def test_a_run_has_its_own_values_and_its_cells_and_leads_back_to_the_teacher(sm
     planned = plan.make(schema.load("quickstart", STUDY))
     home, store = small / "quickstart", Store(small / "store")
     measures = measures_of(home)
-    *students, compare = run_folder.runs(planned, store, measures, home)
+    *students, compare = wandb_runs.runs(planned, store, measures, home)
     assert compare.page == home / "report.html" and compare.config.keys() >= RUN.config.keys() - {
         "seed"
     }
