@@ -245,6 +245,8 @@ def train(
         for _ in _means(_steps(passes, used, data, config, seed, state), state, config.steps):
             if log:
                 log(state.step, state.losses[-1])
+            if checkpoint and passes.is_first_process:
+                _note(checkpoint, state)
             if state.diverged:
                 break
             due = state.step % checkpoint_every == 0 and state.step < config.steps
@@ -275,6 +277,12 @@ def _steps(
     for value in descend(gradients, passes.weights, used, rates, clip=config.clip):
         passes.publish()
         yield value
+
+
+def _note(checkpoint: Path, state: _State) -> None:
+    """Add the last loss to those beside a checkpoint, for whoever watches a long training."""
+    with checkpoint.with_suffix(".losses").open("a", encoding="utf-8") as file:
+        file.write(f"{state.step} {state.losses[-1]}\n")
 
 
 def _result(network: Any, state: _State, data: _Data) -> Trained:

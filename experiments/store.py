@@ -96,6 +96,10 @@ class Store:
         # Asked often, and a Path takes thrice the time.
         return os.path.isfile(f"{self.root}/{stage}/{key}/done.json")
 
+    def losses(self, stage: str, key: str) -> Path:
+        """Where a training that is under way writes its losses down."""
+        return self.folder(stage, f".{key}.losses")
+
     def begun(self, stage: str, key: str) -> bool:
         """Whether a result is being made, or was until its maker was killed."""
         return self.folder(stage, f".{key}.part").is_dir()
@@ -209,6 +213,7 @@ def _build(
     # What a killed stage left beside its result, to continue from; that of other code leads
     # elsewhere.
     checkpoint, maker = part.with_suffix(".checkpoint"), part.with_suffix(".maker")
+    part.with_suffix(".losses").unlink(missing_ok=True)
     made_by = canonical(origin.model_dump(exclude_none=True))
     if not maker.is_file() or maker.read_text() != made_by:
         checkpoint.unlink(missing_ok=True)
@@ -226,7 +231,7 @@ def _build(
     write_bytes(part / "done.json", sealed(record))
     _share(part)
     _replace(folder, part)
-    for left in (checkpoint, maker):
+    for left in (checkpoint, maker, part.with_suffix(".losses")):
         left.unlink(missing_ok=True)
     if alike and not twin:
         (folder.parent / ".alike").mkdir(exist_ok=True)

@@ -131,8 +131,8 @@ def replay(
         return 0
     count, trouble = 0, list[str]()
     try:
-        with _environment(folder / "wandb"):
-            online = settings.mode == "online" and _reachable(settings, folder, say)
+        with environment(folder / "wandb"):
+            online = settings.mode == "online" and reachable(settings, folder, say)
             sent = _sent(folder / "tracking.json", say)
             for run in runs:
                 try:
@@ -140,9 +140,9 @@ def replay(
                         run if settings.identity else anonymous(run), settings, folder, online, sent
                     )
                 except Exception as error:  # one bad run stops no other
-                    trouble.append(f"{run.name}: {_line(error)}")
+                    trouble.append(f"{run.name}: {short_line(error)}")
     except Exception as error:  # whatever wandb raises, the results are on disk already
-        trouble.append(_line(error))
+        trouble.append(short_line(error))
     if trouble:
         more = f" (and {len(trouble) - 1} more)" if len(trouble) > 1 else ""
         say(f"wandb: {trouble[0]}{more}; results are kept, later: {_sync(folder)}")
@@ -212,7 +212,7 @@ def _sync(folder: Path) -> str:
     return f"wandb sync {folder / 'wandb'}/wandb/offline-run-*"
 
 
-def _line(error: Exception) -> str:
+def short_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -237,7 +237,7 @@ def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
         return {}
 
 
-def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> bool:
+def reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> bool:
     """Whether there is a key and a server, asked once; wandb itself would ask for a key or wait at
     every run.
     """
@@ -257,7 +257,7 @@ def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> 
         else:
             socket.create_connection((host, port), settings.timeout).close()
     except Exception as error:  # an address that is none, too
-        reason = f"{where} cannot be reached ({_line(error)})"
+        reason = f"{where} cannot be reached ({short_line(error)})"
     if reason:
         # Offline nobody is asked, and an address that is none would be an error again.
         os.environ.pop("WANDB_BASE_URL", None)
@@ -266,7 +266,7 @@ def _reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> 
 
 
 @contextlib.contextmanager
-def _environment(folder: Path) -> Iterator[None]:
+def environment(folder: Path) -> Iterator[None]:
     """All of wandb's files below one folder, nothing on the console, for the time of the replay."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -299,10 +299,11 @@ def _scratch(folder: Path) -> str:
     return place
 
 
-def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
+def quiet(settings: Tracking) -> Any:
+    """wandb's own settings: nothing on the console, and no more of this machine than is wanted."""
     import wandb
 
-    quiet = wandb.Settings(
+    chosen = wandb.Settings(
         silent=True,
         console="off",
         disable_code=True,
@@ -313,7 +314,13 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
         init_timeout=settings.timeout,
     )
     if not settings.identity:
-        quiet.host = quiet.username = quiet.email = ""
+        chosen.host = chosen.username = chosen.email = ""
+    return chosen
+
+
+def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
+    import wandb
+
     with wandb.init(
         project=settings.project,
         entity=settings.entity,
@@ -326,7 +333,7 @@ def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:
         tags=run.tags,
         config=run.config,
         resume="allow",
-        settings=quiet,
+        settings=quiet(settings),
     ) as sink:
         _log_curves(sink, run)
         for name, (columns, rows) in run.tables.items():

@@ -16,7 +16,7 @@ HOMES = {
     "datasets": {"distill/tables.py"},
     "peft": {"distill/adapters.py"},
     "gguf": set(),  # transformers reads such files with it
-    "wandb": {"experiments/tracking.py"},
+    "wandb": {"experiments/live.py", "experiments/tracking.py"},
     "sklearn": {"experiments/measure/text.py"},
     "httpx": {"distill/own_server.py"},
     "socket": {"distill/own_server.py", "experiments/tracking.py"},  # the host's name
@@ -97,6 +97,7 @@ ROOMS = (
     "seeds",
     "private",
     "tracking",
+    "live",
     "measure",
     "tasks",
     "campaigns",

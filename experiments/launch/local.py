@@ -26,6 +26,7 @@ from distill.completions import BadInput
 from experiments import private, provenance
 from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
+from experiments.live import Live
 from experiments.planning.costs import SECONDS, seconds
 from experiments.planning.plan import Plan
 from experiments.settings.catalog import chosen_folders, use_plugins
@@ -75,7 +76,14 @@ def run(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     workers = min(workers, len(waiting))
     monitor = Monitor(waiting, stage_names(plan), estimate.measure(store, waiting), workers)
-    with shown(monitor, console) as update, _pool(workers, code) as pool:
+    watched = Live(
+        plan.study.name, plan.study.tracking, root.parent / plan.study.name, console.print
+    )
+    with shown(monitor, console) as show, _pool(workers, code) as pool:
+
+        def update() -> None:
+            show()
+            watched.look((name, store.losses(kind, key)) for kind, key, name in monitor.under_way())
 
         def submit(stage: Stage) -> Future[float]:
             monitor.submit(stage)
@@ -86,6 +94,8 @@ def run(
             _drain(waiting, submit, monitor, update)
         except BrokenProcessPool:
             raise _killed(waiting, store) from None
+        finally:
+            watched.close()
 
 
 def _killed(waiting: list[Stage], store: Store) -> BadInput:

@@ -53,6 +53,7 @@ class Monitor:
     ) -> None:
         self.names, self.estimate, self.workers, self.clock = names, estimate, workers, clock
         self.left = {stage.key: estimate.of(stage) for stage in stages}
+        self.kinds = {stage.key: stage.kind for stage in stages}
         self.total, self.expected = len(stages), sum(self.left.values())
         self.submitted: list[str] = []  # in the order in which workers take them
         self.since: dict[str, float] = {}
@@ -82,6 +83,10 @@ class Monitor:
         worked = self.expected - left + under_way
         pace = ((now - self.began) * self.workers + trust) / (worked + trust or 1.0)
         return max(left - under_way, 0.0) * pace / self.workers
+
+    def under_way(self) -> list[tuple[str, str, str]]:
+        """Kind, key and name of each stage that runs now."""
+        return [(self.kinds[key], key, self.names[key]) for key in self.since]
 
     def current(self) -> str:
         """The stages that run now."""

@@ -59,6 +59,9 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, optimizer):
     with pytest.raises(KeyboardInterrupt):
         fitted(recipe, checkpoint=path, checkpoint_every=20, log=stop)
     resumed, whole = fitted(recipe, checkpoint=path, checkpoint_every=20), fitted(recipe)
+    lines = path.with_suffix(".losses").read_text().splitlines()
+    live = dict(map(float, line.split()) for line in lines)
+    assert live == {20.0 * (i + 1): loss for i, loss in enumerate(whole.losses)}
     assert torch.equal(weights(resumed.network), weights(whole.network))
     assert (resumed.steps, resumed.tokens, resumed.losses) == (
         whole.steps,

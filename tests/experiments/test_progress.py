@@ -1,12 +1,17 @@
 """What a run says while it works, and about how long it will take."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from experiments.launch import estimate
+from distill import trainer
+from experiments.launch import estimate, local
 from experiments.launch.estimate import Estimate, duration
 from experiments.launch.progress import Monitor, shown, stage_names
 from experiments.planning.costs import seconds
@@ -122,3 +127,44 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
 )
 def test_a_length_of_time_is_said_as_people_say_it(length, words):
     assert duration(length) == words
+
+
+def test_losses_of_trainings_under_way_are_watched_and_put_away(tmp_path, monkeypatch):
+    seen, stage = {}, STAGES[0]
+
+    class Watched:
+        def __init__(self, study, settings, folder, say):
+            assert (study, folder) == ("s", tmp_path / "s")
+
+        def look(self, files):
+            seen.update({name: path.read_text() for name, path in files if path.is_file()})
+
+        def close(self):
+            seen["closed"] = "yes"
+
+    @contextmanager
+    def pool(workers, code):
+        with ThreadPoolExecutor(1) as threads:
+            yield threads
+
+    def build(out):
+        checkpoint = out.with_suffix(".checkpoint")
+        trainer._note(checkpoint, trainer._State(step=20, losses=[1.5]))
+        for _ in range(100):
+            if len(seen):
+                break
+            time.sleep(0.05)
+        (out / "x").write_text("x")
+
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(local, "Live", Watched)
+    monkeypatch.setattr(local, "_pool", pool)
+    monkeypatch.setattr(local, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(local, "_make", lambda s, root, n: store.make(s.kind, s.key, build))
+    monkeypatch.setattr(local.provenance, "modules", lambda stage: {})
+    study = SimpleNamespace(name="s", tracking=None)
+    due = SimpleNamespace(why=[], stages=[stage])
+    plan = SimpleNamespace(study=study, arms=[], due=lambda *_: due)
+    local.run(plan, store.root, 1, Console(file=io.StringIO()))
+    assert seen == {f"{stage.kind}/{stage.key}": "20 1.5\n", "closed": "yes"}
+    assert not store.losses(stage.kind, stage.key).exists()

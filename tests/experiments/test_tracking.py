@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tracking, wandb_runs
+from experiments import live, tracking, wandb_runs
 from experiments.planning import plan
 from experiments.results.read import measures_of
 from experiments.settings import schema
@@ -371,3 +371,43 @@ def test_a_run_has_its_own_values_and_its_cells_and_leads_back_to_the_teacher(sm
 def cell_of(run):
     names = ("cmp.task", "cmp.defense", "cmp.attacker", "cmp.query_budget")
     return tuple(run.config[name] for name in names)
+
+
+@pytest.mark.enable_socket
+def test_losses_are_live_while_a_training_is_under_way(tmp_path, monkeypatch):
+    """A line that is half written waits for its end; what was sent is not sent again."""
+    monkeypatch.setattr(live, "AFTER", 0)
+    monkeypatch.setattr(live, "EVERY", 0)
+    said, path = [], tmp_path / ".key.losses"
+    watched = live.Live("study", Tracking(mode="offline"), tmp_path, said.append)
+    files = [("student trace none sft 8 seed 0", path), ("teacher trace", tmp_path / "none")]
+    watched.look(files)
+    assert not list(tmp_path.rglob("*.wandb")), "nothing is trained yet"
+    path.write_text("20 1.5\n40 1.2")
+    watched.look(files)
+    path.write_text("20 1.5\n40 1.25\n")
+    watched.look(files)
+    watched.look(files)
+    watched.close()
+    records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    name = files[0][0]
+    assert [(row[f"{name}/step"], row[f"{name}/loss"]) for row in rows] == [(20, 1.5), (40, 1.25)]
+    (run,) = [record["run"] for record in records if record["type"] == "run"]
+    assert (run["display_name"], run["job_type"], said) == ("live/study", "live", [])
+
+
+def test_trouble_with_live_losses_is_one_line_and_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "AFTER", 0)
+    monkeypatch.setattr(live, "EVERY", 0)
+    said, path = [], tmp_path / ".key.losses"
+    path.write_text("20 x\n")
+    watched = live.Live("study", Tracking(mode="offline"), tmp_path, said.append)
+    watched.look([("a", path)])
+    watched.look([("a", path)])
+    watched.close()
+    (line,) = said
+    assert line.startswith("wandb: live losses are not sent (could not convert")
+    off = live.Live("study", Tracking(mode="off"), tmp_path, said.append)
+    off.look([("a", path)])
+    assert len(said) == 1
