@@ -28,7 +28,7 @@ from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
 from experiments.live import Live
 from experiments.planning.costs import SECONDS, seconds
-from experiments.planning.plan import Plan
+from experiments.planning.plan import Due, Plan
 from experiments.settings.catalog import chosen_folders, use_plugins
 from experiments.stages.stage import Stage
 from experiments.store import Store
@@ -55,17 +55,8 @@ def run(
     """
     store = Store(root)
     store.sweep()
-    if strange := store.other_kinds(SECONDS):
-        console.print(
-            f"note: {root} holds results of another version ({', '.join(strange)}); they are left "
-            "as they are and not used",
-            soft_wrap=True,
-            highlight=False,
-        )
     due = plan.due(store, threads, keep_old)
-    for line in due.why:
-        what = "old results are kept" if keep_old else "old results are made again"
-        console.print(f"note: {what}: {line}", soft_wrap=True, highlight=False)
+    _announce(due, store, keep_old, console)
     waiting = due.stages
     if not waiting:
         return
@@ -74,11 +65,9 @@ def run(
     code = sorted({name for stage in waiting for name in provenance.modules(stage)})
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    workers = min(workers, len(waiting))
+    workers, study = min(workers, len(waiting)), plan.study
     monitor = Monitor(waiting, stage_names(plan), estimate.measure(store, waiting), workers)
-    watched = Live(
-        plan.study.name, plan.study.tracking, root.parent / plan.study.name, console.print
-    )
+    watched = Live(study.name, study.tracking, root.parent / study.name, console.print)
     with shown(monitor, console) as show, _pool(workers, code) as pool:
 
         def update() -> None:
@@ -96,6 +85,20 @@ def run(
             raise _killed(waiting, store) from None
         finally:
             watched.close()
+
+
+def _announce(due: Due, store: Store, keep_old: bool, console: Console) -> None:
+    """Say what of the store is not used, and what of it is old."""
+    if strange := store.other_kinds(SECONDS):
+        console.print(
+            f"note: {store.root} holds results of another version ({', '.join(strange)}); they are "
+            "left as they are and not used",
+            soft_wrap=True,
+            highlight=False,
+        )
+    what = "old results are kept" if keep_old else "old results are made again"
+    for line in due.why:
+        console.print(f"note: {what}: {line}", soft_wrap=True, highlight=False)
 
 
 def _killed(waiting: list[Stage], store: Store) -> BadInput:
