@@ -32,7 +32,7 @@ from experiments.tasks import (
 
 SPLITS = get_args(Split)
 # Drawn from rules; the others are read from files, or take turns, and have tests of their own.
-ELSEWHERE = {"gsm8k", "dataset", "tools"}
+ELSEWHERE = {"gsm8k", "dataset", "tools", "reasoning_gym"}
 TASKS = [build_task(name) for name in shipped("task") if name not in ELSEWHERE]
 PINNED = ["570+575=", "fa ac nf mn cm;f+3?", "c=1;b=c+9;a=b-5;a?"]  # addition, lookup, trace
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
