@@ -54,6 +54,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,8}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text[:80]!r}")
+    return int(text)
+
+
 STUDY = _argument("study", help="a name, or the path of a YAML file")
 OVERRIDES = _argument("overrides", nargs="*", metavar="key=value", help="settings to change")
 ENV = _flag("--env", "replace ${oc.env:NAME} in overrides, never in files")
@@ -182,6 +188,26 @@ COMMANDS = (
         "reviews.diff",
         "two runs side by side: settings and results",
         (_argument("run", help="first run"), _argument("other", help="second run"), RUNS),
+    ),
+    Command(
+        "record",
+        "recording.record",
+        "ask a study's teacher all that it would be asked, and write a recording",
+        (
+            *LOADING,
+            _argument("--to", type=Path, required=True, help="the file to write, .jsonl"),
+            _argument("--task", help="which of the study's tasks, where it has several"),
+            _argument("--split", help="ask questions of this split instead: query, report, ..."),
+            _argument("--n", type=_count, help="how many of the split"),
+            _argument("--seed", type=int, default=0, help="draws them, and samples (default: 0)"),
+            _argument("--attempts", type=_count, default=1, help="answers to each (default: 1)"),
+            _argument(
+                "--interface",
+                choices=("text", "top_k", "full"),
+                help="what is released (default: the most that the study's attackers get)",
+            ),
+            THREADS,
+        ),
     ),
     Command(
         "serve",
