@@ -44,7 +44,7 @@ def read_recorded(path: Path | str, layout: Layout | None = None) -> RecordedMod
     layout = layout or Layout()
     spelling = _spelling(layout.tokenizer) if layout.tokenizer else None
     rows = read_rows(
-        Source(str(path), subset=layout.subset, split=layout.split, where=layout.where)
+        Source(str(path), subset=layout.subset, split=layout.split, where=layout.where or {})
     )
     first = next(rows, None)
     if first is None:

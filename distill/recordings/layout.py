@@ -39,8 +39,8 @@ class Layout(BaseModel):
     split: str = Field(
         default="", description="of a folder that datasets saved, or a name on the hub"
     )
-    where: dict[str, str | int] = Field(
-        default={}, description="what columns must hold for a row to count"
+    where: dict[str, str | int] | None = Field(
+        default=None, description="what columns must hold for a row to count"
     )
 
 

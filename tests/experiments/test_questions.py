@@ -11,7 +11,7 @@ from distill.models import vocabulary_of
 from distill.recordings import RecordedModel, read_recorded
 from experiments import cli
 from experiments.planning import questions
-from experiments.settings import schema
+from experiments.settings import models, schema
 from experiments.settings.entries import build_task
 
 SMALL = ["task=addition(digits=2)", "seeds=[0]", "selection_seeds=[900]", "budget=40"]
@@ -130,7 +130,7 @@ def test_a_weaker_teacher_is_asked_for_text_alone(tmp_path):
     block = block_of(made)
     path = tmp_path / "w.jsonl"
     write(path, asked("attacker=sft")[questions.TEXT])
-    recorded = schema.Recorded(kind="recorded", name="weak", path=str(path))
+    recorded = models.Recorded(kind="recorded", name="weak", path=str(path))
     opened = questions.check_recording(made, block.tasks[0], "weaker_teacher", recorded, block)
     assert isinstance(opened, RecordedModel) and opened.answers == read_recorded(path).answers
     with pytest.raises(BadInput, match="asks for logprobs"):
