@@ -74,7 +74,7 @@ class AnswerFormat(BaseModel):
 
     @property
     def begin(self) -> str:
-        """What the markup of a final answer begins with; nothing where the whole text is one."""
+        """What a final answer stands behind, or its markup begins with."""
         match self.kind:
             case "mark":
                 return self.mark
@@ -87,7 +87,7 @@ class AnswerFormat(BaseModel):
             case "tool_call":
                 return CALL_OPEN
             case "whole":
-                return ""
+                return "" if self.thinking == "none" else CLOSE
 
     def split(self, text: str, finished: bool = True) -> Parts:
         """A text as its parts; the final answer of one that was cut off counts only where its

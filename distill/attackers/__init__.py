@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from distill.answer_format import AnswerFormat
+
 if TYPE_CHECKING:
     from distill.completions import Completion
     from distill.models import LanguageModel, Model
@@ -34,12 +36,13 @@ ORDER = ("ask", "clean", "repair", "learn", "follow")
 class AttackerResources:
     """What an attacker has beside the answers it was sold.
 
-    `public`: questions of its own with their final answers, as answers whose text is the mark and
-    the final answer. `worked`: worked solutions of its own, few. `final(text)`: the final answer in
+    `public`: questions of its own with their final answers, as answers whose text is the final
+    answer alone. `worked`: worked solutions of its own, few. `final(text)`: the final answer in
     a text, or None. `check(answer)`: whether the final answer to one of its own or asked questions
-    is right, where the task lets anybody check. `mark`: what a final answer follows. `fresh(seed)`:
-    an untrained model of the student's shape. `recipe`: how it trains one. `defense(answers)`: the
-    defence rebuilt by the attacker, with a key of its own, applied to answers with logprobs.
+    is right, where the task lets anybody check. `format`: where reasoning and final answer are in a
+    text. `fresh(seed)`: an untrained model of the student's shape. `recipe`: how it trains one.
+    `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to
+    answers with logprobs.
     `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a
     student of the first answers, for attacks that choose what to ask next.
     """
@@ -48,7 +51,7 @@ class AttackerResources:
     worked: Sequence[Completion] = ()
     final: Callable[[str], str | None] = lambda text: None
     check: Callable[[Completion], bool] | None = None
-    mark: str = "#"
+    format: AnswerFormat = AnswerFormat()
     fresh: Callable[[int], LanguageModel] | None = None
     recipe: TrainingConfig | None = None
     defense: Callable[[Sequence[Completion]], list[Completion]] | None = None

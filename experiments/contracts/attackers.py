@@ -23,7 +23,7 @@ from experiments.tasks import Item
 from experiments.tasks.trace import Settings as Program
 from experiments.tasks.trace import Task
 
-ALWAYS = {"public", "final", "mark", "recipe"}
+ALWAYS = {"public", "final", "format", "recipe"}
 """What every part may look at without saying so."""
 QUICK = {
     "rounds": 1,
@@ -103,7 +103,7 @@ def resources() -> AttackerResources:
         public=as_completions(TASK.public(BUDGET, 0)),
         worked=as_completions(questions()[BUDGET:]),
         final=TASK.final,
-        mark=TASK.mark,
+        format=TASK.format,
         check=lambda answer: (
             TASK.grade(answer.text, references[answer.question.conversation]) == "right"
         ),

@@ -35,7 +35,7 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
         public=solutions(public),
         worked=solutions(worked),
         final=task.final,
-        mark=task.mark,
+        format=task.format,
         check=checker(task, [*questions, *worked, *public]),
         **more,
     )

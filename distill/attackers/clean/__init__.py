@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from distill.answer_format import AnswerFormat
 from distill.attackers import AttackerResources, sft
 from distill.completions import Completion
 from distill.models import LanguageModel
@@ -29,13 +30,12 @@ def with_text(answer: Completion, text: str) -> Completion:
     )
 
 
-def split_answer(text: str, mark: str) -> tuple[str, str]:
-    """A text as its reasoning and the rest, which begins with the space before the last mark; the
-    two joined are it.
+def split_answer(text: str, form: AnswerFormat) -> tuple[str, str]:
+    """A text as its reasoning, what is thought with it, and the rest, which begins with the space
+    before the final answer; the two joined are it.
     """
-    before, marker, _ = text.rpartition(mark)
-    reasoning = before.rstrip() if marker else text
-    return reasoning, text[len(reasoning) :]
+    parts = form.split(text)
+    return parts.thinking + parts.reasoning, parts.answer
 
 
 def train_own_model(

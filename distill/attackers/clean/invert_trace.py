@@ -85,9 +85,8 @@ class Attacker(Base):
 
 def with_hint(answer: Completion, resources: AttackerResources) -> Completion:
     """An answer to a question that gives its final answer away."""
-    return replace(
-        answer, prompt=f"{answer.prompt} {resources.mark} {resources.final(answer.text)}"
-    )
+    final = resources.format.answer(str(resources.final(answer.text))).strip()
+    return replace(answer, prompt=f"{answer.prompt} {final}")
 
 
 def expand(
@@ -99,7 +98,7 @@ def expand(
     """What the inverter writes for each answer, given question and final answer; behind its
     reasoning if `begun`.
     """
-    begins = [split_answer(one.text, resources.mark)[0] if begun else "" for one in completions]
+    begins = [split_answer(one.text, resources.format)[0] if begun else "" for one in completions]
     prompts = [
         replace(with_hint(one, resources).question, begin=begin)
         for one, begin in zip(completions, begins, strict=True)

@@ -72,7 +72,9 @@ class Attacker(Base):
         self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
     ) -> list[Completion]:
         """Every answer's reasoning in other words, where its final answer stays."""
-        reasoning = [split_answer(completion.text, resources.mark)[0] for completion in completions]
+        reasoning = [
+            split_answer(completion.text, resources.format)[0] for completion in completions
+        ]
         paraphrased = []
         for completion, before, after in zip(
             completions, reasoning, self._rewrite(completions, reasoning, seed), strict=True

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
+from distill.answer_format import AnswerFormat
 from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import split_answer, surprisal, train_own_model, with_text
 from distill.completions import Completion
@@ -86,9 +87,9 @@ def orders(size: int, most: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(every))[:most]
 
 
-def undo(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[str]:
+def undo(text: str, rule: Rule, separator: str, form: AnswerFormat, most: int) -> list[str]:
     """A text with a rule undone, in every order of its steps, at most `most`."""
-    reasoning, rest = split_answer(text, mark)
+    reasoning, rest = split_answer(text, form)
     steps = (reasoning.replace(" ", separator) if rule.merged else reasoning).split(separator)
     steps = list(dict.fromkeys(steps)) if rule.repeated else steps
     undone = [rule.then(rule.first(step)) for step in steps]
@@ -96,13 +97,13 @@ def undo(text: str, rule: Rule, separator: str, mark: str, most: int) -> list[st
 
 
 def candidates(
-    text: str, separator: str, mark: str, most: int, rules: Iterable[Rule] = RULES
+    text: str, separator: str, form: AnswerFormat, most: int, rules: Iterable[Rule] = RULES
 ) -> list[str]:
     """Every text that the rules could have been applied to, the text itself first, with at most
     `most` orders each.
     """
     return list(
-        dict.fromkeys(form for rule in rules for form in undo(text, rule, separator, mark, most))
+        dict.fromkeys(one for rule in rules for one in undo(text, rule, separator, form, most))
     )
 
 
@@ -151,7 +152,7 @@ class Attacker(Base):
         tried = [
             [
                 with_text(one, text)
-                for text in candidates(one.text, s.separator, resources.mark, s.most, rules)
+                for text in candidates(one.text, s.separator, resources.format, s.most, rules)
             ]
             for one in completions
         ]
@@ -162,7 +163,7 @@ class Attacker(Base):
         """The first rule that leads from what was sold to what was believed."""
         s = self.settings
         return next(
-            rule for rule in RULES if new in undo(old, rule, s.separator, resources.mark, s.most)
+            rule for rule in RULES if new in undo(old, rule, s.separator, resources.format, s.most)
         )
 
     def _likeliest(self, forms: list[Completion], nats: list[float]) -> Completion:

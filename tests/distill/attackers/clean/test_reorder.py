@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import obfuscate, reformulate
+from distill.answer_format import AnswerFormat
 from distill.attackers.clean import reorder, split_answer
 from distill.completions import Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said, texts
@@ -27,6 +28,8 @@ PROSE = [
     "He has no numbers",
     "2 x 3 = 6",
 ]
+
+HASH = AnswerFormat(thinking="none")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_turned_by_hand(step, back):
 
 
 def test_turned_undoes_reformulation_and_leaves_what_derives_first():
-    steps = [step for one in CLEAN for step in split_answer(one.text, "#")[0].split(";")]
+    steps = [step for one in CLEAN for step in split_answer(one.text, HASH)[0].split(";")]
     changed = [step for step in steps + PROSE if reformulate.hoist_result(step) != step]
     assert len(changed) == 2 * len(CLEAN) + len(PROSE) - 1
     assert [reorder.turn(reformulate.hoist_result(step)) for step in changed] == changed
@@ -88,7 +91,7 @@ def test_however_many_steps_a_known_rule_is_undone_by_one_of_the_first_orders(si
     st.sampled_from([ADDITION, *CLEAN]),
 )
 def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, merge, one):
-    reasoning, rest = split_answer(one.text, "#")
+    reasoning, rest = split_answer(one.text, HASH)
     steps = reasoning.split(";")
     if change == "turn":
         steps = [reformulate.hoist_result(step) for step in steps]
@@ -98,14 +101,14 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
         steps = obfuscate.RULES["swap_sides"](steps, "")
     steps = [steps[i] for i in order]
     moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
-    forms = reorder.candidates(moved, ";", "#", 24)
+    forms = reorder.candidates(moved, ";", HASH, 24)
     assert forms[0] == moved and one.text in forms and len(forms) == len(set(forms))
-    assert all(split_answer(form, "#")[1] == rest for form in forms)
+    assert all(split_answer(form, HASH)[1] == rest for form in forms)
 
 
 def test_one_order_is_the_order_it_has():
-    assert reorder.candidates("a;b # 1", ";", "#", 1) == ["a;b # 1"]
-    assert reorder.candidates("", ";", "#", 24) == [""]
+    assert reorder.candidates("a;b # 1", ";", HASH, 1) == ["a;b # 1"]
+    assert reorder.candidates("", ";", HASH, 24) == [""]
 
 
 @pytest.fixture

@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release import split_answer as providers
+from distill.answer_format import AnswerFormat
 from distill.attackers import sft
 from distill.attackers.clean import groups, split_answer, surprisal, train_own_model, with_text
 from distill.completions import Completion, Logprobs
 from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, fresh
+
+HASH = AnswerFormat(thinking="none")
 
 
 @given(st.lists(st.sampled_from("pqr")))
@@ -46,13 +49,14 @@ def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
     ],
 )
 def test_where_reasoning_ends_by_hand(text, parts):
-    assert split_answer(text, "#") == parts
+    assert split_answer(text, HASH) == parts
 
 
 @given(st.text("ab# \n"))
 def test_attacker_and_provider_divide_alike(text):
     assert (
-        split_answer(text, "#") == providers(text, "#") and "".join(split_answer(text, "#")) == text
+        split_answer(text, HASH) == providers(text, "#")
+        and "".join(split_answer(text, HASH)) == text
     )
 
 

@@ -33,7 +33,7 @@ def right(answer: Completion) -> bool:
 
 
 OWN = AttackerResources(
-    worked=WORKED, final=TASK.final, mark=TASK.mark, check=right, fresh=fresh, recipe=RECIPE
+    worked=WORKED, final=TASK.final, format=TASK.format, check=right, fresh=fresh, recipe=RECIPE
 )
 
 
