@@ -3,11 +3,13 @@
 import json
 import typing
 
+import numpy as np
 import pytest
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from distill.completions import BadInput
 from experiments import cli
+from experiments.analysis import query_curves
 from experiments.results import archive, manifest
 from experiments.results.read import read_results
 from experiments.results.schema.card import Card
@@ -93,3 +95,22 @@ class TestReading:
 def test_the_schema_of_every_file_is_printed(of, capsys):
     assert cli.main(["schema", of]) in (0, None)
     assert json.loads(capsys.readouterr().out)
+
+
+def test_a_table_is_not_changed_once_it_is_made():
+    class Point(Table):
+        x: int
+        """A number."""
+
+    with pytest.raises(ValidationError, match="frozen"):
+        Point(x=1).x = 2
+
+
+@pytest.mark.parametrize(
+    "budgets, seeds, items, is_below",
+    [(6, 5, 500, False), (5, 5, 500, True), (6, 4, 500, True), (6, 5, 499, True)],
+)
+def test_a_multiplier_is_a_claim_from_six_budgets_five_seeds_and_500_items(
+    budgets, seeds, items, is_below
+):
+    assert query_curves._is_below_minimum(np.zeros((budgets, seeds, items))) is is_below
