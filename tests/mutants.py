@@ -326,7 +326,7 @@ def mutants(root: Path, file: str) -> list[Mutant]:
 
 def trace(root: str, folder: str, spoken: Any = None) -> Any:
     """Note every executed line of the wiring below `root` under what `folder`/now says; returns the
-    notes.
+    notes, and what traces.
     """
     files = {
         str(path): str(path.relative_to(root)) for one in WIRING for path in Path(root).glob(one)
@@ -350,7 +350,7 @@ def trace(root: str, folder: str, spoken: Any = None) -> Any:
         pid = os.getpid()
         told = lambda: json.dumps([[at, sorted(held)] for at, held in notes.items()])  # noqa: E731
         atexit.register(lambda: (Path(folder) / f"{pid}.json").write_text(told()))
-    return notes
+    return notes, call
 
 
 def worked() -> float:
@@ -367,11 +367,18 @@ class Mapped:
         self.now, self.folder, self.failed = ["import"], folder, set[str]()
         self.seconds: dict[str, float] = {}
         self._say("import")
-        self.notes = trace(str(root), str(folder), self.now)
+        self.notes, self.call = trace(str(root), str(folder), self.now)
 
     def _say(self, what: str) -> None:
         self.now[0] = what
         (self.folder / "now").write_text(what)
+
+    def _trace(self) -> None:
+        """Begin again where a test, or a library in it, has ended or replaced the tracing."""
+        if sys.gettrace() is not self.call:
+            print(f"tracing was gone before {self.now[0]}", flush=True)
+            sys.settrace(self.call)
+            threading.settrace(self.call)
 
     def pytest_runtest_setup(self, item: Any) -> None:
         for (
@@ -382,6 +389,7 @@ class Mapped:
             ):
                 one.cache_clear()
         self.began = worked()
+        self._trace()
         self._say(item.nodeid)
 
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> None:
@@ -389,6 +397,7 @@ class Mapped:
             self._say(request.node.nodeid.partition("::")[0])
 
     def pytest_runtest_call(self, item: Any) -> None:
+        self._trace()
         self._say(item.nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
