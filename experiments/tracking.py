@@ -38,8 +38,9 @@ class Tracking(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mode: Literal["off", "offline", "online"]
-    project: str = Field("distill-resist", min_length=1, max_length=128)
-    entity: str | None = Field(None, min_length=1, max_length=128)
+    # What wandb takes as a name; it refuses others once a run is over.
+    project: str = Field("distill-resist", pattern=r"^[^/\\#?%:\x00-\x1f]+$", max_length=128)
+    entity: str | None = Field(None, pattern=r"^[^/\\#?%:\x00-\x1f]+$", max_length=128)
     artifacts: Literal["none", "results"] = "results"
     identity: bool = Field(
         False, description="whether this machine's name and absolute paths in settings are sent"

@@ -22,6 +22,7 @@ from experiments.results.schema.arms import (
     Preparation,
 )
 from experiments.stages.files import Exchanges, PreparedDefense, TrainingReport, WorstAttack
+from experiments.stages.stage import Stage
 from experiments.stages.student import StudentInputs
 from experiments.store import Store
 
@@ -77,11 +78,7 @@ def _record(
         return MissingStudent(**who, finished=False)
     training = TrainingReport.read(store.open(arm.student.kind, arm.student.key))
     exchanges = _asked(arm, store)
-    searched = any(
-        isinstance(stage.needs, StudentInputs) and stage.needs.search
-        for stage in arm.student.walk()
-    )
-    trials = plan.study.search.trials if searched else 0
+    trials = trials_of(plan, arm)
     return FinishedStudent(
         **who,
         finished=True,
@@ -105,6 +102,15 @@ def _record(
     )
 
 
+def trials_of(plan: Plan, arm: Arm) -> int:
+    """How many students were tried for the settings of an arm's own."""
+    searched = any(
+        isinstance(stage.needs, StudentInputs) and stage.needs.search
+        for stage in arm.student.walk()
+    )
+    return plan.study.search.trials if searched else 0
+
+
 def _asked(arm: Arm, store: Store) -> Exchanges:
     """What an arm's answers took; nothing where the teacher was not asked."""
     folder = store.open(arm.completions.kind, arm.completions.key)
@@ -117,11 +123,16 @@ def prepared(arm: Arm, store: Store) -> Preparation | None:
     """How an arm's defence was prepared: the strength that was found for it, and numbers that it
     learned.
     """
-    for stage in arm.completions.inputs:
-        if stage.kind == "defense":
-            made = PreparedDefense.read(store.open(stage.kind, stage.key))
-            return Preparation(matched=_matched(made), numbers={**made.numbers})
-    return None
+    stage = preparing(arm)
+    if stage is None:
+        return None
+    made = PreparedDefense.read(store.open(stage.kind, stage.key))
+    return Preparation(matched=_matched(made), numbers={**made.numbers})
+
+
+def preparing(arm: Arm) -> Stage | None:
+    """The stage that makes an arm's defence ready, if there is one."""
+    return next((stage for stage in arm.completions.inputs if stage.kind == "defense"), None)
 
 
 def _matched(made: PreparedDefense) -> MatchedStrength | None:

@@ -68,7 +68,7 @@ class StageRecord(Table):
 class Code(Table):
     """The sources as they were."""
 
-    revision: str | None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None
     """Of the checkout, where there is one."""
     sources_sha256: Sha
     """Over all modules."""
@@ -127,6 +127,9 @@ class Manifest(Table):
         keys = [stage.key for stage in self.stages] + self.missing
         if len({*keys}) < len(keys):
             raise ValueError("a stage is named twice")
+        packages = [line.partition("==")[0].lower() for line in self.lock]
+        if len({*packages}) < len(packages):
+            raise ValueError("lock names a package twice")
         if any(stage.made_by >= len(self.made_by) for stage in self.stages):
             raise ValueError("a stage was made by none of made_by")
         return self

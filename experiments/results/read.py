@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from distill.completions import BadInput
+from distill.tables import once
 from experiments.results import archive
 from experiments.results.manifest import MANIFEST_SCHEMA, Manifest
 from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
@@ -120,12 +121,6 @@ def sha(path: Path) -> str:
 
 def parsed(home: Path, name: str) -> Any:
     """A JSON file; BadInput with its name if it is not strictly one: names once, numbers finite."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        named = dict(pairs)
-        if len(named) < len(pairs):
-            raise ValueError("a name stands twice in an object")
-        return named
 
     def refuse(word: str) -> Any:
         raise ValueError(f"{word} is no number")

@@ -4,6 +4,7 @@ from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def graded(home: Path) -> Grades:
     path = own(home, name, LARGEST)
     try:
         _check_columns(path)
+        _check_values(path)
         return grades_file.read(path)
     except BadInput as error:
         raise BadInput(f"{name}: {error}".replace(f"{home}/", "")) from None
@@ -105,65 +107,79 @@ def graded(home: Path) -> Grades:
         ) from None
 
 
+WHOLE = ("budget", "seed", "tokens")  # numbers
 TEXTS = (
-    *(name for name in WHO if name not in ("budget", "seed")),
+    *(name for name in WHO if name not in WHOLE),
     *("item", "cluster", "prompt", "text", "said", "outcome"),
 )
-"""Columns of grades that hold text."""
+OPTIONAL = ("said", "tokens", "bits_per_byte", "nats")  # no value where it is not known
+MOST = {"l1": 2.0, "flips": 1.0}
+"""Of each number of an exam; none is negative, up to what is lost in rounding."""
+ROUNDING = 1e-6
 
 
 def _check_columns(path: Path) -> None:
-    """BadInput unless the columns are those of exams and fit into memory; only their sizes and
-    what says how often a text stands are read.
+    """BadInput unless a file has the columns of exams and nothing beside, in a size that they
+    have.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds: dict[str, Any] = dict.fromkeys(TEXTS, pa.string())
+    kinds |= dict.fromkeys(NUMBERS, pa.float64()) | dict.fromkeys(WHOLE, pa.int64())
+    kinds["finished"] = pa.bool_()
+    with pq.ParquetFile(path) as file:
+        columns = {field.name: field.type for field in file.schema_arrow}
+        if columns != kinds or len(file.schema_arrow) > len(columns):
+            names = {*columns, *kinds}
+            wrong = sorted(name for name in names if columns.get(name) != kinds.get(name))
+            raise BadInput(
+                f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}"
+            )
+        if file.schema_arrow.metadata or any(field.metadata for field in file.schema_arrow):
+            raise BadInput("says more than its columns")
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        if size > LARGEST or file.metadata.num_rows > LARGEST // 64:
+            raise BadInput("is too large to be one")
+
+
+def _check_values(path: Path) -> None:
+    """BadInput where a row lacks a value or has one that no exam can have, or where all texts would
+    fill the memory.
     """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        _check_kinds(file.schema_arrow)
-        metadata = file.metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > LARGEST or metadata.num_rows > LARGEST // 64:
-        raise BadInput("is too large to be one")
-    _check_texts(path)
-
-
-def _check_kinds(schema: Any) -> None:
-    """BadInput unless each column of exams stands there once, with its kind, and no other."""
-    import pyarrow as pa
-
-    kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
-    kinds |= dict.fromkeys(("budget", "seed", "tokens"), pa.int64()) | {"finished": pa.bool_()}
-    there = {column.name: column.type for column in schema}
-    if there != kinds or len(schema) > len(there):
-        wrong = sorted(name for name in {*there, *kinds} if there.get(name) != kinds.get(name))
-        raise BadInput(
-            f"columns are not those of exams: {', '.join(wrong)[:120] or 'one stands twice'}"
-        )
-
-
-def _check_texts(path: Path) -> None:
-    """BadInput where a text is missing, or all of them together are longer than exams are."""
-    import pyarrow.parquet as pq
-
     size = 0
-    # As a dictionary a text that stands a million times is held once.
+    # As dictionaries: a text that stands a million times is there once.
     with pq.ParquetFile(path, read_dictionary=[*TEXTS]) as file:
-        for batch in file.iter_batches(ROWS, columns=[*TEXTS]):
-            size += sum(_unpacked(batch.column(name), name) for name in TEXTS)
+        for batch in file.iter_batches(ROWS):
+            for name in batch.schema.names:
+                if batch.column(name).null_count and name not in OPTIONAL:
+                    raise BadInput(f"{name} is missing in a row")
+            for name in NUMBERS:
+                _check_range(name, batch.column(name))
+            size += sum(_bytes(batch.column(name)) for name in TEXTS)
             if size > LARGEST:
                 raise BadInput("holds more text than exams have")
 
 
-def _unpacked(column: Any, name: str) -> int:
-    """Bytes that a column's texts unpack to."""
+def _check_range(name: str, values: Any) -> None:
     import pyarrow.compute as pc
 
-    if column.null_count and name != "said":
-        raise BadInput(f"{name} is missing in a row")
-    bytes_E = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
-    entry_M = column.indices.drop_null().to_numpy(zero_copy_only=False)
-    return int(bytes_E[entry_M].sum())
+    low, high = pc.min_max(values).as_py().values()
+    if low is not None and low < -ROUNDING:
+        raise BadInput(f"{name} is {low} in a row")
+    if high is not None and high > MOST.get(name, math.inf) + ROUNDING:
+        raise BadInput(f"{name} is {high} in a row")
+
+
+def _bytes(texts: Any) -> int:
+    """Of a column of texts, each counted as often as it stands there."""
+    import pyarrow.compute as pc
+
+    lengths = pc.binary_length(texts.dictionary).to_numpy(zero_copy_only=False)
+    return int(lengths[texts.indices.drop_null().to_numpy(zero_copy_only=False)].sum())
 
 
 FILES = {

@@ -25,7 +25,7 @@ def follows(run: Run, planned: Plan | None) -> list[Check]:
     """What of the manifest follows from its own stages, its lock and the settings."""
     manifest = run.manifest
     computed = _computed(run, planned)
-    stored = jsonable(manifest)
+    stored = jsonable(manifest) | {"plugins": {**manifest.plugins}}
     got = difference(next(unlike(computed, {name: stored[name] for name in computed}), None))
     packages = run.home / archive.LOCK
     if got == "the same" and packages.exists():
@@ -48,7 +48,12 @@ def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
         "machine": jsonable(manifest.machine.model_copy(update={"threads": threads})),
         "versions": {name: locked.get(name) for name in environment.LIBRARIES},
     }
-    return computed | ({"seeds": run_folder.seeds(planned)} if planned else {})
+    if planned is None:
+        return computed
+    # Other bytes of a plugin are other code, which is told elsewhere.
+    used = provenance.plugins(stage for stage in planned.stages if stage.key in manifest.by_key)
+    plugins = {name: manifest.plugins.get(name, "") for name in used}
+    return computed | {"seeds": run_folder.seeds(planned), "plugins": plugins}
 
 
 def code(manifest: Manifest) -> list[Check]:
@@ -59,7 +64,7 @@ def code(manifest: Manifest) -> list[Check]:
     makers = [maker for maker in manifest.made_by if isinstance(maker, Maker)]
     if not makers:
         return [Check(claim, "INCONCLUSIVE", "what made them", "it was not recorded")]
-    mixed = [*_mixture(manifest), *_foreign(manifest.stages)]
+    mixed = [*_mixture(manifest), *_unrecorded(manifest), *_foreign(manifest.stages)]
     code = {name: value for maker in makers for name, value in maker.code.items()}
     got = "; ".join(mixed) or "the same"
     word: Word = "FAIL" if mixed else "PASS"
@@ -107,6 +112,16 @@ def _made_with(maker: Maker | UnknownMaker, kind: str) -> dict[str, str]:
 
 def _counted(counts: Counter[str]) -> str:
     return " and ".join(f"{value} in {n}" for value, n in counts.items())
+
+
+def _unrecorded(manifest: Manifest) -> list[str]:
+    """Results that say what made them but not of what; both are written at once."""
+    blank = [
+        f"{stage.kind}/{stage.key}"
+        for stage in manifest.stages
+        if isinstance(manifest.made_by[stage.made_by], Maker) and "" in stage.inputs.values()
+    ]
+    return [f"{provenance.listed(blank)} made of inputs that are not named"] if blank else []
 
 
 def _foreign(stages: Sequence[StageRecord]) -> list[str]:

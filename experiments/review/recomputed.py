@@ -5,7 +5,6 @@ plots.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -21,14 +20,11 @@ from experiments.results.archive import SOMETIMES
 from experiments.results.manifest import Manifest
 from experiments.results.table import Table, jsonable
 from experiments.review import Check, Word, guarded, short
+from experiments.review.drawn import PLOT, is_plot
 from experiments.review.form import Run
 
-PLOT = re.compile(rb"<svg.*?</svg>", re.DOTALL)
-DRAWN = rb"svg|metadata|rdf:\w+|cc:\w+|dc:\w+|defs|style|g|path|use|clipPath|rect|image"
-ODD = re.compile(
-    rb"<(?!/?(?:" + DRAWN + rb")\b|!--)|[\s\"']on\w+\s*=|href=[\"'](?!#)", re.IGNORECASE
-)
-"""What no plot of ours holds: other elements, handlers, links to elsewhere."""
+PLACE = b"<svg/>"
+"""What stands for a plot where words are compared."""
 
 
 def aggregates(run: Run) -> list[Check]:
@@ -61,39 +57,38 @@ def carded(run: Run, planned: Plan) -> list[Check]:
 
 
 def pages(run: Run, planned: Plan) -> list[Check]:
-    """The report, letter for letter, and its plots as far as the same library draws them."""
+    """The report and the files of plots, letter for letter, and the plots as far as the same
+    library draws them.
+    """
     shown_beside = exhibits(run.grades, planned.notes, run.manifest.fingerprint)
     made = html.pages(run.measures, shown_beside)
     shown = [name for name in run.manifest.files if name in made or name in SOMETIMES]
     stored = {name: read.content(run.home, name) for name in shown}
-    ours, theirs = (_plots(files) for files in (made, stored))
     expected = {*made, *(["outcomes.json"] if run.measures.campaigns else [])}
-    counts = [
-        {name: len(plots[name]) for name in plots if name in made} for plots in (ours, theirs)
-    ]
-    if stored.keys() != expected or counts[0] != counts[1]:
+    if stored.keys() != expected:
         names = (", ".join(sorted(some)) for some in (expected, stored))
         return [Check("the plots follow from the run", "FAIL", *names)]
-    page, text = (PLOT.sub(b"", files["report.html"]) for files in (made, stored))
-    other = [name for name in made if ours[name] != theirs[name]]
-    odd = [name for name in other if any(map(ODD.search, theirs[name]))]
-    return [
-        _text("report.html follows from the run", page, text),
-        _drawn(run.manifest, other, odd),
+    words = [
+        _text(f"{name} follows from the run", PLOT.sub(PLACE, page), PLOT.sub(PLACE, stored[name]))
+        for name, page in made.items()
     ]
+    return [*words, _drawn(run.manifest, made, stored)]
 
 
-def _plots(files: Mapping[str, bytes]) -> dict[str, list[bytes]]:
-    return {name: PLOT.findall(data) for name, data in files.items()}
-
-
-def _drawn(manifest: Manifest, other: list[str], odd: list[str]) -> Check:
-    """Plots that differ: a FAIL unless another library or system drew them, and they hold plots
+def _drawn(manifest: Manifest, made: Mapping[str, bytes], stored: Mapping[str, bytes]) -> Check:
+    """Plots that differ: a FAIL unless another library or system drew them, and they hold shapes
     alone.
     """
     claim = "the plots follow from the run"
+    ours, theirs = ({name: PLOT.findall(files[name]) for name in made} for files in (made, stored))
+    other = [name for name in made if ours[name] != theirs[name]]
     if not other:
         return Check(claim, "PASS", "the same", "the same")
+    odd = [
+        name
+        for name in other
+        if len(ours[name]) != len(theirs[name]) or not all(map(is_plot, theirs[name]))
+    ]
     got = f"{provenance.listed(odd or other)} differ"
     same_drawer = f"matplotlib=={version('matplotlib')}" in manifest.lock
     if odd or same_drawer and environment.machine().platform == manifest.machine.platform:
@@ -142,13 +137,10 @@ def unlike(computed: Any, stored: Any, name: str = "") -> Iterator[tuple[str, An
 
 
 def _close(a: Any, b: Any) -> bool:
-    if (
-        isinstance(a, bool)
-        or isinstance(b, bool)
-        or not (isinstance(a, int | float) and isinstance(b, int | float))
-    ):
-        return type(a) is type(b) and bool(a == b)
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    kinds = {type(a), type(b)}
+    if float in kinds and kinds <= {int, float}:
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    return len(kinds) == 1 and bool(a == b)
 
 
 def difference(wrong: tuple[str, Any, Any] | None) -> str:

@@ -19,7 +19,7 @@ def misgraded(path: Path, measure: Measure) -> str:
     """The first row that is not what the task's own questions and grader make of its text; nothing
     if there is none.
     """
-    questions: dict[tuple[str, str], dict[str, Any]] = {}
+    exams: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[str]] = {}
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS, columns=[*COLUMNS]):
@@ -27,19 +27,19 @@ def misgraded(path: Path, measure: Measure) -> str:
             rows = pa.Table.from_batches([batch]).group_by([*COLUMNS]).aggregate([])
             for row in zip(*(rows[name].to_pylist() for name in COLUMNS), strict=True):
                 at = row[:2]
-                if at not in questions:
-                    questions[at], seen[at] = _questions(row[0], row[1], measure), set()
-                if wrong := _wrong(row, questions[at].get(row[2]), build_task(row[0])):
+                if at not in exams:
+                    exams[at], seen[at] = questions(row[0], row[1], measure), set()
+                if wrong := _wrong(row, exams[at].get(row[2]), build_task(row[0])):
                     return wrong
                 seen[at].add(row[2])
-    for at, items in questions.items():
+    for at, items in exams.items():
         if lost := items.keys() - seen[at]:
             return f"{' '.join(at)}: {len(lost)} of {len(items)} questions were not asked"
     return ""
 
 
-def _questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
-    """What an exam asks; students that were trained for longer sit the report exam."""
+def questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
+    """What an exam asks, by name; students that were trained for longer sit the report exam."""
     exam = build_task(task)
     select = split == "select"
     items = exam.items(

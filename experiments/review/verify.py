@@ -16,17 +16,18 @@ from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
 from experiments.results import archive, read
 from experiments.results.manifest import StageRecord
-from experiments.results.names import ANALYSIS
+from experiments.results.names import ANALYSIS, SEAL
 from experiments.review import (
     Check,
+    Word,
     beside,
+    exams,
     form,
     guarded,
     made,
     recomputed,
     same,
     short,
-    students,
 )
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
@@ -38,8 +39,14 @@ from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 UNSHOWN = (
-    "that these students were trained and no others, what trainings and machines wrote down of "
-    "themselves, and that the analysis was frozen before"
+    "that these students were trained, these campaigns simulated and no others, what trainings, "
+    "simulations and machines wrote down of themselves, and that the analysis was frozen before"
+)
+
+TABLES = (
+    archive.MANIFEST,
+    SEAL,
+    *("arms.json", "outcomes.json", "measures.json", "results.json", "card.json"),
 )
 
 
@@ -67,7 +74,7 @@ def verify(home: Path, store: Store | None, signed: Check | None = None) -> list
     planned, plan_checks = _planned(run)
     checks += [*plan_checks, *_seal(run, planned), *made.code(run.manifest)]
     checks += made.follows(run, planned)
-    checks += students.complete(run, planned) if planned else [students.named(run)]
+    checks += exams.checks(run, planned) if planned else [exams.named(run), _unseen()]
     checks += recomputed.aggregates(run)
     # What is shown follows from all of it.
     if planned and all(check.word != "FAIL" for check in checks):
@@ -92,6 +99,12 @@ def _beside(run: Run, planned: Plan | None, store: Store) -> list[Check]:
     return checks
 
 
+def _unseen() -> Check:
+    """What is left where nothing can be planned."""
+    claim = "every grade is the grader's, card and report follow from the run"
+    return Check(claim, "INCONCLUSIVE", "the same", "they were not looked at")
+
+
 def shows(home: Path, signed: bool) -> str:
     """What no PASS can show, in one line."""
     why = (
@@ -111,48 +124,39 @@ def _digests(home: Path) -> list[Check]:
         named = read.manifest_of(home).files
     except BadInput as error:
         return [Check("manifest.json is a manifest", "FAIL", "its schema", str(error))]
-    there = {path.name for path in home.iterdir() if not path.name.startswith(".")} - archive.KEPT
-    strange, lost = sorted(there - archive.ALLOWED), sorted({*archive.ALWAYS} - there)
-    wrong = sorted(
-        named.keys()
-        ^ (there & archive.ALLOWED - {archive.MANIFEST, archive.LOCK, archive.SIGNATURE})
+    ours = (name for name in named if name in archive.ALLOWED)
+    return [_closed(home, named), *(_digest(home, name, named[name]) for name in ours)]
+
+
+def _closed(home: Path, named: Mapping[str, str]) -> Check:
+    """No file is missing and none is there that the manifest does not name; what is beside a run,
+    and no part of it, is told.
+    """
+    names = {path.name for path in home.iterdir()}
+    beside = {name for name in names if name.startswith(".")} | names & archive.KEPT
+    files = names - beside
+    unnamed = {archive.MANIFEST, archive.LOCK, archive.SIGNATURE}
+    faults = (
+        (files - archive.ALLOWED, "is no file of a run"),
+        ({*archive.ALWAYS} - files, "missing"),
+        (named.keys() ^ files & archive.ALLOWED - unnamed, "is not both there and in the manifest"),
     )
-    faults = [
-        f"{provenance.listed(names)} {why}"
-        for names, why in (
-            (strange, "is no file of a run"),
-            (lost, "missing"),
-            (wrong, "is not both there and in the manifest"),
-        )
-        if names
-    ]
-    closed = Check(
-        "the files are those of a run",
-        "FAIL" if faults else "PASS",
-        f"{len(named)} files",
-        short("; ".join(faults) or f"{len(named)} files", 160),
-    )
-    return [
-        closed,
-        *(
-            _digest(home, name, expected)
-            for name, expected in named.items()
-            if name in archive.ALLOWED
-        ),
-    ]
+    wrong = [f"{provenance.listed(sorted(some))} {why}" for some, why in faults if some]
+    got = f"{len(named)} files"
+    if beside:
+        got += f"; beside them, and not looked at, {provenance.listed(sorted(beside))}"
+    word: Word = "FAIL" if wrong else "PASS"
+    claim = "the files are those of a run"
+    return Check(claim, word, f"{len(named)} files", short("; ".join(wrong) or got, 160))
 
 
 def _digest(home: Path, name: str, expected: str) -> Check:
+    claim = f"{name} is as it was written"
     try:
         got = read.sha(read.own(home, name, archive.LARGEST))
     except BadInput as error:
-        return Check(f"{name} is as it was written", "FAIL", expected[:16], str(error))
-    return Check(
-        f"{name} is as it was written",
-        "PASS" if got == expected else "FAIL",
-        expected[:16],
-        got[:16],
-    )
+        return Check(claim, "FAIL", expected[:16], str(error))
+    return Check(claim, "PASS" if got == expected else "FAIL", expected[:16], got[:16])
 
 
 def _read(home: Path) -> tuple[Run | None, list[Check]]:
@@ -177,14 +181,9 @@ def _spelled(run: Run) -> list[Check]:
     """
     settings = run.study.model_dump(mode="json")
     wrong = next(unlike(settings, read.parsed(run.home, "config.json")), None)
-    checks = [
-        Check(
-            "config.json is as settings are written",
-            "FAIL" if wrong else "PASS",
-            "the same",
-            difference(wrong),
-        )
-    ]
+    word: Word = "FAIL" if wrong else "PASS"
+    claim = "config.json is as settings are written"
+    checks = [Check(claim, word, "the same", difference(wrong)), _plain_tables(run.home)]
     text = read.content(run.home, ANALYSIS)
     plain = text == preregistration.spelled(run.frozen)
     return [
@@ -196,6 +195,19 @@ def _spelled(run: Run) -> list[Check]:
             "the same" if plain else "comments, or another order or form",
         ),
     ]
+
+
+def _plain_tables(home: Path) -> Check:
+    """Tables are written as we write them: nothing is hidden between their values."""
+    odd = [name for name in TABLES if (home / name).exists() and not _is_plain(home, name)]
+    got = f"{provenance.listed(odd)}: other spaces, escapes or forms of numbers"
+    claim = "tables are as tables are written"
+    return Check(claim, "FAIL" if odd else "PASS", "the same", got if odd else "the same")
+
+
+def _is_plain(home: Path, name: str) -> bool:
+    indent = None if name == SEAL else 1
+    return read.content(home, name) == json.dumps(read.parsed(home, name), indent=indent).encode()
 
 
 # The settings

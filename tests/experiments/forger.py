@@ -20,7 +20,7 @@ from experiments.analysis.exhibits import exhibits
 from experiments.planning import plan as planning
 from experiments.report import card as card_page
 from experiments.report import html
-from experiments.results import grades_file
+from experiments.results import grades_file, read
 from experiments.results.manifest import Manifest, Seal
 from experiments.results.schema.arms import ARM_RECORDS
 from experiments.results.schema.measures import Measures
@@ -75,7 +75,7 @@ def rewrite(home: Path) -> None:
     study, manifest = form.study_of(home), load(home, "manifest.json")
     planned, graded = planning.make(study, opens=False), grades_file.read(home / "grades.parquet")
     records = ARM_RECORDS.validate_python(load(home, "arms.json"))
-    measures = summary.measure(study, graded, records, [], manifest["old"])
+    measures = summary.measure(study, graded, records, read.outcomes_of(home), manifest["old"])
     dump(home, "measures.json", jsonable(measures))
     dump(home, "results.json", jsonable(measures.rows))
     shown = exhibits(graded, planned.notes, fingerprint_of(manifest))

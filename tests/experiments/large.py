@@ -22,10 +22,13 @@ import pyarrow.parquet as pq
 from distill.completions import digest
 from experiments import environment, preregistration, provenance, run_folder
 from experiments.planning import plan as planning
+from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
-from experiments.results import archive
+from experiments.results import archive, collect, grades_file
 from experiments.results.grades import NUMBERS, WHO
-from experiments.results.table import jsonable
+from experiments.results.schema.arms import FinishedStudent, MissingStudent, Preparation
+from experiments.results.table import Table, jsonable
+from experiments.review import exams
 from experiments.settings import schema
 from experiments.settings.entries import build_task
 from experiments.stages.stage import canonical
@@ -38,8 +41,9 @@ def write(here: Plan, home: Path) -> None:
     """All files of a run of this plan in a folder."""
     preregistration.freeze(here, Store(home / "store"), home)
     (home / "config.json").write_text(run_folder.published(here.study).model_dump_json(indent=2))
-    _, arms = snapshots.made_up(here)
-    forger.dump(home, "arms.json", jsonable(arms))
+    _, records = snapshots.made_up(here)
+    pairs = zip(here.arms, records, strict=True)
+    forger.dump(home, "arms.json", jsonable([_planned(here, *pair) for pair in pairs]))
     _write_grades(here, home / "grades.parquet")
     forger.dump(home, "manifest.json", _manifest(here))
     for name in (
@@ -50,18 +54,30 @@ def write(here: Plan, home: Path) -> None:
     forger.rewrite(home)
 
 
+def _planned(here: Plan, arm: Arm, record: FinishedStudent | MissingStudent) -> Table:
+    """A made-up record with what the plan says of it."""
+    assert isinstance(record, FinishedStudent)
+    made = collect.preparing(arm)
+    prepared = Preparation(matched=None, numbers={}) if made else None
+    trials = collect.trials_of(here, arm)
+    return record.model_copy(update={"trials": trials, "prepared": prepared})
+
+
 def _sittings(here: Plan) -> Iterator[tuple[Any, ...]]:
     """Who sat an exam, as a row of grades names it."""
-    for (task, defense, split), exams in here.teachers.items():
-        yield from ((task, defense, "", 0, split, seed) for seed in range(len(exams)))
+    for (task, defense, split), sampled in here.teachers.items():
+        yield from ((task, defense, "", 0, split, seed) for seed in range(len(sampled)))
     yield from (tuple(getattr(arm, name) for name in WHO) for arm in here.arms)
-    for one in here.plateaus:
-        yield one.task, one.defense, one.attackers[0], one.budget, "plateau", one.seed
 
 
 def _write_grades(here: Plan, path: Path) -> None:
     """A row an item of every exam: some solutions are right, others have another answer."""
     parts = [_exam(here, who) for who in _sittings(here)]
+    pq.write_table(pa.concat_tables(parts), path)
+    graded = grades_file.read(path)
+    for one in here.plateaus:
+        who = one.task, one.defense, exams.worst(one, graded), one.budget, "plateau", one.seed
+        parts.append(_exam(here, who))
     pq.write_table(pa.concat_tables(parts), path, compression="zstd")
 
 
@@ -99,7 +115,7 @@ def _exam(here: Plan, who: tuple[Any, ...]) -> pa.Table:
             str(exam.grade(text, one.reference)) for text, one in zip(texts, items, strict=True)
         ],
     }
-    columns |= {"finished": [True] * n} | {name: rng.uniform(0.1, 2, n) for name in NUMBERS}
+    columns |= {"finished": [True] * n} | {name: rng.uniform(0.1, 1, n) for name in NUMBERS}
     columns["tokens"] = rng.integers(5, 9, n)
     if not attacker:
         columns["bits_per_byte"] = np.full(n, np.nan)
@@ -113,7 +129,8 @@ def _items(task: str, split: Any, n: int) -> list[Item]:
 
 def _manifest(here: Plan) -> dict[str, Any]:
     makers: dict[str, dict[str, Any]] = {}
-    stages = []
+    stages: list[dict[str, Any]] = []
+    files = {stage.key: {"made-up": digest(stage.key)} for stage in here.stages}
     for stage in here.stages:
         made = provenance.now(stage, 1).model_dump(exclude_none=True)
         makers.setdefault(canonical(made), made)
@@ -122,8 +139,10 @@ def _manifest(here: Plan) -> dict[str, Any]:
                 "kind": stage.kind,
                 "key": stage.key,
                 "settings": stage.settings,
-                "inputs": dict.fromkeys((one.key for one in stage.inputs), ""),
-                "files": {"made-up": digest(stage.key)},
+                "inputs": {
+                    needed.key: provenance.contents(files[needed.key]) for needed in stage.inputs
+                },
+                "files": files[stage.key],
                 "seconds": 1.0,
                 "cpu_seconds": 1.0,
                 "answer_seconds": 1.0,

@@ -272,10 +272,10 @@ def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
     path.write_bytes(
         b"\xef\xbb\xbf"
         + YAML.encode()
-        + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p 1:30}\n"
+        + b"seeds: &s [0, 1_0]\ntracking: {mode: off, project: &p off}\nquestion: 1:30\n"
     )
     study = schema.load(str(path), ["baseline_seeds=2"])
-    assert (study.seeds, study.tracking.mode, study.tracking.project) == ([0, 10], "off", "1:30")
+    assert (study.seeds, study.tracking.project, study.question) == ([0, 10], "off", "1:30")
 
 
 def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):

@@ -34,6 +34,7 @@ from experiments.settings import campaigns, catalog, entries, schema
 from experiments.stages import calibration, campaign
 from experiments.stages.served import CampaignReport, Leakage, questions
 from experiments.store import Store
+from tests.experiments import forger
 from tests.experiments.small import SHAPES, last
 
 STUDY = [
@@ -653,6 +654,20 @@ class TestReport:
         failed = {c.claim: c.got for c in verify(home, None) if c.word == "FAIL"}
         assert "outcomes.json is as it was written" in failed
         assert "campaigns" in failed["every aggregate follows from the grades: measures.json"]
+
+    @pytest.mark.parametrize("left", [0, -1])
+    def test_verify_names_campaigns_that_are_left_out(self, made, tmp_path, left):
+        home = Path(shutil.copytree(made / "campaigns", tmp_path / "campaigns"))
+        forger.edit(home, "outcomes.json", lambda outcomes: outcomes[:left])
+        if not left:
+            for name in ("outcomes.json", "campaigns.svg"):
+                (home / name).unlink()
+                forger.edit(
+                    home, "manifest.json", lambda m, gone=name: m["files"].pop(gone) and None
+                )
+        forger.rewrite(home)
+        failed = {c.claim: c.got for c in verify(home, None) if c.word == "FAIL"}
+        assert [*failed] == ["outcomes.json lists the planned campaigns"]
 
     def test_partial_runs_are_reported_as_far_as_they_go(self, made, tmp_path, capsys):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))

@@ -6,6 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from distill.completions import digest
@@ -13,10 +16,13 @@ from experiments import preregistration
 from experiments.planning import plan as planning
 from experiments.report import card
 from experiments.results.schema.card import Card
-from experiments.review import form
+from experiments.review import drawn, form
 from experiments.review.verify import verify
+from experiments.settings import schema
 from experiments.store import Store
+from tests.experiments import large
 from tests.experiments.forger import dump, edit, load, recard, reseal, rewrite, table
+from tests.experiments.small import STUDY, last
 
 DEFENDED = ("release/answer_only", "sft")
 
@@ -54,6 +60,25 @@ def a_plot_in_the_report(home):
 def another_plot(home):
     (home / "transfer.svg").write_text("<svg/>")
     reseal(home)
+
+
+def words_behind_a_plot(home):
+    (home / "transfer.svg").write_bytes(
+        (home / "transfer.svg").read_bytes() + b"<h1>effective</h1>"
+    )
+    reseal(home)
+
+
+def a_style_before_a_plot(home):
+    style = b'<?xml-stylesheet href="//elsewhere/x.css"?>'
+    (home / "transfer.svg").write_bytes(style + (home / "transfer.svg").read_bytes())
+    reseal(home)
+
+
+def a_plot_of_another_library_that_hides_the_page(home):
+    replaced(home, "report.html", b"<defs>", b"<defs><style>body{display:none}</style>")
+    replaced(home, "manifest.json", b"matplotlib==", b"matplotlib==0.")
+    recard(home)
 
 
 def a_card_of_other_words(home):
@@ -141,10 +166,60 @@ def other_questions(home):
     rewrite(home)
 
 
-def a_seed_less(home):
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+def reordered(home, order):
+    """The rows of the grades, as `order` sorts them."""
+    held = pq.read_table(home / "grades.parquet")
+    rows = sorted(range(len(held)), key=lambda i: order(held.slice(i, 1).to_pylist()[0]))
+    pq.write_table(held.take(rows), home / "grades.parquet")
+    rewrite(home)
 
+
+def exams_in_another_order(home):
+    reordered(home, lambda row: row["attacker"] == DEFENDED[1])
+
+
+def seeds_that_changed_places(home):
+    table(
+        home,
+        "seed",
+        lambda row: 1 - row["seed"] if row["seed"] in (0, 1) and row["attacker"] else row["seed"],
+    )
+    rewrite(home)
+
+
+def questions_in_another_order(home):
+    held = pq.read_table(home / "grades.parquet")
+    pq.write_table(
+        held.take([*range(len(held) - 10), *range(len(held) - 1, len(held) - 11, -1)]),
+        home / "grades.parquet",
+    )
+    rewrite(home)
+
+
+def rows_twice(home):
+    held = pq.read_table(home / "grades.parquet")
+    pq.write_table(pa.concat_tables([held, held]), home / "grades.parquet")
+    rewrite(home)
+
+
+def words_in_the_grades(home):
+    held = pq.read_table(home / "grades.parquet")
+    pq.write_table(held.replace_schema_metadata({"note": "effective"}), home / "grades.parquet")
+    reseal(home)
+    recard(home)
+
+
+def answers_below_nothing(home):
+    table(home, "tokens", lambda row: -5)
+    rewrite(home)
+
+
+def a_change_beyond_all(home):
+    table(home, "l1", lambda row: 2.1)
+    rewrite(home)
+
+
+def a_seed_less(home):
     held = pq.read_table(home / "grades.parquet")
     gone = pc.and_(pc.equal(held["seed"], 1), pc.equal(held["defense"], DEFENDED[0]))
     pq.write_table(held.filter(pc.invert(gone)), home / "grades.parquet")
@@ -213,6 +288,23 @@ def a_null_less(home):
     reseal(home)
 
 
+def a_search_that_was_not_planned(home):
+    edit(home, "arms.json", lambda arms: [arm | {"trials": 9} for arm in arms])
+    rewrite(home)
+
+
+def a_defence_that_was_not_prepared(home):
+    made = {"matched": None, "numbers": {"trust": 1.0}}
+    edit(home, "arms.json", lambda arms: [arm | {"prepared": made} for arm in arms])
+    rewrite(home)
+
+
+def words_between_the_values(home):
+    (home / "arms.json").write_text((home / "arms.json").read_text() + " " * 80)
+    reseal(home)
+    recard(home)
+
+
 def a_name_twice(home):
     replaced(home, "card.json", b'{\n "identity"', b'{\n "results": "effective",\n "identity"')
     reseal(home)
@@ -271,6 +363,30 @@ def other_threads(home):
     recard(home)
 
 
+def a_package_twice(home):
+    edit(home, "manifest.json", lambda held: held["lock"].insert(0, "torch==1.0"))
+    reseal(home)
+
+
+def inputs_that_are_not_named(home):
+    def blank(held):
+        for stage in held["stages"]:
+            stage["inputs"] = dict.fromkeys(stage["inputs"], "")
+
+    edit(home, "manifest.json", blank)
+    recard(home)
+
+
+def a_plugin_that_was_not_used(home):
+    edit(home, "manifest.json", lambda held: held | {"plugins": {"defense/ours": "0" * 64}})
+    recard(home)
+
+
+def a_revision_in_words(home):
+    edit(home, "manifest.json", lambda held: held["code"].update(revision="reviewed"))
+    reseal(home)
+
+
 def another_fingerprint(home):
     edit(home, "manifest.json", lambda held: held | {"fingerprint": "0" * 64})
 
@@ -307,6 +423,9 @@ LIES = [
     a_report_of_other_words,
     a_plot_in_the_report,
     another_plot,
+    words_behind_a_plot,
+    a_style_before_a_plot,
+    a_plot_of_another_library_that_hides_the_page,
     a_card_of_other_words,
     a_line_below_the_card,
     a_card_without_costs,
@@ -322,6 +441,13 @@ LIES = [
     better_outcomes,
     other_final_answers,
     other_questions,
+    exams_in_another_order,
+    seeds_that_changed_places,
+    questions_in_another_order,
+    rows_twice,
+    words_in_the_grades,
+    answers_below_nothing,
+    a_change_beyond_all,
     a_seed_less,
     a_seed_more,
     an_arm_called_unfinished,
@@ -329,6 +455,9 @@ LIES = [
     a_word_in_the_results,
     a_yes_for_a_one,
     a_null_less,
+    a_search_that_was_not_planned,
+    a_defence_that_was_not_prepared,
+    words_between_the_values,
     a_name_twice,
     scored_before,
     fewer_exams_in_the_seal,
@@ -338,6 +467,10 @@ LIES = [
     a_setting_of_another_kind,
     other_versions,
     other_threads,
+    a_package_twice,
+    inputs_that_are_not_named,
+    a_plugin_that_was_not_used,
+    a_revision_in_words,
     another_fingerprint,
     another_teacher,
     other_settings_of_a_stage,
@@ -363,6 +496,77 @@ def test_a_forger_who_changes_nothing_passes(home):
 def test_no_lie_passes(home, lie):
     lie(home)
     assert failed(home)
+
+
+# What is asked of each other: the students that trained for longer are of the worst attack.
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """A run of made-up answers with two attacks, of which one is trained for longer."""
+    more = ["measure.plateau=true", "attacker=[sft,best_of]", "seeds=[0]", "baseline_seeds=1"]
+    folder = tmp_path_factory.mktemp("longer")
+    large.write(planning.make(schema.load("quickstart", last(*STUDY, *more))), folder)
+    return folder
+
+
+def other_attack(row):
+    names = {"sft": "best_of", "best_of": "sft"}
+    return names[row["attacker"]] if row["split"] == "plateau" else row["attacker"]
+
+
+def trained_for_longer(home):
+    table(home, "attacker", other_attack)
+
+
+def not_trained_for_longer(home):
+    held = pq.read_table(home / "grades.parquet")
+    pq.write_table(held.filter(pc.not_equal(held["split"], "plateau")), home / "grades.parquet")
+
+
+@pytest.mark.parametrize(
+    ("lie", "got"),
+    [
+        (trained_for_longer, "2 missing"),
+        (not_trained_for_longer, "2 missing"),
+        (lambda home: None, None),
+    ],
+)
+def test_the_worst_attack_is_trained_for_longer(longer, tmp_path, lie, got):
+    home = Path(shutil.copytree(longer, tmp_path / "quickstart"))
+    lie(home)
+    rewrite(home)
+    wrong = failed(home)
+    assert (got in wrong["every planned student was graded"]) if got else not wrong
+
+
+# Plots that another library drew: they cannot be compared, and may hold shapes alone.
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<script>alert(1)</script>",
+        "words",
+        "<text>effective</text>",
+        "<image href='//elsewhere/x.png'/>",
+        "<style>body{display:none}</style>",
+        "<path style='fill: url(//elsewhere/x)'/>",
+        "<path style='position: fixed'/>",
+        "<g onload='x'/>",
+        "<g clip-path='url(//elsewhere/x)'/>",
+        "<use xmlns:x='http://www.w3.org/1999/xlink' x:href='//elsewhere/x'/>",
+        "<foreignObject/>",
+        "<a xmlns='http://www.w3.org/1999/xhtml'/>",
+        "<!-- ",
+        "<g>",
+    ],
+)
+def test_a_plot_holds_shapes_alone(home, part):
+    (plot,) = drawn.PLOT.findall((home / "transfer.svg").read_bytes())
+    assert drawn.is_plot(plot)
+    assert not drawn.is_plot(plot.replace(b"</svg>", part.encode() + b"</svg>"))
+    assert not drawn.is_plot(plot.replace(b"<svg ", b"<svg style='position: fixed' ", 1))
 
 
 # What only the store can tell: grades that somebody typed in are consistent with themselves.

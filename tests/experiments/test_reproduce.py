@@ -54,7 +54,7 @@ def resign(home, name):
     path = home / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"][name] = digest((home / name).read_bytes())
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(manifest, indent=1))
 
 
 def test_what_was_made_verifies(made, capsys):
@@ -97,7 +97,7 @@ def test_a_changed_config_fails_with_the_setting(runs):
     )
     manifest = json.loads((home / "manifest.json").read_text())
     manifest["config_sha256"] = digest(form.study_of(home).model_dump_json())
-    (home / "manifest.json").write_text(json.dumps(manifest))
+    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
     claims = failed(runs)
     assert (
         "learning_rate: 0.004 became 0.5" in claims["the settings lead to the stages that were run"]
@@ -199,10 +199,10 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     assert any(check.word == "FAIL" and "points" in check.tolerance for check in checks)
     manifest = json.loads((home / "manifest.json").read_text())
     manifest["stages"][0]["files"] = {"model.safetensors": "0" * 64}
-    (home / "manifest.json").write_text(json.dumps(manifest))
+    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
     assert [c.word for c in rerun.compare(home, study, Store(made / "store"), "full")][1] == "FAIL"
     manifest["machine"]["cpu_capability"] = "another"
-    (home / "manifest.json").write_text(json.dumps(manifest))
+    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
     words = [check.word for check in rerun.compare(home, study, Store(made / "store"), "full")]
     assert words[:2] == ["INCONCLUSIVE", "INCONCLUSIVE"]  # other bytes are expected there
 

@@ -1,0 +1,64 @@
+"""Plots of a run that another library or system may have drawn otherwise: shapes alone, which
+neither act, fetch anything, nor reach beyond their frame.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+PLOT = re.compile(rb"<svg.*?</svg>", re.DOTALL)
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+ABOUT = (RDF, "{http://creativecommons.org/ns#}", "{http://purl.org/dc/elements/1.1/}")
+"""Namespaces of what a plot says of itself; no browser shows it."""
+SHAPES = {
+    "svg": {"width", "height", "viewBox", "version"},
+    "metadata": set(),
+    "defs": set(),
+    "style": {"type"},
+    "g": {"id", "transform", "clip-path"},
+    "path": {"id", "d", "transform", "clip-path", "style"},
+    "use": {"x", "y", "transform", "style", f"{XLINK}href"},
+    "clipPath": {"id"},
+    "rect": {"x", "y", "width", "height"},
+}
+"""Elements that a plot has, with their attributes."""
+RULE = "*{stroke-linejoin: round; stroke-linecap: butt}"
+"""The one style sheet."""
+INSIDE = {
+    f"{XLINK}href": re.compile(r"#[\w.-]+"),
+    "clip-path": re.compile(r"url\(#[\w.-]+\)"),
+    "style": re.compile(r"((fill|stroke|opacity)[a-z-]*: [#\w ,.%-]+(; |;?$))*"),
+}
+"""What attributes may say that could lead elsewhere."""
+
+
+def is_plot(data: bytes) -> bool:
+    """Whether an SVG element holds nothing but shapes."""
+    try:
+        nodes = [*ElementTree.fromstring(data).iter()]
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return False
+    root, *inner = nodes
+    return _is_shape(root) and all(
+        _is_shape(node) if node.tag.startswith(SVG) else node.tag.startswith(ABOUT)
+        for node in inner
+    )
+
+
+def _is_shape(node: ElementTree.Element) -> bool:
+    name = node.tag.removeprefix(SVG)
+    words = (node.text or "").strip()
+    return (
+        node.tag.startswith(SVG)
+        and name in SHAPES
+        and node.attrib.keys() <= SHAPES[name]
+        and all(_stays_inside(at, value) for at, value in node.items())
+        and words == (RULE if name == "style" else "")
+        and not (node.tail or "").strip()
+    )
+
+
+def _stays_inside(attribute: str, value: str) -> bool:
+    return attribute not in INSIDE or bool(INSIDE[attribute].fullmatch(value))

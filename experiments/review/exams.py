@@ -1,0 +1,217 @@
+"""Whether a run holds the exams, students and campaigns that its settings plan: all of them, each
+once, no others, in their order; and whether every answer has the grade that its text deserves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.planning import arms
+from experiments.planning.arms import Arm, PlateauRun
+from experiments.planning.plan import Plan
+from experiments.results.collect import preparing, trials_of
+from experiments.results.grades import WHO, Grades, Key
+from experiments.results.schema.arms import FinishedStudent, MissingStudent
+from experiments.review import Check, Word, guarded, regrade, short
+from experiments.review.form import FILES, Run
+from experiments.review.recomputed import difference, unlike
+from experiments.settings.schema import Measure
+
+
+class Sitting(NamedTuple):
+    """Who sat an exam: the columns WHO of its rows."""
+
+    task: str
+    defense: str
+    attacker: str
+    budget: int
+    split: str
+    seed: int
+
+    def __str__(self) -> str:
+        who = self.attacker or "the teacher's exam"
+        split = "" if self.split == "report" else f" ({self.split})"
+        return f"{self.defense} {who} {self.task} seed {self.seed}{split}"
+
+
+def checks(run: Run, planned: Plan) -> list[Check]:
+    """Students, exams and campaigns against the plan, and every grade."""
+    return [
+        *guarded("every planned student was graded", lambda: _complete(run, planned)),
+        _listed(run, planned),
+        *_campaigns(run, planned),
+        *guarded("every grade is the grader's", lambda: [_graded(run)]),
+    ]
+
+
+def _check(claim: str, expected: str, wrong: str) -> Check:
+    return Check(claim, "FAIL" if wrong else "PASS", expected, short(wrong or expected, 160))
+
+
+def _complete(run: Run, planned: Plan) -> list[Check]:
+    """A missing seed, or one too many, is named; so is a teacher's exam, and a student that was
+    trained for longer.
+    """
+    expected, sat = [*_planned(planned, run.grades)], [*_sat(run.home / FILES["grades"])]
+    names = [who for who, _ in sat]
+    lost, strange = _beyond(expected, {*names}), _beyond(names, {*expected})
+    wrong = _first(strange, "others")
+    if not wrong and not lost:
+        twice = "" if names == expected else "exams are in another order, or twice"
+        wrong = twice or _shuffled(sat, run.study.measure)
+    total = f"{len(expected)} exams"
+    return [
+        _check("every planned student was graded", total, _first(lost, "missing")),
+        _check("every exam was planned", total, wrong),
+    ]
+
+
+def _beyond(exams: Sequence[Sitting], others: Set[Sitting]) -> list[Sitting]:
+    return [who for who in exams if who not in others]
+
+
+def _first(names: Sequence[Any], what: str) -> str:
+    return f"{len(names)} {what}, first {names[0]}" if names else ""
+
+
+def _planned(planned: Plan, grades: Grades) -> Iterator[Sitting]:
+    """The exams of a finished study, in the order in which they are gathered."""
+    for (task, defense, split), exams in planned.teachers.items():
+        yield from (Sitting(task, defense, "", 0, split, seed) for seed in range(len(exams)))
+    yield from (Sitting(*(getattr(arm, name) for name in WHO)) for arm in planned.arms)
+    for longer in planned.plateaus:
+        attacker = worst(longer, grades)
+        yield Sitting(longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
+
+
+def worst(longer: PlateauRun, grades: Grades) -> str:
+    """The attack whose student was trained for longer: the first of those that the selection exams
+    find worst.
+    """
+    names = [
+        Key(longer.task, longer.defense, attacker, longer.budget, "select")
+        for attacker in longer.attackers
+    ]
+    right = [float(grades[key].right_SN.mean()) if key in grades else 0.0 for key in names]
+    return longer.attackers[right.index(max(right))]
+
+
+def _sat(path: Path) -> Iterator[tuple[Sitting, list[str]]]:
+    """The exams in a file of grades with their questions' names; one whose rows do not lie together
+    comes twice.
+    """
+    names = [*WHO, "item"]
+    table = pq.read_table(path, columns=names, read_dictionary=names).combine_chunks()
+    changed = np.zeros(len(table), bool)
+    changed[:1] = True
+    for name in WHO:
+        values = table[name].combine_chunks()
+        codes = values.indices if pa.types.is_dictionary(values.type) else values
+        changed[1:] |= np.diff(codes.to_numpy(zero_copy_only=False)) != 0
+    starts = [int(place) for place in np.flatnonzero(changed)]
+    for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
+        (who,) = table.select([*WHO]).slice(start, 1).to_pylist()
+        yield Sitting(**who), table["item"][start:end].to_pylist()
+
+
+def _shuffled(sat: Sequence[tuple[Sitting, list[str]]], measure: Measure) -> str:
+    """The first exam that asks in another order than its task; nothing if there is none."""
+    orders: dict[tuple[str, str], list[str]] = {}
+    for who, items in sat:
+        at = who.task, who.split
+        if at not in orders:
+            orders[at] = [*regrade.questions(*at, measure)]
+        if items != orders[at]:
+            return f"{who} asks in another order"
+    return ""
+
+
+def _listed(run: Run, planned: Plan) -> Check:
+    """Whether arms.json has the planned students, says which of them are not finished, and what was
+    sought and prepared for them.
+    """
+    missing = {*run.manifest.missing}
+    expected = [
+        [*_who(arm), True, trials_of(planned, arm), preparing(arm) is not None]
+        if arm.exam.key not in missing
+        else [*_who(arm), False]
+        for arm in planned.arms
+    ]
+    listed = [
+        [*_who(record), True, record.trials, record.prepared is not None]
+        if isinstance(record, FinishedStudent)
+        else [*_who(record), False]
+        for record in run.arms
+    ]
+    wrong = next(unlike(expected, listed), None)
+    word: Word = "FAIL" if wrong else "PASS"
+    total = f"{len(expected)} students"
+    return Check("arms.json lists the planned students", word, total, difference(wrong))
+
+
+def _who(arm: Arm | FinishedStudent | MissingStudent) -> list[str | int]:
+    return [getattr(arm, name) for name in WHO]
+
+
+def _campaigns(run: Run, planned: Plan) -> list[Check]:
+    """Whether outcomes.json has the planned runs of campaigns, each with its students."""
+    missing, items = {*run.manifest.missing}, run.study.measure.items
+    expected = [
+        {
+            "run": [leak.preset, leak.access, leak.seed, leak.split],
+            "students": [
+                [arm.task, arm.defense, arm.attacker, items]
+                for arm in leak.students
+                if arm.exam.key not in missing
+            ],
+        }
+        for leak in planned.leaks
+        if leak.run.key not in missing
+    ]
+    listed = [
+        {
+            "run": [outcome.preset, outcome.access, outcome.seed, outcome.split],
+            "students": [
+                [one.task, one.defense, one.attacker, len(one.right)] for one in outcome.students
+            ],
+        }
+        for outcome in run.outcomes
+    ]
+    if not expected and not listed:
+        return []
+    wrong = next(unlike(expected, listed), None)
+    word: Word = "FAIL" if wrong else "PASS"
+    total = f"{len(expected)} runs"
+    return [Check("outcomes.json lists the planned campaigns", word, total, difference(wrong))]
+
+
+def _graded(run: Run) -> Check:
+    """Whether every answer, graded again, has the outcome that the file says."""
+    wrong = regrade.misgraded(run.home / FILES["grades"], run.study.measure)
+    return _check("every grade is the grader's", "the same", wrong)
+
+
+def named(run: Run) -> Check:
+    """Where nothing can be planned: arms and exams are at least of what the settings name."""
+    blocks = run.study.blocks
+    tasks = {task for block in blocks for task in block.tasks}
+    budgets = {budget for block in blocks for budget in block.budgets} | {0}
+    defenses = {one for block in blocks for one in block.defenses} | {"none", arms.IDENTITY}
+    attackers = {one for block in blocks for one in block.attackers} | {*arms.FLOORS, ""}
+    allowed = (tasks, defenses, attackers, budgets)
+    present = {(arm.task, arm.defense, arm.attacker, arm.budget) for arm in run.arms}
+    present |= {(key.task, key.defense, key.attacker, key.budget) for key in run.grades}
+    odd: list[tuple[Any, ...]] = sorted(
+        who
+        for who in present
+        if any(value not in some for value, some in zip(who, allowed, strict=True))
+    )
+    odd += [(task, "has none") for task in sorted(tasks - {task for task, *_ in present})]
+    wrong = _first([" ".join(map(str, who)) for who in odd], "others")
+    return _check("every arm is of the settings", f"{len(present)} arms", wrong)
