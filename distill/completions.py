@@ -7,6 +7,7 @@ footer the count, so that a truncated or edited file is an error and never data.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -176,6 +177,12 @@ def digest(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 HERE = digest(platform.node())[:8]
 """This machine in names of temporary files: folders may be shared between machines, whose process
 ids are not.
@@ -202,7 +209,8 @@ def sweep(folder: Path) -> None:
     for part in folder.glob(f".*.{HERE}.*.part"):
         pid = part.name.split(".")[-3]
         if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is another user's stays
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _alive(pid: int) -> bool:

@@ -7,14 +7,13 @@ handed over with `--private`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.completions import BadInput, digest
+from distill.completions import BadInput, digest, file_digest
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret
@@ -34,19 +33,23 @@ def hold(more: Mapping[str, str]) -> None:
 
 
 def hidden(name: str, value: Any) -> Any:
-    """What stands for a setting's value: for a key, and for an absolute path to something; else the
-    value itself.
+    """What stands for a setting's value: for a key, and for a path to something that does not lie
+    below the working folder; else the value itself.
     """
     if not isinstance(value, str) or value.startswith(MARK):
         return value
     if name == KEY:
         stands = MARK + digest(f"{KEY}\0{value}")[:16]
-    elif name in PLACES and os.path.isabs(value) and os.path.exists(value):
+    elif name in PLACES and _leads_out(value) and os.path.exists(value):
         stands = MARK + folder_digest(Path(value))[:16]
     else:
         return value
     _held[stands] = value
     return stands
+
+
+def _leads_out(path: str) -> bool:
+    return os.path.isabs(path) or os.path.normpath(path).startswith(os.pardir)
 
 
 def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,9 +136,5 @@ def check(settings: Any) -> None:
 def folder_digest(path: Path) -> str:
     """SHA-256 over the names and contents of a file or of all files below a folder."""
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    hashes = {}
-    for file in files:
-        with file.open("rb") as content:
-            sha = hashlib.file_digest(content, "sha256").hexdigest()
-        hashes[file.relative_to(path).as_posix()] = sha
+    hashes = {file.relative_to(path).as_posix(): file_digest(file) for file in files}
     return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

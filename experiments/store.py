@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from distill.completions import BadInput, digest, sweep, write_bytes
+from distill.completions import HERE, BadInput, digest, file_digest, sweep, write_bytes
 from experiments.stages.stage import Stage, canonical
 
 
@@ -138,14 +138,20 @@ class Store:
         """The folder of a finished result, each file checked against its hash; BadInput if one was
         altered.
         """
-        folder = self.folder(stage, key)
-        for name, expected in self.done(stage, key).files.items():
+        folder, files = self.folder(stage, key), self.done(stage, key).files
+        for name, expected in files.items():
             path = folder / name
-            if not path.is_file() or digest(path.read_bytes()) != expected:
+            if not path.is_file() or file_digest(path) != expected:
                 raise BadInput(
                     f"{path}: missing or altered since it was written; delete {folder} to make "
                     "it again"
                 )
+        # Libraries take what lies in a model's folder, whether or not we wrote it.
+        if added := sorted(files_in(folder) - files.keys()):
+            raise BadInput(
+                f"{folder / added[0]}: was not there when {folder} was made; take it away, or "
+                "delete the folder to make it again"
+            )
         return folder
 
     def make(
@@ -191,6 +197,16 @@ class Store:
                 "same command continues"
             ) from error
         return self.open(stage, key)
+
+
+def files_in(folder: Path) -> set[str]:
+    """The files below a result's folder beside its record; hidden ones are the system's own."""
+    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix()
+        for name in names
+        if name.name != "done.json" and not name.name.startswith(".")
+    }
 
 
 def _twin(store: Store, stage: str, alike: str | None) -> Path | None:
@@ -241,7 +257,7 @@ def _build(
 def _hashes(part: Path) -> dict[str, str]:
     """SHA-256 of each file of a result."""
     return {
-        path.relative_to(part).as_posix(): digest(path.read_bytes())
+        path.relative_to(part).as_posix(): file_digest(path)
         for path in sorted(part.rglob("*"))
         if path.is_file()
     }
@@ -258,8 +274,8 @@ def _share(part: Path) -> None:
 
 def _replace(folder: Path, part: Path) -> None:
     """Put a finished result in its place; one that was there is gone when that is done."""
-    past = folder.with_name(f".{folder.name}.past")
-    shutil.rmtree(past, ignore_errors=True)
+    # Another user's may not be ours to remove, so that its name is no other's.
+    past = folder.with_name(f".{folder.name}.{HERE}.{os.getpid()}.past.part")
     if folder.exists():
         os.replace(folder, past)
     os.replace(part, folder)

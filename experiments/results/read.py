@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 from dataclasses import dataclass
@@ -111,12 +110,6 @@ def own(home: Path, name: str, most: int = MOST) -> Path:
 def content(home: Path, name: str, most: int = MOST) -> bytes:
     """The bytes of a run's own file."""
     return own(home, name, most).read_bytes()
-
-
-def sha(path: Path) -> str:
-    """The SHA-256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parsed(home: Path, name: str) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.completions import BadInput
+from distill.completions import BadInput, file_digest
 from experiments import provenance, run_folder
 from experiments.analysis import campaign_outcomes
 from experiments.planning.plan import Plan
@@ -16,7 +16,7 @@ from experiments.results.table import jsonable
 from experiments.review import Check, Word
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
-from experiments.store import Store
+from experiments.store import Store, files_in
 
 
 def artifacts(store: Store, manifest: Manifest) -> list[Check]:
@@ -36,8 +36,8 @@ def artifacts(store: Store, manifest: Manifest) -> list[Check]:
 def _altered(stage: StageRecord, folder: Path) -> list[str]:
     return [
         f"{stage.kind}/{stage.key}/{name}"
-        for name, expected in stage.files.items()
-        if not (folder / name).is_file() or read.sha(folder / name) != expected
+        for name in sorted({*stage.files} | files_in(folder))
+        if not (folder / name).is_file() or file_digest(folder / name) != stage.files.get(name)
     ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.completions import BadInput, digest
+from distill.completions import BadInput, digest, file_digest
 from experiments import preregistration, provenance
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
@@ -153,7 +153,7 @@ def _closed(home: Path, named: Mapping[str, str]) -> Check:
 def _digest(home: Path, name: str, expected: str) -> Check:
     claim = f"{name} is as it was written"
     try:
-        got = read.sha(read.own(home, name, archive.LARGEST))
+        got = file_digest(read.own(home, name, archive.LARGEST))
     except BadInput as error:
         return Check(claim, "FAIL", expected[:16], str(error))
     return Check(claim, "PASS" if got == expected else "FAIL", expected[:16], got[:16])

@@ -4,7 +4,9 @@ place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
 
 from experiments.private import MARK, PLACES, by_contents, hidden, server
 from experiments.settings.grammar import Entry, format_entry, parse_entry, split
@@ -13,31 +15,34 @@ from experiments.settings.served import PLACE, Served
 if TYPE_CHECKING:
     from experiments.settings.schema import Study
 
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+ENTRIES = {"tasks", "defenses", "attackers", "access", "detectors", "reduced"}
+"""Settings that are entries, or lists of them."""
+
 
 def veiled(study: Study) -> Study:
-    """The study with stand-ins (experiments/private.py) in its entries and models; this process
+    """The study with stand-ins (experiments/private.py) in all its entries and models; this process
     knows their values.
     """
-    blocks = [
-        block.model_copy(
-            update={"tasks": [*map(entry, block.tasks)], "defenses": [*map(entry, block.defenses)]}
-        )
-        for block in study.blocks
-    ]
-    models = {name: _model(getattr(study, name)) for name in ("teacher", "weaker_teacher")}
-    models["student"] = _model(study.student)
-    helpers = {name: _model(getattr(study.provider, name)) for name in ("proxy", "rewriter")}
-    simulated = study.campaigns
-    if simulated:
-        simulated = simulated.model_copy(update={"reduced": entry(simulated.reduced)})
-    return study.model_copy(
-        update={
-            "blocks": blocks,
-            "provider": study.provider.model_copy(update=helpers),
-            "campaigns": simulated,
-        }
-        | models
-    )
+    return _within(study)
+
+
+def _within(settings: SettingsT) -> SettingsT:
+    """Settings of a study, and all settings inside them."""
+    before = {name: getattr(settings, name) for name in type(settings).model_fields}
+    inside = {name: _value(name, value) for name, value in before.items()}
+    changed = {name: value for name, value in inside.items() if value != before[name]}
+    return _model(settings.model_copy(update=changed) if changed else settings)
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _within(value)
+    if isinstance(value, list):
+        return [_value(name, part) for part in value]
+    return entry(value) if name in ENTRIES and isinstance(value, str) else value
 
 
 def entry(text: str) -> str:
@@ -53,7 +58,7 @@ def _part(text: str) -> str:
     return text if public == changes else format_entry(Entry(name, public))
 
 
-def _model(model: Any) -> Any:
+def _model(model: SettingsT) -> SettingsT:
     """A model that is a folder or a file here is told by its contents, and one behind a server by
     its name there.
     """

@@ -194,6 +194,27 @@ def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
         assert private.hidden("path", kept) == kept
 
 
+@pytest.mark.parametrize("climbs", [False, True])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "attacker=clean/paraphrase(path='{}') + sft",
+        "attacker=ask/repeats(k=2) + clean/paraphrase(path='{}')+sft",
+        "task=gsm8k(path='{}')",
+        "defense=release/answer_only + release/unicode(key='{}')",
+        "teacher.path={}",
+    ],
+)
+def test_no_entry_and_no_model_tells_a_place(word, climbs, tmp_path, forgetful, monkeypatch):
+    shutil.copytree(GSM8K, tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "data")
+    place = "../data" if climbs else str(tmp_path / "data")
+    words = ["teacher=pretrained"] if word.startswith("teacher") else []
+    study = schema.load("quickstart", [*words, word.format(place)])
+    told = study.model_dump_json()
+    assert place not in told and "sha256-" in told
+
+
 def test_data_that_are_not_here_are_one_line(forgetful):
     with pytest.raises(BadInput, match="--private"):
         plan.make(schema.load("quickstart", ["task=gsm8k(path='sha256-0123456789abcdef')"]))

@@ -39,6 +39,74 @@ def test_an_altered_file_is_refused(tmp_path):
         Store(tmp_path).open("s", "k")
 
 
+def test_a_file_that_somebody_added_is_refused(tmp_path):
+    """Libraries read whatever has the right name in a model's folder."""
+    store = Store(tmp_path)
+    folder = store.make("s", "k", lambda out: (out / "x").write_text("1"))
+    (folder / ".DS_Store").write_text("a desktop's own")
+    assert store.open("s", "k") == folder
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="adapter/config.json: was not there when .* was made"):
+        store.open("s", "k")
+
+
+def test_what_a_failure_of_power_emptied_is_named(tmp_path):
+    """A rename may reach the disk before the bytes of the file do."""
+    store = Store(tmp_path)
+    for name in ("x", "done.json"):
+        folder = store.make("s", name, lambda out: (out / "x").write_text("1"))
+        (folder / name).write_bytes(b"")
+        with pytest.raises(BadInput, match=f"s/{name}.*delete .*to make it again"):
+            store.open("s", name)
+
+
+def test_a_store_of_two_users_is_shared_or_refused_in_one_line(tmp_path):
+    """What one user left another may read, and write where the mode of the folder lets them."""
+    if os.getuid():
+        pytest.skip("only root can be two users")
+    root, before = tmp_path / "store", os.umask(0o002)
+    try:
+        Store(root).make("s", "k", lambda out: (out / "x").write_text("1"))
+    finally:
+        os.umask(before)
+    for folder in (*tmp_path.parents, tmp_path):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    assert as_another_user(lambda: Store(root).open("s", "k")) == ""
+    assert "Permission denied); nothing done is lost" in as_another_user(lambda: again(root))
+    for path in (root, root / "s", root / "s" / ".k.lock"):
+        path.chmod(path.stat().st_mode | 0o066)
+    for _ in range(2):
+        assert as_another_user(lambda: again(root)) == ""
+    as_another_user(lambda: Store(root).sweep())
+    assert (root / "s" / "k" / "x").read_text() == "2"
+
+
+def again(root):
+    Store(root).make("s", "k", lambda out: (out / "x").write_text("2"), current=lambda: False)
+
+
+def as_another_user(work):
+    """What the user nobody is told where work is refused."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            work()
+        except BadInput as error:
+            os.write(writer, str(error).encode())
+        except BaseException as error:
+            os.write(writer, f"traceback: {error!r}".encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        return said.read()
+
+
 @pytest.mark.parametrize(
     "told",
     [
