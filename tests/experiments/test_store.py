@@ -61,8 +61,8 @@ def test_what_a_failure_of_power_emptied_is_named(tmp_path):
             store.open("s", name)
 
 
-def test_a_store_of_two_users_is_shared_or_refused_in_one_line(tmp_path):
-    """What one user left another may read, and write where the mode of the folder lets them."""
+def test_what_another_user_left_can_be_read_and_is_refused_in_one_line(tmp_path):
+    """A store may be shared: what its folders let nobody else write is no traceback."""
     if os.getuid():
         pytest.skip("only root can be two users")
     root, before = tmp_path / "store", os.umask(0o002)
@@ -74,12 +74,6 @@ def test_a_store_of_two_users_is_shared_or_refused_in_one_line(tmp_path):
         folder.chmod(folder.stat().st_mode | 0o055)
     assert as_another_user(lambda: Store(root).open("s", "k")) == ""
     assert "Permission denied); nothing done is lost" in as_another_user(lambda: again(root))
-    for path in (root, root / "s", root / "s" / ".k.lock"):
-        path.chmod(path.stat().st_mode | 0o066)
-    for _ in range(2):
-        assert as_another_user(lambda: again(root)) == ""
-    as_another_user(lambda: Store(root).sweep())
-    assert (root / "s" / "k" / "x").read_text() == "2"
 
 
 def again(root):
