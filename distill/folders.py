@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,17 +76,19 @@ def _network(where: str, spec: PretrainedModel) -> Any:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
     _check_size(where, Path(spec.path), config, _kinds(spec))
     is_gguf = "gguf_file" in options
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        source,
-        config=config,
-        trust_remote_code=False,
-        use_safetensors=None if spec.allow_pickle or is_gguf else True,
-        weights_only=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        dtype=getattr(torch, spec.dtype),
-        **options,
-    )
+    # A GGUF file is read with a bar of its own that nothing turns off.
+    with contextlib.redirect_stderr(io.StringIO()) if is_gguf else contextlib.nullcontext():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=None if spec.allow_pickle or is_gguf else True,
+            weights_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=getattr(torch, spec.dtype),
+            **options,
+        )
     network, info = loaded
     _check_weights(where, network, info)
     if not is_gguf:

@@ -71,6 +71,7 @@ def forward_step(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, *
         return network(**inputs, **more)
     # A recurrent network keeps a state in place of keys and values, and knows no positions.
     del inputs["position_ids"], inputs["past_key_values"]
+    inputs["attention_mask"] = mask_BT[:, -tokens_BT.shape[1] :]
     if "cache_params" not in named:
         raise BadInput(f"{type(network).__name__}: a network that keeps neither keys nor a state")
     out = network(**inputs, cache_params=cache, **more)

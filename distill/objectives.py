@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from distill import lean
@@ -75,11 +76,54 @@ def score_answers(
     decoder, positions_N = network.get_decoder(), torch.tensor(positions, device=device)
     if lean.fits(decoder):
         states_NH = lean.states(decoder, tokens_BT, positions_N)
+    elif not has_plain_head(network):
+        return AnswerScores(_scores(network, tokens_BT, positions), targets_N, row_N)
     else:  # Causal attention never looks right, so right padding needs no mask.
-        states_NH = decoder(input_ids=tokens_BT, use_cache=False).last_hidden_state.flatten(0, 1)[
-            positions_N
-        ]
+        states_BTH = decoder(input_ids=tokens_BT, use_cache=False).last_hidden_state
+        states_NH = states_BTH.flatten(0, 1)[positions_N]
     return AnswerScores(network.get_output_embeddings()(states_NH), targets_N, row_N)
+
+
+def _scores(network: Any, tokens_BT: Tensor, positions: Sequence[int]) -> Tensor:
+    """Scores (N, V) by the network's whole forward pass, at the columns where any row has loss."""
+    width = tokens_BT.shape[1]
+    columns = sorted({position % width for position in positions})
+    places = torch.tensor(
+        [
+            position // width * len(columns) + columns.index(position % width)
+            for position in positions
+        ],
+        device=tokens_BT.device,
+    )
+    kept = torch.tensor(columns, device=tokens_BT.device)
+    logits_BSV = network(input_ids=tokens_BT, use_cache=False, logits_to_keep=kept).logits
+    return torch.as_tensor(logits_BSV.flatten(0, 1)[places])
+
+
+_plain_heads: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def has_plain_head(network: Any) -> bool:
+    """Whether a network's scores are its output embeddings of its last states, and nothing more:
+    Gemma 2 caps them, others scale them. It is tried on a token, once.
+    """
+    if type(network).forward is nn.Module.forward:
+        return True  # its two parts are all that it has
+    if network not in _plain_heads:
+        _plain_heads[network] = _tried_head(network)
+    return _plain_heads[network]
+
+
+def _tried_head(network: Any) -> bool:
+    was_training = network.training
+    network.eval()
+    token_11 = torch.zeros(1, 1, dtype=torch.long, device=network.device)
+    with torch.no_grad():
+        states = network.get_decoder()(input_ids=token_11, use_cache=False).last_hidden_state
+        plain_V = network.get_output_embeddings()(states).float().flatten()
+        whole_V = network(input_ids=token_11, use_cache=False).logits.float().flatten()
+    network.train(was_training)
+    return torch.allclose(plain_V, whole_V, rtol=1e-3, atol=1e-3)
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:

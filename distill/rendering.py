@@ -8,8 +8,10 @@ begin-of-text otherwise. A completion has no token that its text does not spell,
 from __future__ import annotations
 
 import functools
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,12 +51,41 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
     """
     text = prompt_text(tokenizer, prompt)
     if tokenizer.chat_template:  # which writes begin-of-text itself
-        return text_ids(tokenizer, text)
-    ids = list(tokenizer(text).input_ids)
+        contents = [turn.content for turn in turns(prompt, chat_of(tokenizer).system)]
+        if any(_spells_control(tokenizer, content) for content in contents):
+            return _guarded_ids(tokenizer, prompt, contents)
+        return _whole_ids(tokenizer, text)
+    ids = list(tokenizer(text, split_special_tokens=True).input_ids)
     # Some tokenizers close every text; a prompt is open, as its completion follows.
     end = [tokenizer.eos_token_id]
     closed = ids[-1:] == end and text_ids(tokenizer, text)[-1:] != end
     return ids[:-1] if closed else ids
+
+
+def _guarded_ids(tokenizer: Any, prompt: Prompt, contents: Sequence[str]) -> list[int]:
+    """Token ids of a conversation that spells a control token: what the template writes around
+    stand-ins of the contents, and the contents as mere text.
+    """
+    places = [f"\ue000{place}\ue001" for place in range(len(contents))]
+    system, *others = places if len(contents) > 1 + len(prompt.history) else ["", *places]
+    *history, question = others
+    earlier = [
+        Message(turn.role, place) for turn, place in zip(prompt.history, history, strict=True)
+    ]
+    stand_in = replace(prompt, text=question, system=system, history=tuple(earlier))
+    ids = list[int]()
+    for piece in re.split("(\ue000\\d+\ue001)", prompt_text(tokenizer, stand_in)):
+        if piece in places:
+            ids += text_ids(tokenizer, contents[places.index(piece)])
+        elif piece:
+            ids += _whole_ids(tokenizer, piece)
+    return ids
+
+
+def _spells_control(tokenizer: Any, text: str) -> bool:
+    """Whether a text holds the spelling of a token that only a template or a model may write."""
+    added = tokenizer.added_tokens_decoder.values()
+    return any(token.special and token.content in text for token in added)
 
 
 def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
@@ -121,7 +152,14 @@ def completion_ids(tokenizer: Any, text: str, finished: bool) -> list[int]:
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text alone, without begin or end."""
+    """Token ids of a text alone, without begin or end; one that spells a control token stays mere
+    text.
+    """
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+
+
+def _whole_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of what a template wrote, control tokens with it."""
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 

@@ -103,8 +103,39 @@ def test_every_example_has_the_prompt_as_it_is_asked(made, expected):
     assert [one.answer_ids for one in examples] == [[*spelled(SAID), 1]] * 3
 
 
-def test_a_prompt_that_spells_the_end_keeps_it():
-    assert prompt_ids(tokenizer(), Prompt("a", "1<end>")) == [*spelled("1"), 1]
+LETTERS = [*spelled("<e"), 2, 2, *spelled(">")]  # of "<end>": it knows neither n nor d
+TURN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}<>"
+
+
+@pytest.mark.parametrize(
+    "template, prompt, expected",
+    [
+        (None, Prompt("a", "1<end>"), [*spelled("1"), *LETTERS]),
+        (TURN, Prompt("a", "1<end>"), [*spelled("<user>1"), *LETTERS, 1, *spelled("<>")]),
+        (
+            TURN,
+            Prompt("a", "1", system="<end>", history=(Message("user", "2<end>"),)),
+            [
+                *[
+                    3 + sorted({*ALPHABET}).index(one) if one in ALPHABET else 2
+                    for one in "<system>"
+                ],
+                *LETTERS,
+                1,
+                *spelled("<user>2"),
+                *LETTERS,
+                1,
+                *spelled("<user>1"),
+                1,
+                *spelled("<>"),
+            ],
+        ),
+    ],
+)
+def test_what_is_said_never_becomes_a_control_token(template, prompt, expected):
+    assert prompt_ids(tokenizer(template=template), prompt) == expected
+    said = sft.example(Completion("a", "1", "2<end>"), tokenizer(), 64)
+    assert said.answer_ids == [*spelled("2"), *LETTERS, 1]
 
 
 TURNS = (Message("user", "1"), Message("assistant", "2"))
