@@ -13,12 +13,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import AccessSettings, BaseDetector, Baseline, Day
+from defenses.access import BaseDetector, Baseline, Day
 from defenses.access.average import ceiling
-from defenses.access.links import Links
+from defenses.access.links import Links, LinkSettings
 
 
-class Settings(AccessSettings):
+class Settings(LinkSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     members: int = Field(
@@ -31,14 +31,6 @@ class Settings(AccessSettings):
         default=10, ge=2, le=1_000_000, description="exchanges that are enough of a member"
     )
     z: float = Field(default=2.0, ge=0, description="standard errors that count as plausible")
-    payment: int = Field(
-        default=5000,
-        ge=2,
-        le=1_000_000,
-        description="accounts of one payment method from which it links nobody",
-    )
-    device: int = Field(default=50, ge=2, le=1_000_000)
-    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,9 +61,7 @@ class Detector(BaseDetector):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links(
-            {name: getattr(settings, name) for name in ("payment", "device", "network")}
-        )
+        self.links = Links(settings)
 
     def update(self, day: Day) -> None:
         count, settings = day.accounts.count, self.settings

@@ -8,12 +8,27 @@ nobody; without that, a few of them would join half of the population into one c
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from defenses.access import AccessSettings
 from distill.campaigns import Accounts
 
 TOKENS = ("payment", "device", "network")
+
+
+class LinkSettings(AccessSettings):
+    """How many accounts may share a token before it links nobody."""
+
+    payment: int = Field(
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="accounts of one payment method from which it links nobody",
+    )
+    device: int = Field(default=50, ge=2, le=1_000_000)
+    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
@@ -37,8 +52,9 @@ def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
 class Links:
     """Clusters of a table of accounts, found again only when it has grown."""
 
-    def __init__(self, caps: dict[str, int]) -> None:
-        self.caps, self.count, self.cluster = caps, 0, np.zeros(0, np.int32)
+    def __init__(self, settings: LinkSettings) -> None:
+        self.caps = {name: int(getattr(settings, name)) for name in TOKENS}
+        self.count, self.cluster = 0, np.zeros(0, np.int32)
 
     def of(self, accounts: Accounts) -> np.ndarray:
         """The cluster number of every account that exists."""

@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 from scipy.special import betaln
 
-from defenses.access import AccessSettings, BaseDetector, Baseline, Day
-from defenses.access.links import Links
+from defenses.access import BaseDetector, Baseline, Day
+from defenses.access.links import Links, LinkSettings
 
 
-class Settings(AccessSettings):
+class Settings(LinkSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     release: int = Field(
@@ -31,14 +31,6 @@ class Settings(AccessSettings):
         le=1_000_000,
         description="exchanges of a cluster on a day before it counts",
     )
-    payment: int = Field(
-        default=5000,
-        ge=2,
-        le=1_000_000,
-        description="accounts of one payment method from which it links nobody",
-    )
-    device: int = Field(default=50, ge=2, le=1_000_000)
-    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 Beta = tuple[np.ndarray | float, np.ndarray | float]
@@ -68,9 +60,7 @@ class Detector(BaseDetector):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links(
-            {name: getattr(settings, name) for name in ("payment", "device", "network")}
-        )
+        self.links = Links(settings)
 
     def update(self, day: Day) -> None:
         age = day.number - self.settings.release

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from defenses.access import AccessSettings, BaseDetector, ShadowMonitor, gateway
-from defenses.access.links import Links
+from defenses.access.links import Links, LinkSettings
 from defenses.access.provider import Identify, Reply
 from distill.campaigns import NEVER, Accounts, Events
 
@@ -35,7 +35,7 @@ class Rule(AccessSettings):
     action: Action
 
 
-class Settings(AccessSettings):
+class Settings(LinkSettings):
     """Rules, how late they act, and what links accounts."""
 
     rules: tuple[Rule, ...]
@@ -46,14 +46,6 @@ class Settings(AccessSettings):
         default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed"
     )
     limits: gateway.Settings = gateway.Settings()
-    payment: int = Field(
-        default=5000,
-        ge=2,
-        le=1_000_000,
-        description="accounts of one payment method from which it links nobody",
-    )
-    device: int = Field(default=50, ge=2, le=1_000_000)
-    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 class PolicyEnforcer(ShadowMonitor):
@@ -73,9 +65,7 @@ class PolicyEnforcer(ShadowMonitor):
                 raise ValueError(
                     f"policy: no threshold for {rule.detector} at a rate of {rule.rate:g}"
                 )
-        self.links = Links(
-            {name: getattr(settings, name) for name in ("payment", "device", "network")}
-        )
+        self.links = Links(settings)
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
         super().begin(accounts, days, identify)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from defenses.access import AccessSettings, BaseDetector, Baseline, Day
-from defenses.access.links import Links
+from defenses.access import BaseDetector, Baseline, Day
+from defenses.access.links import Links, LinkSettings
 from distill.campaigns import Accounts, cells
 
 BITS = 64
 
 
-class Settings(AccessSettings):
+class Settings(LinkSettings):
     """How much evidence the detector wants, and what it looks at."""
 
     public: int = Field(
@@ -34,14 +34,6 @@ class Settings(AccessSettings):
         default=8.0, gt=1, le=200, description="unlinked clusters that make a template suspicious"
     )
     window: int = Field(default=14, ge=1, le=3650, description="days")
-    payment: int = Field(
-        default=5000,
-        ge=2,
-        le=1_000_000,
-        description="accounts of one payment method from which it links nobody",
-    )
-    device: int = Field(default=50, ge=2, le=1_000_000)
-    network: int = Field(default=50, ge=2, le=1_000_000)
 
 
 def linear_count(bits: np.ndarray) -> np.ndarray:
@@ -78,9 +70,7 @@ class Detector(BaseDetector):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        self.links = Links(
-            {name: getattr(settings, name) for name in ("payment", "device", "network")}
-        )
+        self.links = Links(settings)
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

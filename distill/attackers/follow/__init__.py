@@ -9,9 +9,12 @@ that trains as long.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from distill.attackers import AttackerResources, sft
 from distill.completions import Completion, Interface
@@ -23,6 +26,16 @@ from distill.trainer import Trained
 def copy_model(model: LanguageModel) -> LanguageModel:
     """The same model with weights of its own."""
     return replace(model, network=copy.deepcopy(model.network))
+
+
+def change_matrices(model: LanguageModel, change: Callable[[Tensor], Tensor]) -> Trained:
+    """A copy of the model with every matrix changed; norms and biases stay, nothing is trained."""
+    network = copy_model(model).network
+    with torch.no_grad():
+        for weights in network.parameters():
+            if weights.dim() == 2:
+                weights.copy_(change(weights))
+    return Trained(network)
 
 
 def sample_completions(

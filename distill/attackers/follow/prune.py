@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copy_model
+from distill.attackers.follow import change_matrices
 from distill.models import LanguageModel
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
@@ -40,9 +39,4 @@ class Attacker(Base):
         seed: int,
     ) -> Trained:
         """Every matrix pruned; norms and biases stay."""
-        network = copy_model(model).network
-        with torch.no_grad():
-            for weights in network.parameters():
-                if weights.dim() == 2:
-                    weights.copy_(prune(weights, self.settings.share))
-        return Trained(network)
+        return change_matrices(model, lambda weights: prune(weights, self.settings.share))

@@ -7,12 +7,11 @@ numbers they stand for.
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import AttackerResources, Base, Part
-from distill.attackers.follow import copy_model
+from distill.attackers.follow import change_matrices
 from distill.models import LanguageModel
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
@@ -49,9 +48,4 @@ class Attacker(Base):
         seed: int,
     ) -> Trained:
         """Every matrix rounded; norms and biases stay."""
-        network = copy_model(model).network
-        with torch.no_grad():
-            for weights in network.parameters():
-                if weights.dim() == 2:
-                    weights.copy_(quantise(weights, self.settings.bits))
-        return Trained(network)
+        return change_matrices(model, lambda weights: quantise(weights, self.settings.bits))
