@@ -318,6 +318,14 @@ def overdispersion(x_K: np.ndarray, base_K: np.ndarray) -> float:
 def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float, float]:
     """Mean share over accounts with at least `least` trials, and rho from pairs: E k (k-1) / (n
     (n-1)) = E p^2.
+
+    Args:
+        hits: k by account.
+        n: trials by account.
+        least: trials that are enough.
+
+    Returns:
+        Mean and rho.
     """
     enough = n >= least
     if not enough.any():
@@ -333,6 +341,12 @@ def excess(
 ) -> np.ndarray:
     """Standard score of k hits in n under a beta-binomial: variance n p (1 - p) (1 +
     (n - 1) rho).
+
+    Args:
+        hits: k by account.
+        n: trials by account.
+        habit_mean: p by account.
+        habit_rho: rho by account.
     """
     spread = n * habit_mean * (1 - habit_mean) * (1 + (n - 1) * habit_rho)
     score: np.ndarray = (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))

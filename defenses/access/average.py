@@ -29,6 +29,12 @@ class Settings(AccessSettings):
 def ceiling(rho: np.ndarray, degrees: np.ndarray | float, n: np.ndarray, z: float) -> np.ndarray:
     """Minus log of the largest plausible rho: X2/dof - 1 is rho (n - 1), with variance 2/dof where
     rho is 0.
+
+    Args:
+        rho: of each pair or account.
+        degrees: of freedom.
+        n: exchanges.
+        z: standard errors that count as plausible.
     """
     largest = np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1)
     score: np.ndarray = -np.log(largest)

@@ -32,7 +32,13 @@ class Settings(AccessSettings):
 
 
 def tilt(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray:
-    """(1 - share) b + share b restricted to the watched topics."""
+    """(1 - share) b + share b restricted to the watched topics.
+
+    Args:
+        base_SK: b, shares of topics by segment.
+        watched_K: 1 for a watched topic, else 0.
+        share: mass that moves to them.
+    """
     inside = base_SK * watched_K
     watched_SK: np.ndarray = share * inside / inside.sum(axis=-1, keepdims=True)
     tilted: np.ndarray = (1 - share) * base_SK + watched_SK
@@ -44,6 +50,12 @@ def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndar
     (x+j+a) / (x+j+b).
 
     Parameters are concentration x share; the totals over topics are equal on both sides and cancel.
+
+    Args:
+        x: draws so far.
+        more: further draws.
+        alternative: a.
+        null: b.
     """
     added: np.ndarray = (
         gammaln(x + more + alternative)

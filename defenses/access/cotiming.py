@@ -33,7 +33,13 @@ class Settings(AccessSettings):
 
 
 def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
-    """Mean of the minutes from `apart` to `around` away on either side; the day is a circle."""
+    """Mean of the minutes from `apart` to `around` away on either side; the day is a circle.
+
+    Args:
+        met_KM: meetings by topic and minute.
+        around: minutes.
+        apart: minutes.
+    """
     padded = np.cumsum(np.pad(met_KM, ((0, 0), (around + 1, around)), mode="wrap"), axis=1)
     minutes = met_KM.shape[1]
 
@@ -49,6 +55,11 @@ def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
 def surprise(met_KM: np.ndarray, around: int, z: float) -> np.ndarray:
     """log(met / expected) where a cell is z Poisson deviations above what is expected, else 0; at
     least 1 expected.
+
+    Args:
+        met_KM: meetings by topic and minute.
+        around: minutes that say what is expected.
+        z: deviations.
     """
     usual = np.maximum(expected(met_KM, around), 1)
     burst = met_KM > usual + z * np.sqrt(usual)

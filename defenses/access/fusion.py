@@ -36,6 +36,11 @@ class Weights(NamedTuple):
 def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
     """Logistic regression with weights at least 0, honest and guilty accounts counting the same in
     total.
+
+    Args:
+        x_NF: features of accounts.
+        guilty: mask of accounts.
+        ridge: penalty on the squared weights.
     """
     each = np.where(guilty, 0.5 / max(guilty.sum(), 1), 0.5 / max((~guilty).sum(), 1))
     sign = np.where(guilty, 1.0, -1.0)
@@ -63,7 +68,13 @@ def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
 def features(
     highest: dict[str, np.ndarray], segment: np.ndarray, calibration: Calibration
 ) -> np.ndarray:
-    """-log10 p of each detector (columns, in the order of their names) for each account."""
+    """-log10 p of each detector (columns, in the order of their names) for each account.
+
+    Args:
+        highest: scores of accounts by detector.
+        segment: of each account.
+        calibration: of the detectors.
+    """
     return np.stack(
         [-np.log10(calibration.p_value(name, highest[name], segment)) for name in sorted(highest)],
         axis=1,

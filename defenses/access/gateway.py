@@ -89,7 +89,13 @@ class Bill(NamedTuple):
 
 
 def bill(events: Events, segment: np.ndarray, settings: Settings) -> Bill:
-    """Prices a million tokens; cached ones at a tenth (platform.claude.com, cache reads)."""
+    """Prices a million tokens; cached ones at a tenth (platform.claude.com, cache reads).
+
+    Args:
+        events: of a day.
+        segment: of each account.
+        settings: prices.
+    """
     cached = np.array([settings.cached.get(name, 0.0) for name in SEGMENTS])[segment]
     fresh, out = events.tokens_in * (1 - cached), events.tokens_out.astype(float)
     dollars = (
@@ -106,6 +112,12 @@ def buckets(
     `each_LAM`: mean cost of a request in that minute for each bucket; `rate_LA`: refill a minute; a
     bucket holds `burst` minutes of it and starts full. A minute's requests are served from the
     first on while every bucket pays.
+
+    Args:
+        n_AM: requests.
+        each_LAM: tokens.
+        rate_LA: tokens.
+        burst: minutes.
     """
     level, out = burst * rate_LA, np.zeros_like(n_AM)
     for m in range(n_AM.shape[1]):

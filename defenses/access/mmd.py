@@ -36,6 +36,12 @@ class Settings(AccessSettings):
 def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np.ndarray:
     """phi [N, D] with phi(x) . phi(y) near the mean over SCALES of exp(-|x - y|^2 / (2 (scale
     median)^2)).
+
+    Args:
+        x_NE: embeddings.
+        features: D.
+        median: distance that scales the kernel.
+        seed: of the features.
     """
     rng = stream(seed, "fourier")
     scale = np.resize(SCALES, features) * median
@@ -52,6 +58,12 @@ def mmd2(
     the window.
 
     (|sum|^2 - sum of squared norms) / (n (n - 1)) - 2 sum . reference / n + |reference|^2.
+
+    Args:
+        total_D: sum of the features of a window.
+        squares: sum of their squared norms.
+        n: exchanges of a window.
+        reference_D: mean features of the reference.
     """
     inside: np.ndarray = ((total_D**2).sum(axis=-1) - squares) / (n * (n - 1))
     across: np.ndarray = 2 * (total_D * reference_D).sum(axis=-1) / n

@@ -38,7 +38,14 @@ Beta = tuple[np.ndarray | float, np.ndarray | float]
 
 
 def log_ratio(k: np.ndarray, n: np.ndarray, shape: Beta, null: Beta) -> np.ndarray:
-    """log of beta-binomial(k; n, a, b) under `shape` over that under `null`."""
+    """log of beta-binomial(k; n, a, b) under `shape` over that under `null`.
+
+    Args:
+        k: hits.
+        n: trials.
+        shape: of a campaign.
+        null: of honest customers.
+    """
     ratio: np.ndarray = _log_weight(k, n, *shape) - _log_weight(k, n, *null)
     return ratio
 

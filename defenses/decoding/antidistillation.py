@@ -66,6 +66,14 @@ def difference(
 ) -> Callable[[DecodingStep], Tensor]:
     """(log p(v; theta + epsilon d) - log p(v; theta - epsilon d)) / (2 epsilon): the slopes up to
     O(epsilon^2).
+
+    Args:
+        network: the proxy; it stays as it is.
+        direction: d by parameter name.
+        epsilon: step along d.
+
+    Returns:
+        The slopes `[B, V]` of a decoding step, nats a unit of d.
     """
     named = dict(network.named_parameters())
     up, down = (

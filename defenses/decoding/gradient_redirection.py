@@ -53,6 +53,14 @@ def drain(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
 
     Bins of values find the few tokens among which `give` runs out, and only these are sorted: a
     sort of 128,000 takes ten times as long as all the rest.
+
+    Args:
+        values_BV: what giving a token's mass is worth; the smallest gives first.
+        rooms_BV: probability that each token can give.
+        give_B1: probability that the row gives.
+
+    Returns:
+        Probability taken `[B, V]`, which adds up to `give`.
     """
     taken_BV, inside_BV = torch.zeros_like(rooms_BV), torch.ones_like(rooms_BV, dtype=torch.bool)
     count, before = values_BV.shape[-1], values_BV.shape[-1] + 1
@@ -89,6 +97,16 @@ def redirect(
 
     The token with the largest g, among the first `size`, gets min(eps/2, (1 - rho)(1 - y_c)), twice
     which is the L1 distance. Tokens that nothing was taken from keep their logprob to the bit.
+
+    Args:
+        logprobs_BV: natural-log probabilities, a row a text.
+        g_BV: what probability on a token is worth.
+        eps: L1 budget.
+        rho: share of its probability that every token keeps.
+        size: tokens that may be given to; all if None.
+
+    Returns:
+        Log-probabilities `[B, V]`.
     """
     p_BV = logprobs_BV.double().exp()
     best_B1 = g_BV[:, :size].argmax(-1, keepdim=True)
@@ -105,6 +123,15 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
     What a softmax of W's image can say stays one, so regression on that image does not undo it. y~
     is proportional to y exp(s W dh), and L1 grows with s (monotone likelihood ratios), so bisection
     finds s; where the distance never reaches eps, s is as large as doubles go.
+
+    Args:
+        logprobs_BV: natural-log probabilities, a row a text.
+        g_BV: what probability on a token is worth.
+        weight_VH: W of the output layer.
+        eps: L1 budget.
+
+    Returns:
+        Log-probabilities `[B, V]`.
     """
     logprobs = logprobs_BV.double()
     p_BV = logprobs.exp()

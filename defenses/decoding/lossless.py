@@ -44,6 +44,12 @@ def bucket(text: str, bits: int, ngram: int, key: str) -> str:
     of 0 and 1.
 
     Bit i is whether the sum over the text's n-grams of a keyed sign is at least 0.
+
+    Args:
+        text: any.
+        bits: of the hash.
+        ngram: characters.
+        key: the provider's secret.
     """
     plain = " ".join(text.lower().split())
     grams = [plain[start : start + ngram] for start in range(max(1, len(plain) - ngram + 1))]
@@ -57,6 +63,13 @@ def shared_randomness(
 ) -> list[str]:
     """A key a prompt: a function of (key, seed, bucket, how often the prompt's account was in that
     bucket before).
+
+    Args:
+        prompts: in the order in which they came.
+        seed: of the sampling.
+        bits: of the hash.
+        ngram: characters.
+        key: the provider's secret.
     """
     visits, keys = Counter[tuple[str, str]](), []
     for prompt in prompts:

@@ -35,6 +35,14 @@ from distill.models import Model
 def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tensor:
     """log((1 - eps) p + eps e_token) in nats, an eps a row or one for all; L1 to p is 2 eps (1 -
     p_token).
+
+    Args:
+        logprobs_BV: natural-log probabilities, a row a text.
+        tokens_B: the token that each row moves to.
+        eps: share that moves.
+
+    Returns:
+        Log-probabilities `[B, V]`.
     """
     added_B1 = torch.as_tensor(eps, dtype=torch.float64, device=logprobs_BV.device).expand(
         len(tokens_B)
@@ -49,6 +57,11 @@ def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tenso
 def within(eps: float, others_B: Tensor, l1_B: Tensor) -> Tensor:
     """The largest eps a row, up to `eps`, with L1 within `l1`; all tokens but the picked one hold
     `others`.
+
+    Args:
+        eps: the most.
+        others_B: probability of all tokens but the picked one.
+        l1_B: budget of each row.
     """
     return (l1_B / (2 * others_B).clamp(min=1e-30)).clamp(max=eps)
 

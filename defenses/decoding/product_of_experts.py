@@ -31,6 +31,11 @@ from distill.models import Model
 def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
     """(1 - gamma) of the teacher's scores plus gamma of the proxy's; what either adds to a whole
     row is immaterial.
+
+    Args:
+        scores_BV: of the teacher, nats.
+        proxy_BV: of the proxy, nats.
+        gamma: weight of the proxy.
     """
     return (1 - gamma) * scores_BV + gamma * proxy_BV
 

@@ -26,6 +26,11 @@ def split_answer(text: str, marker: str) -> tuple[str, str]:
 def split_steps(text: str, separator: str, marker: str) -> tuple[list[str], str]:
     """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the
     text.
+
+    Args:
+        text: an answer.
+        separator: between steps.
+        marker: what the final answer begins with.
     """
     reasoning, rest = split_answer(text, marker)
     return reasoning.split(separator) if reasoning else [], rest

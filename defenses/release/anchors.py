@@ -42,6 +42,11 @@ def anchors(steps: Sequence[str], share: float, luck: float) -> list[int]:
     where `luck` is below.
 
     With `luck` uniform in [0, 1) that is the share itself on average, however few steps there are.
+
+    Args:
+        steps: of an answer.
+        share: that is kept.
+        luck: in [0, 1).
     """
     counts = uses(steps)
     ranked = sorted(counts, key=lambda i: (-counts[i], i))

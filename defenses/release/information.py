@@ -50,6 +50,14 @@ def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
 def transform(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
     """log softmax(M z), M = I + B A (`up_VR`, `down_RV`), for scores or logprobs z: a constant a
     row is no matter.
+
+    Args:
+        scores_BV: nats.
+        down_RV: A, to R dimensions.
+        up_VR: B, back.
+
+    Returns:
+        Log-probabilities `[B, V]`.
     """
     logprobs_BV = torch.log_softmax(scores_BV, -1).clamp(min=LEAST)
     return torch.log_softmax(

@@ -179,6 +179,12 @@ def poison(
     margin or gap.
 
     Of one row (A) or many (T, A); what is not `there` is no atom, and stays.
+
+    Args:
+        y: probabilities of atoms.
+        eps: L1 budget.
+        margin: by which the largest atom stays ahead.
+        there: which atoms there are; all if None.
     """
     if eps == 0:
         return y

@@ -22,6 +22,11 @@ from distill.completions import Completion, Logprobs
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
     """Standard normals (T, K), float32, at most 5.8, each a function of key, prompt, row and token
     id alone.
+
+    Args:
+        key: the provider's secret.
+        prompt: that was asked.
+        ids_TK: of the released entries.
     """
     stem = hashlib.sha256(f"{len(key)}/{key}/{prompt}".encode())
     bases = []
@@ -58,6 +63,11 @@ def add_noise(logprobs: Logprobs, normals_TK: np.ndarray, sigma: float) -> Logpr
 
     A row of mass m that the noise makes m' is divided by m' + (1 - m): its mass is never above 1,
     and a row that was whole stays whole. sigma 0 is the row itself.
+
+    Args:
+        logprobs: as they would be released.
+        normals_TK: one an entry.
+        sigma: nats.
     """
     if sigma == 0:
         return logprobs

@@ -101,7 +101,15 @@ append only.
 
 
 def rewrite(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
-    """A text whose steps went through the rules one after another; its final answer stays."""
+    """A text whose steps went through the rules one after another; its final answer stays.
+
+    Args:
+        text: an answer.
+        rules: names of rules, in their order.
+        separator: between steps.
+        marker: what the final answer begins with.
+        key: the provider's secret.
+    """
     steps, rest = split_steps(text, separator, marker)
     for rule in rules:
         steps = RULES[rule](steps, key)
@@ -111,6 +119,11 @@ def rewrite(text: str, rules: Sequence[str], separator: str, marker: str, key: s
 def mutate(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
     """A sequence of 1 to `depth` rules that is one change away: a rule more, one less, or another
     in its place.
+
+    Args:
+        parent: a sequence of rules.
+        depth: the most rules.
+        rng: generator.
     """
     place, rule = rng.randrange(len(parent)), rng.choice(list(RULES))
     ways = [(*parent[:place], rule, *parent[place + 1 :])]
@@ -126,6 +139,13 @@ def search(
 ) -> dict[Candidate, float]:
     """Scores of the candidates that were tried: random ones in the first round, then mutations of
     the best so far.
+
+    Args:
+        score: of a candidate, larger is better.
+        rounds: of search.
+        samples: candidates a round.
+        depth: the most rules.
+        key: seed of the search.
     """
     rng, scores = random.Random(key), dict[Candidate, float]()
     for _ in range(rounds):
@@ -149,6 +169,12 @@ def final_answer_loss(
 
     Smoother than how often it is right. Mean nats would be carried by the few answers it is most
     wrongly sure of.
+
+    Args:
+        student: that was trained on obfuscated answers.
+        held_out: clean answers.
+        marker: what the final answer begins with.
+        batch_size: answers at once.
     """
     attempts = student.generate([one.question for one in held_out], seed=0, interface=Interface())
     finals = [

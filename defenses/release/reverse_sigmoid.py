@@ -29,6 +29,11 @@ from distill.completions import Completion, Logprobs
 def sigmoid_offset(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.ndarray:
     """r, how much is taken from each probability before they are normalised: odd about 1/2, within
     beta / 2 of 0.
+
+    Args:
+        y: probabilities.
+        beta: height.
+        gamma: slope of the sigmoid in log-odds.
     """
     up, down = y.copy(), np.asarray(1 - y)
     with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0 again
@@ -46,7 +51,17 @@ def sigmoid_offset(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.
 def add_reverse_sigmoid(
     y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float
 ) -> np.ndarray:
-    """y~ of each row over the atoms that there are; the others stay at 0."""
+    """y~ of each row over the atoms that there are; the others stay at 0.
+
+    Args:
+        y_TA: probabilities of atoms.
+        there_TA: which atoms there are.
+        c: beta times the number of atoms; 0 is no defence.
+        gamma: slope of the sigmoid in log-odds.
+
+    Returns:
+        Probabilities `[T, A]`.
+    """
     beta_T1 = c / there_TA.sum(-1, keepdims=True).clip(min=1)
     bare_TA = sigmoid_offset(y_TA.clip(0, 1), beta_T1, gamma)
     np.maximum(np.subtract(y_TA, bare_TA, out=bare_TA), 0, out=bare_TA)

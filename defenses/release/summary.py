@@ -54,6 +54,12 @@ def evenly_spaced(total: int, keep: float) -> list[int]:
 def summary(text: str, keep: float, separator: str, marker: str) -> str:
     """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer
     alone.
+
+    Args:
+        text: an answer.
+        keep: share of the steps.
+        separator: between steps.
+        marker: what the final answer begins with.
     """
     steps, rest = split_steps(text, separator, marker)
     conclusions = [conclusion(steps[i]) for i in evenly_spaced(len(steps), keep)]

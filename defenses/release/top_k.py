@@ -36,6 +36,12 @@ def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float
     `log_threshold`, and `log_observed` = log Z_A, the log of the summed exp of the seen scores. It
     is the largest mass of the unseen: one of the two gives them all of that, the other nothing.
     BadInput unless 0 < K <= V.
+
+    Args:
+        log_threshold: tau, nats.
+        log_observed: log Z_A, nats.
+        V: tokens of the vocabulary.
+        K: known scores.
     """
     if not 0 < K <= V:
         raise BadInput(f"diameter: K must be in 1 to V, got K={K} of V={V}")

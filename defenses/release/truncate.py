@@ -20,6 +20,11 @@ def truncate(text: str, marker: str, keep: float) -> str:
 
     Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer
     alone.
+
+    Args:
+        text: an answer.
+        marker: what the final answer begins with.
+        keep: share of the characters.
     """
     reasoning, rest = split_answer(text, marker)
     return reasoning[: round(keep * len(reasoning))] + rest if keep else rest.lstrip()

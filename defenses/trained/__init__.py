@@ -87,6 +87,11 @@ def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
 def gradient(network: Any, traces: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
     """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is
     left as it was.
+
+    Args:
+        network: a causal language model.
+        traces: rows of tokens with answers.
+        batch_size: rows at once.
     """
     twin = copied(network).float()
     total = sum(len(row.answer_ids) for row in traces)
@@ -186,6 +191,16 @@ def tune(
 ) -> list[float]:
     """Minimise `objective(batch)` by AdamW with a warm-up of a tenth and a linear decay; the loss
     of every step.
+
+    Args:
+        parameters: what moves.
+        objective: of a batch of items, to be made small.
+        items: that batches are drawn from.
+        steps: of the optimiser.
+        learning_rate: its peak.
+        batch_size: items.
+        seed: of the order.
+        clip: largest norm of the gradient.
     """
     weights, rng, warmup = list(parameters), random.Random(seed), max(1, steps // 10)
     groups = [{"params": weights, "peak": learning_rate}]

@@ -49,6 +49,13 @@ def objective(
 ) -> Tensor:
     """Mean over tokens of -advantage log p(token) + beta KL(p || clean), nats; its gradient is the
     policy gradient.
+
+    Args:
+        scores_NV: of the model that is tuned, nats.
+        clean_NV: of the model as it was.
+        targets_N: the tokens that were sampled.
+        advantages_N: of their answers.
+        beta: weight of KL.
     """
     policy_NV = torch.log_softmax(scores_NV, -1)
     logprobs_N = policy_NV.gather(-1, targets_N[:, None])[:, 0]
@@ -61,6 +68,12 @@ def sample_answers(
 ) -> list[Completion]:
     """`samples` answers to the prompt of each trace, at temperature 1 from all of the model's own
     distribution.
+
+    Args:
+        model: that is tuned.
+        traces: whose prompts are asked.
+        samples: answers a prompt.
+        seed: of the sampling.
     """
     # By its place in the list, not by its prompt alone: the answers of a group differ.
     free = replace(

@@ -45,6 +45,11 @@ from distill.models import LanguageModel
 def reasoning(tokenizer: Any, ids: Sequence[int], marker: str) -> int:
     """How many tokens come before the one in which the last marker begins; without a marker, all
     are reasoning.
+
+    Args:
+        tokenizer: of the ids.
+        ids: of an answer.
+        marker: what the final answer begins with.
     """
     # From the end, as the final answer is short; a marker may lie within a token or across several.
     if marker not in tokenizer.decode(ids):
@@ -67,6 +72,15 @@ def objective(
 
     Where one network has more scores than the other, those that both have are compared, as spare
     ones spell nothing.
+
+    Args:
+        scores_NV: of the teacher, nats.
+        proxy_NV: of the proxy.
+        targets_N: tokens of clean answers.
+        carries_N: 1 for a token of the reasoning, else 0.
+        alpha: weight of KL.
+        tau: temperature.
+        cap: from where on KL has no gradient, nats.
     """
     ce = functional.cross_entropy(scores_NV, targets_N)
     if not carries_N.any():
@@ -79,12 +93,27 @@ def objective(
 
 
 def add_bottleneck(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
-    """Scores with the bottleneck's added: z + B A z."""
+    """Scores with the bottleneck's added: z + B A z.
+
+    Args:
+        scores_BV: z, nats.
+        down_RV: A, to R dimensions.
+        up_VR: B, back.
+    """
     return scores_BV + scores_BV @ down_RV.T @ up_VR.T
 
 
 def bottleneck(size: int, width: int, device: Any = None) -> dict[str, Tensor]:
-    """A bottleneck that adds nothing yet: A is random, so that B, which is 0, has a gradient."""
+    """A bottleneck that adds nothing yet: A is random, so that B, which is 0, has a gradient.
+
+    Args:
+        size: V.
+        width: R.
+        device: where it lies.
+
+    Returns:
+        A and B by name.
+    """
     down_RV = torch.randn(width, size, generator=torch.Generator().manual_seed(0)) / size**0.5
     return {
         "down_RV": down_RV.to(device).requires_grad_(),

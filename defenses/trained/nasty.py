@@ -36,6 +36,11 @@ def jensen_shannon(a_NV: Tensor, b_NV: Tensor) -> Tensor:
 def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
     """KL(a || b) of log-distributions, N values in nats, each cut off at `cap`, from where on it
     has no gradient.
+
+    Args:
+        a_NV: log-probabilities.
+        b_NV: log-probabilities.
+        cap: nats.
     """
     return (a_NV.exp() * (a_NV - b_NV)).sum(-1).clamp(max=cap)
 
@@ -68,6 +73,12 @@ class Settings(DefenseSettings):
 def objective(scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, settings: Settings) -> Tensor:
     """Mean over tokens of CE - omega tau^2 D, in nats; D is bounded, by ln 2 or `cap`, and so is
     what can be won.
+
+    Args:
+        scores_NV: of the model that is tuned, nats.
+        clean_NV: of the model as it was.
+        targets_N: tokens of clean answers.
+        settings: omega, tau, D and cap.
     """
     ce = functional.cross_entropy(scores_NV, targets_N)
     pair = [scores_NV, clean_NV]
