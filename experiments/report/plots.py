@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 12  # defences that the frontier can tell apart by colour and marker
 LONG = 45  # letters of an arm's name
 MARKERS = "os^Dv"
+BESIDE = 0.27  # of the height of a bar
 
 
 class OfTask(Protocol):
@@ -243,9 +244,8 @@ def _bar_panel(
     )
     for height, row in enumerate(rows):
         shares = dots.get((row.task, row.defense, row.attacker, row.budget), ())
-        axes.plot(
-            _percent(shares), [height] * len(shares), ".", color="black", markersize=3, alpha=0.6
-        )
+        beside = [height + BESIDE] * len(shares)  # the whiskers
+        axes.plot(_percent(shares), beside, ".", color="black", markersize=3, alpha=0.6)
     axes.axvline(100 * rows[0].floor, color="black", linestyle=":", linewidth=1)
     axes.set(title=rows[0].task, xlabel="student accuracy (%); dotted: floor", xlim=(0, 101))
     axes.tick_params(axis="y", labelsize=8)
