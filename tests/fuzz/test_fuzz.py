@@ -52,3 +52,14 @@ def test_the_judge_sees_each_fault(monkeypatch):
         turns()
     silent = fuzz.Kind(st.just(1), lambda *_: fuzz.Outcome(0, "", ""), lambda *_: "was taken")
     assert silent.fault(1, Path()) == "was taken"
+
+
+def test_what_has_one_thing_wrong_is_whole_without_it(tmp_path):
+    """Or it would be refused whatever was done to it."""
+    from tests.fuzz.kinds import datasets, formats
+
+    for name, row in formats.GOOD.items():
+        same = ((name, next(iter(row)), next(iter(row.values()))), 0, "r.jsonl")
+        assert formats.attempt(same, tmp_path).code == 0, name
+    for case in (("row", "on", "c9"), ("option", "answer", 2), ("setting", "system", "x")):
+        assert datasets.attempt((case, 1), tmp_path).code == 0, case

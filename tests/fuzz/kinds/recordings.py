@@ -55,9 +55,7 @@ def fine(case: Any, folder: Path) -> str:
         return ""
     ids, rows = line.get("token_ids") or [], line.get("logprobs") or []
     wrong = [
-        name
-        for name in ("prompt", "answer")
-        if not isinstance(line[name], str) or "\ud800" in line[name]
+        name for name in ("prompt", "answer") if not _text(line[name], several=name == "answer")
     ]
     wrong += ["finished"] if type(line.get("finished", True)) is not bool else []
     wrong += ["token_ids"] if not all(type(one) is int and 0 <= one < 2**31 for one in ids) else []
@@ -73,6 +71,13 @@ def fine(case: Any, folder: Path) -> str:
         )
     wrong += ["rows"] if rows and len(rows) != len(ids) + line.get("finished", True) else []
     return f"taken in silence: {', '.join(wrong)}" if wrong else ""
+
+
+def _text(one: Any, several: bool) -> bool:
+    """A text that a file can hold, or a list of them where several answers may stand."""
+    if several and isinstance(one, list) and one:
+        return all(_text(inner, False) for inner in one)
+    return isinstance(one, str) and "\ud800" not in one
 
 
 def _logprob(one: Any) -> bool:
