@@ -204,7 +204,7 @@ def named(run: Run) -> Check:
     budgets = {budget for block in blocks for budget in block.budgets} | {0}
     defenses = {one for block in blocks for one in block.defenses} | {"none", arms.IDENTITY}
     attackers = {one for block in blocks for one in block.attackers} | {*arms.FLOORS, ""}
-    allowed = (tasks, defenses, attackers, budgets)
+    allowed: tuple[Set[str | int], ...] = (tasks, defenses, attackers, budgets)
     present = {(arm.task, arm.defense, arm.attacker, arm.budget) for arm in run.arms}
     present |= {(key.task, key.defense, key.attacker, key.budget) for key in run.grades}
     odd: list[tuple[Any, ...]] = sorted(

@@ -3,14 +3,18 @@
     python -m tests.experiments.large matrix matrix.zip
     /usr/bin/time -f '%U s %M kB' distill-resist verify matrix.zip
 
-Every number in it follows from its answers, so it verifies; nothing was trained for it.
+Every number in it follows from its answers, so it verifies; nothing was trained for it. With a
+number of MiB behind it (`quickstart heavy.zip 500`) so much is added to its report, and all is
+stored unpacked: `verify` refuses it, and what it takes for that is to be measured.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,10 +173,24 @@ def _manifest(here: Plan) -> dict[str, Any]:
 
 
 def main() -> None:
-    study, target = sys.argv[1:]
+    study, target, *more = sys.argv[1:]
     with tempfile.TemporaryDirectory() as home:
         write(planning.make(schema.load(study, [])), Path(home))
         print(*archive.pack(Path(home), Path(target)))
+    if more:
+        weigh_down(Path(target), int(more[0]))
+
+
+def weigh_down(target: Path, size: int) -> None:
+    """Store an archive's files unpacked, the report with so many MiB of noise behind it."""
+    with zipfile.ZipFile(target) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as stored:
+        for name, data in files.items():
+            with stored.open(name, "w") as member:
+                member.write(data)
+                for _ in range(size if name == "report.html" else 0):
+                    member.write(os.urandom(2**20))
 
 
 if __name__ == "__main__":
