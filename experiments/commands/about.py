@@ -66,6 +66,7 @@ def print_schema(*, of: str) -> None:
 def doctor() -> None:
     """Print versions, device, threads, free disk and whether wandb has a key."""
     from experiments.environment import machine, versions
+    from experiments.tasks.graders.sandbox import isolation
 
     this = machine()
     print(
@@ -75,5 +76,6 @@ def doctor() -> None:
     print(" ".join(f"{name}=={version}" for name, version in versions().items()))
     free = shutil.disk_usage(".").free / 2**30
     print(f"CPU capability {this.cpu_capability}; {free:.0f} GiB free here")
+    print(f"code that is graded runs behind: {isolation()}")
     key = os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()
     print(f"wandb key: {'found' if key else 'none; tracking=offline needs none'}")

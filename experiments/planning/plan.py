@@ -164,7 +164,9 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
     if any(isinstance(model, Network) and model.vocabulary for model in models):
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
-    for note in [*build_task(task).notes, *checks.check_lengths(study, task, plan.opens)]:
+    built = build_task(task)
+    grading = [note] if (note := built.grader.note()) else []
+    for note in [*built.notes, *grading, *checks.check_lengths(study, task, plan.opens)]:
         plan.note(note)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tasks.graders import sandbox
+from experiments.tasks.graders import code, sandbox
 from experiments.tasks.graders.code import Grader
 
 GRADER = Grader(seconds=1)
@@ -121,6 +121,12 @@ def test_the_limits_hold_whatever_stands_around_them(name, monkeypatch):
     chosen = ["forks for ever", "a file of its own", "a loop", "a printed verdict", "a kill"]
     assert GRADER.same(RIGHT["plain"], TESTS)
     assert not any(GRADER.same(WRONG[case], TESTS) for case in chosen)
+
+
+@pytest.mark.parametrize(("name", "says"), [("limits", True), ("unshare", False)])
+def test_a_plan_says_where_little_stands_around_the_code(name, says, monkeypatch):
+    monkeypatch.setattr(code, "isolation", lambda: name)
+    assert bool(GRADER.note()) is says
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="limits on processes do not hold for root alone")

@@ -25,6 +25,10 @@ class Grader(BaseModel, ABC):
     tried: ClassVar[int] = 20
     """Worked solutions that it is tried on before a study runs, and as many public ones."""
 
+    def note(self) -> str:
+        """What a plan is to say of grading on this machine, or nothing."""
+        return ""
+
     @abstractmethod
     def read(self, final: str) -> str | None:
         """A final answer in its canonical form, in which equal answers are equal texts; None where

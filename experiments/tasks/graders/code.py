@@ -18,7 +18,7 @@ from pydantic import Field
 from distill.completions import BadInput
 from experiments.tasks import graders
 from experiments.tasks.graders.json import parse
-from experiments.tasks.graders.sandbox import Limits, Sandbox, TooMuch
+from experiments.tasks.graders.sandbox import Limits, Sandbox, TooMuch, isolation
 
 LETTERS = 50_000
 BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -63,6 +63,15 @@ class Grader(graders.Grader):
             raise BadInput(f"reference {reference[:80]!r} is no Python ({error})") from None
         if not any(isinstance(node, ast.Assert | ast.Raise) for node in nodes):
             raise BadInput(f"reference {reference[:80]!r} asserts nothing, so all code would pass")
+
+    def note(self) -> str:
+        """That nothing but limits and a hook stands around the code, where that is so."""
+        if isolation() != "limits":
+            return ""
+        return (
+            "grader code: neither bwrap nor unshare works here, so answers run behind limits and "
+            "an audit hook alone, with this machine's network and files around them"
+        )
 
     def _limits(self) -> Limits:
         return Limits(self.seconds, self.patience, self.megabytes)
