@@ -12,6 +12,7 @@ import functools
 import json
 import string
 from collections.abc import Sequence
+from importlib import metadata
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -163,7 +164,7 @@ class Task(tasks.Task):
         self.generators = Generators(settings)
         self.grader = Grader(self.generators)
         self.size = settings.size * len(settings.generators)
-        version = self.generators.library.__version__
+        version = metadata.version("reasoning-gym")
         self.data = digest(f"reasoning_gym {version}")
         if version != TRIED:
             self.notes = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.tasks.nouns import Draft
 
-BATCH = 256  # questions that are read together
+BATCH = 64  # questions that are read together
 
 
 class Table:
@@ -33,7 +33,8 @@ class Table:
                 arrays = [pa.array(column, pa.string()) for column in zip(*some, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
                 self.size += len(some)
-        self._file: Any = pa.ipc.open_file(pa.memory_map(path))
+        # Read and not mapped: mapped pages would count as this process's memory.
+        self._file: Any = pa.ipc.open_file(pa.OSFile(path))
         self._batch = functools.lru_cache(4)(self._file.get_batch)
 
     def __getitem__(self, index: int) -> Draft:

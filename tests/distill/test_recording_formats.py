@@ -329,13 +329,13 @@ def test_a_dotted_path_indexes_lists(tmp_path):
 
 
 def test_attempts_are_repeated_in_the_order_of_their_numbers(tmp_path):
-    rows = [{"prompt": "p", "answer": str(n), "attempt": n} for n in (2, 0, 1)]
+    rows = [{"prompt": "p", "answer": str(n), "attempt": n % 3} for n in (2, 0, 1, 5)]
     model = recorded(tmp_path, *rows)
-    prompts = [Prompt("x", "p", attempt=n) for n in range(3)]
+    prompts = [Prompt("x", "p", attempt=n) for n in range(4)]
     said = model.generate(prompts, seed=0, interface=Interface())
-    assert [one.text for one in said] == ["0", "1", "2"]
-    with pytest.raises(BadInput, match="'p' is asked 4 times, and was recorded 3 times"):
-        model.generate([Prompt("x", "p", attempt=3)], seed=0, interface=Interface())
+    assert [one.text for one in said] == ["0", "1", "2", "5"]
+    with pytest.raises(BadInput, match="'p' is asked 5 times, and was recorded 4 times"):
+        model.generate([Prompt("x", "p", attempt=4)], seed=0, interface=Interface())
 
 
 def test_rows_of_others_are_passed_over(tmp_path):

@@ -67,18 +67,6 @@ BAD = {
         '{"prompt": "\\udc00", "answer": "a"}',
         "prompt holds half a character",
     ),
-    "the same attempt, answered otherwise": (
-        line(attempt=1) + "\n" + line(answer="b", attempt=1),
-        "a second, other answer to attempt 1",
-    ),
-    "the same attempt, unfinished": (
-        line(attempt=0) + "\n" + line(finished=False, attempt=0),
-        "a second, other answer to attempt 0",
-    ),
-    "the same attempt with other logprobs": (
-        scored(attempt=0) + "\n" + scored(values=(-1, -2.5), attempt=0),
-        "a second, other answer to attempt 0",
-    ),
     "an attempt that is a word": (line(attempt="1"), "attempt must be a whole number, got '1'"),
     "an attempt without its number": (
         line(attempt=0) + "\n" + line(answer="b"),

@@ -123,6 +123,12 @@ def test_another_process_draws_the_same_questions():
     assert drawn[0] == drawn[1] and len(json.loads(drawn[0])) == 18
 
 
+def test_the_version_is_that_of_the_package(task):
+    from importlib import metadata
+
+    assert (task.notes == ()) == (metadata.version("reasoning-gym") == reasoning_gym.TRIED)
+
+
 def test_what_is_refused_was_found_with_the_version_that_is_pinned():
     pinned = (ROOT / "constraints.txt").read_text()
     assert f"reasoning-gym=={reasoning_gym.TRIED}\n" in pinned.replace("_", "-")
