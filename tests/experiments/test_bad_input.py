@@ -35,7 +35,7 @@ from tests.fuzz import limited
         ("student.learning_rate=-1", "must be above 0 .got -1"),
         ("student.hidden_size=20", "multiple of 2 x num_heads"),
         ("measure.items=many", "must be a whole number"),
-        ("teacher.kind=magic", "'recipe', 'pretrained', 'recorded'"),
+        ("teacher.kind=magic", "'recipe', .*'pretrained', 'recorded'"),
         ("seeds=[0,0]", "must differ"),
         ("seeds=[-1]", "must be at least 0"),
         ("seeds", "an override is key=value"),
@@ -52,7 +52,7 @@ from tests.fuzz import limited
         ("blocks=1", r"blocks: must be a list, such as .1. .got 1"),
         ("student=null", "override 'student=null': .*must be a string"),
         ("search=[0.5,2]", r"search: no '\[0.5,2\]'"),
-        ("teacher.kind='a\nb'", "'recipe', 'pretrained', 'recorded'"),
+        ("teacher.kind='a\nb'", "'recipe', .*'pretrained', 'recorded'"),
         (
             "student.learning_rate=inf",
             r"student.learning_rate: must be .* a number of at most 1e\+12 .got inf",
