@@ -34,7 +34,8 @@ def load(home: Path, name: str) -> Any:
 
 
 def dump(home: Path, name: str, value: Any) -> None:
-    (home / name).write_bytes(json.dumps(value, indent=1, allow_nan=False).encode())
+    indent = None if name == preregistration.SEAL else 1
+    (home / name).write_bytes(json.dumps(value, indent=indent, allow_nan=False).encode())
 
 
 def edit(home: Path, name: str, change: Callable[[Any], Any]) -> None:
