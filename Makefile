@@ -52,7 +52,7 @@ simulations: .venv/installed ## Estimators against simulated truth and real unde
 	.venv-parity/bin/python -m pip install -q --upgrade pip
 	# First and alone, as above.
 	.venv-parity/bin/python -m pip install -q torch==2.13.0
-	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0
+	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0 pydantic
 	touch $@
 
 parity: .venv-parity/installed ## Divergences against TRL's, values and gradients; fails above 1e-6

@@ -101,13 +101,9 @@ def unknown(settings: Any) -> list[str]:
     )
 
 
-def server(model: str, revision: str, place: str) -> str:
-    """What stands for where a model is served. `place` says that as JSON; the same model elsewhere
-    is the same teacher, so it is no part of what stands for it.
-    """
-    stands = MARK + digest(f"served\0{model}\0{revision}")[:16]
-    _held[stands] = place
-    return stands
+def server(model: str, revision: str) -> str:
+    """What stands for where a model is served: the same model elsewhere is the same teacher."""
+    return MARK + digest(f"served\0{model}\0{revision}")[:16]
 
 
 def hand_over(value: str) -> None:
@@ -118,7 +114,7 @@ def hand_over(value: str) -> None:
     model, _, url = value.rpartition("=")
     if model and url.startswith(("http://", "https://")):
         name, _, revision = model.partition("@")
-        server(name, revision, json.dumps({"url": url}))
+        _held[server(name, revision)] = json.dumps({"url": url})
     if os.path.exists(value):
         hidden(PLACES[0], os.path.abspath(value))
 

@@ -44,7 +44,8 @@ class AttackerResources:
     `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to
     answers with logprobs.
     `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a
-    student of the first answers, for attacks that choose what to ask next.
+    student of the first answers, for attacks that choose what to ask next. `tokenizer`: the
+    teacher's, which is public, for students of another.
     """
 
     public: Sequence[Completion] = ()
@@ -57,6 +58,7 @@ class AttackerResources:
     defense: Callable[[Sequence[Completion]], list[Completion]] | None = None
     teacher: Model | None = None
     pilot: LanguageModel | None = None
+    tokenizer: Any = None
 
 
 NOTHING = AttackerResources()

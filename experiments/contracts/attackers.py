@@ -112,6 +112,7 @@ def resources() -> AttackerResources:
         defense=list,
         teacher=teacher(),
         pilot=fresh(1),
+        tokenizer=teacher().tokenizer,
     )
 
 

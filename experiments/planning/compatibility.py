@@ -61,16 +61,16 @@ RULES = (
         "a recorded teacher answers nothing new",
     ),
     Rule(
+        lambda m: "defense" in m.attack.needs and m.reads_scores,
+        "who sees answers alone cannot rebuild a defence that learns or reads scores",
+    ),
+    Rule(
         lambda m: m.goes_on_asking and not m.study.teacher.capabilities.prefill,
         "the teacher's server cannot be told how to begin an answer (teacher.scoring)",
     ),
     Rule(
         lambda m: m.attack.needs_interface == "full" and isinstance(m.study.teacher, Served),
         "a server releases no more than the likeliest logprobs",
-    ),
-    Rule(
-        lambda m: "defense" in m.attack.needs and m.reads_scores,
-        "who sees answers alone cannot rebuild a defence that learns or reads scores",
     ),
 )
 
@@ -170,11 +170,16 @@ def check_attacker(study: Study, attacker: str) -> None:
             f"they are of; teacher {study.teacher.name!r} is {study.teacher.kind} and has none "
             "(of a served one: teacher.logprobs and teacher.tokenizer)"
         )
-    student = study.student
-    if attack.needs_interface != "text" and isinstance(student, Network) and student.vocabulary:
+    student, aligns = study.student, "tokenizer" in attack.needs
+    tiny = isinstance(student, Network) and student.vocabulary
+    if attack.needs_interface != "text" and tiny and not aligns:
         raise BadInput(
             f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be "
-            "0"
+            "0 (aligned_kd takes any)"
+        )
+    if aligns and attack.made("repair"):
+        raise BadInput(
+            f"{attacker}: a repair reads logprobs in the student's tokens, which these are not"
         )
     if "worked" in attack.needs and not study.own.worked:
         raise BadInput(

@@ -187,6 +187,8 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
         spec = spec.model_copy(update={"defense": released.defense})
     if "teacher" in attack.needs:  # else the attacker has the defence alone
         inputs = replace(inputs, teacher=scope.teacher, given=released.given)
+    elif "tokenizer" in attack.needs:
+        inputs = replace(inputs, teacher=scope.teacher)
     if scope.study.search.trials and trained and trial is None:
         inputs = replace(inputs, search=search(scope, cell))
     student = Stage(spec, inputs)

@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Iterator
 
 from distill.completions import BadInput
-from distill.folders import ModelFolder
+from distill.folders import ModelFolder, tokenizer_digest
 from distill.specs import PretrainedModel
 from experiments.planning.opened import open_model, student_vocabulary
+from experiments.private import shown
 from experiments.settings.entries import build_task
 from experiments.settings.models import (
     FineTuned,
@@ -21,6 +22,7 @@ from experiments.settings.models import (
     Pretrained,
 )
 from experiments.settings.schema import Study, parse_attack
+from experiments.settings.served import Served
 from experiments.tasks import Item, Outcome, Task
 
 Asked = Pretrained | FineTunedTeacher | FineTunedStudent
@@ -36,14 +38,20 @@ def check(study: Study) -> None:
     """
     models = {name: open_model(name, model) for name, model in _pretrained(study)}
     for block in study.blocks:
-        logprobs = any(parse_attack(a).needs_interface != "text" for a in block.attackers)
+        attacks = [parse_attack(attacker) for attacker in block.attackers]
+        logprobs = any(
+            one.needs_interface != "text" and "tokenizer" not in one.needs for one in attacks
+        )
         for entry in block.tasks:
             task = build_task(entry)
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
             if logprobs and "teacher" in models:
-                check_tokenizer(study, entry, task, models["teacher"])
+                check_tokenizer(study, entry, task, models["teacher"].vocabulary)
+            if logprobs and isinstance(study.teacher, Served) and study.teacher.tokenizer:
+                words = tokenizer_digest(shown(study.teacher.tokenizer))
+                check_tokenizer(study, entry, task, words)
 
 
 def _pretrained(study: Study) -> Iterator[tuple[str, PretrainedModel]]:
@@ -123,14 +131,14 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
         )
 
 
-def check_tokenizer(study: Study, entry: str, task: Task, teacher: ModelFolder) -> None:
+def check_tokenizer(study: Study, entry: str, task: Task, teacher: str) -> None:
     """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
-    if teacher.vocabulary != student_vocabulary(study, task):
+    if teacher != student_vocabulary(study, task):
         tiny = isinstance(study.student, Network)
         raise BadInput(
             f"task {entry}: an attacker that learns from logprobs needs a student with the "
-            "teacher's tokenizer; the pretrained teacher's is another than the student's "
-            f"{'characters' if tiny else 'own'}; take attacker=sft"
+            f"teacher's tokenizer; the {study.teacher.kind} teacher's is another than the "
+            f"student's {'characters' if tiny else 'own'}; take attacker=aligned_kd or sft"
         )
 
 

@@ -1,7 +1,8 @@
 """The limits of `defenses.access.gateway`, request by request: an account is a caller's API key.
 
 The gateway judges a whole day of events at once. Here each request is judged with all that its
-account sent that day before it, from the state in which the day began, which gives the same.
+account was served that day before it, from the state in which the day began. What an answer costs
+is known behind it, so that a cap is passed by one request at most for each that is under way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defenses.access.gateway import Gateway, Settings
+from defenses.access.gateway import MONTH, Gateway, Settings, bill
 from distill.campaigns import MINUTES, Accounts, Events
 
 MOST_ACCOUNTS = 10_000  # callers of one server
@@ -56,9 +57,14 @@ class Admission:
             return sent
 
     def _turn(self, day: int) -> None:
-        """Close the days that are over: what was spent counts from then on."""
+        """Close the days that are over: all that was served is paid for."""
         while self.day < day:
-            self.gateway.admit(self._events(self.today))
+            events = self._events(self.today)
+            dollars = bill(events, self._segments(events), self.gateway.settings).dollars
+            if self.day % MONTH == 0:
+                self.gateway.month[:] = 0
+            for total in (self.gateway.spent, self.gateway.month):
+                np.add.at(total, events.account, dollars)
             self.today = {}
             self.day += 1
 
@@ -71,6 +77,9 @@ class Admission:
             (number,) = accounts.add(1, created=self.day)
             self.account_of[account] = int(number)
         return self.account_of[account]
+
+    def _segments(self, events: Events) -> np.ndarray:
+        return self.gateway.accounts.segment[events.account]
 
     def _events(self, sent: dict[int, list[Sent]]) -> Events:
         """Requests of today by account, as the gateway reads them."""

@@ -28,6 +28,7 @@ from experiments.serving.admission import Admission
 from experiments.serving.offer import Offer
 
 MOST_BYTES = 2**20  # of one request
+BACKLOG = 128  # callers that wait for a connection
 T = TypeVar("T", bound=Request)
 
 
@@ -108,6 +109,7 @@ class Server:
             self.socket = config.bind_socket()
         except SystemExit:
             raise BadInput(f"{host}:{port}: nothing can listen there; is it taken?") from None
+        self.socket.listen(BACKLOG)  # who asks before the first answer waits
         self.uvicorn = uvicorn.Server(config)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from experiments.private import MARK, PLACES, by_contents, hidden, server
+from experiments.private import MARK, PLACES, by_contents, hidden, hold, server
 from experiments.settings.grammar import Entry, format_entry, parse_entry, split
 from experiments.settings.served import PLACE, Served
 
@@ -63,8 +63,8 @@ def _model(model: SettingsT) -> SettingsT:
     its name there.
     """
     if isinstance(model, Served) and not model.url.startswith(MARK):
-        place = model.model_dump_json(include={*PLACE})
-        stands = server(model.model, model.revision, place)
+        stands = server(model.model, model.revision)
+        hold({stands: model.model_dump_json(include={*PLACE})})
         model = model.model_copy(update={"url": stands, "hosts": []})
     places = {name: getattr(model, name, None) for name in PLACES}
     places = {name: where for name, where in places.items() if where is not None}

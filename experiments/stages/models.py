@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill import adapters, recordings
-from distill.completions import Completion, Interface, Prompt, read_completions
-from distill.folders import load, save
+from distill.completions import BadInput, Completion, Interface, Prompt, read_completions
+from distill.folders import load, open_tokenizer, save
 from distill.models import LanguageModel, is_network
 from distill.served import ServedModel
 from distill.specs import PretrainedModel
@@ -76,6 +76,18 @@ def load_base(spec: PretrainedModel, **options: Any) -> LanguageModel:
 def here(spec: PretrainedModel) -> PretrainedModel:
     """The same model, wherever it lies on this machine."""
     return spec.model_copy(update={"path": shown(spec.path), "adapter": shown(spec.adapter)})
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of the model that a folder tells of; BadInput where none is known."""
+    match ModelFile.read(folder).model:
+        case TrainedModel(base=base):
+            return open_tokenizer(here(base) if base else str(folder))
+        case AskedModel(model=model):
+            return open_tokenizer(here(model))
+        case ServedSpec(tokenizer=str(place)):
+            return open_tokenizer(shown(place))
+    raise BadInput(f"{folder}: this teacher's tokenizer is not known")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, TypeVar
 from distill import logprob_cache
 from distill.attackers import AttackerResources
 from distill.completions import Interface, read_completions
+from distill.models import vocabulary_of
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.files import Choice
-from experiments.stages.models import StoredModel, load_model
+from experiments.stages.models import StoredModel, load_model, load_tokenizer
 from experiments.stages.resources import Owned, attacker_resources
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.stages.training import (
@@ -73,17 +74,20 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
     # A campaign that got nothing has an untrained student.
     steps = 0 if spec.leaked and not answers else steps_of(spec, shape)
     shape = shape.model_copy(update={"steps": steps})
+    attacker = build("attacker", spec.attacker)
+    words = None
+    if inputs.teacher and "tokenizer" in attacker.needs:
+        words = load_tokenizer(inputs.teacher)
     if (inputs.completions / "logprobs").is_dir():
-        vocabulary = vocabulary_of_shape(task, shape)
+        vocabulary = vocabulary_of(words) if words else vocabulary_of_shape(task, shape)
         cache = logprob_cache.read(inputs.completions / "logprobs", tokenizer=vocabulary)
         answers = cache.attach(answers)
     resources = AttackerResources()
     if spec.own:
-        more = own_training(task, shape) | _released(task, spec, inputs)
+        more = own_training(task, shape) | _released(task, spec, inputs) | {"tokenizer": words}
         resources = attacker_resources(task, spec.own, spec.seed, **more)
     for cleaning in spec.clean:
         answers = build("attacker", cleaning).clean(answers, resources, seed=spec.seed)
-    attacker = build("attacker", spec.attacker)
     model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
     unread = [answer for answer in answers if task.final(answer.text, answer.finished) is None]
     save_trained(model, shape, out, report.diverged)

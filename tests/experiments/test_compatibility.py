@@ -10,6 +10,13 @@ RECORDED = models.Recorded(
     kind="recorded", name="gone", path="gone.jsonl", prompt="prompt", answer="answer"
 )
 PREFILL = "provider.prefill=true"
+SERVED = (
+    "teacher=served",
+    "teacher.url=http://127.0.0.1:9/v1",
+    "teacher.model=x",
+    "teacher.logprobs=20",
+    "teacher.tokenizer=x",
+)
 
 
 def study(*words, teacher=None):
@@ -35,6 +42,9 @@ def proxy(vocabulary):
         (1, "none", "on_policy", study("provider.prefill=false")),
         (2, "none", "ask/prefill + sft", study(PREFILL, teacher=RECORDED)),
         (3, "decoding/perturbed", "repair/bayes + logprob_kd", study()),
+        (4, "none", "on_policy", study(PREFILL, *SERVED)),
+        (5, "none", "logprob_kd(released='full')", study(*SERVED)),
+        (None, "none", "logprob_kd", study(*SERVED)),
         (None, "release/rounding", "repair/bayes + logprob_kd", study()),
         (None, "release/rounding", "logprob_kd", study()),
         (None, "none", "ask/prefill + sft", study(PREFILL)),
@@ -47,7 +57,7 @@ def test_why_an_attack_cannot_be_made(rule, defense, attacker, here):
 
 
 def test_every_rule_has_a_reason_of_its_own():
-    assert len({rule.why for rule in compatibility.RULES}) == len(compatibility.RULES) == 4
+    assert len({rule.why for rule in compatibility.RULES}) == len(compatibility.RULES) == 6
 
 
 @pytest.mark.parametrize(

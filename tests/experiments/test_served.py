@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from distill.completions import Interface, Prompt, read_completions
-from experiments import cli
+from experiments import cli, private
 from experiments.commands import serving as command
 from experiments.planning import plan as planning
 from experiments.serving.app import app
 from experiments.settings import schema as settings
 from experiments.stages.grades import read_grades
+from experiments.stages.server import place_of
 from experiments.store import Store
 from tests.distill.own_servers import Counting, serving
 from tests.experiments.small import STUDY, last
@@ -117,3 +118,13 @@ def test_what_an_interface_does_not_release_is_refused(offered):
     prompt = Prompt("p", "410+426=")
     whole = offered.model.generate([prompt], seed=0, interface=Interface("full"))[0]
     assert whole.logprobs.ids_TK.shape[1] == len(offered.model.tokenizer)
+
+
+def test_whoever_has_the_export_says_where_the_model_is():
+    """`--private NAME=URL`, or NAME@REVISION=URL."""
+    private.hand_over("owner/model:7b=http://127.0.0.1:1/v1")
+    private.hand_over("owner/model:7b@two=http://127.0.0.1:2/v1")
+    for revision, port in (("", 1), ("two", 2)):
+        place = place_of(private.server("owner/model:7b", revision))
+        assert place.url == f"http://127.0.0.1:{port}/v1"
+    assert place_of(private.server("owner/model:7b", "three")).url == ""

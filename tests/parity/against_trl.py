@@ -3,7 +3,8 @@ than 1e-6, relatively.
 
 Runs in an environment of its own (`make parity`), because TRL is no dependency. Full rows:
 GKDTrainer's generalised JSD. Released rows: the top-k loss of TRL's server trainer, which has
-forward KL alone for k above 1.
+forward KL alone for k above 1. Another tokenizer: the loss of the GOLD trainer, of two small
+networks on one answer (tests/parity/gold.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trl.experimental.gkd import GKDTrainer
 from trl.experimental.server_distillation import ServerDistillationTrainer
 
 from distill.losses import released_divergence
+from tests.parity import gold
 
 MOST = 1e-6
 ROWS, SIZE = 64, 50
@@ -106,6 +108,11 @@ def main() -> int:
         found = apart(a, b), apart(slope_a, slope_b)
         worst = max(worst, *found)
         print(f"{name:40}{float(a):12.6f}{float(b):12.6f}{found[0]:14.1e}{found[1]:14.1e}")
+    for name, ours, theirs in gold.pairs():
+        found = apart(ours.value, theirs.value), apart(ours.slope, theirs.slope)
+        worst = max(worst, *(one / gold.LOOSER for one in found))
+        values = f"{float(ours.value):12.6f}{float(theirs.value):12.6f}"
+        print(f"{name:40}{values}{found[0]:14.1e}{found[1]:14.1e}")
     print(f"\nlargest relative difference {worst:.1e}, at most {MOST:.0e} is allowed")
     return int(not worst <= MOST)
 
