@@ -218,6 +218,7 @@ def spell_alike(
         return one.vocabulary == other.vocabulary
     if not (isinstance(one, PretrainedModel) and isinstance(other, PretrainedModel)):
         return False
-    return (
-        not opens or len({open_model(model.name, model).vocabulary for model in (one, other)}) == 1
-    )
+    if not opens:
+        return True
+    ours, theirs = open_model(one.name, one), open_model("model", other)
+    return ours.vocabulary == theirs.vocabulary
