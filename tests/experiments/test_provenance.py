@@ -21,6 +21,7 @@ from experiments.review.verify import verify
 from experiments.settings import catalog, schema
 from experiments.store import Record, Store, fingerprint, sealed
 from tests.experiments import small
+from tests.experiments.shipped import overrides
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
@@ -155,14 +156,7 @@ class TestDigest:
 def shipped():
     found = []
     for name in catalog.names("study"):
-        sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
-        data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-        data += [
-            f"{who}.path={GSM8K}/example_model_solutions.jsonl"
-            for who in ("teacher", "weaker_teacher")
-            if data
-        ]
-        found += plan.make(schema.load(name, data)).stages
+        found += plan.make(schema.load(name, overrides(name))).stages
     return found
 
 

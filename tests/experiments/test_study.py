@@ -18,6 +18,7 @@ from experiments.stages.files import Choice, Trial
 from experiments.stages.grades import read_grades, write_grades
 from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
+from tests.experiments.shipped import overrides
 from tests.experiments.small import STUDY, apart, command, run
 
 ROOT = Path(__file__).parents[2]
@@ -26,16 +27,9 @@ GSM8K = ROOT / "tests" / "data" / "gsm8k"
 
 @pytest.mark.parametrize("name", catalog.names("study"))
 def test_every_shipped_study_plans(name):
-    sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
-    data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-    data += [
-        f"{who}.path={GSM8K}/example_model_solutions.jsonl"
-        for who in ("teacher", "weaker_teacher")
-        if data
-    ]
-    made = plan.make(schema.load(name, data))
+    made = plan.make(schema.load(name, overrides(name)))
     assert {arm.attacker for arm in made.arms} >= set(arms.FLOORS) - (
-        {arms.WEAKER} if not data else set()
+        set() if name == "gsm8k" else {arms.WEAKER}
     )
     assert arms.IDENTITY in {arm.defense for arm in made.arms}
     assert all(("none" == arm.defense) or arm.attacker not in arms.FLOORS for arm in made.arms)
@@ -43,13 +37,17 @@ def test_every_shipped_study_plans(name):
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
 def test_every_shipped_component_builds_and_shows_all_its_settings(group):
+    reading = {
+        "gsm8k": f"gsm8k(path='{GSM8K}')",
+        "dataset": f"dataset(path='{GSM8K}/train.jsonl')",
+    }
     for name in catalog.names(group):
         if group == "attacker" and schema.battery(name):
             continue
         from omegaconf import OmegaConf
 
         written = OmegaConf.load(catalog.config_folder() / group / f"{name}.yaml")
-        component = entries.resolve(group, f"gsm8k(path='{GSM8K}')" if name == "gsm8k" else name)
+        component = entries.resolve(group, reading.get(name, name))
         component.build()
         assert dict(written.get("settings", {})).keys() == component.spec.settings.keys(), name
 

@@ -35,6 +35,7 @@ from experiments.stages.files import PreparedDefense
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Inputs, Spec, Stage, canonical
 from experiments.store import Store
+from tests.experiments.shipped import overrides
 
 GSM8K = Path(__file__).parents[1] / "data" / "gsm8k"
 TINY = [
@@ -60,15 +61,7 @@ TINY = [
 
 
 def shipped(name):
-    """A shipped study; the one that reads files gets those of the tests."""
-    sizes = ["budget=40", "measure.items=10", "measure.selection_items=10"]
-    data = [f"task=gsm8k(path='{GSM8K}')", *sizes] if name == "gsm8k" else []
-    data += [
-        f"{who}.path={GSM8K}/example_model_solutions.jsonl"
-        for who in ("teacher", "weaker_teacher")
-        if data
-    ]
-    return planned(name, *data)
+    return planned(name, *overrides(name))
 
 
 @functools.cache
