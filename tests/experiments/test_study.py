@@ -36,10 +36,12 @@ def test_every_shipped_study_plans(name):
 
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])
-def test_every_shipped_component_builds_and_shows_all_its_settings(group):
+def test_every_shipped_component_builds_and_shows_all_its_settings(group, tmp_path):
+    rows = [json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) for n in range(100)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
     reading = {
         "gsm8k": f"gsm8k(path='{GSM8K}')",
-        "dataset": f"dataset(path='{GSM8K}/train.jsonl')",
+        "dataset": f"dataset(path='{tmp_path}/data.jsonl')",
     }
     for name in catalog.names(group):
         if group == "attacker" and schema.battery(name):
