@@ -188,10 +188,10 @@ def _only(theirs: TokenBytes, ours: TokenBytes, data: bytes) -> int:
 def _tails(released: Logprobs) -> np.ndarray:
     """The log of what is in no entry of a row (T)."""
     if released.tail_T is not None:
-        return released.tail_T.astype(np.float64)
+        return np.asarray(released.tail_T, np.float64)
     with np.errstate(divide="ignore"):
         mass_T = np.exp(released.values_TK.astype(np.float64)).sum(-1)
-        return np.log(np.clip(1 - mass_T, 0, None))
+        return np.asarray(np.log(np.clip(1 - mass_T, 0, None)))
 
 
 def _said(answer: Completion, released: Logprobs) -> np.ndarray:
@@ -199,4 +199,4 @@ def _said(answer: Completion, released: Logprobs) -> np.ndarray:
     ids_TK = released.ids_TK[: len(answer.token_ids)]
     own_TK = ids_TK == np.array(answer.token_ids, ids_TK.dtype).reshape(-1, 1)
     values_TK = np.where(own_TK, released.values_TK[: len(own_TK)], -np.inf)
-    return values_TK.max(-1, initial=np.log(LEAST)).astype(np.float64)
+    return np.asarray(values_TK.max(-1, initial=np.log(LEAST)), np.float64)

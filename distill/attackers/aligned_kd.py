@@ -11,18 +11,18 @@ says in what they differ from their sources.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from distill import losses
-from distill.aligned import hybrid_distance, sorted_distance
+from distill.aligned import LEAST, hybrid_distance, sorted_distance
 from distill.attackers import NOTHING, AttackerResources, Base, Part
 from distill.bridge import Aligned, Bridge
 from distill.completions import BadInput, Completion
@@ -120,40 +120,43 @@ class Attacker(Base):
         device: torch.device,
     ) -> Tensor:
         """Cross-entropy of all tokens, and the mean distance of all pairs of the batch."""
-        seen, s = score_answers(network, rows, pad, device), self.settings
+        seen = score_answers(network, rows, pad, device)
         own_NV = torch.log_softmax(seen.logits_NV.float(), -1)
         own_N = own_NV.gather(-1, seen.targets_N[:, None]).squeeze(-1)
         pairs = Aligned.joined(
             [row.aligned for row in rows if isinstance(row, AlignedExample) and row.aligned],
             [len(row.answer_ids) for row in rows],
         )
-        loss = -s.ce_weight * own_N.mean()
+        weight: float = self.settings.ce_weight
+        text = -weight * own_N.mean()
         if not len(pairs.position_P):
-            return loss
-        position_P = torch.from_numpy(pairs.position_P).to(device)
-        ids_PK = torch.from_numpy(pairs.ids_PK).to(device)
-        values_PK = torch.from_numpy(pairs.values_PK).to(device)
-        tail_P = torch.from_numpy(pairs.tail_P).to(device)
-        if s.compare == "shared":
-            distance = losses.forward_kl_tail(seen.logits_NV[position_P], ids_PK, values_PK, tail_P)
-            return loss + (1 - s.ce_weight) * distance
-        # The probability of a span is that of its last token times those of the ones before it.
-        before_P = torch.zeros(len(position_P), device=device).index_add(
-            0,
-            torch.from_numpy(pairs.pair_E).to(device),
-            own_N[torch.from_numpy(pairs.before_E).to(device)].clamp_min(float(np.log(1e-8))),
+            return text
+        return text + (1 - weight) * self._distance(bridge, own_NV, own_N, pairs)
+
+    def _distance(self, bridge: Bridge, own_NV: Tensor, own_N: Tensor, pairs: Aligned) -> Tensor:
+        """The mean distance of all pairs, of the student's log-probabilities and of those that it
+        gives the answers' tokens.
+        """
+        s: Settings = self.settings
+        position_P, ids_PK, values_PK, tail_P, pair_E, before_E = (
+            torch.from_numpy(getattr(pairs, field.name)).to(own_NV.device)
+            for field in fields(pairs)
         )
-        student_PV = (own_NV[position_P] + before_P[:, None]).exp()
+        if s.compare == "shared":
+            return losses.forward_kl_tail(own_NV[position_P], ids_PK, values_PK, tail_P)
+        # The probability of a span is that of its last token times those of the ones before it.
+        earlier_E = own_N[before_E].clamp_min(math.log(LEAST))
+        before_P = own_N.new_zeros(len(position_P)).index_add(0, pair_E, earlier_E)
+        student_PV, teacher_PK = (own_NV[position_P] + before_P[:, None]).exp(), values_PK.exp()
         if s.compare == "sorted":
-            distance_P = sorted_distance(student_PV, values_PK.exp(), tail_P.exp())
-        else:
-            distance_P = hybrid_distance(
-                student_PV,
-                values_PK.exp(),
-                ids_PK,
-                torch.from_numpy(bridge.matched_V[: student_PV.shape[-1]]).to(device),
-                share=bridge.share,
-                beta=s.beta,
-                whole=values_PK.shape[-1] >= bridge.teacher_size,
-            )
-        return loss + (1 - s.ce_weight) * distance_P.mean()
+            return sorted_distance(student_PV, teacher_PK, tail_P.exp()).mean()
+        matched_V = torch.from_numpy(bridge.matched_V[: student_PV.shape[-1]]).to(own_NV.device)
+        return hybrid_distance(
+            student_PV,
+            teacher_PK,
+            ids_PK,
+            matched_V,
+            share=bridge.share,
+            beta=s.beta,
+            whole=teacher_PK.shape[-1] >= bridge.teacher_size,
+        ).mean()

@@ -113,9 +113,7 @@ def _offer(
     teacher = load_model(store.open(scope.teacher.kind, scope.teacher.key))
     return Offer(
         name=f"{planned.study.name} {task} {defense}",
-        model=defend(
-            build_task(task), teacher, released.defense, cast(ProviderInputs[Path], given)
-        ),
+        model=defend(build_task(task), teacher, released.defense, given),
         interface=interface_of(interface),
         prefill=planned.study.provider.prefill,
         temperature=planned.study.teacher.temperature,

@@ -79,7 +79,7 @@ class Admission:
         return self.account_of[account]
 
     def _segments(self, events: Events) -> np.ndarray:
-        return self.gateway.accounts.segment[events.account]
+        return np.asarray(self.gateway.accounts.segment[events.account])
 
     def _events(self, sent: dict[int, list[Sent]]) -> Events:
         """Requests of today by account, as the gateway reads them."""
