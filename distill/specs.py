@@ -128,7 +128,7 @@ class TrainingConfig(Spec):
         description="tokens, with padding, that go through the network at once; the gradients of "
         "a larger batch are added up; 0: any number",
         ge=0,
-        le=1_000_000_000,
+        le=10_000_000,
     )
     checkpointing: bool = Field(
         default=False,

@@ -18,7 +18,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from distill.completions import BadInput
 
@@ -29,6 +31,10 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 READ = (
     ".jsonl, .json, .csv, .tsv (each also .gz), .parquet, a folder that datasets saved, owner/name"
 )
+
+
+Value = str | Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What a column may be asked to hold, as a setting."""
 
 
 class Row(NamedTuple):

@@ -29,6 +29,7 @@ from defenses import DefenseSettings, Strength, Traits, require_traces
 from defenses.trained import Row, Tuned, answer_logits, rows, tune
 from defenses.trained.doge import add_bottleneck, bottleneck
 from distill.models import LanguageModel
+from distill.rendering import token_count
 
 LEAST = -100.0  # nats; a token that was cut off has logprob -inf, which no matrix can take
 
@@ -104,7 +105,7 @@ class Defense(Tuned):
 
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
         settings, items = self.settings, rows(model, require_traces(self.resources, self.name))
-        size = model.network.get_output_embeddings().weight.shape[0]
+        size = token_count(model.tokenizer)  # a network's further rows are never released
         added = bottleneck(size, min(settings.rank, size), model.network.device)
 
         def loss(batch: Sequence[Row]) -> Tensor:
@@ -112,7 +113,7 @@ class Defense(Tuned):
                 torch.no_grad()
             ):  # the network stays, so its scores are read batch by batch, and none are kept
                 logits_NV, targets_N = answer_logits(model.network, batch)
-            logprobs_NV = transform(logits_NV, **added)
+            logprobs_NV = transform(logits_NV[:, :size], **added)
             return functional.nll_loss(logprobs_NV, targets_N) + settings.lam * information(
                 logprobs_NV, targets_N
             )

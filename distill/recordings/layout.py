@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill.completions import Completion, Message, Prompt, digest
 from distill.recordings.spelling import Spelling
-from distill.tables import Row
+from distill.tables import Row, Value
 
 FormatName = Literal["detect", "fields", "openai", "vllm", "messages"]
 
@@ -39,7 +39,7 @@ class Layout(BaseModel):
     split: str = Field(
         default="", description="of a folder that datasets saved, or a name on the hub"
     )
-    where: dict[str, str | int] | None = Field(
+    where: dict[str, Value] | None = Field(
         default=None, description="what columns must hold for a row to count"
     )
 

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Prompt
-from distill.tables import Source, read_rows
+from distill.tables import Source, Value, read_rows
 from experiments import tasks
 from experiments.tasks.graders.catalog import build_grader
 from experiments.tasks.nouns import Draft
@@ -52,7 +52,7 @@ class Settings(Columns):
     subset: str = ""
     part: str = ""
     test_part: str = ""
-    where: dict[str, str | int] = {}
+    where: dict[str, Value] = {}
     system: str = ""
     grader: str = "exact"
     grading: dict[str, Any] = {}

@@ -67,7 +67,7 @@ class Settings(BaseModel):
 
     generators: list[str] = Field(default=["chain_sum"], min_length=1, max_length=200)
     config: dict[str, Any] = {}
-    seed: int = Field(default=1_000_000, ge=0, le=2**31 - 1)
+    seed: int = Field(default=1_000_000, ge=0, le=10_000_000)
     size: int = Field(default=10_000, ge=1, le=1_000_000)
     format: AnswerFormat = AnswerFormat(kind="tags")
     system: str = SYSTEM

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
+from defenses.access import policy
 from distill.campaigns import CAPABILITIES, NEVER, Accounts
 from distill.campaigns.presets import PRESETS
 from distill.completions import BadInput, read_completions
 from experiments import cli
+from experiments.analysis import campaign_harm, campaign_outcomes
 from experiments.analysis import campaign_leaks as measured
-from experiments.analysis import campaign_outcomes
 from experiments.analysis.campaign_leaks import Behind
 from experiments.analysis.campaign_outcomes import Against, Run, Scores
 from experiments.campaigns.simulate import Outcome
@@ -438,7 +439,7 @@ class TestDetectors:
         assert (curve.fpr[-1], curve.tpr[-1]) == (1, 1)
 
 
-class Watched:
+class Watched(policy.PolicyEnforcer):
     """A provider that did as told: the day of each action by account, 429s, and closures."""
 
     def __init__(self, done=None, refused=None):
@@ -605,9 +606,8 @@ class TestJoined:
             ]
             for p in ("a", "b")
         }
-        (row,) = [
-            r for r in measured.harm_results(by, 0.05) if (r.preset, r.segment) == ("all", "all")
-        ]
+        rows = campaign_harm.harm_results(by, 0.05)
+        (row,) = [one for one in rows if (one.preset, one.segment) == ("all", "all")]
         assert row.touched.n == 200 and row.touched.value == pytest.approx(0.02)
 
     def test_a_rate_varies_between_runs(self):
@@ -616,7 +616,7 @@ class TestJoined:
             finished(*at, seed, accounts=[10_000], closed=[n])
             for seed, n in enumerate((10, 40, 100))
         ]
-        rate = measured.harm_results({at: runs}, 0.05)[0].closed
+        rate = campaign_harm.harm_results({at: runs}, 0.05)[0].closed
         alone = clopper_pearson(150, 30_000)
         assert rate.value == pytest.approx(0.005) and rate.lo < alone.lo and rate.hi > 2 * alone.hi
 

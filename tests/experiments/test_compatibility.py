@@ -1,5 +1,7 @@
 """Each rule of who can meet whom, and what is said where it does not hold."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from distill.completions import BadInput
@@ -140,7 +142,8 @@ def test_an_attack_in_a_study(here, attacker, wrong):
 )
 def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, same):
     digests = {"a": "1", "a too": "1", "b": "2"}
-    monkeypatch.setattr(compatibility, "tokenizer_digest", lambda model: digests[model.path])
+    opened = lambda setting, model: SimpleNamespace(vocabulary=digests[model.path])  # noqa: E731
+    monkeypatch.setattr(compatibility, "open_model", opened)
 
     def check(opens=True):
         compatibility.check_tokenizer(teacher, small, "decoding/product_of_experts", opens)

@@ -208,7 +208,8 @@ def test_two_folders_with_the_same_plugin_or_helper_are_refused(folder, tmp_path
     assert code == 2 and "_helper.py has the same name" in said.err
     (other / "task" / "_helper.py").unlink()
     code, said = called(capsys, *words, other)
-    assert code == 0 and said.out == "task: addition doubling gsm8k lookup tools trace tripling\n"
+    listed = "addition dataset doubling gsm8k lookup reasoning_gym tools trace tripling"
+    assert code == 0 and said.out == f"task: {listed}\n"
 
 
 def test_a_wrong_folder_leaves_those_in_use(folder, tmp_path):

@@ -210,7 +210,7 @@ def sink(monkeypatch, tmp_path):
 
     made = Sink()
     monkeypatch.setattr(tracking, "_send", made.send)
-    monkeypatch.setattr(tracking, "_reachable", lambda *_: True)
+    monkeypatch.setattr(tracking, "reachable", lambda *_: True)
     return made
 
 
@@ -300,7 +300,7 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
         import os, tempfile
         from pathlib import Path
         from experiments import tracking
-        with tracking._environment(Path({str(tmp_path / "wandb")!r})):
+        with tracking.environment(Path({str(tmp_path / "wandb")!r})):
             Path(tempfile.mkdtemp(), "left").touch()
         {end}"""
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=end == "pass")

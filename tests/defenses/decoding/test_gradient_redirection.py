@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from defenses.decoding.gradient_redirection import (
     slopes_along,
 )
 from defenses.trained import copied, loss, rows
-from distill.completions import BadInput, Interface
+from distill.completions import BadInput, Interface, Prompt
 from distill.generation import DecodingStep
 
 seeds, budgets, floors = (
@@ -249,7 +248,7 @@ class TestSlopes:
         told = replace(given, learned=defense.learn(teacher))
         held = rows(given.proxy, given.traces)
         slopes = slopes_along(given.proxy.network, told.learned)
-        tokens = torch.tensor([given.proxy.encode(SimpleNamespace(id="x", text="3+4="))])
+        tokens = torch.tensor([given.proxy.encode(Prompt("x", "3+4="))])
         g = slopes(DecodingStep(tokens, torch.ones_like(tokens), ["k"], 0))
         y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
 
