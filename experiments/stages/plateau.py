@@ -76,7 +76,8 @@ def run(spec: PlateauSpec, inputs: PlateauInputs[Path], out: Path) -> dict[str, 
     WorstAttack(attack=place).write(out)
     for folder in (out / "student", out / "followed"):
         shutil.rmtree(folder, ignore_errors=True)
-    (out / "student.checkpoint").unlink(missing_ok=True)
+    for left in (*out.glob("*.checkpoint"), *out.glob("*.losses")):
+        left.unlink()
     return took
 
 

@@ -190,8 +190,9 @@ def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
     assert told.startswith("sha256-") and private.shown(told) == str(tmp_path / "answers.jsonl")
     (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "c"}\n')
     assert private.hidden("path", str(tmp_path / "answers.jsonl")) != told
-    for kept in ("models/teacher", "org/name", "../shared/data"):
+    for kept in ("models/teacher", "org/name"):
         assert private.hidden("path", kept) == kept
+    assert private.hidden("path", "../data").startswith("sha256-")  # folders above are the user's
 
 
 @pytest.mark.parametrize("climbs", [False, True])
