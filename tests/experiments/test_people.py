@@ -23,6 +23,7 @@ from experiments import cli
 from experiments.commands import about
 from experiments.launch import local, one
 from experiments.results.plain import Plain, printable
+from experiments.settings import schema
 from experiments.stages.stage import Stage, TaskSpec
 from experiments.stages.teacher import RecipeTeacher
 from experiments.stages.training import Shape
@@ -48,6 +49,7 @@ class Endless:
     """A plan of one teacher that is trained for ever."""
 
     arms = ()
+    study = SimpleNamespace(name="endless", tracking=schema.load("quickstart", []).tracking)
     stage = Stage(
         RecipeTeacher(
             kind="recipe",
@@ -74,13 +76,14 @@ def meanwhile(root, what, when):
     """Run the plan, and do something to the command or its worker once the worker is there, or at
     its work.
     """
-    seen = []
+    seen, over = [], threading.Event()
 
     def watch():
         while not (workers := multiprocessing.active_children()) or (
             when == "training" and not Store(root).begun(Endless.stage.kind, Endless.stage.key)
         ):
-            time.sleep(0.05)
+            if over.wait(0.05):
+                return
         seen.extend(workers)
         what(workers[0].pid)
 
@@ -89,6 +92,7 @@ def meanwhile(root, what, when):
     try:
         local.run(Endless(), root, 1, Plain(stderr=True))
     finally:
+        over.set()
         thread.join()
         assert seen and not [one for one in seen if one.is_alive()], "a worker is left"
 
