@@ -20,6 +20,7 @@ SMALL = [
     "measure.looks=[5]",
     "measure.items=10",
     "measure.selection_items=10",
+    "measure.teacher_seeds=1",
     "teacher.items=16",
     "teacher.steps=2",
     "teacher.max_new_tokens=32",
