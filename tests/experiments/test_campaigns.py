@@ -439,13 +439,16 @@ class TestDetectors:
         assert (curve.fpr[-1], curve.tpr[-1]) == (1, 1)
 
 
-class Watched(policy.PolicyEnforcer):
-    """A provider that did as told: the day of each action by account, 429s, and closures."""
+class Watched:
+    """A provider that does nothing."""
 
-    def __init__(self, done=None, refused=None):
-        if done is not None:
-            self.done = {name: np.array(days, np.int16) for name, days in done.items()}
-            self.gateway = SimpleNamespace(refused=np.array(refused))
+
+class Enforced(policy.PolicyEnforcer):
+    """A provider that did as told: the day of each action by account, and 429s."""
+
+    def __init__(self, done, refused):
+        self.done = {name: np.array(days, np.int16) for name, days in done.items()}
+        self.gateway = SimpleNamespace(refused=np.array(refused))
 
 
 @pytest.fixture
@@ -493,7 +496,7 @@ class TestCounts:
             "reduce": [NEVER, NEVER, NEVER, 0, NEVER, NEVER],
             "verify": [0, NEVER, 0, 0, NEVER, NEVER],
         }
-        told = campaign._report(outcome, Watched(done, [3, 0, 0, 0, 0, 0])).model_dump()
+        told = campaign._report(outcome, Enforced(done, [3, 0, 0, 0, 0, 0])).model_dump()
         coding = told["capabilities"].index("coding")
         assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
         assert [day[coding] for day in told["reduced_DC"]] == [0, 2, 2], "from the day after"
