@@ -184,7 +184,7 @@ def test_a_path_that_is_written_otherwise_is_the_same_work(tmp_path, forgetful, 
     assert keys[0] == keys[1]
 
 
-def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
+def test_models_are_told_by_what_they_hold(tmp_path, forgetful, monkeypatch):
     (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
     told = private.hidden("path", str(tmp_path / "answers.jsonl"))
     assert told.startswith("sha256-") and private.shown(told) == str(tmp_path / "answers.jsonl")
@@ -192,7 +192,11 @@ def test_models_are_told_by_what_they_hold(tmp_path, forgetful):
     assert private.hidden("path", str(tmp_path / "answers.jsonl")) != told
     for kept in ("models/teacher", "org/name"):
         assert private.hidden("path", kept) == kept
-    assert private.hidden("path", "../data").startswith("sha256-")  # folders above are the user's
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    above = private.hidden("path", "../answers.jsonl")
+    assert above.startswith("sha256-")  # folders above are the user's
+    assert private.hidden("path", "../gone.jsonl") == "../gone.jsonl"
 
 
 @pytest.mark.parametrize("climbs", [False, True])
