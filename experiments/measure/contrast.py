@@ -350,11 +350,15 @@ def contrast(
     return combine(variance(arms, clusters), weights, alpha=alpha)
 
 
-def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = None) -> float:
-    """One-sided p-value of the hypothesis that a weighted sum of arm means is 0 or more.
+def corrected_t(
+    parts: Variance, weights: Sequence[float], prior: Prior | None = None
+) -> tuple[float, float]:
+    """Student's t of a weighted sum of arm means without the skewness of items, and its degrees of
+    freedom.
 
     Scores of 0 and 1 are skewed over items, so that mean and variance err together and t alone is
-    wrong far out, where Holm's correction looks: Hall's transformation (1992) removes that.
+    wrong far out, where Holm's correction and one-sided bounds look: Hall's transformation (1992)
+    removes that. It grows with t.
 
     Args:
         parts: of A arms.
@@ -362,15 +366,27 @@ def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = Non
         prior: of the seed variance, as in `combine`.
 
     Returns:
-        The p-value; 0 or 1 where nothing varies.
+        t and its degrees of freedom, which are infinite where nothing varies: t is 0 there or
+        infinite, as the sum is.
 
     Source: Hall (1992), On the removal of skewness by transformation, J. R. Stat. Soc. B 54.
     """
     estimate = combine(parts, weights, prior=prior)
     if not estimate.se:
-        return float(estimate.value >= 0)
+        value = float(estimate.value)
+        return (math.copysign(math.inf, value) if value else 0.0), float(estimate.df)
     t, skew = float(estimate.value / estimate.se), third_moment(parts, weights) / estimate.se**3
-    return float(stats.t.cdf(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27, estimate.df))
+    return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27), float(estimate.df)
+
+
+def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = None) -> float:
+    """One-sided p-value of the hypothesis that a weighted sum of arm means is 0 or more, by
+    `corrected_t` and its arguments; 0 or 1 where nothing varies.
+    """
+    t, df = corrected_t(parts, weights, prior)
+    if math.isinf(df):
+        return float(t >= 0)
+    return float(stats.t.cdf(t, df))
 
 
 def third_moment(parts: Variance, weights: Sequence[float]) -> Any:

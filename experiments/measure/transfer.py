@@ -17,6 +17,7 @@ from experiments.measure.contrast import (
     Variance,
     checked,
     combine,
+    corrected_t,
     p_below,
     raw,
     variance,
@@ -126,16 +127,22 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
 def outside(parts: Variance, x: float, alpha: float) -> float:
     """How far x is from being accepted as T: at most 0 inside the Fieller set.
 
+    The test of x is the one that the words make (`corrected_t`), so that an end of the interval and
+    a p-value never disagree.
+
     Args:
         parts: variances of (F, U, D).
         x: a value of T.
         alpha: level of the two-sided test.
 
     Returns:
-        In standard errors, beyond the critical value.
+        In standard errors, beyond the critical value; where nothing varies, 0 for the one value
+        that is accepted and infinity for all others.
     """
-    e = combine(parts, [x - 1, -x, 1], alpha=alpha)
-    return float(abs(e.value) - special.stdtrit(e.df, 1 - alpha / 2) * e.se)
+    t, df = corrected_t(parts, [x - 1, -x, 1])
+    if math.isinf(df):
+        return abs(t)
+    return abs(t) - float(special.stdtrit(df, 1 - alpha / 2))
 
 
 def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:

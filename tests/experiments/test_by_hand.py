@@ -228,21 +228,27 @@ def by_hand(weights, arms):
     item_part = total_N.var(ddof=1) / items
     variance = max(seed_part + item_part - residual, seed_part, item_part)
     if not variance > 1e-20:
-        return total_N.mean(), 0.0, math.nan, math.nan, math.nan
+        return total_N.mean(), 0.0, math.nan, math.nan, math.nan, math.nan
     free += item_part**2 / (items - 1) + squares  # the seed part's freedom is seed^2 / squares
     df = max(variance**2 / free, 1.0)
     half = stats.t.ppf(1 - ALPHA / 2, df) * variance**0.5
-    return total_N.mean(), variance**0.5, df, total_N.mean() - half, total_N.mean() + half
+    skew = stats.kstat(total_N, 3) / items**2 / variance**1.5
+    ends = total_N.mean() - half, total_N.mean() + half
+    return total_N.mean(), variance**0.5, df, *ends, skew
 
 
 def transfer_by_hand(F, U, D):
-    """T with the ends where (D - F) - x (U - F) is as far from 0 as its t quantile allows."""
+    """T with the ends where the t of (D - F) - x (U - F), less its skewness (Hall 1992), is at its
+    quantile.
+    """
     gap = U[0].mean() - F[0].mean()
     value = (D[0].mean() - F[0].mean()) / gap
 
     def beyond(x):
-        e, se, df, *_ = by_hand([x - 1, -x, 1], [F, U, D])
-        return abs(e) - stats.t.ppf(1 - ALPHA / 2, df) * se
+        e, se, df, _, _, skew = by_hand([x - 1, -x, 1], [F, U, D])
+        t = e / se
+        corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+        return abs(corrected) - stats.t.ppf(1 - ALPHA / 2, df)
 
     return (
         value,
@@ -323,7 +329,7 @@ class TestChoices:
             scores(grades, task, "none", ""),
             scores(grades, task, TEACHER[defense], ""),
         )
-        change, _, _, change_low, change_high = by_hand([-1, 1], [clean, guarded])
+        change, _, _, change_low, change_high, _ = by_hand([-1, 1], [clean, guarded])
         rest = D[0].mean() - F[0].mean(), U[0].mean() - F[0].mean()
         without = [(np.delete(D[0], i, 0).mean() - F[0].mean()) / rest[1] for i in range(4)]
         without += [rest[0] / (np.delete(U[0], i, 0).mean() - F[0].mean()) for i in range(4)]
@@ -497,7 +503,7 @@ class TestRows:
         over = dict.fromkeys(("over_first", "over_first_lo", "over_first_hi"))
         if attacker == SECOND:
             gain = by_hand([-1, 1], [scores(grades, task, defense, FIRST), D])
-            over = dict(zip(over, (gain[0], *gain[3:]), strict=True))
+            over = dict(zip(over, (gain[0], *gain[3:5]), strict=True))
         best = grades[Key(task, "none", _spells_best(grades, task), 8, "report")].stacked("bits_N")
         bits = mine.stacked("bits_N")
         seeds = [D[1][0] - SEEDS[0] + seed for seed in SEEDS]

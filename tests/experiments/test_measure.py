@@ -107,10 +107,9 @@ def test_the_identity_defence_transfers_exactly_everything():
 def test_the_fieller_set_is_where_the_test_does_not_reject():
     rng = np.random.default_rng(6)
     F, U, D = (arm(rng, m) for m in (0.1, 0.8, 0.4))
-    t = transfer(F, U, D)
-    for edge in (t.lo, t.hi):
-        e = contrast([F, U, D], [edge - 1, -edge, 1])
-        assert abs(e.value) == pytest.approx(stats.t.ppf(0.975, e.df) * e.se)
+    ends, parts = transfer(F, U, D), variance([F, U, D])
+    assert above_p(parts, ends.lo) == pytest.approx(0.025)
+    assert threshold_p(parts, ends.hi) == pytest.approx(0.025)
 
 
 @pytest.mark.parametrize("bad", [np.full((2, 5), np.nan), np.ones(5), np.ones((2, 1))])
