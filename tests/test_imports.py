@@ -18,8 +18,8 @@ HOMES = {
     "gguf": set(),  # transformers reads such files with it
     "wandb": {"experiments/live.py", "experiments/tracking.py"},
     "sklearn": {"experiments/measure/text.py"},
-    "httpx": {"distill/own_server.py"},
-    "socket": {"distill/own_server.py", "experiments/tracking.py"},  # the host's name
+    "httpx": {"distill/served/connection.py"},
+    "socket": {"distill/served/address.py", "experiments/tracking.py"},  # the host's name
     "uvicorn": {"experiments/serving/app.py"},
     "starlette": {"experiments/serving/app.py"},
 } | {

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distill.own_server import Unreachable
+from distill.served.connection import Unreachable
+from distill.served.probe import probe
 from experiments.planning.checks import examples
 from experiments.planning.plan import Plan
-from experiments.stages.server import recording, served_model
+from experiments.stages.server import response_log, served_model
 from experiments.stages.stage import Stage
 from experiments.stages.teacher import ServedTeacher
 from experiments.store import Store
@@ -40,9 +41,9 @@ def _check(plan: Plan, store: Store, stage: Stage) -> None:
     once = replace(model, server=replace(model.server, retries=0))
     task = plan.study.blocks[0].tasks[0]
     try:
-        once.probe([item.prompt for item in examples(task)[:PROBES]])
+        probe(once, [item.prompt for item in examples(task)[:PROBES]])
     except Unreachable as error:
-        recorded = len(recording(folder))
+        recorded = len(response_log(folder))
         if not recorded:
             raise
         plan.note(

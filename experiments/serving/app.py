@@ -14,7 +14,7 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from distill.completions import BadInput, digest
-from distill.protocol import (
+from distill.served.protocol import (
     ChatRequest,
     CompletionRequest,
     ModelCard,

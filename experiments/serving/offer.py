@@ -9,8 +9,8 @@ from typing import Any
 from distill.completions import BadInput, Interface, Prompt, digest
 from distill.completions import Message as Turn
 from distill.models import Model
-from distill.protocol import ChatRequest, CompletionRequest, Request, Response
-from experiments.serving.replies import Answered
+from distill.served.protocol import ChatRequest, CompletionRequest, Request, Response
+from experiments.serving.replies import AnsweredRequest
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Offer:
             raise BadInput("prompt: no prompt has these tokens, as this teacher's tokenizer writes")
         return str(text)
 
-    def _respond(self, request: Request, prompt: Prompt, k: int | None) -> Answered:
+    def _respond(self, request: Request, prompt: Prompt, k: int | None) -> AnsweredRequest:
         self._check(request, prompt, k)
         wanted = k is not None or request.prompt_logprobs is not None
         with self._lock:
@@ -83,7 +83,7 @@ class Offer:
                 seed=request.seed or 0,
                 interface=self.interface if wanted else Interface(),
             )
-        return Answered(request, self.name, self.model, prompt, completion, k)
+        return AnsweredRequest(request, self.name, self.model, prompt, completion, k)
 
     def _check(self, request: Request, prompt: Prompt, k: int | None) -> None:
         """BadInput where what is asked for is not on offer."""

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.asking import Asking, Prompts, Scoring
 from distill.completions import BadInput, Capabilities
-from distill.own_server import check_url
+from distill.served.address import check_url
+from distill.served.request_options import Prompts, RequestOptions, Scoring
 from experiments.private import MARK
 from experiments.settings.entries import Strict, Text
 
@@ -52,13 +52,13 @@ class Served(Strict):
     )
 
     @property
-    def asking(self) -> Asking:
+    def options(self) -> RequestOptions:
         """All that its answers depend on."""
-        return Asking(**self.model_dump(include={*Asking.__dataclass_fields__}))
+        return RequestOptions(**self.model_dump(include={*RequestOptions.__dataclass_fields__}))
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.asking.capabilities
+        return self.options.capabilities
 
     @model_validator(mode="after")
     def _possible(self) -> Served:

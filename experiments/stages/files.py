@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
 
-from distill.asking import Asking, Prompts, Scoring
 from distill.completions import BadInput, write_bytes
+from distill.served.request_options import Prompts, RequestOptions, Scoring
 from distill.specs import PretrainedModel
 from experiments.settings.components import ComponentSpec
 from experiments.stages.stage import Sparse, canonical
@@ -87,8 +87,8 @@ class ServedSpec(Sparse):
     scoring: Scoring
 
     @property
-    def asking(self) -> Asking:
-        return Asking(**self.model_dump(include={*Asking.__dataclass_fields__}))
+    def options(self) -> RequestOptions:
+        return RequestOptions(**self.model_dump(include={*RequestOptions.__dataclass_fields__}))
 
 
 class ModelFile(ResultFile):

@@ -11,7 +11,7 @@ from distill import adapters, recordings
 from distill.completions import BadInput, Completion, Interface, Prompt, read_completions
 from distill.folders import load, open_tokenizer, save
 from distill.models import LanguageModel, is_network
-from distill.served import ServedModel
+from distill.served.model import ServedModel
 from distill.specs import PretrainedModel
 from experiments.private import shown
 from experiments.stages.files import (

@@ -1,14 +1,14 @@
-"""A teacher behind a server, as its folder tells of it, and the recording of what it said."""
+"""A teacher behind a server, as its folder tells of it, and the log of what it said."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from distill.exchange import Vocabulary
 from distill.folders import open_tokenizer
-from distill.own_server import Server
-from distill.said import Recording
-from distill.served import ServedModel
+from distill.served.connection import Server
+from distill.served.model import ServedModel
+from distill.served.query import TokenTable
+from distill.served.response_log import ResponseLog
 from experiments.private import shown
 from experiments.stages.files import ServedSpec
 from experiments.stages.stage import Sparse
@@ -36,13 +36,13 @@ def served_model(spec: ServedSpec, folder: Path) -> ServedModel:
         BadInput: its tokenizer cannot be opened.
     """
     place = place_of(spec.url)
-    words = None if spec.tokenizer is None else Vocabulary(open_tokenizer(shown(spec.tokenizer)))
-    return ServedModel(place.server, spec.asking, recording(folder), words, place.concurrency)
+    tokens = None if spec.tokenizer is None else TokenTable(open_tokenizer(shown(spec.tokenizer)))
+    return ServedModel(place.server, spec.options, response_log(folder), tokens, place.concurrency)
 
 
-def recording(folder: Path) -> Recording:
+def response_log(folder: Path) -> ResponseLog:
     """What a served teacher said; it lies beside the teacher's own folder, and outlives it."""
-    return Recording(folder.with_name(f".{folder.name}.said"))
+    return ResponseLog(folder.with_name(f".{folder.name}.responses"))
 
 
 def place_of(stand_in: str) -> Place:

@@ -15,7 +15,7 @@ from experiments.settings import schema as settings
 from experiments.stages.grades import read_grades
 from experiments.stages.server import place_of
 from experiments.store import Store
-from tests.distill.own_servers import Counting, serving
+from tests.distill.served.local_servers import Counting, serving
 from tests.experiments.small import STUDY, last
 
 pytestmark = pytest.mark.enable_socket
@@ -71,7 +71,7 @@ def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
         asked = [body for path, body, _ in counting.asked if path != "/v1/models"]
     assert texts(tmp_path, words(url)) == texts(small, STUDY)
     # Probes are not written down, and the question that was refused is asked again.
-    recorded = {path.name for path in tmp_path.glob("store/teacher/.*.said/??/*.gz")}
+    recorded = {path.name for path in tmp_path.glob("store/teacher/.*.responses/??/*.gz")}
     assert len(recorded) <= len(set(asked)) <= len(recorded) + 4
     before = {path: path.read_bytes() for path in tmp_path.glob("store/completions/*/*.parquet")}
     for kind in ("completions", "evaluation"):

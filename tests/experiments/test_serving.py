@@ -10,13 +10,13 @@ import pytest
 
 from defenses.access.gateway import Settings, Tier
 from distill.completions import BadInput, Interface
-from distill.protocol import ChatRequest, CompletionRequest, parse
+from distill.served.protocol import ChatRequest, CompletionRequest, parse
 from experiments.commands.serving import _widest
 from experiments.planning import plan as planning
 from experiments.serving.admission import Admission
 from experiments.serving.app import app
 from experiments.settings import schema as settings
-from tests.distill.own_servers import TEACHER, offer, serving, tiny
+from tests.distill.served.local_servers import TEACHER, offer, serving, tiny
 from tests.experiments.small import STUDY, apart
 
 ASK = {"model": TEACHER, "max_tokens": 8, "messages": [{"role": "user", "content": "1+2="}]}

@@ -1,13 +1,14 @@
 """What crosses between a model server and its caller: requests and responses of OpenAI's protocol.
 
-Both ways use it: `served` asks, `experiments/serving` answers. A request is strict; of a response
-only what is used is read, as every server adds words of its own. `top_logprobs`,
+Both ways use it: `distill.served` asks, `experiments/serving` answers. A request is strict; of a
+response only what is used is read, as every server adds words of its own. `top_logprobs`,
 `return_tokens_as_token_ids`, `prompt_logprobs`, `continue_final_message` and `prompt_token_ids`
 beyond OpenAI's are vLLM's words, `id` beside a token is llama.cpp's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
@@ -108,6 +109,17 @@ class Logprobs(Reply):
     tokens: list[StrictStr] | None = None
     token_logprobs: list[Nats | None] | None = None
     top_logprobs: list[dict[str, Nats] | None] | None = None
+
+    @classmethod
+    def lists(cls, positions: Sequence[Position]) -> Logprobs:
+        """As `/v1/completions` has them."""
+        return cls(
+            tokens=[one.token for one in positions],
+            token_logprobs=[one.logprob for one in positions],
+            top_logprobs=[
+                {top.token: top.logprob for top in one.top_logprobs} for one in positions
+            ],
+        )
 
     def positions(self) -> list[Position | None]:
         """One a token; None where nothing is released, as of the first token of an echo.

@@ -12,13 +12,13 @@ from dataclasses import replace
 import pytest
 
 from distill import folders
-from distill.asking import Asking
 from distill.completions import BadInput, Interface, Prompt
-from distill.exchange import Vocabulary
-from distill.own_server import Server, Unreachable
-from distill.said import Recording
-from distill.served import ServedModel
-from tests.distill.own_servers import tiny
+from distill.served.connection import Server, Unreachable
+from distill.served.model import ServedModel
+from distill.served.query import TokenTable
+from distill.served.request_options import RequestOptions
+from distill.served.response_log import ResponseLog
+from tests.distill.served.local_servers import tiny
 
 NEEDED = ("fastapi", "openai", "uvicorn")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -88,12 +88,12 @@ def _wait(server, process):
 
 def teacher(served, folder, **more):
     model, url = served
-    asking = Asking(NAME, max_new_tokens=8, **more)
+    options = RequestOptions(NAME, max_new_tokens=8, **more)
     return ServedModel(
         Server(url, retries=0, timeout=120),
-        asking,
-        Recording(folder),
-        Vocabulary(model.tokenizer),
+        options,
+        ResponseLog(folder),
+        TokenTable(model.tokenizer),
         2,
     )
 
@@ -113,7 +113,7 @@ def test_greedy_answers_are_the_models(served, tmp_path, prompts):
 def test_a_probe_passes_and_names_what_is_not_there(served, tmp_path):
     teacher(served, tmp_path).probe(PROMPTS[:2])
     other = teacher(served, tmp_path)
-    other = replace(other, asking=replace(other.asking, model="owner/other"))
+    other = replace(other, options=replace(other.options, model="owner/other"))
     with pytest.raises(BadInput, match="has no model 'owner/other' .there are: owner/tiny"):
         other.probe(PROMPTS[:2])
 

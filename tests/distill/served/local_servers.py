@@ -73,7 +73,7 @@ class Counting:
         headers = {"content-type": "application/json"} | headers
         if cut:
             body, headers["content-length"] = b'{"choices": [', "1000"
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body, "more_body": cut})
         if cut:

@@ -9,25 +9,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill import own_server
-from distill.asking import Asking
 from distill.completions import BadInput, Interface, Prompt
-from distill.exchange import Vocabulary
-from distill.own_server import Server, check_url, own_address
-from distill.said import Recording
-from distill.served import ServedModel
-from tests.distill.own_servers import TEACHER, Counting, application, edited, serving, tiny
+from distill.served import address, connection
+from distill.served.address import check_url, own_address
+from distill.served.connection import Server
+from distill.served.model import ServedModel
+from distill.served.probe import probe
+from distill.served.query import TokenTable
+from distill.served.request_options import RequestOptions
+from distill.served.response_log import ResponseLog
+from tests.distill.served.local_servers import TEACHER, Counting, application, edited, serving, tiny
 
 pytestmark = pytest.mark.enable_socket
 PROMPTS = [Prompt(str(n), f"{n}+{n}=") for n in range(10, 16)]
 TOP = Interface("top_k", 5)
-ASKING = Asking(TEACHER, max_new_tokens=8, logprobs=5, token_ids=True, scoring="prompt_logprobs")
+OPTIONS = RequestOptions(
+    TEACHER, max_new_tokens=8, logprobs=5, token_ids=True, scoring="prompt_logprobs"
+)
 
 
-def served(url, folder, model=None, asking=ASKING, **more):
-    words = Vocabulary(model.tokenizer) if model else None
+def served(url, folder, model=None, options=OPTIONS, **more):
+    tokens = TokenTable(model.tokenizer) if model else None
     server = Server(url, **{"retries": 0, "timeout": 20, "pause": lambda _: None} | more)
-    return ServedModel(server, asking, Recording(folder), words)
+    return ServedModel(server, options, ResponseLog(folder), tokens)
 
 
 @pytest.mark.parametrize("prompts", ["chat", "text", "ids"])
@@ -35,11 +39,11 @@ def served(url, folder, model=None, asking=ASKING, **more):
 @pytest.mark.parametrize("token_ids", [True, False])
 def test_a_served_model_says_what_the_model_says(tmp_path, prompts, temperature, token_ids):
     model = tiny(temperature=temperature)
-    asking = replace(
-        ASKING, prompts=prompts, temperature=temperature, scoring="none", token_ids=token_ids
+    options = replace(
+        OPTIONS, prompts=prompts, temperature=temperature, scoring="none", token_ids=token_ids
     )
     with serving(application(model)) as url:
-        teacher = served(url, tmp_path, model, asking)
+        teacher = served(url, tmp_path, model, options)
         said = teacher.generate(PROMPTS, seed=3, interface=TOP)
         again = teacher.generate(PROMPTS, seed=3, interface=Interface())
     if not temperature:
@@ -72,12 +76,12 @@ def test_what_was_said_is_asked_for_once_and_needs_no_server(tmp_path):
     with serving(counting) as url:
         first = served(url, tmp_path, model)
         said = first.generate(PROMPTS + PROMPTS, seed=0, interface=TOP)
-        assert len(counting.asked) == len(PROMPTS) == len(first.recording)
+        assert len(counting.asked) == len(PROMPTS) == len(first.log)
         first.generate(PROMPTS, seed=5, interface=TOP)  # greedy: no seed, so the same question
         assert len(counting.asked) == len(PROMPTS)
         first.generate([Prompt("more", "9+9=")], seed=0, interface=TOP)
         assert len(counting.asked) == len(PROMPTS) + 1
-        other = replace(first, asking=replace(ASKING, revision="other weights"))
+        other = replace(first, options=replace(OPTIONS, revision="other weights"))
         other.generate(PROMPTS[:1], seed=0, interface=TOP)
         assert len(counting.asked) == len(PROMPTS) + 2
     later = served("", tmp_path, model).generate(PROMPTS, seed=0, interface=TOP)
@@ -86,16 +90,16 @@ def test_what_was_said_is_asked_for_once_and_needs_no_server(tmp_path):
         assert (one.logprobs.values_TK == before.logprobs.values_TK).all()
 
 
-def test_a_recording_that_was_altered_is_one_line(tmp_path):
-    recording = Recording(tmp_path)
-    assert recording.keep(b"question", b"first") == b"first"
-    assert recording.keep(b"question", b"second") == b"first"  # two processes asked
+def test_a_log_that_was_altered_is_one_line(tmp_path):
+    log = ResponseLog(tmp_path)
+    assert log.keep(b"question", b"first") == b"first"
+    assert log.keep(b"question", b"second") == b"first"  # two processes asked
     (path,) = tmp_path.glob("??/*.gz")
-    other = Recording(tmp_path / "other")
+    other = ResponseLog(tmp_path / "other")
     other.keep(b"question", b"another")
     path.write_bytes(next(other.folder.glob("??/*.gz")).read_bytes()[:-9] + path.read_bytes()[-9:])
     with pytest.raises(BadInput, match="delete it to ask again"):
-        recording.find(b"question")
+        log.find(b"question")
 
 
 def choice(**changes):
@@ -117,6 +121,14 @@ def raw(status, body, **headers):
     return lambda path, *_: (status, headers, body) if path.endswith("completions") else None
 
 
+def lengthened(response):
+    """More tokens than were asked for."""
+    (answer,) = response["choices"]
+    answer["logprobs"]["content"] *= 9
+    answer["finish_reason"] = "length"
+    return response
+
+
 FAULTS = {
     "html": (raw(200, b"<html><body>Welcome</body></html>"), "Invalid JSON.*<html>"),
     "no json": (raw(200, b'{"choices": [,]}'), "Invalid JSON"),
@@ -128,6 +140,7 @@ FAULTS = {
     "redirect": (raw(307, b"", location="http://example.org/"), "no redirect is followed"),
     "compressed": (raw(200, b"x", **{"content-encoding": "gzip"}), "compressed"),
     "refused": (raw(401, b'{"error":"bad key"}'), "status 401.*bad key"),
+    "odd pause": (raw(503, b"", **{"retry-after": "\u00b2"}), "no answer after 2 tries"),
     "busy": (raw(429, b"later"), "no answer after 1 tries .status 429: later"),
     "broken": (raw(503, b"loading"), "no answer after 1 tries .status 503"),
     "another model": (edited(lambda r, _: r.update(model="other")), "another model, 'other'"),
@@ -138,6 +151,9 @@ FAULTS = {
     "unfinished": (choice(finish_reason=None), "stopped for None"),
     "no logprobs": (choice(logprobs=None), "sent no logprobs, of which 5"),
     "empty logprobs": (choice(logprobs={"content": []}), "sent no logprobs"),
+    "no message": (choice(message=None), "holds no text"),
+    "null text": (choice(message={"role": "assistant", "content": None}), "holds no text"),
+    "long logprobs": (edited(lambda r, _: r.update(usage=None) or lengthened(r)), "of at most 8"),
     "other text": (choice(message={"content": "12345678"}), "its tokens spell"),
     "no end": (choice(finish_reason="stop"), "leave out the end"),
     "other prompt": (choice(prompt_token_ids=[3, 4]), "answers another prompt"),
@@ -161,13 +177,13 @@ def test_what_a_server_does_wrong_is_one_line_and_loses_nothing(tmp_path, fault)
     change, line = FAULTS[fault]
     counting = Counting(application(tiny()))
     with serving(counting) as url:
-        teacher = served(url, tmp_path, tiny())
+        teacher = served(url, tmp_path, tiny(), retries=int(fault == "odd pause"))
         before = teacher.generate(PROMPTS[:2], seed=0, interface=TOP)
         counting.change = change
         with pytest.raises(BadInput, match=line) as caught:
             teacher.generate(PROMPTS, seed=0, interface=TOP)
         assert "\n" not in str(caught.value)
-        assert 2 <= len(teacher.recording) < len(PROMPTS)  # of "no end", one that did end as well
+        assert 2 <= len(teacher.log) < len(PROMPTS)  # of "no end", one that did end as well
         counting.change = None
         after = teacher.generate(PROMPTS, seed=0, interface=TOP)
     assert [one.text for one in after[:2]] == [one.text for one in before]
@@ -175,7 +191,7 @@ def test_what_a_server_does_wrong_is_one_line_and_loses_nothing(tmp_path, fault)
 
 
 def test_a_huge_or_an_endless_body_is_cut_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_server, "MOST_BYTES", 1000)
+    monkeypatch.setattr(connection, "MOST_BYTES", 1000)
     with serving(Counting(application(tiny()), raw(200, b" " * 5000))) as url:
         with pytest.raises(BadInput, match="sends more than"):
             served(url, tmp_path, tiny()).generate(PROMPTS, seed=0, interface=TOP)
@@ -196,7 +212,7 @@ def test_a_busy_server_is_asked_again_with_longer_and_longer_pauses(tmp_path):
 def test_a_server_that_is_down_is_one_line(tmp_path):
     with serving(application(tiny())) as url:
         pass
-    with pytest.raises(own_server.Unreachable, match="no answer after 1 tries .ConnectError"):
+    with pytest.raises(connection.Unreachable, match="no answer after 1 tries .ConnectError"):
         served(url, tmp_path, tiny()).generate(PROMPTS, seed=0, interface=TOP)
 
 
@@ -239,7 +255,7 @@ def test_an_address_that_is_not_ones_own_is_refused(url, hosts, line):
 )
 def test_no_public_address_is_connected_to(monkeypatch, host, found, own):
     answers = [(0, 0, 0, "", (address, 8000)) for address in found]
-    monkeypatch.setattr(own_server.socket, "getaddrinfo", lambda *_, **__: answers)
+    monkeypatch.setattr(address.socket, "getaddrinfo", lambda *_, **__: answers)
     if own:
         assert own_address(host, 8000) == own
     else:
@@ -266,12 +282,12 @@ def test_a_probe_finds_what_settings_promise_and_the_server_does_not_do(tmp_path
     model, counting = tiny(), Counting(application(tiny()))
     with serving(counting) as url:
         teacher = served(url, tmp_path, model)
-        teacher.probe(PROMPTS[:2])
-        assert not len(teacher.recording)
+        probe(teacher, PROMPTS[:2])
+        assert not len(teacher.log)
         for change, line in PROBED:
             counting.change = change
             with pytest.raises(BadInput, match=line):
-                teacher.probe(PROMPTS[:2])
+                probe(teacher, PROMPTS[:2])
 
 
 def mixed():
@@ -304,7 +320,7 @@ PROBED = [
 def test_surprisal_through_echo_is_the_models(tmp_path):
     """Against a server that echoes as OpenAI's first protocol did."""
     model = tiny()
-    asking = replace(ASKING, prompts="ids", scoring="echo")
+    options = replace(OPTIONS, prompts="ids", scoring="echo")
     texts = ["12#", "7+", ""]
 
     def change(path, request, status, body):
@@ -316,7 +332,7 @@ def test_surprisal_through_echo_is_the_models(tmp_path):
         return 200, {}, json.dumps({"choices": [answer]}).encode()
 
     with serving(Counting(application(model), change)) as url:
-        teacher = served(url, tmp_path, model, asking)
+        teacher = served(url, tmp_path, model, options)
         nats = teacher.surprisal(PROMPTS[:3], texts)
     np.testing.assert_allclose(nats, model.surprisal(PROMPTS[:3], texts), rtol=1e-5)
 
@@ -331,7 +347,7 @@ def stepwise(model, ids):
 
 
 def test_a_model_that_is_only_answers_says_what_it_cannot_do(tmp_path):
-    plain = served("http://127.0.0.1:9/v1", tmp_path, asking=Asking(TEACHER))
+    plain = served("http://127.0.0.1:9/v1", tmp_path, options=RequestOptions(TEACHER))
     assert re.search("no tokenizer", str(pytest.raises(BadInput, plain.encode, PROMPTS[0]).value))
     with pytest.raises(BadInput, match="more than the 0 logprobs"):
         plain.generate(PROMPTS, seed=0, interface=TOP)

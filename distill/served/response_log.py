@@ -17,7 +17,7 @@ from distill.completions import BadInput, digest, write_bytes
 
 
 @dataclass(frozen=True)
-class Recording:
+class ResponseLog:
     """Responses by request in a folder, which several processes may fill at once."""
 
     folder: Path

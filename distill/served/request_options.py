@@ -12,12 +12,12 @@ Scoring = Literal["none", "prompt_logprobs", "echo"]
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestOptions:
     """How a served model is asked: all that its answers depend on.
 
     `prompts`: as a `chat`, which the server renders, as `text`, or as token `ids`, both rendered
     here. `logprobs`: that it releases a token; `token_ids`: tokens are named by their ids, which
-    vLLM must be asked for. `scoring`: how it scores what it is handed. `revision` says which
+    vLLM must be asked for. `scoring`: how it scores what it is forced_ids. `revision` says which
     weights the name stands for.
     """
 

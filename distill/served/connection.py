@@ -1,23 +1,21 @@
 """Requests to a model server of the researcher's own: the one file that opens a connection.
 
-A server is on this machine, or on a host that the researcher lists as theirs; whatever its name
-says, no address that the public internet can reach is connected to. No redirect is followed, and
-no proxy of the environment is used.
+It connects to what `address.own_address` allows. No redirect is followed, and no proxy of the
+environment is used.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from distill.completions import BadInput
+from distill.served.address import check_url, own_address
 
 if TYPE_CHECKING:
     import httpx
@@ -80,66 +78,6 @@ class Server:
             limits=limits,
         ) as client:
             yield Connection(self, client, base, host)
-
-
-def check_url(url: str, hosts: Sequence[str]) -> str:
-    """The host of a server's address; nothing is looked up.
-
-    Raises:
-        BadInput: it is no address of a server, or of a host that is not among the researcher's own.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = (parts.hostname or "").casefold(), parts.port
-    except ValueError as error:
-        raise BadInput(f"{url}: not an address ({error})") from None
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        raise BadInput(f"{url}: must be like http://127.0.0.1:8000/v1")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise BadInput(
-            f"{url}: must hold no user, no query and no fragment; a key is named by its "
-            "environment variable"
-        )
-    if not _is_loopback(host) and host not in {name.casefold() for name in hosts}:
-        raise BadInput(
-            f"{url}: {host} is not this machine; a server elsewhere must be your own, and its host "
-            f"listed in hosts (listed: {', '.join(hosts) or 'none'})"
-        )
-    return host
-
-
-def own_address(host: str, port: int) -> str:
-    """`address:port` of a host that is not reachable from the public internet.
-
-    Raises:
-        BadInput: the name is unknown, or any of its addresses is public or, for this machine's
-            own names, another machine's.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise BadInput(f"{host}: cannot be found ({error.strerror or error})") from None
-    addresses = sorted({_address(str(one[4][0])) for one in found}, key=lambda one: one.version)
-    for address in addresses:
-        if address.is_global or (_is_loopback(host) and not address.is_loopback):
-            raise BadInput(
-                f"{host}: is at {address}, which is not your own; a server elsewhere is reached "
-                "through a tunnel that ends on this machine"
-            )
-    first = addresses[0]
-    return f"[{first}]:{port}" if first.version == 6 else f"{first}:{port}"
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return _address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _api_key(variable: str) -> str:
@@ -224,8 +162,8 @@ class _TooLate(Exception):
 
 def _seconds(after: str, tries: int) -> float:
     """The pause before the next try: what the server asks for, else twice the one before."""
-    own = float(after) if after.isdigit() else 0.5 * 2**tries
-    return min(own, LONGEST_PAUSE)
+    wished = after.isascii() and after.isdecimal()  # it may be a date, or "\u00b2"
+    return min(float(after) if wished else 0.5 * 2**tries, LONGEST_PAUSE)
 
 
 def _line(data: bytes) -> str:
