@@ -96,7 +96,7 @@ class AnswerFormat(BaseModel):
         thinking, rest = self._thinking(text)
         if rest is None:
             return Parts(thinking, "", "", None)
-        found = self._find(rest)
+        found = _find(self, rest)
         if found.start < 0:
             return Parts(thinking, rest, "", None)
         reasoning = rest[: found.start].rstrip()
@@ -124,7 +124,7 @@ class AnswerFormat(BaseModel):
         gap = self.gap
         if gap is None:
             gap = "\n" if self.kind in ("tags", "fenced", "tool_call") else " "
-        text = gap + self._marked(final)
+        text = gap + _marked(self, final)
         read = self.final(text)
         if read is None or read.strip() != final.strip():
             raise BadInput(
@@ -161,37 +161,41 @@ class AnswerFormat(BaseModel):
         cut = end + len(CLOSE) if end >= 0 else 0
         return text[:cut], text[cut:]
 
-    def _find(self, text: str) -> _Found:
-        match self.kind:
-            case "mark":
-                return _behind_mark(text, self.mark, self.until)
-            case "tags":
-                return _in_tags(text, f"<{self.tag}>", f"</{self.tag}>")
-            case "boxed":
-                return _boxed(text)
-            case "fenced":
-                return _fenced(text)
-            case "tool_call":
-                return _calls(text)
-            case "whole":
-                return _Found(0, text, False)
 
-    def _marked(self, final: str) -> str:
-        match self.kind:
-            case "mark":
-                return f"{self.mark} {final}"
-            case "tags":
-                return f"<{self.tag}>{final}</{self.tag}>"
-            case "boxed":
-                return rf"\boxed{{{final}}}"
-            case "fenced":
-                longest = max(map(len, re.findall("`+", final)), default=0)
-                fence = "`" * max(3, longest + 1)
-                return f"{fence}\n{final}\n{fence}"
-            case "tool_call":
-                return f"{CALL_OPEN}\n{final}\n{CALL_CLOSE}"
-            case "whole":
-                return final
+def _find(form: AnswerFormat, text: str) -> _Found:
+    """The final answer of a text in the markup of its format."""
+    match form.kind:
+        case "mark":
+            return _behind_mark(text, form.mark, form.until)
+        case "tags":
+            return _in_tags(text, f"<{form.tag}>", f"</{form.tag}>")
+        case "boxed":
+            return _boxed(text)
+        case "fenced":
+            return _fenced(text)
+        case "tool_call":
+            return _calls(text)
+        case "whole":
+            return _Found(0, text, False)
+
+
+def _marked(form: AnswerFormat, final: str) -> str:
+    """A final answer in the markup of its format."""
+    match form.kind:
+        case "mark":
+            return f"{form.mark} {final}"
+        case "tags":
+            return f"<{form.tag}>{final}</{form.tag}>"
+        case "boxed":
+            return rf"\boxed{{{final}}}"
+        case "fenced":
+            longest = max(map(len, re.findall("`+", final)), default=0)
+            fence = "`" * max(3, longest + 1)
+            return f"{fence}\n{final}\n{fence}"
+        case "tool_call":
+            return f"{CALL_OPEN}\n{final}\n{CALL_CLOSE}"
+        case "whole":
+            return final
 
 
 def _behind_mark(text: str, mark: str, until: str) -> _Found:

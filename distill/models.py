@@ -114,6 +114,24 @@ def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
     ]
 
 
+def batches_by_length(
+    sizes: Sequence[int], batch_size: int, longest: float = math.inf
+) -> list[list[int]]:
+    """Places of rows in batches of similar length: rows of one length need no padding at all.
+
+    Args:
+        sizes: tokens of each row.
+        batch_size: rows of a batch at most.
+        longest: tokens; a longer row is in no batch.
+
+    Returns:
+        Batches from short to long; rows of one length in their order.
+    """
+    fitting = [i for i, size in enumerate(sizes) if size <= longest]
+    order = sorted(fitting, key=lambda i: sizes[i])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A causal language model with its tokenizer, decoding settings and edits of three kinds,
@@ -149,12 +167,8 @@ class LanguageModel:
     ) -> list[Completion]:
         encoded = [self.encode(prompt) for prompt in prompts]
         keys = self.randomness(prompts, seed)
-        # Rows of one length need no padding at all, so most batches are free of it; order is
-        # restored below.
-        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
         completions: dict[int, Completion] = {}
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
+        for rows in batches_by_length([len(ids) for ids in encoded], self.batch_size):
             batch = GenerationBatch(
                 self,
                 [prompts[i] for i in rows],
@@ -216,11 +230,8 @@ class LanguageModel:
     def _nats(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         """-log p(second | first) of rows of token ids; NaN where the context does not hold one."""
         sizes = [len(prompt) + len(text) for prompt, text in rows]
-        fitting = (i for i, size in enumerate(sizes) if size <= self.context)
-        order = sorted(fitting, key=lambda i: sizes[i])
         nats = dict.fromkeys(range(len(rows)), math.nan)
-        for start in range(0, len(order), self.batch_size):
-            part = order[start : start + self.batch_size]
+        for part in batches_by_length(sizes, self.batch_size, self.context):
             values = continuation_nats(self.network, [rows[i] for i in part])
             nats.update(zip(part, values, strict=True))
         return [nats[i] for i in range(len(rows))]

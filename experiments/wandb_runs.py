@@ -17,7 +17,7 @@ from experiments.results import collect
 from experiments.results.schema.measures import Measures
 from experiments.results.schema.rows import Row
 from experiments.results.table import Table, jsonable
-from experiments.settings.schema import parse_defense
+from experiments.settings.defenses import parse_defense
 from experiments.stages.files import TrainingReport
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical

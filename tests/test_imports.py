@@ -142,7 +142,7 @@ def test_no_arrow_runs_back(path):
 def test_rendering_computes_nothing_and_parses_no_settings(path):
     """What a page shows comes in the typed results, and the words of flags."""
     ours = {n for n in imported(path) if n.startswith(("experiments", "distill", "defenses"))}
-    leaves = ("experiments.report", "experiments.results.schema", "experiments.measure.flags")
+    leaves = ("experiments.report", "experiments.results.schema", "experiments.measure.flag_kinds")
     assert not {name for name in ours if not name.startswith(leaves)}
     assert rooms(path) <= {"report", "results", "measure"}
 

@@ -23,7 +23,8 @@ from experiments.results.schema.card import (
 from experiments.results.schema.defenses import TeacherResult
 from experiments.results.schema.measures import LedgerRow, Measures
 from experiments.results.schema.rows import Row
-from experiments.settings.schema import Study, batteries
+from experiments.settings.attacks import batteries
+from experiments.settings.schema import Study
 
 LIMITS = "budgets, tasks and students of this study; nothing is said of larger ones"
 Done = Mapping[str, StageRecord]

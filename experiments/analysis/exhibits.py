@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from experiments.results.grades import Grades, Key
 from experiments.results.schema.exhibits import Exhibits, Sample, StudentAccuracies
-from experiments.settings.schema import parse_defense
+from experiments.settings.defenses import parse_defense
 
 
 def exhibits(grades: Grades, notes: Sequence[str], fingerprint: str) -> Exhibits:

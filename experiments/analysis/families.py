@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.planning.arms import IDENTITY
-from experiments.settings.schema import parse_defense
+from experiments.settings.defenses import parse_defense
 
 
 def family(defense: str) -> str:

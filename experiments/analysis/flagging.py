@@ -18,7 +18,8 @@ from experiments.results.grades import Key
 from experiments.results.schema.arms import FinishedStudent
 from experiments.results.schema.defenses import PlateauChange
 from experiments.results.schema.measures import RaisedFlag
-from experiments.settings.schema import parse_attack, parse_defense
+from experiments.settings.attacks import parse_attack
+from experiments.settings.defenses import parse_defense
 
 
 class Faults(NamedTuple):

@@ -18,7 +18,8 @@ from experiments.results.schema.arms import FinishedStudent, MissingStudent
 from experiments.results.schema.measures import SCHEMA_VERSION, AttackFacts, Measures, StudyFacts
 from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.results.schema.rows import Row
-from experiments.settings.schema import Study, parse_attack, spelled
+from experiments.settings.attacks import parse_attack, spelled
+from experiments.settings.schema import Study
 
 
 def measure(

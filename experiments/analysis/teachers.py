@@ -13,7 +13,7 @@ from experiments.measure import text
 from experiments.measure.contrast import Estimate
 from experiments.results.grades import Key, Sat
 from experiments.results.schema.defenses import TeacherResult
-from experiments.settings.schema import parse_defense
+from experiments.settings.defenses import parse_defense
 
 
 class Movement(NamedTuple):

@@ -16,7 +16,8 @@ from experiments.measure.utility import non_inferiority
 from experiments.planning.arms import IDENTITY, is_floor
 from experiments.results.schema.defenses import CaseResult, Plateau, Utility
 from experiments.results.schema.measures import RaisedFlag
-from experiments.settings.schema import parse_attack, parse_defense
+from experiments.settings.attacks import parse_attack
+from experiments.settings.defenses import parse_defense
 
 MOVED = 0.05  # what twice the steps may change before a case is an invalid run, a share
 SMALLER_BUDGET = "verdicts are given at the largest budget"

@@ -14,8 +14,9 @@ from distill.models import Model
 from experiments.launch import one
 from experiments.planning import plan as planning
 from experiments.planning import preflight, questions, servers
-from experiments.planning.graph import Scope, interface_of
+from experiments.planning.graph import interface_of
 from experiments.planning.plan import Plan
+from experiments.planning.scope import Scope
 from experiments.results.plain import Plain
 from experiments.settings import schema as settings
 from experiments.settings.compose import check_once

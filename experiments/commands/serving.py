@@ -13,8 +13,9 @@ from experiments.launch import one
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
 from experiments.planning.arms import IDENTITY, learning
-from experiments.planning.graph import Release, Scope, interface_of, release
+from experiments.planning.graph import interface_of
 from experiments.planning.plan import Plan
+from experiments.planning.scope import Release, Scope, release
 from experiments.results.plain import Plain
 from experiments.serving.offer import Offer
 from experiments.settings import schema as settings

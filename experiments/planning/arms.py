@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from experiments.settings.schema import AttackSpec, Block, Study, parse_attack
+from experiments.settings.attacks import AttackSpec, parse_attack
+from experiments.settings.schema import Block, Study
 from experiments.stages.completions import CompletionsSpec, MadeInputs
 from experiments.stages.stage import Stage
 

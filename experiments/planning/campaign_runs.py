@@ -8,11 +8,14 @@ from dataclasses import replace
 from distill.completions import BadInput
 from experiments.measure.curves import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
-from experiments.planning.graph import Scope, defense_parts, parts, release, search, student_exam
+from experiments.planning.graph import search, student_exam
+from experiments.planning.scope import Scope, defense_parts, parts, release
 from experiments.settings import campaigns
+from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
 from experiments.settings.campaigns import OPEN, Campaigns
 from experiments.settings.components import ComponentSpec
-from experiments.settings.schema import AttackSpec, Study, kind_of, parse_attack, parse_defense
+from experiments.settings.defenses import parse_defense
+from experiments.settings.schema import Study
 from experiments.stages.calibration import CalibrationSpec, TrafficSpec
 from experiments.stages.campaign import Access, CampaignInputs, CampaignSpec
 from experiments.stages.completions import LeakedInputs, LeakedSpec

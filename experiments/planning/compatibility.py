@@ -9,14 +9,10 @@ from typing import Any, NamedTuple
 from distill.completions import BadInput
 from distill.specs import PretrainedModel
 from experiments.planning.opened import open_model
+from experiments.settings.attacks import AttackSpec, parse_attack
+from experiments.settings.defenses import DefenseSpec, parse_defense
 from experiments.settings.models import Network, ProviderModel, Teacher
-from experiments.settings.schema import (
-    AttackSpec,
-    DefenseSpec,
-    Study,
-    parse_attack,
-    parse_defense,
-)
+from experiments.settings.schema import Study
 from experiments.settings.served import Served
 
 # An attack against a defence: what cannot be made is left out, and a note says why

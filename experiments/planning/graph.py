@@ -1,16 +1,15 @@
-"""From one arm to its stages: `path` is the main path, read it first; what it calls stands below
-it.
+"""From one arm to its stages: `path` is the main path, read it first. What it calls stands below
+it; what all arms of a task share is in `scope`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-from distill.completions import BadInput, Interface
+from distill.completions import Interface
 from experiments.planning.arms import (
     IDENTITY,
     OWN_DATA,
@@ -21,31 +20,22 @@ from experiments.planning.arms import (
     Cell,
     learning,
 )
-from experiments.planning.checks import check_traces
-from experiments.planning.compatibility import check_tokenizer
-from experiments.planning.opened import identity
-from experiments.private import by_contents
+from experiments.planning.scope import (
+    PLAIN,
+    Release,
+    Scope,
+    evaluation,
+    parts,
+    plain_student,
+    release,
+    teacher,
+)
 from experiments.seeds import seed_for
-from experiments.settings.components import ComponentSpec
-from experiments.settings.entries import build_task, resolve
+from experiments.settings.attacks import AttackSpec
+from experiments.settings.defenses import parse_defense
+from experiments.settings.entries import build_task
 from experiments.settings.grammar import split as split_entry
-from experiments.settings.models import (
-    FineTuned,
-    FineTunedTeacher,
-    Network,
-    Pretrained,
-    Recipe,
-    Teacher,
-)
-from experiments.settings.schema import (
-    AttackSpec,
-    DefenseSpec,
-    Search,
-    Study,
-    parse_attack,
-    parse_defense,
-)
-from experiments.settings.served import PLACE, Served
+from experiments.settings.schema import Search
 from experiments.stages.completions import (
     AskedInputs,
     AskedSpec,
@@ -57,39 +47,16 @@ from experiments.stages.completions import (
     SelfInputs,
     SelfSpec,
     ShuffledSpec,
-    TeacherInputs,
-    TracesSpec,
 )
-from experiments.stages.defended import ProviderInputs
-from experiments.stages.defense import MatchSpec, PrepareInputs, PrepareSpec
-from experiments.stages.evaluation import (
-    EvaluationSpec,
-    StudentEvaluationInputs,
-    TeacherEvaluationInputs,
-)
+from experiments.stages.evaluation import StudentEvaluationInputs
 from experiments.stages.files import Trial
 from experiments.stages.post_training import PostTrainingInputs, PostTrainingSpec
 from experiments.stages.resources import Owned
 from experiments.stages.search import SearchInputs, SearchSpec
 from experiments.stages.stage import Stage, TaskSpec
 from experiments.stages.student import StudentInputs, StudentSpec
-from experiments.stages.teacher import (
-    PretrainedTeacher,
-    RecipeTeacher,
-    RecordedTeacher,
-    ServedTeacher,
-)
-from experiments.stages.training import FineTune, Shape
 
 TOP_K = 20
-PLAIN = "sft"  # how a student learns where nothing else is said: a pilot, a proxy
-
-
-class Release(NamedTuple):
-    """What a defended teacher is made of: the defence, and the results that it is handed."""
-
-    defense: list[ComponentSpec]
-    given: ProviderInputs[Stage]
 
 
 class Path(NamedTuple):
@@ -99,52 +66,6 @@ class Path(NamedTuple):
     student: Stage
     final: Stage  # the student itself where nothing follows its training
     exam: Stage
-
-
-@dataclass(frozen=True, eq=False)
-class Scope:
-    """What all stages of a study on one task share.
-
-    `opens`: false for a stranger's study, of which no model and no recording may be opened.
-    `searches` holds each cell's search once.
-    """
-
-    study: Study
-    task: str
-    opens: bool = True
-    searches: dict[Cell, Stage] = field(default_factory=dict)
-
-    @functools.cached_property
-    def spec(self) -> TaskSpec:
-        """What stages are told of the task; data that it reads are part of the address."""
-        spec = resolve("task", self.task).spec
-        data = build_task(self.task).data
-        return TaskSpec(name=spec.name, settings=by_contents(spec.settings), data=data)
-
-    @functools.cached_property
-    def teacher(self) -> Stage:
-        return teacher(self, self.study.teacher)
-
-    @functools.cached_property
-    def clean_exam(self) -> Stage:
-        """The undefended teacher's exam; its answers are the text that students' bits per byte are
-        measured on.
-        """
-        return teacher_exam(self, "none", "report", 0)
-
-    @functools.cached_property
-    def longest(self) -> int:
-        """The most steps that any attack on the task takes after its student's training: all train
-        as long as it.
-        """
-        blocks = [block for block in self.study.blocks if self.task in block.tasks]
-        attackers = {attacker for block in blocks for attacker in block.attackers}
-        return max(learning(attacker).followed(self.study.student) for attacker in attackers)
-
-    @functools.cached_property
-    def shape(self) -> Shape | FineTune:
-        """What stages are told of a student."""
-        return shape_of(self, self.study.student)
 
 
 def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = None) -> Path:
@@ -202,104 +123,6 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
         final = Stage(after, PostTrainingInputs(student))
 
     return Path(asked, student, final, student_exam(scope, final, split))
-
-
-def parts(attack: AttackSpec, *kinds: str) -> list[ComponentSpec]:
-    """What stages are told of an attack's parts of these kinds."""
-    return [ComponentSpec(**part) for part in attack.of(*kinds)]
-
-
-def defense_parts(defense: DefenseSpec) -> list[ComponentSpec]:
-    """What stages are told of a defence."""
-    return [ComponentSpec(**part) for part in defense.spec]
-
-
-def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:
-    """What stages are told of a model that is trained here."""
-    if isinstance(model, Network):
-        return Shape(**model.model_dump(include={*Shape.model_fields}))
-    shape = FineTune(**{name: getattr(model, name) for name in FineTune.model_fields})
-    return shape.model_copy(update=identity(shape)) if scope.opens else shape
-
-
-# Teachers and what stands before them
-
-
-def teacher(scope: Scope, model: Teacher) -> Stage:
-    """A teacher: trained here by recipe, from a folder or the hub, recorded, or behind a server."""
-    if isinstance(model, Recipe | FineTunedTeacher):
-        shape = shape_of(scope, model)
-        recipe = RecipeTeacher(
-            kind="recipe", task=scope.spec, shape=shape, items=model.items, seed=0
-        )
-        return Stage(recipe)
-    fields = model.model_dump(exclude={"name"})
-    if isinstance(model, Pretrained):
-        return Stage(PretrainedTeacher(**fields | (identity(model) if scope.opens else {})))
-    fields = by_contents(fields) if scope.opens else fields
-    if isinstance(model, Served):
-        return Stage(ServedTeacher(**{n: v for n, v in fields.items() if n not in PLACE[1:]}))
-    return Stage(RecordedTeacher(**fields))
-
-
-def release(scope: Scope, entry: str, interface: str) -> Release:
-    """A defence with all that it must be handed, as far as it shows in what an interface
-    releases.
-    """
-    defense = parse_defense(entry)
-    if interface == "text" and defense.chain.traits.acts_on == "logprobs":
-        defense = parse_defense("none")  # the same answers, so the same work
-    needs = [need for need in defense.chain.traits.needs if need != "grade"]
-    handed = ProviderInputs(**{need: provided(scope, entry, need) for need in needs})
-    released = Release(defense_parts(defense), handed)
-    if not (defense.match or defense.chain.traits.learns):
-        return released
-    match = None
-    if defense.match:
-        measure = scope.study.measure
-        match = MatchSpec(
-            part=defense.match.part,
-            points=defense.match.points,
-            items=measure.selection_items,
-            seeds=measure.teacher_seeds,
-        )
-    spec = PrepareSpec(task=scope.spec, defense=released.defense, match=match)
-    prepared = Stage(spec, PrepareInputs(scope.teacher, handed))
-    return Release(released.defense, replace(handed, prepared=prepared))
-
-
-def provided(scope: Scope, defense: str, need: str) -> Stage:
-    """A stage whose result the provider has beside its teacher; its proxy learns from its
-    traces.
-    """
-    provider = scope.study.provider
-    if need == "traces":
-        return traces(scope, skip=provider.traces)
-    model = getattr(provider, need)
-    if model is None:
-        raise BadInput(f"{defense}: needs a {need}; set provider.{need} (see configs/provider)")
-    if need == "proxy":
-        check_tokenizer(scope.study.teacher, model, defense, scope.opens)
-    if isinstance(model, Pretrained):
-        return teacher(scope, model)
-    # What the proxy learned from it knows too well: a gradient over other traces tells what a
-    # student has to learn.
-    return plain_student(scope, traces(scope, skip=0), shape_of(scope, model), seed_for("provider"))
-
-
-def traces(scope: Scope, skip: int) -> Stage:
-    """Clean answers of the teacher to as many questions of its training split as the provider has,
-    behind the first `skip` of them.
-    """
-    check_traces(scope.study, scope.task)
-    spec = TracesSpec(
-        task=scope.spec,
-        budget=scope.study.provider.traces,
-        seed=seed_for("provider"),
-        source="traces",
-        skip=skip,
-    )
-    return Stage(spec, TeacherInputs(scope.teacher))
 
 
 # What a student learns from
@@ -399,13 +222,6 @@ def pilot(scope: Scope, cell: Cell, seed: int, attack: AttackSpec) -> Stage | No
     return plain_student(scope, answers, scope.shape, seed)
 
 
-def plain_student(scope: Scope, answers: Stage, shape: Shape | FineTune, seed: int) -> Stage:
-    """A student that learns the text of the answers and nothing else."""
-    (learner,) = parts(parse_attack(PLAIN), "learn")
-    spec = StudentSpec(task=scope.spec, attacker=learner, shape=shape, seed=seed)
-    return Stage(spec, StudentInputs(answers))
-
-
 def owned(scope: Scope, cell: Cell) -> Owned:
     """How much an attacker owns: final answers to as many questions as it may choose from, and
     worked solutions.
@@ -449,26 +265,10 @@ def recipes(search: Search) -> list[Trial]:
     return trials
 
 
-# Exams
+# The exam
 
 
 def student_exam(scope: Scope, student: Stage, split: str) -> Stage:
     """A student's exam; a reported one reads the clean teacher's text as well."""
     clean = scope.clean_exam if split == "report" else None
-    return Stage(_evaluation(scope, split, 0), StudentEvaluationInputs(student, clean))
-
-
-def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
-    """The exam of a teacher behind a defence, `sampled` anew."""
-    released = release(scope, defense, "text")
-    spec = _evaluation(scope, split, sampled, released.defense)
-    return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.given))
-
-
-def _evaluation(
-    scope: Scope, split: str, seed: int, defense: list[ComponentSpec] | None = None
-) -> EvaluationSpec:
-    study = scope.study
-    sizes = {"report": study.measure.items, "select": study.measure.selection_items}
-    items = sizes.get(split, study.search.items)
-    return EvaluationSpec(task=scope.spec, split=split, items=items, seed=seed, defense=defense)
+    return Stage(evaluation(scope, split, 0), StudentEvaluationInputs(student, clean))

@@ -26,10 +26,12 @@ from experiments.planning.arms import (
     seeds,
 )
 from experiments.planning.campaign_runs import campaign_runs, check_reduced, leaked_student
-from experiments.planning.graph import Scope, path, pool, teacher_exam
+from experiments.planning.graph import path, pool
+from experiments.planning.scope import Scope, teacher_exam
+from experiments.settings.attacks import parse_attack
 from experiments.settings.entries import build_task
 from experiments.settings.models import Network, Recorded
-from experiments.settings.schema import Block, Study, parse_attack
+from experiments.settings.schema import Block, Study
 from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.plateau import AttackInputs, PlateauAttack, PlateauInputs, PlateauSpec
 from experiments.stages.post_training import PostTrainingSpec

@@ -13,6 +13,7 @@ from distill.folders import ModelFolder, tokenizer_digest
 from distill.specs import PretrainedModel
 from experiments.planning.opened import open_model, student_vocabulary
 from experiments.private import shown
+from experiments.settings.attacks import parse_attack
 from experiments.settings.entries import build_task
 from experiments.settings.models import (
     FineTuned,
@@ -21,7 +22,7 @@ from experiments.settings.models import (
     Network,
     Pretrained,
 )
-from experiments.settings.schema import Study, parse_attack
+from experiments.settings.schema import Study
 from experiments.settings.served import Served
 from experiments.tasks import Item, Outcome, Task
 

@@ -13,10 +13,12 @@ from experiments.planning.graph import interface_of, pool
 from experiments.planning.opened import student_vocabulary
 from experiments.private import revealed, shown
 from experiments.seeds import seed_for
+from experiments.settings.attacks import parse_attack
 from experiments.settings.catalog import cached
+from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import build_task
 from experiments.settings.models import Recorded
-from experiments.settings.schema import Block, Study, parse_attack, parse_defense
+from experiments.settings.schema import Block, Study
 from experiments.stages.resources import Owned, attacker_resources
 
 TEXT = Interface()

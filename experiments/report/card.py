@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.measure.flags import KINDS
+from experiments.measure.flag_kinds import KINDS
 from experiments.report import terminal
 from experiments.report.templates import template
 from experiments.results.schema.card import Card

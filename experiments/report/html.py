@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.measure.flags import KINDS
+from experiments.measure.flag_kinds import KINDS
 from experiments.report import campaign_plots, campaign_section, terminal
 from experiments.report.headline import findings, shared_remarks
 from experiments.report.matrix import cell, colour, gained, matrices

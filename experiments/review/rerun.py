@@ -20,7 +20,9 @@ from experiments.results.grades import Grades, Key, Sat
 from experiments.results.manifest import Code, Machine, Manifest
 from experiments.results.schema.defenses import CaseResult
 from experiments.review import Check, Word, same
-from experiments.settings.schema import Study, parse_attack, parse_defense
+from experiments.settings.attacks import parse_attack
+from experiments.settings.defenses import parse_defense
+from experiments.settings.schema import Study
 from experiments.store import Store
 
 # Two runs on unlike machines are two draws of the same students: their means may differ by this

@@ -11,9 +11,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.settings.attacks import battery, kind_of
 from experiments.settings.catalog import config_file, names
+from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import resolve
-from experiments.settings.schema import battery, kind_of, parse_defense
 
 
 @dataclass(frozen=True)

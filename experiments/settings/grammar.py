@@ -89,3 +89,9 @@ def short(value: object) -> str:
     """A value as Python writes it, cut after 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def joined(entry: Any) -> Any:
+    """A list of names as one entry, its parts joined by `+`; anything else as it is."""
+    names = isinstance(entry, list) and all(isinstance(part, str) for part in entry)
+    return " + ".join(entry) if names else entry

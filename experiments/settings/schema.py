@@ -5,34 +5,19 @@ error is one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from defenses import DefensePipeline
-from distill.attackers import ORDER
-from distill.completions import BadInput
-from distill.specs import TrainingConfig
 from experiments.seeds import SEEDS
+from experiments.settings.attacks import battery, parse_attack, unpacked
 from experiments.settings.campaigns import Campaigns
-from experiments.settings.catalog import PACKAGES, cached, config_file, names
-from experiments.settings.components import Component, load_module
-from experiments.settings.entries import (
-    Range,
-    Strict,
-    build_task,
-    checked,
-    known,
-    near,
-    read_config,
-    resolve,
-    resolve_parsed,
-)
-from experiments.settings.grammar import parse_entry, split
+from experiments.settings.catalog import PACKAGES, names
+from experiments.settings.components import load_module
+from experiments.settings.defenses import parse_defense
+from experiments.settings.entries import Range, Strict, build_task, checked, read_config
+from experiments.settings.grammar import joined
 from experiments.settings.models import MOST, Pretrained, ProviderModel, StudentModel, Teacher
-from experiments.settings.reading import read
 from experiments.settings.veil import veiled
 from experiments.tracking import Tracking
 
@@ -69,15 +54,6 @@ class Owned(Strict):
     )
 
 
-def _joined(entry: Any) -> Any:
-    """A list of defences is a defence, and a list of an attacker's parts an attacker."""
-    return (
-        " + ".join(entry)
-        if isinstance(entry, list) and all(isinstance(one, str) for one in entry)
-        else entry
-    )
-
-
 class Block(Strict):
     """One grid: every task by every defence by every attacker by every budget.
 
@@ -88,8 +64,8 @@ class Block(Strict):
     """
 
     tasks: list[Entry] = Field(min_length=1)
-    defenses: list[Annotated[Entry, BeforeValidator(_joined)]] = Field(min_length=1)
-    attackers: list[Annotated[Entry, BeforeValidator(_joined)]] = Field(min_length=1)
+    defenses: list[Annotated[Entry, BeforeValidator(joined)]] = Field(min_length=1)
+    attackers: list[Annotated[Entry, BeforeValidator(joined)]] = Field(min_length=1)
     budgets: list[Annotated[int, Field(ge=1, le=MOST)]] = Field(min_length=1)
 
 
@@ -268,212 +244,6 @@ class Study(Strict):
         return self
 
 
-class Match(Strict):
-    """Which part of a defence is set to what strength: the one at which the honest user loses that
-    many points.
-    """
-
-    part: int
-    points: Annotated[float, Field(strict=True, gt=0, le=100)]
-
-
-@dataclass(frozen=True)
-class DefenseSpec:
-    """A defence entry taken apart: its parts with checked settings, as they were listed."""
-
-    parts: tuple[Component, ...]
-    chain: DefensePipeline
-    match: Match | None
-
-    @property
-    def spec(self) -> list[Any]:
-        """What stages are told."""
-        return [part.spec.model_dump(mode="json") for part in self.parts]
-
-
-@cached
-def parse_defense(entry: str) -> DefenseSpec:
-    """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
-    matched.
-    """
-    parts, instances, match = [], [], None
-    for place, text in enumerate(split(entry, "+")):
-        parsed = parse_entry(text)
-        matched = "match_utility" in parsed.changes
-        points = parsed.changes.pop("match_utility", None)
-        part = resolve_parsed("defense", parsed, text)
-        instance = part.build()
-        if matched and match:
-            raise BadInput(
-                f"defense {entry}: match_utility: one part can be matched, the others keep their "
-                "settings"
-            )
-        if matched:
-            match = checked(
-                Match, {"part": place, "points": points}, f"defense {text}: match_utility"
-            )
-            # What it needs and where it acts is asked of it as it will be, and its own strength may
-            # be none.
-            instance = _at_full_strength(text, part, instance)
-        parts.append(part)
-        instances.append(instance)
-    whole = DefensePipeline(tuple(part.name for part in parts), tuple(instances))
-    return DefenseSpec(tuple(parts), whole, match)
-
-
-class Battery(Strict):
-    """Standard attacks, each with a name; two papers' numbers compare where a battery's name and
-    version are the same.
-
-    It has no settings. `strongest` in a list of attackers stands for all of them, `strongest/vote`
-    for one.
-    """
-
-    name: str
-    version: int = Field(ge=1)
-    attacks: dict[str, Annotated[str, BeforeValidator(_joined)]] = Field(min_length=1)
-
-
-@cached
-def battery(name: str) -> Battery | None:
-    """The battery of that name, or None where the name is an attacker's part."""
-    path = config_file("attacker", known("attacker", name))
-    raw = read(path)
-    return checked(Battery, raw, path.name) if "attacks" in raw else None
-
-
-def batteries(attackers: Sequence[str]) -> list[str]:
-    """The batteries, `name version`, all of whose attacks are among these."""
-    every = [found for name in names("attacker") if (found := battery(name))]
-    return [
-        f"{found.name} {found.version}"
-        for found in every
-        if {f"{found.name}/{key}" for key in found.attacks} <= {*attackers}
-    ]
-
-
-def _unpacked(attackers: list[str]) -> list[str]:
-    """The attackers, each battery replaced by its attacks."""
-    entries = []
-    for entry in attackers:
-        whole = battery(entry) if entry in names("attacker") else None
-        entries += [f"{entry}/{key}" for key in whole.attacks] if whole else [entry]
-    return list(dict.fromkeys(entries))
-
-
-def spelled(entry: str) -> str:
-    """An attacker as the list of its parts: of a battery's attack what it stands for, of others the
-    entry itself.
-    """
-    folder, _, key = entry.partition("/")
-    whole = battery(folder) if folder in names("attacker") else None
-    if not whole:
-        return entry
-    if "(" in entry or "+" in entry:
-        raise BadInput(f"attacker {entry}: a battery's attack stands alone and has no settings")
-    if key not in whole.attacks:
-        raise BadInput(
-            f"attacker {entry}: no {key!r}{near(key, whole.attacks)} (there are: "
-            f"{', '.join(whole.attacks)})"
-        )
-    return whole.attacks[key]
-
-
-@dataclass(frozen=True)
-class AttackSpec:
-    """An attacker entry taken apart: its parts with checked settings, in the order in which they
-    act.
-    """
-
-    parts: tuple[Component, ...]
-    instances: tuple[Any, ...]
-
-    def of(self, *kinds: str) -> list[Any]:
-        """What stages are told of the parts of these kinds."""
-        return [
-            part.spec.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds
-        ]
-
-    def made(self, kind: str) -> list[Any]:
-        """The parts of a kind."""
-        return [
-            one
-            for part, one in zip(self.parts, self.instances, strict=True)
-            if kind_of(part.name) == kind
-        ]
-
-    @property
-    def asks(self) -> bool:
-        """Whether it asks the provider anything; one that does not is a floor."""
-        return all(one.asks for one in self.instances)
-
-    @property
-    def adaptive(self) -> bool:
-        return any(one.adaptive for one in self.instances)
-
-    def followed(self, recipe: TrainingConfig) -> int:
-        """The most optimiser steps that what follows its student's training adds."""
-        return sum(one.steps(recipe) for one in self.made("follow"))
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(need for one in self.instances for need in one.needs))
-
-    @property
-    def needs_interface(self) -> str:
-        """The least that the interface must release for all parts to work."""
-        needed: list[str] = [part.needs_interface for part in self.instances]
-        return max(needed, key=("text", "top_k", "full").index)
-
-
-def kind_of(name: str) -> str:
-    """Where in an attack a part acts: `ask`, `clean`, `repair`, `learn` or `follow`."""
-    folder, slash, _ = name.partition("/")
-    return folder if slash else "learn"
-
-
-@cached
-def parse_attack(entry: str) -> AttackSpec:
-    """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
-    or two, learn.
-    """
-    parts = tuple(resolve("attacker", part) for part in split(spelled(entry), "+"))
-    kinds = [ORDER.index(kind_of(part.name)) for part in parts]
-    if kinds != sorted(kinds):
-        raise BadInput(f"attacker {entry}: its parts act in the order {', '.join(ORDER)}")
-    if [ORDER[kind] for kind in kinds].count("learn") != 1:
-        learners = [
-            name for name in names("attacker") if kind_of(name) == "learn" and not battery(name)
-        ]
-        raise BadInput(
-            f"attacker {entry}: exactly one part must be how the student learns "
-            f"({', '.join(learners)})"
-        )
-    return AttackSpec(parts, tuple(part.build() for part in parts))
-
-
-def _at_full_strength(entry: str, part: Component, instance: Any) -> Any:
-    """A defence whose strength can be found by its cost, set to its strongest;
-    BadInput for others.
-    """
-    why = (
-        "has no one setting that is its strength"
-        if instance.traits.strength is None
-        else "changes no text"
-        if instance.traits.acts_on == "logprobs"
-        else "keeps the final answers as they are"
-        if instance.traits.keeps_answer
-        else ""
-    )
-    if why:
-        raise BadInput(
-            f"defense {entry}: match_utility: {part.name} {why}, so it cannot be set by its cost"
-        )
-    strength = instance.traits.strength
-    settings = part.spec.settings | {strength.name: strength.strongest}
-    return type(instance)(type(instance.settings)(**settings))
-
-
 def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     """Compose a study and check every value.
 
@@ -489,9 +259,7 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
 
     raw = compose(name, overrides, environment)
     study: Study = checked(Study, raw, name)
-    blocks = [
-        one.model_copy(update={"attackers": _unpacked(one.attackers)}) for one in study.blocks
-    ]
+    blocks = [one.model_copy(update={"attackers": unpacked(one.attackers)}) for one in study.blocks]
     for block in blocks:
         for entry in block.defenses:
             parse_defense(entry)

@@ -11,7 +11,8 @@ from distill.completions import BadInput
 from experiments import tasks
 from experiments.launch import one
 from experiments.planning import arms, plan
-from experiments.settings import catalog, component_docs, schema
+from experiments.settings import attacks, catalog, component_docs, schema
+from experiments.settings.defenses import parse_defense
 from tests.experiments.small import STUDY, run
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +25,11 @@ def made(*words):
 
 class TestEntries:
     def test_a_list_is_an_attack(self):
-        one = schema.parse_attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
-        assert [schema.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
+        one = attacks.parse_attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
+        assert [attacks.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
         assert one.adaptive and one.asks and one.needs_interface == "text" and "check" in one.needs
-        assert not schema.parse_attack("sft").adaptive
-        assert schema.parse_attack("repair/relabel + logprob_kd").needs_interface == "top_k"
+        assert not attacks.parse_attack("sft").adaptive
+        assert attacks.parse_attack("repair/relabel + logprob_kd").needs_interface == "top_k"
 
     @pytest.mark.parametrize(
         ("entry", "line"),
@@ -44,22 +45,22 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            schema.parse_attack(entry)
+            attacks.parse_attack(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_a_battery_is_its_attacks_and_has_no_settings(self):
-        battery = schema.battery("strongest")
+        battery = attacks.battery("strongest")
         study = schema.load("quickstart", [*OWN, "attacker=[sft,strongest]"])
         assert study.blocks[0].attackers == [
             "sft",
             *(f"strongest/{key}" for key in battery.attacks),
         ]
         assert (
-            schema.parse_attack("strongest/vote").parts
-            == schema.parse_attack(battery.attacks["vote"]).parts
+            attacks.parse_attack("strongest/vote").parts
+            == attacks.parse_attack(battery.attacks["vote"]).parts
         )
-        assert schema.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
-        assert schema.batteries(["sft"]) == []
+        assert attacks.batteries(study.blocks[0].attackers) == [f"strongest {battery.version}"]
+        assert attacks.batteries(["sft"]) == []
 
 
 class TestPlan:
@@ -136,7 +137,7 @@ class TestPlan:
         ]
         assert len({arm.attacker for arm in asking}) > 5
         for arm in asking:
-            spec = schema.parse_defense(arm.defense).spec
+            spec = parse_defense(arm.defense).spec
             for stage in arm.student.walk():
                 assert stage.kind not in ("evaluation", "search")
                 if stage.kind != "student":

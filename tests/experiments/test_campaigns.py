@@ -32,6 +32,7 @@ from experiments.results.grades import Key
 from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.review.verify import verify
 from experiments.settings import campaigns, catalog, entries, schema
+from experiments.settings.defenses import parse_defense
 from experiments.stages import calibration, campaign
 from experiments.stages.served import CampaignReport, Leakage, questions
 from experiments.store import Store
@@ -321,7 +322,7 @@ class TestControls:
 
     def test_reduced_answers_have_passed_the_reduction_and_the_others_have_not(self, made, planned):
         store, seen = Store(made / "store"), 0
-        cut = schema.parse_defense(small().reduced).chain.parts[0]
+        cut = parse_defense(small().reduced).chain.parts[0]
 
         def said(leak, defense):
             arm = next(one for one in leak.students if one.defense == defense)

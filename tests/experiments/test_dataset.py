@@ -10,7 +10,7 @@ import pytest
 from distill.completions import BadInput
 from experiments.contracts import tasks, title
 from experiments.planning import plan
-from experiments.planning.graph import Scope
+from experiments.planning.scope import Scope
 from experiments.settings import schema
 from experiments.tasks import dataset
 from experiments.tasks.dataset import Settings, Task, _splits_of

@@ -15,6 +15,7 @@ from experiments import cli
 from experiments.planning import plan
 from experiments.seeds import seed_for
 from experiments.settings import catalog, component_docs, schema
+from experiments.settings.defenses import parse_defense
 from experiments.stages.defense import strength_at
 from experiments.stages.grades import read_grades
 from experiments.store import Store
@@ -26,7 +27,7 @@ PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 
 class TestEntries:
     def test_a_list_is_a_defence(self):
-        one = schema.parse_defense(PAIR)
+        one = parse_defense(PAIR)
         assert [(p.name, p.spec.settings) for p in one.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25, "marker": "#"}),
@@ -112,19 +113,15 @@ class TestEntries:
     )
     def test_a_mistake_is_one_line(self, entry, line):
         with pytest.raises(BadInput) as error:
-            schema.parse_defense(entry)
+            parse_defense(entry)
         assert line in str(error.value) and "\n" not in str(error.value)
 
     def test_two_parts_cannot_both_be_matched(self):
         with pytest.raises(BadInput, match="match_utility: one part can be matched"):
-            schema.parse_defense(
-                "decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)"
-            )
+            parse_defense("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
 
     def test_lists_and_quotes_are_values(self):
-        (part,) = schema.parse_defense(
-            "release/obfuscate(rules=[reverse, merge], marker='+)')"
-        ).parts
+        (part,) = parse_defense("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
         told = part.spec.settings
         assert told["rules"] == ["reverse", "merge"] and told["marker"] == "+)"
         words = [
@@ -138,7 +135,7 @@ class TestEntries:
         ]
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
-        chain = schema.parse_defense("trained/doge(alpha=0, match_utility=2)").chain
+        chain = parse_defense("trained/doge(alpha=0, match_utility=2)").chain
         assert chain.traits.learns and chain.traits.needs == ("proxy", "traces")
 
 

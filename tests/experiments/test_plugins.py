@@ -13,6 +13,7 @@ import pytest
 from experiments import cli, provenance
 from experiments.planning import plan
 from experiments.settings import catalog, schema
+from experiments.settings.defenses import parse_defense
 from tests.experiments.small import STUDY
 
 ROOT = Path(__file__).parents[2]
@@ -238,7 +239,7 @@ def test_a_package_names_its_modules(folder, tmp_path, monkeypatch):
     catalog.use_plugins([])
     assert catalog.module_of("defense", "release/masked") == "strangers.masked"
     (package / "__init__.py").write_text("")
-    spec = schema.parse_defense("release/masked(share=0.5)").spec
+    spec = parse_defense("release/masked(share=0.5)").spec
     assert spec == [{"name": "release/masked", "settings": {"share": 0.5, "marker": "#"}}]
     (about / "entry_points.txt").write_text(points.replace("masked\n", "gone\n"))
     with pytest.raises(Exception, match="entry point 'strangers.gone' is no module"):

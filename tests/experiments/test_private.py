@@ -20,6 +20,7 @@ from experiments.planning import plan
 from experiments.review import form
 from experiments.review.verify import verify
 from experiments.settings import schema
+from experiments.settings.defenses import parse_defense
 from experiments.store import Store
 from tests.experiments.small import STUDY, last
 
@@ -46,7 +47,7 @@ def secret(tmp_path_factory):
 def forgetful(monkeypatch):
     """Another process, which does not know what stand-ins stand for."""
     monkeypatch.setattr(private, "_held", {})
-    for cached in (schema.parse_defense,):
+    for cached in (parse_defense,):
         cached.cache_clear()
 
 
@@ -130,7 +131,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
     before = read_completions(
         Store(secret / "store").open("completions", clean.completions.key) / "completions.parquet"
     )
-    (made,) = schema.parse_defense(arm.defense).chain.parts
+    (made,) = parse_defense(arm.defense).chain.parts
     assert made.settings.key == KEY
     assert [one.text for one in said] == [made.text(one) for one in before]
 

@@ -14,7 +14,8 @@ from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
 from experiments import cli
-from experiments.planning import graph, plan
+from experiments.planning import plan
+from experiments.planning.scope import Scope
 from experiments.settings import entries, schema
 from experiments.stages import teacher
 from experiments.stages.grades import read_grades
@@ -156,9 +157,7 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
 def test_a_teacher_that_diverges_is_an_error(tmp_path, monkeypatch):
     told = SimpleNamespace(diverged=True, steps=40, learning_rate=9.0)
     monkeypatch.setattr(teacher, "train_fresh", lambda *_: (None, told))
-    scope = graph.Scope(
-        schema.load("quickstart", ["task=addition(digits=2)"]), "addition(digits=2)"
-    )
+    scope = Scope(schema.load("quickstart", ["task=addition(digits=2)"]), "addition(digits=2)")
     with pytest.raises(
         BadInput,
         match="teacher: its training diverged after 40 steps; lower its learning rate of 9",
@@ -169,6 +168,6 @@ def test_a_teacher_that_diverges_is_an_error(tmp_path, monkeypatch):
 def test_a_pretrained_teacher_is_looked_at_in_its_own_stage(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     words = ["teacher=pretrained", f"teacher.path='{tmp_path}'"]
-    spec = graph.Scope(schema.load("quickstart", words), "addition").teacher.spec
+    spec = Scope(schema.load("quickstart", words), "addition").teacher.spec
     with pytest.raises(BadInput, match="Unrecognized model"):
         teacher.run(spec, Inputs(), tmp_path)

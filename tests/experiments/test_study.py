@@ -11,7 +11,7 @@ import pytest
 
 from distill.completions import BadInput
 from experiments.planning import arms, graph, plan
-from experiments.settings import catalog, entries, schema
+from experiments.settings import attacks, catalog, entries, schema
 from experiments.stages import search
 from experiments.stages.completions import SelfSpec, self_distilled
 from experiments.stages.files import Choice, Trial
@@ -44,7 +44,7 @@ def test_every_shipped_component_builds_and_shows_all_its_settings(group, tmp_pa
         "dataset": f"dataset(path='{tmp_path}/data.jsonl')",
     }
     for name in catalog.names(group):
-        if group == "attacker" and schema.battery(name):
+        if group == "attacker" and attacks.battery(name):
             continue
         from omegaconf import OmegaConf
 

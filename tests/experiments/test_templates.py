@@ -7,7 +7,7 @@ import pytest
 from jinja2 import Environment, nodes
 from pydantic import BaseModel
 
-from experiments.measure.flags import Kind
+from experiments.measure.flag_kinds import Kind
 from experiments.report import campaign_section, card, headline, html, matrix
 from experiments.results.schema.campaigns import CampaignMeasures
 from experiments.results.schema.card import Card

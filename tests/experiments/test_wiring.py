@@ -23,13 +23,14 @@ from experiments.analysis import card
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import Arm, p_below, parts_of, pooled, variance
-from experiments.planning import arms, graph, plan
+from experiments.planning import arms, plan, scope
 from experiments.results import collect, grades, grades_file
 from experiments.results.grades import Key
 from experiments.results.table import jsonable
 from experiments.seeds import seed_for
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build
+from experiments.settings.defenses import parse_defense
 from experiments.stages import student
 from experiments.stages.files import PreparedDefense
 from experiments.stages.grades import read_grades
@@ -168,7 +169,7 @@ class TestQuestions:
                 if needed.kind == "evaluation" and needed.settings["split"] == "report":
                     assert stage.kind in ("evaluation", "plateau") and needed is stage.inputs[-1]
                     assert stage.settings.get("evaluation", stage.settings)["split"] == "report"
-                    assert needed.settings["defense"] == schema.parse_defense("none").spec
+                    assert needed.settings["defense"] == parse_defense("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
     @pytest.mark.parametrize("name", catalog.names("study"))
@@ -296,7 +297,7 @@ class TestSeeds:
             and not walked["none"] & walked[arms.IDENTITY]
         )
         control = [arm for arm in here.arms if arm.defense == arms.IDENTITY]
-        none = schema.parse_defense("none").spec
+        none = parse_defense("none").spec
         assert all(arm.completions.settings["defense"] == none for arm in control)
         assert {arm.seed for arm in control} >= {0, 1}, (
             "its rows stand beside those of the same seeds"
@@ -470,10 +471,10 @@ class TestMatchedStrength:
 
         monkeypatch.setattr(stage, "build_defense", build_defense)
         monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
-        chosen = schema.parse_defense("decoding/perturbed(match_utility=25)")
+        chosen = parse_defense("decoding/perturbed(match_utility=25)")
         match = stage.MatchSpec(**chosen.match.model_dump(), items=40, seeds=3)
         spec, matched = stage._matched(
-            task, Behind(0.0), graph.defense_parts(chosen), NO_RESOURCES, match
+            task, Behind(0.0), scope.defense_parts(chosen), NO_RESOURCES, match
         )
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
         # selection has.

@@ -8,14 +8,15 @@ from distill.completions import Completion, Interface, read_completions
 from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build_defense
+from experiments.settings.defenses import parse_defense
 from experiments.stages import completions
 from experiments.stages.completions import EditedSpec, ReleasedSpec, ShuffledSpec
 from tests.experiments.test_wiring import TINY, folder, made, tiny
 
 PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
 RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
-EDITS = [name for name in RELEASES if schema.parse_defense(name).chain.traits.acts_on == "text"]
-KEYLESS = [name for name in EDITS if not schema.parse_defense(name).chain.traits.needs]
+EDITS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on == "text"]
+KEYLESS = [name for name in EDITS if not parse_defense(name).chain.traits.needs]
 
 
 def completions_of(here):
@@ -77,7 +78,7 @@ def test_the_teacher_is_asked_once_for_all_of_them(tmp_path, monkeypatch):
     assert Counted.asked == 1
     prompts = [item.prompt for item in task.items("query", 8, 0)]
     for name in KEYLESS:  # the same bytes as behind the defence itself
-        behind = build_defense(schema.parse_defense(name).spec)(Counted())
+        behind = build_defense(parse_defense(name).spec)(Counted())
         assert texts[name] == behind.generate(prompts, seed=0, interface=Interface()), name
     assert any(texts[name] != texts["none"] for name in KEYLESS)
 

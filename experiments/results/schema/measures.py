@@ -48,7 +48,7 @@ class RaisedFlag(Table):
     """Something that a careful reviewer would ask about."""
 
     flag: str
-    """Its kind, a key of `measure.flags.KINDS`."""
+    """Its kind, a key of `measure.flag_kinds.KINDS`."""
     where: str
     """Task, defence, attack, budget and split, as far as it is about one."""
     evidence: str

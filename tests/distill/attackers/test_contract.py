@@ -10,8 +10,8 @@ import pytest
 
 from distill.attackers import ORDER
 from experiments.contracts import NotApplicable, attackers, configs, title
+from experiments.settings.attacks import battery
 from experiments.settings.catalog import shipped
-from experiments.settings.schema import battery
 
 ROOT = Path(__file__).parents[3]
 NAMES = [name for name in shipped("attacker") if not battery(name)]
