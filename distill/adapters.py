@@ -81,7 +81,7 @@ def read(network: Any, folder: Path) -> None:
 
 def _check_layers(where: str, network: Any, settings: Any, weights: dict[str, Tensor]) -> None:
     """BadInput where a deeper network than the adapter's own has its widths: the names fit."""
-    layers = {int(found[1]) for name in weights if (found := re.search(r"\.(\d+)\.", name))}
+    layers = {int(layer[1]) for name in weights if (layer := re.search(r"\.(\d+)\.", name))}
     deep = network.config.get_text_config().num_hidden_layers
     if settings.layers_to_transform is None and layers and layers != {*range(deep)}:
         raise BadInput(

@@ -96,11 +96,11 @@ class AnswerFormat(BaseModel):
         thinking, rest = self._thinking(text)
         if rest is None:
             return Parts(thinking, "", "", None)
-        found = _find(self, rest)
-        if found.start < 0:
+        markup = _find(self, rest)
+        if markup.start < 0:
             return Parts(thinking, rest, "", None)
-        reasoning = rest[: found.start].rstrip()
-        final = found.final if finished or found.closed else None
+        reasoning = rest[: markup.start].rstrip()
+        final = markup.final if finished or markup.closed else None
         return Parts(thinking, reasoning, rest[len(reasoning) :], final)
 
     def final(self, text: str, finished: bool = True) -> str | None:
@@ -233,15 +233,15 @@ def _fenced(text: str) -> _Found:
     """The last block that a fence opens; it ends at one as long, of the same letter, without a
     language.
     """
-    found, opened = NOWHERE, None
+    block, opened = NOWHERE, None
     for fence in FENCE.finditer(text):
         if opened is None:
             opened = fence
-            found = _Found(fence.start(), None, False)
+            block = _Found(fence.start(), None, False)
         elif fence["fence"].startswith(opened["fence"]) and not fence["info"].strip():
             inside = text[opened.end() + 1 : max(opened.end() + 1, fence.start() - 1)]
-            found, opened = _Found(opened.start(), inside, True), None
-    return found
+            block, opened = _Found(opened.start(), inside, True), None
+    return block
 
 
 def _calls(text: str) -> _Found:

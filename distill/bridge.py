@@ -81,9 +81,9 @@ class Bridge:
         ours, theirs = TokenBytes(student), TokenBytes(teacher)
         if vocabulary_of(teacher) == vocabulary_of(student):
             return cls(theirs, ours, np.arange(len(theirs.of)))
-        found = [-1 if data is None else _only(theirs, ours, data) for data in theirs.of]
-        found[teacher.eos_token_id] = student.eos_token_id
-        return cls(theirs, ours, np.array(found))
+        student_ids = [-1 if data is None else _only(theirs, ours, data) for data in theirs.of]
+        student_ids[teacher.eos_token_id] = student.eos_token_id
+        return cls(theirs, ours, np.array(student_ids))
 
     @property
     def teacher_size(self) -> int:
@@ -120,8 +120,8 @@ class Bridge:
                 "that gives them"
             )
         theirs = self._ends(answer, self.teacher, [*answer.token_ids], "teacher")
-        said = student_ids[: len(student_ids) - answer.finished]
-        ours = self._ends(answer, self.student, said, "student")
+        content_ids = student_ids[: len(student_ids) - answer.finished]
+        ours = self._ends(answer, self.student, content_ids, "student")
         if by_bytes:
             spans = byte_spans(ours, theirs)
             alike = [((a, b), (c, d)) for (a, b), (c, d) in spans if b - a == d - c == 1]

@@ -177,19 +177,19 @@ def commit_of(name: str, revision: str) -> str:
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
     try:
-        found = HfApi().model_info(name, revision=wanted, timeout=10).sha
+        commit = HfApi().model_info(name, revision=wanted, timeout=10).sha
     except HFValidationError as error:
         raise BadInput(f"model {name!r}: {error}") from error
     except Exception:  # whatever an unreachable network raises
         cached = [repo for repo in scan_cache_dir().repos if repo.repo_id == name]
         refs = [repo.refs[wanted].commit_hash for repo in cached if wanted in repo.refs]
-        found = refs[0] if refs else None
-    if found is None:
+        commit = refs[0] if refs else None
+    if commit is None:
         raise BadInput(
             f"model {name!r}: the hub cannot be reached, or has no revision {wanted!r} of it, and "
             "no copy is cached here"
         )
-    return str(found)
+    return str(commit)
 
 
 def save(model: LanguageModel, folder: Path) -> None:

@@ -95,8 +95,8 @@ def _scores(network: Any, tokens_BT: Tensor, positions: Sequence[int]) -> Tensor
         ],
         device=tokens_BT.device,
     )
-    kept = torch.tensor(columns, device=tokens_BT.device)
-    logits_BSV = network(input_ids=tokens_BT, use_cache=False, logits_to_keep=kept).logits
+    kept_columns = torch.tensor(columns, device=tokens_BT.device)
+    logits_BSV = network(input_ids=tokens_BT, use_cache=False, logits_to_keep=kept_columns).logits
     return torch.as_tensor(logits_BSV.flatten(0, 1)[places])
 
 

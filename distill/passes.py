@@ -95,11 +95,11 @@ class Passes:
         if self.per == "batch":
             yield groups
             return
-        mine = groups
+        local = groups
         if self.processes is not None:
-            mine = groups[self.processes.process_index :: self.processes.num_processes]
+            local = groups[self.processes.process_index :: self.processes.num_processes]
         part: list[Group] = []
-        for group in mine:
+        for group in local:
             if part and self.pass_tokens and _padded([*part, group]) > self.pass_tokens:
                 yield part
                 part = []
@@ -121,8 +121,8 @@ class Passes:
         if self.processes is None:
             return
         for weight in self.weights:
-            mine = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            weight.grad = self._summed(mine)
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            weight.grad = self._summed(gradient)
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes; of a loss that each of them has whole, the mean."""

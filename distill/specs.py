@@ -30,11 +30,11 @@ class Spec(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        known = type(self).model_fields
+        fields = type(self).model_fields
         return {
             name: value
             for name, value in dump(self).items()
-            if name not in self.LATER or getattr(self, name) != known[name].default
+            if name not in self.LATER or getattr(self, name) != fields[name].default
         }
 
 

@@ -22,7 +22,7 @@ PLACES = ("path", "test_path", "clusters", "requests", "tokenizer", "adapter")
 _held: dict[str, str] = {}
 
 
-def held() -> dict[str, str]:
+def stand_ins() -> dict[str, str]:
     """What this process knows, by what stands for it."""
     return dict(_held)
 

@@ -304,7 +304,7 @@ def quiet(settings: Tracking) -> Any:
     """wandb's own settings: nothing on the console, and no more of this machine than is wanted."""
     import wandb
 
-    chosen = wandb.Settings(
+    wandb_settings = wandb.Settings(
         silent=True,
         console="off",
         disable_code=True,
@@ -315,8 +315,8 @@ def quiet(settings: Tracking) -> Any:
         init_timeout=settings.timeout,
     )
     if not settings.identity:
-        chosen.host = chosen.username = chosen.email = ""
-    return chosen
+        wandb_settings.host = wandb_settings.username = wandb_settings.email = ""
+    return wandb_settings
 
 
 def _send(run: Run, settings: Tracking, folder: Path, online: bool) -> None:

@@ -108,8 +108,10 @@ class Attacker(Base):
         aligned = bridge.align(
             answer, ids, by_bytes=s.pairing == "bytes", whole=s.compare != "shared"
         )
-        kept = ids[:room]
-        return AlignedExample(prompt, kept, cut=len(ids) > room, aligned=aligned.first(len(kept)))
+        fitting = ids[:room]
+        return AlignedExample(
+            prompt, fitting, cut=len(ids) > room, aligned=aligned.first(len(fitting))
+        )
 
     def _loss(
         self,

@@ -78,10 +78,10 @@ def _spelling(name: str) -> Spelling:
 
 def _kept(path: Path, spelling: Spelling | None) -> Iterator[Entry]:
     """The answers of an answer file."""
-    told = spelling.vocabulary if spelling else ""
+    vocabulary = spelling.vocabulary if spelling else ""
     for place, answer in enumerate(read_completions(path)):
         where = f"{path}: answer {place}"
-        yield Entry(where, scores.check(where, answer), tokenizer=told)
+        yield Entry(where, scores.check(where, answer), tokenizer=vocabulary)
 
 
 def _model(path: str, name: str, entries: Iterable[Entry], failed: int = 0) -> RecordedModel:

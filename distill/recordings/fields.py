@@ -23,18 +23,22 @@ from distill.tables import Row, text_of, value_at, whole_text
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
     """The answers of a row."""
     where, values, layout = *row, reading.layout
-    asked, answers = _question(row, layout.prompt), _answers(row, layout.answer)
+    prompt, answers = _question(row, layout.prompt), _answers(row, layout.answer)
     ids, logprobs = scores.token_ids(where, values.get("token_ids")), _logprobs(row)
-    attempt, told = values.get("attempt"), values.get("tokenizer")
+    attempt, tokenizer = values.get("attempt"), values.get("tokenizer")
     if attempt is not None and type(attempt) is not int:
         raise BadInput(f"{where}: attempt must be a whole number, got {reprlib.repr(attempt)}")
     if len(answers) > 1 and (ids or logprobs or attempt is not None):
         raise BadInput(f"{where}: {layout.answer} are {len(answers)} answers with scores of one")
-    digest = told if isinstance(told, str) and re.fullmatch("[0-9a-f]{64}", told) else ""
+    digest = (
+        tokenizer if isinstance(tokenizer, str) and re.fullmatch("[0-9a-f]{64}", tokenizer) else ""
+    )
     finished = finished_of(where, values)
     for text in answers:
-        said = Completion.to(asked, text, finished=finished, token_ids=ids, logprobs=logprobs)
-        yield Entry(where, scores.check(where, said), attempt, digest)
+        completion = Completion.to(
+            prompt, text, finished=finished, token_ids=ids, logprobs=logprobs
+        )
+        yield Entry(where, scores.check(where, completion), attempt, digest)
 
 
 def _question(row: Row, path: str) -> Prompt:

@@ -79,5 +79,5 @@ class Format(NamedTuple):
 
 def question(text: str, system: str = "", history: tuple[Message, ...] = ()) -> Prompt:
     """A question whose id is a function of all that is asked."""
-    asked = Prompt("", text, system=system, history=history)
-    return replace(asked, id=digest(asked.conversation)[:16])
+    prompt = Prompt("", text, system=system, history=history)
+    return replace(prompt, id=digest(prompt.conversation)[:16])

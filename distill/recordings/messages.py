@@ -23,8 +23,8 @@ def entries(row: Row, reading: Reading) -> Iterator[Entry]:
         raise BadInput(f"{where}: {name} must end with a turn of the assistant's")
     text = with_reasoning(where, row.values[name][-1], turns[-1].content)
     finished = finished_of(where, row.values)
-    asked = question_of(where, name, turns[:-1])
-    yield Entry(where, Completion.to(asked, text, finished=finished))
+    prompt = question_of(where, name, turns[:-1])
+    yield Entry(where, Completion.to(prompt, text, finished=finished))
 
 
 FORMAT = Format(lambda row: any(isinstance(row.get(name), list) for name in KEYS), entries)

@@ -46,14 +46,14 @@ def entries(row: Row, reading: Reading) -> Iterator[Entry]:
     where, body = row.where, _body(row)
     if body is None:
         return
-    asked, choices = _question(row, reading), body.get("choices")
+    prompt, choices = _question(row, reading), body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise BadInput(f"{where}: choices must be a list, got {reprlib.repr(choices)}")
     for choice in choices:
         if not isinstance(choice, Mapping):
             raise BadInput(f"{where}: a choice must be an object, got {reprlib.repr(choice)}")
     for choice in sorted(choices, key=lambda one: _index(where, one)):
-        yield _entry(where, asked, choice, reading.spelling)
+        yield _entry(where, prompt, choice, reading.spelling)
 
 
 def _index(where: str, choice: Mapping[str, Any]) -> int:
@@ -87,9 +87,9 @@ def _question(row: Row, reading: Reading) -> Prompt:
         return _asked(where, request.get("body", request))
     if "messages" in values:
         return _asked(where, values)
-    asked = value_at(values, reading.layout.prompt)
-    if isinstance(asked, str):
-        return question(content_text(where, reading.layout.prompt, asked))
+    text = value_at(values, reading.layout.prompt)
+    if isinstance(text, str):
+        return question(content_text(where, reading.layout.prompt, text))
     raise BadInput(
         f"{where}: a response without its question; set teacher.requests to the file of the "
         "batch's requests, or write the question beside it, as 'prompt' or 'messages'"
@@ -97,19 +97,19 @@ def _question(row: Row, reading: Reading) -> Prompt:
 
 
 def _entry(
-    where: str, asked: Prompt, choice: Mapping[str, Any], spelling: Spelling | None
+    where: str, prompt: Prompt, choice: Mapping[str, Any], spelling: Spelling | None
 ) -> Entry:
-    said = choice.get("message", choice)
-    if not isinstance(said, Mapping):
-        raise BadInput(f"{where}: message must be an object, got {reprlib.repr(said)}")
+    message = choice.get("message", choice)
+    if not isinstance(message, Mapping):
+        raise BadInput(f"{where}: message must be an object, got {reprlib.repr(message)}")
     finished = finished_of(where, {"finish_reason": choice.get("finish_reason")})
-    content = said["content"] if "content" in said else said.get("text")
+    content = message["content"] if "content" in message else message.get("text")
     text = content_text(where, "content", content)
     positions = _positions(where, choice.get("logprobs"))
     if not positions or spelling is None:
-        text = with_reasoning(where, said, text)
-        return Entry(where, Completion.to(asked, text, finished=finished))
-    return _scored(where, asked, said, text, finished, positions, spelling)
+        text = with_reasoning(where, message, text)
+        return Entry(where, Completion.to(prompt, text, finished=finished))
+    return _scored(where, prompt, message, text, finished, positions, spelling)
 
 
 class Alternative(NamedTuple):
@@ -121,16 +121,16 @@ class Alternative(NamedTuple):
 
 
 class Position(NamedTuple):
-    """What was said at a place, and the likeliest tokens there."""
+    """What was sampled at a place, and the likeliest tokens there."""
 
-    said: Alternative
+    sampled: Alternative
     likeliest: list[Alternative]
 
 
 def _scored(
     where: str,
-    asked: Prompt,
-    said: Mapping[str, Any],
+    prompt: Prompt,
+    message: Mapping[str, Any],
     text: str,
     finished: bool,
     positions: list[Position],
@@ -138,17 +138,17 @@ def _scored(
 ) -> Entry:
     """An answer with its scores, which are of the tokens that its text is spelled with."""
 
-    def token(one: Alternative) -> int:
-        return spelling.token(where, one.text, one.data)
+    def token(alternative: Alternative) -> int:
+        return spelling.token(where, alternative.text, alternative.data)
 
-    ids = [token(position.said) for position in positions]
+    ids = [token(position.sampled) for position in positions]
     rows: list[scores.ScoredRow] = [
         [(token(one), one.value) for one in position.likeliest] for position in positions
     ]
-    spoken = spelling.spoken(where, ids, text, reasoning_of(where, said))
+    spoken = spelling.spoken(where, ids, text, reasoning_of(where, message))
     logprobs = scores.released(where, rows, closing=finished and not spoken.ends)
     answer = Completion.to(
-        asked, spoken.text, finished=finished, token_ids=tuple(spoken.ids), logprobs=logprobs
+        prompt, spoken.text, finished=finished, token_ids=tuple(spoken.ids), logprobs=logprobs
     )
     return Entry(where, scores.check(where, answer), tokenizer=spelling.vocabulary)
 

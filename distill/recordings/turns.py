@@ -39,11 +39,11 @@ def turns_of(where: str, name: str, value: Any) -> list[Message]:
 def _turn(where: str, name: str, turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise BadInput(f"{where}: {name} must be a turn, got {reprlib.repr(turn)}")
-    said = turn.get("role", turn.get("from"))
-    role = ROLES.get(said) if isinstance(said, str) else None
+    speaker = turn.get("role", turn.get("from"))
+    role = ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
         raise BadInput(
-            f"{where}: {name}: no role {reprlib.repr(said)} (there are: {', '.join(ROLES)})"
+            f"{where}: {name}: no role {reprlib.repr(speaker)} (there are: {', '.join(ROLES)})"
         )
     content = turn["content"] if "content" in turn else turn.get("value")
     return Message(role, content_text(where, f"{name}.content", content))
@@ -52,13 +52,13 @@ def _turn(where: str, name: str, turn: Any) -> Message:
 def question_of(where: str, name: str, turns: Sequence[Message]) -> Prompt:
     """What a chat asks last, behind a system prompt or none and earlier turns."""
     system = turns[0].content if turns and turns[0].role == "system" else ""
-    asked = turns[1:] if system else turns
-    if not asked or asked[-1].role != "user" or any(turn.role == "system" for turn in asked):
+    rest = turns[1:] if system else turns
+    if not rest or rest[-1].role != "user" or any(turn.role == "system" for turn in rest):
         raise BadInput(
             f"{where}: {name} must be a system prompt or none, and turns of which the last is the "
             f"user's; got {', '.join(turn.role for turn in turns)[:200]}"
         )
-    return question(asked[-1].content, system, tuple(asked[:-1]))
+    return question(rest[-1].content, system, tuple(rest[:-1]))
 
 
 def content_text(where: str, name: str, content: Any) -> str:
@@ -72,18 +72,18 @@ def content_text(where: str, name: str, content: Any) -> str:
     return whole_text(where, name, content)
 
 
-def with_reasoning(where: str, said: Mapping[str, Any], text: str) -> str:
+def with_reasoning(where: str, message: Mapping[str, Any], text: str) -> str:
     """An answer behind its reasoning in <think> tags, where a server has split the two."""
-    reasoning = reasoning_of(where, said)
+    reasoning = reasoning_of(where, message)
     if not reasoning or text.lstrip().startswith("<think>"):
         return text
     return f"<think>\n{reasoning.strip()}\n</think>\n\n{text.lstrip()}"
 
 
-def reasoning_of(where: str, said: Mapping[str, Any]) -> str:
+def reasoning_of(where: str, message: Mapping[str, Any]) -> str:
     """The reasoning beside an answer, or nothing."""
     for name in REASONING:
-        value = said.get(name)
+        value = message.get(name)
         if value is not None and not isinstance(value, str):
             raise BadInput(f"{where}: {name} must be a string, got {reprlib.repr(value)}")
         if value:
@@ -95,9 +95,9 @@ def finished_of(where: str, row: Mapping[str, Any]) -> bool:
     """Whether an answer came to its own end, by `finished` or by `finish_reason`; true where
     neither is there. No reason (null) is one that was still being written.
     """
-    told = row.get("finished", True)
-    if not isinstance(told, bool):
-        raise BadInput(f"{where}: finished must be true or false, got {reprlib.repr(told)}")
+    finished = row.get("finished", True)
+    if not isinstance(finished, bool):
+        raise BadInput(f"{where}: finished must be true or false, got {reprlib.repr(finished)}")
     reason = row.get("finish_reason", ENDED[0])
     if reason is not None and reason not in (*ENDED, *CUT):
         raise BadInput(
@@ -105,6 +105,6 @@ def finished_of(where: str, row: Mapping[str, Any]) -> bool:
             f"{', '.join((*ENDED, *CUT))})"
         )
     ended = reason in ENDED
-    if "finished" in row and "finish_reason" in row and told != ended:
-        raise BadInput(f"{where}: finished is {told}, but finish_reason is {reason!r}")
-    return told and ended
+    if "finished" in row and "finish_reason" in row and finished != ended:
+        raise BadInput(f"{where}: finished is {finished}, but finish_reason is {reason!r}")
+    return finished and ended

@@ -22,18 +22,18 @@ from distill.tables import Row, text_of
 
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
     """The completions of a prompt."""
-    where, asked = row.where, question(text_of(row.where, row.values, reading.layout.prompt))
+    where, prompt = row.where, question(text_of(row.where, row.values, reading.layout.prompt))
     outputs = row.values.get("outputs")
     if not isinstance(outputs, list) or not outputs:
         raise BadInput(f"{where}: outputs must be a list, got {reprlib.repr(outputs)}")
     for output in outputs:
         if not isinstance(output, Mapping):
             raise BadInput(f"{where}: an output must be an object, got {reprlib.repr(output)}")
-        yield _entry(where, asked, output, reading.spelling)
+        yield _entry(where, prompt, output, reading.spelling)
 
 
 def _entry(
-    where: str, asked: Prompt, output: Mapping[str, Any], spelling: Spelling | None
+    where: str, prompt: Prompt, output: Mapping[str, Any], spelling: Spelling | None
 ) -> Entry:
     text = text_of(where, output, "text")
     finished = finished_of(where, {"finish_reason": output.get("finish_reason")})
@@ -47,9 +47,9 @@ def _entry(
     elif ends:
         ids = ids[:-1]
     if not rows:
-        return Entry(where, Completion.to(asked, text, finished=finished, token_ids=ids))
+        return Entry(where, Completion.to(prompt, text, finished=finished, token_ids=ids))
     logprobs = scores.released(where, rows, closing=finished and not ends)
-    answer = Completion.to(asked, text, finished=finished, token_ids=ids, logprobs=logprobs)
+    answer = Completion.to(prompt, text, finished=finished, token_ids=ids, logprobs=logprobs)
     digest = spelling.vocabulary if spelling else ""
     return Entry(where, scores.check(where, answer), tokenizer=digest)
 

@@ -129,11 +129,11 @@ class Logprobs(Reply):
         """
         if self.content is not None:
             return [*self.content]
-        said, values = self.tokens or [], self.token_logprobs or []
-        tops = self.top_logprobs or [{}] * len(said)
-        if not len(said) == len(values) == len(tops):
+        tokens, values = self.tokens or [], self.token_logprobs or []
+        tops = self.top_logprobs or [{}] * len(tokens)
+        if not len(tokens) == len(values) == len(tops):
             raise BadInput(
-                f"logprobs of {len(said)} tokens: {len(values)} values, {len(tops)} rows"
+                f"logprobs of {len(tokens)} tokens: {len(values)} values, {len(tops)} rows"
             )
         return [
             None
@@ -143,7 +143,7 @@ class Logprobs(Reply):
                 logprob=value,
                 top_logprobs=[Alternative(token=t, logprob=v) for t, v in (top or {}).items()],
             )
-            for token, value, top in zip(said, values, tops, strict=True)
+            for token, value, top in zip(tokens, values, tops, strict=True)
         ]
 
 
@@ -209,9 +209,9 @@ def parse(kind: type[T], data: bytes, where: str) -> T:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         message = " ".join(first["msg"].split())
-        said = " ".join(data[:120].decode("utf-8", "replace").split())
+        beginning = " ".join(data[:120].decode("utf-8", "replace").split())
         raise BadInput(
-            f"{where}: {f'{place}: ' if place else ''}{message} (it begins {said!r})"
+            f"{where}: {f'{place}: ' if place else ''}{message} (it begins {beginning!r})"
         ) from None
 
 

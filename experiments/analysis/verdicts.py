@@ -96,7 +96,7 @@ def _case(table: ArmTable, cell: Cell, ranking: Ranking, reasons: list[list[str]
         attacks=ranking.attacks,
         clean=clean,
         guarded=defended,
-        chosen=worst.attack,
+        selected=worst.attack,
         ceiling=worst.ceiling,
         adaptive=[parse_attack(attacker).adaptive for attacker in ranking.attackers],
         invalid=invalid_reasons(reasons, worst.attack, worst.lcb, table.study.measure.ineffective),

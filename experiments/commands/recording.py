@@ -51,9 +51,11 @@ def record(
     check_once(overrides)
     planned = planning.make(settings.load_named(study, overrides, env))
     entry = _task(planned, task)
-    asked = _of_study(planned, entry) if split is None else _of_split(entry, split, n, seed)
-    prompts = _several(asked[1], attempts)
-    released = interface_of(interface) if interface else asked[0]
+    widest, prompts = (
+        _of_study(planned, entry) if split is None else _of_split(entry, split, n, seed)
+    )
+    prompts = _several(prompts, attempts)
+    released = interface_of(interface) if interface else widest
     preflight.check(planned.study)
     store = Store(writable(runs / "store"))
     servers.check_servers(planned, store)
@@ -85,9 +87,9 @@ def _of_study(planned: Plan, task: str) -> tuple[Interface, list[Prompt]]:
     widest = questions.TEXT
     for block in planned.study.blocks:
         if task in block.tasks:
-            asked = questions.asked_prompts(planned.study, task, block)
-            prompts += [prompt for some in asked.values() for prompt in some]
-            widest = max([widest, *asked], key=lambda one: KINDS.index(one.kind))
+            by_interface = questions.asked_prompts(planned.study, task, block)
+            prompts += [prompt for some in by_interface.values() for prompt in some]
+            widest = max([widest, *by_interface], key=lambda one: KINDS.index(one.kind))
     return widest, prompts
 
 
@@ -118,13 +120,13 @@ def _ask(
     done = _whole_chunks(part)
     with part.open("ab") as file:
         for start in range(done, len(prompts), CHUNK):
-            asked = prompts[start : start + CHUNK]
-            answers = model.generate(asked, seed=seed, interface=interface)
-            for prompt, answer in zip(asked, answers, strict=True):
+            chunk = prompts[start : start + CHUNK]
+            answers = model.generate(chunk, seed=seed, interface=interface)
+            for prompt, answer in zip(chunk, answers, strict=True):
                 file.write(_line(prompt, answer, model.vocabulary).encode())
             file.flush()
             os.fsync(file.fileno())
-            yield start + len(asked)
+            yield start + len(chunk)
 
 
 def _whole_chunks(part: Path) -> int:
@@ -132,10 +134,10 @@ def _whole_chunks(part: Path) -> int:
     if not part.is_file():
         return 0
     lines = part.read_bytes().split(b"\n")[:-1]
-    kept = lines[: len(lines) // CHUNK * CHUNK]
+    whole = lines[: len(lines) // CHUNK * CHUNK]
     with part.open("r+b") as file:
-        file.truncate(sum(len(line) + 1 for line in kept))
-    return len(kept)
+        file.truncate(sum(len(line) + 1 for line in whole))
+    return len(whole)
 
 
 def _line(prompt: Prompt, answer: Completion, vocabulary: str | None) -> str:

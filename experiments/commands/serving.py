@@ -76,11 +76,11 @@ def _widest(planned: Plan, task: str, defense: str) -> str:
     has no such defence.
     """
     arms = [arm for arm in planned.arms if arm.task == task and arm.defense != IDENTITY]
-    asked = {arm.attacker for arm in arms if arm.defense == defense}
-    if not asked:
+    attackers = {arm.attacker for arm in arms if arm.defense == defense}
+    if not attackers:
         there = ", ".join(dict.fromkeys(arm.defense for arm in arms))
         raise BadInput(f"serve {defense}: the study has no such defence (there are: {there})")
-    kinds = ["text", *(learning(attacker).needs_interface for attacker in asked)]
+    kinds = ["text", *(learning(attacker).needs_interface for attacker in attackers)]
     return max(kinds, key=INTERFACES.index)
 
 
@@ -109,12 +109,12 @@ def _offer(
         if not store.has(stage.kind, stage.key):
             console.print(f"making {stage.kind} {stage.key}")
         one.make(stage, store.root, threads)
-    opened = released.given.map(lambda needed: store.open(needed.kind, needed.key))
-    given = cast(ProviderInputs[Path], opened)
+    opened = released.provider.map(lambda needed: store.open(needed.kind, needed.key))
+    inputs = cast(ProviderInputs[Path], opened)
     teacher = load_model(store.open(scope.teacher.kind, scope.teacher.key))
     return Offer(
         name=f"{planned.study.name} {task} {defense}",
-        model=defend(build_task(task), teacher, released.defense, given),
+        model=defend(build_task(task), teacher, released.defense, inputs),
         interface=interface_of(interface),
         prefill=planned.study.provider.prefill,
         temperature=planned.study.teacher.temperature,
@@ -124,5 +124,5 @@ def _offer(
 def _needed(teacher: Stage, released: Release) -> Iterator[Stage]:
     """What a defended teacher is made of, inputs first; the same stage may come again."""
     yield from teacher.walk()
-    for stage in released.given.named().values():
+    for stage in released.provider.named().values():
         yield from stage.walk()

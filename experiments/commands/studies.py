@@ -197,7 +197,7 @@ def _print_tables(measures: Measures, due: Due, home: Path) -> None:
     console = print_whole(terminal.table(measures.rows, title))
     campaigns = measures.campaigns
     lines = [
-        *([terminal.kept(due.why)] if due.old else []),
+        *([terminal.old_results(due.why)] if due.old else []),
         *(campaign_section.lines(campaigns) if campaigns else []),
         *terminal.flags(measures.flags),
         f"card: {(home / 'card.md').resolve()}",

@@ -68,7 +68,7 @@ class Case:
     """
 
     def __init__(self, world: World, interface: Interface) -> None:
-        self.teacher, self.given, self.prompts = world
+        self.teacher, self.resources, self.prompts = world
         self.interface = interface
         self.before = self.weights()
         self._learned: dict[str, Any] = {}
@@ -76,7 +76,7 @@ class Case:
 
     def weights(self) -> list[Any]:
         """Those of the teacher and of what its provider has."""
-        models = (self.teacher, self.given.proxy, self.given.rewriter)
+        models = (self.teacher, self.resources.proxy, self.resources.rewriter)
         networks = [model.network for model in models if model]
         return [value.clone() for network in networks for value in network.state_dict().values()]
 
@@ -85,13 +85,13 @@ class Case:
         settings, kind = shown(variant.name), module(variant.name)
         quick = {field: value for field, value in QUICK.items() if field in settings}
         checked = kind.Settings(**(settings | quick | variant.changes | changes))
-        defense = kind.Defense(checked, self.given)
+        defense = kind.Defense(checked, self.resources)
         if not defense.traits.learns:
             return defense
         key = f"{variant.name} {checked!r}"
         if key not in self._learned:
             self._learned[key] = defense.learn(self.teacher)
-        return kind.Defense(checked, replace(self.given, learned=self._learned[key]))
+        return kind.Defense(checked, replace(self.resources, learned=self._learned[key]))
 
     def defend(self, variant: Variant, **changes: object) -> Model:
         """The teacher with that defence.
@@ -287,7 +287,7 @@ def it_counts_its_passes(variant: Variant, case: Case) -> None:
 def _count_calls(variant: Variant, case: Case) -> tuple[Completion, int]:
     """The answer to the first prompt, and the forward passes of any network that it took."""
     calls: list[int] = []
-    models = (case.teacher, case.given.proxy)
+    models = (case.teacher, case.resources.proxy)
     networks = {id(model.network): model.network for model in models if model}
     # Hooks are copied with a network, so that passes of copies are seen as well.
     hooks = [one.register_forward_hook(lambda *_: calls.append(1)) for one in networks.values()]

@@ -37,7 +37,7 @@ class World(NamedTuple):
     """
 
     teacher: LanguageModel
-    given: ProviderResources
+    resources: ProviderResources
     prompts: list[Prompt]
 
 

@@ -117,7 +117,7 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
     """
     others = {*multiprocessing.active_children()}
     pool = ProcessPoolExecutor(
-        workers, _context(), _begin, (code, private.held(), chosen_folders())
+        workers, _context(), _begin, (code, private.stand_ins(), chosen_folders())
     )
     try:
         try:

@@ -39,14 +39,14 @@ def clopper_pearson(hits: int, n: int, alpha: float = 0.05) -> Rate:
 class Point(NamedTuple):
     """A detector at one nominal rate of false alarms over the horizon.
 
-    `told`: False where the honest accounts are too few to see the nominal rate at all (fewer than 3
-    / rate, rule of three): such a point is a bound, not a measurement.
+    `measurable`: False where the honest accounts are too few to see the nominal rate at all (fewer
+    than 3 / rate, rule of three): such a point is a bound, not a measurement.
     """
 
     nominal: float
     tpr: Rate
     fpr: Rate
-    told: bool
+    measurable: bool
 
 
 def operating_points(

@@ -65,7 +65,7 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What a verdict is about; `attacks` and `adaptive` in one order, `chosen` picked on the
+    """What a verdict is about; `attacks` and `adaptive` in one order, `selected` picked on the
     selection split.
 
     `undefended` holds the ceilings, `ceiling` the one that was selected. `matched`: the defence was
@@ -78,7 +78,7 @@ class Case:
     attacks: Sequence[Arm]
     clean: Arm
     guarded: Arm
-    chosen: int = 0
+    selected: int = 0
     ceiling: int = 0
     adaptive: Sequence[bool] = (False,)
     invalid: Sequence[str] = ()
@@ -99,7 +99,7 @@ class Case:
         return transfer(
             self.floor,
             self.undefended[self.ceiling],
-            self.attacks[self.chosen],
+            self.attacks[self.selected],
             alpha,
             self.clusters,
         )
@@ -141,7 +141,7 @@ def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
     ceiling = case.undefended[case.ceiling]
     attacks = [variance([case.floor, ceiling, one], case.clusters) for one in case.attacks]
     ceilings = [
-        variance([case.floor, one, case.attacks[case.chosen]], case.clusters)
+        variance([case.floor, one, case.attacks[case.selected]], case.clusters)
         for one in case.undefended
     ]
     return _Tests(
@@ -154,7 +154,8 @@ def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
 def _priors(cases: Sequence[Case], rules: Rules) -> list[Prior | None]:
     """Of the seed variances of what is tested, over the chosen attacks of all cases."""
     parts = [
-        variance([c.floor, c.undefended[c.ceiling], c.attacks[c.chosen]], c.clusters) for c in cases
+        variance([c.floor, c.undefended[c.ceiling], c.attacks[c.selected]], c.clusters)
+        for c in cases
     ]
     shares = (rules.theta, rules.theta / 2, rules.ineffective)
     return [pooled([parts_of(one, threshold(share)) for one in parts]) for share in shares]
@@ -330,7 +331,7 @@ def _settle(case: Case, rules: Rules) -> str:
     assert share.value is not None and share.lo is not None and share.hi is not None
     if rules.theta <= share.lo and share.hi <= rules.ineffective:
         return f"no number of seeds: T is between {rules.theta:g} and {rules.ineffective:g}"
-    U, D = case.undefended[case.ceiling], case.attacks[case.chosen]
+    U, D = case.undefended[case.ceiling], case.attacks[case.selected]
     gap = float(combine(variance([case.floor, U]), [-1, 1]).value)
     distance = max(rules.theta - share.value, share.value - rules.ineffective) * gap
     items = case.floor.items

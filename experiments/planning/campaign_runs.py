@@ -110,7 +110,7 @@ def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str)
         stands_for=simulated.stands_for,
         per_question=simulated.per_question(leak.preset, budget),
     )
-    answers = Stage(got, LeakedInputs(scope.teacher, released.given, leak.run))
+    answers = Stage(got, LeakedInputs(scope.teacher, released.provider, leak.run))
     (learner,) = parts(attack, "learn")
     spec = StudentSpec(
         task=scope.spec, attacker=learner, shape=scope.shape, seed=leak.seed, leaked=True

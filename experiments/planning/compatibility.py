@@ -205,16 +205,16 @@ def check_tokenizer(
 
 
 def spell_alike(
-    one: Teacher | ProviderModel, other: Network | PretrainedModel, opens: bool
+    model: Teacher | ProviderModel, other: Network | PretrainedModel, opens: bool
 ) -> bool:
     """Whether two models have one tokenizer, so that a token id means the same in both; where
     models may not be opened, two from elsewhere may have.
     """
-    if isinstance(one, Network) and isinstance(other, Network):
-        return one.vocabulary == other.vocabulary
-    if not (isinstance(one, PretrainedModel) and isinstance(other, PretrainedModel)):
+    if isinstance(model, Network) and isinstance(other, Network):
+        return model.vocabulary == other.vocabulary
+    if not (isinstance(model, PretrainedModel) and isinstance(other, PretrainedModel)):
         return False
     if not opens:
         return True
-    ours, theirs = open_model(one.name, one), open_model("model", other)
+    ours, theirs = open_model(model.name, model), open_model("model", other)
     return ours.vocabulary == theirs.vocabulary

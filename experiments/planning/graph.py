@@ -85,7 +85,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
 
     # The teacher behind its defence, and what the attacker gets from it.
     released = release(scope, cell.defense, attack.needs_interface)
-    asked = completions(scope, cell, seed, released)
+    answers = completions(scope, cell, seed, released)
 
     # The student: what cleans its answers, how it learns, and for how long.
     (learner,), cleaning = parts(attack, "learn"), parts(attack, "clean", "repair")
@@ -99,7 +99,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
         seed=seed,
         more=scope.longest - attack.followed(scope.study.student) if trained else 0,
     )
-    inputs = StudentInputs(asked)
+    inputs = StudentInputs(answers)
     # What an attack has no use for is not told, so that the plain student is the same work in
     # every study.
     if cleaning or attack.needs or not attack.asks:
@@ -107,7 +107,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
     if {"teacher", "defense"} & {*attack.needs}:
         spec = spec.model_copy(update={"defense": released.defense})
     if "teacher" in attack.needs:  # else the attacker has the defence alone
-        inputs = replace(inputs, teacher=scope.teacher, given=released.given)
+        inputs = replace(inputs, teacher=scope.teacher, given=released.provider)
     elif "tokenizer" in attack.needs:
         inputs = replace(inputs, teacher=scope.teacher)
     if scope.study.search.trials and trained and trial is None:
@@ -122,7 +122,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
         )
         final = Stage(after, PostTrainingInputs(student))
 
-    return Path(asked, student, final, student_exam(scope, final, split))
+    return Path(answers, student, final, student_exam(scope, final, split))
 
 
 # What a student learns from
@@ -149,7 +149,7 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
             **drawn._asdict(), source="weaker", defense=released.defense, interface=Interface()
         )
         model = teacher(scope, scope.study.weaker_teacher)
-        return Stage(weaker, ReleasedInputs(model, released.given))
+        return Stage(weaker, ReleasedInputs(model, released.provider))
     if not attack.made("ask"):
         return teacher_completions(scope, drawn, cell.defense, attack.needs_interface)
     spec = AskedSpec(
@@ -161,7 +161,7 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
         own=owned(scope, cell),
     )
     needed = pilot(scope, cell, seed, attack)
-    return Stage(spec, AskedInputs(scope.teacher, released.given, needed))
+    return Stage(spec, AskedInputs(scope.teacher, released.provider, needed))
 
 
 def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str) -> Stage:
@@ -180,11 +180,11 @@ def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str)
             defense=released.defense,
             interface=interface_of(interface),
         )
-        return Stage(spec, ReleasedInputs(scope.teacher, released.given))
+        return Stage(spec, ReleasedInputs(scope.teacher, released.provider))
     after = len(names) - edits
     before = teacher_completions(scope, drawn, " + ".join(names[:after]) or "none", interface)
     edited = EditedSpec(**drawn._asdict(), source="edited", defense=released.defense, after=after)
-    return Stage(edited, MadeInputs(scope.teacher, released.given, before))
+    return Stage(edited, MadeInputs(scope.teacher, released.provider, before))
 
 
 def trailing_edits(entry: str) -> int:

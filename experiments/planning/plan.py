@@ -66,7 +66,7 @@ class Plan:
     leaks: list[CampaignRun] = field(default_factory=list)
     plateaus: list[PlateauRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
-    told: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     opens: bool = True
 
@@ -74,13 +74,13 @@ class Plan:
         """Remember what is to be said, and of whom; attackers of whom the same is said share a
         line.
         """
-        named = self.told.setdefault(what, [])
+        named = self.remarks.setdefault(what, [])
         named += [attacker for attacker in attackers if attacker not in named]
 
     @property
     def notes(self) -> list[str]:
         """A line for everything that was left out or has no effect."""
-        return [f"{what}{': ' if of else ''}{', '.join(of)}" for what, of in self.told.items()]
+        return [f"{what}{': ' if of else ''}{', '.join(of)}" for what, of in self.remarks.items()]
 
     @functools.cached_property
     def stages(self) -> list[Stage]:

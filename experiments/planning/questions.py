@@ -44,16 +44,16 @@ def asked_prompts(study: Study, task: str, block: Block) -> dict[Interface, list
         items += exam.items("select", study.measure.selection_items, 0)
     if any("traces" in defense.chain.traits.needs for defense in defenses):
         items += exam.train_items(2 * study.provider.traces, seed_for("provider"))
-    asked = {TEXT: [item.prompt for item in items]}
+    sent_to = {TEXT: [item.prompt for item in items]}
     for seed in query_seeds(study, task):
         prompts = [item.prompt for item in exam.items("query", size_of(block).queries, seed)]
-        asked[TEXT] += prompts
+        sent_to[TEXT] += prompts
         for attacker in asking(block):
             interface = interface_of(parse_attack(attacker).needs_interface)
             sent = _sent(study, task, attacker, prompts, seed)
             if sent is not prompts or interface != TEXT:
-                asked.setdefault(interface, []).extend(sent)
-    return {interface: list(dict.fromkeys(prompts)) for interface, prompts in asked.items()}
+                sent_to.setdefault(interface, []).extend(sent)
+    return {interface: list(dict.fromkeys(prompts)) for interface, prompts in sent_to.items()}
 
 
 def query_seeds(study: Study, task: str) -> list[int]:

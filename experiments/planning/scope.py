@@ -50,7 +50,7 @@ class Release(NamedTuple):
     """What a defended teacher is made of: the defence, and the results that it is handed."""
 
     defense: list[ComponentSpec]
-    given: ProviderInputs[Stage]
+    provider: ProviderInputs[Stage]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +208,7 @@ def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
     """The exam of a teacher behind a defence, `sampled` anew."""
     released = release(scope, defense, "text")
     spec = evaluation(scope, split, sampled, released.defense)
-    return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.given))
+    return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.provider))
 
 
 def evaluation(

@@ -18,7 +18,7 @@ def markdown(card: Card) -> str:
         c=card,
         kinds=KINDS,
         curved=[curve for curve in card.curves if curve.is_compared],
-        kept=terminal.kept,
+        old_results=terminal.old_results,
         measured=terminal.measured,
         **terminal.FORMATS,
     )

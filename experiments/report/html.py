@@ -81,7 +81,7 @@ def render(measures: Measures, drawn: dict[str, str], shown: Exhibits, campaigns
         frontier=drawn["transfer.svg"],
         budgets=drawn.get("budgets.svg", ""),
         bars=svg(bars(largest(rows), shown.students)),
-        old=terminal.kept(measures.old) if measures.old else "",
+        old=terminal.old_results(measures.old) if measures.old else "",
         heads=HEADS,
         fidelity=FIDELITY,
         kinds=KINDS,

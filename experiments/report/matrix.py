@@ -20,13 +20,13 @@ class Line(NamedTuple):
     """A defence against all attacks: T of each in the order of the columns, all with the one U of
     the case; None where an attack cannot be made.
 
-    `chosen` is the place of the worst attack; None where it does worse than to abstain, which is an
+    `worst` is the place of the worst attack; None where it does worse than to abstain, which is an
     attack as well.
     """
 
     defense: str
     cells: tuple[float | None, ...]
-    chosen: int | None
+    worst: int | None
     case: CaseResult
 
 
@@ -149,13 +149,13 @@ def _joined(cells: Sequence[str]) -> str:
 
 def _line_cells(line: Line) -> list[str]:
     shares = [cell(share) for share in line.cells]
-    if line.chosen is not None:
-        shares[line.chosen] = f"**{shares[line.chosen]}**"
+    if line.worst is not None:
+        shares[line.worst] = f"**{shares[line.worst]}**"
     return [
         f"`{line.defense}`",
         signed(line.case.utility.change),
         *shares,
-        "**0.00**" if line.chosen is None else "0.00",
+        "**0.00**" if line.worst is None else "0.00",
         worst(line.case),
         bound(line.case.ucb),
         line.case.verdict or "-",

@@ -75,7 +75,7 @@ def markdown(measures: Measures) -> str:
     run = f"`distill-resist run {study.name}`, `distill-resist report {study.name} --markdown`"
     made = f"{run}; {study.seeds} seeds, {study.items} questions."
     if measures.old:
-        made += f"\n\n**{kept(measures.old)}**"
+        made += f"\n\n**{old_results(measures.old)}**"
     lines = [f"# Study `{study.name}`", "", study.question, "", made, ""]
     lines += [f"| {' | '.join(VERDICT_HEADS)} |", "|" + "---|" * len(VERDICT_HEADS)]
     teachers = {(teacher.task, teacher.defense): teacher for teacher in measures.teachers}
@@ -100,7 +100,7 @@ def _verdict_cells(case: CaseResult, teacher: TeacherResult | None) -> list[str]
     ]
 
 
-def kept(old: Sequence[str]) -> str:
+def old_results(old: Sequence[str]) -> str:
     """What is said over results that are used though they are old."""
     return f"OLD RESULTS (--keep-old): {'; '.join(old)}"
 

@@ -91,7 +91,7 @@ def _check_version(raw: Any, name: str, field: str, version: int) -> None:
 # One file
 
 
-def own(home: Path, name: str, most: int = MOST) -> Path:
+def own_file(home: Path, name: str, most: int = MOST) -> Path:
     """The path of a run's own file; BadInput for a link, a device, and what is too
     large to be one.
     """
@@ -109,7 +109,7 @@ def own(home: Path, name: str, most: int = MOST) -> Path:
 
 def content(home: Path, name: str, most: int = MOST) -> bytes:
     """The bytes of a run's own file."""
-    return own(home, name, most).read_bytes()
+    return own_file(home, name, most).read_bytes()
 
 
 def parsed(home: Path, name: str) -> Any:

@@ -32,7 +32,7 @@ from experiments.review import (
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
 from experiments.settings.components import load_module
-from experiments.settings.entries import build_task, known
+from experiments.settings.entries import build_task, existing
 from experiments.settings.grammar import parse_entry
 from experiments.settings.schema import Study
 from experiments.stages.stage import Stage, canonical
@@ -153,7 +153,7 @@ def _closed(home: Path, named: Mapping[str, str]) -> Check:
 def _digest(home: Path, name: str, expected: str) -> Check:
     claim = f"{name} is as it was written"
     try:
-        got = file_digest(read.own(home, name, archive.LARGEST))
+        got = file_digest(read.own_file(home, name, archive.LARGEST))
     except BadInput as error:
         return Check(claim, "FAIL", expected[:16], str(error))
     return Check(claim, "PASS" if got == expected else "FAIL", expected[:16], got[:16])
@@ -263,7 +263,7 @@ def _lacking(study: Study) -> str:
     for entry in (task for block in study.blocks for task in block.tasks):
         try:
             name, settings = parse_entry(entry)
-            fields = load_module("task", known("task", name)).Settings.model_fields
+            fields = load_module("task", existing("task", name)).Settings.model_fields
         except BadInput:
             continue  # no task at all: no plan will do
         places = {*PLACES} & fields.keys() & settings.keys()

@@ -68,9 +68,9 @@ class Offer:
     def _text(self, ids: list[int]) -> str:
         """The prompt that these tokens are."""
         tokenizer: Any = self.model.tokenizer
-        known = tokenizer is not None and max(ids, default=0) < len(tokenizer)
-        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False) if known else ""
-        if not known or self.model.encode(Prompt("", text)) != ids:
+        in_vocabulary = tokenizer is not None and max(ids, default=0) < len(tokenizer)
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False) if in_vocabulary else ""
+        if not in_vocabulary or self.model.encode(Prompt("", text)) != ids:
             raise BadInput("prompt: no prompt has these tokens, as this teacher's tokenizer writes")
         return str(text)
 
@@ -89,22 +89,22 @@ class Offer:
         """BadInput where what is asked for is not on offer."""
         if request.model != self.name:
             raise BadInput(f"model: there is {self.name!r} alone, got {request.model[:80]!r}")
-        for name, value, own in (
+        for name, value, offered in (
             ("temperature", request.temperature, self.temperature),
             ("top_p", request.top_p, 1.0),
         ):
-            if value is not None and value != own:
-                raise BadInput(f"{name}: this provider decodes at {own:g}, got {value:g}")
+            if value is not None and value != offered:
+                raise BadInput(f"{name}: this provider decodes at {offered:g}, got {value:g}")
         if prompt.begin and not self.prefill:
             raise BadInput("messages: this interface lets nobody begin the answer")
         if request.prompt_logprobs is not None and not prompt.begin:
             raise BadInput("prompt_logprobs: are those of an answer that was begun")
-        asked = max(k or 0, request.prompt_logprobs or 0)
+        most = max(k or 0, request.prompt_logprobs or 0)
         releases = self.interface.kind != "text" and self.model.capabilities.logprobs
         if (k is not None or request.prompt_logprobs is not None) and not releases:
             raise BadInput("logprobs: this interface releases none")
-        if self.interface.kind == "top_k" and asked > self.interface.k:
-            raise BadInput(f"logprobs: at most {self.interface.k} a token, got {asked}")
+        if self.interface.kind == "top_k" and most > self.interface.k:
+            raise BadInput(f"logprobs: at most {self.interface.k} a token, got {most}")
 
 
 def _prompt(messages: list[Turn], account: str, begin: str = "") -> Prompt:

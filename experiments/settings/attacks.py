@@ -15,7 +15,7 @@ from distill.completions import BadInput
 from distill.specs import TrainingConfig
 from experiments.settings.catalog import cached, config_file, names
 from experiments.settings.components import Component
-from experiments.settings.entries import Strict, checked, known, near, resolve
+from experiments.settings.entries import Strict, checked, existing, near, resolve
 from experiments.settings.grammar import joined, split
 from experiments.settings.reading import read
 
@@ -36,18 +36,18 @@ class Battery(Strict):
 @cached
 def battery(name: str) -> Battery | None:
     """The battery of that name, or None where the name is an attacker's part."""
-    path = config_file("attacker", known("attacker", name))
+    path = config_file("attacker", existing("attacker", name))
     raw = read(path)
     return checked(Battery, raw, path.name) if "attacks" in raw else None
 
 
 def batteries(attackers: Sequence[str]) -> list[str]:
     """The batteries, `name version`, all of whose attacks are among these."""
-    every = [found for name in names("attacker") if (found := battery(name))]
+    every = [listed for name in names("attacker") if (listed := battery(name))]
     return [
-        f"{found.name} {found.version}"
-        for found in every
-        if {f"{found.name}/{key}" for key in found.attacks} <= {*attackers}
+        f"{listed.name} {listed.version}"
+        for listed in every
+        if {f"{listed.name}/{key}" for key in listed.attacks} <= {*attackers}
     ]
 
 

@@ -37,14 +37,14 @@ class Page:
         order = list(self.families)
         there = sorted(self.shipped(), key=lambda name: (order.index(self.family(name)), name))
         return [
-            (name, *(told(self.part(name)) for told in self.columns.values()), self.said(name))
+            (name, *(told(self.part(name)) for told in self.columns.values()), self.purpose(name))
             for name in there
         ]
 
     def shipped(self) -> list[str]:
         return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
 
-    def said(self, name: str) -> str:
+    def purpose(self, name: str) -> str:
         text = config_file(self.group, name).read_text(encoding="utf-8")
         return text.splitlines()[0].removeprefix("# ")
 
@@ -72,7 +72,7 @@ class Page:
         every = map(battery, names("attacker") if self.group == "attacker" else [])
         for listed in filter(None, every):
             title = f"## Battery `{listed.name}`, version {listed.version}"
-            lines += ["", title, "", self.said(listed.name), ""]
+            lines += ["", title, "", self.purpose(listed.name), ""]
             lines += [
                 f"- `{listed.name}/{key}`: `{entry}`" for key, entry in listed.attacks.items()
             ]

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distill.completions import BadInput, digest
 from experiments.settings.catalog import config_folder, names
-from experiments.settings.entries import known, near
+from experiments.settings.entries import existing, near
 from experiments.settings.grammar import split
 from experiments.settings.reading import decoded, read
 
@@ -212,7 +212,7 @@ def _place(name: str) -> tuple[Path, str]:
     """The folder in which a study is found, and its name there."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        return config_folder().resolve(), f"study/{known('study', name)}"
+        return config_folder().resolve(), f"study/{existing('study', name)}"
     if not path.is_file():
         raise BadInput(f"{name}: no such file (studies by name: {', '.join(names('study'))})")
     if path.suffix == ".yml":

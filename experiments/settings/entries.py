@@ -43,7 +43,7 @@ def near(word: str, there: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def known(group: str, name: str) -> str:
+def existing(group: str, name: str) -> str:
     """The name if it exists, else BadInput with the nearest and all that exist."""
     there = names(group)
     if name in there:
@@ -93,7 +93,7 @@ def build_task(entry: str) -> Task:
 @cached
 def read_config(group: str, name: str) -> ComponentSpec:
     """A component as its YAML file has it."""
-    path = config_file(group, known(group, name))
+    path = config_file(group, existing(group, name))
     config: ComponentSpec = checked(ComponentSpec, read(path), path.name)
     return config
 

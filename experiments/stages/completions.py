@@ -26,7 +26,7 @@ from distill.models import Model
 from distill.rendering import text_ids
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
-from experiments.stages.episodes import Episode, asked, flat, joined, play
+from experiments.stages.episodes import Episode, flat, joined, play, prompts_sent
 from experiments.stages.files import Exchanges
 from experiments.stages.models import StoredModel, load_model, load_network
 from experiments.stages.resources import Owned, attacker_resources, solutions
@@ -190,8 +190,8 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     episodes = play(task, model, _prompts(items), seed=spec.seed, interface=Interface())
     verified = []
     for item, episode in zip(items, episodes, strict=True):
-        said = joined(episode)
-        if task.grade(said.text, item.reference, said.finished) == "right":
+        answer = joined(episode)
+        if task.grade(answer.text, item.reference, answer.finished) == "right":
             verified += [Completion.to(turn.question, turn.text) for turn in episode]
         else:
             verified += solutions([item])
@@ -203,7 +203,7 @@ def released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: 
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
     provider = defend(task, model, spec.defense, inputs.given)
     episodes = play(task, provider, prompts, seed=spec.seed, interface=spec.interface)
-    _write(model, asked(prompts, episodes), flat(episodes), out)
+    _write(model, prompts_sent(prompts, episodes), flat(episodes), out)
 
 
 def edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
@@ -234,7 +234,7 @@ def traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path)
     items = task.train_items(spec.skip + spec.budget, spec.seed)[spec.skip :]
     prompts = _prompts(items)
     episodes = play(task, model, prompts, seed=spec.seed, interface=Interface())
-    _write(model, asked(prompts, episodes), flat(episodes), out)
+    _write(model, prompts_sent(prompts, episodes), flat(episodes), out)
 
 
 def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
@@ -257,7 +257,7 @@ def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out
         for sent, episode in zip(prompts, episodes, strict=True)
         for answer, first in zip(episode, [True] + [False] * len(episode), strict=False)
     ]
-    _write(model, asked(prompts, episodes), named, out)
+    _write(model, prompts_sent(prompts, episodes), named, out)
 
 
 def _named(answer: Completion, attempt: int) -> Completion:
@@ -282,7 +282,7 @@ def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
             episodes = play(task, provider, sent, seed=spec.seed, interface=Interface())
             by_prompt |= {episode[0].prompt_id: episode for episode in episodes}
     episodes = [by_prompt[prompt.id] for prompt in prompts]
-    _write(model, asked(prompts, episodes), flat(episodes), out)
+    _write(model, prompts_sent(prompts, episodes), flat(episodes), out)
 
 
 def _queries(task: Task, spec: CompletionsSpec) -> list[Prompt]:

@@ -64,7 +64,7 @@ def joined(episode: Episode) -> Completion:
     )
 
 
-def asked(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:
+def prompts_sent(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:
     """Every prompt as it was sent, episode after episode."""
     pairs = zip(prompts, episodes, strict=True)
     return [

@@ -119,10 +119,10 @@ def _surprisal(undefended: Model, episodes: Sequence[Episode]) -> list[float | N
     """
     if not undefended.capabilities.surprisal:
         return [None] * len(episodes)
-    said = flat(episodes)
+    turns = flat(episodes)
     if is_network(undefended):
-        nats = iter(undefended.own_surprisal(said))
+        nats = iter(undefended.own_surprisal(turns))
     else:
-        prompts = [turn.question for turn in said]
-        nats = iter(undefended.surprisal(prompts, [turn.text for turn in said]))
+        prompts = [turn.question for turn in turns]
+        nats = iter(undefended.surprisal(prompts, [turn.text for turn in turns]))
     return [sum(next(nats) for _ in episode) for episode in episodes]

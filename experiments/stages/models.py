@@ -37,7 +37,7 @@ def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | Serve
             return _trained(spec, folder)
         case AskedModel() as spec:
             return load(
-                here(spec.model),
+                located(spec.model),
                 temperature=spec.temperature,
                 top_p=spec.top_p,
                 max_new_tokens=spec.max_new_tokens,
@@ -58,9 +58,9 @@ def _trained(spec: TrainedModel, folder: Path) -> LanguageModel:
         "batch_size": spec.batch_size,
     }
     if spec.base is None:
-        own = PretrainedModel(path=str(folder), dtype=spec.dtype, device=spec.device)
-        return load(own, **options)
-    model = load_base(here(spec.base), **options)
+        whole = PretrainedModel(path=str(folder), dtype=spec.dtype, device=spec.device)
+        return load(whole, **options)
+    model = load_base(located(spec.base), **options)
     adapters.read(model.network, folder)
     return model
 
@@ -73,7 +73,7 @@ def load_base(spec: PretrainedModel, **options: Any) -> LanguageModel:
     return replace(model, network=adapters.merged(model.network))
 
 
-def here(spec: PretrainedModel) -> PretrainedModel:
+def located(spec: PretrainedModel) -> PretrainedModel:
     """The same model, wherever it lies on this machine."""
     return spec.model_copy(update={"path": shown(spec.path), "adapter": shown(spec.adapter)})
 
@@ -82,9 +82,9 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of the model that a folder tells of; BadInput where none is known."""
     match ModelFile.read(folder).model:
         case TrainedModel(base=base):
-            return open_tokenizer(here(base) if base else str(folder))
+            return open_tokenizer(located(base) if base else str(folder))
         case AskedModel(model=model):
-            return open_tokenizer(here(model))
+            return open_tokenizer(located(model))
         case ServedSpec(tokenizer=str(place)):
             return open_tokenizer(shown(place))
     raise BadInput(f"{folder}: this teacher's tokenizer is not known")

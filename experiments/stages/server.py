@@ -49,5 +49,5 @@ def place_of(stand_in: str) -> Place:
     """Where a server is, by what stands for it; one that is not known here can only be asked what
     it was asked before.
     """
-    known = shown(stand_in)
-    return Place.model_validate_json(known) if known != stand_in else Place(url="")
+    place = shown(stand_in)
+    return Place.model_validate_json(place) if place != stand_in else Place(url="")

@@ -14,7 +14,7 @@ from distill.specs import ChatConfig, PretrainedModel
 from experiments.private import revealed, shown
 from experiments.settings.components import build
 from experiments.stages.files import AskedModel, ModelFile, RecordedModel, ServedSpec
-from experiments.stages.models import RECORDED, here
+from experiments.stages.models import RECORDED, located
 from experiments.stages.resources import solutions
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.stages.training import FineTune, Shape, save_trained, train_fresh
@@ -90,10 +90,10 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
             recorded = read_recorded(shown(spec.path), spec.layout)
             answers = [answer for some in recorded.answers.values() for answer in some]
             write_completions(out / RECORDED, answers)
-            told = RecordedModel(kind="recorded", scored_by=recorded.scored_by)
-            ModelFile(model=told).write(out)
+            model = RecordedModel(kind="recorded", scored_by=recorded.scored_by)
+            ModelFile(model=model).write(out)
         case PretrainedTeacher():
-            load(here(spec.model))
+            load(located(spec.model))
             how = {name: getattr(spec, name) for name in AskedModel.model_fields}
             ModelFile(model=AskedModel(**how)).write(out)
         case ServedTeacher():

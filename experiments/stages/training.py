@@ -16,7 +16,7 @@ from distill.folders import tokenizer_digest
 from distill.models import LanguageModel, device_of
 from distill.specs import LoraConfig, PretrainedModel, TinyModel, TrainingConfig
 from experiments.stages.files import TrainedModel, TrainingReport
-from experiments.stages.models import here, load_base, save_model
+from experiments.stages.models import load_base, located, save_model
 from experiments.tasks import Task
 
 
@@ -49,7 +49,7 @@ class FineTune(PretrainedModel, Trainable):
         spec = PretrainedModel(
             **{name: getattr(self, name) for name in PretrainedModel.model_fields}
         )
-        return here(spec)
+        return located(spec)
 
 
 def train_fresh(
@@ -81,7 +81,7 @@ def train_fresh(
         steps=done.steps,
         learning_rate=recipe.learning_rate,
         cut=done.cut / max(done.examples, 1),
-        asked=done.asked,
+        asked=done.exchanges,
     )
     network = done.network.eval()
     if isinstance(shape, FineTune) and shape.lora and shape.lora.merge:

@@ -83,7 +83,7 @@ class Task(Pool):
 
     def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
         """Whether the final answer is what the reference asks for; none is unparsed."""
-        said = self.final(text, finished)
-        if said is None:
+        answer = self.final(text, finished)
+        if answer is None:
             return Outcome.UNPARSED
-        return Outcome.RIGHT if self.grader.same(said, reference) else Outcome.WRONG
+        return Outcome.RIGHT if self.grader.same(answer, reference) else Outcome.WRONG

@@ -179,32 +179,32 @@ class _Reading:
         reader = RowReader(self.settings)
         for part, source in self.settings.sources.items():
             for row in read_rows(source):
-                asked = reader(row)
+                question = reader(row)
                 if len(self.hashes) < COUNTED:
-                    self._check(row.where, asked.draft)
-                self._note(row.where, asked, asked.part or part)
-                yield asked.draft
+                    self._check(row.where, question.draft)
+                self._note(row.where, question, question.part or part)
+                yield question.draft
 
     def _check(self, where: str, draft: Draft) -> None:
         """The answer must be one that its grader and format can read."""
         try:
             self.grader.check(draft.reference or draft.answer)
-            said = self.settings.format.final(
+            final = self.settings.format.final(
                 self.settings.format.solution(draft.steps, draft.answer)
             )
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
-        if said is None or self.grader.read(said) is None:
+        if final is None or self.grader.read(final) is None:
             raise BadInput(f"{where}: grader {self.settings.grader} cannot read {draft.answer!r}")
 
-    def _note(self, where: str, asked: Asked, part: str) -> None:
+    def _note(self, where: str, question: Asked, part: str) -> None:
         code = self.parts.setdefault(part, len(self.parts))
         if code > len(WORDS) + len(SPLITS):
             raise BadInput(f"{where}: more different splits than there can be; {_rule()}")
-        self.hashes.append(place_of(asked.draft.canonical))
+        self.hashes.append(place_of(question.draft.canonical))
         self.codes.append(code)
-        self.letters.update(asked.draft.text, asked.draft.steps, asked.draft.answer)
-        self.digest.update(json.dumps(asked.draft).encode())
+        self.letters.update(question.draft.text, question.draft.steps, question.draft.answer)
+        self.digest.update(json.dumps(question.draft).encode())
 
 
 def _rule() -> str:
@@ -217,8 +217,8 @@ def _splits(reading: _Reading) -> np.ndarray:
     codes = np.frombuffer(reading.codes, np.uint8)
     splits = np.empty(len(hashes), np.uint8)
     for part, code in reading.parts.items():
-        chosen = codes == code
-        splits[chosen] = _within(hashes[chosen], _splits_of(part, {*reading.parts}))
+        of_part = codes == code
+        splits[of_part] = _within(hashes[of_part], _splits_of(part, {*reading.parts}))
     return splits
 
 
@@ -237,10 +237,10 @@ def _splits_of(part: str, parts: set[str]) -> tuple[Split, ...]:
     if unknown := parts - {*WORDS, *SPLITS}:
         raise BadInput(f"task dataset: the part {min(unknown)[:80]!r} is unknown; {_rule()}")
     if parts & {"query", "report"}:
-        own = [split for split in SPLITS if split == part]
-        if not own:
+        same_name = [split for split in SPLITS if split == part]
+        if not same_name:
             raise BadInput(f"task dataset: parts {', '.join(sorted(parts))} mix two namings")
-        return tuple(own)
+        return tuple(same_name)
     held_out = bool(parts & {*DEV, "validate"})
     if part == "train":
         return ("train", "query") if held_out else ("train", "query", "validate")

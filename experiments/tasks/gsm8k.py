@@ -101,29 +101,29 @@ class Task(tasks.Task):
         ]
 
 
-def _clusters(path: Path, known: set[str]) -> dict[str, str]:
+def _clusters(path: Path, item_ids: set[str]) -> dict[str, str]:
     """The clusters that a file declares; BadInput where it is not one or names items that are not
     there.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+        clusters = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"task gsm8k: clusters: {path} cannot be read as JSON ({error})") from None
-    if not isinstance(held, dict) or not all(
-        isinstance(name, str) and name for name in held.values()
+    if not isinstance(clusters, dict) or not all(
+        isinstance(name, str) and name for name in clusters.values()
     ):
         raise BadInput(
             f"task gsm8k: clusters: {path} must be an object of item ids and names of clusters, "
             "as in "
             '{"gsm8k-0123456789abcdef": "passage 1"}'
         )
-    if unknown := [item for item in held if item not in known]:
+    if unknown := [item for item in clusters if item not in item_ids]:
         raise BadInput(
-            f"task gsm8k: clusters: {path} names {len(unknown)} of {len(held)} items that the "
+            f"task gsm8k: clusters: {path} names {len(unknown)} of {len(clusters)} items that the "
             "task does not "
             f"have, the first of them {unknown[0]!r}"
         )
-    return held
+    return clusters
 
 
 def _problems(path: Path) -> list[Draft]:
@@ -133,8 +133,8 @@ def _problems(path: Path) -> list[Draft]:
         where = f"{path}: line {number}"
         row = parse_object(where, line)
         question, answer = (text_of(where, row, name) for name in ("question", "answer"))
-        steps, mark, said = answer.rpartition("\n####")
-        reference = said.strip().replace(",", "")
+        steps, mark, final = answer.rpartition("\n####")
+        reference = final.strip().replace(",", "")
         if not question.strip():
             raise BadInput(f"{where}: question is empty")
         if not mark or not gsm8k.FORM.fullmatch(reference) or not Task.grader.read(reference):

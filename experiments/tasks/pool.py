@@ -131,12 +131,12 @@ class Pool(ABC):
     def _drafts(self, split: Split, seed: int) -> Iterator[Draft]:
         seen = set[str]()
         for index in shuffled(self.size, f"{self.name}/{seed}"):
-            asked = self.draft(index)
-            if asked is None or asked.canonical in seen:
+            draft = self.draft(index)
+            if draft is None or draft.canonical in seen:
                 continue
-            if self.split(index, asked.canonical) == split:
-                seen.add(asked.canonical)
-                yield asked
+            if self.split(index, draft.canonical) == split:
+                seen.add(draft.canonical)
+                yield draft
 
     def _draw(self, split: Split, seed: int) -> Iterator[Item]:
         return map(self.item, self._drafts(split, seed))

@@ -139,17 +139,17 @@ class Grader(graders.Grader):
         """The answer as it is, without space around it."""
         return final.strip() or None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the scorer gives full marks."""
-        told = json.loads(reference)
-        which = self._generators.names.index(told["generator"])
-        return self._generators.right(which, told["index"], said)
+        entry = json.loads(reference)
+        which = self._generators.names.index(entry["generator"])
+        return self._generators.right(which, entry["index"], answer)
 
     def check(self, reference: str) -> None:
         """BadInput where the scorer does not call its own answer right."""
-        told = json.loads(reference)
-        if not self.same(told["answer"], reference):
-            raise BadInput(f"{told['generator']}: its scorer calls its own answer wrong")
+        entry = json.loads(reference)
+        if not self.same(entry["answer"], reference):
+            raise BadInput(f"{entry['generator']}: its scorer calls its own answer wrong")
 
 
 class Task(tasks.Task):

@@ -156,10 +156,10 @@ def _chosen(row: Row, name: str, value: Any, options: Mapping[str, str]) -> str:
     letters = [*options]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(letters):
         return letters[value]
-    said = str(value).strip()
-    if said.upper() in options:
-        return said.upper()
-    meant = [letter for letter, text in options.items() if text.strip() == said]
+    answer = str(value).strip()
+    if answer.upper() in options:
+        return answer.upper()
+    meant = [letter for letter, text in options.items() if text.strip() == answer]
     if not meant:
         raise BadInput(
             f"{row.where}: {name} is none of the options {', '.join(letters)}, got "

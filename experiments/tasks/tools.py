@@ -96,14 +96,14 @@ class Task(tasks.Task):
         """The values that a completion's calls get; None where it puts one, or calls nothing that
         there is.
         """
-        said = self.format.final(completion.text, completion.finished)
-        calls = tool_call.parse_calls_or_none(said or "")
+        final = self.format.final(completion.text, completion.finished)
+        calls = tool_call.parse_calls_or_none(final or "")
         question = prompt.history[0].content if prompt.history else prompt.text
-        asked = ASKED.search(question)
+        parts = ASKED.search(question)
         names = [call.arguments.get("0") for call in calls if call.function == "get"]
-        if not asked or not calls or len(names) < len(calls) or not {*names} <= {*NAMES}:
+        if not parts or not calls or len(names) < len(calls) or not {*names} <= {*NAMES}:
             return None
-        shown = ",".join(str(value_of(int(asked["store"]), str(name))) for name in names)
+        shown = ",".join(str(value_of(int(parts["store"]), str(name))) for name in names)
         spoken = (Message("user", prompt.text), Message("assistant", completion.text))
         history = (*prompt.history, *spoken)
         root = prompt.id.partition("/")[0]
@@ -118,8 +118,8 @@ class Task(tasks.Task):
 
     def final(self, text: str, finished: bool = True) -> str | None:
         """The calls of all turns, which are the lines of the text; None where a turn has none."""
-        said = self._said(text, finished)
-        return None if said is None else self.grader.read(said)
+        calls = self._said(text, finished)
+        return None if calls is None else self.grader.read(calls)
 
     def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
         """Whether all calls that the reference has were made, and leave the store as these do."""
@@ -142,26 +142,26 @@ def value_of(store: int, name: str) -> int:
 
 def script(text: str) -> Iterator[Step]:
     """What is to be said to a question, turn by turn."""
-    asked = ASKED.search(text)
-    assert asked, text
+    parts = ASKED.search(text)
+    assert parts, text
     values = []
-    for operand in (asked["x"], asked["y"]):
+    for operand in (parts["x"], parts["y"]):
         if operand in NAMES:
             yield Step("", f'get("{operand}")', {"get": {"0": [operand]}})
-        values.append(value_of(int(asked["store"]), operand) if operand in NAMES else int(operand))
-    (x, y), sign = values, asked["first"]
+        values.append(value_of(int(parts["store"]), operand) if operand in NAMES else int(operand))
+    (x, y), sign = values, parts["first"]
     between = (x + y if sign == "+" else x - y) % 10
-    change = int(asked["rest"])
+    change = int(parts["rest"])
     result = (between + change) % 10
-    reasoning = f"{x}{sign}{y}={between};{between}{asked['rest']}={result}"
-    target = asked["target"]
+    reasoning = f"{x}{sign}{y}={between};{between}{parts['rest']}={result}"
+    target = parts["target"]
     arguments: dict[str, list[Any]] = {"0": [target], "1": [result]}
     yield Step(reasoning, f'put("{target}",{result})', {"put": arguments})
 
 
-def _left(said: str | None) -> dict[str, Any]:
+def _left(final: str | None) -> dict[str, Any]:
     """What calls, one after another, leave in a store beside what was there."""
-    calls = tool_call.parse_calls_or_none(said or "")
+    calls = tool_call.parse_calls_or_none(final or "")
     puts = [call.arguments for call in calls if call.function == "put"]
     return {str(put.get("0")): put.get("1") for put in puts}
 

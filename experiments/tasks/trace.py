@@ -63,8 +63,8 @@ class Task(tasks.Task):
             values[last] = value
             index, pick = divmod(index, len(free))
             index, minus = divmod(index, 2)
-            index, chosen = divmod(index, len(operands))
-            target, sign, operand = free.pop(pick), "+-"[minus], operands[chosen]
+            index, place = divmod(index, len(operands))
+            target, sign, operand = free.pop(pick), "+-"[minus], operands[place]
             change = values[operand] if operand in values else int(operand)
             program.append(f"{target}={last}{sign}{operand}")
             result = (value + change if sign == "+" else value - change) % 10

@@ -25,7 +25,7 @@ def test_points_say_when_there_are_too_few_honest_accounts():
     honest = np.zeros((2, 5000), bool)
     honest[0, :6] = True
     points = operating_points(honest, np.ones((2, 10), bool), (1e-3, 1e-4))
-    assert [p.told for p in points] == [True, False]
+    assert [p.measurable for p in points] == [True, False]
     assert points[0].fpr.value == 0.0012 and points[0].tpr.lo == pytest.approx(0.025 ** (1 / 10))
 
 

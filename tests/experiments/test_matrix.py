@@ -65,8 +65,8 @@ def held(first=None):
 
 def test_cells_stand_below_their_attack_and_the_chosen_one_is_marked():
     (one,) = matrix.matrices(held())
-    assert one.lines[0].cells == pytest.approx((0.25, 0.5)) and one.lines[0].chosen == 1
-    assert one.lines[1].cells == (pytest.approx(1.0), None) and one.lines[1].chosen == 0
+    assert one.lines[0].cells == pytest.approx((0.25, 0.5)) and one.lines[0].worst == 1
+    assert one.lines[1].cells == (pytest.approx(1.0), None) and one.lines[1].worst == 0
 
 
 def test_as_markdown():
@@ -84,7 +84,7 @@ def test_as_markdown():
 def test_where_no_attack_beats_the_floor_to_abstain_is_the_worst():
     told = held(case("d", VOTE, {"sft": -0.0625, VOTE: -0.0625}, -0.06, -0.2))
     (one,) = matrix.matrices(told)
-    assert one.lines[0].cells == pytest.approx((-0.0625, -0.0625)) and one.lines[0].chosen is None
+    assert one.lines[0].cells == pytest.approx((-0.0625, -0.0625)) and one.lines[0].worst is None
     line = matrix.markdown(told).splitlines()[3]
     assert line == "| `d` | -2.1 | 0.00 | 0.00 | **0.00** | 0 (floor wins) | ∞ | partial |"
 

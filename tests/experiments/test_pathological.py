@@ -450,7 +450,7 @@ def test_an_open_case_says_what_would_settle_it():
 
 
 def test_one_strong_attack_is_enough_for_a_defence_to_fail():
-    assert word(attacks=[D, arm(0.79, seed=16)], chosen=1).word == "ineffective"
+    assert word(attacks=[D, arm(0.79, seed=16)], selected=1).word == "ineffective"
     assert (
         word(attacks=[D, arm(0.45, seed=17)]).word == "inconclusive"
     )  # not selected, and not below theta

@@ -13,7 +13,7 @@ from distill.rendering import prompt_text
 from experiments.contracts import tasks as claims
 from experiments.contracts import title
 from experiments.settings.entries import build_task
-from experiments.stages.episodes import asked, flat, joined, play
+from experiments.stages.episodes import flat, joined, play, prompts_sent
 from experiments.stages.resources import checker, solutions
 from experiments.tasks import Outcome, tools, transcript
 
@@ -148,7 +148,7 @@ def test_a_loop_asks_every_turn_of_those_that_are_open_together():
         TASK.grade(joined(one).text, item.reference) == "right"
         for one, item in zip(episodes, ITEMS, strict=True)
     )
-    sent = asked(prompts, episodes)
+    sent = prompts_sent(prompts, episodes)
     assert [one.conversation for one in sent] == [
         t.prompt.conversation for i in ITEMS for t in i.turns
     ]

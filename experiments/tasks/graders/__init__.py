@@ -38,9 +38,9 @@ class Grader(BaseModel, ABC):
             BadInput: a library that it needs is not installed.
         """
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether an answer in its canonical form is what an item's reference asks for."""
-        return said == self.read(reference)
+        return answer == self.read(reference)
 
     def check(self, reference: str) -> None:
         """BadInput, without a place, where no answer could be right by this reference."""

@@ -49,8 +49,8 @@ def build_grader(name: str, **settings: Any) -> Grader:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        known = ", ".join(kind.model_fields) or "none"
-        raise BadInput(f"grader {name}: {place}: {first['msg']} (settings: {known})") from None
+        settable = ", ".join(kind.model_fields) or "none"
+        raise BadInput(f"grader {name}: {place}: {first['msg']} (settings: {settable})") from None
 
 
 def summary(name: str) -> str:

@@ -27,7 +27,7 @@ class Grader(graders.Grader):
         plain = plain.strip()
         while lead := LEAD.match(plain):
             plain = plain[lead.end() :]
-        said = SAID.match(plain)
-        if not said or said["letter"].upper() not in self.letters:
+        option = SAID.match(plain)
+        if not option or option["letter"].upper() not in self.letters:
             return None
-        return None if OTHER.search(said["text"] or "") else said["letter"].upper()
+        return None if OTHER.search(option["text"] or "") else option["letter"].upper()

@@ -43,13 +43,13 @@ class Grader(graders.Grader):
         except BROKEN:
             return None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the code passes all tests."""
         programs = _programs(reference)
         try:
             if programs:
-                return all(self._prints(said, given, wanted) for given, wanted in programs)
-            return self._passes(said, reference)
+                return all(self._prints(answer, stdin, wanted) for stdin, wanted in programs)
+            return self._passes(answer, reference)
         except TooMuch:
             return False
 
@@ -87,9 +87,9 @@ class Grader(graders.Grader):
                 judge.say(answer.hear())
             return line == "passed"
 
-    def _prints(self, code: str, given: str, wanted: str) -> bool:
+    def _prints(self, code: str, stdin: str, wanted: str) -> bool:
         with Sandbox(code, self._limits(), mode="program") as answer:
-            answer.say(given)
+            answer.say(stdin)
             answer.end_input()
             return _lines(answer.hear_all()) == _lines(wanted)
 

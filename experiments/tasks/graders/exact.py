@@ -36,8 +36,8 @@ class Grader(graders.Grader):
 
     def read(self, final: str) -> str | None:
         """The answer without white space around it, if it has the form."""
-        said = _loosened(final) if self.loose else final.strip(ASCII_SPACE)
-        return said if self._pattern.fullmatch(said) else None
+        answer = _loosened(final) if self.loose else final.strip(ASCII_SPACE)
+        return answer if self._pattern.fullmatch(answer) else None
 
 
 def _loosened(text: str) -> str:

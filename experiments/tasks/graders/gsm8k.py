@@ -18,10 +18,10 @@ class Grader(graders.Grader):
 
     def read(self, final: str) -> str | None:
         """The number, as short as it can be written."""
-        said = re.sub(r"[$,%]", "", final.strip()).removesuffix(".")
-        fits = FORM.fullmatch(said) and abs(float(said)) < LARGEST
-        return f"{float(said):.15g}" if fits else None
+        number = re.sub(r"[$,%]", "", final.strip()).removesuffix(".")
+        fits = FORM.fullmatch(number) and abs(float(number)) < LARGEST
+        return f"{float(number):.15g}" if fits else None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the two are one number."""
-        return float(said) == float(reference)
+        return float(answer) == float(reference)

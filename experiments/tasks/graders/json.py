@@ -24,12 +24,12 @@ class Grader(graders.Grader):
         except (ValueError, RecursionError):
             return None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the value equals the reference's, or keeps its schema."""
         if self.by == "value":
-            return said == self.read(reference)
+            return answer == self.read(reference)
         try:
-            return bool(_validator(parse(reference)).is_valid(json.loads(said)))
+            return bool(_validator(parse(reference)).is_valid(json.loads(answer)))
         except RecursionError:  # a schema that refers to itself
             return False
 

@@ -31,17 +31,17 @@ class Grader(graders.Grader):
 
     def read(self, final: str) -> str | None:
         """The answer's own text where there is an expression in it, else None."""
-        said = " ".join(final.split())
-        return said if said and self._parse(said) else None
+        text = " ".join(final.split())
+        return text if text and self._parse(text) else None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether SymPy finds the two equal; what takes too long is not."""
         from math_verify import verify
 
-        gold, answer = self._parse(reference), self._parse(said)
-        if not gold or not answer:
+        gold, value = self._parse(reference), self._parse(answer)
+        if not gold or not value:
             return False
-        return bool(verify(gold, answer, float_rounding=self.digits, timeout_seconds=self._alarm()))
+        return bool(verify(gold, value, float_rounding=self.digits, timeout_seconds=self._alarm()))
 
     def _parse(self, text: str) -> Any:
         """What math-verify reads in a text: an expression and its text, or nothing."""

@@ -78,13 +78,13 @@ class Grader(graders.Grader):
             value /= 100
         return spelled(value)
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the two are one number, within `relative`."""
         wanted = self.read(reference)
         if wanted is None:
             return False
         allowed = abs(Fraction(wanted)) * Fraction(str(self.relative))
-        return abs(Fraction(said) - Fraction(wanted)) <= allowed
+        return abs(Fraction(answer) - Fraction(wanted)) <= allowed
 
 
 def number_in(text: str) -> Fraction | None:
@@ -99,16 +99,16 @@ def number_in(text: str) -> Fraction | None:
 
 
 def _only(plain: str) -> Fraction | None:
-    found = list(NUMBER.finditer(plain))
-    if len(found) != 1:
+    numbers = list(NUMBER.finditer(plain))
+    if len(numbers) != 1:
         return None
-    before, behind = plain[: found[0].start()], plain[found[0].end() :]
+    before, behind = plain[: numbers[0].start()], plain[numbers[0].end() :]
     if re.search("[0-9]", re.sub(r"(?<=[A-Za-z])[0-9]+", "", before + " " + behind)):
         return None  # a digit that is part of nothing: a date, a version, a list
     if OPERATOR.search(before) or UNCLEAR.match(behind) or COMMAND.search(plain):
         return None  # part of an expression; a dash may be punctuation, or a sign
     scale = SCALE.match(behind)
-    value = _value(found[0])
+    value = _value(numbers[0])
     return value * SCALES[scale["scale"].lower()] if scale and value is not None else value
 
 

@@ -19,11 +19,11 @@ class Grader(graders.Grader):
         """The answer without white space around it."""
         return final.strip() or None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether the reference matches all of it, in half a second."""
         flags = regex.IGNORECASE if self.ignore_case else 0
         try:
-            return bool(regex.fullmatch(reference, said, flags, timeout=SECONDS))
+            return bool(regex.fullmatch(reference, answer, flags, timeout=SECONDS))
         except TimeoutError:
             return False
 

@@ -59,13 +59,13 @@ class Sandbox:
         mode: Literal["program", "calls", "tests"],
         names: Sequence[str] = (),
     ) -> None:
-        self.ends, self.held = time.monotonic() + limits.patience, b""
+        self.ends, self.buffer = time.monotonic() + limits.patience, b""
         self.folder = tempfile.mkdtemp(prefix="distill-resist-code-")
         os.chmod(self.folder, 0o755)
-        told = [str(limits.seconds), str(limits.megabytes), mode]
+        arguments = [str(limits.seconds), str(limits.megabytes), mode]
         python = [sys.executable, "-I", "-S", "-B", "-X", "utf8"]
         self.process = subprocess.Popen(
-            [*_walls(self.folder), *python, "-c", WORKER.read_text(encoding="utf-8"), *told],
+            [*_walls(self.folder), *python, "-c", WORKER.read_text(encoding="utf-8"), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -116,23 +116,23 @@ class Sandbox:
 
     def hear(self) -> str:
         """The next line of the process, without its end; TooMuch where none comes."""
-        while b"\n" not in self.held:
+        while b"\n" not in self.buffer:
             if not (more := self._read()):
                 raise TooMuch("the process ended")
-            self.held += more
-        line, _, self.held = self.held.partition(b"\n")
+            self.buffer += more
+        line, _, self.buffer = self.buffer.partition(b"\n")
         return line.decode("utf-8", "replace")
 
     def hear_all(self) -> str:
         """All that the process still says until it ends."""
         while more := self._read():
-            self.held += more
-        return self.held.decode("utf-8", "replace")
+            self.buffer += more
+        return self.buffer.decode("utf-8", "replace")
 
     def _read(self) -> bytes:
         assert self.process.stdout
         self._wait(self.process.stdout, selectors.EVENT_READ)
-        if len(self.held) > LINE:
+        if len(self.buffer) > LINE:
             raise TooMuch("the process says too much")
         return os.read(self.process.stdout.fileno(), 2**16)
 
@@ -166,9 +166,9 @@ def _walls(folder: str) -> list[str]:
 
 def _around(name: str, folder: str) -> list[str]:
     if name == "bwrap":
-        own = ["--bind", folder, folder, "--chdir", folder]
+        inside = ["--bind", folder, folder, "--chdir", folder]
         outside = ["--ro-bind", "/", "/", "--tmpfs", "/tmp", "--dev", "/dev", "--proc", "/proc"]
-        return ["bwrap", "--unshare-all", "--die-with-parent", *outside, *own, "--"]
+        return ["bwrap", "--unshare-all", "--die-with-parent", *outside, *inside, "--"]
     if name == "unshare":
         user = [] if os.geteuid() == 0 else ["--user"]
         return ["unshare", *user, "--net", "--ipc", "--pid", "--fork", "--kill-child", "--"]

@@ -55,9 +55,9 @@ class Grader(graders.Grader):
         texts = [json.dumps(call.as_json(), sort_keys=True) for call in calls]
         return f"[{', '.join(texts if self.ordered else sorted(texts))}]" if texts else None
 
-    def same(self, said: str, reference: str) -> bool:
+    def same(self, answer: str, reference: str) -> bool:
         """Whether each call is one of the reference's, and all of these were made."""
-        calls = parse_calls(said)
+        calls = parse_calls(answer)
         wanted = possible_calls(reference)
         if len(calls) < len(wanted) or (len(calls) > len(wanted) and not self.extra):
             return False
