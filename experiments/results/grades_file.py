@@ -28,10 +28,12 @@ def read(data: bytes | Path) -> Grades:
     for part in rows.parts():
         *who, seed = rows.who(part.start)
         exams.setdefault(Key(*who), {})[seed] = rows.exam(part)
-    return {
-        key: Sat(tuple(sorted(by_seed)), tuple(by_seed[seed] for seed in sorted(by_seed)))
-        for key, by_seed in exams.items()
-    }
+    return {key: _in_order(by_seed) for key, by_seed in exams.items()}
+
+
+def _in_order(by_seed: dict[int, Exam]) -> Sat:
+    seeds = sorted(by_seed)
+    return Sat(tuple(seeds), tuple(by_seed[seed] for seed in seeds))
 
 
 def _table(data: bytes | Path) -> Any:

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.planning import arms
-from experiments.planning.arms import Arm, PlateauRun
+from experiments.planning.arms import Arm, CampaignRun, PlateauRun
 from experiments.planning.plan import Plan
 from experiments.results.collect import preparing, trials_of
 from experiments.results.grades import WHO, Grades, Key
 from experiments.results.schema.arms import FinishedStudent, MissingStudent
+from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.review import Check, Word, guarded, regrade, short
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
@@ -163,32 +164,39 @@ def _campaigns(run: Run, planned: Plan) -> list[Check]:
     """Whether outcomes.json has the planned runs of campaigns, each with its students."""
     missing, items = {*run.manifest.missing}, run.study.measure.items
     expected = [
-        {
-            "run": [leak.preset, leak.access, leak.seed, leak.split],
-            "students": [
-                [arm.task, arm.defense, arm.attacker, items]
-                for arm in leak.students
-                if arm.exam.key not in missing
-            ],
-        }
+        _planned_campaign(leak, missing, items)
         for leak in planned.leaks
         if leak.run.key not in missing
     ]
-    listed = [
-        {
-            "run": [outcome.preset, outcome.access, outcome.seed, outcome.split],
-            "students": [
-                [one.task, one.defense, one.attacker, len(one.right)] for one in outcome.students
-            ],
-        }
-        for outcome in run.outcomes
-    ]
+    listed = [_listed_campaign(outcome) for outcome in run.outcomes]
     if not expected and not listed:
         return []
     wrong = next(unlike(expected, listed), None)
     word: Word = "FAIL" if wrong else "PASS"
     total = f"{len(expected)} runs"
     return [Check("outcomes.json lists the planned campaigns", word, total, difference(wrong))]
+
+
+def _planned_campaign(leak: CampaignRun, missing: Set[str], items: int) -> dict[str, Any]:
+    """What outcomes.json must say of a planned run: which it is, and its students with how many
+    items each.
+    """
+    students = [
+        [arm.task, arm.defense, arm.attacker, items]
+        for arm in leak.students
+        if arm.exam.key not in missing
+    ]
+    return {"run": [leak.preset, leak.access, leak.seed, leak.split], "students": students}
+
+
+def _listed_campaign(outcome: CampaignOutcome) -> dict[str, Any]:
+    """The same of what outcomes.json does say."""
+    students = [
+        [student.task, student.defense, student.attacker, len(student.right)]
+        for student in outcome.students
+    ]
+    run = [outcome.preset, outcome.access, outcome.seed, outcome.split]
+    return {"run": run, "students": students}
 
 
 def _graded(run: Run) -> Check:

@@ -22,7 +22,7 @@ from experiments.results.read import (
     manifest_of,
     measures_of,
     outcomes_of,
-    own,
+    own_file,
     parsed,
     shaped,
 )
@@ -74,7 +74,7 @@ def study_of(home: Path) -> Study:
 def frozen(home: Path) -> Any:
     """The analysis that was frozen; BadInput for YAML that holds more than plain values."""
     try:
-        return reading.read(own(home, ANALYSIS))
+        return reading.read(own_file(home, ANALYSIS))
     except BadInput as error:
         raise BadInput(str(error).replace(f"{home}/", "")) from None
 
@@ -86,7 +86,7 @@ def graded(home: Path) -> Grades:
     import pyarrow as pa
 
     name = FILES["grades"]
-    path = own(home, name, LARGEST)
+    path = own_file(home, name, LARGEST)
     try:
         _check_columns(path)
         _check_values(path)

@@ -43,12 +43,12 @@ def battery(name: str) -> Battery | None:
 
 def batteries(attackers: Sequence[str]) -> list[str]:
     """The batteries, `name version`, all of whose attacks are among these."""
-    every = [listed for name in names("attacker") if (listed := battery(name))]
-    return [
-        f"{listed.name} {listed.version}"
-        for listed in every
-        if {f"{listed.name}/{key}" for key in listed.attacks} <= {*attackers}
-    ]
+    whole = []
+    for name in names("attacker"):
+        listed = battery(name)
+        if listed and {f"{listed.name}/{key}" for key in listed.attacks} <= {*attackers}:
+            whole.append(f"{listed.name} {listed.version}")
+    return whole
 
 
 def unpacked(attackers: list[str]) -> list[str]:

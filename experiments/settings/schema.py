@@ -287,12 +287,16 @@ def load_named(name: str, overrides: list[str], environment: bool = False) -> St
 
 def schema() -> dict[str, Any]:
     """JSON schema of a study, and of the settings of every shipped component, by group and name."""
-    parts = {
-        group: {
-            name: load_module(group, read_config(group, name).name).Settings.model_json_schema()
-            for name in names(group)
-            if group != "attacker" or not battery(name)
-        }
-        for group in PACKAGES
+    return {
+        "study": Study.model_json_schema(),
+        **{group: _settings_of(group) for group in PACKAGES},
     }
-    return {"study": Study.model_json_schema(), **parts}
+
+
+def _settings_of(group: str) -> dict[str, Any]:
+    """JSON schema of the settings of a group's components, by name; a battery has none."""
+    return {
+        name: load_module(group, read_config(group, name).name).Settings.model_json_schema()
+        for name in names(group)
+        if group != "attacker" or not battery(name)
+    }
