@@ -45,7 +45,7 @@ class Trained:
     diverged: bool = False
     tokens: int = 0  # that carried loss
     positions: int = 0  # that went through the network, padding left out
-    exchanges: int = 0  # exchanges with the provider while it learned
+    asked: int = 0  # exchanges with the provider while it learned
     steps: int = 0  # of the optimiser, really taken
     examples: int = 0  # that it was given to learn from
     cut: int = 0  # of these, cut to what fits

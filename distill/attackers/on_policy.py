@@ -113,5 +113,5 @@ class Attacker(Base):
                 if scored
                 else Trained(whole.network)
             )
-            whole = join_trainings([whole, replace(more, exchanges=len(questions))])
+            whole = join_trainings([whole, replace(more, asked=len(questions))])
         return whole

@@ -40,10 +40,10 @@ def probe(model: ServedModel, prompts: Sequence[Prompt]) -> None:
 
 def _queries(model: ServedModel, prompts: Sequence[Prompt]) -> list[Query]:
     """Each prompt, and where an answer can be begun, the first with a beginning."""
-    asked = list(prompts)
+    questions = list(prompts)
     if model.options.capabilities.prefill:
-        asked.append(replace(prompts[0], begin=prompts[0].text))
-    return [Query(model.options, model.tokens, one, k=model.options.logprobs) for one in asked]
+        questions.append(replace(prompts[0], begin=prompts[0].text))
+    return [Query(model.options, model.tokens, one, k=model.options.logprobs) for one in questions]
 
 
 def _check_name(model: ServedModel, connection: Connection) -> None:

@@ -81,7 +81,7 @@ def train_fresh(
         steps=done.steps,
         learning_rate=recipe.learning_rate,
         cut=done.cut / max(done.examples, 1),
-        asked=done.exchanges,
+        asked=done.asked,
     )
     network = done.network.eval()
     if isinstance(shape, FineTune) and shape.lora and shape.lora.merge:

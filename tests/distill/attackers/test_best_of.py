@@ -28,14 +28,7 @@ def ranked(monkeypatch):
     def noted(self, said, model, recipe, *, seed, **more):
         trained.append((seed, model))
         return Trained(
-            model.network,
-            [float(seed)],
-            tokens=1,
-            positions=2,
-            exchanges=0,
-            steps=3,
-            examples=4,
-            cut=1,
+            model.network, [float(seed)], tokens=1, positions=2, asked=0, steps=3, examples=4, cut=1
         )
 
     monkeypatch.setattr(sft.Attacker, "train", noted)
@@ -51,7 +44,7 @@ def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
     ) == 4
     assert ranked[0][0] == 8 and ranked[0][1] is given
     assert done.network is ranked[1][1].network and done.losses == [float(ranked[1][0])]
-    assert (done.tokens, done.positions, done.exchanges, done.steps, done.examples, done.cut) == (
+    assert (done.tokens, done.positions, done.asked, done.steps, done.examples, done.cut) == (
         4,
         8,
         0,

@@ -81,7 +81,7 @@ def test_the_rows_are_the_teachers_own_for_the_students_tokens():
 def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
     teacher = Noted([])
     done = trained(teacher, phases=3)
-    assert done.exchanges == 3 * len(PROMPTS) and len(teacher.asked) == 3
+    assert done.asked == 3 * len(PROMPTS) and len(teacher.asked) == 3
     for prompts, interface in teacher.asked:
         assert [one.id for one in prompts] == [
             one.id for one in PROMPTS
@@ -114,7 +114,7 @@ def test_what_is_not_scored_teaches_nothing():
     plain = logprob_kd.Attacker(logprob_kd.Settings())
     half = RECIPE.model_copy(update={"steps": 6})
     assert torch.equal(flat(done.network), flat(plain.train(SAID, model(0), half, seed=0).network))
-    assert done.exchanges == 2 * len(PROMPTS)
+    assert done.asked == 2 * len(PROMPTS)
 
 
 def test_the_divergence_is_that_of_the_students_own_answers():
@@ -137,4 +137,4 @@ def test_a_question_that_was_sold_twice_is_answered_once():
     done = on_policy.Attacker(on_policy.Settings(phases=1, k=5)).train(
         twice, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=TEACHER)
     )
-    assert done.exchanges == len(PROMPTS)
+    assert done.asked == len(PROMPTS)
