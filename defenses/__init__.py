@@ -44,13 +44,17 @@ class ProviderResources:
     `proxy`: a small model of the provider's own that stands for students, with the teacher's
     tokenizer. `traces`: the clean teacher's answers to prompts of the provider's own, which nobody
     else asks. `grade`: whether an answer to one of these prompts is right. `rewriter`: a model that
-    follows instructions. `learned`: what the defence's `learn` returned.
+    follows instructions. `weaker_teacher`: the study's public, weaker teacher. `base`: the model that
+    the teacher was before its adapter, or before its training here. `learned`: what the defence's
+    `learn` returned.
     """
 
     proxy: LanguageModel | None = None
     traces: Sequence[Completion] = ()
     grade: Callable[[Completion], bool] | None = None
     rewriter: LanguageModel | None = None
+    weaker_teacher: Model | None = None
+    base: Model | None = None
     learned: Mapping[str, Tensor] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.verdicts import utility
 from experiments.measure import text
 from experiments.measure.contrast import Estimate
+from experiments.measure.noticing import questions_to_notice
 from experiments.results.grades import Key, Sat
 from experiments.results.schema.defenses import TeacherResult
 from experiments.settings.defenses import parse_defense
@@ -41,6 +42,7 @@ def _result(table: ArmTable, key: Key) -> TeacherResult:
     preparation = table.preparation(key.task, key.defense)
     moved = _moved(key.defense, exams)
     detectability = _detectability(clean, exams, table.alpha)
+    Te, noticed = float(clean.right_SN.mean()), True if cost.hi < 0 else None
     return TeacherResult(
         task=key.task,
         defense=key.defense,
@@ -66,6 +68,9 @@ def _result(table: ArmTable, key: Key) -> TeacherResult:
         distinct_4=_mean(lambda answer: text.distinct(answer, 4), exams),
         perplexity=_perplexity(exams),
         perplexity_clean=_perplexity(clean),
+        noticed_after=noticed and _noticed_after(Te, cost.change),
+        noticed_after_lo=noticed and _noticed_after(Te, cost.lo),
+        noticed_after_hi=noticed and _noticed_after(Te, cost.hi),
         detectability=detectability and detectability.value,
         detectability_lo=detectability and detectability.lo,
         detectability_hi=detectability and detectability.hi,
@@ -80,6 +85,11 @@ def _moved(defense: str, exams: Sat) -> Movement:
     ):
         return UNSEEN
     return Movement(exams.mean("l1"), exams.mean("kl"), exams.mean("flips"))
+
+
+def _noticed_after(right: float, change: float) -> int | None:
+    """Questions after which an attacker that knows their answers notices a change below 0."""
+    return questions_to_notice(right, max(right + change, 0.0))
 
 
 def _detectability(clean: Sat, exams: Sat, alpha: float) -> Estimate | None:

@@ -52,7 +52,8 @@ def provider_resources(
     questions: Sequence[str],
     worked: Sequence[str] = (),
 ) -> ProviderResources:
-    """What a provider might have: a smaller proxy, clean traces, a grader, and a rewriter.
+    """What a provider might have: a smaller proxy, clean traces, a grader, a rewriter, and weaker
+    teachers.
 
     Args:
         teacher: whose clean answers the traces are.
@@ -70,6 +71,8 @@ def provider_resources(
         traces=teacher.generate(prompts, seed=9, interface=Interface("full")) + by_hand,
         grade=lambda answer: len(answer.text) % 2 == 0,
         rewriter=replace(teacher, max_new_tokens=8),
+        weaker_teacher=proxy,
+        base=proxy,
     )
 
 

@@ -26,6 +26,7 @@ from experiments.settings.models import (
     Pretrained,
     Recipe,
     Teacher,
+    base_of,
 )
 from experiments.settings.schema import Study
 from experiments.settings.served import PLACE, Served
@@ -149,6 +150,8 @@ def provided(scope: Scope, defense: str, need: str) -> Stage:
     provider = scope.study.provider
     if need == "traces":
         return traces(scope, skip=provider.traces)
+    if need in ("weaker_teacher", "base"):
+        return teacher(scope, weaker(scope.study, defense, need))
     model = getattr(provider, need)
     if model is None:
         raise BadInput(f"{defense}: needs a {need}; set provider.{need} (see configs/provider)")
@@ -159,6 +162,22 @@ def provided(scope: Scope, defense: str, need: str) -> Stage:
     # What the proxy learned from it knows too well: a gradient over other traces tells what a
     # student has to learn.
     return plain_student(scope, traces(scope, skip=0), shape_of(scope, model), seed_for("provider"))
+
+
+def weaker(study: Study, defense: str, need: str) -> Teacher:
+    """The weaker model that a defence answers with; BadInput where the study has none."""
+    if need == "base":
+        if (base := base_of(study.teacher)) is None:
+            raise BadInput(
+                f"{defense}: teacher {study.teacher.name!r} has no base: it is no pretrained model "
+                "with an adapter, nor one that is trained further here; write to=weaker_teacher"
+            )
+        return base
+    if study.weaker_teacher is None:
+        raise BadInput(
+            f"{defense}: needs a weaker teacher; set weaker_teacher (as configs/study/downgrade.yaml)"
+        )
+    return study.weaker_teacher
 
 
 def traces(scope: Scope, skip: int) -> Stage:

@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.measure.noticing import MOST
 from experiments.results.schema.defenses import CaseResult, TeacherResult
 from experiments.results.schema.measures import Measures, RaisedFlag
 from experiments.results.schema.rows import Row
@@ -217,6 +218,19 @@ def times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} ×"
 
 
+def noticed(teacher: TeacherResult) -> str:
+    """Questions until a loss is noticed, with those at the ends of the loss; - where none is
+    measured.
+    """
+    if teacher.noticed_after_lo is None:
+        return "-"
+    middle, high = (
+        f"{MOST}+" if n is None else f"{n:g}"
+        for n in (teacher.noticed_after, teacher.noticed_after_hi)
+    )
+    return f"{middle} [{teacher.noticed_after_lo:g}, {high}]"
+
+
 def _two(value: float) -> str:
     """Two decimals, without a minus before zero."""
     return f"{round(value, 2) + 0.0:.2f}"
@@ -225,6 +239,7 @@ def _two(value: float) -> str:
 FORMATS = {
     "bound": bound,
     "interval": interval,
+    "noticed": noticed,
     "points": points,
     "set_to": set_to,
     "signed": signed,

@@ -110,6 +110,21 @@ class Pretrained(PretrainedModel):
         return NETWORK
 
 
+def base_of(teacher: Any) -> Pretrained | None:
+    """The model that a teacher was before its adapter, or before its training here; None of
+    others.
+    """
+    named = {name: getattr(teacher, name, None) for name in PretrainedModel.model_fields}
+    name = f"base of {teacher.name}"
+    if isinstance(teacher, FineTunedTeacher):
+        greedy = {"temperature": 0.0, "top_p": 1.0, "batch_size": teacher.answer_batch_size}
+        tokens = teacher.max_new_tokens
+        return Pretrained(kind="pretrained", name=name, max_new_tokens=tokens, **greedy, **named)
+    if isinstance(teacher, Pretrained) and teacher.adapter:
+        return teacher.model_copy(update={"name": name, "adapter": None})
+    return None
+
+
 class Recorded(Strict, Layout):
     """A teacher that is no longer there: its answers in a file, by prompt, and how that is
     written.

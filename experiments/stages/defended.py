@@ -15,7 +15,7 @@ from distill.models import Model
 from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec, build_defense
 from experiments.stages.files import PreparedDefense
-from experiments.stages.models import load_network
+from experiments.stages.models import load_model, load_network
 from experiments.stages.resources import checker
 from experiments.stages.stage import Inputs
 from experiments.tasks import Task
@@ -35,6 +35,8 @@ class ProviderInputs(Inputs[T]):
     proxy: T | None = None
     traces: T | None = None
     rewriter: T | None = None
+    weaker_teacher: T | None = None
+    base: T | None = None
     prepared: T | None = None
 
 
@@ -67,6 +69,8 @@ def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderRe
     return ProviderResources(
         proxy=load_network(provided.proxy) if provided.proxy else None,
         rewriter=load_network(provided.rewriter) if provided.rewriter else None,
+        weaker_teacher=load_model(provided.weaker_teacher) if provided.weaker_teacher else None,
+        base=load_network(provided.base) if provided.base else None,
         traces=traces,
         grade=checker(task, items),
     )

@@ -180,6 +180,14 @@ class TeacherResult(Table):
     """A byte, of the defended answers to the clean teacher."""
     perplexity_clean: Number
     """A byte, of the clean answers to the clean teacher."""
+    noticed_after: Number
+    """Questions with known answers after which an attacker has noticed the loss with a probability
+    of 90 %, at 5 % false alarms however long it asks; null where no loss is measured, or beyond
+    10,000."""
+    noticed_after_lo: Number
+    """The same at the largest loss of the interval."""
+    noticed_after_hi: Number
+    """The same at its smallest."""
     detectability: Number
     """AUC of a classifier of clean against defended answers; null where no answer differs."""
     detectability_lo: OpenLow
