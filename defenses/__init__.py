@@ -44,9 +44,9 @@ class ProviderResources:
     `proxy`: a small model of the provider's own that stands for students, with the teacher's
     tokenizer. `traces`: the clean teacher's answers to prompts of the provider's own, which nobody
     else asks. `grade`: whether an answer to one of these prompts is right. `rewriter`: a model that
-    follows instructions. `weaker_teacher`: the study's public, weaker teacher. `base`: the model that
-    the teacher was before its adapter, or before its training here. `learned`: what the defence's
-    `learn` returned.
+    follows instructions. `weaker_teacher`: the study's public, weaker teacher. `base`: the model
+    that the teacher was before its adapter, or before its training here. `learned`: what the
+    defence's `learn` returned.
     """
 
     proxy: LanguageModel | None = None

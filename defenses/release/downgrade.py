@@ -2,9 +2,9 @@
 
 The counter-measure that the advisory AA26-251A (NSA, CISA, FBI, 8 September 2026) asks for: alter
 answers, do not say so, and vary it from request to request, so that a check of quality does not
-lock on. Here as one policy: each request is answered by the weaker model with one probability, drawn
-from a key. Whom a provider suspects is another matter (`defenses/access`); who asks here is
-suspected. An honest user who is, loses `share` of the distance between the two models' accuracies.
+lock on. Here as one policy: each request is answered by the weaker model with one probability,
+drawn from a key. Whom a provider suspects is another matter (`defenses/access`); who asks here is
+suspected. An honest user who is, loses `share` of the distance between the models' accuracies.
 
 An attacker may ask again and vote, where `per` is request, or probe with questions that it knows
 (`experiments/measure/noticing.py` counts how many that takes).

@@ -175,7 +175,8 @@ def weaker(study: Study, defense: str, need: str) -> Teacher:
         return base
     if study.weaker_teacher is None:
         raise BadInput(
-            f"{defense}: needs a weaker teacher; set weaker_teacher (as configs/study/downgrade.yaml)"
+            f"{defense}: needs a weaker teacher; set weaker_teacher, as "
+            "configs/study/downgrade.yaml does"
         )
     return study.weaker_teacher
 

@@ -768,6 +768,9 @@ class TestTeachers:
             "distinct_4",
             "perplexity",
             "perplexity_clean",
+            "noticed_after",
+            "noticed_after_lo",
+            "noticed_after_hi",
             "detectability",
             "detectability_lo",
             "detectability_hi",
@@ -798,8 +801,33 @@ class TestTeachers:
         )
         assert row["passes"] == pytest.approx(mean("passes"))
         assert row["perplexity"] == pytest.approx(math.exp(nats / size), rel=1e-6)
+        if row["hi"] < 0:
+            found = [row[f"noticed_after{end}"] for end in ("_lo", "", "_hi")]
+            shares = [clean.right_SN.mean() + row[end] for end in ("lo", "change", "hi")]
+            assert found == [noticed_after(clean.right_SN.mean(), share) for share in shares]
+        else:
+            assert row["noticed_after"] is None is row["noticed_after_lo"]
         assert row["longest_repeat"] >= 0 and 0 < row["distinct_4"] <= 1
         assert (row["detectability"] is None) == (defense == "none")
+
+
+def noticed_after(right, seen):
+    """Questions until the likelihood ratio of `seen` to `right` has been 20 with a chance of .9."""
+    going_on, called, n = {0: 1.0}, 0.0, 0  # chances of so many right answers without a call
+    while called < 0.9:
+        n, after = n + 1, {}
+        for k, chance in going_on.items():
+            for more, share in ((1, seen), (0, 1 - seen)):
+                after[k + more] = after.get(k + more, 0.0) + chance * share
+        over = {
+            k
+            for k in after
+            if k * math.log(seen / right) + (n - k) * math.log((1 - seen) / (1 - right))
+            >= math.log(20)
+        }
+        called += sum(after[k] for k in over)
+        going_on = {k: chance for k, chance in after.items() if k not in over and chance > 1e-12}
+    return n
 
 
 class TestFrontier:

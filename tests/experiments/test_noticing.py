@@ -1,4 +1,4 @@
-"""Questions until an attacker notices: exact probabilities against simulation, scipy and counting."""
+"""Questions until an attacker notices: exact against simulation, scipy and counting."""
 
 import itertools
 import math
@@ -20,9 +20,7 @@ EIGHT_POINTS = 0.9, shown_share(0.9, 0.82, 0.3)
 
 def ratio(answers, right, seen):
     """Likelihood of right and wrong answers at `seen` over that at `right`."""
-    return math.prod(
-        (seen / right if answer else (1 - seen) / (1 - right)) for answer in answers
-    )
+    return math.prod((seen / right if answer else (1 - seen) / (1 - right)) for answer in answers)
 
 
 def test_eight_points_on_three_requests_in_ten_look_like_2_4():

@@ -4,14 +4,15 @@ again.
 
 import pytest
 
-from distill.completions import Completion, Interface, read_completions
+from defenses.release.downgrade import is_downgraded
+from distill.completions import BadInput, Completion, Interface, read_completions
 from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build_defense
 from experiments.settings.defenses import parse_defense
 from experiments.stages import completions
 from experiments.stages.completions import EditedSpec, ReleasedSpec, ShuffledSpec
-from tests.experiments.test_wiring import TINY, folder, made, tiny
+from tests.experiments.test_wiring import TINY, folder, made, planned, tiny
 
 PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
 RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
@@ -29,9 +30,8 @@ def completions_of(here):
 
 
 def test_all_text_defences_read_the_clean_completions():
-    here = tiny(
-        f"defense=[none,{','.join(EDITS)}]", "attacker=sft", "seeds=[0]", "baseline_seeds=1"
-    )
+    words = (*TINY, f"defense=[none,{','.join(EDITS)}]", *PLAIN, "measure.looks=[5]")
+    here = planned("downgrade", *words, "task=addition", "budget=8")
     stages = completions_of(here)
     clean = stages.pop("none")
     assert len(stages) == len(EDITS) >= 8 and isinstance(clean.spec, ReleasedSpec)
@@ -128,3 +128,40 @@ def test_edited_completions_of_a_real_teacher_are_those_of_asking_it_behind_the_
     prompts = [item.prompt for item in entries.build_task("addition").items("query", 8, 0)]
     expected = behind.generate(prompts, seed=0, interface=Interface())
     assert read_completions(folder(store, stage) / completions.FILE) == expected
+
+
+def test_what_the_weaker_teacher_says_instead_is_what_its_own_floor_is_trained_on(tmp_path):
+    words = (*TINY, "defense=[none,release/downgrade(share=1.0),release/downgrade]", *PLAIN)
+    small = [
+        word.replace("teacher.", "weaker_teacher.", 1)
+        for word in TINY
+        if word.startswith("teacher.")
+    ]
+    here = planned("downgrade", *words, *small, "teacher.steps=9", "task=addition", "budget=20")
+    stages = completions_of(here)
+    (floor,) = [
+        arm.completions for arm in here.arms if (arm.attacker, arm.split) == (arms.WEAKER, "report")
+    ]
+    store = made([*stages.values(), floor], tmp_path)
+    strong, weak, all_weak, some = (
+        [each.text for each in read_completions(folder(store, stage) / completions.FILE)]
+        for stage in (
+            stages["none"],
+            floor,
+            stages["release/downgrade(share=1.0)"],
+            stages["release/downgrade"],
+        )
+    )
+    assert all_weak == weak != strong
+    prompts = [item.prompt for item in entries.build_task("addition").items("query", 20, 0)]
+    chosen = is_downgraded(prompts, 0, 0.3, "request", "downgrade")
+    assert 0 < sum(chosen) < 20
+    assert some == [b if low else a for a, b, low in zip(strong, weak, chosen, strict=True)]
+
+
+def test_a_teacher_from_scratch_has_no_base_to_answer_instead():
+    words = (*TINY, "defense=[none,release/downgrade(to=base)]", *PLAIN)
+    with pytest.raises(BadInput, match="teacher 'quick' has no base.*write to=weaker_teacher"):
+        tiny(*words)
+    with pytest.raises(BadInput, match="needs a weaker teacher; set weaker_teacher"):
+        tiny(*TINY, "defense=[none,release/downgrade]", *PLAIN)
