@@ -54,7 +54,7 @@ def alarm_at(right: float, seen: float, questions: int, alpha: float = 0.05) -> 
         return np.where(asked_N * wrong >= -math.log(alpha), 0, -1)
     gain = math.log(seen / right)  # of a right answer, below 0
     most_N = (asked_N * wrong + math.log(alpha)) / (wrong - gain)
-    return np.maximum(np.floor(most_N + 1e-9), -1).astype(int)
+    return np.asarray(np.maximum(np.floor(most_N + 1e-9), -1), int)
 
 
 def noticed_by(

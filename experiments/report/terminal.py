@@ -8,7 +8,6 @@ from typing import Protocol
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.measure.noticing import MOST
 from experiments.results.schema.defenses import CaseResult, TeacherResult
 from experiments.results.schema.measures import Measures, RaisedFlag
 from experiments.results.schema.rows import Row
@@ -225,8 +224,7 @@ def noticed(teacher: TeacherResult) -> str:
     if teacher.noticed_after_lo is None:
         return "-"
     middle, high = (
-        f"{MOST}+" if n is None else f"{n:g}"
-        for n in (teacher.noticed_after, teacher.noticed_after_hi)
+        "more" if n is None else f"{n:g}" for n in (teacher.noticed_after, teacher.noticed_after_hi)
     )
     return f"{middle} [{teacher.noticed_after_lo:g}, {high}]"
 

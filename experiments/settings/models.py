@@ -114,12 +114,17 @@ def base_of(teacher: Any) -> Pretrained | None:
     """The model that a teacher was before its adapter, or before its training here; None of
     others.
     """
-    named = {name: getattr(teacher, name, None) for name in PretrainedModel.model_fields}
     name = f"base of {teacher.name}"
     if isinstance(teacher, FineTunedTeacher):
-        greedy = {"temperature": 0.0, "top_p": 1.0, "batch_size": teacher.answer_batch_size}
-        tokens = teacher.max_new_tokens
-        return Pretrained(kind="pretrained", name=name, max_new_tokens=tokens, **greedy, **named)
+        before = {field: getattr(teacher, field) for field in PretrainedModel.model_fields}
+        greedy = {"temperature": 0.0, "top_p": 1.0}
+        sizes = {
+            "max_new_tokens": teacher.max_new_tokens,
+            "batch_size": teacher.answer_batch_size,
+        }
+        return Pretrained.model_validate(
+            {"kind": "pretrained", "name": name} | before | greedy | sizes
+        )
     if isinstance(teacher, Pretrained) and teacher.adapter:
         return teacher.model_copy(update={"name": name, "adapter": None})
     return None

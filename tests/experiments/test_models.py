@@ -2,20 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distill.completions import BadInput, Interface, Prompt
+from distill.completions import BadInput, Interface, Prompt, read_completions
 from distill.embedded import byte_pair_tokenizer, llama
-from distill.folders import save
+from distill.folders import load, save
 from distill.models import LanguageModel
 from experiments import cli
+from experiments.launch.one import make as make_stage
 from experiments.planning import plan
 from experiments.settings import schema
+from experiments.stages.completions import FILE
 from experiments.stages.files import ModelFile, TrainingReport
 from experiments.stages.models import load_model
+from experiments.stages.teacher import PretrainedTeacher
 from experiments.store import Store
 from tests.experiments.small import last
 
@@ -166,3 +170,18 @@ def test_what_cannot_be_a_student_is_one_line_of_plan(
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.strip()]
     with pytest.raises(BadInput, match=message):
         raise BadInput(line)
+
+
+def test_a_downgrade_to_the_base_answers_as_the_model_before_its_training(base, tmp_path):
+    changed = "defense=release/downgrade(to=base, share=1.0)"
+    made = plan.make(schema.load_named("quickstart", words("pretrained", base, changed)))
+    stage = next(arm.completions for arm in made.arms if arm.defense.startswith("release/down"))
+    for needed in stage.walk():
+        make_stage(needed, tmp_path)
+    before = stage.needs.given.base
+    assert isinstance(before.spec, PretrainedTeacher) and stage.needs.teacher != before
+    released = read_completions(Store(tmp_path).folder(stage.kind, stage.key) / FILE)
+    prompts = [Prompt(each.prompt_id, each.prompt) for each in released]
+    model = replace(load(str(base)), max_new_tokens=40)
+    expected = model.generate(prompts, seed=0, interface=Interface())
+    assert [each.text for each in released] == [each.text for each in expected]
