@@ -31,9 +31,10 @@ class Meeting(NamedTuple):
         return bool({"prefill", "teacher"} & {*self.attack.needs})
 
     @property
-    def reads_scores(self) -> bool:
+    def reads_more(self) -> bool:
         """Whether the defence depends on more than the answers that it edits."""
-        return self.defense.chain.traits.learns or self.defense.chain.traits.requires_logits
+        traits = self.defense.chain.traits
+        return bool(traits.learns or traits.requires_logits or traits.needs)
 
 
 class Rule(NamedTuple):
@@ -57,8 +58,8 @@ RULES = (
         "a recorded teacher answers nothing new",
     ),
     Rule(
-        lambda m: "defense" in m.attack.needs and m.reads_scores,
-        "who sees answers alone cannot rebuild a defence that learns or reads scores",
+        lambda m: "defense" in m.attack.needs and m.reads_more,
+        "who sees answers alone cannot rebuild a defence that learns, reads scores or asks a model",
     ),
     Rule(
         lambda m: m.goes_on_asking and not m.study.teacher.capabilities.prefill,

@@ -1,11 +1,15 @@
-"""Trace inversion: reasoning that was withheld is written anew, from the question and the answer
-that was sold.
+"""Trace inversion: reasoning that was withheld is written anew, from the question and what was
+sold.
 
-Zhang, Morris & Shmatikov 2026 (2603.07267): an inverter learns from traces of open models, given
-question and answer, and the student learns from what it writes for the sold answers. Here the
-surrogate traces are worked solutions that the attacker owns. Who is given the answer can end in it
-whatever came before, so what one inverter writes is believed only if all `voters`, trained from
-other seeds, write the same. In further rounds they learn from what was believed as well.
+Zhang, Morris & Shmatikov 2026 (2603.07267): an inverter, fine-tuned from a pretrained model, learns
+to write surrogate traces of open models from their question, answer and summary; the student learns
+from what it writes for the sold ones. Here it is a model of the student's kind, pretrained where
+that is; the surrogate traces are worked solutions that the attacker owns, and their summaries are
+what the defence, rebuilt by the attacker, makes of them (`reads: sold`), so that the inverter is
+asked what it was trained on. `reads: answer` is the paper's ablation without summaries.
+Who is given the answer can end in it whatever came before, so what one inverter writes is believed
+only if all `voters`, trained from other seeds, write the same: that is this project's own. In
+further rounds they learn from what was believed as well.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,12 +28,14 @@ from distill.models import LanguageModel
 
 
 class Settings(Part):
-    """`short`: an answer of fewer characters, as a share of the worked solutions' median, lacks its
-    reasoning; `keep`: whether one for which none was found is kept as it was sold; `begun`: whether
-    what was sold of a reasoning is its beginning, as under truncation and not under a summary;
-    `effort`: share of the recipe's steps.
+    """`reads`: what an inverter is given beside the question, the final answer or all that was
+    sold; `short`: an answer of fewer characters, as a share of the worked solutions' median, lacks
+    its reasoning; `keep`: whether one for which none was found is kept as it was sold; `begun`:
+    whether what was sold of a reasoning is its beginning, as under truncation and not under a
+    summary; `effort`: share of the recipe's steps.
     """
 
+    reads: Literal["answer", "sold"] = "answer"
     rounds: int = Field(1, ge=1, le=1000)
     voters: int = Field(2, ge=1, le=1000)
     short: float = Field(0.8, gt=0)
@@ -38,8 +45,11 @@ class Settings(Part):
 
 
 class Attacker(Base):
-    needs = ("fresh", "worked")
     paper = "Zhang et al. 2026, 2603.07267"
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("fresh", "worked") + (("defense",) if self.settings.reads == "sold" else ())
 
     def clean(
         self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
@@ -62,16 +72,17 @@ class Attacker(Base):
             missing = [i for i in wanted if i not in restored]
             if not missing:
                 break
+            known = [(restored[i], completions[i]) for i in restored]
             train_items = [
-                with_hint(one, resources) for one in [*resources.worked, *restored.values()]
+                replace(trace, prompt=hinted(trace, sold, resources, s.reads))
+                for trace, sold in [*surrogates(resources, s.reads), *known]
             ]
             inverters = [
                 train_own_model(train_items, resources, seed + 1000 * turn + voter, s.effort)
                 for voter in range(s.voters)
             ]
             written = [
-                expand(one, [completions[i] for i in missing], resources, s.begun)
-                for one in inverters
+                expand(one, [completions[i] for i in missing], resources, s) for one in inverters
             ]
             restored |= {
                 i: forms[0]
@@ -83,26 +94,36 @@ class Attacker(Base):
         return [restored.get(i, one) for i, one in enumerate(completions) if i not in dropped]
 
 
-def with_hint(answer: Completion, resources: AttackerResources) -> Completion:
-    """An answer to a question that gives its final answer away."""
-    final = resources.format.answer(str(resources.final(answer.text))).strip()
-    return replace(answer, prompt=f"{answer.prompt} {final}")
+def surrogates(resources: AttackerResources, reads: str) -> list[tuple[Completion, Completion]]:
+    """The attacker's own traces, each with what the provider would have sold of it."""
+    worked = list(resources.worked)
+    if reads == "answer":
+        return list(zip(worked, worked, strict=True))
+    assert resources.defense is not None  # it is among what the attack needs
+    return list(zip(worked, resources.defense(worked), strict=True))
+
+
+def hinted(answer: Completion, sold: Completion, resources: AttackerResources, reads: str) -> str:
+    """The question of an answer, with what was sold of it, or its final answer alone."""
+    if reads == "sold":
+        return f"{answer.prompt} {sold.text.strip()}"
+    return f"{answer.prompt} {resources.format.answer(str(resources.final(sold.text))).strip()}"
 
 
 def expand(
     inverter: LanguageModel,
     completions: Sequence[Completion],
     resources: AttackerResources,
-    begun: bool,
+    settings: Settings,
 ) -> list[Completion]:
-    """What the inverter writes for each answer, given question and final answer; behind its
-    reasoning if `begun`.
+    """What the inverter writes for each answer, given its question and what `reads` says; behind
+    its reasoning if `begun`.
     """
-    begins = [split_answer(one.text, resources.format)[0] if begun else "" for one in completions]
-    prompts = [
-        replace(with_hint(one, resources).question, begin=begin)
-        for one, begin in zip(completions, begins, strict=True)
-    ]
+    prompts = []
+    for sold in completions:
+        begin = split_answer(sold.text, resources.format)[0] if settings.begun else ""
+        prompt = replace(sold, prompt=hinted(sold, sold, resources, settings.reads)).question
+        prompts.append(replace(prompt, begin=begin))
     written = inverter.generate(prompts, seed=0, interface=Interface())
     return [with_text(one, new.text) for one, new in zip(completions, written, strict=True)]
 

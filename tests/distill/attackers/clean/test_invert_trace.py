@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from defenses.release import answer_only
+from defenses.release import answer_only, summary
 from distill.attackers.clean import invert_trace
 from distill.completions import BadInput, Completion
 from tests.distill.attackers.clean.traces import CLEAN, OWN, TRUE, WORKED, fresh, made, said, texts
@@ -150,8 +150,31 @@ def test_who_owns_nothing_is_told_in_one_line():
 
 def test_a_real_inverter_writes_behind_what_was_sold():
     held = [replace(CLEAN[0], text=f"c=3;a # {TRUE[CLEAN[0].prompt]}")]
-    new = invert_trace.expand(fresh(0), held, OWN, True)[0]
+    new = invert_trace.expand(fresh(0), held, OWN, invert_trace.Settings(begun=True))[0]
     assert new.text.startswith("c=3;a") and new.prompt == CLEAN[0].prompt and new.token_ids == ()
+
+
+def test_an_inverter_that_reads_what_was_sold_learns_from_what_the_defence_makes_of_own_traces(
+    trained,
+):
+    """The summary is read: `4+3=7#46` to `12+34=` is not asked as `12+34= # 46` alone."""
+    defense = summary.Defense(summary.Settings(keep=0.5))
+    own = replace(
+        OWN, worked=WORKED[:3], defense=lambda answers: [defense.edit(one) for one in answers]
+    )
+    clean = CLEAN[:2]
+    held = [defense.edit(one) for one in clean]
+    asks = [f"{one.prompt} {short.text}" for one, short in zip(clean, held, strict=True)]
+    begins = [ask.partition(" #")[0] for ask in asks]
+    trained[1].append(Writer(dict(zip(begins, texts(clean), strict=True))))
+    part = made(invert_trace, reads="sold", voters=1)
+    assert part.needs == ("fresh", "worked", "defense")
+    assert texts(part.clean(held, own, seed=0)) == texts(clean)
+    assert [(one.prompt, one.text) for one in trained[0][0][0]] == [
+        (f"{one.prompt} {defense.edit(one).text}", one.text) for one in own.worked
+    ]
+    assert [one.text for one in trained[1][0].asked] == asks
+    assert asks[0] == f"{clean[0].prompt} c=5;b=6 # 6"
 
 
 def test_right_answers_gain_nothing(trained):
