@@ -152,9 +152,11 @@ class Defense(BaseDefense):
                 f"defense {NAME}: has learned nothing; hand it what learn(model) returned as "
                 "ProviderResources.learned"
             )
-        network = copied(proxy.network).float().requires_grad_(False)
+        network = copied(proxy.network).requires_grad_(False)
+        if self.settings.product == "difference":
+            network = network.float()
         direction = {
-            name: one.to(network.device)
+            name: one.to(network.device, network.dtype)
             for name, one in self.resources.learned.items()
             if name != NORM
         }

@@ -14,6 +14,7 @@ from distill.attackers import AttackerResources
 from distill.completions import Completion
 from distill.folders import tokenizer_digest
 from distill.models import LanguageModel, device_of
+from distill.passes import round_weights
 from distill.specs import LoraConfig, PretrainedModel, TinyModel, TrainingConfig
 from experiments.stages.files import TrainedModel, TrainingReport
 from experiments.stages.models import load_base, located, save_model
@@ -145,14 +146,16 @@ def save_trained(
     model: LanguageModel, shape: Shape | FineTune, folder: Path, diverged: bool
 ) -> None:
     """Write a model that was trained here, of one with an adapter the adapter alone, and how it
-    answers.
+    answers: in the numbers that its training computed in, whatever the optimiser added up in.
     """
+    if shape.precision == "bfloat16":
+        round_weights(model.network)
     how = TrainedModel(kind="trained", max_new_tokens=model.max_new_tokens, may_diverge=diverged)
     if isinstance(shape, FineTune):
         origin = PretrainedModel(**{n: getattr(shape, n) for n in PretrainedModel.model_fields})
         more = {
             "batch_size": shape.answer_batch_size,
-            "dtype": shape.dtype,
+            "dtype": str(model.network.dtype).removeprefix("torch."),
             "device": shape.device,
             "base": origin if adapters.is_on(model.network) else None,
         }

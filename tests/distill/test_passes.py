@@ -13,7 +13,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill.embedded import character_tokenizer, llama
-from distill.objectives import Example
+from distill.objectives import Example, imitation
+from distill.passes import SHORT
 from distill.specs import TrainingConfig
 from distill.trainer import train
 
@@ -83,6 +84,29 @@ def test_bfloat16_passes_move_float32_weights():
     assert rounded == pytest.approx(losses, rel=1e-2)
     assert (ends != start)[large].float().mean() > 0.5
     assert (ends.bfloat16() != start.bfloat16())[large].float().mean() < 0.2
+
+
+def test_weights_that_move_are_in_float32_whatever_they_came_in():
+    network = plain().bfloat16()
+    train(network, EXAMPLES, RECIPE.model_copy(update={"learning_rate": 1e-6}), seed=0)
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert not torch.equal(weights(network), weights(plain().bfloat16()))
+
+
+@pytest.mark.parametrize(
+    ("precision", "length", "fused"),
+    [("bfloat16", SHORT, False), ("bfloat16", SHORT + 1, True), ("float32", SHORT, True)],
+)
+def test_short_rows_in_bfloat16_have_plain_attention(precision, length, fused):
+    seen = []
+
+    def loss(network, rows, pad, device):
+        seen.append(torch.backends.cuda.flash_sdp_enabled())  # of every device, whatever its name
+        return imitation(network, rows, pad, device)
+
+    recipe = RECIPE.model_copy(update={"precision": precision, "steps": 1, "max_length": 512})
+    train(plain(), [Example([3], [4] * (length - 1))], recipe, seed=0, loss=loss)
+    assert seen == [fused]
 
 
 def test_dropout_is_the_seeds_and_goes_on_from_a_checkpoint(tmp_path):

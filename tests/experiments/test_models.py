@@ -46,6 +46,7 @@ WORDS = [
     "attacker=sft",
 ]
 PEFT = "peft"
+DTYPES = {"pretrained": torch.bfloat16, "lora": torch.float32}
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,13 @@ def folder_of(store, made, attacker):
 
 
 def test_the_untrained_student_is_the_model_as_it_comes(run, base):
-    """F0 answers what transformers' own greedy `generate` answers."""
-    _, made, store = run
+    """F0 answers what transformers' own greedy `generate` answers, in the numbers that the other
+    students compute in.
+    """
+    kind, made, store = run
     model = load_model(folder_of(store, made, "floor/untrained"))
-    network, tokenizer = (
-        kind.from_pretrained(base) for kind in (AutoModelForCausalLM, AutoTokenizer)
-    )
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=DTYPES[kind])
+    tokenizer = AutoTokenizer.from_pretrained(base)
     for text in ("1+2=", "12+34="):
         (answer,) = model.generate([Prompt("a", text)], seed=0, interface=Interface())
         ids = tokenizer.apply_chat_template(
@@ -120,7 +122,8 @@ def test_a_student_is_kept_as_what_was_trained(run, base):
     assert report.device == "cpu" and report.steps == 2
     untrained = load_model(folder_of(store, made, "floor/untrained")).network
     trained = load_model(folder).network
-    assert trained.dtype == torch.float32
+    assert trained.dtype == untrained.dtype == DTYPES[kind]
+    assert {one.dtype for one in trained.buffers()} == {torch.float32}  # rotary frequencies
     ids = torch.tensor([[3, 4, 5]])
     with torch.inference_mode():
         assert not torch.equal(trained(ids).logits, untrained(ids).logits)
