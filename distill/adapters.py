@@ -22,6 +22,11 @@ PREFIX = "base_model.model."  # of names in peft's files
 def add(network: Any, config: LoraConfig, seed: int) -> None:
     """Put a fresh adapter onto a network, which is the only thing that moves from then on; its
     first weights are a function of the seed.
+
+    Args:
+        network: transformers' model, changed in place.
+        config: rank, scale, dropout and which layers.
+        seed: of the adapter's first weights.
     """
     peft = _peft()
     targets = config.targets if config.targets == "all-linear" else config.targets.split(",")
@@ -38,7 +43,11 @@ def add(network: Any, config: LoraConfig, seed: int) -> None:
 
 
 def check(folder: str | Path) -> None:
-    """BadInput where a folder is no adapter, or there is no peft to read it with."""
+    """Refuse a folder that is no adapter.
+
+    Raises:
+        BadInput: it lacks a file that peft writes, or peft is not installed.
+    """
     for name in (CONFIG, WEIGHTS):
         if not (Path(folder) / name).is_file():
             raise BadInput(

@@ -140,6 +140,10 @@ def _unread(network: Any, step: DecodingStep, length: int) -> Tensor:
 def match_vocab_size(scores_BV: Tensor, size: int) -> Tensor:
     """The first `size` columns; one that a second network lacks is as good as the worst of those it
     has.
+
+    Args:
+        scores_BV: of the second network.
+        size: tokens of the first.
     """
     missing = max(0, size - scores_BV.shape[-1])
     return torch.cat(

@@ -276,7 +276,11 @@ def write_completions(path: Path, answers: Sequence[Completion]) -> None:
 
 
 def read_completions(path: Path) -> list[Completion]:
-    """Read an answer file; raise BadInput when it is missing, truncated or altered."""
+    """Read an answer file.
+
+    Raises:
+        BadInput: it is missing, truncated or altered.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

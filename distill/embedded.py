@@ -68,10 +68,16 @@ def llama(
     """A randomly initialised Llama for `tokenizer`; the weights are a function of the shape and
     `seed` alone.
 
-    `intermediate_size` is the width of the MLPs; None: Llama's 8/3 of the hidden size. `init` is
-    the standard deviation of the weights; None: 0.8 / sqrt(hidden_size), with which widths below
-    100 learn in hundreds of steps what Llama's
-    0.02 has not begun to learn.
+    Args:
+        tokenizer: with the vocabulary that it reads.
+        hidden_size: a multiple of `num_heads`.
+        num_layers: blocks.
+        num_heads: of each block.
+        max_length: tokens of its context.
+        seed: of the weights.
+        intermediate_size: width of the MLPs; None: Llama's 8/3 of the hidden size.
+        init: standard deviation of the weights; None: 0.8 / sqrt(hidden_size), with which widths
+            below 100 learn in hundreds of steps what Llama's 0.02 has not begun to learn.
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -194,7 +194,14 @@ def commit_of(name: str, revision: str) -> str:
 
 def save(model: LanguageModel, folder: Path) -> None:
     """Write weights (safetensors) and tokenizer so that `load` finds them, of a network with an
-    adapter the adapter alone; OSError where the disk is full.
+    adapter the adapter alone.
+
+    Args:
+        model: with a network of transformers.
+        folder: is made.
+
+    Raises:
+        OSError: the disk is full.
     """
     from safetensors import SafetensorError
     from transformers.utils import logging

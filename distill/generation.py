@@ -56,6 +56,9 @@ def forward_step(network: Any, tokens_BT: Tensor, mask_BT: Tensor, cache: Any, *
 
     Returns:
         transformers' output, with scores of the last position alone.
+
+    Raises:
+        BadInput: the network keeps neither keys and values nor a state.
     """
     # Positions count from each row's first token that is no padding.
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -tokens_BT.shape[1] :]
@@ -100,6 +103,10 @@ def uniform(key: str, *parts: object) -> float:
 def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose mass reaches top_p, renormalised (Holtzman
     et al. 2020).
+
+    Args:
+        logprobs_BV: log-distributions.
+        top_p: mass; 1 keeps all.
     """
     if top_p >= 1:
         return logprobs_BV
@@ -112,6 +119,11 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
 def sampled_logprobs(scores_BV: Tensor, temperature: float, top_p: float) -> Tensor:
     """The log-distribution that is sampled; at temperature 0 all of it lies on the likeliest
     token.
+
+    Args:
+        scores_BV: logits.
+        temperature: 0 is greedy.
+        top_p: mass that is sampled from.
     """
     if temperature == 0:
         return torch.log_softmax(
@@ -123,6 +135,10 @@ def sampled_logprobs(scores_BV: Tensor, temperature: float, top_p: float) -> Ten
 def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
     """How far an edit moved log-distributions: L1 in [0, 2], KL(clean || edited) in nats, argmax
     changed (3 x B).
+
+    Args:
+        clean_BV: log-distributions.
+        edited_BV: the same behind the edit.
     """
     p_BV, q_BV = clean_BV.exp(), edited_BV.exp()
     kl_B = torch.where(p_BV > 0, p_BV * (clean_BV - edited_BV), 0.0).sum(-1)
@@ -133,6 +149,13 @@ def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
 def draw(logprobs_BV: Tensor, uniforms: Sequence[float]) -> Tensor:
     """Sample each row by inverting its cumulative distribution at the given uniform number
     (float64).
+
+    Args:
+        logprobs_BV: log-distributions.
+        uniforms: B numbers in [0, 1).
+
+    Returns:
+        Token ids `[B]`.
     """
     cumulative_BV = logprobs_BV.double().exp().cumsum(-1)
     uniforms_B = torch.tensor(uniforms, dtype=torch.float64, device=logprobs_BV.device)
@@ -302,7 +325,12 @@ def _release(logprobs_BV: Tensor, interface: Interface) -> tuple[np.ndarray, np.
 
 
 def continuation_nats(network: Any, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-    """-log p(continuation | prompt) in nats of each pair of token ids, summed in float64."""
+    """-log p(continuation | prompt) in nats of each pair of token ids, summed in float64.
+
+    Args:
+        network: a causal language model.
+        rows: pairs of prompt and continuation, neither empty.
+    """
     width = max(len(prompt) + len(more) for prompt, more in rows)
     # Causal attention never looks right, so right padding needs no mask.
     tokens_BT = torch.tensor(

@@ -49,6 +49,11 @@ def states(decoder: Any, tokens_BT: Tensor, positions_K: Tensor) -> Tensor:
 
     No other position looks at what the last layer does behind its attention, so that is done for
     these alone.
+
+    Args:
+        decoder: of a Llama.
+        tokens_BT: right-padded; N = B T.
+        positions_K: places among the N.
     """
     (rows, length), config = tokens_BT.shape, decoder.config
     width, eps = config.hidden_size, config.rms_norm_eps

@@ -128,7 +128,11 @@ class LogprobCache:
         return len(self.prompts)
 
     def attach(self, answers: Sequence[Completion]) -> list[Completion]:
-        """The answers with their token ids and logprobs, found by prompt id and never by order."""
+        """The answers with their token ids and logprobs, found by prompt id and never by order.
+
+        Raises:
+            BadInput: an answer has no entry.
+        """
         missing = [answer.prompt_id for answer in answers if answer.prompt_id not in self.prompts]
         if missing:
             raise BadInput(f"signals: no entry for {len(missing)} answers, first {missing[0]!r}")
@@ -154,8 +158,14 @@ class LogprobCache:
 
 
 def read(folder: Path, *, tokenizer: str) -> LogprobCache:
-    """Open a cache; BadInput where it is missing, damaged, or of another tokenizer than that of
-    this SHA-256.
+    """Open a cache.
+
+    Args:
+        folder: as `write` left it.
+        tokenizer: SHA-256 of the reader's tokenizer.
+
+    Raises:
+        BadInput: it is missing, damaged, of another version, or of another tokenizer.
     """
     try:
         manifest: Any = json.loads((folder / "manifest.json").read_text())

@@ -27,12 +27,23 @@ RESOLUTION = 1e-6
 
 
 def kl(p_NC: Tensor, q_NC: Tensor) -> Tensor:
-    """KL(p || q) of each row of two log-distributions without infinities (N)."""
+    """KL(p || q) of each row of two log-distributions, nats (N).
+
+    Args:
+        p_NC: without infinities.
+        q_NC: without infinities.
+    """
     return (p_NC.exp() * (p_NC - q_NC)).sum(-1)
 
 
 def mixture(p_NC: Tensor, q_NC: Tensor, weight: float) -> Tensor:
-    """log(weight p + (1 - weight) q) of two log-distributions; 0 < weight < 1."""
+    """log(weight p + (1 - weight) q) of two log-distributions.
+
+    Args:
+        p_NC: log-distributions.
+        q_NC: log-distributions.
+        weight: of p, in (0, 1).
+    """
     return torch.logaddexp(p_NC + math.log(weight), q_NC + math.log1p(-weight))
 
 
@@ -47,9 +58,14 @@ def divergence(
     """How far each row of two log-distributions is apart (N); total variation in [0, 1], all others
     in nats.
 
-    `beta` is the teacher's share of the mixture in `jsd` (2306.13649; TRL's convention: 0 is
-    forward KL, 1 reverse), `skew` the share of the first argument in that of `skew` and
-    `skew_reverse` (2402.03898), above 0 and below 1.
+    Args:
+        kind: divergence.
+        teacher_NC: log-distributions.
+        student_NC: log-distributions.
+        beta: the teacher's share of the mixture in `jsd` (2306.13649; TRL's convention: 0 is
+            forward KL, 1 reverse).
+        skew: share of the first argument in the mixture of `skew` and `skew_reverse` (2402.03898),
+            in (0, 1).
     """
     p, q = teacher_NC, student_NC
     match kind:
@@ -86,6 +102,16 @@ def categories(
     categories as they are; these sum to less than 1. Withheld entries (id -1, logprob -inf) are
     categories of no mass on either side. Under `tail`, mass above 1 is made 1 and a teacher's
     bucket is at least RESOLUTION, which leaves reverse KL finite and a lower bound of the full one.
+
+    Args:
+        semantics: one of the four.
+        logits_NV: the student's scores.
+        ids_NK: released token ids.
+        logprobs_NK: their logprobs in nats.
+        tail_N: log of the mass left out; None derives it.
+
+    Returns:
+        Two log-distributions `[N, C]`, the teacher's first.
     """
     kept_NK = ids_NK >= 0
     all_NV = torch.log_softmax(logits_NV.float(), -1)
@@ -120,8 +146,16 @@ def categories(
 
 
 def check(kind: Divergence, semantics: Semantics, beta: float = 0.5) -> None:
-    """BadInput where a student could lower the loss by leaving the released tokens, or the value
-    would be infinite.
+    """Refuse a divergence that a student could lower by leaving the released tokens, or an infinite
+    one.
+
+    Args:
+        kind: divergence.
+        semantics: what of the released rows is compared.
+        beta: the teacher's share in `jsd`.
+
+    Raises:
+        BadInput: `truncated` with another than forward KL, or reverse KL without `tail`.
     """
     if semantics == "truncated" and kind != "forward":
         raise BadInput(
@@ -144,8 +178,21 @@ def released_divergence(
     beta: float = 0.5,
     skew: float = 0.1,
 ) -> Tensor:
-    """Mean divergence between released rows and the student; BadInput for pairs that `check`
-    refuses.
+    """Mean divergence of released rows and the student, nats a position; total variation in [0, 1].
+    1].
+
+    Args:
+        kind: divergence.
+        semantics: what of the released rows is compared, see `categories`.
+        logits_NV: the student's scores.
+        ids_NK: released token ids; -1 is withheld.
+        logprobs_NK: their logprobs in nats; -inf is withheld.
+        tail_N: log of the mass left out; None derives it.
+        beta: the teacher's share in `jsd`.
+        skew: share of the first argument in `skew` and `skew_reverse`.
+
+    Raises:
+        BadInput: a pair of divergence and semantics that `check` refuses.
     """
     check(kind, semantics, beta)
     if kind == "forward" and semantics == "tail":
@@ -162,8 +209,17 @@ def forward_kl_tail(
 
     A valid KL and a lower bound of the full one (data processing); equal to it when K = V. Withheld
     entries have id -1 and logprob -inf. Released mass above one (a rounding defence) is
-    renormalised. `tail_N` is the log of the mass left out, where a cache kept it at more precision
-    than the rounded logprobs give; None derives it.
+    renormalised.
+
+    Args:
+        logits_NV: the student's scores.
+        ids_NK: released token ids.
+        logprobs_NK: their logprobs in nats.
+        tail_N: log of the mass left out, where a cache has it at more precision than the rounded
+            logprobs give; None derives it.
+
+    Returns:
+        Nats a position.
     """
     kept_NK = ids_NK >= 0
     student_NK = (

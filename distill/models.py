@@ -48,14 +48,33 @@ class Model(Protocol):
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        """One completion a prompt, in the order of the prompts; the same for the same seed."""
+        """One completion a prompt, in the order of the prompts; the same for the same seed.
+
+        Args:
+            prompts: questions, of which some may begin the answer.
+            seed: of what is drawn.
+            interface: what is released beside the text.
+
+        Raises:
+            BadInput: it cannot release so much, or a prompt does not fit.
+        """
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt as the model reads it; BadInput where it has no tokenizer."""
+        """Token ids of a prompt as the model reads it.
+
+        Raises:
+            BadInput: it has no tokenizer, or the prompt does not fit.
+        """
 
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-        """-log p(text and end-of-text | prompt) in nats, one number a text; BadInput where the
-        model is not capable of it.
+        """-log p(text and end-of-text | prompt) in nats, one number a text.
+
+        Args:
+            prompts: one a text.
+            texts: answers of anybody.
+
+        Raises:
+            BadInput: the model is not capable of it.
         """
 
 
@@ -106,7 +125,12 @@ def vocabulary_of(tokenizer: Any) -> str:
 
 
 def own_randomness(prompts: Sequence[Prompt], seed: int) -> list[str]:
-    """A key a prompt: an answer is a function of (seed, conversation, attempt)."""
+    """A key a prompt: an answer is a function of (seed, conversation, attempt).
+
+    Args:
+        prompts: questions.
+        seed: of the model's answers.
+    """
     attempts = [f"/{prompt.attempt}" if prompt.attempt else "" for prompt in prompts]
     return [
         f"{seed}/{digest(prompt.conversation)}{attempt}"
@@ -199,8 +223,18 @@ class LanguageModel:
         """The tokens at which a completion ends."""
         return ends(self.tokenizer, self.network)
 
+    def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw
+        distribution.
+
+        NaN where the context does not hold prompt and text, as where a defence has made a text
+        longer.
+        """
+        pairs = zip(prompts, texts, strict=True)
+        return self._nats([self._scored(prompt, text) for prompt, text in pairs])
+
     def own_surprisal(self, completions: Sequence[Completion]) -> list[float]:
-        """The same of completions of this model: of the tokens that it said, where they are known,
+        """The same of completions of its own: of the tokens that it said, where they are known,
         which may spell the text in another way than its tokenizer would.
         """
         end = [self.tokenizer.eos_token_id]
@@ -211,16 +245,6 @@ class LanguageModel:
             for one in completions
         ]
         return self._nats(rows)
-
-    def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-        """-log p(text and end-of-text | prompt) in nats, one number a text, of the model's raw
-        distribution.
-
-        NaN where the context does not hold prompt and text, as where a defence has made a text
-        longer.
-        """
-        pairs = zip(prompts, texts, strict=True)
-        return self._nats([self._scored(prompt, text) for prompt, text in pairs])
 
     def _scored(self, prompt: Prompt, text: str) -> tuple[list[int], list[int]]:
         """Token ids of a prompt, and of a text and its end."""
@@ -237,8 +261,10 @@ class LanguageModel:
         return [nats[i] for i in range(len(rows))]
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt, through the chat template where the tokenizer has one; BadInput if
-        it cannot fit.
+        """Token ids of a prompt, through the chat template where the tokenizer has one.
+
+        Raises:
+            BadInput: it is empty, or the context cannot hold it and the new tokens.
         """
         ids = prompt_ids(self.tokenizer, prompt)
         room = self.context - self.max_new_tokens
@@ -290,6 +316,11 @@ class ReleasedModel:
         return self.model.encode(prompt)
 
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """It has no probability of a text.
+
+        Raises:
+            BadInput: always.
+        """
         raise BadInput("a model whose completions are changed has no probability of a text")
 
 

@@ -24,6 +24,10 @@ to 1.2.
 def orthogonalise(g_MRC: Tensor, rounds: int = 5) -> Tensor:
     """Each matrix with its singular values near 1, by a Newton-Schulz iteration; a zero matrix
     stays zero.
+
+    Args:
+        g_MRC: M matrices, R <= C.
+        rounds: of the iteration.
     """
     a, b, c = QUINTIC
     x_MRC: Tensor = g_MRC / (torch.linalg.matrix_norm(g_MRC, keepdim=True) + 1e-7)

@@ -127,13 +127,23 @@ def _tried_head(network: Any) -> bool:
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the targets, nats a token."""
+    """Mean negative log-likelihood of the targets, nats a token.
+
+    Args:
+        logits_NV: scores.
+        targets_N: token ids.
+    """
     return functional.cross_entropy(logits_NV.float(), targets_N)
 
 
 def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
     """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not
     by their sum.
+
+    Args:
+        logits_NV: scores.
+        targets_N: token ids.
+        weights_N: of each position.
     """
     nats_N = functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return (weights_N * nats_N).mean()
@@ -142,6 +152,12 @@ def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tens
 def imitation(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
     """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's
     weight.
+
+    Args:
+        network: a causal language model.
+        rows: B answers to their prompts.
+        pad: id behind the shorter ones.
+        device: of the network.
     """
     scores = score_answers(network, rows, pad, device)
     if all(row.weight == 1 for row in rows):
@@ -154,6 +170,10 @@ def released_logprobs(
     rows: Sequence[Example], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What was released for the positions that carry loss.
+
+    Args:
+        rows: B answers with what was released for them.
+        device: of the result.
 
     Returns:
         Token ids (N, K), logprobs (N, K) in nats, and the log of each row's tail (N) where all

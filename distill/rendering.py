@@ -30,7 +30,11 @@ def with_chat(tokenizer: Any, chat: ChatConfig) -> None:
 
 
 def chat_of(tokenizer: Any) -> ChatConfig:
-    """What a tokenizer's chat template is told; BadInput where its folder says nonsense."""
+    """What a tokenizer's chat template is told.
+
+    Raises:
+        BadInput: its folder says nonsense.
+    """
     try:
         return ChatConfig.model_validate(tokenizer.init_kwargs.get(CHAT, {}))
     except ValidationError as error:
@@ -130,14 +134,27 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
 
 
 def turns(prompt: Prompt, system: str = "") -> list[Message]:
-    """A prompt as a conversation; `system` is of one that has none."""
+    """A prompt as a conversation; `system` is of one that has none.
+
+    Args:
+        prompt: with its earlier turns.
+        system: of a prompt that has none.
+    """
     text = prompt.system or system
     first = [Message("system", text)] if text else []
     return [*first, *prompt.history, Message("user", prompt.text)]
 
 
 def check_bare(prompt: Prompt, system: str = "") -> None:
-    """BadInput where a prompt is more than a text, and there is no chat template to write it."""
+    """Refuse a prompt that is more than a text, where there is no chat template to write it.
+
+    Args:
+        prompt: to be asked.
+        system: the model's own system prompt.
+
+    Raises:
+        BadInput: it has a system prompt or earlier turns.
+    """
     parts = {"a system prompt": prompt.system or system, "earlier turns": prompt.history}
     if more := [name for name, part in parts.items() if part]:
         raise BadInput(
@@ -147,7 +164,13 @@ def check_bare(prompt: Prompt, system: str = "") -> None:
 
 
 def completion_ids(tokenizer: Any, text: str, finished: bool) -> list[int]:
-    """Token ids of a completion: its text, and end-of-text if it was finished."""
+    """Token ids of a completion: its text, and end-of-text if it was finished.
+
+    Args:
+        tokenizer: of transformers.
+        text: of the completion.
+        finished: whether it came to its own end.
+    """
     return text_ids(tokenizer, text) + [tokenizer.eos_token_id] * finished
 
 
@@ -180,9 +203,16 @@ def ends(tokenizer: Any, network: Any) -> list[int]:
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What `work` returns or raises, or TimeoutError after so long.
+    """What `work` returns, if it does so in time.
 
-    A thread cannot be stopped: one that is late is left alone, and ends with the process.
+    Args:
+        seconds: that it may take.
+        work: without arguments.
+
+    Raises:
+        TimeoutError: it took longer. A thread cannot be stopped: one that is late is left alone,
+            and ends with the process.
+        Exception: what `work` raised.
     """
     outcome: list[tuple[Any, Exception | None]] = []
 

@@ -96,9 +96,12 @@ def _all_rows(source: Source) -> Iterator[Row]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file by their numbers from 1; BadInput names one that is not UTF-8.
+    r"""The lines of a UTF-8 file by their numbers from 1.
 
-    Only "\\n" ends a line: U+2028 and its like are text. A byte-order mark at the head is left out.
+    Only "\n" ends a line: U+2028 and its like are text. A byte-order mark at the head is left out.
+
+    Raises:
+        BadInput: a line is not UTF-8, or too long.
     """
     with _opened(path) as file:
         number = 0
@@ -144,7 +147,15 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
 
 
 def parse_json(where: str, text: str) -> Any:
-    """The JSON value in a text; BadInput, beginning with `where`, if it holds none."""
+    """The JSON value in a text.
+
+    Args:
+        where: what a message begins with.
+        text: JSON without a key that is there twice.
+
+    Raises:
+        BadInput: it holds none.
+    """
     try:
         return json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
@@ -158,7 +169,11 @@ def _object(where: str, value: Any) -> dict[str, Any]:
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of its pairs; ValueError where a key is there twice."""
+    """A JSON object of its pairs.
+
+    Raises:
+        ValueError: a key is there twice.
+    """
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -280,8 +295,15 @@ def value_at(row: Any, path: str) -> Any:
 
 
 def text_of(where: str, row: Mapping[str, Any], path: str) -> str:
-    """The string at a dotted path of a row; BadInput if there is none, or one that no file can
-    hold.
+    """The string at a dotted path of a row.
+
+    Args:
+        where: file and row, for messages.
+        row: as a reader gave it.
+        path: `a.b.c`.
+
+    Raises:
+        BadInput: there is none, or one that no file can hold.
     """
     value = value_at(row, path)
     if not isinstance(value, str):
@@ -291,7 +313,16 @@ def text_of(where: str, row: Mapping[str, Any], path: str) -> str:
 
 
 def whole_text(where: str, name: str, text: str) -> str:
-    """The text; BadInput where it holds half a character, which no file can."""
+    """The text, if a file can hold it.
+
+    Args:
+        where: file and row, for messages.
+        name: of the field.
+        text: any string.
+
+    Raises:
+        BadInput: it holds half a character (a surrogate without its other half).
+    """
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise BadInput(
             f"{where}: {name} holds half a character (a surrogate without its other half)"

@@ -145,3 +145,42 @@ def test_what_crosses_a_door_is_typed(package):
 def test_few_types_are_ignored():
     ignores = [m for path in FILES for m in re.findall("type: ignore", path.read_text())]
     assert len(ignores) <= 20
+
+
+def raises(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function itself raises an exception that it makes."""
+    left: list[ast.AST] = [*function.body]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            return True
+        if not isinstance(node, FUNCTIONS | ast.Lambda | ast.ClassDef):
+            left.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def public_functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Those of a file and of its public classes."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, FUNCTIONS | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, FUNCTIONS):
+                yield node
+            else:
+                yield from public_functions(node)
+
+
+DOCUMENTED = [ROOT / name for name in ("distill", "defenses")]
+DOCUMENTED += [ROOT / "experiments" / name for name in ("measure", "stages", "settings")]
+
+
+@pytest.mark.parametrize("folder", DOCUMENTED, ids=lambda path: path.name)
+def test_what_a_function_raises_stands_in_its_docstring(folder):
+    paths = [path for path in FILES if path.is_relative_to(folder)]
+    functions = [(path.name, f) for path in paths for f in public_functions(parsed(path))]
+    assert any(raises(function) for _, function in functions)
+    silent = [
+        f"{name}: {function.name}"
+        for name, function in functions
+        if raises(function) and "Raises:\n" not in (ast.get_docstring(function) or "")
+    ]
+    assert not silent

@@ -155,6 +155,10 @@ def conformal(scores: np.ndarray, alpha: float) -> float:
 
     The ceil((n + 1)(1 - alpha))-th smallest of n scores (split conformal, Vovk et al. 2005);
     infinite where n is too small to tell, below 1 / alpha - 1.
+
+    Args:
+        scores: `[n]` of what is normal, in any order.
+        alpha: in (0, 1).
     """
     rank = int(np.ceil((len(scores) + 1) * (1 - alpha) - 1e-9))
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else np.inf
@@ -181,12 +185,22 @@ class Calibration:
     def threshold(self, name: str, alpha: float) -> np.ndarray:
         """By segment: exceeded over the horizon by no more than alpha of the customers nor of the
         accounts.
+
+        Args:
+            name: of the detector.
+            alpha: rate of false alarms over the horizon.
         """
         both = zip(self.sorted[name], self.accounts[name], strict=True)
         return np.array([max(conformal(one, alpha) for one in pair) for pair in both])
 
     def p_value(self, name: str, scores: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Conformal p-values: (1 + customers with at least this score) / (n + 1)."""
+        """Conformal p-values: (1 + customers with at least this score) / (n + 1).
+
+        Args:
+            name: of the detector.
+            scores: of accounts `[A]`.
+            segment: of each account `[A]`.
+        """
         p = np.ones(len(scores))
         for s, clean in enumerate(self.sorted[name]):
             rows = segment == s
@@ -197,7 +211,12 @@ class Calibration:
 
 
 def by_customer(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The highest score among each customer's accounts, in order of customer."""
+    """The highest score among each customer's accounts, in order of customer.
+
+    Args:
+        scores: of accounts `[A]`.
+        owner: customer of each account `[A]`.
+    """
     if not len(scores):
         return scores
     order = np.argsort(owner, kind="stable")
@@ -310,6 +329,10 @@ def overdispersion(x_K: np.ndarray, base_K: np.ndarray) -> float:
 
     E x_k (x_k - 1) = n (n - 1) (b_k^2 + rho b_k (1 - b_k)), divided by b_k and summed over the K
     topics that occur at all (b > 0); n at least 2.
+
+    Args:
+        x_K: counts of one account.
+        base_K: shares of the population, all above 0.
     """
     n = x_K.sum()
     return float(((x_K * (x_K - 1) / base_K).sum() / (n * (n - 1)) - 1) / (len(base_K) - 1))

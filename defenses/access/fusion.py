@@ -41,6 +41,9 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
         x_NF: features of accounts.
         guilty: mask of accounts.
         ridge: penalty on the squared weights.
+
+    Raises:
+        RuntimeError: the fit did not converge.
     """
     each = np.where(guilty, 0.5 / max(guilty.sum(), 1), 0.5 / max((~guilty).sum(), 1))
     sign = np.where(guilty, 1.0, -1.0)
@@ -60,7 +63,12 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
 
 
 def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
-    """Log odds (N) of features."""
+    """Log odds (N) of features.
+
+    Args:
+        x_NF: features of accounts.
+        weights: as `fit` found them.
+    """
     odds_N: np.ndarray = weights.intercept + x_NF @ weights.weights
     return odds_N
 
@@ -86,6 +94,10 @@ def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> lis
     campaigns.
 
     A run is one campaign beside honest accounts: features [N, F] and which rows are guilty.
+
+    Args:
+        runs: one a campaign.
+        ridge: penalty on the squared weights.
     """
     out = []
     for left_out in range(len(runs)):

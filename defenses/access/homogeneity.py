@@ -39,6 +39,10 @@ def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
 
     Sum over a, k of (x_ak - n_a p_k)^2 / (n_a p_k), p the pooled shares; (A - 1)(K' - 1) with K'
     topics that occur.
+
+    Args:
+        x_MK: topic counts of M accounts, cluster after cluster.
+        starts: first row of each cluster.
     """
     x = x_MK.astype(np.float64)
     n = x.sum(axis=1)

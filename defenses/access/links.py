@@ -34,6 +34,10 @@ class LinkSettings(AccessSettings):
 def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
     """A cluster number for each account that exists, by union-find over the tokens
     named in `caps`.
+
+    Args:
+        accounts: all that ever signed up.
+        caps: by column (such as a network), the most holders of one value that are linked by it.
     """
     n, left, right = accounts.count, [], []
     for name, cap in caps.items():

@@ -24,7 +24,12 @@ class Settings(WindowSettings):
 
 
 def near_pairs(x_BWE: np.ndarray, cosine: float) -> np.ndarray:
-    """Pairs i < j in each window with x_i . x_j >= cosine (unit vectors)."""
+    """Pairs i < j in each window with x_i . x_j >= cosine (unit vectors).
+
+    Args:
+        x_BWE: unit vectors of B windows of W prompts.
+        cosine: from which two are near.
+    """
     close = np.einsum("bie,bje->bij", x_BWE, x_BWE) >= cosine
     pairs_B: np.ndarray = np.triu(close, 1).sum(axis=(1, 2))
     return pairs_B

@@ -49,8 +49,10 @@ NAME, NORM = "decoding/antidistillation", "gradient_norm"
 
 
 def unit_direction(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """The direction of unit L2 norm over all parameters, and the norm; BadInput if it is 0 or not
-    finite.
+    """The direction of unit L2 norm over all parameters, and the norm of the gradient.
+
+    Raises:
+        BadInput: the norm is 0 or not finite.
     """
     norm = torch.stack([one.double().square().sum() for one in gradient.values()]).sum().sqrt()
     if not 0 < norm < torch.inf:

@@ -156,6 +156,10 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
 def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
     """g for z = -G'y in the last layer, per squared length of the hidden state: -(e_k - q).(y - q);
     MIN-IP, O(V).
+
+    Args:
+        logprobs_BV: log y.
+        proxy_BV: log q.
     """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
     return (q_BV * (y_BV - q_BV)).sum(-1, keepdim=True) - (y_BV - q_BV)
@@ -177,7 +181,12 @@ def random_signs(network: Any, key: str) -> dict[str, Tensor]:
 def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[DecodingStep], Tensor]:
     """g (B, V) at a step: how the network's log-probabilities change along a direction of length 1.
 
-    BadInput where the direction has no length.
+    Args:
+        network: a causal language model; it is copied.
+        direction: by parameter name, of any length above 0.
+
+    Raises:
+        BadInput: the direction has no length.
     """
     length = math.sqrt(sum(float(value.double().square().sum()) for value in direction.values()))
     if not 0 < length < math.inf:
@@ -191,8 +200,10 @@ def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Dec
 
 
 def output_weight(network: Any) -> Tensor:
-    """W (V, H) of the output layer; BadInput where logits are not what this layer makes of the last
-    hidden state.
+    """W (V, H) of the output layer.
+
+    Raises:
+        BadInput: logits are not what this layer makes of the last hidden state.
     """
     layer = network.get_output_embeddings()
     some_BT = torch.arange(min(8, len(layer.weight)), device=network.device)[None]

@@ -45,6 +45,10 @@ ROUNDS = 4
 def one_token_target(y_BV: Tensor, q_BV: Tensor) -> Tensor:
     """y* = the one token e_k with the least cos(y - q, e_k - q), over all V; for uniform q the
     least likely under y.
+
+    Args:
+        y_BV: the teacher's probabilities.
+        q_BV: the proxy's.
     """
     a_BV = y_BV - q_BV
     dots_BV = a_BV - (a_BV * q_BV).sum(-1, keepdim=True)

@@ -74,6 +74,10 @@ def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:
 def least_likely(logprobs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """The least likely token id of each row; among equals, the one that a number in [0, 1) points
     at.
+
+    Args:
+        logprobs_BV: log-distributions.
+        uniforms_B: numbers in [0, 1).
     """
     # Greedy decoding leaves one token with mass and all others equal, so this choice is the rule
     # and not the exception.

@@ -17,6 +17,10 @@ def split_answer(text: str, marker: str) -> tuple[str, str]:
     space before it.
 
     Text without a marker is all reasoning. The two joined are the text.
+
+    Args:
+        text: of an answer.
+        marker: what a final answer stands behind.
     """
     before, at, _ = text.rpartition(marker)
     reasoning = before.rstrip() if at else text

@@ -85,6 +85,10 @@ def sort_descending(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarr
 def replace_probabilities(logprobs: Logprobs, p_TA: np.ndarray) -> Logprobs:
     """The row with these probabilities instead, most likely first, equals in their old order, in
     the old dtype.
+
+    Args:
+        logprobs: T rows of A - 1 entries.
+        p_TA: probabilities of the entries, and last of all else.
     """
     with np.errstate(divide="ignore"):  # what has no mass has logprob -inf
         values_TK = np.log(p_TA[:, :-1]).astype(logprobs.values_TK.dtype)

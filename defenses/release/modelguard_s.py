@@ -34,6 +34,10 @@ from distill.completions import Completion, Logprobs
 def bucket(logprobs: Logprobs, eps: float) -> Logprobs:
     """The grid point of each row's bucket: logprobs are multiples of log(1 - eps/2), withheld
     entries -1 and -inf.
+
+    Args:
+        logprobs: T rows.
+        eps: the L1 budget, in (0, 2).
     """
     step = -np.log1p(-eps / 2)
     # What is a power but for the rounding of float32 is that power, or a released row would not be

@@ -282,7 +282,11 @@ class Defense(TextEdit):
 
     @property
     def rules(self) -> Candidate:
-        """The rules of the settings, or else those that the search found."""
+        """The rules of the settings, or else those that the search found.
+
+        Raises:
+            BadInput: there are neither.
+        """
         if self.settings.rules is not None:
             return self.settings.rules
         if "rules" not in self.resources.learned:

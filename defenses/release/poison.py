@@ -28,6 +28,10 @@ def wrong(number: str, place: float) -> str:
     likely.
 
     It is as long, and starts with 0 only if the number did, so that its form gives nothing away.
+
+    Args:
+        number: digits, with what else is in a number.
+        place: in [0, 1).
     """
     others = [
         number[:i] + digit + number[i + 1 :]

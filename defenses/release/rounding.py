@@ -17,7 +17,12 @@ from distill.completions import Completion, Logprobs
 
 
 def round_logprobs(logprobs: Logprobs, decimals: int) -> Logprobs:
-    """Values (nats) to `decimals` decimals, half to even; ids and order stay."""
+    """Values (nats) to `decimals` decimals, half to even; ids and order stay.
+
+    Args:
+        logprobs: T rows.
+        decimals: kept.
+    """
     return Logprobs(logprobs.ids_TK, np.round(logprobs.values_TK, decimals))
 
 

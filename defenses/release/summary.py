@@ -46,6 +46,10 @@ def conclusion(step: str) -> str:
 def evenly_spaced(total: int, keep: float) -> list[int]:
     """Which of `total` places are kept: keep * total of them (rounded, half up), evenly spread, the
     last among them.
+
+    Args:
+        total: places.
+        keep: share, in [0, 1].
     """
     count = int(keep * total + 0.5)
     return [i for i in range(total) if i * count // total < (i + 1) * count // total]
@@ -125,7 +129,15 @@ class RewrittenModel(ReleasedModel):
 
 
 def require_rewriter(resources: ProviderResources, name: str) -> LanguageModel:
-    """The provider's rewriter; BadInput if there is none."""
+    """The provider's rewriter.
+
+    Args:
+        resources: of the provider.
+        name: of the defence, for its message.
+
+    Raises:
+        BadInput: there is none.
+    """
     if resources.rewriter is None:
         raise BadInput(
             f"defense {name}: by model needs a rewriter that follows instructions; the study "

@@ -24,6 +24,10 @@ from distill.completions import BadInput, Completion, Logprobs
 def top_k(logprobs: Logprobs, k: int) -> Logprobs:
     """The first k entries of every row: rows are sorted, so the most likely, in their order and
     with their values.
+
+    Args:
+        logprobs: T rows.
+        k: entries a row.
     """
     return Logprobs(logprobs.ids_TK[:, :k], logprobs.values_TK[:, :k])
 
@@ -35,13 +39,15 @@ def diameter(log_threshold: float, log_observed: float, V: int, K: int) -> float
     U_K = (V - K) e^tau / (Z_A + (V - K) e^tau) (2605.10407): no unseen score is above tau =
     `log_threshold`, and `log_observed` = log Z_A, the log of the summed exp of the seen scores. It
     is the largest mass of the unseen: one of the two gives them all of that, the other nothing.
-    BadInput unless 0 < K <= V.
 
     Args:
         log_threshold: tau, nats.
         log_observed: log Z_A, nats.
         V: tokens of the vocabulary.
         K: known scores.
+
+    Raises:
+        BadInput: K is not in 1 to V.
     """
     if not 0 < K <= V:
         raise BadInput(f"diameter: K must be in 1 to V, got K={K} of V={V}")

@@ -41,6 +41,10 @@ class Row(NamedTuple):
 def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
     """Answers as the model's own token ids, its chat template included; answers of which nothing is
     left fall out.
+
+    Args:
+        model: with its tokenizer.
+        answers: to be learned from, or against.
     """
     encoded = []
     for answer in answers:
@@ -54,6 +58,10 @@ def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
 def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """Scores (N, V) in float32 at the positions before each answer token, and these tokens (N), row
     after row.
+
+    Args:
+        network: a causal language model.
+        batch: rows of prompt and answer.
     """
     width = max(len(row.prompt_ids) + len(row.answer_ids) for row in batch)
     full = [row.prompt_ids + row.answer_ids for row in batch]
@@ -74,12 +82,22 @@ def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
 
 
 def loss(network: Any, batch: Sequence[Row]) -> Tensor:
-    """Mean negative log-likelihood of the answers' tokens, nats a token."""
+    """Mean negative log-likelihood of the answers' tokens, nats a token.
+
+    Args:
+        network: a causal language model.
+        batch: rows of prompt and answer.
+    """
     return functional.cross_entropy(*answer_logits(network, batch))
 
 
 def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
-    """Scores (N, V) of a network that does not learn, such as the clean teacher or a proxy."""
+    """Scores (N, V) of a network that does not learn, such as the clean teacher or a proxy.
+
+    Args:
+        network: a causal language model.
+        batch: rows of prompt and answer.
+    """
     with torch.no_grad():
         return answer_logits(network, batch)[0]
 
@@ -133,6 +151,10 @@ def untie(network: Any) -> None:
 def learner(network: Any, part: Which = "all") -> Any:
     """A float32 copy of which one part asks for gradients: all, the last block, or the head
     (untied) alone.
+
+    Args:
+        network: a causal language model; it is copied.
+        part: which of its weights learn.
     """
     twin = copied(network).float()
     if part == "all":
@@ -156,8 +178,14 @@ def learned(twin: Any) -> dict[str, Tensor]:
 
 
 def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
-    """A copy with some parameters replaced, by name; where these name a tied head, it is untied.
-    BadInput otherwise.
+    """A copy with some parameters replaced; where these name a tied head, it is untied.
+
+    Args:
+        network: a causal language model.
+        weights: by parameter name.
+
+    Raises:
+        BadInput: a name or a shape is not the network's.
     """
     twin = copied(network)
     if any(name.startswith(f"{head(twin)}.") for name in weights):

@@ -40,7 +40,12 @@ def normalise(rewards_GS: Tensor) -> Tensor:
 
 
 def token_means(values_N: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Mean over each answer's tokens of values that lie answer after answer."""
+    """Mean over each answer's tokens of values that lie answer after answer.
+
+    Args:
+        values_N: one a token.
+        lengths: tokens of each answer, N together.
+    """
     return torch.stack([part.mean() for part in values_N.split(list(lengths))])
 
 

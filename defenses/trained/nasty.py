@@ -28,7 +28,12 @@ from distill.models import LanguageModel
 
 
 def jensen_shannon(a_NV: Tensor, b_NV: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of log-distributions (Lin 1991), N values in nats, in [0, ln 2]."""
+    """Jensen-Shannon divergence of log-distributions (Lin 1991), N values in nats, in [0, ln 2].
+
+    Args:
+        a_NV: log-distributions.
+        b_NV: log-distributions.
+    """
     middle_NV = torch.logaddexp(a_NV, b_NV) - math.log(2)
     return 0.5 * (a_NV.exp() * (a_NV - middle_NV) + b_NV.exp() * (b_NV - middle_NV)).sum(-1)
 
@@ -46,7 +51,12 @@ def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
 
 
 def without(scores_NV: Tensor, tokens_N: Tensor) -> Tensor:
-    """Scores with one token of each row left out (N, V - 1)."""
+    """Scores with one token of each row left out (N, V - 1).
+
+    Args:
+        scores_NV: of N positions.
+        tokens_N: the one to leave out of each.
+    """
     others_NV = torch.ones_like(scores_NV, dtype=torch.bool).scatter(-1, tokens_N[:, None], False)
     return scores_NV[others_NV].reshape(len(scores_NV), -1)
 

@@ -22,7 +22,14 @@ from distill.objectives import Example, released_logprobs, score_answers
 def token_logprobs(
     network: Any, rows: list[Example], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The log-probability of each answer token (N), nats, and the row that it is in (N)."""
+    """The log-probability of each answer token (N), nats, and the row that it is in (N).
+
+    Args:
+        network: a causal language model.
+        rows: B answers to their prompts.
+        pad: id behind the shorter ones.
+        device: of the network.
+    """
     seen = score_answers(network, rows, pad, device)
     return -functional.cross_entropy(
         seen.logits_NV.float(), seen.targets_N, reduction="none"
@@ -30,12 +37,24 @@ def token_logprobs(
 
 
 def totals(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
-    """The sum of the values of each row (B)."""
+    """The sum of the values of each row (B).
+
+    Args:
+        values_N: one a token.
+        row_N: the row that each is in.
+        count: B.
+    """
     return torch.zeros(count, device=values_N.device).index_add(0, row_N, values_N)
 
 
 def means(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
-    """The mean of the values of each row (B), every row with at least one."""
+    """The mean of the values of each row (B), every row with at least one.
+
+    Args:
+        values_N: one a token.
+        row_N: the row that each is in.
+        count: B.
+    """
     return totals(values_N, row_N, count) / torch.bincount(row_N, minlength=count)
 
 
@@ -47,6 +66,12 @@ def with_reference_logprobs(
     token's own id).
 
     Groups in which an answer has no token are left out, as in training.
+
+    Args:
+        groups: rows that belong together, such as a pair.
+        networks: A frozen ones.
+        pad: id behind the shorter rows.
+        size: rows that are scored together.
     """
     whole = [list(group) for group in groups if all(one.answer_ids for one in group)]
     rows = [one for group in whole for one in group]
@@ -74,5 +99,9 @@ def _of(example: Example, values_TA: np.ndarray) -> Logprobs:
 def reference_logprobs(rows: list[Example], device: torch.device) -> Tensor:
     """What `with_reference_logprobs` noted for the answers' tokens (N, A), in the order of
     `token_logprobs`.
+
+    Args:
+        rows: as `with_reference_logprobs` left them.
+        device: of the result.
     """
     return released_logprobs(rows, device)[1]

@@ -27,6 +27,10 @@ from distill.trainer import Trained
 def seeds(seed: int, k: int) -> list[int]:
     """The seed itself, so that the first student is the plain one, and k - 1 that are functions of
     it.
+
+    Args:
+        seed: of the arm.
+        k: students.
     """
     return [seed, *(int(digest(f"best_of/{seed}/{place}")[:8], 16) for place in range(1, k))]
 
@@ -36,6 +40,11 @@ def comparison_questions(
 ) -> list[Completion]:
     """The first of its public questions that are not among those learned from; of all, where there
     are no others.
+
+    Args:
+        resources: of the attacker.
+        completions: what it learns from.
+        most: questions at most.
     """
     learned_from = {one.question.conversation for one in completions}
     others = [one for one in resources.public if one.question.conversation not in learned_from]

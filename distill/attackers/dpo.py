@@ -42,6 +42,11 @@ def preference(
 ) -> tuple[Completion, Completion] | None:
     """A preferred answer and one that is not; None where all agree or the sold answer has no final
     answer.
+
+    Args:
+        sold: the answer that was sold.
+        drawn: the student's answers to the same question.
+        final: the final answer in a text.
     """
     wanted = final(sold.text)
     agree = [one for one in drawn if final(one.text) == wanted]
@@ -50,7 +55,14 @@ def preference(
 
 
 def margins(values_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
-    """beta x (log ratio of the preferred answer - that of the other), rows in pairs (B / 2)."""
+    """beta x (log ratio of the preferred answer - that of the other), the argument of DPO's sigmoid
+    (2305.18290, eq. 7): one a pair (B / 2).
+
+    Args:
+        values_B: log-probabilities of whole answers, preferred and other in turns.
+        reference_B: the same under the frozen network.
+        beta: above 0.
+    """
     ratios_P2 = (values_B - reference_B).view(-1, 2)
     return beta * (ratios_P2[:, 0] - ratios_P2[:, 1])
 

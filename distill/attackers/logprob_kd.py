@@ -37,6 +37,11 @@ def sample_rows(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Log
     A token that was not drawn keeps its id with logprob -inf: it is no part of the tail. The mean
     over the draws of a loss that is linear in the teacher, such as the gradient of forward KL, is
     that of the row itself.
+
+    Args:
+        logprobs: T rows of K entries.
+        draws: a row.
+        rng: draws them.
     """
     p_TK = np.exp(logprobs.values_TK.astype(np.float64))
     tails_T = (
@@ -50,7 +55,15 @@ def sample_rows(logprobs: Logprobs, draws: int, rng: np.random.Generator) -> Log
 
 
 def example(answer: Completion, tokenizer: Any) -> Example:
-    """The teacher's tokens and what was released for each; BadInput where nothing was."""
+    """The teacher's tokens and what was released for each.
+
+    Args:
+        answer: with logprobs.
+        tokenizer: the student's, which is the teacher's as well.
+
+    Raises:
+        BadInput: the answer has no logprobs.
+    """
     if answer.logprobs is None:
         raise BadInput(
             f"attacker logprob_kd: answer {answer.prompt_id!r} has no logprobs; use a profile "

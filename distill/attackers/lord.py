@@ -46,6 +46,12 @@ def order(
 ) -> tuple[int | None, int]:
     """Which of two answers is y+ (None: the sold one) and which y-, from their mean
     log-probabilities a token.
+
+    Args:
+        before: of the two answers, under the student of the period before.
+        now: of the two, under the student.
+        tau: probability from which the better one is taken as it is.
+        tau_delta: gain from which it is.
     """
     deltas = [b - a for a, b in zip(before, now, strict=True)]
     plus = 0 if deltas[0] >= deltas[1] else 1
@@ -54,7 +60,14 @@ def order(
 
 
 def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions; rows come as sold, y+, y-."""
+    """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions; rows come as sold, y+, y-.
+
+    Args:
+        network: that moves.
+        rows: three a question.
+        pad: id behind the shorter rows.
+        device: of the network.
+    """
     sold_Q, plus_Q, minus_Q = (
         means(*token_logprobs(network, rows, pad, device), len(rows)).view(-1, 3).unbind(-1)
     )

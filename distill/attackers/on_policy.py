@@ -31,6 +31,12 @@ def score_completions(
 ) -> list[Completion]:
     """The student's answers with the teacher's top-k logprobs for each of their tokens and, if
     finished, their end.
+
+    Args:
+        resources: with the teacher.
+        completions: that the student wrote.
+        k: logprobs a token.
+        seed: handed to the teacher.
     """
     assert resources.teacher is not None
     prompts = [replace(one.question, begin=one.text) for one in completions]

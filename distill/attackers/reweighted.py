@@ -35,7 +35,14 @@ from distill.trainer import Trained, train
 
 
 def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean negative log-likelihood of each row's answer, nats a token (B)."""
+    """Mean negative log-likelihood of each row's answer, nats a token (B).
+
+    Args:
+        network: a causal language model.
+        rows: B answers to their prompts.
+        pad: id behind the shorter ones.
+        device: of the network.
+    """
     seen = score_answers(network, rows, pad, device)
     each_N = torch.nn.functional.cross_entropy(
         seen.logits_NV.float(), seen.targets_N, reduction="none"
@@ -47,6 +54,12 @@ def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> T
 def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) -> list[Tensor]:
     """Gradient of the mean loss on rows, one tensor a parameter, divided by its length over all of
     them.
+
+    Args:
+        network: a causal language model.
+        rows: B answers to their prompts.
+        pad: id behind the shorter ones.
+        device: of the network.
     """
     weights = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(nats(network, rows, pad, device).mean(), weights)
@@ -64,6 +77,14 @@ def values(
 ) -> Tensor:
     """<direction, grad L_i> for each row (B), by a central difference of its loss; the network is
     left as it was.
+
+    Args:
+        network: a causal language model.
+        direction: one tensor a parameter, of length 1 together.
+        rows: B answers to their prompts.
+        pad: id behind the shorter ones.
+        device: of the network.
+        eps: step along the direction.
     """
     moved, ends = copy.deepcopy(network), []
     with torch.no_grad():
@@ -77,13 +98,25 @@ def values(
 
 
 def softmax_weights(values_B: Tensor, beta: float) -> Tensor:
-    """Softmax of beta x standardised values, with mean 1 (B); equal values weigh the same."""
+    """Softmax of beta x standardised values, with mean 1 (B); equal values weigh the same.
+
+    Args:
+        values_B: one an answer.
+        beta: 0 weighs all the same.
+    """
     spread = values_B.std(correction=0).clamp(min=1e-12)
     return torch.softmax(beta * (values_B - values_B.mean()) / spread, 0) * len(values_B)
 
 
 def weighted_loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean over answers of weight x nats a token."""
+    """Mean over answers of weight x nats a token.
+
+    Args:
+        network: a causal language model.
+        rows: B answers with their weights.
+        pad: id behind the shorter ones.
+        device: of the network.
+    """
     weights_B = torch.tensor([row.weight for row in rows], device=device)
     return (weights_B * nats(network, rows, pad, device)).mean()
 

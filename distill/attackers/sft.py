@@ -46,6 +46,11 @@ class Attacker(Base):
 def example(answer: Completion, tokenizer: Any, most: int) -> Example:
     """An answer's text under the student's own tokenizer, cut where prompt and answer would be over
     `most` tokens.
+
+    Args:
+        answer: that was sold.
+        tokenizer: the student's.
+        most: tokens of prompt and answer together.
     """
     prompt = prompt_ids(tokenizer, answer.question)
     ids = completion_ids(tokenizer, answer.text, answer.finished)

@@ -37,6 +37,13 @@ from distill.trainer import Trained, train
 def early_block(depth: float, blocks: int) -> int:
     """After how many of the blocks the early head reads: the share `depth`, but at least one block
     lies either side.
+
+    Args:
+        depth: a share, in (0, 1).
+        blocks: of the student.
+
+    Raises:
+        BadInput: the student has fewer than two.
     """
     if blocks < 2:
         raise BadInput(

@@ -90,7 +90,18 @@ class Accounts:
         return len(self.segment)
 
     def add(self, n: int, **columns: object) -> np.ndarray:
-        """Append n accounts and return their numbers."""
+        """Append accounts.
+
+        Args:
+            n: how many.
+            columns: a value, or an array `[n]` of values, by column.
+
+        Returns:
+            Their numbers `[n]`.
+
+        Raises:
+            ValueError: there is no room for them.
+        """
         if self.count + n > self.capacity:
             raise ValueError(
                 f"accounts: no room for {n} more than {self.count} (capacity {self.capacity})"
@@ -155,7 +166,16 @@ def still_open(traffic: Traffic, accounts: Accounts) -> Traffic:
 def cells(
     account: np.ndarray, value: np.ndarray, values: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct (account, value) pairs in order, and how often each occurs; value < values."""
+    """Distinct (account, value) pairs in order, and how often each occurs; value < values.
+
+    Args:
+        account: numbers `[E]`.
+        value: numbers `[E]`.
+        values: bound of `value`.
+
+    Returns:
+        Accounts, values and counts of the pairs.
+    """
     key = np.sort(account.astype(np.uint64) * np.uint64(values) + value)
     starts = run_starts(key)
     distinct = key[starts]
@@ -176,6 +196,10 @@ def run_starts(ordered: np.ndarray) -> np.ndarray:
 def apportion(total: int, weights: np.ndarray) -> np.ndarray:
     """Whole numbers in proportion to the weights that add up to the total (largest remainder,
     Hamilton 1792).
+
+    Args:
+        total: a whole number.
+        weights: at least one above 0.
     """
     exact: np.ndarray = total * (weights / weights.sum())
     whole: np.ndarray = np.floor(exact).astype(np.int64)

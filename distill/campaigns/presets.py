@@ -367,7 +367,15 @@ PRESETS = {
 
 
 def preset(name: str, **changes: Any) -> Campaign:
-    """A preset's settings, some changed; BadInput for a name that is not there."""
+    """A preset's settings, some of them changed.
+
+    Args:
+        name: of the preset.
+        changes: other settings, by field.
+
+    Raises:
+        BadInput: there is no such preset.
+    """
     if name not in PRESETS:
         raise BadInput(f"campaign: no preset {name!r} (there are: {', '.join(PRESETS)})")
     return Campaign(**(PRESETS[name].settings.model_dump() | changes))

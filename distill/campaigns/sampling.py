@@ -30,7 +30,13 @@ def bernoulli(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def token_counts(
     mean_in: np.ndarray, mean_out: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens in (lognormal, sigma 1) and out (exponential), at least 1 each."""
+    """Tokens in (lognormal, sigma 1) and out (exponential), at least 1 each.
+
+    Args:
+        mean_in: tokens `[E]`.
+        mean_out: tokens `[E]`.
+        rng: draws.
+    """
     n = len(mean_in)
     return (
         np.maximum(mean_in * LOGNORMAL[uniform16(rng, n)], 1).astype(np.uint32),
@@ -52,7 +58,13 @@ def topic_shares(mix: dict[str, float]) -> np.ndarray:
 
 
 def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generator) -> np.ndarray:
-    """One Dirichlet(concentration x mean) draw for each of R rows; topics of mean 0 stay 0."""
+    """One Dirichlet(concentration x mean) draw for each of R rows; topics of mean 0 stay 0.
+
+    Args:
+        mean_RK: shares of K topics by row.
+        concentration: above 0; large is near the mean.
+        rng: draws.
+    """
     drawn = rng.standard_gamma((concentration * mean_RK).astype(np.float32), dtype=np.float32)
     total = drawn.sum(axis=1, keepdims=True)
     # Where all shapes of a row are tiny, every draw underflows, and the mean stands in.

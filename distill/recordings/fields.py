@@ -21,7 +21,15 @@ from distill.tables import Row, text_of, value_at, whole_text
 
 
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
-    """The answers of a row."""
+    """The answers of a row.
+
+    Args:
+        row: of a file.
+        reading: where in a row things are.
+
+    Raises:
+        BadInput: a field is not what it should be, or scores are of one of several answers.
+    """
     where, values, layout = *row, reading.layout
     prompt, answers = _question(row, layout.prompt), _answers(row, layout.answer)
     ids, logprobs = scores.token_ids(where, values.get("token_ids")), _logprobs(row)

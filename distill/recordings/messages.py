@@ -15,7 +15,15 @@ KEYS = ("messages", "conversations")
 
 
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
-    """The last turn, as the answer to the one before it."""
+    """The last turn, as the answer to the one before it.
+
+    Args:
+        row: of a file.
+        reading: not needed, as all is in the turns.
+
+    Raises:
+        BadInput: the turns are none, or do not end with the assistant's.
+    """
     where = row.where
     name = next((name for name in KEYS if name in row.values), KEYS[0])
     turns = turns_of(where, name, row.values.get(name))

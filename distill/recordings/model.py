@@ -51,9 +51,19 @@ class Transcript:
         return None
 
     def encode(self, prompt: Prompt) -> list[int]:
+        """It has no tokenizer.
+
+        Raises:
+            BadInput: always.
+        """
         raise BadInput(f"{self.where}: have no tokenizer, so a prompt has no tokens")
 
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """It has no probability of a text.
+
+        Raises:
+            BadInput: always.
+        """
         raise BadInput(f"{self.where}: have no probability of a text")
 
 
@@ -91,6 +101,16 @@ class RecordedModel(Transcript):
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
+        """The recorded answers to these prompts, whatever the seed.
+
+        Args:
+            prompts: questions, each with its attempt.
+            seed: not needed.
+            interface: what of the recorded logprobs is released.
+
+        Raises:
+            BadInput: a prompt has no recorded answer.
+        """
         missing = [key for prompt in prompts if (key := key_of(prompt)) not in self.answers]
         if missing:
             there = next(iter(self.answers), "")

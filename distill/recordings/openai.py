@@ -28,7 +28,11 @@ from distill.tables import Row, value_at
 
 
 def requested(row: Row) -> tuple[str, Prompt]:
-    """The custom_id and the question of a line of a batch's requests."""
+    """The custom_id and the question of a line of a batch's requests.
+
+    Raises:
+        BadInput: it has none.
+    """
     name, body = row.values.get("custom_id"), row.values.get("body")
     if not isinstance(name, str) or not isinstance(body, Mapping):
         raise BadInput(f"{row.where}: a request has a custom_id and a body")
@@ -42,7 +46,15 @@ def _asked(where: str, body: Mapping[str, Any]) -> Prompt:
 
 
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
-    """The choices of a response; none where the request failed."""
+    """The choices of a response; none where the request failed.
+
+    Args:
+        row: of a file, a response or a line of a batch's results.
+        reading: where in a row things are, and the requests of a batch.
+
+    Raises:
+        BadInput: it is no response, or one without its question.
+    """
     where, body = row.where, _body(row)
     if body is None:
         return

@@ -21,7 +21,15 @@ ScoredRow = Sequence[tuple[Any, Any]]
 
 
 def token_ids(where: str, value: Any) -> tuple[int, ...]:
-    """A list of token ids; BadInput if it is anything else."""
+    """A list of token ids; none where there is nothing.
+
+    Args:
+        where: file and row, for messages.
+        value: as JSON gave it.
+
+    Raises:
+        BadInput: it is anything else.
+    """
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -32,11 +40,14 @@ def token_ids(where: str, value: Any) -> tuple[int, ...]:
 
 
 def released(where: str, rows: Iterable[ScoredRow], closing: bool = False) -> Logprobs:
-    """Rows of one width as arrays, each sorted; BadInput where one can be no model's.
+    """Rows of one width as arrays, each sorted.
 
     Args:
         closing: whether a row for end-of-text is missing, of which a server says nothing: one whose
             entries are withheld is put behind the others.
+
+    Raises:
+        BadInput: a row can be no model's, or widths differ.
     """
     ordered = [_ordered(where, row) for row in rows]
     widths = sorted({len(row) for row in ordered})
@@ -71,7 +82,15 @@ def _check_id(where: str, token: Any) -> None:
 
 
 def check(where: str, answer: Completion) -> Completion:
-    """The answer if its token ids and logprobs can be a model's; BadInput otherwise."""
+    """The answer, if its token ids and logprobs can be a model's.
+
+    Args:
+        where: file and row, for messages.
+        answer: as it was read.
+
+    Raises:
+        BadInput: they cannot.
+    """
     for token in answer.token_ids:
         _check_id(where, token)
     logprobs = answer.logprobs

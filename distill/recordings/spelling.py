@@ -68,7 +68,15 @@ class Spelling:
         return Spoken(ids[:-1] if ends else ids, text, ends)
 
     def text(self, where: str, ids: Sequence[int]) -> str:
-        """What tokens spell, without space around it."""
+        """What tokens spell, without space around it.
+
+        Args:
+            where: file and row, for messages.
+            ids: token ids.
+
+        Raises:
+            BadInput: the tokenizer has no such token.
+        """
         if too_high := [token for token in ids if token >= len(self.bytes.of)]:
             raise BadInput(f"{where}: the tokenizer has no token of id {too_high[0]}")
         return self.bytes.text(list(ids)).decode("utf-8", "replace").strip()

@@ -28,8 +28,15 @@ CUT = ("length", "max_tokens", "content_filter", "abort")
 
 
 def turns_of(where: str, name: str, value: Any) -> list[Message]:
-    """The turns of a chat, {"role", "content"} or ShareGPT's {"from", "value"} each; BadInput where
-    one is neither.
+    """The turns of a chat, {"role", "content"} or ShareGPT's {"from", "value"} each.
+
+    Args:
+        where: file and row, for messages.
+        name: of the field.
+        value: as JSON gave it.
+
+    Raises:
+        BadInput: it is no list of turns.
     """
     if not isinstance(value, list) or not value:
         raise BadInput(f"{where}: {name} must be a list of turns, got {reprlib.repr(value)}")
@@ -50,7 +57,16 @@ def _turn(where: str, name: str, turn: Any) -> Message:
 
 
 def question_of(where: str, name: str, turns: Sequence[Message]) -> Prompt:
-    """What a chat asks last, behind a system prompt or none and earlier turns."""
+    """What a chat asks last, behind a system prompt or none and earlier turns.
+
+    Args:
+        where: file and row, for messages.
+        name: of the field.
+        turns: all before the answer.
+
+    Raises:
+        BadInput: the last turn is not the user's, or a later one is a system prompt.
+    """
     system = turns[0].content if turns and turns[0].role == "system" else ""
     rest = turns[1:] if system else turns
     if not rest or rest[-1].role != "user" or any(turn.role == "system" for turn in rest):
@@ -62,7 +78,16 @@ def question_of(where: str, name: str, turns: Sequence[Message]) -> Prompt:
 
 
 def content_text(where: str, name: str, content: Any) -> str:
-    """The text of a turn: a string, or parts that are all text."""
+    """The text of a turn: a string, or parts that are all text.
+
+    Args:
+        where: file and row, for messages.
+        name: of the field.
+        content: as JSON gave it.
+
+    Raises:
+        BadInput: it is neither, or holds half a character.
+    """
     if isinstance(content, list) and content:
         parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
         texts = [part for part in parts if isinstance(part, str)]
@@ -73,7 +98,13 @@ def content_text(where: str, name: str, content: Any) -> str:
 
 
 def with_reasoning(where: str, message: Mapping[str, Any], text: str) -> str:
-    """An answer behind its reasoning in <think> tags, where a server has split the two."""
+    """An answer behind its reasoning in <think> tags, where a server has split the two.
+
+    Args:
+        where: file and row, for messages.
+        message: the answer as the server sent it.
+        text: its content.
+    """
     reasoning = reasoning_of(where, message)
     if not reasoning or text.lstrip().startswith("<think>"):
         return text
@@ -81,7 +112,15 @@ def with_reasoning(where: str, message: Mapping[str, Any], text: str) -> str:
 
 
 def reasoning_of(where: str, message: Mapping[str, Any]) -> str:
-    """The reasoning beside an answer, or nothing."""
+    """The reasoning beside an answer, or nothing.
+
+    Args:
+        where: file and row, for messages.
+        message: the answer as the server sent it.
+
+    Raises:
+        BadInput: it is no string.
+    """
     for name in REASONING:
         value = message.get(name)
         if value is not None and not isinstance(value, str):
@@ -94,6 +133,13 @@ def reasoning_of(where: str, message: Mapping[str, Any]) -> str:
 def finished_of(where: str, row: Mapping[str, Any]) -> bool:
     """Whether an answer came to its own end, by `finished` or by `finish_reason`; true where
     neither is there. No reason (null) is one that was still being written.
+
+    Args:
+        where: file and row, for messages.
+        row: with `finished`, `finish_reason`, both or neither.
+
+    Raises:
+        BadInput: one is not a value that it can have, or the two contradict each other.
     """
     finished = row.get("finished", True)
     if not isinstance(finished, bool):

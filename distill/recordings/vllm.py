@@ -21,7 +21,15 @@ from distill.tables import Row, text_of
 
 
 def entries(row: Row, reading: Reading) -> Iterator[Entry]:
-    """The completions of a prompt."""
+    """The completions of a prompt.
+
+    Args:
+        row: of a file, vLLM's `RequestOutput` as JSON.
+        reading: where in a row things are.
+
+    Raises:
+        BadInput: it holds no outputs, or one is no object.
+    """
     where, prompt = row.where, question(text_of(row.where, row.values, reading.layout.prompt))
     outputs = row.values.get("outputs")
     if not isinstance(outputs, list) or not outputs:

@@ -46,7 +46,7 @@ class ReleasedLogprobs:
     def echoes(self) -> bool:
         return bool(self.query.forced_ids) and self.query.options.scoring == "echo"
 
-    def positions(self) -> list[Position | None]:
+    def _positions(self) -> list[Position | None]:
         """Those of the whole response, with an echo of the prompt before the answer's."""
         logprobs = self.choice.logprobs
         try:
@@ -64,7 +64,7 @@ class ReleasedLogprobs:
         Raises:
             BadInput: they are not there, are of another answer, or leave out its end.
         """
-        positions = self.positions()
+        positions = self._positions()
         if self.echoes and self.query.prompt_ids is not None:
             positions = positions[len(self.query.prompt_ids) + len(self.query.forced_ids) :]
         if not positions:
@@ -95,7 +95,7 @@ class ReleasedLogprobs:
         if self.echoes:
             assert self.query.prompt_ids is not None
             before = len(self.query.prompt_ids)
-            rows = [self._named(one) for one in self.positions()[before:][: len(forced_ids)]]
+            rows = [self._named(one) for one in self._positions()[before:][: len(forced_ids)]]
         else:
             scored = self.choice.prompt_logprobs or response.prompt_logprobs or []
             rows = _by_token(scored)[-len(forced_ids) :]

@@ -56,6 +56,11 @@ class ServedModel:
         return self.tokens.digest if self.tokens else None
 
     def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt as the server's model reads it.
+
+        Raises:
+            BadInput: no tokenizer is named.
+        """
         if self.tokenizer is None:
             raise BadInput("served model: no tokenizer is named, so a prompt has no tokens")
         return prompt_ids(self.tokenizer, prompt)
@@ -63,6 +68,16 @@ class ServedModel:
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
+        """What the server answers, from the log of responses where it has answered before.
+
+        Args:
+            prompts: questions, of which some may begin the answer.
+            seed: the server is handed a function of it and the prompt.
+            interface: what is released beside the text.
+
+        Raises:
+            BadInput: the interface asks for more than the server releases, or a response is none.
+        """
         if interface.kind == "full" or (interface.kind == "top_k" and not self.options.logprobs):
             raise BadInput(
                 f"served model: interface {interface.kind} asks for more than the "
@@ -77,6 +92,15 @@ class ServedModel:
         return self._ask(queries, response.completion)
 
     def surprisal(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """-log p(text and end-of-text | prompt) in nats, as the server scores it.
+
+        Args:
+            prompts: one a text.
+            texts: answers of anybody.
+
+        Raises:
+            BadInput: the server does not score what it is handed.
+        """
         if not self.capabilities.surprisal:
             raise BadInput("served model: it does not score what it is handed (scoring, prompts)")
         queries = [

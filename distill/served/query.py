@@ -70,7 +70,11 @@ class Query:
 
     @functools.cached_property
     def forced_ids(self) -> list[int]:
-        """The tokens behind the prompt that are dictated: the beginning of the answer."""
+        """The tokens behind the prompt that are dictated: the beginning of the answer.
+
+        Raises:
+            BadInput: the server cannot be told how to begin.
+        """
         if not self.prompt.begin:
             return []
         if not self.options.capabilities.prefill or not self.tokens:

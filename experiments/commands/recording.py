@@ -19,8 +19,8 @@ from experiments.planning.plan import Plan
 from experiments.planning.scope import Scope
 from experiments.results.plain import Plain
 from experiments.settings import schema as settings
-from experiments.settings.compose import check_once
 from experiments.settings.entries import build_task
+from experiments.settings.overrides import check_once
 from experiments.stages.models import load_model
 from experiments.store import Store, writable
 

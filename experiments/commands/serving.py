@@ -20,8 +20,8 @@ from experiments.results.plain import Plain
 from experiments.serving.offer import Offer
 from experiments.settings import schema as settings
 from experiments.settings.campaigns import OPEN
-from experiments.settings.compose import check_once
 from experiments.settings.entries import build_task, resolve
+from experiments.settings.overrides import check_once
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.models import load_model
 from experiments.stages.stage import Stage

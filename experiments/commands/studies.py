@@ -22,7 +22,8 @@ from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
 from experiments.settings import catalog
 from experiments.settings import schema as settings
-from experiments.settings.compose import check_once, study_file
+from experiments.settings.compose import study_file
+from experiments.settings.overrides import check_once
 from experiments.store import Store, writable
 
 

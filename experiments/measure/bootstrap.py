@@ -63,6 +63,10 @@ def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
     Redrawn seeds vary by (S - 1) / S of what they should, and their percentiles are a normal law's
     where S - 1 degrees of freedom have Student's: the weights are stretched about 1 / S by both at
     95 % (Hesterberg 2015, section 3), so that some may be negative.
+
+    Args:
+        draws: of the study.
+        seeds: S.
     """
     weight_BS = _multinomial(draws.rng, seeds, len(draws.item_BN))
     if seeds == 1:

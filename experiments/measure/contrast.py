@@ -108,7 +108,14 @@ def raw(scores: Scores) -> np.ndarray:
 
 
 def checked(scores: Scores) -> np.ndarray:
-    """The scores as floats; Refuse unless they are seeds x items and finite."""
+    """The scores as floats.
+
+    Args:
+        scores: `[..., S, N]` seeds x items; an `Arm` names its seeds.
+
+    Raises:
+        NotMeasurable: they are not seeds x items, have fewer than two items, or are not finite.
+    """
     Y = np.asarray(raw(scores), float)
     if Y.ndim < 2 or Y.shape[-2] < 1 or Y.shape[-1] < 2:
         raise NotMeasurable(f"an arm is seeds x items with at least two items, got shape {Y.shape}")
@@ -120,7 +127,14 @@ def checked(scores: Scores) -> np.ndarray:
 
 
 def bounded(scores: Scores) -> np.ndarray:
-    """Scores that must be shares; Refuse outside [0, 1], as percent beside fractions would be."""
+    """Scores that must be shares.
+
+    Args:
+        scores: `[..., S, N]` seeds x items.
+
+    Raises:
+        NotMeasurable: one lies outside [0, 1], as percent beside fractions would.
+    """
     Y = checked(scores)
     if Y.min() < 0 or Y.max() > 1:
         raise NotMeasurable(
@@ -163,8 +177,14 @@ def variance(arms: Sequence[Scores], clusters: np.ndarray | None = None) -> Vari
     """The parts of the two-way variance of some arms, from which every contrast of them follows.
 
     Source: crossed random effects (Owen 2007); an arm of one seed counts as deterministic.
-    `clusters` (N labels) makes the item part robust to items that belong together. Raises Refuse on
-    misaligned or non-finite scores.
+
+    Args:
+        arms: `[S, N]` seeds x items each, of the same items; an `Arm` names its seeds.
+        clusters: labels `[N]` of items that belong together; None where each is its own.
+
+    Raises:
+        NotMeasurable: arms are of different items, clusters are fewer than two, or a score is not
+            finite.
     """
     Ys = [checked(arm) for arm in arms]
     if len({Y.shape[-1] for Y in Ys}) != 1:
@@ -412,6 +432,9 @@ def arm_mean(
         scores: `[S, N]` seeds x items, any units; an `Arm` names its seeds.
         alpha: level of the two-sided interval.
         clusters: labels `[N]` of items that belong together; None where each is its own.
+
+    Raises:
+        NotMeasurable: Wilson's interval is needed and a score is neither 0 nor 1.
     """
     Y = checked(scores)
     if Y.shape[0] > 1:

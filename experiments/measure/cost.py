@@ -50,6 +50,13 @@ class Bill(NamedTuple):
 def accounts(exchanges: Any, per_account: Any) -> Any:
     """ceil(n / q): accounts needed for n exchanges with a yield of q exchanges each; numbers or
     arrays.
+
+    Args:
+        exchanges: n, a number or an array.
+        per_account: q, a number or an array.
+
+    Raises:
+        NotMeasurable: an account yields nothing.
     """
     if np.min(per_account) <= 0:
         raise NotMeasurable(
@@ -141,6 +148,9 @@ def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
         rng: generator.
         ends: low and high.
         count: B.
+
+    Raises:
+        NotMeasurable: the range does not go from low to high, or begins below 0.
     """
     if ends.low > ends.high or ends.low < 0:
         raise NotMeasurable(

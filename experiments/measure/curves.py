@@ -25,7 +25,12 @@ APART = 2.0  # times, that neighbouring budgets may lie apart
 
 
 def too_far(budgets: Sequence[int] | np.ndarray, what: str) -> str:
-    """Why a curve of these budgets cannot be read for `what`; nothing where it can."""
+    """Why a curve of these budgets cannot be read for `what`; nothing where it can.
+
+    Args:
+        budgets: exchanges.
+        what: for the sentence.
+    """
     most = max((b / a for a, b in itertools.pairwise(sorted(budgets))), default=1.0)
     return (
         f"budgets lie {most:.3g} x apart; {what} needs at most {APART:g} x"
@@ -201,6 +206,9 @@ def needs(
         seed: of the bootstrap.
         clusters: labels `[N]` of items that belong together; None where each is its own.
         seeds: names of the seeds of U and of D; unpaired if None.
+
+    Raises:
+        NotMeasurable: budgets are too far apart for a curve between them, or a score is no share.
     """
     U, D, F = _checked(undefended_KSN, budgets), _checked(defended_KSN, budgets), bounded(floor)
     if why := too_far(budgets, "M"):
@@ -237,6 +245,10 @@ def needs(
 def multiplier(need: Needs, alpha: float = 0.05) -> Multiplier:
     """M(c) = n_D(c) / n_U(c); what censoring leaves open stays open, and the curves' unknown shape
     widens both ends.
+
+    Args:
+        need: exchanges that U and D need, with their draws.
+        alpha: level of the two-sided interval.
     """
     low_B = need.defended_B2[:, 0] - need.undefended_B2[:, 1]
     high_B = need.defended_B2[:, 1] - need.undefended_B2[:, 0]

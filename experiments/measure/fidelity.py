@@ -31,7 +31,12 @@ class Student(NamedTuple):
 
 
 def agreement(said_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
-    """1 where the final answers are equal (Jagielski et al. 2020: fidelity)."""
+    """1 where the final answers are equal (Jagielski et al. 2020: fidelity).
+
+    Args:
+        said_SN: number of each student's final answer; below 0 is none.
+        teacher_N: of the teacher's.
+    """
     return np.asarray((said_SN == teacher_N) & (said_SN >= 0), float)
 
 
@@ -75,6 +80,9 @@ def copying(
         teacher: arrays `[1, N]`.
         draws: of the study.
         seeds: their names.
+
+    Raises:
+        NotMeasurable: student and teacher were scored on different items.
     """
     if student.said_SN.shape[1] != teacher.said_SN.shape[1]:
         raise NotMeasurable("student and teacher were scored on different items")
@@ -160,11 +168,21 @@ def _correlation(
 
 
 def brier(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Squared distance of confidence from being right (Brier 1950)."""
+    """Squared distance of confidence from being right (Brier 1950).
+
+    Args:
+        confidence: in [0, 1], of any shape.
+        right: 0 or 1, of the same shape.
+    """
     return np.asarray((confidence - right) ** 2)
 
 
 def log_loss(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of being right, nats; confidences are kept 1e-6 away from 0 and 1."""
+    """Negative log-likelihood of being right, nats; confidences are kept 1e-6 away from 0 and 1.
+
+    Args:
+        confidence: in [0, 1], of any shape.
+        right: 0 or 1, of the same shape.
+    """
     sure = np.clip(confidence, 1e-6, 1 - 1e-6)
     return np.asarray(-(right * np.log(sure) + (1 - right) * np.log(1 - sure)))

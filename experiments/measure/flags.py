@@ -98,7 +98,12 @@ def cut(cut: float, no_final: float, most: float = 0.05) -> str:
 
 
 def unfinished(share: float, most: float = 0.01) -> str:
-    """Share of a teacher's exam answers that ran into max_new_tokens."""
+    """Share of a teacher's exam answers that ran into max_new_tokens.
+
+    Args:
+        share: in [0, 1].
+        most: share from which it is flagged.
+    """
     return f"{100 * share:.0f} % of its exam answers are unfinished" if share > most else ""
 
 
@@ -188,6 +193,10 @@ def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarr
 
     What is linked by either belongs together, however many links away; an item without a name
     declares nothing.
+
+    Args:
+        questions: texts of N items.
+        declared: their clusters' names, empty where there is none.
     """
     texts = [("text", " ".join(text.lower().split())) for text in questions]
     names = [
@@ -228,6 +237,10 @@ def degenerate(clean: Sequence[str], defended: Sequence[str], most: float = 0.05
 def off_target(loss: float, points: float) -> str:
     """The loss (points) that the strength found has on selection questions, where it is not the one
     that was asked for (points).
+
+    Args:
+        loss: points.
+        points: that were asked for.
     """
     if abs(loss - points) <= max(1.0, points / 4):
         return ""
@@ -283,7 +296,14 @@ def aliases(outputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def distinct(outputs: Mapping[str, str]) -> None:
-    """Refuse if two arms have the same outputs."""
+    """Refuse arms that have the same outputs.
+
+    Args:
+        outputs: a digest of each arm's, by its name.
+
+    Raises:
+        NotMeasurable: two have.
+    """
     for name, other in aliases(outputs).items():
         raise NotMeasurable(f"arms are aliases: {name} and {other} have the same outputs")
 
@@ -299,13 +319,16 @@ class Bounds(NamedTuple):
 def bounds_if_missing(
     floor: np.ndarray, undefended: np.ndarray, defended: np.ndarray, planned: int
 ) -> Bounds:
-    """What `planned` - S missing students could make of T; needs U above F.
+    """What `planned` - S missing students could make of T.
 
     Args:
         floor: shares `[S, N]`.
         undefended: shares `[S, N]`.
         defended: shares `[S, N]` of those that finished.
         planned: students.
+
+    Raises:
+        NotMeasurable: U is not above F.
     """
     F, U, D, S = floor.mean(), undefended.mean(), defended.mean(), len(defended)
     if U <= F:

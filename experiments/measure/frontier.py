@@ -22,13 +22,22 @@ def best_at(configurations: Sequence[tuple[float, float]], margin: float) -> int
     Each is (lower bound of the change Te_d - Te, T_wc). None where none passes. The least of noisy
     numbers flatters itself, so T_wc must come from other students and questions (the selection
     split) than what is then said of it.
+
+    Args:
+        configurations: pairs of shares.
+        margin: what the honest user may lose, a share.
     """
     passing = [i for i, (change_lo, _) in enumerate(configurations) if change_lo > -margin]
     return min(passing, key=lambda i: configurations[i][1], default=None)
 
 
 def non_dominated(losses_K: np.ndarray, transfers_K: np.ndarray) -> list[int]:
-    """Configurations that no other one beats in both loss and transfer; equal ones are all kept."""
+    """Configurations that no other one beats in both loss and transfer; equal ones are all kept.
+
+    Args:
+        losses_K: of the teacher, less is better.
+        transfers_K: of the worst attack, less is better.
+    """
     loss, share = np.asarray(losses_K, float), np.asarray(transfers_K, float)
     better = (
         (loss[:, None] <= loss)

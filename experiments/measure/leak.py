@@ -66,6 +66,10 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
     """What the untrained student and each budget count for in the mean of R readings by the chord
     (1 + K), sum 1.
+
+    Args:
+        budgets: exchanges `[K]`, rising.
+        n_R: exchanges of each run.
     """
     knots, at_R = _axis(budgets, n_R)
     return np.array([np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))])
@@ -79,6 +83,10 @@ def names(scores: Scores) -> tuple[int, ...] | None:
 def redrawn(runs: int, draws: int) -> np.ndarray:
     """Runs of a campaign redrawn with replacement (draws x R): the same for what they leaked and
     for what they cost.
+
+    Args:
+        runs: R.
+        draws: B.
     """
     return np.random.default_rng([0, 2]).integers(0, runs, (draws, runs))
 
@@ -311,6 +319,10 @@ def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
 def per_point(dollars_B: np.ndarray, gain_B: np.ndarray) -> np.ndarray:
     """Dollars a percentage point of capability above the floor; infinite where
     nothing was gained.
+
+    Args:
+        dollars_B: in each draw.
+        gain_B: accuracy above the floor in each draw, a share.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gain_B > 0, dollars_B / (100 * gain_B), np.inf)
@@ -319,6 +331,10 @@ def per_point(dollars_B: np.ndarray, gain_B: np.ndarray) -> np.ndarray:
 def multiple(defended_B: np.ndarray, undefended_B: np.ndarray) -> Bill | None:
     """How many times more a point costs; None where the undefended campaign gains nothing in more
     than 5 % of draws.
+
+    Args:
+        defended_B: dollars a point in each draw.
+        undefended_B: the same without a defence.
     """
     measured = np.isfinite(undefended_B)
     return (

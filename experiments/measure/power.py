@@ -30,7 +30,13 @@ def components(scores: Scores) -> Components:
     """Components of a two-way layout without replication by the method of moments (Searle et al.
     1992), floored at 0.
 
-    MS_seed = s2_res + N s2_seed, MS_item = s2_res + S s2_item. Needs at least two seeds.
+    MS_seed = s2_res + N s2_seed, MS_item = s2_res + S s2_item.
+
+    Args:
+        scores: `[S, N]` seeds x items.
+
+    Raises:
+        NotMeasurable: there are fewer than two seeds.
     """
     Y = checked(scores)
     S, N = Y.shape
@@ -49,6 +55,10 @@ def difference_components(first: Scores, second: Scores) -> Components:
     Then Var = 2 seed / S + item / N + 2 residual / (S N) with S seeds an arm and N items. Arms of
     the same seeds are paired: the components are those of their differences seed by seed, with seed
     and residual halved.
+
+    Args:
+        first: `[S, N]` seeds x items; an `Arm` names its seeds.
+        second: the same of the same items.
     """
     first_SN, second_SN = checked(first), checked(second)
     if isinstance(first, Arm) and isinstance(second, Arm) and len(groups([first, second])) == 1:

@@ -53,6 +53,10 @@ def distinct(text: str, n: int) -> float:
     count words).
 
     1 where there is no n-gram, as nothing is said twice.
+
+    Args:
+        text: any.
+        n: characters of one.
     """
     grams = [text[i : i + n] for i in range(len(text) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 1.0
@@ -64,6 +68,10 @@ def perplexity(nats: Iterable[float], texts: Iterable[str]) -> float:
 
     `nats` is the surprisal of each whole text and its end; per byte, models of any vocabulary can
     be compared.
+
+    Args:
+        nats: one a text.
+        texts: as many.
     """
     pairs = list(zip(nats, texts, strict=True))
     return float(
@@ -93,6 +101,9 @@ def detectability(
         defended: answers to the same.
         items: labels of the questions; equal ones belong together.
         alpha: level of the two-sided interval.
+
+    Raises:
+        NotMeasurable: answers and items are not equally many.
     """
     N = len(items)
     if not len(clean) == len(defended) == N:

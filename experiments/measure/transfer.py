@@ -98,6 +98,10 @@ def ratio(parts: Variance, alpha: float = 0.05) -> Transfer:
     """T from the variance of (F, U, D): x is in the set when |(D - F) - x (U - F)| <= t se(x).
 
     An end may be infinite; both are None only where the gap U - F is not measurably positive.
+
+    Args:
+        parts: variance of the arms F, U and D, in this order.
+        alpha: level of the two-sided set.
     """
     gap = combine(parts, [-1, 1, 0], alpha=alpha)
     if not gap.se:
@@ -250,7 +254,12 @@ def _likely(selection: Sequence[Scores], alpha: float) -> list[int]:
 
 
 def tied(arms: Sequence[Scores], best: int) -> bool:
-    """Whether the second best option is within one standard error of the best."""
+    """Whether the second best option is within one standard error of the best.
+
+    Args:
+        arms: `[S, N]` seeds x items each.
+        best: place of the best.
+    """
     others = [i for i in range(len(arms)) if i != best]
     if not others:
         return False

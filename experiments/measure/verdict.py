@@ -164,6 +164,13 @@ def _priors(cases: Sequence[Case], rules: Rules) -> list[Prior | None]:
 def judge(cases: Sequence[Case], rules: Rules) -> list[Verdict]:
     """The verdicts of one report; each of the two words on transfer has a Holm family of the cases
     that can have it.
+
+    Args:
+        cases: of one report.
+        rules: thresholds, margin, level and looks.
+
+    Returns:
+        One verdict a case, in their order.
     """
     costs = [
         non_inferiority(c.clean, c.guarded, rules.utility_margin, rules.level, c.clusters)

@@ -63,6 +63,9 @@ def unpacked(attackers: list[str]) -> list[str]:
 def spelled(entry: str) -> str:
     """An attacker as the list of its parts: of a battery's attack what it stands for, of others the
     entry itself.
+
+    Raises:
+        BadInput: a battery has no such attack, or one is given settings or joined.
     """
     folder, _, key = entry.partition("/")
     whole = battery(folder) if folder in names("attacker") else None
@@ -133,8 +136,10 @@ def kind_of(name: str) -> str:
 
 @cached
 def parse_attack(entry: str) -> AttackSpec:
-    """An attacker, or several parts joined by `+`; BadInput if they are out of order or no student,
-    or two, learn.
+    """An attacker, or several parts joined by `+`.
+
+    Raises:
+        BadInput: parts are out of order, or not exactly one is how the student learns.
     """
     parts = tuple(resolve("attacker", part) for part in split(spelled(entry), "+"))
     kinds = [ORDER.index(kind_of(part.name)) for part in parts]

@@ -118,7 +118,11 @@ def module_of(group: str, name: str) -> str:
 
 @cached
 def folders() -> tuple[Path, ...]:
-    """The folders of plugins in use: those of the environment, and those that were chosen."""
+    """The folders of plugins in use: those of the environment, and those that were chosen.
+
+    Raises:
+        BadInput: one is no folder.
+    """
     named = [Path(word) for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
     for folder in (*named, *_chosen):
         if not folder.is_dir():
@@ -163,7 +167,11 @@ def _forget() -> None:
 
 @cached
 def plugins() -> tuple[Plugin, ...]:
-    """All plugins in use; BadInput where one cannot be."""
+    """All plugins in use.
+
+    Raises:
+        BadInput: one cannot be, or a name is there twice.
+    """
     in_folders = (plugin for folder in folders() for plugin in _in_folder(folder))
     every = [*_in_packages(), *in_folders]
     places: dict[tuple[str, str], Plugin] = {}

@@ -55,8 +55,14 @@ class Component:
 
 
 def load_module(group: str, name: str) -> ModuleType:
-    """The module of a component, imported; BadInput where a plugin's cannot be, or lacks what a
-    component's file holds.
+    """The module of a component, imported.
+
+    Args:
+        group: of components.
+        name: of one.
+
+    Raises:
+        BadInput: a plugin cannot be imported, or lacks what a component's file holds.
     """
     plugin = find_plugin(group, name)
     return _load_plugin(plugin) if plugin else importlib.import_module(module_of(group, name))

@@ -11,44 +11,31 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.grammar.functions import Functions
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from distill.completions import BadInput, digest
 from experiments.settings.catalog import config_folder, names
 from experiments.settings.entries import existing, near
 from experiments.settings.grammar import split
+from experiments.settings.overrides import (
+    PLURAL,
+    SIMULATED,
+    WRONG,
+    check_word,
+    reason,
+    shortened,
+    unknown_key,
+)
 from experiments.settings.reading import decoded, read
 
-PLURAL = {"task": "tasks", "defense": "defenses", "attacker": "attackers", "budget": "budgets"}
-SIMULATED = {
-    "preset": "presets",
-    "access": "access",
-    "detector": "detectors",
-}  # the same of campaigns
-LONGEST, DEEPEST = 10_000, 20  # characters of an override, and brackets in brackets
 NAME_LENGTH = 100  # the most letters of a study's name
 APART = ("tracking.", "tracking=", "name=")  # overrides that change no result
-ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+(,[^${}]*)?\}")
 WHOLE = re.compile(r"-?[0-9]{1,15}")
-# Hydra's own errors, and what it lets through where a value is of a kind that it does not expect.
-_WRONG = (
-    HydraException,
-    OmegaConfBaseException,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    RecursionError,
-)
 
 
 class Checked(ConfigSource):
@@ -63,6 +50,11 @@ class Checked(ConfigSource):
         return path if path.is_file() or not name.endswith(".yaml") else Path(self.path, name)
 
     def load_config(self, config_path: str) -> ConfigResult:
+        """A file of the group, with what is wrong in it named by its place.
+
+        Raises:
+            ConfigLoadError: there is no such file, as Hydra wants it.
+        """
         path = self._file(config_path)
         if not path.is_file():
             raise ConfigLoadError(f"Config not found : {path}")
@@ -102,7 +94,7 @@ def compose(name: str, overrides: Sequence[str], environment: bool = False) -> d
     folder, config = _place(name)
     short = PLURAL | SIMULATED
     for word in overrides:
-        _check_word(word, environment)
+        check_word(word, environment)
     picks = {
         key: value for key, _, value in (word.partition("=") for word in overrides) if key in short
     }
@@ -111,8 +103,8 @@ def compose(name: str, overrides: Sequence[str], environment: bool = False) -> d
         raw = _values(folder, config, words)
     except BadInput:
         raise
-    except _WRONG as error:
-        raise BadInput(_wrong_word(folder, config, words) or f"{name}: {_line(error)}") from None
+    except WRONG as error:
+        raise BadInput(_wrong_word(folder, config, words) or f"{name}: {reason(error)}") from None
     _drop_past_options(raw, folder, config, words)
     if missing := sorted(OmegaConf.missing_keys(raw)):
         raise BadInput(f"{name}: {missing[0]}: is missing; write {missing[0]}=...")
@@ -268,61 +260,6 @@ def _option(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _check_word(word: str, environment: bool) -> None:
-    """BadInput for an override that is wrong whatever the study is."""
-    key, equals, value = word.partition("=")
-    where = f"override {_short(word)}"
-    if not equals:
-        raise BadInput(f"{where}: an override is key=value")
-    if len(word) > LONGEST:
-        raise BadInput(
-            f"{where}: {len(word)} characters; {LONGEST} are the most, and a YAML file holds more"
-        )
-    if _depth(value) > DEEPEST:
-        raise BadInput(f"{where}: brackets are more than {DEEPEST} deep")
-    if re.search("[\ud800-\udfff]", word):
-        raise BadInput(f"{where}: is not UTF-8")
-    if "${" in (ENVIRONMENT.sub("", word) if environment else word):
-        raise BadInput(
-            f"{where}: ${{...}} is not replaced; with --env ${{oc.env:NAME}} is an environment "
-            "variable"
-        )
-    if key.startswith("~"):
-        raise BadInput(f"{where}: a setting cannot be taken away; write what it should be, or null")
-    if "hydra" in re.split(r"\W+", key):
-        raise BadInput(f"{where}: hydra's own settings are no part of a study")
-    if key in PLURAL | SIMULATED:
-        return  # entries have a grammar of their own
-    try:
-        parsed = OverridesParser(Functions()).parse_override(word)
-    except _WRONG:
-        raise BadInput(
-            f"{where}: {_short(value)} is no plain value; a text with other signs than letters, "
-            "digits "
-            f"and -_./ is quoted twice: \"{key}='...'\""
-        ) from None
-    if parsed.is_sweep_override():
-        raise BadInput(f"{where}: one value a key; a list is in brackets: '{key}=[{value[:40]}]'")
-
-
-def check_once(overrides: Sequence[str]) -> None:
-    """BadInput where a command line sets a key twice, whatever sign is before it."""
-    seen = dict[str, str]()
-    for word in overrides:
-        key = word.partition("=")[0].lstrip("+")
-        if key in seen:
-            raise BadInput(f"override {_short(word)}: {key} is set already, by {_short(seen[key])}")
-        seen[key] = word
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
-
-
 def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
     """Which override names no key or no option; Hydra's own hint would turn a misspelt key into an
     accepted one.
@@ -337,11 +274,11 @@ def _wrong_word(folder: Path, config: str, words: list[str]) -> str | None:
             )
     try:
         composed = _values(folder, config, picks)
-    except _WRONG:
+    except WRONG:
         return _first_wrong(folder, config, [], picks)
     others = [word for word in words if word not in picks]
     for word in others:
-        if fault := _unknown(word, composed):
+        if fault := unknown_key(word, composed):
             return fault
     return _first_wrong(folder, config, picks, others)
 
@@ -360,41 +297,12 @@ def _options(folder: Path, word: str) -> list[str]:
     return sorted({*local, *names(group)})
 
 
-def _unknown(word: str, composed: dict[str, Any]) -> str | None:
-    """What is wrong with an override's key, if it is none of a study's."""
-    path = word.lstrip("+~").partition("=")[0]
-    at: Any = composed
-    for part in path.split("."):
-        if not isinstance(at, dict) or part not in at:
-            keys = (
-                [*at, *({**PLURAL, **SIMULATED} if at is composed else ())]
-                if isinstance(at, dict)
-                else []
-            )
-            return (
-                f"override {word!r}: unknown key {path!r}{near(part, keys)} (known: "
-                f"{', '.join(keys)})"
-            )
-        at = at[part]
-    return None
-
-
 def _first_wrong(folder: Path, config: str, fine: list[str], words: list[str]) -> str | None:
     """The first override that does not compose, with Hydra's reason."""
     for word in words:
         fine = [*fine, word]
         try:
             _values(folder, config, fine)
-        except _WRONG as error:
-            return f"override {_short(word)}: {_line(error)}"
+        except WRONG as error:
+            return f"override {shortened(word)}: {reason(error)}"
     return None
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "its defaults lead back to itself"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 100 else f"{text[:100]}...")

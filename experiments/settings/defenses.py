@@ -40,8 +40,10 @@ class DefenseSpec:
 
 @cached
 def parse_defense(entry: str) -> DefenseSpec:
-    """A defence, or several joined by `+`; BadInput if they cannot act in that order or cannot be
-    matched.
+    """A defence, or several joined by `+`.
+
+    Raises:
+        BadInput: they cannot act in that order, or cannot be matched to a cost.
     """
     parts, instances, match = [], [], None
     for place, text in enumerate(split(entry, "+")):

@@ -44,7 +44,15 @@ def near(word: str, there: Iterable[str]) -> str:
 
 
 def existing(group: str, name: str) -> str:
-    """The name if it exists, else BadInput with the nearest and all that exist."""
+    """The name, if it exists.
+
+    Args:
+        group: of components.
+        name: of one.
+
+    Raises:
+        BadInput: it does not; with the nearest and all that exist.
+    """
     there = names(group)
     if name in there:
         return name
@@ -78,7 +86,11 @@ def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
 
 @cached
 def build_task(entry: str) -> Task:
-    """The task of an entry; one that reads files reads them here, once."""
+    """The task of an entry; one that reads files reads them here, once.
+
+    Raises:
+        BadInput: it is no task, or has no grader.
+    """
     task = resolve("task", entry)
     check(task.spec.settings)
     built: Task = task.build()
@@ -99,10 +111,18 @@ def read_config(group: str, name: str) -> ComponentSpec:
 
 
 def checked(model: Any, raw: Any, where: str) -> Any:
-    """Values as a model has them, or BadInput with every fault in one line.
+    """Values as a model has them.
 
     Kinds are exact, as JSON has them: a truth value or a text is no number, half a number no whole
     one.
+
+    Args:
+        model: pydantic's.
+        raw: plain values, as YAML and JSON have them.
+        where: what a message begins with.
+
+    Raises:
+        BadInput: the first faults, in one line.
     """
     _plain(raw, where)
     try:

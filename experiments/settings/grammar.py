@@ -68,7 +68,15 @@ def format_entry(entry: Entry) -> str:
 
 
 def split(text: str, mark: str) -> list[str]:
-    """A text at the marks outside brackets and quotes; BadInput where one is left open."""
+    """A text at the marks outside brackets and quotes.
+
+    Args:
+        text: of an entry.
+        mark: one character.
+
+    Raises:
+        BadInput: a bracket or a quote is left open, or closed twice.
+    """
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if letter == quote or (letter in "'\"" and depth and not quote):

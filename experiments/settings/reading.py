@@ -98,7 +98,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def decoded(path: Path) -> str:
-    """The text of a file; BadInput where it is too large or not UTF-8."""
+    """The text of a file of settings.
+
+    Raises:
+        BadInput: it is too large or not UTF-8.
+    """
     with path.open("rb") as file:
         data = file.read(SIZE + 1)
     if len(data) > SIZE:

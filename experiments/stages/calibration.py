@@ -109,7 +109,11 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; BadInput if it is not whole."""
+    """The arrays of a file.
+
+    Raises:
+        BadInput: it is not whole.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -155,7 +155,16 @@ class LeakedInputs(ReleasedInputs[T]):
 
 
 def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
-    """What the attacker holds, or the provider."""
+    """What the attacker holds, or the provider.
+
+    Args:
+        spec: of one of the sources.
+        inputs: of the same source.
+        out: folder that the answers are written to.
+
+    Raises:
+        AssertionError: spec and inputs are not of one source.
+    """
     task = build("task", spec.task)
     match spec, inputs:
         case PublicSpec(), _:

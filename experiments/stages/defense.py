@@ -132,6 +132,11 @@ def strength_at(
     `lost` is taken to rise with strength. Returns the share tried whose loss is nearest to `points`
     (the weaker of equals), that loss, and everything that was tried; where even full strength costs
     less, that is full strength.
+
+    Args:
+        lost: points that the honest user loses at a share of the strength.
+        points: that it shall lose.
+        halvings: tries behind the first.
     """
     tried = [(1.0, lost(1.0))]
     low, high = 0.0, 1.0

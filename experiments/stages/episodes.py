@@ -22,6 +22,13 @@ def play(
 
     The model, with its defence, answers each turn by itself; what the task replies, the tools of
     whoever asks say, is the next turn's prompt.
+
+    Args:
+        task: whose replies make the next turn.
+        model: that answers.
+        prompts: one a question.
+        seed: of what is drawn.
+        interface: what is released beside the texts.
     """
     episodes: list[Episode] = [[] for _ in prompts]
     waiting = dict(enumerate(prompts))

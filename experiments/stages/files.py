@@ -25,7 +25,11 @@ class ResultFile(Sparse):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read it; BadInput where it is missing, or not what this code writes."""
+        """Read it.
+
+        Raises:
+            BadInput: it is missing, or not what this code writes.
+        """
         path = folder / cls.FILE
         try:
             return cls.model_validate_json(path.read_bytes())

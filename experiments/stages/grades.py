@@ -30,7 +30,11 @@ def write_grades(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_grades(folder: Path) -> list[dict[str, Any]]:
-    """One dictionary an item; BadInput if the file is not whole."""
+    """One dictionary an item.
+
+    Raises:
+        BadInput: the file is not whole.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -79,7 +79,11 @@ def located(spec: PretrainedModel) -> PretrainedModel:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of the model that a folder tells of; BadInput where none is known."""
+    """The tokenizer of the model that a folder tells of.
+
+    Raises:
+        BadInput: none is known.
+    """
     match ModelFile.read(folder).model:
         case TrainedModel(base=base):
             return open_tokenizer(located(base) if base else str(folder))

@@ -26,7 +26,11 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
     """What an attacker has beside the answers: a function of the task, its seed and the study's
     `own` alone.
 
-    `more` is what only some stages hand it: how it trains, a pilot, the teacher.
+    Args:
+        task: whose questions they are.
+        owned: how much of it the attacker has.
+        seed: of the arm.
+        more: what only some stages hand it: how it trains, a pilot, the teacher.
     """
     questions = task.items("query", owned.pool * owned.budget, seed)
     worked = task.items("query", owned.worked, seed_for("worked"))

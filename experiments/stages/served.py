@@ -91,6 +91,12 @@ def questions(
 
     A campaign goes through its list: every `per_question`-th exchange that it got carries the next
     question.
+
+    Args:
+        happened: what a campaign was served, by day.
+        stands_for: capabilities that the questions stand for.
+        per_question: exchanges.
+        budget: questions at most.
     """
     full_D, reduced_D = happened.by_day(stands_for)
     ends = np.cumsum(np.stack([full_D, reduced_D], axis=1).ravel())

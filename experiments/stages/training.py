@@ -62,7 +62,17 @@ def train_fresh(
     resources: AttackerResources,
     out: Path,
 ) -> tuple[LanguageModel, TrainingReport]:
-    """A fresh model trained by an attacker, and how that went."""
+    """A fresh model trained by an attacker, and how that went.
+
+    Args:
+        task: that it will sit.
+        shape: of the model, with its recipe.
+        seed: of its weights and the order.
+        attacker: how it learns.
+        answers: what it learns from.
+        resources: what the attacker has beside them.
+        out: folder of the stage's result.
+    """
     model, recipe = fresh_model(task, shape, seed), shape.recipe
     # The checkpoint lies beside the unfinished result, and so outlives a killed stage.
     checkpoint = out.with_suffix(".checkpoint")

@@ -24,6 +24,11 @@ from distill.models import LanguageModel
 def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
     """Counts of hashed character n-grams, rows of length 1 (A, size); texts of fewer characters are
     one n-gram.
+
+    Args:
+        texts: A texts.
+        n: characters of one.
+        size: buckets that they are hashed into.
     """
     counts = np.zeros((len(texts), size), np.float32)
     for row, text in zip(counts, texts, strict=True):
@@ -36,6 +41,10 @@ def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
 def farthest_first(points: np.ndarray, k: int) -> list[int]:
     """k indices of points (A, D), each the farthest from those before it, from the first on; at
     most twice the best radius (Gonzalez 1985).
+
+    Args:
+        points: `[A, D]`.
+        k: how many are wanted.
     """
     taken, distance = [0], np.full(len(points), np.inf)
     while len(taken) < min(k, len(points)):

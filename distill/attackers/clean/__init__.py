@@ -43,6 +43,12 @@ def train_own_model(
 ) -> LanguageModel:
     """A model of the student's shape that the attacker trains on answers of its choice, for `share`
     of the steps.
+
+    Args:
+        completions: what it learns from.
+        resources: with `fresh` and `recipe`.
+        seed: of its weights and of the order.
+        share: of the recipe's steps.
     """
     assert resources.fresh is not None and resources.recipe is not None
     model = resources.fresh(seed)
@@ -56,6 +62,10 @@ def train_own_model(
 def surprisal(model: LanguageModel, completions: Sequence[Completion]) -> list[float]:
     """-log p of each answer a token of it and its end, in nats; infinite where the context does not
     hold it.
+
+    Args:
+        model: of the attacker's own.
+        completions: answers of anybody.
     """
     nats = model.surprisal(
         [one.question for one in completions],

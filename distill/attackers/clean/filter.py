@@ -23,13 +23,22 @@ from distill.completions import Completion
 def repetition(text: str, n: int) -> float:
     """Share of a text's character n-grams that occurred in it before, in [0, 1); 0 for texts of
     fewer characters.
+
+    Args:
+        text: any.
+        n: characters of one.
     """
     grams = Counter(text[i : i + n] for i in range(len(text) - n + 1))
     return 1 - len(grams) / sum(grams.values()) if grams else 0.0
 
 
 def upper(values: Sequence[float], share: float) -> float:
-    """The least of the numbers that at least `share` of them do not exceed."""
+    """The least of the numbers that at least `share` of them do not exceed.
+
+    Args:
+        values: at least one.
+        share: in (0, 1].
+    """
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 

@@ -56,6 +56,9 @@ class Attacker(Base):
     ) -> list[Completion]:
         """Short answers with the reasoning that was found for them; with none found for any, all as
         they were sold.
+
+        Raises:
+            BadInput: the attacker owns no worked solutions.
         """
         if not resources.worked:
             raise BadInput(

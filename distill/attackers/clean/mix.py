@@ -21,6 +21,14 @@ from distill.completions import BadInput, Completion
 def fill(solutions: Sequence[Completion], size: float, seed: int) -> list[Completion]:
     """Answers in rounds of shuffled order until their characters come to `size`; each copy has an
     id of its own.
+
+    Args:
+        solutions: worked solutions of the attacker's own.
+        size: characters that the copies come to at least.
+        seed: of the orders.
+
+    Raises:
+        BadInput: no solution has a character.
     """
     if not any(one.text for one in solutions):
         raise BadInput("attacker clean/mix: the attacker owns no worked solutions; see own.worked")

@@ -40,7 +40,13 @@ WORD = re.compile(
 
 
 def by_rule(text: str, share: float, rng: random.Random) -> str:
-    """Commutative operands swapped and connectives exchanged, each place with that probability."""
+    """Commutative operands swapped and connectives exchanged, each place with that probability.
+
+    Args:
+        text: of an answer.
+        share: probability of each place.
+        rng: draws them.
+    """
     text = TWO.sub(lambda m: f"{m[3]}{m[2]}{m[1]}" if rng.random() < share else m[0], text)
     return WORD.sub(lambda m: rng.choice(OTHERS[m[1]]) if rng.random() < share else m[0], text)
 

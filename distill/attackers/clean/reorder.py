@@ -80,6 +80,10 @@ RULES = tuple(
 def orders(size: int, most: int) -> list[tuple[int, ...]]:
     """Orders of so many steps, at most `most`: as they are, what undoes reversing, rotating,
     interleaving, others.
+
+    Args:
+        size: steps.
+        most: orders.
     """
     places = tuple(range(size))
     usual = [places, places[::-1], places[-1:] + places[:-1], places[::2] + places[1::2]]
@@ -88,7 +92,15 @@ def orders(size: int, most: int) -> list[tuple[int, ...]]:
 
 
 def undo(text: str, rule: Rule, separator: str, form: AnswerFormat, most: int) -> list[str]:
-    """A text with a rule undone, in every order of its steps, at most `most`."""
+    """A text with a rule undone, in every order of its steps, at most `most`.
+
+    Args:
+        text: of an answer.
+        rule: that may have been applied.
+        separator: of steps.
+        form: where reasoning and answer are.
+        most: orders.
+    """
     reasoning, rest = split_answer(text, form)
     steps = (reasoning.replace(" ", separator) if rule.merged else reasoning).split(separator)
     steps = list(dict.fromkeys(steps)) if rule.repeated else steps
@@ -101,6 +113,13 @@ def candidates(
 ) -> list[str]:
     """Every text that the rules could have been applied to, the text itself first, with at most
     `most` orders each.
+
+    Args:
+        text: of an answer.
+        separator: of steps.
+        form: where reasoning and answer are.
+        most: orders of each rule.
+        rules: that may have been applied.
     """
     return list(
         dict.fromkeys(one for rule in rules for one in undo(text, rule, separator, form, most))

@@ -41,7 +41,15 @@ def change_matrices(model: LanguageModel, change: Callable[[Tensor], Tensor]) ->
 def sample_completions(
     model: LanguageModel, questions: Sequence[Completion], k: int, temperature: float, seed: int
 ) -> list[Completion]:
-    """k answers of the model to each question, those to one question one behind the other."""
+    """k answers of the model to each question, those to one question one behind the other.
+
+    Args:
+        model: of the attacker's own.
+        questions: each as an answer to it.
+        k: answers a question.
+        temperature: at which they are drawn.
+        seed: of what is drawn.
+    """
     prompts = [replace(one.question, attempt=i) for one in questions for i in range(k)]
     warm = replace(model, network=model.network.eval(), temperature=temperature)
     return warm.generate(prompts, seed=seed, interface=Interface())
@@ -55,7 +63,16 @@ def fine_tune(
     steps: int,
     rate: float,
 ) -> Trained:
-    """Fine-tune in place for some steps at a share of the recipe's learning rate."""
+    """Fine-tune in place for some steps at a share of the recipe's learning rate.
+
+    Args:
+        model: changed in place.
+        completions: what it learns from.
+        recipe: of the student.
+        seed: of the order.
+        steps: of the optimiser.
+        rate: share of the recipe's learning rate.
+    """
     changed = recipe.model_copy(
         update={"steps": steps, "learning_rate": rate * recipe.learning_rate}
     )

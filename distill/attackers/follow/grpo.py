@@ -46,7 +46,13 @@ def advantages(rewards_GK: np.ndarray) -> np.ndarray:
 
 def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Tensor:
     """min(ratio x gain, clipped ratio x gain) of each token (N), ratio = e**(now - old), clipped to
-    1 +- `clip`.
+    1 +- `clip`: PPO's (1707.06347, eq. 7), as GRPO has it (2402.03300).
+
+    Args:
+        now_N: log-probabilities under the network that moves.
+        old_N: the same when the answers were drawn.
+        gains_N: advantage of each token's answer.
+        clip: epsilon.
     """
     ratio_N = (now_N - old_N).exp()
     return torch.minimum(ratio_N * gains_N, ratio_N.clamp(1 - clip, 1 + clip) * gains_N)
@@ -54,7 +60,11 @@ def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Ten
 
 def kl(now_N: Tensor, start_N: Tensor) -> Tensor:
     """e**(start - now) - (start - now) - 1 of each token (N), at least 0; its mean over draws is
-    KL(now || start).
+    KL(now || start) (2402.03300, eq. 4).
+
+    Args:
+        now_N: log-probabilities under the network that moves.
+        start_N: the same under the one that it began as.
     """
     gap_N = start_N - now_N
     return gap_N.exp() - gap_N - 1

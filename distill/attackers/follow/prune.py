@@ -13,7 +13,12 @@ from distill.trainer import Trained
 
 
 def prune(weights: Tensor, share: float) -> Tensor:
-    """The weights with the round(share x number) smallest in magnitude set to 0."""
+    """The weights with the round(share x number) smallest in magnitude set to 0.
+
+    Args:
+        weights: of any shape.
+        share: in [0, 1].
+    """
     flat = weights.flatten().clone()
     flat[flat.abs().argsort(stable=True)[: round(share * flat.numel())]] = 0
     return flat.view_as(weights)

@@ -20,6 +20,10 @@ from distill.trainer import Trained
 def quantise(weights_OI: Tensor, bits: int) -> Tensor:
     """Each row on the grid of 2**bits - 1 values from -max|w| to max|w|; an entry moves by at most
     half a step.
+
+    Args:
+        weights_OI: a matrix.
+        bits: at least 2.
     """
     most = 2 ** (bits - 1) - 1
     exact_OI = weights_OI.float()  # half precision has no room for the steps of many bits

@@ -20,6 +20,14 @@ from distill.completions import BadInput, Completion, Interface, Logprobs
 def align(clean: Logprobs, defended: Logprobs, most: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `most` defended entries of each row as atoms, and the clean atoms of the same
     tokens.
+
+    Args:
+        clean: T rows.
+        defended: the same rows behind the defence.
+        most: A - 1, entries of a row.
+
+    Returns:
+        Clean and defended atoms `[T, A]`.
     """
     ids_TA = defended.ids_TK[:, :most]
     same_TAK = (ids_TA[:, :, None] == clean.ids_TK[:, None, :]) & (ids_TA[:, :, None] >= 0)
@@ -42,6 +50,14 @@ def shadow(
 
     It is asked the same questions, at temperature 1, and releases as many entries as part `name`
     was sold.
+
+    Args:
+        completions: answers that were sold.
+        resources: with the rebuilt defence, `fresh` and `recipe`.
+        name: of the part, for messages.
+        seed: of the model and its draws.
+        most: A - 1, entries of a row.
+        table: rows at most.
     """
     assert resources.defense is not None
     k = max(rows_of(one, name).ids_TK.shape[1] for one in completions)
@@ -61,8 +77,15 @@ def shadow(
 
 
 def fitting(completions: Sequence[Completion], name: str, width: int) -> list[np.ndarray]:
-    """The atoms of all answers' rows, as many as the table has; BadInput where a row has fewer
-    entries.
+    """The atoms of all answers' rows, as many as the table has.
+
+    Args:
+        completions: answers that were sold.
+        name: of the part, for messages.
+        width: A.
+
+    Raises:
+        BadInput: a row has fewer entries.
     """
     all_atoms = [atoms(rows_of(one, name), width - 1) for one in completions]
     same_width([np.zeros((0, width)), *all_atoms], name)
@@ -70,7 +93,15 @@ def fitting(completions: Sequence[Completion], name: str, width: int) -> list[np
 
 
 def same_width(all_atoms: Sequence[np.ndarray], name: str) -> None:
-    """BadInput unless all rows have the same number of atoms."""
+    """Refuse rows of different widths.
+
+    Args:
+        all_atoms: `[T, A]` of each answer, see `atoms`.
+        name: of the part that asks, for its message.
+
+    Raises:
+        BadInput: not all have the same A.
+    """
     widths = sorted({one.shape[1] - 1 for one in all_atoms})
     if len(widths) > 1:
         raise BadInput(

@@ -40,6 +40,12 @@ def estimate(
 
     Each estimate is a distribution; distances are L1, and the nearest row of the table counts
     however far it is.
+
+    Args:
+        seen_NA: rows that were sold.
+        clean_RA: the prior's rows.
+        defended_RA: what the defence makes of them.
+        tolerance: L1 distance within which a row of the table counts.
     """
     undo_RA = clean_RA - defended_RA
     out = [np.zeros((0, seen_NA.shape[1]))]

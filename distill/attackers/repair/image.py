@@ -40,6 +40,11 @@ AT_ONCE = 1 << 23  # numbers of all normal equations that are worked on together
 def weighted_fit(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> np.ndarray:
     """Coefficients (N, R) of each row's weighted least squares fit by the basis; weight 0 is a
     missing entry.
+
+    Args:
+        x_NV: rows.
+        weights_NV: of each entry, at least 0.
+        basis_VR: directions.
     """
     size, width = basis_VR.shape
     out_NR = np.empty((len(x_NV), width))
@@ -58,6 +63,11 @@ def weighted_fit(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray)
 def robust(there_NV: np.ndarray, residuals_NV: np.ndarray, scale: float) -> np.ndarray:
     """Weights whose least squares step is one of L1's: 1 over the residual, which counts as `scale`
     at least.
+
+    Args:
+        there_NV: which entries there are.
+        residuals_NV: of the fit before.
+        scale: the least that a residual counts as, nats.
     """
     weights_NV: np.ndarray = there_NV / np.maximum(np.abs(residuals_NV), scale)
     return weights_NV
@@ -73,7 +83,14 @@ def scales(rounds: int) -> np.ndarray:
 def l1_fit(
     x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds: int = 30
 ) -> np.ndarray:
-    """Each row's L1 fit (N, V) by the basis, from the entries that are there."""
+    """Each row's L1 fit (N, V) by the basis, from the entries that are there.
+
+    Args:
+        x_NV: rows.
+        there_NV: which entries there are.
+        basis_VR: directions.
+        rounds: of reweighting.
+    """
     fit_NV: np.ndarray = weighted_fit(x_NV, there_NV.astype(float), basis_VR) @ basis_VR.T
     for scale in scales(rounds):
         fit_NV = weighted_fit(x_NV, robust(there_NV, x_NV - fit_NV, scale), basis_VR) @ basis_VR.T
@@ -85,6 +102,11 @@ def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
     half are clean.
 
     Least trimmed squares: the half of the rows that is fitted best makes the next fit.
+
+    Args:
+        x_NV: logprobs of whole rows.
+        d: hidden size.
+        rounds: at most.
     """
     centred_NV = x_NV - x_NV.mean(-1, keepdims=True)
     fitted = np.arange(len(x_NV))
@@ -103,6 +125,12 @@ def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60)
     matrix completion.
 
     Rows and tokens take turns at being fitted by the other, with one weight for each entry.
+
+    Args:
+        x_NV: logprobs.
+        there_NV: which entries there are.
+        d: hidden size.
+        rounds: of reweighting.
     """
     median: Any = np.ma.median  # numpy gives it no types
     there_alone_NV = np.ma.masked_array(x_NV, ~there_NV)
@@ -131,8 +159,21 @@ def repair(
 
     What lies on the image stays, as do rows with fewer than d + 1 entries, which can come from
     anywhere on it. A token that is named fewer than d + 1 times has no place on it and keeps its
-    share. BadInput where no row has d + 1 entries, or fewer than d + 1 different rows (for `known`,
-    whole ones) span the image.
+    share.
+
+    Args:
+        p_NV: rows of probabilities; 0 is withheld.
+        form: `known` fits whole rows alone, `blind` all.
+        d: hidden size of the model whose image it is.
+        most: rows that it is learned from.
+        rng: draws them.
+
+    Returns:
+        Probabilities `[N, V]`, and whether each row changed `[N]`.
+
+    Raises:
+        BadInput: no row has d + 1 entries, or fewer than d + 1 different rows (for `known`, whole
+            ones) span the image.
     """
     there_NV = p_NV > 0
     fullest = int(there_NV.sum(-1).max(initial=0))

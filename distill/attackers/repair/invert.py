@@ -52,6 +52,10 @@ def table(
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """y - beta (sigmoid(gamma logit y) - 1/2) where it falls, at small y, and where it rises:
     values, logits of y.
+
+    Args:
+        beta: the defence's strength over its entries.
+        gamma: steepness of its sigmoid.
     """
     g = _sigmoid(LOGITS) - beta * (_sigmoid(gamma * LOGITS) - 0.5)
     turn = int(
@@ -68,6 +72,11 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def invert_reverse_sigmoid(p_TA: np.ndarray, beta: float, gamma: float) -> np.ndarray:
     """Rows before reverse sigmoid, p = alpha g(y); those that are no rows of its come back as they
     are.
+
+    Args:
+        p_TA: rows that were sold.
+        beta: the defence's strength over its entries.
+        gamma: steepness of its sigmoid.
     """
     falls, rises = table(beta, gamma)
     tops_T1 = p_TA.argmax(-1)[:, None]
@@ -117,7 +126,13 @@ def invert_reverse_sigmoid(p_TA: np.ndarray, beta: float, gamma: float) -> np.nd
 
 
 def undo_reverse_sigmoid(logprobs: Logprobs, c: float, gamma: float) -> Logprobs:
-    """Rows before reverse sigmoid of strength c over the entries that are there, and their tail."""
+    """Rows before reverse sigmoid of strength c over the entries that are there, and their tail.
+
+    Args:
+        logprobs: T rows that were sold.
+        c: strength times the number of entries.
+        gamma: steepness of its sigmoid.
+    """
     p_TA = atoms(logprobs)
     there_TA = np.concatenate([logprobs.ids_TK >= 0, p_TA[:, -1:] > RESOLUTION], -1)
     for kind in np.unique(there_TA, axis=0):
@@ -145,8 +160,10 @@ def with_tails(logprobs: Logprobs) -> Logprobs:
 
 
 def undo_smoothing(released: Sequence[Logprobs]) -> list[Logprobs]:
-    """Rows of many answers before they were smoothed, all with one share; BadInput unless each
-    names all tokens.
+    """Rows of many answers before they were smoothed, all with one share.
+
+    Raises:
+        BadInput: a row does not name all tokens.
     """
     size = max((one.ids_TK.shape[1] for one in released), default=0)
     if any(one.ids_TK.shape[1] != size or (one.ids_TK < 0).any() for one in released):

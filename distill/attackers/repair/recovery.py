@@ -56,6 +56,13 @@ def fit_net(
 ) -> Net:
     """A net, in eval mode, that has learned to recover clean rows from defended ones; a function of
     data and seed.
+
+    Args:
+        clean_RA: rows of the attacker's own model.
+        defended_RA: the same behind the rebuilt defence.
+        hidden: width.
+        steps: of Adam.
+        seed: of weights and batches.
     """
     clean, seen = (torch.from_numpy(one).float() for one in (clean_RA, defended_RA))
     with torch.random.fork_rng(devices=[]):
