@@ -48,10 +48,10 @@ def is_downgraded(
         One truth value a prompt, a function of (key, prompt) and where `per` is request of (seed,
         attempt) as well.
     """
-    asked = seed if per == "request" else 0
+    request_seed = seed if per == "request" else 0
     if per == "prompt":
         prompts = [replace(prompt, attempt=0) for prompt in prompts]
-    return [uniform(key, request) < share for request in own_randomness(prompts, asked)]
+    return [uniform(key, request) < share for request in own_randomness(prompts, request_seed)]
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,10 @@ class Attacker(Base):
             missing = [i for i in wanted if i not in restored]
             if not missing:
                 break
-            known = [(restored[i], completions[i]) for i in restored]
+            believed = [(restored[i], completions[i]) for i in restored]
             train_items = [
                 replace(trace, prompt=hinted(trace, sold, resources, s.reads))
-                for trace, sold in [*surrogates(resources, s.reads), *known]
+                for trace, sold in [*surrogates(resources, s.reads), *believed]
             ]
             inverters = [
                 train_own_model(train_items, resources, seed + 1000 * turn + voter, s.effort)
