@@ -37,10 +37,11 @@ class AttackerResources:
     """What an attacker has beside the answers it was sold.
 
     `public`: questions of its own with their final answers, as answers whose text is the final
-    answer alone. `worked`: worked solutions of its own, few. `final(text)`: the final answer in
-    a text, or None. `check(answer)`: whether the final answer to one of its own or asked questions
-    is right, where the task lets anybody check. `format`: where reasoning and final answer are in a
-    text. `fresh(seed)`: an untrained model of the student's shape. `recipe`: how it trains one.
+    answer alone. `worked`: worked solutions of its own, few. `final(answer)`: its final answer, or
+    None, as of one that was cut off before it. `check(answer)`: whether the final answer to one of
+    its own or asked questions is right, where the task lets anybody check. `format`: where
+    reasoning and final answer are in a text. `fresh(seed)`: an untrained model of the student's
+    shape. `recipe`: how it trains one.
     `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to
     answers with logprobs.
     `teacher`: the released model, for attacks that go on asking while they learn. `pilot`: a
@@ -50,7 +51,7 @@ class AttackerResources:
 
     public: Sequence[Completion] = ()
     worked: Sequence[Completion] = ()
-    final: Callable[[str], str | None] = lambda text: None
+    final: Callable[[Completion], str | None] = lambda answer: None
     check: Callable[[Completion], bool] | None = None
     format: AnswerFormat = AnswerFormat()
     fresh: Callable[[int], LanguageModel] | None = None

@@ -38,7 +38,7 @@ from distill.trainer import Trained, train
 
 
 def preference(
-    sold: Completion, drawn: Sequence[Completion], final: Callable[[str], str | None]
+    sold: Completion, drawn: Sequence[Completion], final: Callable[[Completion], str | None]
 ) -> tuple[Completion, Completion] | None:
     """A preferred answer and one that is not; None where all agree or the sold answer has no final
     answer.
@@ -48,9 +48,9 @@ def preference(
         drawn: the student's answers to the same question.
         final: the final answer in a text.
     """
-    wanted = final(sold.text)
-    agree = [one for one in drawn if final(one.text) == wanted]
-    differ = [one for one in drawn if final(one.text) != wanted]
+    wanted = final(sold)
+    agree = [one for one in drawn if final(one) == wanted]
+    differ = [one for one in drawn if final(one) != wanted]
     return ([*agree, sold][0], differ[0]) if differ and wanted is not None else None
 
 

@@ -102,10 +102,11 @@ def resources() -> AttackerResources:
     return AttackerResources(
         public=as_completions(TASK.public(BUDGET, 0)),
         worked=as_completions(questions()[BUDGET:]),
-        final=TASK.final,
+        final=lambda answer: TASK.final(answer.text, answer.finished),
         format=TASK.format,
         check=lambda answer: (
-            TASK.grade(answer.text, references[answer.question.conversation]) == "right"
+            TASK.grade(answer.text, references[answer.question.conversation], answer.finished)
+            == "right"
         ),
         fresh=fresh,
         recipe=RECIPE,

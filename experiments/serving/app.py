@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ from experiments.serving.admission import Admission
 from experiments.serving.offer import Offer
 
 MOST_BYTES = 2**20  # of one request
+BODY_SECONDS = 60  # until all of it is there
+GRACE_SECONDS = 5  # after Ctrl-C, for requests that are under way
 BACKLOG = 128  # callers that wait for a connection
 T = TypeVar("T", bound=Request)
 
@@ -67,10 +70,14 @@ async def _answer(
 ) -> HttpResponse:
     """The response to one request; what is wrong with it is said in one line."""
     body = bytearray()
-    async for part in http.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            return _error(413, f"request: more than {MOST_BYTES >> 20} MiB")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in http.stream():
+                body += part
+                if len(body) > MOST_BYTES:
+                    return _error(413, f"request: more than {MOST_BYTES >> 20} MiB")
+    except TimeoutError:
+        return _error(408, f"request: took over {BODY_SECONDS} s to come")
     # Accounts are told apart, and no key is kept.
     account = digest(http.headers.get("authorization", ""))[:16]
     try:
@@ -103,7 +110,13 @@ class Server:
 
     def __init__(self, served: Starlette, host: str, port: int) -> None:
         config = uvicorn.Config(
-            served, host=host, port=port, log_level="critical", access_log=False, lifespan="off"
+            served,
+            host=host,
+            port=port,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
         try:
             self.socket = config.bind_socket()

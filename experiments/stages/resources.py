@@ -38,7 +38,7 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
     return AttackerResources(
         public=solutions(public),
         worked=solutions(worked),
-        final=task.final,
+        final=lambda answer: task.final(answer.text, answer.finished),
         format=task.format,
         check=checker(task, [*questions, *worked, *public]),
         **more,

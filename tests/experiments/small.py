@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -79,6 +80,10 @@ def apart(words: Sequence[str], output: Path, largest: int | None = None) -> Bas
 
 def _begin(words: list[str], output: Path, largest: int | None) -> None:
     os.setsid()
+    # As of a terminal: a shell that runs the tests in the background has Ctrl-C ignored, and
+    # workers have it blocked.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     if largest:

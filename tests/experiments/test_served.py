@@ -2,7 +2,10 @@
 without a server.
 """
 
+import os
 import shutil
+import signal
+import threading
 
 import pytest
 
@@ -16,7 +19,7 @@ from experiments.stages.grades import read_grades
 from experiments.stages.server import place_of
 from experiments.store import Store
 from tests.distill.served.local_servers import Counting, serving
-from tests.experiments.small import STUDY, last
+from tests.experiments.small import STUDY, apart, last
 
 pytestmark = pytest.mark.enable_socket
 NAME = "quickstart addition none"
@@ -71,7 +74,7 @@ def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
         asked = [body for path, body, _ in counting.asked if path != "/v1/models"]
     assert texts(tmp_path, words(url)) == texts(small, STUDY)
     # Probes are not written down, and the question that was refused is asked again.
-    recorded = {path.name for path in tmp_path.glob("store/teacher/.*.responses/??/*.gz")}
+    recorded = {path.name for path in responses(tmp_path)}
     assert len(recorded) <= len(set(asked)) <= len(recorded) + 4
     before = {path: path.read_bytes() for path in tmp_path.glob("store/completions/*/*.parquet")}
     for kind in ("completions", "evaluation"):
@@ -80,6 +83,46 @@ def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
     assert cli.main([*run, *elsewhere]) == 0
     assert "answers of it are recorded" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_mid_request_asks_only_what_is_missing(offered, tmp_path, capsys):
+    """And the bytes are those of a run that nothing happened to."""
+    counting, asked, over = Counting(app(offered)), threading.Event(), threading.Event()
+
+    def waits(path, request, *_):
+        if len(counting.asked) > 12:
+            asked.set()
+            over.wait(60)
+
+    more = ("seeds=[0]", "baseline_seeds=1", "teacher.concurrency=1")
+    with serving(counting) as url:
+        counting.change = waits
+        run = ["run", "quickstart", "--workers", "1", *words(url, *more)]
+        process = apart([*run, "--runs", str(tmp_path / "a")], tmp_path)
+        try:
+            assert asked.wait(300), (tmp_path / "err").read_text()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            counting.change = None
+            over.set()
+        log = {path: path.read_bytes() for path in responses(tmp_path / "a")}
+        first, counting.asked = [body for _, body, _ in counting.asked], []
+        assert cli.main([*run, "--runs", str(tmp_path / "a")]) == 0, capsys.readouterr().err
+        second = [body for _, body, _ in counting.asked]
+        assert cli.main([*run, "--runs", str(tmp_path / "b")]) == 0
+    assert len(log) > 3 and log == {path: path.read_bytes() for path in log}
+    probes = set(first[:5])  # which are written down nowhere
+    assert not (set(first[:-1]) - probes) & set(second) and first[-1] in second
+    ours, others = (sorted(responses(tmp_path / name)) for name in "ab")
+    assert [path.name for path in ours] == [path.name for path in others]
+    assert [path.read_bytes() for path in ours] == [path.read_bytes() for path in others]
+
+
+def responses(runs):
+    """What the teachers of a runs folder said, a file each."""
+    return [*runs.glob("store/teacher/.*.responses/??/*.gz")]
 
 
 def test_where_a_server_is_stands_in_no_file(tmp_path, offered):

@@ -1,6 +1,9 @@
 """What `serve` answers and refuses, its limits by account, and the command itself."""
 
 import json
+import os
+import signal
+import socket
 import threading
 import time
 import urllib.error
@@ -188,7 +191,27 @@ def test_what_is_released_is_the_most_that_attackers_get():
 
 
 @pytest.mark.enable_socket
-def test_the_command_serves(small, tmp_path):
+def test_a_request_that_never_comes_whole_is_given_up(monkeypatch):
+    monkeypatch.setattr("experiments.serving.app.BODY_SECONDS", 0.2)
+    with serving(app(offer(tiny()))) as url:
+        with half_asked(url) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+        with half_asked(url):
+            pass  # a caller who hangs up
+        assert post(url, json.dumps(ASK).encode())[0] == 200
+
+
+def half_asked(url):
+    """A connection on which a request has begun."""
+    host, _, port = url.removeprefix("http://").removesuffix("/v1").rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    lines = ("POST /v1/completions HTTP/1.1", "host: own", "content-length: 1000", "", "{")
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+@pytest.mark.enable_socket
+def test_the_command_serves_until_ctrl_c(small, tmp_path):
     words = ["serve", "quickstart", "release/answer_only", "--port", "0", "--runs", str(small)]
     process = apart([*words, *STUDY], tmp_path)
     try:
@@ -204,9 +227,18 @@ def test_the_command_serves(small, tmp_path):
         assert (
             status == 200 and response["model"] == name == "quickstart addition release/answer_only"
         )
+        before = {path for path in (small / "store").rglob("*")}
+        with half_asked(url) as connection:  # who is never done keeps nobody
+            os.kill(process.pid, signal.SIGINT)
+            process.join(60)
+            assert b"200" not in connection.recv(20)
+        assert process.exitcode == 130
     finally:
         process.kill()
-    assert "Traceback" not in (tmp_path / "err").read_text()
+    error = (tmp_path / "err").read_text()
+    assert error.endswith("distill-resist: interrupted; the same command continues\n")
+    assert error.count("\n") == 1 + error.count("making ") + error.count("note: ")
+    assert {path for path in (small / "store").rglob("*")} == before
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import functools
 import json
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -353,6 +353,8 @@ class TestSeeds:
         ]
         right, wrong = one.public[0], Completion("x", one.public[0].prompt, "# 0")
         assert one.check(right) and not one.check(wrong)
+        cut = replace(right, finished=False)  # right by luck
+        assert one.final(right) and one.final(cut) is None and not one.check(cut)
 
 
 class TestFloors:

@@ -68,7 +68,7 @@ class Attacker(Base):
         wanted = [
             i
             for i, one in enumerate(completions)
-            if len(one.text) < s.short * usual and resources.final(one.text) is not None
+            if len(one.text) < s.short * usual and resources.final(one) is not None
         ]
         restored: dict[int, Completion] = {}
         for turn in range(s.rounds):
@@ -110,7 +110,7 @@ def hinted(answer: Completion, sold: Completion, resources: AttackerResources, r
     """The question of an answer, with what was sold of it, or its final answer alone."""
     if reads == "sold":
         return f"{answer.prompt} {sold.text.strip()}"
-    return f"{answer.prompt} {resources.format.answer(str(resources.final(sold.text))).strip()}"
+    return f"{answer.prompt} {resources.format.answer(str(resources.final(sold))).strip()}"
 
 
 def expand(
@@ -128,11 +128,12 @@ def expand(
         prompt = replace(sold, prompt=hinted(sold, sold, resources, settings.reads)).question
         prompts.append(replace(prompt, begin=begin))
     written = inverter.generate(prompts, seed=0, interface=Interface())
-    return [with_text(one, new.text) for one, new in zip(completions, written, strict=True)]
+    return [
+        replace(with_text(one, new.text), finished=new.finished)
+        for one, new in zip(completions, written, strict=True)
+    ]
 
 
 def is_believable(new: Completion, sold: Completion, resources: AttackerResources) -> bool:
     """Whether a reasoning ends in the answer that was sold, and is longer than what was sold."""
-    return resources.final(new.text) == resources.final(sold.text) and len(new.text) > len(
-        sold.text
-    )
+    return resources.final(new) == resources.final(sold) and len(new.text) > len(sold.text)

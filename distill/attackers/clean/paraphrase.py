@@ -85,9 +85,9 @@ class Attacker(Base):
         for completion, before, after in zip(
             completions, reasoning, self._rewrite(completions, reasoning, seed), strict=True
         ):
-            text = after + completion.text[len(before) :]
-            same = resources.final(text) == resources.final(completion.text)
-            paraphrased.append(with_text(completion, text) if after and same else completion)
+            new = with_text(completion, after + completion.text[len(before) :])
+            same = resources.final(new) == resources.final(completion)
+            paraphrased.append(new if after and same else completion)
         return paraphrased
 
     def _rewrite(

@@ -2,8 +2,9 @@
 question.
 
 The final answer that most of them give wins, the earliest of equals; answers whose final answer
-cannot be read have no vote. What is kept is a trace that agrees: the first, or all. A question
-without any vote keeps its first answer, as it would without this part.
+cannot be read, or that were cut off before it, have no vote. What is kept is a trace that agrees:
+the first, or all. A question without any vote keeps its first answer, as it would without this
+part.
 """
 
 from __future__ import annotations
@@ -30,12 +31,10 @@ class Attacker(Base):
         """The answers of each question that agree with its majority."""
         agreed: list[Completion] = []
         for group in groups(completions):
-            votes = Counter(
-                final for one in group if (final := resources.final(one.text)) is not None
-            )
+            votes = Counter(final for one in group if (final := resources.final(one)) is not None)
             winner = votes.most_common(1)[0][0] if votes else None
             agreeing = [
-                one for one in group if winner is not None and resources.final(one.text) == winner
+                one for one in group if winner is not None and resources.final(one) == winner
             ] or group[:1]
             agreed += agreeing if self.settings.keep == "all" else agreeing[:1]
         return agreed

@@ -21,7 +21,15 @@ RECIPE = TrainingConfig(max_length=32, steps=30, batch_size=8)
 SOLD = [
     Completion(f"{a}{b}", f"{a}+{b}=", f"{a + b} # {a + b}") for a in range(4) for b in range(4)
 ]
-OWN = AttackerResources(final=lambda text: text.rpartition("# ")[2] if "# " in text else None)
+
+
+def final(answer):
+    """As the resources of a study read it: what was cut off has none."""
+    there = answer.finished and "# " in answer.text
+    return answer.text.rpartition("# ")[2] if there else None
+
+
+OWN = AttackerResources(final=final)
 CPU = torch.device("cpu")
 
 
@@ -59,13 +67,16 @@ def test_which_of_two_answers_is_preferred(own, chosen, rejected):
     assert (found and (found[0].text, found[1].text)) == (chosen and (chosen, rejected))
 
 
-def test_a_sold_answer_without_a_final_answer_judges_nothing():
-    assert (
-        dpo.preference(
-            Completion("q", "3+4=", "7"), [Completion("q", "3+4=", "8 # 8")] * 2, OWN.final
-        )
-        is None
-    )
+@pytest.mark.parametrize(("text", "finished"), [("7", True), ("7 # 7", False)])
+def test_a_sold_answer_without_a_final_answer_judges_nothing(text, finished):
+    sold = Completion("q", "3+4=", text, finished=finished)
+    drawn = [Completion("q", "3+4=", "8 # 8")] * 2
+    assert dpo.preference(sold, drawn, OWN.final) is None
+
+
+def test_an_answer_that_was_cut_off_agrees_with_none():
+    sold, cut = (Completion("q", "3+4=", "7 # 7", finished=finished) for finished in (True, False))
+    assert dpo.preference(sold, [cut, cut], OWN.final) == (sold, cut)
 
 
 def test_margins_by_hand():

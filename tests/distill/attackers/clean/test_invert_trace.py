@@ -22,11 +22,17 @@ class Writer:
 
     written: dict[str, str]
     asked: list = field(default_factory=list)
+    finished: bool = True
 
     def generate(self, prompts, *, seed, interface):
         self.asked += prompts
         return [
-            Completion(one.id, one.text, self.written[one.text.partition(" #")[0]])
+            Completion(
+                one.id,
+                one.text,
+                self.written[one.text.partition(" #")[0]],
+                finished=self.finished,
+            )
             for one in prompts
         ]
 
@@ -127,6 +133,16 @@ def test_with_none_believed_all_stay_as_they_were_sold(trained):
     held = sold(*CLEAN[:3])
     trained[1].append(Writer({one.prompt: "no answer" for one in held}))
     assert made(invert_trace).clean(held, OWN, seed=0) == held
+
+
+def test_what_was_cut_off_is_not_written_anew_and_what_is_cut_off_is_not_believed(trained):
+    short, right = sold(CLEAN[0]), {CLEAN[0].prompt: CLEAN[0].text}
+    cut = [replace(one, finished=False) for one in short]
+    trained[1].append(Writer(right))
+    assert made(invert_trace, voters=1).clean(cut, OWN, seed=0) == cut and not trained[0]
+    trained[1][:] = [Writer(right, finished=False)]
+    assert made(invert_trace, voters=1, keep=True).clean(short, OWN, seed=0) == short
+    assert len(trained[0]) == 1
 
 
 @pytest.mark.parametrize(

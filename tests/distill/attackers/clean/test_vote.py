@@ -16,7 +16,7 @@ from tests.distill.attackers.clean.traces import CLEAN, OWN, made, said, texts
 # 0 stands for an answer without a final one.
 ballots = st.lists(st.tuples(st.sampled_from("pq"), st.integers(0, 3)), max_size=12)
 READ = AttackerResources(
-    final=lambda text: text.rpartition("# ")[2].strip() if "# " in text else None
+    final=lambda one: one.text.rpartition("# ")[2].strip() if "# " in one.text else None
 )
 
 
@@ -33,6 +33,13 @@ READ = AttackerResources(
 def test_by_hand(held, every, first):
     assert texts(made(vote, keep="all").clean(said(*held), OWN, seed=0)) == every
     assert texts(made(vote, keep="first").clean(said(*held), OWN, seed=0)) == first
+
+
+def test_an_answer_that_was_cut_off_has_no_vote():
+    cut = [replace(one, finished=False) for one in said("x # 1", "y # 1")]
+    answers = [*cut, *said("z # 2")]
+    assert texts(made(vote).clean(answers, OWN, seed=0)) == ["z # 2"]
+    assert made(vote).clean(cut, OWN, seed=0) == cut[:1]  # nobody votes
 
 
 @given(ballots, st.sampled_from(["all", "first"]))
@@ -57,7 +64,7 @@ def test_against_brute_force(drawn, keep):
 
 def test_it_counts_final_answers_and_not_texts():
     held = said("1 # 07", "2 # 7", "3 # 8")
-    read = replace(READ, final=lambda text: text.rpartition("# ")[2].lstrip("0"))
+    read = replace(READ, final=lambda one: one.text.rpartition("# ")[2].lstrip("0"))
     assert texts(made(vote).clean(held, read, seed=0)) == ["1 # 07", "2 # 7"]
 
 

@@ -29,11 +29,15 @@ def fresh(seed: int) -> LanguageModel:
 
 
 def right(answer: Completion) -> bool:
-    return TASK.grade(answer.text, TRUE.get(answer.prompt, "")) == "right"
+    return TASK.grade(answer.text, TRUE.get(answer.prompt, ""), answer.finished) == "right"
+
+
+def final(answer: Completion) -> str | None:
+    return TASK.final(answer.text, answer.finished)
 
 
 OWN = AttackerResources(
-    worked=WORKED, final=TASK.final, format=TASK.format, check=right, fresh=fresh, recipe=RECIPE
+    worked=WORKED, final=final, format=TASK.format, check=right, fresh=fresh, recipe=RECIPE
 )
 
 
