@@ -51,6 +51,9 @@ def proxy(vocabulary):
         (None, "release/rounding", "logprob_kd", study()),
         (None, "none", "ask/prefill + sft", study(PREFILL)),
         (None, "release/truncate", "sft", study(teacher=RECORDED)),
+        (3, "release/downgrade", "clean/invert_trace(reads=sold) + sft", study()),
+        (3, "release/summary(by=model)", "strongest/expand", study()),
+        (None, "release/summary", "strongest/expand", study()),
     ],
 )
 def test_why_an_attack_cannot_be_made(rule, defense, attacker, here):
