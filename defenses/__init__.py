@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ProviderResources:
     else asks. `grade`: whether an answer to one of these prompts is right. `rewriter`: a model that
     follows instructions. `weaker_teacher`: the study's public, weaker teacher. `base`: the model
     that the teacher was before its adapter, or before its training here. `learned`: what the
-    defence's `learn` returned.
+    defence's `learn` returned. `format`: where reasoning and final answer are in a task's answers.
     """
 
     proxy: LanguageModel | None = None
@@ -56,10 +57,12 @@ class ProviderResources:
     weaker_teacher: Model | None = None
     base: Model | None = None
     learned: Mapping[str, Tensor] = field(default_factory=dict)
+    format: AnswerFormat = AnswerFormat()
 
 
 NO_RESOURCES = ProviderResources()
-RESOURCES = tuple(each.name for each in fields(ProviderResources) if each.name != "learned")
+GIVEN = ("learned", "format")  # to every defence
+RESOURCES = tuple(each.name for each in fields(ProviderResources) if each.name not in GIVEN)
 
 
 class Strength(NamedTuple):

@@ -39,6 +39,13 @@ class Parts(NamedTuple):
     final: str | None
 
 
+class Step(NamedTuple):
+    """A step of a reasoning, and what separates it from the next."""
+
+    text: str
+    tail: str
+
+
 class _Found(NamedTuple):
     """The last markup in a text: where it begins, what is in it, and whether it was closed."""
 
@@ -107,13 +114,18 @@ class AnswerFormat(BaseModel):
         """The final answer in a text as it is written there, or None."""
         return self.split(text, finished).final
 
-    def split_steps(self, reasoning: str) -> list[str]:
-        """Reasoning as its steps, each with what separates it from the next; joined they are it."""
+    def split_steps(self, reasoning: str) -> list[Step]:
+        """Reasoning as its steps; all their texts and tails joined are it."""
         if self.steps == "sentence":
-            return _sentences(reasoning)
-        separator = "\n" if self.steps == "line" else self.steps
-        *closed, last = reasoning.split(separator)
-        return [step + separator for step in closed] + [last] * bool(last)
+            bodies = [(whole.rstrip(), whole) for whole in _sentences(reasoning)]
+            return [Step(body, whole[len(body) :]) for body, whole in bodies]
+        *closed, last = reasoning.split(self.between)
+        return [Step(step, self.between) for step in closed] + [Step(last, "")] * bool(last)
+
+    @property
+    def between(self) -> str:
+        """What stands between two steps that are put together."""
+        return {"line": "\n", "sentence": " "}.get(self.steps, self.steps)
 
     def answer(self, final: str) -> str:
         """A final answer in its markup, behind the gap: all of an answer that shows no reasoning.

@@ -4,46 +4,71 @@ both.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from defenses import BaseDefense
+from distill.answer_format import CLOSE, OPEN, AnswerFormat, Step
 from distill.completions import Completion, Logprobs
 from distill.models import EditedModel, Model
 
+TAGGED = rf"(.*?{OPEN}\s*)?(.*?)(\s*{CLOSE}\s*)?"
 
-def split_answer(text: str, marker: str) -> tuple[str, str]:
-    """A text as its reasoning and the rest: the final answer from the last marker on, with the
-    space before it.
 
-    Text without a marker is all reasoning. The two joined are the text.
+def split_answer(text: str, form: AnswerFormat) -> tuple[str, str]:
+    """A text as its reasoning, what is thought with it but without its tags, and the rest: the
+    final answer in its markup, with the space before it.
 
     Args:
         text: of an answer.
-        marker: what a final answer stands behind.
+        form: where reasoning and answer are.
     """
-    before, at, _ = text.rpartition(marker)
-    reasoning = before.rstrip() if at else text
-    return reasoning, text[len(reasoning) :]
+    parts = form.split(text)
+    thought = parts.thinking.strip().removeprefix(OPEN).removesuffix(CLOSE).strip()
+    shown = parts.reasoning.lstrip() if thought else parts.reasoning
+    return "\n\n".join(part for part in (thought, shown) if part), parts.answer
 
 
-def split_steps(text: str, separator: str, marker: str) -> tuple[list[str], str]:
-    """A text as the steps of its reasoning and the rest: `separator.join(steps) + rest` is the
-    text.
+def edit_reasoning(text: str, form: AnswerFormat, edit: Callable[[str], str]) -> str:
+    """A text with its reasoning edited where it stands: what is thought, between its tags, and what
+    is shown before the final answer, each on its own.
 
     Args:
-        text: an answer.
-        separator: between steps.
-        marker: what the final answer begins with.
+        text: of an answer.
+        form: where reasoning and answer are.
+        edit: what is made of a part; an empty one is left out.
     """
-    reasoning, rest = split_answer(text, marker)
-    return reasoning.split(separator) if reasoning else [], rest
+    parts = form.split(text)
+    thought = re.fullmatch(TAGGED, parts.thinking, re.DOTALL)
+    assert thought is not None  # everything matches
+    opened, inside, closed = (part or "" for part in thought.groups())
+    edited = [edit(part) if part else "" for part in (inside, parts.reasoning)]
+    return opened + edited[0] + closed + edited[1] + parts.answer
+
+
+def join_steps(steps: Sequence[Step], ends: str = "") -> str:
+    """Steps as a reasoning.
+
+    Args:
+        steps: what is left of them.
+        ends: what stands behind the last one, in place of what separated it from the next.
+    """
+    if not steps:
+        return ""
+    return "".join(step.text + step.tail for step in steps[:-1]) + steps[-1].text + ends
 
 
 class TextEdit(BaseDefense):
     """Releases another text, without token ids and logprobs, as they would spell the
-    first one out.
+    first one out. Where its reasoning and its final answer are, the task's format says.
     """
+
+    @property
+    def format(self) -> AnswerFormat:
+        """Of the task's answers."""
+        return self.resources.format
 
     def __call__(self, model: Model) -> Model:
         return model if self.is_identity else EditedModel(model, self.edit, keeps_logprobs=False)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
-from defenses.release import TextEdit, split_steps
+from defenses.release import TextEdit, edit_reasoning
 from defenses.release.poison import NUMBER, result, with_wrong_result
+from defenses.release.spans import CODE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
 
@@ -56,13 +57,9 @@ def anchors(steps: Sequence[str], share: float, luck: float) -> list[int]:
 class Settings(DefenseSettings):
     """`share`: how many of the steps get a wrong result (0: no defence), the most used first;
     `key`: which digit.
-
-    `separator`: what is between steps; `marker`: what the final answer begins with.
     """
 
     share: float = Field(0.34, ge=0, le=1)
-    separator: str = Field(";", min_length=1)
-    marker: str = Field("#", min_length=1)
     key: SecretKey = "anchors"
 
 
@@ -80,7 +77,14 @@ class Defense(TextEdit):
 
     def text(self, answer: Completion) -> str:
         s = self.settings
-        steps, rest = split_steps(answer.text, s.separator, s.marker)
-        for i in anchors(steps, s.share, uniform(s.key, "luck", answer.prompt)):
-            steps[i] = with_wrong_result(steps[i], uniform(s.key, "digit", i, answer.prompt))
-        return s.separator.join(steps) + rest
+
+        def edit(reasoning: str) -> str:
+            masked = Masked(reasoning, CODE)
+            steps = self.format.split_steps(masked.text)
+            texts = [step.text for step in steps]
+            for i in anchors(texts, s.share, uniform(s.key, "luck", answer.prompt)):
+                wrong = with_wrong_result(texts[i], uniform(s.key, "digit", i, answer.prompt))
+                steps[i] = steps[i]._replace(text=wrong)
+            return masked.unmasked("".join(step.text + step.tail for step in steps))
+
+        return edit_reasoning(answer.text, self.format, edit)

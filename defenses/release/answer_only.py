@@ -7,38 +7,29 @@ they would spell the reasoning out.
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from defenses import DefenseSettings, Traits
-from defenses.release import TextEdit
+from defenses.release import TextEdit, split_answer
 from distill.completions import Completion
 
 
-def final_answer(text: str, marker: str) -> str:
-    """The text from its last marker on; nothing where there is none, as all of it
-    may be reasoning.
-    """
-    _, at, answer = text.rpartition(marker)
-    return at + answer if at else ""
-
-
 class Settings(DefenseSettings):
-    """`marker`: what the final answer begins with; None hides nothing, which is no defence."""
+    """`hidden`: whether the reasoning is; where it is not, this is no defence."""
 
-    marker: str | None = Field("#", min_length=1)
+    hidden: bool = True
 
 
 class Defense(TextEdit):
-    """Releases what follows the last marker, without token ids and logprobs."""
+    """Releases the final answer in its markup, without token ids and logprobs; nothing where there
+    is none, as all of the text may be reasoning.
+    """
 
     settings: Settings
     traits = Traits(
         acts_on="text",
-        identity={"marker": None},
+        identity={"hidden": False},
         keeps_answer=True,
         paper="DistillGuard, 2603.07835",
     )
 
     def text(self, answer: Completion) -> str:
-        assert self.settings.marker is not None  # that would be no defence
-        return final_answer(answer.text, self.settings.marker)
+        return split_answer(answer.text, self.format)[1].lstrip()

@@ -36,9 +36,11 @@ from defenses import (
     Traits,
     require_traces,
 )
-from defenses.release import TextEdit, split_answer, split_steps
+from defenses.release import TextEdit, edit_reasoning, split_answer
+from defenses.release.spans import CODE, MATHS, NOTES, PRIVATE, Masked
 from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface
 from distill.generation import uniform
 from distill.models import LanguageModel, Model
@@ -72,8 +74,15 @@ def interleave(steps: list[str], key: str) -> list[str]:
 
 
 def merge(steps: list[str], key: str) -> list[str]:
-    """Two steps each as one, with a space between them."""
-    return [" ".join(steps[i : i + 2]) for i in range(0, len(steps), 2)]
+    """Two steps each as one, with a space between them; what may be a block of code keeps its own
+    lines.
+    """
+    pairs = [steps[i : i + 2] for i in range(0, len(steps), 2)]
+    return [
+        step
+        for pair in pairs
+        for step in (pair if any(map(PRIVATE.search, pair)) else [" ".join(pair)])
+    ]
 
 
 def each(change: Callable[[str], str]) -> Rule:
@@ -100,20 +109,24 @@ append only.
 """
 
 
-def rewrite(text: str, rules: Sequence[str], separator: str, marker: str, key: str) -> str:
+def rewrite(text: str, rules: Sequence[str], form: AnswerFormat, key: str) -> str:
     """A text whose steps went through the rules one after another; its final answer stays.
 
     Args:
         text: an answer.
         rules: names of rules, in their order.
-        separator: between steps.
-        marker: what the final answer begins with.
+        form: where its reasoning and final answer are.
         key: the provider's secret.
     """
-    steps, rest = split_steps(text, separator, marker)
-    for rule in rules:
-        steps = RULES[rule](steps, key)
-    return separator.join(steps) + rest
+
+    def edit(reasoning: str) -> str:
+        masked = Masked(reasoning, CODE, MATHS, NOTES)
+        steps = [step.text for step in form.split_steps(masked.text)]
+        for rule in rules:
+            steps = RULES[rule](steps, key)
+        return masked.unmasked(form.between.join(steps))
+
+    return edit_reasoning(text, form, edit)
 
 
 def mutate(parent: Candidate, depth: int, rng: random.Random) -> Candidate:
@@ -162,7 +175,7 @@ def search(
 
 @torch.inference_mode()
 def final_answer_loss(
-    student: LanguageModel, held_out: Sequence[Completion], marker: str, batch_size: int
+    student: LanguageModel, held_out: Sequence[Completion], form: AnswerFormat, batch_size: int
 ) -> float:
     """1 - the probability of the right final answer after the student's own reasoning, a mean in
     [0, 1].
@@ -173,12 +186,12 @@ def final_answer_loss(
     Args:
         student: that was trained on obfuscated answers.
         held_out: clean answers.
-        marker: what the final answer begins with.
+        form: where their final answers are.
         batch_size: answers at once.
     """
     attempts = student.generate([one.question for one in held_out], seed=0, interface=Interface())
     finals = [
-        _final_answer_row(student, clean, own, marker)
+        _final_answer_row(student, clean, own, form)
         for clean, own in zip(held_out, attempts, strict=True)
     ]
     right = 0.0
@@ -193,11 +206,11 @@ def final_answer_loss(
 
 
 def _final_answer_row(
-    student: LanguageModel, clean: Completion, attempt: Completion, marker: str
+    student: LanguageModel, clean: Completion, attempt: Completion, form: AnswerFormat
 ) -> Row:
-    final = split_answer(clean.text, marker)[1]
+    final = split_answer(clean.text, form)[1]
     final_ids = completion_ids(student.tokenizer, final, finished=True)
-    reasoning_ids = text_ids(student.tokenizer, split_answer(attempt.text, marker)[0])
+    reasoning_ids = text_ids(student.tokenizer, split_answer(attempt.text, form)[0])
     # What never came to an answer must leave it some context.
     room = max(student.max_new_tokens - len(final_ids), 0)
     return Row(
@@ -211,17 +224,14 @@ class Settings(DefenseSettings):
     prompt.
 
     `by`: rules, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`); `rules`:
-    which ones, one after another (None: what the search finds); `separator`: what is between steps;
-    `marker`: what the final answer begins with. The search: sequences of at most `depth` rules,
-    `rounds` of `samples` of them, each scored by a copy of the proxy that is tuned for `steps`
-    batches of `batch_size` at `learning_rate`.
+    which ones, one after another (None: what the search finds). The search: sequences of at most
+    `depth` rules, `rounds` of `samples` of them, each scored by a copy of the proxy that is tuned
+    for `steps` batches of `batch_size` at `learning_rate`.
     """
 
     share: float = Field(1.0, ge=0, le=1)
     by: Literal["rule", "model"] = "rule"
     rules: tuple[str, ...] | None = Field(None, min_length=1)
-    separator: str = Field(";", min_length=1)
-    marker: str = Field("#", min_length=1)
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     depth: int = Field(3, ge=1, le=1000)
     rounds: int = Field(3, ge=1, le=1000)
@@ -266,7 +276,7 @@ class Defense(TextEdit):
         if self.is_identity or s.by == "rule":
             return super().__call__(model)
         rewriter = require_rewriter(self.resources, "release/obfuscate")
-        return RewrittenModel(model, rewriter, s.instruction, s.marker, s.key, self.is_rewritten)
+        return RewrittenModel(model, rewriter, s.instruction, self.format, s.key, self.is_rewritten)
 
     def is_rewritten(self, answer: Completion) -> bool:
         """Whether the answers to this prompt are rewritten."""
@@ -277,8 +287,7 @@ class Defense(TextEdit):
 
     def rewrite(self, answer: Completion, rules: Sequence[str]) -> str:
         """The answer's text after these rules."""
-        s = self.settings
-        return rewrite(answer.text, rules, s.separator, s.marker, f"{s.key}/{answer.prompt}")
+        return rewrite(answer.text, rules, self.format, f"{self.settings.key}/{answer.prompt}")
 
     @property
     def rules(self) -> Candidate:
@@ -320,12 +329,12 @@ class Defense(TextEdit):
         answered = [
             one
             for one in require_traces(self.resources, "release/obfuscate")
-            if split_answer(one.text, self.settings.marker)[1]
+            if split_answer(one.text, self.format)[1]
         ]
         if len(answered) < 2:
             raise BadInput(
                 f"defense release/obfuscate: {len(answered)} of {len(self.resources.traces)} "
-                f"traces have a final answer after {self.settings.marker!r}; the search needs 2"
+                f"traces have a final answer; the search needs 2"
             )
         return [one for i, one in enumerate(answered) if i % 4], answered[::4]
 
@@ -355,8 +364,7 @@ class Defense(TextEdit):
                 learning_rate=s.learning_rate,
                 batch_size=s.batch_size,
             )
-            return final_answer_loss(
-                replace(proxy, network=network, temperature=0.0), held_out, s.marker, s.batch_size
-            )
+            student = replace(proxy, network=network, temperature=0.0)
+            return final_answer_loss(student, held_out, self.format, s.batch_size)
 
         return score

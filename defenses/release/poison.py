@@ -15,7 +15,8 @@ from typing import Literal
 from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
-from defenses.release import TextEdit, split_steps
+from defenses.release import TextEdit, edit_reasoning
+from defenses.release.spans import CODE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
 
@@ -73,14 +74,10 @@ def with_wrong_result(step: str, place: float) -> str:
 class Settings(DefenseSettings):
     """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which
     number is wrong.
-
-    `separator`: what is between steps; `marker`: what the final answer begins with.
     """
 
     p: float = Field(0.2, ge=0, le=1)
     where: Literal["answer", "reasoning", "both"] = "answer"
-    separator: str = Field(";", min_length=1)
-    marker: str = Field("#", min_length=1)
     key: SecretKey = "poison"
 
 
@@ -103,11 +100,23 @@ class Defense(TextEdit):
 
         if number("chosen") >= s.p:
             return answer.text
-        steps, rest = split_steps(answer.text, s.separator, s.marker)
-        telling = [i for i, step in enumerate(steps) if result(step)]
-        if s.where != "answer" and telling:
-            i = telling[int(number("step") * len(telling))]
-            steps[i] = with_wrong_result(steps[i], number("digit of a step"))
+
+        def edit(reasoning: str) -> str:
+            masked = Masked(reasoning, CODE)
+            steps = self.format.split_steps(masked.text)
+            telling = [i for i, step in enumerate(steps) if result(step.text)]
+            if telling:
+                i = telling[int(number("step") * len(telling))]
+                wrong = with_wrong_result(steps[i].text, number("digit of a step"))
+                steps[i] = steps[i]._replace(text=wrong)
+            return masked.unmasked("".join(step.text + step.tail for step in steps))
+
+        text = answer.text
+        if s.where != "answer":
+            text = edit_reasoning(text, self.format, edit)
         if s.where != "reasoning":
-            rest = with_wrong_answer(rest, number("digit of the answer"))
-        return s.separator.join(steps) + rest
+            final = self.format.final(text)
+            if final:
+                before, _, after = text.rpartition(final)
+                text = before + with_wrong_answer(final, number("digit of the answer")) + after
+        return text

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
-from defenses.release import TextEdit, split_steps
+from defenses.release import TextEdit, edit_reasoning, join_steps
+from defenses.release.spans import CODE, FIRST, LAST, MATHS, Masked
 from defenses.release.summary import ANNOTATION
 from distill.completions import Completion
 from distill.generation import uniform
@@ -43,11 +44,19 @@ OPERATION = rf"{OPERAND}(?:{OPERATOR}{OPERAND})+"
 CHAIN = rf"{OPERATION}(?:\s*=\s*{OPERAND}(?:{OPERATOR}{OPERAND})*)*?"
 # Neither end may lie within something longer, as `2+3 = 10` does in `x * 2+3 = 10` and in `half of
 # 2+3 = 10`.
-BEFORE = r"(?<![\w.,$)(+\-*/×÷^])" + "".join(
+BEFORE = rf"(?<![\w.,$)(+\-*/×÷^{FIRST}-{LAST}])" + "".join(
     rf"(?<!{end} )" for end in (r"[-+*/×÷^]", " x", "of", "plus", "minus", "times")
 )
-AFTER = r"(?![\w$%(]|[.,]\d|\s*[-+*/×÷^=(]|\s+x\s)"
-EQUATION = re.compile(rf"{BEFORE}({CHAIN}|\A{NUMBER})(\s*=\s*)({NUMBER}){AFTER}")
+AFTER = rf"(?![\w$%({FIRST}-{LAST}]|[.,]\d|\s*[-+*/×÷^=(]|\s+x\s)"
+WORD = r"[ ]+([A-Za-z][\w'-]*)"
+EQUATION = re.compile(
+    rf"{BEFORE}({CHAIN}|\A{NUMBER})(\s*=\s*)({NUMBER}){AFTER}(?:{WORD})?(?=({WORD})?)"
+)
+# What no quantity is counted in: behind a number, these begin something else.
+FUNCTION_WORDS = frozenset(
+    "a an and are as at be because but by each every for from if in is it left more of off on or "
+    "per so than that the then to total was were when where which while who with".split()
+)
 
 
 def hoist_result(step: str) -> str:
@@ -55,9 +64,18 @@ def hoist_result(step: str) -> str:
     `c=3` stays.
 
     An equation is arithmetic on both sides of `=`, or a step that starts with a number and says
-    what it comes to.
+    what it comes to. A unit goes with its number: `= 12 apples` is one result.
     """
-    return EQUATION.sub(r"\3\2\1", step)
+
+    def hoisted(match: re.Match[str]) -> str:
+        derivation, equals, result, unit, _, after = match.groups()
+        if unit is None or unit.lower() in FUNCTION_WORDS:
+            return f"{result}{equals}{derivation}" + (f" {unit}" if unit else "")
+        if after and after.lower() not in FUNCTION_WORDS:
+            return match[0]  # a unit of several words, of which none knows where it ends
+        return f"{result} {unit}{equals}{derivation}"
+
+    return EQUATION.sub(hoisted, step)
 
 
 def without_fillers(step: str, fillers: Sequence[str]) -> str:
@@ -98,14 +116,11 @@ class Settings(DefenseSettings):
     """`share`: how many of the steps are reformulated (0: no defence), which of them by `key` and
     prompt.
 
-    `fillers`: what self-talk begins with, in either case; `separator`: what is between steps;
-    `marker`: what the final answer begins with.
+    `fillers`: what self-talk begins with, in either case.
     """
 
     share: float = Field(1.0, ge=0, le=1)
     fillers: tuple[str, ...] = FILLERS
-    separator: str = Field(";", min_length=1)
-    marker: str = Field("#", min_length=1)
     key: SecretKey = "reformulate"
 
 
@@ -123,16 +138,16 @@ class Defense(TextEdit):
 
     def text(self, answer: Completion) -> str:
         s = self.settings
-        steps, rest = split_steps(answer.text, s.separator, s.marker)
-        reformulated = [
-            reformulate(step, s.fillers)
-            if uniform(s.key, "step", i, answer.prompt) < s.share
-            else step
-            for i, step in enumerate(steps)
-        ]
-        return (
-            s.separator.join(
-                new for new, old in zip(reformulated, steps, strict=True) if new or not old
-            )
-            + rest
-        )
+
+        def edit(reasoning: str) -> str:
+            masked = Masked(reasoning, CODE, MATHS)
+            steps = self.format.split_steps(masked.text)
+            chosen = [uniform(s.key, "step", i, answer.prompt) < s.share for i in range(len(steps))]
+            new = [
+                step._replace(text=reformulate(step.text, s.fillers)) if here else step
+                for step, here in zip(steps, chosen, strict=True)
+            ]
+            left = [now for now, old in zip(new, steps, strict=True) if now.text or not old.text]
+            return masked.unmasked(join_steps(left, steps[-1].tail))
+
+        return edit_reasoning(answer.text, self.format, edit)

@@ -18,7 +18,9 @@ from typing import Literal
 from pydantic import Field
 
 from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
-from defenses.release import TextEdit, split_answer, split_steps
+from defenses.release import TextEdit, join_steps, split_answer
+from defenses.release.spans import CODE, MATHS, Masked
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.generation import uniform
 from distill.models import LanguageModel, Model, ReleasedModel
@@ -55,19 +57,22 @@ def evenly_spaced(total: int, keep: float) -> list[int]:
     return [i for i in range(total) if i * count // total < (i + 1) * count // total]
 
 
-def summary(text: str, keep: float, separator: str, marker: str) -> str:
+def summary(text: str, form: AnswerFormat, keep: float) -> str:
     """The conclusions of a share of the steps, and the final answer; keep 0 is the final answer
     alone.
 
     Args:
         text: an answer.
+        form: where its reasoning and final answer are.
         keep: share of the steps.
-        separator: between steps.
-        marker: what the final answer begins with.
     """
-    steps, rest = split_steps(text, separator, marker)
-    conclusions = [conclusion(steps[i]) for i in evenly_spaced(len(steps), keep)]
-    return separator.join(conclusions) + rest if conclusions else rest.lstrip()
+    reasoning, rest = split_answer(text, form)
+    masked = Masked(ANNOTATION.sub("", reasoning), CODE, MATHS)
+    steps = form.split_steps(masked.text)
+    shown = [
+        steps[i]._replace(text=conclusion(steps[i].text)) for i in evenly_spaced(len(steps), keep)
+    ]
+    return masked.unmasked(join_steps(shown)) + rest if shown else rest.lstrip()
 
 
 def fill_template(template: str, **fields: str) -> str:
@@ -89,7 +94,7 @@ class RewrittenModel(ReleasedModel):
 
     rewriter: LanguageModel
     instruction: str
-    marker: str
+    form: AnswerFormat
     key: str
     is_rewritten: Callable[[Completion], bool] = lambda answer: True
 
@@ -100,7 +105,7 @@ class RewrittenModel(ReleasedModel):
         places = [
             i
             for i, answer in enumerate(answers)
-            if split_answer(answer.text, self.marker)[0] and self.is_rewritten(answer)
+            if split_answer(answer.text, self.form)[0] and self.is_rewritten(answer)
         ]
         instructions = [self._instruction_for(answers[i]) for i in places]
         written = self.rewriter.generate(
@@ -112,14 +117,14 @@ class RewrittenModel(ReleasedModel):
         return released
 
     def _instruction_for(self, answer: Completion) -> Prompt:
-        reasoning, _ = split_answer(answer.text, self.marker)
+        reasoning, _ = split_answer(answer.text, self.form)
         return Prompt(
             answer.prompt_id,
             fill_template(self.instruction, question=answer.prompt, reasoning=reasoning),
         )
 
     def _put(self, answer: Completion, written: Completion) -> Completion:
-        _, rest = split_answer(answer.text, self.marker)
+        _, rest = split_answer(answer.text, self.form)
         length = len(text_ids(self.rewriter.tokenizer, answer.text)) + answer.finished
         extra = written.passes * (len(written.token_ids) + written.finished) / length
         text = written.text.strip()
@@ -150,14 +155,12 @@ class Settings(DefenseSettings):
     """`keep`: share of the steps that are kept (None: no defence), as `{percent}` in the
     instruction of a rewriter.
 
-    `separator`: what is between steps; `marker`: what the final answer begins with; `instruction`
-    and `key`: what a rewriter is asked (`{question}`, `{reasoning}`) and its randomness.
+    `instruction` and `key`: what a rewriter is asked (`{question}`, `{reasoning}`) and its
+    randomness.
     """
 
     by: Literal["rule", "model"] = "rule"
     keep: float | None = Field(0.5, ge=0, le=1)
-    separator: str = Field(";", min_length=1)
-    marker: str = Field("#", min_length=1)
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     key: SecretKey = "summary"
 
@@ -186,9 +189,9 @@ class Defense(TextEdit):
         assert s.keep is not None  # that would be no defence
         instruction = fill_template(s.instruction, percent=f"{100 * s.keep:g}")
         rewriter = require_rewriter(self.resources, "release/summary")
-        return RewrittenModel(model, rewriter, instruction, s.marker, s.key)
+        return RewrittenModel(model, rewriter, instruction, self.format, s.key)
 
     def text(self, answer: Completion) -> str:
         s = self.settings
         assert s.keep is not None  # that would be no defence
-        return summary(answer.text, s.keep, s.separator, s.marker)
+        return summary(answer.text, self.format, s.keep)

@@ -11,32 +11,31 @@ from pydantic import Field
 
 from defenses import DefenseSettings, Strength, Traits
 from defenses.release import TextEdit, split_answer
+from defenses.release.spans import CODE, MATHS, NOTES, cut_before
+from distill.answer_format import AnswerFormat
 from distill.completions import Completion
 
 
-def truncate(text: str, marker: str, keep: float) -> str:
-    """The first `keep` of the characters before the last marker (rounded), and all from the space
-    before it on.
+def truncate(text: str, form: AnswerFormat, keep: float) -> str:
+    """The first `keep` of the characters of the reasoning (rounded), less what would be half of a
+    formula or of a block of code, and the final answer.
 
-    Text without a marker is all reasoning. keep 1 is the text itself; keep 0 is the final answer
-    alone.
+    keep 1 is the text itself, but for tags of thinking; keep 0 is the final answer alone.
 
     Args:
         text: an answer.
-        marker: what the final answer begins with.
+        form: where its reasoning and final answer are.
         keep: share of the characters.
     """
-    reasoning, rest = split_answer(text, marker)
-    return reasoning[: round(keep * len(reasoning))] + rest if keep else rest.lstrip()
+    reasoning, rest = split_answer(text, form)
+    cut = cut_before(reasoning, round(keep * len(reasoning)), CODE, MATHS, NOTES)
+    return reasoning[:cut] + rest if cut or reasoning == "" else rest.lstrip()
 
 
 class Settings(DefenseSettings):
-    """`keep`: share of the reasoning that is shown (1: no defence); `marker`: what the final answer
-    begins with.
-    """
+    """`keep`: share of the reasoning that is shown (1: no defence)."""
 
     keep: float = Field(0.5, ge=0, le=1)
-    marker: str = Field("#", min_length=1)
 
 
 class Defense(TextEdit):
@@ -52,4 +51,4 @@ class Defense(TextEdit):
     )
 
     def text(self, answer: Completion) -> str:
-        return truncate(answer.text, self.settings.marker, self.settings.keep)
+        return truncate(answer.text, self.format, self.settings.keep)

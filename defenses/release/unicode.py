@@ -14,7 +14,8 @@ from typing import Literal
 from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
-from defenses.release import TextEdit, split_answer
+from defenses.release import TextEdit, edit_reasoning
+from defenses.release.spans import CODE, MATHS, NOTES, PRIVATE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
 
@@ -44,13 +45,11 @@ class Settings(DefenseSettings):
     """`rate`: share of the characters of the reasoning that are edited (0: no defence), by `key`
     and prompt.
 
-    `by`: an invisible character behind them, or their twin instead; `marker`: what the final answer
-    begins with.
+    `by`: an invisible character behind them, or their twin instead.
     """
 
     rate: float = Field(0.2, ge=0, le=1)
     by: Literal["insertion", "twin"] = "insertion"
-    marker: str = Field("#", min_length=1)
     key: SecretKey = "unicode"
 
 
@@ -67,15 +66,20 @@ class Defense(TextEdit):
     )
 
     def text(self, answer: Completion) -> str:
-        reasoning, rest = split_answer(answer.text, self.settings.marker)
-        return (
-            "".join(self.edited(letter, i, answer.prompt) for i, letter in enumerate(reasoning))
-            + rest
-        )
+        def edit(reasoning: str) -> str:
+            masked = Masked(reasoning, CODE, MATHS, NOTES)
+            edited = [self.edited(letter, i, answer.prompt) for i, letter in enumerate(masked.text)]
+            return masked.unmasked("".join(edited))
+
+        return edit_reasoning(answer.text, self.format, edit)
 
     def edited(self, letter: str, position: int, prompt: str) -> str:
-        """What is released of one character of the reasoning."""
+        """What is released of one character of the reasoning; what is masked stays, and so does
+        the end of a line, behind which a block of code may begin.
+        """
         s = self.settings
+        if letter == "\n" or PRIVATE.match(letter):
+            return letter
         if uniform(s.key, "chosen", position, prompt) >= s.rate:
             return letter
         return (

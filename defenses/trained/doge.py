@@ -39,22 +39,25 @@ from defenses.trained import (
     rows,
     tune,
 )
+from distill.answer_format import AnswerFormat
 from distill.models import LanguageModel
 
 
-def reasoning(tokenizer: Any, ids: Sequence[int], marker: str) -> int:
-    """How many tokens come before the one in which the last marker begins; without a marker, all
-    are reasoning.
+def reasoning(tokenizer: Any, ids: Sequence[int], form: AnswerFormat) -> int:
+    """How many tokens come before the one in which the final answer's markup begins; without a
+    final answer, all are reasoning.
 
     Args:
         tokenizer: of the ids.
         ids: of an answer.
-        marker: what the final answer begins with.
+        form: where its final answer is.
     """
-    # From the end, as the final answer is short; a marker may lie within a token or across several.
-    if marker not in tokenizer.decode(ids):
-        return len(ids)
-    return next(t for t in reversed(range(len(ids))) if marker in tokenizer.decode(ids[t:]))
+    answer = form.split(tokenizer.decode(ids)).answer.lstrip()
+    # From the end, as it is short; its markup may lie within a token or across several.
+    return next(
+        (t for t in reversed(range(len(ids))) if answer and answer in tokenizer.decode(ids[t:])),
+        len(ids),
+    )
 
 
 def objective(
@@ -125,7 +128,7 @@ class Settings(DefenseSettings):
     """`alpha`: weight of the KL to the proxy (0: no defence); `part`: what learns; `width`: of the
     bottleneck.
 
-    `masked`: tokens from the last `marker` on, the final answer, carry no KL. `cap`: nats a token
+    `masked`: tokens of the final answer, with its markup, carry no KL. `cap`: nats a token
     at which it is cut off. `tau`: temperature of both distributions.
     """
 
@@ -133,7 +136,6 @@ class Settings(DefenseSettings):
     part: Literal["head", "bottleneck"] = "head"
     width: int = Field(512, ge=1, le=1_000_000)
     masked: bool = True
-    marker: str = Field("#", min_length=1)
     tau: float = Field(2.0, gt=0)
     cap: float = Field(10.0, gt=0)
     steps: int = Field(200, ge=1, le=1_000_000)
@@ -214,5 +216,5 @@ class Defense(Tuned):
         traces = rows(model, require_traces(self.resources, self.name))
         if not self.settings.masked:
             return [(row, len(row.answer_ids)) for row in traces]
-        marker = self.settings.marker
-        return [(row, reasoning(model.tokenizer, row.answer_ids, marker)) for row in traces]
+        form = self.resources.format
+        return [(row, reasoning(model.tokenizer, row.answer_ids, form)) for row in traces]

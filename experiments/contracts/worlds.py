@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from defenses import ProviderResources
+from distill.answer_format import AnswerFormat
 from distill.completions import Completion, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.models import LanguageModel
@@ -73,6 +74,7 @@ def provider_resources(
         rewriter=replace(teacher, max_new_tokens=8),
         weaker_teacher=proxy,
         base=proxy,
+        format=AnswerFormat(steps=";"),
     )
 
 

@@ -108,21 +108,8 @@ def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
         yield Part(name, defense, teacher, temperature)
 
 
-def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
-    """BadInput where a defence can do nothing to the answers of this teacher on this task.
-
-    Args:
-        entry: the defence.
-        task: the task's entry.
-        mark: what final answers of the task begin with.
-    """
-    for part in parts(teacher, entry):
-        marker = getattr(part.defense.settings, "marker", None)
-        if marker is not None and mark not in marker and not part.defense.is_identity:
-            raise BadInput(
-                f"{part.name}: marker {marker!r} is not what final answers of {task} begin "
-                f"with; write {part.name}(marker={mark!r})"
-            )
+def check_defense(teacher: Teacher, entry: str) -> None:
+    """BadInput where a defence can do nothing to the answers of this teacher."""
     for part in parts(teacher, entry):
         if part.defense.traits.requires_logits and not teacher.capabilities.logits:
             raise BadInput(
@@ -139,20 +126,6 @@ def check_defense(teacher: Teacher, entry: str, task: str, mark: str) -> None:
                 f"{part.name}: acts through sampling; teacher {teacher.name!r} decodes greedily, "
                 f"so write 'decoding/temperature + {part.name}'"
             )
-
-
-def idle_separators(teacher: Teacher, entry: str, solutions: list[str]) -> list[tuple[str, str]]:
-    """The parts of a defence, with their separators, that act on steps which no worked solution
-    has.
-    """
-    marks = [
-        (part.name, getattr(part.defense.settings, "separator", None))
-        for part in parts(teacher, entry)
-        if not part.defense.is_identity
-    ]
-    return [
-        (name, mark) for name, mark in marks if mark and not any(mark in text for text in solutions)
-    ]
 
 
 # An attack in a study

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from distill.completions import BadInput
 from experiments import provenance
-from experiments.planning import checks, compatibility, questions
+from experiments.planning import checks, compatibility, edits, questions
 from experiments.planning.arms import (
     IDENTITY,
     Arm,
@@ -183,14 +183,10 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
 
 def _check_defense(plan: Plan, defense: str, task: str) -> None:
     """BadInput where a defence can do nothing to the teacher's answers; a note where it may."""
-    teacher, mark = plan.study.teacher, build_task(task).mark
-    compatibility.check_defense(teacher, defense, task, mark)
-    solutions = [item.solution for item in checks.examples(task)]
-    for name, separator in compatibility.idle_separators(teacher, defense, solutions):
-        plan.note(
-            f"{name}: separator {separator!r} is in no worked solution of {task}; it does nothing "
-            "to answers without steps"
-        )
+    compatibility.check_defense(plan.study.teacher, defense)
+    for name, changed, answers in edits.acted(plan.study, defense, task, plan.opens):
+        if changed < answers:
+            plan.note(f"{defense}: {name} changes {changed} of {answers} answers to {task}")
 
 
 def _add_teacher_exams(plan: Plan, block: Block, scope: Scope, defense: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from defenses import ProviderResources
 from distill import logprob_cache
 from distill.completions import (
     BadInput,
@@ -283,7 +284,7 @@ def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) 
     reduced = questions(happened, spec.stands_for, spec.per_question, spec.budget)
     prompts = _queries(task, spec)[: len(reduced)]
     full = defend(task, model, spec.defense, inputs.given)
-    less = build_defense(spec.reduced)(full)
+    less = build_defense(spec.reduced, ProviderResources(format=task.format))(full)
     by_prompt: dict[str, Episode] = {}
     for provider, which in ((full, False), (less, True)):
         sent = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]

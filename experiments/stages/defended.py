@@ -72,5 +72,6 @@ def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderRe
         weaker_teacher=load_model(provided.weaker_teacher) if provided.weaker_teacher else None,
         base=load_network(provided.base) if provided.base else None,
         traces=traces,
+        format=task.format,
         grade=checker(task, items),
     )

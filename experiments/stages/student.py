@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from defenses import ProviderResources
 from distill import logprob_cache
 from distill.attackers import AttackerResources
 from distill.completions import Interface, read_completions
@@ -108,7 +109,9 @@ def _released(task: Task, spec: StudentSpec, inputs: StudentInputs[Path]) -> dic
     if inputs.teacher:
         model = load_model(inputs.teacher)
         return {"teacher": defend(task, model, spec.defense, inputs.given)}
-    rebuilt = build_defense([_with_own_key(part) for part in spec.defense])
+    rebuilt = build_defense(
+        [_with_own_key(part) for part in spec.defense], ProviderResources(format=task.format)
+    )
     return {
         "defense": lambda answers: rebuilt(StoredModel(answers)).generate(
             (), seed=spec.seed, interface=Interface("full")

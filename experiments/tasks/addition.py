@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill.answer_format import AnswerFormat
 from experiments import tasks
 from experiments.tasks import Draft
 from experiments.tasks.graders import exact
@@ -28,6 +29,7 @@ class Task(tasks.Task):
     """Every pair of numbers with `digits` digits; a sum and its commuted twin are one question."""
 
     name: ClassVar[str] = "addition"
+    format = AnswerFormat(steps=";", thinking="none")
     alphabet = "0123456789+=; #"
     grader = exact.Grader(form="0|[1-9][0-9]*")
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distill.answer_format import AnswerFormat
 from experiments import tasks
 from experiments.tasks import Draft
 from experiments.tasks.graders import exact
@@ -44,6 +45,7 @@ class Task(tasks.Task):
     """
 
     name: ClassVar[str] = "lookup"
+    format = AnswerFormat(steps=";", thinking="none")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

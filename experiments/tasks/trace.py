@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill.answer_format import AnswerFormat
 from experiments import tasks
 from experiments.tasks import Draft
 from experiments.tasks.graders import exact
@@ -31,6 +32,7 @@ class Task(tasks.Task):
     """Every such program; programs that differ in the names of their variables are one question."""
 
     name: ClassVar[str] = "trace"
+    format = AnswerFormat(steps=";", thinking="none")
     grader = exact.Grader(form="[0-9]")
 
     def __init__(self, settings: Settings) -> None:

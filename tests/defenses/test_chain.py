@@ -16,6 +16,7 @@ from defenses import (
 )
 from defenses.decoding import perturbed, temperature
 from defenses.release import answer_only, noise, rounding, truncate
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
 from experiments.settings.components import build_defense
@@ -65,14 +66,15 @@ def test_scores_cannot_be_changed_after_the_answer_is_finished():
 
 
 def test_the_last_of_two_texts_is_what_is_released(teacher, prompts):
-    only = answer_only.Defense(answer_only.Settings(marker="="))
+    form = AnswerFormat(mark="=")
+    only = answer_only.Defense(answer_only.Settings(), ProviderResources(format=form))
     both = DefensePipeline(("a", "b"), (TRUNCATE, only))(teacher).generate(
         prompts, seed=1, interface=Interface()
     )
     for answer, cut in zip(
         both, TRUNCATE(teacher).generate(prompts, seed=1, interface=Interface()), strict=True
     ):
-        assert answer.text == answer_only.final_answer(cut.text, "=")
+        assert answer.text == form.split(cut.text).answer.lstrip()
 
 
 def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prompts):

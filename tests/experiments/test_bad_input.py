@@ -298,7 +298,7 @@ def test_a_file_of_another_name_is_not_read_instead(tmp_path, capsys):
         ("defense", "release/truncate(keep=1j)"),
         ("defense", "release/truncate(keep={(1, 2): 3})"),
         ("defense", "release/top_k(k=2.5)"),
-        ("defense", "release/truncate(marker='\\ud83d')"),
+        ("defense", "release/poison(key='\\ud83d')"),
         ("task", "addition(digits=True)"),
         ("detector", "volume(window=True)"),
         ("attacker", "ask/repeats(k=1e13)"),

@@ -82,7 +82,6 @@ def test_who_asks_for_text_sees_no_change_of_logprobs(defense, attacker, seen):
 @pytest.mark.parametrize(
     ("teacher", "defense", "wrong"),
     [
-        (None, "release/truncate(marker='%')", "write release/truncate(marker='#')"),
         (RECORDED, "decoding/temperature", "needs the teacher's scores"),
         (None, "decoding/lossless", "acts through sampling"),
         (None, "decoding/temperature + decoding/lossless", ""),
@@ -94,23 +93,9 @@ def test_a_defence_on_a_teacher(teacher, defense, wrong):
     teacher = teacher or study().teacher
     if wrong:
         with pytest.raises(BadInput, match=wrong.replace("(", r"\(").replace(")", r"\)")):
-            compatibility.check_defense(teacher, defense, "addition", "#")
+            compatibility.check_defense(teacher, defense)
     else:
-        compatibility.check_defense(teacher, defense, "addition", "#")
-
-
-def test_separators_of_steps_that_no_solution_has():
-    teacher = study().teacher
-    entry = "release/anchors + release/summary"
-    marked = [
-        (part.name, part.defense.settings.separator)
-        for part in compatibility.parts(teacher, entry)
-        if getattr(part.defense.settings, "separator", None)
-    ]
-    assert marked, "or nothing is tested"
-    with_all = "".join(mark for _, mark in marked)
-    assert compatibility.idle_separators(teacher, entry, ["nothing of it"]) == marked
-    assert compatibility.idle_separators(teacher, entry, ["nothing of it", with_all]) == []
+        compatibility.check_defense(teacher, defense)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ refused.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class TestEntries:
         one = parse_defense(PAIR)
         assert [(p.name, p.spec.settings) for p in one.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
-            ("release/truncate", {"keep": 0.25, "marker": "#"}),
+            ("release/truncate", {"keep": 0.25}),
         ]
         assert one.chain.traits.acts_on == "text" and one.match is None
 
@@ -121,17 +122,17 @@ class TestEntries:
             parse_defense("decoding/perturbed(match_utility=2) + release/truncate(match_utility=2)")
 
     def test_lists_and_quotes_are_values(self):
-        (part,) = parse_defense("release/obfuscate(rules=[reverse, merge], marker='+)')").parts
+        (part,) = parse_defense("release/obfuscate(rules=[reverse, merge], key='+)')").parts
         told = part.spec.settings
-        assert told["rules"] == ["reverse", "merge"] and told["marker"] == "+)"
+        assert told["rules"] == ["reverse", "merge"] and told["key"] == "+)"
         words = [
             *STUDY,
-            "defense=[[decoding/temperature,release/truncate],release/answer_only(marker='#,')]",
+            "defense=[[decoding/temperature,release/truncate],release/poison(key='#,')]",
         ]
         study = schema.load("quickstart", words)
         assert study.blocks[0].defenses == [
             "decoding/temperature + release/truncate",
-            "release/answer_only(marker='#,')",
+            "release/poison(key='#,')",
         ]
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):
@@ -172,20 +173,15 @@ class TestNeeds:
         ):
             self.made("task=trace", "defense=decoding/antidistillation", "provider.traces=2000")
 
-    def test_a_marker_that_the_task_does_not_have_is_refused(self):
-        with pytest.raises(
-            BadInput, match="marker 'A:' is not what final answers of addition begin with; write"
-        ):
-            self.made("defense=release/answer_only(marker='A:')")
-
-    def test_a_separator_that_no_solution_has_is_told(self):
-        made = self.made("defense=release/anchors(separator='|')")
-        assert [
-            note
+    def test_a_rule_that_changes_no_answer_is_refused_and_one_that_changes_some_is_told(self):
+        with pytest.raises(BadInput, match="reformulate: its rule changes none of 20 answers to l"):
+            self.made("task=lookup", "defense=release/reformulate")
+        made = self.made("defense=release/unicode(rate=0.01)")
+        assert any(
+            re.fullmatch(r"release/unicode\S+: release/unicode changes \d of 20 answers.*", note)
             for note in made.notes
-            if "separator '|' is in no worked solution of addition" in note
-        ]
-        assert not self.made("defense=release/anchors").notes
+        )
+        assert not self.made("defense=release/reformulate").notes
 
     def test_a_chain_that_cools_to_nothing_does_not_sample(self):
         with pytest.raises(BadInput, match="acts through sampling"):

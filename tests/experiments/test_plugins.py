@@ -240,7 +240,7 @@ def test_a_package_names_its_modules(folder, tmp_path, monkeypatch):
     assert catalog.module_of("defense", "release/masked") == "strangers.masked"
     (package / "__init__.py").write_text("")
     spec = parse_defense("release/masked(share=0.5)").spec
-    assert spec == [{"name": "release/masked", "settings": {"share": 0.5, "marker": "#"}}]
+    assert spec == [{"name": "release/masked", "settings": {"share": 0.5}}]
     (about / "entry_points.txt").write_text(points.replace("masked\n", "gone\n"))
     with pytest.raises(Exception, match="entry point 'strangers.gone' is no module"):
         catalog.use_plugins([])

@@ -91,48 +91,45 @@ def orders(size: int, most: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(every))[:most]
 
 
-def undo(text: str, rule: Rule, separator: str, form: AnswerFormat, most: int) -> list[str]:
+def undo(text: str, rule: Rule, form: AnswerFormat, most: int) -> list[str]:
     """A text with a rule undone, in every order of its steps, at most `most`.
 
     Args:
         text: of an answer.
         rule: that may have been applied.
-        separator: of steps.
         form: where reasoning and answer are.
         most: orders.
     """
     reasoning, rest = split_answer(text, form)
-    steps = (reasoning.replace(" ", separator) if rule.merged else reasoning).split(separator)
+    between = form.between
+    if rule.merged:  # a space is between what was merged
+        reasoning = reasoning.replace(" ", between)
+    steps = [step.text for step in form.split_steps(reasoning)]
     steps = list(dict.fromkeys(steps)) if rule.repeated else steps
     undone = [rule.then(rule.first(step)) for step in steps]
-    return [separator.join(undone[i] for i in order) + rest for order in orders(len(undone), most)]
+    return [between.join(undone[i] for i in order) + rest for order in orders(len(undone), most)]
 
 
 def candidates(
-    text: str, separator: str, form: AnswerFormat, most: int, rules: Iterable[Rule] = RULES
+    text: str, form: AnswerFormat, most: int, rules: Iterable[Rule] = RULES
 ) -> list[str]:
     """Every text that the rules could have been applied to, the text itself first, with at most
     `most` orders each.
 
     Args:
         text: of an answer.
-        separator: of steps.
         form: where reasoning and answer are.
         most: orders of each rule.
         rules: that may have been applied.
     """
-    return list(
-        dict.fromkeys(one for rule in rules for one in undo(text, rule, separator, form, most))
-    )
+    return list(dict.fromkeys(one for rule in rules for one in undo(text, rule, form, most)))
 
 
 class Settings(Part):
-    """`separator`: what is between steps; `most`: orders that are tried; `margin`: nats a token
-    that a change saves; `probe`: answers on which all rules are tried; `effort`: share of the
-    recipe's steps.
+    """`most`: orders that are tried; `margin`: nats a token that a change saves; `probe`: answers
+    on which all rules are tried; `effort`: share of the recipe's steps.
     """
 
-    separator: str = Field(";", min_length=1)
     most: int = Field(24, ge=1, le=1_000_000)
     margin: float = Field(0.1, ge=0)
     probe: int = Field(64, ge=1, le=1_000_000)
@@ -169,10 +166,7 @@ class Attacker(Base):
     ) -> list[Completion]:
         s = self.settings
         tried = [
-            [
-                with_text(one, text)
-                for text in candidates(one.text, s.separator, resources.format, s.most, rules)
-            ]
+            [with_text(one, text) for text in candidates(one.text, resources.format, s.most, rules)]
             for one in completions
         ]
         nats = iter(surprisal(model, [one for forms in tried for one in forms]))
@@ -181,9 +175,7 @@ class Attacker(Base):
     def _rule(self, old: str, new: str, resources: AttackerResources) -> Rule:
         """The first rule that leads from what was sold to what was believed."""
         s = self.settings
-        return next(
-            rule for rule in RULES if new in undo(old, rule, s.separator, resources.format, s.most)
-        )
+        return next(rule for rule in RULES if new in undo(old, rule, resources.format, s.most))
 
     def _likeliest(self, forms: list[Completion], nats: list[float]) -> Completion:
         least = min(nats)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses.release.anchors import Defense, Settings, anchors, uses
-from defenses.release.answer_only import final_answer
-from distill.completions import Completion
+from distill.answer_format import AnswerFormat
 from experiments.tasks import addition, trace
+from tests.defenses.release.texts import LINES, STEPS, edited, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = (
@@ -22,8 +22,8 @@ PROSE = (
 )
 
 
-def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
+def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **settings: object) -> str:
+    return edited(Defense, Settings(**settings), text, prompt, form)
 
 
 def changed(text: str, said: str, separator: str = ";") -> list[int]:
@@ -81,12 +81,12 @@ def test_the_number_of_anchors_is_the_share_on_average(n, share, luck):
 )
 def test_only_anchors_are_edited(text, settings, places):
     said = released(text, **settings)
-    assert changed(text, said) == places and final_answer(said, "#") == final_answer(text, "#")
+    assert changed(text, said) == places and final_answer(said) == final_answer(text)
     assert all(a == b for a, b in zip(said, text, strict=True) if b not in "0123456789")
 
 
 def test_a_prose_anchor_is_edited_where_it_is_concluded_alone():
-    said = released(PROSE, share=1 / 3 + 1e-9, separator="\n", marker="A:")
+    said = released(PROSE, form=LINES, share=1 / 3 + 1e-9)
     assert changed(PROSE, said, "\n") == [0] and said.startswith("She sells 16 - 3 - 4 = ")
     assert said[len("She sells 16 - 3 - 4 = ")] != "9" and said.endswith("A: 126")
 
@@ -112,7 +112,7 @@ def test_edits_the_share_of_steps_by_one_digit_each_and_keeps_the_answer(task):
 def test_says_the_same_again_and_keeps_the_final_answer(text, share, key):
     said = released(text, share=share, key=key)
     assert said == released(text, share=share, key=key) and len(said) == len(text)
-    assert final_answer(said, "#") == final_answer(text, "#")
+    assert final_answer(said) == final_answer(text)
 
 
 def test_share_0_is_the_model_itself_and_keys_differ(teacher):

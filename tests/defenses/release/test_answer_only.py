@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from defenses.release.answer_only import Defense, Settings, final_answer
+from defenses.release.answer_only import Defense, Settings
 from distill.completions import Completion
 from tests.defenses.release.rows import ROW
+from tests.defenses.release.texts import edited
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from tests.defenses.release.rows import ROW
     ],
 )
 def test_by_hand(text, answer):
-    assert final_answer(text, "#") == answer
+    assert edited(Defense, Settings(), text) == answer
 
 
 def test_releases_nothing_that_spells_the_reasoning():

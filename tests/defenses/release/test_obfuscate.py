@@ -14,7 +14,6 @@ from hypothesis import given as whatever
 from hypothesis import strategies as st
 
 from defenses.release import obfuscate
-from defenses.release.answer_only import final_answer
 from defenses.release.obfuscate import (
     RULES,
     Defense,
@@ -25,16 +24,18 @@ from defenses.release.obfuscate import (
     search,
 )
 from defenses.trained import Row, loss
-from distill.completions import BadInput, Completion, Interface, Prompt
+from distill.answer_format import AnswerFormat
+from distill.completions import BadInput, Interface, Prompt
 from experiments.tasks import addition, trace
+from tests.defenses.release.texts import HASHES, STEPS, edited, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = "She has 2 + 3 = 5 hens.\nEach costs $4.\nSo she pays 5 * 4 = $20.\n#### 20"
 names = st.lists(st.sampled_from(list(RULES)), min_size=1, max_size=4)
 
 
-def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
+def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **settings: object) -> str:
+    return edited(Defense, Settings(**settings), text, prompt, form)
 
 
 class TestRules:
@@ -56,14 +57,13 @@ class TestRules:
         ],
     )
     def test_by_hand_on_a_trace(self, rules, shown):
-        assert rewrite(TRACE, rules, ";", "#", "k") == shown
+        assert rewrite(TRACE, rules, STEPS, "k") == shown
 
     def test_by_hand_on_a_sum_and_on_prose(self):
         assert (
-            rewrite(ADDITION, ["swap_sides", "merge"], ";", "#", "k")
-            == "13=760 13=481;09=351 # 933"
+            rewrite(ADDITION, ["swap_sides", "merge"], STEPS, "k") == "13=760 13=481;09=351 # 933"
         )
-        assert rewrite(PROSE, ["swap_operands", "rotate"], "\n", "####", "k") == (
+        assert rewrite(PROSE, ["swap_operands", "rotate"], HASHES, "k") == (
             "Each costs $4.\nSo she pays 4 * 5 = $20.\nShe has 3 + 2 = 5 hens.\n#### 20"
         )
 
@@ -75,22 +75,20 @@ class TestRules:
     )
     def test_swapped_operands_change_no_value(self, parts):
         step = "".join(f"{number}{operator}" for number, operator in parts[:4]) + "1"
-        swapped = rewrite(step.replace("**", "^"), ["swap_operands"], ";", "#", "k").replace(
-            "^", "**"
-        )
+        swapped = rewrite(step.replace("**", "^"), ["swap_operands"], STEPS, "k").replace("^", "**")
         if step.count("**") < 2:
             assert eval(swapped) == pytest.approx(eval(step))
 
     @whatever(st.text("a1=;# +"), names, st.text("k", min_size=1, max_size=2))
     def test_keep_the_final_answer_and_are_functions_of_the_key(self, text, rules, key):
-        said = rewrite(text, rules, ";", "#", key)
-        assert final_answer(said, "#") == final_answer(text, "#")
-        assert said == rewrite(text, rules, ";", "#", key)
+        said = rewrite(text, rules, STEPS, key)
+        assert final_answer(said) == final_answer(text)
+        assert said == rewrite(text, rules, STEPS, key)
 
     @whatever(st.integers(0, 9), names)
     def test_leave_steps_that_are_among_the_steps(self, n, rules):
         steps = [f"s{i}" for i in range(n)]
-        said = rewrite(";".join(steps) + "# 1", rules, ";", "#", "k").removesuffix("# 1")
+        said = rewrite(";".join(steps) + "# 1", rules, STEPS, "k").removesuffix("# 1")
         left = said.replace(" ", ";").split(";") if said else []
         assert set(left) <= set(steps) and bool(left) == bool(steps)
 
@@ -154,7 +152,7 @@ class TestSearch:
             ]
             row = Row(proxy.encode(Prompt("x", clean.prompt)) + start, ids)
             right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(held)
-        assert 1 - final_answer_loss(proxy, held, "#", 2) == pytest.approx(right, rel=1e-4)
+        assert 1 - final_answer_loss(proxy, held, STEPS, 2) == pytest.approx(right, rel=1e-4)
 
     def test_learns_the_candidate_that_hurts_most(self, given, teacher):
         settings = Settings(steps=3, rounds=2, samples=3, learning_rate=0.01)
@@ -178,8 +176,9 @@ class TestSearch:
             Defense(Settings(), replace(given, proxy=None)).learn(teacher)
         with pytest.raises(BadInput, match="release/obfuscate.*traces"):
             Defense(Settings(), replace(given, traces=())).learn(teacher)
-        with pytest.raises(BadInput, match="0 of 12 traces.*'@'"):
-            Defense(Settings(marker="@"), given).learn(teacher)
+        other = replace(given, format=AnswerFormat(mark="@"))
+        with pytest.raises(BadInput, match="0 of 12 traces have a final answer"):
+            Defense(Settings(), other).learn(teacher)
         with pytest.raises(BadInput, match="learn"):
             Defense(Settings(), given)(teacher).generate(prompts, seed=0, interface=Interface())
         with pytest.raises(ValueError, match="no rule 'mirror'.*reverse"):
@@ -214,7 +213,7 @@ class TestSettings:
         clean = teacher.generate(prompts, seed=0, interface=Interface())
         for a, b in zip(clean, said, strict=True):
             assert (
-                final_answer(a.text, "#") == final_answer(b.text, "#")
+                final_answer(a.text) == final_answer(b.text)
                 and b.token_ids == ()
                 and b.logprobs is None
             )

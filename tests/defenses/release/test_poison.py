@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from defenses.release.answer_only import final_answer
 from defenses.release.poison import Defense, Settings, with_wrong_answer, with_wrong_result, wrong
-from distill.completions import Completion
+from distill.answer_format import AnswerFormat
 from experiments.tasks import Outcome, addition, trace
+from tests.defenses.release.texts import HASHES, STEPS, edited, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = (
@@ -29,8 +29,8 @@ places = st.floats(0, 1, exclude_max=True)
 numbers = st.one_of(st.from_regex(r"[0-9]{1,5}(\.[0-9]{1,2})?", fullmatch=True), st.just("1,000"))
 
 
-def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
+def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **settings: object) -> str:
+    return edited(Defense, Settings(**settings), text, prompt, form)
 
 
 class TestNumbers:
@@ -83,17 +83,14 @@ class TestNumbers:
         )
 
 
-@pytest.mark.parametrize(
-    ("text", "separator", "marker"),
-    [(ADDITION, ";", "#"), (TRACE, ";", "#"), (PROSE, "\n", "####")],
-)
+@pytest.mark.parametrize(("text", "form"), [(ADDITION, STEPS), (TRACE, STEPS), (PROSE, HASHES)])
 @pytest.mark.parametrize("where", ["answer", "reasoning", "both"])
-def test_what_is_wrong_is_where_it_is_said_to_be(text, separator, marker, where):
-    said = released(text, p=1.0, where=where, separator=separator, marker=marker)
-    old, new = (one.rpartition(marker) for one in (text, said))
+def test_what_is_wrong_is_where_it_is_said_to_be(text, form, where):
+    said = released(text, form=form, p=1.0, where=where)
+    old, new = (one.rpartition(form.mark) for one in (text, said))
     assert (new[2] != old[2]) == (where != "reasoning")
     changed = sum(
-        a != b for a, b in zip(old[0].split(separator), new[0].split(separator), strict=True)
+        a != b for a, b in zip(old[0].split(form.between), new[0].split(form.between), strict=True)
     )
     assert changed == (where != "answer") and len(said) == len(text)
 
@@ -130,13 +127,13 @@ def test_the_share_of_poisoned_answers_is_p(p):
 def test_says_the_same_again_and_keeps_the_answer_unless_told(text, p, where, key):
     said = released(text, p=p, where=where, key=key)
     assert said == released(text, p=p, where=where, key=key) and len(said) == len(text)
-    assert where != "reasoning" or final_answer(said, "#") == final_answer(text, "#")
-    final = final_answer(text, "#")
+    assert where != "reasoning" or final_answer(said) == final_answer(text)
+    final = final_answer(text)
     assert (
         p < 1
         or where == "reasoning"
         or not re.search("[0-9]", final)
-        or final_answer(said, "#") != final
+        or final_answer(said) != final
     )
 
 

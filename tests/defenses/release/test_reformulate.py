@@ -9,7 +9,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release.answer_only import final_answer
 from defenses.release.reformulate import (
     CHAIN,
     FILLERS,
@@ -19,8 +18,10 @@ from defenses.release.reformulate import (
     hoist_result,
     without_fillers,
 )
-from distill.completions import Completion, Interface
+from distill.answer_format import AnswerFormat
+from distill.completions import Interface
 from experiments.tasks import addition, trace
+from tests.defenses.release.texts import LINES, STEPS, edited, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = (
@@ -31,8 +32,8 @@ PROSE = (
 )
 
 
-def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
+def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **settings: object) -> str:
+    return edited(Defense, Settings(**settings), text, prompt, form)
 
 
 def restored(step: str) -> str:
@@ -47,13 +48,13 @@ def restored(step: str) -> str:
         (TRACE, {}, "c=3;a=7=3+4;b=4=7-3 # 4"),
         (
             PROSE,
-            {"separator": "\n", "marker": "A:"},
-            "She sells 9 = 16 - 3 - 4 eggs.\nShe makes $18 = 9 * 2 a day.\nA: 18",
+            {"form": LINES},
+            "She sells 9 eggs = 16 - 3 - 4.\nShe makes $18 = 9 * 2 a day.\nA: 18",
         ),
         (
             PROSE,
-            {"separator": "\n", "marker": "A:", "fillers": ()},
-            "Hmm, let me see. She sells 9 = 16 - 3 - 4 eggs.\nWait.\nShe makes $18 = 9 * 2 a "
+            {"form": LINES, "fillers": ()},
+            "Hmm, let me see. She sells 9 eggs = 16 - 3 - 4.\nWait.\nShe makes $18 = 9 * 2 a "
             "day.\nA: 18",
         ),
         ("", {}, ""),
@@ -135,7 +136,7 @@ def test_an_attacker_who_knows_the_rule_turns_every_step_back(task):
 @given(st.text("a1=;# +.w"), st.floats(0, 1), st.text("k", min_size=1, max_size=3))
 def test_keeps_the_final_answer_and_the_characters(text, share, key):
     said = released(text, share=share, key=key)
-    assert final_answer(said, "#") == final_answer(text, "#") and sorted(said) == sorted(text)
+    assert final_answer(said) == final_answer(text) and sorted(said) == sorted(text)
     assert released(text, share=share, key=key) == said
 
 

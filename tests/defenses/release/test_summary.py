@@ -12,8 +12,7 @@ from hypothesis import given as whatever
 from hypothesis import strategies as st
 
 from defenses import ProviderResources
-from defenses.release import split_answer, split_steps
-from defenses.release.answer_only import final_answer
+from defenses.release import split_answer
 from defenses.release.summary import (
     INSTRUCTION,
     Defense,
@@ -25,6 +24,7 @@ from defenses.release.summary import (
 )
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.recordings import RecordedModel
+from tests.defenses.release.texts import HASHES, READS, SENTENCES, STEPS, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = (
@@ -37,26 +37,27 @@ PROSE = (
 
 class TestSteps:
     @pytest.mark.parametrize(
-        ("text", "separator", "marker", "steps", "rest"),
+        ("text", "form", "steps", "rest"),
         [
-            (TRACE, ";", "#", ["c=3", "a=3+4=7", "b=7-3=4"], " # 4"),
-            ("no mark;at all ", ";", "#", ["no mark", "at all "], ""),
-            ("# 1;2 # 3", ";", "#", ["# 1", "2"], " # 3"),
-            ("# 9", ";", "#", [], "# 9"),
-            ("", ";", "#", [], ""),
-            ("It is 2. So 4.\nA: 4", ". ", "A:", ["It is 2", "So 4."], "\nA: 4"),
+            (TRACE, STEPS, ["c=3", "a=3+4=7", "b=7-3=4"], " # 4"),
+            ("no mark;at all ", STEPS, ["no mark", "at all "], ""),
+            ("# 1;2 # 3", STEPS, ["# 1", "2"], " # 3"),
+            ("# 9", STEPS, [], "# 9"),
+            ("", STEPS, [], ""),
+            ("It is 2. So 4.\nA: 4", SENTENCES, ["It is 2.", "So 4."], "\nA: 4"),
+            ("<think>\nSo 2.\n</think>\n\nIt is 4.\nA: 4", READS, ["So 2.", "It is 4."], "\nA: 4"),
         ],
     )
-    def test_by_hand(self, text, separator, marker, steps, rest):
-        assert split_steps(text, separator, marker) == (steps, rest)
+    def test_by_hand(self, text, form, steps, rest):
+        reasoning, answer = split_answer(text, form)
+        assert [step.text for step in form.split_steps(reasoning)] == steps and answer == rest
 
-    @whatever(st.text("a;# \n"), st.sampled_from([";", "; ", "\n"]))
-    def test_joined_again_they_are_the_text(self, text, separator):
-        steps, rest = split_steps(text, separator, "#")
-        assert separator.join(steps) + rest == text == "".join(split_answer(text, "#"))
-        assert (
-            final_answer(rest, "#") == final_answer(text, "#") and "#" not in rest[:-1].lstrip()[1:]
-        )
+    @whatever(st.text("a;# \n"), st.sampled_from([";", "; ", "line", "sentence"]))
+    def test_joined_again_they_are_the_text(self, text, steps):
+        form = STEPS.model_copy(update={"steps": steps})
+        reasoning, rest = split_answer(text, form)
+        assert "".join(map("".join, form.split_steps(reasoning))) + rest == text
+        assert final_answer(rest) == final_answer(text) and "#" not in rest[:-1].lstrip()[1:]
 
 
 class TestRule:
@@ -78,17 +79,17 @@ class TestRule:
         assert conclusion(step) == short
 
     @pytest.mark.parametrize(
-        ("text", "keep", "separator", "marker", "short"),
+        ("text", "keep", "form", "short"),
         [
-            (ADDITION, 1, ";", "#", "13;13;09 # 933"),
-            (ADDITION, 0.5, ";", "#", "13;09 # 933"),
-            (TRACE, 0.34, ";", "#", "b=4 # 4"),
-            (TRACE, 0, ";", "#", "# 4"),
-            (PROSE, 1, "\n", "####", "9 eggs.\nThat is nine.\n$18 a day.\n#### 18"),
+            (ADDITION, 1, STEPS, "13;13;09 # 933"),
+            (ADDITION, 0.5, STEPS, "13;09 # 933"),
+            (TRACE, 0.34, STEPS, "b=4 # 4"),
+            (TRACE, 0, STEPS, "# 4"),
+            (PROSE, 1, HASHES, "9 eggs.\nThat is nine.\n$18 a day.\n#### 18"),
         ],
     )
-    def test_by_hand(self, text, keep, separator, marker, short):
-        assert summary(text, keep, separator, marker) == short
+    def test_by_hand(self, text, keep, form, short):
+        assert summary(text, form, keep) == short
 
     def test_what_is_kept_is_spread_and_ends_with_the_last(self):
         assert [evenly_spaced(4, share / 4) for share in range(5)] == [
@@ -108,8 +109,8 @@ class TestRule:
 
     @whatever(st.text("a1=;# "), st.floats(0, 1))
     def test_keeps_the_final_answer_and_adds_nothing(self, text, keep):
-        short = summary(text, keep, ";", "#")
-        assert final_answer(short, "#") == final_answer(text, "#") and len(short) <= len(text)
+        short = summary(text, STEPS, keep)
+        assert final_answer(short) == final_answer(text) and len(short) <= len(text)
         assert set(short) <= set(text)
 
 
@@ -177,8 +178,8 @@ class TestModel:
             != together
         )
         clean = teacher.generate(prompts, seed=3, interface=Interface())
-        assert [final_answer(one.text, "#") for one in together] == [
-            final_answer(one.text, "#") for one in clean
+        assert [final_answer(one.text) for one in together] == [
+            final_answer(one.text) for one in clean
         ]
 
     def test_needs_a_rewriter_and_only_then(self, teacher, given):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from defenses.release.answer_only import final_answer
 from defenses.release.unicode import (
     INVISIBLE,
     TWINS,
@@ -19,15 +18,16 @@ from defenses.release.unicode import (
     insert_invisible,
     replace_by_twin,
 )
-from distill.completions import Completion
+from distill.answer_format import AnswerFormat
+from tests.defenses.release.texts import STEPS, edited, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = "She sells 16 - 3 - 4 = 9 eggs.\nShe makes 9 * 2 = $18 a day.\n#### 18"
 ways = st.sampled_from(["insertion", "twin"])
 
 
-def released(text: str, prompt: str = "?", **settings: object) -> str:
-    return Defense(Settings(**settings)).edit(Completion("a", prompt, text, (1, 2))).text
+def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **settings: object) -> str:
+    return edited(Defense, Settings(**settings), text, prompt, form)
 
 
 def normalised(text: str) -> str:
@@ -66,7 +66,7 @@ def test_one_normalisation_undoes_it_exactly(text, by):
 @given(st.text(), st.floats(0, 1), ways, st.text("k", min_size=1, max_size=2))
 def test_keeps_the_final_answer_says_the_same_again_and_is_undone(text, rate, by, key):
     said = released(text, rate=rate, by=by, key=key)
-    assert final_answer(said, "#") == final_answer(text, "#") and said == released(
+    assert final_answer(said) == final_answer(text) and said == released(
         text, rate=rate, by=by, key=key
     )
     if (

@@ -22,6 +22,7 @@ from defenses.trained.doge import (
     objective,
     reasoning,
 )
+from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Interface, Prompt
 from distill.embedded import byte_pair_tokenizer
 
@@ -53,14 +54,14 @@ class TestReasoning:
         ("text", "count"), [("34#7", 2), ("#", 0), ("347", 3), ("3#4#7", 3), ("34#", 2)]
     )
     def test_characters_by_hand(self, adder, text, count):
-        assert reasoning(adder.tokenizer, adder.tokenizer(text).input_ids, "#") == count
+        assert reasoning(adder.tokenizer, adder.tokenizer(text).input_ids, AnswerFormat()) == count
 
     def test_byte_pairs_that_hold_the_marker_or_share_it(self):
         tokenizer = byte_pair_tokenizer(["so #### 7 and", "so #### 8 and"] * 50, 300)
         ids = tokenizer("so #### 7").input_ids
         words = [tokenizer.decode([one]) for one in ids]
-        for marker in ("####", "#", " ####", "# 7"):
-            count = reasoning(tokenizer, ids, marker)
+        for marker in ("####", "#", "# 7"):
+            count = reasoning(tokenizer, ids, AnswerFormat(mark=marker))
             start, ends = "so #### 7".rindex(marker), np.cumsum([len(word) for word in words])
             assert count == int(np.searchsorted(ends, start, side="right")), (words, marker)
 

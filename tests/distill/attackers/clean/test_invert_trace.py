@@ -11,7 +11,17 @@ import pytest
 from defenses.release import answer_only, summary
 from distill.attackers.clean import invert_trace
 from distill.completions import BadInput, Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, TRUE, WORKED, fresh, made, said, texts
+from tests.distill.attackers.clean.traces import (
+    CLEAN,
+    OWN,
+    PROVIDER,
+    TRUE,
+    WORKED,
+    fresh,
+    made,
+    said,
+    texts,
+)
 
 
 @dataclass
@@ -53,7 +63,7 @@ def trained(monkeypatch):
 
 
 def sold(*answers):
-    defense = answer_only.Defense(answer_only.Settings())
+    defense = answer_only.Defense(answer_only.Settings(), PROVIDER)
     return [defense.edit(one) for one in answers]
 
 
@@ -174,7 +184,7 @@ def test_an_inverter_that_reads_what_was_sold_learns_from_what_the_defence_makes
     trained,
 ):
     """The summary is read: `4+3=7#46` to `12+34=` is not asked as `12+34= # 46` alone."""
-    defense = summary.Defense(summary.Settings(keep=0.5))
+    defense = summary.Defense(summary.Settings(keep=0.5), PROVIDER)
     own = replace(
         OWN, worked=WORKED[:3], defense=lambda answers: [defense.edit(one) for one in answers]
     )

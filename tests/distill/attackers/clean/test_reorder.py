@@ -15,7 +15,7 @@ from defenses.release import obfuscate, reformulate
 from distill.answer_format import AnswerFormat
 from distill.attackers.clean import reorder, split_answer
 from distill.completions import Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said, texts
+from tests.distill.attackers.clean.traces import CLEAN, OWN, PROVIDER, WORKED, made, said, texts
 
 ADDITION = Completion("add", "347+586=", "760=13;481=13;351=09 # 933")
 PROSE = [
@@ -29,7 +29,7 @@ PROSE = [
     "2 x 3 = 6",
 ]
 
-HASH = AnswerFormat(thinking="none")
+HASH = AnswerFormat(steps=";", thinking="none")
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
         steps = obfuscate.RULES["swap_sides"](steps, "")
     steps = [steps[i] for i in order]
     moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
-    forms = reorder.candidates(moved, ";", HASH, 24)
+    forms = reorder.candidates(moved, HASH, 24)
     assert forms[0] == moved and one.text in forms and len(forms) == len(set(forms))
     assert all(split_answer(form, HASH)[1] == rest for form in forms)
 
 
 def test_one_order_is_the_order_it_has():
-    assert reorder.candidates("a;b # 1", ";", HASH, 1) == ["a;b # 1"]
-    assert reorder.candidates("", ";", HASH, 24) == [""]
+    assert reorder.candidates("a;b # 1", HASH, 1) == ["a;b # 1"]
+    assert reorder.candidates("", HASH, 24) == [""]
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ SEQUENCES = [
 
 @pytest.mark.parametrize("rules", SEQUENCES)
 def test_it_undoes_rules_that_lose_nothing(knowing, rules):
-    defense = obfuscate.Defense(obfuscate.Settings(rules=rules))
+    defense = obfuscate.Defense(obfuscate.Settings(rules=rules), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
     assert texts(edited) != texts(CLEAN)
     kept = made(reorder).clean(edited, OWN, seed=0)
@@ -156,21 +156,21 @@ def test_it_undoes_rules_that_lose_nothing(knowing, rules):
     "rules", [("drop_second",), ("drop_third",), ("drop_left",), ("drop_result",)]
 )
 def test_what_was_dropped_is_not_made_up(knowing, rules):
-    defense = obfuscate.Defense(obfuscate.Settings(rules=rules))
+    defense = obfuscate.Defense(obfuscate.Settings(rules=rules), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
     assert made(reorder).clean(edited, OWN, seed=0) == edited
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_it_undoes_reformulation_of_some_steps_or_all(knowing, share):
-    defense = reformulate.Defense(reformulate.Settings(share=share))
+    defense = reformulate.Defense(reformulate.Settings(share=share), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
     assert texts(edited) != texts(CLEAN)
     assert texts(made(reorder).clean(edited, OWN, seed=0)) == texts(CLEAN)
 
 
 def test_rules_that_the_first_answers_do_not_show_are_not_tried_on_the_others(knowing):
-    turn = reformulate.Defense(reformulate.Settings())
+    turn = reformulate.Defense(reformulate.Settings(), PROVIDER)
     edited = [turn.edit(one) for one in CLEAN]
     assert texts(made(reorder, probe=1).clean(edited, OWN, seed=0)) == texts(CLEAN)
     late = [*CLEAN[:2], *edited[2:]]
@@ -178,7 +178,7 @@ def test_rules_that_the_first_answers_do_not_show_are_not_tried_on_the_others(kn
 
 
 def test_an_answer_may_be_as_it_was_sold_whatever_the_first_answers_show(knowing):
-    defense = obfuscate.Defense(obfuscate.Settings(rules=("swap_sides",)))
+    defense = obfuscate.Defense(obfuscate.Settings(rules=("swap_sides",)), PROVIDER)
     kept = made(reorder, probe=1).clean([defense.edit(CLEAN[0]), *CLEAN[1:]], OWN, seed=0)
     assert texts(kept) == texts(CLEAN) and kept[1:] == CLEAN[1:]
 
@@ -202,7 +202,7 @@ def test_a_gain_below_the_margin_changes_nothing():
 
 
 def test_a_model_of_worked_solutions_alone_restores_most_and_leaves_undefended_answers():
-    defense = obfuscate.Defense(obfuscate.Settings(rules=("reverse", "swap_sides")))
+    defense = obfuscate.Defense(obfuscate.Settings(rules=("reverse", "swap_sides")), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
     kept = made(reorder, effort=0.6).clean([*edited, *CLEAN], OWN, seed=0)
     assert not {one.prompt for one in CLEAN} & {one.prompt for one in WORKED}

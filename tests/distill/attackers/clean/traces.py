@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from defenses import ProviderResources
 from distill.attackers import AttackerResources
 from distill.completions import Completion
 from distill.embedded import character_tokenizer, llama
@@ -21,6 +22,9 @@ SOLVED = [Completion(item.prompt.id, item.prompt.text, item.solution, (1, 2)) fo
 CLEAN, WORKED = SOLVED[:12], SOLVED[12:]
 TOKENIZER = character_tokenizer(TASK.alphabet)
 RECIPE = TrainingConfig(max_length=48, steps=300, batch_size=16)
+
+
+PROVIDER = ProviderResources(format=TASK.format)
 
 
 def fresh(seed: int) -> LanguageModel:

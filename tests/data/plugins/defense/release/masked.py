@@ -4,12 +4,13 @@ from pydantic import Field
 
 from defenses import DefenseSettings, Strength, Traits
 from defenses.release import TextEdit, split_answer
+from distill.answer_format import AnswerFormat
 from distill.completions import Completion
 
 
-def mask(text: str, marker: str, share: float) -> str:
+def mask(text: str, form: AnswerFormat, share: float) -> str:
     """The text with this share of its reasoning's digits, rounded, written as `x`."""
-    reasoning, rest = split_answer(text, marker)
+    reasoning, rest = split_answer(text, form)
     left = round(share * sum(letter.isdigit() for letter in reasoning))
     masked = ""
     for letter in reasoning:
@@ -20,10 +21,9 @@ def mask(text: str, marker: str, share: float) -> str:
 
 
 class Settings(DefenseSettings):
-    """`share`: of the digits that are masked (0: no defence); `marker`: of the final answer."""
+    """`share`: of the digits that are masked (0: no defence)."""
 
     share: float = Field(1.0, ge=0, le=1)
-    marker: str = Field("#", min_length=1)
 
 
 class Defense(TextEdit):
@@ -38,4 +38,4 @@ class Defense(TextEdit):
     )
 
     def text(self, answer: Completion) -> str:
-        return mask(answer.text, self.settings.marker, self.settings.share)
+        return mask(answer.text, self.format, self.settings.share)

@@ -1,0 +1,28 @@
+"""Formats of the texts in these tests, and answers behind a defence that is told one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from defenses import ProviderResources
+from distill.answer_format import AnswerFormat
+from distill.completions import Completion
+
+STEPS = AnswerFormat(steps=";", thinking="none")
+LINES = AnswerFormat(mark="A:", gap="\n", thinking="none")
+SENTENCES = AnswerFormat(mark="A:", gap="\n", steps="sentence", thinking="none")
+READS = AnswerFormat(mark="A:", gap="\n", steps="sentence")
+HASHES = AnswerFormat(mark="####", gap="\n", thinking="none")
+
+
+def edited(
+    kind: Any, settings: Any, text: str, prompt: str = "?", form: AnswerFormat = STEPS
+) -> str:
+    """The text that a kind of defence releases."""
+    defense = kind(settings, ProviderResources(format=form))
+    return str(defense.edit(Completion("a", prompt, text, (1, 2))).text)
+
+
+def final_answer(text: str, form: AnswerFormat = STEPS) -> str:
+    """The final answer in its markup."""
+    return form.split(text).answer.lstrip()
