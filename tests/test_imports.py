@@ -30,6 +30,7 @@ HOMES = {
 
 
 SHARED = {
+    "distill.answer_format",
     "distill.auxiliary",
     "distill.completions",
     "distill.generation",

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, edit_reasoning
+from defenses.release._spans import CODE, Masked
 from defenses.release.poison import NUMBER, result, with_wrong_result
-from defenses.release.spans import CODE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
 

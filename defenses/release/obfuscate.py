@@ -37,7 +37,7 @@ from defenses import (
     require_traces,
 )
 from defenses.release import TextEdit, edit_reasoning, split_answer
-from defenses.release.spans import CODE, MATHS, NOTES, PRIVATE, Masked
+from defenses.release._spans import CODE, MATHS, NOTES, PRIVATE, Masked
 from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
 from distill.answer_format import AnswerFormat

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, edit_reasoning, join_steps
-from defenses.release.spans import CODE, FIRST, LAST, MATHS, Masked
+from defenses.release._spans import CODE, FIRST, LAST, MATHS, Masked
 from defenses.release.summary import ANNOTATION
 from distill.completions import Completion
 from distill.generation import uniform
@@ -142,10 +142,11 @@ class Defense(TextEdit):
         def edit(reasoning: str) -> str:
             masked = Masked(reasoning, CODE, MATHS)
             steps = self.format.split_steps(masked.text)
-            chosen = [uniform(s.key, "step", i, answer.prompt) < s.share for i in range(len(steps))]
             new = [
-                step._replace(text=reformulate(step.text, s.fillers)) if here else step
-                for step, here in zip(steps, chosen, strict=True)
+                step._replace(text=reformulate(step.text, s.fillers))
+                if uniform(s.key, "step", i, answer.prompt) < s.share
+                else step
+                for i, step in enumerate(steps)
             ]
             left = [now for now, old in zip(new, steps, strict=True) if now.text or not old.text]
             return masked.unmasked(join_steps(left, steps[-1].tail))

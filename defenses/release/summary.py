@@ -19,7 +19,7 @@ from pydantic import Field
 
 from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
 from defenses.release import TextEdit, join_steps, split_answer
-from defenses.release.spans import CODE, MATHS, Masked
+from defenses.release._spans import CODE, MATHS, Masked
 from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.generation import uniform

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from defenses import DefenseSettings, Strength, Traits
 from defenses.release import TextEdit, split_answer
-from defenses.release.spans import CODE, MATHS, NOTES, cut_before
+from defenses.release._spans import CODE, MATHS, NOTES, cut_before
 from distill.answer_format import AnswerFormat
 from distill.completions import Completion
 

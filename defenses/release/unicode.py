@@ -15,7 +15,7 @@ from pydantic import Field
 
 from defenses import DefenseSettings, SecretKey, Strength, Traits
 from defenses.release import TextEdit, edit_reasoning
-from defenses.release.spans import CODE, MATHS, NOTES, PRIVATE, Masked
+from defenses.release._spans import CODE, MATHS, NOTES, PRIVATE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
 

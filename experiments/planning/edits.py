@@ -41,7 +41,7 @@ def acted(study: Study, entry: str, task: str, opens: bool) -> list[Acted]:
         BadInput: one changes none, not even at its full strength.
     """
     answers, form = _answers(study, task, opens), build_task(task).format
-    found = []
+    parts = []
     for name, part in _rules(entry):
         changed = _changed(part, answers, form)
         if not changed and not _changed(_strongest(part), answers, form):
@@ -49,8 +49,8 @@ def acted(study: Study, entry: str, task: str, opens: bool) -> list[Acted]:
                 f"{name}: its rule changes none of {len(answers)} answers to {task}, first "
                 f"{answers[0].text[:80]!r}; it is no defence of them"
             )
-        found.append(Acted(name, changed, len(answers)))
-    return found
+        parts.append(Acted(name, changed, len(answers)))
+    return parts
 
 
 def _answers(study: Study, task: str, opens: bool) -> list[Completion]:

@@ -127,12 +127,13 @@ class TestEntries:
         assert told["rules"] == ["reverse", "merge"] and told["key"] == "+)"
         words = [
             *STUDY,
-            "defense=[[decoding/temperature,release/truncate],release/poison(key='#,')]",
+            "defense=[[decoding/temperature,release/truncate],"
+            "release/reformulate(fillers=['a, b'])]",
         ]
         study = schema.load("quickstart", words)
         assert study.blocks[0].defenses == [
             "decoding/temperature + release/truncate",
-            "release/poison(key='#,')",
+            "release/reformulate(fillers=['a, b'])",
         ]
 
     def test_what_is_matched_is_asked_what_it_needs_as_it_will_be(self):

@@ -4,6 +4,7 @@ again.
 
 import pytest
 
+from defenses import ProviderResources
 from defenses.release.downgrade import is_downgraded
 from distill.completions import BadInput, Completion, Interface, read_completions
 from experiments.planning import arms, graph, plan
@@ -78,7 +79,9 @@ def test_the_teacher_is_asked_once_for_all_of_them(tmp_path, monkeypatch):
     assert Counted.asked == 1
     prompts = [item.prompt for item in task.items("query", 8, 0)]
     for name in KEYLESS:  # the same bytes as behind the defence itself
-        behind = build_defense(parse_defense(name).spec)(Counted())
+        behind = build_defense(parse_defense(name).spec, ProviderResources(format=task.format))(
+            Counted()
+        )
         assert texts[name] == behind.generate(prompts, seed=0, interface=Interface()), name
     assert any(texts[name] != texts["none"] for name in KEYLESS)
 
@@ -124,7 +127,9 @@ def test_edited_completions_of_a_real_teacher_are_those_of_asking_it_behind_the_
     stage = completions_of(here)["release/truncate"]
     store = made([stage], tmp_path)
     teacher = load_model(folder(store, stage.needs.teacher))
-    behind = build_defense(stage.spec.defense)(teacher)
+    behind = build_defense(
+        stage.spec.defense, ProviderResources(format=entries.build_task("addition").format)
+    )(teacher)
     prompts = [item.prompt for item in entries.build_task("addition").items("query", 8, 0)]
     expected = behind.generate(prompts, seed=0, interface=Interface())
     assert read_completions(folder(store, stage) / completions.FILE) == expected

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from defenses import ProviderResources
+from defenses.release._spans import CODE, MATHS, NOTES, Masked, cut_before, protected
 from defenses.release.reformulate import hoist_result
-from defenses.release.spans import CODE, MATHS, NOTES, Masked, cut_before, protected
 from distill.answer_format import AnswerFormat
 from distill.completions import Completion
 from experiments.settings.components import build_defense

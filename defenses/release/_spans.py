@@ -33,9 +33,9 @@ def protected(text: str, *kinds: re.Pattern[str]) -> list[tuple[int, int]]:
         text: an answer, or a part of one.
         kinds: `CODE`, `MATHS`, `NOTES`.
     """
-    found = sorted(match.span() for kind in kinds for match in kind.finditer(text))
+    matches = sorted(match.span() for kind in kinds for match in kind.finditer(text))
     spans: list[tuple[int, int]] = []
-    for start, end in found:
+    for start, end in matches:
         if not spans or start >= spans[-1][1]:
             spans.append((start, end))
     return spans
