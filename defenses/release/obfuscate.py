@@ -73,15 +73,19 @@ def interleave(steps: list[str], key: str) -> list[str]:
     return [steps[i // 2 + (i % 2) * half] for i in range(len(steps))]
 
 
+def _has_own_lines(first: str, *second: str) -> bool:
+    """Whether one of two steps ends, or the other begins, with what may be a block of code."""
+    meeting = (first[-1:], *(step[:1] for step in second))
+    return any(map(PRIVATE.match, meeting))
+
+
 def merge(steps: list[str], key: str) -> list[str]:
     """Two steps each as one, with a space between them; what may be a block of code keeps its own
     lines.
     """
     pairs = [steps[i : i + 2] for i in range(0, len(steps), 2)]
     return [
-        step
-        for pair in pairs
-        for step in (pair if any(map(PRIVATE.search, pair)) else [" ".join(pair)])
+        step for pair in pairs for step in (pair if _has_own_lines(*pair) else [" ".join(pair)])
     ]
 
 

@@ -6,7 +6,9 @@ answer is the same byte for byte.
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from distill.completions import Completion
 from experiments.settings.components import build_defense
 from experiments.settings.defenses import parse_defense
 
+DATA = Path(__file__).parents[2] / "data"
 BOXED = AnswerFormat(kind="boxed", steps="sentence")
 TAGS = AnswerFormat(kind="tags", steps="line")
 FENCED = AnswerFormat(kind="fenced", steps="line")
@@ -108,6 +111,29 @@ def test_spans_stay_whole_and_the_final_answer_is_the_same(rule, kind):
     assert all(whole(new).values()), (whole(new), new)
     assert form.split(new).answer.lstrip() == form.split(text).answer.lstrip()
     assert form.final(new) == form.final(text) is not None
+
+
+def recorded() -> list[tuple[AnswerFormat, str]]:
+    """200 answers of real models, with what they are read by."""
+    with (DATA / "reasoning_gym" / "answers.jsonl").open(encoding="utf-8") as lines:
+        tagged = [json.loads(line)["response"] for line in lines]
+    with (DATA / "gsm8k" / "example_model_solutions.jsonl").open(encoding="utf-8") as lines:
+        solved = [json.loads(line)["175b_verification"]["solution"] for line in lines]
+    sentences = TAGS.model_copy(update={"steps": "sentence"})
+    return [(sentences, text) for text in tagged] + [(MARK, text) for text in solved]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_on_200_recorded_answers_what_was_whole_stays_whole(rule):
+    answers = recorded()
+    changed = 0
+    for form, text in answers:
+        new = released(rule, text, form)
+        changed += new != text
+        before, after = whole(text), whole(new)
+        assert not [pair for pair in before if before[pair] and not after[pair]], (text, new)
+        assert form.split(new).answer.lstrip() == form.split(text).answer.lstrip(), (text, new)
+    assert len(answers) == 200 and changed >= 20
 
 
 @pytest.mark.parametrize(
