@@ -54,8 +54,9 @@ simulations: .venv/installed ## Estimators against simulated truth and real unde
 	.venv-parity/bin/python -m pip install -q --upgrade pip
 	# First and alone, as above.
 	.venv-parity/bin/python -m pip install -q torch==2.13.0
-	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0 pydantic
+	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0 peft pydantic
 	touch $@
 
-parity: .venv-parity/installed ## Divergences against TRL's, values and gradients; fails above 1e-6
+parity: .venv-parity/installed $(SMOLLM2) ## Divergences and SFTTrainer: our values, gradients, losses, speed and memory beside TRL's
 	.venv-parity/bin/python -m tests.parity.against_trl
+	.venv-parity/bin/python -m tests.parity.sft $(SMOLLM2)

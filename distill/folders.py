@@ -126,6 +126,7 @@ class ModelFolder:
 
     tokenizer: Any
     context: float  # tokens of prompt and completion together; infinite where it names no end
+    weights: float  # about how many its network has
 
     @functools.cached_property
     def vocabulary(self) -> str:
@@ -158,9 +159,19 @@ def inspect(model: str | PretrainedModel) -> ModelFolder:
         tokenizer = _tokenizer(spec)
     if path.is_dir() and not any(file.suffix in kinds for file in path.iterdir()):
         raise BadInput(f"{where}: holds no weights (*{', *'.join(kinds)})")
-    folder = ModelFolder(tokenizer, context_of(config))
+    folder = ModelFolder(tokenizer, context_of(config), _about_weights(config))
     folder.tokens(Prompt("a first one", "1"))
     return folder
+
+
+def _about_weights(config: Any) -> float:
+    """Weights of a transformer of that shape: its table, and in each layer four square maps and a
+    gated MLP. Nothing is built for it.
+    """
+    text = config.get_text_config()
+    width, layers = text.hidden_size, text.num_hidden_layers
+    inner = getattr(text, "intermediate_size", None) or 4 * width
+    return float(layers * (4 * width**2 + 3 * width * inner) + text.vocab_size * width)
 
 
 def commit_of(name: str, revision: str) -> str:

@@ -64,14 +64,16 @@ UNRECORDED = Origin()
 class Record(Origin):
     """`done.json`: what a finished result consists of, what made it, and the seconds that took.
 
-    `files` has SHA-256 by name. `answer_seconds` is what answering alone took, `alike` a digest of
-    all that the bytes depend on, `copied` the key of the result that this one was copied from.
+    `files` has SHA-256 by name. `answer_seconds` is what answering alone took, `assumed_seconds`
+    what all of it was assumed to take, `alike` a digest of all that the bytes depend on, `copied`
+    the key of the result that this one was copied from.
     """
 
     files: dict[str, str] = Field(min_length=1)
     seconds: float
     cpu_seconds: float
     answer_seconds: float | None = None
+    assumed_seconds: float | None = None
     alike: str | None = None
     copied: str | None = None
 

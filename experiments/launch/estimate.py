@@ -1,4 +1,6 @@
-"""How long stages will take: as long as their kind took on this machine, where the store knows."""
+"""How long stages will take: as their sizes say, corrected by what their kind took on this machine,
+where the store knows.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ LOOKED_AT = 50  # results a kind that are read for their times
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds by kind of stage, measured where this machine has made some, else assumed.
+    """How many times as long as assumed stages take by kind, where this machine has made some.
 
     `measured` are medians over results; `same_study` are the kinds of them that come from the study
-    itself, and so are of its own sizes.
+    itself.
     """
 
     measured: dict[str, float]
@@ -27,7 +29,7 @@ class Estimate:
 
     def of(self, stage: Stage) -> float:
         """Seconds that a stage takes in one process."""
-        return self.measured.get(stage.kind, seconds(stage))
+        return self.measured.get(stage.kind, 1.0) * seconds(stage)
 
     def total(self, stages: Iterable[Stage], workers: int) -> float:
         """Seconds that stages take side by side, at best."""
@@ -41,7 +43,7 @@ class Estimate:
             "measured in other studies here": [
                 k for k in kinds if k in self.measured and k not in self.same_study
             ],
-            "assumed for embedded models": [k for k in kinds if k not in self.measured],
+            "assumed": [k for k in kinds if k not in self.measured],
         }
         return "; ".join(f"{words}: {', '.join(group)}" for words, group in groups.items() if group)
 
@@ -50,19 +52,19 @@ def measure(store: Store, stages: Sequence[Stage]) -> Estimate:
     """Read what stages took on this machine: those of the study, else any of the same kind.
 
     Args:
-        store: results made before, each with the seconds that it took.
+        store: results made before, each with the seconds that it took and those assumed of it.
         stages: all of the study's.
     """
     kinds = dict.fromkeys(stage.kind for stage in stages)
     in_study = {
-        kind: _seconds(store, kind, [s.key for s in stages if s.kind == kind]) for kind in kinds
+        kind: _ratios(store, kind, [s.key for s in stages if s.kind == kind]) for kind in kinds
     }
     elsewhere = {
-        kind: _seconds(store, kind, _keys(store, kind)) for kind in kinds if not in_study[kind]
+        kind: _ratios(store, kind, _keys(store, kind)) for kind in kinds if not in_study[kind]
     }
-    times = {kind: in_study[kind] or elsewhere[kind] for kind in kinds}
+    ratios = {kind: in_study[kind] or elsewhere[kind] for kind in kinds}
     return Estimate(
-        {kind: statistics.median(took) for kind, took in times.items() if took},
+        {kind: statistics.median(some) for kind, some in ratios.items() if some},
         frozenset(kind for kind in kinds if in_study[kind]),
     )
 
@@ -71,17 +73,19 @@ def _keys(store: Store, kind: str) -> list[str]:
     return sorted(path.parent.name for path in (store.root / kind).glob("[!.]*/done.json"))
 
 
-def _seconds(store: Store, kind: str, keys: Sequence[str]) -> list[float]:
-    """What results took, those left out that were copied from another address."""
-    took = []
+def _ratios(store: Store, kind: str, keys: Sequence[str]) -> list[float]:
+    """How many times as long as assumed results took, those left out that were copied from another
+    address, or of which nothing was assumed.
+    """
+    ratios = []
     for key in [key for key in keys if store.has(kind, key)][:LOOKED_AT]:
         try:
             record = store.done(kind, key)
         except BadInput:  # a damaged one is made again, and says nothing
             continue
-        if record.copied is None:
-            took.append(record.seconds)
-    return took
+        if record.copied is None and record.assumed_seconds:
+            ratios.append(record.seconds / record.assumed_seconds)
+    return ratios
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill.completions import BadInput
 from experiments import provenance
+from experiments.planning.costs import seconds
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
@@ -28,12 +29,13 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     contents = provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same completions are one student.
     made_of = {name: contents[needed.key] for name, needed in stage.needs.named().items()}
+    assumed = {"assumed_seconds": seconds(stage)}
     alike = canonical([stage.kind, stage.settings, made_of, maker.model_dump(exclude_none=True)])
     try:
         store.make(
             stage.kind,
             stage.key,
-            lambda out: kind.run(stage.spec, inputs, out),
+            lambda out: (kind.run(stage.spec, inputs, out) or {}) | assumed,
             maker.model_copy(update={"inputs": contents}),
             lambda: provenance.current(stage, store, threads),
             alike,

@@ -10,12 +10,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distill.completions import BadInput, Interface, Prompt, read_completions
 from distill.embedded import byte_pair_tokenizer, llama
-from distill.folders import load, save
+from distill.folders import inspect, load, save
 from distill.models import LanguageModel
+from distill.rendering import completion_ids
 from experiments import cli
 from experiments.launch.one import make as make_stage
 from experiments.planning import plan
+from experiments.planning.costs import FLOPS, TRAINED, seconds
 from experiments.settings import schema
+from experiments.settings.entries import build_task
 from experiments.stages.completions import FILE
 from experiments.stages.files import ModelFile, TrainingReport
 from experiments.stages.models import load_model
@@ -127,6 +130,24 @@ def test_a_student_is_kept_as_what_was_trained(run, base):
     ids = torch.tensor([[3, 4, 5]])
     with torch.inference_mode():
         assert not torch.equal(trained(ids).logits, untrained(ids).logits)
+
+
+def test_what_is_assumed_of_a_pretrained_student_is_of_its_size(run, base):
+    """Not what small networks of ours take: that is three hundred times less a row of SmolLM2."""
+    kind, made, store = run
+    student = next(arm for arm in made.arms if arm.attacker == "sft").student
+    assert store.done("student", student.key).assumed_seconds == seconds(student)
+    network = AutoModelForCausalLM.from_pretrained(base)
+    weights = inspect(str(base)).weights
+    assert weights == pytest.approx(sum(one.numel() for one in network.parameters()), rel=0.2)
+    long = student.spec.shape.model_copy(update={"steps": 10**9})
+    spec = student.spec.model_copy(update={"shape": long})
+    row_seconds = seconds(replace(student, spec=spec)) / (10**9 * long.batch_size)
+    tokens = row_seconds * FLOPS / (2 * TRAINED * weights)
+    folder, task = inspect(str(base)), build_task("addition")
+    item = task.train_items(1, 0)[0]
+    answer = completion_ids(folder.tokenizer, item.solution, True)
+    assert tokens == pytest.approx(folder.tokens(item.prompt) + len(answer), rel=0.2)
 
 
 def test_another_folder_of_the_same_model_is_the_same_work(base, tmp_path):

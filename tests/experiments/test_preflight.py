@@ -112,4 +112,4 @@ def test_a_question_without_room_for_its_answer_is_named(tmp_path, capsys):
 def test_a_healthy_study_is_planned(capsys, tmp_path):
     assert cli.main(["plan", "first", "--runs", str(tmp_path), "--workers", "2"]) == 0
     out = capsys.readouterr().out
-    assert " min with 2 workers (assumed for embedded models" in out
+    assert " min with 2 workers (assumed" in out

@@ -46,7 +46,7 @@ class Clock:
 
 def monitor(workers=2, seconds_each=10.0):
     clock = Clock()
-    known = Estimate({"student": seconds_each}, frozenset())
+    known = Estimate({"student": seconds_each / seconds(STAGES[0])}, frozenset())
     return clock, Monitor(STAGES, {STAGES[0].key: "student first"}, known, workers, clock)
 
 
@@ -102,7 +102,7 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     exam = Stage(Examined(), One(own))
     assumed = estimate.measure(store, [own, exam])
     assert assumed.total([own, exam], 2) == (seconds(own) + seconds(exam)) / 2
-    assert assumed.basis([own, exam]) == "assumed for embedded models: student, evaluation"
+    assert assumed.basis([own, exam]) == "assumed: student, evaluation"
 
     def make(stage, took):
         def build(out):
@@ -111,12 +111,14 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
 
         store.make(stage.kind, stage.key, build)
 
-    make(other, {"seconds": 7.0})
-    make(copied, {"seconds": 0.1, "copied": "elsewhere"})
+    assumption = {"assumed_seconds": seconds(other)}
+    make(other, {"seconds": 7.0} | assumption)
+    make(copied, {"seconds": 0.1, "copied": "elsewhere"} | assumption)
+    make(STAGES[3], {"seconds": 0.1})  # made before anything was assumed
     elsewhere = estimate.measure(store, [own, exam])
     assert elsewhere.of(own) == 7 and elsewhere.of(exam) == seconds(exam)
     assert elsewhere.basis([own]) == "measured in other studies here: student"
-    make(own, {"seconds": 3.0})
+    make(own, {"seconds": 3.0} | assumption)
     assert estimate.measure(store, [own, exam]).of(STAGES[5]) == 3
     (store.folder("student", own.key) / "done.json").write_text("{")
     assert estimate.measure(store, [own, exam]).of(own) == 7
