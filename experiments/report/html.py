@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from experiments.measure.flag_kinds import KINDS
 from experiments.report import campaign_plots, campaign_section, terminal
@@ -12,16 +13,9 @@ from experiments.report.plots import bars, by_task, curves, frontier, largest, s
 from experiments.report.templates import template
 from experiments.results.schema.exhibits import Exhibits
 from experiments.results.schema.measures import Measures
+from experiments.results.schema.words import FidelityName
 
-FIDELITY = (
-    "agreement",
-    "error_consistency",
-    "same_wrong",
-    "bits_per_byte",
-    "brier",
-    "nll",
-    "confidence_rank",
-)
+FIDELITY = get_args(FidelityName)
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",
