@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from distill.completions import BadInput
 from distill.specs import LoraConfig
+from distill.tables import parse_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAME = "default"  # of the one adapter that a network has
 PREFIX = "base_model.model."  # of names in peft's files
+
+Name = Annotated[str, StringConstraints(pattern=r"^[\w.]+$")]
+"""Of a module or several; peft takes whatever else a text may hold for a pattern."""
+Rank = Annotated[int, Field(ge=1)]
+Layer = Annotated[int, Field(ge=0)]
+
+
+class AdapterSettings(BaseModel):
+    """What an adapter's config may ask for; whatever else it asks for is not read."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    peft_type: Literal["LORA"]
+    r: Rank
+    lora_alpha: int | float
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)]
+    exclude_modules: list[Name] | None = None
+    layers_to_transform: Layer | list[Layer] | None = None
+    layers_pattern: Name | list[Name] | None = None
+    rank_pattern: dict[Name, Rank] = {}
+    alpha_pattern: dict[Name, int | float] = {}
+    bias: Literal["none"] = "none"
+    use_rslora: bool = False
+    fan_in_fan_out: bool = False
+    init_lora_weights: bool | Literal["gaussian"] = True
+    """Others change the base's weights as well."""
+
+
+NOTES = {"base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"}
+"""What a config says and does not ask for."""
 
 
 def add(network: Any, config: LoraConfig, seed: int) -> None:
@@ -67,11 +99,9 @@ def read(network: Any, folder: Path) -> None:
     where, peft = f"adapter {str(folder)!r}", _peft()
     check(folder)
     try:
-        settings = peft.LoraConfig.from_pretrained(str(folder))
-        kind = json.loads((folder / CONFIG).read_bytes())["peft_type"]
         weights = load_file(folder / WEIGHTS)
-        if kind != "LORA":
-            raise ValueError(f"its peft_type is {kind}; LORA is what can be read")
+        settings = _settings(peft, folder / CONFIG)
+        _check_ranks(settings, weights)
         _inject(peft, network, settings)
     except Exception as error:
         raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}") from error
@@ -86,6 +116,38 @@ def read(network: Any, folder: Path) -> None:
                 f"the base needs {[*there[name].shape]}"
             )
         there[name].data.copy_(weight)
+
+
+def _settings(peft: Any, path: Path) -> Any:
+    """An adapter's config as peft has it; ValueError where it asks for what is not read here."""
+    raw = parse_object(CONFIG, path.read_text("utf-8"))
+    try:
+        settings = AdapterSettings.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{CONFIG}: {place}: {first['msg']} (got {first['input']!r})") from None
+    usual = peft.LoraConfig().to_dict()
+    for name in raw.keys() - AdapterSettings.model_fields.keys() - NOTES:
+        value = raw[name]
+        if value is not None and value not in (False, {}, [], usual.get(name)):
+            raise ValueError(f"{CONFIG} asks for {name} {value!r}, which cannot be read")
+    # What it starts from is overwritten by its weights.
+    values = settings.model_dump(exclude={"peft_type", "init_lora_weights"})
+    return peft.LoraConfig(task_type="CAUSAL_LM", **values)
+
+
+def _check_ranks(settings: Any, weights: dict[str, Tensor]) -> None:
+    """ValueError where weights are no real numbers, or a rank is asked for that none of them has:
+    making that could fill the memory.
+    """
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            raise ValueError(f"{name} holds {weight.dtype}, not real numbers")
+    wanted = max([settings.r, *settings.rank_pattern.values()])
+    most = max((min(weight.shape, default=0) for weight in weights.values()), default=0)
+    if wanted > most:
+        raise ValueError(f"is of another base: its config asks for rank {wanted}, it has {most}")
 
 
 def _check_layers(where: str, network: Any, settings: Any, weights: dict[str, Tensor]) -> None:

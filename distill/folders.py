@@ -294,6 +294,9 @@ def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as opened:
                 tensors += len(opened.keys())
+        if file.suffix == ".gguf":
+            with file.open("rb") as head:
+                tensors += int.from_bytes(head.read(16)[8:], "little")
     if tensors and layers > tensors:
         raise BadInput(
             f"{where}: its config.json asks for {layers} layers, its files hold {tensors} tensors"

@@ -8,6 +8,7 @@ begin-of-text otherwise. A completion has no token that its text does not spell,
 from __future__ import annotations
 
 import functools
+import random
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -113,6 +114,10 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         strftime_now=chat.date.strftime,
         **thinking,
     )
+    if _has_powers(str(tokenizer.chat_template)):
+        raise BadInput(f"prompt {prompt.id!r}: chat template: raises numbers to a power (**)")
+    state = random.getstate()
+    random.seed(0)  # a template that draws lots draws the same ones each time
     try:
         text = str(within(TEMPLATE_SECONDS, render))
     except Exception as error:  # a template is a program of somebody else's
@@ -120,6 +125,8 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
         raise BadInput(
             f"prompt {prompt.id!r}: chat template: {type(error).__name__}: {line}"
         ) from error
+    finally:
+        random.setstate(state)
     letters = sum(len(one["content"]) for one in messages)
     if len(text) > letters + TEMPLATE_LETTERS:
         raise BadInput(
@@ -127,10 +134,25 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
             f"{letters}; at most {TEMPLATE_LETTERS} are taken"
         )
     system = prompt.system or chat.system
-    for what, content in (("system prompt", system), ("question", prompt.text)):
+    earlier = [("question before", turn.content) for turn in prompt.history if turn.role == "user"]
+    for what, content in (("system prompt", system), ("question", prompt.text), *earlier):
         if content.strip() not in text:  # some templates know no system role, and say nothing
             raise BadInput(f"prompt {prompt.id!r}: chat template: leaves the {what} out")
     return text
+
+
+@functools.lru_cache
+def _has_powers(template: str) -> bool:
+    """Whether a template computes powers: no other step of one can be so long that nothing stops
+    it.
+    """
+    from jinja2 import Environment, TemplateSyntaxError
+
+    try:
+        words = [*Environment().lex(template)]
+    except TemplateSyntaxError:  # which rendering it says
+        return False
+    return any(kind == "operator" and word == "**" for _, kind, word in words)
 
 
 def turns(prompt: Prompt, system: str = "") -> list[Message]:

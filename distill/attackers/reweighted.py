@@ -26,11 +26,10 @@ from pydantic import Field
 from torch import Tensor
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part
-from distill.attackers._policy import means, token_logprobs
 from distill.attackers.sft import example
 from distill.completions import Completion
 from distill.models import LanguageModel
-from distill.objectives import Example, Loss
+from distill.objectives import Example, Loss, score_answers
 from distill.specs import TrainingConfig
 from distill.trainer import Trained, train
 
@@ -44,7 +43,12 @@ def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> T
         pad: id behind the shorter ones.
         device: of the network.
     """
-    return -means(*token_logprobs(network, rows, pad, device), len(rows))
+    seen = score_answers(network, rows, pad, device)
+    each_N = torch.nn.functional.cross_entropy(
+        seen.logits_NV.float(), seen.targets_N, reduction="none"
+    )
+    sums_B = torch.zeros(len(rows), device=device).index_add(0, seen.row_N, each_N)
+    return sums_B / torch.tensor([len(row.answer_ids) for row in rows], device=device)
 
 
 def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) -> list[Tensor]:

@@ -50,7 +50,7 @@ def record(
         raise BadInput(f"--to: {to} is there already; move it away, or choose another name")
     check_once(overrides)
     planned = planning.make(settings.load_named(study, overrides, env))
-    entry = planning.task_of(planned, task)
+    entry = _task(planned, task)
     widest, prompts = (
         _of_study(planned, entry) if split is None else _of_split(entry, split, n, seed)
     )
@@ -70,6 +70,15 @@ def record(
         console.print(f"{done} of {len(prompts)} answers", soft_wrap=True)
     os.replace(part, to)
     console.print(f"{to}: teacher=recorded teacher.path={to}", soft_wrap=True)
+
+
+def _task(planned: Plan, task: str | None) -> str:
+    tasks = list(dict.fromkeys(arm.task for arm in planned.arms))
+    if task is None and len(tasks) == 1:
+        return tasks[0]
+    if task is None or task not in tasks:
+        raise BadInput(f"--task: must be one of the study's, got {task} ({', '.join(tasks)})")
+    return task
 
 
 def _of_study(planned: Plan, task: str) -> tuple[Interface, list[Prompt]]:

@@ -50,7 +50,7 @@ def serve(
 
     check_once(overrides)
     planned = planning.make(settings.load_named(study, overrides, env))
-    task = planning.task_of(planned, task)
+    task = _task(planned, task)
     interface = interface or _widest(planned, task, defense)
     limits, address = _limits(access), _address(host)
     preflight.check(planned.study)
@@ -60,6 +60,15 @@ def serve(
     server = Server(app(offer, Admission(limits) if limits else None), address, port)
     Plain().print(f"{offer.name!r} at {server.url}; Ctrl-C ends it", soft_wrap=True)
     server.run()
+
+
+def _task(planned: Plan, task: str | None) -> str:
+    tasks = list(dict.fromkeys(arm.task for arm in planned.arms))
+    if task is None and len(tasks) == 1:
+        return tasks[0]
+    if task is None or task not in tasks:
+        raise BadInput(f"--task: must be one of the study's, got {task} ({', '.join(tasks)})")
+    return task
 
 
 def _widest(planned: Plan, task: str, defense: str) -> str:

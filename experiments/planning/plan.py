@@ -129,24 +129,6 @@ def make(study: Study, opens: bool = True) -> Plan:
     return plan
 
 
-def task_of(plan: Plan, task: str | None) -> str:
-    """The task that was named, or the only one.
-
-    Args:
-        plan: of a study.
-        task: as `--task` has it.
-
-    Raises:
-        BadInput: the study has no such task, or several and none was named.
-    """
-    tasks = list(dict.fromkeys(arm.task for arm in plan.arms))
-    if task is None and len(tasks) == 1:
-        return tasks[0]
-    if task is None or task not in tasks:
-        raise BadInput(f"--task: must be one of the study's, got {task} ({', '.join(tasks)})")
-    return task
-
-
 def _arm_key(arm: Arm) -> tuple[Any, ...]:
     return arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from experiments.report import campaign_plots
 from experiments.report.plots import svg
-from experiments.report.templates import template
+from experiments.report.templates import in_line, template
 from experiments.report.terminal import points, signed
 from experiments.results.schema.campaigns import (
     CampaignMeasures,
@@ -153,9 +153,9 @@ def markdown(measured: CampaignMeasures) -> str:
 
 def _markdown_cells(row: LeakResult, honest: HarmResult) -> tuple[str, ...]:
     return (
-        f"`{row.preset}`",
-        row.access,
-        f"`{row.defense}`",
+        f"`{in_line(row.preset)}`",
+        in_line(row.access),
+        f"`{in_line(row.defense)}`",
         points(row.leaked),
         trained(row),
         gain(row),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 from experiments.measure.flag_kinds import KINDS
 from experiments.report import campaign_plots, campaign_section, terminal
@@ -13,9 +12,16 @@ from experiments.report.plots import bars, by_task, curves, frontier, largest, s
 from experiments.report.templates import template
 from experiments.results.schema.exhibits import Exhibits
 from experiments.results.schema.measures import Measures
-from experiments.results.schema.words import FidelityName
 
-FIDELITY = get_args(FidelityName)
+FIDELITY = (
+    "agreement",
+    "error_consistency",
+    "same_wrong",
+    "bits_per_byte",
+    "brier",
+    "nll",
+    "confidence_rank",
+)
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     "task",

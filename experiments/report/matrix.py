@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.report.templates import in_line
 from experiments.report.terminal import bound, signed, thousands, two, worst
 from experiments.results.schema.defenses import CaseResult
 from experiments.results.schema.measures import AttackFacts, Measures
@@ -125,7 +126,7 @@ def markdown(measures: Measures) -> str:
 
 
 def _markdown(matrix: Matrix) -> list[str]:
-    heads = [f"{matrix.task}: defence", "teacher (points)", *matrix.heads, "abstain"]
+    heads = [f"{in_line(matrix.task)}: defence", "teacher (points)", *matrix.heads, "abstain"]
     heads += ["worst: T [95 %]", "UCB", "verdict"]
     return [
         _joined(heads),
@@ -136,9 +137,12 @@ def _markdown(matrix: Matrix) -> list[str]:
         "",
         _joined(["defence", *matrix.heads[1:]]),
         "|---|" + "--:|" * (len(matrix.heads) - 1),
-        *(_joined([f"`{name}`", *map(gained, row[1:])]) for name, row in matrix.gains.items()),
+        *(
+            _joined([f"`{in_line(name)}`", *map(gained, row[1:])])
+            for name, row in matrix.gains.items()
+        ),
         "",
-        *(f"- {one.head}: `{one.parts}`; {one.trained}" for one in matrix.legend),
+        *(f"- {one.head}: `{in_line(one.parts)}`; {one.trained}" for one in matrix.legend),
         "",
     ]
 
@@ -152,7 +156,7 @@ def _line_cells(line: Line) -> list[str]:
     if line.worst is not None:
         shares[line.worst] = f"**{shares[line.worst]}**"
     return [
-        f"`{line.defense}`",
+        f"`{in_line(line.defense)}`",
         signed(line.case.utility.change),
         *shares,
         "**0.00**" if line.worst is None else "0.00",

@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from experiments.report.templates import in_line
 from experiments.results.schema.defenses import CaseResult, TeacherResult
 from experiments.results.schema.measures import Measures, RaisedFlag
 from experiments.results.schema.rows import Row
@@ -75,8 +76,8 @@ def markdown(measures: Measures) -> str:
     run = f"`distill-resist run {study.name}`, `distill-resist report {study.name} --markdown`"
     made = f"{run}; {study.seeds} seeds, {study.items} questions."
     if measures.old:
-        made += f"\n\n**{old_results(measures.old)}**"
-    lines = [f"# Study `{study.name}`", "", study.question, "", made, ""]
+        made += f"\n\n**{in_line(old_results(measures.old))}**"
+    lines = [f"# Study `{study.name}`", "", in_line(study.question), "", made, ""]
     lines += [f"| {' | '.join(VERDICT_HEADS)} |", "|" + "---|" * len(VERDICT_HEADS)]
     teachers = {(teacher.task, teacher.defense): teacher for teacher in measures.teachers}
     largest = {case.task: case.budget for case in measures.cases}  # cases rise with their budget
@@ -90,8 +91,8 @@ def markdown(measures: Measures) -> str:
 def _verdict_cells(case: CaseResult, teacher: TeacherResult | None) -> list[str]:
     cost = case.utility
     return [
-        case.task,
-        f"`{case.defense}`",
+        in_line(case.task),
+        f"`{in_line(case.defense)}`",
         set_to(teacher) if teacher else "",
         worst(case),
         case.verdict or "-",

@@ -35,6 +35,7 @@ LARGEST = 2 * 2**30  # bytes, of all files together
 # A file may be so many times larger than its packed form, and so many bytes beside.
 RATIO, SLACK = 100, 2**24
 CHUNK = 2**20
+HEADER = 30  # bytes before a member's name
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What a damaged or hostile archive makes the library raise (a RuntimeError for encryption and
 # unknown packings); zlib's own error is an Exception and nothing narrower.
@@ -79,6 +80,7 @@ def _unpack(run: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(run) as archive:
             _check(run, archive.infolist())
+            _check_places(run, archive)
             for member in archive.infolist():
                 with archive.open(member) as packed, (folder / member.filename).open("xb") as file:
                     while piece := packed.read(CHUNK):
@@ -125,6 +127,22 @@ def _check(run: Path, members: list[zipfile.ZipInfo]) -> None:
         )
     if missing := [name for name in ALWAYS if name not in names]:
         raise BadInput(f"{run}: not an export of ours: no {', '.join(missing)}")
+
+
+def _check_places(run: Path, archive: zipfile.ZipFile) -> None:
+    """Members lie one behind the other from the first byte on, and say nothing beside their names:
+    another program finds the same files in it.
+    """
+    place = 0
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        if member.extra or member.comment or member.header_offset != place:
+            raise BadInput(
+                f"{run}: not an export of ours: something stands before {member.filename} or "
+                "beside its name; `distill-resist export` writes an archive anew"
+            )
+        place += HEADER + len(member.filename.encode()) + member.compress_size
+    if archive.comment or place != archive.start_dir:
+        raise BadInput(f"{run}: not an export of ours: something stands behind its files")
 
 
 def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:

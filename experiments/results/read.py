@@ -80,6 +80,8 @@ def _check_version(raw: Any, name: str, field: str, version: int) -> None:
     stored = raw.get(field) if isinstance(raw, dict) else None
     if isinstance(raw, dict) and stored is None and name == "measures.json":
         stored = 0
+    if isinstance(raw, dict) and type(stored) is not int:
+        raise BadInput(f"{name}: {field}: must be a whole number (got {stored!r})")
     if isinstance(stored, int) and stored != version:
         age = "an older" if stored < version else "a newer"
         raise BadInput(

@@ -19,7 +19,7 @@ from experiments.results.collect import preparing, trials_of
 from experiments.results.grades import WHO, Grades, Key
 from experiments.results.schema.arms import FinishedStudent, MissingStudent
 from experiments.results.schema.outcomes import CampaignOutcome
-from experiments.review import Check, Word, guarded, regrade, short
+from experiments.review import Check, Word, guarded, regrade, short, students
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
 from experiments.settings.schema import Measure
@@ -43,11 +43,14 @@ class Sitting(NamedTuple):
 
 def checks(run: Run, planned: Plan) -> list[Check]:
     """Students, exams and campaigns against the plan, and every grade."""
+    listed = _listed(run, planned)
+    claim = "students are of the settings that were planned"
     return [
         *guarded("every planned student was graded", lambda: _complete(run, planned)),
-        _listed(run, planned),
+        listed,
+        *(guarded(claim, lambda: [students.check(run, planned)]) if listed.word == "PASS" else []),
         *_campaigns(run, planned),
-        *guarded("every grade is the grader's", lambda: [_graded(run)]),
+        *guarded("every grade is the grader's", lambda: [_graded(run), _undefended(run)]),
     ]
 
 
@@ -203,6 +206,24 @@ def _graded(run: Run) -> Check:
     """Whether every answer, graded again, has the outcome that the file says."""
     wrong = regrade.misgraded(run.home / FILES["grades"], run.study.measure)
     return _check("every grade is the grader's", "the same", wrong)
+
+
+def _undefended(run: Run) -> Check:
+    """Whether what no defence stands before is what was said: nothing moved it, at no cost."""
+    import pyarrow.compute as pc
+
+    names = ["defense", "attacker", *UNMOVED]
+    table = pq.read_table(run.home / FILES["grades"], columns=names, read_dictionary=names[:2])
+    bare = pc.or_(pc.not_equal(table["attacker"], ""), pc.equal(table["defense"], "none"))
+    table, wrong = table.filter(bare), []
+    for name, allowed in UNMOVED.items():
+        others = pc.unique(table[name]).to_pylist()
+        wrong += [f"{name} is {value} in a row" for value in others if value not in allowed]
+    return _check("what no defence stands before is as it was said", "the same", _first(wrong, ""))
+
+
+UNMOVED = {"l1": (0.0,), "kl": (0.0,), "flips": (0.0,), "passes": (0.0, 1.0)}
+"""What an answer that no defence moved has; one without tokens took no pass."""
 
 
 def named(run: Run) -> Check:

@@ -128,6 +128,7 @@ def _check_columns(path: Path) -> None:
     kinds: dict[str, Any] = dict.fromkeys(TEXTS, pa.string())
     kinds |= dict.fromkeys(NUMBERS, pa.float64()) | dict.fromkeys(WHOLE, pa.int64())
     kinds["finished"] = pa.bool_()
+    size_of_file = path.stat().st_size
     with pq.ParquetFile(path) as file:
         columns = {field.name: field.type for field in file.schema_arrow}
         if columns != kinds or len(file.schema_arrow) > len(columns):
@@ -139,15 +140,27 @@ def _check_columns(path: Path) -> None:
         if file.schema_arrow.metadata or any(field.metadata for field in file.schema_arrow):
             raise BadInput("says more than its columns")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        if HEADS + file.metadata.serialized_size + sum(map(_packed, groups)) != size_of_file:
+            raise BadInput("holds more than its columns")
         size = sum(group.total_byte_size for group in groups)
         if size > LARGEST or file.metadata.num_rows > LARGEST // 64:
             raise BadInput("is too large to be one")
+
+
+HEADS = 12  # bytes of a Parquet file beside its columns and the record of them
+
+
+def _packed(group: Any) -> int:
+    """The bytes that a row group takes in the file."""
+    columns = (group.column(place) for place in range(group.num_columns))
+    return sum(column.total_compressed_size for column in columns)
 
 
 def _check_values(path: Path) -> None:
     """BadInput where a row lacks a value or has one that no exam can have, or where all texts would
     fill the memory.
     """
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     size = 0
@@ -159,6 +172,8 @@ def _check_values(path: Path) -> None:
                     raise BadInput(f"{name} is missing in a row")
             for name in NUMBERS:
                 _check_range(name, batch.column(name))
+                if name not in OPTIONAL and pc.any(pc.is_nan(batch.column(name))).as_py():
+                    raise BadInput(f"{name} is no number in a row")
             size += sum(_bytes(batch.column(name)) for name in TEXTS)
             if size > LARGEST:
                 raise BadInput("holds more text than exams have")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distill.completions import digest
@@ -19,6 +19,7 @@ from experiments.review import (
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
 from experiments.stages.stage import canonical
+from experiments.store import Origin
 
 
 def follows(run: Run, planned: Plan | None) -> list[Check]:
@@ -56,7 +57,7 @@ def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
     return computed | {"seeds": run_folder.seeds(planned), "plugins": plugins}
 
 
-def code(manifest: Manifest) -> list[Check]:
+def code(manifest: Manifest, planned: Plan | None) -> list[Check]:
     """Results of one run are made by one code, with one set of libraries and threads; and is that
     what is here?
     """
@@ -65,27 +66,48 @@ def code(manifest: Manifest) -> list[Check]:
     if not makers:
         return [Check(claim, "INCONCLUSIVE", "what made them", "it was not recorded")]
     mixed = [*_mixture(manifest), *_unrecorded(manifest), *_foreign(manifest.stages)]
-    code = {name: value for maker in makers for name, value in maker.code.items()}
+    names = {name for maker in makers for name in maker.code}
     got = "; ".join(mixed) or "the same"
     word: Word = "FAIL" if mixed else "PASS"
-    return [Check(claim, word, f"{len(code)} modules", got), _installed(manifest, code)]
+    return [Check(claim, word, f"{len(names)} modules", got), _installed(manifest, planned)]
 
 
-def _installed(manifest: Manifest, code: dict[str, str]) -> Check:
-    """Whether what made the results is what is installed here."""
-    ours = {name: provenance.installed(name) for name in code}
-    changes = []
-    if code != ours:
-        changes.append(f"{provenance.listed(provenance.differing(code, ours))} changed")
-    last, now = manifest.made_by[-1], provenance.libraries()
-    before = last.libraries if isinstance(last, Maker) else {}
-    changes += [
-        f"{name} {before.get(name)} -> {now.get(name)}"
-        for name in provenance.differing(before, now)
-    ]
-    word: Word = "INCONCLUSIVE" if changes else "PASS"
-    got = "; ".join(changes) or "the same"
+def _installed(manifest: Manifest, planned: Plan | None) -> Check:
+    """Whether what made the results is what would make them here: all modules that a stage runs,
+    and no others.
+    """
+    changed, others = set[str](), set[str]()
+    for maker, made in _makers(manifest, planned):
+        code: Mapping[str, str | None] = made.code or {
+            name: provenance.installed(name) for name in maker.code
+        }
+        changed |= {*provenance.differing(maker.code, code)}
+        libraries = made.libraries or {}
+        others |= {
+            f"{name} {maker.libraries.get(name)} -> {libraries.get(name)}"
+            for name in provenance.differing(maker.libraries, libraries)
+        }
+        if made.version not in (None, maker.version):
+            others.add(f"version {maker.version} of a stage -> {made.version}")
+    changes = [f"{provenance.listed(sorted(changed))} changed"] if changed else []
+    got = "; ".join([*changes, *sorted(others)]) or "the same"
+    word: Word = "PASS" if got == "the same" else "INCONCLUSIVE"
     return Check("that code is installed here", word, "the same", got)
+
+
+def _makers(manifest: Manifest, planned: Plan | None) -> Iterator[tuple[Maker, Origin]]:
+    """What made each result, with what would make it here; where nothing could be planned, that is
+    only its libraries.
+    """
+    if planned is None:
+        ours = Origin(libraries=provenance.libraries())
+        yield from ((maker, ours) for maker in manifest.made_by if isinstance(maker, Maker))
+        return
+    for stage in planned.stages:
+        record = manifest.by_key.get(stage.key)
+        maker = manifest.made_by[record.made_by] if record else None
+        if isinstance(maker, Maker):
+            yield maker, provenance.now(stage, maker.threads)
 
 
 def _mixture(manifest: Manifest) -> list[str]:

@@ -72,7 +72,7 @@ def verify(home: Path, store: Store | None, signed: Check | None = None) -> list
     if any(check.word == "FAIL" for check in checks if check.claim.startswith("config")):
         return checks
     planned, plan_checks = _planned(run)
-    checks += [*plan_checks, *_seal(run, planned), *made.code(run.manifest)]
+    checks += [*plan_checks, *_seal(run, planned), *made.code(run.manifest, planned)]
     checks += made.follows(run, planned)
     checks += exams.checks(run, planned) if planned else [exams.named(run), _unseen()]
     checks += recomputed.aggregates(run)
@@ -181,9 +181,13 @@ def _spelled(run: Run) -> list[Check]:
     """
     settings = run.study.model_dump(mode="json")
     wrong = next(unlike(settings, read.parsed(run.home, "config.json")), None)
-    word: Word = "FAIL" if wrong else "PASS"
+    got = difference(wrong)
+    spelled = run.study.model_dump_json(indent=2).encode()
+    if not wrong and read.content(run.home, "config.json") != spelled:
+        got = "other spaces, escapes, order or forms of numbers"
     claim = "config.json is as settings are written"
-    checks = [Check(claim, word, "the same", difference(wrong)), _plain_tables(run.home)]
+    word: Word = "PASS" if got == "the same" else "FAIL"
+    checks = [Check(claim, word, "the same", got), _plain_tables(run.home)]
     text = read.content(run.home, ANALYSIS)
     plain = text == preregistration.spelled(run.frozen)
     return [
@@ -306,7 +310,21 @@ def _seal(run: Run, planned: Plan | None) -> list[Check]:
     if planned is None:
         return [same(claim, run.seal.sha256[:16], run.seal.sha256[:16])]
     changes = preregistration.deviations(planned, run.home)
+    if hidden := _hidden(run, planned, bool(changes)):
+        return [Check(claim, "FAIL", "the analysis of this study", hidden)]
     of = sum(arm.split == "report" for arm in planned.arms)
     if not changes and run.seal.of != of:
         return [Check(claim, "FAIL", f"{of} report exams", f"the seal says {run.seal.of}")]
     return [same(claim, run.seal.sha256[:16], run.seal.sha256[:16])]
+
+
+def _hidden(run: Run, planned: Plan, deviates: bool) -> str:
+    """What a frozen analysis holds that no list of deviations shows: names without a value, another
+    order, or a truth value for a number.
+    """
+    ours = preregistration.analysis(planned)
+    if not deviates and read.content(run.home, ANALYSIS) != preregistration.spelled(ours):
+        return "another order or kind of values, or names without a value"
+    leaves = unlike(json.loads(json.dumps(ours)), run.frozen)
+    names = [name for name, here, there in leaves if here == "nothing" and there is None]
+    return f"names without a value: {provenance.listed(names)}" if names else ""

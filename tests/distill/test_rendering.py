@@ -182,6 +182,12 @@ def test_conversations_are_told_apart_and_bare_prompts_keep_their_randomness():
     assert keys[0] == f"3/{known}"
 
 
+@pytest.mark.parametrize("lots", ["{{ range(99999) | random }}", "{{ lipsum(n=1) }}"])
+def test_a_template_that_draws_lots_writes_the_same_prompt_each_time(lots):
+    made = tokenizer(template=TEMPLATE + lots)
+    assert prompt_ids(made, PROMPT) == prompt_ids(made, PROMPT)
+
+
 @pytest.mark.parametrize(
     "template, prompt, message",
     [
@@ -193,6 +199,12 @@ def test_conversations_are_told_apart_and_bare_prompts_keep_their_randomness():
             "chat template: leaves the system prompt out",
         ),
         ("{{ messages[0].role }}", PROMPT, "chat template: leaves the question out"),
+        (
+            "{{ messages[-1].content }}",
+            replace(PROMPT, history=(Message("user", "8+8="), Message("assistant", "# 16"))),
+            "chat template: leaves the question before out",
+        ),
+        (TEMPLATE + "{% if 7 ** 99999999 %}{% endif %}", PROMPT, "chat template: raises numbers"),
     ],
 )
 def test_what_cannot_be_written_before_a_prompt_is_one_line(template, prompt, message):

@@ -30,10 +30,16 @@ from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
 from experiments.results import archive, collect, grades_file
 from experiments.results.grades import NUMBERS, WHO
-from experiments.results.schema.arms import FinishedStudent, MissingStudent, Preparation
+from experiments.results.schema.arms import (
+    FinishedStudent,
+    MatchedStrength,
+    MissingStudent,
+    Preparation,
+)
 from experiments.results.table import Table, jsonable
-from experiments.review import exams
+from experiments.review import exams, students
 from experiments.settings import schema
+from experiments.settings.components import build_defense
 from experiments.settings.entries import build_task
 from experiments.stages.stage import canonical
 from experiments.store import Store
@@ -62,9 +68,21 @@ def _planned(here: Plan, arm: Arm, record: FinishedStudent | MissingStudent) -> 
     """A made-up record with what the plan says of it."""
     assert isinstance(record, FinishedStudent)
     made = collect.preparing(arm)
-    prepared = Preparation(matched=None, numbers={}) if made else None
-    trials = collect.trials_of(here, arm)
-    return record.model_copy(update={"trials": trials, "prepared": prepared})
+    prepared = Preparation(matched=_matched(made.spec), numbers={}) if made else None
+    trials, (rate, *_) = collect.trials_of(here, arm), sorted(students.rates(arm))
+    planned = {"trials": trials, "prepared": prepared, "learning_rate": rate}
+    return record.model_copy(update=planned)
+
+
+def _matched(spec: Any) -> MatchedStrength | None:
+    """A defence that is matched to what it costs at its full strength, and costs nothing."""
+    if spec.match is None:
+        return None
+    strength = build_defense(spec.defense).parts[spec.match.part].traits.strength
+    assert strength is not None
+    return MatchedStrength(
+        knob=strength.name, value=strength.strongest, points=spec.match.points, loss=0.0
+    )
 
 
 def _sittings(here: Plan) -> Iterator[tuple[Any, ...]]:
@@ -121,6 +139,8 @@ def _exam(here: Plan, who: tuple[Any, ...]) -> pa.Table:
     }
     columns |= {"finished": [True] * n} | {name: rng.uniform(0.1, 1, n) for name in NUMBERS}
     columns["tokens"] = rng.integers(5, 9, n)
+    if attacker or defense == "none":
+        columns |= {name: np.full(n, allowed[-1]) for name, allowed in exams.UNMOVED.items()}
     if not attacker:
         columns["bits_per_byte"] = np.full(n, np.nan)
     return pa.table(columns)

@@ -94,7 +94,44 @@ def twice(path, files):
     packed(path, [*files.items(), ("card.md", b"another")])
 
 
+def among(place, more):
+    """Bytes among those of a whole archive, whose directory still leads to its files."""
+
+    def made(path, files):
+        data = packed(path, files).read_bytes()
+        if place == "first":
+            return path.write_bytes(more + data)
+        with zipfile.ZipFile(path) as opened:
+            at = opened.start_dir
+        end = len(data) - 22  # of the directory; what follows says where that begins
+        moved = (at + len(more)).to_bytes(4, "little")
+        path.write_bytes(data[:at] + more + data[at : end + 16] + moved + data[end + 20 :])
+
+    return made
+
+
+def remarked(**changes):
+    """An archive of which one file, or the whole, says more than its name."""
+
+    def made(path, files):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in files.items():
+                entry = zipfile.ZipInfo(name)
+                for field, value in changes.items():
+                    setattr(archive if field == "whole" else entry, field, value)
+                archive.writestr(entry, data)
+            archive.comment = changes.get("whole", b"")
+
+    return made
+
+
+HIDDEN = b"PK\x03\x04" + bytes(22) + b"\x08\0\0\0card.txt"
 REFUSED = {
+    "a page before it": among("first", b"<h1>All defences are effective</h1>"),
+    "a file that its directory leaves out": among("behind", HIDDEN),
+    "a name beside the name": remarked(extra=b"up\x0b\0\x01\0\0\0\0x.html"),
+    "a remark on a file": remarked(comment=b"effective"),
+    "a remark on all": remarked(whole=b"effective"),
     "empty": lambda path, files: path.write_bytes(b""),
     "text": lambda path, files: path.write_text("hello"),
     "a tar": lambda path, files: path.write_bytes(b"\0" * 257 + b"ustar" + b"\0" * 250),

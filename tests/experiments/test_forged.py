@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from distill.completions import digest
 from experiments import preregistration
@@ -42,6 +43,14 @@ def sealed(home):
     text = (home / "analysis.yaml").read_bytes()
     edit(home, "analysis.json", lambda seal: seal | {"sha256": digest(text)})
     recard(home)
+
+
+def analysed(home, change):
+    """The frozen analysis, its seal and all that follows are made to fit a change of it."""
+    frozen = yaml.safe_load((home / "analysis.yaml").read_bytes())
+    change(frozen)
+    (home / "analysis.yaml").write_bytes(preregistration.spelled(frozen))
+    sealed(home)
 
 
 # What is read
@@ -288,6 +297,29 @@ def a_null_less(home):
     reseal(home)
 
 
+def another_learning_rate(home):
+    edit(home, "arms.json", lambda arms: [arm | {"learning_rate": 7.0} for arm in arms])
+    rewrite(home)
+
+
+def a_cost_that_is_no_number(home):
+    table(home, "kl", lambda row: float("nan"))
+    rewrite(home)
+
+
+def a_clean_teacher_that_was_moved(home):
+    table(home, "l1", lambda row: row["l1"] if row["attacker"] or row["defense"] != "none" else 0.5)
+    rewrite(home)
+
+
+def bytes_between_the_grades(home):
+    data = (home / "grades.parquet").read_bytes()
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    (home / "grades.parquet").write_bytes(data[:end] + b"effective" + data[end:])
+    reseal(home)
+    recard(home)
+
+
 def a_search_that_was_not_planned(home):
     edit(home, "arms.json", lambda arms: [arm | {"trials": 9} for arm in arms])
     rewrite(home)
@@ -335,6 +367,35 @@ def another_analysis(home):
 def a_remark_in_the_analysis(home):
     replaced(home, "analysis.yaml", b"study:", b"# only a draft\nstudy:")
     sealed(home)
+
+
+def a_name_without_a_value_in_the_analysis(home):
+    analysed(home, lambda frozen: frozen.update({"all defences are effective": None}))
+
+
+def a_name_without_a_value_beside_a_deviation(home):
+    analysed(home, lambda frozen: frozen.update({"question": "?", "approved": None}))
+
+
+def an_analysis_in_another_order(home):
+    analysed(home, lambda frozen: frozen.update(question=frozen.pop("question")))
+
+
+def settings_in_another_order(home):
+    held = load(home, "config.json")
+    (home / "config.json").write_text(json.dumps(dict(reversed(held.items())), indent=2))
+    reseal(home)
+    recard(home)
+
+
+def settings_spelled_otherwise(home):
+    replaced(home, "config.json", b"addition", b"\\u0061ddition")
+    reseal(home)
+    recard(home)
+
+
+def a_version_that_is_a_fraction(home):
+    edit(home, "manifest.json", lambda held: held.update(schema=float(held["schema"])))
 
 
 def another_setting(home):
@@ -455,6 +516,10 @@ LIES = [
     a_word_in_the_results,
     a_yes_for_a_one,
     a_null_less,
+    another_learning_rate,
+    a_cost_that_is_no_number,
+    a_clean_teacher_that_was_moved,
+    bytes_between_the_grades,
     a_search_that_was_not_planned,
     a_defence_that_was_not_prepared,
     words_between_the_values,
@@ -462,6 +527,12 @@ LIES = [
     scored_before,
     fewer_exams_in_the_seal,
     another_analysis,
+    a_name_without_a_value_in_the_analysis,
+    a_name_without_a_value_beside_a_deviation,
+    an_analysis_in_another_order,
+    settings_in_another_order,
+    settings_spelled_otherwise,
+    a_version_that_is_a_fraction,
     a_remark_in_the_analysis,
     another_setting,
     a_setting_of_another_kind,
@@ -567,6 +638,29 @@ def test_a_plot_holds_shapes_alone(home, part):
     assert drawn.is_plot(plot)
     assert not drawn.is_plot(plot.replace(b"</svg>", part.encode() + b"</svg>"))
     assert not drawn.is_plot(plot.replace(b"<svg ", b"<svg style='position: fixed' ", 1))
+
+
+# What made the results: modules that are not named are other code.
+
+
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [
+        ({"code": {}}, " more changed"),
+        ({"libraries": {}}, "torch None -> "),
+        ({"version": 99}, "version 99 of a stage -> "),
+    ],
+    ids=lambda one: str(one)[:30],
+)
+def test_a_maker_that_says_less_is_not_what_is_installed_here(home, made, got):
+    edit(
+        home, "manifest.json", lambda held: held | {"made_by": [m | made for m in held["made_by"]]}
+    )
+    reseal(home)
+    recard(home)
+    checks = {check.claim: check for check in verify(home, None)}
+    assert checks["that code is installed here"].word == "INCONCLUSIVE"
+    assert got in checks["that code is installed here"].got
 
 
 # What only the store can tell: grades that somebody typed in are consistent with themselves.

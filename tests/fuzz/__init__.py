@@ -40,13 +40,15 @@ class Kind:
 
     `cases`: a hypothesis strategy. `attempt(case, folder)`: one trial in an empty folder.
     `fine(case, folder)`: called where a case was accepted (exit code 0); "" if that was right, else
-    what was taken in silence. `few`: how many the test suite tries.
+    what was taken in silence. `few`: how many the test suite tries. `shrinks`: whether a case that
+    failed is made smaller, for which it is tried hundreds of times.
     """
 
     cases: Any
     attempt: Callable[[Any, Path], Outcome]
     fine: Callable[[Any, Path], str]
     few: int = 12
+    shrinks: bool = True
 
     def fault(self, case: Any, folder: Path) -> str:
         """What is wrong with how a case was taken, or nothing."""
@@ -78,18 +80,27 @@ class Hang(BaseException):
 
 @contextlib.contextmanager
 def limited(seconds: float = HANG) -> Iterator[None]:
-    """Raise Hang once this process has worked so long."""
+    """Raise Hang once this process has worked so long, also where what was stopped made another
+    error of it.
+    """
+    late: list[bool] = []
 
     def stop(*_: Any) -> None:
+        late.append(True)
         raise Hang
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
+    except BaseException:
+        if not late:
+            raise
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+    if late:
+        raise Hang
 
 
 def call(work: Callable[[], object]) -> Outcome:

@@ -50,6 +50,11 @@ def test_the_judge_sees_each_fault(monkeypatch):
     assert says(prints("one", 2)) == ""
     with pytest.raises(fuzz.Hang), fuzz.limited(0.1):
         turns()
+    with pytest.raises(fuzz.Hang), fuzz.limited(0.1):
+        try:
+            turns()
+        except BaseException as error:
+            raise ValueError("made of what stopped it") from error
     silent = fuzz.Kind(st.just(1), lambda *_: fuzz.Outcome(0, "", ""), lambda *_: "was taken")
     assert silent.fault(1, Path()) == "was taken"
 

@@ -74,10 +74,13 @@ class Case(NamedTuple):
 
 @functools.cache
 def run() -> Path:
-    """A small run and its store, made once."""
+    """A small run and its store, made once; it is verified once as well, for the first time imports
+    what others find there.
+    """
     runs = Path(tempfile.mkdtemp(prefix="fuzz-"))
     atexit.register(shutil.rmtree, runs, ignore_errors=True)
     assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *STUDY]) == 0
+    assert cli.main(["verify", str(runs / "quickstart")]) == 0
     return runs
 
 
