@@ -108,7 +108,9 @@ class Traits:
     requires_sampling: bool = False
     """Whether it acts through sampling alone, so that it does nothing to a greedy teacher."""
     extra_forward_passes: float = 0.0
-    """Forward passes of any model per generated token, beside the teacher's own."""
+    """Forward passes of any model per generated token, beside the teacher's own; NaN where that
+    differs from answer to answer.
+    """
     keeps_argmax: bool = False
     """Whether the likeliest next token is the same with it as without, whatever the settings."""
     keeps_answer: bool = False

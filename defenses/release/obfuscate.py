@@ -37,8 +37,8 @@ from defenses import (
     require_traces,
 )
 from defenses.release import TextEdit, edit_reasoning, split_answer
+from defenses.release._rewriter import BY_MODEL, Part, rewritten, whole
 from defenses.release._spans import CODE, MATHS, NOTES, PRIVATE, Masked
-from defenses.release.summary import RewrittenModel, require_rewriter
 from defenses.trained import Row, answer_logits, copied, loss, rows, tune
 from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface
@@ -223,6 +223,25 @@ def _final_answer_row(
     )
 
 
+def split_traces(resources: ProviderResources) -> tuple[list[Completion], list[Completion]]:
+    """Traces that have a final answer, to tune proxies on (three of four), and held out.
+
+    Raises:
+        BadInput: fewer than two have one.
+    """
+    answered = [
+        trace
+        for trace in require_traces(resources, "release/obfuscate")
+        if split_answer(trace.text, resources.format)[1]
+    ]
+    if len(answered) < 2:
+        raise BadInput(
+            f"defense release/obfuscate: {len(answered)} of {len(resources.traces)} traces have a "
+            "final answer; the search needs 2"
+        )
+    return [trace for i, trace in enumerate(answered) if i % 4], answered[::4]
+
+
 class Settings(DefenseSettings):
     """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and
     prompt.
@@ -271,7 +290,7 @@ class Defense(TextEdit):
     def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
         super().__init__(settings, resources)
         if settings.by == "model":
-            self.traits = replace(self.traits, learns=False, needs=("rewriter",))
+            self.traits = replace(self.traits, learns=False, **BY_MODEL)
         elif settings.rules is not None:
             self.traits = replace(self.traits, learns=False, needs=())
 
@@ -279,8 +298,13 @@ class Defense(TextEdit):
         s = self.settings
         if self.is_identity or s.by == "rule":
             return super().__call__(model)
-        rewriter = require_rewriter(self.resources, "release/obfuscate")
-        return RewrittenModel(model, rewriter, s.instruction, self.format, s.key, self.is_rewritten)
+        parts = whole(self.format)
+
+        def divided(answer: Completion) -> list[Part]:
+            return parts(answer) if self.is_rewritten(answer) else []
+
+        name = "release/obfuscate"
+        return rewritten(model, self.resources, name, s.instruction, s.key, divided)
 
     def is_rewritten(self, answer: Completion) -> bool:
         """Whether the answers to this prompt are rewritten."""
@@ -315,7 +339,9 @@ class Defense(TextEdit):
         if not self.traits.learns or self.is_identity:
             return {}
         s = self.settings
-        scores = search(self._score(*self._split_traces()), s.rounds, s.samples, s.depth, s.key)
+        scores = search(
+            self._score(*split_traces(self.resources)), s.rounds, s.samples, s.depth, s.key
+        )
         names = list(RULES)
         padded = [
             [*map(names.index, candidate), *[-1] * (s.depth - len(candidate))]
@@ -327,20 +353,6 @@ class Defense(TextEdit):
             "candidates": torch.tensor(padded),
             "scores": torch.tensor(list(scores.values()), dtype=torch.float64),
         }
-
-    def _split_traces(self) -> tuple[list[Completion], list[Completion]]:
-        """Traces that have a final answer, to tune proxies on (three of four), and held out."""
-        answered = [
-            one
-            for one in require_traces(self.resources, "release/obfuscate")
-            if split_answer(one.text, self.format)[1]
-        ]
-        if len(answered) < 2:
-            raise BadInput(
-                f"defense release/obfuscate: {len(answered)} of {len(self.resources.traces)} "
-                f"traces have a final answer; the search needs 2"
-            )
-        return [one for i, one in enumerate(answered) if i % 4], answered[::4]
 
     def _score(
         self, train_items: Sequence[Completion], held_out: Sequence[Completion]

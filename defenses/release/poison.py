@@ -1,8 +1,9 @@
 """Answer poisoning: with probability p, an answer is released with a number in it that is wrong.
 
 The data poisoning of DistillGuard (2603.07835), there done by a language model to 5 to 30 % of the
-answers; here by rule, so that what is wrong is known: one digit of the final answer, of a step's
-conclusion, or of both. Which answers are poisoned, and how, is a function of (key, prompt), so that
+answers. Here a rewriter does it to the reasoning (`by: model`), with an instruction of our own, or
+a rule, so that what is wrong is known: one digit of the final answer, of a step's conclusion, or of
+both. Which answers are poisoned, and how, is a function of (key, prompt), so that
 asking again does not tell the two apart. An honest user gets a wrong final answer as often as the
 thief, p of the time; the thief may drop answers that contradict their steps.
 """
@@ -10,15 +11,18 @@ thief, p of the time; the thief may drop answers that contradict their steps.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
 from defenses.release import TextEdit, edit_reasoning
+from defenses.release._rewriter import BY_MODEL, Part, rewritten, whole
 from defenses.release._spans import CODE, Masked
 from distill.completions import Completion
 from distill.generation import uniform
+from distill.models import Model
 
 DIGITS = "0123456789"
 NUMBER = re.compile("[0-9]+(?:[.,][0-9]+)*")
@@ -71,13 +75,22 @@ def with_wrong_result(step: str, place: float) -> str:
     return step[: match.start()] + again
 
 
+INSTRUCTION = (
+    "Rewrite this reasoning with one mistake that is hard to see and that changes what it comes "
+    "to. Keep its form and its length. Write nothing else.\n\n{reasoning}"
+)
+
+
 class Settings(DefenseSettings):
-    """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: which
-    number is wrong.
+    """`p`: how likely an answer is poisoned (0: no defence), by `key` and prompt; `where`: what is
+    wrong in it; `by`: how reasoning is made wrong, by one digit or by a rewriter that is told
+    `instruction` (`{question}`, `{reasoning}`).
     """
 
     p: float = Field(0.2, ge=0, le=1)
+    by: Literal["rule", "model"] = "rule"
     where: Literal["answer", "reasoning", "both"] = "answer"
+    instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     key: SecretKey = "poison"
 
 
@@ -92,13 +105,37 @@ class Defense(TextEdit):
         paper="DistillGuard, 2603.07835",
     )
 
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if self._asks:
+            self.traits = replace(self.traits, **BY_MODEL)
+
+    @property
+    def _asks(self) -> bool:
+        """Whether a rewriter makes the reasoning wrong."""
+        return self.settings.by == "model" and self.settings.where != "answer"
+
+    def __call__(self, model: Model) -> Model:
+        if self._asks and not self.is_identity:
+            parts, s = whole(self.format), self.settings
+
+            def divided(answer: Completion) -> list[Part]:
+                return parts(answer) if self._is_poisoned(answer) else []
+
+            name = "release/poison"
+            model = rewritten(model, self.resources, name, s.instruction, s.key, divided)
+        return super().__call__(model)
+
+    def _is_poisoned(self, answer: Completion) -> bool:
+        return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.p
+
     def text(self, answer: Completion) -> str:
         s = self.settings
 
         def number(what: str) -> float:
             return uniform(s.key, what, answer.prompt)
 
-        if number("chosen") >= s.p:
+        if not self._is_poisoned(answer):
             return answer.text
 
         def edit(reasoning: str) -> str:
@@ -112,7 +149,7 @@ class Defense(TextEdit):
             return masked.unmasked("".join(step.text + step.tail for step in steps))
 
         text = answer.text
-        if s.where != "answer":
+        if s.where != "answer" and not self._asks:
             text = edit_reasoning(text, self.format, edit)
         if s.where != "reasoning":
             final = self.format.final(text)

@@ -1,24 +1,29 @@
 """Reformulated reasoning: self-talk goes, and every sub-conclusion is said before its derivation.
 
 PART (Ding et al., 2510.11545) has a language model do this segment by segment, so that readers lose
-nothing; its code was not released. Here both are rules. Of an equation, `3+4=7` becomes `7=3+4`
-where it stands, and a student must write results before it has derived them. No fact is lost: who
-knows of the rule can turn equations round again.
+nothing; its code was not released. With `by: model` the provider's rewriter is told to, with an
+instruction of our own. By rule, of an equation, `3+4=7` becomes `7=3+4` where it stands, and a
+student must write results before it has derived them. No fact is lost: who knows of the rule can
+turn equations round again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 
-from defenses import DefenseSettings, SecretKey, Strength, Traits
+from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
 from defenses.release import TextEdit, edit_reasoning, join_steps
+from defenses.release._rewriter import BY_MODEL, Part, rewritten, segments
 from defenses.release._spans import CODE, FIRST, LAST, MATHS, Masked
 from defenses.release.summary import ANNOTATION
 from distill.completions import Completion
 from distill.generation import uniform
+from distill.models import Model
 
 FILLERS = (
     "hmm",
@@ -112,14 +117,24 @@ def reformulate(step: str, fillers: Sequence[str]) -> str:
     return hoist_result(ANNOTATION.sub("", without_fillers(step, fillers)))
 
 
+INSTRUCTION = (
+    "Rewrite this part of a solution: state each conclusion before its derivation, and leave out "
+    "talking to oneself. Keep every fact and every number. Write nothing else.\n\n{reasoning}"
+)
+
+
 class Settings(DefenseSettings):
-    """`share`: how many of the steps are reformulated (0: no defence), which of them by `key` and
-    prompt.
+    """`by`: a rule, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`) about
+    each `segment` steps, as published; `share`: how many of the steps, or of a rewriter's segments,
+    are reformulated (0: no defence), which of them by `key` and prompt.
 
     `fillers`: what self-talk begins with, in either case.
     """
 
+    by: Literal["rule", "model"] = "rule"
     share: float = Field(1.0, ge=0, le=1)
+    segment: int = Field(4, ge=1, le=1000)
+    instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     fillers: tuple[str, ...] = FILLERS
     key: SecretKey = "reformulate"
 
@@ -136,6 +151,30 @@ class Defense(TextEdit):
         paper="Ding et al. 2025, 2510.11545",
     )
 
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if settings.by == "model":
+            self.traits = replace(self.traits, **BY_MODEL)
+
+    def __call__(self, model: Model) -> Model:
+        s = self.settings
+        if self.is_identity or s.by == "rule":
+            return super().__call__(model)
+        divide = segments(self.format, s.segment)
+
+        def divided(answer: Completion) -> list[Part]:
+            return [
+                part._replace(rewritten=self._is_reformulated(i, answer))
+                for i, part in enumerate(divide(answer))
+            ]
+
+        name = "release/reformulate"
+        return rewritten(model, self.resources, name, s.instruction, s.key, divided)
+
+    def _is_reformulated(self, place: int, answer: Completion) -> bool:
+        s = self.settings
+        return uniform(s.key, "step", place, answer.prompt) < s.share
+
     def text(self, answer: Completion) -> str:
         s = self.settings
 
@@ -144,7 +183,7 @@ class Defense(TextEdit):
             steps = self.format.split_steps(masked.text)
             new = [
                 step._replace(text=reformulate(step.text, s.fillers))
-                if uniform(s.key, "step", i, answer.prompt) < s.share
+                if self._is_reformulated(i, answer)
                 else step
                 for i, step in enumerate(steps)
             ]

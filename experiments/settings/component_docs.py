@@ -4,6 +4,7 @@ docs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ PAGES = {
         columns={
             "acts on": lambda one: str(one.traits.acts_on),
             "strength": _strength,
-            "passes": lambda one: f"{one.traits.extra_forward_passes:g}",
+            "passes": lambda one: _passes(one.traits.extra_forward_passes),
             "needs": lambda one: ", ".join((*one.traits.needs, *["learns"] * one.traits.learns)),
             "keeps argmax": lambda one: _yes(one.traits.keeps_argmax),
             "paper": lambda one: str(one.traits.paper),
@@ -150,3 +151,8 @@ PAGES = {
         part=lambda name: resolve("attacker", name).build(),
     ),
 }
+
+
+def _passes(passes: float) -> str:
+    """Forward passes beside the teacher's own."""
+    return "varies" if math.isnan(passes) else f"{passes:g}"

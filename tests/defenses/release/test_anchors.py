@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release.anchors import Defense, Settings, anchors, uses
+from defenses import ProviderResources
+from defenses.release import split_answer
+from defenses.release.anchors import Defense, Settings, importance, most, uses
 from distill.answer_format import AnswerFormat
+from distill.completions import Completion
 from experiments.tasks import addition, trace
 from tests.defenses.release.texts import LINES, STEPS, edited, final_answer
 
@@ -51,7 +55,7 @@ def test_uses_by_hand(steps, counts):
 def test_anchors_by_hand():
     steps = ["a=1", "b=1+1=2", "c=2+2=4", "d=2+2=4"]
     assert uses(steps) == {0: 2, 1: 4, 2: 0, 3: 0}
-    assert [anchors(steps, share, 0.5) for share in (0.1, 0.25, 0.5, 0.7, 1.0)] == [
+    assert [most(uses(steps), share, 0.5) for share in (0.1, 0.25, 0.5, 0.7, 1.0)] == [
         [],
         [1],
         [1, 0],
@@ -59,15 +63,15 @@ def test_anchors_by_hand():
         [1, 0, 2, 3],
     ]
     # 0.6 * 4 = 2.4: three anchors in 0.4 of all cases
-    assert [len(anchors(steps, 0.6, luck)) for luck in (0.0, 0.39, 0.41, 0.99)] == [3, 3, 2, 2]
+    assert [len(most(uses(steps), 0.6, luck)) for luck in (0.0, 0.39, 0.41, 0.99)] == [3, 3, 2, 2]
 
 
 @given(st.integers(0, 12), st.floats(0.001, 1), st.floats(0, 1, exclude_max=True))
 def test_the_number_of_anchors_is_the_share_on_average(n, share, luck):
     steps = [f"x={i}" for i in range(n)]
-    grid = [len(anchors(steps, share, (i + 0.5) / 1000)) for i in range(1000)]
+    grid = [len(most(uses(steps), share, (i + 0.5) / 1000)) for i in range(1000)]
     assert sum(grid) / 1000 == pytest.approx(share * n, abs=2e-3)
-    assert anchors(steps, share, luck) == list(range(len(anchors(steps, share, luck))))
+    assert most(uses(steps), share, luck) == list(range(len(most(uses(steps), share, luck))))
 
 
 @pytest.mark.parametrize(
@@ -125,3 +129,39 @@ def test_the_config_is_the_default():
         Settings(**yaml.safe_load(open("configs/defense/release/anchors.yaml"))["settings"])
         == Settings()
     )
+
+
+def test_importance_is_the_surprisal_that_leaving_a_step_out_adds(teacher):
+    """Against the network's own scores, a row at a time."""
+    answer = Completion("a", "12+34=", "2+4=6;1+3=4;46=46 # 46")
+    reasoning, rest = split_answer(answer.text, STEPS)
+    steps = STEPS.split_steps(reasoning)
+
+    def final_nats(chosen):
+        text, prompt = "".join(a + b for a, b in chosen), answer.question
+        ids = teacher.encode(prompt) + teacher.tokenizer(text, add_special_tokens=False).input_ids
+        final = teacher.tokenizer(rest, add_special_tokens=False).input_ids
+        final = [*final, teacher.tokenizer.eos_token_id]
+        with torch.inference_mode():
+            scores = teacher.network(input_ids=torch.tensor([ids + final])).logits[0]
+        logprobs = scores.float().log_softmax(-1)[len(ids) - 1 : -1]
+        return -sum(float(row[token]) for row, token in zip(logprobs, final, strict=True))
+
+    left_out = [[*steps[:i], *steps[i + 1 :]] for i in range(len(steps))]
+    expected = [final_nats(some) - final_nats(steps) for some in left_out]
+    assert importance(teacher, answer, steps, rest) == pytest.approx(expected, abs=1e-4)
+    assert len({round(nats, 3) for nats in expected}) == 3
+
+
+def test_the_step_that_the_proxy_misses_most_is_the_anchor(teacher):
+    answer = Completion("a", "12+34=", "2+4=6;1+3=4;46=46 # 46")
+    given = ProviderResources(proxy=teacher, format=STEPS)
+    defense = Defense(Settings(find="counterfactual", share=0.3), given)
+    assert defense.traits.needs == ("proxy",)
+    reasoning, rest = split_answer(answer.text, STEPS)
+    steps = STEPS.split_steps(reasoning)
+    missed = importance(teacher, answer, steps, rest)
+    places = changed(answer.text, defense.edit(answer).text)
+    assert places in ([], [missed.index(max(missed))])
+    every = Defense(Settings(find="counterfactual", share=1.0), given).edit(answer).text
+    assert changed(answer.text, every) == [0, 1, 2]

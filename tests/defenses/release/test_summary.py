@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 
 from defenses import ProviderResources
 from defenses.release import split_answer
+from defenses.release._rewriter import fill_template
 from defenses.release.summary import (
     INSTRUCTION,
     Defense,
     Settings,
     conclusion,
     evenly_spaced,
-    fill_template,
     summary,
 )
 from distill.completions import BadInput, Completion, Interface, Prompt
-from distill.recordings import RecordedModel
 from tests.defenses.release.texts import HASHES, READS, SENTENCES, STEPS, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
@@ -124,6 +123,10 @@ class TestModel:
                 lambda text, **more: type("Ids", (), {"input_ids": list(text)})
             )
             calls: list = []
+            context, max_new_tokens = 1000, 9
+
+            def encode(self, prompt):
+                return list(prompt.text)
 
             def generate(self, prompts, *, seed, interface):
                 self.calls.append([prompt.text for prompt in prompts])
@@ -153,17 +156,6 @@ class TestModel:
         # (9 tokens and end-of-text) * 2 passes for answers of 9 + 1 and 7 + 1 characters
         assert [one.passes for one in said] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
         assert all(one.token_ids == () for one in said)
-
-    def test_a_rewriter_that_says_nothing_leaves_the_final_answer(self, teacher):
-        def mute(prompts, *, seed, interface):
-            return [Completion(prompt.id, prompt.text, " ") for prompt in prompts]
-
-        rewriter = type(
-            "Mute", (), {"generate": staticmethod(mute), "tokenizer": teacher.tokenizer}
-        )
-        recorded = RecordedModel({"q": (Completion("a", "q", "1+2=3 # 3"),)})
-        model = self.defense(ProviderResources(rewriter=rewriter))(recorded)
-        assert model.generate([Prompt("a", "q")], seed=0, interface=Interface())[0].text == "# 3"
 
     def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
         model = self.defense(given)(teacher)
