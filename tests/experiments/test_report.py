@@ -257,7 +257,7 @@ def test_it_is_json_page_table_and_card(study, made):
     paid = text[text.index("What the honest user pays") : text.index("Milliseconds")].splitlines()
     assert (
         len({line.count(" | ") for line in paid if line.startswith("| ")}) == 1
-        and paid[3].count("---") == 19
+        and paid[3].count("---") == 20
     )
 
 

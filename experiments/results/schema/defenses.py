@@ -180,6 +180,9 @@ class TeacherResult(Table):
     """A byte, of the defended answers to the clean teacher."""
     perplexity_clean: Number
     """A byte, of the clean answers to the clean teacher."""
+    changed: Real
+    """Share of answers that differ from the clean teacher's: a defence that acts on finished text
+    was released undefended in the others."""
     noticed_after: Number
     """Questions with known answers after which an attacker has noticed the loss with a probability
     of 90 %, at 5 % false alarms however long it asks; null where no loss is measured, or beyond
