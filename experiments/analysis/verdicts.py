@@ -12,6 +12,7 @@ from experiments.analysis.ranking import Cell, Ranking, rank_attacks
 from experiments.analysis.sensitivity import sensitivity
 from experiments.measure import flags, frontier, verdict
 from experiments.measure.contrast import Arm
+from experiments.measure.transfer import transfer
 from experiments.measure.utility import non_inferiority
 from experiments.planning.arms import IDENTITY, is_floor
 from experiments.results.schema.defenses import CaseResult, Plateau, Utility
@@ -78,7 +79,7 @@ def evaluate(table: ArmTable, cell: Cell) -> Evaluation:
     reasons = [fault.reasons for fault in faults]
     reasons[ranking.worst.attack] = [*reasons[ranking.worst.attack], *_still_learning(plateau)]
     raised = [
-        *_identity_flags(cell, ranking),
+        *_identity_flags(table, cell, ranking),
         *(flag for fault in faults for flag in fault.flags),
         *plateau_flags,
     ]
@@ -133,11 +134,17 @@ def _missing_students(table: ArmTable, cell: Cell) -> list[str]:
     return missing
 
 
-def _identity_flags(cell: Cell, ranking: Ranking) -> list[RaisedFlag]:
+def _identity_flags(table: ArmTable, cell: Cell, ranking: Ranking) -> list[RaisedFlag]:
+    """The control must not miss 1 at a level that all of a study's controls share: of many, each at
+    5 %, some would.
+    """
     if cell.defense != IDENTITY:
         return []
-    share = ranking.worst.transfer
-    evidence = flags.identity(share.lo, share.hi)
+    worst = ranking.worst
+    arms = ranking.floor, ranking.undefended[worst.ceiling], ranking.attacks[worst.attack]
+    controls = [other for other in _cells(table) if other.defense == IDENTITY]
+    shared = transfer(*arms, table.alpha / len(controls), table.clusters(cell.task))
+    evidence = flags.identity(worst.transfer, shared)
     return flagging.raised("identity", cell.key(ranking.attacker), evidence)
 
 

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from experiments.measure.contrast import NotMeasurable, Scores, contrast
 from experiments.measure.text import distinct as distinct_grams
-from experiments.measure.transfer import normalised_transfer
+from experiments.measure.transfer import Transfer, normalised_transfer
 from experiments.measure.utility import paired_difference
 
 
@@ -122,19 +122,20 @@ def unreadable(texts: Sequence[str], unparsed: Sequence[bool], most: float = 0.2
     return f"{100 * np.mean(unparsed):.0f} % of its exam answers cannot be read, such as {shown!r}"
 
 
-def identity(lo: float | None, hi: float | None, widest: float = 0.3) -> str:
-    """The identity control's T must have an interval that covers 1 and is narrow
-    enough to say so.
+def identity(alone: Transfer, together: Transfer, widest: float = 0.3) -> str:
+    """The identity control's T must have an interval that is narrow enough to say something, and
+    one that covers 1.
 
     Args:
-        lo: lower end; None is unbounded.
-        hi: upper end; None is unbounded.
+        alone: T at the study's level.
+        together: T at the level that each control has where all have the study's together.
         widest: interval that still says something.
     """
-    if lo is None or hi is None:
+    lo, hi = alone.lo, alone.hi
+    if lo is None or hi is None or together.lo is None or together.hi is None:
         return "T has no interval"
-    if not lo <= 1 <= hi:
-        return f"T in [{lo:.2f}, {hi:.2f}] misses 1"
+    if not together.lo <= 1 <= together.hi:
+        return f"T in [{together.lo:.2f}, {together.hi:.2f}] misses 1"
     return f"T in [{lo:.2f}, {hi:.2f}] is wider than {widest:g}" if hi - lo > widest else ""
 
 

@@ -12,7 +12,7 @@ from experiments.measure.contrast import (
     third_moment,
     variance,
 )
-from experiments.measure.transfer import above_p, threshold_p, transfer
+from experiments.measure.transfer import Transfer, above_p, threshold_p, transfer
 from experiments.measure.utility import non_inferiority
 
 
@@ -338,8 +338,16 @@ def test_seeds_of_the_same_names_are_redrawn_together():
 
 
 def test_flags_by_hand():
-    assert flags.identity(0.95, 1.05) == "" and "misses 1" in flags.identity(1.01, 1.05)
-    assert "wider than 0.3" in flags.identity(0.02, 1.63) and flags.identity(None, None)
+    def identity(lo, hi, wider=0.0):
+        alone, together = (
+            Transfer(1.0, 1.0, lo and lo - more, hi and hi + more, "ok", 9.0)
+            for more in (0.0, wider)
+        )
+        return flags.identity(alone, together)
+
+    assert identity(0.95, 1.05) == "" and "misses 1" in identity(1.01, 1.05)
+    assert identity(0.91, 0.99, wider=0.02) == ""  # at the level that two controls share
+    assert "wider than 0.3" in identity(0.02, 1.63) and identity(None, None)
     assert flags.cut(
         0.2, 0.01
     ) == "of the training answers 20 % cut at max_length" and not flags.cut(0.05, 0.05)
