@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -58,13 +59,13 @@ def _claim(name: str, store: Store, study: Path) -> None:
     as both would write into one folder.
     """
     note = writable(store.root / ".studies") / name
-    before = Path(note.read_text(encoding="utf-8")) if note.is_file() else study
-    if before != study and before.is_file():
+    before = Path(os.fsdecode(note.read_bytes())) if note.is_file() else study
+    if before != study and os.path.isfile(before):  # False also of what can be no path
         raise BadInput(
             f"{study}: its name {name!r} is that of {before}, whose results are here already; "
             "give one of them another name"
         )
-    write_bytes(note, str(study).encode())
+    write_bytes(note, os.fsencode(study))
 
 
 def plan(

@@ -47,6 +47,16 @@ def test_two_files_of_one_name_do_not_share_a_folder(tmp_path):
     studies._claim("name", store, other)
 
 
+@pytest.mark.parametrize("note", [b"", b"\xff", b"a\0b", b"x" * 9000])
+def test_a_damaged_note_of_a_studys_file_is_written_anew(tmp_path, note):
+    store, study = Store(tmp_path / "store"), tmp_path / "mine.yaml"
+    studies._claim("name", store, study)
+    path = store.root / ".studies" / "name"
+    path.write_bytes(note)
+    studies._claim("name", store, study)
+    assert path.read_bytes() == bytes(study)
+
+
 RECORDED = ["teacher=recorded", "teacher.path=a.jsonl"]
 
 

@@ -64,7 +64,30 @@ def test_what_has_one_thing_wrong_is_whole_without_it(tmp_path):
     from tests.fuzz.kinds import datasets, formats
 
     for name, row in formats.GOOD.items():
-        same = ((name, next(iter(row)), next(iter(row.values()))), 0, "r.jsonl")
-        assert formats.attempt(same, tmp_path).code == 0, name
-    for case in (("row", "on", "c9"), ("option", "answer", 2), ("setting", "system", "x")):
+        same = (name, next(iter(row)), next(iter(row.values())))
+        for file in ("r.jsonl", "r.json.gz"):
+            assert formats.attempt((same, 1, file, True), tmp_path).code == 0, name
+    others = [(file, "on", "c9") for file in datasets.OTHERS]
+    for case in (
+        *others,
+        ("row", "on", "c9"),
+        ("option", "answer", 2),
+        ("setting", "system", "x"),
+    ):
         assert datasets.attempt((case, 1), tmp_path).code == 0, case
+
+
+def test_models_that_have_one_thing_wrong_are_whole_without_it(tmp_path):
+    from tests.fuzz.kinds import adapters, gguf_files, templates
+
+    same = ("setting", "bias", "none"), ("weight", "the same", 0)
+    adapters.WEIGHT["the same"] = lambda weight: weight
+    for place, case in enumerate(same):
+        assert adapters.attempt(case, tmp_path / f"adapter{place}").code == 0, case
+    del adapters.WEIGHT["the same"]
+    (tmp_path / "gguf").mkdir()
+    assert gguf_files.attempt(("field", "general.name", "tiny"), tmp_path / "gguf").code == 0
+    for asked in templates.ASKED:
+        case = ("template", templates.GOOD), asked
+        assert templates.KIND.fault(case, tmp_path / asked) == ""
+        assert templates.attempt(case, tmp_path / f"{asked} again").code == 0

@@ -78,10 +78,10 @@ def attempt(case: Case, folder: Path) -> Outcome:
 
 
 def _is_note(name: str) -> bool:
-    """Notes of where the same result may lie: nothing follows from them, and one that leads nowhere
-    is not followed.
+    """Notes of where the same result may lie, and of which file a study's name is: no result
+    follows from them, and one that leads nowhere is not followed.
     """
-    return "/.alike/" in name
+    return "/.alike/" in name or "/.studies/" in name
 
 
 def fine(case: Case, folder: Path) -> str:

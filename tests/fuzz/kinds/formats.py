@@ -111,7 +111,8 @@ ALL = [
 CASE = st.tuples(
     st.sampled_from(ALL),
     st.integers(0, ROWS - 1),
-    st.sampled_from(["r.jsonl", "r.json", "r.jsonl.gz"]),
+    st.sampled_from(["r.jsonl", "r.json", "r.jsonl.gz", "r.json.gz"]),
+    st.booleans(),
 )
 
 
@@ -124,15 +125,17 @@ def put(row: Any, place: str, value: Any) -> Any:
 
 
 def attempt(case: Any, folder: Path) -> Outcome:
-    (name, place, value), number, file = case
+    (name, place, value), number, file, detected = case
     rows = [copy.deepcopy(GOOD[name]) for _ in range(ROWS)]
     put(rows[number], place, value)
-    text = json.dumps(rows) if file == "r.json" else "\n".join(map(json.dumps, rows)) + "\n"
+    listed = file.startswith("r.json") and not file.startswith("r.jsonl")
+    text = json.dumps(rows) if listed else "\n".join(map(json.dumps, rows)) + "\n"
     data = text.encode()
     (folder / file).write_bytes(gzip.compress(data) if file.endswith(".gz") else data)
-    layout = Layout(format=name)  # type: ignore[arg-type]
+    # What is wrong in the first row may be what it would be detected by.
+    layout = Layout(format="detect" if detected and number else name)  # type: ignore[arg-type]
     outcome = call(lambda: read_recorded(folder / file, layout))
-    where = f"{'item' if file == 'r.json' else 'line'} {number + 1}: "
+    where = f"{'item' if listed else 'line'} {number + 1}: "
     if outcome.code == 2 and where not in outcome.error:
         return Outcome(2, "", outcome.error, f"another place than {where!r}: {outcome.error[:200]}")
     return outcome
