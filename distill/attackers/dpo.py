@@ -96,62 +96,85 @@ class Attacker(Base):
 
         Where nothing disagrees there is no second part, and only `first` of the steps are made.
         """
-        s, pad = self.settings, model.tokenizer.pad_token_id
+        s = self.settings
         first = max(1, round(s.first * recipe.steps))
         begun = sft.Attacker(sft.Settings()).train(
             completions, model, recipe.model_copy(update={"steps": first}), seed=seed
         )
         student = replace(model, network=begun.network)
-        pairs = with_reference_logprobs(
-            self._pairs(student, completions, recipe, resources, seed), [student.network], pad
-        )
-        if not pairs or first >= recipe.steps:
-            return begun
-        rest = recipe.model_copy(
-            update={
-                "steps": recipe.steps - first,
-                "batch_size": max(1, recipe.batch_size // 2),
-                "learning_rate": s.rate * recipe.learning_rate,
-            }
-        )
-        return join_trainings(
-            [
-                begun,
-                train(
-                    student.network,
-                    pairs,
-                    rest,
-                    seed=seed,
-                    pad=pad,
-                    loss=self._loss,
-                    per="example",
-                ),
-            ]
-        )
+        pairs = self._pairs(student, completions, resources, seed)
+        return prefer(begun, student, pairs, recipe, s, seed=seed)
 
     def _pairs(
         self,
         student: LanguageModel,
         completions: Sequence[Completion],
-        recipe: TrainingConfig,
         resources: AttackerResources,
         seed: int,
-    ) -> list[list[Example]]:
+    ) -> list[tuple[Completion, Completion]]:
         sold = [group[0] for group in groups(completions)]
         drawn = sample_completions(student, sold, 2, self.settings.temperature, seed)
         preferences = [
             preference(one, drawn[2 * i : 2 * i + 2], resources.final) for i, one in enumerate(sold)
         ]
-        return [
-            [sft.example(one, student.tokenizer, recipe.max_length) for one in pair]
-            for pair in preferences
-            if pair
-        ]
+        return [pair for pair in preferences if pair]
 
-    def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        values_N, row_N = token_logprobs(network, rows, pad, device)
-        now_B, reference_B = (
-            totals(one, row_N, len(rows))
-            for one in (values_N, reference_logprobs(rows, device)[:, 0])
-        )
-        return -functional.logsigmoid(margins(now_B, reference_B, self.settings.beta)).mean()
+
+def prefer(
+    begun: Trained,
+    student: LanguageModel,
+    pairs: Sequence[tuple[Completion, Completion]],
+    recipe: TrainingConfig,
+    settings: Any,
+    *,
+    seed: int,
+) -> Trained:
+    """A fine-tuned student that goes on to learn from pairs, itself as the reference.
+
+    Args:
+        begun: its training so far; all there is where there are no pairs.
+        student: as it is now; its network is changed.
+        pairs: the preferred answer first.
+        recipe: of all of its training, of whose steps these are the rest.
+        settings: `first`, `beta` and `rate`.
+        seed: of the order of the pairs.
+    """
+    s, pad, tokenizer = settings, student.tokenizer.pad_token_id, student.tokenizer
+    first = max(1, round(s.first * recipe.steps))
+    examples = [[sft.example(one, tokenizer, recipe.max_length) for one in pair] for pair in pairs]
+    remembered = with_reference_logprobs(examples, [student.network], pad)
+    if not remembered or first >= recipe.steps:
+        return begun
+    rest = recipe.model_copy(
+        update={
+            "steps": recipe.steps - first,
+            "batch_size": max(1, recipe.batch_size // 2),
+            "learning_rate": s.rate * recipe.learning_rate,
+        }
+    )
+
+    def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+        return preference_loss(network, rows, pad, device, s.beta)
+
+    learned = train(student.network, remembered, rest, seed=seed, pad=pad, loss=loss, per="example")
+    return join_trainings([begun, learned])
+
+
+def preference_loss(
+    network: Any, rows: list[Example], pad: int, device: torch.device, beta: float
+) -> Tensor:
+    """DPO's loss of pairs, preferred and other in turns, with the reference's log-probabilities
+    noted beside their tokens; a mean over pairs, in nats.
+
+    Args:
+        network: that learns.
+        rows: as `with_reference_logprobs` left them.
+        pad: id behind the shorter ones.
+        device: of the network.
+        beta: above 0.
+    """
+    values_N, row_N = token_logprobs(network, rows, pad, device)
+    now_B, reference_B = (
+        totals(one, row_N, len(rows)) for one in (values_N, reference_logprobs(rows, device)[:, 0])
+    )
+    return -functional.logsigmoid(margins(now_B, reference_B, beta)).mean()

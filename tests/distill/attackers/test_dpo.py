@@ -99,7 +99,7 @@ def test_the_loss_is_the_papers_in_float64():
             for e in (chosen, rejected)
         ]
         want.append(math.log1p(math.exp(-0.3 * (gaps[0] - gaps[1]))))
-    got = dpo.Attacker(dpo.Settings(beta=0.3))._loss(policy, rows, 0, CPU)
+    got = dpo.preference_loss(policy, rows, 0, CPU, 0.3)
     assert float(got.detach()) == pytest.approx(np.mean(want), rel=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_at_the_reference_the_loss_is_log_2():
     pairs = _policy.with_reference_logprobs(
         [[sft.example(SOLD[0], TOKENIZER, 32), sft.example(SOLD[1], TOKENIZER, 32)]], [network()], 0
     )
-    found = dpo.Attacker(dpo.Settings())._loss(network(), pairs[0], 0, CPU)
+    found = dpo.preference_loss(network(), pairs[0], 0, CPU, 1.0)
     assert float(found.detach()) == pytest.approx(math.log(2))
 
 
