@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from experiments.planning import arms
@@ -19,7 +20,7 @@ from experiments.results.collect import preparing, trials_of
 from experiments.results.grades import WHO, Grades, Key
 from experiments.results.schema.arms import FinishedStudent, MissingStudent
 from experiments.results.schema.outcomes import CampaignOutcome
-from experiments.review import Check, Word, guarded, regrade, short, students
+from experiments.review import Check, Word, guarded, outcomes, regrade, short, students
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
 from experiments.settings.schema import Measure
@@ -177,7 +178,12 @@ def _campaigns(run: Run, planned: Plan) -> list[Check]:
     wrong = next(unlike(expected, listed), None)
     word: Word = "FAIL" if wrong else "PASS"
     total = f"{len(expected)} runs"
-    return [Check("outcomes.json lists the planned campaigns", word, total, difference(wrong))]
+    checks = [Check("outcomes.json lists the planned campaigns", word, total, difference(wrong))]
+    if run.study.campaigns:
+        claim = "campaigns can be of their settings"
+        fault = next(outcomes.faults(run.outcomes, run.study.campaigns), "")
+        checks.append(_check(claim, total, fault))
+    return checks
 
 
 def _planned_campaign(leak: CampaignRun, missing: Set[str], items: int) -> dict[str, Any]:
@@ -209,21 +215,26 @@ def _graded(run: Run) -> Check:
 
 
 def _undefended(run: Run) -> Check:
-    """Whether what no defence stands before is what was said: nothing moved it, at no cost."""
-    import pyarrow.compute as pc
-
-    names = ["defense", "attacker", *UNMOVED]
+    """Whether what no defence stands before is as it was said: nothing moved it, and it took one
+    pass a token; and whether a student, which is a network, has all that can be measured of one.
+    """
+    names = ["defense", "attacker", *UNMOVED, *OF_NETWORKS]
     table = pq.read_table(run.home / FILES["grades"], columns=names, read_dictionary=names[:2])
-    bare = pc.or_(pc.not_equal(table["attacker"], ""), pc.equal(table["defense"], "none"))
-    table, wrong = table.filter(bare), []
+    student = pc.not_equal(table["attacker"], "")
+    lacking = [name for name in OF_NETWORKS if table.filter(student)[name].null_count]
+    wrong = [f"{name} of a student is missing in a row" for name in lacking]
+    bare = table.filter(pc.or_(student, pc.equal(table["defense"], "none")))
     for name, allowed in UNMOVED.items():
-        others = pc.unique(table[name]).to_pylist()
+        others = pc.unique(bare[name]).to_pylist()
         wrong += [f"{name} is {value} in a row" for value in others if value not in allowed]
+    if pc.any(pc.and_(pc.equal(bare["passes"], 0), pc.greater(bare["tokens"], 0))).as_py():
+        wrong.append("tokens of a row took no pass")
     return _check("what no defence stands before is as it was said", "the same", _first(wrong, ""))
 
 
 UNMOVED = {"l1": (0.0,), "kl": (0.0,), "flips": (0.0,), "passes": (0.0, 1.0)}
-"""What an answer that no defence moved has; one without tokens took no pass."""
+"""What an answer has that no defence moved; one of several turns without a token took no pass."""
+OF_NETWORKS = ("nats", "tokens")
 
 
 def named(run: Run) -> Check:

@@ -28,8 +28,11 @@ from experiments.measure.detection import clopper_pearson
 from experiments.planning import plan
 from experiments.planning.arms import FLOORS
 from experiments.report import campaign_section
+from experiments.results import read
 from experiments.results.grades import Key
 from experiments.results.schema.outcomes import CampaignOutcome
+from experiments.review import form
+from experiments.review.outcomes import faults
 from experiments.review.verify import verify
 from experiments.settings import campaigns, catalog, entries, schema
 from experiments.settings.defenses import parse_defense
@@ -672,6 +675,26 @@ class TestReport:
         forger.rewrite(home)
         failed = {c.claim: c.got for c in verify(home, None) if c.word == "FAIL"}
         assert [*failed] == ["outcomes.json lists the planned campaigns"]
+
+    @pytest.mark.parametrize(
+        ("change", "fault"),
+        [
+            ({}, ""),
+            ({"leaked_DC": []}, "leaked_DC is not of 14 days and 10 capabilities"),
+            ({"reduced_DC": [[9] * 10] * 14, "leaked_DC": [[0] * 10] * 14}, "1260 answers were"),
+            ({"capabilities": ["harmless"] * 10}, "among its capabilities"),
+            ({"detectors": {}}, "detectors are none"),
+            ({"segments": ["all"]}, "segments that there are not"),
+        ],
+        ids=str,
+    )
+    def test_a_campaign_that_is_of_other_settings_is_named(self, made, change, fault):
+        home = made / "campaigns"
+        before, campaigns = read.outcomes_of(home), form.study_of(home).campaigns
+        opened = next(outcome for outcome in before if outcome.access == "open")
+        assert not [*faults(before, campaigns)]
+        wrong = [*faults([opened.model_copy(update=change)], campaigns)]
+        assert bool(wrong) == bool(fault) and fault in "".join(wrong)
 
     def test_partial_runs_are_reported_as_far_as_they_go(self, made, tmp_path, capsys):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))

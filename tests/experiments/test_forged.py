@@ -312,6 +312,17 @@ def a_clean_teacher_that_was_moved(home):
     rewrite(home)
 
 
+def a_student_without_probabilities(home):
+    table(home, "nats", lambda row: None)
+    rewrite(home)
+
+
+def answers_that_took_no_pass(home):
+    table(home, "passes", lambda row: 0.0)
+    table(home, "tokens", lambda row: 5)
+    rewrite(home)
+
+
 def bytes_between_the_grades(home):
     data = (home / "grades.parquet").read_bytes()
     end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
@@ -519,6 +530,8 @@ LIES = [
     another_learning_rate,
     a_cost_that_is_no_number,
     a_clean_teacher_that_was_moved,
+    a_student_without_probabilities,
+    answers_that_took_no_pass,
     bytes_between_the_grades,
     a_search_that_was_not_planned,
     a_defence_that_was_not_prepared,

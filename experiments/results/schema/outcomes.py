@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from experiments.results.schema.words import Access, Attacker, Defense, Preset, Task
-from experiments.results.table import Real, Table
+from experiments.results.table import Count, Real, Table
 
 
 class LeakedStudent(Table):
@@ -23,53 +23,53 @@ class LeakedStudent(Table):
 class CampaignAccounts(Table):
     """What became of a campaign's accounts."""
 
-    closed_D: list[int]
+    closed_D: list[Count]
     """By day."""
-    done: dict[str, int]
+    done: dict[str, Count]
     """By measure of the policy."""
-    opened: int
+    opened: Count
     """Accounts."""
-    opened_D: list[int]
+    opened_D: list[Count]
     """By day."""
-    turned_away: int
+    turned_away: Count
     """Accounts that were not opened."""
-    verified: int
+    verified: Count
     """Accounts that passed an identity check."""
 
 
 class HonestAccounts(Table):
     """What honest accounts met, by segment."""
 
-    accounts: list[int]
+    accounts: list[Count]
     """In all."""
-    closed: list[int]
+    closed: list[Count]
     """Accounts."""
-    done: dict[str, list[int]]
+    done: dict[str, list[Count]]
     """Accounts by measure of the policy."""
-    limited: list[int]
+    limited: list[Count]
     """Accounts that a limit refused an exchange."""
-    refused: list[int]
+    refused: list[Count]
     """Exchanges."""
-    sent: list[int]
+    sent: list[Count]
     """Exchanges."""
-    touched: list[int]
+    touched: list[Count]
     """Accounts that would notice anything."""
 
 
 class Detected(Table):
     """What a detector found of a run at one rate."""
 
-    customers: list[int]
+    customers: list[Count]
     """Honest ones, by segment."""
-    days: dict[str, int | None]
+    days: dict[str, Count | None]
     """By share of the accounts, the day by which they were found; null is never."""
-    false: list[int]
+    false: list[Count]
     """Honest customers flagged, by segment."""
-    found: int
+    found: Count
     """Accounts of the campaign."""
-    leaked_C: list[int]
+    leaked_C: list[Count]
     """Exchanges that had leaked by then, by capability."""
-    of: int
+    of: Count
     """Accounts of the campaign."""
 
 
@@ -87,32 +87,32 @@ class CampaignOutcome(Table):
 
     preset: Preset
     access: Access
-    seed: int
+    seed: Count
     """Of the simulation."""
     split: Literal["report", "select"]
     """Whether it is reported, or only chooses the worst campaign."""
     students: list[LeakedStudent]
-    bought: list[int]
+    bought: list[Count]
     """Exchanges, tokens sent, tokens received."""
     campaign: CampaignAccounts
     capabilities: list[str]
     """Names, in the order of the columns."""
     detectors: dict[str, list[Detected]] = {}
     """By name, a list by rate; under the open access alone."""
-    events: int
+    events: Count
     """Simulated."""
     honest: HonestAccounts
-    leaked_DC: list[list[int]]
+    leaked_DC: list[list[Count]]
     """Exchanges by day and capability."""
     planned: Real
     """Exchanges that it wants."""
-    reduced_DC: list[list[int]]
+    reduced_DC: list[list[Count]]
     """Of those, answered by reduced accounts."""
     segments: list[str]
     """Names, in the order of the counts."""
     roc: dict[str, Roc] = {}
     """By detector; of reported runs under the open access."""
-    fused: list[list[int]] = []
+    fused: list[list[Count]] = []
     """By rate: accounts found, of all; honest customers flagged, of all."""
 
 
