@@ -1,4 +1,4 @@
-"""The teacher-signal cache: generated tokens and released logprobs as flat memory-mapped arrays.
+"""The logprob cache: generated tokens and released logprobs as flat memory-mapped arrays.
 
 A folder of little-endian .npy files, read without loading them, and a manifest that says what the
 numbers mean and holds each file's SHA-256. Axes: A answers, N tokens of all answers, R rows of
@@ -135,7 +135,9 @@ class LogprobCache:
         """
         missing = [answer.prompt_id for answer in answers if answer.prompt_id not in self.prompts]
         if missing:
-            raise BadInput(f"signals: no entry for {len(missing)} answers, first {missing[0]!r}")
+            raise BadInput(
+                f"logprob cache: no entry for {len(missing)} answers, first {missing[0]!r}"
+            )
         return [self._attach_one(answer, self.prompts[answer.prompt_id]) for answer in answers]
 
     def _attach_one(self, answer: Completion, index: int) -> Completion:
@@ -171,9 +173,9 @@ def read(folder: Path, *, tokenizer: str) -> LogprobCache:
         manifest: Any = json.loads((folder / "manifest.json").read_text())
         version, files, prompts = manifest["version"], manifest["files"], manifest["prompts"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder}: not a whole signal cache ({error!r})") from None
+        raise BadInput(f"{folder}: not a whole logprob cache ({error!r})") from None
     if version != VERSION:
-        raise BadInput(f"{folder}: signal cache of version {version}; this one reads {VERSION}")
+        raise BadInput(f"{folder}: logprob cache of version {version}; this one reads {VERSION}")
     if manifest["tokenizer"] != tokenizer:
         raise BadInput(
             f"{folder}: written for tokenizer {manifest['tokenizer'][:12]}, got "
@@ -183,7 +185,7 @@ def read(folder: Path, *, tokenizer: str) -> LogprobCache:
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise BadInput(f"{path}: is missing from the signal cache")
+            raise BadInput(f"{path}: is missing from the logprob cache")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise BadInput(f"{path}: truncated or altered since it was written")

@@ -357,7 +357,7 @@ class Defense(TextEdit):
     def _score(
         self, train_items: Sequence[Completion], held_out: Sequence[Completion]
     ) -> Callable[[Candidate], float]:
-        """How little a proxy knows of held-out answers once it is tuned on the lessons as a
+        """How little a proxy knows of held-out answers once it is tuned on the traces as a
         candidate rewrites them.
         """
         proxy, s = self.resources.proxy, self.settings

@@ -1,4 +1,4 @@
-"""The signal cache: what goes in comes out, it is as small as it claims, and damage
+"""The logprob cache: what goes in comes out, it is as small as it claims, and damage
 is never data.
 """
 
@@ -145,7 +145,7 @@ def test_damage_is_named(tmp_path, name, damage):
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"version": 2, "files": {}, "prompts": []}'])
 def test_a_broken_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(BadInput, match="signal cache"):
+    with pytest.raises(BadInput, match="logprob cache"):
         logprob_cache.read(tmp_path, tokenizer=HERE)
 
 
