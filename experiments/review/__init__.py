@@ -1,10 +1,10 @@
 """Checking results that somebody else made: verify without compute, reproduce by running again,
 export, compare.
 
-A run is a folder that `run` or `report` left, or an archive of one. `results.archive` opens and packs
-one, `form` says what its files may hold, `verify` computes again what follows from its grades, `rerun`
-compares it with a run of one's own, `sign` says who vouches for it. A stranger's run is data:
-nothing of it is executed, and nothing outside it is opened.
+A run is a folder that `run` or `report` left, or an archive of one. `results.archive` opens and
+packs one, `form` says what its files may hold, `verify` computes again what follows from its
+grades, `rerun` compares it with a run of one's own, `sign` says who vouches for it. A stranger's
+run is data: nothing of it is executed, and nothing outside it is opened.
 """
 
 from __future__ import annotations
