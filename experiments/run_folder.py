@@ -13,7 +13,7 @@ from distill.completions import BadInput, digest, write_bytes
 from experiments import environment, preregistration, provenance
 from experiments.analysis import campaign_outcomes, card, summary
 from experiments.analysis.exhibits import exhibits
-from experiments.measure.contrast import NotMeasurable
+from experiments.measure.scores import NotMeasurable
 from experiments.planning.plan import Plan
 from experiments.report import card as card_page
 from experiments.report import html

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import cli
 from experiments.launch import one
-from experiments.measure.contrast import Arm
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import transfer
 from experiments.planning import arms, plan
 from experiments.results import grades, grades_file

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.measure import flags, verdict
-from experiments.measure.contrast import Arm, NotMeasurable, bounded
+from experiments.measure.scores import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import select
 from experiments.planning.arms import CHOICES, IDENTITY, choices, is_floor, listed
 from experiments.results.grades import Grades, Key, Sat

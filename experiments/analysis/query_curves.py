@@ -12,7 +12,8 @@ import numpy as np
 from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ledger import gpu_hours, ledger_row
 from experiments.measure import cost, curves
-from experiments.measure.contrast import Arm, arm_mean
+from experiments.measure.contrast import arm_mean
+from experiments.measure.scores import Arm
 from experiments.planning.arms import FLOORS, is_floor
 from experiments.results.grades import Key
 from experiments.results.schema.curves import (

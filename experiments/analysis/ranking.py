@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.analysis.comparisons import ArmTable
-from experiments.measure.contrast import Arm, NotMeasurable
+from experiments.measure.scores import Arm, NotMeasurable
 from experiments.measure.transfer import Worst, transfer_of_means, worst_case
 from experiments.planning.arms import IDENTITY
 from experiments.results.grades import Key

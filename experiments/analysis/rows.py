@@ -14,7 +14,8 @@ from experiments.analysis.comparisons import ArmTable, role
 from experiments.analysis.ledger import ledger_row
 from experiments.analysis.ranking import Cell
 from experiments.measure import bootstrap, fidelity, flags, power
-from experiments.measure.contrast import Arm, Estimate, arm_mean, contrast
+from experiments.measure.contrast import Estimate, arm_mean, contrast
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import Transfer, transfer
 from experiments.planning.arms import FLOORS, choices, is_floor
 from experiments.results.grades import Key

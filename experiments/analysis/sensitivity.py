@@ -9,7 +9,7 @@ from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ledger import ledger_row
 from experiments.analysis.ranking import Cell, Ranking
 from experiments.measure import cost
-from experiments.measure.contrast import Arm
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import transfer_of_means
 from experiments.planning.arms import choices
 from experiments.results.grades import Key, Sat

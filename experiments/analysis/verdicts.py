@@ -11,7 +11,7 @@ from experiments.analysis.families import family
 from experiments.analysis.ranking import Cell, Ranking, rank_attacks
 from experiments.analysis.sensitivity import sensitivity
 from experiments.measure import flags, frontier, verdict
-from experiments.measure.contrast import Arm
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import transfer
 from experiments.measure.utility import non_inferiority
 from experiments.planning.arms import IDENTITY, is_floor

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from experiments.measure.contrast import checked
+from experiments.measure.scores import checked
 
 DRAWS = 2000
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.measure.contrast import NotMeasurable
 from experiments.measure.curves import monotone
+from experiments.measure.scores import NotMeasurable
 
 
 class Range(NamedTuple):

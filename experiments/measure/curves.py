@@ -18,7 +18,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Arm, Estimate, NotMeasurable, Scores, bounded, contrast
+from experiments.measure.contrast import Estimate, contrast
+from experiments.measure.scores import Arm, NotMeasurable, Scores, bounded
 
 LEVELS = (0.25, 0.5, 0.75)
 APART = 2.0  # times, that neighbouring budgets may lie apart

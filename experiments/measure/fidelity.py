@@ -13,7 +13,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import Arm, Estimate, NotMeasurable, contrast
+from experiments.measure.contrast import Estimate, contrast
+from experiments.measure.scores import Arm, NotMeasurable
 
 JOINTLY_WRONG = 100
 PANEL_DRAWS = 500

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from experiments.measure.contrast import NotMeasurable, Scores, contrast
+from experiments.measure.contrast import contrast
+from experiments.measure.scores import NotMeasurable, Scores
 from experiments.measure.text import distinct as distinct_grams
 from experiments.measure.transfer import Transfer, normalised_transfer
 from experiments.measure.utility import paired_difference

@@ -16,18 +16,11 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
-from experiments.measure.contrast import (
-    Arm,
-    Estimate,
-    NotMeasurable,
-    Scores,
-    bounded,
-    contrast,
-    raw,
-)
+from experiments.measure.contrast import Estimate, contrast
 from experiments.measure.cost import Bill, Range, summary
 from experiments.measure.cost import draw as drawn
 from experiments.measure.curves import between, monotone, too_far
+from experiments.measure.scores import Arm, NotMeasurable, Scores, bounded, raw
 
 
 def read(

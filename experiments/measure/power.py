@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from experiments.measure.contrast import Arm, NotMeasurable, Scores, checked, groups
+from experiments.measure.scores import Arm, NotMeasurable, Scores, checked, groups
 
 POWER_DRAWS = 4000
 

@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from scipy import special, stats
 
-from experiments.measure.contrast import MIN_ITEMS, Estimate, NotMeasurable
+from experiments.measure.contrast import MIN_ITEMS, Estimate
+from experiments.measure.scores import NotMeasurable
 
 FOLDS = 5
 FEATURES = 2**12

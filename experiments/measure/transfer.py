@@ -11,17 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from experiments.measure.contrast import (
-    Prior,
-    Scores,
-    Variance,
-    checked,
-    combine,
-    corrected_t,
-    p_below,
-    raw,
-    variance,
-)
+from experiments.measure.contrast import Prior, Variance, combine, corrected_t, p_below, variance
+from experiments.measure.scores import Scores, checked, raw
 
 NEAR = 0.1
 REPORT_AT = 5.0  # standard errors of U - F from which the denominator counts as well measured

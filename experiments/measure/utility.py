@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from experiments.measure.contrast import Scores, checked, contrast
+from experiments.measure.contrast import contrast
+from experiments.measure.scores import Scores, checked
 
 
 class Cost(NamedTuple):

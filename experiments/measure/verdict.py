@@ -20,7 +20,6 @@ from experiments.measure import power
 from experiments.measure.contrast import (
     MIN_CLUSTERS,
     MIN_ITEMS,
-    Arm,
     Prior,
     combine,
     contrast,
@@ -28,6 +27,7 @@ from experiments.measure.contrast import (
     pooled,
     variance,
 )
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import (
     REPORT_AT,
     Transfer,

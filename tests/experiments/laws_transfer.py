@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.measure.contrast import Arm, combine, variance
+from experiments.measure.contrast import combine, variance
+from experiments.measure.scores import Arm
 from experiments.measure.transfer import outside, transfer, unseen, worst_case
 from experiments.measure.verdict import Case, Rules, judge
 from tests.experiments.laws import Law, abilities, bounded, mixture, percentiles, students, uniforms

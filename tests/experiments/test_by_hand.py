@@ -18,7 +18,7 @@ from experiments.analysis import ranking, sensitivity, summary
 from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ranking import Cell
 from experiments.measure import power, utility
-from experiments.measure.contrast import Arm
+from experiments.measure.scores import Arm
 from experiments.planning import arms, plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.results.grades import WHO, Key, Sat

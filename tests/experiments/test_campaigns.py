@@ -23,8 +23,8 @@ from experiments.analysis.campaign_leaks import Behind
 from experiments.analysis.campaign_outcomes import Against, Run, Scores
 from experiments.campaigns.simulate import Outcome
 from experiments.campaigns.world import Truth
-from experiments.measure.contrast import Arm
 from experiments.measure.detection import clopper_pearson
+from experiments.measure.scores import Arm
 from experiments.planning import plan
 from experiments.planning.arms import FLOORS
 from experiments.report import campaign_section

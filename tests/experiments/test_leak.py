@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.measure import leak
-from experiments.measure.contrast import NotMeasurable
 from experiments.measure.cost import Range
+from experiments.measure.scores import NotMeasurable
 
 BUDGETS = np.array([10, 100, 1000])
 NEAR = np.array([250, 500, 1000])

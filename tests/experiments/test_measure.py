@@ -5,13 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.measure import bootstrap, cost, curves, fidelity, flags, frontier, power
-from experiments.measure.contrast import (
-    NotMeasurable,
-    arm_mean,
-    contrast,
-    third_moment,
-    variance,
-)
+from experiments.measure.contrast import arm_mean, contrast, third_moment, variance
+from experiments.measure.scores import NotMeasurable
 from experiments.measure.transfer import Transfer, above_p, threshold_p, transfer
 from experiments.measure.utility import non_inferiority
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.measure import curves, flags, frontier, power
-from experiments.measure.contrast import Arm, NotMeasurable, arm_mean, bounded, contrast, variance
+from experiments.measure.contrast import arm_mean, contrast, variance
+from experiments.measure.scores import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import seeds_unseen, transfer, unseen, worst_case
 from experiments.measure.utility import non_inferiority
 from experiments.measure.verdict import Case, Rules, judge

@@ -14,7 +14,7 @@ from distill.completions import BadInput
 from experiments.analysis import card, flagging, summary, verdicts
 from experiments.analysis.exhibits import exhibits
 from experiments.analysis.families import family
-from experiments.measure.contrast import Arm, NotMeasurable
+from experiments.measure.scores import Arm, NotMeasurable
 from experiments.planning.arms import IDENTITY
 from experiments.report import card as card_page
 from experiments.report import frontier_plot, html, plots, terminal

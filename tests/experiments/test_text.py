@@ -13,7 +13,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from experiments.measure import flags, text
-from experiments.measure.contrast import MIN_ITEMS, NotMeasurable
+from experiments.measure.contrast import MIN_ITEMS
+from experiments.measure.scores import NotMeasurable
 
 WORDS = st.text("ab#", max_size=24) | st.text(max_size=12)
 COINS = st.randoms(use_true_random=False).map(lambda rng: "".join(rng.choices("ab", k=40)))

@@ -22,7 +22,8 @@ from experiments import preregistration, run_folder, tasks
 from experiments.analysis import card
 from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
-from experiments.measure.contrast import Arm, p_below, parts_of, pooled, variance
+from experiments.measure.contrast import p_below, parts_of, pooled, variance
+from experiments.measure.scores import Arm
 from experiments.planning import arms, plan, scope
 from experiments.results import collect, grades, grades_file
 from experiments.results.grades import Key
