@@ -43,8 +43,8 @@ def edits(size: int) -> dict[str, Callable[[], Tensor]]:
         "the same, eps 1.9 (runs into equals)": lambda: gradient_redirection.redirect(
             y, gradient_redirection.away_from_proxy(y, q), 1.9, 0.01
         ),
-        "mad: argmax": lambda: mad.poison(y, q, "argmax", 1.0, 32, size),
-        "mad: extreme": lambda: mad.poison(y, q, "extreme", 1.0, 32, size),
+        "mad: argmax": lambda: mad.poison(y, q, mad.Settings(), size),
+        "mad: extreme": lambda: mad.poison(y, q, mad.Settings(variant="extreme"), size),
     }
 
 

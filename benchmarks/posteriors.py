@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from defenses.release import modelguard_s, modelguard_w, noise, reverse_sigmoid, rounding, top_k
+from defenses.release import modelguard_w, noise, quantised, reverse_sigmoid, rounding, top_k
 from distill.completions import Completion, Logprobs
 
 VOCABULARY, POSITIONS, ROUNDS = 128_000, 16, 5
 DEFENSES = {
     "reverse_sigmoid": reverse_sigmoid.Defense(reverse_sigmoid.Settings()),
     "modelguard_w": modelguard_w.Defense(modelguard_w.Settings()),
-    "modelguard_s": modelguard_s.Defense(modelguard_s.Settings()),
+    "quantised": quantised.Defense(quantised.Settings()),
     "noise": noise.Defense(noise.Settings()),
     "rounding": rounding.Defense(rounding.Settings()),
     "top_k": top_k.Defense(top_k.Settings()),

@@ -195,8 +195,6 @@ def released_divergence(
         BadInput: a pair of divergence and semantics that `check` refuses.
     """
     check(kind, semantics, beta)
-    if kind == "forward" and semantics == "tail":
-        return forward_kl_tail(logits_NV, ids_NK, logprobs_NK, tail_N)
     pair = categories(semantics, logits_NV, ids_NK, logprobs_NK, tail_N)
     return divergence(kind, *pair, beta=beta, skew=skew).mean()
 
@@ -221,22 +219,5 @@ def forward_kl_tail(
     Returns:
         Nats a position.
     """
-    kept_NK = ids_NK >= 0
-    student_NK = (
-        torch.log_softmax(logits_NV.float(), -1)
-        .gather(-1, ids_NK.clamp(min=0))
-        .masked_fill(~kept_NK, -torch.inf)
-    )
-    mass_N1 = logprobs_NK.logsumexp(-1, keepdim=True)
-    teacher_NK = logprobs_NK - mass_N1.clamp(min=0)
-    # Withheld entries have no mass; NaN is none of them and must stay seen.
-    terms_NK = torch.where(
-        kept_NK & (teacher_NK != -torch.inf), teacher_NK.exp() * (teacher_NK - student_NK), 0.0
-    )
-    tail_N = -torch.expm1(mass_N1.squeeze(-1).clamp(max=0)) if tail_N is None else tail_N.exp()
-    left_N = (1 - student_NK.exp().sum(-1)).clamp(min=1e-9)
-    # Below fp32 resolution the tail is rounding error of the sum, not probability.
-    tail = torch.where(
-        ~(tail_N <= 1e-6), tail_N * (tail_N.clamp(min=1e-9).log() - left_N.log()), 0.0
-    )
-    return (terms_NK.sum(-1) + tail).mean()
+    pair = categories("tail", logits_NV, ids_NK, logprobs_NK, tail_N)
+    return divergence("forward", *pair).mean()

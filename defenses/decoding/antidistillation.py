@@ -12,6 +12,8 @@ Where this differs from the released code, and lam from the paper's:
 - Their two perturbed proxies are half precision, in which a small step is mostly rounded away; here
   they are float32 (`product: difference`), or there is no step: `exact` is the derivative, by one
   forward-mode pass.
+- g is of the mean over all tokens of the traces; theirs is the mean over traces of each one's mean,
+  which `mean: trace` is.
 - lam stands before temperature, as in their code; in the paper it is added to z_T / temperature.
 
 A proxy that was tuned on the traces themselves has a smaller and noisier g than one that has never
@@ -39,7 +41,7 @@ from defenses import (
     require_proxy,
     require_traces,
 )
-from defenses.trained import changed, copied, gradient, rows
+from defenses.trained import Mean, changed, copied, gradient, rows
 from distill.auxiliary import AuxiliaryModel, JvpModel, match_vocab_size
 from distill.completions import BadInput
 from distill.generation import DecodingStep
@@ -96,12 +98,13 @@ def difference(
 
 class Settings(DefenseSettings):
     """`lam`: weight of Delta (0: no defence); `product`: how it is had; `epsilon`: the step, of
-    `difference` alone.
+    `difference` alone; `mean`: what of the traces' losses g is the gradient of.
     """
 
     lam: float = Field(0.3, ge=0)
     product: Literal["exact", "difference"] = "exact"
     epsilon: float = Field(1e-2, gt=0)
+    mean: Mean = "token"
 
 
 class Defense(BaseDefense):
@@ -126,8 +129,8 @@ class Defense(BaseDefense):
 
     @property
     def gradient_norm(self) -> float:
-        """L2 norm of the gradient of the mean loss per token, before it was normalised; nats per
-        unit of weights.
+        """L2 norm of the gradient of the mean loss, before it was normalised; nats per unit of
+        weights.
         """
         return float(self.resources.learned[NORM])
 
@@ -139,9 +142,8 @@ class Defense(BaseDefense):
         # Behind the teacher's own prompts, chat template included, as that is what the proxy reads
         # while it answers.
         traces = rows(scored, require_traces(self.resources, NAME))
-        direction, norm = unit_direction(
-            gradient(require_proxy(self.resources, scored, NAME).network, traces)
-        )
+        network = require_proxy(self.resources, scored, NAME).network
+        direction, norm = unit_direction(gradient(network, traces, mean=self.settings.mean))
         return direction | {NORM: norm}
 
     def __call__(self, model: Model) -> Model:

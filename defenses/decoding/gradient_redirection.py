@@ -45,6 +45,10 @@ from distill.models import LanguageModel, Model
 
 NAME = "decoding/gradient_redirection"
 BINS = 4096
+TARGETS = 3  # tokens that are steered to
+CLIMBS = 6  # rounds of the search on the image
+HALVINGS, FAR = 24, 100.0  # of the search for how far a step may go, and the most, nats
+SHARES = (1.0, 0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 0.001)  # of that
 
 
 def drain(values_BV: Tensor, rooms_BV: Tensor, give_B1: Tensor) -> Tensor:
@@ -117,12 +121,13 @@ def redirect(
 
 
 def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> Tensor:
-    """log y~ = log softmax(W(h + dh) + b), dh along the gradient of <y~, g> in h, as long as ||y~ -
-    y||_1 = eps allows.
+    """log y~ = log softmax(W(h + dh) + b) with <y~, g> as large as a search in dh makes it, and
+    ||y~ - y||_1 <= eps; never below <y, g>.
 
-    What a softmax of W's image can say stays one, so regression on that image does not undo it. y~
-    is proportional to y exp(s W dh), and L1 grows with s (monotone likelihood ratios), so bisection
-    finds s; where the distance never reaches eps, s is as large as doubles go.
+    What a softmax of W's image can say stays one, so regression on that image does not undo it.
+    Each round tries steps of many lengths along the gradient of <y~, g> in h, along what is left of
+    it without the part that moves y~ further from y, and towards the tokens with the largest g, and
+    takes the best that eps allows. A local search: there may be better points.
 
     Args:
         logprobs_BV: natural-log probabilities, a row a text.
@@ -133,24 +138,54 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
     Returns:
         Log-probabilities `[B, V]`.
     """
-    logprobs = logprobs_BV.double()
-    p_BV = logprobs.exp()
-    slope_BV = p_BV * (g_BV - (p_BV * g_BV).sum(-1, keepdim=True))
-    shift_BV = (slope_BV.to(weight_VH) @ weight_VH @ weight_VH.T).double()
-    shift_BV = shift_BV / shift_BV.abs().amax(-1, keepdim=True).clamp(min=1e-30)
+    best_BV, p_BV = logprobs_BV.double(), logprobs_BV.double().exp()
+    value_B1 = (p_BV * g_BV).sum(-1, keepdim=True)
+    for _ in range(CLIMBS):
+        start_BV = best_BV
+        for step_BV in _uphill(start_BV.exp(), p_BV, g_BV, weight_VH):
+            reach_B1 = _reach(start_BV, step_BV, p_BV, eps)
+            for share in SHARES:
+                moved_BV = torch.log_softmax(start_BV + share * reach_B1 * step_BV, -1)
+                worth_B1 = (moved_BV.exp() * g_BV).sum(-1, keepdim=True)
+                within_B1 = (moved_BV.exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
+                better_B1 = within_B1 & (worth_B1 > value_B1)
+                best_BV = torch.where(better_B1, moved_BV, best_BV)
+                value_B1 = torch.where(better_B1, worth_B1, value_B1)
+    return best_BV.to(logprobs_BV)
 
-    def shifted(share_B1: Tensor) -> Tensor:
-        return torch.log_softmax(logprobs + shift_BV * share_B1 / (1 - share_B1), -1)
 
-    low_B1, high_B1 = torch.zeros_like(p_BV[:, :1]), torch.ones_like(p_BV[:, :1])
-    for _ in range(40):
+def _reach(start_BV: Tensor, step_BV: Tensor, p_BV: Tensor, eps: float) -> Tensor:
+    """How far along a direction of logits y~ stays within eps of p in L1 (B, 1), at most FAR."""
+    low_B1 = torch.zeros_like(start_BV[:, :1])
+    high_B1 = torch.full_like(low_B1, FAR)
+    for _ in range(HALVINGS):
         middle_B1 = (low_B1 + high_B1) / 2
-        within_B1 = (shifted(middle_B1).exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
-        low_B1, high_B1 = (
-            torch.where(within_B1, middle_B1, low_B1),
-            torch.where(within_B1, high_B1, middle_B1),
-        )
-    return shifted(low_B1).to(logprobs_BV)
+        q_BV = torch.softmax(start_BV + middle_B1 * step_BV, -1)
+        within_B1 = (q_BV - p_BV).abs().sum(-1, keepdim=True) <= eps
+        low_B1 = torch.where(within_B1, middle_B1, low_B1)
+        high_B1 = torch.where(within_B1, high_B1, middle_B1)
+    return low_B1
+
+
+def _uphill(q_BV: Tensor, p_BV: Tensor, g_BV: Tensor, weight_VH: Tensor) -> list[Tensor]:
+    """Directions of logits W dh at y~ = q, largest entry 1: the gradient of <y~, g>, what of it
+    does not raise ||y~ - p||_1, and the rows of W whose tokens have the largest g.
+    """
+
+    def in_h(values_BV: Tensor) -> Tensor:
+        slope_BV = q_BV * (values_BV - (q_BV * values_BV).sum(-1, keepdim=True))
+        return slope_BV.to(weight_VH) @ weight_VH
+
+    up_BH, away_BH = in_h(g_BV), in_h((q_BV - p_BV).sign())
+    shared_B1 = (up_BH * away_BH).sum(-1, keepdim=True).clamp(min=0)
+    square_B1 = away_BH.square().sum(-1, keepdim=True).clamp(min=1e-30)
+    best_BK = g_BV.topk(min(TARGETS, g_BV.shape[-1])).indices
+    targets = weight_VH[best_BK].unbind(1)
+    logits = [
+        (one_BH @ weight_VH.T).double()
+        for one_BH in (up_BH, up_BH - shared_B1 / square_B1 * away_BH, *targets)
+    ]
+    return [one / one.abs().amax(-1, keepdim=True).clamp(min=1e-30) for one in logits]
 
 
 def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:

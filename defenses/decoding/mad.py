@@ -8,6 +8,10 @@ The objective is
   whatever h: no Jacobian, O(V). It also takes the teacher for a proxy where none is named; then y =
   q, G'y is 0 and the objective undefined. Such rows stay as they are.
 
+The released code goes to the vertex y* of the simplex that would be best if the budget let it be
+reached, as far as the budget lets it. `by: final` goes to the one whose point within the budget is
+best: of all tokens for `extreme`, of some sets for `argmax`.
+
 The objective is a context's own; for a batch, whose gradients add up before they are normalised, it
 is a stand-in. Axes: B rows, V vocabulary, C candidate tokens.
 """
@@ -68,6 +72,73 @@ class Candidates(NamedTuple):
     ids_BC: Tensor
     parts_3BC: Tensor
     starts_3B2: Tensor
+
+
+def best_token(y_BV: Tensor, q_BV: Tensor, eps: float) -> Tensor:
+    """y* = the one token e_k with the least cos(y - q, y~ - q) at the point y~ between y and e_k
+    that the budget lets be reached, over all V.
+
+    Args:
+        y_BV: the teacher's probabilities.
+        q_BV: the proxy's.
+        eps: L1 budget.
+    """
+    a_BV = y_BV - q_BV
+    alpha_BV = (eps / (2 * (1 - y_BV)).clamp(min=1e-30)).clamp(max=1)
+    along_BV = alpha_BV * (a_BV - (a_BV * y_BV).sum(-1, keepdim=True))
+    square_B1 = a_BV.square().sum(-1, keepdim=True)
+    far_BV = alpha_BV.square() * (1 - 2 * y_BV + y_BV.square().sum(-1, keepdim=True))
+    length_BV = (square_B1 + 2 * along_BV + far_BV).clamp(min=1e-30).sqrt()
+    best_B1 = ((square_B1 + along_BV) / length_BV).argmin(-1, keepdim=True)
+    return torch.zeros_like(y_BV).scatter_(-1, best_B1, 1.0)
+
+
+def uniform_prefixes(y_BV: Tensor, q_BV: Tensor, most: int) -> list[Tensor]:
+    """Uniform distributions on the likeliest token and the first few of those that help most, in
+    order of (y_k - q_k) and of (y_k - q_k) / q_k.
+
+    Args:
+        y_BV: the teacher's probabilities.
+        q_BV: the proxy's.
+        most: the longest.
+    """
+    top_B1 = y_BV.argmax(-1, keepdim=True)
+    lengths = [n for n in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128) if n <= most]
+    count = min(max(lengths), y_BV.shape[-1])
+    targets = []
+    for worth_BV in (y_BV - q_BV, (y_BV - q_BV) / q_BV.clamp(min=1e-30)):
+        order_BN = worth_BV.topk(count, largest=False).indices
+        for length in lengths:
+            target_BV = torch.zeros_like(y_BV).scatter_(-1, order_BN[:, :length], 1.0)
+            target_BV = target_BV.scatter_(-1, top_B1, 1 + FIRST)
+            targets.append(target_BV / target_BV.sum(-1, keepdim=True))
+    return targets
+
+
+def nearest_opposite(y_BV: Tensor, q_BV: Tensor, targets: list[Tensor], eps: float) -> Tensor:
+    """Of several y*, that whose point within the budget has the least cos(y - q, y~ - q); the first
+    of equals.
+
+    Args:
+        y_BV: the teacher's probabilities.
+        q_BV: the proxy's.
+        targets: probabilities `[B, V]` each.
+        eps: L1 budget.
+    """
+    cosines_NB = torch.stack(
+        [
+            torch.cosine_similarity(y_BV - q_BV, _moved(y_BV, one, eps) - q_BV, -1, eps=1e-300)
+            for one in targets
+        ]
+    )
+    best_1BV = cosines_NB.argmin(0)[None, :, None].expand(1, *y_BV.shape)
+    return torch.stack(targets).gather(0, best_1BV)[0]
+
+
+def _moved(y_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
+    """(1 - alpha) y + alpha y*, as far as the budget goes."""
+    far_B1 = (y_BV - target_BV).abs().sum(-1, keepdim=True)
+    return torch.lerp(y_BV, target_BV, (eps / far_B1.clamp(min=1e-30)).clamp(max=1))
 
 
 def uniform_target(y_BV: Tensor, q_BV: Tensor, most: int) -> Tensor:
@@ -157,24 +228,36 @@ def interpolate(logprobs_BV: Tensor, target_BV: Tensor, eps: float) -> Tensor:
         Log-probabilities `[B, V]`.
     """
     y_BV = logprobs_BV.double().exp()
-    far_B1 = (y_BV - target_BV).abs().sum(-1, keepdim=True)
-    alpha_B1 = (eps / far_B1.clamp(min=1e-30)).clamp(max=1)
-    moved_BV = torch.lerp(y_BV, target_BV, alpha_B1)
+    moved_BV = _moved(y_BV, target_BV, eps)
     return torch.where(moved_BV == y_BV, logprobs_BV, moved_BV.log().to(logprobs_BV))
 
 
-def poison(
-    logprobs_BV: Tensor, proxy_BV: Tensor, variant: str, eps: float, most: int, size: int
-) -> Tensor:
-    """log y~ of MAD-`variant` against a proxy's logprobs; only the first `size` tokens are moved
-    to.
+def target(y_BV: Tensor, q_BV: Tensor, settings: Settings) -> Tensor:
+    """y* of a variant.
+
+    Args:
+        y_BV: the teacher's probabilities.
+        q_BV: the proxy's.
+        settings: the variant, the budget, and by what y* is chosen.
+    """
+    if settings.variant == "extreme":
+        if settings.by == "vertex":
+            return one_token_target(y_BV, q_BV)
+        return best_token(y_BV, q_BV, settings.eps)
+    vertex_BV = uniform_target(y_BV, q_BV, settings.most)
+    if settings.by == "vertex":
+        return vertex_BV
+    targets = [vertex_BV, *uniform_prefixes(y_BV, q_BV, settings.most)]
+    return nearest_opposite(y_BV, q_BV, targets, settings.eps)
+
+
+def poison(logprobs_BV: Tensor, proxy_BV: Tensor, settings: Settings, size: int) -> Tensor:
+    """log y~ of MAD against a proxy's logprobs; only the first `size` tokens are moved to.
 
     Args:
         logprobs_BV: natural-log probabilities, a row a text.
         proxy_BV: the same of the proxy.
-        variant: which target.
-        eps: L1 budget.
-        most: tokens that may be told apart.
+        settings: the variant and its budget.
         size: tokens that may be moved to.
 
     Returns:
@@ -182,25 +265,26 @@ def poison(
     """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
     y_BS, q_BS = y_BV[:, :size], q_BV[:, :size]
-    target_BS = (
-        one_token_target(y_BS, q_BS) if variant == "extreme" else uniform_target(y_BS, q_BS, most)
-    )
+    target_BS = target(y_BS, q_BS, settings)
     target_BV = functional.pad(target_BS, (0, y_BV.shape[-1] - target_BS.shape[-1]))
     apart_B1 = (y_BV - q_BV).abs().sum(-1, keepdim=True) > SAME
-    return torch.where(apart_B1, interpolate(logprobs_BV, target_BV, eps), logprobs_BV)
+    return torch.where(apart_B1, interpolate(logprobs_BV, target_BV, settings.eps), logprobs_BV)
 
 
 class Settings(DefenseSettings):
     """`eps`: L1 budget a token (0: no defence); `variant`: `argmax` keeps the likeliest token,
     `extreme` need not.
 
-    `most`: how many of the likeliest tokens of teacher and proxy `argmax` chooses from; `where`:
+    `by`: whether the target is the one whose point within the budget is best (`final`), or, as in
+    the released code, the best itself (`vertex`). `most`: how many of the likeliest tokens of
+    teacher and proxy `argmax` chooses from; `where`:
     released logprobs alone, or what is sampled. On text, `argmax` keeps the likeliest token and yet
     lets others be said, even greedily.
     """
 
     eps: float = Field(1.0, ge=0, le=2)
     variant: Literal["argmax", "extreme"] = "argmax"
+    by: Literal["final", "vertex"] = "final"
     most: int = Field(32, ge=1, le=1_000_000)
     where: Literal["text", "logprobs"] = "logprobs"
 
@@ -240,9 +324,7 @@ class Defense(BaseDefense):
             proxy_BV = torch.log_softmax(
                 match_vocab_size(proxy.logits(step), logprobs_BV.shape[-1]), -1
             )
-            return poison(
-                logprobs_BV, proxy_BV, settings.variant, settings.eps, settings.most, size
-            )
+            return poison(logprobs_BV, proxy_BV, settings, size)
 
         where = "edits" if settings.where == "text" else "released_edits"
         edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}

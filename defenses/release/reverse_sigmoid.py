@@ -8,11 +8,11 @@ searches for alpha inverts the rest.
 
 beta is c / A for A atoms, as one that is fixed drowns a large vocabulary: authors who kept their L1
 near 1 went from
-0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. y - r is below 0 only where beta > 1,
-  that is where c > A; it is clipped at 0 then. A likeliest token may lose its place where it is
-  unlikely itself. Released code clamps the odds y / (1 - y) below 1, which never reduces what is
-  above 1/2, the very tokens that the paper reduces most; here nothing is clamped. Axes: T
-  positions, A atoms (`_distributions`).
+0.21 at 10 classes to 0.008 at 256, which is c = 2.1 at both. It is 1 at most, and 1 / gamma: above
+  that a token that is nearly certain loses its place, and then all of its probability. A likeliest
+  token may lose its place only where it is below 1/2. Released code clamps the odds y / (1 - y)
+  below 1, which never reduces what is above 1/2, the very tokens that the paper reduces most; here
+  nothing is clamped. Axes: T positions, A atoms (`_distributions`).
 """
 
 from __future__ import annotations
@@ -48,6 +48,18 @@ def sigmoid_offset(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.
     return up
 
 
+def beta_of(c: float, gamma: float, atoms_T1: np.ndarray) -> np.ndarray:
+    """The sigmoid's height for rows of so many atoms: c / A, but no more than leaves a token that
+    is above 1/2 in its place.
+
+    Args:
+        c: beta times the number of atoms.
+        gamma: slope of the sigmoid in log-odds.
+        atoms_T1: how many atoms each row has.
+    """
+    return np.minimum(c / atoms_T1.clip(min=1), min(1.0, 1 / gamma))
+
+
 def add_reverse_sigmoid(
     y_TA: np.ndarray, there_TA: np.ndarray, c: float, gamma: float
 ) -> np.ndarray:
@@ -56,15 +68,16 @@ def add_reverse_sigmoid(
     Args:
         y_TA: probabilities of atoms.
         there_TA: which atoms there are.
-        c: beta times the number of atoms; 0 is no defence.
+        c: beta times the number of atoms; 0 is no defence, and more than there are atoms is as
+            much as there are.
         gamma: slope of the sigmoid in log-odds.
 
     Returns:
         Probabilities `[T, A]`.
     """
-    beta_T1 = c / there_TA.sum(-1, keepdims=True).clip(min=1)
+    beta_T1 = beta_of(c, gamma, there_TA.sum(-1, keepdims=True))
     bare_TA = sigmoid_offset(y_TA.clip(0, 1), beta_T1, gamma)
-    np.maximum(np.subtract(y_TA, bare_TA, out=bare_TA), 0, out=bare_TA)
+    np.maximum(np.subtract(y_TA, bare_TA, out=bare_TA), 0, out=bare_TA)  # but for rounding
     bare_TA[~there_TA] = 0
     totals_T1 = bare_TA.sum(-1, keepdims=True)
     bare_TA /= np.where(totals_T1 > 0, totals_T1, 1)
@@ -72,8 +85,8 @@ def add_reverse_sigmoid(
 
 
 class Settings(DefenseSettings):
-    """`c`: strength, beta times the number of atoms (0: no defence); `gamma`: slope of the sigmoid
-    in log-odds.
+    """`c`: strength, beta times the number of atoms (0: no defence); no more than there are atoms
+    counts. `gamma`: slope of the sigmoid in log-odds.
     """
 
     c: float = Field(2.1, ge=0)

@@ -26,6 +26,7 @@ from distill.rendering import text_ids
 from distill.trainer import BETAS, descend, rate
 
 Which = Literal["all", "last_block", "head"]
+Mean = Literal["token", "trace"]
 Item = TypeVar("Item")
 
 
@@ -102,21 +103,39 @@ def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
         return answer_logits(network, batch)[0]
 
 
-def gradient(network: Any, traces: Sequence[Row], batch_size: int = 32) -> dict[str, Tensor]:
-    """Gradient of the mean `loss` over all answer tokens by parameter name, float32; the network is
-    left as it was.
+def trace_losses(network: Any, batch: Sequence[Row]) -> Tensor:
+    """Mean negative log-likelihood of each answer's tokens (B), nats a token.
+
+    Args:
+        network: a causal language model.
+        batch: rows of prompt and answer.
+    """
+    nats_N = functional.cross_entropy(*answer_logits(network, batch), reduction="none")
+    parts = nats_N.split([len(row.answer_ids) for row in batch])
+    return torch.stack([part.mean() for part in parts])
+
+
+def gradient(
+    network: Any, traces: Sequence[Row], batch_size: int = 32, mean: Mean = "token"
+) -> dict[str, Tensor]:
+    """Gradient of the mean loss by parameter name, float32; the network is left as it was.
 
     Args:
         network: a causal language model.
         traces: rows of tokens with answers.
         batch_size: rows at once.
+        mean: over all answer tokens alike, or over traces, each the mean of its tokens.
     """
     twin = copied(network).float()
     total = sum(len(row.answer_ids) for row in traces)
     with torch.inference_mode(False), torch.enable_grad():
         for start in range(0, len(traces), batch_size):
             batch = traces[start : start + batch_size]
-            (loss(twin, batch) * sum(len(row.answer_ids) for row in batch) / total).backward()
+            if mean == "trace":
+                part = trace_losses(twin, batch).sum() / len(traces)
+            else:
+                part = loss(twin, batch) * sum(len(row.answer_ids) for row in batch) / total
+            part.backward()
     return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
 

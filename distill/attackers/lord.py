@@ -11,11 +11,12 @@ period there is no delta and the sold answer is y+.
 
 What differs: P is the geometric mean over tokens, before and after. The released code
 (train_pod2.py, where variant VI has this loss) takes the difference of P and not of log P, of an
-arithmetic mean before and a geometric one after, and swaps by P_t and not by delta. A student that
-starts untrained has nothing to say, so a share of the steps is fine-tuning; every period covers all
-questions. Where y- is the sold answer, word for word, the loss would make it unlikely, so such a
-question is left out: with one right answer and a student that often finds it, what the paper does
-unlearns it. A period in which all are left out has no steps.
+arithmetic mean before and a geometric one after, and swaps by P_t and not by delta. Its m is the
+mean over prompt, answer and padding; here it is over the answer's tokens and its end. A student
+that starts untrained has nothing to say, so a share of the steps is fine-tuning; every period
+covers all questions. Where y- is the sold answer, word for word, the loss would make it unlikely,
+so such a question is left out: with one right answer and a student that often finds it, what the
+paper does unlearns it. A period in which all are left out has no steps.
 """
 
 from __future__ import annotations

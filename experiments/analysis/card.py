@@ -23,7 +23,9 @@ from experiments.results.schema.card import (
 from experiments.results.schema.defenses import TeacherResult
 from experiments.results.schema.measures import LedgerRow, Measures
 from experiments.results.schema.rows import Row
-from experiments.settings.attacks import batteries
+from experiments.settings.attacks import batteries, parse_attack
+from experiments.settings.defenses import parse_defense
+from experiments.settings.origins import described
 from experiments.settings.schema import Study
 
 LIMITS = "budgets, tasks and students of this study; nothing is said of larger ones"
@@ -90,7 +92,20 @@ def _claim(study: Study, measures: Measures) -> CardClaim:
         capabilities=sorted({row.task for row in rows}),
         budgets=sorted({row.budget for row in rows}),
         limits=LIMITS,
+        components=_components(rows),
     )
+
+
+def _components(rows: Sequence[Row]) -> dict[str, str]:
+    """What the parts of all reported defences and attacks are, by name."""
+    defenses = {row.defense for row in rows if row.defense != IDENTITY}
+    attacks = {row.attacker for row in rows if row.role != "floor"}
+    parts: dict[str, str] = {}
+    for entry in sorted(defenses):
+        parts |= described(parse_defense(entry).parts)
+    for entry in sorted(attacks):
+        parts |= described(parse_attack(entry).parts)
+    return parts
 
 
 def _arm(row: Row) -> CardArm:

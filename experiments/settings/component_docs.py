@@ -16,6 +16,7 @@ from experiments.settings.attacks import battery, kind_of
 from experiments.settings.catalog import config_file, names
 from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import resolve
+from experiments.settings.origins import origin
 
 
 @dataclass(frozen=True)
@@ -32,26 +33,38 @@ class Page:
     part: Callable[[str], Any]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Every shipped component, family by family: its name, its columns, and the first line of
-        its config.
+        """Every shipped component, family by family: its name, what it is, its columns, and the
+        first line of its config with what differs from the paper.
         """
         order = list(self.families)
         there = sorted(self.shipped(), key=lambda name: (order.index(self.family(name)), name))
         return [
-            (name, *(told(self.part(name)) for told in self.columns.values()), self.purpose(name))
+            (
+                name,
+                self.kind(name),
+                *(told(self.part(name)) for told in self.columns.values()),
+                self.purpose(name),
+            )
             for name in there
         ]
 
     def shipped(self) -> list[str]:
         return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
 
+    def kind(self, name: str) -> str:
+        what = origin(self.group, name)
+        return what.kind if what else "plugin"
+
     def purpose(self, name: str) -> str:
         text = config_file(self.group, name).read_text(encoding="utf-8")
-        return text.splitlines()[0].removeprefix("# ")
+        what, line = origin(self.group, name), text.splitlines()[0].removeprefix("# ")
+        return (
+            f"{line} *{what.kind.capitalize()}*: {what.differs}." if what and what.differs else line
+        )
 
     def table(self) -> Table:
         """For a terminal."""
-        shown = Table(self.word, *self.columns, box=SIMPLE_HEAD, padding=(0, 1))
+        shown = Table(self.word, "is", *self.columns, box=SIMPLE_HEAD, padding=(0, 1))
         for *row, _ in self.rows():
             shown.add_row(*row)
         return shown
@@ -59,7 +72,7 @@ class Page:
     def markdown(self) -> str:
         """The page; a test holds the file to what this returns."""
         lines = [f"# {self.title}", "", self.reading]
-        head = [self.word, *self.columns]
+        head = [self.word, "is", *self.columns]
         for family, title in self.families.items():
             rows = [row for row in self.rows() if self.family(row[0]) == family]
             lines += ["", f"## {title}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
@@ -100,8 +113,10 @@ PAGES = {
         group="defense",
         word="defence",
         title="Defences",
-        reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Acts "
-        "on*: where a defence shows; *strength*: its\nsetting, from no defence to the strongest; "
+        reading="Made by `distill-resist list defenses --markdown > docs/defenses.md`. *Is*: "
+        "a `paper`'s method, a `port` of one\nor a `rule` of this project, from "
+        "configs/origins.yaml; *acts on*: where a defence shows;\n*strength*: its setting, from "
+        "no defence to the strongest; "
         "*passes*: extra forward passes a token; "
         "*needs*: what the provider must have\n(`configs/provider`), and whether it learns "
         "before it can defend; "
@@ -127,8 +142,9 @@ PAGES = {
         group="attacker",
         word="part",
         title="Attackers",
-        reading="Made by `distill-resist list attackers --markdown > docs/attackers.md`. An "
-        "attacker is a list of "
+        reading="Made by `distill-resist list attackers --markdown > docs/attackers.md`. *Is*: "
+        "a `paper`'s method, a `port` of one\nor a `rule` of this project, from "
+        "configs/origins.yaml. An attacker is a list of "
         "parts in this order, such\nas `ask/repeats(k=4) + clean/vote + sft + "
         "follow/expert_iteration`; exactly one "
         "is how the student learns. *Sees*: what the\ninterface must release; *needs*: what else "

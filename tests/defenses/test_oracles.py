@@ -26,7 +26,7 @@ Their paths are below tests/defenses.
 | 12     | MAD-extreme for a uniform proxy; [0, 4]   | here; decoding/test_mad TestObjective
 | 13     | ModelGuard-W is the LP's optimum          | release/test_modelguard_w; without its
   margin, here
-| 14     | ModelGuard-S is a quantiser               | release/test_modelguard_s; data processing,
+| 14     | ModelGuard-S is a quantiser               | release/test_quantised; data processing,
   one bucket, here
 | 15     | reverse sigmoid                           | release/test_reverse_sigmoid; equals stay
   equal, here
@@ -69,8 +69,8 @@ from defenses.decoding.product_of_experts import product
 from defenses.release import (
     LogprobEdit,
     information,
-    modelguard_s,
     modelguard_w,
+    quantised,
     reverse_sigmoid,
     rounding,
     top_k,
@@ -89,7 +89,7 @@ KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HIDDEN = 4
 LEAST = 0.01  # budget of ModelGuard-S, whose grid would have too many buckets below it
-LOOSE = {"modelguard_s": 1e-5}  # its grid allows for the rounding of float32, whatever the dtype
+LOOSE = {"quantised": 1e-5}  # its grid allows for the rounding of float32, whatever the dtype
 PRODUCTS = (
     "on the image",
     "information",
@@ -174,7 +174,7 @@ def redirects(rho: float) -> Release:
 
 def poisons(variant: str) -> Release:
     return lambda logprobs, q, g, weight, eps: mad.poison(
-        logprobs, q.log(), variant, eps, 8, logprobs.shape[1]
+        logprobs, q.log(), mad.Settings(variant=variant, eps=eps, most=8), logprobs.shape[1]
     )
 
 
@@ -191,9 +191,7 @@ def guards_w(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float)
 
 
 def guards_s(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return posted(
-        modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))), logprobs
-    )
+    return posted(quantised.Defense(quantised.Settings(eps=min(max(eps, LEAST), 1.99))), logprobs)
 
 
 # Every defence that has an L1 budget for a distribution; `WHOLE` are those that withhold nothing.
@@ -206,7 +204,7 @@ WHOLE: dict[str, Release] = {
     "perturbed": perturbs,
     "modelguard_w": guards_w,
 }
-BUDGETED = WHOLE | {"modelguard_s": guards_s}
+BUDGETED = WHOLE | {"quantised": guards_s}
 
 
 def noises(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -303,7 +301,7 @@ def test_a_budget_below_the_gap_cannot_change_the_likeliest_token(name, y, seed,
     """Oracle 4."""
     first, second = y.topk(2).values[0]
     eps = share * float(first - second)
-    assume(name != "modelguard_s" or eps >= LEAST)
+    assume(name != "quantised" or eps >= LEAST)
     clean, out = run(name, y, seed, eps)
     assert (out.argmax(-1) == clean.argmax(-1)).all()
 
@@ -328,7 +326,12 @@ def test_where_the_proxy_agrees_prediction_poisoning_leaves_the_row(y, eps, dtyp
     """Oracle 6: the score identity makes G'y = 0 there, and the objective undefined."""
     logprobs = y.log().to(dtype)
     for variant in ("argmax", "extreme"):
-        assert torch.equal(mad.poison(logprobs, logprobs, variant, eps, 8, y.shape[1]), logprobs)
+        assert torch.equal(
+            mad.poison(
+                logprobs, logprobs, mad.Settings(variant=variant, eps=eps, most=8), y.shape[1]
+            ),
+            logprobs,
+        )
 
 
 @pytest.mark.parametrize("variant", ["argmax", "extreme"])
@@ -366,7 +369,9 @@ def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
     values = G @ (G.T @ y) / G.norm(dim=-1)
     chosen = mad.one_token_target(y[None], q[None])[0]
     assert float(values[chosen.argmax()] - values.min()) <= 1e-9 * float(1 + values.abs().max())
-    out = mad.poison(y.log()[None], logq[None], "extreme", 0.7, 8, len(y))[0].exp()
+    out = mad.poison(
+        y.log()[None], logq[None], mad.Settings(variant="extreme", eps=0.7, most=8), len(y)
+    )[0].exp()
     close((G.T @ (out - y)).norm(), (out - y).norm() * h.norm())
 
 
@@ -471,7 +476,9 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 
     close(objective(q + t * a), torch.zeros(len(y), dtype=torch.float64))
     for variant in ("argmax", "extreme"):
-        out = mad.poison(y.log(), q.log(), variant, eps, 8, y.shape[1]).exp()
+        out = mad.poison(
+            y.log(), q.log(), mad.Settings(variant=variant, eps=eps, most=8), y.shape[1]
+        ).exp()
         found, b = objective(out), out - q
         assert (found >= -1e-9).all() and (found <= 4 + 1e-9).all()
         across = b - (a * b).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True) * a
@@ -692,7 +699,7 @@ def relabelled(answers: list[Completion], tokenizer: Any) -> list[tuple]:
 def test_the_defences_that_keep_the_likeliest_token_are_found():
     assert {
         "decoding/mad",
-        "release/modelguard_s",
+        "release/quantised",
         "release/modelguard_w",
         "release/rounding",
         "release/top_k",
@@ -723,14 +730,16 @@ def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtyp
     kept = shuffled(y.log().to(dtype))
     for edit in (
         modelguard_w.Defense(modelguard_w.Settings(eps=eps)),
-        modelguard_s.Defense(modelguard_s.Settings(eps=min(max(eps, LEAST), 1.99))),
+        quantised.Defense(quantised.Settings(eps=min(max(eps, LEAST), 1.99))),
         rounding.Defense(rounding.Settings(decimals=int(3 * eps))),
         top_k.Defense(top_k.Settings(k=1 + int(20 * eps))),
     ):
         out = edit.edit(Completion("a", "?", "", logprobs=kept)).logprobs
         assert np.array_equal(out.ids_TK[:, 0], kept.ids_TK[:, 0])
     q, _, _ = beside(seed, y)
-    out = mad.poison(y.log().to(dtype), q.log(), "argmax", eps, 8, y.shape[1])
+    out = mad.poison(
+        y.log().to(dtype), q.log(), mad.Settings(variant="argmax", eps=eps, most=8), y.shape[1]
+    )
     assert torch.equal(out.argmax(-1), y.log().to(dtype).argmax(-1))
 
 

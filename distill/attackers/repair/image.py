@@ -11,12 +11,14 @@ singular directions. `blind`: every row may be edited, and space and rows are fi
 by entry. Entries that were withheld or drained to zero are missing and not wrong.
 
 It undoes edits of few entries and interpolation with one token exactly, thins out noise that is
-independent for each entry, and gains nothing against maps that are dense and not log-linear
-(uniform smoothing, reverse sigmoid: see `repair/invert`) or that stay on the image. Gradient
-redirection without a floor is undone by `known`; where every row has it, as it drains the same
-tokens over and over, `blind` finds the space only in part (V 300, d 16, eps 0.5: median L1 0.40
-after 192 rows, 0.05 after 640). It needs V well above d; a head with a bias has one dimension more.
-Axes: N rows, V vocabulary, R = d + 1 directions.
+independent for each entry (`known`), and gains nothing against maps that are dense and not
+log-linear (uniform smoothing, reverse sigmoid: see `repair/invert`) or that stay on the image.
+Gradient redirection without a floor is undone by `known`; where every row has it, as it drains the
+same tokens over and over, `blind` finds the space only in part (V 300, d 16, eps 0.5: median L1
+0.40 after 192 rows, 0.05 after 640). A row that `blind` does not explain, of which fewer than half
+the entries agree with the image that it found, stays as it was released: where the same tokens
+drain in every row, as by one direction for all contexts, there is none. It needs V well above d; a
+head with a bias has one dimension more. Axes: N rows, V vocabulary, R = d + 1 directions.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from distill.completions import BadInput, Completion, Logprobs, digest
 
 FINEST = 1e-6  # nats; below it residuals are rounding of float32 logprobs
 ON_IMAGE = 1e-4  # nats; a row that is fitted this well everywhere is released as it is
+CLOSE = 0.01  # nats; an entry that is off by less agrees with the fit of its row
 FAR = 3.0  # nats; the most that an entry is off its row and token when the blind form begins
 AT_ONCE = 1 << 23  # numbers of all normal equations that are worked on together
 
@@ -151,15 +154,28 @@ def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60)
     return np.linalg.qr(basis_VR)[0]
 
 
+def is_explained(miss_NV: np.ndarray, there_NV: np.ndarray) -> np.ndarray:
+    """Whether at least half of each row's entries lie on its fit (N): else what was found is not
+    the image that the row comes from, or too much of the row was edited.
+
+    Args:
+        miss_NV: how far each entry is off, nats.
+        there_NV: which entries there are.
+    """
+    close_NV = there_NV & (miss_NV < CLOSE)
+    explained_N: np.ndarray = 2 * close_NV.sum(-1) >= there_NV.sum(-1)
+    return explained_N
+
+
 def repair(
     p_NV: np.ndarray, form: Literal["known", "blind"], d: int, most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities read off the image that at most `most` of the rows span, and which rows
     changed; 0 is missing.
 
-    What lies on the image stays, as do rows with fewer than d + 1 entries, which can come from
-    anywhere on it. A token that is named fewer than d + 1 times has no place on it and keeps its
-    share.
+    What lies on the image stays, as do rows that `blind` cannot explain, and rows with fewer than
+    d + 1 entries, which can come from anywhere on it. A token that is named fewer than d + 1 times
+    has no place on it and keeps its share.
 
     Args:
         p_NV: rows of probabilities; 0 is withheld.
@@ -200,7 +216,10 @@ def repair(
     span = known_span(x[learn], d) if form == "known" else blind_span(x[learn], there[learn], d)
     readable = np.flatnonzero(there.sum(-1) > d)
     fit = l1_fit(x[readable], there[readable], span)
-    off = np.asarray(~whole_N[readable] | (np.abs(x[readable] - fit).max(-1, initial=0) > ON_IMAGE))
+    miss = np.where(there[readable], np.abs(x[readable] - fit), 0)
+    off = np.asarray(~whole_N[readable] | (miss.max(-1, initial=0) > ON_IMAGE))
+    if form == "blind":
+        off &= is_explained(miss, there[readable])
     logs_NV = np.where(there_NV, x_NV, -np.inf)
     logs_NV[np.ix_(readable[off], placed_V)] = fit[off]
     changed_N = np.isin(np.arange(len(p_NV)), readable[off])

@@ -3,21 +3,23 @@ by row.
 
 `smoothing`, y~ = (1 - a) y + a / V: as no y is below 0, a is at most V min y~, and over many rows
 of a language model, in which some token is next to impossible, that is what it is.
-`reverse_sigmoid` (Lee et al. 2019; formula in `taken`, beta = c / A over the K entries and the
-tail): separable up to one number a row, alpha, for which one searches. `truncation`, as under
+`reverse_sigmoid` (Lee et al. 2019; beta = c / A over the K entries and the tail, 1 and 1 / gamma at
+most): separable up to one number a row, alpha, for which one searches. `truncation`, as under
 top-k: what is missing from a row's total is the tail, and the row says so; a row whose mass
 rounding made larger than 1 is divided by it.
 
 Reverse sigmoid takes two probabilities to one value at both ends. The likeliest token's is settled
 by the others, as all sum to 1. Of the rest, what is ambiguous is read as the smaller one, as most
-tokens of a language model are next to impossible, or as the larger where nothing else adds up. A
-row that the map cannot have released stays. Axes: T positions, A atoms (a row's entries, the tail
+tokens of a language model are next to impossible, else as the larger, else as a mixture: of few
+entries every one is tried, of many those that divide them by size. A row that none of these can
+have released stays. Axes: T positions, A atoms (a row's entries, the tail
 last), V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -29,6 +31,7 @@ from distill.completions import BadInput, Completion, Logprobs
 
 CLOSE = 1e-5  # how near to what was released a solution must come
 RESOLUTION = 1e-6  # a tail below it may be rounding of float32 logprobs
+FEW = 6  # entries of which every mixture of readings is tried
 LOGITS = np.linspace(-40, 40, 40001)  # of the probabilities between which the map is tabulated
 ALPHAS, HALVINGS = (
     200,
@@ -78,51 +81,86 @@ def invert_reverse_sigmoid(p_TA: np.ndarray, beta: float, gamma: float) -> np.nd
         beta: the defence's strength over its entries.
         gamma: steepness of its sigmoid.
     """
-    falls, rises = table(beta, gamma)
+    branches = table(beta, gamma)
+    order_TA = (-p_TA).argsort(-1, kind="stable")[:, ::-1]  # the likeliest last
+    out_TA, left = p_TA.copy(), np.arange(len(p_TA))
+    for larger in readings(p_TA.shape[1] - 1):
+        if not len(left):
+            break
+        larger_TA = np.zeros((len(left), p_TA.shape[1]), bool)
+        np.put_along_axis(larger_TA, order_TA[left][:, list(larger)], True, -1)
+        y_TA, miss_T = _solve(p_TA[left], larger_TA, branches, beta, gamma)
+        solved_T = miss_T < CLOSE
+        out_TA[left[solved_T]] = y_TA[solved_T]
+        left = left[~solved_T]
+    return out_TA
+
+
+def readings(others: int) -> list[tuple[int, ...]]:
+    """Which of a row's entries but the likeliest, from the least on, are read as the larger of the
+    two that they may have been: none, all, and mixtures; of many entries those in which a few at
+    one end are.
+
+    Args:
+        others: entries beside the likeliest.
+    """
+    every = tuple(range(others))
+    if others <= FEW:
+        mixed = [some for size in range(1, others) for some in itertools.combinations(every, size)]
+    else:
+        mixed = [part for at in range(1, others) for part in (every[at:], every[:at])]
+    return [(), every, *mixed]
+
+
+Branches = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _solve(
+    p_TA: np.ndarray, larger_TA: np.ndarray, branches: Branches, beta: float, gamma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (T, A) read in one way, and by how much they miss being what was released (T)."""
+    falls, rises = branches
     tops_T1 = p_TA.argmax(-1)[:, None]
 
-    def solve(small: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (T, A), and by how much they miss being what was released (T)."""
+    def rows(alpha_T1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        v_TA = p_TA / alpha_T1
+        small_TA = ~larger_TA & (v_TA <= falls[0][-1])
+        y_TA = np.where(
+            small_TA, _sigmoid(np.interp(v_TA, *falls)), _sigmoid(np.interp(v_TA, *rises))
+        )
+        np.put_along_axis(y_TA, tops_T1, 0, -1)
+        np.put_along_axis(y_TA, tops_T1, 1 - y_TA.sum(-1, keepdims=True), -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            odds_TA = np.log(y_TA) - np.log1p(-y_TA)
+        return y_TA, alpha_T1 * (y_TA - beta * (_sigmoid(gamma * odds_TA) - 0.5)) - p_TA
 
-        def rows(alpha_T1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            v_TA = p_TA / alpha_T1
-            y_TA = _sigmoid(np.interp(v_TA, *rises))
-            if small:
-                y_TA = np.where(v_TA <= falls[0][-1], _sigmoid(np.interp(v_TA, *falls)), y_TA)
-            np.put_along_axis(y_TA, tops_T1, 0, -1)
-            np.put_along_axis(y_TA, tops_T1, 1 - y_TA.sum(-1, keepdims=True), -1)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                odds_TA = np.log(y_TA) - np.log1p(-y_TA)
-            return y_TA, alpha_T1 * (y_TA - beta * (_sigmoid(gamma * odds_TA) - 0.5)) - p_TA
+    def miss(alpha_T1: np.ndarray) -> np.ndarray:
+        """Of the likeliest token, which the others settle; below 0 where they leave it nothing."""
+        miss_T1 = np.take_along_axis(rows(alpha_T1)[1], tops_T1, -1)
+        return np.where(np.isnan(miss_T1), -1, miss_T1)
 
-        def miss(alpha_T1: np.ndarray) -> np.ndarray:
-            """Of the likeliest token, which the others settle; below 0 where they
-            leave it nothing.
-            """
-            miss_T1 = np.take_along_axis(rows(alpha_T1)[1], tops_T1, -1)
-            return np.where(np.isnan(miss_T1), -1, miss_T1)
+    y_TA, miss_TA = rows(_root(miss, p_TA.shape, beta))
+    return y_TA, np.nan_to_num(np.abs(miss_TA), nan=1.0).max(-1)
 
-        size = p_TA.shape[1]
-        alphas = np.linspace(1 / (1 + beta * size / 2), 1 / max(1 - beta / 2, 0.1), ALPHAS)
-        signs = np.stack([miss(np.full((len(p_TA), 1), alpha))[:, 0] > 0 for alpha in alphas])
-        first_T = (signs[1:] != signs[:-1]).argmax(0)
-        low_T1, high_T1 = alphas[first_T][:, None], alphas[first_T + 1][:, None]
-        below_T1 = signs[first_T, np.arange(len(p_TA))][:, None]
-        for _ in range(HALVINGS):
-            middle_T1 = (low_T1 + high_T1) / 2
-            alike_T1 = (miss(middle_T1) > 0) == below_T1
-            low_T1, high_T1 = (
-                np.where(alike_T1, middle_T1, low_T1),
-                np.where(alike_T1, high_T1, middle_T1),
-            )
-        y_TA, miss_TA = rows(low_T1)
-        return y_TA, np.nan_to_num(np.abs(miss_TA), nan=1.0).max(-1)
 
-    out_TA = p_TA
-    for small in (False, True):  # the latter, where both are possible
-        y_TA, miss_T = solve(small)
-        out_TA = np.where((miss_T < CLOSE)[:, None], y_TA, out_TA)
-    return out_TA
+def _root(
+    miss: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], beta: float
+) -> np.ndarray:
+    """The least alpha (T, 1) at which the sign of `miss` changes, to the halvings."""
+    count, size = shape
+    alphas = np.linspace(1 / (1 + beta * size / 2), 1 / max(1 - beta / 2, 0.1), ALPHAS)
+    signs = np.stack([miss(np.full((count, 1), alpha))[:, 0] > 0 for alpha in alphas])
+    first_T = (signs[1:] != signs[:-1]).argmax(0)
+    low_T1, high_T1 = alphas[first_T][:, None], alphas[first_T + 1][:, None]
+    below_T1 = signs[first_T, np.arange(count)][:, None]
+    for _ in range(HALVINGS):
+        middle_T1 = (low_T1 + high_T1) / 2
+        alike_T1 = (miss(middle_T1) > 0) == below_T1
+        low_T1, high_T1 = (
+            np.where(alike_T1, middle_T1, low_T1),
+            np.where(alike_T1, high_T1, middle_T1),
+        )
+    return low_T1
 
 
 def undo_reverse_sigmoid(logprobs: Logprobs, c: float, gamma: float) -> Logprobs:
@@ -139,7 +177,7 @@ def undo_reverse_sigmoid(logprobs: Logprobs, c: float, gamma: float) -> Logprobs
         rows = (there_TA == kind).all(-1)
         if kind.sum() > 1:
             p_TA[np.ix_(rows, kind)] = invert_reverse_sigmoid(
-                p_TA[np.ix_(rows, kind)], c / kind.sum(), gamma
+                p_TA[np.ix_(rows, kind)], min(c / kind.sum(), 1, 1 / gamma), gamma
             )
     return replace_logprobs(logprobs, p_TA)
 

@@ -53,6 +53,8 @@ class CardClaim(Table):
     """Questions."""
     limits: str
     """What nothing is said of."""
+    components: dict[str, str] = {}
+    """What each part of a defence or an attack is: a paper's method, a port of one, or a rule."""
 
 
 class CardPreregistration(Table):

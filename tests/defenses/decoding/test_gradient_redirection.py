@@ -49,6 +49,22 @@ def instance(seed: int, rows: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(y / y.sum(-1, keepdims=True)), torch.tensor(g)
 
 
+def straight_line(
+    logprobs: torch.Tensor, g: torch.Tensor, weight: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """y~ along the first gradient in h, as far as the budget goes."""
+    p = logprobs.exp()
+    slope = p * (g - (p * g).sum(-1, keepdim=True))
+    shift = slope @ weight @ weight.T
+    shift = shift / shift.abs().amax(-1, keepdim=True)
+    low, high = torch.zeros(len(p), 1), torch.full((len(p), 1), 1000.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        far = (torch.log_softmax(logprobs + middle * shift, -1).exp() - p).abs().sum(-1, True)
+        low, high = torch.where(far <= eps, middle, low), torch.where(far <= eps, high, middle)
+    return torch.log_softmax(logprobs + low * shift, -1).exp()
+
+
 def programmed(y: np.ndarray, g: np.ndarray, eps: float, rho: float) -> float:
     """The optimum over y~ = y + up - down: up, down >= 0, equal sums of at most eps/2, down <= (1 -
     rho) y.
@@ -282,13 +298,31 @@ class TestOnImage:
         residual = centred - image @ torch.linalg.lstsq(image, centred).solution
         assert residual.abs().max() < 1e-6 * max(1, float(centred.abs().max()))
         l1 = (edited.exp() - clean.exp()).abs().sum(-1)
-        shift = (edited - clean).double()
         assert (l1 <= eps + 1e-9).all()
-        # It falls short of eps only where all mass is on the token that is moved to.
-        assert ((l1 > eps - 1e-6) | (edited.exp().amax(-1) > 1 - 1e-4)).all()
-        assert (
-            (clean.exp() * g * (shift - (clean.exp() * shift).sum(-1, keepdim=True))).sum(-1) >= 0
-        ).all()
+        gain = ((edited.exp() - clean.exp()) * g).sum(-1)
+        straight = ((straight_line(clean, g, weight, eps) - clean.exp()) * g).sum(-1)
+        assert (gain >= 0).all() and (gain >= straight - 0.02 * straight.abs()).all()
+
+    @pytest.mark.parametrize("eps", [0.05, 0.4, 1.0, 1.5, 2.0])
+    def test_comes_near_what_a_search_without_a_form_finds(self, eps):
+        """At budgets at which a straight line lowered what is to be raised, in 15 to 50 of 200."""
+        rng = torch.Generator().manual_seed(0)
+        weight, h, g = (
+            torch.randn(*shape, generator=rng, dtype=torch.float64)
+            for shape in ((9, 3), (12, 3), (12, 9))
+        )
+        clean = torch.log_softmax(h @ weight.T, -1)
+        gain = ((on_image(clean, g, weight, eps).exp() - clean.exp()) * g).sum(-1)
+        best = torch.zeros(len(h), dtype=torch.float64)
+        for scale in (0.1, 0.3, 1, 3, 10, 30):  # by chance, and from nowhere near
+            for _ in range(300):
+                dh = scale * torch.randn(12, 3, generator=rng, dtype=torch.float64)
+                q = torch.log_softmax(clean + dh @ weight.T, -1).exp()
+                worth = ((q - clean.exp()) * g).sum(-1)
+                best = torch.where(
+                    (q - clean.exp()).abs().sum(-1) <= eps, best.maximum(worth), best
+                )
+        assert float(gain.mean()) > 0.85 * float(best.mean()) and (gain >= 0).all()
 
     def test_needs_logits_that_the_output_layer_makes(self, teacher, given):
         assert output_weight(teacher.network) is teacher.network.get_output_embeddings().weight

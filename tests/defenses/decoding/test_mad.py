@@ -155,13 +155,20 @@ class TestPoisoned:
     def test_spends_its_budget_and_turns_further_with_more(self, seed, eps, variant):
         y, q = pair(seed)
         target = one_token_target(y, q) if variant == "extreme" else uniform_target(y, q, 99)
-        edited = poison(y.log(), q.log(), variant, eps, 99, y.shape[-1]).exp()
+        edited = poison(
+            y.log(), q.log(), Settings(variant=variant, eps=eps, most=99, by="vertex"), y.shape[-1]
+        ).exp()
         apart = (y - q).abs().sum(-1) > SAME  # where they are the same, nothing is turned
         far = (target - y).abs().sum(-1) * apart
         torch.testing.assert_close(
             (edited - y).abs().sum(-1), far.clamp(max=eps), rtol=0, atol=1e-9
         )
-        less = poison(y.log(), q.log(), variant, eps / 2, 99, y.shape[-1]).exp()
+        less = poison(
+            y.log(),
+            q.log(),
+            Settings(variant=variant, eps=eps / 2, most=99, by="vertex"),
+            y.shape[-1],
+        ).exp()
         assert (cosine(y, edited, q) <= cosine(y, less, q) + 1e-6).all()
         if variant == "argmax":
             assert (edited.argmax(-1) == y.argmax(-1)).all()
@@ -176,24 +183,38 @@ class TestPoisoned:
         assert torch.equal(interpolate(logprobs, uniform_target(y, q, 4), 0.0), logprobs)
         for variant in ("argmax", "extreme"):
             assert torch.equal(
-                poison(logprobs, logprobs + 1e-8, variant, 1.0, 4, y.shape[-1]), logprobs
+                poison(
+                    logprobs,
+                    logprobs + 1e-8,
+                    Settings(variant=variant, eps=1.0, most=4),
+                    y.shape[-1],
+                ),
+                logprobs,
             )
 
     @cases(seeds, st.sampled_from(["argmax", "extreme"]))
     def test_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(self, seed, variant):
         y, q = pair(seed)
         order = torch.tensor(np.random.default_rng(seed).permutation(y.shape[-1]))
-        edited = poison(y.log(), q.log(), variant, 0.8, 3, y.shape[-1])
-        moved = poison(y[:, order].log(), q[:, order].log(), variant, 0.8, 3, y.shape[-1])
+        edited = poison(y.log(), q.log(), Settings(variant=variant, eps=0.8, most=3), y.shape[-1])
+        moved = poison(
+            y[:, order].log(),
+            q[:, order].log(),
+            Settings(variant=variant, eps=0.8, most=3),
+            y.shape[-1],
+        )
         torch.testing.assert_close(moved, edited[:, order], rtol=0, atol=1e-6)
         assert torch.equal(
-            poison(y[1:].log(), q[1:].log(), variant, 0.8, 3, y.shape[-1]), edited[1:]
+            poison(
+                y[1:].log(), q[1:].log(), Settings(variant=variant, eps=0.8, most=3), y.shape[-1]
+            ),
+            edited[1:],
         )
 
     def test_moves_nothing_to_tokens_that_spell_nothing(self):
         y, q = pair(5, 12)
         for variant in ("argmax", "extreme"):
-            edited = poison(y.log(), q.log(), variant, 2.0, 2, 8).exp()
+            edited = poison(y.log(), q.log(), Settings(variant=variant, eps=2.0, most=2), 8).exp()
             assert (edited[:, 8:] <= y[:, 8:] + 1e-12).all()
 
 
@@ -228,3 +249,40 @@ class TestDefense:
         held = defense(model).generate(prompts, seed=0, interface=Interface())
         assert all(0 < one.l1 <= 0.3 + 1e-6 for one in held)
         assert all(one.flips == 0 for one in held) or variant == "extreme"
+
+
+class TestFinal:
+    """The target whose point within the budget is best, against every vertex."""
+
+    @limits(max_examples=30, deadline=None)
+    @cases(seeds, st.floats(0.05, 1.5))
+    def test_extreme_is_the_best_of_all_tokens(self, seed, eps):
+        y, q = pair(seed)
+        settings = Settings(variant="extreme", eps=eps)
+        ours = cosine(y, poison(y.log(), q.log(), settings, y.shape[-1]).exp(), q)
+        for row, (a, b) in enumerate(zip(y, q, strict=True)):
+            ends = torch.eye(len(a), dtype=torch.float64)
+            points = interpolate(a.log().expand(len(a), -1), ends, eps).exp()
+            assert float(ours[row]) == pytest.approx(float(cosine(a, points, b).min()), abs=1e-6)
+
+    def test_argmax_falls_less_short_of_the_best_than_the_best_vertex_does(self):
+        """All sets that hold the likeliest token; the audit's gap was .06 to .15 of 4."""
+        short = {"final": [], "vertex": []}
+        for seed in range(40):
+            y, q = pair(seed)
+            for by, gaps in short.items():
+                settings = Settings(eps=0.5, by=by)
+                ours = cosine(y, poison(y.log(), q.log(), settings, y.shape[-1]).exp(), q)
+                gaps += [float(ours[row]) - best_within(y[row], q[row], 0.5) for row in range(2)]
+        final, vertex = (np.array(gaps) for gaps in short.values())
+        assert (final <= vertex + 1e-9).all() and final.mean() < 0.5 * vertex.mean()
+
+
+def best_within(y: torch.Tensor, q: torch.Tensor, eps: float) -> float:
+    """The least cosine at the points that a budget lets be reached on the way to such vertices."""
+    top, size = int(y.argmax()), len(y)
+    rest = [k for k in range(size) if k != top]
+    sets = [[top, *more] for n in range(size) for more in itertools.combinations(rest, n)]
+    ends = torch.stack([uniform_on(one, size) for one in sets])
+    points = interpolate(y.log().expand(len(ends), -1), ends, eps).exp()
+    return float(cosine(y, points, q).min())

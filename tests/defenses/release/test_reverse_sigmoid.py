@@ -56,13 +56,30 @@ class TestTaken:
 class TestReversedSigmoid:
     @given(st.floats(0.001, 0.999), st.floats(0.01, 2), slopes)
     def test_two_atoms_have_a_closed_form(self, y, c, gamma):
-        # beta = c / 2 <= 1, and what one gives the other takes, so that alpha = 1: y~ = y - beta
-        # (y^g / (..) - 1/2).
+        # What one gives the other takes, so that alpha = 1: y~ = y - beta (y^g / (..) - 1/2).
         odds = (y / (1 - y)) ** gamma
-        expected = y - c / 2 * (odds / (1 + odds) - 0.5)
+        expected = y - min(c / 2, 1, 1 / gamma) * (odds / (1 + odds) - 0.5)
         out = everywhere(np.array([[y, 1 - y]]), c, gamma)
-        if 0 <= expected <= 1:
-            np.testing.assert_allclose(out, [[expected, 1 - expected]], atol=1e-12)
+        np.testing.assert_allclose(out, [[expected, 1 - expected]], atol=1e-12)
+
+    @given(seeds, st.floats(0.5, 1 - 1e-9), st.floats(0.01, 100), slopes)
+    def test_a_token_above_a_half_keeps_its_place_whatever_the_strength(self, seed, top, c, gamma):
+        rest = np.random.default_rng(seed).dirichlet(np.full(4, 0.3)) * (1 - top)
+        out = everywhere(np.array([[top, *rest]]), c, gamma)[0]
+        assert out[0] >= out[1:].max() - 1e-12 and out.min() > 0
+
+    @pytest.mark.parametrize("c", [2.1, 7.8, 16.7, 20.0])
+    @pytest.mark.parametrize("top", [0.9999, 0.99999, 1 - 1e-9])
+    @pytest.mark.parametrize("size", [2, 5, 10])
+    def test_what_is_nearly_certain_is_released_as_likeliest(self, c, top, size):
+        row = np.array([[top, *[(1 - top) / (size - 1)] * (size - 1)]])
+        out = everywhere(row, c, 0.2)[0]
+        assert out[0] > out[1:].max()
+
+    def test_what_is_certain_is_released_so(self):
+        sure = Logprobs(np.array([[7]], np.int32), np.zeros((1, 1), np.float32))
+        released = Defense(Settings()).edit(Completion("a", "?", "", logprobs=sure)).logprobs
+        assert released.ids_TK.tolist() == [[7]] and released.values_TK.tolist() == [[0.0]]
 
     @given(seeds, strengths, slopes)
     def test_is_a_distribution_that_follows_a_permutation(self, seed, c, gamma):
@@ -71,19 +88,18 @@ class TestReversedSigmoid:
         assert (out >= 0).all() and np.allclose(out.sum(-1), 1, atol=1e-12)
         np.testing.assert_allclose(everywhere(y[:, order], c, gamma), out[:, order], atol=1e-12)
 
-    def test_equals_a_loop_and_is_clipped_where_beta_is_above_1(self):
+    def test_equals_a_loop_in_which_beta_is_1_at_most(self):
         y = distributions(0)
         for c in (2.1, 30.0):
             rows = []
             for row in y:
-                bare = [
-                    max(0.0, p - c / 6 * (p**0.2 / (p**0.2 + (1 - p) ** 0.2) - 0.5)) for p in row
-                ]
+                bare = [p - min(c / 6, 1) * (p**0.2 / (p**0.2 + (1 - p) ** 0.2) - 0.5) for p in row]
                 rows.append([b / sum(bare) for b in bare])
             np.testing.assert_allclose(everywhere(y, c, 0.2), rows, atol=1e-12)
-        assert everywhere(np.array([[0.9, 0.1]]), 8.0, 2.0).tolist() == [
-            [0, 1]
-        ]  # r = 4 (81/82 - 1/2) > 0.9
+        # r = 1/2 (81/82 - 1/2)
+        np.testing.assert_allclose(
+            everywhere(np.array([[0.9, 0.1]]), 8.0, 2.0), [[0.9 - 20 / 82, 0.1 + 20 / 82]]
+        )
 
     @given(seeds)
     def test_a_flat_sigmoid_is_no_defence(self, seed):

@@ -117,6 +117,18 @@ class TestLogits:
         assert not scores_NV.requires_grad and not scores_NV.is_inference()
 
 
+def test_the_gradient_of_a_mean_over_traces_weighs_short_ones_as_long_ones(model):
+    """As the released antidistillation code has it."""
+    assert len({len(row.answer_ids) for row in BATCH}) > 1
+    each = [gradient(model.network, [row]) for row in BATCH]
+    whole = gradient(model.network, BATCH, batch_size=2, mean="trace")
+    for name, got in whole.items():
+        mean = torch.stack([one[name] for one in each]).mean(0)
+        torch.testing.assert_close(got, mean, rtol=1e-4, atol=1e-6)
+    tokens = gradient(model.network, BATCH, batch_size=2)
+    assert any(not torch.allclose(whole[name], tokens[name], rtol=1e-2) for name in whole)
+
+
 @pytest.mark.parametrize("inference", [False, True])
 def test_the_gradient_is_that_of_a_plain_loop_and_leaves_the_network_as_it_was(model, inference):
     before = state(model.network)

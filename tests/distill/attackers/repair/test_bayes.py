@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from defenses.release import modelguard_s, reverse_sigmoid
+from defenses.release import quantised, reverse_sigmoid
 from distill.attackers import AttackerResources
 from distill.attackers.repair import _shadow, bayes
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
@@ -108,9 +108,9 @@ def test_oracle_an_attacker_who_had_the_clean_rows_would_be_exact():
     ("defense", "left"),
     [
         (reverse_sigmoid.Defense(reverse_sigmoid.Settings()), 0.8),
-        (modelguard_s.Defense(modelguard_s.Settings()), 0.9),
+        (quantised.Defense(quantised.Settings()), 0.9),
     ],
-    ids=["reverse_sigmoid", "modelguard_s"],
+    ids=["reverse_sigmoid", "quantised"],
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
     clean, said = sold(), sold(defense.edit)

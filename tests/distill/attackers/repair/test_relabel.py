@@ -85,7 +85,7 @@ def test_the_defences_that_are_known_to_keep_it_are_among_those_found():
         "release/top_k",
         "release/rounding",
         "release/modelguard_w",
-        "release/modelguard_s",
+        "release/quantised",
         "decoding/mad",
     }
 
@@ -113,7 +113,7 @@ def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_
     assert changed >= {
         "release/rounding",
         "release/modelguard_w",
-        "release/modelguard_s",
+        "release/quantised",
         "decoding/mad",
     }
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defenses.release.modelguard_s import bucket
+from defenses.release.quantised import bucket
 from distill.completions import Logprobs
 
 seeds, budgets = st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.05, 0.2, 0.5, 1.0, 1.5, 1.9])

@@ -1,22 +1,22 @@
-"""ModelGuard-S for language models: a coarse grid of distributions, of which the nearest below is
-released.
+"""Quantised logprobs: a coarse grid of distributions, of which the nearest below is released.
 
-Tang et al. 2024 (USENIX Security), against attackers who know the defence: release as little
-information about y as an L1 budget eps allows, by quantisation. Theirs returns the first earlier
-answer within eps, so that what one user sees depends on what others asked; and at a thousand
-classes hardly two answers share one. Here a bucket is a function of the row alone: from the
-likeliest token on, probabilities are rounded down to powers of 1 - eps/2, until those rounded make
-up 1 - eps/2; all other tokens are withheld, and their mass is in the tail. So two rows with the
-same first few tokens and the same powers are released as one, the order among equal powers is that
-of the token ids (behind the likeliest), and nothing else about a row can be learned: I(y; y~) is at
-most the logarithm of the number of buckets.
+What ModelGuard-S is for (Tang et al. 2024, USENIX Security), against attackers who know the
+defence: release as little information about y as an L1 budget eps allows, by quantisation. It is
+not its algorithm. Theirs returns the first earlier answer within eps, so that what one user sees
+depends on what others asked, and at a thousand classes hardly two answers share one; where they do,
+it tells less than this grid (1.4 to 3.3 bits a row at the same eps in three of four trials). Here a
+bucket is a function of the row alone: from the likeliest token on, probabilities are rounded down
+to powers of 1 - eps/2, until those rounded make up 1 - eps/2; all other tokens are withheld, and
+their mass is in the tail. So two rows with the same first few tokens and the same powers are
+released as one, the order among equal powers is that of the token ids (behind the likeliest), and
+nothing else about a row can be learned: I(y; y~) is at most the logarithm of the number of buckets.
 
 L1 <= eps over the tokens that are named and the rest in one, as rounding down takes eps/2 of the
 mass at most. It holds over the whole vocabulary, whatever an attacker takes the withheld mass for,
 wherever what is named makes up 1 - eps/2; only a tail of the row's own, as under a small k, can
 prevent that. Releasing a released row again changes nothing. The buckets that were proposed for
 language models, of top token, its probability and entropy, keep to no budget, and to mix their
-distributions with y until they do gives y away; so this is neither those nor the paper's algorithm.
+distributions with y until they do gives y away; so this is not those.
 Axes: T positions, K released entries, N of these that are not withheld.
 """
 
