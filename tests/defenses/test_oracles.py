@@ -174,7 +174,10 @@ def redirects(rho: float) -> Release:
 
 def poisons(variant: str) -> Release:
     return lambda logprobs, q, g, weight, eps: mad.poison(
-        logprobs, q.log(), mad.Settings(variant=variant, eps=eps, most=8), logprobs.shape[1]
+        logprobs,
+        q.log(),
+        mad.Settings(variant=variant, eps=eps, most=8, by="vertex"),
+        logprobs.shape[1],
     )
 
 
