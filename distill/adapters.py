@@ -162,7 +162,12 @@ def _check_layers(where: str, network: Any, settings: Any, weights: dict[str, Te
 
 
 def write(network: Any, folder: Path) -> None:
-    """Keep a network's adapter as peft does, so that others can read it."""
+    """Keep a network's adapter as peft does, so that others can read it.
+
+    Args:
+        network: with an adapter.
+        folder: that exists.
+    """
     from safetensors.torch import save_file
 
     network.peft_config[NAME].save_pretrained(str(folder))

@@ -99,6 +99,10 @@ class AnswerFormat(BaseModel):
     def split(self, text: str, finished: bool = True) -> Parts:
         """A text as its parts; the final answer of one that was cut off counts only where its
         markup was closed before.
+
+        Args:
+            text: of an answer.
+            finished: whether it came to its own end.
         """
         thinking, rest = self._thinking(text)
         if rest is None:

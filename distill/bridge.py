@@ -75,6 +75,10 @@ class Bridge:
     def between(cls, teacher: Any, student: Any) -> Bridge:
         """Of two tokenizers.
 
+        Args:
+            teacher: its tokenizer, of transformers.
+            student: its tokenizer, of transformers.
+
         Raises:
             BadInput: the tokens of one spell no bytes.
         """

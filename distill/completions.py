@@ -190,7 +190,12 @@ ids are not.
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name, sync and rename: a reader sees the whole file or none."""
+    """Write under a temporary name, sync and rename: a reader sees the whole file or none.
+
+    Args:
+        path: of the file.
+        data: all of it.
+    """
     part = path.with_name(f".{path.name}.{HERE}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with part.open("wb") as file:
@@ -248,7 +253,12 @@ def _row(answer: Completion, turns: bool) -> dict[str, object]:
 
 
 def write_completions(path: Path, answers: Sequence[Completion]) -> None:
-    """Write an answer file (Parquet, deterministic bytes)."""
+    """Write an answer file (Parquet, deterministic bytes).
+
+    Args:
+        path: of the file, written whole or not at all.
+        answers: in the order in which they are read again.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

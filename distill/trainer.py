@@ -59,6 +59,14 @@ def warmup_steps(config: TrainingConfig) -> int:
 def rate(step: int, steps: int, warmup: int) -> float:
     """Learning-rate factor of a step from 0: linear warm-up from 0, then linear to 0 behind the
     last step.
+
+    Args:
+        step: of the optimiser, from 0.
+        steps: of the whole training.
+        warmup: steps over which it rises.
+
+    Returns:
+        A factor in (0, 1].
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -68,6 +76,10 @@ def rate(step: int, steps: int, warmup: int) -> float:
 def optimizers(network: Any, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW of all weights, or Muon of the matrices and AdamW of the rest; each group names the
     `peak` of its learning rate.
+
+    Args:
+        network: whose weights that ask for gradients are trained.
+        config: learning rate, weight decay and which optimiser.
     """
     weights = [p for p in network.parameters() if p.requires_grad]
     inner = _inner_matrices(network, weights) if config.optimizer == "muon" else []
@@ -101,7 +113,13 @@ def _inner_matrices(network: Any, weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices: each epoch is shuffled, and sorted by length within pools."""
+    """Endless batches of indices: each epoch is shuffled, and sorted by length within pools.
+
+    Args:
+        lengths: tokens of each example.
+        batch_size: examples of a batch.
+        seed: of the order.
+    """
     epoch = 0
     while True:
         rng = random.Random(f"{seed}/{epoch}")

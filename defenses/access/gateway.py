@@ -150,6 +150,10 @@ class Gateway:
     def tier(self, day: int, ids: np.ndarray) -> np.ndarray:
         """The highest tier whose price and age an account has reached; what was there before is
         trusted.
+
+        Args:
+            day: from 0.
+            ids: of accounts `[A]`.
         """
         age = day - self.accounts.created[ids].astype(np.int64)
         tier = np.zeros(len(ids), np.int64)

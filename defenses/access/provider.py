@@ -30,10 +30,21 @@ class Provider(Protocol):
     """Sees accounts and events, never the truth."""
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
-        """Before the first day."""
+        """Before the first day.
+
+        Args:
+            accounts: all that are there, and those to come.
+            days: of the horizon.
+            identify: what a provider can know of who is behind an account.
+        """
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """Which of these new accounts it lets in, a mask."""
+        """Which of these new accounts it lets in, a mask.
+
+        Args:
+            day: from 0.
+            ids: of the new accounts.
+        """
 
     def serve(self, events: Events) -> Reply:
         """A day's exchanges."""

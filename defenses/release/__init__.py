@@ -96,4 +96,9 @@ class LogprobEdit(BaseDefense):
 
     @abstractmethod
     def logprobs(self, logprobs: Logprobs, answer: Completion) -> Logprobs:
-        """The rows that are released instead, each sorted from the most likely on."""
+        """The rows that are released instead, each sorted from the most likely on.
+
+        Args:
+            logprobs: T rows as they would be released.
+            answer: they are of.
+        """

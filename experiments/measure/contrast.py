@@ -158,7 +158,12 @@ class Parts(NamedTuple):
 
 
 def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
-    """The weighted sum of arm means and the parts of its variance."""
+    """The weighted sum of arm means and the parts of its variance.
+
+    Args:
+        parts: variance of A arms.
+        weights: of each arm `[A]`.
+    """
     c = np.asarray(weights, float)
 
     def quadratic(covariance_AA: np.ndarray) -> Any:
@@ -301,6 +306,10 @@ def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = Non
 def third_moment(parts: Variance, weights: Sequence[float]) -> Any:
     """Third central moment of a weighted sum of arm means, as far as items make it; seeds are few
     and are taken as symmetric. 0 of two items or clusters.
+
+    Args:
+        parts: variance of A arms.
+        weights: of each arm `[A]`.
     """
     deviation_C = np.asarray(weights, float) @ parts.unit_AC
     units = parts.item_df + 1

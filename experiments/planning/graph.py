@@ -132,6 +132,12 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
     """What an arm's student is trained on.
 
     What the attacker owns needs no teacher, so that the floors of two teachers are the same work.
+
+    Args:
+        scope: of the study and the task.
+        cell: defence, attacker and budget.
+        seed: draws the questions and samples the teacher.
+        released: the teacher behind its defence.
     """
     attack, drawn = learning(cell.attacker), _Drawn(scope.spec, cell.budget, seed)
     if cell.attacker in (UNTRAINED, OWN_DATA) or not attack.asks:
@@ -167,6 +173,12 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
 def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str) -> Stage:
     """A defended teacher's completions: asked for behind what changes its scores, which is once
     for all defences that only edit finished text, and then edited.
+
+    Args:
+        scope: of the study and the task.
+        drawn: task, budget and seed.
+        entry: of the defence.
+        interface: `text`, `top_k` or `full`.
     """
     released = release(scope, entry, interface)
     names = split_entry(entry, "+")
@@ -213,7 +225,14 @@ class _Drawn(NamedTuple):
 
 
 def pilot(scope: Scope, cell: Cell, seed: int, attack: AttackSpec) -> Stage | None:
-    """A plain student of the first answers, where an attack chooses with one what to ask next."""
+    """A plain student of the first answers, where an attack chooses with one what to ask next.
+
+    Args:
+        scope: of the study and the task.
+        cell: defence, attacker and budget.
+        seed: of the arm.
+        attack: the cell's attacker.
+    """
     asking = [part for part in attack.made("ask") if "pilot" in part.needs]
     if not asking:
         return None
@@ -246,6 +265,10 @@ def interface_of(kind: str) -> Interface:
 def search(scope: Scope, cell: Cell) -> Stage:
     """Equal trials for every trained arm, scored on the validation split with the first selection
     seed.
+
+    Args:
+        scope: of the study and the task.
+        cell: defence, attacker and budget.
     """
     if cell not in scope.searches:
         seed, trials = scope.study.selection_seeds[0], recipes(scope.study.search)
@@ -269,6 +292,12 @@ def recipes(search: Search) -> list[Trial]:
 
 
 def student_exam(scope: Scope, student: Stage, split: str) -> Stage:
-    """A student's exam; a reported one reads the clean teacher's text as well."""
+    """A student's exam; a reported one reads the clean teacher's text as well.
+
+    Args:
+        scope: of the study and the task.
+        student: whose exam it is.
+        split: `report`, `select` or `validate`.
+    """
     clean = scope.clean_exam if split == "report" else None
     return Stage(evaluation(scope, split, 0), StudentEvaluationInputs(student, clean))

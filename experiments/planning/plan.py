@@ -109,8 +109,12 @@ def make(study: Study, opens: bool = True) -> Plan:
     """Expand a study's blocks into arms; floors, the undefended ceiling and the identity control
     come unasked.
 
-    Unless it `opens` them, no model and no recording is read; BadInput where the study cannot
-    be run.
+    Args:
+        study: as `settings.schema.load` gives it.
+        opens: whether models and recordings are read; false for a stranger's study.
+
+    Raises:
+        BadInput: the study cannot be run.
     """
     _check_trials(study)
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)

@@ -101,7 +101,12 @@ class Scope:
 
 
 def teacher(scope: Scope, model: Teacher) -> Stage:
-    """A teacher: trained here by recipe, from a folder or the hub, recorded, or behind a server."""
+    """A teacher: trained here by recipe, from a folder or the hub, recorded, or behind a server.
+
+    Args:
+        scope: of the study and the task.
+        model: its settings.
+    """
     if isinstance(model, Recipe | FineTunedTeacher):
         shape = shape_of(scope, model)
         recipe = RecipeTeacher(
@@ -120,6 +125,11 @@ def teacher(scope: Scope, model: Teacher) -> Stage:
 def release(scope: Scope, entry: str, interface: str) -> Release:
     """A defence with all that it must be handed, as far as it shows in what an interface
     releases.
+
+    Args:
+        scope: of the study and the task.
+        entry: of the defence.
+        interface: `text`, `top_k` or `full`.
     """
     defense = parse_defense(entry)
     if interface == "text" and defense.chain.traits.acts_on == "logprobs":
@@ -146,6 +156,14 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
 def provided(scope: Scope, defense: str, need: str) -> Stage:
     """A stage whose result the provider has beside its teacher; its proxy learns from its
     traces.
+
+    Args:
+        scope: of the study and the task.
+        defense: its entry, for messages.
+        need: a name in `ProviderInputs`.
+
+    Raises:
+        BadInput: the study names no such model, or one of another tokenizer.
     """
     provider = scope.study.provider
     if need == "traces":
@@ -184,6 +202,10 @@ def weaker(study: Study, defense: str, need: str) -> Teacher:
 def traces(scope: Scope, skip: int) -> Stage:
     """Clean answers of the teacher to as many questions of its training split as the provider has,
     behind the first `skip` of them.
+
+    Args:
+        scope: of the study and the task.
+        skip: questions that are left to others.
     """
     check_traces(scope.study, scope.task)
     spec = TracesSpec(
@@ -197,7 +219,14 @@ def traces(scope: Scope, skip: int) -> Stage:
 
 
 def plain_student(scope: Scope, answers: Stage, shape: Shape | FineTune, seed: int) -> Stage:
-    """A student that learns the text of the answers and nothing else."""
+    """A student that learns the text of the answers and nothing else.
+
+    Args:
+        scope: of the study and the task.
+        answers: that it learns from.
+        shape: of the student, with its recipe.
+        seed: of its weights and the order.
+    """
     (learner,) = parts(parse_attack(PLAIN), "learn")
     spec = StudentSpec(task=scope.spec, attacker=learner, shape=shape, seed=seed)
     return Stage(spec, StudentInputs(answers))
@@ -225,7 +254,14 @@ def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:
 
 
 def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
-    """The exam of a teacher behind a defence, `sampled` anew."""
+    """The exam of a teacher behind a defence, `sampled` anew.
+
+    Args:
+        scope: of the study and the task.
+        defense: its entry.
+        split: `report` or `select`.
+        sampled: seed of the teacher's sampling.
+    """
     released = release(scope, defense, "text")
     spec = evaluation(scope, split, sampled, released.defense)
     return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.provider))
@@ -234,6 +270,14 @@ def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
 def evaluation(
     scope: Scope, split: str, seed: int, defense: list[ComponentSpec] | None = None
 ) -> EvaluationSpec:
+    """What an exam is: questions of a split, and the defence that an examined teacher is behind.
+
+    Args:
+        scope: of the study and the task.
+        split: `report`, `select` or `validate`.
+        seed: of the examined model's sampling.
+        defense: parts of the defence; None of a student.
+    """
     study = scope.study
     sizes = {"report": study.measure.items, "select": study.measure.selection_items}
     items = sizes.get(split, study.search.items)

@@ -293,7 +293,12 @@ def plugin_file(module: str) -> Path | None:
 
 
 def module_file(module: str, places: Sequence[Path]) -> Path | None:
-    """The file of a module, of which the top package lies at one of these places."""
+    """The file of a module, of which the top package lies at one of these places.
+
+    Args:
+        module: its dotted name.
+        places: folders.
+    """
     parts = module.split(".")[1:]
     for place in places:
         path = place.joinpath(*parts)

@@ -104,7 +104,12 @@ def _line(error: BaseException) -> str:
 
 
 def restore(group: str, spec: ComponentSpec | Mapping[str, Any]) -> Component:
-    """The component that a stage was told of; its settings were checked when it was resolved."""
+    """The component that a stage was told of; its settings were checked when it was resolved.
+
+    Args:
+        group: of components.
+        spec: name and settings.
+    """
     if not isinstance(spec, ComponentSpec):
         spec = ComponentSpec(**_plain(spec))
     kind: type[BaseModel] = load_module(group, spec.name).Settings
@@ -117,7 +122,12 @@ def _plain(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(group: str, spec: ComponentSpec | Mapping[str, Any], *resources: Any) -> Any:
-    """An instance of the component that a stage was told of, handed what it needs."""
+    """An instance of the component that a stage was told of, handed what it needs.
+
+    Args:
+        group: of components.
+        spec: name and settings.
+    """
     return restore(group, spec).build(*resources)
 
 

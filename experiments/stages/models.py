@@ -116,6 +116,12 @@ def load_network(folder: Path) -> LanguageModel:
 
 
 def save_model(model: LanguageModel, folder: Path, how: TrainedModel) -> None:
-    """Write a network that was trained here, and how it answers."""
+    """Write a network that was trained here, and how it answers.
+
+    Args:
+        model: that was trained here.
+        folder: of the stage's result.
+        how: it answers, and what it is made of.
+    """
     save(model, folder)
     ModelFile(model=how).write(folder)

@@ -96,7 +96,12 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
 
 
 def steps_of(spec: StudentSpec, shape: Shape | FineTune) -> int:
-    """The recipe's steps, and those by which the longest attack of the study trains longer."""
+    """The recipe's steps, and those by which the longest attack of the study trains longer.
+
+    Args:
+        spec: of the student.
+        shape: with the recipe.
+    """
     return spec.times * (shape.steps + spec.more) + (spec.times - 1) * spec.followed
 
 

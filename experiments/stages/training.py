@@ -101,7 +101,13 @@ def train_fresh(
 
 
 def fresh_model(task: Task, shape: Shape | FineTune, seed: int) -> LanguageModel:
-    """An untrained model, freshly made or freshly loaded: a function of its shape and the seed."""
+    """An untrained model, freshly made or freshly loaded: a function of its shape and the seed.
+
+    Args:
+        task: whose vocabulary a small one has.
+        shape: of the model.
+        seed: of its weights.
+    """
     return _loaded(shape, seed) if isinstance(shape, FineTune) else _made(task, shape, seed)
 
 

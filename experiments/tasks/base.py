@@ -77,12 +77,22 @@ class Task(Pool):
     def final(self, text: str, finished: bool = True) -> str | None:
         """The final answer in its canonical form, or None where there is none; a text that was cut
         off has one only if its markup was closed before.
+
+        Args:
+            text: of an answer.
+            finished: whether it came to its own end.
         """
         final = self.format.final(text, finished)
         return None if final is None else self.grader.read(final)
 
     def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
-        """Whether the final answer is what the reference asks for; none is unparsed."""
+        """Whether the final answer is what the reference asks for; none is unparsed.
+
+        Args:
+            text: of an answer.
+            reference: of the item.
+            finished: whether the answer came to its own end.
+        """
         answer = self.final(text, finished)
         if answer is None:
             return Outcome.UNPARSED

@@ -109,6 +109,10 @@ class Pool(ABC):
 
         Hashes divide evenly: a split falls short of its share by less than SURE standard
         deviations. Where that does not do, all questions of a small pool are counted.
+
+        Args:
+            split: of the questions.
+            n: beyond which nothing is counted.
         """
         share, even = SHARES[split], type(self).split is Pool.split
         spread = math.sqrt(self.different * share * (1 - share))
@@ -125,6 +129,10 @@ class Pool(ABC):
     def train_items(self, n: int, seed: int) -> list[Item]:
         """What a teacher by recipe learns from: the first n questions of the training split, or all
         if it has fewer.
+
+        Args:
+            n: at most.
+            seed: of the order.
         """
         return list(itertools.islice(self._draw("train", seed), n))
 

@@ -33,6 +33,10 @@ def with_text(answer: Completion, text: str) -> Completion:
 def split_answer(text: str, form: AnswerFormat) -> tuple[str, str]:
     """A text as its reasoning, what is thought with it, and the rest, which begins with the space
     before the final answer; the two joined are it.
+
+    Args:
+        text: of an answer.
+        form: the task's answer format.
     """
     parts = form.split(text)
     return parts.thinking + parts.reasoning, parts.answer

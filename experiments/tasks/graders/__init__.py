@@ -39,7 +39,12 @@ class Grader(BaseModel, ABC):
         """
 
     def same(self, answer: str, reference: str) -> bool:
-        """Whether an answer in its canonical form is what an item's reference asks for."""
+        """Whether an answer in its canonical form is what an item's reference asks for.
+
+        Args:
+            answer: as `read` gives it.
+            reference: of the item.
+        """
         return answer == self.read(reference)
 
     def check(self, reference: str) -> None:
