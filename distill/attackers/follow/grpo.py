@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -115,46 +115,83 @@ class Attacker(Base):
             rewards = np.array([resources.check(one) for one in completions], float).reshape(
                 -1, s.samples
             )
+            gains = advantages(rewards).ravel()
+            policy = Policy(s.steps, s.rate, s.clip, s.kl)
             trainings.append(
-                self._pass(
-                    student, start, completions, advantages(rewards).ravel(), recipe, seed + turn
-                )
+                policy_pass(student, start, completions, gains, recipe, policy, seed=seed + turn)
             )
         return join_trainings(trainings)
 
-    def _pass(
-        self,
-        student: LanguageModel,
-        start: Any,
-        completions: Sequence[Completion],
-        gains: np.ndarray,
-        recipe: TrainingConfig,
-        seed: int,
-    ) -> Trained:
-        s, pad = self.settings, student.tokenizer.pad_token_id
-        examples = [
-            [replace(sft.example(one, student.tokenizer, recipe.max_length), weight=float(gain))]
-            for one, gain in zip(completions, gains, strict=True)
-            if gain
-        ]
-        scored = with_reference_logprobs(
-            examples, [student.network, start] if s.kl else [student.network], pad
-        )
-        if not scored:
-            return Trained(student.network)
-        steps = min(s.steps, -(-len(scored) // recipe.batch_size))
-        once = recipe.model_copy(
-            update={"steps": steps, "learning_rate": s.rate * recipe.learning_rate, "warmup": 0.0}
-        )
-        return train(
-            student.network, scored, once, seed=seed, pad=pad, loss=self._loss, per="example"
-        )
 
-    def _loss(self, network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        s, held_NA = self.settings, reference_logprobs(rows, device)
-        now_N, row_N = token_logprobs(network, rows, pad, device)
-        gains_N = torch.tensor([one.weight for one in rows], device=device)[row_N]
-        gained_N = surrogate(now_N, held_NA[:, 0], gains_N, s.clip)
-        if s.kl:
-            gained_N = gained_N - s.kl * kl(now_N, held_NA[:, 1])
-        return -means(gained_N, row_N, len(rows)).mean()
+class Policy(NamedTuple):
+    """What a pass of policy gradient is told: its most steps, the share of the recipe's learning
+    rate, how its ratio is clipped, and the weight of KL.
+    """
+
+    steps: int
+    rate: float
+    clip: float
+    kl: float
+
+
+def policy_pass(
+    student: LanguageModel,
+    start: Any,
+    completions: Sequence[Completion],
+    gains: np.ndarray,
+    recipe: TrainingConfig,
+    policy: Policy,
+    *,
+    seed: int,
+) -> Trained:
+    """One pass over answers that a student has drawn, in place.
+
+    Args:
+        student: changed in place.
+        start: the network that KL is to.
+        completions: of the student.
+        gains: the advantage of each; those of 0 teach nothing.
+        recipe: of the student.
+        policy: how it learns from them.
+        seed: of the order.
+    """
+    pad = student.tokenizer.pad_token_id
+    examples = [
+        [replace(sft.example(one, student.tokenizer, recipe.max_length), weight=float(gain))]
+        for one, gain in zip(completions, gains, strict=True)
+        if gain
+    ]
+    networks = [student.network, start] if policy.kl else [student.network]
+    scored = with_reference_logprobs(examples, networks, pad)
+    if not scored:
+        return Trained(student.network)
+    steps = min(policy.steps, -(-len(scored) // recipe.batch_size))
+    rate = policy.rate * recipe.learning_rate
+    once = recipe.model_copy(update={"steps": steps, "learning_rate": rate, "warmup": 0.0})
+
+    def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
+        return policy_loss(network, rows, pad, device, policy)
+
+    return train(student.network, scored, once, seed=seed, pad=pad, loss=loss, per="example")
+
+
+def policy_loss(
+    network: Any, rows: list[Example], pad: int, device: torch.device, policy: Policy
+) -> Tensor:
+    """The clipped surrogate of answers with their advantage as weight, less KL: a mean over each
+    answer's tokens and then over answers.
+
+    Args:
+        network: that learns.
+        rows: as `with_reference_logprobs` left them.
+        pad: id behind the shorter ones.
+        device: of the network.
+        policy: whose `clip` and `kl` count.
+    """
+    held_NA = reference_logprobs(rows, device)
+    now_N, row_N = token_logprobs(network, rows, pad, device)
+    gains_N = torch.tensor([one.weight for one in rows], device=device)[row_N]
+    gained_N = surrogate(now_N, held_NA[:, 0], gains_N, policy.clip)
+    if policy.kl:
+        gained_N = gained_N - policy.kl * kl(now_N, held_NA[:, 1])
+    return -means(gained_N, row_N, len(rows)).mean()

@@ -182,5 +182,5 @@ def test_the_loss_in_float64():
         gained = np.minimum(ratio * row.weight, np.clip(ratio, 0.9, 1.1) * row.weight)
         far = np.exp(told[2] - told[0]) - (told[2] - told[0]) - 1
         answers.append((gained - 0.3 * far).mean())
-    found = grpo.Attacker(grpo.Settings(clip=0.1, kl=0.3))._loss(now, held, 0, torch.device("cpu"))
+    found = grpo.policy_loss(now, held, 0, torch.device("cpu"), grpo.Policy(1, 1.0, 0.1, 0.3))
     assert float(found.detach()) == pytest.approx(-np.mean(answers), rel=1e-4)
