@@ -136,6 +136,12 @@ COMMANDS = (
         ),
     ),
     Command(
+        "teachers",
+        "teachers.teachers",
+        "what a study's defences do to its teacher's own answers; no student is trained",
+        (*LOADING, WORKERS, THREADS, KEEP_OLD),
+    ),
+    Command(
         "verify",
         "reviews.verify",
         "check a run without compute: all that follows from its grades, computed again",
