@@ -4,10 +4,11 @@ named in one line.
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -39,7 +40,12 @@ WHOLE = re.compile(r"-?[0-9]{1,15}")
 
 
 class Checked(ConfigSource):
-    """A folder of YAML files as Hydra's source, each read by `reading.read`."""
+    """A folder of YAML files as Hydra's source, each read by `reading.read`.
+
+    `leads`: of what is being composed, the files that each file's list of defaults names.
+    """
+
+    leads: ClassVar[dict[str, set[str]]] = {}
 
     @staticmethod
     def scheme() -> str:
@@ -60,6 +66,10 @@ class Checked(ConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         values, header = read(path), ConfigSource._get_header_dict(decoded(path)[:512])
         _check_defaults(path, values, str(header["package"]))
+        name = posixpath.normpath(config_path.removesuffix(".yaml"))
+        self.leads[name] = {*_named(name, values.get("defaults", []))}
+        if _leads_back(self.leads, name):
+            raise BadInput(f"{path}: its defaults lead back to itself")
         return ConfigResult(
             self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(values), header
         )
@@ -213,6 +223,7 @@ def _place(name: str) -> tuple[Path, str]:
 
 
 def _values(folder: Path, config: str, words: list[str]) -> dict[str, Any]:
+    Checked.leads.clear()
     version.setbase("1.3")
     SourcesRegistry.instance().register(Checked)
     search = create_config_search_path(f"{Checked.scheme()}://{folder}")
@@ -254,6 +265,27 @@ def _check_defaults(path: Path, values: dict[str, Any], package: str) -> None:
     ]
     if "hydra" in values or any("hydra" in re.split(r"\W+", word) for word in words):
         raise BadInput(f"{path}: hydra's own settings are no part of a study")
+
+
+def _named(name: str, defaults: list[Any]) -> Iterator[str]:
+    """The files that a file's list of defaults names, from the folder of all groups."""
+    for entry in defaults:
+        (group, option), *_ = entry.items() if isinstance(entry, dict) else [("", entry)]
+        group = re.sub(r"^(override |optional )*", "", group).partition("@")[0]
+        path = posixpath.join(group, option.partition("@")[0]) if option else "_self_"
+        path = posixpath.join("/", posixpath.dirname(name), path).removesuffix(".yaml")
+        yield posixpath.normpath(path).lstrip("/")
+
+
+def _leads_back(leads: Mapping[str, set[str]], name: str) -> bool:
+    """Whether a file is among those that it leads to, as far as they have been read."""
+    waiting, seen = [*leads[name]], set[str]()
+    while waiting:
+        at = waiting.pop()
+        if at not in seen:
+            seen.add(at)
+            waiting += leads.get(at, ())
+    return name in seen
 
 
 def _option(value: Any) -> bool:

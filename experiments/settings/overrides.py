@@ -67,6 +67,10 @@ def check_word(word: str, environment: bool) -> None:
         raise BadInput(f"{where}: hydra's own settings are no part of a study")
     if key in PLURAL | SIMULATED:
         return  # entries have a grammar of their own
+    if not key.isascii():
+        raise BadInput(
+            f"{where}: unknown key {shortened(key)}; keys have no other letters than a-z"
+        )
     try:
         parsed = OverridesParser(Functions()).parse_override(word)
     except WRONG:

@@ -119,6 +119,7 @@ def test_a_mistake_in_the_settings(override, message, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["stud\u00e9nt.steps=1"], "unknown key 'stud\u00e9nt.steps'; keys have no other letters"),
         (
             ["teacher=recorded", "teacher.path=a.jsonl", "studnet.steps=3"],
             "override 'studnet.steps=3': unknown key",
@@ -265,6 +266,21 @@ def test_a_file_that_is_no_study(data, message, words, tmp_path, capsys):
     assert cli.main(["plan", str(path), *words]) == 2
     error = capsys.readouterr().err
     assert f"{path}{message}" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("mine", ""), ("/mine.yaml", ""), ("./other", "mine"), ("teacher: a", "/mine")],
+)
+def test_a_file_among_its_own_defaults_is_named_at_once(first, second, tmp_path, capsys):
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "mine.yaml").write_text(f"defaults:\n  - {first}\n")
+    for name in ("other", "teacher/a"):
+        (tmp_path / f"{name}.yaml").write_text(f"defaults: [{second}]\n")
+    began = time.process_time()
+    assert cli.main(["plan", str(tmp_path / "mine.yaml")]) == 2
+    assert "its defaults lead back to itself" in capsys.readouterr().err
+    assert time.process_time() - began < 2
 
 
 def test_an_alias_and_words_that_look_like_numbers_are_plain_values(tmp_path):
