@@ -1,14 +1,16 @@
 """Using tools: values lie in numbered stores, and what is asked for is put there with calls, over
 one to three turns.
 
-`41:z=a-b+5?` asks for `get("a")`, to which the store answers `3`, then `get("b")`, which is `4`,
-and then `3-4=9;9+5=4 # put("z",4)`: arithmetic is modulo 10. Numbers in a question need no call. An
-answer is right where all calls that were needed are made and the store ends as it should.
+`41:z=a-b+2?` asks for `get("a")`, which the store answers with what is left to do, `z=3-b+2?`, then
+for `get("b")`, which leaves `z=3-4+2?`, and then for `3-4=4;4+2=1 # put("z",1)`: arithmetic is
+modulo 5. Numbers in a question need no call. An answer is right where all calls that were needed
+are made and the store ends as it should.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -24,18 +26,17 @@ NAMES, TARGETS, OPERATORS, DIGITS = "abcd", "xyz", "+-", "0123456789"
 ASKED = re.compile(
     r"(?P<store>\d+):(?P<target>[xyz])=(?P<x>\w)(?P<first>.)(?P<y>\w)(?P<rest>.\d)\?$"
 )
-RADIX = (len(TARGETS), len(OPERATORS), 2, 9, 3, 20, 30)
-"""Of a question's number: target, operators, last digit, how many names, and which or what digits;
-20 and 30 are multiples of all that there is to choose.
-"""
 
 
 class Settings(BaseModel):
-    """`stores`: how many there are."""
+    """`stores`: how many there are. `modulus` of the arithmetic: a student sees each of the
+    2 `modulus`^2 sums that there are in 1 of so many answers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     stores: int = Field(default=100, ge=10, le=1000)
+    modulus: int = Field(default=5, ge=3, le=10)
 
 
 class Step(NamedTuple):
@@ -56,36 +57,45 @@ class Task(tasks.Task):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.size = settings.stores
-        for radix in RADIX:
-            self.size *= radix
+        self.size = settings.stores * math.prod(self._radices)
+
+    @property
+    def _radices(self) -> tuple[int, ...]:
+        """Of a question's number: target, operators, last digit, how many names, and which or what
+        digits, of which there are multiples of all that there is to choose.
+        """
+        modulus = self.settings.modulus
+        signs = len(OPERATORS)
+        return (len(TARGETS), signs, signs, modulus - 1, 3, 4 * modulus, 3 * modulus)
 
     @property
     def different(self) -> int:
         """Questions of two digits, of a name and a digit, and of two names."""
-        return self.settings.stores * 3 * 2 * 2 * 9 * (10 * 10 + 4 * 10 + 4 * 3)
+        modulus = self.settings.modulus
+        operands = modulus * modulus + 4 * modulus + 4 * 3
+        return self.settings.stores * 3 * 2 * 2 * (modulus - 1) * operands
 
     def draft(self, index: int) -> Draft:
         """The question numbered `index`, in mixed radix."""
-        digits = []
-        for radix in RADIX:
+        digits, modulus = [], self.settings.modulus
+        for radix in self._radices:
             index, digit = divmod(index, radix)
             digits.append(digit)
         target, first, second, last, names, x, y = digits
-        left = NAMES[x % 4] if names else DIGITS[x % 10]
+        left = NAMES[x % 4] if names else DIGITS[x % modulus]
         others = NAMES.replace(left, "")
-        right = others[y % 3] if names == 2 else DIGITS[y % 10]
+        right = others[y % 3] if names == 2 else DIGITS[y % modulus]
         text = (
             f"{index}:{TARGETS[target]}={left}{OPERATORS[first]}{right}"
             f"{OPERATORS[second]}{last + 1}?"
         )
-        calls = [step.reference for step in script(text)]
+        calls = [step.reference for step in self.script(text)]
         return Draft(text, text, "", json.dumps(calls))
 
     def item(self, draft: Draft) -> Item:
         """The first question, and what is asked in each turn if the one before was right."""
         prompt, turns = self.prompt(draft), []
-        for step in script(draft.text):
+        for step in self.script(draft.text):
             solution = self.format.solution(step.reasoning, step.call)
             turns.append(Turn(prompt, solution, json.dumps([step.reference]), step.call))
             prompt = self.reply(prompt, Completion.to(prompt, solution)) or prompt
@@ -93,8 +103,8 @@ class Task(tasks.Task):
         return Item(turns[0].prompt, whole, draft.answer, turns=tuple(turns))
 
     def reply(self, prompt: Prompt, completion: Completion) -> Prompt | None:
-        """The values that a completion's calls get; None where it puts one, or calls nothing that
-        there is.
+        """What is left to do with the values that a completion's calls get; None where it puts one,
+        or calls nothing that there is.
         """
         final = self.format.final(completion.text, completion.finished)
         calls = tool_call.parse_calls_or_none(final or "")
@@ -103,7 +113,9 @@ class Task(tasks.Task):
         names = [call.arguments.get("0") for call in calls if call.function == "get"]
         if not parts or not calls or len(names) < len(calls) or not {*names} <= {*NAMES}:
             return None
-        shown = ",".join(str(value_of(int(parts["store"]), str(name))) for name in names)
+        shown = prompt.text.rpartition(":")[2]
+        for name in map(str, names):
+            shown = shown.replace(name, str(self.value_of(int(parts["store"]), name)))
         spoken = (Message("user", prompt.text), Message("assistant", completion.text))
         history = (*prompt.history, *spoken)
         root = prompt.id.partition("/")[0]
@@ -115,6 +127,30 @@ class Task(tasks.Task):
             system=prompt.system,
             history=history,
         )
+
+    def value_of(self, store: int, name: str) -> int:
+        """The digit under a name in a store."""
+        return int(digest(f"{store}/{name}"), 16) % self.settings.modulus
+
+    def script(self, text: str) -> Iterator[Step]:
+        """What is to be said to a question, turn by turn."""
+        parts, values = ASKED.search(text), list[int]()
+        assert parts, text
+        for operand in (parts["x"], parts["y"]):
+            is_name = operand in NAMES
+            if is_name:
+                yield Step("", f'get("{operand}")', {"get": {"0": [operand]}})
+            values.append(self.value_of(int(parts["store"]), operand) if is_name else int(operand))
+        x, y = values
+        between = self._sum(x, parts["first"], y)
+        result = self._sum(between, parts["rest"][0], int(parts["rest"][1]))
+        reasoning = f"{x}{parts['first']}{y}={between};{between}{parts['rest']}={result}"
+        target = parts["target"]
+        arguments: dict[str, list[Any]] = {"0": [target], "1": [result]}
+        yield Step(reasoning, f'put("{target}",{result})', {"put": arguments})
+
+    def _sum(self, x: int, sign: str, y: int) -> int:
+        return (x + y if sign == "+" else x - y) % self.settings.modulus
 
     def final(self, text: str, finished: bool = True) -> str | None:
         """The calls of all turns, which are the lines of the text; None where a turn has none."""
@@ -133,30 +169,6 @@ class Task(tasks.Task):
         finals = [self.format.final(line, finished) for line in text.split("\n")]
         there = [final.strip() for final in finals if final is not None]
         return "\n".join(there) if len(there) == len(finals) else None
-
-
-def value_of(store: int, name: str) -> int:
-    """The digit under a name in a store."""
-    return int(digest(f"{store}/{name}"), 16) % 10
-
-
-def script(text: str) -> Iterator[Step]:
-    """What is to be said to a question, turn by turn."""
-    parts = ASKED.search(text)
-    assert parts, text
-    values = []
-    for operand in (parts["x"], parts["y"]):
-        if operand in NAMES:
-            yield Step("", f'get("{operand}")', {"get": {"0": [operand]}})
-        values.append(value_of(int(parts["store"]), operand) if operand in NAMES else int(operand))
-    (x, y), sign = values, parts["first"]
-    between = (x + y if sign == "+" else x - y) % 10
-    change = int(parts["rest"])
-    result = (between + change) % 10
-    reasoning = f"{x}{sign}{y}={between};{between}{parts['rest']}={result}"
-    target = parts["target"]
-    arguments: dict[str, list[Any]] = {"0": [target], "1": [result]}
-    yield Step(reasoning, f'put("{target}",{result})', {"put": arguments})
 
 
 def _left(final: str | None) -> dict[str, Any]:

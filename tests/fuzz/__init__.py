@@ -41,7 +41,8 @@ class Kind:
     `cases`: a hypothesis strategy. `attempt(case, folder)`: one trial in an empty folder.
     `fine(case, folder)`: called where a case was accepted (exit code 0); "" if that was right, else
     what was taken in silence. `few`: how many the test suite tries. `shrinks`: whether a case that
-    failed is made smaller, for which it is tried hundreds of times.
+    failed is made smaller, for which it is tried hundreds of times. `sockets`: whether it needs
+    this machine's own network.
     """
 
     cases: Any
@@ -49,6 +50,7 @@ class Kind:
     fine: Callable[[Any, Path], str]
     few: int = 12
     shrinks: bool = True
+    sockets: bool = False
 
     def fault(self, case: Any, folder: Path) -> str:
         """What is wrong with how a case was taken, or nothing."""

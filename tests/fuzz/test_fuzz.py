@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from tests import fuzz
 
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.enable_socket] * kind.sockets)
+    for name, kind in fuzz.every().items()
+]
 
-@pytest.mark.parametrize("name", fuzz.every())
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_odd_crashes_hangs_or_passes(name):
     kind = fuzz.every()[name]
 
