@@ -3,8 +3,8 @@ one to three turns.
 
 `41:z=a-b+2?` asks for `get("a")`, which the store answers with what is left to do, `z=3-b+2?`, then
 for `get("b")`, which leaves `z=3-4+2?`, and then for `3-4=4;4+2=1 # put("z",1)`: arithmetic is
-modulo 5. Numbers in a question need no call. An answer is right where all calls that were needed
-are made and the store ends as it should.
+modulo 5. Numbers in a question need no call. An answer is right where its calls are those that were
+needed, as the Berkeley leaderboard has it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill.completions import Completion, Message, Prompt, digest
 from experiments import tasks
-from experiments.tasks import Draft, Item, Outcome, Turn, transcript
+from experiments.tasks import Draft, Item, Turn, transcript
 from experiments.tasks.graders import tool_call
 
 NAMES, TARGETS, OPERATORS, DIGITS = "abcd", "xyz", "+-", "0123456789"
+NAMED = list(NAMES)  # a list, as a caller may name anything, also what has no hash
 ASKED = re.compile(
     r"(?P<store>\d+):(?P<target>[xyz])=(?P<x>\w)(?P<first>.)(?P<y>\w)(?P<rest>.\d)\?$"
 )
@@ -53,7 +54,7 @@ class Task(tasks.Task):
     name: ClassVar[str] = "tools"
     turns = 3
     alphabet = '0123456789+-=:;?# abcdxyzgetpu"(),\n'
-    grader = tool_call.Grader(extra=True)
+    grader = tool_call.Grader()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -111,7 +112,7 @@ class Task(tasks.Task):
         question = prompt.history[0].content if prompt.history else prompt.text
         parts = ASKED.search(question)
         names = [call.arguments.get("0") for call in calls if call.function == "get"]
-        if not parts or not calls or len(names) < len(calls) or not {*names} <= {*NAMES}:
+        if not parts or not calls or len(names) < len(calls) or any(n not in NAMED for n in names):
             return None
         shown = prompt.text.rpartition(":")[2]
         for name in map(str, names):
@@ -157,28 +158,8 @@ class Task(tasks.Task):
         calls = self._said(text, finished)
         return None if calls is None else self.grader.read(calls)
 
-    def grade(self, text: str, reference: str, finished: bool = True) -> Outcome:
-        """Whether all calls that the reference has were made, and leave the store as these do."""
-        outcome = super().grade(text, reference, finished)
-        if outcome is Outcome.RIGHT and _left(self._said(text, finished)) != _wanted(reference):
-            return Outcome.WRONG
-        return outcome
-
     def _said(self, text: str, finished: bool) -> str | None:
         """The final answers of all turns in their order, a line each."""
         finals = [self.format.final(line, finished) for line in text.split("\n")]
         there = [final.strip() for final in finals if final is not None]
         return "\n".join(there) if len(there) == len(finals) else None
-
-
-def _left(final: str | None) -> dict[str, Any]:
-    """What calls, one after another, leave in a store beside what was there."""
-    calls = tool_call.parse_calls_or_none(final or "")
-    puts = [call.arguments for call in calls if call.function == "put"]
-    return {str(put.get("0")): put.get("1") for put in puts}
-
-
-def _wanted(reference: str) -> dict[str, Any]:
-    calls = tool_call.possible_calls(reference)
-    puts = [call["put"] for call in calls if "put" in call]
-    return {put["0"][0]: put["1"][0] for put in puts}
