@@ -82,15 +82,28 @@ def _unpack(run: Path, folder: Path) -> None:
             _check(run, archive.infolist())
             _check_places(run, archive)
             for member in archive.infolist():
-                with archive.open(member) as packed, (folder / member.filename).open("xb") as file:
-                    while piece := packed.read(CHUNK):
-                        file.write(piece)
+                with archive.open(member) as packed:
+                    _write(folder / member.filename, iter(lambda: packed.read(CHUNK), b""))
     except BadInput:
         raise
     except (*BROKEN, zlib.error) as error:
         raise BadInput(
             f"{run}: not a whole archive ({' '.join(str(error).split())[:120]})"
         ) from error
+
+
+def _write(path: Path, pieces: Iterator[bytes]) -> None:
+    """A new file of these pieces; BadInput, which blames no archive, where it cannot be written."""
+    with path.open("xb") as file:
+        for piece in pieces:
+            try:
+                file.write(piece)
+                file.flush()
+            except OSError as error:
+                raise BadInput(
+                    f"{path.parent}: an archive cannot be unpacked there ({error.strerror}); "
+                    "TMPDIR names another folder"
+                ) from error
 
 
 def _check(run: Path, members: list[zipfile.ZipInfo]) -> None:

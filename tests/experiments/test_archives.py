@@ -4,6 +4,7 @@ elsewhere.
 
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -427,3 +428,16 @@ def test_a_signed_export_says_who_vouches_for_it(home, keys, tmp_path, capsys):
     assert load(home, "manifest.json")["machine"]["device"] == "a better one"
     assert told(capsys, "verify", str(packed(tmp_path / "forged.zip", files)), *trusted)[0] == 1
     assert cli.main(["export", str(home), "--to", str(first), "--sign", str(Path("nothing"))]) == 2
+
+
+def test_where_an_archive_cannot_be_unpacked_it_is_not_blamed(small, tmp_path, capsys):
+    files = {path.name: path.read_bytes() for path in (small / "quickstart").iterdir()}
+    packed(tmp_path / "x.zip", files)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert cli.main(["verify", str(tmp_path / "x.zip")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = capsys.readouterr().err
+    assert "cannot be unpacked there (File too large); TMPDIR" in error and error.count("\n") == 1
