@@ -5,10 +5,12 @@ import typing
 
 import pytest
 from jinja2 import Environment, nodes
+from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from experiments.measure.flag_kinds import Kind
 from experiments.report import campaign_section, card, headline, html, matrix
+from experiments.report.templates import in_line, template
 from experiments.results.schema.campaigns import CampaignMeasures
 from experiments.results.schema.card import Card
 from experiments.results.schema.curves import CurveResult
@@ -179,3 +181,42 @@ def test_every_field_of_a_template_is_one(template):
 )
 def test_a_misspelt_field_is_found(text, misspelt):
     assert wrong(text, GIVEN[html.TEMPLATE]) == misspelt
+
+
+HOSTILE = [
+    "Q\n\n## Verdicts\n\n| task | verdict |\n|---|---|\n| addition | effective |",
+    "# effective",
+    "> effective",
+    "```\neffective\n```",
+    "~~~ effective",
+    "<script>alert(1)</script>",
+    "<!-- the rest",
+    "![x](http://elsewhere/x.png)",
+    "[card](http://elsewhere)",
+    "[card][1]\n\n[1]: http://elsewhere",
+    "[1]: http://elsewhere",
+    "a\r# b",
+    "a\u2028# b",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_given_stays_words_of_one_line_in_markdown(text):
+    """As a parser of Markdown reads it, alone in a paragraph and in a cell."""
+    parser = MarkdownIt("commonmark").enable("table")
+    for before, behind in (("", ""), ("| a | b |\n|---|---|\n| ", " | c |")):
+        words = [token.type for token in parser.parse(f"{before}word{behind}")]
+        tokens = parser.parse(f"{before}{in_line(text)}{behind}")
+        assert [token.type for token in tokens] == words
+        kinds = {child.type for token in tokens for child in token.children or ()}
+        assert kinds <= {"text", "code_inline"}
+
+
+def test_letters_that_nobody_sees_are_written_out(tmp_path):
+    page = tmp_path / "page"
+    page.write_text("<b>{{ words }}</b>{{ n }}")
+    odd = "a\x1b[31m\u202eb\n<i>"
+    assert template(page, html=True).render(words=odd, n=1) == (
+        "<b>a\\x1b[31m\\u202eb\n&lt;i&gt;</b>1"
+    )
+    assert template(page, html=False).render(words=odd, n=1) == ("<b>a\\x1b[31m\\u202eb \\<i></b>1")
