@@ -38,7 +38,8 @@ class Origins(Strict):
 def origins() -> Origins:
     """The table."""
     path = config_folder() / "origins.yaml"
-    return checked(Origins, read(path), path.name)
+    table: Origins = checked(Origins, read(path), path.name)
+    return table
 
 
 def origin(group: str, name: str) -> Origin | None:

@@ -151,7 +151,8 @@ def _root(
     alphas = np.linspace(1 / (1 + beta * size / 2), 1 / max(1 - beta / 2, 0.1), ALPHAS)
     signs = np.stack([miss(np.full((count, 1), alpha))[:, 0] > 0 for alpha in alphas])
     first_T = (signs[1:] != signs[:-1]).argmax(0)
-    low_T1, high_T1 = alphas[first_T][:, None], alphas[first_T + 1][:, None]
+    low_T1: np.ndarray = alphas[first_T][:, None]
+    high_T1 = alphas[first_T + 1][:, None]
     below_T1 = signs[first_T, np.arange(count)][:, None]
     for _ in range(HALVINGS):
         middle_T1 = (low_T1 + high_T1) / 2
