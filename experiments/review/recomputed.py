@@ -137,10 +137,11 @@ def unlike(computed: Any, stored: Any, name: str = "") -> Iterator[tuple[str, An
 
 
 def _close(a: Any, b: Any) -> bool:
-    kinds = {type(a), type(b)}
-    if float in kinds and kinds <= {int, float}:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, float):
         return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
-    return len(kinds) == 1 and bool(a == b)
+    return bool(a == b)
 
 
 def difference(wrong: tuple[str, Any, Any] | None) -> str:

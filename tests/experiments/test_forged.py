@@ -287,6 +287,11 @@ def a_yes_for_a_one(home):
     reseal(home)
 
 
+def a_whole_number_for_a_real_one(home):
+    replaced(home, "card.json", b": 0.0,", b": 0,")
+    reseal(home)
+
+
 def a_null_less(home):
     def dropped(held):
         name = next(name for name, value in held["rows"][0].items() if value is None)
@@ -526,6 +531,7 @@ LIES = [
     a_number_in_the_measures,
     a_word_in_the_results,
     a_yes_for_a_one,
+    a_whole_number_for_a_real_one,
     a_null_less,
     another_learning_rate,
     a_cost_that_is_no_number,
