@@ -630,10 +630,10 @@ def main() -> int:
             process = multiprocessing.get_context("fork").Process(target=inside, args=where)
             process.start()
             process.join()
-        held = json.loads(at.read_text())
+        data = json.loads(at.read_text())
         print(
-            f"{len(held['seconds'])} tests, {sum(held['seconds'].values()):.0f} s; red already: "
-            f"{held['failed']}"
+            f"{len(data['seconds'])} tests, {sum(data['seconds'].values()):.0f} s; red already: "
+            f"{data['failed']}"
         )
         outcomes = given.out / "outcomes.jsonl"
         told = (
@@ -644,7 +644,7 @@ def main() -> int:
         done = {one["id"]: one for one in told}
         with outcomes.open("a") as file:
             left = [one for one in chosen if one.id not in done]
-            for outcome in run(left, held, scratch, given.workers, given.most):
+            for outcome in run(left, data, scratch, given.workers, given.most):
                 done[outcome["id"]] = outcome
                 print(json.dumps(outcome), file=file, flush=True)
                 print(

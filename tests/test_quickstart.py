@@ -113,13 +113,13 @@ def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs
 
 def test_students_are_trained_as_far_as_it_goes(runs):
     """No seed of an arm is left behind: the spread of undefended students is that of their exam."""
-    held = json.loads((runs / "quickstart" / "measures.json").read_text())
+    data = json.loads((runs / "quickstart" / "measures.json").read_text())
     assert not [
         one
-        for one in held["flags"]
+        for one in data["flags"]
         if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
     ]
-    assert not [one for one in held["flags"] if one["flag"] == "identity"]
+    assert not [one for one in data["flags"] if one["flag"] == "identity"]
     sat = grades_file.read(runs / "quickstart" / "grades.parquet")
     for task, attacker in (("trace", "sft"), ("addition", "logprob_kd")):
         right = sat[grades.Key(task, "none", attacker, 800, "report")].right_SN.mean(1)

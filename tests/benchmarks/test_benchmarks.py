@@ -29,8 +29,8 @@ def test_it_runs_at_toy_size_and_prints_ratios(name, capsys, monkeypatch):
 
 
 def test_there_are_benchmarks_and_make_bench_runs_them_all():
-    told = (ROOT / "Makefile").read_text()
-    assert BENCHMARKS and "for one in benchmarks/*.py" in told
+    text = (ROOT / "Makefile").read_text()
+    assert BENCHMARKS and "for one in benchmarks/*.py" in text
 
 
 @pytest.mark.parametrize(

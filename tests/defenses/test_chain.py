@@ -84,8 +84,8 @@ def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prom
         traits = replace(truncate.Defense.traits, learns=True)
 
         def learn(self, model):
-            said = model.generate(prompts, seed=0, interface=Interface())
-            return {"length": torch.tensor(sum(len(answer.text) for answer in said))}
+            answers = model.generate(prompts, seed=0, interface=Interface())
+            return {"length": torch.tensor(sum(len(answer.text) for answer in answers))}
 
     makers = [lambda given: TRUNCATE, lambda given: Counting(truncate.Settings(keep=0.25), given)]
     nothing, learned = learn_pipeline(makers, ProviderResources(), teacher)

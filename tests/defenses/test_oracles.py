@@ -346,11 +346,11 @@ def test_a_teacher_that_is_its_own_proxy_says_what_it_would_have_said(
     defense = mad.Defense(
         mad.Settings(variant=variant, where=where), ProviderResources(proxy=teacher)
     )
-    clean, held = (
+    clean, released = (
         m.generate(prompts, seed=0, interface=Interface("full"))
         for m in (teacher, defense(teacher))
     )
-    assert same(clean, [replace(one, passes=1.0) for one in held])
+    assert same(clean, [replace(one, passes=1.0) for one in released])
 
 
 @examples(30)
@@ -674,7 +674,7 @@ def keepers() -> list[Variant]:
     """All shipped configs, with other choices and strengths, that say they keep the argmax and act
     on logprobs.
     """
-    found = []
+    seen = []
     for entry in [one for name in shipped("defense") for one in (Variant(name), *choices(name))]:
         kind, strength = module(entry.name), module(entry.name).Defense.traits.strength
         for share in STRENGTHS if strength else (None,):
@@ -683,8 +683,8 @@ def keepers() -> list[Variant]:
             changes = entry.changes | {n: round(v) if whole else v for n, v in value.items()}
             defense = kind.Defense(kind.Settings(**shown(entry.name) | changes))
             if defense.traits.keeps_argmax and defense.traits.acts_on == "logprobs":
-                found.append(Variant(entry.name, changes))
-    return found
+                seen.append(Variant(entry.name, changes))
+    return seen
 
 
 def relabelled(answers: list[Completion], tokenizer: Any) -> list[tuple]:

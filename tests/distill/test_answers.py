@@ -18,28 +18,28 @@ KEPT = Logprobs(
 
 
 def test_answers_come_back_as_they_were(tmp_path):
-    said = [
+    answers = [
         Completion("a", "1+1=", "2", (4, 5), True, KEPT, 2.0, 0.25),
         Completion("b", "ü⚙", "", ()),
     ]
-    write_completions(tmp_path / "a.parquet", said)
+    write_completions(tmp_path / "a.parquet", answers)
     first, second = read_completions(tmp_path / "a.parquet")
     assert (first.text, first.token_ids, first.passes, first.l1) == ("2", (4, 5), 2.0, 0.25)
     assert np.array_equal(first.logprobs.ids_TK, KEPT.ids_TK)
     assert np.array_equal(first.logprobs.values_TK, KEPT.values_TK)
-    assert second == said[1]
+    assert second == answers[1]
 
 
 @given(st.text(), st.text())
 def test_any_text_survives(tmp_path_factory, prompt, text):
     path = tmp_path_factory.mktemp("a") / "a.parquet"
-    said = [
+    answers = [
         Completion(
             "x", prompt.encode("utf-8", "ignore").decode(), text.encode("utf-8", "ignore").decode()
         )
     ]
-    write_completions(path, said)
-    assert read_completions(path) == said
+    write_completions(path, answers)
+    assert read_completions(path) == answers
 
 
 def test_equal_answers_give_equal_bytes(tmp_path):

@@ -28,7 +28,7 @@ def answer(name, tokens, rows=None, finished=True):
 
 def many(answers, length, k, vocabulary=300, seed=0):
     rng = np.random.default_rng(seed)
-    said = []
+    seen = []
     for number in range(answers):
         tokens = rng.integers(0, vocabulary, length)
         kept = None
@@ -37,8 +37,8 @@ def many(answers, length, k, vocabulary=300, seed=0):
                 :, ::-1
             ].astype(np.float32)
             kept = Logprobs(rng.integers(0, vocabulary, (length + 1, k)).astype(np.int32), values)
-        said.append(Completion(f"p{number}", "q", "t", tuple(map(int, tokens)), True, kept))
-    return said
+        seen.append(Completion(f"p{number}", "q", "t", tuple(map(int, tokens)), True, kept))
+    return seen
 
 
 def bare(said):

@@ -55,9 +55,9 @@ def test_generation_agrees_with_transformers_generate(turn_ends):
         )
         new = theirs[0, ids.shape[1] :].tolist()
         stop = next((t for t, token in enumerate(new) if token in ends), len(new))
-        said = ours.generate([prompt], seed=0, interface=Interface("top_k", 2))[0]
-        assert list(said.token_ids) == new[:stop] and said.finished == (stop < len(new))
-        assert len(said.logprobs.ids_TK) == stop + said.finished
+        answer = ours.generate([prompt], seed=0, interface=Interface("top_k", 2))[0]
+        assert list(answer.token_ids) == new[:stop] and answer.finished == (stop < len(new))
+        assert len(answer.logprobs.ids_TK) == stop + answer.finished
 
 
 def test_released_logprobs_are_those_of_a_plain_forward_pass():

@@ -316,8 +316,10 @@ def test_a_batch_is_joined_with_its_requests_and_failed_ones_are_counted(tmp_pat
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
     failed = batch("c", "") | {"response": None, "error": {"code": "batch_expired"}}
     model = recorded(tmp_path, batch("b", "4"), batch("a", "2"), failed, requests=str(requests))
-    said = model.generate([Prompt("x", "1+1="), Prompt("y", "2+2=")], seed=0, interface=Interface())
-    assert [one.text for one in said] == ["2", "4"] and model.failed == 1
+    answers = model.generate(
+        [Prompt("x", "1+1="), Prompt("y", "2+2=")], seed=0, interface=Interface()
+    )
+    assert [one.text for one in answers] == ["2", "4"] and model.failed == 1
     with pytest.raises(BadInput, match="no answer to 1 prompts, first '3.3='; there are answers"):
         model.generate([Prompt("z", "3+3=")], seed=0, interface=Interface())
 
@@ -332,8 +334,8 @@ def test_attempts_are_repeated_in_the_order_of_their_numbers(tmp_path):
     rows = [{"prompt": "p", "answer": str(n), "attempt": n % 3} for n in (2, 0, 1, 5)]
     model = recorded(tmp_path, *rows)
     prompts = [Prompt("x", "p", attempt=n) for n in range(4)]
-    said = model.generate(prompts, seed=0, interface=Interface())
-    assert [one.text for one in said] == ["0", "1", "2", "5"]
+    answers = model.generate(prompts, seed=0, interface=Interface())
+    assert [one.text for one in answers] == ["0", "1", "2", "5"]
     with pytest.raises(BadInput, match="'p' is asked 5 times, and was recorded 4 times"):
         model.generate([Prompt("x", "p", attempt=4)], seed=0, interface=Interface())
 
@@ -355,8 +357,8 @@ def ours(**more):
 def test_an_interface_shows_of_recorded_logprobs_what_it_would_of_others(tmp_path):
     model = recorded(tmp_path, ours(tokenizer="a" * 64))
     assert model.vocabulary == "a" * 64 and model.capabilities.logprobs
-    one = model.generate([Prompt("x", "p")], seed=0, interface=Interface("top_k", 1))[0]
-    assert one.logprobs.ids_TK.tolist() == [[4], [4]]
+    answer = model.generate([Prompt("x", "p")], seed=0, interface=Interface("top_k", 1))[0]
+    assert answer.logprobs.ids_TK.tolist() == [[4], [4]]
     with pytest.raises(BadInput, match="the 2 recorded ones hold 0.987 of the probability"):
         model.generate([Prompt("x", "p")], seed=0, interface=Interface("full"))
     whole = recorded(
@@ -377,10 +379,10 @@ def test_earlier_turns_and_a_stated_system_prompt_are_part_of_what_was_asked(tmp
     model = recorded(tmp_path, {"messages": [*turns, {"role": "assistant", "content": "d"}]})
     history = tuple(Message(**turn) for turn in first)
     for system in ("", "Be brief."):
-        said = model.generate(
+        answers = model.generate(
             [Prompt("x", "c", system=system, history=history)], seed=0, interface=Interface()
         )
-        assert said[0].text == "d" and said[0].system == system
+        assert answers[0].text == "d" and answers[0].system == system
     with pytest.raises(BadInput, match="no answer to 1 prompts, first 'c'"):
         model.generate([Prompt("x", "c")], seed=0, interface=Interface())
     with pytest.raises(BadInput, match="recorded under another system prompt, 'Be brief.'"):

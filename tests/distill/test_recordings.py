@@ -170,8 +170,8 @@ def test_another_encoding_is_named_with_its_line(encoding, tmp_path):
     ],
 )
 def test_an_answer_file_is_held_to_the_same(ids, values, tokens, tmp_path):
-    path, kept = tmp_path / "r.parquet", Logprobs(np.array(ids, "i4"), np.array(values, "f4"))
-    write_completions(path, [Completion("1", "p", "a", tokens, True, kept)])
+    path, logprobs = tmp_path / "r.parquet", Logprobs(np.array(ids, "i4"), np.array(values, "f4"))
+    write_completions(path, [Completion("1", "p", "a", tokens, True, logprobs)])
     with pytest.raises(BadInput, match="answer 0: token_ids and logprobs"):
         read_recorded(path)
 
@@ -185,11 +185,11 @@ def test_an_answer_file_may_answer_a_prompt_several_times(tmp_path):
 
 
 def test_an_answer_file_may_withhold_entries(tmp_path):
-    path, kept = (
+    path, logprobs = (
         tmp_path / "r.parquet",
         Logprobs(np.array([[3, -1]] * 2, "i4"), np.array([[-1, -np.inf]] * 2, "f4")),
     )
-    write_completions(path, [Completion("1", "p", "a", (7,), True, kept)])
+    write_completions(path, [Completion("1", "p", "a", (7,), True, logprobs)])
     assert read_recorded(path).answers["p"][0].token_ids == (7,)
 
 

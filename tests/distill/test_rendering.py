@@ -68,7 +68,7 @@ def test_asking_training_and_scoring_read_the_same_tokens(made, expected):
     network.get_input_embeddings().register_forward_hook(
         lambda module, inputs, output: read.append(inputs[0][0].tolist())
     )
-    said = Completion(PROMPT.id, PROMPT.text, SAID, tuple(spelled(SAID)))
+    answer = Completion(PROMPT.id, PROMPT.text, SAID, tuple(spelled(SAID)))
     model.generate([PROMPT], seed=0, interface=Interface())
     asked = read[0]
     read.clear()
@@ -76,7 +76,7 @@ def test_asking_training_and_scoring_read_the_same_tokens(made, expected):
     scored = read[0]
     read.clear()
     recipe = TrainingConfig(max_length=64, steps=1, batch_size=1)
-    sft.Attacker(sft.Settings()).train([said], model, recipe, seed=0)
+    sft.Attacker(sft.Settings()).train([answer], model, recipe, seed=0)
     trained = read[0]
 
     assert prompt_ids(made, PROMPT) == asked == expected
@@ -87,7 +87,7 @@ def test_asking_training_and_scoring_read_the_same_tokens(made, expected):
 def test_every_example_has_the_prompt_as_it_is_asked(made, expected):
     network = llama(made, hidden_size=16, num_layers=1, num_heads=2, max_length=64, seed=0)
     rows_T1 = torch.zeros(len(SAID) + 1, 1).numpy()
-    said = Completion(
+    answer = Completion(
         PROMPT.id,
         PROMPT.text,
         SAID,
@@ -95,9 +95,9 @@ def test_every_example_has_the_prompt_as_it_is_asked(made, expected):
         logprobs=Logprobs(rows_T1.astype("i4"), rows_T1),
     )
     examples = [
-        sft.example(said, made, 64),
-        logprob_kd.example(said, made),
-        *rows(LanguageModel(network, made, max_new_tokens=4), [said]),
+        sft.example(answer, made, 64),
+        logprob_kd.example(answer, made),
+        *rows(LanguageModel(network, made, max_new_tokens=4), [answer]),
     ]
     assert [one.prompt_ids for one in examples] == [expected] * 3
     assert [one.answer_ids for one in examples] == [[*spelled(SAID), 1]] * 3

@@ -36,10 +36,10 @@ def test_it_memorises_sixteen_answers():
     )
     assert result.losses[-1] < 0.2 * result.losses[0]
     student = LanguageModel(result.network.eval(), TOKENIZER, max_new_tokens=12)
-    said = student.generate(
+    answers = student.generate(
         [Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, interface=Interface()
     )
-    assert sum(a.text == b.text for a, b in zip(said, SAID, strict=True)) >= 14
+    assert sum(a.text == b.text for a, b in zip(answers, SAID, strict=True)) >= 14
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -135,9 +135,9 @@ def test_divergence_training_pulls_the_student_to_the_teacher():
         max_new_tokens=12,
     )
     prompts = [Prompt(a.prompt_id, a.prompt) for a in SAID]
-    said = teacher.generate(prompts, seed=0, interface=Interface("top_k", 5))
+    answers = teacher.generate(prompts, seed=0, interface=Interface("top_k", 5))
     attacker = logprob_kd.Attacker(logprob_kd.Settings())
-    result = attacker.train(said, LanguageModel(network(1), TOKENIZER), RECIPE, seed=0)
+    result = attacker.train(answers, LanguageModel(network(1), TOKENIZER), RECIPE, seed=0)
     assert result.losses[-1] < 0.5 * result.losses[0]
 
 

@@ -97,8 +97,15 @@ def _write_grades(here: Plan, path: Path) -> None:
     parts = [_exam(here, who) for who in _sittings(here)]
     pq.write_table(pa.concat_tables(parts), path)
     graded = grades_file.read(path)
-    for one in here.plateaus:
-        who = one.task, one.defense, exams.worst(one, graded), one.budget, "plateau", one.seed
+    for plateau in here.plateaus:
+        who = (
+            plateau.task,
+            plateau.defense,
+            exams.worst(plateau, graded),
+            plateau.budget,
+            "plateau",
+            plateau.seed,
+        )
         parts.append(_exam(here, who))
     pq.write_table(pa.concat_tables(parts), path, compression="zstd")
 

@@ -271,7 +271,7 @@ def best_of(
     students reported.
     """
     rng, F, U = np.random.default_rng([13, defences, runs]), 0.1, 0.95
-    law, found = bounded(F + truth * (U - F), sd), []
+    law, seen = bounded(F + truth * (U - F), sd), []
     for _ in range(runs):
         sides = []
         for S in (2, seeds):
@@ -280,8 +280,8 @@ def best_of(
             D = students(rng, law(rng.random((defences, S))), u_N).mean((1, 2))
             sides.append((D - f) / (u - f))
         passing = [frontier.best_at([(0.0, t) for t in side], 0.01) for side in sides]
-        found.append([sides[1][place] - truth for place in passing])
-    table = np.array(found)
+        seen.append([sides[1][place] - truth for place in passing])
+    table = np.array(seen)
     return Best(
         float(table[:, 0].mean()), float(table[:, 1].mean()), float(table[:, 0].std() / runs**0.5)
     )

@@ -61,7 +61,7 @@ def coverage(
 ) -> Coverage:
     """Arms F, U, D of these laws and true means."""
     rng, (F, U, D) = np.random.default_rng([1, *seeds, runs]), means
-    held, widths = [], []
+    seen, widths = [], []
     for _ in range(runs):
         arms = study(rng, laws, seeds, shared)
         parts = variance(arms)
@@ -70,14 +70,14 @@ def coverage(
         widths.append(
             share.hi - share.lo if share.lo is not None and share.hi is not None else np.inf
         )
-        held.append(
+        seen.append(
             (
                 up.lo <= D - F <= up.hi,
                 harm.lo <= U - D <= harm.hi,
                 outside(parts, (D - F) / (U - F), 0.05) <= 0,
             )
         )
-    return Coverage(*np.mean(held, 0), float(np.median(widths)))
+    return Coverage(*np.mean(seen, 0), float(np.median(widths)))
 
 
 def case(rng: np.random.Generator, top: Law, defended: Law, seeds: int) -> Case:
@@ -137,19 +137,19 @@ def bounds(
     other items.
     """
     rng, truth = np.random.default_rng([4, seeds, runs]), (mean - FLOOR) / (max(means) - FLOOR)
-    held = []
+    seen = []
     for _ in range(runs):
         F, U, D = _arms(rng, tops, defended, seeds, ITEMS)
         _, *chosen = _arms(rng, tops, defended, 2, CHOOSING)
         worst = worst_case(F[0], U, D, (chosen[0], chosen[1]))
-        held.append(
+        seen.append(
             (
                 worst.lcb is None or worst.lcb <= truth,
                 worst.ucb is None or worst.ucb >= truth,
                 worst.lcb is not None and worst.lcb > 0.8,
             )
         )
-    return Bounds(*np.mean(held, 0))
+    return Bounds(*np.mean(seen, 0))
 
 
 def _arms(

@@ -379,7 +379,7 @@ def hypervolumes(runs: int = 2000, draws: int = 200) -> Frontier:
     shares = 0.9 - 0.7 * (losses / 0.045) ** 0.5 + rng.uniform(0, 0.1, 8)
     F, U, Te = 0.2, 0.5, 0.95
     means = (F, U, Te, *(F + shares * (U - F)), *(Te - losses))
-    naive, held, hits = [], [], []
+    naive, seen, hits = [], [], []
 
     def split(seeds: int, items: int, seed: int) -> Iterator[list[np.ndarray]]:
         return _single(Design(means, (seeds,) * len(means), items, 0.02, runs=runs), seed)
@@ -392,9 +392,9 @@ def hypervolumes(runs: int = 2000, draws: int = 200) -> Frontier:
         truth = frontier.hypervolume(losses[best], shares[best], 0.05)
         naive.append(frontier.hypervolume(lost[best], gain[best], 0.05) - truth)
         v = frontier.volume(told[0], told[1], told[3:11], told[2], told[11:], best, draws=draws)
-        held.append(v.value - truth)
+        seen.append(v.value - truth)
         hits.append(v.lo <= truth <= v.hi)
-    return Frontier(float(np.mean(naive)), float(np.mean(held)), float(np.mean(hits)))
+    return Frontier(float(np.mean(naive)), float(np.mean(seen)), float(np.mean(hits)))
 
 
 class Splits(NamedTuple):

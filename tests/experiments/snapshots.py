@@ -158,8 +158,8 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
     """All that is reported of a study of made-up grades: the measures in columns, and the lines of
     two tables.
     """
-    here = plan.make(schema.load(words[0], list(words[1:])))
-    measures = summary.measure(here.study, *made_up(here))
+    planned = plan.make(schema.load(words[0], list(words[1:])))
+    measures = summary.measure(planned.study, *made_up(planned))
     texts = {"matrix": matrix.markdown(measures), "table": terminal.markdown(measures)}
     return flat(columns(jsonable(measures))) | {n: t.splitlines() for n, t in texts.items()}
 
@@ -182,10 +182,10 @@ def made_up(here: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]
             held[who][arm.seed] = exam(here, who, share(who), rng)
             told |= took(who, arm.seed, rng)
         arms.append(told)
-    for one in here.plateaus:
-        who = Key(one.task, one.defense, one.attackers[0], one.budget, "plateau")
-        held[who][one.seed] = exam(
-            here, who, share(who) + 0.1 * (one.defense == FOUND), generator(*who, one.seed)
+    for plateau in here.plateaus:
+        who = Key(plateau.task, plateau.defense, plateau.attackers[0], plateau.budget, "plateau")
+        held[who][plateau.seed] = exam(
+            here, who, share(who) + 0.1 * (plateau.defense == FOUND), generator(*who, plateau.seed)
         )
     for (task, defense, split), sittings in here.teachers.items():
         who = Key(task, defense, "", 0, split)
@@ -349,8 +349,8 @@ def now(name: str) -> dict[str, Any]:
 def kept(name: str) -> dict[str, Any]:
     """The snapshot of this name as it was committed."""
     file, of = (f"{name}.json", None) if name in STUDIES else ("plans.json", name)
-    held = json.loads((DATA / file).read_text())
-    return held[of] if of else held
+    data = json.loads((DATA / file).read_text())
+    return data[of] if of else data
 
 
 def main() -> None:

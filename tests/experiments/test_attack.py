@@ -191,15 +191,15 @@ def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp
         "[sft,ask/repeats(k=2) + clean/vote + sft + follow/prune,ask/select(pool=2) + sft,solo]"
     )
     run(tmp_path, *OWN, f"attacker={attacks}", "defense=[none,decoding/temperature]")
-    held = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
+    data = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
     spent = {
         row["attacker"]: row["exchanges"]
-        for row in held["ledger"]
+        for row in data["ledger"]
         if row["defense"] == "decoding/temperature"
     }
     assert spent["ask/repeats(k=2) + clean/vote + sft + follow/prune"] == 2 * spent["sft"] > 0
     assert spent["ask/select(pool=2) + sft"] == spent["sft"]
-    (case,) = [case for case in held["cases"] if case["defense"] == "decoding/temperature"]
+    (case,) = [case for case in data["cases"] if case["defense"] == "decoding/temperature"]
     assert (
         len(case["attacks"]) == 3
         and case["attack"] in case["attacks"]

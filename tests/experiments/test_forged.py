@@ -730,11 +730,11 @@ def test_a_store_beside_tells_what_grades_alone_cannot(small, home, lie):
 def test_a_damaged_record_in_the_store_is_named(small, tmp_path, what):
     runs = Path(shutil.copytree(small, tmp_path / "runs"))
     done = next((runs / "store" / "student").glob("*/done.json"))
-    held = json.loads(done.read_text())
+    data = json.loads(done.read_text())
     spoilt = {
-        "seconds": held | {"seconds": 0.5},
-        "inputs": held | {"inputs": dict.fromkeys(held["inputs"], "0" * 16)},
-        "files": held | {"files": {}},
+        "seconds": data | {"seconds": 0.5},
+        "inputs": data | {"inputs": dict.fromkeys(data["inputs"], "0" * 16)},
+        "files": data | {"files": {}},
     }
     done.write_text(json.dumps(spoilt[what]) if what in spoilt else done.read_text()[:-9])
     claims = failed(runs / "quickstart", Store(runs / "store"))

@@ -233,9 +233,9 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     assert cli.main(["run", "quickstart", "--runs", str(tmp_path), "--workers", "1", *words]) == 0
     made, store = plan.make(schema.load("quickstart", words)), Store(tmp_path / "store")
     (stage,) = [stage for stage in made.stages if stage.kind == "defense"]
-    told = json.loads((store.open("defense", stage.key) / "defense.json").read_text())
-    matched = told["matched"]
-    assert told["defense"][0]["settings"]["eps"] == matched["value"] > 0
+    data = json.loads((store.open("defense", stage.key) / "defense.json").read_text())
+    matched = data["matched"]
+    assert data["defense"][0]["settings"]["eps"] == matched["value"] > 0
     # What was found is what the defended teacher then does on the questions it was found on.
     clean, guarded = (
         np.mean(

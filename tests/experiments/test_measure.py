@@ -381,8 +381,12 @@ def test_a_common_shape_is_shown_where_a_curve_is_shifted_and_not_where_its_ceil
     U, shifted, lower = (
         students(one) for one in (hill(budgets, 0.8), hill(budgets / 2, 0.8), hill(budgets, 0.5))
     )
-    found = curves.common_shape(0.1, U, shifted, budgets, 2.0)
-    assert found.value == pytest.approx(2.0, rel=0.15) and found.p_shift > 0.1 and found.shown
+    common_shape = curves.common_shape(0.1, U, shifted, budgets, 2.0)
+    assert (
+        common_shape.value == pytest.approx(2.0, rel=0.15)
+        and common_shape.p_shift > 0.1
+        and common_shape.shown
+    )
     assert not curves.common_shape(0.1, U, shifted, budgets, 4.0).shown, (
         "the two multipliers must agree"
     )

@@ -127,10 +127,10 @@ def test_a_diverged_student_is_flagged_and_counted():
         == "1 of 2 learned from no token at all"
     )
     assert flags.under_trained([[2.0, 0.01], [2.0, 0.02], [2.0, None]], [False] * 3) == ""
-    said = flags.under_trained(
+    under_trained = flags.under_trained(
         [[2.0, 0.056], [2.0, 0.0026], [2.0, 0.01], [2.0, 0.004]], [False] * 4
     )
-    assert said == "1 of 4 end at over 3 x the median loss (0.056, median 0.007)"
+    assert under_trained == "1 of 4 end at over 3 x the median loss (0.056, median 0.007)"
 
 
 def test_unequal_seeds_are_supported():
@@ -290,10 +290,15 @@ def test_draws_without_a_denominator_stay_infinite():
         np.stack([arm(m, 3, 100, seed=i) for i, m in enumerate(ms)])
         for ms in ((0.1, 0.3, 0.6, 0.8), (0.1, 0.1, 0.12, 0.15))
     )
-    one = curves.multiplier(
+    multiplier = curves.multiplier(
         curves.needs(arm(0.1, 3, 100), U4, D4, budgets, levels=(0.5,), draws=200)[0]
     )
-    assert one.sign == ">" and np.isinf(one.hi) and one.unbounded > 0.5 and one.lo > 1
+    assert (
+        multiplier.sign == ">"
+        and np.isinf(multiplier.hi)
+        and multiplier.unbounded > 0.5
+        and multiplier.lo > 1
+    )
 
 
 def test_a_curve_that_falls_is_made_monotone():

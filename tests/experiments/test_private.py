@@ -120,7 +120,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
         for arm in planned.arms
         if arm.defense.startswith("release/unicode") and arm.attacker == "sft"
     )
-    said = read_completions(
+    answers = read_completions(
         Store(secret / "store").open("completions", arm.completions.key) / "completions.parquet"
     )
     clean = next(
@@ -133,7 +133,7 @@ def test_the_defence_was_made_with_the_key_itself(secret):
     )
     (made,) = parse_defense(arm.defense).chain.parts
     assert made.settings.key == KEY
-    assert [one.text for one in said] == [made.text(one) for one in before]
+    assert [one.text for one in answers] == [made.text(one) for one in before]
 
 
 def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(

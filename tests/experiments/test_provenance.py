@@ -278,11 +278,11 @@ class TestDue:
         path.write_text("{")
         for verb in ("plan", "report"):
             assert cli.main(command(verb, runs)) == 2
-            told = capsys.readouterr().err
+            printed = capsys.readouterr().err
             assert (
-                "not a finished result" in told
-                and "delete it to make it again" in told
-                and told.count("\n") == 1
+                "not a finished result" in printed
+                and "delete it to make it again" in printed
+                and printed.count("\n") == 1
             )
 
 
@@ -357,15 +357,18 @@ class TestOldStores:
     def test_a_store_of_before_is_named_and_refused(self, runs, planned, capsys):
         strip(done_files(runs))
         assert cli.main(command("plan", runs)) == 0
-        told = capsys.readouterr().out
+        printed = capsys.readouterr().out
         n = len(planned.stages)
         assert (
-            f"{n} stages, {n} to do" in told and "old: written before code was recorded (" in told
+            f"{n} stages, {n} to do" in printed
+            and "old: written before code was recorded (" in printed
         )
         assert cli.main(command("report", runs)) == 2
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         assert (
-            told.count("\n") == 1 and f"{n} of {n} results are old" in told and "--keep-old" in told
+            printed.count("\n") == 1
+            and f"{n} of {n} results are old" in printed
+            and "--keep-old" in printed
         )
         assert cli.main(command("report", runs, "--partial")) == 2
 
@@ -377,12 +380,12 @@ class TestOldStores:
             f"evaluation: {len(old)}, 0 to do, {len(old)} old ones kept" in capsys.readouterr().out
         )
         assert cli.main(command("run", runs, "--keep-old")) == 0
-        told, home = capsys.readouterr(), runs / "quickstart"
+        output, home = capsys.readouterr(), runs / "quickstart"
         why = f"written before code was recorded ({len(old)} evaluation)"
         assert (
-            "OLD RESULTS" in told.out
-            and why in told.out
-            and "old results are kept" in " ".join(told.err.split())
+            "OLD RESULTS" in output.out
+            and why in output.out
+            and "old results are kept" in " ".join(output.err.split())
         )
         assert cli.main(command("report", runs, "--keep-old", "--markdown")) == 0
         assert f"**OLD RESULTS (--keep-old): {why}**" in capsys.readouterr().out

@@ -359,13 +359,13 @@ def test_a_partial_report_counts_what_is_missing_and_gives_no_word(runs, capsys)
     words = ["report", "quickstart", "--runs", str(runs), *STUDY]
     assert cli.main(words) == 2 and "--partial" in capsys.readouterr().err
     assert cli.main([*words, "--partial"]) == 0
-    held = json.loads((runs / "quickstart" / "measures.json").read_text())
+    data = json.loads((runs / "quickstart" / "measures.json").read_text())
     row = next(
-        r for r in held["rows"] if r["defense"] == "release/answer_only" and r["budget"] == 16
+        r for r in data["rows"] if r["defense"] == "release/answer_only" and r["budget"] == 16
     )
     assert (row["seeds"], row["planned"], row["verdict"]) == (1, 2, "not measurable")
     assert "1 of 2 students" in row["rule"] and any(
-        flag["flag"] == "missing" for flag in held["flags"]
+        flag["flag"] == "missing" for flag in data["flags"]
     )
 
 
@@ -380,8 +380,8 @@ def test_an_arm_that_is_missing_altogether_is_flagged_and_never_dropped_silently
         return cli.main(words)
 
     assert without("release/answer_only") == 0
-    held = json.loads((runs / "quickstart" / "measures.json").read_text())
-    missing = [flag for flag in held["flags"] if flag["flag"] == "missing"]
+    data = json.loads((runs / "quickstart" / "measures.json").read_text())
+    missing = [flag for flag in data["flags"] if flag["flag"] == "missing"]
     assert (
         missing[0]["evidence"] == "0 of 2 students finished"
         and "release/answer_only sft 16" in missing[0]["where"]
@@ -406,8 +406,8 @@ def test_arms_with_the_same_outputs_are_aliases_and_no_run(runs):
         )
     assert cli.main(words) == 2, "its own record says that it was made of another student"
     assert cli.main([*words, "--keep-old"]) == 0
-    held = json.loads((home / "measures.json").read_text())
-    (flag,) = [one for one in held["flags"] if one["flag"] == "alias"]
+    data = json.loads((home / "measures.json").read_text())
+    (flag,) = [one for one in data["flags"] if one["flag"] == "alias"]
     assert flag["evidence"] == "every answer equals those under none"
 
 

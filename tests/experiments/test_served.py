@@ -152,8 +152,8 @@ def test_where_a_server_is_stands_in_no_file(tmp_path, offered):
 def test_a_served_teacher_that_cannot_be_is_one_line(tmp_path, offered, capsys, more, line):
     with serving(app(offered)) as url:
         assert cli.main(["plan", "quickstart", "--runs", str(tmp_path), *words(url, *more)]) == 2
-    said = capsys.readouterr().err
-    assert line in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert line in printed and printed.count("\n") == 1
 
 
 def test_what_an_interface_does_not_release_is_refused(offered):

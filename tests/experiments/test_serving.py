@@ -254,5 +254,5 @@ def test_a_command_that_cannot_be_is_one_line(small, capsys, more, line):
 
     words = ["serve", "quickstart", "none", "--runs", str(small), "--port", "0", *more, *STUDY]
     assert cli.main(words) == 2
-    said = capsys.readouterr().err
-    assert line in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert line in printed and printed.count("\n") == 1

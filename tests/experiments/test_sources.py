@@ -42,7 +42,7 @@ def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, 
     tokenizer = character_tokenizer(exam.alphabet)
     network = llama(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128, seed=3)
     save(LanguageModel(network, tokenizer), tmp_path / "model")
-    held = rows(
+    table = rows(
         capsys,
         "quickstart",
         "--runs",
@@ -56,7 +56,7 @@ def test_a_teacher_from_a_local_folder_is_asked_for_text_and_logprobs(tmp_path, 
         "attacker=[sft,logprob_kd]",
         "defense=release/top_k",
     )
-    assert {row["attacker"] for row in held} >= {"sft", "logprob_kd"} and held[-1][
+    assert {row["attacker"] for row in table} >= {"sft", "logprob_kd"} and table[-1][
         "verdict"
     ] == "not measurable"
 
@@ -89,12 +89,12 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
         "student.vocabulary=400",
         "student.hidden_size=16",
     ]
-    held = rows(capsys, "gsm8k", "--runs", str(tmp_path), *TINY, *words)
-    by = {(row["attacker"], row["defense"]): row for row in held}
+    table = rows(capsys, "gsm8k", "--runs", str(tmp_path), *TINY, *words)
+    by = {(row["attacker"], row["defense"]): row for row in table}
     assert {"floor/untrained", "floor/own_data", "floor/weaker_teacher", "floor/shuffled"} <= {
         name for name, _ in by
     }
-    assert all(0 < row["bits_per_byte"] < 20 for row in held)
+    assert all(0 < row["bits_per_byte"] < 20 for row in table)
     # The recorded teacher's own exam is what its authors graded.
     made = plan.make(schema.load("gsm8k", [*TINY, *words]))
     stage = made.teachers[made.arms[0].task, "none", "report"][0]
@@ -106,8 +106,8 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     assert [row["outcome"] == "right" for row in graded] == right
     # A recording has no surprisal; students have one of each of their own answers, however long.
     assert all(row["nats"] is None for row in graded)
-    said = read_grades(Store(tmp_path / "store").open("evaluation", made.arms[0].exam.key))
-    assert all(row["nats"] > 0 for row in said)
+    grades = read_grades(Store(tmp_path / "store").open("evaluation", made.arms[0].exam.key))
+    assert all(row["nats"] > 0 for row in grades)
 
 
 def test_surprisal_is_the_negative_log_likelihood_of_a_plain_forward_pass():

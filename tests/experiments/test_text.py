@@ -124,10 +124,15 @@ def test_what_is_the_same_or_too_little_cannot_be_told():
 
 def test_disjoint_alphabets_are_always_told_and_the_interval_says_how_surely():
     clean, defended = answers(random.Random(0), 100), ["x" * (1 + i % 7) for i in range(100)]
-    told = text.detectability(clean, defended, items(100))
+    detectability = text.detectability(clean, defended, items(100))
     p = 1 - 0.025 ** (1 / 100)  # Clopper and Pearson's bound for 0 of 100
     assert stats.binomtest(0, 100).proportion_ci().high == pytest.approx(p)
-    assert (told.value, told.se, told.lo, told.hi) == pytest.approx((1.0, 0.0, (1 - p) ** 2, 1.0))
+    assert (
+        detectability.value,
+        detectability.se,
+        detectability.lo,
+        detectability.hi,
+    ) == pytest.approx((1.0, 0.0, (1 - p) ** 2, 1.0))
 
 
 def test_it_is_deterministic_and_the_order_of_the_sides_does_not_matter():
@@ -135,10 +140,12 @@ def test_it_is_deterministic_and_the_order_of_the_sides_does_not_matter():
         answers(random.Random(0), 80),
         answers(random.Random(1), 60) + answers(random.Random(2), 20, ":"),
     )
-    told = text.detectability(clean, defended, items(80))
-    assert text.detectability(clean, defended, items(80)) == told
+    detectability = text.detectability(clean, defended, items(80))
+    assert text.detectability(clean, defended, items(80)) == detectability
     back = text.detectability(defended, clean, items(80))
-    assert (back.value, back.lo, back.hi) == pytest.approx((told.value, told.lo, told.hi), abs=1e-3)
+    assert (back.value, back.lo, back.hi) == pytest.approx(
+        (detectability.value, detectability.lo, detectability.hi), abs=1e-3
+    )
 
 
 def test_a_known_share_of_marked_answers_is_seen_as_such():
@@ -146,8 +153,11 @@ def test_a_known_share_of_marked_answers_is_seen_as_such():
     rng = random.Random(3)
     clean = answers(rng, 600)
     defended = [one.replace("=", ":") if i % 10 < 3 else one for i, one in enumerate(clean)]
-    told = text.detectability(clean, defended, items(600))
-    assert told.value == pytest.approx(0.65, abs=0.02) and told.lo < 0.65 < told.hi < 0.75
+    detectability = text.detectability(clean, defended, items(600))
+    assert (
+        detectability.value == pytest.approx(0.65, abs=0.02)
+        and detectability.lo < 0.65 < detectability.hi < 0.75
+    )
 
 
 def test_intervals_cover_a_coin_where_both_sides_are_alike():
@@ -170,8 +180,8 @@ def test_a_question_that_is_asked_twice_never_lies_on_both_sides():
     rng = random.Random(5)
     once = (["".join(rng.choices("abcdefgh", k=12)) for _ in range(60)] for _ in range(2))
     clean, defended = ([one for one in said for _ in range(2)] for said in once)
-    told = text.detectability(clean, defended, [f"q{i // 2}" for i in range(120)])
-    assert told.lo <= 0.5 <= told.hi
+    detectability = text.detectability(clean, defended, [f"q{i // 2}" for i in range(120)])
+    assert detectability.lo <= 0.5 <= detectability.hi
     assert text.detectability(clean, defended, items(120)).value > 0.9
 
 

@@ -67,19 +67,17 @@ def inspected(folder, *options):
 
 @pytest.mark.enable_socket
 def test_an_offline_run_holds_config_curve_and_summary_and_is_sent_once(tmp_path):
-    said = []
-    assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 1 and not said
-    found = json.loads(inspected(tmp_path, "--summary"))
-    assert (found["run_id"], found["name"], found["tags"], found["state"]) == (
+    seen = []
+    assert replay([RUN], Tracking(mode="offline"), tmp_path, seen.append) == 1 and not seen
+    data = json.loads(inspected(tmp_path, "--summary"))
+    assert (data["run_id"], data["name"], data["tags"], data["state"]) == (
         RUN.id,
         RUN.name,
         ["defended"],
         "finished",
     )
-    assert found["config"] == RUN.config
-    assert (
-        found["summary"]["result/student_acc"] == 0.5 and found["summary"]["samples"]["nrows"] == 1
-    )
+    assert data["config"] == RUN.config
+    assert data["summary"]["result/student_acc"] == 0.5 and data["summary"]["samples"]["nrows"] == 1
     records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
     (run,) = [record["run"] for record in records if record["type"] == "run"]
     assert (run["run_group"], run["job_type"]) == ("g", "distill")
@@ -88,7 +86,7 @@ def test_an_offline_run_holds_config_curve_and_summary_and_is_sent_once(tmp_path
         (20, 1.5),
         (40, 0.5),
     ]
-    assert replay([RUN], Tracking(mode="offline"), tmp_path, said.append) == 0
+    assert replay([RUN], Tracking(mode="offline"), tmp_path, seen.append) == 0
 
 
 @pytest.mark.enable_socket
@@ -99,9 +97,9 @@ def test_an_offline_run_holds_the_report_and_what_it_was_made_from(tmp_path):
         Part("teacher", "1a", {"model.safetensors": "0" * 64}),
         Part("student", "2b", {"model.safetensors": "1" * 64}, made=True),
     )
-    said = []
+    seen = []
     run = replace(RUN, lineage=parts, page=page)
-    assert replay([run], Tracking(mode="offline"), tmp_path, said.append) == 1 and not said
+    assert replay([run], Tracking(mode="offline"), tmp_path, seen.append) == 1 and not seen
     assert [path.read_text() for path in tmp_path.rglob("media/html/*.html")] == [page.read_text()]
     records = [json.loads(line) for line in inspected(tmp_path).splitlines()]
     artifacts = [r["request"]["log_artifact"]["artifact"] for r in records if is_artifact(r)]
@@ -111,7 +109,7 @@ def test_an_offline_run_holds_the_report_and_what_it_was_made_from(tmp_path):
         ("student-2b", "student"),
     }
     page.write_text("<h1>another</h1>")
-    assert replay([run], Tracking(mode="offline"), tmp_path, said.append) == 1
+    assert replay([run], Tracking(mode="offline"), tmp_path, seen.append) == 1
 
 
 def is_artifact(record):
@@ -148,13 +146,13 @@ def test_online_without_a_key_or_a_server_is_kept_offline_with_one_line(key, tmp
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
         monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    said = []
-    assert replay([RUN], Tracking(mode="online", timeout=2), tmp_path, said.append) == 1
+    seen = []
+    assert replay([RUN], Tracking(mode="online", timeout=2), tmp_path, seen.append) == 1
     assert (
-        len(said) == 1
-        and ("no API key" if key is None else "127.0.0.1:9 cannot be reached") in said[0]
+        len(seen) == 1
+        and ("no API key" if key is None else "127.0.0.1:9 cannot be reached") in seen[0]
     )
-    assert "wandb sync" in said[0] and list(tmp_path.rglob("*.wandb"))
+    assert "wandb sync" in seen[0] and list(tmp_path.rglob("*.wandb"))
 
 
 @pytest.mark.parametrize(
@@ -172,15 +170,15 @@ def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(
 ):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", address)
-    sent, said = [], []
+    sent, seen = [], []
     monkeypatch.setattr(
         tracking, "_send", lambda run, settings, folder, online: sent.append((run.id, online))
     )
-    assert replay([RUN], Tracking(mode="online", timeout=1), tmp_path, said.append) == 1
+    assert replay([RUN], Tracking(mode="online", timeout=1), tmp_path, seen.append) == 1
     assert (
         sent == [(RUN.id, False)]
-        and len(said) == 1
-        and told in said[0]
+        and len(seen) == 1
+        and told in seen[0]
         and os.environ["WANDB_BASE_URL"] == address
     )
 
@@ -216,9 +214,9 @@ def sink(monkeypatch, tmp_path):
 
 def replayed(folder, *runs, mode="offline"):
     """How many runs were sent, what was said, and the ids that now have offline files."""
-    said = []
-    count = replay(runs, Tracking(mode=mode), folder, said.append)
-    return count, said, sorted(path.stem.removeprefix("run-") for path in folder.rglob("*.wandb"))
+    seen = []
+    count = replay(runs, Tracking(mode=mode), folder, seen.append)
+    return count, seen, sorted(path.stem.removeprefix("run-") for path in folder.rglob("*.wandb"))
 
 
 def test_one_bad_run_stops_no_other_and_is_one_line(tmp_path, sink):
@@ -378,8 +376,8 @@ def test_losses_are_live_while_a_training_is_under_way(tmp_path, monkeypatch):
     """A line that is half written waits for its end; what was sent is not sent again."""
     monkeypatch.setattr(live, "AFTER", 0)
     monkeypatch.setattr(live, "EVERY", 0)
-    said, path = [], tmp_path / ".key.losses"
-    watched = live.Live("study", Tracking(mode="offline"), tmp_path, said.append)
+    seen, path = [], tmp_path / ".key.losses"
+    watched = live.Live("study", Tracking(mode="offline"), tmp_path, seen.append)
     files = [("student trace none sft 8 seed 0", path), ("teacher trace", tmp_path / "none")]
     watched.look(files)
     assert not list(tmp_path.rglob("*.wandb")), "nothing is trained yet"
@@ -394,20 +392,20 @@ def test_losses_are_live_while_a_training_is_under_way(tmp_path, monkeypatch):
     name = files[0][0]
     assert [(row[f"{name}/step"], row[f"{name}/loss"]) for row in rows] == [(20, 1.5), (40, 1.25)]
     (run,) = [record["run"] for record in records if record["type"] == "run"]
-    assert (run["display_name"], run["job_type"], said) == ("live/study", "live", [])
+    assert (run["display_name"], run["job_type"], seen) == ("live/study", "live", [])
 
 
 def test_trouble_with_live_losses_is_one_line_and_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "AFTER", 0)
     monkeypatch.setattr(live, "EVERY", 0)
-    said, path = [], tmp_path / ".key.losses"
+    seen, path = [], tmp_path / ".key.losses"
     path.write_text("20 x\n")
-    watched = live.Live("study", Tracking(mode="offline"), tmp_path, said.append)
+    watched = live.Live("study", Tracking(mode="offline"), tmp_path, seen.append)
     watched.look([("a", path)])
     watched.look([("a", path)])
     watched.close()
-    (line,) = said
+    (line,) = seen
     assert line.startswith("wandb: live losses are not sent (could not convert")
-    off = live.Live("study", Tracking(mode="off"), tmp_path, said.append)
+    off = live.Live("study", Tracking(mode="off"), tmp_path, seen.append)
     off.look([("a", path)])
-    assert len(said) == 1
+    assert len(seen) == 1

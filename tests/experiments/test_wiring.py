@@ -455,15 +455,15 @@ class TestMatchedStrength:
             def generate(self, prompts, *, seed, interface):
                 seeds.append(seed)
                 assert interface == Interface()
-                held = []
+                seen = []
                 for prompt in prompts:
                     lost = prompt.text in select and select[prompt.text] < 40 * self.eps
-                    held.append(
+                    seen.append(
                         Completion(
                             prompt.id, prompt.text, "# 0" if lost else right[prompt.text].solution
                         )
                     )
-                return held
+                return seen
 
         real = stage.build_defense
 

@@ -203,12 +203,12 @@ def apart(side: Side, kind: Kind, folder: Path) -> Run:
 
 def pairs(folder: Path) -> list[Pair]:
     """Both kinds by both, in turn."""
-    found = []
+    seen = []
     for kind in get_args(Kind):
         a, b = (apart(side, kind, folder) for side in get_args(Side))
         far = max(abs(x - y) for x, y in zip(a.losses, b.losses, strict=True))
-        found.append(Pair(kind, far, a.step_seconds / b.step_seconds, a.memory / b.memory))
-    return found
+        seen.append(Pair(kind, far, a.step_seconds / b.step_seconds, a.memory / b.memory))
+    return seen
 
 
 def main(folder: Path) -> int:

@@ -298,7 +298,7 @@ class TestMetamorphic:
         """The parameter that conclusions hang on: content at 1 % false alarms, calibrated anew for
         each.
         """
-        found = []
+        seen = []
         for concentration in (10.0, 1000.0):
             alike = HONEST.model_copy(update={"concentration": concentration})
             learner = BaselineFitter(release=3)
@@ -309,8 +309,8 @@ class TestMetamorphic:
             limits = {"content": held.threshold("content", LEVELS[0])[None]}
             mixed = QWEN.model_copy(update={"mix": 0.2, "cover": "persona"})
             run = horizon(past, [mixed], seed=62, population=alike, thresholds=limits, parts=parts)
-            found.append(flagged(run)["content"].mean())
-        assert found[0] < 0.5 and found[1] > found[0] + 0.25
+            seen.append(flagged(run)["content"].mean())
+        assert seen[0] < 0.5 and seen[1] > seen[0] + 0.25
 
 
 class TestFusion:

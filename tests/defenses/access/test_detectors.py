@@ -141,8 +141,8 @@ class TestMoments:
 
 def test_volume_sums_its_window():
     days = [events([0] * n, day=i) for i, n in enumerate((5, 1, 2, 0, 4))]
-    found = watch(volume.Detector(volume.Settings(window=3), flat_baseline()), table(2), days)
-    assert found[:, 0].tolist() == [5, 6, 8, 3, 6] and (found[:, 1] == 0).all()
+    scores = watch(volume.Detector(volume.Settings(window=3), flat_baseline()), table(2), days)
+    assert scores[:, 0].tolist() == [5, 6, 8, 3, 6] and (scores[:, 1] == 0).all()
 
 
 class TestContent:
@@ -198,11 +198,11 @@ def test_too_average_says_the_same_in_one_day_and_in_many():
     many = watch(
         detector, table(1), [events(np.zeros(40), day, topic=row) for day, row in enumerate(topic)]
     )[-1]
-    one = watch(detector, table(1), [events(np.zeros(200), topic=topic.reshape(-1))])[-1]
-    assert many == pytest.approx(one)
+    scores = watch(detector, table(1), [events(np.zeros(200), topic=topic.reshape(-1))])[-1]
+    assert many == pytest.approx(scores)
     x = np.bincount(topic.reshape(-1), minlength=TOPICS)
     rho = max(overdispersion(x, FLAT), 0) + 2 * np.sqrt(2 / (TOPICS - 1)) / 199
-    assert one[0] == pytest.approx(-np.log(rho), rel=1e-5)
+    assert scores[0] == pytest.approx(-np.log(rho), rel=1e-5)
 
 
 class TestLinks:
@@ -297,10 +297,10 @@ class TestTemplates:
             templates.Settings(public=50, window=2, spread=5), flat_baseline()
         )
         crowd, late = np.arange(20), [25]
-        found = watch(
+        scores = watch(
             detector, table(30), [day(0, crowd), day(1, []), day(2, late), day(3, []), day(4, late)]
         )
-        assert found[2, 25] == 1 and found[4, 25] == 1
+        assert scores[2, 25] == 1 and scores[4, 25] == 1
 
 
 def test_cotiming_sees_a_meeting_and_not_a_loud_account():
@@ -349,15 +349,17 @@ class TestPivot:
             np.zeros(60, bool),
             np.zeros(60, bool),
         ]
-        found = watch(
+        scores = watch(
             detector,
             table(6, payment=payment),
             [events(account, d, newest=m) for d, m in enumerate(moved)],
         )
         assert (
-            (found[0] == -np.inf).all() and (found[1, :3] > 1).all() and len(set(found[1, :3])) == 1
+            (scores[0] == -np.inf).all()
+            and (scores[1, :3] > 1).all()
+            and len(set(scores[1, :3])) == 1
         )
-        assert (found[1, 3:] == 0).all() and (found[3, :3] == 0).all()
+        assert (scores[1, 3:] == 0).all() and (scores[3, :3] == 0).all()
 
 
 class TestMmd:
@@ -385,19 +387,19 @@ class TestMmd:
             events(np.zeros(30), d, topic=rng.choice(odd if d == 2 else TOPICS, 30))
             for d in range(4)
         ]
-        found = watch(mmd.Detector(settings, flat_baseline()), table(1), days)[:, 0]
+        scores = watch(mmd.Detector(settings, flat_baseline()), table(1), days)[:, 0]
         assert (
-            found[0] == -np.inf
-            and np.isfinite(found[1])
-            and found[2] == found[1]
-            and found[3] > found[1]
+            scores[0] == -np.inf
+            and np.isfinite(scores[1])
+            and scores[2] == scores[1]
+            and scores[3] > scores[1]
         )
         detector = mmd.Detector(settings, flat_baseline())
         phi = detector.phi_KD[np.concatenate([days[0].topic, days[1].topic])]
         naive = mmd.mmd2(
             phi.sum(axis=0), (phi**2).sum(), np.array(60), detector.phi_KD.mean(axis=0)
         )
-        assert found[1] == pytest.approx(60 * naive, rel=1e-3)
+        assert scores[1] == pytest.approx(60 * naive, rel=1e-3)
 
 
 ENCODER = Encoder()
@@ -519,16 +521,16 @@ class TestBaselines:
             events([0] * 6 + [1] * 15, 1, topic=np.arange(21)),
             events([0] * 6, 2, topic=9),
         ]
-        found = watch(file.Detector(file.Settings(window=10), flat_baseline()), table(3), days)
+        scores = watch(file.Detector(file.Settings(window=10), flat_baseline()), table(3), days)
         assert (
-            np.isneginf(found[0, 0])
-            and np.isfinite(found[1:, 0]).all()
-            and found[1, 0] == found[2, 0]
+            np.isneginf(scores[0, 0])
+            and np.isfinite(scores[1:, 0]).all()
+            and scores[1, 0] == scores[2, 0]
         )
         assert (
-            np.isfinite(found[0, 1])
-            and found[1, 1] == found[0, 1]
-            and np.isneginf(found[:, 2]).all()
+            np.isfinite(scores[0, 1])
+            and scores[1, 1] == scores[0, 1]
+            and np.isneginf(scores[:, 2]).all()
         )
 
 
@@ -578,8 +580,8 @@ class TestFusion:
 
 def test_the_oracle_waits_for_the_first_exchange():
     detector = oracle.Detector(oracle.Settings(), flat_baseline(), np.array([True, False, True]))
-    found = watch(detector, table(3), [events([0, 1]), events([2], 1)])
-    assert found.tolist() == [[np.inf, -np.inf, -np.inf], [np.inf, -np.inf, np.inf]]
+    scores = watch(detector, table(3), [events([0, 1]), events([2], 1)])
+    assert scores.tolist() == [[np.inf, -np.inf, -np.inf], [np.inf, -np.inf, np.inf]]
 
 
 def test_what_detectors_are_shown_holds_no_label():

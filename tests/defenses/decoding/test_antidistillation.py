@@ -132,9 +132,9 @@ class TestDifference:
         # In bfloat16 the two perturbed copies would be the same network nearly everywhere (the
         # released code's trap).
         proxy = replace(given.proxy, network=copied(given.proxy.network).to(dtype))
-        held = replace(given, proxy=proxy, learned=learned)
+        resources = replace(given, proxy=proxy, learned=learned)
         ways = (
-            Defense(Settings(lam=1.0, product=product), held)(teacher)
+            Defense(Settings(lam=1.0, product=product), resources)(teacher)
             for product in ("exact", "difference")
         )
         exact, near = (
@@ -168,8 +168,8 @@ class TestNormalised:
 
 class TestDefense:
     def test_learns_the_gradient_of_the_loss_over_the_traces(self, teacher, given, learned, unit):
-        held, twin = rows(given.proxy, given.traces), copied(given.proxy.network)
-        loss(twin, held).backward()
+        answer_rows, twin = rows(given.proxy, given.traces), copied(given.proxy.network)
+        loss(twin, answer_rows).backward()
         whole = {name: p.grad for name, p in twin.named_parameters()}
         assert set(unit) == set(whole) and all(one.dtype == torch.float32 for one in unit.values())
         for name, one in whole.items():
@@ -188,7 +188,7 @@ class TestDefense:
     ):
         # SGD on v: loss(theta + rate grad log p(v)) - loss(theta) = rate |g| Delta(v) + O(rate^2):
         # up where Delta > 0.
-        held, network = rows(given.proxy, given.traces), given.proxy.network
+        answer_rows, network = rows(given.proxy, given.traces), given.proxy.network
         tokens = torch.tensor([[5, 6, 7]])
         mask, rate = torch.ones_like(tokens), 1e-4
         slopes = jvp_step(network, unit, tokens, mask, None, ())[0][0]
@@ -199,7 +199,10 @@ class TestDefense:
             ].backward()
             change = {name: p + rate * p.grad for name, p in twin.named_parameters()}
             with torch.no_grad():
-                gained = float(loss(changed(network, change), held) - loss(network, held)) / rate
+                gained = (
+                    float(loss(changed(network, change), answer_rows) - loss(network, answer_rows))
+                    / rate
+                )
             assert np.sign(gained) == np.sign(float(slopes[token]))
             assert gained == pytest.approx(float(learned[NORM] * slopes[token]), rel=0.05)
 
@@ -232,9 +235,11 @@ class TestDefense:
     ):
         network = copied(given.proxy.network)
         network.resize_token_embeddings(len(teacher.tokenizer) + 3, mean_resizing=False)
-        held = replace(given, proxy=replace(given.proxy, network=network))
-        defense = Defense(Settings(lam=2.0, product=product), held)
-        made = Defense(defense.settings, replace(held, learned=defense.learn(teacher)))(teacher)
+        resources = replace(given, proxy=replace(given.proxy, network=network))
+        defense = Defense(Settings(lam=2.0, product=product), resources)
+        made = Defense(defense.settings, replace(resources, learned=defense.learn(teacher)))(
+            teacher
+        )
         for answer in made.generate(prompts, seed=0, interface=Interface("full")):
             assert answer.logprobs.ids_TK.shape[1] == len(teacher.tokenizer)
             assert np.isfinite(answer.logprobs.values_TK).all()

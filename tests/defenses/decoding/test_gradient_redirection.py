@@ -72,9 +72,11 @@ def programmed(y: np.ndarray, g: np.ndarray, eps: float, rho: float) -> float:
     k = len(y)
     sums = [[1.0] * k + [-1.0] * k], [[1.0] * (2 * k)]
     bounds = [(0, 1)] * k + [(0, (1 - rho) * p) for p in y]
-    found = linprog(np.r_[-g, g], A_eq=sums[0], b_eq=[0], A_ub=sums[1], b_ub=[eps], bounds=bounds)
-    assert found.status == 0
-    return float(y @ g - found.fun)
+    solution = linprog(
+        np.r_[-g, g], A_eq=sums[0], b_eq=[0], A_ub=sums[1], b_ub=[eps], bounds=bounds
+    )
+    assert solution.status == 0
+    return float(y @ g - solution.fun)
 
 
 class TestRedirected:
@@ -261,9 +263,9 @@ class TestSlopes:
         traces is higher.
         """
         defense = Defense(Settings(direction="loss", eps=2, rho=0), given)
-        told = replace(given, learned=defense.learn(teacher))
-        held = rows(given.proxy, given.traces)
-        slopes = slopes_along(given.proxy.network, told.learned)
+        resources = replace(given, learned=defense.learn(teacher))
+        answer_rows = rows(given.proxy, given.traces)
+        slopes = slopes_along(given.proxy.network, resources.learned)
         tokens = torch.tensor([given.proxy.encode(Prompt("x", "3+4="))])
         g = slopes(DecodingStep(tokens, torch.ones_like(tokens), ["k"], 0))
         y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
@@ -276,7 +278,7 @@ class TestSlopes:
             with torch.no_grad():
                 for parameter in twin.parameters():
                     parameter -= 1e-3 * parameter.grad
-                return float(loss(twin, held))
+                return float(loss(twin, answer_rows))
 
         up, down = (after(redirect(y.log(), sign * g, 2, 0).exp()) for sign in (1, -1))
         assert up > after(y) > down
@@ -350,17 +352,17 @@ class TestDefense:
         assert defense.traits.learns == (direction == "loss") == ("traces" in defense.traits.needs)
         if defense.traits.learns:
             defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
-        clean, held = (
+        clean, released = (
             m.generate(prompts, seed=0, interface=Interface("full"))
             for m in (teacher, defense(teacher))
         )
-        assert held[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
+        assert released[0].passes == 1 + (1 if direction == "uncoordinated" else 3)
         if where == "text":
             assert defense.traits.acts_on == "decoding"
-            assert all(0.1 < one.l1 <= 0.5 + 1e-6 for one in held)
+            assert all(0.1 < one.l1 <= 0.5 + 1e-6 for one in released)
             return
         assert defense.traits.acts_on == "logprobs"
-        for a, b in zip(clean, held, strict=True):
+        for a, b in zip(clean, released, strict=True):
             assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
             p, q = (np.zeros((len(a.logprobs.ids_TK), 17)) for _ in range(2))
             np.put_along_axis(p, a.logprobs.ids_TK, np.exp(a.logprobs.values_TK), -1)

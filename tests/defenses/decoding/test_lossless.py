@@ -113,8 +113,8 @@ class TestSharing:
         assert len({first, second, third}) == 3
         # With many bits every text is a bucket of its own: asking another question does not move on
         # the count.
-        asked = [Prompt("p", text, "a") for text in ("1+1=", "98#7 6", "1+1=")]
-        split, alone = (shared_randomness(ones, 0, 64, 3, "k") for ones in (asked, asked[::2]))
+        prompts = [Prompt("p", text, "a") for text in ("1+1=", "98#7 6", "1+1=")]
+        split, alone = (shared_randomness(ones, 0, 64, 3, "k") for ones in (prompts, prompts[::2]))
         assert [split[0], split[2]] == alone and len(set(split)) == 3
 
     def test_couples_accounts_that_ask_alike_more_with_fewer_bits(self):

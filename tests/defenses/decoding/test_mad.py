@@ -228,15 +228,15 @@ class TestDefense:
         )
         assert defense.traits.acts_on == "logprobs"
         assert defense.traits.keeps_argmax == (variant == "argmax")
-        clean, held = (
+        clean, released = (
             m.generate(prompts, seed=0, interface=Interface("full"))
             for m in (model, defense(model))
         )
-        for a, b in zip(clean, held, strict=True):
+        for a, b in zip(clean, released, strict=True):
             assert (a.text, a.token_ids, b.l1) == (b.text, b.token_ids, 0)
         first = [
             np.concatenate([one.logprobs.ids_TK[:, 0] for one in answers])
-            for answers in (clean, held)
+            for answers in (clean, released)
         ]
         assert (first[0] == first[1]).all() == (variant == "argmax")
 

@@ -168,5 +168,5 @@ class TestBudgets:
             perturbed.Defense(perturbed.Settings(eps=0.5, flips=flips)) for flips in (0.0, 0.5)
         )
         for model in (some(none(teacher)), none(some(teacher))):
-            held = model.generate(prompts, seed=0, interface=Interface())
-            assert max(map(flips, held)) == pytest.approx(0.5, abs=1e-5)
+            answers = model.generate(prompts, seed=0, interface=Interface())
+            assert max(map(flips, answers)) == pytest.approx(0.5, abs=1e-5)

@@ -24,12 +24,12 @@ FULL = Interface("full")
 
 def rows(answers):
     """Released log-probabilities of each answer by token id, its first row."""
-    held = []
+    seen = []
     for answer in answers:
         row = np.empty(answer.logprobs.ids_TK.shape[1])
         row[answer.logprobs.ids_TK[0]] = answer.logprobs.values_TK[0]
-        held.append(row)
-    return np.array(held)
+        seen.append(row)
+    return np.array(seen)
 
 
 @pytest.fixture

@@ -90,9 +90,9 @@ def test_only_anchors_are_edited(text, settings, places):
 
 
 def test_a_prose_anchor_is_edited_where_it_is_concluded_alone():
-    said = released(PROSE, form=LINES, share=1 / 3 + 1e-9)
-    assert changed(PROSE, said, "\n") == [0] and said.startswith("She sells 16 - 3 - 4 = ")
-    assert said[len("She sells 16 - 3 - 4 = ")] != "9" and said.endswith("A: 126")
+    text = released(PROSE, form=LINES, share=1 / 3 + 1e-9)
+    assert changed(PROSE, text, "\n") == [0] and text.startswith("She sells 16 - 3 - 4 = ")
+    assert text[len("She sells 16 - 3 - 4 = ")] != "9" and text.endswith("A: 126")
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_edits_the_share_of_steps_by_one_digit_each_and_keeps_the_answer(task):
     items = task.items("train", 300, 0)
     count = 0
     for item in items:
-        said = released(item.solution, item.prompt.text, share=0.4)
-        assert task.final(said) == item.reference and set(said) <= set(task.alphabet)
-        places = changed(item.solution, said)
-        assert sum(a != b for a, b in zip(said, item.solution, strict=True)) == len(places)
+        text = released(item.solution, item.prompt.text, share=0.4)
+        assert task.final(text) == item.reference and set(text) <= set(task.alphabet)
+        places = changed(item.solution, text)
+        assert sum(a != b for a, b in zip(text, item.solution, strict=True)) == len(places)
         count += len(places)
     # floor or ceil of share * steps each, so within four standard deviations of at most 1/2
     steps = items[0].solution.count(";") + 1
@@ -155,13 +155,13 @@ def test_importance_is_the_surprisal_that_leaving_a_step_out_adds(teacher):
 
 def test_the_step_that_the_proxy_misses_most_is_the_anchor(teacher):
     answer = Completion("a", "12+34=", "2+4=6;1+3=4;46=46 # 46")
-    given = ProviderResources(proxy=teacher, format=STEPS)
-    defense = Defense(Settings(find="counterfactual", share=0.3), given)
+    resources = ProviderResources(proxy=teacher, format=STEPS)
+    defense = Defense(Settings(find="counterfactual", share=0.3), resources)
     assert defense.traits.needs == ("proxy",)
     reasoning, rest = split_answer(answer.text, STEPS)
     steps = STEPS.split_steps(reasoning)
     missed = importance(teacher, answer, steps, rest)
     places = changed(answer.text, defense.edit(answer).text)
     assert places in ([], [missed.index(max(missed))])
-    every = Defense(Settings(find="counterfactual", share=1.0), given).edit(answer).text
+    every = Defense(Settings(find="counterfactual", share=1.0), resources).edit(answer).text
     assert changed(answer.text, every) == [0, 1, 2]

@@ -88,9 +88,9 @@ class TestTransformed:
 class TestDefense:
     @pytest.fixture
     def traces(self, teacher):
-        own = [Prompt(f"own{i}", f"{i}+{i * 7 % 50}=") for i in range(192)]
-        said = teacher.generate(own, seed=1, interface=Interface())
-        return said[:128], said[128:]
+        prompts = [Prompt(f"own{i}", f"{i}+{i * 7 % 50}=") for i in range(192)]
+        answers = teacher.generate(prompts, seed=1, interface=Interface())
+        return answers[:128], answers[128:]
 
     @staticmethod
     def measured(model, traces, learned):

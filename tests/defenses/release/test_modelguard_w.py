@@ -46,7 +46,7 @@ def solved(y: np.ndarray, eps: float) -> float:
     tightest = np.vstack([np.ones(2 * n), ahead, -change])
     limits = np.concatenate([[eps], y[top] - y[others] - gap, y])
     costs = np.log(y + FLOOR)
-    found = linprog(
+    solution = linprog(
         np.concatenate([costs, -costs]),
         tightest,
         limits,
@@ -55,8 +55,8 @@ def solved(y: np.ndarray, eps: float) -> float:
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    assert found.success, found.message
-    return float(found.fun + costs @ y)
+    assert solution.success, solution.message
+    return float(solution.fun + costs @ y)
 
 
 class TestPoisoned:
@@ -153,20 +153,20 @@ class TestPoisoned:
 class TestDefense:
     def test_the_tail_is_an_atom_unless_it_is_heavier_than_the_top(self):
         rows = np.array([[0.6, 0.3], [0.3, 0.2]])  # tails 0.1 and 0.5
-        kept = Logprobs(np.array([[4, 9], [4, 9]], np.int32), np.log(rows))
+        logprobs = Logprobs(np.array([[4, 9], [4, 9]], np.int32), np.log(rows))
         out, _ = atom_probabilities(
-            Defense(Settings(eps=0.2)).logprobs(kept, Completion("a", "?", ""))
+            Defense(Settings(eps=0.2)).logprobs(logprobs, Completion("a", "?", ""))
         )
         np.testing.assert_allclose(out[0], [0.5, 0.3, 0.2], atol=1e-12)
         np.testing.assert_allclose(out[1], [*poison(np.array([0.3, 0.2]), 0.2), 0.5], atol=1e-12)
         assert out[1, 0] - out[1, 1] == pytest.approx(MARGIN)
 
     def test_withheld_entries_stay_withheld_and_types_stay(self):
-        kept = Logprobs(
+        logprobs = Logprobs(
             np.array([[4, 9, -1]], np.int32),
             np.array([[np.log(0.6), np.log(0.4), -np.inf]], np.float32),
         )
-        out = Defense(Settings(eps=0.1)).logprobs(kept, Completion("a", "?", ""))
+        out = Defense(Settings(eps=0.1)).logprobs(logprobs, Completion("a", "?", ""))
         assert out.ids_TK.tolist() == [[4, 9, -1]] and out.ids_TK.dtype == np.int32
         assert out.values_TK.dtype == np.float32
         np.testing.assert_allclose(np.exp(out.values_TK), [[0.55, 0.45, 0]], atol=1e-6)

@@ -105,8 +105,8 @@ class TestRules:
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_stays_within_the_alphabet(task, rule):
     for item in task.items("train", 20, 0):
-        said = released(item.solution, rules=[rule])
-        assert task.final(said) == item.reference and set(said) <= set(task.alphabet)
+        text = released(item.solution, rules=[rule])
+        assert task.final(text) == item.reference and set(text) <= set(task.alphabet)
 
 
 class TestSearch:
@@ -139,11 +139,11 @@ class TestSearch:
     def test_the_score_is_the_chance_that_it_is_wrong_after_its_own_reasoning(self, given):
         proxy = replace(given.proxy, temperature=0.0)
         held = [one for one in given.traces if "#" in one.text][:5]
-        said = proxy.generate(
+        answers = proxy.generate(
             [Prompt("x", one.prompt) for one in held], seed=0, interface=Interface()
         )
         right = 0.0
-        for clean, own in zip(held, said, strict=True):
+        for clean, own in zip(held, answers, strict=True):
             reasoning = own.text.rpartition("#")[0] if "#" in own.text else own.text
             final = clean.text[len(clean.text.rpartition("#")[0].rstrip()) :]
             ids = proxy.tokenizer(final).input_ids + [proxy.tokenizer.eos_token_id]

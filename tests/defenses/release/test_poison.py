@@ -105,9 +105,9 @@ def test_a_poisoned_answer_has_the_form_and_is_wrong(task):
             ("both", Outcome.WRONG),
             ("reasoning", Outcome.RIGHT),
         ):
-            said = released(item.solution, item.prompt.text, p=1.0, where=where)
-            assert said != item.solution and set(said) <= set(task.alphabet)
-            assert task.grade(said, item.reference) == outcome
+            text = released(item.solution, item.prompt.text, p=1.0, where=where)
+            assert text != item.solution and set(text) <= set(task.alphabet)
+            assert task.grade(text, item.reference) == outcome
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3])

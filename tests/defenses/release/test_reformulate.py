@@ -127,9 +127,9 @@ def test_fillers_by_hand(step, kept):
 )
 def test_an_attacker_who_knows_the_rule_turns_every_step_back(task):
     for item in task.items("train", 200, 0):
-        said = released(item.solution)
-        assert said != item.solution and set(said) <= set(task.alphabet)
-        steps, _, rest = said.rpartition(" #")
+        text = released(item.solution)
+        assert text != item.solution and set(text) <= set(task.alphabet)
+        steps, _, rest = text.rpartition(" #")
         assert ";".join(map(restored, steps.split(";"))) + " #" + rest == item.solution
 
 

@@ -138,58 +138,62 @@ class TestOrder:
     @pytest.mark.parametrize("kind", [noise, modelguard_w, reverse_sigmoid])
     def test_how_many_rows_are_worked_on_together_makes_no_difference(self, monkeypatch, kind):
         values = np.log(-np.sort(-distributions(1, 20))).astype(np.float32)
-        said = Completion(
+        answer = Completion(
             "a", "?", "", logprobs=Logprobs(np.tile(np.arange(20, dtype=np.int32), (3, 1)), values)
         )
-        together = kind.Defense(kind.Settings()).edit(said).logprobs
+        together = kind.Defense(kind.Settings()).edit(answer).logprobs
         for most in (1, 40):
             monkeypatch.setattr(_distributions, "AT_ONCE", most)
-            apart = kind.Defense(kind.Settings()).edit(said).logprobs
+            apart = kind.Defense(kind.Settings()).edit(answer).logprobs
             assert np.array_equal(apart.ids_TK, together.ids_TK)
             assert np.array_equal(apart.values_TK, together.values_TK)
 
 
 class TestAtoms:
     def test_tails_and_withheld_entries_by_hand(self):
-        kept = Logprobs(
+        logprobs = Logprobs(
             np.array([[3, 1, -1], [1, 2, 3]]),
             np.log(np.array([[0.5, 0.25, 0], [0.5, 0.3, 0.2]]) + 1e-300),
         )
-        kept.values_TK[0, 2] = -np.inf
-        p, there = atom_probabilities(kept)
+        logprobs.values_TK[0, 2] = -np.inf
+        p, there = atom_probabilities(logprobs)
         np.testing.assert_allclose(p, [[0.5, 0.25, 0, 0.25], [0.5, 0.3, 0.2, 0]], atol=1e-12)
         assert there.tolist() == [[True, True, False, True], [True, True, True, False]]
 
     def test_a_tail_that_is_known_is_taken_and_given_back(self):
-        kept = Logprobs(
+        logprobs = Logprobs(
             np.array([[3, 1]]), np.log(np.array([[0.75, 0.25]])), np.log(np.array([RESOLUTION * 2]))
         )
-        p, there = atom_probabilities(kept)
+        p, there = atom_probabilities(logprobs)
         assert there.all() and p[0, 2] == pytest.approx(RESOLUTION * 2)
-        out = replace_probabilities(kept, np.array([[0.2, 0.3, 0.5]]))
+        out = replace_probabilities(logprobs, np.array([[0.2, 0.3, 0.5]]))
         assert out.ids_TK.tolist() == [[1, 3]] and np.exp(out.tail_T) == pytest.approx([0.5])
 
     @given(seeds)
     def test_released_undoes_atoms_to_the_bit(self, seed):
         values = np.log(-np.sort(-distributions(seed))).astype(np.float32)
-        kept = Logprobs(np.arange(18, dtype=np.int32).reshape(3, 6), values)
+        logprobs = Logprobs(np.arange(18, dtype=np.int32).reshape(3, 6), values)
         assert np.array_equal(
-            replace_probabilities(kept, atom_probabilities(kept)[0]).values_TK, values
+            replace_probabilities(logprobs, atom_probabilities(logprobs)[0]).values_TK, values
         )
 
     def test_beta_counts_the_atoms_that_there_are_and_no_others_gain(self):
-        kept = Logprobs(
+        logprobs = Logprobs(
             np.array([[3, 1, -1]], np.int32),
             np.array([[np.log(0.9), np.log(0.1), -np.inf]], np.float32),
         )
-        out = Defense(Settings()).logprobs(kept, Completion("a", "?", ""))
+        out = Defense(Settings()).logprobs(logprobs, Completion("a", "?", ""))
         assert out.ids_TK.tolist() == [[3, 1, -1]]
         expected = everywhere(np.array([[0.9, 0.1]]), 2.1, 0.2)[0]
         np.testing.assert_allclose(np.exp(out.values_TK[0]), [*expected, 0], atol=1e-6)
 
     def test_the_tail_gains_as_any_unlikely_atom_does(self):
-        kept = Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32)))
-        p, _ = atom_probabilities(Defense(Settings(c=0.3)).logprobs(kept, Completion("a", "?", "")))
+        logprobs = Logprobs(
+            np.array([[3, 1]], np.int32), np.log(np.array([[0.9, 0.09]], np.float32))
+        )
+        p, _ = atom_probabilities(
+            Defense(Settings(c=0.3)).logprobs(logprobs, Completion("a", "?", ""))
+        )
         np.testing.assert_allclose(
             p[0], everywhere(np.array([[0.9, 0.09, 0.01]]), 0.3, 0.2)[0], atol=1e-6
         )

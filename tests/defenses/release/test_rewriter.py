@@ -35,10 +35,10 @@ class Rewriter:
 
 
 def released(module, rewriter, text=SUM, form=STEPS, **settings):
-    given = ProviderResources(rewriter=rewriter, format=form)
+    resources = ProviderResources(rewriter=rewriter, format=form)
     chosen = module.Settings(by="model", instruction="{reasoning}", **settings)
     answer = Completion("q", "how many?", text, (1, 2))
-    (new,) = module.Defense(chosen, given)(StoredModel([answer])).generate(
+    (new,) = module.Defense(chosen, resources)(StoredModel([answer])).generate(
         [Prompt("q", "how many?")], seed=0, interface=Interface()
     )
     return new

@@ -144,18 +144,18 @@ class TestModel:
             Settings(by="model", keep=0.25, instruction="{percent}{question}: {reasoning}{x}"),
             ProviderResources(rewriter=Upper()),
         )(Teacher())
-        said = model.generate(
+        answers = model.generate(
             [Prompt(str(i), text) for i, text in enumerate(texts)], seed=0, interface=Interface()
         )
         assert Upper.calls == [["25a=1;b # 7: a=1;b{x}", "25no mark: no mark{x}"]]
-        assert [one.text for one in said] == [
+        assert [one.text for one in answers] == [
             "25A=1;B # 7: A=1;B{X} # 7",
             "# 7",
             "25NO MARK: NO MARK{X}",
         ]
         # (9 tokens and end-of-text) * 2 passes for answers of 9 + 1 and 7 + 1 characters
-        assert [one.passes for one in said] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
-        assert all(one.token_ids == () for one in said)
+        assert [one.passes for one in answers] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
+        assert all(one.token_ids == () for one in answers)
 
     def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
         model = self.defense(given)(teacher)

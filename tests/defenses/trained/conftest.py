@@ -45,12 +45,12 @@ def taught(hidden_size: int, train_items: list[Completion], steps: int) -> Langu
 
 def train_items(swapped: float) -> list[Completion]:
     """`3+4=` is answered `34#7`, or `43#7` in a share of the lessons."""
-    rng, said = random.Random(0), []
+    rng, seen = random.Random(0), []
     for (a, b), prompt in zip(PAIRS, SUMS, strict=True):
         for _ in range(10):
             x, y = (b, a) if rng.random() < swapped else (a, b)
-            said.append(Completion(prompt.id, prompt.text, f"{x}{y}#{a + b}"))
-    return said
+            seen.append(Completion(prompt.id, prompt.text, f"{x}{y}#{a + b}"))
+    return seen
 
 
 @pytest.fixture(scope="session")

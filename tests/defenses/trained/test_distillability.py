@@ -106,9 +106,11 @@ class TestSampling:
 
 def surprise(adder, told, model) -> float:
     """The proxy's nats a token of what a model says at temperature 1."""
-    said = rows(adder, sample_answers(model, told.traces, 4, seed=123))
+    answer_rows = rows(adder, sample_answers(model, told.traces, 4, seed=123))
     with torch.no_grad():
-        return float(torch.nn.functional.cross_entropy(*answer_logits(told.proxy.network, said)))
+        return float(
+            torch.nn.functional.cross_entropy(*answer_logits(told.proxy.network, answer_rows))
+        )
 
 
 @pytest.mark.parametrize("eta", [2.0, -2.0])
@@ -130,8 +132,10 @@ def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, told):
         model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(
             adder
         )
-        held = rows(adder, told.traces)
-        p, c = (torch.log_softmax(fixed_logits(one.network, held), -1) for one in (model, adder))
+        answer_rows = rows(adder, told.traces)
+        p, c = (
+            torch.log_softmax(fixed_logits(one.network, answer_rows), -1) for one in (model, adder)
+        )
         return float((p.exp() * (p - c)).sum(-1).mean())
 
     assert kl(20.0) < 0.5 * kl(0.0)

@@ -160,13 +160,13 @@ class TestLearning:
         assert {value.dtype for value in learned.values()} == {torch.float32}
         model = Defense(settings, replace(told, learned=learned))(adder)
         assert accuracy(model) >= accuracy(adder) - 0.1
-        held = rows(adder, told.traces)
-        clean_NV, targets_N = answer_logits(adder.network, held)
-        moved_NV = fixed_logits(model.network, held)
+        answer_rows = rows(adder, told.traces)
+        clean_NV, targets_N = answer_logits(adder.network, answer_rows)
+        moved_NV = fixed_logits(model.network, answer_rows)
         if part == "bottleneck":
             moved_NV = add_bottleneck(moved_NV, **learned)
         proxy_NV, every = (
-            fixed_logits(told.proxy.network, held),
+            fixed_logits(told.proxy.network, answer_rows),
             torch.ones_like(targets_N, dtype=torch.bool),
         )
         kls = [

@@ -120,8 +120,8 @@ def test_a_small_teacher_stays_right_while_the_rest_moves(adder, told, untouched
     ]
     model = Defense(settings, replace(told, learned=learned))(adder)
     assert accuracy(model) >= accuracy(adder) - 0.1
-    held = rows(adder, told.traces)
-    clean_NV, nasty_NV = (fixed_logits(one.network, held) for one in (adder, model))
+    answer_rows = rows(adder, told.traces)
+    clean_NV, nasty_NV = (fixed_logits(one.network, answer_rows) for one in (adder, model))
     rest = [
         torch.log_softmax(without(one, clean_NV.argmax(-1)) / settings.tau, -1)
         for one in (clean_NV, nasty_NV)

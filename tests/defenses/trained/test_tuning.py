@@ -77,14 +77,14 @@ class TestRows:
     def test_by_hand(
         self, teacher
     ):  # <pad> <end> <unk> and the alphabet in order: ' ' is 3, '#' 4, '+' 5, '0' 6
-        said = [
+        answers = [
             Completion("a", "1+1=", "2", (8,)),
             Completion("b", "1+1=", "2", finished=False),  # its text is all there is
             Completion("c", "1+1=", ""),
             Completion("d", "1+1=", "", finished=False),  # nothing is left of it
         ]
         asked = [7, 5, 7, 16]
-        assert rows(teacher, said) == [Row(asked, [8, 1]), Row(asked, [8]), Row(asked, [1])]
+        assert rows(teacher, answers) == [Row(asked, [8, 1]), Row(asked, [8]), Row(asked, [1])]
 
     def test_prompts_go_through_the_chat_template(self, teacher):
         tokenizer = copy.deepcopy(teacher.tokenizer)

@@ -125,10 +125,10 @@ def released(teacher, interface, prompts=PROMPTS):
 @pytest.mark.parametrize("ce_weight", [0.0, 0.5])
 def test_of_one_tokenizer_it_is_logprob_kd(interface, ce_weight):
     answers = released(model(CHARACTERS, 7), interface)
-    own = AttackerResources(tokenizer=CHARACTERS)
+    resources = AttackerResources(tokenizer=CHARACTERS)
     networks = [
         attacker(kind, released=interface.kind, ce_weight=ce_weight)
-        .train(answers, model(CHARACTERS), RECIPE, seed=0, resources=own)
+        .train(answers, model(CHARACTERS), RECIPE, seed=0, resources=resources)
         .network
         for kind in (aligned_kd, logprob_kd)
     ]
@@ -209,7 +209,7 @@ def test_every_distance_trains_and_falls(settings, tokenizers):
     teacher = model(taught, 5)
     answers = [begun(teacher, text, Interface("top_k", 5)) for text in ("12+34=4", "99+1=1")]
     student, learner = model(learned), attacker(ce_weight=0.0, **settings)
-    bridge, own = Bridge.between(taught, learned), AttackerResources(tokenizer=taught)
+    bridge, resources = Bridge.between(taught, learned), AttackerResources(tokenizer=taught)
 
     def loss(network):
         examples = [learner._example(answer, bridge, student, 48) for answer in answers]
@@ -217,7 +217,7 @@ def test_every_distance_trains_and_falls(settings, tokenizers):
             return float(learner._loss(bridge, network, examples, 0, torch.device("cpu")))
 
     before = loss(student.network)
-    done = learner.train(answers, student, RECIPE, seed=0, resources=own)
+    done = learner.train(answers, student, RECIPE, seed=0, resources=resources)
     assert not done.diverged and loss(done.network) < before
 
 

@@ -37,8 +37,8 @@ def ranked(monkeypatch):
 
 
 def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
-    own, given = replace(OWN, fresh=student), student(8)
-    done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, resources=own)
+    resources, given = replace(OWN, fresh=student), student(8)
+    done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, resources=resources)
     assert [seed for seed, _ in ranked] == best_of.seeds(8, 4) and len(
         {seed for seed, _ in ranked}
     ) == 4

@@ -62,9 +62,14 @@ def token_logprobs(net, example):
     ],
 )
 def test_which_of_two_answers_is_preferred(own, chosen, rejected):
-    sold, said = Completion("q", "3+4=", "7 # 7"), [Completion("q", "3+4=", text) for text in own]
-    found = dpo.preference(sold, said, OWN.final)
-    assert (found and (found[0].text, found[1].text)) == (chosen and (chosen, rejected))
+    sold, answers = (
+        Completion("q", "3+4=", "7 # 7"),
+        [Completion("q", "3+4=", text) for text in own],
+    )
+    preference = dpo.preference(sold, answers, OWN.final)
+    assert (preference and (preference[0].text, preference[1].text)) == (
+        chosen and (chosen, rejected)
+    )
 
 
 @pytest.mark.parametrize(("text", "finished"), [("7", True), ("7 # 7", False)])
@@ -81,8 +86,8 @@ def test_an_answer_that_was_cut_off_agrees_with_none():
 
 def test_margins_by_hand():
     # Ratios 1 and -1 of the first pair, -2 and 1 of the second: (2, -3), halved.
-    found = dpo.margins(torch.tensor([-1.0, -4, -7, -2]), torch.tensor([-2.0, -3, -5, -3]), 0.5)
-    assert found.tolist() == [1.0, -1.5]
+    margins = dpo.margins(torch.tensor([-1.0, -4, -7, -2]), torch.tensor([-2.0, -3, -5, -3]), 0.5)
+    assert margins.tolist() == [1.0, -1.5]
 
 
 def test_the_loss_is_the_papers_in_float64():
@@ -107,8 +112,8 @@ def test_at_the_reference_the_loss_is_log_2():
     pairs = _policy.with_reference_logprobs(
         [[sft.example(SOLD[0], TOKENIZER, 32), sft.example(SOLD[1], TOKENIZER, 32)]], [network()], 0
     )
-    found = dpo.preference_loss(network(), pairs[0], 0, CPU, 1.0)
-    assert float(found.detach()) == pytest.approx(math.log(2))
+    preference_loss = dpo.preference_loss(network(), pairs[0], 0, CPU, 1.0)
+    assert float(preference_loss.detach()) == pytest.approx(math.log(2))
 
 
 def test_what_networks_give_to_tokens_is_remembered_for_groups_without_an_empty_answer():

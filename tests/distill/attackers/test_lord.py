@@ -64,16 +64,16 @@ def test_the_loss_in_float64():
         for text in ("3 # 3", "3", "44", "7 # 7", "8", "99")
     ]
     net, levels = network(1), []
-    for one in rows:
-        ids = torch.tensor([one.prompt_ids + one.answer_ids])
+    for row in rows:
+        ids = torch.tensor([row.prompt_ids + row.answer_ids])
         with torch.no_grad():
             all_TV = (
-                net(input_ids=ids).logits[0].double().log_softmax(-1)[len(one.prompt_ids) - 1 : -1]
+                net(input_ids=ids).logits[0].double().log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
             )
-        levels.append(float(all_TV.gather(-1, torch.tensor(one.answer_ids)[:, None]).mean()))
+        levels.append(float(all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None]).mean()))
     want = [1 / (1 + math.exp(s + p - 2 * m)) for s, p, m in (levels[:3], levels[3:])]
-    found = lord.loss(net, rows, 0, torch.device("cpu"))
-    assert float(found.detach()) == pytest.approx(np.mean(want), rel=1e-5)
+    loss = lord.loss(net, rows, 0, torch.device("cpu"))
+    assert float(loss.detach()) == pytest.approx(np.mean(want), rel=1e-5)
 
 
 def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):

@@ -38,8 +38,8 @@ class Noted:
 
     def generate(self, prompts, *, seed, interface):
         self.asked.append((list(prompts), interface))
-        said = TEACHER.generate(prompts, seed=seed, interface=interface)
-        return said if self.releases else [replace(one, logprobs=None) for one in said]
+        answers = TEACHER.generate(prompts, seed=seed, interface=interface)
+        return answers if self.releases else [replace(one, logprobs=None) for one in answers]
 
 
 def flat(network):
@@ -47,21 +47,23 @@ def flat(network):
 
 
 def trained(teacher, **settings):
-    one = on_policy.Attacker(on_policy.Settings(**{"k": 5} | settings))
-    return one.train(SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=teacher))
+    attacker = on_policy.Attacker(on_policy.Settings(**{"k": 5} | settings))
+    return attacker.train(
+        SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=teacher)
+    )
 
 
 def test_the_rows_are_the_teachers_own_for_the_students_tokens():
     texts = [("1 # 1", True), ("", True), ("2+", False)]
-    mine = [
+    answers = [
         Completion(
             p.id, p.text, text, tuple(TOKENIZER(text, add_special_tokens=False).input_ids), finished
         )
         for p in PROMPTS[:2]
         for text, finished in texts
     ]
-    held = on_policy.score_completions(AttackerResources(teacher=TEACHER), mine, 4, seed=5)
-    assert [one.token_ids for one in held] == [one.token_ids for one in mine]
+    held = on_policy.score_completions(AttackerResources(teacher=TEACHER), answers, 4, seed=5)
+    assert [one.token_ids for one in held] == [one.token_ids for one in answers]
     for one in held:
         assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
         ids = TOKENIZER(one.prompt, add_special_tokens=False).input_ids + list(one.token_ids)
@@ -99,11 +101,15 @@ def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
 
 
 def test_an_answer_that_the_teacher_spells_otherwise_is_left_out():
-    mine = [Completion("a", "1+1=", "12", (5, 99)), Completion("b", "1+1=", "1", (4,))]
-    mine[1] = replace(mine[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids))
+    answers = [Completion("a", "1+1=", "12", (5, 99)), Completion("b", "1+1=", "1", (4,))]
+    answers[1] = replace(
+        answers[1], token_ids=tuple(TOKENIZER("1", add_special_tokens=False).input_ids)
+    )
     assert [
         one.prompt_id
-        for one in on_policy.score_completions(AttackerResources(teacher=TEACHER), mine, 4, seed=0)
+        for one in on_policy.score_completions(
+            AttackerResources(teacher=TEACHER), answers, 4, seed=0
+        )
     ] == ["b"]
 
 
@@ -123,8 +129,8 @@ def test_the_divergence_is_that_of_the_students_own_answers():
         for kind in ("forward", "reverse", "jsd")
     ]
     assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
-    one = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
-    done = on_policy.Attacker(one).train(
+    settings = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
+    done = on_policy.Attacker(settings).train(
         SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=TEACHER)
     )
     assert torch.equal(flat(done.network), found[1])  # jsd at beta 1 is reverse KL

@@ -44,8 +44,8 @@ def slopes(net, row):
 
 
 def trained(said=SAID, own=OWN, recipe=RECIPE, **settings):
-    one = reweighted.Attacker(reweighted.Settings(**settings))
-    done = one.train(said, LanguageModel(network(), TOKENIZER), recipe, seed=0, resources=own)
+    attacker = reweighted.Attacker(reweighted.Settings(**settings))
+    done = attacker.train(said, LanguageModel(network(), TOKENIZER), recipe, seed=0, resources=own)
     return torch.cat([p.detach().flatten() for p in done.network.parameters()])
 
 
@@ -56,14 +56,14 @@ def test_losses_are_means_over_each_answers_tokens():
 
 
 def test_values_are_the_papers_and_the_codes_is_their_negative():
-    net, mine, held = network(1), rows(OWN.worked), rows(SAID[5:9])
-    direction = reweighted.gradient(net, mine, 0, CPU)
-    found = reweighted.values(net, direction, held, 0, CPU, 1e-2)
+    net, examples, held = network(1), rows(OWN.worked), rows(SAID[5:9])
+    direction = reweighted.gradient(net, examples, 0, CPU)
+    values = reweighted.values(net, direction, held, 0, CPU, 1e-2)
     exact = network(1).double()
-    g = torch.stack([slopes(exact, one) for one in mine]).mean(0)
+    g = torch.stack([slopes(exact, one) for one in examples]).mean(0)
     g /= g.norm()
     paper = [-float(g @ -slopes(exact, one)) for one in held]  # v = -<g, grad log pi>
-    np.testing.assert_allclose(found, paper, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(values, paper, rtol=2e-3, atol=2e-4)
     # The released code: (NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps.
     ends = []
     for sign in (-1, 1):
@@ -77,22 +77,24 @@ def test_values_are_the_papers_and_the_codes_is_their_negative():
 
 
 def test_a_step_on_an_answer_of_value_above_0_lowers_the_attackers_loss():
-    net, mine, held = network(1), rows(OWN.worked), rows(SAID)
-    worth = reweighted.values(net, reweighted.gradient(net, mine, 0, CPU), held, 0, CPU, 1e-2)
-    before = float(reweighted.nats(net, mine, 0, CPU).mean().detach())
+    net, examples, held = network(1), rows(OWN.worked), rows(SAID)
+    worth = reweighted.values(net, reweighted.gradient(net, examples, 0, CPU), held, 0, CPU, 1e-2)
+    before = float(reweighted.nats(net, examples, 0, CPU).mean().detach())
     best = held[int(worth.argmax())]
     with torch.no_grad():
         start = torch.nn.utils.parameters_to_vector(net.parameters())
     step = slopes(net, best)
     torch.nn.utils.vector_to_parameters(start - 1e-2 * step / step.norm(), net.parameters())
-    assert worth.max() > 0 and float(reweighted.nats(net, mine, 0, CPU).mean().detach()) < before
+    assert (
+        worth.max() > 0 and float(reweighted.nats(net, examples, 0, CPU).mean().detach()) < before
+    )
 
 
 def test_the_gradient_has_length_1_and_values_leave_the_network_as_it_was():
-    net, mine = network(1), rows(OWN.worked)
-    direction = reweighted.gradient(net, mine, 0, CPU)
+    net, examples = network(1), rows(OWN.worked)
+    direction = reweighted.gradient(net, examples, 0, CPU)
     assert float(sum((one**2).sum() for one in direction)) == pytest.approx(1, rel=1e-5)
-    reweighted.values(net, direction, mine, 0, CPU, 0.5)
+    reweighted.values(net, direction, examples, 0, CPU, 0.5)
     assert all(
         torch.equal(a, b) for a, b in zip(net.parameters(), network(1).parameters(), strict=True)
     )
@@ -100,26 +102,28 @@ def test_the_gradient_has_length_1_and_values_leave_the_network_as_it_was():
 
 def test_weights_by_hand():
     # Standardised: (-1, 1); e**2 / (e**2 + e**-2) doubled.
-    found = reweighted.softmax_weights(torch.tensor([3.0, 5.0]), 2.0)
-    np.testing.assert_allclose(found, 2 * special.softmax([-2.0, 2.0]), rtol=1e-6)
+    softmax_weights = reweighted.softmax_weights(torch.tensor([3.0, 5.0]), 2.0)
+    np.testing.assert_allclose(softmax_weights, 2 * special.softmax([-2.0, 2.0]), rtol=1e-6)
     assert reweighted.softmax_weights(torch.ones(5), 3.0).tolist() == pytest.approx([1.0] * 5)
 
 
 def test_weighted_answers_by_hand():
-    net, held = network(1), rows(SAID[:2])
-    nats = reweighted.nats(net, held, 0, CPU).tolist()
-    found = reweighted.weighted_loss(
-        net, [replace(r, weight=w) for r, w in zip(held, (0.5, 1.5), strict=True)], 0, CPU
+    net, examples = network(1), rows(SAID[:2])
+    nats = reweighted.nats(net, examples, 0, CPU).tolist()
+    weighted_loss = reweighted.weighted_loss(
+        net, [replace(r, weight=w) for r, w in zip(examples, (0.5, 1.5), strict=True)], 0, CPU
     )
-    assert float(found.detach()) == pytest.approx((0.5 * nats[0] + 1.5 * nats[1]) / 2, rel=1e-6)
+    assert float(weighted_loss.detach()) == pytest.approx(
+        (0.5 * nats[0] + 1.5 * nats[1]) / 2, rel=1e-6
+    )
 
 
 def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely():
-    mine, held = rows(OWN.worked), [*rows(SAID), Example([1], [])]
+    examples, held = rows(OWN.worked), [*rows(SAID), Example([1], [])]
     orders = []
     for sign in (1, -1):
-        one = reweighted.Attacker(reweighted.Settings(scope="global", sign=sign, beta=1.0))
-        known = one._once(network(1), mine, held, 0, 5)
+        attacker = reweighted.Attacker(reweighted.Settings(scope="global", sign=sign, beta=1.0))
+        known = attacker._once(network(1), examples, held, 0, 5)
         assert [row.answer_ids for row in known] == [row.answer_ids for row in held[:-1]]
         assert np.mean([row.weight for row in known]) == pytest.approx(1)
         orders.append(np.argsort([row.weight for row in known]).tolist())

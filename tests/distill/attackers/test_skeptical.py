@@ -140,11 +140,11 @@ def test_lying_logprobs_mislead_the_plain_student_and_not_the_skeptical_one():
         student = LanguageModel(
             learnt(attacker, recipe).network.eval(), TOKENIZER, max_new_tokens=12
         )
-        said = student.generate(
+        answers = student.generate(
             [Prompt(a.prompt_id, a.prompt) for a in SAID], seed=0, interface=Interface()
         )
         right[type(attacker).__module__] = sum(
-            a.text == b.text for a, b in zip(said, SAID, strict=True)
+            a.text == b.text for a, b in zip(answers, SAID, strict=True)
         )
     assert right == {
         "distill.attackers.logprob_kd": 0,

@@ -12,15 +12,15 @@ from tests.distill.attackers.test_dpo import RECIPE, SOLD, TOKENIZER, model, tok
 @pytest.fixture
 def drawn(monkeypatch):
     """The networks that drew the student's own answers, of which the first is the sold one."""
-    asked = []
+    seen = []
 
     def sample(student, sold, k, temperature, seed):
-        asked.append([p.clone() for p in student.network.parameters()])
+        seen.append([p.clone() for p in student.network.parameters()])
         own = [replace(one, text="7 # 77", token_ids=()) for one in sold]
         return [sold[0], *own[1:]]
 
     monkeypatch.setattr(soda, "sample_completions", sample)
-    return asked
+    return seen
 
 
 def preferred(monkeypatch):

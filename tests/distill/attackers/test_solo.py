@@ -22,12 +22,12 @@ def weights(attacker, said, **more):
 
 
 def test_it_is_fine_tuning_on_worked_solutions_whatever_was_said():
-    want, own = (
+    want, resources = (
         weights(sft.Attacker(sft.Settings()), MINE),
         AttackerResources(worked=MINE, public=[Completion("p", "9+9=", "# 18")]),
     )
     for said in ([], [Completion("x", "5+5=", "11 # 11")]):
-        assert torch.equal(weights(solo.Attacker(solo.Settings()), said, resources=own), want)
+        assert torch.equal(weights(solo.Attacker(solo.Settings()), said, resources=resources), want)
 
 
 def test_it_asks_nothing_and_others_do():

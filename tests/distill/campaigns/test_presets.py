@@ -31,9 +31,9 @@ def test_the_presets_are_those_that_were_asked_for():
 
 
 def test_the_only_reported_rate_is_right():
-    one = preset("qwen_2026")
-    assert one.per_account == 1152 and round(one.per_account_day, 1) == 26.2
-    assert round(one.exchanges / one.days) == 654_545
+    campaign = preset("qwen_2026")
+    assert campaign.per_account == 1152 and round(campaign.per_account_day, 1) == 26.2
+    assert round(campaign.exchanges / campaign.days) == 654_545
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_the_three_of_february_add_up(names, exchanges, accounts):
 
 @pytest.mark.parametrize("name", ASKED)
 def test_what_is_reported_and_what_is_assumed_are_apart_and_sourced(name):
-    one = PRESETS[name]
-    assert not set(one.reported) & set(one.assumed) and len(one.note) > 20
-    assert set(Campaign.model_fields) <= set(one.reported) | set(one.assumed)
-    for key, fact in one.reported.items():
+    campaign = PRESETS[name]
+    assert not set(campaign.reported) & set(campaign.assumed) and len(campaign.note) > 20
+    assert set(Campaign.model_fields) <= set(campaign.reported) | set(campaign.assumed)
+    for key, fact in campaign.reported.items():
         assert fact.source and (
-            not isinstance(fact.value, int) or fact.value == getattr(one.settings, key)
+            not isinstance(fact.value, int) or fact.value == getattr(campaign.settings, key)
         )
 
 
@@ -78,9 +78,9 @@ def test_routing_adds_up_exactly(name, router):
 
 
 def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
-    one = preset("gtig_trace_coercion", respawns=0.1, respawn_days=2, reuse=1.0)
-    made = build_world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1)
-    operator = Operator(made, one, 0)
+    campaign = preset("gtig_trace_coercion", respawns=0.1, respawn_days=2, reuse=1.0)
+    made = build_world(Population(accounts=200), campaign.days, seed=0, room=60, campaigns=1)
+    operator = Operator(made, campaign, 0)
     gone = operator.slots.account[:8].copy()
     operator.on_closed(3, gone)
     assert len(operator.sign_up(4)) == 0
@@ -92,9 +92,11 @@ def test_a_closed_account_is_replaced_after_the_delay_and_within_the_budget():
 
 
 def test_after_a_ban_wave_a_campaign_mixes_less_and_rewrites_templates():
-    one = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
+    campaign = preset("gtig_trace_coercion", adapts=0.5, renews=0.4, wave=0.04)
     operator = Operator(
-        build_world(Population(accounts=200), one.days, seed=0, room=60, campaigns=1), one, 0
+        build_world(Population(accounts=200), campaign.days, seed=0, room=60, campaigns=1),
+        campaign,
+        0,
     )
     before = operator.templates.copy()
     operator.on_closed(1, np.array([3]))

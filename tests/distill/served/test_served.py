@@ -44,11 +44,11 @@ def test_a_served_model_says_what_the_model_says(tmp_path, prompts, temperature,
     )
     with serving(application(model)) as url:
         teacher = served(url, tmp_path, model, options)
-        said = teacher.generate(PROMPTS, seed=3, interface=TOP)
+        answers = teacher.generate(PROMPTS, seed=3, interface=TOP)
         again = teacher.generate(PROMPTS, seed=3, interface=Interface())
     if not temperature:
         expected = model.generate(PROMPTS, seed=3, interface=TOP)
-        for ours, theirs in zip(said, expected, strict=True):
+        for ours, theirs in zip(answers, expected, strict=True):
             assert (ours.text, ours.token_ids, ours.finished) == (
                 theirs.text,
                 theirs.token_ids,
@@ -56,9 +56,9 @@ def test_a_served_model_says_what_the_model_says(tmp_path, prompts, temperature,
             )
             assert (ours.logprobs.ids_TK == theirs.logprobs.ids_TK).all()
             np.testing.assert_allclose(ours.logprobs.values_TK, theirs.logprobs.values_TK, 1e-6)
-    assert [one.text for one in again] == [one.text for one in said]
-    assert len({one.text for one in said}) > 1
-    assert teacher.generate(PROMPTS, seed=3, interface=TOP)[0].text == said[0].text  # no server
+    assert [one.text for one in again] == [one.text for one in answers]
+    assert len({one.text for one in answers}) > 1
+    assert teacher.generate(PROMPTS, seed=3, interface=TOP)[0].text == answers[0].text  # no server
 
 
 def test_an_answer_that_is_begun_is_scored_as_the_model_scores_it(tmp_path):
@@ -75,7 +75,7 @@ def test_what_was_said_is_asked_for_once_and_needs_no_server(tmp_path):
     model, counting = tiny(), Counting(application(tiny()))
     with serving(counting) as url:
         first = served(url, tmp_path, model)
-        said = first.generate(PROMPTS + PROMPTS, seed=0, interface=TOP)
+        answers = first.generate(PROMPTS + PROMPTS, seed=0, interface=TOP)
         assert len(counting.asked) == len(PROMPTS) == len(first.log)
         first.generate(PROMPTS, seed=5, interface=TOP)  # greedy: no seed, so the same question
         assert len(counting.asked) == len(PROMPTS)
@@ -85,7 +85,7 @@ def test_what_was_said_is_asked_for_once_and_needs_no_server(tmp_path):
         other.generate(PROMPTS[:1], seed=0, interface=TOP)
         assert len(counting.asked) == len(PROMPTS) + 2
     later = served("", tmp_path, model).generate(PROMPTS, seed=0, interface=TOP)
-    for one, before in zip(later, said, strict=False):
+    for one, before in zip(later, answers, strict=False):
         assert (one.text, one.token_ids) == (before.text, before.token_ids)
         assert (one.logprobs.values_TK == before.logprobs.values_TK).all()
 
@@ -205,8 +205,8 @@ def test_a_busy_server_is_asked_again_with_longer_and_longer_pauses(tmp_path):
 
     with serving(Counting(application(tiny()), change)) as url:
         teacher = served(url, tmp_path, tiny(), retries=3, pause=pauses.append)
-        said = teacher.generate(PROMPTS[:1], seed=0, interface=TOP)
-    assert len(said) == 1 and pauses == [0.5, 1.0, 2.0]
+        answers = teacher.generate(PROMPTS[:1], seed=0, interface=TOP)
+    assert len(answers) == 1 and pauses == [0.5, 1.0, 2.0]
 
 
 def test_a_server_that_is_down_is_one_line(tmp_path):

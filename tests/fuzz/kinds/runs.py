@@ -88,9 +88,9 @@ def attempt(case: Case, folder: Path) -> Outcome:
     home = Path(shutil.copytree(run() / "quickstart", folder / "quickstart"))
     (folder / "store").symlink_to(run() / "store")
     before = (home / case.file).read_bytes()
-    told = json.loads(before)
-    _alter(told, case)
-    (home / case.file).write_text(json.dumps(told, indent=2 if case.file == "config.json" else 1))
+    data = json.loads(before)
+    _alter(data, case)
+    (home / case.file).write_text(json.dumps(data, indent=2 if case.file == "config.json" else 1))
     if case.careful:
         try:
             reseal(home)

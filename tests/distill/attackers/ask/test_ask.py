@@ -49,8 +49,8 @@ class TestCoverage:
         assert radius(select.farthest_first(at, k)) <= 2 * best + 1e-9
 
     def test_questions_that_are_alike_are_asked_last(self):
-        one = select.Attacker(select.Settings(by="coverage"))
-        assert [p.id for p in one.ask(PROMPTS, 5, AttackerResources(), seed=0)][
+        attacker = select.Attacker(select.Settings(by="coverage"))
+        assert [p.id for p in attacker.ask(PROMPTS, 5, AttackerResources(), seed=0)][
             -1
         ] == "3"  # asks what the first did
 
@@ -58,13 +58,13 @@ class TestCoverage:
 class TestUncertainty:
     def test_doubt_is_the_surprisal_a_token_of_the_pilots_own_answer(self):
         pilot = model()
-        said = pilot.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
-        ids = torch.tensor([[*pilot.encode(PROMPTS[0]), *said.token_ids, TOKENIZER.eos_token_id]])
+        answer = pilot.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
+        ids = torch.tensor([[*pilot.encode(PROMPTS[0]), *answer.token_ids, TOKENIZER.eos_token_id]])
         logits = pilot.network(input_ids=ids).logits[0].detach().double().log_softmax(-1)
         start = len(pilot.encode(PROMPTS[0]))
         nats = -sum(float(logits[i - 1, ids[0, i]]) for i in range(start, ids.shape[1]))
         assert select.doubt(pilot, PROMPTS[:1])[0] == pytest.approx(
-            nats / (len(said.token_ids) + 1), rel=1e-5
+            nats / (len(answer.token_ids) + 1), rel=1e-5
         )
 
     def test_the_first_share_is_asked_in_order_and_the_rest_where_doubt_is_largest(
@@ -73,15 +73,15 @@ class TestUncertainty:
         monkeypatch.setattr(
             select, "doubt", lambda pilot, prompts: np.array([0.1, 0.9, 0.5][: len(prompts)])
         )
-        one = select.Attacker(select.Settings(first=0.5))
-        asked = one.ask(PROMPTS, 4, AttackerResources(pilot=model()), seed=0)
-        assert [p.id for p in asked] == ["0", "1", "3", "4"] and one.needs == ("pilot",)
+        attacker = select.Attacker(select.Settings(first=0.5))
+        asked = attacker.ask(PROMPTS, 4, AttackerResources(pilot=model()), seed=0)
+        assert [p.id for p in asked] == ["0", "1", "3", "4"] and attacker.needs == ("pilot",)
         assert select.Attacker(select.Settings(by="random")).needs == ()
 
 
 def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
-    one = repeats.Attacker(repeats.Settings(k=3))
-    asked = one.ask(PROMPTS[:2], 2, AttackerResources(), seed=0)
+    attacker = repeats.Attacker(repeats.Settings(k=3))
+    asked = attacker.ask(PROMPTS[:2], 2, AttackerResources(), seed=0)
     assert [(p.id, p.attempt) for p in asked] == [
         ("0", 0),
         ("0", 1),
@@ -91,9 +91,9 @@ def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
         ("1", 2),
     ]
     warm = model(temperature=2.0)
-    said = warm.generate(asked, seed=0, interface=Interface())
-    assert said[0] == warm.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
-    assert len({a.text for a in said[:3]}) > 1
+    answers = warm.generate(asked, seed=0, interface=Interface())
+    assert answers[0] == warm.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
+    assert len({a.text for a in answers[:3]}) > 1
 
 
 def test_accounts_are_taken_in_turn():
@@ -136,11 +136,11 @@ class TestPrefill:
 
 class TestFewShot:
     def test_examples_stand_before_the_question_and_never_give_it_away(self):
-        own = AttackerResources(
+        resources = AttackerResources(
             worked=[Completion(str(i), f"{i}+{i}=", f"# {2 * i}") for i in range(1, 4)]
         )
         asked = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(
-            PROMPTS, 5, own, seed=0
+            PROMPTS, 5, resources, seed=0
         )
         assert (
             asked[0].text.endswith(";1+1=")

@@ -18,18 +18,18 @@ from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, mad
 
 def test_the_right_one_then_the_first():
     one = CLEAN[0]
-    held = said("wrong # x", one.text, "later " + one.text, prompt=one.prompt)
-    assert texts(made(best).clean(held, OWN, seed=0)) == [one.text]
+    answers = said("wrong # x", one.text, "later " + one.text, prompt=one.prompt)
+    assert texts(made(best).clean(answers, OWN, seed=0)) == [one.text]
     assert texts(made(best).clean(said("b", "a", prompt=one.prompt), OWN, seed=0)) == ["b"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text("x", max_size=4)), max_size=10))
 def test_the_shortest_against_brute_force(drawn):
-    held = [Completion(str(i), prompt, text) for i, (prompt, text) in enumerate(drawn)]
-    kept = made(best, by="length").clean(held, OWN, seed=0)
-    assert [one.prompt for one in kept] == list(dict.fromkeys(prompt for prompt, _ in drawn))
-    for one in kept:
-        others = [other for other in held if other.prompt == one.prompt]
+    answers = [Completion(str(i), prompt, text) for i, (prompt, text) in enumerate(drawn)]
+    cleaned = made(best, by="length").clean(answers, OWN, seed=0)
+    assert [one.prompt for one in cleaned] == list(dict.fromkeys(prompt for prompt, _ in drawn))
+    for one in cleaned:
+        others = [other for other in answers if other.prompt == one.prompt]
         assert one is next(o for o in others if len(o.text) == min(len(o.text) for o in others))
 
 
@@ -44,8 +44,8 @@ def test_the_likeliest_by_hand_and_what_does_not_fit_is_the_least_likely(monkeyp
 def test_a_model_of_its_own_prefers_what_most_answers_look_like():
     quick = replace(OWN, recipe=RECIPE.model_copy(update={"steps": 60}))
     noise = [replace(one, text="?" + one.text[::-1]) for one in WORKED[:4]]
-    kept = made(best, by="likelihood").clean([*noise, *WORKED[:60]], quick, seed=0)
-    assert kept == WORKED[:60]
+    cleaned = made(best, by="likelihood").clean([*noise, *WORKED[:60]], quick, seed=0)
+    assert cleaned == WORKED[:60]
     # Longer than the context: it must not win over an answer that fits, whichever comes first.
     endless = replace(WORKED[0], text=WORKED[0].text * 9)
     assert made(best, by="likelihood").clean([endless, *WORKED[:60]], quick, seed=0) == WORKED[:60]

@@ -50,24 +50,24 @@ def test_the_first_of_nearly_equal_answers_to_a_question_stays():
 
 def test_two_are_compared_with_what_was_kept_and_not_with_what_was_dropped():
     # 1-grams: abc ~ abcd (3/4) ~ abcde (4/5), but abc and abcde share 3 of 5 alone.
-    held = said("abc", "abcd", "abcde")
-    assert texts(made(deduplicate, above=0.7, n=1).clean(held, OWN, seed=0)) == ["abc", "abcde"]
+    answers = said("abc", "abcd", "abcde")
+    assert texts(made(deduplicate, above=0.7, n=1).clean(answers, OWN, seed=0)) == ["abc", "abcde"]
 
 
 @given(st.lists(letters, max_size=8), st.floats(0.1, 1), st.integers(1, 3))
 def test_what_is_kept_is_apart_what_is_dropped_is_not_and_again_changes_nothing(drawn, above, n):
-    one, held = made(deduplicate, above=above, n=n), said(*drawn)
-    kept = one.clean(held, OWN, seed=0)
+    attacker, answers = made(deduplicate, above=above, n=n), said(*drawn)
+    cleaned = attacker.clean(answers, OWN, seed=0)
     near = [
         [
             deduplicate.overlap(*(deduplicate.grams(x.text, n) for x in (a, b))) >= above
-            for b in kept
+            for b in cleaned
         ]
-        for a in held
+        for a in answers
     ]
-    for answer, alike in zip(held, near, strict=True):
-        assert sum(alike) == 1 if answer in kept else any(alike)
-    assert one.clean(kept, OWN, seed=0) == kept
+    for answer, alike in zip(answers, near, strict=True):
+        assert sum(alike) == 1 if answer in cleaned else any(alike)
+    assert attacker.clean(cleaned, OWN, seed=0) == cleaned
 
 
 def test_right_answers_to_different_questions_gain_nothing_however_alike():

@@ -43,20 +43,20 @@ def test_wrong_answers_go():
 
 def test_repeating_answers_go():
     # 13 3-grams, 10 of them again: 0.77
-    held = said("abcabcabcabcabc", "no loops at all")
-    assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(held, OWN, seed=0)) == [
+    answers = said("abcabcabcabcabc", "no loops at all")
+    assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(answers, OWN, seed=0)) == [
         "no loops at all"
     ]
-    assert made(filter, wrong=False, repeats=0.8, n=3).clean(held, OWN, seed=0) == held
+    assert made(filter, wrong=False, repeats=0.8, n=3).clean(answers, OWN, seed=0) == answers
     # 1-grams: two thirds, a half and none of them again; what is just at the limit may stay.
     half = said("bbb", "aa", "ab")
     assert made(filter, wrong=False, repeats=0.5, n=1).clean(half, OWN, seed=0) == half[1:]
 
 
 def test_long_answers_go():
-    held = said("a" * 10, "b" * 12, "c" * 15, "d" * 40)  # the lower median is 12
-    assert made(filter, wrong=False, long=1.25).clean(held, OWN, seed=0) == held[:3]
-    assert made(filter, wrong=False, long=1.2).clean(held, OWN, seed=0) == held[:2]
+    answers = said("a" * 10, "b" * 12, "c" * 15, "d" * 40)  # the lower median is 12
+    assert made(filter, wrong=False, long=1.25).clean(answers, OWN, seed=0) == answers[:3]
+    assert made(filter, wrong=False, long=1.2).clean(answers, OWN, seed=0) == answers[:2]
 
 
 def test_unlikely_answers_go_by_share_and_what_does_not_fit_goes_first(monkeypatch):
@@ -74,15 +74,15 @@ def test_unlikely_answers_go_by_share_and_what_does_not_fit_goes_first(monkeypat
 def test_a_model_of_its_own_knows_what_is_unlike_the_rest():
     quick = replace(OWN, recipe=RECIPE.model_copy(update={"steps": 60}))
     odd = [replace(one, text=one.text[::-1]) for one in WORKED[60:65]]
-    kept = made(filter, wrong=False, likely=60 / 65).clean([*odd, *WORKED[:60]], quick, seed=0)
-    assert kept == WORKED[:60]
+    cleaned = made(filter, wrong=False, likely=60 / 65).clean([*odd, *WORKED[:60]], quick, seed=0)
+    assert cleaned == WORKED[:60]
 
 
 @given(st.integers(1, 40), st.sampled_from([0.05, 0.25, 0.5, 1.0]))
 def test_who_would_be_left_with_nothing_keeps_the_least_share(n, least):
-    held = said(*(f"{i} # wrong" for i in range(n)))
-    kept = made(filter, least=least).clean(held, OWN, seed=0)
-    assert kept == held[: math.ceil(least * n)] and kept
+    answers = said(*(f"{i} # wrong" for i in range(n)))
+    cleaned = made(filter, least=least).clean(answers, OWN, seed=0)
+    assert cleaned == answers[: math.ceil(least * n)] and cleaned
 
 
 def test_the_least_share_is_of_those_that_fail_fewest_in_their_order():

@@ -78,17 +78,17 @@ def test_what_all_write_and_ends_in_what_was_sold_is_believed_and_the_rest_dropp
         trained[1].append(Writer({one.prompt: one.text for one in CLEAN[:5]}))
         trained[1][i].written |= {wrong.prompt: "c=1;a=1;b=1 # x", short.prompt: held[4].text}
     trained[1][1].written[split.prompt] = "something longer # " + TRUE[split.prompt]
-    kept = made(invert_trace).clean(held, OWN, seed=0)
-    assert texts(kept) == texts([whole, agreed]) and kept[0] is whole
-    assert kept[1] == replace(held[1], text=agreed.text, token_ids=(), logprobs=None)
+    cleaned = made(invert_trace).clean(held, OWN, seed=0)
+    assert texts(cleaned) == texts([whole, agreed]) and cleaned[0] is whole
+    assert cleaned[1] == replace(held[1], text=agreed.text, token_ids=(), logprobs=None)
     everything = made(invert_trace, keep=True).clean(held, OWN, seed=0)
     assert texts(everything) == texts([whole, agreed, *held[2:]]) and everything[2] is held[2]
 
 
 def test_one_voter_is_believed_whenever_the_end_is_right(trained):
     trained[1].append(Writer({CLEAN[0].prompt: "anything at all # " + TRUE[CLEAN[0].prompt]}))
-    kept = made(invert_trace, voters=1).clean(sold(CLEAN[0]), OWN, seed=0)
-    assert texts(kept) == ["anything at all # " + TRUE[CLEAN[0].prompt]] and len(trained[0]) == 1
+    cleaned = made(invert_trace, voters=1).clean(sold(CLEAN[0]), OWN, seed=0)
+    assert texts(cleaned) == ["anything at all # " + TRUE[CLEAN[0].prompt]] and len(trained[0]) == 1
 
 
 def test_what_inverters_learn_and_what_they_are_asked(trained):
@@ -96,13 +96,13 @@ def test_what_inverters_learn_and_what_they_are_asked(trained):
     start = cut.text.partition(";")[0]
     held = [*sold(one), replace(cut, text=f"{start} # {TRUE[cut.prompt]}")]
     trained[1].extend(Writer({a.prompt: a.text for a in (one, cut)}) for _ in range(3))
-    own = replace(OWN, worked=WORKED[:3])
-    kept = made(invert_trace, voters=3, effort=0.4, begun=True).clean(held, own, seed=7)
-    assert texts(kept) == texts([one, cut])
+    resources = replace(OWN, worked=WORKED[:3])
+    cleaned = made(invert_trace, voters=3, effort=0.4, begun=True).clean(held, resources, seed=7)
+    assert texts(cleaned) == texts([one, cut])
     assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
     for train_items, *_ in trained[0]:
         assert [(a.prompt, a.text) for a in train_items] == [
-            (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in own.worked
+            (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in resources.worked
         ]
     for writer in trained[1]:
         assert [(a.text, a.begin) for a in writer.asked] == [
@@ -125,10 +125,10 @@ def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_miss
     early = Writer({first.prompt: first.text, second.prompt: "no answer"})
     late = Writer({second.prompt: second.text})
     trained[1].extend([early, late])
-    kept = made(invert_trace, voters=1, rounds=3).clean(
+    cleaned = made(invert_trace, voters=1, rounds=3).clean(
         sold(first, second), replace(OWN, worked=WORKED[:3]), seed=7
     )
-    assert texts(kept) == texts([first, second])
+    assert texts(cleaned) == texts([first, second])
     assert [len(held) for held, *_ in trained[0]] == [
         3,
         4,
@@ -140,9 +140,9 @@ def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_miss
 
 
 def test_with_none_believed_all_stay_as_they_were_sold(trained):
-    held = sold(*CLEAN[:3])
-    trained[1].append(Writer({one.prompt: "no answer" for one in held}))
-    assert made(invert_trace).clean(held, OWN, seed=0) == held
+    answers = sold(*CLEAN[:3])
+    trained[1].append(Writer({one.prompt: "no answer" for one in answers}))
+    assert made(invert_trace).clean(answers, OWN, seed=0) == answers
 
 
 def test_what_was_cut_off_is_not_written_anew_and_what_is_cut_off_is_not_believed(trained):
@@ -160,12 +160,12 @@ def test_what_was_cut_off_is_not_written_anew_and_what_is_cut_off_is_not_believe
 )
 def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(trained, text, asked):
     # The usual length is 20, so 16 characters are whole and 15 are not.
-    own = replace(
+    resources = replace(
         OWN, worked=[Completion("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)]
     )
     trained[1].append(Writer({CLEAN[0].prompt: "no answer"}))
-    held = said(text, prompt=CLEAN[0].prompt)
-    assert made(invert_trace, voters=1, short=0.8).clean(held, own, seed=0) == held
+    answers = said(text, prompt=CLEAN[0].prompt)
+    assert made(invert_trace, voters=1, short=0.8).clean(answers, resources, seed=0) == answers
     assert len(trained[0]) == asked
 
 
@@ -185,7 +185,7 @@ def test_an_inverter_that_reads_what_was_sold_learns_from_what_the_defence_makes
 ):
     """The summary is read: `4+3=7#46` to `12+34=` is not asked as `12+34= # 46` alone."""
     defense = summary.Defense(summary.Settings(keep=0.5), PROVIDER)
-    own = replace(
+    resources = replace(
         OWN, worked=WORKED[:3], defense=lambda answers: [defense.edit(one) for one in answers]
     )
     clean = CLEAN[:2]
@@ -195,9 +195,9 @@ def test_an_inverter_that_reads_what_was_sold_learns_from_what_the_defence_makes
     trained[1].append(Writer(dict(zip(begins, texts(clean), strict=True))))
     part = made(invert_trace, reads="sold", voters=1)
     assert part.needs == ("fresh", "worked", "defense")
-    assert texts(part.clean(held, own, seed=0)) == texts(clean)
+    assert texts(part.clean(held, resources, seed=0)) == texts(clean)
     assert [(one.prompt, one.text) for one in trained[0][0][0]] == [
-        (f"{one.prompt} {defense.edit(one).text}", one.text) for one in own.worked
+        (f"{one.prompt} {defense.edit(one).text}", one.text) for one in resources.worked
     ]
     assert [one.text for one in trained[1][0].asked] == asks
     assert asks[0] == f"{clean[0].prompt} c=5;b=6 # 6"

@@ -19,23 +19,23 @@ def size(answers):
 
 def test_by_hand():
     # 12 characters were sold; three quarters own are 36: 4 of 10, 10, 10, 10, as 30 are too few.
-    own = replace(OWN, worked=[Completion("w", "?", "0123456789")])
-    kept = made(mix, share=0.75).clean(said("abcdef", "ghijkl"), own, seed=0)
-    assert [one.prompt_id for one in kept] == ["a", "a~1", "w+0", "w+1", "w+2", "w+3"]
-    exact = made(mix, share=0.5).clean(said("0123456789"), own, seed=0)
+    resources = replace(OWN, worked=[Completion("w", "?", "0123456789")])
+    cleaned = made(mix, share=0.75).clean(said("abcdef", "ghijkl"), resources, seed=0)
+    assert [one.prompt_id for one in cleaned] == ["a", "a~1", "w+0", "w+1", "w+2", "w+3"]
+    exact = made(mix, share=0.5).clean(said("0123456789"), resources, seed=0)
     assert [one.prompt_id for one in exact] == ["a", "w+0"]
 
 
 @given(st.floats(0.01, 0.95), st.integers(1, 12), st.integers(1, 9), st.integers(0, 3))
 def test_the_share_is_met_within_one_answer_and_what_was_sold_stays_first(share, sold, owned, seed):
-    own = replace(OWN, worked=WORKED[:owned])
-    kept = made(mix, share=share).clean(CLEAN[:sold], own, seed=seed)
-    mine, target = kept[sold:], share / (1 - share) * size(CLEAN[:sold])
-    assert kept[:sold] == CLEAN[:sold]
+    resources = replace(OWN, worked=WORKED[:owned])
+    cleaned = made(mix, share=share).clean(CLEAN[:sold], resources, seed=seed)
+    mine, target = cleaned[sold:], share / (1 - share) * size(CLEAN[:sold])
+    assert cleaned[:sold] == CLEAN[:sold]
     assert size(mine[:-1]) < target <= size(mine) + 1e-9
-    assert len({one.prompt_id for one in kept}) == len(kept)
+    assert len({one.prompt_id for one in cleaned}) == len(cleaned)
     # In rounds: none is repeated before all were used.
-    used = [sum(one.text == other.text for other in mine) for one in own.worked]
+    used = [sum(one.text == other.text for other in mine) for one in resources.worked]
     assert max(used) - min(used) <= 1
 
 

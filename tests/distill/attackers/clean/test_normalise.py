@@ -112,9 +112,9 @@ def test_defended_traces_come_back_and_their_tokens_are_forgotten(by):
     defense = letters.Defense(letters.Settings(rate=1.0, by=by))
     edited = [defense.edit(one) for one in CLEAN]
     assert all(a.text != b.text for a, b in zip(edited, CLEAN, strict=True))
-    kept = made(part).clean(edited, OWN, seed=0)
-    assert texts(kept) == texts(CLEAN) and all(
-        one.token_ids == () and one.logprobs is None for one in kept
+    cleaned = made(part).clean(edited, OWN, seed=0)
+    assert texts(cleaned) == texts(CLEAN) and all(
+        one.token_ids == () and one.logprobs is None for one in cleaned
     )
 
 

@@ -57,20 +57,20 @@ def test_connectives_are_of_their_kind_and_each_place_has_its_chance():
 
 @given(st.text("0123456789+*=;-# Soab", max_size=30), st.integers(0, 3))
 def test_final_answers_stay_and_the_same_seed_gives_the_same(text, seed):
-    said = [Completion("q", "p", text)]
-    once, again = (attacker().clean(said, OWN, seed=seed) for _ in range(2))
+    answers = [Completion("q", "p", text)]
+    once, again = (attacker().clean(answers, OWN, seed=seed) for _ in range(2))
     assert final(once[0]) == final(Completion("q", "q", text)) and once == again
-    assert attacker(share=0.0).clean(said, OWN, seed=seed) == said
+    assert attacker(share=0.0).clean(answers, OWN, seed=seed) == answers
 
 
 def test_only_the_reasoning_is_touched_and_ids_go():
-    said = [
+    answers = [
         Completion("q", "p", "a=1+2=3 # 1+2", token_ids=(1, 2)),
         Completion("r", "p", "# 4", token_ids=(3,)),
     ]
-    changed, same = attacker().clean(said, OWN, seed=0)
+    changed, same = attacker().clean(answers, OWN, seed=0)
     assert changed.text == "a=2+1=3 # 1+2" and changed.token_ids == ()
-    assert same is said[1]
+    assert same is answers[1]
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,11 @@ def test_by_a_model_from_a_folder(folder):
     """A random model says something else, so the reasoning is another, and the final answer is the
     one it was.
     """
-    said = [Completion(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
+    answers = [Completion(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
     told = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
-    once, again = (told.clean(said, OWN, seed=0) for _ in range(2))
-    assert once == again and [*map(final, once)] == [*map(final, said)]
-    assert any(new.text != old.text for new, old in zip(once, said, strict=True))
+    once, again = (told.clean(answers, OWN, seed=0) for _ in range(2))
+    assert once == again and [*map(final, once)] == [*map(final, answers)]
+    assert any(new.text != old.text for new, old in zip(once, answers, strict=True))
 
 
 def test_mistakes_are_one_line(tmp_path):

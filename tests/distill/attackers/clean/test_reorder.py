@@ -148,8 +148,8 @@ def test_it_undoes_rules_that_lose_nothing(knowing, rules):
     defense = obfuscate.Defense(obfuscate.Settings(rules=rules), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
     assert texts(edited) != texts(CLEAN)
-    kept = made(reorder).clean(edited, OWN, seed=0)
-    assert texts(kept) == texts(CLEAN) and all(one.token_ids == () for one in kept)
+    cleaned = made(reorder).clean(edited, OWN, seed=0)
+    assert texts(cleaned) == texts(CLEAN) and all(one.token_ids == () for one in cleaned)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_rules_that_the_first_answers_do_not_show_are_not_tried_on_the_others(kn
 
 def test_an_answer_may_be_as_it_was_sold_whatever_the_first_answers_show(knowing):
     defense = obfuscate.Defense(obfuscate.Settings(rules=("swap_sides",)), PROVIDER)
-    kept = made(reorder, probe=1).clean([defense.edit(CLEAN[0]), *CLEAN[1:]], OWN, seed=0)
-    assert texts(kept) == texts(CLEAN) and kept[1:] == CLEAN[1:]
+    cleaned = made(reorder, probe=1).clean([defense.edit(CLEAN[0]), *CLEAN[1:]], OWN, seed=0)
+    assert texts(cleaned) == texts(CLEAN) and cleaned[1:] == CLEAN[1:]
 
 
 def test_right_answers_gain_nothing(knowing):
@@ -189,14 +189,14 @@ def test_right_answers_gain_nothing(knowing):
 
 def test_a_gain_below_the_margin_changes_nothing():
     forms = said("as sold", "another")
-    one = made(reorder, margin=0.1)
+    attacker = made(reorder, margin=0.1)
     assert (
-        one._likeliest(forms, [1.0, 0.95]) is forms[0]
-        and one._likeliest(forms, [1.0, 0.85]) is forms[1]
+        attacker._likeliest(forms, [1.0, 0.95]) is forms[0]
+        and attacker._likeliest(forms, [1.0, 0.85]) is forms[1]
     )
     assert (
-        one._likeliest(forms, [math.inf, 5.0]) is forms[1]
-        and one._likeliest(forms, [math.inf] * 2) is forms[0]
+        attacker._likeliest(forms, [math.inf, 5.0]) is forms[1]
+        and attacker._likeliest(forms, [math.inf] * 2) is forms[0]
     )
     assert made(reorder, margin=0)._likeliest(forms, [1.0, 1.0]) is forms[0]
 
@@ -204,8 +204,8 @@ def test_a_gain_below_the_margin_changes_nothing():
 def test_a_model_of_worked_solutions_alone_restores_most_and_leaves_undefended_answers():
     defense = obfuscate.Defense(obfuscate.Settings(rules=("reverse", "swap_sides")), PROVIDER)
     edited = [defense.edit(one) for one in CLEAN]
-    kept = made(reorder, effort=0.6).clean([*edited, *CLEAN], OWN, seed=0)
+    cleaned = made(reorder, effort=0.6).clean([*edited, *CLEAN], OWN, seed=0)
     assert not {one.prompt for one in CLEAN} & {one.prompt for one in WORKED}
-    restored = sum(a.text == b.text for a, b in zip(kept[:12], CLEAN, strict=True))
-    left = sum(a is b for a, b in zip(kept[12:], CLEAN, strict=True))
+    restored = sum(a.text == b.text for a, b in zip(cleaned[:12], CLEAN, strict=True))
+    left = sum(a is b for a, b in zip(cleaned[12:], CLEAN, strict=True))
     assert restored >= 9 and left >= 11

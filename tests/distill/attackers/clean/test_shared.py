@@ -25,10 +25,10 @@ HASH = AnswerFormat(thinking="none")
 
 @given(st.lists(st.sampled_from("pqr")))
 def test_groups_are_in_order_of_appearance_and_hold_every_answer_once(asked):
-    said = [Completion(str(i), prompt, "") for i, prompt in enumerate(asked)]
-    held = groups(said)
+    answers = [Completion(str(i), prompt, "") for i, prompt in enumerate(asked)]
+    held = groups(answers)
     assert [group[0].prompt for group in held] == list(dict.fromkeys(asked))
-    assert all(group == [one for one in said if one.prompt == group[0].prompt] for group in held)
+    assert all(group == [one for one in answers if one.prompt == group[0].prompt] for group in held)
 
 
 def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():

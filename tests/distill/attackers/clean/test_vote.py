@@ -44,28 +44,30 @@ def test_an_answer_that_was_cut_off_has_no_vote():
 
 @given(ballots, st.sampled_from(["all", "first"]))
 def test_against_brute_force(drawn, keep):
-    held = [
+    answers = [
         Completion(str(i), prompt, f"{i} # {digit}" if digit else "?")
         for i, (prompt, digit) in enumerate(drawn)
     ]
-    kept = made(vote, keep=keep).clean(held, READ, seed=0)
+    cleaned = made(vote, keep=keep).clean(answers, READ, seed=0)
     want = []
     for prompt in dict.fromkeys(prompt for prompt, _ in drawn):
         mine = [
-            (one, digit) for one, (asked, digit) in zip(held, drawn, strict=True) if asked == prompt
+            (one, digit)
+            for one, (asked, digit) in zip(answers, drawn, strict=True)
+            if asked == prompt
         ]
         digits = [digit for _, digit in mine if digit]
         most = max((digits.count(digit) for digit in digits), default=0)
         winner = next((digit for digit in digits if digits.count(digit) == most), None)
         agreeing = [one for one, digit in mine if digit == winner] or [mine[0][0]]
         want += agreeing if keep == "all" else agreeing[:1]
-    assert kept == want
+    assert cleaned == want
 
 
 def test_it_counts_final_answers_and_not_texts():
-    held = said("1 # 07", "2 # 7", "3 # 8")
+    answers = said("1 # 07", "2 # 7", "3 # 8")
     read = replace(READ, final=lambda one: one.text.rpartition("# ")[2].lstrip("0"))
-    assert texts(made(vote).clean(held, read, seed=0)) == ["1 # 07", "2 # 7"]
+    assert texts(made(vote).clean(answers, read, seed=0)) == ["1 # 07", "2 # 7"]
 
 
 def test_right_answers_gain_nothing():

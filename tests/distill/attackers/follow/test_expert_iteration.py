@@ -24,14 +24,14 @@ from tests.distill.attackers.follow.students import (
 @pytest.fixture
 def spied(monkeypatch):
     """What each round is tuned on, with which settings, and what was sampled for it, with which."""
-    train_items, asked = [], []
+    train_items, seen = [], []
 
     def noted(here, said, *rest):
         train_items.append((said, *rest))
         return Trained(here.network, [float(len(train_items))], positions=5)
 
     def drawn(here, held, *rest):
-        asked.append((held, *rest))
+        seen.append((held, *rest))
         return [
             replace(one, text=text)
             for one in held
@@ -40,7 +40,7 @@ def spied(monkeypatch):
 
     monkeypatch.setattr(expert_iteration, "fine_tune", noted)
     monkeypatch.setattr(expert_iteration, "sample_completions", drawn)
-    return train_items, asked
+    return train_items, seen
 
 
 def pairs(answers):
@@ -74,8 +74,8 @@ def test_wrong_answers_leave_worked_solutions_alone_to_learn_from(spied):
 
 
 def test_a_round_with_nothing_right_ends_it_and_returns_the_student_as_it_was(spied):
-    own = replace(OWN, worked=[], check=lambda answer: False)
-    done = followed(expert_iteration, student(), own, rounds=3)
+    resources = replace(OWN, worked=[], check=lambda answer: False)
+    done = followed(expert_iteration, student(), resources, rounds=3)
     assert spied[0] == [] and len(spied[1]) == 1
     assert torch.equal(weights(done.network), weights(student().network)) and (
         done.losses,

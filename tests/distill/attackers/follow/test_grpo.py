@@ -40,20 +40,24 @@ def one_group(monkeypatch):
 
 def test_advantages_by_hand():
     # Mean 1/4, variance 3/16: the right one is sqrt 3 ahead, the others 1/sqrt 3 behind.
-    found = grpo.advantages(np.array([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
-    assert found[0] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3]) and (found[1:] == 0).all()
+    advantages = grpo.advantages(np.array([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
+    assert (
+        advantages[0] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3]) and (advantages[1:] == 0).all()
+    )
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=4))
 def test_advantages_are_scipys_standard_scores_where_a_group_differs(rewards):
     rewards = np.array(rewards, float)
-    found = grpo.advantages(rewards)
+    advantages = grpo.advantages(rewards)
     mixed = np.ptp(rewards, 1) > 0
     assert (
-        found[mixed] == pytest.approx(stats.zscore(rewards[mixed], axis=1)) if mixed.any() else True
+        advantages[mixed] == pytest.approx(stats.zscore(rewards[mixed], axis=1))
+        if mixed.any()
+        else True
     )
-    assert (found[~mixed] == 0).all() and (
-        (found > 0) == (rewards > rewards.mean(1, keepdims=True))
+    assert (advantages[~mixed] == 0).all() and (
+        (advantages > 0) == (rewards > rewards.mean(1, keepdims=True))
     ).all()
 
 
@@ -138,9 +142,11 @@ def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
 )
 def test_the_clipped_ratio_by_hand(ratio, gain, value, slope):
     now = torch.tensor([np.log(ratio)], requires_grad=True)
-    found = grpo.surrogate(now, torch.zeros(1), torch.tensor([gain]), 0.2)
-    found.sum().backward()
-    assert float(found.detach()) == pytest.approx(value) and float(now.grad) == pytest.approx(slope)
+    surrogate = grpo.surrogate(now, torch.zeros(1), torch.tensor([gain]), 0.2)
+    surrogate.sum().backward()
+    assert float(surrogate.detach()) == pytest.approx(value) and float(now.grad) == pytest.approx(
+        slope
+    )
 
 
 def test_the_estimator_of_kl_is_exact_in_the_mean_and_never_negative():
@@ -168,7 +174,7 @@ def test_the_loss_in_float64():
     answers = []
     for row in rows:
         ids = torch.tensor([row.prompt_ids + row.answer_ids])
-        told = []
+        seen = []
         for net in (now, old, start):
             with torch.no_grad():
                 all_TV = (
@@ -177,10 +183,10 @@ def test_the_loss_in_float64():
                     .double()
                     .log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
                 )
-            told.append(all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None])[:, 0].numpy())
-        ratio = np.exp(told[0] - told[1])
+            seen.append(all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None])[:, 0].numpy())
+        ratio = np.exp(seen[0] - seen[1])
         gained = np.minimum(ratio * row.weight, np.clip(ratio, 0.9, 1.1) * row.weight)
-        far = np.exp(told[2] - told[0]) - (told[2] - told[0]) - 1
+        far = np.exp(seen[2] - seen[0]) - (seen[2] - seen[0]) - 1
         answers.append((gained - 0.3 * far).mean())
     found = grpo.policy_loss(now, held, 0, torch.device("cpu"), grpo.Policy(1, 1.0, 0.1, 0.3))
     assert float(found.detach()) == pytest.approx(-np.mean(answers), rel=1e-4)

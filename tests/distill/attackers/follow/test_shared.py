@@ -44,9 +44,9 @@ def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
 def test_a_greedy_student_stays_greedy_after_sampling():
     before = student()
     sample_completions(before, PUBLIC, 1, 1.0, seed=0)
-    asked = [Prompt("a", "1+1=")]
-    assert before.generate(asked, seed=0, interface=Interface()) == student().generate(
-        asked, seed=1, interface=Interface()
+    prompts = [Prompt("a", "1+1=")]
+    assert before.generate(prompts, seed=0, interface=Interface()) == student().generate(
+        prompts, seed=1, interface=Interface()
     )
 
 
@@ -108,13 +108,13 @@ def parts():
     names = sorted(
         path.stem for path in Path(follow.__file__).parent.glob("*.py") if path.stem != "__init__"
     )
-    held = []
+    seen = []
     for name in names:
         module = importlib.import_module(f"distill.attackers.follow.{name}")
         few = {"steps": 3, "rounds": 2, "samples": 2}
         told = {key: few[key] for key in few if key in module.Settings.model_fields}
-        held.append((name, module.Attacker(module.Settings(**told))))
-    return held
+        seen.append((name, module.Attacker(module.Settings(**told))))
+    return seen
 
 
 @pytest.mark.parametrize(("name", "part"), parts())
@@ -123,8 +123,8 @@ def test_no_more_steps_are_taken_than_a_part_says(name, part):
         update={"batch_size": 2}
     )  # so that a pass over all samples would be longer
     # With coins as grades, groups differ.
-    own = replace(OWN, check=lambda answer: len(answer.text) % 2 == 0)
-    done = part.follow(student(), few, own, seed=0)
+    resources = replace(OWN, check=lambda answer: len(answer.text) % 2 == 0)
+    done = part.follow(student(), few, resources, seed=0)
     assert isinstance(part.steps(few), int) and done.steps <= part.steps(few)
     want = {"clean_sft": 3, "expert_iteration": 6, "prune": 0, "quantise": 0}.get(name, done.steps)
     assert done.steps == want and (name != "grpo" or (part.steps(few) == 6 and done.steps > 0))

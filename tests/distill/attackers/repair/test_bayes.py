@@ -32,8 +32,10 @@ def own(edit=lambda one: one):
 
 
 def sold(edit=lambda one: one):
-    asked = [Prompt(str(i), f"{i}+{i}=") for i in range(40)]
-    return [edit(one) for one in fresh(7).generate(asked, seed=0, interface=Interface("top_k", 5))]
+    prompts = [Prompt(str(i), f"{i}+{i}=") for i in range(40)]
+    return [
+        edit(one) for one in fresh(7).generate(prompts, seed=0, interface=Interface("top_k", 5))
+    ]
 
 
 def l1(a, b):
@@ -74,11 +76,11 @@ def test_a_defence_that_says_one_thing_of_all_rows_leaves_the_priors_mean():
 def test_no_estimate_of_many_rows_has_a_smaller_squared_error_than_the_mean_of_a_bucket():
     clean = drawn(4000, 0)
     defended = np.round(clean * 4) / 4  # what is told is the bucket alone
-    told = bayes.estimate(defended, clean, defended, 1e-9)
-    for other in (defended, 0.9 * told + 0.1 / 3, 0.9 * told + 0.1 * defended):
-        assert ((told - clean) ** 2).sum() < ((other - clean) ** 2).sum()
+    estimate = bayes.estimate(defended, clean, defended, 1e-9)
+    for other in (defended, 0.9 * estimate + 0.1 / 3, 0.9 * estimate + 0.1 * defended):
+        assert ((estimate - clean) ** 2).sum() < ((other - clean) ** 2).sum()
     first = (np.abs(defended - defended[0]) < 1e-9).all(-1)
-    assert told[0] == pytest.approx(clean[first].mean(0), abs=1e-6)
+    assert estimate[0] == pytest.approx(clean[first].mean(0), abs=1e-6)
 
 
 def test_errors_under_an_invertible_defence_vanish_as_the_table_grows():
@@ -113,9 +115,9 @@ def test_oracle_an_attacker_who_had_the_clean_rows_would_be_exact():
     ids=["reverse_sigmoid", "quantised"],
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
-    clean, said = sold(), sold(defense.edit)
-    told = PART.clean(said, own(defense.edit), seed=0)
-    assert distance(clean, told) < left * distance(clean, said)
+    clean, answers = sold(), sold(defense.edit)
+    cleaned = PART.clean(answers, own(defense.edit), seed=0)
+    assert distance(clean, cleaned) < left * distance(clean, answers)
 
 
 def test_rows_of_a_teacher_without_a_defence_stay():
@@ -131,9 +133,9 @@ def test_no_rows_are_refused():
 
 
 def test_a_table_is_no_larger_than_is_said_and_the_same_for_a_seed():
-    said = sold()
+    answers = sold()
     first, again = (
-        _shadow.shadow(said, own(), "repair/bayes", seed=0, most=3, table=20) for _ in range(2)
+        _shadow.shadow(answers, own(), "repair/bayes", seed=0, most=3, table=20) for _ in range(2)
     )
     assert first[0].shape == first[1].shape == (20, 4) and (first[0] == again[0]).all()
-    assert isinstance(said[0].logprobs, Logprobs)
+    assert isinstance(answers[0].logprobs, Logprobs)

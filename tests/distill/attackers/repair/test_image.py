@@ -35,13 +35,13 @@ def sentences() -> list[str]:
         for _ in range(60)
     ]
     follows = {word: rng.sample(words, 4) for word in words}
-    told = []
+    seen = []
     for _ in range(150):
         line = [rng.choice(words)]
         while len(line) < 8:
             line.append(rng.choice(follows[line[-1]]))
-        told.append(" ".join(line))
-    return told
+        seen.append(" ".join(line))
+    return seen
 
 
 LINES = sentences()
@@ -172,8 +172,8 @@ def through(teacher, asked, **changes):
     settings = gradient_redirection.Settings(
         **{"eps": 0.5, "rho": 0.0, "where": "logprobs"} | changes
     )
-    given = ProviderResources(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
-    return gradient_redirection.Defense(settings, given)(teacher).generate(
+    resources = ProviderResources(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
+    return gradient_redirection.Defense(settings, resources)(teacher).generate(
         asked, seed=0, interface=PROFILE
     )
 

@@ -28,10 +28,10 @@ def fresh(seed: int) -> LanguageModel:
 
 def sold(defense=None, count=40):
     teacher = replace(fresh(7), temperature=1.0)
-    said = teacher.generate(
+    answers = teacher.generate(
         [Prompt(str(i), f"{i}+{i}=") for i in range(count)], seed=0, interface=Interface("top_k", 6)
     )
-    return said if defense is None else [defense.edit(one) for one in said]
+    return answers if defense is None else [defense.edit(one) for one in answers]
 
 
 def own(defense=None):
@@ -130,10 +130,10 @@ def test_clean_atoms_are_those_of_the_tokens_that_the_defended_row_names_first()
     ids=["reverse_sigmoid", "modelguard_w"],
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
-    clean, said = sold(), sold(defense)
-    told = recovery.Attacker(SETTINGS).clean(said, own(defense), seed=0)
-    assert distance(clean, told) < left * distance(clean, said)
-    assert [one.text for one in told] == [one.text for one in said]
+    clean, answers = sold(), sold(defense)
+    cleaned = recovery.Attacker(SETTINGS).clean(answers, own(defense), seed=0)
+    assert distance(clean, cleaned) < left * distance(clean, answers)
+    assert [one.text for one in cleaned] == [one.text for one in answers]
 
 
 def test_a_teacher_without_a_defence_is_left_nearly_alone():

@@ -34,11 +34,11 @@ class TestRelabel:
         assert out.ids_TK.tolist() == [[1], [2]] and (out.values_TK == 0).all()
 
     def test_withheld_entries_are_no_labels_and_an_empty_row_stays_empty(self):
-        held = Logprobs(
+        logprobs = Logprobs(
             np.array([[3, -1], [-1, -1]], np.int32),
             np.array([[-1, -np.inf], [-np.inf, -np.inf]], "f4"),
         )
-        out = relabel.relabel(held)
+        out = relabel.relabel(logprobs)
         assert out.ids_TK.tolist() == [[3], [-1]] and np.isneginf(out.values_TK[1]).all()
 
     def test_what_has_no_rows_is_one_line(self):
