@@ -44,7 +44,7 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="session")
-def given(teacher) -> ProviderResources:
+def resources(teacher) -> ProviderResources:
     network = llama(
         teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=1, init=0.5
     )
@@ -113,12 +113,12 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def worlds(folders, teacher, given, prompts) -> dict[str, World]:
+def worlds(folders, teacher, resources, prompts) -> dict[str, World]:
     """Every teacher that defences are held to their contract on."""
     questions = as_prompts(QUESTIONS)
     found = {
         name: World(
-            replace(teacher, temperature=temperature, max_new_tokens=12), given, prompts[1:5]
+            replace(teacher, temperature=temperature, max_new_tokens=12), resources, prompts[1:5]
         )
         for name, temperature in (("characters", 1.0), ("greedy", 0.0))
     }

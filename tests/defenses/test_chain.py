@@ -119,13 +119,13 @@ def test_traits_name_what_exists(traits, message):
         Traits(identity={}, **traits)
 
 
-def test_a_proxy_must_be_there_and_spell_as_the_teacher_does(teacher, given):
-    assert require_proxy(given, teacher, "x") is given.proxy
+def test_a_proxy_must_be_there_and_spell_as_the_teacher_does(teacher, resources):
+    assert require_proxy(resources, teacher, "x") is resources.proxy
     with pytest.raises(BadInput, match="defense x: needs a proxy"):
         require_proxy(ProviderResources(), teacher, "x")
     with pytest.raises(BadInput, match="defense x: the proxy has another tokenizer"):
         require_proxy(
-            ProviderResources(proxy=replace(given.proxy, tokenizer=character_tokenizer("ab"))),
+            ProviderResources(proxy=replace(resources.proxy, tokenizer=character_tokenizer("ab"))),
             teacher,
             "x",
         )

@@ -47,8 +47,8 @@ def direction(network):
 
 
 @pytest.fixture(scope="module")
-def learned(teacher, given):
-    return dict(Defense(Settings(), given).learn(teacher))
+def learned(teacher, resources):
+    return dict(Defense(Settings(), resources).learn(teacher))
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +127,14 @@ class TestSlopes:
 class TestDifference:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_is_close_to_exact_whatever_the_proxys_precision(
-        self, teacher, prompts, given, learned, dtype
+        self, teacher, prompts, resources, learned, dtype
     ):
         # In bfloat16 the two perturbed copies would be the same network nearly everywhere (the
         # released code's trap).
-        proxy = replace(given.proxy, network=copied(given.proxy.network).to(dtype))
-        resources = replace(given, proxy=proxy, learned=learned)
+        proxy = replace(resources.proxy, network=copied(resources.proxy.network).to(dtype))
+        changed = replace(resources, proxy=proxy, learned=learned)
         ways = (
-            Defense(Settings(lam=1.0, product=product), resources)(teacher)
+            Defense(Settings(lam=1.0, product=product), changed)(teacher)
             for product in ("exact", "difference")
         )
         exact, near = (
@@ -167,15 +167,17 @@ class TestNormalised:
 
 
 class TestDefense:
-    def test_learns_the_gradient_of_the_loss_over_the_traces(self, teacher, given, learned, unit):
-        answer_rows, twin = rows(given.proxy, given.traces), copied(given.proxy.network)
+    def test_learns_the_gradient_of_the_loss_over_the_traces(
+        self, teacher, resources, learned, unit
+    ):
+        answer_rows, twin = rows(resources.proxy, resources.traces), copied(resources.proxy.network)
         loss(twin, answer_rows).backward()
         whole = {name: p.grad for name, p in twin.named_parameters()}
         assert set(unit) == set(whole) and all(one.dtype == torch.float32 for one in unit.values())
         for name, one in whole.items():
             torch.testing.assert_close(unit[name] * float(learned[NORM]), one, rtol=1e-3, atol=1e-5)
         assert (
-            Defense(Settings(), replace(given, learned=learned)).gradient_norm
+            Defense(Settings(), replace(resources, learned=learned)).gradient_norm
             == float(learned[NORM])
             > 0
         )
@@ -184,11 +186,11 @@ class TestDefense:
         )
 
     def test_a_step_of_training_on_a_token_changes_the_traces_loss_by_its_slope(
-        self, given, learned, unit
+        self, resources, learned, unit
     ):
         # SGD on v: loss(theta + rate grad log p(v)) - loss(theta) = rate |g| Delta(v) + O(rate^2):
         # up where Delta > 0.
-        answer_rows, network = rows(given.proxy, given.traces), given.proxy.network
+        answer_rows, network = rows(resources.proxy, resources.traces), resources.proxy.network
         tokens = torch.tensor([[5, 6, 7]])
         mask, rate = torch.ones_like(tokens), 1e-4
         slopes = jvp_step(network, unit, tokens, mask, None, ())[0][0]
@@ -208,18 +210,18 @@ class TestDefense:
 
     @pytest.mark.parametrize("temperature", [0.0, 0.7])
     def test_adds_lam_slopes_to_the_scores_before_temperature(
-        self, teacher, prompts, given, learned, unit, temperature
+        self, teacher, prompts, resources, learned, unit, temperature
     ):
-        model = Defense(Settings(lam=2.0), replace(given, learned=learned))(
+        model = Defense(Settings(lam=2.0), replace(resources, learned=learned))(
             replace(teacher, temperature=temperature)
         )
         for prompt, answer in zip(
             prompts, model.generate(prompts, seed=0, interface=Interface("full")), strict=True
         ):
             tokens = torch.tensor([teacher.encode(prompt)])
-            slopes = jvp_step(given.proxy.network, unit, tokens, torch.ones_like(tokens), None, ())[
-                0
-            ][0]
+            slopes = jvp_step(
+                resources.proxy.network, unit, tokens, torch.ones_like(tokens), None, ()
+            )[0][0]
             with torch.no_grad():
                 scores = teacher.network(input_ids=tokens).logits[0, -1] + 2 * slopes
             ids = torch.tensor(answer.logprobs.ids_TK[0]).long()
@@ -231,37 +233,37 @@ class TestDefense:
 
     @pytest.mark.parametrize("product", ["exact", "difference"])
     def test_the_proxy_may_have_other_rows_beyond_the_tokenizers(
-        self, teacher, prompts, given, product
+        self, teacher, prompts, resources, product
     ):
-        network = copied(given.proxy.network)
+        network = copied(resources.proxy.network)
         network.resize_token_embeddings(len(teacher.tokenizer) + 3, mean_resizing=False)
-        resources = replace(given, proxy=replace(given.proxy, network=network))
-        defense = Defense(Settings(lam=2.0, product=product), resources)
-        made = Defense(defense.settings, replace(resources, learned=defense.learn(teacher)))(
-            teacher
-        )
+        changed = replace(resources, proxy=replace(resources.proxy, network=network))
+        defense = Defense(Settings(lam=2.0, product=product), changed)
+        made = Defense(defense.settings, replace(changed, learned=defense.learn(teacher)))(teacher)
         for answer in made.generate(prompts, seed=0, interface=Interface("full")):
             assert answer.logprobs.ids_TK.shape[1] == len(teacher.tokenizer)
             assert np.isfinite(answer.logprobs.values_TK).all()
 
-    def test_what_it_lacks_is_bad_input_of_one_line(self, teacher, given, learned):
-        other = replace(given.proxy, tokenizer=character_tokenizer("0123456789"))
+    def test_what_it_lacks_is_bad_input_of_one_line(self, teacher, resources, learned):
+        other = replace(resources.proxy, tokenizer=character_tokenizer("0123456789"))
         for held, said in [
-            (ProviderResources(traces=given.traces, learned=learned), "needs a proxy"),
-            (replace(given, proxy=other, learned=learned), "another tokenizer"),
-            (given, "has learned nothing"),
+            (ProviderResources(traces=resources.traces, learned=learned), "needs a proxy"),
+            (replace(resources, proxy=other, learned=learned), "another tokenizer"),
+            (resources, "has learned nothing"),
         ]:
             with pytest.raises(BadInput, match=said) as error:
                 Defense(Settings(), held)(teacher)
             assert "\n" not in str(error.value)
-        for held in (replace(given, proxy=other), replace(given, traces=())):
+        for held in (replace(resources, proxy=other), replace(resources, traces=())):
             with pytest.raises(BadInput):
                 Defense(Settings(), held).learn(teacher)
 
 
-def test_the_mean_over_traces_is_another_direction(teacher, given):
+def test_the_mean_over_traces_is_another_direction(teacher, resources):
     """Traces of unequal length: cosine .74 in the audit's five."""
-    directions = [Defense(Settings(mean=mean), given).learn(teacher) for mean in ("token", "trace")]
+    directions = [
+        Defense(Settings(mean=mean), resources).learn(teacher) for mean in ("token", "trace")
+    ]
     one, other = (
         torch.cat([value.flatten() for name, value in sorted(found.items()) if name != NORM])
         for found in directions

@@ -186,8 +186,8 @@ class TestRedirected:
 
 class TestSlopes:
     @pytest.fixture
-    def network(self, given):
-        return given.proxy.network
+    def network(self, resources):
+        return resources.proxy.network
 
     @pytest.fixture
     def step(self):
@@ -258,20 +258,20 @@ class TestSlopes:
         with pytest.raises(BadInput, match="direction has length 0"):
             slopes_along(network, {})
 
-    def test_learning_from_loss_redirected_answers_raises_the_loss(self, teacher, given):
+    def test_learning_from_loss_redirected_answers_raises_the_loss(self, teacher, resources):
         """A step of the proxy on y~ at one context, against one on y: the loss on the provider's
         traces is higher.
         """
-        defense = Defense(Settings(direction="loss", eps=2, rho=0), given)
-        resources = replace(given, learned=defense.learn(teacher))
-        answer_rows = rows(given.proxy, given.traces)
-        slopes = slopes_along(given.proxy.network, resources.learned)
-        tokens = torch.tensor([given.proxy.encode(Prompt("x", "3+4="))])
+        defense = Defense(Settings(direction="loss", eps=2, rho=0), resources)
+        changed = replace(resources, learned=defense.learn(teacher))
+        answer_rows = rows(resources.proxy, resources.traces)
+        slopes = slopes_along(resources.proxy.network, changed.learned)
+        tokens = torch.tensor([resources.proxy.encode(Prompt("x", "3+4="))])
         g = slopes(DecodingStep(tokens, torch.ones_like(tokens), ["k"], 0))
         y = torch.softmax(teacher.network(input_ids=tokens).logits[:, -1], -1).detach()
 
         def after(target):
-            twin = copied(given.proxy.network)
+            twin = copied(resources.proxy.network)
             (
                 -(target * torch.log_softmax(twin(input_ids=tokens).logits[:, -1], -1)).sum()
             ).backward()
@@ -326,7 +326,7 @@ class TestOnImage:
                 )
         assert float(gain.mean()) > 0.85 * float(best.mean()) and (gain >= 0).all()
 
-    def test_needs_logits_that_the_output_layer_makes(self, teacher, given):
+    def test_needs_logits_that_the_output_layer_makes(self, teacher, resources):
         assert output_weight(teacher.network) is teacher.network.get_output_embeddings().weight
 
         class Capped(type(teacher.network)):
@@ -338,7 +338,7 @@ class TestOnImage:
         network = Capped(teacher.network.config).eval()
         network.load_state_dict(teacher.network.state_dict())
         with pytest.raises(BadInput, match="Capped changes its logits"):
-            Defense(Settings(form="hidden"), given)(replace(teacher, network=network))
+            Defense(Settings(form="hidden"), resources)(replace(teacher, network=network))
 
 
 class TestDefense:
@@ -346,12 +346,12 @@ class TestDefense:
     @pytest.mark.parametrize("form", ["tokens", "hidden"])
     @pytest.mark.parametrize("where", ["text", "logprobs"])
     def test_every_setting_moves_what_it_says_within_eps(
-        self, teacher, prompts, given, direction, form, where
+        self, teacher, prompts, resources, direction, form, where
     ):
-        defense = Defense(Settings(eps=0.5, direction=direction, form=form, where=where), given)
+        defense = Defense(Settings(eps=0.5, direction=direction, form=form, where=where), resources)
         assert defense.traits.learns == (direction == "loss") == ("traces" in defense.traits.needs)
         if defense.traits.learns:
-            defense = Defense(defense.settings, replace(given, learned=defense.learn(teacher)))
+            defense = Defense(defense.settings, replace(resources, learned=defense.learn(teacher)))
         clean, released = (
             m.generate(prompts, seed=0, interface=Interface("full"))
             for m in (teacher, defense(teacher))
@@ -369,12 +369,12 @@ class TestDefense:
             np.put_along_axis(q, b.logprobs.ids_TK, np.exp(b.logprobs.values_TK), -1)
             assert 0.1 < np.abs(p - q).sum(-1).mean() <= np.abs(p - q).sum(-1).max() <= 0.5 + 1e-5
 
-    def test_a_greedy_text_is_moved_by_tokens_alone(self, teacher, prompts, given):
+    def test_a_greedy_text_is_moved_by_tokens_alone(self, teacher, prompts, resources):
         greedy = replace(teacher, temperature=0.0)
-        held = Defense(Settings(eps=0.5), given)(greedy).generate(
+        held = Defense(Settings(eps=0.5), resources)(greedy).generate(
             prompts, seed=0, interface=Interface()
         )
         assert any(0 < one.l1 for one in held) and all(one.l1 <= 0.5 + 1e-6 for one in held)
         with pytest.raises(BadInput, match="form=hidden cannot move a greedy"):
-            Defense(Settings(form="hidden"), given)(greedy)
-        Defense(Settings(form="hidden", where="logprobs"), given)(greedy)
+            Defense(Settings(form="hidden"), resources)(greedy)
+        Defense(Settings(form="hidden", where="logprobs"), resources)(greedy)

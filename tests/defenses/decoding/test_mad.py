@@ -221,10 +221,10 @@ class TestPoisoned:
 class TestDefense:
     @pytest.mark.parametrize("variant", ["argmax", "extreme"])
     @pytest.mark.parametrize("temperature", [0.0, 1.0])
-    def test_logprobs_alone_leave_the_text(self, teacher, prompts, given, variant, temperature):
+    def test_logprobs_alone_leave_the_text(self, teacher, prompts, resources, variant, temperature):
         model, defense = (
             replace(teacher, temperature=temperature),
-            Defense(Settings(variant=variant), given),
+            Defense(Settings(variant=variant), resources),
         )
         assert defense.traits.acts_on == "logprobs"
         assert defense.traits.keeps_argmax == (variant == "argmax")
@@ -242,9 +242,9 @@ class TestDefense:
 
     @pytest.mark.parametrize("variant", ["argmax", "extreme"])
     @pytest.mark.parametrize("temperature", [0.0, 1.0])
-    def test_text_is_sampled_within_eps(self, teacher, prompts, given, variant, temperature):
+    def test_text_is_sampled_within_eps(self, teacher, prompts, resources, variant, temperature):
         model = replace(teacher, temperature=temperature)
-        defense = Defense(Settings(variant=variant, where="text", eps=0.3), given)
+        defense = Defense(Settings(variant=variant, where="text", eps=0.3), resources)
         assert defense.traits.acts_on == "decoding"
         held = defense(model).generate(prompts, seed=0, interface=Interface())
         assert all(0 < one.l1 <= 0.3 + 1e-6 for one in held)

@@ -33,8 +33,8 @@ def rows(answers):
 
 
 @pytest.fixture
-def defended(teacher, given):
-    return lambda gamma, **changes: Defense(Settings(gamma=gamma), given)(
+def defended(teacher, resources):
+    return lambda gamma, **changes: Defense(Settings(gamma=gamma), resources)(
         replace(teacher, **changes)
     )
 
@@ -70,29 +70,29 @@ class TestFitted:
 
     @pytest.mark.parametrize("side", ["teacher", "proxy"])
     def test_a_network_with_more_rows_than_the_other_says_the_same(
-        self, teacher, prompts, given, side
+        self, teacher, prompts, resources, side
     ):
-        clean = Defense(Settings(gamma=0.5), given)(teacher).generate(
+        clean = Defense(Settings(gamma=0.5), resources)(teacher).generate(
             prompts, seed=1, interface=FULL
         )
         size = len(teacher.tokenizer)
-        model = teacher if side == "teacher" else given.proxy
+        model = teacher if side == "teacher" else resources.proxy
         network = copied(model.network)
         network.resize_token_embeddings(size + 5, mean_resizing=False)
         wide = replace(model, network=network)
         if side == "teacher":
-            made = Defense(Settings(gamma=0.5), given)(wide)
+            made = Defense(Settings(gamma=0.5), resources)(wide)
         else:
-            made = Defense(Settings(gamma=0.5), replace(given, proxy=wide))(teacher)
+            made = Defense(Settings(gamma=0.5), replace(resources, proxy=wide))(teacher)
         got = rows(made.generate(prompts, seed=1, interface=FULL))[:, :size]
         np.testing.assert_allclose(got - got[:, :1], rows(clean) - rows(clean)[:, :1], atol=1e-4)
 
 
 class TestDefense:
     def test_multiplies_the_two_distributions_at_every_step(
-        self, teacher, given, prompts, defended
+        self, teacher, resources, prompts, defended
     ):
-        proxy = replace(given.proxy, temperature=1.0)
+        proxy = replace(resources.proxy, temperature=1.0)
         p, q = (
             np.exp(rows(one.generate(prompts, seed=0, interface=FULL))) for one in (teacher, proxy)
         )
@@ -101,8 +101,8 @@ class TestDefense:
         np.testing.assert_allclose(got, made / made.sum(-1, keepdims=True), atol=1e-5)
 
     @pytest.mark.parametrize("temperature", [0.0, 0.7])
-    def test_gamma_1_is_the_proxy_itself(self, given, prompts, defended, temperature):
-        proxy = replace(given.proxy, temperature=temperature, top_p=0.9)
+    def test_gamma_1_is_the_proxy_itself(self, resources, prompts, defended, temperature):
+        proxy = replace(resources.proxy, temperature=temperature, top_p=0.9)
         alone = proxy.generate(prompts, seed=4, interface=FULL)
         made = defended(1.0, temperature=temperature, top_p=0.9).generate(
             prompts, seed=4, interface=FULL
@@ -123,8 +123,8 @@ class TestDefense:
         }
         assert len(texts) == 1
 
-    def test_the_proxy_of_another_vocabulary_is_bad_input(self, teacher, given):
-        other = replace(given.proxy, tokenizer=character_tokenizer("0123456789"))
+    def test_the_proxy_of_another_vocabulary_is_bad_input(self, teacher, resources):
+        other = replace(resources.proxy, tokenizer=character_tokenizer("0123456789"))
         with pytest.raises(BadInput, match="another tokenizer") as error:
             Defense(Settings(), ProviderResources(proxy=other))(teacher)
         assert "\n" not in str(error.value)

@@ -136,9 +136,9 @@ class TestSearch:
             longer, shorter = sorted((child, tuple(parent)), key=len, reverse=True)
             assert any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
 
-    def test_the_score_is_the_chance_that_it_is_wrong_after_its_own_reasoning(self, given):
-        proxy = replace(given.proxy, temperature=0.0)
-        held = [one for one in given.traces if "#" in one.text][:5]
+    def test_the_score_is_the_chance_that_it_is_wrong_after_its_own_reasoning(self, resources):
+        proxy = replace(resources.proxy, temperature=0.0)
+        held = [one for one in resources.traces if "#" in one.text][:5]
         answers = proxy.generate(
             [Prompt("x", one.prompt) for one in held], seed=0, interface=Interface()
         )
@@ -154,33 +154,34 @@ class TestSearch:
             right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(held)
         assert 1 - final_answer_loss(proxy, held, STEPS, 2) == pytest.approx(right, rel=1e-4)
 
-    def test_learns_the_candidate_that_hurts_most(self, given, teacher):
+    def test_learns_the_candidate_that_hurts_most(self, resources, teacher):
         settings = Settings(steps=3, rounds=2, samples=3, learning_rate=0.01)
-        before = {key: value.clone() for key, value in given.proxy.network.state_dict().items()}
-        learned = Defense(settings, given).learn(teacher)
+        before = {key: value.clone() for key, value in resources.proxy.network.state_dict().items()}
+        learned = Defense(settings, resources).learn(teacher)
         assert all(
-            (before[key] == value).all() for key, value in given.proxy.network.state_dict().items()
+            (before[key] == value).all()
+            for key, value in resources.proxy.network.state_dict().items()
         )
         best = learned["candidates"][learned["scores"].argmax()]
         assert best[best >= 0].tolist() == learned["rules"].tolist()
-        again = Defense(settings, given).learn(teacher)
+        again = Defense(settings, resources).learn(teacher)
         assert all(torch.equal(learned[key], again[key]) for key in learned)
         assert len(learned["scores"].unique()) > 1
-        told = Defense(settings, replace(given, learned=learned))
+        told = Defense(settings, replace(resources, learned=learned))
         assert told.rules == tuple(list(RULES)[i] for i in learned["rules"])
         fixed = Defense(Settings(rules=told.rules))
-        assert told.text(given.traces[0]) == fixed.text(given.traces[0])
+        assert told.text(resources.traces[0]) == fixed.text(resources.traces[0])
 
-    def test_says_what_is_missing(self, given, teacher, prompts):
+    def test_says_what_is_missing(self, resources, teacher, prompts):
         with pytest.raises(BadInput, match="release/obfuscate.*proxy"):
-            Defense(Settings(), replace(given, proxy=None)).learn(teacher)
+            Defense(Settings(), replace(resources, proxy=None)).learn(teacher)
         with pytest.raises(BadInput, match="release/obfuscate.*traces"):
-            Defense(Settings(), replace(given, traces=())).learn(teacher)
-        other = replace(given, format=AnswerFormat(mark="@"))
+            Defense(Settings(), replace(resources, traces=())).learn(teacher)
+        other = replace(resources, format=AnswerFormat(mark="@"))
         with pytest.raises(BadInput, match="0 of 12 traces have a final answer"):
             Defense(Settings(), other).learn(teacher)
         with pytest.raises(BadInput, match="learn"):
-            Defense(Settings(), given)(teacher).generate(prompts, seed=0, interface=Interface())
+            Defense(Settings(), resources)(teacher).generate(prompts, seed=0, interface=Interface())
         with pytest.raises(ValueError, match="no rule 'mirror'.*reverse"):
             Settings(rules=["mirror"])
 
@@ -194,7 +195,7 @@ class TestSettings:
         assert says() == (True, ("proxy", "traces")) and says(rules=["merge"]) == (False, ())
         assert says(by="model") == (False, ("rewriter",))
 
-    def test_the_share_of_answers_is_rewritten_by_prompt(self, teacher, prompts, given):
+    def test_the_share_of_answers_is_rewritten_by_prompt(self, teacher, prompts, resources):
         said = {
             share: [released(TRACE, str(i), share=share, rules=["reverse"]) for i in range(1000)]
             for share in (0.3, 0.6)
@@ -204,11 +205,11 @@ class TestSettings:
         assert all(b for a, b in zip(few, many, strict=True) if a)
         assert (
             Defense(Settings(share=0.0))(teacher) is teacher
-            and Defense(Settings(share=0.0), given).learn(teacher) == {}
+            and Defense(Settings(share=0.0), resources).learn(teacher) == {}
         )
 
-    def test_by_model_rewrites_the_share_alone(self, teacher, prompts, given):
-        defense = Defense(Settings(by="model", share=0.5, instruction="{reasoning}"), given)
+    def test_by_model_rewrites_the_share_alone(self, teacher, prompts, resources):
+        defense = Defense(Settings(by="model", share=0.5, instruction="{reasoning}"), resources)
         said = defense(teacher).generate(prompts, seed=0, interface=Interface("full"))
         clean = teacher.generate(prompts, seed=0, interface=Interface())
         for a, b in zip(clean, said, strict=True):

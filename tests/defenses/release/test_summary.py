@@ -114,8 +114,8 @@ class TestRule:
 
 
 class TestModel:
-    def defense(self, given, **settings):
-        return Defense(Settings(by="model", instruction="{reasoning}", **settings), given)
+    def defense(self, resources, **settings):
+        return Defense(Settings(by="model", instruction="{reasoning}", **settings), resources)
 
     def test_one_call_rewrites_what_there_is_to_rewrite(self):
         class Upper:
@@ -157,14 +157,14 @@ class TestModel:
         assert [one.passes for one in answers] == [1 + 20 / 10, 1.0, 1 + 20 / 8]
         assert all(one.token_ids == () for one in answers)
 
-    def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, given):
-        model = self.defense(given)(teacher)
+    def test_keeps_order_and_company_and_depends_on_the_key(self, teacher, prompts, resources):
+        model = self.defense(resources)(teacher)
         together = model.generate(prompts, seed=3, interface=Interface("full"))
         assert [
             model.generate([prompt], seed=3, interface=Interface("full"))[0] for prompt in prompts
         ] == together
         assert (
-            self.defense(given, key="other")(teacher).generate(
+            self.defense(resources, key="other")(teacher).generate(
                 prompts, seed=3, interface=Interface()
             )
             != together
@@ -174,11 +174,11 @@ class TestModel:
             final_answer(one.text) for one in clean
         ]
 
-    def test_needs_a_rewriter_and_only_then(self, teacher, given):
+    def test_needs_a_rewriter_and_only_then(self, teacher, resources):
         assert Defense(Settings()).traits.needs == ()
-        assert self.defense(given).traits.needs == ("rewriter",)
+        assert self.defense(resources).traits.needs == ("rewriter",)
         with pytest.raises(BadInput, match="release/summary.*rewriter"):
-            self.defense(replace(given, rewriter=None))(teacher)
+            self.defense(replace(resources, rewriter=None))(teacher)
         assert self.defense(ProviderResources(), keep=None)(teacher) is teacher
 
     def test_an_instruction_must_hold_the_reasoning(self):

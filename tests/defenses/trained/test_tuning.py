@@ -299,18 +299,18 @@ class TestTuned:
         assert defense(teacher) is teacher
         assert (Defense.traits.learns, Defense.traits.needs) == (True, ("traces",))
 
-    def test_it_wants_to_have_learned(self, teacher, given):
+    def test_it_wants_to_have_learned(self, teacher, resources):
         with pytest.raises(BadInput, match="trained/nasty: has learned nothing"):
-            Defense(Settings(), given)(teacher)
+            Defense(Settings(), resources)(teacher)
         with pytest.raises(BadInput, match="trained/nasty: needs clean traces"):
             Defense(Settings(), ProviderResources()).learn(teacher)
 
-    def test_the_same_is_learned_twice_and_answers_follow(self, teacher, given, prompts):
+    def test_the_same_is_learned_twice_and_answers_follow(self, teacher, resources, prompts):
         settings = Settings(steps=3)
-        first, again = (Defense(settings, given).learn(teacher) for _ in range(2))
+        first, again = (Defense(settings, resources).learn(teacher) for _ in range(2))
         assert all(torch.equal(first[name], value) for name, value in again.items())
         said = [
-            Defense(settings, replace(given, learned=one))(teacher).generate(
+            Defense(settings, replace(resources, learned=one))(teacher).generate(
                 prompts, seed=0, interface=Interface()
             )
             for one in (first, again)
