@@ -16,14 +16,14 @@ from experiments.results.grades import Grades, Key, Sat
 class ReleasedText(NamedTuple):
     """A defence's answers beside the clean ones to the same questions.
 
-    `changed` and `kept` are shares of all answers: with another text, and with the clean answer's
-    final answer, of those that have one. `detectability` is None where no answer differs.
+    `changed` and `final_kept` are shares of all answers: with another text, and with the clean
+    answer's final answer, of those that have one. `detectability` is None where no answer differs.
     """
 
     task: str
     defense: str
     changed: float
-    kept: float
+    final_kept: float
     right: float
     unparsed: float
     bytes: float
@@ -52,7 +52,7 @@ def _released(key: Key, clean: Sat, exams: Sat, alpha: float) -> ReleasedText:
         task=key.task,
         defense=key.defense,
         changed=float(np.mean([new != old for old, new in texts])),
-        kept=float(same_SN.mean()) if same_SN.size else 1.0,
+        final_kept=float(same_SN.mean()) if same_SN.size else 1.0,
         right=float(exams.right_SN.mean()),
         unparsed=exams.unparsed,
         bytes=exams.mean("bytes") or 0.0,

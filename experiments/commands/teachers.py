@@ -56,12 +56,12 @@ def _table(rows: Sequence[ReleasedText], title: str) -> Table:
     for name in ("changed", "final kept", "right", "unparsed", "bytes", "told apart [95 %]"):
         table.add_column(name, justify="right")
     for row in rows:
-        shares = (row.changed, row.kept, row.right, row.unparsed)
+        shares = (row.changed, row.final_kept, row.right, row.unparsed)
         table.add_row(row.defense, *map(two, shares), f"{row.bytes:.0f}", _told_apart(row))
     return table
 
 
 def _told_apart(row: ReleasedText) -> str:
     """AUC of a classifier with examples of both."""
-    told = row.detectability
-    return "-" if told is None else f"{two(told.value)} [{two(told.lo)}, {two(told.hi)}]"
+    auc = row.detectability
+    return "-" if auc is None else f"{two(auc.value)} [{two(auc.lo)}, {two(auc.hi)}]"

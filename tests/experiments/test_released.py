@@ -54,7 +54,7 @@ def test_shares_worked_out_by_hand(texts, said, right, expected):
     rows = released_texts({KEY: clean, other: sat(texts, said, right)} | students, 0.05)
     assert [row.defense for row in rows] == ["none", "other"]
     row = rows[1]
-    found = (row.changed, row.kept, row.right, row.unparsed, row.bytes)
+    found = (row.changed, row.final_kept, row.right, row.unparsed, row.bytes)
     assert found == pytest.approx(expected)
     assert row.detectability is None  # three questions are too few
 
