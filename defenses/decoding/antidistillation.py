@@ -156,9 +156,8 @@ class Defense(BaseDefense):
                 f"defense {NAME}: has learned nothing; hand it what learn(model) returned as "
                 "ProviderResources.learned"
             )
-        network = copied(proxy.network).requires_grad_(False)
-        if self.settings.product == "difference":
-            network = network.float()
+        # In bfloat16 slopes are off by up to 0.09, and perturbed copies are the same network.
+        network = copied(proxy.network).float().requires_grad_(False)
         direction = {
             name: one.to(network.device, network.dtype)
             for name, one in self.resources.learned.items()
