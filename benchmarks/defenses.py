@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     given = ProviderResources(
         proxy=replace(teacher, network=network(tokenizer, shape, 1)),
+        weaker_teacher=teacher,
         traces=own,
         grade=lambda answer: len(answer.text) % 2 == 0,
     )

@@ -46,6 +46,7 @@ from distill.models import LanguageModel, Model
 NAME = "decoding/gradient_redirection"
 BINS = 4096
 TARGETS = 3  # tokens that are steered to
+LEAST = 1e-3  # by which a step must raise <y~, g>, of the range of g
 CLIMBS = 6  # rounds of the search on the image
 HALVINGS, FAR = 24, 100.0  # of the search for how far a step may go, and the most, nats
 SHARES = (1.0, 0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 0.001)  # of that
@@ -138,8 +139,21 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
     Returns:
         Log-probabilities `[B, V]`.
     """
-    best_BV, p_BV = logprobs_BV.double(), logprobs_BV.double().exp()
+    weight_VH = weight_VH.double()
+    # Row by row: which step is best hangs on rounding, and a row's must not on those beside it.
+    rows = [
+        _climb(row_1V.double(), g_1V.double(), weight_VH, eps)
+        for row_1V, g_1V in zip(logprobs_BV.split(1), g_BV.split(1), strict=True)
+    ]
+    return torch.cat(rows).to(logprobs_BV)
+
+
+def _climb(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> Tensor:
+    """The search of `on_image`, in float64."""
+    best_BV, p_BV = logprobs_BV, logprobs_BV.exp()
     value_B1 = (p_BV * g_BV).sum(-1, keepdim=True)
+    # Steps that reach the same point differ by rounding, which must choose none of them.
+    gain_B1 = LEAST * (g_BV.amax(-1, keepdim=True) - g_BV.amin(-1, keepdim=True))
     for _ in range(CLIMBS):
         start_BV = best_BV
         for step_BV in _uphill(start_BV.exp(), p_BV, g_BV, weight_VH):
@@ -148,10 +162,10 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
                 moved_BV = torch.log_softmax(start_BV + share * reach_B1 * step_BV, -1)
                 worth_B1 = (moved_BV.exp() * g_BV).sum(-1, keepdim=True)
                 within_B1 = (moved_BV.exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
-                better_B1 = within_B1 & (worth_B1 > value_B1)
+                better_B1 = within_B1 & (worth_B1 > value_B1 + gain_B1)
                 best_BV = torch.where(better_B1, moved_BV, best_BV)
                 value_B1 = torch.where(better_B1, worth_B1, value_B1)
-    return best_BV.to(logprobs_BV)
+    return best_BV
 
 
 def _reach(start_BV: Tensor, step_BV: Tensor, p_BV: Tensor, eps: float) -> Tensor:

@@ -90,7 +90,7 @@ def test_a_changed_config_fails_with_the_setting(runs):
     home = runs / "quickstart"
     study = json.loads((home / "config.json").read_text())
     study["student"]["learning_rate"] = 0.5
-    (home / "config.json").write_text(json.dumps(study))
+    (home / "config.json").write_text(json.dumps(study, indent=2, ensure_ascii=False))
     resign(home, "config.json")
     assert set(failed(runs)) == {"config is the manifest's"}, (
         "nothing is said of what would follow from it"
