@@ -69,6 +69,7 @@ class DowngradedModel(ReleasedModel):
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
         downgraded = is_downgraded(prompts, seed, self.share, self.per, self.key)
+        # All of them, as stored completions come whole.
         answers = self.model.generate(prompts, seed=seed, interface=interface)
         places = [place for place, weaker in enumerate(downgraded) if weaker]
         instead = self.weaker.generate(

@@ -152,8 +152,11 @@ class Defense(TextEdit):
         if s.where != "answer" and not self._asks:
             text = edit_reasoning(text, self.format, edit)
         if s.where != "reasoning":
-            final = self.format.final(text)
+            *_, rest, final = self.format.split(text)
             if final:
-                before, _, after = text.rpartition(final)
-                text = before + with_wrong_answer(final, number("digit of the answer")) + after
+                # What stands in the markup is the first behind its beginning.
+                inside = rest.find(self.format.begin) + len(self.format.begin)
+                place = len(text) - len(rest) + rest.index(final, inside)
+                wrong = with_wrong_answer(final, number("digit of the answer"))
+                text = text[:place] + wrong + text[place + len(final) :]
         return text

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -103,7 +103,8 @@ class Attacker(Base):
         )
         student = replace(model, network=begun.network)
         pairs = self._pairs(student, completions, resources, seed)
-        return prefer(begun, student, pairs, recipe, s, seed=seed)
+        how = Preferences(s.first, s.beta, s.rate)
+        return prefer(begun, student, pairs, recipe, how, seed=seed)
 
     def _pairs(
         self,
@@ -120,12 +121,22 @@ class Attacker(Base):
         return [pair for pair in preferences if pair]
 
 
+class Preferences(NamedTuple):
+    """How pairs are learned from, behind a share of the steps on sold answers: DPO's beta, and the
+    share of the recipe's learning rate.
+    """
+
+    first: float
+    beta: float
+    rate: float
+
+
 def prefer(
     begun: Trained,
     student: LanguageModel,
     pairs: Sequence[tuple[Completion, Completion]],
     recipe: TrainingConfig,
-    settings: Any,
+    how: Preferences,
     *,
     seed: int,
 ) -> Trained:
@@ -136,11 +147,11 @@ def prefer(
         student: as it is now; its network is changed.
         pairs: the preferred answer first.
         recipe: of all of its training, of whose steps these are the rest.
-        settings: `first`, `beta` and `rate`.
+        how: they are learned from.
         seed: of the order of the pairs.
     """
-    s, pad, tokenizer = settings, student.tokenizer.pad_token_id, student.tokenizer
-    first = max(1, round(s.first * recipe.steps))
+    pad, tokenizer = student.tokenizer.pad_token_id, student.tokenizer
+    first = max(1, round(how.first * recipe.steps))
     examples = [[sft.example(one, tokenizer, recipe.max_length) for one in pair] for pair in pairs]
     remembered = with_reference_logprobs(examples, [student.network], pad)
     if not remembered or first >= recipe.steps:
@@ -149,12 +160,12 @@ def prefer(
         update={
             "steps": recipe.steps - first,
             "batch_size": max(1, recipe.batch_size // 2),
-            "learning_rate": s.rate * recipe.learning_rate,
+            "learning_rate": how.rate * recipe.learning_rate,
         }
     )
 
     def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-        return preference_loss(network, rows, pad, device, s.beta)
+        return preference_loss(network, rows, pad, device, how.beta)
 
     learned = train(student.network, remembered, rest, seed=seed, pad=pad, loss=loss, per="example")
     return join_trainings([begun, learned])

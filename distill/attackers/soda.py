@@ -19,7 +19,7 @@ from pydantic import Field
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, sft
 from distill.attackers.clean import groups
-from distill.attackers.dpo import prefer
+from distill.attackers.dpo import Preferences, prefer
 from distill.attackers.follow import sample_completions
 from distill.completions import Completion
 from distill.models import LanguageModel
@@ -72,4 +72,5 @@ class Attacker(Base):
             for one, drawn in zip(sold, snapshot, strict=True)
             if one.text != drawn.text
         ]
-        return prefer(begun, student, pairs, recipe, s, seed=seed)
+        how = Preferences(s.first, s.beta, s.rate)
+        return prefer(begun, student, pairs, recipe, how, seed=seed)

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from experiments.measure import text
 from experiments.measure.contrast import Estimate
 from experiments.results.grades import Grades, Key, Sat
@@ -44,14 +42,13 @@ def released_texts(grades: Grades, alpha: float) -> list[ReleasedText]:
 
 
 def _released(key: Key, clean: Sat, exams: Sat, alpha: float) -> ReleasedText:
-    texts = zip(clean.texts, exams.texts, strict=True)
     parsed_SN = clean.said_SN >= 0
     same_SN = (exams.said_SN == clean.said_SN)[parsed_SN]
     first, other = clean.exams[0], exams.exams[0]
     return ReleasedText(
         task=key.task,
         defense=key.defense,
-        changed=float(np.mean([new != old for old, new in texts])),
+        changed=text.changed(clean.texts, exams.texts),
         final_kept=float(same_SN.mean()) if same_SN.size else 1.0,
         right=float(exams.right_SN.mean()),
         unparsed=exams.unparsed,

@@ -68,7 +68,7 @@ def _result(table: ArmTable, key: Key) -> TeacherResult:
         distinct_4=_mean(lambda answer: text.distinct(answer, 4), exams),
         perplexity=_perplexity(exams),
         perplexity_clean=_perplexity(clean),
-        changed=_changed(clean, exams),
+        changed=text.changed(clean.texts, exams.texts),
         noticed_after=noticed and _noticed_after(Te, cost.change),
         noticed_after_lo=noticed and _noticed_after(Te, cost.lo),
         noticed_after_hi=noticed and _noticed_after(Te, cost.hi),
@@ -86,12 +86,6 @@ def _moved(defense: str, exams: Sat) -> Movement:
     ):
         return UNSEEN
     return Movement(exams.mean("l1"), exams.mean("kl"), exams.mean("flips"))
-
-
-def _changed(clean: Sat, exams: Sat) -> float:
-    """The share of one sitting's answers that differ from the clean teacher's."""
-    pairs = zip(clean.exams[0].texts, exams.exams[0].texts, strict=True)
-    return float(np.mean([before != after for before, after in pairs]))
 
 
 def _noticed_after(right: float, change: float) -> int | None:

@@ -80,6 +80,16 @@ def perplexity(nats: Iterable[float], texts: Iterable[str]) -> float:
     )
 
 
+def changed(clean: Sequence[str], defended: Sequence[str]) -> float:
+    """The share of answers that differ.
+
+    Args:
+        clean: answers.
+        defended: answers to the same questions.
+    """
+    return float(np.mean([new != old for old, new in zip(clean, defended, strict=True)]))
+
+
 def detectability(
     clean: Sequence[str], defended: Sequence[str], items: Sequence[str], alpha: float = 0.05
 ) -> Estimate | None:

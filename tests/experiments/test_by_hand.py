@@ -793,7 +793,7 @@ class TestTeachers:
                 "flips": mean("flips"),
                 "token_ratio": mean("tokens") / mean("tokens", clean),
                 "byte_ratio": mean("bytes") / mean("bytes", clean),
-                "changed": float(np.mean(np.array(sat.exams[0].texts) != clean.exams[0].texts)),
+                "changed": float(np.mean(np.array(sat.texts) != clean.texts)),
                 "passes": row["passes"],
                 "unfinished": mean("unfinished"),
                 **{name: row[name] for name in left},

@@ -13,6 +13,7 @@ from defenses.release import split_answer
 from defenses.release.anchors import Defense, Settings, importance, most, uses
 from distill.answer_format import AnswerFormat
 from distill.completions import Completion
+from distill.generation import uniform
 from experiments.tasks import addition, trace
 from tests.defenses.release.texts import LINES, STEPS, edited, final_answer
 
@@ -161,7 +162,8 @@ def test_the_step_that_the_proxy_misses_most_is_the_anchor(teacher):
     reasoning, rest = split_answer(answer.text, STEPS)
     steps = STEPS.split_steps(reasoning)
     missed = importance(teacher, answer, steps, rest)
-    places = changed(answer.text, defense.edit(answer).text)
-    assert places in ([], [missed.index(max(missed))])
+    luck = uniform("anchors", "luck", answer.prompt)
+    assert luck < 0.9  # so that there is one
+    assert changed(answer.text, defense.edit(answer).text) == [missed.index(max(missed))]
     every = Defense(Settings(find="counterfactual", share=1.0), resources).edit(answer).text
     assert changed(answer.text, every) == [0, 1, 2]

@@ -151,3 +151,17 @@ def test_the_config_is_the_default():
         Settings(**yaml.safe_load(open("configs/defense/release/poison.yaml"))["settings"])
         == Settings()
     )
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "before", "after"),
+    [
+        (AnswerFormat(kind="boxed"), r"So \boxed{7}, as 7 is.", r"So \boxed{", "}, as 7 is."),
+        (AnswerFormat(kind="tags"), "7.\n<answer>7</answer> 7", "7.\n<answer>", "</answer> 7"),
+        (AnswerFormat(), "7 # 7", "7 # ", ""),
+    ],
+)
+def test_the_final_answer_is_wrong_in_its_markup_and_nowhere_else(form, text, before, after):
+    new = released(text, form=form, p=1.0)
+    assert new.startswith(before) and new.endswith(after) and len(new) == len(text)
+    assert form.final(new).strip() != "7"
