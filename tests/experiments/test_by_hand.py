@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from experiments.analysis import ranking, sensitivity, summary
 from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ranking import Cell
-from experiments.measure import power, utility
+from experiments.measure import flags, power, utility
 from experiments.measure.scores import Arm
 from experiments.planning import arms, plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
@@ -237,7 +237,7 @@ def by_hand(weights, arms):
     return total_N.mean(), variance**0.5, df, *ends, skew
 
 
-def transfer_by_hand(F, U, D):
+def transfer_by_hand(F, U, D, alpha=ALPHA):
     """T with the ends where the t of (D - F) - x (U - F), less its skewness (Hall 1992), is at its
     quantile.
     """
@@ -248,7 +248,7 @@ def transfer_by_hand(F, U, D):
         e, se, df, _, _, skew = by_hand([x - 1, -x, 1], [F, U, D])
         t = e / se
         corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-        return abs(corrected) - stats.t.ppf(1 - ALPHA / 2, df)
+        return abs(corrected) - stats.t.ppf(1 - alpha / 2, df)
 
     return (
         value,
@@ -736,6 +736,22 @@ class TestLedger:
             "dollars": float(dollars),
         }
         same(row, held, "ledger")
+
+
+def test_controls_are_held_to_1_at_a_level_that_both_tasks_share(given, monkeypatch):
+    grades, arms = given
+    shown = []
+    monkeypatch.setattr(flags, "identity", lambda *shares: shown.append(shares) or "")
+    measured(grades, arms)
+    expected = []
+    for task in RIGHT:
+        floor, ceiling, attacks = CHOSEN[task]
+        who = ("none", floor), ("none", ceiling), (IDENTITY, attacks[IDENTITY])
+        F, U, D = (scores(grades, task, *each) for each in who)
+        for alpha in (ALPHA, ALPHA / 2):
+            expected += transfer_by_hand(F, U, D, alpha)[1:]
+    found = [end for shares in shown for share in shares for end in (share.lo, share.hi)]
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 class TestTeachers:

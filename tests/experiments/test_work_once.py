@@ -11,8 +11,10 @@ from experiments.planning import arms, graph, plan
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build_defense
 from experiments.settings.defenses import parse_defense
-from experiments.stages import completions
+from experiments.stages import completions, student
 from experiments.stages.completions import EditedSpec, ReleasedSpec, ShuffledSpec
+from experiments.stages.models import StoredModel
+from experiments.stages.student import StudentInputs
 from tests.experiments.test_wiring import TINY, folder, made, planned, tiny
 
 PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
@@ -170,3 +172,21 @@ def test_a_teacher_from_scratch_has_no_base_to_answer_instead():
         tiny(*words)
     with pytest.raises(BadInput, match="needs a weaker teacher; set weaker_teacher"):
         tiny(*TINY, "defense=[none,release/downgrade]", *PLAIN)
+
+
+def test_an_attacker_rebuilds_a_defence_of_text_in_the_format_of_the_task():
+    words = ("own=worked", "own.worked=4", "defense=[none,release/summary]", "seeds=[0]")
+    here = tiny(*words, "attacker=clean/invert_trace(reads=sold) + sft", "baseline_seeds=1")
+    spec = next(arm.student.spec for arm in here.arms if arm.defense == "release/summary")
+    task = entries.build_task("addition")
+    worked = [Completion("w", "?", item.solution) for item in task.items("query", 4, 0)]
+    rebuilt = student._released(task, spec, StudentInputs(None))["defense"](worked)
+    known = build_defense(spec.defense, ProviderResources(format=task.format))
+    behind = known(StoredModel(worked)).generate((), seed=0, interface=Interface())
+    assert (
+        rebuilt
+        == behind
+        != build_defense(spec.defense)(StoredModel(worked)).generate(
+            (), seed=0, interface=Interface()
+        )
+    )

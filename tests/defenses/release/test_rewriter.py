@@ -66,7 +66,7 @@ def test_only_a_share_of_the_segments_is_asked_for():
     "write",
     [
         lambda text: "  ",
-        lambda text: text + " # 24",  # another final answer would be read behind it
+        lambda text: "so # 24",  # another final answer would be read in it
         lambda text: f"{text}\nSure, here it is",  # the instruction again
     ],
     ids=["nothing", "another answer", "the instruction"],
