@@ -179,7 +179,6 @@ def released_divergence(
     skew: float = 0.1,
 ) -> Tensor:
     """Mean divergence of released rows and the student, nats a position; total variation in [0, 1].
-    1].
 
     Args:
         kind: divergence.
