@@ -46,7 +46,7 @@ from distill.models import LanguageModel, Model
 NAME = "decoding/gradient_redirection"
 BINS = 4096
 TARGETS = 3  # tokens that are steered to
-LEAST = 1e-3  # by which a step must raise <y~, g>, of the range of g
+LEAST = 5e-3  # by which a step must raise <y~, g>, of what eps can raise it
 CLIMBS = 6  # rounds of the search on the image
 HALVINGS, FAR = 24, 100.0  # of the search for how far a step may go, and the most, nats
 SHARES = (1.0, 0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 0.001)  # of that
@@ -127,8 +127,9 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
 
     What a softmax of W's image can say stays one, so regression on that image does not undo it.
     Each round tries steps of many lengths along the gradient of <y~, g> in h, along what is left of
-    it without the part that moves y~ further from y, and towards the tokens with the largest g, and
-    takes the best that eps allows. A local search: there may be better points.
+    it without the part that moves y~ further from y, and towards the tokens with the largest g,
+    along their rows of W and along what these have above its mean row, and takes the best that eps
+    allows, if it is worth `LEAST` of what eps can be. A local search: there may be better points.
 
     Args:
         logprobs_BV: natural-log probabilities, a row a text.
@@ -152,8 +153,9 @@ def _climb(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> 
     """The search of `on_image`, in float64."""
     best_BV, p_BV = logprobs_BV, logprobs_BV.exp()
     value_B1 = (p_BV * g_BV).sum(-1, keepdim=True)
-    # Steps that reach the same point differ by rounding, which must choose none of them.
-    gain_B1 = LEAST * (g_BV.amax(-1, keepdim=True) - g_BV.amin(-1, keepdim=True))
+    # Steps that reach the same point differ by rounding, which must choose none of them; a budget
+    # of eps moves at most eps / 2, by at most the range of g.
+    gain_B1 = eps / 2 * LEAST * (g_BV.amax(-1, keepdim=True) - g_BV.amin(-1, keepdim=True))
     for _ in range(CLIMBS):
         start_BV = best_BV
         for step_BV in _uphill(start_BV.exp(), p_BV, g_BV, weight_VH):
@@ -183,7 +185,8 @@ def _reach(start_BV: Tensor, step_BV: Tensor, p_BV: Tensor, eps: float) -> Tenso
 
 def _uphill(q_BV: Tensor, p_BV: Tensor, g_BV: Tensor, weight_VH: Tensor) -> list[Tensor]:
     """Directions of logits W dh at y~ = q, largest entry 1: the gradient of <y~, g>, what of it
-    does not raise ||y~ - p||_1, and the rows of W whose tokens have the largest g.
+    does not raise ||y~ - p||_1, and the rows of W, as they are and above their mean, whose tokens
+    have the largest g.
     """
 
     def in_h(values_BV: Tensor) -> Tensor:
@@ -194,7 +197,8 @@ def _uphill(q_BV: Tensor, p_BV: Tensor, g_BV: Tensor, weight_VH: Tensor) -> list
     shared_B1 = (up_BH * away_BH).sum(-1, keepdim=True).clamp(min=0)
     square_B1 = away_BH.square().sum(-1, keepdim=True).clamp(min=1e-30)
     best_BK = g_BV.topk(min(TARGETS, g_BV.shape[-1])).indices
-    targets = weight_VH[best_BK].unbind(1)
+    rows_BKH = weight_VH[best_BK]
+    targets = (*rows_BKH.unbind(1), *(rows_BKH - weight_VH.mean(0)).unbind(1))
     logits = [
         (one_BH @ weight_VH.T).double()
         for one_BH in (up_BH, up_BH - shared_B1 / square_B1 * away_BH, *targets)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from defenses.decoding.gradient_redirection import (
+    LEAST,
     Defense,
     Settings,
     away_from_proxy,
@@ -303,12 +304,21 @@ class TestOnImage:
         assert (l1 <= eps + 1e-9).all()
         gain = ((edited.exp() - clean.exp()) * g).sum(-1)
         straight = ((straight_line(clean, g, weight, eps) - clean.exp()) * g).sum(-1)
-        assert (gain >= 0).all() and (gain >= straight - 0.02 * straight.abs()).all()
+        # A step that is worth less than this is not taken.
+        least = LEAST * eps / 2 * (g.amax(-1) - g.amin(-1))
+        assert (gain >= 0).all() and (gain >= straight - 0.02 * straight.abs() - least).all()
 
     @pytest.mark.parametrize("eps", [0.05, 0.4, 1.0, 1.5, 2.0])
     def test_comes_near_what_a_search_without_a_form_finds(self, eps):
-        """At budgets at which a straight line lowered what is to be raised, in 15 to 50 of 200."""
-        rng = torch.Generator().manual_seed(0)
+        """On eight networks and 96 contexts; at these budgets a straight line lowered what is to
+        be raised in 15 to 50 of 200.
+        """
+        pairs = [self.gain_and_search(seed, eps) for seed in range(8)]
+        gain, best = (torch.cat(values) for values in zip(*pairs, strict=True))
+        assert float(gain.mean()) > 0.92 * float(best.mean()) and (gain >= 0).all()
+
+    def gain_and_search(self, seed, eps):
+        rng = torch.Generator().manual_seed(seed)
         weight, h, g = (
             torch.randn(*shape, generator=rng, dtype=torch.float64)
             for shape in ((9, 3), (12, 3), (12, 9))
@@ -317,14 +327,11 @@ class TestOnImage:
         gain = ((on_image(clean, g, weight, eps).exp() - clean.exp()) * g).sum(-1)
         best = torch.zeros(len(h), dtype=torch.float64)
         for scale in (0.1, 0.3, 1, 3, 10, 30):  # by chance, and from nowhere near
-            for _ in range(300):
-                dh = scale * torch.randn(12, 3, generator=rng, dtype=torch.float64)
-                q = torch.log_softmax(clean + dh @ weight.T, -1).exp()
-                worth = ((q - clean.exp()) * g).sum(-1)
-                best = torch.where(
-                    (q - clean.exp()).abs().sum(-1) <= eps, best.maximum(worth), best
-                )
-        assert float(gain.mean()) > 0.85 * float(best.mean()) and (gain >= 0).all()
+            dh = scale * torch.randn(300, 12, 3, generator=rng, dtype=torch.float64)
+            moved = torch.log_softmax(clean + dh @ weight.T, -1).exp() - clean.exp()
+            worth = torch.where(moved.abs().sum(-1) <= eps, (moved * g).sum(-1), 0.0)
+            best = best.maximum(worth.amax(0))
+        return gain, best
 
     def test_needs_logits_that_the_output_layer_makes(self, teacher, resources):
         assert output_weight(teacher.network) is teacher.network.get_output_embeddings().weight
