@@ -48,6 +48,7 @@ BINS = 4096
 TARGETS = 3  # tokens that are steered to
 LEAST = 5e-3  # by which a step must raise <y~, g>, of what eps can raise it
 CLIMBS = 6  # rounds of the search on the image
+AT_ONCE = 1 << 24  # numbers that a round holds: 128 MiB
 HALVINGS, FAR = 24, 100.0  # of the search for how far a step may go, and the most, nats
 SHARES = (1.0, 0.7, 0.4, 0.2, 0.1, 0.03, 0.01, 0.001)  # of that
 
@@ -141,69 +142,73 @@ def on_image(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -
         Log-probabilities `[B, V]`.
     """
     weight_VH = weight_VH.double()
-    # Row by row: which step is best hangs on rounding, and a row's must not on those beside it.
-    rows = [
-        _climb(row_1V.double(), g_1V.double(), weight_VH, eps)
-        for row_1V, g_1V in zip(logprobs_BV.split(1), g_BV.split(1), strict=True)
+    rows = max(1, AT_ONCE // (len(SHARES) * (2 + 2 * TARGETS) * logprobs_BV.shape[-1]))
+    parts = [
+        _climb(some_BV.double(), some_g_BV.double(), weight_VH, eps)
+        for some_BV, some_g_BV in zip(logprobs_BV.split(rows), g_BV.split(rows), strict=True)
     ]
-    return torch.cat(rows).to(logprobs_BV)
+    return torch.cat(parts).to(logprobs_BV)
 
 
-def _climb(logprobs_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> Tensor:
+def _climb(best_BV: Tensor, g_BV: Tensor, weight_VH: Tensor, eps: float) -> Tensor:
     """The search of `on_image`, in float64."""
-    best_BV, p_BV = logprobs_BV, logprobs_BV.exp()
-    value_B1 = (p_BV * g_BV).sum(-1, keepdim=True)
+    p_BV = best_BV.exp()
+    value_B = torch.zeros_like(p_BV[:, 0])
     # Steps that reach the same point differ by rounding, which must choose none of them; a budget
     # of eps moves at most eps / 2, by at most the range of g.
-    gain_B1 = eps / 2 * LEAST * (g_BV.amax(-1, keepdim=True) - g_BV.amin(-1, keepdim=True))
+    least_B = eps / 2 * LEAST * (g_BV.amax(-1) - g_BV.amin(-1))
     for _ in range(CLIMBS):
-        start_BV = best_BV
-        for step_BV in _uphill(start_BV.exp(), p_BV, g_BV, weight_VH):
-            reach_B1 = _reach(start_BV, step_BV, p_BV, eps)
-            for share in SHARES:
-                moved_BV = torch.log_softmax(start_BV + share * reach_B1 * step_BV, -1)
-                worth_B1 = (moved_BV.exp() * g_BV).sum(-1, keepdim=True)
-                within_B1 = (moved_BV.exp() - p_BV).abs().sum(-1, keepdim=True) <= eps
-                better_B1 = within_B1 & (worth_B1 > value_B1 + gain_B1)
-                best_BV = torch.where(better_B1, moved_BV, best_BV)
-                value_B1 = torch.where(better_B1, worth_B1, value_B1)
+        step_DBV = _uphill(best_BV.exp(), p_BV, g_BV, weight_VH)
+        reach_DB1 = _reach(best_BV, step_DBV, p_BV, eps)
+        step_CBV = torch.cat([share * reach_DB1 * step_DBV for share in SHARES])
+        moved_CBV = torch.log_softmax(best_BV + step_CBV, -1)
+        change_CBV = moved_CBV.exp() - p_BV
+        worth_CB = (change_CBV * g_BV).sum(-1)
+        worth_CB = worth_CB.where(change_CBV.abs().sum(-1) <= eps, -math.inf)
+        first_B = (worth_CB >= worth_CB.amax(0) - least_B).byte().argmax(0)
+        rows_B = torch.arange(len(first_B), device=first_B.device)
+        better_B = worth_CB[first_B, rows_B] > value_B + least_B
+        best_BV = torch.where(better_B[:, None], moved_CBV[first_B, rows_B], best_BV)
+        value_B = torch.where(better_B, worth_CB[first_B, rows_B], value_B)
     return best_BV
 
 
-def _reach(start_BV: Tensor, step_BV: Tensor, p_BV: Tensor, eps: float) -> Tensor:
-    """How far along a direction of logits y~ stays within eps of p in L1 (B, 1), at most FAR."""
-    low_B1 = torch.zeros_like(start_BV[:, :1])
-    high_B1 = torch.full_like(low_B1, FAR)
+def _reach(start_BV: Tensor, step_DBV: Tensor, p_BV: Tensor, eps: float) -> Tensor:
+    """How far along directions of logits y~ stays within eps of p in L1 (D, B, 1), at most FAR."""
+    low_DB1 = torch.zeros_like(step_DBV[..., :1])
+    high_DB1 = torch.full_like(low_DB1, FAR)
     for _ in range(HALVINGS):
-        middle_B1 = (low_B1 + high_B1) / 2
-        q_BV = torch.softmax(start_BV + middle_B1 * step_BV, -1)
-        within_B1 = (q_BV - p_BV).abs().sum(-1, keepdim=True) <= eps
-        low_B1 = torch.where(within_B1, middle_B1, low_B1)
-        high_B1 = torch.where(within_B1, high_B1, middle_B1)
-    return low_B1
+        middle_DB1 = (low_DB1 + high_DB1) / 2
+        q_DBV = torch.softmax(start_BV + middle_DB1 * step_DBV, -1)
+        within_DB1 = (q_DBV - p_BV).abs().sum(-1, keepdim=True) <= eps
+        low_DB1 = torch.where(within_DB1, middle_DB1, low_DB1)
+        high_DB1 = torch.where(within_DB1, high_DB1, middle_DB1)
+    return low_DB1
 
 
-def _uphill(q_BV: Tensor, p_BV: Tensor, g_BV: Tensor, weight_VH: Tensor) -> list[Tensor]:
-    """Directions of logits W dh at y~ = q, largest entry 1: the gradient of <y~, g>, what of it
-    does not raise ||y~ - p||_1, and the rows of W, as they are and above their mean, whose tokens
-    have the largest g.
+def _uphill(q_BV: Tensor, p_BV: Tensor, g_BV: Tensor, weight_VH: Tensor) -> Tensor:
+    """Directions of logits W dh at y~ = q (D, B, V), largest entry 1: the gradient of <y~, g>, what
+    of it does not raise ||y~ - p||_1, and the rows of W, as they are and above their mean, whose
+    tokens have the largest g.
     """
 
     def in_h(values_BV: Tensor) -> Tensor:
-        slope_BV = q_BV * (values_BV - (q_BV * values_BV).sum(-1, keepdim=True))
-        return slope_BV.to(weight_VH) @ weight_VH
+        return (q_BV * (values_BV - (q_BV * values_BV).sum(-1, keepdim=True))) @ weight_VH
 
     up_BH, away_BH = in_h(g_BV), in_h((q_BV - p_BV).sign())
     shared_B1 = (up_BH * away_BH).sum(-1, keepdim=True).clamp(min=0)
     square_B1 = away_BH.square().sum(-1, keepdim=True).clamp(min=1e-30)
-    best_BK = g_BV.topk(min(TARGETS, g_BV.shape[-1])).indices
-    rows_BKH = weight_VH[best_BK]
-    targets = (*rows_BKH.unbind(1), *(rows_BKH - weight_VH.mean(0)).unbind(1))
-    logits = [
-        (one_BH @ weight_VH.T).double()
-        for one_BH in (up_BH, up_BH - shared_B1 / square_B1 * away_BH, *targets)
-    ]
-    return [one / one.abs().amax(-1, keepdim=True).clamp(min=1e-30) for one in logits]
+    best_KB = g_BV.topk(min(TARGETS, g_BV.shape[-1])).indices.T
+    rows_KBH = weight_VH[best_KB]
+    dh_DBH = torch.cat(
+        [
+            torch.stack([up_BH, up_BH - shared_B1 / square_B1 * away_BH]),
+            rows_KBH,
+            rows_KBH - weight_VH.mean(0),
+        ]
+    )
+    logits_DBV = dh_DBH @ weight_VH.T
+    return logits_DBV / logits_DBV.abs().amax(-1, keepdim=True).clamp(min=1e-30)
 
 
 def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
