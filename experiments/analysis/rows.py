@@ -13,7 +13,7 @@ from experiments.analysis import flagging
 from experiments.analysis.comparisons import ArmTable, role
 from experiments.analysis.ledger import ledger_row
 from experiments.analysis.ranking import Cell
-from experiments.measure import bootstrap, fidelity, flags, power
+from experiments.measure import bootstrap, fidelity, flags, power, samples
 from experiments.measure.contrast import Estimate, arm_mean, contrast
 from experiments.measure.scores import Arm
 from experiments.measure.transfer import Transfer, transfer
@@ -23,6 +23,7 @@ from experiments.results.schema.defenses import CaseResult
 from experiments.results.schema.rows import (
     Components,
     MissingBounds,
+    PassAt,
     Row,
     RowAccuracy,
     RowArm,
@@ -103,7 +104,23 @@ def _accuracy(table: ArmTable, key: Key, arms: Triple) -> RowAccuracy:
         over_first=over_first and over_first.value,
         over_first_lo=over_first and over_first.lo,
         over_first_hi=over_first and over_first.hi,
+        pass_at=_pass_at(table, key),
     )
+
+
+def _pass_at(table: ArmTable, key: Key) -> list[PassAt]:
+    """pass@k of the arm's students; nothing where they sampled no answers."""
+    sat, count = table.report[key], table.study.measure.samples
+    right_SN = sat.stacked("sampled_N")
+    if right_SN is None or not count:
+        return []
+    reported = []
+    for k in samples.sizes(count):
+        scores = Arm(samples.pass_at(right_SN, count, k), sat.seeds)
+        mean = arm_mean(scores, alpha=table.alpha, clusters=table.clusters(key.task))
+        lo, hi = max(mean.lo, 0.0), min(mean.hi, 1.0)
+        reported.append(PassAt(k=k, value=mean.value, lo=lo, hi=hi))
+    return reported
 
 
 def _over_first(table: ArmTable, key: Key) -> Estimate | None:

@@ -28,6 +28,7 @@ from experiments.planning.scope import (
     parts,
     plain_student,
     release,
+    sampled,
     teacher,
 )
 from experiments.seeds import seed_for
@@ -299,5 +300,7 @@ def student_exam(scope: Scope, student: Stage, split: str) -> Stage:
         student: whose exam it is.
         split: `report`, `select` or `validate`.
     """
-    clean = scope.clean_exam if split == "report" else None
-    return Stage(evaluation(scope, split, 0), StudentEvaluationInputs(student, clean))
+    spec = evaluation(scope, split, 0)
+    if split != "report":
+        return Stage(spec, StudentEvaluationInputs(student))
+    return Stage(sampled(scope, spec), StudentEvaluationInputs(student, scope.clean_exam))

@@ -267,6 +267,15 @@ def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
     return Stage(spec, TeacherEvaluationInputs(scope.teacher, released.provider))
 
 
+def sampled(scope: Scope, spec: EvaluationSpec) -> EvaluationSpec:
+    """A reported student's exam, with the answers that it samples for pass@k."""
+    measure = scope.study.measure
+    if not measure.samples:
+        return spec
+    more = {"samples": measure.samples, "temperature": measure.sample_temperature}
+    return spec.model_copy(update=more)
+
+
 def evaluation(
     scope: Scope, split: str, seed: int, defense: list[ComponentSpec] | None = None
 ) -> EvaluationSpec:

@@ -58,7 +58,7 @@ def collect(plan: Plan, store: Store) -> bytes:
             graded = graded.add_column(place, name, pa.array([value] * len(graded), kind))
         parts.append(graded)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
+    pq.write_table(pa.concat_tables(parts, promote_options="default"), sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())
 
 

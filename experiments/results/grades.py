@@ -52,6 +52,7 @@ class Exam(NamedTuple):
     prompts: tuple[str, ...]
     digest: str
     clusters: tuple[str, ...] = ()  # declared names, "" for an item that is its own
+    sampled_N: np.ndarray | None = None  # right ones of the answers sampled for pass@k
 
     @property
     def confidence_N(self) -> np.ndarray | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.completions import BadInput, digest
 from experiments.results.grades import NUMBERS, WHO, Exam, Grades, Key, Sat
+from experiments.stages.grades import SAMPLED
 
 
 def read(data: bytes | Path) -> Grades:
@@ -78,7 +79,8 @@ class _Rows:
         self.right_M = np.asarray(_array(self.columns["outcome"]) == "right", float)
         self.finished_M = _array(self.columns["finished"]).astype(float)
         self.bytes_M = _array(pc.binary_length(self.columns["text"]))
-        self.numbers_M = {name: _array(self.columns[name]).astype(float) for name in NUMBERS}
+        names = [*NUMBERS, *({SAMPLED} & self.columns.keys())]
+        self.numbers_M = {name: _array(self.columns[name]).astype(float) for name in names}
         self.questions: dict[tuple[str, str], _Questions] = {}
 
     def parts(self) -> Iterator[slice]:
@@ -120,6 +122,7 @@ class _Rows:
             prompts=questions.prompts,
             digest=_digest(texts),
             clusters=questions.clusters,
+            sampled_N=_whole(numbers[SAMPLED][part]) if SAMPLED in numbers else None,
         )
 
     def _asked(self, where: tuple[str, str], part: slice) -> _Questions:

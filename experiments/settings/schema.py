@@ -99,6 +99,16 @@ class Measure(Strict):
     selection_items: int = Field(
         description="questions on which floors and attacks are chosen", ge=10, le=MOST
     )
+    samples: int = Field(
+        0,
+        description=(
+            "answers that students sample to each report question, for pass@k beside their one "
+            "best; 0: none"
+        ),
+        ge=0,
+        le=256,
+    )
+    sample_temperature: float = Field(1.0, description="at which they are sampled", ge=0.01, le=10)
     plateau: bool = Field(
         description=(
             "train one student of the best undefended and of each defence's worst attack for "

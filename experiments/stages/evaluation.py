@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from distill.completions import Completion, Interface
-from distill.models import Model, is_network
+from distill.models import LanguageModel, Model, is_network
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.episodes import Episode, flat, joined, play
-from experiments.stages.grades import read_grades, write_grades
+from experiments.stages.grades import SAMPLED, read_grades, write_grades
 from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
+from experiments.tasks import Item, Task
 
 VERSION = 2  # rows name the cluster of their item
 T = TypeVar("T")
@@ -25,7 +26,8 @@ T = TypeVar("T")
 class EvaluationSpec(Spec):
     """So many questions of a split; a teacher answers from behind its defence, a student has none.
 
-    `seed` samples the answers; the questions are the same for all.
+    `seed` samples the answers; the questions are the same for all. `samples` more are drawn to
+    each question from a student, at `temperature`, for pass@k.
     """
 
     STAGE: ClassVar[str] = "evaluation"
@@ -34,6 +36,8 @@ class EvaluationSpec(Spec):
     items: int
     seed: int
     defense: list[ComponentSpec] | None = None
+    samples: int = 0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,36 @@ def run(
         _row(task, item, answer) | {"bits_per_byte": bit, "nats": own}
         for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)
     ]
+    if spec.samples:
+        for row, count in zip(rows, sampled_right(task, undefended, items, spec), strict=True):
+            row[SAMPLED] = count
     write_grades(out, rows)
     return {"answer_seconds": seconds}
+
+
+def sampled_right(
+    task: Task, student: LanguageModel, items: Sequence[Item], spec: EvaluationSpec
+) -> list[int]:
+    """How many of a student's sampled answers to each item are right.
+
+    Args:
+        task: that grades.
+        student: undefended.
+        items: N questions.
+        spec: how many answers, at which temperature, by which seed.
+
+    Returns:
+        N numbers from 0 to `spec.samples`.
+    """
+    model = replace(student, temperature=spec.temperature)
+    counts = [0] * len(items)
+    for attempt in range(spec.samples):
+        prompts = [replace(item.prompt, attempt=attempt) for item in items]
+        episodes = play(task, model, prompts, seed=spec.seed, interface=Interface())
+        for place, (item, episode) in enumerate(zip(items, episodes, strict=True)):
+            answer = joined(episode)
+            counts[place] += task.grade(answer.text, item.reference, answer.finished) == "right"
+    return counts
 
 
 def _bits(nats: float, text: str) -> float:

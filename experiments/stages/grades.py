@@ -7,6 +7,8 @@ from typing import Any
 
 from distill.completions import BadInput, write_bytes
 
+SAMPLED = "sampled_right"
+"""Column of exams whose students sampled further answers: how many of them are right."""
 WORDS = ("item", "cluster", "prompt", "text", "said", "outcome")
 NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes")
 
@@ -22,6 +24,7 @@ def write_grades(folder: Path, rows: list[dict[str, Any]]) -> None:
             *((name, pa.float64()) for name in NUMBERS),
             ("tokens", pa.int64()),
             ("finished", pa.bool_()),
+            *([(SAMPLED, pa.int64())] if any(SAMPLED in row for row in rows) else []),
         ]
     )
     sink = pa.BufferOutputStream()

@@ -6,7 +6,7 @@ from experiments.results.manifest import Code, Machine
 from experiments.results.schema.curves import CurveResult
 from experiments.results.schema.defenses import CaseResult, FrontierResult, TeacherResult
 from experiments.results.schema.measures import LedgerRow, RaisedFlag
-from experiments.results.schema.rows import Components, MissingBounds
+from experiments.results.schema.rows import Components, MissingBounds, PassAt
 from experiments.results.schema.words import Attacker, Budget, Defense, High, Interval, Low, Task
 from experiments.results.table import Number, Real, Table
 
@@ -90,6 +90,8 @@ class CardArm(Table):
     unparsed: Real
     """Share of answers without a final answer."""
     components: Components | None
+    pass_at: list[PassAt] = []
+    """Of the students' sampled answers, by k; empty where none were sampled."""
 
 
 class TimedLedgerRow(LedgerRow):

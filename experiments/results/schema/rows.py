@@ -16,7 +16,7 @@ from experiments.results.schema.words import (
     Task,
     TransferKind,
 )
-from experiments.results.table import Number, Real, Table
+from experiments.results.table import Count, Number, Real, Table
 
 
 class Components(Table):
@@ -41,6 +41,17 @@ class MissingBounds(Table):
     """T if the missing ones had scored F."""
     as_undefended: Number
     """T if the missing ones had scored U."""
+
+
+class PassAt(Table):
+    """How often at least one of k sampled answers is right."""
+
+    k: Count
+    """Sampled answers that are looked at."""
+    value: Real
+    """pass@k, mean over students and questions."""
+    lo: Low
+    hi: High
 
 
 class RowArm(Table):
@@ -91,6 +102,8 @@ class RowAccuracy(Table):
     """What the attack gains over the study's first one against the same defence."""
     over_first_lo: OpenLow
     over_first_hi: OpenHigh
+    pass_at: list[PassAt] = []
+    """Of the students' sampled answers, by k; empty where none were sampled."""
 
 
 class RowTransfer(Table):
