@@ -28,7 +28,7 @@ def pass_at(right: np.ndarray, samples: int, k: int) -> np.ndarray:
         raise ValueError(f"right answers must be from 0 to {samples}, got {right}")
     wrong = samples - counts
     none_right = np.where(wrong >= k, wrong, k)  # where fewer are wrong, one of k is right
-    logs = _log_choose(none_right, k) - _log_choose(np.float64(samples), k)
+    logs = _log_choose(none_right, k) - _log_choose(np.asarray(float(samples)), k)
     return np.where(wrong >= k, 1 - np.exp(logs), 1.0)
 
 
