@@ -260,6 +260,15 @@ class LanguageModel:
             nats.update(zip(part, values, strict=True))
         return [nats[i] for i in range(len(rows))]
 
+    @property
+    def room(self) -> float:
+        """Tokens that a prompt may have beside the new ones."""
+        return self.context - self.max_new_tokens
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the context can hold a prompt and the new tokens."""
+        return 0 < len(prompt_ids(self.tokenizer, prompt)) <= self.room
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, through the chat template where the tokenizer has one.
 
@@ -267,13 +276,12 @@ class LanguageModel:
             BadInput: it is empty, or the context cannot hold it and the new tokens.
         """
         ids = prompt_ids(self.tokenizer, prompt)
-        room = self.context - self.max_new_tokens
         if not ids:
             raise BadInput(f"prompt {prompt.id!r}: it is empty; a prompt needs at least one token")
-        if len(ids) > room:
+        if len(ids) > self.room:
             raise BadInput(
-                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {room:g} beside "
-                f"{self.max_new_tokens} new tokens"
+                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {self.room:g} "
+                f"beside {self.max_new_tokens} new tokens"
             )
         return ids
 

@@ -85,7 +85,10 @@ class RewrittenModel(ReleasedModel):
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        answers = self.model.generate(prompts, seed=seed, interface=interface)
+        return self.rewrite(self.model.generate(prompts, seed=seed, interface=interface))
+
+    def rewrite(self, answers: Sequence[Completion]) -> list[Completion]:
+        """Finished answers as they are released."""
         released = [replace(answer, token_ids=(), logprobs=None) for answer in answers]
         divided = {i: parts for i, answer in enumerate(answers) if (parts := self._parts(answer))}
         instructions = [
@@ -104,13 +107,13 @@ class RewrittenModel(ReleasedModel):
     def _parts(self, answer: Completion) -> list[Part]:
         """What is rewritten of an answer; nothing where a part does not fit the rewriter."""
         parts = self.divide(answer)
-        room = self.rewriter.context - self.rewriter.max_new_tokens
         prompts = [self._instruction_for(answer, part) for part in parts if part.rewritten]
-        fits = all(len(self.rewriter.encode(prompt)) <= room for prompt in prompts)
-        return parts if prompts and fits else []
+        return parts if prompts and all(map(self.rewriter.fits, prompts)) else []
 
     def _instruction_for(self, answer: Completion, part: Part) -> Prompt:
-        text = fill_template(self.instruction, question=answer.prompt, reasoning=part.text)
+        final = split_answer(answer.text, self.form)[1].strip()
+        fields = {"question": answer.prompt, "reasoning": part.text, "answer": final}
+        text = fill_template(self.instruction, **fields)
         return Prompt(answer.prompt_id, text)
 
     def _put(
@@ -151,7 +154,8 @@ def rewritten(
         model: whose answers are rewritten.
         resources: of the provider.
         name: of the defence, for its message.
-        instruction: with `{reasoning}`, and `{question}` where the rewriter is told it.
+        instruction: with `{reasoning}`, and `{question}` and `{answer}` where the rewriter is told
+            them.
         key: of the rewriter's randomness.
         divide: an answer's reasoning into what is rewritten.
 

@@ -1,12 +1,11 @@
 """Obfuscated reasoning: rewritten so that it is harder to learn from, with the final answer as it
 was.
 
-Trace rewriting (Ma et al., 2602.15143) searches for the instruction of a rewriting model,
-OPRO-like: each candidate rewrites traces, proxies are tuned on them, and what hurts proxies most
-seeds the next candidates. Here the search is the same and what is searched is a grammar: sequences
-of rules on the list of steps, which cost no second model. With `by: model` a rewriter follows a
-fixed instruction instead. The released code measures how right answers stay by having a much larger
-rewriter answer again, with the question before it; here nothing touches the final answer.
+Trace rewriting (Ma et al., 2602.15143; `release/rewrite`) searches for the instruction of a
+rewriting model: each candidate rewrites traces, proxies are tuned on them, and what hurts proxies
+most seeds the next candidates. Here the search is alike and what is searched is a grammar:
+sequences of rules on the list of steps, which cost no second model. Nothing touches the final
+answer.
 
 What is searched for hurts a student that believes what it reads. Rules that only move or swap can
 be undone by who knows them; those that drop steps or results cannot, and take as much from the
@@ -19,38 +18,21 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
-from torch.nn import functional
 
-from defenses import (
-    NO_RESOURCES,
-    DefenseSettings,
-    ProviderResources,
-    SecretKey,
-    Strength,
-    Traits,
-    require_traces,
-)
-from defenses.release import TextEdit, edit_reasoning, split_answer
-from defenses.release._rewriter import BY_MODEL, Part, rewritten, whole
+from defenses import NO_RESOURCES, ProviderResources, SecretKey, Strength, Traits
+from defenses.release import TextEdit, edit_reasoning
+from defenses.release._scoring import ProxySettings, hurt, scoring_proxy, split_traces
 from defenses.release._spans import CODE, MATHS, NOTES, PRIVATE, Masked
-from defenses.trained import Row, answer_logits, copied, loss, rows, tune
 from distill.answer_format import AnswerFormat
-from distill.completions import BadInput, Completion, Interface
+from distill.completions import BadInput, Completion
 from distill.generation import uniform
-from distill.models import LanguageModel, Model
-from distill.rendering import completion_ids, text_ids
+from distill.models import Model
 
-INSTRUCTION = (
-    "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: "
-    "dense, formal, with steps "
-    "left implicit. Write nothing else.\n\n{reasoning}"
-)
+NAME = "release/obfuscate"
 # Only where a swap changes no value: neither number may belong to an operation that binds as
 # tightly or tighter.
 SUM = re.compile(
@@ -177,91 +159,19 @@ def search(
     return scores
 
 
-@torch.inference_mode()
-def final_answer_loss(
-    student: LanguageModel, held_out: Sequence[Completion], form: AnswerFormat, batch_size: int
-) -> float:
-    """1 - the probability of the right final answer after the student's own reasoning, a mean in
-    [0, 1].
-
-    Smoother than how often it is right. Mean nats would be carried by the few answers it is most
-    wrongly sure of.
-
-    Args:
-        student: that was trained on obfuscated answers.
-        held_out: clean answers.
-        form: where their final answers are.
-        batch_size: answers at once.
-    """
-    attempts = student.generate([one.question for one in held_out], seed=0, interface=Interface())
-    finals = [
-        _final_answer_row(student, clean, own, form)
-        for clean, own in zip(held_out, attempts, strict=True)
-    ]
-    right = 0.0
-    for start in range(0, len(finals), batch_size):
-        batch = finals[start : start + batch_size]
-        nats_N = functional.cross_entropy(
-            *answer_logits(student.network, batch), reduction="none"
-        ).double()
-        lengths = [len(row.answer_ids) for row in batch]
-        right += sum(float((-answer_T.sum()).exp()) for answer_T in nats_N.split(lengths))
-    return 1 - right / len(finals)
-
-
-def _final_answer_row(
-    student: LanguageModel, clean: Completion, attempt: Completion, form: AnswerFormat
-) -> Row:
-    final = split_answer(clean.text, form)[1]
-    final_ids = completion_ids(student.tokenizer, final, finished=True)
-    reasoning_ids = text_ids(student.tokenizer, split_answer(attempt.text, form)[0])
-    # What never came to an answer must leave it some context.
-    room = max(student.max_new_tokens - len(final_ids), 0)
-    return Row(
-        student.encode(clean.question) + reasoning_ids[:room],
-        final_ids,
-    )
-
-
-def split_traces(resources: ProviderResources) -> tuple[list[Completion], list[Completion]]:
-    """Traces that have a final answer, to tune proxies on (three of four), and held out.
-
-    Raises:
-        BadInput: fewer than two have one.
-    """
-    answered = [
-        trace
-        for trace in require_traces(resources, "release/obfuscate")
-        if split_answer(trace.text, resources.format)[1]
-    ]
-    if len(answered) < 2:
-        raise BadInput(
-            f"defense release/obfuscate: {len(answered)} of {len(resources.traces)} traces have a "
-            "final answer; the search needs 2"
-        )
-    return [trace for i, trace in enumerate(answered) if i % 4], answered[::4]
-
-
-class Settings(DefenseSettings):
+class Settings(ProxySettings):
     """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and
     prompt.
 
-    `by`: rules, or a rewriter that is told `instruction` (`{question}`, `{reasoning}`); `rules`:
-    which ones, one after another (None: what the search finds). The search: sequences of at most
-    `depth` rules, `rounds` of `samples` of them, each scored by a copy of the proxy that is tuned
-    for `steps` batches of `batch_size` at `learning_rate`.
+    `rules`: which ones, one after another (None: what the search finds). The search: sequences of
+    at most `depth` rules, `rounds` of `samples` of them, each scored by a copy of the proxy.
     """
 
     share: float = Field(1.0, ge=0, le=1)
-    by: Literal["rule", "model"] = "rule"
     rules: tuple[str, ...] | None = Field(None, min_length=1)
-    instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     depth: int = Field(3, ge=1, le=1000)
     rounds: int = Field(3, ge=1, le=1000)
     samples: int = Field(6, ge=1, le=1000)
-    steps: int = Field(100, ge=1, le=1_000_000)
-    batch_size: int = Field(16, ge=1, le=100_000)
-    learning_rate: float = Field(2e-3, gt=0)
     key: SecretKey = "obfuscate"
 
     @field_validator("rules")
@@ -289,22 +199,8 @@ class Defense(TextEdit):
 
     def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
         super().__init__(settings, resources)
-        if settings.by == "model":
-            self.traits = replace(self.traits, learns=False, **BY_MODEL)
-        elif settings.rules is not None:
+        if settings.rules is not None:
             self.traits = replace(self.traits, learns=False, needs=())
-
-    def __call__(self, model: Model) -> Model:
-        s = self.settings
-        if self.is_identity or s.by == "rule":
-            return super().__call__(model)
-        parts = whole(self.format)
-
-        def divided(answer: Completion) -> list[Part]:
-            return parts(answer) if self.is_rewritten(answer) else []
-
-        name = "release/obfuscate"
-        return rewritten(model, self.resources, name, s.instruction, s.key, divided)
 
     def is_rewritten(self, answer: Completion) -> bool:
         """Whether the answers to this prompt are rewritten."""
@@ -340,7 +236,7 @@ class Defense(TextEdit):
             return {}
         s = self.settings
         scores = search(
-            self._score(*split_traces(self.resources)), s.rounds, s.samples, s.depth, s.key
+            self._score(*split_traces(self.resources, NAME)), s.rounds, s.samples, s.depth, s.key
         )
         names = list(RULES)
         padded = [
@@ -360,27 +256,10 @@ class Defense(TextEdit):
         """How little a proxy knows of held-out answers once it is tuned on the traces as a
         candidate rewrites them.
         """
-        proxy, s = self.resources.proxy, self.settings
-        if proxy is None:
-            raise BadInput(
-                "defense release/obfuscate: needs a proxy, a small model that stands for students; "
-                "the study names none"
-            )
+        proxy = scoring_proxy(self.resources, NAME)
 
         def score(candidate: Candidate) -> float:
-            network: Any = copied(proxy.network)
-            shown = [
-                replace(one, text=self.rewrite(one, candidate), token_ids=()) for one in train_items
-            ]
-            tune(
-                network.parameters(),
-                partial(loss, network),
-                rows(proxy, shown),
-                steps=s.steps,
-                learning_rate=s.learning_rate,
-                batch_size=s.batch_size,
-            )
-            student = replace(proxy, network=network, temperature=0.0)
-            return final_answer_loss(student, held_out, self.format, s.batch_size)
+            shown = [replace(one, text=self.rewrite(one, candidate)) for one in train_items]
+            return hurt(proxy, shown, held_out, self.format, self.settings)
 
         return score

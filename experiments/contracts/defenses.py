@@ -86,7 +86,7 @@ class Case:
     def build(self, variant: Variant, **changes: object) -> Any:
         """The defence of a variant, which has learned what it has to."""
         settings, kind = shown(variant.name), module(variant.name)
-        quick = {field: value for field, value in QUICK.items() if field in settings}
+        quick = {field: value for field, value in QUICK.items() if settings.get(field)}
         checked = kind.Settings(**(settings | quick | variant.changes | changes))
         defense = kind.Defense(checked, self.resources)
         if not defense.traits.learns:

@@ -13,12 +13,11 @@ import yaml
 from hypothesis import given as whatever
 from hypothesis import strategies as st
 
-from defenses.release import obfuscate
+from defenses.release._scoring import final_answer_loss
 from defenses.release.obfuscate import (
     RULES,
     Defense,
     Settings,
-    final_answer_loss,
     mutate,
     rewrite,
     search,
@@ -193,7 +192,6 @@ class TestSettings:
             return defense.traits.learns, defense.traits.needs
 
         assert says() == (True, ("proxy", "traces")) and says(rules=["merge"]) == (False, ())
-        assert says(by="model") == (False, ("rewriter",))
 
     def test_the_share_of_answers_is_rewritten_by_prompt(self, teacher, prompts, resources):
         said = {
@@ -208,23 +206,6 @@ class TestSettings:
             and Defense(Settings(share=0.0), resources).learn(teacher) == {}
         )
 
-    def test_by_model_rewrites_the_share_alone(self, teacher, prompts, resources):
-        defense = Defense(Settings(by="model", share=0.5, instruction="{reasoning}"), resources)
-        said = defense(teacher).generate(prompts, seed=0, interface=Interface("full"))
-        clean = teacher.generate(prompts, seed=0, interface=Interface())
-        for a, b in zip(clean, said, strict=True):
-            assert (
-                final_answer(a.text) == final_answer(b.text)
-                and b.token_ids == ()
-                and b.logprobs is None
-            )
-            assert (b.passes > 1) == (defense.is_rewritten(a) and "#" != a.text[:1] != "") and (
-                defense.is_rewritten(a) or a.text == b.text
-            )
-        assert len({defense.is_rewritten(one) for one in clean}) == 2
-        with pytest.raises(BadInput, match="release/obfuscate.*rewriter"):
-            Defense(Settings(by="model"))(teacher)
-
     def test_the_config_is_the_default(self):
         config = yaml.safe_load(open("configs/defense/release/obfuscate.yaml"))["settings"]
-        assert Settings(**config) == Settings() and config["instruction"] == obfuscate.INSTRUCTION
+        assert Settings(**config) == Settings()

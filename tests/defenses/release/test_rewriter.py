@@ -17,16 +17,14 @@ SUM = "3+4=7;7+5=12;12*2=24;24-1=23 # 23"
 class Rewriter:
     """Writes what a function makes of the reasoning that it is asked about."""
 
-    context, max_new_tokens = 200, 50
-
     def __init__(self, write):
         self.write, self.asked = write, []
 
     def tokenizer(self, text, **more):
         return type("Ids", (), {"input_ids": list(text)})
 
-    def encode(self, prompt):
-        return list(prompt.text)
+    def fits(self, prompt):
+        return len(prompt.text) <= 150
 
     def generate(self, prompts, *, seed, interface):
         assert interface == Interface()
@@ -88,6 +86,15 @@ def test_what_does_not_fit_the_rewriter_is_not_asked_for():
     long = "a" * 151 + " # 1"
     assert released(summary, rewriter, long).text == long and not rewriter.asked
     assert released(summary, rewriter, "a" * 150 + " # 1").text == "A" * 150 + " # 1"
+
+
+def test_a_network_whose_context_is_too_short_is_not_asked_either(teacher):
+    """By default an instruction has more letters than this one reads."""
+    given = ProviderResources(rewriter=teacher, format=STEPS)
+    answer = Completion("q", "3+4=", "3+4=7 # 7", (1, 2))
+    model = summary.Defense(summary.Settings(by="model"), given)(StoredModel([answer]))
+    (new,) = model.generate([answer.question], seed=0, interface=Interface())
+    assert (new.text, new.passes) == (answer.text, 1)
 
 
 def test_an_answer_without_reasoning_is_left_alone():

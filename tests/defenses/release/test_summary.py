@@ -123,10 +123,9 @@ class TestModel:
                 lambda text, **more: type("Ids", (), {"input_ids": list(text)})
             )
             calls: list = []
-            context, max_new_tokens = 1000, 9
 
-            def encode(self, prompt):
-                return list(prompt.text)
+            def fits(self, prompt):
+                return len(prompt.text) <= 991
 
             def generate(self, prompts, *, seed, interface):
                 self.calls.append([prompt.text for prompt in prompts])
