@@ -260,15 +260,6 @@ class LanguageModel:
             nats.update(zip(part, values, strict=True))
         return [nats[i] for i in range(len(rows))]
 
-    @property
-    def room(self) -> float:
-        """Tokens that a prompt may have beside the new ones."""
-        return self.context - self.max_new_tokens
-
-    def fits(self, prompt: Prompt) -> bool:
-        """Whether the context can hold a prompt and the new tokens."""
-        return 0 < len(prompt_ids(self.tokenizer, prompt)) <= self.room
-
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, through the chat template where the tokenizer has one.
 
@@ -278,12 +269,18 @@ class LanguageModel:
         ids = prompt_ids(self.tokenizer, prompt)
         if not ids:
             raise BadInput(f"prompt {prompt.id!r}: it is empty; a prompt needs at least one token")
-        if len(ids) > self.room:
+        room = self.context - self.max_new_tokens
+        if len(ids) > room:
             raise BadInput(
-                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {self.room:g} "
-                f"beside {self.max_new_tokens} new tokens"
+                f"prompt {prompt.id!r}: {len(ids)} tokens, but the context leaves {room:g} beside "
+                f"{self.max_new_tokens} new tokens"
             )
         return ids
+
+
+def fits(model: LanguageModel, prompt: Prompt) -> bool:
+    """Whether a model's context can hold a prompt and the new tokens."""
+    return 0 < len(prompt_ids(model.tokenizer, prompt)) <= model.context - model.max_new_tokens
 
 
 @dataclass(frozen=True)

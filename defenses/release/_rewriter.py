@@ -13,7 +13,7 @@ from defenses.release import split_answer
 from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.generation import uniform
-from distill.models import LanguageModel, Model, ReleasedModel
+from distill.models import LanguageModel, Model, ReleasedModel, fits
 from distill.rendering import text_ids
 
 
@@ -108,7 +108,7 @@ class RewrittenModel(ReleasedModel):
         """What is rewritten of an answer; nothing where a part does not fit the rewriter."""
         parts = self.divide(answer)
         prompts = [self._instruction_for(answer, part) for part in parts if part.rewritten]
-        return parts if prompts and all(map(self.rewriter.fits, prompts)) else []
+        return parts if prompts and all(fits(self.rewriter, prompt) for prompt in prompts) else []
 
     def _instruction_for(self, answer: Completion, part: Part) -> Prompt:
         final = split_answer(answer.text, self.form)[1].strip()

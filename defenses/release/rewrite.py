@@ -30,7 +30,7 @@ from defenses.release._rewriter import BY_MODEL, Part, RewrittenModel, rewritten
 from defenses.release._scoring import ProxySettings, hurt, scoring_proxy, split_traces
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.generation import uniform
-from distill.models import LanguageModel, Model
+from distill.models import LanguageModel, Model, fits
 
 INSTRUCTION = (
     "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: "
@@ -195,7 +195,7 @@ class Defense(BaseDefense):
         rewriter = self.resources.rewriter
         assert rewriter is not None  # it has rewritten traces before
         texts = (proposal(scores, shown) for shown in range(SHOWN, 0, -1))
-        text = next((text for text in texts if rewriter.fits(Prompt("proposal", text))), None)
+        text = next((text for text in texts if fits(rewriter, Prompt("proposal", text))), None)
         if text is None:
             raise BadInput(
                 f"defense {self.NAME}: the rewriter's context of {rewriter.context:g} tokens holds "

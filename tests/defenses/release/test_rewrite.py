@@ -12,7 +12,7 @@ from defenses.release import hindsight, rewrite
 from defenses.release.rewrite import Defense, Settings, opro, proposal, with_place
 from distill.completions import BadInput, Completion, Interface, Prompt
 from experiments.stages.models import StoredModel
-from tests.defenses.release.texts import STEPS, final_answer
+from tests.defenses.release.texts import LETTERS, STEPS, final_answer
 
 NUMBERS = {"{reasoning}": 0.1, "a\n\n{reasoning}": 0.3, "b\n\n{reasoning}": 0.2}
 
@@ -48,16 +48,11 @@ class Rewriter:
     """Writes what a function makes of what it is asked; proposals are sampled, rewritings not."""
 
     write: object
+    tokenizer: object = LETTERS
     temperature: float = 0.0
     context: int = 2000
     max_new_tokens: int = 50
     asked: list = field(default_factory=list)
-
-    def tokenizer(self, text, **more):
-        return type("Ids", (), {"input_ids": list(text)})
-
-    def fits(self, prompt):
-        return len(prompt.text) <= self.context - self.max_new_tokens
 
     def generate(self, prompts, *, seed, interface):
         assert (self.temperature == 1.0) == (prompts[0].id == "proposal")

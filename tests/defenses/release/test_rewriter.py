@@ -9,7 +9,7 @@ from defenses.release import anchors, poison, reformulate, summary
 from defenses.release._rewriter import Part, segments
 from distill.completions import BadInput, Completion, Interface, Prompt
 from experiments.stages.models import StoredModel
-from tests.defenses.release.texts import LINES, SENTENCES, STEPS
+from tests.defenses.release.texts import LETTERS, LINES, SENTENCES, STEPS
 
 SUM = "3+4=7;7+5=12;12*2=24;24-1=23 # 23"
 
@@ -17,14 +17,10 @@ SUM = "3+4=7;7+5=12;12*2=24;24-1=23 # 23"
 class Rewriter:
     """Writes what a function makes of the reasoning that it is asked about."""
 
+    tokenizer, context, max_new_tokens = LETTERS, 200, 50
+
     def __init__(self, write):
         self.write, self.asked = write, []
-
-    def tokenizer(self, text, **more):
-        return type("Ids", (), {"input_ids": list(text)})
-
-    def fits(self, prompt):
-        return len(prompt.text) <= 150
 
     def generate(self, prompts, *, seed, interface):
         assert interface == Interface()

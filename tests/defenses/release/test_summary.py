@@ -23,7 +23,7 @@ from defenses.release.summary import (
     summary,
 )
 from distill.completions import BadInput, Completion, Interface, Prompt
-from tests.defenses.release.texts import HASHES, READS, SENTENCES, STEPS, final_answer
+from tests.defenses.release.texts import HASHES, LETTERS, READS, SENTENCES, STEPS, final_answer
 
 ADDITION, TRACE = "760=13;481=13;351=09 # 933", "c=3;a=3+4=7;b=7-3=4 # 4"
 PROSE = (
@@ -119,13 +119,8 @@ class TestModel:
 
     def test_one_call_rewrites_what_there_is_to_rewrite(self):
         class Upper:
-            tokenizer = staticmethod(
-                lambda text, **more: type("Ids", (), {"input_ids": list(text)})
-            )
+            tokenizer, context, max_new_tokens = LETTERS, 1000, 9
             calls: list = []
-
-            def fits(self, prompt):
-                return len(prompt.text) <= 991
 
             def generate(self, prompts, *, seed, interface):
                 self.calls.append([prompt.text for prompt in prompts])

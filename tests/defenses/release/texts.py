@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 from defenses import ProviderResources
 from distill.answer_format import AnswerFormat
 from distill.completions import Completion
+from distill.embedded import character_tokenizer
 
 STEPS = AnswerFormat(steps=";", thinking="none")
 LINES = AnswerFormat(mark="A:", gap="\n", thinking="none")
 SENTENCES = AnswerFormat(mark="A:", gap="\n", steps="sentence", thinking="none")
 READS = AnswerFormat(mark="A:", gap="\n", steps="sentence")
 HASHES = AnswerFormat(mark="####", gap="\n", thinking="none")
+LETTERS = character_tokenizer(string.printable)
 
 
 def edited(
