@@ -50,11 +50,11 @@ def test_a_fresh_adapter_changes_nothing_and_alone_moves():
     again, other = base(), base()
     adapters.add(again, LoraConfig(r=4), seed=1)
     adapters.add(other, LoraConfig(r=4), seed=2)
-    one, same, differs = (
+    first, same, differs = (
         torch.cat([w.flatten() for n, w in net.named_parameters() if "lora_A" in n])
         for net in (network, again, other)
     )
-    assert torch.equal(one, same) and not torch.equal(one, differs)
+    assert torch.equal(first, same) and not torch.equal(first, differs)
 
 
 def test_it_is_trained_as_pefts_own_model_and_a_loop_by_hand_train_it(tmp_path):

@@ -62,9 +62,9 @@ def cut(name, size):
 
 def weights(change):
     def changed(folder):
-        held = load_file(folder / "model.safetensors")
-        change(held)
-        save_file(held, folder / "model.safetensors", {"format": "pt"})
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     return changed
 
@@ -78,10 +78,10 @@ class Harm:
         return open, (HARM, "w")
 
 
-def pickled(held):
+def pickled(content):
     def changed(folder):
         (folder / "model.safetensors").unlink()
-        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(held))
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(content))
 
     return changed
 
@@ -224,8 +224,8 @@ def test_a_broken_folder_is_one_line_and_soon(fault, folder, monkeypatch, capfd)
     began = time.process_time()  # others keep the machine busy
     with pytest.raises(BadInput) as caught:
         load(str(folder))
-    said = str(caught.value)
-    assert message in said and "\n" not in said and len(said) < 600
+    line = str(caught.value)
+    assert message in line and "\n" not in line and len(line) < 600
     assert time.process_time() - began < 5 and not Path(HARM).exists()
     assert "Traceback" not in (printed := capfd.readouterr()).err + printed.out
 
@@ -245,13 +245,13 @@ def test_a_foreign_head_is_no_fault(folder):
 
 
 def test_pickled_weights_need_a_word_and_cannot_act_even_then(folder):
-    held = load_file(folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    torch.save(held, folder / "pytorch_model.bin")
+    torch.save(tensors, folder / "pytorch_model.bin")
     with pytest.raises(BadInput, match="no file named model.safetensors"):
         load(str(folder))
     trusted = PretrainedModel(path=str(folder), allow_pickle=True)
-    assert torch.equal(load(trusted).network.state_dict()[UP], held[UP])
+    assert torch.equal(load(trusted).network.state_dict()[UP], tensors[UP])
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({UP: Harm(), "more": bytes(9999)}))
     with pytest.raises(BadInput, match="cannot be read"):
         load(trusted)
@@ -260,10 +260,10 @@ def test_pickled_weights_need_a_word_and_cannot_act_even_then(folder):
 
 def test_a_network_that_training_broke_says_nothing_and_any_other_is_an_error(folder):
     weights(lambda held: held["model.norm.weight"].fill_(torch.nan))(folder)
-    (said,) = load(str(folder), may_diverge=True).generate(
+    (answer,) = load(str(folder), may_diverge=True).generate(
         [Prompt("p", "1+1=")], seed=0, interface=Interface()
     )
-    assert said.text == "" and said.finished
+    assert answer.text == "" and answer.finished
 
 
 @pytest.mark.parametrize("field", ["score_edits", "edits"])

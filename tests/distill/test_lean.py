@@ -38,8 +38,8 @@ def test_states_are_those_of_transformers(heads):
     tokens = torch.randint(0, len(TOKENIZER), (3, 11), generator=torch.Generator().manual_seed(0))
     assert lean.fits(net.model)
     want = net.model(input_ids=tokens).last_hidden_state
-    kept = torch.tensor([0, 3, 10, 11, 32])
-    assert torch.allclose(lean.states(net.model, tokens, kept), want.flatten(0, 1)[kept], atol=1e-5)
+    rows = torch.tensor([0, 3, 10, 11, 32])
+    assert torch.allclose(lean.states(net.model, tokens, rows), want.flatten(0, 1)[rows], atol=1e-5)
 
 
 def test_loss_and_gradients_are_those_of_transformers():

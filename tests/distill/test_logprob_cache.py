@@ -17,13 +17,13 @@ HERE = "a" * 64
 
 
 def answer(name, tokens, rows=None, finished=True):
-    kept = None
+    logprobs = None
     if rows is not None:
-        kept = Logprobs(
+        logprobs = Logprobs(
             np.array([[i for i, _ in r] for r in rows], np.int32).reshape(len(rows), -1),
             np.array([[v for _, v in r] for r in rows], np.float32).reshape(len(rows), -1),
         )
-    return Completion(name, name, "text", tuple(tokens), finished, kept)
+    return Completion(name, name, "text", tuple(tokens), finished, logprobs)
 
 
 def many(answers, length, k, vocabulary=300, seed=0):
@@ -31,18 +31,20 @@ def many(answers, length, k, vocabulary=300, seed=0):
     seen = []
     for number in range(answers):
         tokens = rng.integers(0, vocabulary, length)
-        kept = None
+        logprobs = None
         if k:
             values = np.sort(np.log(rng.dirichlet(np.ones(k + 3), length + 1)[:, :k]))[
                 :, ::-1
             ].astype(np.float32)
-            kept = Logprobs(rng.integers(0, vocabulary, (length + 1, k)).astype(np.int32), values)
-        seen.append(Completion(f"p{number}", "q", "t", tuple(map(int, tokens)), True, kept))
+            logprobs = Logprobs(
+                rng.integers(0, vocabulary, (length + 1, k)).astype(np.int32), values
+            )
+        seen.append(Completion(f"p{number}", "q", "t", tuple(map(int, tokens)), True, logprobs))
     return seen
 
 
-def bare(said):
-    return [replace(one, token_ids=(), logprobs=None) for one in said]
+def bare(answers):
+    return [replace(one, token_ids=(), logprobs=None) for one in answers]
 
 
 def test_a_small_cache_by_hand(tmp_path):
@@ -64,11 +66,11 @@ def test_a_small_cache_by_hand(tmp_path):
 )
 def test_what_goes_in_comes_out_whatever_the_order(tmp_path_factory, lengths, k, rng):
     folder = tmp_path_factory.mktemp("cache")
-    said = [replace(many(1, n, k, seed=i)[0], prompt_id=str(i)) for i, n in enumerate(lengths)]
-    logprob_cache.write(folder, said, tokenizer=HERE, vocabulary=300)
-    asked = rng.sample(said, len(said))
+    answers = [replace(many(1, n, k, seed=i)[0], prompt_id=str(i)) for i, n in enumerate(lengths)]
+    logprob_cache.write(folder, answers, tokenizer=HERE, vocabulary=300)
+    shuffled = rng.sample(answers, len(answers))
     for before, after in zip(
-        asked, logprob_cache.read(folder, tokenizer=HERE).attach(bare(asked)), strict=True
+        shuffled, logprob_cache.read(folder, tokenizer=HERE).attach(bare(shuffled)), strict=True
     ):
         assert after.prompt_id == before.prompt_id and after.token_ids == before.token_ids
         if k:
@@ -80,15 +82,15 @@ def test_what_goes_in_comes_out_whatever_the_order(tmp_path_factory, lengths, k,
 
 @pytest.mark.parametrize(("k", "limit"), [(0, 6), (20, 90)])
 def test_bytes_per_token(tmp_path, k, limit):
-    said = many(200, 50, k, 65_536)
-    logprob_cache.write(tmp_path, said, tokenizer=HERE, vocabulary=65_536)
+    answers = many(200, 50, k, 65_536)
+    logprob_cache.write(tmp_path, answers, tokenizer=HERE, vocabulary=65_536)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) / (200 * 50) <= limit
 
 
 def test_large_vocabularies_take_four_bytes(tmp_path):
     logprob_cache.write(tmp_path, [answer("x", [128_000])], tokenizer=HERE, vocabulary=128_256)
-    held = logprob_cache.read(tmp_path, tokenizer=HERE)
-    assert held.arrays["tokens"].dtype == np.uint32 and held.attach([answer("x", [])])[
+    cache = logprob_cache.read(tmp_path, tokenizer=HERE)
+    assert cache.arrays["tokens"].dtype == np.uint32 and cache.attach([answer("x", [])])[
         0
     ].token_ids == (128_000,)
 
@@ -102,12 +104,12 @@ def test_the_tail_survives_the_rounding_of_the_values(tmp_path):
 
 
 def test_unfinished_and_empty_answers(tmp_path):
-    said = [
+    answers = [
         answer("cut", [1, 2], [[(1, -0.1)], [(2, -0.2)]], finished=False),
         answer("empty", [], [[(9, -0.5)]]),
     ]
-    logprob_cache.write(tmp_path, said, tokenizer=HERE, vocabulary=10)
-    cut, empty = logprob_cache.read(tmp_path, tokenizer=HERE).attach(bare(said))
+    logprob_cache.write(tmp_path, answers, tokenizer=HERE, vocabulary=10)
+    cut, empty = logprob_cache.read(tmp_path, tokenizer=HERE).attach(bare(answers))
     assert (
         len(cut.logprobs.ids_TK) == 2
         and empty.token_ids == ()

@@ -85,8 +85,8 @@ def test_draws_follow_the_distribution():
 
 
 def test_nucleus_keeps_the_smallest_set_that_reaches_p():
-    kept = nucleus(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
-    assert torch.allclose(kept, torch.tensor([[0.625, 0.375, 0.0]]))
+    renormalised = nucleus(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
+    assert torch.allclose(renormalised, torch.tensor([[0.625, 0.375, 0.0]]))
 
 
 def test_a_saved_model_answers_as_before(tmp_path):

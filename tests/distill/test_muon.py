@@ -11,13 +11,13 @@ def drawn(*shape, seed=0):
 
 
 def test_singular_values_come_near_one_and_directions_stay():
-    held = drawn(3, 8, 24)
-    out = orthogonalise(held)
+    matrices = drawn(3, 8, 24)
+    out = orthogonalise(matrices)
     sizes = torch.linalg.svdvals(out)
     assert 0.6 < float(sizes.min()) and float(sizes.max()) < 1.3
-    u, _, v = torch.linalg.svd(held, full_matrices=False)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     assert float((out - u @ v).abs().max()) < 0.2
-    assert torch.allclose(out[1], orthogonalise(held[1:2])[0], atol=1e-6)
+    assert torch.allclose(out[1], orthogonalise(matrices[1:2])[0], atol=1e-6)
 
 
 def test_nothing_comes_of_nothing():
@@ -33,13 +33,13 @@ def test_it_moves_as_torch_does(decay):
         ]
         for _ in range(2)
     )
-    mine = Muon(ours, 0.02, weight_decay=decay)
+    muon = Muon(ours, 0.02, weight_decay=decay)
     other = torch.optim.Muon(theirs, lr=0.02, weight_decay=decay, momentum=0.95, nesterov=True)
     for step in range(4):
         for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
             a.grad = drawn(*a.shape, seed=10 * step + i)
             b.grad = a.grad.clone()
-        mine.step()
+        muon.step()
         other.step()
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         moved = b.detach() - drawn(*b.shape, seed=i)

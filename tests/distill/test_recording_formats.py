@@ -21,12 +21,12 @@ SPELLING, END = spelling_of(TOKENIZER, "f" * 64), TOKENIZER.eos_token_id
 
 def chat(content="4", reason="stop", logprobs=None, **message):
     """A chat completion, as OpenAI documents it."""
-    said = {"role": "assistant", "content": content} | message
-    choice = {"index": 0, "message": said, "finish_reason": reason, "logprobs": logprobs}
+    assistant = {"role": "assistant", "content": content} | message
+    choice = {"index": 0, "message": assistant, "finish_reason": reason, "logprobs": logprobs}
     return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], "usage": {}}
 
 
-def asked(text="2+2="):
+def question(text="2+2="):
     return [{"role": "user", "content": text}]
 
 
@@ -70,13 +70,13 @@ SAID = {  # a row, its format as detected, and the answers to 2+2= with whether 
         [("4", True), ("5", True)],
     ),
     "TRL's turns": (
-        {"prompt": asked(), "answer": [{"role": "assistant", "content": "4"}]},
+        {"prompt": question(), "answer": [{"role": "assistant", "content": "4"}]},
         "fields",
         [("4", True)],
     ),
     "messages": (
         {
-            "messages": [{"role": "system", "content": "Be brief."}, *asked()]
+            "messages": [{"role": "system", "content": "Be brief."}, *question()]
             + [{"role": "assistant", "content": "4", "reasoning_content": "2 and 2"}]
         },
         "messages",
@@ -88,23 +88,23 @@ SAID = {  # a row, its format as detected, and the answers to 2+2= with whether 
         [("4", True)],
     ),
     "OpenAI beside its messages": (
-        {"messages": asked(), "response": chat()},
+        {"messages": question(), "response": chat()},
         "openai",
         [("4", True)],
     ),
     "OpenAI beside its prompt": (chat() | {"prompt": "2+2="}, "openai", [("4", True)]),
     "OpenAI beside its request": (
-        {"request": {"model": "m", "messages": asked()}, "response": chat("4", "length")},
+        {"request": {"model": "m", "messages": question()}, "response": chat("4", "length")},
         "openai",
         [("4", False)],
     ),
     "parts of text": (
-        {"messages": asked(), "response": chat([{"type": "text", "text": "4"}])},
+        {"messages": question(), "response": chat([{"type": "text", "text": "4"}])},
         "openai",
         [("4", True)],
     ),
     "a reasoning server": (
-        {"messages": asked(), "response": chat("4", reasoning_content="2 and 2")},
+        {"messages": question(), "response": chat("4", reasoning_content="2 and 2")},
         "openai",
         [("<think>\n2 and 2\n</think>\n\n4", True)],
     ),
@@ -135,9 +135,9 @@ def test_a_row_is_read_in_the_format_it_is_written_in(case, tmp_path):
     row, name, answers = SAID[case]
     model = recorded(tmp_path, row)
     prompts = [Prompt("x", "2+2=", attempt=place) for place in range(len(answers))]
-    said = model.generate(prompts, seed=0, interface=Interface())
+    generated = model.generate(prompts, seed=0, interface=Interface())
     assert model.format == name
-    assert [(one.text, one.finished) for one in said] == answers
+    assert [(one.text, one.finished) for one in generated] == answers
 
 
 WRONG = {
@@ -163,12 +163,12 @@ WRONG = {
     ),
     "a system prompt between turns": (
         {
-            "messages": [*asked(), {"role": "system", "content": "a"}, *asked()]
+            "messages": [*question(), {"role": "system", "content": "a"}, *question()]
             + [{"role": "assistant", "content": "a"}]
         },
         "got user, system, user",
     ),
-    "no last turn": ({"messages": asked()}, "must end with a turn of the assistant's"),
+    "no last turn": ({"messages": question()}, "must end with a turn of the assistant's"),
     "a role that nobody has": (
         {"messages": [{"role": "wizard", "content": "a"}]},
         "no role 'wizard' (there are: user",
@@ -217,9 +217,9 @@ def test_what_a_format_cannot_mean_is_one_line(case, tmp_path):
     row, message = WRONG[case]
     with pytest.raises(BadInput) as caught:
         recorded(tmp_path, row)
-    said = str(caught.value)
-    assert said.startswith(f"{tmp_path / 'r.jsonl'}: line 1: ") and message in said
-    assert "\n" not in said and len(said) < 500
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'r.jsonl'}: line 1: ") and message in line
+    assert "\n" not in line and len(line) < 500
 
 
 def only(format, row):
@@ -229,8 +229,8 @@ def only(format, row):
 
 
 def rows_of(entry):
-    kept = entry.completion.logprobs
-    return kept.ids_TK.tolist(), kept.values_TK.astype("f8").round(3).tolist()
+    logprobs = entry.completion.logprobs
+    return logprobs.ids_TK.tolist(), logprobs.values_TK.astype("f8").round(3).tolist()
 
 
 def id_of(letter):
@@ -310,7 +310,7 @@ def batch(name, content, **more):
 def test_a_batch_is_joined_with_its_requests_and_failed_ones_are_counted(tmp_path):
     requests = tmp_path / "requests.jsonl"
     lines = [
-        {"custom_id": name, "method": "POST", "body": {"messages": asked(text)}}
+        {"custom_id": name, "method": "POST", "body": {"messages": question(text)}}
         for name, text in (("a", "1+1="), ("b", "2+2="), ("c", "3+3="))
     ]
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -129,11 +129,11 @@ BAD = {
 
 @pytest.mark.parametrize("case", GOOD)
 def test_what_the_format_allows_is_read(case, tmp_path):
-    text, said = GOOD[case]
+    text, expected = GOOD[case]
     path = tmp_path / "r.jsonl"
     path.write_text(text, encoding="utf-8", newline="")
     (answer,) = read_recorded(path).generate([Prompt("1", "p")], seed=0, interface=Interface())
-    assert answer.text == said and answer.finished == (case != "unfinished")
+    assert answer.text == expected and answer.finished == (case != "unfinished")
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -143,12 +143,12 @@ def test_what_it_does_not_allow_is_one_line_that_says_where(case, tmp_path):
     path.write_text("\n" + text, encoding="utf-8", newline="")
     with pytest.raises(BadInput) as caught:
         read_recorded(path)
-    said = str(caught.value)
+    line = str(caught.value)
     assert (
-        said.startswith(f"{path}: line {3 if chr(10) in text and 'attempt' in text else 2}: ")
-        and message in said
+        line.startswith(f"{path}: line {3 if chr(10) in text and 'attempt' in text else 2}: ")
+        and message in line
     )
-    assert "\n" not in said and len(said) < 500
+    assert "\n" not in line and len(line) < 500
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
@@ -180,8 +180,8 @@ def test_an_answer_file_may_answer_a_prompt_several_times(tmp_path):
     path = tmp_path / "r.parquet"
     write_completions(path, [Completion("1", "p", "a"), Completion("2", "p", "b")])
     prompts = [Prompt("x", "p", attempt=i) for i in (1, 0)]
-    said = read_recorded(path).generate(prompts, seed=0, interface=Interface())
-    assert [answer.text for answer in said] == ["b", "a"]
+    answers = read_recorded(path).generate(prompts, seed=0, interface=Interface())
+    assert [answer.text for answer in answers] == ["b", "a"]
 
 
 def test_an_answer_file_may_withhold_entries(tmp_path):

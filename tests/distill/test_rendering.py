@@ -70,7 +70,7 @@ def test_asking_training_and_scoring_read_the_same_tokens(made, expected):
     )
     answer = Completion(PROMPT.id, PROMPT.text, SAID, tuple(spelled(SAID)))
     model.generate([PROMPT], seed=0, interface=Interface())
-    asked = read[0]
+    prompted = read[0]
     read.clear()
     model.surprisal([PROMPT], [SAID])
     scored = read[0]
@@ -79,7 +79,7 @@ def test_asking_training_and_scoring_read_the_same_tokens(made, expected):
     sft.Attacker(sft.Settings()).train([answer], model, recipe, seed=0)
     trained = read[0]
 
-    assert prompt_ids(made, PROMPT) == asked == expected
+    assert prompt_ids(made, PROMPT) == prompted == expected
     assert scored == trained == [*expected, *spelled(SAID), 1]
 
 
@@ -134,8 +134,8 @@ TURN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}<>"
 )
 def test_what_is_said_never_becomes_a_control_token(template, prompt, expected):
     assert prompt_ids(tokenizer(template=template), prompt) == expected
-    said = sft.example(Completion("a", "1", "2<end>"), tokenizer(), 64)
-    assert said.answer_ids == [*spelled("2"), *LETTERS, 1]
+    example = sft.example(Completion("a", "1", "2<end>"), tokenizer(), 64)
+    assert example.answer_ids == [*spelled("2"), *LETTERS, 1]
 
 
 TURNS = (Message("user", "1"), Message("assistant", "2"))
@@ -178,8 +178,8 @@ def test_conversations_are_told_apart_and_bare_prompts_keep_their_randomness():
     keys = own_randomness(prompts, 3)
     assert len({*keys}) == len(keys)
     # SHA-256 of "1+2=", by another program: printf 1+2= | sha256sum
-    known = "f982bc51c1585df3a37e4e7cd1bd2d2131b329c5c9a417c38f200ecf6c1737cb"
-    assert keys[0] == f"3/{known}"
+    digest = "f982bc51c1585df3a37e4e7cd1bd2d2131b329c5c9a417c38f200ecf6c1737cb"
+    assert keys[0] == f"3/{digest}"
 
 
 @pytest.mark.parametrize("lots", ["{{ range(99999) | random }}", "{{ lipsum(n=1) }}"])

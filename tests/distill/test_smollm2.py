@@ -34,9 +34,9 @@ def test_it_answers_from_its_file_and_from_a_folder_as_generate_does(tmp_path):
         out = network.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=MOST, do_sample=False
         )
-        said = out[0, ids.shape[1] :].tolist()
-        finished = said[-1] == tokenizer.eos_token_id
-        assert [*answer.token_ids] == said[: len(said) - finished]
+        generated = out[0, ids.shape[1] :].tolist()
+        finished = generated[-1] == tokenizer.eos_token_id
+        assert [*answer.token_ids] == generated[: len(generated) - finished]
     assert "Paris" in answers[0].text
     # Two turns of a template end in two ends; one more would end the question before its time.
     assert model.encode(PROMPTS[2]).count(tokenizer.eos_token_id) == 2

@@ -95,8 +95,8 @@ def test_what_is_damaged_is_one_line(name, tmp_path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadInput) as caught:
         list(read_rows(Source(str(tmp_path / name))))
-    said = str(caught.value)
-    assert said.startswith(str(tmp_path / name)) and message in said and "\n" not in said
+    line = str(caught.value)
+    assert line.startswith(str(tmp_path / name)) and message in line and "\n" not in line
 
 
 @pytest.mark.parametrize("path", ["gone.jsonl", "data/gone.jsonl", "folder"])

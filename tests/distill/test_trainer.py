@@ -73,8 +73,8 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, optimizer):
 def test_muon_has_the_matrices_and_adamw_the_tables_and_the_rest():
     net = network()
     adamw, muon = optimizers(net, RECIPE.model_copy(update={"optimizer": "muon"}))
-    held = {id(p) for group in muon.param_groups for p in group["params"]}
-    names = {name for name, p in net.named_parameters() if id(p) in held}
+    with_muon = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in with_muon}
     ends = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     assert (
         names == {name for name, _ in net.named_parameters() if name.split(".")[-2] in ends}
@@ -93,9 +93,9 @@ def test_muon_learns_and_its_rate_is_a_share():
     assert fast.losses[-1] < 0.5 * slow.losses[-1]
     # The first step of a square matrix: what singular values its gradient has are near MATRICES x
     # the learning rate.
-    one = fitted(RECIPE.model_copy(update={"optimizer": "muon", "steps": 1}))
+    stepped = fitted(RECIPE.model_copy(update={"optimizer": "muon", "steps": 1}))
     moved = (
-        one.network.model.layers[0].self_attn.v_proj.weight
+        stepped.network.model.layers[0].self_attn.v_proj.weight
         - network().model.layers[0].self_attn.v_proj.weight
     )
     sizes = torch.linalg.svdvals(moved.detach()) / (MATRICES * RECIPE.learning_rate)

@@ -81,8 +81,8 @@ def test_where_tokens_end():
 def test_sorted_distance_by_hand():
     student = torch.tensor([[0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     teacher = torch.tensor([[0.5, 0.3], [0.7, 0.1]])
-    found = sorted_distance(student, teacher, torch.tensor([0.2, 0.2]))
-    torch.testing.assert_close(found, torch.tensor([0.1 + 0 + 0.1, 0.1 + 0.1 + 0.0]))
+    distance = sorted_distance(student, teacher, torch.tensor([0.2, 0.2]))
+    torch.testing.assert_close(distance, torch.tensor([0.1 + 0 + 0.1, 0.1 + 0.1 + 0.0]))
     wider = sorted_distance(teacher, student, torch.zeros(2))  # more tokens than the student has
     torch.testing.assert_close(wider, torch.tensor([0.1 + 0 + 0.1, 0.1 + 0.1 + 0.2]))
 
@@ -112,9 +112,9 @@ def test_hybrid_distance_is_its_definition():
     ids = torch.tensor([[2, -1, 5, -1, 0, -1, 8]] * 6)
     matched = torch.zeros(9, dtype=torch.bool)
     matched[[2, 5, 0, 8]] = True
-    found = hybrid_distance(student, teacher, ids, matched, share=0.3, beta=0.4, whole=True)
+    distance = hybrid_distance(student, teacher, ids, matched, share=0.3, beta=0.4, whole=True)
     expected = dense_hybrid(student, teacher, ids, matched.tolist(), 0.3, 0.4)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(distance, expected)
 
 
 def released(teacher, interface, prompts=PROMPTS):
@@ -149,12 +149,12 @@ def begun(teacher, text, interface):
 
 def check_row(aligned, pair, row):
     """A pair's logprobs are those of the teacher's row, by what tokens spell."""
-    found = dict(zip(aligned.ids_PK[pair], aligned.values_PK[pair], strict=True))
+    logprobs = dict(zip(aligned.ids_PK[pair], aligned.values_PK[pair], strict=True))
     for letter in LETTERS:
-        (own,) = completion_ids(PAIRS, letter, False)
+        (token,) = completion_ids(PAIRS, letter, False)
         expected = row[CHARACTERS.convert_tokens_to_ids(letter)]
-        assert found[own] == pytest.approx(expected, abs=1e-5)
-    assert found[PAIRS.eos_token_id] == pytest.approx(row[CHARACTERS.eos_token_id])
+        assert logprobs[token] == pytest.approx(expected, abs=1e-5)
+    assert logprobs[PAIRS.eos_token_id] == pytest.approx(row[CHARACTERS.eos_token_id])
     total = np.exp(aligned.values_PK[pair]).sum() + np.exp(aligned.tail_P[pair])
     assert total == pytest.approx(1, abs=1e-4)
 
@@ -186,9 +186,9 @@ def test_rows_of_a_student_with_longer_tokens():
     for place, length in enumerate(lengths):
         if length == 1:
             check_row(first, alone.index(place), rows[at])
-        said = sum(rows[at + step][answer.token_ids[at + step]] for step in range(length - 1))
+        prefix = sum(rows[at + step][answer.token_ids[at + step]] for step in range(length - 1))
         likeliest = max(rows[at + length - 1].values())
-        assert last.values_PK[place].max() == pytest.approx(likeliest + said, abs=1e-4)
+        assert last.values_PK[place].max() == pytest.approx(likeliest + prefix, abs=1e-4)
         at += length
     assert at == len(rows)
 

@@ -25,7 +25,7 @@ def ranked(monkeypatch):
     """
     scores, trained = iter([2, 5, 5, 1]), []
 
-    def noted(self, said, model, recipe, *, seed, **more):
+    def noted(self, completions, model, recipe, *, seed, **more):
         trained.append((seed, model))
         return Trained(
             model.network, [float(seed)], tokens=1, positions=2, asked=0, steps=3, examples=4, cut=1
@@ -37,12 +37,12 @@ def ranked(monkeypatch):
 
 
 def test_the_first_of_the_best_is_kept_and_all_are_paid_for(ranked):
-    resources, given = replace(OWN, fresh=student), student(8)
-    done = attack(k=4).train(PUBLIC, given, QUICK, seed=8, resources=resources)
+    resources, first = replace(OWN, fresh=student), student(8)
+    done = attack(k=4).train(PUBLIC, first, QUICK, seed=8, resources=resources)
     assert [seed for seed, _ in ranked] == best_of.seeds(8, 4) and len(
         {seed for seed, _ in ranked}
     ) == 4
-    assert ranked[0][0] == 8 and ranked[0][1] is given
+    assert ranked[0][0] == 8 and ranked[0][1] is first
     assert done.network is ranked[1][1].network and done.losses == [float(ranked[1][0])]
     assert (done.tokens, done.positions, done.asked, done.steps, done.examples, done.cut) == (
         4,

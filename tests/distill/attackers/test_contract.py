@@ -24,12 +24,12 @@ def test_every_config(name, claim):
 
 
 def test_every_file_has_a_config_and_a_known_place():
-    found = {
+    names = {
         str(path.relative_to(ROOT / "distill" / "attackers").with_suffix(""))
         for path in (ROOT / "distill" / "attackers").rglob("*.py")
         if not path.name.startswith("_")
     }
-    assert found == {*NAMES} and {name.partition("/")[0] for name in found if "/" in name} <= {
+    assert names == {*NAMES} and {name.partition("/")[0] for name in names if "/" in name} <= {
         *ORDER
     }
 

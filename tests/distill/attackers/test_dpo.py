@@ -53,7 +53,7 @@ def token_logprobs(net, example):
 
 
 @pytest.mark.parametrize(
-    ("own", "chosen", "rejected"),
+    ("texts", "preferred", "rejected"),
     [
         (["1 # 7", "2 # 8"], "1 # 7", "2 # 8"),
         (["2 # 8", "1 # 7"], "1 # 7", "2 # 8"),
@@ -61,14 +61,14 @@ def token_logprobs(net, example):
         (["1 # 7", "2 # 7"], None, None),  # nothing disagrees
     ],
 )
-def test_which_of_two_answers_is_preferred(own, chosen, rejected):
+def test_which_of_two_answers_is_preferred(texts, preferred, rejected):
     sold, answers = (
         Completion("q", "3+4=", "7 # 7"),
-        [Completion("q", "3+4=", text) for text in own],
+        [Completion("q", "3+4=", text) for text in texts],
     )
     preference = dpo.preference(sold, answers, OWN.final)
     assert (preference and (preference[0].text, preference[1].text)) == (
-        chosen and (chosen, rejected)
+        preferred and (preferred, rejected)
     )
 
 
@@ -98,10 +98,10 @@ def test_the_loss_is_the_papers_in_float64():
     ]
     rows = [one for pair in _policy.with_reference_logprobs(pairs, [reference], 0) for one in pair]
     want = []
-    for chosen, rejected in pairs:
+    for preferred, rejected in pairs:
         gaps = [
             token_logprobs(policy, e).sum() - token_logprobs(reference, e).sum()
-            for e in (chosen, rejected)
+            for e in (preferred, rejected)
         ]
         want.append(math.log1p(math.exp(-0.3 * (gaps[0] - gaps[1]))))
     got = dpo.preference_loss(policy, rows, 0, CPU, 0.3)
@@ -119,16 +119,16 @@ def test_at_the_reference_the_loss_is_log_2():
 def test_what_networks_give_to_tokens_is_remembered_for_groups_without_an_empty_answer():
     full = [sft.example(one, TOKENIZER, 32) for one in SOLD[:5]]
     groups = [[full[0], full[1]], [full[2], Example([1], [])], [full[3], full[4]]]
-    held = _policy.with_reference_logprobs(groups, [network(0), network(1)], 0, size=3)
-    assert [[one.answer_ids for one in group] for group in held] == [
+    remembered = _policy.with_reference_logprobs(groups, [network(0), network(1)], 0, size=3)
+    assert [[one.answer_ids for one in group] for group in remembered] == [
         [e.answer_ids for e in g] for g in groups[::2]
     ]
-    for one in [*held[0], *held[1]]:
-        want = np.stack([token_logprobs(network(seed), one) for seed in (0, 1)], -1)
-        np.testing.assert_allclose(one.logprobs.values_TK, want, atol=1e-5)
-    recalled = _policy.reference_logprobs(held[1], CPU)
+    for example in [*remembered[0], *remembered[1]]:
+        want = np.stack([token_logprobs(network(seed), example) for seed in (0, 1)], -1)
+        np.testing.assert_allclose(example.logprobs.values_TK, want, atol=1e-5)
+    recalled = _policy.reference_logprobs(remembered[1], CPU)
     assert torch.allclose(
-        recalled[:, 1], _policy.token_logprobs(network(1), held[1], 0, CPU)[0], atol=1e-5
+        recalled[:, 1], _policy.token_logprobs(network(1), remembered[1], 0, CPU)[0], atol=1e-5
     )
 
 
@@ -143,12 +143,12 @@ def test_preferred_answers_gain_on_the_others(monkeypatch):
     right = [replace(one, text=f" # {one.text.rpartition('# ')[2]}") for one in SOLD]
     drawn = [a for one in right for a in (one, replace(one, text="7 # 77"))]
     monkeypatch.setattr(dpo, "sample_completions", lambda *args: drawn)
-    one, kept = (
+    attacker, half = (
         dpo.Attacker(dpo.Settings(first=0.5, rate=1.0, beta=0.1)),
         RECIPE.model_copy(update={"steps": 15}),
     )
-    after = one.train(SOLD, model(), RECIPE, seed=0, resources=OWN).network.eval()
-    before = sft.Attacker(sft.Settings()).train(SOLD, model(), kept, seed=0).network.eval()
+    after = attacker.train(SOLD, model(), RECIPE, seed=0, resources=OWN).network.eval()
+    before = sft.Attacker(sft.Settings()).train(SOLD, model(), half, seed=0).network.eval()
     pair = [sft.example(answer, TOKENIZER, 32) for answer in drawn[:2]]
     gaps = [
         token_logprobs(net, pair[0]).sum() - token_logprobs(net, pair[1]).sum()

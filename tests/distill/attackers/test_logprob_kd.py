@@ -28,7 +28,7 @@ def network(seed=0):
     return llama(TOKENIZER, hidden_size=16, num_layers=1, num_heads=2, max_length=24, seed=seed)
 
 
-def said(k=4, full=False):
+def sold(k=4, full=False):
     teacher = LanguageModel(network(7), TOKENIZER, temperature=1.0, max_new_tokens=8)
     interface = Interface("full") if full else Interface("top_k", k)
     return teacher.generate(
@@ -60,8 +60,10 @@ def test_draws_are_shares_of_the_row_and_its_bucket():
     ],  # 1/2, 1/4 and a known 3/4 make 3/2
 )
 def test_draws_have_the_probabilities_of_the_row(tail, masses):
-    known = None if tail is None else np.log(np.array([tail], np.float32))
-    drawn = sample_rows(Logprobs(ROW.ids_TK, ROW.values_TK, known), 10**5, np.random.default_rng(1))
+    log_tail = None if tail is None else np.log(np.array([tail], np.float32))
+    drawn = sample_rows(
+        Logprobs(ROW.ids_TK, ROW.values_TK, log_tail), 10**5, np.random.default_rng(1)
+    )
     counts = (np.exp([*drawn.values_TK[0, :2], drawn.tail_T[0]]) * 10**5).round()
     assert stats.chisquare(counts, 10**5 * np.array(masses)).pvalue > 1e-3
 
@@ -99,9 +101,9 @@ def test_the_default_is_what_it_was_to_the_bit(weight):
             )
         return loss
 
-    examples = [example(one, TOKENIZER) for one in said()]
+    examples = [example(one, TOKENIZER) for one in sold()]
     then = train(network(), examples, RECIPE, seed=0, pad=TOKENIZER.pad_token_id, loss=before)
-    assert torch.equal(weights(learnt(said(), ce_weight=weight)), weights(then))
+    assert torch.equal(weights(learnt(sold(), ce_weight=weight)), weights(then))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_the_default_is_what_it_was_to_the_bit(weight):
     ],
 )
 def test_each_one_learns(settings):
-    result = learnt(said(), **settings)
+    result = learnt(sold(), **settings)
     assert (
         np.isfinite(result.losses).all()
         and result.losses[-1] < result.losses[0]
@@ -135,20 +137,20 @@ def test_settings_reach_the_loss():
         {"semantics": "sampled", "draws": 2},
         {"semantics": "sampled", "draws": 3},
     ]
-    ends = [weights(learnt(said(), **way)) for way in ways]
+    ends = [weights(learnt(sold(), **way)) for way in ways]
     assert all(not torch.equal(a, b) for i, a in enumerate(ends) for b in ends[:i])
 
 
 def test_draws_are_a_function_of_the_seed_and_the_answer():
-    attacker, answer = Attacker(Settings(semantics="sampled")), said()[0]
-    one, again, other = (
+    attacker, answer = Attacker(Settings(semantics="sampled")), sold()[0]
+    first, again, other = (
         attacker._example(answer, TOKENIZER, seed).logprobs.values_TK for seed in (0, 0, 1)
     )
-    assert (one == again).all() and (one != other).any()
+    assert (first == again).all() and (first != other).any()
 
 
 def test_with_everything_released_the_semantics_are_one():
-    answers = said(full=True)
+    answers = sold(full=True)
     ends = [
         weights(learnt(answers, semantics=one, released="full"))
         for one in ("tail", "conditional", "truncated")

@@ -79,7 +79,7 @@ def test_the_loss_in_float64():
 def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
     seen, turns = [], iter(range(9))
 
-    def drawn(here, sold, k, temperature, seed):
+    def drawn(model, sold, k, temperature, seed):
         turn = next(turns)
         return [
             Completion(one.prompt_id, one.prompt, f"{turn}{i}") for one in sold for i in range(k)
@@ -94,8 +94,10 @@ def test_periods_learn_from_the_answers_of_the_one_before(monkeypatch):
 
     monkeypatch.setattr(lord, "sample_completions", drawn)
     monkeypatch.setattr(lord, "train", noted)
-    one = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
-    done = one.train([*SOLD, Completion("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0)
+    attacker = lord.Attacker(lord.Settings(periods=3, first=0.5, tau=0.0))
+    done = attacker.train(
+        [*SOLD, Completion("00~1", SOLD[0].prompt, "5")], model(4), RECIPE, seed=0
+    )
     assert [group[0] for group in seen[0]] == [
         sold.text for sold in SOLD
     ]  # the first answer, in order

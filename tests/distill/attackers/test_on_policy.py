@@ -33,11 +33,11 @@ SAID = TEACHER.generate(PROMPTS, seed=0, interface=Interface("top_k", 5))
 class Noted:
     """A teacher that remembers what it was asked."""
 
-    asked: list
+    requests: list
     releases: bool = True
 
     def generate(self, prompts, *, seed, interface):
-        self.asked.append((list(prompts), interface))
+        self.requests.append((list(prompts), interface))
         answers = TEACHER.generate(prompts, seed=seed, interface=interface)
         return answers if self.releases else [replace(one, logprobs=None) for one in answers]
 
@@ -62,41 +62,41 @@ def test_the_rows_are_the_teachers_own_for_the_students_tokens():
         for p in PROMPTS[:2]
         for text, finished in texts
     ]
-    held = on_policy.score_completions(AttackerResources(teacher=TEACHER), answers, 4, seed=5)
-    assert [one.token_ids for one in held] == [one.token_ids for one in answers]
-    for one in held:
-        assert len(one.logprobs.ids_TK) == len(one.token_ids) + one.finished
-        ids = TOKENIZER(one.prompt, add_special_tokens=False).input_ids + list(one.token_ids)
+    scored = on_policy.score_completions(AttackerResources(teacher=TEACHER), answers, 4, seed=5)
+    assert [one.token_ids for one in scored] == [one.token_ids for one in answers]
+    for answer in scored:
+        assert len(answer.logprobs.ids_TK) == len(answer.token_ids) + answer.finished
+        ids = TOKENIZER(answer.prompt, add_special_tokens=False).input_ids + list(answer.token_ids)
         with torch.no_grad():
             all_TV = (
                 TEACHER.network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
             )
-        start = len(ids) - len(one.token_ids) - 1
+        start = len(ids) - len(answer.token_ids) - 1
         rows_TV, ids_TK = (
-            all_TV[start : start + len(one.logprobs.ids_TK)],
-            torch.tensor(one.logprobs.ids_TK).long(),
+            all_TV[start : start + len(answer.logprobs.ids_TK)],
+            torch.tensor(answer.logprobs.ids_TK).long(),
         )
-        np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.topk(4).values, atol=1e-4)
-        np.testing.assert_allclose(one.logprobs.values_TK, rows_TV.gather(-1, ids_TK), atol=1e-4)
+        np.testing.assert_allclose(answer.logprobs.values_TK, rows_TV.topk(4).values, atol=1e-4)
+        np.testing.assert_allclose(answer.logprobs.values_TK, rows_TV.gather(-1, ids_TK), atol=1e-4)
 
 
 def test_every_phase_scores_one_answer_to_every_question_and_counts_it():
     teacher = Noted([])
     done = trained(teacher, phases=3)
-    assert done.asked == 3 * len(PROMPTS) and len(teacher.asked) == 3
-    for prompts, interface in teacher.asked:
+    assert done.asked == 3 * len(PROMPTS) and len(teacher.requests) == 3
+    for prompts, interface in teacher.requests:
         assert [one.id for one in prompts] == [
             one.id for one in PROMPTS
         ] and interface == Interface("top_k", 5)
-    assert len({tuple(one.begin for one in prompts) for prompts, _ in teacher.asked}) == 3
+    assert len({tuple(one.begin for one in prompts) for prompts, _ in teacher.requests}) == 3
     assert len(done.losses) == 4  # the sold answers, then three phases of two steps
 
 
 def test_a_student_that_did_not_change_says_something_else_in_the_next_phase():
     teacher, slow = Noted([]), RECIPE.model_copy(update={"learning_rate": 1e-12})
-    one = on_policy.Attacker(on_policy.Settings(phases=2, k=5))
-    one.train(SAID, model(0), slow, seed=0, resources=AttackerResources(teacher=teacher))
-    first, second = ([one.begin for one in prompts] for prompts, _ in teacher.asked)
+    attacker = on_policy.Attacker(on_policy.Settings(phases=2, k=5))
+    attacker.train(SAID, model(0), slow, seed=0, resources=AttackerResources(teacher=teacher))
+    first, second = ([one.begin for one in prompts] for prompts, _ in teacher.requests)
     assert first != second
 
 
@@ -124,16 +124,16 @@ def test_what_is_not_scored_teaches_nothing():
 
 
 def test_the_divergence_is_that_of_the_students_own_answers():
-    found = [
+    weights = [
         flat(trained(TEACHER, phases=1, divergence=kind).network)
         for kind in ("forward", "reverse", "jsd")
     ]
-    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
     settings = on_policy.Settings(divergence="jsd", beta=1.0, k=5, phases=1)
     done = on_policy.Attacker(settings).train(
         SAID, model(0), RECIPE, seed=0, resources=AttackerResources(teacher=TEACHER)
     )
-    assert torch.equal(flat(done.network), found[1])  # jsd at beta 1 is reverse KL
+    assert torch.equal(flat(done.network), weights[1])  # jsd at beta 1 is reverse KL
     with pytest.raises(ValidationError):
         on_policy.Settings(divergence="sideways")
 

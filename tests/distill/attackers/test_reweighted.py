@@ -29,40 +29,42 @@ def network(seed=0):
     return llama(TOKENIZER, hidden_size=16, num_layers=1, num_heads=2, max_length=32, seed=seed)
 
 
-def rows(said):
-    return [sft.example(one, TOKENIZER, 32) for one in said]
+def rows(answers):
+    return [sft.example(one, TOKENIZER, 32) for one in answers]
 
 
 def slopes(net, row):
     """The gradient of minus one answer's mean log-probability a token, unpadded, in float64."""
     ids = torch.tensor([row.prompt_ids + row.answer_ids])
     all_TV = net(input_ids=ids).logits[0].log_softmax(-1)[len(row.prompt_ids) - 1 : -1]
-    held = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         -all_TV.gather(-1, torch.tensor(row.answer_ids)[:, None]).mean(), [*net.parameters()]
     )
-    return torch.cat([one.flatten() for one in held])
+    return torch.cat([one.flatten() for one in gradients])
 
 
-def trained(said=SAID, own=OWN, recipe=RECIPE, **settings):
+def trained(sold=SAID, resources=OWN, recipe=RECIPE, **settings):
     attacker = reweighted.Attacker(reweighted.Settings(**settings))
-    done = attacker.train(said, LanguageModel(network(), TOKENIZER), recipe, seed=0, resources=own)
+    done = attacker.train(
+        sold, LanguageModel(network(), TOKENIZER), recipe, seed=0, resources=resources
+    )
     return torch.cat([p.detach().flatten() for p in done.network.parameters()])
 
 
 def test_losses_are_means_over_each_answers_tokens():
-    net, held = network(1), rows([SAID[0], replace(SAID[1], text="7")])
-    for one, found in zip(held, reweighted.nats(net, held, 0, CPU).tolist(), strict=True):
-        assert found == pytest.approx(reweighted.nats(net, [one], 0, CPU).tolist()[0], rel=1e-5)
+    net, sold = network(1), rows([SAID[0], replace(SAID[1], text="7")])
+    for row, loss in zip(sold, reweighted.nats(net, sold, 0, CPU).tolist(), strict=True):
+        assert loss == pytest.approx(reweighted.nats(net, [row], 0, CPU).tolist()[0], rel=1e-5)
 
 
 def test_values_are_the_papers_and_the_codes_is_their_negative():
-    net, examples, held = network(1), rows(OWN.worked), rows(SAID[5:9])
+    net, examples, sold = network(1), rows(OWN.worked), rows(SAID[5:9])
     direction = reweighted.gradient(net, examples, 0, CPU)
-    values = reweighted.values(net, direction, held, 0, CPU, 1e-2)
+    values = reweighted.values(net, direction, sold, 0, CPU, 1e-2)
     exact = network(1).double()
     g = torch.stack([slopes(exact, one) for one in examples]).mean(0)
     g /= g.norm()
-    paper = [-float(g @ -slopes(exact, one)) for one in held]  # v = -<g, grad log pi>
+    paper = [-float(g @ -slopes(exact, one)) for one in sold]  # v = -<g, grad log pi>
     np.testing.assert_allclose(values, paper, rtol=2e-3, atol=2e-4)
     # The released code: (NLL(theta - eps g) - NLL(theta + eps g)) / 2 eps.
     ends = []
@@ -71,16 +73,16 @@ def test_values_are_the_papers_and_the_codes_is_their_negative():
         with torch.no_grad():
             start = torch.nn.utils.parameters_to_vector(moved.parameters())
             torch.nn.utils.vector_to_parameters(start + sign * 1e-4 * g, moved.parameters())
-            ends.append(reweighted.nats(moved, held, 0, CPU).double())
+            ends.append(reweighted.nats(moved, sold, 0, CPU).double())
     code = (ends[0] - ends[1]) / 2e-4
     np.testing.assert_allclose(code, np.negative(paper), rtol=2e-2, atol=2e-3)
 
 
 def test_a_step_on_an_answer_of_value_above_0_lowers_the_attackers_loss():
-    net, examples, held = network(1), rows(OWN.worked), rows(SAID)
-    worth = reweighted.values(net, reweighted.gradient(net, examples, 0, CPU), held, 0, CPU, 1e-2)
+    net, examples, sold = network(1), rows(OWN.worked), rows(SAID)
+    worth = reweighted.values(net, reweighted.gradient(net, examples, 0, CPU), sold, 0, CPU, 1e-2)
     before = float(reweighted.nats(net, examples, 0, CPU).mean().detach())
-    best = held[int(worth.argmax())]
+    best = sold[int(worth.argmax())]
     with torch.no_grad():
         start = torch.nn.utils.parameters_to_vector(net.parameters())
     step = slopes(net, best)
@@ -119,29 +121,29 @@ def test_weighted_answers_by_hand():
 
 
 def test_global_weights_are_made_once_and_opposite_signs_order_them_oppositely():
-    examples, held = rows(OWN.worked), [*rows(SAID), Example([1], [])]
+    examples, sold = rows(OWN.worked), [*rows(SAID), Example([1], [])]
     orders = []
     for sign in (1, -1):
         attacker = reweighted.Attacker(reweighted.Settings(scope="global", sign=sign, beta=1.0))
-        known = attacker._once(network(1), examples, held, 0, 5)
-        assert [row.answer_ids for row in known] == [row.answer_ids for row in held[:-1]]
-        assert np.mean([row.weight for row in known]) == pytest.approx(1)
-        orders.append(np.argsort([row.weight for row in known]).tolist())
+        weighted = attacker._once(network(1), examples, sold, 0, 5)
+        assert [row.answer_ids for row in weighted] == [row.answer_ids for row in sold[:-1]]
+        assert np.mean([row.weight for row in weighted]) == pytest.approx(1)
+        orders.append(np.argsort([row.weight for row in weighted]).tolist())
     assert orders[0] == orders[1][::-1]
 
 
 def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
-    said = [
+    sold = [
         *SAID,
         Completion("short", "8+8=", "# 16"),
     ]  # shorter: a mean over answers is none over tokens
     plain = sft.Attacker(sft.Settings()).train(
-        said, LanguageModel(network(), TOKENIZER), RECIPE, seed=0
+        sold, LanguageModel(network(), TOKENIZER), RECIPE, seed=0
     )
     want = torch.cat([p.detach().flatten() for p in plain.network.parameters()])
-    assert torch.equal(trained(said, beta=0.0), want)
+    assert torch.equal(trained(sold, beta=0.0), want)
     kinds = [
-        trained(said, sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")
+        trained(sold, sign=sign, scope=scope) for sign in (1, -1) for scope in ("batch", "global")
     ]
     assert all(not torch.equal(a, b) for i, a in enumerate([want, *kinds]) for b in kinds[i:])
     assert torch.equal(trained(sign=-1), trained(sign=-1))
@@ -149,5 +151,5 @@ def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
 
 def test_no_more_of_its_own_data_than_it_says_is_looked_at():
     more = replace(OWN, worked=[*OWN.worked[:2], Completion("x", "9+9=", "99999")])
-    assert torch.equal(trained(held=2), trained(held=2, own=more))
-    assert not torch.equal(trained(held=3), trained(held=3, own=more))
+    assert torch.equal(trained(held=2), trained(held=2, resources=more))
+    assert not torch.equal(trained(held=3), trained(held=3, resources=more))

@@ -119,12 +119,12 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole, interrupted = learnt(Attacker(Settings()), recipe), Attacker(Settings())
     calls = 0
 
-    def stopping(*given):
+    def stopping(*batch):
         nonlocal calls
         calls += 1
         if calls > 205:
             raise KeyboardInterrupt
-        return Attacker._loss(interrupted, *given)
+        return Attacker._loss(interrupted, *batch)
 
     monkeypatch.setattr(interrupted, "_loss", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -16,8 +16,8 @@ def drawn(monkeypatch):
 
     def sample(student, sold, k, temperature, seed):
         seen.append([p.clone() for p in student.network.parameters()])
-        own = [replace(one, text="7 # 77", token_ids=()) for one in sold]
-        return [sold[0], *own[1:]]
+        answers = [replace(one, text="7 # 77", token_ids=()) for one in sold]
+        return [sold[0], *answers[1:]]
 
     monkeypatch.setattr(soda, "sample_completions", sample)
     return seen
@@ -27,8 +27,8 @@ def preferred(monkeypatch):
     """What will be paired."""
     pairs = []
 
-    def prefer(begun, student, chosen, *args, **more):
-        pairs.extend(chosen)
+    def prefer(begun, student, preferences, *args, **more):
+        pairs.extend(preferences)
 
     monkeypatch.setattr(soda, "prefer", prefer)
     return pairs
@@ -68,8 +68,8 @@ def test_sold_answers_gain_on_the_students_own(drawn):
     after = soda.Attacker(settings).train(SOLD, model(), RECIPE, seed=0)
     half = RECIPE.model_copy(update={"steps": 15})
     before = sft.Attacker(sft.Settings()).train(SOLD, model(), half, seed=0)
-    own = Completion(SOLD[1].prompt_id, SOLD[1].prompt, "7 # 77")
-    pair = [sft.example(answer, TOKENIZER, 32) for answer in (SOLD[1], own)]
+    generated = Completion(SOLD[1].prompt_id, SOLD[1].prompt, "7 # 77")
+    pair = [sft.example(answer, TOKENIZER, 32) for answer in (SOLD[1], generated)]
     gaps = [
         token_logprobs(net, pair[0]).sum() - token_logprobs(net, pair[1]).sum()
         for net in (before.network.eval(), after.network.eval())

@@ -15,9 +15,9 @@ RECIPE = TrainingConfig(max_length=32, steps=6, batch_size=4)
 MINE = [Completion(str(i), f"{i}+1=", f"{i + 1} # {i + 1}") for i in range(6)]
 
 
-def weights(attacker, said, **more):
+def weights(attacker, sold, **more):
     network = llama(TOKENIZER, hidden_size=16, num_layers=1, num_heads=2, max_length=32, seed=0)
-    done = attacker.train(said, LanguageModel(network, TOKENIZER), RECIPE, seed=3, **more)
+    done = attacker.train(sold, LanguageModel(network, TOKENIZER), RECIPE, seed=3, **more)
     return torch.cat([p.detach().flatten() for p in done.network.parameters()])
 
 
@@ -26,8 +26,8 @@ def test_it_is_fine_tuning_on_worked_solutions_whatever_was_said():
         weights(sft.Attacker(sft.Settings()), MINE),
         AttackerResources(worked=MINE, public=[Completion("p", "9+9=", "# 18")]),
     )
-    for said in ([], [Completion("x", "5+5=", "11 # 11")]):
-        assert torch.equal(weights(solo.Attacker(solo.Settings()), said, resources=resources), want)
+    for sold in ([], [Completion("x", "5+5=", "11 # 11")]):
+        assert torch.equal(weights(solo.Attacker(solo.Settings()), sold, resources=resources), want)
 
 
 def test_it_asks_nothing_and_others_do():

@@ -44,9 +44,9 @@ def test_the_only_reported_rate_is_right():
 )
 def test_the_three_of_february_add_up(names, exchanges, accounts):
     """More than 16 million and about 24,000 were reported together; within 4 % and 2 %."""
-    held = [preset(name) for name in names]
-    assert abs(sum(one.exchanges for one in held) / exchanges - 1) < 0.04
-    assert abs(sum(one.accounts for one in held) / accounts - 1) < 0.02
+    campaigns = [preset(name) for name in names]
+    assert abs(sum(one.exchanges for one in campaigns) / exchanges - 1) < 0.04
+    assert abs(sum(one.accounts for one in campaigns) / accounts - 1) < 0.02
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -63,16 +63,20 @@ def test_what_is_reported_and_what_is_assumed_are_apart_and_sourced(name):
 @pytest.mark.parametrize("router", ["round_robin", "random", "sticky"])
 @pytest.mark.parametrize("name", ASKED)
 def test_routing_adds_up_exactly(name, router):
-    one = preset(name, router=router)
-    if one.accounts > 1000:
-        one = scaled(one, 1000 / one.accounts)
+    campaign = preset(name, router=router)
+    if campaign.accounts > 1000:
+        campaign = scaled(campaign, 1000 / campaign.accounts)
     made = build_world(
-        Population(accounts=200), one.start + one.days, seed=3, room=one.accounts, campaigns=1
+        Population(accounts=200),
+        campaign.start + campaign.days,
+        seed=3,
+        room=campaign.accounts,
+        campaigns=1,
     )
-    operator = Operator(made, one, 0)
-    days = np.stack([operator.router.route(day) for day in range(one.start + one.days)])
-    assert days.sum() == one.exchanges
-    assert (days.sum(axis=1)[one.start :] == one.daily()).all()
+    operator = Operator(made, campaign, 0)
+    days = np.stack([operator.router.route(day) for day in range(campaign.start + campaign.days)])
+    assert days.sum() == campaign.exchanges
+    assert (days.sum(axis=1)[campaign.start :] == campaign.daily()).all()
     if router == "round_robin":
         assert np.ptp(days.sum(axis=0)) <= 1 and np.ptp(days, axis=1).max() <= 1
 
@@ -121,8 +125,8 @@ def test_apportioned_numbers_add_up_and_stay_within_one_of_their_share(total, we
 
 
 def test_scaling_keeps_the_rate():
-    one = scaled(preset("qwen_2026"), 0.01)
-    assert one.accounts == 250 and one.per_account == 1152
+    campaign = scaled(preset("qwen_2026"), 0.01)
+    assert campaign.accounts == 250 and campaign.per_account == 1152
 
 
 def test_mistakes_are_named():

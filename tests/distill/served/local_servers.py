@@ -50,7 +50,7 @@ class Counting:
     """
 
     def __init__(self, honest, change=None):
-        self.honest, self.change, self.asked = honest, change, []
+        self.honest, self.change, self.requests = honest, change, []
 
     async def __call__(self, scope, receive, send):
         messages, request = [], bytearray()
@@ -64,7 +64,7 @@ class Counting:
             messages.append(message)
 
         await self.honest(scope, hear, keep)
-        self.asked.append((scope["path"], bytes(request), dict(scope["headers"])))
+        self.requests.append((scope["path"], bytes(request), dict(scope["headers"])))
         status = messages[0]["status"]
         body = b"".join(message.get("body", b"") for message in messages[1:])
         sent = self.change and self.change(scope["path"], bytes(request), status, body)

@@ -65,8 +65,8 @@ def test_an_answer_that_is_begun_is_scored_as_the_model_scores_it(tmp_path):
     model = tiny()
     begun = [replace(prompt, begin="12#") for prompt in PROMPTS]
     with serving(application(model)) as url:
-        said = served(url, tmp_path, model).generate(begun, seed=0, interface=TOP)
-    for ours, theirs in zip(said, model.generate(begun, seed=0, interface=TOP), strict=True):
+        answers = served(url, tmp_path, model).generate(begun, seed=0, interface=TOP)
+    for ours, theirs in zip(answers, model.generate(begun, seed=0, interface=TOP), strict=True):
         assert (ours.text, ours.token_ids) == (theirs.text, theirs.token_ids)
         np.testing.assert_allclose(ours.logprobs.values_TK, theirs.logprobs.values_TK, 1e-6)
 
@@ -76,18 +76,18 @@ def test_what_was_said_is_asked_for_once_and_needs_no_server(tmp_path):
     with serving(counting) as url:
         first = served(url, tmp_path, model)
         answers = first.generate(PROMPTS + PROMPTS, seed=0, interface=TOP)
-        assert len(counting.asked) == len(PROMPTS) == len(first.log)
+        assert len(counting.requests) == len(PROMPTS) == len(first.log)
         first.generate(PROMPTS, seed=5, interface=TOP)  # greedy: no seed, so the same question
-        assert len(counting.asked) == len(PROMPTS)
+        assert len(counting.requests) == len(PROMPTS)
         first.generate([Prompt("more", "9+9=")], seed=0, interface=TOP)
-        assert len(counting.asked) == len(PROMPTS) + 1
+        assert len(counting.requests) == len(PROMPTS) + 1
         other = replace(first, options=replace(OPTIONS, revision="other weights"))
         other.generate(PROMPTS[:1], seed=0, interface=TOP)
-        assert len(counting.asked) == len(PROMPTS) + 2
+        assert len(counting.requests) == len(PROMPTS) + 2
     later = served("", tmp_path, model).generate(PROMPTS, seed=0, interface=TOP)
-    for one, before in zip(later, answers, strict=False):
-        assert (one.text, one.token_ids) == (before.text, before.token_ids)
-        assert (one.logprobs.values_TK == before.logprobs.values_TK).all()
+    for again, before in zip(later, answers, strict=False):
+        assert (again.text, again.token_ids) == (before.text, before.token_ids)
+        assert (again.logprobs.values_TK == before.logprobs.values_TK).all()
 
 
 def test_a_log_that_was_altered_is_one_line(tmp_path):
@@ -187,7 +187,7 @@ def test_what_a_server_does_wrong_is_one_line_and_loses_nothing(tmp_path, fault)
         counting.change = None
         after = teacher.generate(PROMPTS, seed=0, interface=TOP)
     assert [one.text for one in after[:2]] == [one.text for one in before]
-    assert [path for path, *_ in counting.asked].count("/v1/chat/completions") >= len(PROMPTS)
+    assert [path for path, *_ in counting.requests].count("/v1/chat/completions") >= len(PROMPTS)
 
 
 def test_a_huge_or_an_endless_body_is_cut_off(tmp_path, monkeypatch):
@@ -239,7 +239,7 @@ def test_an_address_that_is_not_ones_own_is_refused(url, hosts, line):
 
 
 @pytest.mark.parametrize(
-    ("host", "found", "own"),
+    ("host", "addresses", "expected"),
     [
         ("localhost", ["127.0.0.1"], "127.0.0.1:8000"),
         ("localhost", ["::1", "127.0.0.1"], "127.0.0.1:8000"),
@@ -253,11 +253,11 @@ def test_an_address_that_is_not_ones_own_is_refused(url, hosts, line):
         ("gpu", ["2606:4700::1111"], None),
     ],
 )
-def test_no_public_address_is_connected_to(monkeypatch, host, found, own):
-    answers = [(0, 0, 0, "", (address, 8000)) for address in found]
+def test_no_public_address_is_connected_to(monkeypatch, host, addresses, expected):
+    answers = [(0, 0, 0, "", (address, 8000)) for address in addresses]
     monkeypatch.setattr(address.socket, "getaddrinfo", lambda *_, **__: answers)
-    if own:
-        assert own_address(host, 8000) == own
+    if expected:
+        assert own_address(host, 8000) == expected
     else:
         with pytest.raises(BadInput, match="which is not your own"):
             own_address(host, 8000)
@@ -274,7 +274,7 @@ def test_proxies_of_the_environment_are_not_used_and_keys_not_shown(tmp_path, mo
         monkeypatch.setenv("OWN_SERVER_KEY", "very-secret")
         with pytest.raises(BadInput) as caught:
             teacher.generate(PROMPTS, seed=0, interface=TOP)
-    assert counting.asked and counting.asked[0][2][b"authorization"] == b"Bearer very-secret"
+    assert counting.requests and counting.requests[0][2][b"authorization"] == b"Bearer very-secret"
     assert "very-secret" not in str(caught.value) + repr(teacher)
 
 

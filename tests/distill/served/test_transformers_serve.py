@@ -100,14 +100,14 @@ def teacher(served, folder, **more):
 
 @pytest.mark.parametrize("prompts", ["chat", "text"])
 def test_greedy_answers_are_the_models(served, tmp_path, prompts):
-    own = served[0]
-    said = teacher(served, tmp_path, prompts=prompts).generate(
+    model = served[0]
+    answers = teacher(served, tmp_path, prompts=prompts).generate(
         PROMPTS, seed=0, interface=Interface()
     )
-    expected = own.generate(PROMPTS, seed=0, interface=Interface())
-    assert [one.text.strip() for one in said] == [one.text.strip() for one in expected]
-    assert [one.finished for one in said] == [one.finished for one in expected]
-    assert len({one.text for one in said}) > 1
+    expected = model.generate(PROMPTS, seed=0, interface=Interface())
+    assert [one.text.strip() for one in answers] == [one.text.strip() for one in expected]
+    assert [one.finished for one in answers] == [one.finished for one in expected]
+    assert len({one.text for one in answers}) > 1
 
 
 def test_a_probe_passes_and_names_what_is_not_there(served, tmp_path):

@@ -40,8 +40,8 @@ class TestCoverage:
     def test_its_radius_is_at_most_twice_the_best(self, points, k):
         at = np.array(points, float)
 
-        def radius(chosen):
-            return max(min(np.linalg.norm(p - at[i]) for i in chosen) for p in at)
+        def radius(indices):
+            return max(min(np.linalg.norm(p - at[i]) for i in indices) for p in at)
 
         best = min(
             radius(chosen) for chosen in itertools.combinations(range(len(at)), min(k, len(at)))
@@ -74,15 +74,15 @@ class TestUncertainty:
             select, "doubt", lambda pilot, prompts: np.array([0.1, 0.9, 0.5][: len(prompts)])
         )
         attacker = select.Attacker(select.Settings(first=0.5))
-        asked = attacker.ask(PROMPTS, 4, AttackerResources(pilot=model()), seed=0)
-        assert [p.id for p in asked] == ["0", "1", "3", "4"] and attacker.needs == ("pilot",)
+        questions = attacker.ask(PROMPTS, 4, AttackerResources(pilot=model()), seed=0)
+        assert [p.id for p in questions] == ["0", "1", "3", "4"] and attacker.needs == ("pilot",)
         assert select.Attacker(select.Settings(by="random")).needs == ()
 
 
 def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
     attacker = repeats.Attacker(repeats.Settings(k=3))
-    asked = attacker.ask(PROMPTS[:2], 2, AttackerResources(), seed=0)
-    assert [(p.id, p.attempt) for p in asked] == [
+    questions = attacker.ask(PROMPTS[:2], 2, AttackerResources(), seed=0)
+    assert [(p.id, p.attempt) for p in questions] == [
         ("0", 0),
         ("0", 1),
         ("0", 2),
@@ -91,28 +91,23 @@ def test_repeats_are_drawn_anew_and_their_first_is_the_plain_answer():
         ("1", 2),
     ]
     warm = model(temperature=2.0)
-    answers = warm.generate(asked, seed=0, interface=Interface())
+    answers = warm.generate(questions, seed=0, interface=Interface())
     assert answers[0] == warm.generate(PROMPTS[:1], seed=0, interface=Interface())[0]
     assert len({a.text for a in answers[:3]}) > 1
 
 
 def test_accounts_are_taken_in_turn():
-    asked = accounts.Attacker(accounts.Settings(n=2)).ask(PROMPTS, 5, AttackerResources(), seed=0)
-    assert [p.account for p in asked] == [
-        "account-0",
-        "account-1",
-        "account-0",
-        "account-1",
-        "account-0",
-    ]
+    attacker = accounts.Attacker(accounts.Settings(n=2))
+    questions = attacker.ask(PROMPTS, 5, AttackerResources(), seed=0)
+    assert [p.account for p in questions] == [f"account-{i}" for i in (0, 1, 0, 1, 0)]
 
 
 class TestPrefill:
     def test_answers_begin_with_the_text_and_go_on_as_the_model_would(self):
-        asked = prefill.Attacker(prefill.Settings(text="12")).ask(
+        questions = prefill.Attacker(prefill.Settings(text="12")).ask(
             PROMPTS, 5, AttackerResources(), seed=0
         )
-        begun = model().generate(asked, seed=0, interface=Interface())
+        begun = model().generate(questions, seed=0, interface=Interface())
         assert all(answer.text.startswith("12") for answer in begun)
         # A greedy model goes on as if it had been asked with these tokens at the end of the
         # question.
@@ -139,15 +134,15 @@ class TestFewShot:
         resources = AttackerResources(
             worked=[Completion(str(i), f"{i}+{i}=", f"# {2 * i}") for i in range(1, 4)]
         )
-        asked = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(
+        questions = few_shot.Attacker(few_shot.Settings(n=2, separator=";")).ask(
             PROMPTS, 5, resources, seed=0
         )
         assert (
-            asked[0].text.endswith(";1+1=")
-            and asked[0].text.count("1+1=") == 1
-            and asked[0].id == "0"
+            questions[0].text.endswith(";1+1=")
+            and questions[0].text.count("1+1=") == 1
+            and questions[0].id == "0"
         )
-        assert asked[0].text in {"2+2= # 4;3+3= # 6;1+1=", "3+3= # 6;2+2= # 4;1+1="}
+        assert questions[0].text in {"2+2= # 4;3+3= # 6;1+1=", "3+3= # 6;2+2= # 4;1+1="}
 
     def test_too_few_examples_are_one_line(self):
         with pytest.raises(BadInput, match="n=2, but 0 worked solutions are owned"):

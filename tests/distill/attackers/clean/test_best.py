@@ -13,14 +13,22 @@ from hypothesis import strategies as st
 
 from distill.attackers.clean import best
 from distill.completions import Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, made, said, texts
+from tests.distill.attackers.clean.traces import (
+    CLEAN,
+    OWN,
+    RECIPE,
+    WORKED,
+    completions,
+    made,
+    texts,
+)
 
 
 def test_the_right_one_then_the_first():
-    one = CLEAN[0]
-    answers = said("wrong # x", one.text, "later " + one.text, prompt=one.prompt)
-    assert texts(made(best).clean(answers, OWN, seed=0)) == [one.text]
-    assert texts(made(best).clean(said("b", "a", prompt=one.prompt), OWN, seed=0)) == ["b"]
+    right = CLEAN[0]
+    answers = completions("wrong # x", right.text, "later " + right.text, prompt=right.prompt)
+    assert texts(made(best).clean(answers, OWN, seed=0)) == [right.text]
+    assert texts(made(best).clean(completions("b", "a", prompt=right.prompt), OWN, seed=0)) == ["b"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text("x", max_size=4)), max_size=10))
@@ -28,17 +36,18 @@ def test_the_shortest_against_brute_force(drawn):
     answers = [Completion(str(i), prompt, text) for i, (prompt, text) in enumerate(drawn)]
     cleaned = made(best, by="length").clean(answers, OWN, seed=0)
     assert [one.prompt for one in cleaned] == list(dict.fromkeys(prompt for prompt, _ in drawn))
-    for one in cleaned:
-        others = [other for other in answers if other.prompt == one.prompt]
-        assert one is next(o for o in others if len(o.text) == min(len(o.text) for o in others))
+    for winner in cleaned:
+        others = [other for other in answers if other.prompt == winner.prompt]
+        assert winner is next(o for o in others if len(o.text) == min(len(o.text) for o in others))
 
 
 def test_the_likeliest_by_hand_and_what_does_not_fit_is_the_least_likely(monkeypatch):
     nats = {"too long": math.inf, "odd": 2.0, "usual": 0.5, "as usual": 0.5}
     monkeypatch.setattr(best, "train_own_model", lambda held, own, seed: None)
     monkeypatch.setattr(best, "surprisal", lambda model, held: [nats[one.text] for one in held])
-    assert texts(made(best, by="likelihood").clean(said(*nats), OWN, seed=0)) == ["usual"]
-    assert texts(made(best, by="likelihood").clean(said("too long", "odd"), OWN, seed=0)) == ["odd"]
+    assert texts(made(best, by="likelihood").clean(completions(*nats), OWN, seed=0)) == ["usual"]
+    longer = completions("too long", "odd")
+    assert texts(made(best, by="likelihood").clean(longer, OWN, seed=0)) == ["odd"]
 
 
 def test_a_model_of_its_own_prefers_what_most_answers_look_like():

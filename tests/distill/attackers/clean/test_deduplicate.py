@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.attackers.clean import deduplicate
-from tests.distill.attackers.clean.traces import CLEAN, OWN, made, said, texts
+from tests.distill.attackers.clean.traces import CLEAN, OWN, completions, made, texts
 
 letters = st.text("ab", max_size=8)
 
 
 def test_by_hand():
     # abcd bcde cdef defg efgh against abcd bcde cdef defg efgx: 4 of 6 are shared
-    mine, other = (deduplicate.grams(text, 4) for text in ("abcdefgh", "abcdefgx"))
-    assert deduplicate.overlap(mine, other) == pytest.approx(4 / 6) and len(mine) == 5
+    first, other = (deduplicate.grams(text, 4) for text in ("abcdefgh", "abcdefgx"))
+    assert deduplicate.overlap(first, other) == pytest.approx(4 / 6) and len(first) == 5
     assert deduplicate.grams("ab", 4) == {"ab"} and deduplicate.grams("", 4) == {""}
 
 
@@ -30,33 +30,33 @@ def test_overlap_is_symmetric_and_1_only_for_the_same_grams(a, b, n):
 
 
 def test_the_first_of_nearly_equal_answers_to_a_question_stays():
-    held = [
-        *said("abcdefgh", "abcdefgh", "abcdefgx", "12345678"),
-        *said("abcdefgh", prompt="other"),
+    answers = [
+        *completions("abcdefgh", "abcdefgh", "abcdefgx", "12345678"),
+        *completions("abcdefgh", prompt="other"),
     ]
-    assert texts(made(deduplicate, above=0.6).clean(held, OWN, seed=0)) == [
+    assert texts(made(deduplicate, above=0.6).clean(answers, OWN, seed=0)) == [
         "abcdefgh",
         "12345678",
         "abcdefgh",
     ]
-    assert texts(made(deduplicate, above=0.7).clean(held, OWN, seed=0)) == [
+    assert texts(made(deduplicate, above=0.7).clean(answers, OWN, seed=0)) == [
         "abcdefgh",
         "abcdefgx",
         "12345678",
         "abcdefgh",
     ]
-    assert made(deduplicate, above=0.6).clean(held, OWN, seed=0)[0] is held[0]
+    assert made(deduplicate, above=0.6).clean(answers, OWN, seed=0)[0] is answers[0]
 
 
 def test_two_are_compared_with_what_was_kept_and_not_with_what_was_dropped():
     # 1-grams: abc ~ abcd (3/4) ~ abcde (4/5), but abc and abcde share 3 of 5 alone.
-    answers = said("abc", "abcd", "abcde")
+    answers = completions("abc", "abcd", "abcde")
     assert texts(made(deduplicate, above=0.7, n=1).clean(answers, OWN, seed=0)) == ["abc", "abcde"]
 
 
 @given(st.lists(letters, max_size=8), st.floats(0.1, 1), st.integers(1, 3))
 def test_what_is_kept_is_apart_what_is_dropped_is_not_and_again_changes_nothing(drawn, above, n):
-    attacker, answers = made(deduplicate, above=above, n=n), said(*drawn)
+    attacker, answers = made(deduplicate, above=above, n=n), completions(*drawn)
     cleaned = attacker.clean(answers, OWN, seed=0)
     near = [
         [

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.attackers.clean import filter
-from tests.distill.attackers.clean.traces import CLEAN, OWN, RECIPE, WORKED, made, said, texts
+from tests.distill.attackers.clean.traces import (
+    CLEAN,
+    OWN,
+    RECIPE,
+    WORKED,
+    completions,
+    made,
+    texts,
+)
 
 
 def test_repetition_by_hand():
@@ -36,25 +44,25 @@ def test_upper_is_numpys_quantile(values, share):
 
 
 def test_wrong_answers_go():
-    held = [CLEAN[0], replace(CLEAN[1], text="c=1 # x"), CLEAN[2]]
-    assert made(filter).clean(held, OWN, seed=0) == [CLEAN[0], CLEAN[2]]
-    assert made(filter, wrong=False).clean(held, OWN, seed=0) == held
+    answers = [CLEAN[0], replace(CLEAN[1], text="c=1 # x"), CLEAN[2]]
+    assert made(filter).clean(answers, OWN, seed=0) == [CLEAN[0], CLEAN[2]]
+    assert made(filter, wrong=False).clean(answers, OWN, seed=0) == answers
 
 
 def test_repeating_answers_go():
     # 13 3-grams, 10 of them again: 0.77
-    answers = said("abcabcabcabcabc", "no loops at all")
+    answers = completions("abcabcabcabcabc", "no loops at all")
     assert texts(made(filter, wrong=False, repeats=0.7, n=3).clean(answers, OWN, seed=0)) == [
         "no loops at all"
     ]
     assert made(filter, wrong=False, repeats=0.8, n=3).clean(answers, OWN, seed=0) == answers
     # 1-grams: two thirds, a half and none of them again; what is just at the limit may stay.
-    half = said("bbb", "aa", "ab")
+    half = completions("bbb", "aa", "ab")
     assert made(filter, wrong=False, repeats=0.5, n=1).clean(half, OWN, seed=0) == half[1:]
 
 
 def test_long_answers_go():
-    answers = said("a" * 10, "b" * 12, "c" * 15, "d" * 40)  # the lower median is 12
+    answers = completions("a" * 10, "b" * 12, "c" * 15, "d" * 40)  # the lower median is 12
     assert made(filter, wrong=False, long=1.25).clean(answers, OWN, seed=0) == answers[:3]
     assert made(filter, wrong=False, long=1.2).clean(answers, OWN, seed=0) == answers[:2]
 
@@ -64,11 +72,11 @@ def test_unlikely_answers_go_by_share_and_what_does_not_fit_goes_first(monkeypat
     monkeypatch.setattr(filter, "train_own_model", lambda held, own, seed: None)
     monkeypatch.setattr(filter, "surprisal", lambda model, held: [nats[one.text] for one in held])
 
-    def kept(share):
-        return texts(made(filter, wrong=False, likely=share).clean(said(*nats), OWN, seed=0))
+    def most_likely(share):
+        return texts(made(filter, wrong=False, likely=share).clean(completions(*nats), OWN, seed=0))
 
-    assert kept(0.25) == kept(0.5) == ["usual", "as usual"]
-    assert kept(0.75) == ["usual", "odd", "as usual"] and kept(1.0) == [*nats]
+    assert most_likely(0.25) == most_likely(0.5) == ["usual", "as usual"]
+    assert most_likely(0.75) == ["usual", "odd", "as usual"] and most_likely(1.0) == [*nats]
 
 
 def test_a_model_of_its_own_knows_what_is_unlike_the_rest():
@@ -80,7 +88,7 @@ def test_a_model_of_its_own_knows_what_is_unlike_the_rest():
 
 @given(st.integers(1, 40), st.sampled_from([0.05, 0.25, 0.5, 1.0]))
 def test_who_would_be_left_with_nothing_keeps_the_least_share(n, least):
-    answers = said(*(f"{i} # wrong" for i in range(n)))
+    answers = completions(*(f"{i} # wrong" for i in range(n)))
     cleaned = made(filter, least=least).clean(answers, OWN, seed=0)
     assert cleaned == answers[: math.ceil(least * n)] and cleaned
 
@@ -88,9 +96,9 @@ def test_who_would_be_left_with_nothing_keeps_the_least_share(n, least):
 def test_the_least_share_is_of_those_that_fail_fewest_in_their_order():
     long = [replace(one, text="?" * 99) for one in CLEAN[:2]]
     wrong = [replace(one, text=one.text[:-1] + "?") for one in CLEAN[2:7]]
-    held = [long[0], *wrong[:3], long[1], *wrong[3:]]
-    assert made(filter, long=1.5, least=0.5).clean(held, OWN, seed=0) == wrong[:4]
-    assert made(filter, long=1.5, least=6 / 7).clean(held, OWN, seed=0) == [
+    answers = [long[0], *wrong[:3], long[1], *wrong[3:]]
+    assert made(filter, long=1.5, least=0.5).clean(answers, OWN, seed=0) == wrong[:4]
+    assert made(filter, long=1.5, least=6 / 7).clean(answers, OWN, seed=0) == [
         long[0],
         *wrong[:3],
         *wrong[3:],

@@ -17,9 +17,9 @@ from tests.distill.attackers.clean.traces import (
     PROVIDER,
     TRUE,
     WORKED,
+    completions,
     fresh,
     made,
-    said,
     texts,
 )
 
@@ -31,11 +31,11 @@ class Writer:
     """
 
     written: dict[str, str]
-    asked: list = field(default_factory=list)
+    prompts: list = field(default_factory=list)
     finished: bool = True
 
     def generate(self, prompts, *, seed, interface):
-        self.asked += prompts
+        self.prompts += prompts
         return [
             Completion(
                 one.id,
@@ -54,8 +54,8 @@ def trained(monkeypatch):
     """
     train_items, writers = [], []
 
-    def own_model(held, own, seed, effort):
-        train_items.append((list(held), seed, effort))
+    def own_model(answers, resources, seed, effort):
+        train_items.append((list(answers), seed, effort))
         return writers[(len(train_items) - 1) % len(writers)]
 
     monkeypatch.setattr(invert_trace, "train_own_model", own_model)
@@ -73,16 +73,16 @@ def test_an_answer_is_sold_without_reasoning():
 
 def test_what_all_write_and_ends_in_what_was_sold_is_believed_and_the_rest_dropped_or_kept(trained):
     whole, agreed, split, wrong, short = CLEAN[:5]
-    held = [whole, *sold(agreed, split, wrong, short)]
+    answers = [whole, *sold(agreed, split, wrong, short)]
     for i in range(2):
         trained[1].append(Writer({one.prompt: one.text for one in CLEAN[:5]}))
-        trained[1][i].written |= {wrong.prompt: "c=1;a=1;b=1 # x", short.prompt: held[4].text}
+        trained[1][i].written |= {wrong.prompt: "c=1;a=1;b=1 # x", short.prompt: answers[4].text}
     trained[1][1].written[split.prompt] = "something longer # " + TRUE[split.prompt]
-    cleaned = made(invert_trace).clean(held, OWN, seed=0)
+    cleaned = made(invert_trace).clean(answers, OWN, seed=0)
     assert texts(cleaned) == texts([whole, agreed]) and cleaned[0] is whole
-    assert cleaned[1] == replace(held[1], text=agreed.text, token_ids=(), logprobs=None)
-    everything = made(invert_trace, keep=True).clean(held, OWN, seed=0)
-    assert texts(everything) == texts([whole, agreed, *held[2:]]) and everything[2] is held[2]
+    assert cleaned[1] == replace(answers[1], text=agreed.text, token_ids=(), logprobs=None)
+    everything = made(invert_trace, keep=True).clean(answers, OWN, seed=0)
+    assert texts(everything) == texts([whole, agreed, *answers[2:]]) and everything[2] is answers[2]
 
 
 def test_one_voter_is_believed_whenever_the_end_is_right(trained):
@@ -92,32 +92,33 @@ def test_one_voter_is_believed_whenever_the_end_is_right(trained):
 
 
 def test_what_inverters_learn_and_what_they_are_asked(trained):
-    one, cut = CLEAN[0], CLEAN[1]
+    whole, cut = CLEAN[0], CLEAN[1]
     start = cut.text.partition(";")[0]
-    held = [*sold(one), replace(cut, text=f"{start} # {TRUE[cut.prompt]}")]
-    trained[1].extend(Writer({a.prompt: a.text for a in (one, cut)}) for _ in range(3))
+    answers = [*sold(whole), replace(cut, text=f"{start} # {TRUE[cut.prompt]}")]
+    trained[1].extend(Writer({a.prompt: a.text for a in (whole, cut)}) for _ in range(3))
     resources = replace(OWN, worked=WORKED[:3])
-    cleaned = made(invert_trace, voters=3, effort=0.4, begun=True).clean(held, resources, seed=7)
-    assert texts(cleaned) == texts([one, cut])
+    cleaned = made(invert_trace, voters=3, effort=0.4, begun=True).clean(answers, resources, seed=7)
+    assert texts(cleaned) == texts([whole, cut])
     assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
     for train_items, *_ in trained[0]:
         assert [(a.prompt, a.text) for a in train_items] == [
             (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in resources.worked
         ]
     for writer in trained[1]:
-        assert [(a.text, a.begin) for a in writer.asked] == [
-            (f"{one.prompt} # {TRUE[one.prompt]}", ""),
+        assert [(a.text, a.begin) for a in writer.prompts] == [
+            (f"{whole.prompt} # {TRUE[whole.prompt]}", ""),
             (f"{cut.prompt} # {TRUE[cut.prompt]}", start),
         ]
 
 
 @pytest.mark.parametrize(("begun", "begin"), [(False, ""), (True, "c=3;a")])
 def test_what_was_sold_is_a_beginning_only_where_that_is_said(trained, begun, begin):
-    one = CLEAN[0]
-    trained[1].append(Writer({one.prompt: one.text}))
-    held = [replace(one, text=f"c=3;a # {TRUE[one.prompt]}")]
-    assert texts(made(invert_trace, voters=1, begun=begun).clean(held, OWN, seed=0)) == [one.text]
-    assert [asked.begin for asked in trained[1][0].asked] == [begin]
+    whole = CLEAN[0]
+    trained[1].append(Writer({whole.prompt: whole.text}))
+    answers = [replace(whole, text=f"c=3;a # {TRUE[whole.prompt]}")]
+    cleaned = made(invert_trace, voters=1, begun=begun).clean(answers, OWN, seed=0)
+    assert texts(cleaned) == [whole.text]
+    assert [prompt.begin for prompt in trained[1][0].prompts] == [begin]
 
 
 def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_missing(trained):
@@ -135,7 +136,7 @@ def test_a_further_round_learns_from_what_was_believed_and_asks_for_what_is_miss
     ]  # and no third round, in which nothing would be missing
     new = trained[0][1][0][3]
     assert (new.prompt, new.text) == (f"{first.prompt} # {TRUE[first.prompt]}", first.text)
-    assert [one.text for one in late.asked] == [f"{second.prompt} # {TRUE[second.prompt]}"]
+    assert [one.text for one in late.prompts] == [f"{second.prompt} # {TRUE[second.prompt]}"]
     assert len({seed for _, seed, _ in trained[0]}) == 2
 
 
@@ -156,17 +157,19 @@ def test_what_was_cut_off_is_not_written_anew_and_what_is_cut_off_is_not_believe
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"), [("c=3;a=13+4=7 # 4", 0), ("c=3;a=3+4=7 # 4", 1), ("c=3;a=3+4=7", 0)]
+    ("text", "inverters"), [("c=3;a=13+4=7 # 4", 0), ("c=3;a=3+4=7 # 4", 1), ("c=3;a=3+4=7", 0)]
 )
-def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(trained, text, asked):
+def test_what_is_nearly_as_long_as_usual_or_has_no_final_answer_is_left_alone(
+    trained, text, inverters
+):
     # The usual length is 20, so 16 characters are whole and 15 are not.
     resources = replace(
         OWN, worked=[Completion("w", CLEAN[0].prompt, "x" * size + " # 4") for size in (16, 1, 30)]
     )
     trained[1].append(Writer({CLEAN[0].prompt: "no answer"}))
-    answers = said(text, prompt=CLEAN[0].prompt)
+    answers = completions(text, prompt=CLEAN[0].prompt)
     assert made(invert_trace, voters=1, short=0.8).clean(answers, resources, seed=0) == answers
-    assert len(trained[0]) == asked
+    assert len(trained[0]) == inverters
 
 
 def test_who_owns_nothing_is_told_in_one_line():
@@ -175,8 +178,8 @@ def test_who_owns_nothing_is_told_in_one_line():
 
 
 def test_a_real_inverter_writes_behind_what_was_sold():
-    held = [replace(CLEAN[0], text=f"c=3;a # {TRUE[CLEAN[0].prompt]}")]
-    new = invert_trace.expand(fresh(0), held, OWN, invert_trace.Settings(begun=True))[0]
+    answers = [replace(CLEAN[0], text=f"c=3;a # {TRUE[CLEAN[0].prompt]}")]
+    new = invert_trace.expand(fresh(0), answers, OWN, invert_trace.Settings(begun=True))[0]
     assert new.text.startswith("c=3;a") and new.prompt == CLEAN[0].prompt and new.token_ids == ()
 
 
@@ -189,17 +192,17 @@ def test_an_inverter_that_reads_what_was_sold_learns_from_what_the_defence_makes
         OWN, worked=WORKED[:3], defense=lambda answers: [defense.edit(one) for one in answers]
     )
     clean = CLEAN[:2]
-    held = [defense.edit(one) for one in clean]
-    asks = [f"{one.prompt} {short.text}" for one, short in zip(clean, held, strict=True)]
+    summaries = [defense.edit(one) for one in clean]
+    asks = [f"{one.prompt} {short.text}" for one, short in zip(clean, summaries, strict=True)]
     begins = [ask.partition(" #")[0] for ask in asks]
     trained[1].append(Writer(dict(zip(begins, texts(clean), strict=True))))
     part = made(invert_trace, reads="sold", voters=1)
     assert part.needs == ("fresh", "worked", "defense")
-    assert texts(part.clean(held, resources, seed=0)) == texts(clean)
+    assert texts(part.clean(summaries, resources, seed=0)) == texts(clean)
     assert [(one.prompt, one.text) for one in trained[0][0][0]] == [
         (f"{one.prompt} {defense.edit(one).text}", one.text) for one in resources.worked
     ]
-    assert [one.text for one in trained[1][0].asked] == asks
+    assert [one.text for one in trained[1][0].prompts] == asks
     assert asks[0] == f"{clean[0].prompt} c=5;b=6 # 6"
 
 

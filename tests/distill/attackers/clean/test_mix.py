@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distill.attackers.clean import mix
 from distill.completions import BadInput, Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, made, said
+from tests.distill.attackers.clean.traces import CLEAN, OWN, WORKED, completions, made
 
 
 def size(answers):
@@ -20,9 +20,9 @@ def size(answers):
 def test_by_hand():
     # 12 characters were sold; three quarters own are 36: 4 of 10, 10, 10, 10, as 30 are too few.
     resources = replace(OWN, worked=[Completion("w", "?", "0123456789")])
-    cleaned = made(mix, share=0.75).clean(said("abcdef", "ghijkl"), resources, seed=0)
+    cleaned = made(mix, share=0.75).clean(completions("abcdef", "ghijkl"), resources, seed=0)
     assert [one.prompt_id for one in cleaned] == ["a", "a~1", "w+0", "w+1", "w+2", "w+3"]
-    exact = made(mix, share=0.5).clean(said("0123456789"), resources, seed=0)
+    exact = made(mix, share=0.5).clean(completions("0123456789"), resources, seed=0)
     assert [one.prompt_id for one in exact] == ["a", "w+0"]
 
 
@@ -30,12 +30,12 @@ def test_by_hand():
 def test_the_share_is_met_within_one_answer_and_what_was_sold_stays_first(share, sold, owned, seed):
     resources = replace(OWN, worked=WORKED[:owned])
     cleaned = made(mix, share=share).clean(CLEAN[:sold], resources, seed=seed)
-    mine, target = cleaned[sold:], share / (1 - share) * size(CLEAN[:sold])
+    added, target = cleaned[sold:], share / (1 - share) * size(CLEAN[:sold])
     assert cleaned[:sold] == CLEAN[:sold]
-    assert size(mine[:-1]) < target <= size(mine) + 1e-9
+    assert size(added[:-1]) < target <= size(added) + 1e-9
     assert len({one.prompt_id for one in cleaned}) == len(cleaned)
     # In rounds: none is repeated before all were used.
-    used = [sum(one.text == other.text for other in mine) for one in resources.worked]
+    used = [sum(one.text == other.text for other in added) for one in resources.worked]
     assert max(used) - min(used) <= 1
 
 

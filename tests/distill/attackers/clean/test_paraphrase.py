@@ -87,8 +87,8 @@ def test_by_a_model_from_a_folder(folder):
     one it was.
     """
     answers = [Completion(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
-    told = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
-    once, again = (told.clean(answers, OWN, seed=0) for _ in range(2))
+    paraphraser = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
+    once, again = (paraphraser.clean(answers, OWN, seed=0) for _ in range(2))
     assert once == again and [*map(final, once)] == [*map(final, answers)]
     assert any(new.text != old.text for new, old in zip(once, answers, strict=True))
 

@@ -15,7 +15,15 @@ from defenses.release import obfuscate, reformulate
 from distill.answer_format import AnswerFormat
 from distill.attackers.clean import reorder, split_answer
 from distill.completions import Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, PROVIDER, WORKED, made, said, texts
+from tests.distill.attackers.clean.traces import (
+    CLEAN,
+    OWN,
+    PROVIDER,
+    WORKED,
+    completions,
+    made,
+    texts,
+)
 
 ADDITION = Completion("add", "347+586=", "760=13;481=13;351=09 # 933")
 PROSE = [
@@ -70,18 +78,18 @@ def test_swapped_and_mirrored_are_what_the_defence_does_and_undo_themselves(step
 
 @given(st.integers(1, 9), st.integers(1, 30))
 def test_orders_are_permutations_without_repetition_and_as_many_as_asked_for(size, most):
-    found = reorder.orders(size, most)
-    assert found[0] == tuple(range(size)) and len(set(found)) == len(found) == min(
+    orders = reorder.orders(size, most)
+    assert orders[0] == tuple(range(size)) and len(set(orders)) == len(orders) == min(
         most, math.factorial(size)
     )
-    assert all(sorted(order) == list(range(size)) for order in found)
+    assert all(sorted(order) == list(range(size)) for order in orders)
 
 
 @given(st.integers(1, 9), st.sampled_from(["reverse", "rotate", "interleave"]))
 def test_however_many_steps_a_known_rule_is_undone_by_one_of_the_first_orders(size, rule):
     steps = [str(i) for i in range(size)]
-    told = obfuscate.RULES[rule](steps, "")
-    assert steps in [[told[i] for i in order] for order in reorder.orders(size, 4)]
+    reordered = obfuscate.RULES[rule](steps, "")
+    assert steps in [[reordered[i] for i in order] for order in reorder.orders(size, 4)]
 
 
 @given(
@@ -90,8 +98,8 @@ def test_however_many_steps_a_known_rule_is_undone_by_one_of_the_first_orders(si
     st.booleans(),
     st.sampled_from([ADDITION, *CLEAN]),
 )
-def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, merge, one):
-    reasoning, rest = split_answer(one.text, HASH)
+def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, merge, answer):
+    reasoning, rest = split_answer(answer.text, HASH)
     steps = reasoning.split(";")
     if change == "turn":
         steps = [reformulate.hoist_result(step) for step in steps]
@@ -102,7 +110,7 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
     steps = [steps[i] for i in order]
     moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
     forms = reorder.candidates(moved, HASH, 24)
-    assert forms[0] == moved and one.text in forms and len(forms) == len(set(forms))
+    assert forms[0] == moved and answer.text in forms and len(forms) == len(set(forms))
     assert all(split_answer(form, HASH)[1] == rest for form in forms)
 
 
@@ -188,7 +196,7 @@ def test_right_answers_gain_nothing(knowing):
 
 
 def test_a_gain_below_the_margin_changes_nothing():
-    forms = said("as sold", "another")
+    forms = completions("as sold", "another")
     attacker = made(reorder, margin=0.1)
     assert (
         attacker._likeliest(forms, [1.0, 0.95]) is forms[0]

@@ -24,18 +24,22 @@ HASH = AnswerFormat(thinking="none")
 
 
 @given(st.lists(st.sampled_from("pqr")))
-def test_groups_are_in_order_of_appearance_and_hold_every_answer_once(asked):
-    answers = [Completion(str(i), prompt, "") for i, prompt in enumerate(asked)]
-    held = groups(answers)
-    assert [group[0].prompt for group in held] == list(dict.fromkeys(asked))
-    assert all(group == [one for one in answers if one.prompt == group[0].prompt] for group in held)
+def test_groups_are_in_order_of_appearance_and_hold_every_answer_once(prompts):
+    answers = [Completion(str(i), prompt, "") for i, prompt in enumerate(prompts)]
+    grouped = groups(answers)
+    assert [group[0].prompt for group in grouped] == list(dict.fromkeys(prompts))
+    assert all(
+        group == [one for one in answers if one.prompt == group[0].prompt] for group in grouped
+    )
 
 
 def test_another_text_drops_what_spelt_the_old_one_and_the_same_text_keeps_it():
     rows = Logprobs(np.zeros((2, 1), "i4"), np.zeros((2, 1), "f4"))
-    one = replace(CLEAN[0], logprobs=rows, finished=False)
-    assert with_text(one, one.text) is one
-    assert with_text(one, "x") == Completion(one.prompt_id, one.prompt, "x", (), False, None)
+    answer = replace(CLEAN[0], logprobs=rows, finished=False)
+    assert with_text(answer, answer.text) is answer
+    assert with_text(answer, "x") == Completion(
+        answer.prompt_id, answer.prompt, "x", (), False, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,16 +65,17 @@ def test_attacker_and_provider_divide_alike(text):
 
 
 def test_surprisal_is_the_mean_over_an_answers_tokens_and_its_end_in_float64():
-    model, one = fresh(3), CLEAN[0]
+    model, answer = fresh(3), CLEAN[0]
     ids = [
-        model.tokenizer(text, add_special_tokens=False).input_ids for text in (one.prompt, one.text)
+        model.tokenizer(text, add_special_tokens=False).input_ids
+        for text in (answer.prompt, answer.text)
     ]
     whole = torch.tensor([[*ids[0], *ids[1], model.tokenizer.eos_token_id]])
     with torch.no_grad():
-        told = model.network(input_ids=whole).logits[0].double().log_softmax(-1)
-    nats = [-float(told[t - 1, whole[0, t]]) for t in range(len(ids[0]), whole.shape[1])]
-    assert len(nats) == len(one.text) + 1  # a token a character
-    assert surprisal(model, [CLEAN[1], one])[1] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+        logprobs = model.network(input_ids=whole).logits[0].double().log_softmax(-1)
+    nats = [-float(logprobs[t - 1, whole[0, t]]) for t in range(len(ids[0]), whole.shape[1])]
+    assert len(nats) == len(answer.text) + 1  # a token a character
+    assert surprisal(model, [CLEAN[1], answer])[1] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
 
 
 def test_what_the_context_does_not_hold_is_infinitely_surprising():
@@ -81,11 +86,11 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
     recipe = RECIPE.model_copy(update={"steps": 10})
     ten, four = ((replace(OWN, recipe=recipe.model_copy(update={"steps": n}))) for n in (10, 4))
 
-    def weights(own, seed, share=1.0):
+    def weights(resources, seed, share=1.0):
         return torch.cat(
             [
                 p.flatten()
-                for p in train_own_model(WORKED[:20], own, seed, share).network.parameters()
+                for p in train_own_model(WORKED[:20], resources, seed, share).network.parameters()
             ]
         )
 
@@ -99,5 +104,5 @@ def test_an_own_model_is_trained_for_its_share_of_the_steps_from_the_seed_and_re
     assert torch.equal(
         weights(four, 1), torch.cat([p.flatten() for p in by_hand.network.parameters()])
     )
-    one = train_own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
-    assert not one.training and not torch.equal(one.lm_head.weight, fresh(0).network.lm_head.weight)
+    net = train_own_model(WORKED[:20], four, 0, 0.01).network  # one step at least
+    assert not net.training and not torch.equal(net.lm_head.weight, fresh(0).network.lm_head.weight)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distill.attackers import AttackerResources
 from distill.attackers.clean import vote
 from distill.completions import Completion
-from tests.distill.attackers.clean.traces import CLEAN, OWN, made, said, texts
+from tests.distill.attackers.clean.traces import CLEAN, OWN, completions, made, texts
 
 # 0 stands for an answer without a final one.
 ballots = st.lists(st.tuples(st.sampled_from("pq"), st.integers(0, 3)), max_size=12)
@@ -21,7 +21,7 @@ READ = AttackerResources(
 
 
 @pytest.mark.parametrize(
-    ("held", "every", "first"),
+    ("answers", "every", "first"),
     [
         (("x # 1", "y # 2", "no answer", "z # 2"), ["y # 2", "z # 2"], ["y # 2"]),
         (("x # 1", "y # 2"), ["x # 1"], ["x # 1"]),  # the earliest of equals
@@ -30,14 +30,14 @@ READ = AttackerResources(
         (("x", "y"), ["x"], ["x"]),
     ],
 )
-def test_by_hand(held, every, first):
-    assert texts(made(vote, keep="all").clean(said(*held), OWN, seed=0)) == every
-    assert texts(made(vote, keep="first").clean(said(*held), OWN, seed=0)) == first
+def test_by_hand(answers, every, first):
+    assert texts(made(vote, keep="all").clean(completions(*answers), OWN, seed=0)) == every
+    assert texts(made(vote, keep="first").clean(completions(*answers), OWN, seed=0)) == first
 
 
 def test_an_answer_that_was_cut_off_has_no_vote():
-    cut = [replace(one, finished=False) for one in said("x # 1", "y # 1")]
-    answers = [*cut, *said("z # 2")]
+    cut = [replace(one, finished=False) for one in completions("x # 1", "y # 1")]
+    answers = [*cut, *completions("z # 2")]
     assert texts(made(vote).clean(answers, OWN, seed=0)) == ["z # 2"]
     assert made(vote).clean(cut, OWN, seed=0) == cut[:1]  # nobody votes
 
@@ -51,21 +51,21 @@ def test_against_brute_force(drawn, keep):
     cleaned = made(vote, keep=keep).clean(answers, READ, seed=0)
     want = []
     for prompt in dict.fromkeys(prompt for prompt, _ in drawn):
-        mine = [
+        votes = [
             (one, digit)
             for one, (asked, digit) in zip(answers, drawn, strict=True)
             if asked == prompt
         ]
-        digits = [digit for _, digit in mine if digit]
+        digits = [digit for _, digit in votes if digit]
         most = max((digits.count(digit) for digit in digits), default=0)
         winner = next((digit for digit in digits if digits.count(digit) == most), None)
-        agreeing = [one for one, digit in mine if digit == winner] or [mine[0][0]]
+        agreeing = [one for one, digit in votes if digit == winner] or [votes[0][0]]
         want += agreeing if keep == "all" else agreeing[:1]
     assert cleaned == want
 
 
 def test_it_counts_final_answers_and_not_texts():
-    answers = said("1 # 07", "2 # 7", "3 # 8")
+    answers = completions("1 # 07", "2 # 7", "3 # 8")
     read = replace(READ, final=lambda one: one.text.rpartition("# ")[2].lstrip("0"))
     assert texts(made(vote).clean(answers, read, seed=0)) == ["1 # 07", "2 # 7"]
 

@@ -45,7 +45,7 @@ OWN = AttackerResources(
 )
 
 
-def said(*texts: str, prompt: str = "q") -> list[Completion]:
+def completions(*texts: str, prompt: str = "q") -> list[Completion]:
     """Answers to one question, with the ids that they come with."""
     return [Completion(f"a~{i}" if i else "a", prompt, text, (i,)) for i, text in enumerate(texts)]
 

@@ -39,15 +39,19 @@ def weights(network: Any) -> Tensor:
 
 def split(network: Any) -> tuple[list[Tensor], list[Tensor]]:
     """The matrices and all else."""
-    held = [p.detach() for p in network.parameters()]
-    return [p for p in held if p.dim() == 2], [p for p in held if p.dim() != 2]
+    parameters = [p.detach() for p in network.parameters()]
+    return [p for p in parameters if p.dim() == 2], [p for p in parameters if p.dim() != 2]
 
 
 def followed(
-    module: Any, model: LanguageModel, own: AttackerResources = OWN, seed: int = 0, **settings: Any
+    module: Any,
+    model: LanguageModel,
+    resources: AttackerResources = OWN,
+    seed: int = 0,
+    **settings: Any,
 ) -> Any:
     """What a part returns, having left the student that it was given as it was."""
     before = weights(model.network)
-    done = module.Attacker(module.Settings(**settings)).follow(model, RECIPE, own, seed=seed)
+    done = module.Attacker(module.Settings(**settings)).follow(model, RECIPE, resources, seed=seed)
     assert torch.equal(weights(model.network), before) and done.network is not model.network
     return done

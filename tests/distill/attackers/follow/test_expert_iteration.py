@@ -26,15 +26,15 @@ def spied(monkeypatch):
     """What each round is tuned on, with which settings, and what was sampled for it, with which."""
     train_items, seen = [], []
 
-    def noted(here, said, *rest):
-        train_items.append((said, *rest))
-        return Trained(here.network, [float(len(train_items))], positions=5)
+    def noted(model, completions, *rest):
+        train_items.append((completions, *rest))
+        return Trained(model.network, [float(len(train_items))], positions=5)
 
-    def drawn(here, held, *rest):
-        seen.append((held, *rest))
+    def drawn(model, questions, *rest):
+        seen.append((questions, *rest))
         return [
             replace(one, text=text)
-            for one in held
+            for one in questions
             for text in (one.text, one.text, " # 99", one.text[:-1])
         ]
 
@@ -48,7 +48,7 @@ def pairs(answers):
 
 
 def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once(spied):
-    train_items, asked = spied
+    train_items, sampled = spied
     worked = [replace(PUBLIC[0], text="in words # 0"), PUBLIC[1]]
     done = followed(
         expert_iteration,
@@ -64,7 +64,7 @@ def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once
     for turn in (0, 1):
         assert pairs(train_items[turn][0]) == pairs([worked[0], *PUBLIC[1:]])
         assert train_items[turn][1:] == (RECIPE, 7 + turn, 11, 0.2)
-        assert asked[turn] == (questions(replace(OWN, worked=worked)), 3, 0.6, 7 + turn)
+        assert sampled[turn] == (questions(replace(OWN, worked=worked)), 3, 0.6, 7 + turn)
     assert len(train_items) == 2 and done.positions == 10 and done.losses == [1.0, 2.0]
 
 

@@ -67,8 +67,8 @@ def mean_logprob(network, answer):
         TOKENIZER(text, add_special_tokens=False).input_ids for text in (answer.prompt, answer.text)
     ]
     whole = torch.tensor([[*ids[0], *ids[1], TOKENIZER.eos_token_id]])
-    told = network(input_ids=whole).logits[0, len(ids[0]) - 1 : -1].log_softmax(-1)
-    return told.gather(-1, whole[0, len(ids[0]) :, None]).mean()
+    logprobs = network(input_ids=whole).logits[0, len(ids[0]) - 1 : -1].log_softmax(-1)
+    return logprobs.gather(-1, whole[0, len(ids[0]) :, None]).mean()
 
 
 def test_one_step_by_hand(one_group):
@@ -111,12 +111,12 @@ def test_groups_that_agree_change_nothing_to_the_bit(verdict):
 def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
     seen = []
 
-    def drawn(model, asked, k, temperature, seed):
-        seen.append((weights(model.network), len(asked), k, temperature, seed))
+    def drawn(model, questions, k, temperature, seed):
+        seen.append((weights(model.network), len(questions), k, temperature, seed))
         return [
             one
-            for asked_one in asked
-            for one in (asked_one, *[replace(asked_one, text="7")] * (k - 1))
+            for question in questions
+            for one in (question, *[replace(question, text="7")] * (k - 1))
         ]
 
     monkeypatch.setattr(grpo, "sample_completions", drawn)
@@ -166,7 +166,7 @@ def test_the_loss_in_float64():
         for text, gain in zip(texts, gains, strict=True)
     ]
     now, old, start = (student(seed).network for seed in (1, 2, 3))
-    held = [
+    referenced = [
         one
         for group in _policy.with_reference_logprobs([[row] for row in rows], [old, start], 0)
         for one in group
@@ -188,5 +188,5 @@ def test_the_loss_in_float64():
         gained = np.minimum(ratio * row.weight, np.clip(ratio, 0.9, 1.1) * row.weight)
         far = np.exp(seen[2] - seen[0]) - (seen[2] - seen[0]) - 1
         answers.append((gained - 0.3 * far).mean())
-    found = grpo.policy_loss(now, held, 0, torch.device("cpu"), grpo.Policy(1, 1.0, 0.1, 0.3))
-    assert float(found.detach()) == pytest.approx(-np.mean(answers), rel=1e-4)
+    loss = grpo.policy_loss(now, referenced, 0, torch.device("cpu"), grpo.Policy(1, 1.0, 0.1, 0.3))
+    assert float(loss.detach()) == pytest.approx(-np.mean(answers), rel=1e-4)

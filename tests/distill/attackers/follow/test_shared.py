@@ -23,12 +23,12 @@ from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, SUMS, s
 
 
 def test_samples_of_a_question_stand_together_differ_and_are_the_seeds():
-    held = sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=0)
-    assert [one.prompt for one in held] == [PUBLIC[0].prompt] * 3 + [PUBLIC[1].prompt] * 3
-    assert len({one.text for one in held[:3]}) > 1 and held == sample_completions(
+    samples = sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=0)
+    assert [one.prompt for one in samples] == [PUBLIC[0].prompt] * 3 + [PUBLIC[1].prompt] * 3
+    assert len({one.text for one in samples[:3]}) > 1 and samples == sample_completions(
         student(), PUBLIC[:2], 3, 2.0, seed=0
     )
-    assert held != sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=1)
+    assert samples != sample_completions(student(), PUBLIC[:2], 3, 2.0, seed=1)
 
 
 def test_what_is_sampled_is_what_the_interface_samples_at_that_temperature():
@@ -51,25 +51,25 @@ def test_a_greedy_student_stays_greedy_after_sampling():
 
 
 def test_tuning_is_fine_tuning_at_a_share_of_the_rate_for_its_own_steps():
-    here, other = student(), student()
-    done = fine_tune(here, PUBLIC, RECIPE, 3, 20, 0.5)
+    model, other = student(), student()
+    done = fine_tune(model, PUBLIC, RECIPE, 3, 20, 0.5)
     slower = RECIPE.model_copy(update={"steps": 20, "learning_rate": 0.5 * RECIPE.learning_rate})
     want = sft.Attacker(sft.Settings()).train(PUBLIC, other, slower, seed=3)
     assert torch.equal(weights(done.network), weights(want.network)) and done.losses == want.losses
-    assert done.network is here.network and not torch.equal(
+    assert done.network is model.network and not torch.equal(
         weights(done.network), weights(student().network)
     )
 
 
 def test_a_copy_has_weights_of_its_own():
     before = student()
-    here = copy_model(before)
+    copied = copy_model(before)
     with torch.no_grad():
-        for p in here.network.parameters():
+        for p in copied.network.parameters():
             p.add_(1)
     assert (
         torch.equal(weights(before.network), weights(student().network))
-        and here.tokenizer is before.tokenizer
+        and copied.tokenizer is before.tokenizer
     )
 
 
@@ -95,11 +95,11 @@ def test_questions_are_asked_once():
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_the_first_step_is_as_long_as_the_rate_says(rate):
     # AdamW's first step moves every weight that has a gradient by the learning rate.
-    done = fine_tune(here := copy_model(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
+    done = fine_tune(copied := copy_model(student()), PUBLIC[:1], RECIPE, 0, 1, rate)
     moved = (weights(done.network) - weights(student().network)).abs()
     assert (
         float(moved.max()) == pytest.approx(rate * RECIPE.learning_rate, rel=1e-3)
-        and here.network is done.network
+        and copied.network is done.network
     )
 
 
@@ -112,8 +112,8 @@ def parts():
     for name in names:
         module = importlib.import_module(f"distill.attackers.follow.{name}")
         few = {"steps": 3, "rounds": 2, "samples": 2}
-        told = {key: few[key] for key in few if key in module.Settings.model_fields}
-        seen.append((name, module.Attacker(module.Settings(**told))))
+        settings = {key: few[key] for key in few if key in module.Settings.model_fields}
+        seen.append((name, module.Attacker(module.Settings(**settings))))
     return seen
 
 

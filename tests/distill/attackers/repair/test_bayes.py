@@ -25,7 +25,7 @@ def fresh(seed: int) -> LanguageModel:
     return LanguageModel(network, TOKENIZER, temperature=1.0, max_new_tokens=8)
 
 
-def own(edit=lambda one: one):
+def resources(edit=lambda one: one):
     return AttackerResources(
         fresh=fresh, recipe=RECIPE, defense=lambda said: [edit(one) for one in said]
     )
@@ -116,26 +116,27 @@ def test_oracle_an_attacker_who_had_the_clean_rows_would_be_exact():
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
     clean, answers = sold(), sold(defense.edit)
-    cleaned = PART.clean(answers, own(defense.edit), seed=0)
+    cleaned = PART.clean(answers, resources(defense.edit), seed=0)
     assert distance(clean, cleaned) < left * distance(clean, answers)
 
 
 def test_rows_of_a_teacher_without_a_defence_stay():
     clean = sold()
-    for before, after in zip(clean, PART.clean(clean, own(), seed=0), strict=True):
+    for before, after in zip(clean, PART.clean(clean, resources(), seed=0), strict=True):
         assert (after.logprobs.ids_TK == before.logprobs.ids_TK).all()
         np.testing.assert_allclose(after.logprobs.values_TK, before.logprobs.values_TK, atol=1e-5)
 
 
 def test_no_rows_are_refused():
     with pytest.raises(BadInput, match="repair/bayes: answer 'a' has no logprobs"):
-        PART.clean([Completion("a", "?", "!", logprobs=None)], own(), seed=0)
+        PART.clean([Completion("a", "?", "!", logprobs=None)], resources(), seed=0)
 
 
 def test_a_table_is_no_larger_than_is_said_and_the_same_for_a_seed():
     answers = sold()
     first, again = (
-        _shadow.shadow(answers, own(), "repair/bayes", seed=0, most=3, table=20) for _ in range(2)
+        _shadow.shadow(answers, resources(), "repair/bayes", seed=0, most=3, table=20)
+        for _ in range(2)
     )
     assert first[0].shape == first[1].shape == (20, 4) and (first[0] == again[0]).all()
     assert isinstance(answers[0].logprobs, Logprobs)

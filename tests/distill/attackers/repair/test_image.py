@@ -59,18 +59,18 @@ def teacher() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[Prompt]:
+def prompts() -> list[Prompt]:
     return [Prompt(str(i), line[:6]) for i, line in enumerate(LINES[:12])]
 
 
 @pytest.fixture(scope="module")
-def said(teacher, asked) -> list[Completion]:
-    return teacher.generate(asked, seed=0, interface=PROFILE)
+def answers(teacher, prompts) -> list[Completion]:
+    return teacher.generate(prompts, seed=0, interface=PROFILE)
 
 
 @pytest.fixture(scope="module")
-def clean(said) -> np.ndarray:
-    return rows(said)
+def clean(answers) -> np.ndarray:
+    return rows(answers)
 
 
 def rows(answers) -> np.ndarray:
@@ -159,13 +159,13 @@ def test_dense_maps_are_not_undone(clean):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_lies_on_the_image_stays_bit_for_bit(teacher, said, form):
+def test_what_lies_on_the_image_stays_bit_for_bit(teacher, answers, form):
     part = image.Attacker(image.Settings(form=form, hidden=D))
-    for before, after in zip(said, part.clean(said, NOTHING, seed=0), strict=True):
+    for before, after in zip(answers, part.clean(answers, NOTHING, seed=0), strict=True):
         assert after.logprobs is before.logprobs and after.text == before.text
 
 
-def through(teacher, asked, **changes):
+def through(teacher, prompts, **changes):
     proxy = llama(
         teacher.tokenizer, hidden_size=8, num_layers=1, num_heads=2, max_length=64, seed=9
     )
@@ -174,19 +174,19 @@ def through(teacher, asked, **changes):
     )
     resources = ProviderResources(proxy=LanguageModel(proxy, teacher.tokenizer, temperature=1.0))
     return gradient_redirection.Defense(settings, resources)(teacher).generate(
-        asked, seed=0, interface=PROFILE
+        prompts, seed=0, interface=PROFILE
     )
 
 
 def test_gradient_redirection_of_some_rows_is_undone_in_its_published_form_alone(
-    teacher, asked, said
+    teacher, prompts, answers
 ):
     part = image.Attacker(image.Settings(form="known", hidden=D))
 
     def distances(**changes):
-        sold = said[:8] + through(teacher, asked[8:], **changes)
-        changed = slice(sum(len(one.logprobs.ids_TK) for one in said[:8]), None)
-        clean = rows(said[:8] + teacher.generate(asked[8:], seed=0, interface=PROFILE))
+        sold = answers[:8] + through(teacher, prompts[8:], **changes)
+        changed = slice(sum(len(one.logprobs.ids_TK) for one in answers[:8]), None)
+        clean = rows(answers[:8] + teacher.generate(prompts[8:], seed=0, interface=PROFILE))
         return [
             l1(rows(held), clean)[changed] for held in (sold, part.clean(sold, NOTHING, seed=0))
         ]
@@ -203,8 +203,8 @@ def test_the_fit_is_that_of_a_linear_program():
     there = np.ones((4, 12), bool)
     there[0, :3] = False
     fit = image.l1_fit(x, there, basis, rounds=200)
-    for row, kept, got in zip(x, there, fit, strict=True):
-        b, y = basis[kept], row[kept]
+    for row, released, got in zip(x, there, fit, strict=True):
+        b, y = basis[released], row[released]
         n = len(y)  # min sum t with -t <= b h - y <= t
         bounds = np.block([[b, -np.eye(n)], [-b, -np.eye(n)]])
         best = linprog(
@@ -213,11 +213,11 @@ def test_the_fit_is_that_of_a_linear_program():
             np.concatenate([y, -y]),
             bounds=[(None, None)] * 3 + [(0, None)] * n,
         )
-        assert np.abs(got[kept] - y).sum() == pytest.approx(best.fun, rel=1e-3)
+        assert np.abs(got[released] - y).sum() == pytest.approx(best.fun, rel=1e-3)
 
 
 class TestRefusals:
-    def test_too_few_logprobs_a_row(self, said):
+    def test_too_few_logprobs_a_row(self, answers):
         def cut(k):
             return [
                 Completion(
@@ -226,7 +226,7 @@ class TestRefusals:
                     "",
                     logprobs=Logprobs(one.logprobs.ids_TK[:, :k], one.logprobs.values_TK[:, :k]),
                 )
-                for one in said
+                for one in answers
             ]
 
         for form in FORMS:
@@ -256,11 +256,11 @@ class TestRefusals:
 
 
 def test_rows_that_stay_and_rows_that_change_may_have_different_widths():
-    held = sparse(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), 2)
-    told = image._replace_rows(
-        held, np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]), np.array([True, False])
+    before = sparse(np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), 2)
+    after = image._replace_rows(
+        before, np.array([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]), np.array([True, False])
     )
-    assert told.ids_TK.tolist() == [[2, 1, 0], [2, 1, -1]]
-    assert np.exp(told.values_TK) == pytest.approx(
+    assert after.ids_TK.tolist() == [[2, 1, 0], [2, 1, -1]]
+    assert np.exp(after.values_TK) == pytest.approx(
         np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0]]), abs=1e-6
     )

@@ -110,16 +110,19 @@ class TestTruncation:
     def test_what_is_missing_is_the_tail(self):
         clean = peaked(50, 100)
         rows = sparse(clean, 5)
-        told = cleaned(rows)
+        restored = cleaned(rows)
         left = 1 - np.sort(clean, -1)[:, -5:].sum(-1)
-        np.testing.assert_allclose(np.exp(told.tail_T), np.where(left > 1e-6, left, 0), atol=1e-6)
-        np.testing.assert_allclose(told.values_TK, rows.values_TK, atol=1e-6)
+        np.testing.assert_allclose(
+            np.exp(restored.tail_T), np.where(left > 1e-6, left, 0), atol=1e-6
+        )
+        np.testing.assert_allclose(restored.values_TK, rows.values_TK, atol=1e-6)
 
     def test_mass_that_rounding_made_more_than_1_is_1(self):
-        told = cleaned(Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.8, 0.4]], "f4"))))
-        assert (
-            np.exp(told.values_TK[0]) == pytest.approx([2 / 3, 1 / 3]) and told.tail_T[0] == -np.inf
+        restored = cleaned(
+            Logprobs(np.array([[3, 1]], np.int32), np.log(np.array([[0.8, 0.4]], "f4")))
         )
+        assert np.exp(restored.values_TK[0]) == pytest.approx([2 / 3, 1 / 3])
+        assert restored.tail_T[0] == -np.inf
 
 
 def test_atoms_are_the_first_entries_and_all_else():

@@ -34,7 +34,7 @@ def sold(defense=None, count=40):
     return answers if defense is None else [defense.edit(one) for one in answers]
 
 
-def own(defense=None):
+def resources(defense=None):
     rebuilt = list if defense is None else lambda said: [defense.edit(one) for one in said]
     return AttackerResources(fresh=fresh, recipe=RECIPE, defense=rebuilt)
 
@@ -99,11 +99,11 @@ def test_renamed_tokens_are_renamed_and_what_is_withheld_stays_so():
         np.log(np.array([[0.5, 0.25, 0.125, 0]]) + 1e-300).astype("f4"),
     )
     rows.values_TK[0, 3] = -np.inf
-    told = replace_logprobs(
+    replaced = replace_logprobs(
         rows, np.array([[0.1, 0.6, 0.3]])
     )  # all else had 1/4 and has 0.3; half of it is token 9's
-    assert told.ids_TK.tolist() == [[2, 9, 4, -1]]
-    assert np.exp(told.values_TK[0]) == pytest.approx([0.6, 0.15, 0.1, 0])
+    assert replaced.ids_TK.tolist() == [[2, 9, 4, -1]]
+    assert np.exp(replaced.values_TK[0]) == pytest.approx([0.6, 0.15, 0.1, 0])
     same = replace_logprobs(rows, atoms(rows, 2))
     assert (same.ids_TK == rows.ids_TK).all() and np.allclose(
         same.values_TK[0, :3], rows.values_TK[0, :3]
@@ -131,14 +131,14 @@ def test_clean_atoms_are_those_of_the_tokens_that_the_defended_row_names_first()
 )
 def test_rows_of_a_teacher_come_nearer_to_what_they_were(defense, left):
     clean, answers = sold(), sold(defense)
-    cleaned = recovery.Attacker(SETTINGS).clean(answers, own(defense), seed=0)
+    cleaned = recovery.Attacker(SETTINGS).clean(answers, resources(defense), seed=0)
     assert distance(clean, cleaned) < left * distance(clean, answers)
     assert [one.text for one in cleaned] == [one.text for one in answers]
 
 
 def test_a_teacher_without_a_defence_is_left_nearly_alone():
     clean = sold()
-    assert distance(clean, recovery.Attacker(SETTINGS).clean(clean, own(), seed=0)) < 0.02
+    assert distance(clean, recovery.Attacker(SETTINGS).clean(clean, resources(), seed=0)) < 0.02
 
 
 def test_rows_of_different_widths_and_no_rows_are_refused():
@@ -147,6 +147,8 @@ def test_rows_of_different_widths_and_no_rows_are_refused():
     with pytest.raises(
         BadInput, match="repair/recovery: an answer's rows have 2 entries, others 4 or more"
     ):
-        recovery.Attacker(SETTINGS).clean([replace(first, logprobs=narrow), *rest], own(), seed=0)
+        recovery.Attacker(SETTINGS).clean(
+            [replace(first, logprobs=narrow), *rest], resources(), seed=0
+        )
     with pytest.raises(BadInput, match="repair/recovery: answer 'a' has no logprobs"):
-        recovery.Attacker(SETTINGS).clean([Completion("a", "?", "!")], own(), seed=0)
+        recovery.Attacker(SETTINGS).clean([Completion("a", "?", "!")], resources(), seed=0)

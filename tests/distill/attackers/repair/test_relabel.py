@@ -42,7 +42,7 @@ def keepers() -> dict[str, Any]:
     """Every shipped defence that says it keeps the likeliest token and changes no text, at five
     strengths.
     """
-    found = {}
+    defenses = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         name = str(path.relative_to(CONFIGS).with_suffix(""))
         module = importlib.import_module(f"defenses.{name.replace('/', '.')}")
@@ -56,16 +56,18 @@ def keepers() -> dict[str, Any]:
             settings = shown | {key: round(v) if whole else v for key, v in value.items()}
             defense = module.Defense(module.Settings(**settings), GIVEN)
             if defense.traits.keeps_argmax and defense.traits.acts_on in ("none", "logprobs"):
-                found[f"{name} {value or ''}"] = defense
-    return found
+                defenses[f"{name} {value or ''}"] = defense
+    return defenses
 
 
 KEEPERS = keepers()
 
 
-def training_set(said: list[Completion]) -> list[tuple[Any, ...]]:
+def training_set(answers: list[Completion]) -> list[tuple[Any, ...]]:
     """All that the student of relabelled answers is trained on."""
-    examples = [logprob_kd.example(one, TOKENIZER) for one in ATTACKER.clean(said, NOTHING, seed=0)]
+    examples = [
+        logprob_kd.example(one, TOKENIZER) for one in ATTACKER.clean(answers, NOTHING, seed=0)
+    ]
     return [
         (
             e.prompt_ids,
@@ -102,11 +104,11 @@ def test_a_defence_that_keeps_the_argmax_leaves_the_undefended_training_set_bit_
     expected, changed = training_set(clean), set()
     assert len(expected) == len(PROMPTS)
     for name, defense in KEEPERS.items():
-        said = defense(teacher).generate(PROMPTS, seed=0, interface=interface)
-        assert training_set(said) == expected, name
+        defended = defense(teacher).generate(PROMPTS, seed=0, interface=interface)
+        assert training_set(defended) == expected, name
         if any(
             a.logprobs.values_TK.tobytes() != b.logprobs.values_TK.tobytes()
-            for a, b in zip(said, clean, strict=True)
+            for a, b in zip(defended, clean, strict=True)
         ):
             changed.add(name.partition(" ")[0])
     # The test would say nothing of defences that had not acted.
@@ -137,8 +139,8 @@ def test_it_holds_for_rows_that_no_tiny_teacher_has(seed):
 
 def test_the_order_tells_equals_apart():
     values = np.log(np.array([[0.5, 0.3], [0.4, 0.4]], np.float32))
-    told = relabel.relabel(Logprobs(np.array([[4, 2], [9, 3]], np.int32), values))
-    assert told.ids_TK.tolist() == [[4], [9]] and told.values_TK.tolist() == [[0], [0]]
+    labels = relabel.relabel(Logprobs(np.array([[4, 2], [9, 3]], np.int32), values))
+    assert labels.ids_TK.tolist() == [[4], [9]] and labels.values_TK.tolist() == [[0], [0]]
 
 
 @given(seeds, st.integers(1, 6))
@@ -152,8 +154,8 @@ def test_one_entry_a_row_and_again_the_same(seed, k):
 
 def test_text_and_tokens_stay_and_no_logprobs_are_refused():
     answer = Completion("a", "1+1=", "2", (4,), True, released(distributions(0)))
-    kept = ATTACKER.clean([answer], NOTHING, seed=0)[0]
-    assert (kept.text, kept.token_ids, kept.finished) == (
+    relabelled = ATTACKER.clean([answer], NOTHING, seed=0)[0]
+    assert (relabelled.text, relabelled.token_ids, relabelled.finished) == (
         answer.text,
         answer.token_ids,
         answer.finished,

@@ -15,9 +15,9 @@ from distill.completions import BadInput, Completion, Logprobs
 def rows(*values, ids=None):
     p = np.array(values, float)
     order = np.argsort(-p, -1, kind="stable")
-    kept = np.take_along_axis(p, order, -1)
+    descending = np.take_along_axis(p, order, -1)
     with np.errstate(divide="ignore"):
-        return Logprobs(order.astype(np.int32), np.log(kept).astype(np.float32))
+        return Logprobs(order.astype(np.int32), np.log(descending).astype(np.float32))
 
 
 def answer(logprobs, tokens=(), prompt="q", name="a"):
@@ -50,15 +50,13 @@ class TestAverage:
     def test_by_hand_as_far_as_prefixes_agree(self):
         first = answer(rows([0.6, 0.4], [0.9, 0.1]), (0, 0))
         second = answer(rows([0.2, 0.8], [0.5, 0.5]), (1, 0), name="a~1")
-        one, two = average.average([first, second])
+        first_rows, second_rows = average.average([first, second])
         # Both begin with nothing, so row 0 is the mean of both; their second rows follow different
         # tokens.
-        assert np.exp(one.values_TK[0]) == pytest.approx([0.6, 0.4]) and one.ids_TK[0].tolist() == [
-            1,
-            0,
-        ]
-        assert np.exp(one.values_TK[1]) == pytest.approx([0.9, 0.1])
-        assert np.exp(two.values_TK[1]) == pytest.approx([0.5, 0.5])
+        assert np.exp(first_rows.values_TK[0]) == pytest.approx([0.6, 0.4])
+        assert first_rows.ids_TK[0].tolist() == [1, 0]
+        assert np.exp(first_rows.values_TK[1]) == pytest.approx([0.9, 0.1])
+        assert np.exp(second_rows.values_TK[1]) == pytest.approx([0.5, 0.5])
 
     def test_fresh_noise_loses_all_but_one_nth_of_its_variance_and_keyed_noise_none(self):
         rng, clean, n = np.random.default_rng(0), np.array([0.5, 0.3, 0.2]), 16
@@ -77,9 +75,9 @@ class TestAverage:
 
     def test_a_question_that_was_asked_once_keeps_its_rows(self):
         part = average.Attacker(average.Settings())
-        one = answer(rows([0.7, 0.3]), (0,))
-        assert part.clean([one], AttackerResources(), seed=0)[0].logprobs is one.logprobs
-        pair = [one, replace(one, prompt="other")]
+        single = answer(rows([0.7, 0.3]), (0,))
+        assert part.clean([single], AttackerResources(), seed=0)[0].logprobs is single.logprobs
+        pair = [single, replace(single, prompt="other")]
         assert [kept.prompt for kept in part.clean(pair, AttackerResources(), seed=0)] == [
             "q",
             "other",
@@ -88,7 +86,7 @@ class TestAverage:
 
 def test_dense_rows_and_back():
     p = np.array([[0.1, 0.0, 0.9], [0.4, 0.4, 0.2]])
-    held = sparse(p, 3)
-    assert held.ids_TK.tolist() == [[2, 0, -1], [0, 1, 2]] and np.allclose(
-        dense(held, 3), p, atol=1e-7
+    logprobs = sparse(p, 3)
+    assert logprobs.ids_TK.tolist() == [[2, 0, -1], [0, 1, 2]] and np.allclose(
+        dense(logprobs, 3), p, atol=1e-7
     )
