@@ -103,20 +103,20 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         gpt2(len(plain), 8, hidden_size=16, num_layers=2, seed=0, end=end),
         gpt2(len(plain), 0, hidden_size=8, num_layers=1, seed=1, end=end),
     )
-    found = {}
+    paths = {}
     for name, (tokenizer, network, proxy) in shapes.items():
-        found[name] = tmp_path_factory.mktemp(name)
-        for folder, one in ((found[name], network), (found[name] / "proxy", proxy)):
-            one.save_pretrained(folder)
+        paths[name] = tmp_path_factory.mktemp(name)
+        for folder, model in ((paths[name], network), (paths[name] / "proxy", proxy)):
+            model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    return found
+    return paths
 
 
 @pytest.fixture(scope="session")
 def worlds(folders, teacher, resources, prompts) -> dict[str, World]:
     """Every teacher that defences are held to their contract on."""
     questions = as_prompts(QUESTIONS)
-    found = {
+    worlds = {
         name: World(
             replace(teacher, temperature=temperature, max_new_tokens=12), resources, prompts[1:5]
         )
@@ -126,9 +126,9 @@ def worlds(folders, teacher, resources, prompts) -> dict[str, World]:
         model, proxy = (
             load(str(one), temperature=1.0, max_new_tokens=12) for one in (folder, folder / "proxy")
         )
-        found[name] = World(
+        worlds[name] = World(
             model,
             provider_resources(model, proxy, [f"{i}+{i}=" for i in range(9)], PUBLIC),
             questions,
         )
-    return found
+    return worlds

@@ -89,8 +89,8 @@ def test_each_part_learns_on_the_model_that_those_before_it_defend(teacher, prom
 
     makers = [lambda given: TRUNCATE, lambda given: Counting(truncate.Settings(keep=0.25), given)]
     nothing, learned = learn_pipeline(makers, ProviderResources(), teacher)
-    said = TRUNCATE(teacher).generate(prompts, seed=0, interface=Interface())
-    assert nothing == {} and int(learned["length"]) == sum(len(answer.text) for answer in said)
+    truncated = TRUNCATE(teacher).generate(prompts, seed=0, interface=Interface())
+    assert nothing == {} and int(learned["length"]) == sum(len(answer.text) for answer in truncated)
 
 
 def test_what_was_learned_is_handed_back_part_by_part():

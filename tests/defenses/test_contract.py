@@ -33,12 +33,12 @@ def files() -> list[str]:
     """Every selectable defence file; accounts are limited in access/, which maps no model to a
     model.
     """
-    found = (
+    paths = (
         path.relative_to(ROOT / "defenses").with_suffix("")
         for path in (ROOT / "defenses").rglob("*.py")
     )
     return sorted(
-        str(path) for path in found if not path.name.startswith("_") and path.parts[0] != "access"
+        str(path) for path in paths if not path.name.startswith("_") and path.parts[0] != "access"
     )
 
 

@@ -6,7 +6,7 @@ tokens. Held elsewhere, as well or better, is what this table names; `here` are 
 Their paths are below tests/defenses.
 
 | oracle | what                                      | test
-|--------|-------------------------------------------|------------------------------------------------------------------
+|--------|-------------------------------------------|----------------------------------------------
 | 1      | distribution; eps 0 is the input to a bit | here; test_contract
 | 2      | L1 within eps                             | here; test_contract; decoding/test_perturbed
   TestBudgets
@@ -152,10 +152,11 @@ def shuffled(logprobs_BV: Tensor) -> Logprobs:
     return Logprobs(ids.numpy().astype(np.int32), values.numpy())
 
 
-def spread_out(kept: Logprobs, size: int) -> Tensor:
+def spread_out(released: Logprobs, size: int) -> Tensor:
     """Released rows by token id again; what was withheld has -inf."""
-    out = torch.full((len(kept.ids_TK), size), -torch.inf, dtype=torch.tensor(kept.values_TK).dtype)
-    for row, ids, values in zip(out, kept.ids_TK, kept.values_TK, strict=True):
+    dtype = torch.tensor(released.values_TK).dtype
+    out = torch.full((len(released.ids_TK), size), -torch.inf, dtype=dtype)
+    for row, ids, values in zip(out, released.ids_TK, released.values_TK, strict=True):
         row[torch.tensor(ids[ids >= 0]).long()] = torch.tensor(values[ids >= 0])
     return out
 
@@ -211,9 +212,9 @@ BUDGETED = WHOLE | {"quantised": guards_s}
 
 
 def noises(logprobs: Tensor, q: Tensor, g: Tensor, weight: Tensor, eps: float) -> Tensor:
-    kept = shuffled(logprobs)
-    normals = g.gather(-1, torch.tensor(kept.ids_TK).long()).float().numpy()
-    return spread_out(add_noise(kept, normals, eps), logprobs.shape[1])
+    released = shuffled(logprobs)
+    normals = g.gather(-1, torch.tensor(released.ids_TK).long()).float().numpy()
+    return spread_out(add_noise(released, normals, eps), logprobs.shape[1])
 
 
 # Those without a budget, at some strength.
@@ -251,8 +252,8 @@ def run(
     ).double().exp()
 
 
-def close(found: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
-    torch.testing.assert_close(found, wanted, rtol=0, atol=within)
+def close(got: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
+    torch.testing.assert_close(got, wanted, rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("name", BUDGETED)
@@ -375,8 +376,8 @@ def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
         gradient_redirection.away_from_proxy(y.log()[None], logq[None])[0], G @ -(G.T @ y) / (h @ h)
     )
     values = G @ (G.T @ y) / G.norm(dim=-1)
-    chosen = mad.one_token_target(y[None], q[None])[0]
-    assert float(values[chosen.argmax()] - values.min()) <= 1e-9 * float(1 + values.abs().max())
+    target = mad.one_token_target(y[None], q[None])[0]
+    assert float(values[target.argmax()] - values.min()) <= 1e-9 * float(1 + values.abs().max())
     out = mad.poison(
         y.log()[None], logq[None], mad.Settings(variant="extreme", eps=0.7, most=8), len(y)
     )[0].exp()
@@ -487,11 +488,11 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
         out = mad.poison(
             y.log(), q.log(), mad.Settings(variant=variant, eps=eps, most=8), y.shape[1]
         ).exp()
-        found, b = objective(out), out - q
-        assert (found >= -1e-9).all() and (found <= 4 + 1e-9).all()
+        losses, b = objective(out), out - q
+        assert (losses >= -1e-9).all() and (losses <= 4 + 1e-9).all()
         across = b - (a * b).sum(-1, keepdim=True) / a.square().sum(-1, keepdim=True) * a
         assert (
-            found >= across.square().sum(-1) / b.square().sum(-1) - 1e-9
+            losses >= across.square().sum(-1) / b.square().sum(-1) - 1e-9
         ).all()  # the squared sine
 
 
@@ -504,10 +505,10 @@ def test_modelguard_w_without_its_margin_is_gradient_redirection_along_minus_log
     out = torch.tensor(modelguard_w.poison(y[0].numpy(), eps))
     top, others = int(y.argmax()), torch.arange(y.shape[1]) != y.argmax()
     gap = min(modelguard_w.MARGIN, float(y[0, top] - y[0, others].max()))
-    bound, found = float(costs[0] @ free), float(costs[0] @ out)
-    assert found >= bound - 1e-9
+    bound, reached = float(costs[0] @ free), float(costs[0] @ out)
+    assert reached >= bound - 1e-9
     if free[top] - free[others].max() >= gap:
-        assert found == pytest.approx(bound, abs=1e-9)
+        assert reached == pytest.approx(bound, abs=1e-9)
 
 
 @examples(30)
@@ -520,8 +521,8 @@ def test_a_quantiser_tells_no_more_than_the_logarithm_of_its_buckets(seed, eps, 
     """
     rng = np.random.default_rng([seed, 3])
     y = posterior(seed, kind, 5, 30).log()
-    asked = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 4, 30))).tolist()
-    halves = asked[:20], asked[20:]
+    queries = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 4, 30))).tolist()
+    halves = queries[:20], queries[20:]
     points = [
         point.tobytes() for half in halves for point in guards_s(y[half], y, y, y, eps).numpy()
     ]
@@ -530,15 +531,17 @@ def test_a_quantiser_tells_no_more_than_the_logarithm_of_its_buckets(seed, eps, 
     ]  # what an attacker may make of it
 
     def entropy(seen: list) -> float:
-        return -sum(n / len(asked) * math.log(n / len(asked)) for n in Counter(seen).values())
+        return -sum(n / len(queries) * math.log(n / len(queries)) for n in Counter(seen).values())
 
     def information_of(seen: list) -> float:
-        return entropy(list(asked)) + entropy(seen) - entropy(list(zip(asked, seen, strict=True)))
+        return (
+            entropy(list(queries)) + entropy(seen) - entropy(list(zip(queries, seen, strict=True)))
+        )
 
     assert information_of(tops) <= information_of(points) + 1e-9
     assert information_of(points) <= math.log(len(set(points))) + 1e-9
     for i in range(30):  # asked again, the same is said
-        assert len({point for j, point in zip(asked, points, strict=True) if j == i}) == 1
+        assert len({point for j, point in zip(queries, points, strict=True) if j == i}) == 1
 
 
 @examples(50)
@@ -570,13 +573,13 @@ def test_reverse_sigmoid_treats_equals_as_equals(y, c, gamma):
 @cases(posteriors(2, 10, 1000, 50_000), st.integers(1, 60), dtypes)
 def test_top_k_is_off_by_the_tail_and_twice_that_if_renormalised(y, k, dtype):
     """Oracle 17."""
-    kept = shuffled(y.log().to(dtype))
-    out = top_k.top_k(kept, k)
+    released = shuffled(y.log().to(dtype))
+    out = top_k.top_k(released, k)
     p, mass = (
         np.exp(out.values_TK.astype(np.float64)),
         y.sort(descending=True).values[:, :k].sum(-1),
     )
-    assert np.array_equal(out.ids_TK, kept.ids_TK[:, :k])
+    assert np.array_equal(out.ids_TK, released.ids_TK[:, :k])
     assert (
         (np.diff(out.values_TK) <= 0).all()
         if np.isfinite(out.values_TK).all()
@@ -590,24 +593,25 @@ def test_top_k_is_off_by_the_tail_and_twice_that_if_renormalised(y, k, dtype):
         close(
             whole,
             torch.nn.functional.one_hot(
-                torch.tensor(kept.ids_TK[:, 0]).long(), y.shape[1]
+                torch.tensor(released.ids_TK[:, 0]).long(), y.shape[1]
             ).double(),
         )
-    assert np.array_equal(top_k.top_k(kept, y.shape[1]).values_TK, kept.values_TK)
+    assert np.array_equal(top_k.top_k(released, y.shape[1]).values_TK, released.values_TK)
 
 
 @examples(60)
 @cases(posteriors(2, 10, 1000, 50_000), st.integers(0, 6), dtypes)
 def test_rounding_moves_by_half_a_unit_and_once_is_enough(y, decimals, dtype):
     """Oracle 18, in nats: half a unit, and what the dtype holds of so large a number."""
-    kept = shuffled(y.log().to(dtype))
-    once = rounding.round_logprobs(kept, decimals)
-    there = np.isfinite(kept.values_TK)
-    assert np.array_equal(once.ids_TK, kept.ids_TK) and np.array_equal(
+    released = shuffled(y.log().to(dtype))
+    once = rounding.round_logprobs(released, decimals)
+    there = np.isfinite(released.values_TK)
+    assert np.array_equal(once.ids_TK, released.ids_TK) and np.array_equal(
         np.isfinite(once.values_TK), there
     )
-    moved = np.abs(once.values_TK[there].astype(np.float64) - kept.values_TK[there])
-    assert (moved <= 0.5 * 10.0**-decimals + 2 * np.spacing(np.abs(kept.values_TK[there]))).all()
+    moved = np.abs(once.values_TK[there].astype(np.float64) - released.values_TK[there])
+    spacing = np.spacing(np.abs(released.values_TK[there]))
+    assert (moved <= 0.5 * 10.0**-decimals + 2 * spacing).all()
     assert np.array_equal(rounding.round_logprobs(once, decimals).values_TK, once.values_TK)
 
 
@@ -735,15 +739,15 @@ def test_relabelling_what_keeps_the_argmax_gives_the_undefended_labels(worlds, w
 )  # where rounding once lifted others above the likeliest
 def test_the_first_of_a_released_row_is_that_of_the_clean_row(y, seed, eps, dtype):
     """Oracle 22, for rows that no tiny teacher has; ties as well."""
-    kept = shuffled(y.log().to(dtype))
+    released = shuffled(y.log().to(dtype))
     for edit in (
         modelguard_w.Defense(modelguard_w.Settings(eps=eps)),
         quantised.Defense(quantised.Settings(eps=min(max(eps, LEAST), 1.99))),
         rounding.Defense(rounding.Settings(decimals=int(3 * eps))),
         top_k.Defense(top_k.Settings(k=1 + int(20 * eps))),
     ):
-        out = edit.edit(Completion("a", "?", "", logprobs=kept)).logprobs
-        assert np.array_equal(out.ids_TK[:, 0], kept.ids_TK[:, 0])
+        out = edit.edit(Completion("a", "?", "", logprobs=released)).logprobs
+        assert np.array_equal(out.ids_TK[:, 0], released.ids_TK[:, 0])
     q, _, _ = beside(seed, y)
     out = mad.poison(
         y.log().to(dtype), q.log(), mad.Settings(variant="argmax", eps=eps, most=8), y.shape[1]
@@ -783,13 +787,13 @@ def test_a_sequence_is_as_far_as_its_tokens_allow(seed, kind, name, eps):
         return math.prod(float(p[row[text[:t]], text[t]]) for t in range(len(text)))
 
     texts = list(itertools.product(range(V), repeat=T))
-    clean, held = (np.array([chance(p, text) for text in texts]) for p in (y, out))
+    clean, poisoned = (np.array([chance(p, text) for text in texts]) for p in (y, out))
     if kl.isfinite().all():
         with np.errstate(divide="ignore", invalid="ignore"):
-            whole = np.where(clean > 0, clean * np.log(clean / held), 0).sum()
+            whole = np.where(clean > 0, clean * np.log(clean / poisoned), 0).sum()
         assert whole == pytest.approx(
             sum(chance(y, one) * float(kl[row[one]]) for one in prefixes), abs=1e-9
         )
     worst = [max(float(moved[row[one]]) / 2 for one in prefixes if len(one) == t) for t in range(T)]
-    tv = np.abs(clean - held).sum() / 2
+    tv = np.abs(clean - poisoned).sum() / 2
     assert tv <= 1 - math.prod(1 - one for one in worst) + 1e-9 <= sum(worst) + 2e-9

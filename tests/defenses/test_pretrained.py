@@ -69,12 +69,12 @@ def test_rows_beyond_the_tokenizer_are_there_and_not_said(worlds, shape):
     assert teacher.network.config.vocab_size - len(teacher.tokenizer) == (
         8 if shape == "gpt2" else 0
     )
-    said = {
+    tokens = {
         token
         for answer in teacher.generate(prompts, seed=0, interface=Interface())
         for token in answer.token_ids
     }
-    assert max(said) < len(teacher.tokenizer)
+    assert max(tokens) < len(teacher.tokenizer)
 
 
 def test_prompts_are_encoded_as_transformers_does(worlds, shape, plain):
@@ -110,12 +110,12 @@ def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(
     for prompt, answer in zip(
         prompts, teacher.generate(prompts, seed=5, interface=Interface("full")), strict=True
     ):
-        asked, rows = encode(prompt), answer.logprobs
+        ids, rows = encode(prompt), answer.logprobs
         expected_TV = torch.log_softmax(
             # What the network has beyond its tokenizer spells nothing and is not released.
-            forward(networks["teacher"], asked + list(answer.token_ids))[:, : teacher.tokens],
+            forward(networks["teacher"], ids + list(answer.token_ids))[:, : teacher.tokens],
             -1,
-        )[len(asked) - 1 :]
+        )[len(ids) - 1 :]
         got_TV = torch.tensor(rows.values_TK).gather(
             -1, torch.tensor(rows.ids_TK).long().argsort(-1)
         )
@@ -123,9 +123,9 @@ def test_released_logprobs_of_a_padded_batch_are_those_of_a_plain_forward_pass(
 
 
 def test_a_follower_reads_a_padded_batch_as_a_plain_forward_pass_does(worlds, shape, plain):
-    teacher, given, prompts = worlds[shape]
+    teacher, resources, prompts = worlds[shape]
     encode, networks = plain
-    follower, seen = AuxiliaryModel(given.proxy.network), []
+    follower, seen = AuxiliaryModel(resources.proxy.network), []
 
     def listening(step: DecodingStep, scores_BV: torch.Tensor) -> torch.Tensor:
         seen.append((list(step.keys), follower.logits(step)))
@@ -137,7 +137,7 @@ def test_a_follower_reads_a_padded_batch_as_a_plain_forward_pass_does(worlds, sh
     keys = teacher.randomness(prompts, 5)
     assert len(seen) == teacher.max_new_tokens
     for prompt, key, answer in zip(prompts, keys, answers, strict=True):
-        asked = encode(prompt)
-        expected_TV = forward(networks["proxy"], asked + list(answer.token_ids))[len(asked) - 1 :]
+        ids = encode(prompt)
+        expected_TV = forward(networks["proxy"], ids + list(answer.token_ids))[len(ids) - 1 :]
         for index, (row, scores_BV) in enumerate(seen[: len(answer.token_ids)]):
             assert torch.allclose(scores_BV[row.index(key)], expected_TV[index], rtol=0, atol=1e-4)

@@ -88,8 +88,8 @@ class TestNobodyAttacks:
         as the threshold is an estimate.
         """
         s, alpha = SEGMENTS.index(segment), LEVELS[0]
-        held, judged = calibration.sorted[name][s], Calibration(*merged(clean[4:])).sorted[name][s]
-        n, m = len(held), len(judged)
+        past, judged = calibration.sorted[name][s], Calibration(*merged(clean[4:])).sorted[name][s]
+        n, m = len(past), len(judged)
         rank = int(np.ceil((n + 1) * (1 - alpha) - 1e-9))
         assert n >= 99, "too few customers to calibrate on"
         false = int((judged > calibration.threshold(name, alpha)[s]).sum())
@@ -145,8 +145,8 @@ class TestLawful:
             attacked.out.accounts.segment[: attacked.out.first] == SEGMENTS.index("reseller")
         )
         customers = np.unique(attacked.out.truth.owner[rows])
-        for name, held in attacked.watch.crossed.items():
-            hit = np.unique(attacked.out.truth.owner[rows[held[0, rows] < NEVER]])
+        for name, crossed in attacked.watch.crossed.items():
+            hit = np.unique(attacked.out.truth.owner[rows[crossed[0, rows] < NEVER]])
             assert clopper_pearson(len(hit), len(customers), 0.05 / len(NAMES)).lo <= LEVELS[0], (
                 name
             )
@@ -162,11 +162,11 @@ class TestLawful:
 
 class TestAttacked:
     def test_volume_sees_nothing_of_many_cold_accounts_and_links_see_all(self, attacked):
-        found, leaked = flagged(attacked), leaks(attacked)
-        assert found["volume"].mean() == 0 and leaked["volume"] == 1
-        assert found["homogeneity"].mean() > 0.99 and leaked["homogeneity"] < 0.3
-        assert found["templates"].mean() > 0.9
-        assert found["pivot"].mean() > 0.9
+        caught, leaked = flagged(attacked), leaks(attacked)
+        assert caught["volume"].mean() == 0 and leaked["volume"] == 1
+        assert caught["homogeneity"].mean() > 0.99 and leaked["homogeneity"] < 0.3
+        assert caught["templates"].mean() > 0.9
+        assert caught["pivot"].mean() > 0.9
 
     def test_few_hot_accounts_show_in_volume(self, baseline, thresholds):
         hot = scaled(preset("moonshot_2026", days=DAYS, exchanges=3_400_000 * DAYS // 60), 0.05)
@@ -177,8 +177,8 @@ class TestAttacked:
 
     def test_synchronised_bursts_show_in_cotiming_and_phrases(self, baseline, thresholds):
         loud = preset("deepseek_2026", days=DAYS, pathways={"api": 1.0})
-        found = flagged(horizon(baseline, [loud], seed=42, thresholds=thresholds))
-        assert found["cotiming"].mean() > 0.9 and found["phrase"].mean() > 0.9
+        caught = flagged(horizon(baseline, [loud], seed=42, thresholds=thresholds))
+        assert caught["cotiming"].mean() > 0.9 and caught["phrase"].mean() > 0.9
 
     def test_no_detector_leaks_less_than_the_oracle(self, baseline, thresholds, attacked):
         guilty = np.zeros(attacked.out.accounts.capacity, bool)
@@ -187,8 +187,8 @@ class TestAttacked:
         parts = [*detectors(baseline), oracle.Detector(oracle.Settings(), baseline, guilty)]
         run = horizon(baseline, [QWEN], seed=40, thresholds=all_of_them, parts=parts)
         for level in range(len(LEVELS)):
-            found = leaks(run, level)
-            assert 0 < found["oracle"] <= min(found.values())
+            leaked = leaks(run, level)
+            assert 0 < leaked["oracle"] <= min(leaked.values())
         assert flagged(run)["oracle"].all()
 
     def test_the_same_seed_gives_the_same_scores_and_another_others(
@@ -239,7 +239,7 @@ class TestMetamorphic:
                 population=FEW,
             )
         )
-        found = [
+        leaked = [
             leaks(
                 horizon(
                     baseline,
@@ -252,8 +252,8 @@ class TestMetamorphic:
             for mix in mixes
         ]
         for name in NAMES:  # all that is left are false alarms at the cover
-            assert found[2][name] >= 1 - idle[name].mean() - 0.02 > 0.9, name
-        assert found[0]["content"] < found[1]["content"] and found[0]["content"] < 0.7
+            assert leaked[2][name] >= 1 - idle[name].mean() - 0.02 > 0.9, name
+        assert leaked[0]["content"] < leaked[1]["content"] and leaked[0]["content"] < 0.7
 
     def test_more_accounts_on_one_card_never_leak_more(self, baseline, thresholds):
         """To what looks at links, and to all detectors together: spread alone counts linked
@@ -305,8 +305,9 @@ class TestMetamorphic:
             simulate(alike, [], learner, days=5, seed=1001, release=3)
             past = learner.baseline()
             parts = [content.Detector(content.Settings(share=0.1), past)]
-            held = Calibration(*merged([horizon(past, seed=60, population=alike, parts=parts)]))
-            limits = {"content": held.threshold("content", LEVELS[0])[None]}
+            honest = horizon(past, seed=60, population=alike, parts=parts)
+            threshold = Calibration(*merged([honest])).threshold("content", LEVELS[0])
+            limits = {"content": threshold[None]}
             mixed = QWEN.model_copy(update={"mix": 0.2, "cover": "persona"})
             run = horizon(past, [mixed], seed=62, population=alike, thresholds=limits, parts=parts)
             seen.append(flagged(run)["content"].mean())
@@ -326,10 +327,10 @@ class TestFusion:
         runs = []
         for number, kind in enumerate(kinds):
             run = horizon(baseline, [kind], seed=70 + number, population=FEW)
-            known = slice(run.out.accounts.count)
-            highest = {name: held[known] for name, held in run.watch.highest.items()}
-            x = fusion.features(highest, run.out.accounts.segment[known], calibration)
-            runs.append((x, run.out.truth.campaign[known] >= 0))
+            existing = slice(run.out.accounts.count)
+            highest = {name: held[existing] for name, held in run.watch.highest.items()}
+            x = fusion.features(highest, run.out.accounts.segment[existing], calibration)
+            runs.append((x, run.out.truth.campaign[existing] >= 0))
         scores = fusion.held_out(runs, fusion.Settings().ridge)
         for (x, guilty), score in zip(runs, scores, strict=True):
             fused = (score[guilty] > np.quantile(score[~guilty], 0.99)).mean()
@@ -352,7 +353,7 @@ class TestFusion:
 
 
 def desk(baseline, thresholds, *rules, **changes):
-    chosen = [Rule(detector=name, rate=LEVELS[0], action=action) for name, action in rules]
+    policy_rules = [Rule(detector=name, rate=LEVELS[0], action=action) for name, action in rules]
     parts = [one for one in detectors(baseline) if one.name in {name for name, _ in rules}]
     if any(name == "spawn" for name, _ in rules):
         parts.append(spawn.Detector(spawn.Settings(), baseline))
@@ -361,7 +362,7 @@ def desk(baseline, thresholds, *rules, **changes):
         tiers=(Tier(requests=1e9, tokens_in=1e12, tokens_out=1e12, dollars=1e9, spent=0, age=0),)
     )
     return PolicyEnforcer(
-        Settings(rules=tuple(chosen), **{"limits": wide} | changes), parts, thresholds, LEVELS
+        Settings(rules=tuple(policy_rules), **{"limits": wide} | changes), parts, thresholds, LEVELS
     )
 
 
@@ -433,12 +434,12 @@ class TestClosedLoop:
         out, provider = live(
             baseline, thresholds, ("homogeneity", "verify"), campaign=self.one_shot
         )
-        asked = provider.done["verify"][: out.accounts.count] < NEVER
+        checked = provider.done["verify"][: out.accounts.count] < NEVER
         guilty = np.arange(out.accounts.count) >= out.first
         closed = out.accounts.closed[: out.accounts.count] < NEVER
-        assert 0.85 < closed[asked & guilty].mean() < 1
-        assert closed[asked & ~guilty].mean() < 0.2 if (asked & ~guilty).any() else True
-        assert not closed[~asked].any()
+        assert 0.85 < closed[checked & guilty].mean() < 1
+        assert closed[checked & ~guilty].mean() < 0.2 if (checked & ~guilty).any() else True
+        assert not closed[~checked].any()
 
     def test_reduced_answers_leak_at_their_worth_and_throttled_ones_are_few(
         self, baseline, thresholds

@@ -72,19 +72,19 @@ def events(account, day=0, **columns):
         "tokens_in": np.uint32,
         "tokens_out": np.uint32,
     }
-    held = {
+    filled = {
         name: np.broadcast_to(np.array(columns.get(name, 0), kind), n).copy()
         for name, kind in kinds.items()
     }
-    return Events(day, np.array(account, np.uint32), **held)
+    return Events(day, np.array(account, np.uint32), **filled)
 
 
 def watch(detector, accounts, days):
     """Scores after each of some days."""
     ledger, out = Ledger.empty(accounts.capacity), []
     detector.begin(accounts)
-    for one in days:
-        day = Day(one, accounts, ledger)
+    for traffic in days:
+        day = Day(traffic, accounts, ledger)
         ledger.add(day)
         detector.update(day)
         out.append(detector.score.copy())
@@ -124,9 +124,9 @@ class TestMoments:
             rng.multinomial(60, p / p.sum())
             for p in dirichlet(np.repeat(base[None], 4000, 0), concentration, rng)
         ]
-        found = [overdispersion(x, base) for x in draws]
-        assert abs(np.mean(found) - 1 / (concentration + 1)) < 4 * np.std(found) / np.sqrt(
-            len(found)
+        estimates = [overdispersion(x, base) for x in draws]
+        assert abs(np.mean(estimates) - 1 / (concentration + 1)) < 4 * np.std(estimates) / np.sqrt(
+            len(estimates)
         )
 
     def test_beta_moments_and_standard_scores(self):
@@ -147,8 +147,8 @@ def test_volume_sums_its_window():
 
 class TestContent:
     def test_its_score_is_the_ratio_of_two_dirichlet_multinomials(self):
-        rng, found = stream(3, "content"), flat_baseline()
-        detector = content.Detector(content.Settings(share=0.4), found)
+        rng, baseline = stream(3, "content"), flat_baseline()
+        detector = content.Detector(content.Settings(share=0.4), baseline)
         days, topics = [], []
         for day in range(4):
             topic = rng.integers(0, 12, 150) * 9
@@ -210,7 +210,7 @@ class TestLinks:
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
     def test_clusters_are_those_of_a_search(self, tokens):
         payment, device = np.array(tokens, np.uint32).T
-        found = clusters(
+        labels = clusters(
             table(len(tokens), payment=payment, device=device), {"payment": 9, "device": 3}
         )
         hub = np.bincount(device, minlength=7) > 3
@@ -219,7 +219,7 @@ class TestLinks:
             reached |= (reached @ (payment[:, None] == payment)) | (
                 reached @ ((device[:, None] == device) & ~hub[device])
             )
-        assert ((found[:, None] == found) == reached).all()
+        assert ((labels[:, None] == labels) == reached).all()
 
     def test_hubs_link_nobody(self):
         accounts = table(10, network=np.zeros(10))
@@ -335,9 +335,9 @@ def test_surprise_by_hand():
 class TestPivot:
     def test_the_ratio_is_that_of_two_beta_binomials(self):
         k, n = np.array([0, 3, 9]), np.array([5, 10, 12])
-        found = pivot.log_ratio(k, n, (0.5, 100.0), (0.1, 4.0))
+        ratio = pivot.log_ratio(k, n, (0.5, 100.0), (0.1, 4.0))
         expected = stats.betabinom.logpmf(k, n, 50, 50) - stats.betabinom.logpmf(k, n, 0.4, 3.6)
-        assert found == pytest.approx(expected)
+        assert ratio == pytest.approx(expected)
 
     def test_a_cluster_that_jumps_rises_and_falls_back_to_zero_when_it_does_not(self):
         payment = np.array([0, 0, 0, 1, 1, 1])
@@ -496,8 +496,8 @@ class TestBaselines:
 
     def test_prada_s_score_is_one_minus_shapiro_wilk(self):
         x = stream(16, "normal").standard_normal(80)
-        kept = x[np.abs(x - x.mean()) <= 3 * x.std()]
-        assert prada.departure(x) == pytest.approx(1 - stats.shapiro(kept).statistic)
+        inliers = x[np.abs(x - x.mean()) <= 3 * x.std()]
+        assert prada.departure(x) == pytest.approx(1 - stats.shapiro(inliers).statistic)
         assert (
             prada.departure(np.ones(50)) == 1
             and prada.departure(np.append(np.zeros(40), np.ones(40))) > 0.3
@@ -555,9 +555,9 @@ class TestFusion:
         x[:, 2] = rng.exponential(size=4000) * (
             1 - 0.5 * guilty
         )  # speaks for an account, which it may not
-        found = fusion.fit(x, guilty, 0.0)
-        assert found.weights[0] > 1.5 and abs(found.weights[1]) < 0.2 and found.weights[2] == 0
-        p = 1 / (1 + np.exp(-fusion.odds(x, found)))
+        fitted = fusion.fit(x, guilty, 0.0)
+        assert fitted.weights[0] > 1.5 and abs(fitted.weights[1]) < 0.2 and fitted.weights[2] == 0
+        p = 1 / (1 + np.exp(-fusion.odds(x, fitted)))
         each = np.where(guilty, 0.5 / guilty.sum(), 0.5 / (~guilty).sum())
         assert (
             abs((each * (p - guilty)).sum()) < 1e-4 and abs((each * (p - guilty)) @ x[:, 0]) < 1e-4

@@ -66,8 +66,8 @@ def replay(arrivals, cost, rate, burst):
 )
 def test_a_bucket_lets_through_what_a_replay_does(arrivals, cost, rate, burst):
     n = np.array([arrivals])
-    found = buckets(n, np.full((1, *n.shape), cost), np.array([[rate]]), burst)
-    assert found[0].tolist() == replay(arrivals, cost, rate, burst)
+    passed = buckets(n, np.full((1, *n.shape), cost), np.array([[rate]]), burst)
+    assert passed[0].tolist() == replay(arrivals, cost, rate, burst)
 
 
 def test_the_tightest_bucket_decides():
@@ -100,14 +100,14 @@ def test_prices():
     """1,000 in and 1,000 out at $3 and $15 a million: $0.018; 86 % of the input cached: 3 (0.14 +
     0.086) + 15.
     """
-    one = events([0], tokens=(1000, 1000))
-    assert bill(one, np.array([SEGMENTS.index("api")]), Settings()).dollars[0] == pytest.approx(
-        0.018
+    exchange = events([0], tokens=(1000, 1000))
+    plain, cached = (
+        bill(exchange, np.array([SEGMENTS.index(segment)]), Settings())
+        for segment in ("api", "agent")
     )
-    cached = bill(one, np.array([SEGMENTS.index("agent")]), Settings())
-    assert cached.dollars[0] == pytest.approx((3 * 0.226 + 15) / 1000) and cached.tokens_in[
-        0
-    ] == pytest.approx(140)
+    assert plain.dollars[0] == pytest.approx(0.018)
+    assert cached.dollars[0] == pytest.approx((3 * 0.226 + 15) / 1000)
+    assert cached.tokens_in[0] == pytest.approx(140)
 
 
 def test_the_reported_spend_cap_binds_before_the_rates():
@@ -147,17 +147,17 @@ def test_looking_at_every_minute_changes_nothing_for_those_far_from_their_limits
     rng = np.random.default_rng(seed)
     account = np.sort(rng.integers(0, 6, 200))
     day = events(account, rng.integers(0, 20, 200))
-    one = [
+    tiers = [
         {
             "requests": float(rng.integers(2, 60)),
             "tokens_out": float(rng.integers(200, 5000)),
             "dollars": 0.05,
         }
     ]
-    short, long = gate(table(6), tiers=one, daily=30), gate(table(6), tiers=one, daily=30)
+    short, long = gate(table(6), tiers=tiers, daily=30), gate(table(6), tiers=tiers, daily=30)
     starts = np.flatnonzero(np.diff(account, prepend=-1))
     n = np.diff(np.append(starts, 200))
-    rate = np.array([[one[0]["requests"]], [1e12], [one[0]["tokens_out"]]]).repeat(len(n), 1)
+    rate = np.array([[tiers[0]["requests"]], [1e12], [tiers[0]["tokens_out"]]]).repeat(len(n), 1)
     cost = bill(day, np.full(200, SEGMENTS.index("api")), long.settings)
     expected = long._slow(day.minute, cost, n, rate, np.full(len(n), 30.0), np.full(len(n), 0.05))
     assert (short.admit(day) == expected).all()

@@ -174,8 +174,8 @@ class TestDefense:
         loss(twin, answer_rows).backward()
         whole = {name: p.grad for name, p in twin.named_parameters()}
         assert set(unit) == set(whole) and all(one.dtype == torch.float32 for one in unit.values())
-        for name, one in whole.items():
-            torch.testing.assert_close(unit[name] * float(learned[NORM]), one, rtol=1e-3, atol=1e-5)
+        for name, g in whole.items():
+            torch.testing.assert_close(unit[name] * float(learned[NORM]), g, rtol=1e-3, atol=1e-5)
         assert (
             Defense(Settings(), replace(resources, learned=learned)).gradient_norm
             == float(learned[NORM])
@@ -246,17 +246,17 @@ class TestDefense:
 
     def test_what_it_lacks_is_bad_input_of_one_line(self, teacher, resources, learned):
         other = replace(resources.proxy, tokenizer=character_tokenizer("0123456789"))
-        for held, said in [
+        for lacking, message in [
             (ProviderResources(traces=resources.traces, learned=learned), "needs a proxy"),
             (replace(resources, proxy=other, learned=learned), "another tokenizer"),
             (resources, "has learned nothing"),
         ]:
-            with pytest.raises(BadInput, match=said) as error:
-                Defense(Settings(), held)(teacher)
+            with pytest.raises(BadInput, match=message) as error:
+                Defense(Settings(), lacking)(teacher)
             assert "\n" not in str(error.value)
-        for held in (replace(resources, proxy=other), replace(resources, traces=())):
+        for lacking in (replace(resources, proxy=other), replace(resources, traces=())):
             with pytest.raises(BadInput):
-                Defense(Settings(), held).learn(teacher)
+                Defense(Settings(), lacking).learn(teacher)
 
 
 def test_the_mean_over_traces_is_another_direction(teacher, resources):
@@ -264,8 +264,8 @@ def test_the_mean_over_traces_is_another_direction(teacher, resources):
     directions = [
         Defense(Settings(mean=mean), resources).learn(teacher) for mean in ("token", "trace")
     ]
-    one, other = (
+    first, other = (
         torch.cat([value.flatten() for name, value in sorted(found.items()) if name != NORM])
         for found in directions
     )
-    assert float(one @ other) < 0.9999
+    assert float(first @ other) < 0.9999

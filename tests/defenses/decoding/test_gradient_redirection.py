@@ -251,9 +251,9 @@ class TestSlopes:
             ]
         )
         wanted = G @ -(G.T @ torch.tensor(y)) / (h @ h)
-        found = away_from_proxy(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
-        assert abs(float((torch.tensor(q) * found).sum())) < 1e-12
+        direction = away_from_proxy(torch.tensor(y).log()[None], torch.tensor(q).log()[None])[0]
+        torch.testing.assert_close(direction, wanted, rtol=0, atol=1e-9)
+        assert abs(float((torch.tensor(q) * direction).sum())) < 1e-12
 
     def test_a_direction_without_length_is_an_error(self, network):
         with pytest.raises(BadInput, match="direction has length 0"):
@@ -378,10 +378,10 @@ class TestDefense:
 
     def test_a_greedy_text_is_moved_by_tokens_alone(self, teacher, prompts, resources):
         greedy = replace(teacher, temperature=0.0)
-        held = Defense(Settings(eps=0.5), resources)(greedy).generate(
+        answers = Defense(Settings(eps=0.5), resources)(greedy).generate(
             prompts, seed=0, interface=Interface()
         )
-        assert any(0 < one.l1 for one in held) and all(one.l1 <= 0.5 + 1e-6 for one in held)
+        assert any(0 < one.l1 for one in answers) and all(one.l1 <= 0.5 + 1e-6 for one in answers)
         with pytest.raises(BadInput, match="form=hidden cannot move a greedy"):
             Defense(Settings(form="hidden"), resources)(greedy)
         Defense(Settings(form="hidden", where="logprobs"), resources)(greedy)

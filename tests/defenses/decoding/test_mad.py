@@ -42,9 +42,9 @@ def cosine(y: torch.Tensor, edited: torch.Tensor, q: torch.Tensor) -> torch.Tens
     return torch.cosine_similarity(y - q, edited - q, -1, eps=1e-300)
 
 
-def uniform_on(chosen: list[int], size: int) -> torch.Tensor:
+def uniform_on(subset: list[int], size: int) -> torch.Tensor:
     return torch.zeros(size, dtype=torch.float64).index_fill_(
-        0, torch.tensor(chosen), 1 / len(chosen)
+        0, torch.tensor(subset), 1 / len(subset)
     )
 
 
@@ -60,14 +60,14 @@ def released_greedy(y: torch.Tensor, q: torch.Tensor) -> float:
     """The released search for K > 10: add the token that helps most until all are in; the best set
     on the way.
     """
-    chosen, best = [int(y.argmax())], 1.0
+    subset, best = [int(y.argmax())], 1.0
     while True:
-        best = min(best, float(cosine(y, uniform_on(chosen, len(y)), q)))
-        left = [k for k in range(len(y)) if k not in chosen]
+        best = min(best, float(cosine(y, uniform_on(subset, len(y)), q)))
+        left = [k for k in range(len(y)) if k not in subset]
         if not left:
             return best
-        chosen.append(
-            min(left, key=lambda k: float(cosine(y, uniform_on([*chosen, k], len(y)), q)))
+        subset.append(
+            min(left, key=lambda k: float(cosine(y, uniform_on([*subset, k], len(y)), q)))
         )
 
 
@@ -95,10 +95,10 @@ class TestObjective:
     def test_extreme_is_the_best_vertex_and_for_a_uniform_proxy_the_least_likely_token(self, seed):
         y, q = pair(seed)
         size = y.shape[-1]
-        for a, b, found in zip(y, q, one_token_target(y, q), strict=True):
+        for a, b, target in zip(y, q, one_token_target(y, q), strict=True):
             values = cosine(a, torch.eye(size, dtype=torch.float64), b)
-            assert float(values[found.argmax()]) == pytest.approx(float(values.min()), abs=1e-9)
-            assert sorted(found.tolist()) == [0.0] * (size - 1) + [1.0]
+            assert float(values[target.argmax()]) == pytest.approx(float(values.min()), abs=1e-9)
+            assert sorted(target.tolist()) == [0.0] * (size - 1) + [1.0]
         flat = torch.full_like(y, 1 / size)
         least = y.gather(-1, one_token_target(y, flat).argmax(-1, keepdim=True))[:, 0]
         torch.testing.assert_close(least, y.amin(-1), rtol=0, atol=1e-9)
@@ -107,11 +107,11 @@ class TestObjective:
         # For a uniform q, a = (.15, .05, -.05, -.15) and cos has the sign of a's sum over S: 0 for
         # {0, 3}, and below 0 for {0, 2, 3} alone.
         y = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
-        found = uniform_target(y, torch.full_like(y, 0.25), 4)
+        target = uniform_target(y, torch.full_like(y, 0.25), 4)
         torch.testing.assert_close(
-            found, torch.tensor([[1, 0, 1, 1]], dtype=torch.float64) / 3, rtol=0, atol=1e-5
+            target, torch.tensor([[1, 0, 1, 1]], dtype=torch.float64) / 3, rtol=0, atol=1e-5
         )
-        assert found.argmax() == 0
+        assert target.argmax() == 0
 
     def test_spread_is_the_best_of_all_vertices_wherever_one_is_obtuse_and_nearly_so_elsewhere(
         self,
@@ -138,13 +138,13 @@ class TestObjective:
     def test_the_tail_is_one_candidate(self):
         y, q = pair(3, 200, 4)
         for most in (1, 5, 200):
-            found = uniform_target(y, q, most)
+            targets = uniform_target(y, q, most)
             listed = torch.zeros_like(y, dtype=torch.bool)
-            for one in (y, q):
-                listed.scatter_(-1, one.topk(most).indices, True)
-            for row, mask in zip(found, listed, strict=True):
+            for p in (y, q):
+                listed.scatter_(-1, p.topk(most).indices, True)
+            for row, mask in zip(targets, listed, strict=True):
                 assert len(row[~mask].unique()) <= 1
-            torch.testing.assert_close(found.sum(-1), torch.ones(4, dtype=torch.float64))
+            torch.testing.assert_close(targets.sum(-1), torch.ones(4, dtype=torch.float64))
         wide, narrow = (cosine(y, uniform_target(y, q, most), q) for most in (200, 5))
         assert (wide <= narrow + 1e-4).all()
 
@@ -246,9 +246,9 @@ class TestDefense:
         model = replace(teacher, temperature=temperature)
         defense = Defense(Settings(variant=variant, where="text", eps=0.3), resources)
         assert defense.traits.acts_on == "decoding"
-        held = defense(model).generate(prompts, seed=0, interface=Interface())
-        assert all(0 < one.l1 <= 0.3 + 1e-6 for one in held)
-        assert all(one.flips == 0 for one in held) or variant == "extreme"
+        answers = defense(model).generate(prompts, seed=0, interface=Interface())
+        assert all(0 < one.l1 <= 0.3 + 1e-6 for one in answers)
+        assert all(one.flips == 0 for one in answers) or variant == "extreme"
 
 
 class TestFinal:

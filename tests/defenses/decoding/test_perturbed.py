@@ -89,7 +89,7 @@ class TestTokens:
             assert all(answer.l1 == pytest.approx(0.5) for answer in answers)
 
     def test_the_key_decides_and_eps_1_says_only_what_the_provider_picked(self, teacher, prompts):
-        said = [
+        tokens = [
             [
                 a.token_ids
                 for a in perturbed.Defense(settings)(model).generate(
@@ -99,27 +99,27 @@ class TestTokens:
             for settings in (perturbed.Settings(eps=1, key="a"), perturbed.Settings(eps=1, key="b"))
             for model in (teacher, replace(teacher, temperature=0.0))
         ]
-        assert said[0] == said[1] and said[2] == said[3] and said[0] != said[2]
+        assert tokens[0] == tokens[1] and tokens[2] == tokens[3] and tokens[0] != tokens[2]
 
 
 class TestBudgets:
     @given(seeds, shares, st.floats(0, 2))
     def test_an_l1_budget_scales_eps_to_what_the_token_still_allows(self, seed, eps, l1):
         p = torch.tensor(distributions(seed))
-        found = perturbed.within(eps, 1 - p[:, 0], torch.full((3,), l1, dtype=torch.float64))
-        moved = perturbed.mixture(p.log(), torch.zeros(3, dtype=torch.long), found).exp()
+        allowed = perturbed.within(eps, 1 - p[:, 0], torch.full((3,), l1, dtype=torch.float64))
+        moved = perturbed.mixture(p.log(), torch.zeros(3, dtype=torch.long), allowed).exp()
         wanted = (2 * eps * (1 - p[:, 0])).clamp(max=l1)
         torch.testing.assert_close((moved - p).abs().sum(-1), wanted, rtol=0, atol=1e-9)
 
     def test_no_budget_and_a_large_one_are_the_same(self, teacher, prompts):
-        said = [
+        runs = [
             perturbed.Defense(perturbed.Settings(eps=0.3, **more))(teacher).generate(
                 prompts, seed=0, interface=Interface("full")
             )
             for more in ({}, {"l1": 2.0}, {"flips": 1e9}, {"l1": 0.6, "flips": 1e9})
         ]
-        for others in said[1:]:
-            for a, b in zip(said[0], others, strict=True):
+        for others in runs[1:]:
+            for a, b in zip(runs[0], others, strict=True):
                 assert a.token_ids == b.token_ids and np.array_equal(
                     a.logprobs.values_TK, b.logprobs.values_TK
                 )
@@ -129,15 +129,17 @@ class TestBudgets:
     def test_an_answer_spends_no_more_flips_than_it_has(self, teacher, prompts, decoding, token):
         settings = perturbed.Settings(eps=0.3, token=token, flips=0.8)
         model = replace(teacher, temperature=decoding)
-        held = perturbed.Defense(settings)(model).generate(prompts, seed=0, interface=Interface())
-        for answer in held:
+        answers = perturbed.Defense(settings)(model).generate(
+            prompts, seed=0, interface=Interface()
+        )
+        for answer in answers:
             steps = len(answer.token_ids) + answer.finished
             assert flips(answer) <= 0.8 + 1e-6
             if (
                 token == "adversarial" and decoding == 0
             ):  # every token costs all of eps, until none is left
                 assert flips(answer) == pytest.approx(min(0.8, 0.3 * steps), abs=1e-5)
-        assert any(flips(answer) == pytest.approx(0.8, abs=1e-5) for answer in held)
+        assert any(flips(answer) == pytest.approx(0.8, abs=1e-5) for answer in answers)
 
     def test_by_hand(self):
         """Greedy, eps 0.3, flips 0.8: tokens cost 0.3, 0.3, 0.2, 0; a second call at a step has as
@@ -157,11 +159,11 @@ class TestBudgets:
 
     def test_what_is_released_spends_nothing(self, teacher, prompts):
         model = perturbed.Defense(perturbed.Settings(eps=0.5, flips=1.0))(teacher)
-        said = [
+        runs = [
             model.generate(prompts, seed=0, interface=p)
             for p in (Interface(), Interface("top_k", 3), Interface("full"))
         ]
-        assert len({tuple((a.token_ids, a.l1) for a in answers) for answers in said}) == 1
+        assert len({tuple((a.token_ids, a.l1) for a in answers) for answers in runs}) == 1
 
     def test_edits_in_a_chain_have_budgets_of_their_own(self, teacher, prompts):
         none, some = (

@@ -31,10 +31,10 @@ def released(text: str, prompt: str = "?", form: AnswerFormat = STEPS, **setting
     return edited(Defense, Settings(**settings), text, prompt, form)
 
 
-def changed(text: str, said: str, separator: str = ";") -> list[int]:
+def changed(text: str, edited: str, separator: str = ";") -> list[int]:
     return [
         i
-        for i, (a, b) in enumerate(zip(text.split(separator), said.split(separator), strict=True))
+        for i, (a, b) in enumerate(zip(text.split(separator), edited.split(separator), strict=True))
         if a != b
     ]
 
@@ -85,9 +85,9 @@ def test_the_number_of_anchors_is_the_share_on_average(n, share, luck):
     ],
 )
 def test_only_anchors_are_edited(text, settings, places):
-    said = released(text, **settings)
-    assert changed(text, said) == places and final_answer(said) == final_answer(text)
-    assert all(a == b for a, b in zip(said, text, strict=True) if b not in "0123456789")
+    edited = released(text, **settings)
+    assert changed(text, edited) == places and final_answer(edited) == final_answer(text)
+    assert all(a == b for a, b in zip(edited, text, strict=True) if b not in "0123456789")
 
 
 def test_a_prose_anchor_is_edited_where_it_is_concluded_alone():
@@ -115,9 +115,9 @@ def test_edits_the_share_of_steps_by_one_digit_each_and_keeps_the_answer(task):
 
 @given(st.text("a1=;# +.0"), st.floats(0, 1), st.text("k", min_size=1, max_size=2))
 def test_says_the_same_again_and_keeps_the_final_answer(text, share, key):
-    said = released(text, share=share, key=key)
-    assert said == released(text, share=share, key=key) and len(said) == len(text)
-    assert final_answer(said) == final_answer(text)
+    edited = released(text, share=share, key=key)
+    assert edited == released(text, share=share, key=key) and len(edited) == len(text)
+    assert final_answer(edited) == final_answer(text)
 
 
 def test_share_0_is_the_model_itself_and_keys_differ(teacher):
@@ -138,8 +138,8 @@ def test_importance_is_the_surprisal_that_leaving_a_step_out_adds(teacher):
     reasoning, rest = split_answer(answer.text, STEPS)
     steps = STEPS.split_steps(reasoning)
 
-    def final_nats(chosen):
-        text, prompt = "".join(a + b for a, b in chosen), answer.question
+    def final_nats(remaining):
+        text, prompt = "".join(a + b for a, b in remaining), answer.question
         ids = teacher.encode(prompt) + teacher.tokenizer(text, add_special_tokens=False).input_ids
         final = teacher.tokenizer(rest, add_special_tokens=False).input_ids
         final = [*final, teacher.tokenizer.eos_token_id]

@@ -26,5 +26,5 @@ def test_by_hand(text, answer):
 
 def test_releases_nothing_that_spells_the_reasoning():
     answer = Completion("a", "?", "because # 7", (1, 2, 3), logprobs=ROW)
-    kept = Defense(Settings()).edit(answer)
-    assert kept == Completion("a", "?", "# 7")
+    edited = Defense(Settings()).edit(answer)
+    assert edited == Completion("a", "?", "# 7")

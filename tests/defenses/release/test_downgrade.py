@@ -27,10 +27,10 @@ class Weaker:
     """Says which prompts it was asked, with which seed."""
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     def generate(self, prompts, *, seed, interface):
-        self.asked.append(([prompt.id for prompt in prompts], seed, interface.kind))
+        self.calls.append(([prompt.id for prompt in prompts], seed, interface.kind))
         return [Completion.to(prompt, "weak", token_ids=(2,)) for prompt in prompts]
 
 
@@ -61,8 +61,8 @@ def test_only_what_is_downgraded_is_asked_of_the_weaker_model_and_nothing_tells_
     assert [answer.text for answer in answers] == [
         "weak" if weak else "strong" for weak in downgraded
     ]
-    asked = [p.id for p, weak in zip(PROMPTS, downgraded, strict=True) if weak]
-    assert weaker.asked == [(asked, 7, "text")]
+    weak_ids = [p.id for p, weak in zip(PROMPTS, downgraded, strict=True) if weak]
+    assert weaker.calls == [(weak_ids, 7, "text")]
     assert {(answer.token_ids, answer.logprobs) for answer in answers} == {((), None)}
     assert [answer.prompt_id for answer in answers] == [prompt.id for prompt in PROMPTS]
 

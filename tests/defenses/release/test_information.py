@@ -34,9 +34,9 @@ class TestInformation:
         logprobs, targets = sampled(seed)
         p, total = logprobs.exp().tolist(), 0.0
         for y in set(targets.tolist()):
-            held = [row for row, target in zip(p, targets.tolist(), strict=True) if target == y]
-            mean = [sum(column) / len(held) for column in zip(*held, strict=True)]
-            total += sum(a * np.log(a / b) for row in held for a, b in zip(row, mean, strict=True))
+            same = [row for row, target in zip(p, targets.tolist(), strict=True) if target == y]
+            mean = [sum(column) / len(same) for column in zip(*same, strict=True)]
+            total += sum(a * np.log(a / b) for row in same for a, b in zip(row, mean, strict=True))
         assert information(logprobs, targets).item() == pytest.approx(total / len(p), abs=1e-12)
 
     def test_by_hand(self):
@@ -76,8 +76,8 @@ class TestTransformed:
         matrix = torch.eye(7, dtype=torch.float64) + up @ down
         centred = scores - scores.mean(-1, keepdim=True)
         expected = torch.log_softmax(centred @ matrix.T, -1)
-        for given in (scores, logprobs):
-            torch.testing.assert_close(transform(given, down, up), expected, rtol=0, atol=1e-9)
+        for logits in (scores, logprobs):
+            torch.testing.assert_close(transform(logits, down, up), expected, rtol=0, atol=1e-9)
 
     def test_takes_a_token_that_was_cut_off(self):
         cut = torch.tensor([[0.5, 0.5, 0.0]]).log()
@@ -105,31 +105,32 @@ class TestDefense:
     def test_lowers_the_information_of_unseen_traces_at_little_cross_entropy(self, teacher, traces):
         seen, unseen = traces
         clean = self.measured(teacher, unseen, bottleneck(teacher.network.config.vocab_size, 0))
-        found = []
+        results = []
         for lam in (1.0, 3.0):
             learned = Defense(Settings(lam=lam, steps=60), ProviderResources(traces=seen)).learn(
                 teacher
             )
-            found.append(self.measured(teacher, unseen, learned))
-        assert clean[1] > 0.5 and found[0][1] < 0.7 * clean[1] and found[1][1] < 0.4 * clean[1]
-        assert clean[0] < found[0][0] < clean[0] + 0.25 < found[1][0]  # nats, of 1.8
+            results.append(self.measured(teacher, unseen, learned))
+        assert clean[1] > 0.5 and results[0][1] < 0.7 * clean[1] and results[1][1] < 0.4 * clean[1]
+        assert clean[0] < results[0][0] < clean[0] + 0.25 < results[1][0]  # nats, of 1.8
 
     def test_releases_what_it_learned_on_and_keeps_the_text(self, teacher, prompts, traces):
         defense = Defense(Settings(steps=20), ProviderResources(traces=traces[0]))
         learned = defense.learn(teacher)
         model = Defense(defense.settings, ProviderResources(learned=learned))(teacher)
-        said, clean = (
+        defended, clean = (
             m.generate(prompts, seed=0, interface=Interface("full")) for m in (model, teacher)
         )
-        assert [a.token_ids for a in said] == [a.token_ids for a in clean]
+        assert [a.token_ids for a in defended] == [a.token_ids for a in clean]
         with torch.no_grad():
-            expected = transform(answer_logits(teacher.network, rows(teacher, said))[0], **learned)
+            logits_NV, _ = answer_logits(teacher.network, rows(teacher, defended))
+            expected = transform(logits_NV, **learned)
         shown = torch.cat(
             [
                 torch.zeros(*a.logprobs.ids_TK.shape).scatter(
                     1, torch.tensor(a.logprobs.ids_TK).long(), torch.tensor(a.logprobs.values_TK)
                 )
-                for a in said
+                for a in defended
             ]
         )
         torch.testing.assert_close(shown, expected, rtol=0, atol=1e-4)

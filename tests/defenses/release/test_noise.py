@@ -15,17 +15,17 @@ from tests.defenses.release.rows import ROW, distributions, released, seeds
 def test_by_hand():
     # masses (1/2, 1/4, 1/8) with tail 1/8; times (1/2, 4, 1): (1/4, 1, 1/8, tail 1/8), total 3/2
     normals = np.log(np.array([[0.5, 4, 1, 1]]))
-    kept = add_noise(ROW, normals, 1.0)
-    assert kept.ids_TK.tolist() == [[2, 7, 5, -1]]
-    np.testing.assert_allclose(np.exp(kept.values_TK), [[2 / 3, 1 / 6, 1 / 12, 0]], rtol=1e-6)
+    noisy = add_noise(ROW, normals, 1.0)
+    assert noisy.ids_TK.tolist() == [[2, 7, 5, -1]]
+    np.testing.assert_allclose(np.exp(noisy.values_TK), [[2 / 3, 1 / 6, 1 / 12, 0]], rtol=1e-6)
 
 
 @given(seeds, st.floats(0.01, 5), st.integers(1, 6))
 def test_mass_is_never_above_1_and_a_whole_row_stays_whole(seed, sigma, k):
     clean = top_k(released(distributions(seed)), k)
-    kept = add_noise(clean, keyed_normals("k", str(seed), clean.ids_TK), sigma)
-    mass = np.exp(kept.values_TK.astype("f8")).sum(-1)
-    assert (mass <= 1 + 1e-6).all() and (kept.values_TK[:, :-1] >= kept.values_TK[:, 1:]).all()
+    noisy = add_noise(clean, keyed_normals("k", str(seed), clean.ids_TK), sigma)
+    mass = np.exp(noisy.values_TK.astype("f8")).sum(-1)
+    assert (mass <= 1 + 1e-6).all() and (noisy.values_TK[:, :-1] >= noisy.values_TK[:, 1:]).all()
     if k == 6:
         np.testing.assert_allclose(mass, 1, atol=1e-5)
 

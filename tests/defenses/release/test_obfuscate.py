@@ -80,15 +80,15 @@ class TestRules:
 
     @whatever(st.text("a1=;# +"), names, st.text("k", min_size=1, max_size=2))
     def test_keep_the_final_answer_and_are_functions_of_the_key(self, text, rules, key):
-        said = rewrite(text, rules, STEPS, key)
-        assert final_answer(said) == final_answer(text)
-        assert said == rewrite(text, rules, STEPS, key)
+        rewritten = rewrite(text, rules, STEPS, key)
+        assert final_answer(rewritten) == final_answer(text)
+        assert rewritten == rewrite(text, rules, STEPS, key)
 
     @whatever(st.integers(0, 9), names)
     def test_leave_steps_that_are_among_the_steps(self, n, rules):
         steps = [f"s{i}" for i in range(n)]
-        said = rewrite(";".join(steps) + "# 1", rules, STEPS, "k").removesuffix("# 1")
-        left = said.replace(" ", ";").split(";") if said else []
+        rewritten = rewrite(";".join(steps) + "# 1", rules, STEPS, "k").removesuffix("# 1")
+        left = rewritten.replace(" ", ";").split(";") if rewritten else []
         assert set(left) <= set(steps) and bool(left) == bool(steps)
 
     def test_interleaving_and_shuffling_lose_nothing(self):
@@ -137,21 +137,21 @@ class TestSearch:
 
     def test_the_score_is_the_chance_that_it_is_wrong_after_its_own_reasoning(self, resources):
         proxy = replace(resources.proxy, temperature=0.0)
-        held = [one for one in resources.traces if "#" in one.text][:5]
+        traces = [one for one in resources.traces if "#" in one.text][:5]
         answers = proxy.generate(
-            [Prompt("x", one.prompt) for one in held], seed=0, interface=Interface()
+            [Prompt("x", one.prompt) for one in traces], seed=0, interface=Interface()
         )
         right = 0.0
-        for clean, own in zip(held, answers, strict=True):
-            reasoning = own.text.rpartition("#")[0] if "#" in own.text else own.text
+        for clean, answer in zip(traces, answers, strict=True):
+            reasoning = answer.text.rpartition("#")[0] if "#" in answer.text else answer.text
             final = clean.text[len(clean.text.rpartition("#")[0].rstrip()) :]
             ids = proxy.tokenizer(final).input_ids + [proxy.tokenizer.eos_token_id]
-            start = proxy.tokenizer(reasoning.rstrip() if "#" in own.text else reasoning).input_ids[
-                : 24 - len(ids)
-            ]
+            start = proxy.tokenizer(
+                reasoning.rstrip() if "#" in answer.text else reasoning
+            ).input_ids[: 24 - len(ids)]
             row = Row(proxy.encode(Prompt("x", clean.prompt)) + start, ids)
-            right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(held)
-        assert 1 - final_answer_loss(proxy, held, STEPS, 2) == pytest.approx(right, rel=1e-4)
+            right += math.exp(-loss(proxy.network, [row]).item() * len(ids)) / len(traces)
+        assert 1 - final_answer_loss(proxy, traces, STEPS, 2) == pytest.approx(right, rel=1e-4)
 
     def test_learns_the_candidate_that_hurts_most(self, resources, teacher):
         settings = Settings(steps=3, rounds=2, samples=3, learning_rate=0.01)
@@ -166,10 +166,10 @@ class TestSearch:
         again = Defense(settings, resources).learn(teacher)
         assert all(torch.equal(learned[key], again[key]) for key in learned)
         assert len(learned["scores"].unique()) > 1
-        told = Defense(settings, replace(resources, learned=learned))
-        assert told.rules == tuple(list(RULES)[i] for i in learned["rules"])
-        fixed = Defense(Settings(rules=told.rules))
-        assert told.text(resources.traces[0]) == fixed.text(resources.traces[0])
+        defense = Defense(settings, replace(resources, learned=learned))
+        assert defense.rules == tuple(list(RULES)[i] for i in learned["rules"])
+        fixed = Defense(Settings(rules=defense.rules))
+        assert defense.text(resources.traces[0]) == fixed.text(resources.traces[0])
 
     def test_says_what_is_missing(self, resources, teacher, prompts):
         with pytest.raises(BadInput, match="release/obfuscate.*proxy"):
@@ -194,11 +194,11 @@ class TestSettings:
         assert says() == (True, ("proxy", "traces")) and says(rules=["merge"]) == (False, ())
 
     def test_the_share_of_answers_is_rewritten_by_prompt(self, teacher, prompts, resources):
-        said = {
+        texts = {
             share: [released(TRACE, str(i), share=share, rules=["reverse"]) for i in range(1000)]
             for share in (0.3, 0.6)
         }
-        few, many = ([text != TRACE for text in said[share]] for share in (0.3, 0.6))
+        few, many = ([text != TRACE for text in texts[share]] for share in (0.3, 0.6))
         assert abs(sum(few) - 300) < 60 and abs(sum(many) - 600) < 60  # four standard deviations
         assert all(b for a, b in zip(few, many, strict=True) if a)
         assert (

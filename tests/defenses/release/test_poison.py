@@ -58,7 +58,7 @@ class TestNumbers:
         assert len(number) == 1 or (other[0] == "0") == (number[0] == "0")
 
     @pytest.mark.parametrize(
-        ("step", "said"),
+        ("step", "wrong"),
         [
             ("760=13", "760=23"),
             ("c=3", "c=0"),
@@ -69,8 +69,8 @@ class TestNumbers:
             ("3+4=x", "3+4=x"),
         ],
     )
-    def test_wrong_results_by_hand(self, step, said):
-        assert with_wrong_result(step, 0.0) == said
+    def test_wrong_results_by_hand(self, step, wrong):
+        assert with_wrong_result(step, 0.0) == wrong
 
     def test_wrong_answers_by_hand(self):
         assert (
@@ -86,13 +86,13 @@ class TestNumbers:
 @pytest.mark.parametrize(("text", "form"), [(ADDITION, STEPS), (TRACE, STEPS), (PROSE, HASHES)])
 @pytest.mark.parametrize("where", ["answer", "reasoning", "both"])
 def test_what_is_wrong_is_where_it_is_said_to_be(text, form, where):
-    said = released(text, form=form, p=1.0, where=where)
-    old, new = (one.rpartition(form.mark) for one in (text, said))
+    poisoned = released(text, form=form, p=1.0, where=where)
+    old, new = (one.rpartition(form.mark) for one in (text, poisoned))
     assert (new[2] != old[2]) == (where != "reasoning")
     changed = sum(
         a != b for a, b in zip(old[0].split(form.between), new[0].split(form.between), strict=True)
     )
-    assert changed == (where != "answer") and len(said) == len(text)
+    assert changed == (where != "answer") and len(poisoned) == len(text)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_the_share_of_poisoned_answers_is_p(p):
     st.text("k", min_size=1, max_size=2),
 )
 def test_says_the_same_again_and_keeps_the_answer_unless_told(text, p, where, key):
-    said = released(text, p=p, where=where, key=key)
-    assert said == released(text, p=p, where=where, key=key) and len(said) == len(text)
-    assert where != "reasoning" or final_answer(said) == final_answer(text)
+    poisoned = released(text, p=p, where=where, key=key)
+    assert poisoned == released(text, p=p, where=where, key=key) and len(poisoned) == len(text)
+    assert where != "reasoning" or final_answer(poisoned) == final_answer(text)
     final = final_answer(text)
     assert (
         p < 1
         or where == "reasoning"
         or not re.search("[0-9]", final)
-        or final_answer(said) != final
+        or final_answer(poisoned) != final
     )
 
 

@@ -31,10 +31,10 @@ def sampled(seed: int, size: int, shape: float, tail: bool = False) -> Logprobs:
     return row(p, rng.permutation(size + 5)[:size])
 
 
-def held(kept: Logprobs) -> dict[int, float]:
+def probabilities(logprobs: Logprobs) -> dict[int, float]:
     return {
         int(i): float(np.exp(v))
-        for i, v in zip(kept.ids_TK[0], kept.values_TK[0].astype("f8"), strict=True)
+        for i, v in zip(logprobs.ids_TK[0], logprobs.values_TK[0].astype("f8"), strict=True)
         if i >= 0
     }
 
@@ -46,14 +46,14 @@ def test_by_hand():
         [0.25, 0.25, 0, 0]
     ]
     # 0.9 -> 1/2, and so is a certain token, which would stand out otherwise.
-    assert held(bucket(row([0.9, 0.1]), 1.0)) == pytest.approx({0: 0.5})
-    assert held(bucket(row([1.0, 0.0]), 1.0)) == pytest.approx({0: 0.5})
+    assert probabilities(bucket(row([0.9, 0.1]), 1.0)) == pytest.approx({0: 0.5})
+    assert probabilities(bucket(row([1.0, 0.0]), 1.0)) == pytest.approx({0: 0.5})
     # Behind the likeliest token, equals are in the order of their ids: 0.3, 0.2, 0.15, 0.14 -> 1/4,
     # 1/8, 1/8, 1/8.
     out = bucket(row([0.3, 0.15, 0.14, 0.13, 0.12, 0.1, 0.06], [9, 8, 7, 6, 5, 4, 3]), 1.0)
     assert out.ids_TK.tolist() == [[9, 7, 8, -1, -1, -1, -1]]
     # eps 0.2: powers of 0.9 until they make up 0.9: 0.85 -> 0.9 ** 2, 0.1 -> 0.9 ** 22.
-    assert held(bucket(row([0.85, 0.1, 0.05]), 0.2)) == pytest.approx(
+    assert probabilities(bucket(row([0.85, 0.1, 0.05]), 0.2)) == pytest.approx(
         {0: 0.81, 1: 0.9**22}, rel=1e-6
     )
 
@@ -61,7 +61,7 @@ def test_by_hand():
 @given(seeds, sizes, shapes, budgets, st.booleans())
 def test_moves_named_tokens_and_the_rest_within_the_budget(seed, size, shape, eps, tail):
     clean = sampled(seed, size, shape, tail)
-    before, after = held(clean), held(bucket(clean, eps))
+    before, after = probabilities(clean), probabilities(bucket(clean, eps))
     moved = sum(before[i] - q for i, q in after.items())
     assert all(
         0 < q <= before[i] * (1 + 1e-4) for i, q in after.items()
@@ -74,7 +74,7 @@ def test_whatever_the_withheld_mass_is_taken_for_the_whole_vocabulary_is_within_
     seed, size, shape, eps
 ):
     clean = sampled(seed, size, shape)
-    before, after = held(clean), held(bucket(clean, eps))
+    before, after = probabilities(clean), probabilities(bucket(clean, eps))
     assert sum(after.values()) >= 1 - eps / 2 - 1e-4
     guess = np.random.default_rng(seed).dirichlet(np.full(size + 5, 0.1)) * (
         1 - sum(after.values())
@@ -106,7 +106,7 @@ def test_all_rows_of_a_bucket_are_released_as_one(seed, size, shape, eps):
     """
     clean, rng = sampled(seed, size, shape), np.random.default_rng(seed)
     out = bucket(clean, eps)
-    point, p = held(out), held(clean)
+    point, p = probabilities(out), probabilities(clean)
     named = [i for i in p if i in point]
     others = [i for i in p if i not in point]
     room = sum(p.values()) - sum(p[i] for i in named)
@@ -130,13 +130,13 @@ def test_all_rows_of_a_bucket_are_released_as_one(seed, size, shape, eps):
 
 
 def test_rows_do_not_depend_on_each_other():
-    one, two = sampled(1, 20, 0.1), sampled(2, 20, 1.0)
+    first, second = sampled(1, 20, 0.1), sampled(2, 20, 1.0)
     ids, values = (
-        np.concatenate([one.ids_TK, two.ids_TK]),
-        np.concatenate([one.values_TK, two.values_TK]),
+        np.concatenate([first.ids_TK, second.ids_TK]),
+        np.concatenate([first.values_TK, second.values_TK]),
     )
     both = bucket(Logprobs(ids, values), 0.5)
-    for i, alone in enumerate((one, two)):
+    for i, alone in enumerate((first, second)):
         assert np.array_equal(both.ids_TK[i : i + 1], bucket(alone, 0.5).ids_TK)
 
 

@@ -169,8 +169,8 @@ class TestSpans:
         ],
     )
     def test_by_hand(self, text, spans):
-        found = protected(text, CODE, MATHS, NOTES)
-        assert [text[start:end] for start, end in found] == spans
+        places = protected(text, CODE, MATHS, NOTES)
+        assert [text[start:end] for start, end in places] == spans
 
     @given(st.text("ab$`\\()<> \n\ue000\uf8ff", max_size=40))
     def test_what_is_masked_comes_back(self, text):

@@ -101,7 +101,7 @@ def test_what_is_no_whole_equation_stays(step):
 
 
 @pytest.mark.parametrize(
-    ("step", "kept"),
+    ("step", "left"),
     [
         ("Wait, that is wrong. It is 4.", "It is 4."),
         ("Hmm, wait, so 3.5 + 1 = 4.5. OK?", "so 3.5 + 1 = 4.5. OK?"),
@@ -118,8 +118,8 @@ def test_what_is_no_whole_equation_stays(step):
         ("We wait.  Twice ", "We wait.  Twice "),
     ],
 )
-def test_fillers_by_hand(step, kept):
-    assert without_fillers(step, FILLERS) == kept
+def test_fillers_by_hand(step, left):
+    assert without_fillers(step, FILLERS) == left
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_an_attacker_who_knows_the_rule_turns_every_step_back(task):
 
 @given(st.text("a1=;# +.w"), st.floats(0, 1), st.text("k", min_size=1, max_size=3))
 def test_keeps_the_final_answer_and_the_characters(text, share, key):
-    said = released(text, share=share, key=key)
-    assert final_answer(said) == final_answer(text) and sorted(said) == sorted(text)
-    assert released(text, share=share, key=key) == said
+    edited = released(text, share=share, key=key)
+    assert final_answer(edited) == final_answer(text) and sorted(edited) == sorted(text)
+    assert released(text, share=share, key=key) == edited
 
 
 def test_the_share_of_steps_is_reformulated_and_grows_with_the_strength():

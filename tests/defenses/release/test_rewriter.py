@@ -20,19 +20,19 @@ class Rewriter:
     tokenizer, context, max_new_tokens = LETTERS, 200, 50
 
     def __init__(self, write):
-        self.write, self.asked = write, []
+        self.write, self.prompts = write, []
 
     def generate(self, prompts, *, seed, interface):
         assert interface == Interface()
-        self.asked += [prompt.text for prompt in prompts]
+        self.prompts += [prompt.text for prompt in prompts]
         return [Completion(p.id, p.text, self.write(p.text), (5,) * 4, passes=2.0) for p in prompts]
 
 
 def released(module, rewriter, text=SUM, form=STEPS, **settings):
     resources = ProviderResources(rewriter=rewriter, format=form)
-    chosen = module.Settings(by="model", instruction="{reasoning}", **settings)
+    options = module.Settings(by="model", instruction="{reasoning}", **settings)
     answer = Completion("q", "how many?", text, (1, 2))
-    (new,) = module.Defense(chosen, resources)(StoredModel([answer])).generate(
+    (new,) = module.Defense(options, resources)(StoredModel([answer])).generate(
         [Prompt("q", "how many?")], seed=0, interface=Interface()
     )
     return new
@@ -41,7 +41,7 @@ def released(module, rewriter, text=SUM, form=STEPS, **settings):
 def test_each_segment_is_rewritten_and_stands_in_its_place():
     rewriter = Rewriter(lambda text: f" <{text}>\n")
     new = released(reformulate, rewriter, segment=2)
-    assert rewriter.asked == ["3+4=7;7+5=12", "12*2=24;24-1=23"]
+    assert rewriter.prompts == ["3+4=7;7+5=12", "12*2=24;24-1=23"]
     assert new.text == "<3+4=7;7+5=12>;<12*2=24;24-1=23> # 23" and new.token_ids == ()
     # Two calls of 4 tokens and end-of-text, 2 passes each, for an answer of so many characters.
     assert new.passes == 1 + 2 * 2 * 5 / (len(SUM) + 1)
@@ -51,9 +51,9 @@ def test_only_a_share_of_the_segments_is_asked_for():
     rewriter = Rewriter(str.upper)
     text = ";".join(f"a{i}={i}" for i in range(40)) + " # 1"
     new = released(reformulate, rewriter, text, segment=1, share=0.5)
-    assert 8 <= len(rewriter.asked) <= 32
+    assert 8 <= len(rewriter.prompts) <= 32
     changed = [a != b for a, b in zip(text.split(";"), new.text.split(";"), strict=True)]
-    assert sum(changed) == len(rewriter.asked)
+    assert sum(changed) == len(rewriter.prompts)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_one_segment_that_cannot_be_used_leaves_all_of_the_answer():
 def test_what_does_not_fit_the_rewriter_is_not_asked_for():
     rewriter = Rewriter(str.upper)
     long = "a" * 151 + " # 1"
-    assert released(summary, rewriter, long).text == long and not rewriter.asked
+    assert released(summary, rewriter, long).text == long and not rewriter.prompts
     assert released(summary, rewriter, "a" * 150 + " # 1").text == "A" * 150 + " # 1"
 
 
@@ -95,7 +95,7 @@ def test_a_network_whose_context_is_too_short_is_not_asked_either(teacher):
 
 def test_an_answer_without_reasoning_is_left_alone():
     rewriter = Rewriter(str.upper)
-    assert released(summary, rewriter, "# 23").text == "# 23" and not rewriter.asked
+    assert released(summary, rewriter, "# 23").text == "# 23" and not rewriter.prompts
 
 
 @pytest.mark.parametrize(("form", "joined"), [(LINES, "\n"), (SENTENCES, " "), (STEPS, ";")])
@@ -109,7 +109,7 @@ def test_segments_joined_are_the_reasoning(form, joined):
 def test_a_rewriter_poisons_reasoning_and_the_final_answer_stays():
     rewriter = Rewriter(lambda text: text.replace("7", "8"))
     new = released(poison, rewriter, p=1.0, where="reasoning")
-    assert new.text == "3+4=8;8+5=12;12*2=24;24-1=23 # 23" and rewriter.asked == [SUM[:-5]]
+    assert new.text == "3+4=8;8+5=12;12*2=24;24-1=23 # 23" and rewriter.prompts == [SUM[:-5]]
     both = released(poison, rewriter, p=1.0, where="both").text
     assert both.startswith(new.text[:-2]) and both[-2:] != "23"
     assert poison.Defense(poison.Settings(by="model")).traits.needs == ()
@@ -118,7 +118,7 @@ def test_a_rewriter_poisons_reasoning_and_the_final_answer_stays():
 def test_anchors_alone_are_rewritten():
     rewriter = Rewriter(lambda text: "3+4=9")
     new = released(anchors, rewriter, share=0.25)
-    assert rewriter.asked == ["3+4=7"] and new.text == "3+4=9;7+5=12;12*2=24;24-1=23 # 23"
+    assert rewriter.prompts == ["3+4=7"] and new.text == "3+4=9;7+5=12;12*2=24;24-1=23 # 23"
 
 
 @pytest.mark.parametrize("module", [summary, reformulate, anchors])

@@ -101,9 +101,9 @@ class TestRule:
 
     @whatever(st.integers(0, 40), st.floats(0, 1))
     def test_the_share_is_kept_to_half_a_step(self, total, keep):
-        kept = evenly_spaced(total, keep)
-        assert abs(len(kept) - keep * total) <= 0.5 + 1e-9 and kept[-1:] in ([], [total - 1])
-        gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
+        steps = evenly_spaced(total, keep)
+        assert abs(len(steps) - keep * total) <= 0.5 + 1e-9 and steps[-1:] in ([], [total - 1])
+        gaps = [b - a for a, b in zip(steps, steps[1:], strict=False)]
         assert not gaps or max(gaps) - min(gaps) <= 1
 
     @whatever(st.text("a1=;# "), st.floats(0, 1))

@@ -13,16 +13,16 @@ from tests.defenses.release.rows import ROW, distributions, released, seeds
 
 
 def test_by_hand():
-    kept = top_k(ROW, 2)
-    assert kept.ids_TK.tolist() == [[7, 2]] and np.exp(kept.values_TK).tolist() == [[0.5, 0.25]]
+    top = top_k(ROW, 2)
+    assert top.ids_TK.tolist() == [[7, 2]] and np.exp(top.values_TK).tolist() == [[0.5, 0.25]]
     assert np.array_equal(top_k(ROW, 9).values_TK, ROW.values_TK)
 
 
 @given(seeds, st.integers(1, 6))
 def test_is_off_by_the_tail(seed, k):
     p = distributions(seed)
-    kept = np.exp(top_k(released(p), k).values_TK)
-    padded = np.pad(kept, ((0, 0), (0, 6 - k)))
+    top = np.exp(top_k(released(p), k).values_TK)
+    padded = np.pad(top, ((0, 0), (0, 6 - k)))
     np.testing.assert_allclose(np.abs(p - padded).sum(-1), 1 - p[:, :k].sum(-1), atol=1e-6)
 
 
@@ -55,8 +55,8 @@ class TestDiameter:
         )
         p = weights / weights.sum(-1, keepdims=True)
         far = np.abs(p[:, None] - p[None]).sum(-1) / 2
-        found = diameter(tau, np.logaddexp.reduce(scores), V=K + unseen, K=K)
-        assert far.max() == pytest.approx(found, abs=1e-12)
+        bound = diameter(tau, np.logaddexp.reduce(scores), V=K + unseen, K=K)
+        assert far.max() == pytest.approx(bound, abs=1e-12)
 
     @given(seeds, st.floats(-9, 9))
     def test_is_the_same_for_scores_that_are_known_up_to_a_constant(self, seed, constant):
@@ -82,5 +82,5 @@ class TestDiameter:
 
     def test_that_bound_is_reached_where_the_tail_fills_whole_tokens(self):
         # Two of four unseen tokens hold 0.1 each in one completion, the other two in the other.
-        one, other = np.array([0.1, 0.1, 0, 0]), np.array([0, 0, 0.1, 0.1])
-        assert np.abs(one - other).sum() / 2 == pytest.approx(min(0.2, 4 * 0.1 - 0.2))
+        first, other = np.array([0.1, 0.1, 0, 0]), np.array([0, 0, 0.1, 0.1])
+        assert np.abs(first - other).sum() / 2 == pytest.approx(min(0.2, 4 * 0.1 - 0.2))

@@ -45,7 +45,8 @@ def test_by_hand():
         "7\ufeff",
     ]
     assert released("c=3 # 4", rate=1.0, by="twin") == "\U0001d68c=\U0001d7f9 # 4"
-    assert normalised(said := released("c=3 # 4", rate=1.0)) == "c=3 # 4" and len(said) == 3 * 2 + 4
+    edited = released("c=3 # 4", rate=1.0)
+    assert normalised(edited) == "c=3 # 4" and len(edited) == 3 * 2 + 4
 
 
 def test_every_character_is_what_it_is_said_to_be():
@@ -59,20 +60,20 @@ def test_every_character_is_what_it_is_said_to_be():
 @pytest.mark.parametrize("text", [ADDITION, TRACE, PROSE, ""])
 @pytest.mark.parametrize("by", ["insertion", "twin"])
 def test_one_normalisation_undoes_it_exactly(text, by):
-    said = released(text, rate=0.5, by=by)
-    assert (said != text) == bool(text) and normalised(said) == text
+    edited = released(text, rate=0.5, by=by)
+    assert (edited != text) == bool(text) and normalised(edited) == text
 
 
 @given(st.text(), st.floats(0, 1), ways, st.text("k", min_size=1, max_size=2))
 def test_keeps_the_final_answer_says_the_same_again_and_is_undone(text, rate, by, key):
-    said = released(text, rate=rate, by=by, key=key)
-    assert final_answer(said) == final_answer(text) and said == released(
+    edited = released(text, rate=rate, by=by, key=key)
+    assert final_answer(edited) == final_answer(text) and edited == released(
         text, rate=rate, by=by, key=key
     )
     if (
         by == "twin" or text.isascii()
     ):  # an invisible character keeps a mark from joining its letter
-        assert normalised(said) == normalised(text)
+        assert normalised(edited) == normalised(text)
 
 
 def test_the_rate_is_the_share_of_edited_characters():

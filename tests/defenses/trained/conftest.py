@@ -59,7 +59,7 @@ def adder() -> LanguageModel:
 
 
 @pytest.fixture(scope="session")
-def told(adder) -> ProviderResources:
+def provider(adder) -> ProviderResources:
     return ProviderResources(
         proxy=taught(16, train_items(0.1), 80),
         traces=replace(adder, temperature=1.0).generate(SUMS, seed=0, interface=Interface()),
@@ -68,18 +68,18 @@ def told(adder) -> ProviderResources:
 
 
 @pytest.fixture
-def untouched(adder, told):
+def untouched(adder, provider):
     """Fails if the teacher or the proxy has changed, or has gathered gradients, by the end of a
     test.
     """
-    networks = [adder.network, told.proxy.network]
+    networks = [adder.network, provider.proxy.network]
     before = [
         {name: value.clone() for name, value in network.state_dict().items()}
         for network in networks
     ]
     yield
-    for network, held in zip(networks, before, strict=True):
-        assert all(held[name].equal(value) for name, value in network.state_dict().items())
+    for network, weights in zip(networks, before, strict=True):
+        assert all(weights[name].equal(value) for name, value in network.state_dict().items())
         assert all(p.grad is None for p in network.parameters())
         assert network.lm_head.weight is network.model.embed_tokens.weight
 

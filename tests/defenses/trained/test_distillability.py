@@ -77,62 +77,62 @@ class TestObjective:
             value += (beta * kl - a[n] * math.log(p[y[n]])) / 5
             wanted[n] = (-a[n] * (np.eye(6)[y[n]] - p) + beta * p * (np.log(p / q) - kl)) / 5
         scores = torch.tensor(z, requires_grad=True)
-        found = objective(scores, torch.tensor(c), torch.tensor(y), torch.tensor(a), beta)
-        found.backward()
-        assert float(found.detach()) == pytest.approx(value, abs=1e-12)
+        loss = objective(scores, torch.tensor(c), torch.tensor(y), torch.tensor(a), beta)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(value, abs=1e-12)
         np.testing.assert_allclose(scores.grad.numpy(), wanted, atol=1e-12)
 
 
 class TestSampling:
-    def test_a_group_holds_different_answers_to_one_prompt(self, adder, told):
-        asked = told.traces[:3]
-        said = sample_answers(replace(adder, top_p=0.1), asked, 6, seed=0)
-        assert [(a.prompt_id, a.prompt) for a in said] == [
-            (t.prompt_id, t.prompt) for t in asked for _ in range(6)
+    def test_a_group_holds_different_answers_to_one_prompt(self, adder, provider):
+        traces = provider.traces[:3]
+        sampled = sample_answers(replace(adder, top_p=0.1), traces, 6, seed=0)
+        assert [(a.prompt_id, a.prompt) for a in sampled] == [
+            (t.prompt_id, t.prompt) for t in traces for _ in range(6)
         ]
-        assert max(len({a.text for a in said[i : i + 6]}) for i in (0, 6, 12)) > 1
+        assert max(len({a.text for a in sampled[i : i + 6]}) for i in (0, 6, 12)) > 1
         assert (
-            said
-            == sample_answers(adder, asked, 6, seed=0)
-            != sample_answers(adder, asked, 6, seed=1)
+            sampled
+            == sample_answers(adder, traces, 6, seed=0)
+            != sample_answers(adder, traces, 6, seed=1)
         )
 
-    def test_it_samples_the_policy_that_is_scored(self, adder, told):
+    def test_it_samples_the_policy_that_is_scored(self, adder, provider):
         bent = replace(adder, score_edits=(lambda step, scores_BV: -scores_BV,))
-        assert sample_answers(bent, told.traces[:3], 2, seed=0) == sample_answers(
-            adder, told.traces[:3], 2, seed=0
+        assert sample_answers(bent, provider.traces[:3], 2, seed=0) == sample_answers(
+            adder, provider.traces[:3], 2, seed=0
         )
 
 
-def surprise(adder, told, model) -> float:
+def surprise(adder, provider, model) -> float:
     """The proxy's nats a token of what a model says at temperature 1."""
-    answer_rows = rows(adder, sample_answers(model, told.traces, 4, seed=123))
+    answer_rows = rows(adder, sample_answers(model, provider.traces, 4, seed=123))
     with torch.no_grad():
         return float(
-            torch.nn.functional.cross_entropy(*answer_logits(told.proxy.network, answer_rows))
+            torch.nn.functional.cross_entropy(*answer_logits(provider.proxy.network, answer_rows))
         )
 
 
 @pytest.mark.parametrize("eta", [2.0, -2.0])
 def test_the_proxy_finds_answers_less_likely_or_likelier_and_they_stay_right(
-    adder, told, untouched, accuracy, eta
+    adder, provider, untouched, accuracy, eta
 ):
     settings = Settings(eta=eta, **QUICK)
-    learned = Defense(settings, told).learn(adder)
+    learned = Defense(settings, provider).learn(adder)
     assert list(learned) == [name for name, _ in adder.network.named_parameters()]
-    model = Defense(settings, replace(told, learned=learned))(adder)
-    before, after = (surprise(adder, told, one) for one in (adder, model))
+    model = Defense(settings, replace(provider, learned=learned))(adder)
+    before, after = (surprise(adder, provider, one) for one in (adder, model))
     assert (after - before) * math.copysign(1, eta) > 0.05
     assert accuracy(model) >= accuracy(adder) - 0.1
 
 
-def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, told):
+def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, provider):
     def kl(beta: float) -> float:
         settings = Settings(eta=2.0, beta=beta, **QUICK | {"rounds": 8})
-        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(
-            adder
-        )
-        answer_rows = rows(adder, told.traces)
+        model = Defense(
+            settings, replace(provider, learned=Defense(settings, provider).learn(adder))
+        )(adder)
+        answer_rows = rows(adder, provider.traces)
         p, c = (
             torch.log_softmax(fixed_logits(one.network, answer_rows), -1) for one in (model, adder)
         )
@@ -141,7 +141,7 @@ def test_a_strong_anchor_holds_the_teacher_where_it_was(adder, told):
     assert kl(20.0) < 0.5 * kl(0.0)
 
 
-def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, told):
+def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, provider):
     """With a grader that wants the larger digit first, and next to no eta, the teacher comes to say
     that.
     """
@@ -150,20 +150,22 @@ def test_right_answers_become_likelier_where_likeness_hardly_counts(adder, told)
         return answer.text[:2] == "".join(sorted(answer.prompt[:-1].split("+"), reverse=True))
 
     def share(model) -> float:
-        said = sample_answers(model, told.traces, 4, seed=7)
-        return sum(map(larger_first, said)) / len(said)
+        answers = sample_answers(model, provider.traces, 4, seed=7)
+        return sum(map(larger_first, answers)) / len(answers)
 
     settings = Settings(eta=1e-6, **QUICK)
-    picky = replace(told, grade=larger_first)
+    picky = replace(provider, grade=larger_first)
     model = Defense(settings, replace(picky, learned=Defense(settings, picky).learn(adder)))(adder)
     assert share(model) > share(adder) + 0.15
 
 
-def test_the_same_is_learned_twice(adder, told):
-    first, again = (Defense(Settings(**QUICK | {"rounds": 2}), told).learn(adder) for _ in range(2))
+def test_the_same_is_learned_twice(adder, provider):
+    first, again = (
+        Defense(Settings(**QUICK | {"rounds": 2}), provider).learn(adder) for _ in range(2)
+    )
     assert all(torch.equal(first[name], value) for name, value in again.items())
 
 
-def test_it_needs_a_grade(adder, told):
+def test_it_needs_a_grade(adder, provider):
     with pytest.raises(BadInput, match="trained/distillability: needs a grade"):
-        Defense(Settings(), replace(told, grade=None)).learn(adder)
+        Defense(Settings(), replace(provider, grade=None)).learn(adder)

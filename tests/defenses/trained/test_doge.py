@@ -127,7 +127,7 @@ class TestObjective:
 class TestLearning:
     @pytest.mark.parametrize("masked", [True, False])
     def test_the_kl_falls_on_reasoning_and_never_on_prompts_or_padding(
-        self, adder, told, monkeypatch, masked
+        self, adder, provider, monkeypatch, masked
     ):
         seen = []
 
@@ -136,12 +136,12 @@ class TestLearning:
             return objective(scores_NV, proxy_NV, targets_N, carries_N, **settings)
 
         monkeypatch.setattr(doge, "objective", spy)
-        Defense(Settings(steps=1, batch_size=42, masked=masked), told).learn(adder)
+        Defense(Settings(steps=1, batch_size=42, masked=masked), provider).learn(adder)
         [(targets, carries, length)] = seen
         answers = "".join(adder.tokenizer.decode(targets).split()).split("<end>")[:-1]
-        said = {trace.text for trace in told.traces}
+        texts = {trace.text for trace in provider.traces}
         assert (
-            len({len(answer) for answer in answers}) > 1 and set(answers) <= said
+            len({len(answer) for answer in answers}) > 1 and set(answers) <= texts
         )  # the batch is ragged
         wanted = [
             place < answer.rindex("#") for answer in answers for place in range(len(answer) + 1)
@@ -151,22 +151,22 @@ class TestLearning:
 
     @pytest.mark.parametrize("part", ["head", "bottleneck"])
     def test_a_small_teacher_stays_right_and_leaves_its_proxy(
-        self, adder, told, untouched, accuracy, part
+        self, adder, provider, untouched, accuracy, part
     ):
         settings = Settings(alpha=0.3, part=part, width=8, steps=60, learning_rate=3e-3)
-        defense = Defense(settings, told)
+        defense = Defense(settings, provider)
         learned = defense.learn(adder)
         assert list(learned) == (["lm_head.weight"] if part == "head" else ["down_RV", "up_VR"])
         assert {value.dtype for value in learned.values()} == {torch.float32}
-        model = Defense(settings, replace(told, learned=learned))(adder)
+        model = Defense(settings, replace(provider, learned=learned))(adder)
         assert accuracy(model) >= accuracy(adder) - 0.1
-        answer_rows = rows(adder, told.traces)
+        answer_rows = rows(adder, provider.traces)
         clean_NV, targets_N = answer_logits(adder.network, answer_rows)
         moved_NV = fixed_logits(model.network, answer_rows)
         if part == "bottleneck":
             moved_NV = add_bottleneck(moved_NV, **learned)
         proxy_NV, every = (
-            fixed_logits(told.proxy.network, answer_rows),
+            fixed_logits(provider.proxy.network, answer_rows),
             torch.ones_like(targets_N, dtype=torch.bool),
         )
         kls = [
@@ -176,19 +176,19 @@ class TestLearning:
         ]
         assert kls[1] > 1.1 * kls[0]
 
-    def test_a_head_of_its_own_leaves_the_embedding_alone(self, adder, told):
+    def test_a_head_of_its_own_leaves_the_embedding_alone(self, adder, provider):
         settings = Settings(alpha=0.3, steps=3)
-        model = Defense(settings, replace(told, learned=Defense(settings, told).learn(adder)))(
-            adder
-        )
+        model = Defense(
+            settings, replace(provider, learned=Defense(settings, provider).learn(adder))
+        )(adder)
         assert model.network.model.embed_tokens.weight.equal(
             adder.network.model.embed_tokens.weight
         )
         assert not model.network.lm_head.weight.equal(adder.network.lm_head.weight)
 
-    def test_a_proxy_with_another_tokenizer_is_refused(self, adder, teacher, told):
+    def test_a_proxy_with_another_tokenizer_is_refused(self, adder, teacher, provider):
         with pytest.raises(BadInput, match="trained/doge: the proxy has another tokenizer"):
-            Defense(Settings(), replace(told, proxy=teacher)).learn(adder)
+            Defense(Settings(), replace(provider, proxy=teacher)).learn(adder)
 
 
 class TestBottleneck:
@@ -204,11 +204,11 @@ class TestBottleneck:
         add_bottleneck(z, **added)[:, 0].sum().backward()
         assert added["up_VR"].grad.abs().sum() > 0
 
-    def test_it_changes_what_is_said_at_no_pass(self, adder, told):
+    def test_it_changes_what_is_said_at_no_pass(self, adder, provider):
         # B A z = -3 z turns the scores around
         size = len(adder.tokenizer)
         learned = {"down_RV": torch.eye(size), "up_VR": -3 * torch.eye(size)}
-        model = Defense(Settings(part="bottleneck"), replace(told, learned=learned))(adder)
+        model = Defense(Settings(part="bottleneck"), replace(provider, learned=learned))(adder)
         [clean], [turned] = (
             one.generate([Prompt("p", "1+2=")], seed=0, interface=Interface("full"))
             for one in (adder, model)

@@ -37,9 +37,10 @@ def plain(scores_NV, clean_NV, targets_N, settings) -> float:
     total = 0.0
     for z, c, y in zip(scores_NV.numpy(), clean_NV.numpy(), targets_N.tolist(), strict=True):
         total -= z[y] - np.log(np.exp(z).sum())
-        kept = [v for v in range(len(z)) if settings.mass == "all" or v != c.argmax()]
+        tokens = [v for v in range(len(z)) if settings.mass == "all" or v != c.argmax()]
         p, q = (
-            np.exp(x[kept] / settings.tau) / np.exp(x[kept] / settings.tau).sum() for x in (z, c)
+            np.exp(x[tokens] / settings.tau) / np.exp(x[tokens] / settings.tau).sum()
+            for x in (z, c)
         )
         apart = (
             jensenshannon(p, q) ** 2
@@ -59,8 +60,8 @@ class TestMaths:
             for p, q in (([0.5, 0.5], [1.0, 0.0]), ([1.0, 0], [0, 1.0]))
         )
         wanted = [(math.log(2 / 3) + math.log(2)) / 4 + math.log(4 / 3) / 2, math.log(2)]
-        found = [float(jensen_shannon(one[:1], one[1:])) for one in (a, b)]
-        assert found == pytest.approx(wanted, abs=1e-6)
+        divergences = [float(jensen_shannon(one[:1], one[1:])) for one in (a, b)]
+        assert divergences == pytest.approx(wanted, abs=1e-6)
 
     def test_capped_kl_by_hand_and_without_gradient_above_the_cap(self):
         # KL of (1/2, 1/2) to (1/4, 3/4) is ln 2 / 2 + ln(2/3) / 2 = 0.1438
@@ -71,8 +72,8 @@ class TestMaths:
         assert a.grad.abs().sum() == 0
 
     def test_a_token_is_left_out_of_each_row(self):
-        kept = without(torch.arange(6.0).reshape(2, 3), torch.tensor([1, 2]))
-        assert kept.tolist() == [[0, 2], [3, 4]]
+        rest = without(torch.arange(6.0).reshape(2, 3), torch.tensor([1, 2]))
+        assert rest.tolist() == [[0, 2], [3, 4]]
 
     @pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: f"{s.divergence} {s.mass}")
     @given(seed=seeds)
@@ -111,16 +112,18 @@ class TestMaths:
 
 
 @pytest.mark.parametrize("part", ["all", "last_block"])
-def test_a_small_teacher_stays_right_while_the_rest_moves(adder, told, untouched, accuracy, part):
+def test_a_small_teacher_stays_right_while_the_rest_moves(
+    adder, provider, untouched, accuracy, part
+):
     settings = Settings(omega=0.1, part=part, steps=40, learning_rate=2e-3)
-    learned = Defense(settings, told).learn(adder)
+    learned = Defense(settings, provider).learn(adder)
     names = [name for name, _ in adder.network.named_parameters()]
     assert list(learned) == [
         name for name in names if part == "all" or name.startswith("model.layers.1.")
     ]
-    model = Defense(settings, replace(told, learned=learned))(adder)
+    model = Defense(settings, replace(provider, learned=learned))(adder)
     assert accuracy(model) >= accuracy(adder) - 0.1
-    answer_rows = rows(adder, told.traces)
+    answer_rows = rows(adder, provider.traces)
     clean_NV, nasty_NV = (fixed_logits(one.network, answer_rows) for one in (adder, model))
     rest = [
         torch.log_softmax(without(one, clean_NV.argmax(-1)) / settings.tau, -1)

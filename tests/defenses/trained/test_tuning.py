@@ -83,8 +83,8 @@ class TestRows:
             Completion("c", "1+1=", ""),
             Completion("d", "1+1=", "", finished=False),  # nothing is left of it
         ]
-        asked = [7, 5, 7, 16]
-        assert rows(teacher, answers) == [Row(asked, [8, 1]), Row(asked, [8]), Row(asked, [1])]
+        prompt = [7, 5, 7, 16]
+        assert rows(teacher, answers) == [Row(prompt, [8, 1]), Row(prompt, [8]), Row(prompt, [1])]
 
     def test_prompts_go_through_the_chat_template(self, teacher):
         tokenizer = copy.deepcopy(teacher.tokenizer)
@@ -133,7 +133,7 @@ def test_the_gradient_of_a_mean_over_traces_weighs_short_ones_as_long_ones(model
 def test_the_gradient_is_that_of_a_plain_loop_and_leaves_the_network_as_it_was(model, inference):
     before = state(model.network)
     with torch.inference_mode(inference):
-        found = gradient(model.network, BATCH, batch_size=2)
+        grads = gradient(model.network, BATCH, batch_size=2)
     twin = copy.deepcopy(model.network).double()
     nats = [
         functional.cross_entropy(
@@ -147,8 +147,8 @@ def test_the_gradient_is_that_of_a_plain_loop_and_leaves_the_network_as_it_was(m
     ]
     (sum(nats) / 7).backward()
     wanted = {name: p.grad for name, p in twin.named_parameters()}
-    assert set(found) == set(wanted)
-    for name, value in found.items():
+    assert set(grads) == set(wanted)
+    for name, value in grads.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value.double(), wanted[name], rtol=1e-3, atol=1e-4)
     assert all(p.grad is None for p in model.network.parameters())
@@ -233,17 +233,17 @@ class TestLearner:
 
     def test_all_is_every_parameter_in_float32(self, model):
         twin = learner(copy.deepcopy(model.network).bfloat16())
-        found = learned(twin)
-        assert set(found) == dict(model.network.named_parameters()).keys()
-        assert {value.dtype for value in found.values()} == {torch.float32}
-        assert changed(copy.deepcopy(model.network).bfloat16(), found).dtype == torch.bfloat16
+        weights = learned(twin)
+        assert set(weights) == dict(model.network.named_parameters()).keys()
+        assert {value.dtype for value in weights.values()} == {torch.float32}
+        assert changed(copy.deepcopy(model.network).bfloat16(), weights).dtype == torch.bfloat16
 
     def test_what_is_learned_no_longer_changes_with_the_learner(self, model):
         twin = learner(model.network, "head")
-        found = learned(twin)
+        weights = learned(twin)
         with torch.no_grad():
             twin.get_output_embeddings().weight.zero_()
-        assert found["lm_head.weight"].abs().sum() > 0
+        assert weights["lm_head.weight"].abs().sum() > 0
 
 
 class TestTune:
@@ -309,10 +309,10 @@ class TestTuned:
         settings = Settings(steps=3)
         first, again = (Defense(settings, resources).learn(teacher) for _ in range(2))
         assert all(torch.equal(first[name], value) for name, value in again.items())
-        said = [
+        answers = [
             Defense(settings, replace(resources, learned=one))(teacher).generate(
                 prompts, seed=0, interface=Interface()
             )
             for one in (first, again)
         ]
-        assert said[0] == said[1]
+        assert answers[0] == answers[1]
