@@ -40,19 +40,17 @@ def dump(home: Path, name: str, value: Any) -> None:
 
 def edit(home: Path, name: str, change: Callable[[Any], Any]) -> None:
     """Change a JSON file in place; `change` may also return what it is to be."""
-    held = load(home, name)
-    dump(home, name, changed if (changed := change(held)) is not None else held)
+    content = load(home, name)
+    dump(home, name, changed if (changed := change(content)) is not None else content)
 
 
 def table(home: Path, column: str, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change a column of the grades, row by row."""
     path = home / "grades.parquet"
-    held = pq.read_table(path)
-    place, kind = held.schema.get_field_index(column), held.schema.field(column).type
-    pq.write_table(
-        held.set_column(place, column, pa.array([change(row) for row in held.to_pylist()], kind)),
-        path,
-    )
+    grades = pq.read_table(path)
+    place, kind = grades.schema.get_field_index(column), grades.schema.field(column).type
+    values = pa.array([change(row) for row in grades.to_pylist()], kind)
+    pq.write_table(grades.set_column(place, column, values), path)
 
 
 def reseal(home: Path) -> None:

@@ -47,15 +47,15 @@ from experiments.tasks import Item
 from tests.experiments import forger, snapshots
 
 
-def write(here: Plan, home: Path) -> None:
+def write(plan: Plan, home: Path) -> None:
     """All files of a run of this plan in a folder."""
-    preregistration.freeze(here, Store(home / "store"), home)
-    (home / "config.json").write_text(run_folder.published(here.study).model_dump_json(indent=2))
-    _, records = snapshots.made_up(here)
-    pairs = zip(here.arms, records, strict=True)
-    forger.dump(home, "arms.json", jsonable([_planned(here, *pair) for pair in pairs]))
-    _write_grades(here, home / "grades.parquet")
-    forger.dump(home, "manifest.json", _manifest(here))
+    preregistration.freeze(plan, Store(home / "store"), home)
+    (home / "config.json").write_text(run_folder.published(plan.study).model_dump_json(indent=2))
+    _, records = snapshots.made_up(plan)
+    pairs = zip(plan.arms, records, strict=True)
+    forger.dump(home, "arms.json", jsonable([_planned(plan, *pair) for pair in pairs]))
+    _write_grades(plan, home / "grades.parquet")
+    forger.dump(home, "manifest.json", _manifest(plan))
     for name in (
         "card.json",
         "card.md",
@@ -64,12 +64,12 @@ def write(here: Plan, home: Path) -> None:
     forger.rewrite(home)
 
 
-def _planned(here: Plan, arm: Arm, record: FinishedStudent | MissingStudent) -> Table:
+def _planned(plan: Plan, arm: Arm, record: FinishedStudent | MissingStudent) -> Table:
     """A made-up record with what the plan says of it."""
     assert isinstance(record, FinishedStudent)
     made = collect.preparing(arm)
     prepared = Preparation(matched=_matched(made.spec), numbers={}) if made else None
-    trials, (rate, *_) = collect.trials_of(here, arm), sorted(students.rates(arm))
+    trials, (rate, *_) = collect.trials_of(plan, arm), sorted(students.rates(arm))
     planned = {"trials": trials, "prepared": prepared, "learning_rate": rate}
     return record.model_copy(update=planned)
 
@@ -85,19 +85,19 @@ def _matched(spec: Any) -> MatchedStrength | None:
     )
 
 
-def _sittings(here: Plan) -> Iterator[tuple[Any, ...]]:
+def _sittings(plan: Plan) -> Iterator[tuple[Any, ...]]:
     """Who sat an exam, as a row of grades names it."""
-    for (task, defense, split), sampled in here.teachers.items():
+    for (task, defense, split), sampled in plan.teachers.items():
         yield from ((task, defense, "", 0, split, seed) for seed in range(len(sampled)))
-    yield from (tuple(getattr(arm, name) for name in WHO) for arm in here.arms)
+    yield from (tuple(getattr(arm, name) for name in WHO) for arm in plan.arms)
 
 
-def _write_grades(here: Plan, path: Path) -> None:
+def _write_grades(plan: Plan, path: Path) -> None:
     """A row an item of every exam: some solutions are right, others have another answer."""
-    parts = [_exam(here, who) for who in _sittings(here)]
+    parts = [_exam(plan, who) for who in _sittings(plan)]
     pq.write_table(pa.concat_tables(parts), path)
     graded = grades_file.read(path)
-    for plateau in here.plateaus:
+    for plateau in plan.plateaus:
         who = (
             plateau.task,
             plateau.defense,
@@ -106,13 +106,13 @@ def _write_grades(here: Plan, path: Path) -> None:
             "plateau",
             plateau.seed,
         )
-        parts.append(_exam(here, who))
+        parts.append(_exam(plan, who))
     pq.write_table(pa.concat_tables(parts), path, compression="zstd")
 
 
-def _exam(here: Plan, who: tuple[Any, ...]) -> pa.Table:
+def _exam(plan: Plan, who: tuple[Any, ...]) -> pa.Table:
     task, defense, attacker, budget, split, _ = who
-    exam, select, measure = build_task(task), split == "select", here.study.measure
+    exam, select, measure = build_task(task), split == "select", plan.study.measure
     items = _items(
         task, "select" if select else "report", measure.selection_items if select else measure.items
     )
@@ -158,11 +158,11 @@ def _items(task: str, split: Any, n: int) -> list[Item]:
     return list(build_task(task).items(split, n, 0))
 
 
-def _manifest(here: Plan) -> dict[str, Any]:
+def _manifest(plan: Plan) -> dict[str, Any]:
     makers: dict[str, dict[str, Any]] = {}
     stages: list[dict[str, Any]] = []
-    files = {stage.key: {"made-up": digest(stage.key)} for stage in here.stages}
-    for stage in here.stages:
+    files = {stage.key: {"made-up": digest(stage.key)} for stage in plan.stages}
+    for stage in plan.stages:
         made = provenance.now(stage, 1).model_dump(exclude_none=True)
         makers.setdefault(canonical(made), made)
         stages.append(
@@ -182,15 +182,15 @@ def _manifest(here: Plan) -> dict[str, Any]:
         )
     return {
         "schema": run_folder.MANIFEST_SCHEMA,
-        "study": here.study.name,
+        "study": plan.study.name,
         "fingerprint": "",
         "config_sha256": "",
         "versions": environment.versions(),
         "lock": environment.locked(),
         "machine": jsonable(environment.machine(1)),
         "code": jsonable(environment.code()),
-        "plugins": provenance.plugins(here.stages),
-        "seeds": run_folder.seeds(here),
+        "plugins": provenance.plugins(plan.stages),
+        "seeds": run_folder.seeds(plan),
         "made_by": [*makers.values()],
         "stages": stages,
         "missing": [],

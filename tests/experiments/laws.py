@@ -52,13 +52,13 @@ def bounded(mean: float, sd: float) -> Law:
 def mixture(low: Law | float, high: Law | float, q: float) -> Law:
     """`low` with probability q (a student that fails, or one that is lucky), else `high`."""
 
-    def one(law: Law | float, u: np.ndarray) -> np.ndarray:
+    def evaluate(law: Law | float, u: np.ndarray) -> np.ndarray:
         return (
             law(np.clip(u, 1e-9, 1 - 1e-9)) if callable(law) else np.full(np.shape(u), float(law))
         )
 
     return lambda u: np.where(
-        u < q, one(low, u / max(q, 1e-12)), one(high, (u - q) / max(1 - q, 1e-12))
+        u < q, evaluate(low, u / max(q, 1e-12)), evaluate(high, (u - q) / max(1 - q, 1e-12))
     )
 
 
@@ -66,8 +66,8 @@ def uniforms(rng: np.random.Generator, arms: int, seeds: int, shared: float = 0.
     """Uniform numbers (arms x S) whose normal scores correlate by `shared` between the arms of a
     seed.
     """
-    common, own = rng.standard_normal((1, seeds)), rng.standard_normal((arms, seeds))
-    return np.asarray(stats.norm.cdf(math.sqrt(shared) * common + math.sqrt(1 - shared) * own))
+    common, separate = rng.standard_normal((1, seeds)), rng.standard_normal((arms, seeds))
+    return np.asarray(stats.norm.cdf(math.sqrt(shared) * common + math.sqrt(1 - shared) * separate))
 
 
 def abilities(laws: Sequence[Law], uniform_AS: np.ndarray) -> np.ndarray:
@@ -188,18 +188,18 @@ def multiplier(
     for _ in range(runs):
         u_N = percentiles(rng, who.items)
         F = students(rng, bounded(floor, 0.02)(rng.random(who.seeds)), u_N)
-        mine = who.draw(rng)
+        draws_KS = who.draw(rng)
         U, D = (
-            who.curve(rng, curve, u_N, mine),
-            who.curve(rng, slow, u_N, mine if paired else who.draw(rng)),
+            who.curve(rng, curve, u_N, draws_KS),
+            who.curve(rng, slow, u_N, draws_KS if paired else who.draw(rng)),
         )
         seeds = (tuple(range(who.seeds)),) * 2 if paired else None
-        one = curves.multiplier(
+        m = curves.multiplier(
             curves.needs(F, U, D, BUDGETS, levels=(level,), draws=draws, seeds=seeds)[0]
         )
-        hits.append(one.lo <= truth <= one.hi)
-        ratios.append(one.value / truth)
-        widths.append(math.log2(one.hi / one.lo) if one.lo > 0 else math.inf)
+        hits.append(m.lo <= truth <= m.hi)
+        ratios.append(m.value / truth)
+        widths.append(math.log2(m.hi / m.lo) if m.lo > 0 else math.inf)
     return Covered(float(np.mean(hits)), float(np.median(ratios)), float(np.median(widths)), runs)
 
 
@@ -220,7 +220,7 @@ def campaign(
     """
     rng = np.random.default_rng([11, who.seeds, leaks, runs])
     grid = stats.norm.ppf((np.arange(400) + 0.5) / 400)
-    held: list[list[tuple[bool, float, float]]] = [[], []]
+    outcomes: list[list[tuple[bool, float, float]]] = [[], []]
     for _ in range(runs):
         centre = math.log(at) if at else rng.uniform(*np.log(BUDGETS[[0, -1]]))
         leaked = lambda z, c=centre: np.minimum(np.exp(c + spread * z), BUDGETS[-1])  # noqa: E731
@@ -235,18 +235,18 @@ def campaign(
         D = students(rng, abilities(who.laws(curve, n_R), rng.random((leaks, 1)))[:, 0], u_N)
         read = leak.gained(F, zero, list(Y), BUDGETS, n_R, draws=2)
         taught = leak.taught(F, D)
-        for kept, one, truth in (
-            (held[0], read, np.maximum(over, 0).mean()),
-            (held[1], taught, over.mean()),
+        for rows, gain, truth in (
+            (outcomes[0], read, np.maximum(over, 0).mean()),
+            (outcomes[1], taught, over.mean()),
         ):
-            kept.append(
+            rows.append(
                 (
-                    one.lo - 1e-12 <= truth <= one.hi + 1e-12,
-                    100 * (one.value - truth),
-                    100 * (one.hi - one.lo),
+                    gain.lo - 1e-12 <= truth <= gain.hi + 1e-12,
+                    100 * (gain.value - truth),
+                    100 * (gain.hi - gain.lo),
                 )
             )
-    tables = [np.array(kept, float) for kept in held]
+    tables = [np.array(kept, float) for kept in outcomes]
     of_curve, of_students = (
         Covered(float(t[:, 0].mean()), float(np.median(t[:, 1])), float(np.median(t[:, 2])), runs)
         for t in tables
@@ -296,9 +296,9 @@ def rates(
     rng, hits = np.random.default_rng([17, runs, leaks]), []
     for _ in range(runs):
         of_R = rng.binomial(accounts, np.minimum(rng.gamma(1 / cv**2, mean * cv**2, leaks), 1))
-        told = detection.across_runs(of_R.tolist(), [accounts] * leaks)
+        over_runs = detection.across_runs(of_R.tolist(), [accounts] * leaks)
         alone = detection.clopper_pearson(int(of_R.sum()), accounts * leaks)
-        hits.append([one.lo <= mean <= one.hi for one in (told, alone)])
+        hits.append([one.lo <= mean <= one.hi for one in (over_runs, alone)])
     over, pooled = np.mean(hits, axis=0)
     return float(over), float(pooled)
 
@@ -324,7 +324,7 @@ SHAPES: dict[str, Curve] = {"smooth": Curve(), "sharp": sharp(8.0), "a step": sh
 
 def lines(runs: int, workers: int) -> list[Line]:
     """Every row of the table."""
-    held: list[Line] = []
+    rows: list[Line] = []
     with ProcessPoolExecutor(workers) as pool:
         of_m = {
             (name, times, S): pool.submit(multiplier, curve, times, Students(S), max(runs // 5, 20))
@@ -357,18 +357,18 @@ def lines(runs: int, workers: int) -> list[Line]:
             {R: pool.submit(rates, runs, R) for R in (3, 5)},
         )
         groups = {told: pool.submit(clustered, runs, 5, told) for told in (True, False)}
-        for (name, times, S), one in of_m.items():
-            m = one.result()
+        for (name, times, S), future in of_m.items():
+            m = future.result()
             seen = (
                 f"coverage {m.coverage:.3f}, median ratio {m.middle:.2f}, width {m.width:.2f} "
                 "doublings"
             )
-            held.append(
+            rows.append(
                 Line(f"M, {name}, shift {times:g}, {S} seeds", seen, ">= .93", m.coverage >= 0.93)
             )
-        for (name, S), one in failing.items():
-            m = one.result()
-            held.append(
+        for (name, S), future in failing.items():
+            m = future.result()
+            rows.append(
                 Line(
                     f"M, {name}, shift 2, {S} seeds, a fifth fail",
                     f"coverage {m.coverage:.3f}",
@@ -376,10 +376,10 @@ def lines(runs: int, workers: int) -> list[Line]:
                     m.coverage >= 0.93,
                 )
             )
-        for (name, S), one in pairs.items():
-            m = one.result()
+        for (name, S), future in pairs.items():
+            m = future.result()
             seen = f"coverage {m.coverage:.3f}, width {m.width:.2f} doublings"
-            held.append(
+            rows.append(
                 Line(f"M, {name}, shift 2, {S} seeds shared", seen, ">= .93", m.coverage >= 0.93)
             )
         for place, what in enumerate(("by the curve", "trained")):
@@ -392,7 +392,7 @@ def lines(runs: int, workers: int) -> list[Line]:
                 band = (
                     ">= .90" if name == "a step" else ">= .93"
                 )  # few runs rarely show all that a step makes of them
-                held.append(
+                rows.append(
                     Line(
                         f"campaign {what}, {name}, {R} runs, {S} seeds",
                         seen,
@@ -402,7 +402,7 @@ def lines(runs: int, workers: int) -> list[Line]:
                 )
         b = best.result()
         seen = f"bias {b.elsewhere:+.4f} of T, {b.same:+.4f} if chosen by its own students"
-        held.append(
+        rows.append(
             Line(
                 "best of 24 equal defences",
                 seen,
@@ -410,9 +410,9 @@ def lines(runs: int, workers: int) -> list[Line]:
                 abs(b.elsewhere) <= 3 * b.error,
             )
         )
-        for R, asked in rate.items():
-            over, pooled = asked.result()
-            held.append(
+        for R, future in rate.items():
+            over, pooled = future.result()
+            rows.append(
                 Line(
                     f"honest rate, {R} runs, cv .7",
                     f"coverage {over:.3f}; as if independent {pooled:.3f}",
@@ -420,16 +420,16 @@ def lines(runs: int, workers: int) -> list[Line]:
                     over >= 0.90,
                 )
             )
-        told, untold = groups[True].result(), groups[False].result()
-        held.append(
+        declared, undeclared = groups[True].result(), groups[False].result()
+        rows.append(
             Line(
                 "U - D, clusters of 5 declared",
-                f"coverage {told:.3f}; undeclared {untold:.3f}",
+                f"coverage {declared:.3f}; undeclared {undeclared:.3f}",
                 ">= .93",
-                told >= 0.93,
+                declared >= 0.93,
             )
         )
-    return held
+    return rows
 
 
 def main() -> None:
@@ -438,11 +438,11 @@ def main() -> None:
         "--runs", type=int, default=2000, help="simulated studies a cell; a fifth of that for M"
     )
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
-    held = lines(given.runs, given.workers)
-    for line in held:
+    args = parser.parse_args()
+    rows = lines(args.runs, args.workers)
+    for line in rows:
         print(f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |")
-    if not all(line.holds for line in held):
+    if not all(line.holds for line in rows):
         raise SystemExit(1)
 
 

@@ -94,16 +94,16 @@ def words(
     defences.
     """
     rng, rules = np.random.default_rng([2, seeds, runs, defenses]), Rules(looks=(seeds,))
-    said: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     any_of = 0
     for _ in range(runs):
-        found = [
+        judged = [
             one.word
             for one in judge([case(rng, top, defended, seeds) for _ in range(defenses)], rules)
         ]
-        said.update(found)
-        any_of += "ineffective" in found
-    return Counter({word: n / runs / defenses for word, n in said.items()}), any_of / runs
+        counts.update(judged)
+        any_of += "ineffective" in judged
+    return Counter({word: n / runs / defenses for word, n in counts.items()}), any_of / runs
 
 
 def shown(defended: Law, truth: float, seeds: int, runs: int) -> tuple[float, float]:
@@ -140,8 +140,8 @@ def bounds(
     seen = []
     for _ in range(runs):
         F, U, D = _arms(rng, tops, defended, seeds, ITEMS)
-        _, *chosen = _arms(rng, tops, defended, 2, CHOOSING)
-        worst = worst_case(F[0], U, D, (chosen[0], chosen[1]))
+        _, *selected = _arms(rng, tops, defended, 2, CHOOSING)
+        worst = worst_case(F[0], U, D, (selected[0], selected[1]))
         seen.append(
             (
                 worst.lcb is None or worst.lcb <= truth,
@@ -240,27 +240,27 @@ def lines(runs: int, workers: int) -> Iterator[Line]:
             for name in CEILINGS
             for S in (5, 8)
         ]
-        for (T, sd, seeds, shared), one in covers:
-            got = one.result()
+        for (T, sd, seeds, shared), future in covers:
+            got = future.result()
             name = (
                 f"T {T:g}, D's seed SD {sd:g}, seeds F/U/D {'/'.join(map(str, seeds))}, shared "
                 f"{shared:g}"
             )
             seen = f"{got.uplift:.3f}, {got.harm:.3f}, {got.transfer:.3f}; T {got.width:.2f} wide"
             yield Line(f"coverage of D - F, U - D, T: {name}", seen, ">= .93", min(got[:3]) >= 0.93)
-        for name, S, told in false:
-            n = told.result()
+        for name, S, future in false:
+            n = future.result()
             yield Line(f"false effective, {S} seeds: {name}", f"{n:.3f}", "<= .05", n <= 0.05)
-        for S, held in rare:
-            plain, honest = held.result()
+        for S, future in rare:
+            plain, honest = future.result()
             yield Line(
                 f"T 0, one seed in ten .9, {S} seeds: true mean T held",
                 f"{honest:.3f} with unseen seeds, {plain:.3f} without",
                 ">= .95 with",
                 honest >= 0.95,
             )
-        for sd, S, told in alike:
-            n = told.result()
+        for sd, S, future in alike:
+            n = future.result()
             name = f"false ineffective of any of 24 at T .8, D's seed SD {sd:g}, {S} seeds"
             yield Line(name, f"{n:.3f}", "<= .05", n <= 0.05)
         for name, S, of in worst:
@@ -277,8 +277,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="simulated studies a cell")
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
-    for line in lines(given.runs, given.workers):
+    args = parser.parse_args()
+    for line in lines(args.runs, args.workers):
         print(
             f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |",
             flush=True,

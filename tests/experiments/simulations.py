@@ -74,9 +74,9 @@ class Design:
     def scales(self) -> list[tuple[float, float]]:
         """Centre and seed scale of each arm."""
         other = math.sqrt(ITEM**2 + ARM_ITEM**2 + SEED_ITEM**2 + (self.cluster > 1))
-        held = [seed_scale(mean, self.seed_sd, other) for mean in self.means]
+        seeds = [seed_scale(mean, self.seed_sd, other) for mean in self.means]
         return [
-            (centre_of(m, math.hypot(s, other)), s) for m, s in zip(self.means, held, strict=True)
+            (centre_of(m, math.hypot(s, other)), s) for m, s in zip(self.means, seeds, strict=True)
         ]
 
     @property
@@ -133,7 +133,7 @@ class Contrasts(NamedTuple):
 def contrasts(design: Design, theta: float = 0.5) -> Contrasts:
     """Arms F, U, D of a design through the report's own functions."""
     F, U, D = design.means
-    held: dict[str, list[np.ndarray]] = {}
+    checks: dict[str, list[np.ndarray]] = {}
     for arms in design.studies():
         parts = variance(arms, design.labels())
         up, harm, gap = (combine(parts, c) for c in ([-1, 0, 1], [0, 1, -1], [-1, 1, 0]))
@@ -152,8 +152,8 @@ def contrasts(design: Design, theta: float = 0.5) -> Contrasts:
             "wrong": shown & (gap.value / gap.se < stats.t.ppf(0.975, gap.df)),
             "p": test.value + stats.t.ppf(0.975, test.df) * test.se < 0,
         }.items():
-            held.setdefault(name, []).append(np.asarray(value))
-    all_ = {name: np.concatenate(values) for name, values in held.items()}
+            checks.setdefault(name, []).append(np.asarray(value))
+    all_ = {name: np.concatenate(values) for name, values in checks.items()}
     bias = float(all_["off"].mean() / all_["off"].std()) if all_["off"].std() else 0.0
     return Contrasts(
         float(all_["uplift"].mean()),
@@ -182,7 +182,7 @@ def grid(runs: int = 2000) -> list[Design]:
     """The grid of E2; cells whose spread between seeds no accuracy of that level can have are left
     out.
     """
-    held = []
+    designs = []
     for S, N, sd, acc, T in itertools.product(
         (2, 3, 5, 10),
         (50, 200, 500),
@@ -192,9 +192,9 @@ def grid(runs: int = 2000) -> list[Design]:
     ):
         F, U = (acc, acc + 0.2) if acc <= 0.5 else (acc - 0.2, acc)
         label = {"seeds": S, "items": N, "seed SD": sd, "accuracy": acc, "T": T}
-        held.append(Design((F, U, F + T * (U - F)), (S,) * 3, N, sd, runs=runs, label=label))
+        designs.append(Design((F, U, F + T * (U - F)), (S,) * 3, N, sd, runs=runs, label=label))
     F, U, D = 0.3, 0.5, 0.4
-    held += [
+    designs += [
         Design(
             (F, U, D),
             (3, 5, 8),
@@ -206,12 +206,12 @@ def grid(runs: int = 2000) -> list[Design]:
         for N in (50, 200, 500)
         for sd in (0.0, 0.02, 0.03)
     ]
-    held += [
+    designs += [
         Design((F, U, D), (5,) * 3, N, sd, 10, runs, {"clusters of": 10, "items": N, "seed SD": sd})
         for N in (200, 500)
         for sd in (0.0, 0.02)
     ]
-    return held
+    return designs
 
 
 def gaps(runs: int = 2000) -> list[Design]:
@@ -269,13 +269,14 @@ def selection(
     choose = Design(tuple(truth), (2,) * attacks, 300, 0.03, runs=runs)
     offs, naive, upper, lower = [], [], [], []
     chunks = (Design(d.means, d.seeds, d.items, d.seed_sd, runs=d.runs) for d in (report, choose))
-    for told, chosen in zip(*(_single(d, seed) for seed, d in enumerate(chunks)), strict=True):
-        best = select(chosen)
-        own = [combine(variance([arm]), [1], alpha=0.05) for arm in told]
-        offs.append(own[best].value - truth[best])
-        naive.append(max(e.value for e in own) - truth.max())
-        upper.append(max(e.hi for e in own) >= truth.max())
-        lower.append(own[best].lo <= truth.max())
+    both = (_single(design, seed) for seed, design in enumerate(chunks))
+    for reported, selected in zip(*both, strict=True):
+        best = select(selected)
+        means = [combine(variance([arm]), [1], alpha=0.05) for arm in reported]
+        offs.append(means[best].value - truth[best])
+        naive.append(max(e.value for e in means) - truth.max())
+        upper.append(max(e.hi for e in means) >= truth.max())
+        lower.append(means[best].lo <= truth.max())
     off = np.array(offs)
     return Selection(
         float(off.mean() / off.std()),
@@ -322,12 +323,12 @@ def multiplier(
     ratios, hits, greater, shown = [], [], [], []
     for arms in _nested(design):
         U, D = np.stack(arms[1:9]), np.stack(arms[9:])
-        one = curves.multiplier(curves.needs(arms[0], U, D, BUDGETS, levels=(0.5,), draws=draws)[0])
-        hits.append(one.lo <= truth <= one.hi)
-        ratios.append(one.value / truth)
-        greater.append(one.sign == ">")
+        m = curves.multiplier(curves.needs(arms[0], U, D, BUDGETS, levels=(0.5,), draws=draws)[0])
+        hits.append(m.lo <= truth <= m.hi)
+        ratios.append(m.value / truth)
+        greater.append(m.sign == ">")
         if not beyond:
-            shown.append(curves.common_shape(float(arms[0].mean()), U, D, BUDGETS, one.value).shown)
+            shown.append(curves.common_shape(float(arms[0].mean()), U, D, BUDGETS, m.value).shown)
     return Inverted(
         float(np.median(ratios)),
         float(np.mean(hits)),
@@ -384,14 +385,15 @@ def hypervolumes(runs: int = 2000, draws: int = 200) -> Frontier:
     def split(seeds: int, items: int, seed: int) -> Iterator[list[np.ndarray]]:
         return _single(Design(means, (seeds,) * len(means), items, 0.02, runs=runs), seed)
 
-    for chosen, told in zip(split(2, 300, 1), split(5, 500, 2), strict=True):
-        f, u, te = (arm.mean() for arm in chosen[:3])
-        gain = np.array([(arm.mean() - f) / (u - f) for arm in chosen[3:11]])
-        lost = np.array([te - arm.mean() for arm in chosen[11:]])
+    for selected, reported in zip(split(2, 300, 1), split(5, 500, 2), strict=True):
+        f, u, te = (arm.mean() for arm in selected[:3])
+        gain = np.array([(arm.mean() - f) / (u - f) for arm in selected[3:11]])
+        lost = np.array([te - arm.mean() for arm in selected[11:]])
         best = frontier.non_dominated(lost, gain)
         truth = frontier.hypervolume(losses[best], shares[best], 0.05)
         naive.append(frontier.hypervolume(lost[best], gain[best], 0.05) - truth)
-        v = frontier.volume(told[0], told[1], told[3:11], told[2], told[11:], best, draws=draws)
+        F_SN, U_SN, Te_SN = reported[:3]
+        v = frontier.volume(F_SN, U_SN, reported[3:11], Te_SN, reported[11:], best, draws=draws)
         seen.append(v.value - truth)
         hits.append(v.lo <= truth <= v.hi)
     return Frontier(float(np.mean(naive)), float(np.mean(seen)), float(np.mean(hits)))
@@ -454,16 +456,16 @@ class Line(NamedTuple):
     holds: bool
 
 
-def _contrast_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
+def _contrast_lines(cells: list[tuple[Design, Contrasts]]) -> list[Line]:
     """E2 and E3 over the whole grid; the band's edges have the Monte Carlo error of 2,000 runs."""
-    both = np.array([[c.uplift, c.harm] for _, c in held])
-    edge = 2 * math.sqrt(0.99 * 0.01 / held[0][0].runs)
-    equal = [c.rejected for d, c in held if d.means[1] == d.means[2]]
-    worst = max(held, key=lambda one: max(one[1].uplift, one[1].harm))[0].label
-    bias, fieller = max(abs(c.bias) for _, c in held), min(c.fieller for _, c in held)
+    both = np.array([[c.uplift, c.harm] for _, c in cells])
+    edge = 2 * math.sqrt(0.99 * 0.01 / cells[0][0].runs)
+    equal = [c.rejected for d, c in cells if d.means[1] == d.means[2]]
+    worst = max(cells, key=lambda one: max(one[1].uplift, one[1].harm))[0].label
+    bias, fieller = max(abs(c.bias) for _, c in cells), min(c.fieller for _, c in cells)
     return [
         Line(
-            f"E2 coverage, each of {len(held)} cells",
+            f"E2 coverage, each of {len(cells)} cells",
             f"{both.min():.3f} to {both.max():.3f} (highest: {worst})",
             f".93 to .99 (+{edge:.3f})",
             both.min() >= 0.93 and both.max() <= 0.99 + edge,
@@ -482,11 +484,11 @@ def _contrast_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
     ]
 
 
-def _gap_lines(held: list[tuple[Design, Contrasts]]) -> list[Line]:
-    zero = next(c for d, c in held if d.label["gap"] == 0)
-    others = [c for d, c in held if d.label["gap"]]
-    size = max(c.size for d, c in held if d.label["gap"] and d.label["T"] == 0.5)
-    wrong, low = sum(c.bounded_wrongly for _, c in held), min(c.fieller for c in others)
+def _gap_lines(cells: list[tuple[Design, Contrasts]]) -> list[Line]:
+    zero = next(c for d, c in cells if d.label["gap"] == 0)
+    others = [c for d, c in cells if d.label["gap"]]
+    size = max(c.size for d, c in cells if d.label["gap"] and d.label["T"] == 0.5)
+    wrong, low = sum(c.bounded_wrongly for _, c in cells), min(c.fieller for c in others)
     return [
         Line("E3 coverage at gaps .04, .1, .2", f"{low:.3f}", ">= .93", low >= 0.93),
         Line(
@@ -517,12 +519,12 @@ def lines(runs: int, workers: int) -> list[Line]:
         e9 = [pool.submit(multiplier, case, factor, max(runs // 5, 20)) for case, factor in cases]
         e8 = pool.submit(hypervolumes, max(runs // 4, 20))
         holm, looks = pool.submit(family_error, 10, runs), pool.submit(stopping, runs)
-        held = _contrast_lines(list(zip(designs, e2, strict=True))) + _gap_lines(
+        rows = _contrast_lines(list(zip(designs, e2, strict=True))) + _gap_lines(
             list(zip(gaps(runs), e3, strict=True))
         )
-        for d, one in zip(powers, e12, strict=True):
-            p = one.result()
-            held.append(
+        for d, future in zip(powers, e12, strict=True):
+            p = future.result()
+            rows.append(
                 Line(
                     f"E12 power, S={d.seeds[0]} N={d.items}",
                     f"{p.seen:.3f}, predicted {p.predicted:.3f}",
@@ -530,22 +532,22 @@ def lines(runs: int, workers: int) -> list[Line]:
                     abs(p.seen - p.predicted) <= 0.05,
                 )
             )
-        for (K, winner), one in zip(attacks, e6, strict=True):
-            e = one.result()
+        for (K, winner), future in zip(attacks, e6, strict=True):
+            e = future.result()
             seen = (
                 f"bias {e.split_bias:+.3f} SE, UCB {e.ucb:.3f}, LCB {e.lcb:.3f}; naive "
                 f"{e.naive_points:+.1f} points"
             )
             ok = e.split_bias < 0.2 and min(e.ucb, e.lcb) >= 0.97
-            held.append(
+            rows.append(
                 Line(
                     f"E6 K={K}, winner +{100 * winner:g} points", seen, "bias < .2, both >= .97", ok
                 )
             )
-        for (case, factor), one in zip(cases, e9, strict=True):
-            m = one.result()
+        for (case, factor), future in zip(cases, e9, strict=True):
+            m = future.result()
             if factor == 60.0:
-                held.append(
+                rows.append(
                     Line("E9 censored", f"said > in {m.greater:.3f}", ">= .95", m.greater >= 0.95)
                 )
                 continue
@@ -558,22 +560,22 @@ def lines(runs: int, workers: int) -> list[Line]:
                 f"median ratio {m.ratio:.3f}, coverage {m.coverage:.3f}, common shape shown "
                 f"{m.shown:.2f}"
             )
-            held.append(
+            rows.append(
                 Line(f"E9 {case} {factor:g}", seen, ".93 to 1.07, >= .93; ceiling: shown <= .2", ok)
             )
         f = e8.result()
         seen = f"bias {f.held_out:+.4f} held out, {f.naive:+.4f} naive, coverage {f.coverage:.3f}"
         ok = abs(f.held_out) < abs(f.naive) and f.coverage >= 0.9
-        held.append(Line("E8 hypervolume", seen, "held out < naive, >= .9", ok))
-        held.append(
+        rows.append(Line("E8 hypervolume", seen, "held out < naive, >= .9", ok))
+        rows.append(
             Line("Holm, 10 true nulls", f"{holm.result():.4f}", "<= .06", holm.result() <= 0.06)
         )
-        held.append(
+        rows.append(
             Line(
                 "looks at 5 and 10 seeds", f"{looks.result():.4f}", "<= .06", looks.result() <= 0.06
             )
         )
-    return held
+    return rows
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -586,25 +588,25 @@ def main(words: Sequence[str] | None = None) -> None:
         help="folder of the study `controls`, for the control on real students",
     )
     parser.add_argument("--write", type=Path, default=Path("docs/simulations.md"))
-    given = parser.parse_args(words)
+    args = parser.parse_args(words)
     from tests.experiments import laws, laws_transfer  # they take this file's Line
 
-    held = lines(given.runs, given.workers)
-    held += [
-        *laws_transfer.lines(given.runs, given.workers),
-        *laws.lines(given.runs, given.workers),
+    rows = lines(args.runs, args.workers)
+    rows += [
+        *laws_transfer.lines(args.runs, args.workers),
+        *laws.lines(args.runs, args.workers),
     ]
-    if given.controls:
+    if args.controls:
         from experiments.planning.arms import IDENTITY
         from experiments.results import grades, grades_file
 
-        sat = grades_file.read(given.controls / "grades.parquet")
+        sat = grades_file.read(args.controls / "grades.parquet")
         arms = [
             sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN
             for defense in ("none", IDENTITY)
         ]
         got = undefended_splits(np.concatenate(arms))
-        held.append(
+        rows.append(
             Line(
                 f"undefended against undefended, {got.students} real students, {got.splits} splits",
                 f"{got.covered:.3f}",
@@ -614,11 +616,11 @@ def main(words: Sequence[str] | None = None) -> None:
         )
     table = "\n".join(
         f"| {line.test} | {line.seen} | {line.band} | {'yes' if line.holds else 'NO'} |"
-        for line in held
+        for line in rows
     )
     text = f"""# What the estimators promise, and what they do
 
-`make simulations` writes this page: {given.runs} simulated studies a cell with known truth (words,
+`make simulations` writes this page: {args.runs} simulated studies a cell with known truth (words,
 bounds and E8 a quarter of that, E9 a fifth, families of 24 an eighth), through the functions that
 reports use. The truth of the lines E2 to E12 is a logistic model with effects of item, arm x item,
 seed and seed x item (`simulations.py` in `tests/experiments`); that of the others are students that
@@ -629,10 +631,10 @@ answer an item nearly always or nearly never, whose seeds may fail or be lucky (
 |---|---|---|---|
 {table}
 """
-    given.write.parent.mkdir(exist_ok=True)
-    given.write.write_text(text)
+    args.write.parent.mkdir(exist_ok=True)
+    args.write.write_text(text)
     print(text)
-    if not all(line.holds for line in held):
+    if not all(line.holds for line in rows):
         raise SystemExit(1)
 
 

@@ -69,8 +69,8 @@ def apart(words: Sequence[str], output: Path, largest: int | None = None) -> Bas
     be above `largest` bytes. Returns its process once that leads the group.
     """
     output.mkdir(parents=True, exist_ok=True)
-    given = list(words), output, largest
-    process: BaseProcess = local._context().Process(target=_begin, args=given)
+    args = list(words), output, largest
+    process: BaseProcess = local._context().Process(target=_begin, args=args)
     process.start()
     assert process.pid
     while process.is_alive() and os.getpgid(process.pid) != process.pid:

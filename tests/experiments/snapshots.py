@@ -116,21 +116,21 @@ STUDIES = {"list": LIST, "curve": CURVE}
 FLOORS = {UNTRAINED: 0.05, OWN_DATA: 0.2, SELF: 0.22, SHUFFLED: 0.1}
 
 
-def asked(here: Plan) -> dict[str, Any]:
+def requested(plan: Plan) -> dict[str, Any]:
     """Of each kind of stage how many and a digest of their addresses; the arms, and what is said of
     the study.
     """
     kinds = defaultdict(list)
-    for stage in here.stages:
+    for stage in plan.stages:
         kinds[stage.kind].append(stage.key)
     arms = [
         [arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split, arm.exam.key]
-        for arm in here.arms
+        for arm in plan.arms
     ]
-    sittings = [[*who, *(one.key for one in exams)] for who, exams in here.teachers.items()]
+    sittings = [[*who, *(one.key for one in exams)] for who, exams in plan.teachers.items()]
     longer = [
         [one.task, one.defense, *one.attackers, one.budget, one.seed, one.stage.key]
-        for one in here.plateaus
+        for one in plan.plateaus
     ]
     leaks = [
         [
@@ -141,7 +141,7 @@ def asked(here: Plan) -> dict[str, Any]:
             one.run.key,
             *(arm.exam.key for arm in one.students),
         ]
-        for one in here.leaks
+        for one in plan.leaks
     ]
     rest = {"arms": arms, "teachers": sittings, "plateaus": longer, "leaks": leaks}
     return {
@@ -150,7 +150,7 @@ def asked(here: Plan) -> dict[str, Any]:
             for kind, keys in sorted(kinds.items())
         },
         **{name: f"{len(held)} {digest(canonical(held))[:12]}" for name, held in rest.items()},
-        "notes": here.notes,
+        "notes": plan.notes,
     }
 
 
@@ -164,39 +164,39 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
     return flat(columns(jsonable(measures))) | {n: t.splitlines() for n, t in texts.items()}
 
 
-def made_up(here: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]:
+def made_up(plan: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]:
     """Grades of every sitting of a plan but one, and what each student took; functions of names and
     seeds alone.
 
     The last seed of one arm is missing; one student diverged, one arm's answers were cut, and one's
     questions leaked.
     """
-    held: dict[Key, dict[int, Exam]] = defaultdict(dict)
+    exams: dict[Key, dict[int, Exam]] = defaultdict(dict)
     arms = []
-    for arm in here.arms:
+    for arm in plan.arms:
         who = Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split)
         rng = generator(*who, arm.seed)
-        finished = who[:3] != ("trace", FOUND, "sft") or arm.seed != here.study.seeds[-1]
-        told = dict(zip(Key._fields, who, strict=True)) | {"seed": arm.seed, "finished": finished}
+        finished = who[:3] != ("trace", FOUND, "sft") or arm.seed != plan.study.seeds[-1]
+        record = dict(zip(Key._fields, who, strict=True)) | {"seed": arm.seed, "finished": finished}
         if finished:
-            held[who][arm.seed] = exam(here, who, share(who), rng)
-            told |= took(who, arm.seed, rng)
-        arms.append(told)
-    for plateau in here.plateaus:
+            exams[who][arm.seed] = exam(plan, who, share(who), rng)
+            record |= took(who, arm.seed, rng)
+        arms.append(record)
+    for plateau in plan.plateaus:
         who = Key(plateau.task, plateau.defense, plateau.attackers[0], plateau.budget, "plateau")
-        held[who][plateau.seed] = exam(
-            here, who, share(who) + 0.1 * (plateau.defense == FOUND), generator(*who, plateau.seed)
+        exams[who][plateau.seed] = exam(
+            plan, who, share(who) + 0.1 * (plateau.defense == FOUND), generator(*who, plateau.seed)
         )
-    for (task, defense, split), sittings in here.teachers.items():
+    for (task, defense, split), sittings in plan.teachers.items():
         who = Key(task, defense, "", 0, split)
         for seed in range(
             len(sittings)
         ):  # one defence costs the honest user something, and the others nothing
             rng = generator(task, split, seed, defense == FOUND)
-            held[who][seed] = exam(here, who, 0.9 if defense == FOUND else 0.97, rng)
+            exams[who][seed] = exam(plan, who, 0.9 if defense == FOUND else 0.97, rng)
     return {
         key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
-        for key, by in held.items()
+        for key, by in exams.items()
     }, ARM_RECORDS.validate_python(arms)
 
 
@@ -210,22 +210,22 @@ def share(who: Key) -> float:
     """
     if who.attacker in FLOORS:
         return FLOORS[who.attacker]
-    kept = {"none": 1.0, IDENTITY: 1.0, MILD: 0.98, SHORT: 0.05}.get(who.defense, 0.5)
-    kept *= 0.8 if "filter" in who.attacker and kept == 1 else 1.0
-    return 0.2 + 0.75 * kept * min(math.log2(who.budget) / 7, 1) ** (1 if who.budget > 16 else 0.6)
+    gain = {"none": 1.0, IDENTITY: 1.0, MILD: 0.98, SHORT: 0.05}.get(who.defense, 0.5)
+    gain *= 0.8 if "filter" in who.attacker and gain == 1 else 1.0
+    return 0.2 + 0.75 * gain * min(math.log2(who.budget) / 7, 1) ** (1 if who.budget > 16 else 0.6)
 
 
-def exam(here: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
+def exam(plan: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
     """One sitting of which about this share is right; hard items are hard for all."""
     split = "select" if who.split == "select" else "report"
-    n = here.study.measure.selection_items if split == "select" else here.study.measure.items
+    n = plan.study.measure.selection_items if split == "select" else plan.study.measure.items
     hard = generator(who.task, split).normal(size=n)
     right_N = np.zeros(n)
     right_N[
         np.argsort(hard + rng.normal(size=n))[: round(n * min(right + 0.03 * rng.normal(), 1.0))]
     ] = 1
-    said = np.where(right_N == 1, 0, np.where(rng.random(n) < 0.05, -1, rng.integers(1, 5, n)))
-    return sitting(who.task, split, bool(who.attacker), right_N, said, 0.014, rng)
+    answers = np.where(right_N == 1, 0, np.where(rng.random(n) < 0.05, -1, rng.integers(1, 5, n)))
+    return sitting(who.task, split, bool(who.attacker), right_N, answers, 0.014, rng)
 
 
 def sitting(
@@ -233,7 +233,7 @@ def sitting(
     split: str,
     student: bool,
     right_N: np.ndarray,
-    said: np.ndarray,
+    answers: np.ndarray,
     unfinished: float,
     rng: np.random.Generator,
 ) -> Exam:
@@ -244,7 +244,7 @@ def sitting(
     return Exam(
         tuple(f"{split}-{i}" for i in range(n)),
         right_N,
-        said,
+        answers,
         rng.uniform(0.5, 2, n) if student else None,
         rng.uniform(0.01, 1, n),
         l1=rng.uniform(),
@@ -256,7 +256,7 @@ def sitting(
         unfinished=rng.uniform(0, unfinished),
         texts=()
         if student
-        else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(said)),
+        else tuple(f"{i} because {rng.integers(1e6)} # {s}" for i, s in enumerate(answers)),
         prompts=tuple(f"{task} {split} question {i}" for i in range(n)),
         digest=f"{rng.integers(1e9)}",
     )
@@ -313,28 +313,29 @@ def flat(value: Any, where: str = "") -> dict[str, Any]:
     }
 
 
-def apart(ours: Any, kept: Any, where: str = "") -> Iterator[str]:
+def apart(ours: Any, committed: Any, where: str = "") -> Iterator[str]:
     """Where two snapshots differ; numbers may by a millionth, as sums do on other machines."""
-    match ours, kept:
+    match ours, committed:
         case dict(), dict():
-            for name in dict.fromkeys([*ours, *kept]):
-                missing = [side for side, one in (("gone", ours), ("new", kept)) if name not in one]
+            for name in dict.fromkeys([*ours, *committed]):
+                sides = {"gone": ours, "new": committed}
+                missing = [side for side, one in sides.items() if name not in one]
                 yield from (
                     [f"{where}.{name} is {missing[0]}"]
                     if missing
-                    else apart(ours[name], kept[name], f"{where}.{name}".lstrip("."))
+                    else apart(ours[name], committed[name], f"{where}.{name}".lstrip("."))
                 )
-        case list(), list() if len(ours) == len(kept):
-            for place, (one, other) in enumerate(zip(ours, kept, strict=True)):
-                yield from apart(one, other, f"{where}[{place}]")
+        case list(), list() if len(ours) == len(committed):
+            for place, (a, b) in enumerate(zip(ours, committed, strict=True)):
+                yield from apart(a, b, f"{where}[{place}]")
         case float() | int(), float() | int() if not isinstance(ours, bool) and not isinstance(
-            kept, bool
+            committed, bool
         ):
-            if not math.isclose(ours, kept, rel_tol=1e-6, abs_tol=1e-9):
-                yield f"{where}: {kept} -> {ours}"
+            if not math.isclose(ours, committed, rel_tol=1e-6, abs_tol=1e-9):
+                yield f"{where}: {committed} -> {ours}"
         case _:
-            if type(ours) is not type(kept) or ours != kept:
-                yield f"{where}: {kept!r} -> {ours!r}"
+            if type(ours) is not type(committed) or ours != committed:
+                yield f"{where}: {committed!r} -> {ours!r}"
 
 
 @functools.cache
@@ -343,10 +344,10 @@ def now(name: str) -> dict[str, Any]:
     if name in STUDIES:
         return json.loads(json.dumps(reported(STUDIES[name])))
     first, *rest = PLANS[name]
-    return asked(plan.make(schema.load(first, rest)))
+    return requested(plan.make(schema.load(first, rest)))
 
 
-def kept(name: str) -> dict[str, Any]:
+def committed(name: str) -> dict[str, Any]:
     """The snapshot of this name as it was committed."""
     file, of = (f"{name}.json", None) if name in STUDIES else ("plans.json", name)
     data = json.loads((DATA / file).read_text())
@@ -356,9 +357,10 @@ def kept(name: str) -> dict[str, Any]:
 def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     written = {name: now(name) for name in STUDIES} | {"plans": {name: now(name) for name in PLANS}}
-    for name, held in written.items():
+    for name, entries in written.items():
         lines = ",\n".join(
-            f"{json.dumps(at)}: {json.dumps(one, ensure_ascii=False)}" for at, one in held.items()
+            f"{json.dumps(at)}: {json.dumps(entry, ensure_ascii=False)}"
+            for at, entry in entries.items()
         )
         (DATA / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")
 

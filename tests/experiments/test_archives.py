@@ -25,8 +25,8 @@ def whole(small, tmp_path_factory):
     """The files of an honest export, by name."""
     path = tmp_path_factory.mktemp("whole") / "run.zip"
     archive.pack(small / "quickstart", path)
-    with zipfile.ZipFile(path) as held:
-        return {name: held.read(name) for name in held.namelist()}
+    with zipfile.ZipFile(path) as export:
+        return {name: export.read(name) for name in export.namelist()}
 
 
 def packed(path, files, how=zipfile.ZIP_DEFLATED):
@@ -38,9 +38,9 @@ def packed(path, files, how=zipfile.ZIP_DEFLATED):
 
 def named(name, mode=0, data=b"x"):
     """An archive with one file more, of a name and a mode."""
-    told = zipfile.ZipInfo("renamed below")
-    told.filename, told.external_attr = name, mode << 16
-    return lambda path, files: packed(path, [*files.items(), (told, data)])
+    info = zipfile.ZipInfo("renamed below")
+    info.filename, info.external_attr = name, mode << 16
+    return lambda path, files: packed(path, [*files.items(), (info, data)])
 
 
 def patched(old, new, every=False):
@@ -186,7 +186,7 @@ def nothing_else(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", refused)
 
 
-def told(capsys, *words):
+def called(capsys, *words):
     began = time.process_time()
     code = cli.main([*words])
     out = capsys.readouterr()
@@ -202,7 +202,7 @@ def test_a_hostile_archive_is_one_line(whole, tmp_path, capsys, monkeypatch, not
     path = tmp_path / "run.zip"
     REFUSED[name](path, whole)
     for words in (["verify", str(path)], ["diff", str(path), str(path)]):
-        code, out = told(capsys, *words)
+        code, out = called(capsys, *words)
         assert code == 2 and out.err.count("\n") == 1 and not out.out, out
     assert sorted(one.name for one in tmp_path.rglob("*")) == ["run.zip", "temporary"], (
         "nothing is left behind"
@@ -215,7 +215,7 @@ def test_a_size_that_lies_is_cut_off(whole, tmp_path, capsys):
     path.write_bytes(
         path.read_bytes().replace((2**20).to_bytes(4, "little"), (100).to_bytes(4, "little"))
     )
-    code, out = told(capsys, "verify", str(path))
+    code, out = called(capsys, "verify", str(path))
     assert code == 2 and "not a whole archive" in out.err
 
 
@@ -224,7 +224,7 @@ def test_a_size_that_lies_is_cut_off(whole, tmp_path, capsys):
 
 def model_at(path):
     def named(home):
-        told = {
+        fields = {
             "kind": "pretrained",
             "name": "x",
             "path": path,
@@ -232,7 +232,7 @@ def model_at(path):
             "top_p": 1.0,
             "batch_size": 4,
         }
-        pretrained = Pretrained.model_validate(told | {"max_new_tokens": 8})
+        pretrained = Pretrained.model_validate(fields | {"max_new_tokens": 8})
         edit(
             home,
             "config.json",
@@ -274,10 +274,10 @@ def repeated(home):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    held = pq.read_table(home / "grades.parquet").take([0] * 40_000)
+    grades = pq.read_table(home / "grades.parquet").take([0] * 40_000)
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int32()), ["x" * 2**16])
-    held = held.set_column(held.schema.get_field_index("text"), "text", long)
-    pq.write_table(held, home / "grades.parquet", store_schema=False)
+    grades = grades.set_column(grades.schema.get_field_index("text"), "text", long)
+    pq.write_table(grades, home / "grades.parquet", store_schema=False)
     assert (home / "grades.parquet").stat().st_size < 2**20
 
 
@@ -324,7 +324,7 @@ FAILING = {
 def test_a_hostile_run_in_a_whole_archive_fails(home, tmp_path, capsys, nothing_else, name):
     FAILING[name](home)
     path = packed(tmp_path / "run.zip", {one.name: one.read_bytes() for one in home.iterdir()})
-    code, out = told(capsys, "verify", str(path))
+    code, out = called(capsys, "verify", str(path))
     assert code == 1 and "FAIL" in out.out and not out.err
     assert "root:" not in out.out and "a2a1b518" not in out.out
 
@@ -332,7 +332,7 @@ def test_a_hostile_run_in_a_whole_archive_fails(home, tmp_path, capsys, nothing_
 def test_nothing_of_the_environment_is_put_in(home, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SECRET", "hidden-in-here")
     study(question="${oc.env:SECRET}")(home)
-    code, out = told(capsys, "verify", str(home))
+    code, out = called(capsys, "verify", str(home))
     assert code == 1 and "hidden-in-here" not in out.out
 
 
@@ -349,7 +349,7 @@ def test_the_code_of_a_model_folder_is_not_run(home, tmp_path, capsys, nothing_e
     for name in ("config.json", "tokenizer_config.json"):
         (folder / name).write_text(json.dumps(auto))
     model_at(str(folder))(home)
-    code, _ = told(capsys, "verify", str(home))
+    code, _ = called(capsys, "verify", str(home))
     assert code == 1 and not trace.exists()
 
 
@@ -373,7 +373,7 @@ def test_large_archives_are_streamed(home, tmp_path, capsys):
 
 def test_a_run_that_does_not_verify_is_not_exported(home, tmp_path, capsys):
     (home / "card.md").write_text("effective")
-    code, out = told(capsys, "export", str(home), "--to", str(tmp_path / "run.zip"))
+    code, out = called(capsys, "export", str(home), "--to", str(tmp_path / "run.zip"))
     assert (
         code == 2
         and out.err.count("\n") == 1
@@ -414,19 +414,19 @@ def test_a_signed_export_says_who_vouches_for_it(home, keys, tmp_path, capsys):
     assert cli.main(["export", str(home), "--to", str(plain)]) == 0
     capsys.readouterr()
     trusted = ["--allowed-signers", str(allowed)]
-    code, out = told(capsys, "verify", str(first), *trusted)
+    code, out = called(capsys, "verify", str(first), *trusted)
     assert code == 0 and "signed by an allowed signer" in out.out and "who made" not in out.out
-    code, out = told(capsys, "verify", str(first))
+    code, out = called(capsys, "verify", str(first))
     assert code == 0 and "its signature was not checked" in out.out
     for other in (second, plain):
-        assert told(capsys, "verify", str(other), *trusted)[0] == 1
+        assert called(capsys, "verify", str(other), *trusted)[0] == 1
     files = {one.name: one.read_bytes() for one in home.iterdir()}
-    with zipfile.ZipFile(first) as held:
-        files["manifest.json.sig"] = held.read("manifest.json.sig")
+    with zipfile.ZipFile(first) as export:
+        files["manifest.json.sig"] = export.read("manifest.json.sig")
     edit(home, "manifest.json", lambda held: held["machine"].update(device="a better one"))
     files["manifest.json"] = (home / "manifest.json").read_bytes()
     assert load(home, "manifest.json")["machine"]["device"] == "a better one"
-    assert told(capsys, "verify", str(packed(tmp_path / "forged.zip", files)), *trusted)[0] == 1
+    assert called(capsys, "verify", str(packed(tmp_path / "forged.zip", files)), *trusted)[0] == 1
     assert cli.main(["export", str(home), "--to", str(first), "--sign", str(Path("nothing"))]) == 2
 
 

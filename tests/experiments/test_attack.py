@@ -25,9 +25,12 @@ def made(*words):
 
 class TestEntries:
     def test_a_list_is_an_attack(self):
-        one = attacks.parse_attack("ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration")
-        assert [attacks.kind_of(p.name) for p in one.parts] == ["ask", "clean", "learn", "follow"]
-        assert one.adaptive and one.asks and one.needs_interface == "text" and "check" in one.needs
+        parts = "ask/repeats(k=2) + clean/vote + sft + follow/expert_iteration"
+        attack = attacks.parse_attack(parts)
+        kinds = [attacks.kind_of(part.name) for part in attack.parts]
+        assert kinds == ["ask", "clean", "learn", "follow"]
+        assert attack.adaptive and attack.asks
+        assert attack.needs_interface == "text" and "check" in attack.needs
         assert not attacks.parse_attack("sft").adaptive
         assert attacks.parse_attack("repair/relabel + logprob_kd").needs_interface == "top_k"
 
@@ -70,10 +73,10 @@ class TestPlan:
         assert ours <= {arm.exam.key for arm in beside.arms}
 
     def test_what_follows_shares_the_student(self):
-        here = made("attacker=[sft,sft + follow/prune]")
+        plan = made("attacker=[sft,sft + follow/prune]")
         arms = {
             arm.attacker: arm
-            for arm in here.arms
+            for arm in plan.arms
             if arm.defense == "none" and arm.split == "report"
         }
         followed = arms["sft + follow/prune"]
@@ -84,27 +87,27 @@ class TestPlan:
         assert followed.completions.key == arms["sft"].completions.key
 
     def test_an_attack_that_asks_nothing_is_a_floor(self):
-        here = made("attacker=[sft,solo]", "defense=[none,release/answer_only]")
-        solo = [arm for arm in here.arms if arm.attacker == "solo"]
+        plan = made("attacker=[sft,solo]", "defense=[none,release/answer_only]")
+        solo = [arm for arm in plan.arms if arm.attacker == "solo"]
         assert {arm.defense for arm in solo} == {"none"} and {arm.split for arm in solo} == {
             "report",
             "select",
         }
-        assert arms.is_floor("solo") and "solo" in arms.choices(here.study)
+        assert arms.is_floor("solo") and "solo" in arms.choices(plan.study)
         assert all(arm.completions.settings["source"] == "public" for arm in solo)
         # With one attack that asks there is nothing to choose, so no student is trained to choose
         # it.
-        assert not [arm for arm in here.arms if arm.attacker == "sft" and arm.split == "select"]
+        assert not [arm for arm in plan.arms if arm.attacker == "sft" and arm.split == "select"]
 
     def test_attacks_that_an_interface_does_not_allow_are_left_out_with_a_note(self):
-        here = made("attacker=[sft,ask/prefill + sft]", "provider.prefill=false")
-        assert "ask/prefill + sft" not in {arm.attacker for arm in here.arms}
-        assert any("lets nobody begin an answer" in note for note in here.notes)
-        here = made(
+        plan = made("attacker=[sft,ask/prefill + sft]", "provider.prefill=false")
+        assert "ask/prefill + sft" not in {arm.attacker for arm in plan.arms}
+        assert any("lets nobody begin an answer" in note for note in plan.notes)
+        plan = made(
             "attacker=[logprob_kd,repair/recovery + logprob_kd]",
             "defense=[none,release/information]",
         )
-        assert any("cannot rebuild a defence that learns" in note for note in here.notes)
+        assert any("cannot rebuild a defence that learns" in note for note in plan.notes)
 
     @pytest.mark.parametrize(
         ("words", "line"),
@@ -129,10 +132,10 @@ class TestPlan:
         """Everything a student is made from carries its own arm's defence, seed and budget, or
         needs no teacher.
         """
-        here = made("attacker=strongest", "defense=[none,release/answer_only,release/truncate]")
+        plan = made("attacker=strongest", "defense=[none,release/answer_only,release/truncate]")
         asking = [
             arm
-            for arm in here.arms
+            for arm in plan.arms
             if not arms.is_floor(arm.attacker) and arm.defense != arms.IDENTITY
         ]
         assert len({arm.attacker for arm in asking}) > 5
@@ -158,7 +161,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
     students are made.
     """
     again = "follow/expert_iteration(rounds=1,samples=1,steps=1)"
-    here = made(
+    plan = made(
         f"attacker=[solo,sft,clean/filter + sft + {again}]", "seeds=[0]", "baseline_seeds=1"
     )
     drawn, making = [], [""]
@@ -169,7 +172,7 @@ def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monke
         return original(self, split, n, seed)
 
     monkeypatch.setattr(tasks.Task, "items", watched)
-    for stage in here.stages:
+    for stage in plan.stages:
         making[0] = stage.kind
         one.make(stage, tmp_path)
     splits = {kind: {split for k, split in drawn if k == kind} for kind, _ in drawn}

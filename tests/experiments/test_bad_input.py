@@ -402,19 +402,19 @@ def whole_numbers(shape, place=()):
         and not {"const", "enum"} & {*shape}
     ):
         yield place, shape
-    for name, one in inner:
-        yield from whole_numbers(one, (*place, name))
+    for name, child in inner:
+        yield from whole_numbers(child, (*place, name))
 
 
 def test_every_whole_number_has_bounds():
-    held = dict(whole_numbers(schema.schema()))
-    assert len(held) > 150
+    numbers = dict(whole_numbers(schema.schema()))
+    assert len(numbers) > 150
     assert not [
-        place for place, shape in held.items() if not {"minimum", "exclusiveMinimum"} & {*shape}
+        place for place, shape in numbers.items() if not {"minimum", "exclusiveMinimum"} & {*shape}
     ]
     most = {
         place: shape.get("maximum", shape.get("exclusiveMaximum", 1e99))
-        for place, shape in held.items()
+        for place, shape in numbers.items()
     }
     assert not [
         place
@@ -543,8 +543,8 @@ def test_a_full_disk_loses_nothing(tmp_path):
     failed = apart(command(tmp_path), tmp_path / "said", largest=40_000)
     failed.join()
     error = (tmp_path / "said" / "err").read_text()
-    told = [line for line in error.splitlines() if not line.startswith("note: ")]
-    assert failed.exitcode == 2 and len(told) == 1, error
+    lines = [line for line in error.splitlines() if not line.startswith("note: ")]
+    assert failed.exitcode == 2 and len(lines) == 1, error
     assert "the same command continues" in error
     run(tmp_path)
 
@@ -553,8 +553,8 @@ def test_two_processes_share_one_folder(tmp_path):
     both = {
         name: apart(command(tmp_path, "--json"), tmp_path / name) for name in ("first", "second")
     }
-    for one in both.values():
-        one.join()
+    for process in both.values():
+        process.join()
     rows = [json.loads((tmp_path / name / "out").read_text()) for name in both]
     assert [one.exitcode for one in both.values()] == [0, 0] and rows[0] == rows[1]
 

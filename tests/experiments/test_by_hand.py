@@ -96,8 +96,8 @@ def exam(task, split, who, share, rng):
     hard = np.random.default_rng([len(task), n]).normal(size=n)
     right = np.zeros(n)
     right[np.argsort(hard + rng.normal(size=n))[: round(n * share)]] = 1
-    said = np.where(right == 1, 0, rng.integers(-1, 4, n))
-    return sitting(task, split, who[1] != "", right, said, 0.04, rng)
+    answers = np.where(right == 1, 0, rng.integers(-1, 4, n))
+    return sitting(task, split, who[1] != "", right, answers, 0.04, rng)
 
 
 @functools.cache
@@ -110,13 +110,13 @@ def planned():
 
 def made_up():
     """Grades of every student and teacher of the plan, and what each student cost."""
-    rng, here = np.random.default_rng(5), planned()
-    held, arms = {}, []
-    for arm in here.arms:
+    rng, plan = np.random.default_rng(5), planned()
+    exams, arms = {}, []
+    for arm in plan.arms:
         who = (arm.defense, arm.attacker)
         share = RIGHT[arm.task][who][arm.split == "report"] + 0.02 * rng.normal()
         key = Key(arm.task, *who, arm.budget, arm.split)
-        held.setdefault(key, {})[arm.seed] = exam(
+        exams.setdefault(key, {})[arm.seed] = exam(
             arm.task, arm.split, who, min(max(share, 0.02), 0.98), rng
         )
         spent = {
@@ -147,15 +147,15 @@ def made_up():
             | {"finished": True}
             | spent
         )
-    for (task, defense, split), sittings in here.teachers.items():
+    for (task, defense, split), sittings in plan.teachers.items():
         for seed in range(len(sittings)):
             share = TEACHERS[defense][split == "report"] - 0.02 * (seed == 1)
-            held.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(
+            exams.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(
                 task, split, (defense, ""), share, rng
             )
     return {
         key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
-        for key, by in held.items()
+        for key, by in exams.items()
     }, arms
 
 
@@ -164,13 +164,13 @@ FAMILY = {MILD: "decoding", STRONG: "release, text"}
 
 
 @pytest.fixture(scope="module")
-def given():
+def simulated():
     return made_up()
 
 
 @pytest.fixture(scope="module")
-def told(given):
-    return measured(*given)
+def results(simulated):
+    return measured(*simulated)
 
 
 def measured(grades, arms):
@@ -188,8 +188,14 @@ def scores(grades, task, defense, attacker, split="report"):
     teachers' are own.
     """
     sat = grades[Key(task, defense, attacker, 8 if attacker else 0, split)]
-    own = 10_000 if defense == IDENTITY else -100_000 if not attacker else 0
-    return np.stack([one.right_N for one in sat.exams]), [own + seed for seed in sat.seeds]
+    offset = 10_000 if defense == IDENTITY else -100_000 if not attacker else 0
+    return np.stack([one.right_N for one in sat.exams]), [offset + seed for seed in sat.seeds]
+
+
+def _of(rows, *who):
+    """Rows of a task, a defence and an attacker, as far as these are given."""
+    names = ("task", "defense", "attacker")[: len(who)]
+    return [row for row in rows if tuple(row[name] for name in names) == who]
 
 
 def by_hand(weights, arms):
@@ -219,12 +225,12 @@ def by_hand(weights, arms):
         )
         total_N += z_SN.sum(0)
         rest_SN = z_SN - z_SN.mean(1, keepdims=True) - z_SN.mean(0) + z_SN.mean()
-        mine, noise = (
+        spread, noise = (
             n * z_SN.mean(1).var(ddof=1),
             n * (rest_SN**2).sum() / ((n - 1) * (items - 1) * items),
         )
-        seed_part, residual = seed_part + mine, residual + noise
-        squares, free = squares + mine**2 / (n - 1), free + noise**2 / ((n - 1) * (items - 1))
+        seed_part, residual = seed_part + spread, residual + noise
+        squares, free = squares + spread**2 / (n - 1), free + noise**2 / ((n - 1) * (items - 1))
     item_part = total_N.var(ddof=1) / items
     variance = max(seed_part + item_part - residual, seed_part, item_part)
     if not variance > 1e-20:
@@ -267,8 +273,8 @@ def same(got, expected, where):
         assert got == pytest.approx(expected, rel=1e-6, abs=1e-9), where
     elif isinstance(expected, list | tuple):
         assert len(got) == len(expected), where
-        for i, (one, other) in enumerate(zip(got, expected, strict=True)):
-            same(one, other, f"{where}[{i}]")
+        for i, (element, other) in enumerate(zip(got, expected, strict=True)):
+            same(element, other, f"{where}[{i}]")
     else:
         assert got == expected, where
 
@@ -283,13 +289,13 @@ def everyone():
 
 def spent(arms, task, defense, attacker, name):
     who = task, defense, attacker, "report"
-    mine = [
+    costs = [
         arm[name]
         for arm in arms
         if tuple(arm[one] for one in ("task", "defense", "attacker", "split")) == who
     ]
-    assert len(mine) == len(SEEDS)
-    return float(np.mean(mine))
+    assert len(costs) == len(SEEDS)
+    return float(np.mean(costs))
 
 
 def is_floor(attacker):
@@ -313,9 +319,9 @@ class TestChoices:
 
     @pytest.mark.parametrize("task", list(RIGHT))
     @pytest.mark.parametrize("defense", [MILD, STRONG, IDENTITY])
-    def test_a_case(self, given, told, task, defense):
-        grades, arms = given
-        (case,) = [one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)]
+    def test_a_case(self, simulated, results, task, defense):
+        grades, arms = simulated
+        (case,) = _of(results["cases"], task, defense)
         floor, ceiling, attacks = CHOSEN[task]
         worst = attacks[defense]
         F, U, D = (
@@ -336,7 +342,7 @@ class TestChoices:
         paid = [
             row["dollars"]
             for who in ((defense, worst), ("none", ceiling))
-            for row in told["ledger"]
+            for row in results["ledger"]
             if (row["task"], row["defense"], row["attacker"]) == (task, *who)
         ]
         near = abs(paid[0] - paid[1]) <= 0.02 * max(
@@ -435,18 +441,18 @@ class TestChoices:
             (costs[0.02].lo, costs[0.02].hi)
         )
 
-    def test_the_words(self, told):
+    def test_the_words(self, results):
         """What the defended teacher loses is costly; halving T is effective; doing nothing is a
         control's.
         """
-        words = {(one["task"], one["defense"]): one["verdict"] for one in told["cases"]}
+        words = {(one["task"], one["defense"]): one["verdict"] for one in results["cases"]}
         assert {task: words[task, MILD] for task in RIGHT} == {
             "addition": "costly",
             "trace": "costly",
         }
         assert {task: words[task, IDENTITY] for task in RIGHT} == {"addition": "", "trace": ""}
         assert words["addition", STRONG] == words["trace", STRONG] != ""
-        for case in told["cases"]:
+        for case in results["cases"]:
             assert case["word"] == case["verdict"]
             if case["verdict"] in ("effective", "inconclusive", "ineffective"):
                 assert 0 <= case["p"] <= 1 and case["unseen"] > case["transfer"]
@@ -456,18 +462,16 @@ TEACHER = {MILD: MILD, STRONG: STRONG, IDENTITY: "none", "none": "none"}
 
 
 def _parsed(sat):
-    right, said = sat.right_SN, sat.said_SN
-    return float(right[said >= 0].mean())
+    right, answers = sat.right_SN, sat.said_SN
+    return float(right[answers >= 0].mean())
 
 
 class TestRows:
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
-    def test_a_row(self, given, told, who):
-        grades, arms = given
+    def test_a_row(self, simulated, results, who):
+        grades, arms = simulated
         task, defense, attacker = who
-        (row,) = [
-            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
-        ]
+        (row,) = _of(results["rows"], *who)
         floor = CHOSEN[task][0]
         top = FIRST if is_floor(attacker) else attacker
         F, U, D = (
@@ -475,8 +479,9 @@ class TestRows:
             for one in (("none", floor), ("none", top), (defense, attacker))
         )
         Te, Td = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
-        mine = grades[Key(*who, 8, "report")]
-        uplift, harm, own = by_hand([-1, 1], [F, D]), by_hand([1, -1], [U, D]), by_hand([1], [D])
+        sat = grades[Key(*who, 8, "report")]
+        uplift, harm = by_hand([-1, 1], [F, D]), by_hand([1, -1], [U, D])
+        defended = by_hand([1], [D])
         itself = attacker == floor or (defense == "none" and attacker == top)
         if itself:
             at = float(attacker != floor)
@@ -505,13 +510,11 @@ class TestRows:
             gain = by_hand([-1, 1], [scores(grades, task, defense, FIRST), D])
             over = dict(zip(over, (gain[0], *gain[3:5]), strict=True))
         best = grades[Key(task, "none", _spells_best(grades, task), 8, "report")].stacked("bits_N")
-        bits = mine.stacked("bits_N")
+        bits = sat.stacked("bits_N")
         seeds = [D[1][0] - SEEDS[0] + seed for seed in SEEDS]
         saved = by_hand([1, -1], [(best, list(SEEDS)), (bits, seeds)])
-        case = next(
-            (one for one in told["cases"] if (one["task"], one["defense"]) == (task, defense)), None
-        )
-        case = None if is_floor(attacker) else case
+        cases = [] if is_floor(attacker) else _of(results["cases"], task, defense)
+        case = cases[0] if cases else None
         parts = _components(D[0])
         same(
             row,
@@ -531,8 +534,8 @@ class TestRows:
                 "floor_arm": floor,
                 "undefended": U[0].mean(),
                 "defended": D[0].mean(),
-                "defended_lo": max(own[3], 0.0),
-                "defended_hi": min(own[4], 1.0),
+                "defended_lo": max(defended[3], 0.0),
+                "defended_hi": min(defended[4], 1.0),
                 "uplift": uplift[0],
                 "uplift_lo": _or(uplift[3]),
                 "uplift_hi": _or(uplift[4]),
@@ -553,7 +556,7 @@ class TestRows:
                 "rule": case["rule"] if case else "a control has no verdict",
                 "remarks": case["remarks"] if case else [],
                 "settle": case["settle"] if case else "",
-                "unparsed": float((mine.said_SN < 0).mean()),
+                "unparsed": float((sat.said_SN < 0).mean()),
                 "bits_per_byte": bits.mean(),
                 "bits_saved": saved[0],
                 "bits_saved_lo": _or(saved[3]),
@@ -572,12 +575,10 @@ class TestRows:
         )
 
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
-    def test_the_smallest_change_is_of_the_difference_to_the_ceiling(self, given, told, who):
-        grades, _ = given
+    def test_the_smallest_change_is_of_the_difference_to_the_ceiling(self, simulated, results, who):
+        grades, _ = simulated
         task, defense, attacker = who
-        (row,) = [
-            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
-        ]
+        (row,) = _of(results["rows"], *who)
         U, D = (
             scores(grades, task, "none", FIRST if is_floor(attacker) else attacker),
             scores(grades, *who),
@@ -599,21 +600,19 @@ class TestRows:
 
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
     def test_fidelity_is_to_the_clean_teachers_first_sitting_and_beside_the_floor(
-        self, given, told, who
+        self, simulated, results, who
     ):
-        grades, _ = given
+        grades, _ = simulated
         task, _, attacker = who
-        (row,) = [
-            one for one in told["rows"] if (one["task"], one["defense"], one["attacker"]) == who
-        ]
+        (row,) = _of(results["rows"], *who)
         teacher = grades[Key(task, "none", "", 0, "report")].exams[0]
-        mine, base = (
+        sat, base = (
             grades[Key(*who, 8, "report")],
             grades[Key(task, "none", CHOSEN[task][0], 8, "report")],
         )
         got = {name: one["value"] for name, one in row["fidelity"].items()}
         expected = {
-            name: _copied(mine, teacher)[name] - _copied(base, teacher)[name]
+            name: _copied(sat, teacher)[name] - _copied(base, teacher)[name]
             for name in ("agreement", "error_consistency", "brier", "nll", "same_wrong")
         }
         for name in ("agreement", "error_consistency", "brier", "nll"):
@@ -621,15 +620,15 @@ class TestRows:
         assert got["bits_per_byte"] == pytest.approx(-row["bits_saved"])
         if "same_wrong" in got:
             assert got["same_wrong"] == pytest.approx(expected["same_wrong"], abs=1e-9)
-        for name, one in row["fidelity"].items():
-            if one["lo"] is not None:
-                assert one["lo"] <= one["value"] + 1e-9 and one["value"] <= one["hi"] + 1e-9, name
+        for name, gap in row["fidelity"].items():
+            if gap["lo"] is not None:
+                assert gap["lo"] <= gap["value"] + 1e-9 and gap["value"] <= gap["hi"] + 1e-9, name
             else:  # nothing varies between an arm and itself
                 assert attacker == (
                     _spells_best(grades, task) if name == "bits_per_byte" else CHOSEN[task][0]
                 ), name
 
-    def test_rows_stand_in_the_order_of_the_table(self, told):
+    def test_rows_stand_in_the_order_of_the_table(self, results):
         kinds = [
             (
                 "floor"
@@ -637,7 +636,7 @@ class TestRows:
                 else {"none": "none", IDENTITY: "control"}.get(one["defense"], "defense"),
                 one["task"],
             )
-            for one in told["rows"]
+            for one in results["rows"]
         ]
         order = [("floor", "none", "control", "defense").index(kind) for kind, _ in kinds]
         half = len(kinds) // 2
@@ -674,36 +673,34 @@ def _components(Y):
 
 
 def _copied(sat, teacher):
-    right, said, sure = (
+    right, answers, sure = (
         sat.right_SN,
         sat.said_SN,
         np.exp(-np.stack([one.nats_N for one in sat.exams])),
     )
-    alike = (said == teacher.said_N) & (said >= 0)
+    alike = (answers == teacher.said_N) & (answers >= 0)
     together, p, q = (right == teacher.right_N).mean(), right.mean(), teacher.right_N.mean()
     chance = p * q + (1 - p) * (1 - q)
     wrong = (right == 0) & (teacher.right_N == 0)
-    kept = np.clip(sure, 1e-6, 1 - 1e-6)
+    clipped = np.clip(sure, 1e-6, 1 - 1e-6)
     return {
         "agreement": alike.mean(),
         "error_consistency": (together - chance) / (1 - chance),
         "brier": ((sure - right) ** 2).mean(),
         "same_wrong": (alike & wrong).sum() / max(wrong.sum(), 1),
-        "nll": -np.where(right == 1, np.log(kept), np.log(1 - kept)).mean(),
+        "nll": -np.where(right == 1, np.log(clipped), np.log(1 - clipped)).mean(),
     }
 
 
 class TestLedger:
     @pytest.mark.parametrize("who", everyone(), ids=" ".join)
-    def test_what_an_arm_cost(self, given, told, who):
+    def test_what_an_arm_cost(self, simulated, results, who):
         """Dollars at the geometric middle of each stated range; an account yields the less of life
         and quota.
         """
-        _, arms = given
-        (row,) = [
-            one for one in told["ledger"] if (one["task"], one["defense"], one["attacker"]) == who
-        ]
-        held = {
+        _, arms = simulated
+        (row,) = _of(results["ledger"], *who)
+        expected = {
             name: spent(arms, *who, name)
             for name in (
                 "exchanges",
@@ -720,26 +717,25 @@ class TestLedger:
             for name, (low, high) in planned().study.measure.prices.model_dump().items()
         }
         needed = math.ceil(
-            held["exchanges"]
+            expected["exchanges"]
             / min(middle["rate_per_day"] * middle["days_until_ban"], middle["monthly_quota"])
         )
-        asked = (
-            held["tokens_in"] * middle["price_in"] + held["tokens_out"] * middle["price_out"]
-        ) / 1e6
-        hours = held["flops"] / 1e14 / 3600
-        dollars = asked + needed * middle["price_account"] + hours * middle["price_gpu_hour"]
-        held |= dict(zip(("task", "defense", "attacker"), who, strict=True))
-        held |= {
+        queries = expected["tokens_in"] * middle["price_in"] / 1e6
+        queries += expected["tokens_out"] * middle["price_out"] / 1e6
+        hours = expected["flops"] / 1e14 / 3600
+        dollars = queries + needed * middle["price_account"] + hours * middle["price_gpu_hour"]
+        expected |= dict(zip(("task", "defense", "attacker"), who, strict=True))
+        expected |= {
             "budget": 8,
             "split": "report",
             "accounts": float(needed),
             "dollars": float(dollars),
         }
-        same(row, held, "ledger")
+        same(row, expected, "ledger")
 
 
-def test_controls_are_held_to_1_at_a_level_that_both_tasks_share(given, monkeypatch):
-    grades, arms = given
+def test_controls_are_held_to_1_at_a_level_that_both_tasks_share(simulated, monkeypatch):
+    grades, arms = simulated
     shown = []
     monkeypatch.setattr(flags, "identity", lambda *shares: shown.append(shares) or "")
     measured(grades, arms)
@@ -750,18 +746,16 @@ def test_controls_are_held_to_1_at_a_level_that_both_tasks_share(given, monkeypa
         F, U, D = (scores(grades, task, *each) for each in who)
         for alpha in (ALPHA, ALPHA / 2):
             expected += transfer_by_hand(F, U, D, alpha)[1:]
-    found = [end for shares in shown for share in shares for end in (share.lo, share.hi)]
-    assert found == pytest.approx(expected, rel=1e-6)
+    bounds = [end for shares in shown for share in shares for end in (share.lo, share.hi)]
+    assert bounds == pytest.approx(expected, rel=1e-6)
 
 
 class TestTeachers:
     @pytest.mark.parametrize("task", list(RIGHT))
     @pytest.mark.parametrize("defense", ["none", MILD, STRONG])
-    def test_a_teacher(self, given, told, task, defense):
-        grades, _ = given
-        (row,) = [
-            one for one in told["teachers"] if (one["task"], one["defense"]) == (task, defense)
-        ]
+    def test_a_teacher(self, simulated, results, task, defense):
+        grades, _ = simulated
+        (row,) = _of(results["teachers"], task, defense)
         sat, clean = (
             grades[Key(task, defense, "", 0, "report")],
             grades[Key(task, "none", "", 0, "report")],
@@ -819,9 +813,9 @@ class TestTeachers:
         assert row["passes"] == pytest.approx(mean("passes"))
         assert row["perplexity"] == pytest.approx(math.exp(nats / size), rel=1e-6)
         if row["hi"] < 0:
-            found = [row[f"noticed_after{end}"] for end in ("_lo", "", "_hi")]
+            noticed = [row[f"noticed_after{end}"] for end in ("_lo", "", "_hi")]
             shares = [clean.right_SN.mean() + row[end] for end in ("lo", "change", "hi")]
-            assert found == [noticed_after(clean.right_SN.mean(), share) for share in shares]
+            assert noticed == [noticed_after(clean.right_SN.mean(), share) for share in shares]
         else:
             assert row["noticed_after"] is None is row["noticed_after_lo"]
         assert row["longest_repeat"] >= 0 and 0 < row["distinct_4"] <= 1
@@ -848,9 +842,9 @@ def noticed_after(right, seen):
 
 
 class TestFrontier:
-    def test_it_is_chosen_on_selection_and_shown_on_report(self, given, told):
-        grades, _ = given
-        (row,) = [one for one in told["frontier"] if one["task"] == "addition"]
+    def test_it_is_chosen_on_selection_and_shown_on_report(self, simulated, results):
+        grades, _ = simulated
+        (row,) = _of(results["frontier"], "addition")
         assert row["budget"] == 8 and row["volume"]["defenses"] == [MILD, STRONG]
         # On selection MILD loses 17 points for 0.82 of the gap, STRONG nothing for 0.36: STRONG
         # alone is not dominated.
@@ -858,22 +852,18 @@ class TestFrontier:
         assert row["best_at_points"]["5"]["defense"] == STRONG
         # Its bound from below is not within a point, however high the one from above.
         assert row["best_at_points"]["1"] is None is row["best_at_points"]["0.5"]
-        (case,) = [
-            one for one in told["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)
-        ]
+        (case,) = _of(results["cases"], "addition", STRONG)
         assert row["best_at_points"]["5"]["transfer"] == pytest.approx(case["effective"])
 
 
-def test_a_missing_student_is_told_and_never_counted_as_zero(given):
-    grades, arms = given
+def test_a_missing_student_is_told_and_never_counted_as_zero(simulated):
+    grades, arms = simulated
     key = Key("addition", STRONG, FIRST, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[:3], grades[key].exams[:3])}
     lost = dict(zip(WHO, (*key, 3), strict=True))
     arms = [lost | {"finished": False} if lost.items() <= arm.items() else arm for arm in arms]
-    found = measured(fewer, arms)
-    (row,) = [
-        one for one in found["rows"] if (one["task"], one["defense"], one["attacker"]) == key[:3]
-    ]
+    results = measured(fewer, arms)
+    (row,) = _of(results["rows"], *key[:3])
     assert (row["seeds"], row["planned"]) == (3, 4)
     F, U, D = (
         scores(fewer, "addition", *who)[0].mean()
@@ -886,9 +876,7 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
         {"available": (D - F) / (U - F), "as_floor": as_floor, "as_undefended": as_top},
         "",
     )
-    (case,) = [
-        one for one in found["cases"] if (one["task"], one["defense"]) == ("addition", STRONG)
-    ]
+    (case,) = _of(results["cases"], "addition", STRONG)
     assert (
         case["verdict"] == "not measurable"
         and f"1 of 4 students of {STRONG} {FIRST}" in case["rule"]
@@ -897,32 +885,32 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(given):
         "flag": "missing",
         "where": f"addition {STRONG} {FIRST} 8 report",
         "evidence": "3 of 4 students finished",
-    } in found["flags"]
+    } in results["flags"]
 
 
-def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(given):
-    grades, arms = given
+def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(simulated):
+    grades, arms = simulated
     key = Key("trace", "none", SECOND, 8, "report")
     fewer = dict(grades) | {key: Sat(grades[key].seeds[1:], grades[key].exams[1:])}
-    found = measured(fewer, arms)
-    for case in found["cases"]:
-        mine = case["task"] == "trace" and case["defense"] != IDENTITY
-        assert (f"1 of 4 students of none {SECOND}" in case["rule"]) == mine, case["rule"]
+    results = measured(fewer, arms)
+    for case in results["cases"]:
+        affected = case["task"] == "trace" and case["defense"] != IDENTITY
+        assert (f"1 of 4 students of none {SECOND}" in case["rule"]) == affected, case["rule"]
 
 
-def test_arms_whose_answers_are_all_the_same_are_told(given):
-    grades, arms = given
+def test_arms_whose_answers_are_all_the_same_are_told(simulated):
+    grades, arms = simulated
     key, other = (Key("addition", one, FIRST, 8, "report") for one in (STRONG, MILD))
     twins = dict(grades) | {key: grades[other]}
-    found = measured(twins, arms)["flags"]
-    told = [one for one in found if one["flag"] == "alias"]
-    assert [one["evidence"] for one in told] == [f"every answer equals those under {MILD}"]
-    assert told[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
-    assert not [one for one in measured(*given)["flags"] if one["flag"] == "alias"]
+    raised = measured(twins, arms)["flags"]
+    aliases = [one for one in raised if one["flag"] == "alias"]
+    assert [one["evidence"] for one in aliases] == [f"every answer equals those under {MILD}"]
+    assert aliases[0]["where"] == f"addition {STRONG} {FIRST} 8 report"
+    assert not [one for one in measured(*simulated)["flags"] if one["flag"] == "alias"]
 
 
-def test_the_rules_are_the_studys(given):
-    rules = table(*given).rules
+def test_the_rules_are_the_studys(simulated):
+    rules = table(*simulated).rules
     assert (rules.theta, rules.ineffective, rules.utility_margin, rules.alpha, rules.looks) == (
         0.6,
         0.8,
@@ -938,26 +926,27 @@ def test_no_gap_is_no_share():
     assert sensitivity.share(flat, better, better) == 1.0
 
 
-def test_it_is_json(told):
-    json.dumps(told, allow_nan=False)
+def test_it_is_json(results):
+    json.dumps(results, allow_nan=False)
 
 
-def test_what_is_compared_with_what(given):
-    here = table(*given)
-    assert here.attackers("addition", 8, MILD) == [FIRST, SECOND] == here.undefended("addition", 8)
-    assert {task: here.floor(task, 8) for task in RIGHT} == {
+def test_what_is_compared_with_what(simulated):
+    arm_table = table(*simulated)
+    assert arm_table.attackers("addition", 8, MILD) == [FIRST, SECOND]
+    assert arm_table.undefended("addition", 8) == [FIRST, SECOND]
+    assert {task: arm_table.floor(task, 8) for task in RIGHT} == {
         task: CHOSEN[task][0] for task in RIGHT
     }
     for task in RIGHT:
-        assert here.ceiling(Key(task, MILD, SECOND, 8, "report")) == Key(
+        assert arm_table.ceiling(Key(task, MILD, SECOND, 8, "report")) == Key(
             task, "none", SECOND, 8, "report"
         )
-        assert here.ceiling(Key(task, "none", SELF, 8, "report")) == Key(
+        assert arm_table.ceiling(Key(task, "none", SELF, 8, "report")) == Key(
             task, "none", FIRST, 8, "report"
         )
-        assert here.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
-        assert here.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
-    assert ranking.selection_scores(here, Cell("addition", 8, IDENTITY), [FIRST, SECOND])[
+        assert arm_table.teacher_key(task, IDENTITY) == Key(task, "none", "", 0, "report")
+        assert arm_table.teacher_key(task, MILD, "select") == Key(task, MILD, "", 0, "select")
+    assert ranking.selection_scores(arm_table, Cell("addition", 8, IDENTITY), [FIRST, SECOND])[
         0
     ].seeds == (
         900,

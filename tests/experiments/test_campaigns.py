@@ -82,7 +82,7 @@ def planned():
 
 
 @pytest.fixture(scope="module")
-def told(made):
+def results(made):
     return json.loads((made / "campaigns" / "measures.json").read_text())["campaigns"]
 
 
@@ -93,11 +93,11 @@ def files(store, stage):
 class TestSettings:
     @pytest.mark.parametrize("name", catalog.names("campaigns"))
     def test_what_is_shipped_checks(self, name):
-        held = campaigns.Campaigns(
+        settings = campaigns.Campaigns(
             **yaml.safe_load((catalog.config_folder() / "campaigns" / f"{name}.yaml").read_text())
         )
-        held.check()
-        assert {call.partition("(")[0] for call in held.presets} <= set(PRESETS)
+        settings.check()
+        assert {call.partition("(")[0] for call in settings.presets} <= set(PRESETS)
 
     @pytest.mark.parametrize("group", ["access", "detector"])
     def test_every_file_shows_all_its_settings(self, group):
@@ -173,10 +173,11 @@ class TestSettings:
         )
 
     def test_choices_of_an_attacker_are_a_grid(self):
-        held = small().model_dump() | {
+        settings = small().model_dump() | {
             "presets": ["adaptive_best_response(mix=[0.05, 0.2], cover=['persona', 'pooled'])"]
         }
-        made = [campaigns.parse_campaign(entry) for entry in campaigns.Campaigns(**held).presets]
+        presets = campaigns.Campaigns(**settings).presets
+        made = [campaigns.parse_campaign(entry) for entry in presets]
         assert {(one.mix, one.cover) for one in made} == {
             (m, c) for m in (0.05, 0.2) for c in ("persona", "pooled")
         }
@@ -185,11 +186,11 @@ class TestSettings:
         """20 accounts x 1,500 at 90 % wanted, 9 of 10 of them reasoning or grading: 24,300 for 800
         questions.
         """
-        held = small()
-        assert held.per_question("deepseek_2026(scale=0.2)", 800) == pytest.approx(
+        settings = small()
+        assert settings.per_question("deepseek_2026(scale=0.2)", 800) == pytest.approx(
             20 * 1500 * 0.9 * 0.9 / 800
         )
-        fixed = held.model_copy(update={"exchanges_per_question": 7.0})
+        fixed = settings.model_copy(update={"exchanges_per_question": 7.0})
         assert fixed.per_question("deepseek_2026", 800) == 7.0
 
     def test_pivot_is_told_the_studys_release(self):
@@ -305,29 +306,29 @@ class TestControls:
             for row in rows
         )
 
-    def test_output_and_access_defences_multiply(self, told):
+    def test_output_and_access_defences_multiply(self, results):
         """Every campaign x access x output defence has a row, and no access leaks more than the
         open one.
         """
-        rows = {(r["preset"], r["access"], r["defense"]): r for r in told["leaks"]}
+        rows = {(r["preset"], r["access"], r["defense"]): r for r in results["leaks"]}
         assert len(rows) == 2 * 3 * 2
         for (preset, _, defense), row in rows.items():
             assert row["leaked"] <= rows[preset, "open", defense]["leaked"] + 1e-9
             assert row["trained"] is not None
 
-    def test_the_campaign_that_gains_most_is_chosen_in_runs_of_its_own(self, planned, told):
+    def test_the_campaign_that_gains_most_is_chosen_in_runs_of_its_own(self, planned, results):
         """Selection runs have their own seed and no students, and every pair of defences has one
         choice.
         """
         select = [leak for leak in planned.leaks if leak.split == "select"]
         assert {leak.seed for leak in select} == {900} and not any(leak.students for leak in select)
-        assert len(told["worst"]) == 3 * 2
+        assert len(results["worst"]) == 3 * 2
 
     def test_reduced_answers_have_passed_the_reduction_and_the_others_have_not(self, made, planned):
         store, seen = Store(made / "store"), 0
         cut = parse_defense(small().reduced).chain.parts[0]
 
-        def said(leak, defense):
+        def answers_of(leak, defense):
             arm = next(one for one in leak.students if one.defense == defense)
             return read_completions(
                 store.open(arm.completions.kind, arm.completions.key) / "completions.parquet"
@@ -339,11 +340,12 @@ class TestControls:
             if leak.split == "report"
         }
         for (preset, access, seed), leak in there.items():
-            held = CampaignReport.read(store.open(leak.run.kind, leak.run.key))
-            less = questions(held, small().stands_for, small().per_question(preset, 24), 24)
+            report = CampaignReport.read(store.open(leak.run.kind, leak.run.key))
+            less = questions(report, small().stands_for, small().per_question(preset, 24), 24)
             assert access == "reduce" or not any(less)
             for defense in ("none", "decoding/temperature"):
-                full, got = (said(one, defense) for one in (there[preset, "open", seed], leak))
+                unstopped = there[preset, "open", seed]
+                full, got = (answers_of(one, defense) for one in (unstopped, leak))
                 expected = [
                     cut.text(answer) if short else answer.text
                     for answer, short in zip(full, less, strict=False)
@@ -380,21 +382,21 @@ class TestControls:
 
 
 class TestDetectors:
-    def test_the_oracle_bounds_every_detector(self, told):
+    def test_the_oracle_bounds_every_detector(self, results):
         at = {
             (r["preset"], r["detector"], r["rate"]): r["leaked"]
-            for r in told["detectors"]
+            for r in results["detectors"]
             if r["leaked"] is not None
         }
         assert all(
             at[preset, campaign.ORACLE, rate] <= leaked for (preset, _, rate), leaked in at.items()
         )
 
-    def test_false_alarms_have_exact_intervals_and_too_few_customers_say_so(self, told):
-        for row in told["detectors"]:
+    def test_false_alarms_have_exact_intervals_and_too_few_customers_say_so(self, results):
+        for row in results["detectors"]:
             assert row["false"]["lo"] <= row["false"]["value"] <= row["false"]["hi"]
             assert row["told"] == (row["false"]["n"] * row["rate"] >= 3)
-        assert not any(row["told"] for row in told["detectors"] if row["rate"] == 1e-4)
+        assert not any(row["told"] for row in results["detectors"] if row["rate"] == 1e-4)
 
     @pytest.fixture
     def scores(self):
@@ -402,29 +404,29 @@ class TestDetectors:
         their customers.
         """
 
-        def one(seed):
+        def simulated(seed):
             p = np.random.default_rng(seed).random((3, 600)).astype(np.float32)
             guilty = np.arange(600) >= 500
             p[0, guilty] *= 0.01
             names = np.array(["a", "b", "c"])
             return Scores(p, guilty, np.zeros(600, np.uint8), np.arange(600), names)
 
-        return {Run(name, seed): one(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
+        return {Run(name, seed): simulated(seed) for name in ("x(mix=1)", "y") for seed in (0, 1)}
 
     def test_fusion_is_fitted_and_calibrated_on_other_campaigns_beside_other_customers(
         self, scores
     ):
         at, fused = Run("y", 0), campaign_outcomes.fused
-        told = fused(scores, at, [0.01])
-        assert np.median(told.p[500:]) < 0.02 < np.median(told.p[:500])
-        found, accounts, false, customers = told.at_rates[0]
-        assert (accounts, customers) == (100, 500) and found > 50 and false < 25
+        judged = fused(scores, at, [0.01])
+        assert np.median(judged.p[500:]) < 0.02 < np.median(judged.p[:500])
+        hits, accounts, false, customers = judged.at_rates[0]
+        assert (accounts, customers) == (100, 500) and hits > 50 and false < 25
         # What is judged, its seed and its preset, may hold anything: the fit does not look at it.
         spoilt = {
             run: one if run in (at, Run("x(mix=1)", 1)) else one._replace(p=one.p[::-1])
             for run, one in scores.items()
         }
-        assert (fused(spoilt, at, [0.01]).p == told.p).all()
+        assert (fused(spoilt, at, [0.01]).p == judged.p).all()
         assert fused({Run("x", 0): scores[at], at: scores[at]}, at, [0.01]) is None
         grid = {Run("y(mix=0.1)", 1): scores["y", 1], at: scores[at]}
         assert fused(grid, at, [0.01]) is None, "siblings of a grid are the same campaign"
@@ -500,11 +502,11 @@ class TestCounts:
             "reduce": [NEVER, NEVER, NEVER, 0, NEVER, NEVER],
             "verify": [0, NEVER, 0, 0, NEVER, NEVER],
         }
-        told = campaign._report(outcome, Enforced(done, [3, 0, 0, 0, 0, 0])).model_dump()
-        coding = told["capabilities"].index("coding")
-        assert [day[coding] for day in told["leaked_DC"]] == [4, 6, 4]
-        assert [day[coding] for day in told["reduced_DC"]] == [0, 2, 2], "from the day after"
-        theirs, honest = told["campaign"], told["honest"]
+        report = campaign._report(outcome, Enforced(done, [3, 0, 0, 0, 0, 0])).model_dump()
+        coding = report["capabilities"].index("coding")
+        assert [day[coding] for day in report["leaked_DC"]] == [4, 6, 4]
+        assert [day[coding] for day in report["reduced_DC"]] == [0, 2, 2], "from the day after"
+        theirs, honest = report["campaign"], report["honest"]
         assert (theirs["opened"], theirs["turned_away"], theirs["verified"]) == (3, 1, 1)
         assert (theirs["opened_D"], theirs["closed_D"]) == ([2, 1, 0], [0, 1, 0]), (
             "banned where it opened, not turned away"
@@ -513,24 +515,24 @@ class TestCounts:
         assert honest["accounts"] == [1, 1, 0, 0, 0, 0] and honest["closed"] == [0, 1, 0, 0, 0, 0]
         assert honest["touched"] == [1, 1, 0, 0, 0, 0] and honest["limited"] == [1, 0, 0, 0, 0, 0]
         assert honest["done"]["verify"][0] == 1 and sum(honest["sent"]) == 90
-        assert told["bought"] == [14, 100, 200]
+        assert report["bought"] == [14, 100, 200]
 
     def test_of_a_provider_that_only_watches(self, outcome):
-        told = campaign._report(outcome, Watched()).model_dump()
-        assert sum(map(sum, told["reduced_DC"])) == 0 and told["campaign"]["verified"] == 0
-        assert sum(told["honest"]["limited"]) == 0
+        report = campaign._report(outcome, Watched()).model_dump()
+        assert sum(map(sum, report["reduced_DC"])) == 0 and report["campaign"]["verified"] == 0
+        assert sum(report["honest"]["limited"]) == 0
 
     def test_what_a_detector_found(self, outcome):
         """Account 2 is found on day 1 and leaks on days 0 and 1; account 3 on day 0; one honest
         customer is flagged.
         """
         crossed = np.array([[2, NEVER, 1, 0, NEVER, NEVER]])
-        [found] = campaign._detected(outcome, crossed)
-        told = found.model_dump()
-        assert (told["found"], told["of"]) == (2, 4)
-        assert told["leaked_C"][list(CAPABILITIES).index("coding")] == 4 + 2 + 2
-        assert told["false"] == [1, 0, 0, 0, 0, 0] and told["customers"] == [1, 1, 0, 0, 0, 0]
-        assert told["days"] == {"0": 0, "0.5": 1, "0.9": None}
+        [detected] = campaign._detected(outcome, crossed)
+        row = detected.model_dump()
+        assert (row["found"], row["of"]) == (2, 4)
+        assert row["leaked_C"][list(CAPABILITIES).index("coding")] == 4 + 2 + 2
+        assert row["false"] == [1, 0, 0, 0, 0, 0] and row["customers"] == [1, 1, 0, 0, 0, 0]
+        assert row["days"] == {"0": 0, "0.5": 1, "0.9": None}
 
 
 class TestJoined:
@@ -539,7 +541,7 @@ class TestJoined:
     """
 
     @pytest.fixture
-    def here(self):
+    def table(self):
         study = schema.load(
             "campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"]
         )
@@ -569,21 +571,21 @@ class TestJoined:
         theirs = {"opened": 10, "turned_away": 2, "verified": 1}
         return finished(preset, access, seed, [full], [reduced], split, theirs, bought=bought)
 
-    def test_a_row(self, here):
+    def test_a_row(self, table):
         """1,000 exchanges in full and 1,000 reduced at .3 are 100 questions of 13: accuracy .4, .2
         above the floor.
         """
-        held = here.study.campaigns.model_copy(
+        settings = table.study.campaigns.model_copy(
             update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
         )
-        preset, bought = held.presets[0], [1, 2_000_000, 1_000_000]
+        preset, bought = settings.presets[0], [1, 2_000_000, 1_000_000]
         reduced, unstopped = Against(preset, "reduce"), Against(preset, "open")
         by = {
             reduced: [self.run(*reduced, 1000, 1000, bought)] * 2,
             unstopped: [self.run(*unstopped, 13_000, 0, bought)] * 2,
         }
         arm = Behind("trace", "none", "sft")
-        row = measured.leak_result(held, here, arm, reduced, by)
+        row = measured.leak_result(settings, table, arm, reduced, by)
         assert row.questions == pytest.approx(100) and row.full == pytest.approx(1000 / 13)
         assert row.gain == pytest.approx(0.2) and row.trained is None
         assert measured.spending(by[unstopped][0]) == (2e6, 1e6, 12, 1)
@@ -591,18 +593,18 @@ class TestJoined:
         # redrawn for both alike.
         assert row.times[0] == pytest.approx(3, rel=0.15)
 
-    def test_the_worst_is_chosen_by_the_runs_that_are_not_reported(self, here):
-        held = here.study.campaigns.model_copy(
+    def test_the_worst_is_chosen_by_the_runs_that_are_not_reported(self, table):
+        settings = table.study.campaigns.model_copy(
             update={"exchanges_per_question": 13.0, "stands_for": ["coding"]}
         )
-        first, other = Against(held.presets[0], "open"), Against(held.presets[2], "open")
+        first, other = Against(settings.presets[0], "open"), Against(settings.presets[2], "open")
         by = {at: [self.run(*at, n, 0, [1, 1, 1])] for at, n in ((first, 1300), (other, 13_000))}
-        rows = measured.leak_results(held, by, here, "trace")
+        rows = measured.leak_results(settings, by, table, "trace")
         choosing = {first: by[other], other: by[first]}
-        worst = measured.worst_campaigns(held, here, rows, choosing)
+        worst = measured.worst_campaigns(settings, table, rows, choosing)
         assert {row.preset for row in worst} == {first.preset}
         lawful = [row.model_copy(update={"lawful": row.preset == first.preset}) for row in rows]
-        worst = measured.worst_campaigns(held, here, lawful, choosing)
+        worst = measured.worst_campaigns(settings, table, lawful, choosing)
         assert {row.preset for row in worst} == {other.preset}
 
     def test_honest_accounts_beside_several_campaigns_count_once(self):

@@ -122,9 +122,9 @@ def test_the_limits_hold_whatever_stands_around_them(name, monkeypatch):
     if name not in (sandbox.isolation(), "limits"):
         pytest.skip(f"{name} does not work on this machine")
     monkeypatch.setattr(sandbox, "isolation", lambda: name)
-    chosen = ["forks for ever", "a file of its own", "a loop", "a printed verdict", "a kill"]
+    cases = ["forks for ever", "a file of its own", "a loop", "a printed verdict", "a kill"]
     assert GRADER.same(RIGHT["plain"], TESTS)
-    assert not any(GRADER.same(WRONG[case], TESTS) for case in chosen)
+    assert not any(GRADER.same(WRONG[case], TESTS) for case in cases)
 
 
 @pytest.mark.parametrize(("name", "says"), [("limits", True), ("unshare", False)])

@@ -19,9 +19,9 @@ from experiments.store import Store
     ],
 )
 def test_a_study_with_overrides_has_a_folder_of_its_own(overrides, name):
-    given = schema.load_named("quickstart", overrides).name
-    assert given.startswith(name) and len(given) == len(name) + 8 * name.endswith("-")
-    assert given == schema.load_named("quickstart", [*reversed(overrides)]).name
+    study_name = schema.load_named("quickstart", overrides).name
+    assert study_name.startswith(name) and len(study_name) == len(name) + 8 * name.endswith("-")
+    assert study_name == schema.load_named("quickstart", [*reversed(overrides)]).name
 
 
 def test_other_overrides_are_another_folder_and_a_long_name_stays_a_name(tmp_path):
@@ -35,15 +35,15 @@ def test_other_overrides_are_another_folder_and_a_long_name_stays_a_name(tmp_pat
 
 def test_two_files_of_one_name_do_not_share_a_folder(tmp_path):
     """The file may be edited, and another may have its name once it is gone."""
-    mine, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
-    mine.touch()
+    first, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
+    first.touch()
     store = Store(tmp_path / "store")
-    studies._claim("name", store, mine)
-    studies._claim("name", store, mine)
+    studies._claim("name", store, first)
+    studies._claim("name", store, first)
     studies._claim("another", store, other)
     with pytest.raises(BadInput, match="other.yaml: its name 'name' is that of .*mine.yaml, whose"):
         studies._claim("name", store, other)
-    mine.rename(other)
+    first.rename(other)
     studies._claim("name", store, other)
 
 

@@ -37,7 +37,7 @@ def proxy(vocabulary):
 
 
 @pytest.mark.parametrize(
-    ("rule", "defense", "attacker", "here"),
+    ("rule", "defense", "attacker", "study"),
     [
         (0, "release/truncate", "logprob_kd", study()),
         (1, "none", "ask/prefill + sft", study("provider.prefill=false")),
@@ -56,8 +56,8 @@ def proxy(vocabulary):
         (None, "release/summary", "strongest/expand", study()),
     ],
 )
-def test_why_an_attack_cannot_be_made(rule, defense, attacker, here):
-    why = compatibility.why_not(here, defense, attacker)
+def test_why_an_attack_cannot_be_made(rule, defense, attacker, study):
+    why = compatibility.why_not(study, defense, attacker)
     assert why == (None if rule is None else compatibility.RULES[rule].why)
 
 
@@ -99,7 +99,7 @@ def test_a_defence_on_a_teacher(teacher, defense, wrong):
 
 
 @pytest.mark.parametrize(
-    ("here", "attacker", "wrong"),
+    ("study", "attacker", "wrong"),
     [
         (study("student.vocabulary=300"), "logprob_kd", "student.vocabulary must be 0"),
         (study(teacher=RECORDED), "logprob_kd", ""),  # what it has is seen once it is opened
@@ -108,12 +108,12 @@ def test_a_defence_on_a_teacher(teacher, defense, wrong):
         (study(), "logprob_kd", ""),
     ],
 )
-def test_an_attack_in_a_study(here, attacker, wrong):
+def test_an_attack_in_a_study(study, attacker, wrong):
     if wrong:
         with pytest.raises(BadInput, match=wrong):
-            compatibility.check_attacker(here, attacker)
+            compatibility.check_attacker(study, attacker)
     else:
-        compatibility.check_attacker(here, attacker)
+        compatibility.check_attacker(study, attacker)
 
 
 @pytest.mark.parametrize(

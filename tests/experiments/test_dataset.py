@@ -133,8 +133,8 @@ def test_a_row_is_a_question(case, tmp_path):
 
 def test_the_system_prompt_is_no_part_of_the_question(tmp_path):
     path = write(tmp_path / "d.jsonl", rows(9))
-    bare, told = task_of(path), task_of(path, system="Be brief.")
-    first, second = (one.item(one.draft(0)).prompt for one in (bare, told))
+    bare, prompted = task_of(path), task_of(path, system="Be brief.")
+    first, second = (one.item(one.draft(0)).prompt for one in (bare, prompted))
     assert second.system == "Be brief." and (first.id, first.text) == (second.id, second.text)
 
 
@@ -180,8 +180,8 @@ def test_a_row_that_is_none_is_one_line(case, tmp_path):
     path = write(tmp_path / "d.jsonl", [{"question": "2+2?", "answer": 4, "on": 4}, row])
     with pytest.raises(BadInput) as caught:
         task_of(path, **settings)
-    said = str(caught.value)
-    assert said.startswith(f"{path}: line ") and message in said and "\n" not in said
+    line = str(caught.value)
+    assert line.startswith(f"{path}: line ") and message in line and "\n" not in line
 
 
 OPTIONS = {"question": "q", "options": ["x", "y"], "answer": "A"}
@@ -235,15 +235,15 @@ def test_a_column_or_a_second_file_says_what_a_row_is_for(tmp_path):
     some = rows(300)
     for place, row in enumerate(some):
         row["for"] = "test" if place >= 200 else "train"
-    one = task_of(write(tmp_path / "d.jsonl", some), split="for")
-    two = task_of(
+    by_column = task_of(write(tmp_path / "d.jsonl", some), split="for")
+    by_file = task_of(
         write(tmp_path / "a.jsonl", some[:200]), test_path=write(tmp_path / "b.jsonl", some[200:])
     )
-    for made in (one, two):
+    for made in (by_column, by_file):
         exam = made.items("report", made.available("report", 99), 0)
         exam += made.items("select", made.available("select", 99), 0)
         assert {item.prompt.text for item in exam} == {row["question"] for row in some[200:]}
-    assert one.data == two.data  # where the rows lie is no part of what they are
+    assert by_column.data == by_file.data  # where the rows lie is no part of what they are
     some[0]["for"] = "lost"
     with pytest.raises(BadInput, match="the part 'lost' is unknown; a part is one of train, test"):
         task_of(write(tmp_path / "d.jsonl", some), split="for")
@@ -288,9 +288,9 @@ def test_an_address_holds_what_the_data_are_and_not_where(tmp_path):
         made = schema.load("first", [f"task={entry}"])
         return Scope(made, made.blocks[0].tasks[0]).spec
 
-    one, elsewhere, other = spec("one"), spec("elsewhere"), spec("other", 1)
-    assert one == elsewhere and one.data != other.data
-    assert str(tmp_path) not in one.model_dump_json()
+    original, elsewhere, other = spec("one"), spec("elsewhere"), spec("other", 1)
+    assert original == elsewhere and original.data != other.data
+    assert str(tmp_path) not in original.model_dump_json()
 
 
 def test_a_study_of_a_data_set_is_planned_and_says_what_was_left_out(tmp_path):

@@ -9,8 +9,8 @@ from experiments.measure.detection import across_runs, clopper_pearson
 
 def test_clopper_pearson_against_scipy_and_the_rule_of_three():
     for hits, n in ((0, 30), (3, 1000), (30, 30), (59, 100)):
-        told = stats.binomtest(hits, n).proportion_ci(method="exact")
-        assert clopper_pearson(hits, n)[1:3] == pytest.approx((told.low, told.high))
+        interval = stats.binomtest(hits, n).proportion_ci(method="exact")
+        assert clopper_pearson(hits, n)[1:3] == pytest.approx((interval.low, interval.high))
     assert clopper_pearson(0, 30_000, 0.1).hi == pytest.approx(3 / 30_000, rel=0.01)
     assert clopper_pearson(0, 0)[1:] == (0.0, 1.0, 0)
 

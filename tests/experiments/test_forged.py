@@ -118,9 +118,9 @@ def a_card_of_another_run(home):
 
 
 def a_flag_less(home):
-    def quiet(held):
-        assert held["flags"], "there must be a flag to hide"
-        held["flags"] = held["flags"][1:]
+    def quiet(measures):
+        assert measures["flags"], "there must be a flag to hide"
+        measures["flags"] = measures["flags"][1:]
 
     edit(home, "measures.json", quiet)
     recard(home)
@@ -177,9 +177,9 @@ def other_questions(home):
 
 def reordered(home, order):
     """The rows of the grades, as `order` sorts them."""
-    held = pq.read_table(home / "grades.parquet")
-    rows = sorted(range(len(held)), key=lambda i: order(held.slice(i, 1).to_pylist()[0]))
-    pq.write_table(held.take(rows), home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
+    rows = sorted(range(len(grades)), key=lambda i: order(grades.slice(i, 1).to_pylist()[0]))
+    pq.write_table(grades.take(rows), home / "grades.parquet")
     rewrite(home)
 
 
@@ -197,23 +197,23 @@ def seeds_that_changed_places(home):
 
 
 def questions_in_another_order(home):
-    held = pq.read_table(home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
     pq.write_table(
-        held.take([*range(len(held) - 10), *range(len(held) - 1, len(held) - 11, -1)]),
+        grades.take([*range(len(grades) - 10), *range(len(grades) - 1, len(grades) - 11, -1)]),
         home / "grades.parquet",
     )
     rewrite(home)
 
 
 def rows_twice(home):
-    held = pq.read_table(home / "grades.parquet")
-    pq.write_table(pa.concat_tables([held, held]), home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
+    pq.write_table(pa.concat_tables([grades, grades]), home / "grades.parquet")
     rewrite(home)
 
 
 def words_in_the_grades(home):
-    held = pq.read_table(home / "grades.parquet")
-    pq.write_table(held.replace_schema_metadata({"note": "effective"}), home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
+    pq.write_table(grades.replace_schema_metadata({"note": "effective"}), home / "grades.parquet")
     reseal(home)
     recard(home)
 
@@ -229,9 +229,9 @@ def a_change_beyond_all(home):
 
 
 def a_seed_less(home):
-    held = pq.read_table(home / "grades.parquet")
-    gone = pc.and_(pc.equal(held["seed"], 1), pc.equal(held["defense"], DEFENDED[0]))
-    pq.write_table(held.filter(pc.invert(gone)), home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
+    gone = pc.and_(pc.equal(grades["seed"], 1), pc.equal(grades["defense"], DEFENDED[0]))
+    pq.write_table(grades.filter(pc.invert(gone)), home / "grades.parquet")
     rewrite(home)
 
 
@@ -293,9 +293,9 @@ def a_whole_number_for_a_real_one(home):
 
 
 def a_null_less(home):
-    def dropped(held):
-        name = next(name for name, value in held["rows"][0].items() if value is None)
-        del held["rows"][0][name]
+    def dropped(measures):
+        name = next(name for name, value in measures["rows"][0].items() if value is None)
+        del measures["rows"][0][name]
 
     edit(home, "measures.json", dropped)
     dump(home, "results.json", load(home, "measures.json")["rows"])
@@ -398,8 +398,8 @@ def an_analysis_in_another_order(home):
 
 
 def settings_in_another_order(home):
-    held = load(home, "config.json")
-    (home / "config.json").write_text(json.dumps(dict(reversed(held.items())), indent=2))
+    config = load(home, "config.json")
+    (home / "config.json").write_text(json.dumps(dict(reversed(config.items())), indent=2))
     reseal(home)
     recard(home)
 
@@ -446,8 +446,8 @@ def a_package_twice(home):
 
 
 def inputs_that_are_not_named(home):
-    def blank(held):
-        for stage in held["stages"]:
+    def blank(manifest):
+        for stage in manifest["stages"]:
             stage["inputs"] = dict.fromkeys(stage["inputs"], "")
 
     edit(home, "manifest.json", blank)
@@ -484,8 +484,8 @@ def other_settings_of_a_stage(home):
 
 
 def a_stage_called_missing(home):
-    def moved(held):
-        held["missing"].append(held["stages"].pop()["key"])
+    def moved(manifest):
+        manifest["missing"].append(manifest["stages"].pop()["key"])
 
     edit(home, "manifest.json", moved)
     reseal(home)
@@ -610,8 +610,8 @@ def trained_for_longer(home):
 
 
 def not_trained_for_longer(home):
-    held = pq.read_table(home / "grades.parquet")
-    pq.write_table(held.filter(pc.not_equal(held["split"], "plateau")), home / "grades.parquet")
+    grades = pq.read_table(home / "grades.parquet")
+    pq.write_table(grades.filter(pc.not_equal(grades["split"], "plateau")), home / "grades.parquet")
 
 
 @pytest.mark.parametrize(
@@ -698,8 +698,8 @@ def better_training(home):
 
 
 def another_exam(home):
-    def changed(held):
-        last = next(stage for stage in held["stages"][::-1] if stage["kind"] == "evaluation")
+    def changed(manifest):
+        last = next(stage for stage in manifest["stages"][::-1] if stage["kind"] == "evaluation")
         last["files"]["grades.parquet"] = "0" * 64
 
     edit(home, "manifest.json", changed)

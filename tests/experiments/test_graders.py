@@ -212,23 +212,23 @@ CASES = [
 ]
 
 
-def outcome(name, settings, said, reference):
+def outcome(name, settings, text, reference):
     grader = build_grader(name, **settings)
-    canonical = grader.read(said)
+    canonical = grader.read(text)
     if canonical is None:
         return UNPARSED
     return RIGHT if grader.same(canonical, reference) else WRONG
 
 
-@pytest.mark.parametrize(("name", "settings", "said", "reference", "expected"), CASES)
-def test_graders_say_what_a_person_would(name, settings, said, reference, expected):
-    assert outcome(name, settings, said, reference) == expected
+@pytest.mark.parametrize(("name", "settings", "text", "reference", "expected"), CASES)
+def test_graders_say_what_a_person_would(name, settings, text, reference, expected):
+    assert outcome(name, settings, text, reference) == expected
 
 
-@pytest.mark.parametrize(("name", "settings", "said", "reference", "expected"), CASES)
-def test_a_canonical_answer_is_its_own_canonical_form(name, settings, said, reference, expected):
+@pytest.mark.parametrize(("name", "settings", "text", "reference", "expected"), CASES)
+def test_a_canonical_answer_is_its_own_canonical_form(name, settings, text, reference, expected):
     grader = build_grader(name, **settings)
-    canonical = grader.read(said)
+    canonical = grader.read(text)
     if canonical is not None and settings.get("percent") != "hundredth":
         assert grader.read(canonical) == canonical
 

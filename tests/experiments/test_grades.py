@@ -69,9 +69,9 @@ ARM = {
 def test_a_missing_row_is_one_line(table, who, words):
     place = row_of(table, **who)
     cut = pa.concat_tables([table[:place], table[place + 1 :]])
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as caught:
         grades_file.read(written(cut))
-    assert words in str(told.value) and "\n" not in str(told.value)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_doubled_row_is_one_line(table):
@@ -120,21 +120,21 @@ class TestClusters:
         names = {item: f"passage {i // 5}" for i, item in enumerate(dict.fromkeys(items))}
         declared = table.append_column("cluster", pa.array([names[item] for item in items]))
         study = schema.load("quickstart", ["seeds=[0,1]", "measure.items=60", "measure.draws=100"])
-        plain, told = (grades_file.read(written(one)) for one in (table, declared))
-        key = next(key for key in told if key.attacker == "sft" and key.split == "report")
+        plain, clustered = (grades_file.read(written(one)) for one in (table, declared))
+        key = next(key for key in clustered if key.attacker == "sft" and key.split == "report")
         assert (
-            told[key].exams[0].clusters[:6] == ("passage 0",) * 5 + ("passage 1",)
+            clustered[key].exams[0].clusters[:6] == ("passage 0",) * 5 + ("passage 1",)
             and plain[key].exams[0].clusters == ()
         )
         assert ArmTable(study, plain, made[1]).clusters("trace") is None
-        labels = ArmTable(study, told, made[1]).clusters("trace")
+        labels = ArmTable(study, clustered, made[1]).clusters("trace")
         assert labels is not None and len(set(labels)) == 12
         seen: dict[str, list[Any]] = {}
 
         def spy(function):
             def spied(*args, **named):
-                given = inspect.signature(function).bind(*args, **named).arguments
-                seen.setdefault(function.__name__, []).append(given.get("clusters"))
+                bound = inspect.signature(function).bind(*args, **named).arguments
+                seen.setdefault(function.__name__, []).append(bound.get("clusters"))
                 return function(*args, **named)
 
             return spied
@@ -148,7 +148,7 @@ class TestClusters:
             ):
                 for name in names_:
                     patch.setattr(module, name, spy(getattr(module, name)))
-            summary.measure(study, told, made[1])
+            summary.measure(study, clustered, made[1])
         assert len(seen) == 6
-        for name, given in seen.items():
-            assert all(one is not None and len(set(one)) == 12 for one in given), name
+        for name, passed in seen.items():
+            assert all(one is not None and len(set(one)) == 12 for one in passed), name

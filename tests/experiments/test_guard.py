@@ -28,12 +28,12 @@ PAIR = "decoding/temperature(temperature=0.5) + release/truncate(keep=0.25)"
 
 class TestEntries:
     def test_a_list_is_a_defence(self):
-        one = parse_defense(PAIR)
-        assert [(p.name, p.spec.settings) for p in one.parts] == [
+        defense = parse_defense(PAIR)
+        assert [(p.name, p.spec.settings) for p in defense.parts] == [
             ("decoding/temperature", {"temperature": 0.5, "top_p": None}),
             ("release/truncate", {"keep": 0.25}),
         ]
-        assert one.chain.traits.acts_on == "text" and one.match is None
+        assert defense.chain.traits.acts_on == "text" and defense.match is None
 
     def test_a_list_in_yaml_and_one_on_the_command_line_are_the_same(self):
         raw = {
@@ -123,8 +123,8 @@ class TestEntries:
 
     def test_lists_and_quotes_are_values(self):
         (part,) = parse_defense("release/obfuscate(rules=[reverse, merge], key='+)')").parts
-        told = part.spec.settings
-        assert told["rules"] == ["reverse", "merge"] and told["key"] == "+)"
+        settings = part.spec.settings
+        assert settings["rules"] == ["reverse", "merge"] and settings["key"] == "+)"
         words = [
             *STUDY,
             "defense=[[decoding/temperature,release/truncate],"
@@ -251,8 +251,8 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     assert clean > 0.95 and abs(matched["loss"] - 20) <= 5
     assert 0 < 100 * (clean - guarded) < 40  # other questions: 20 within three standard errors
     rows = json.loads((tmp_path / "quickstart" / "measures.json").read_text())["teachers"]
-    (mine,) = [row for row in rows if row["defense"] != "none"]
-    assert mine["matched"] == {name: matched[name] for name in ("knob", "value", "points", "loss")}
+    (row,) = [row for row in rows if row["defense"] != "none"]
+    assert row["matched"] == {name: matched[name] for name in ("knob", "value", "points", "loss")}
 
 
 def test_the_page_of_defences_is_what_the_code_says():

@@ -45,7 +45,7 @@ def case(defense, attack, transfers, transfer=0.5, lcb=0.4):
     )
 
 
-def held(first=None):
+def measures(first=None):
     """Two defences against `sft` and `strongest/vote`, by hand."""
     rows = [
         row("none", "f", 0.1),
@@ -64,13 +64,13 @@ def held(first=None):
 
 
 def test_cells_stand_below_their_attack_and_the_chosen_one_is_marked():
-    (one,) = matrix.matrices(held())
-    assert one.lines[0].cells == pytest.approx((0.25, 0.5)) and one.lines[0].worst == 1
-    assert one.lines[1].cells == (pytest.approx(1.0), None) and one.lines[1].worst == 0
+    (table,) = matrix.matrices(measures())
+    assert table.lines[0].cells == pytest.approx((0.25, 0.5)) and table.lines[0].worst == 1
+    assert table.lines[1].cells == (pytest.approx(1.0), None) and table.lines[1].worst == 0
 
 
 def test_as_markdown():
-    lines = matrix.markdown(held()).splitlines()
+    lines = matrix.markdown(measures()).splitlines()
     assert lines[3] == "| `d` | -2.1 | 0.25 | **0.50** | 0.00 | 0.50 [0.40, ∞] | ∞ | partial |"
     assert lines[4].startswith("| `e` | -2.1 | **1.00** | - | 0.00 |")
     assert lines[1].startswith("| t: defence | teacher (points) | 1 | vote | abstain |")
@@ -82,10 +82,11 @@ def test_as_markdown():
 
 
 def test_where_no_attack_beats_the_floor_to_abstain_is_the_worst():
-    told = held(case("d", VOTE, {"sft": -0.0625, VOTE: -0.0625}, -0.06, -0.2))
-    (one,) = matrix.matrices(told)
-    assert one.lines[0].cells == pytest.approx((-0.0625, -0.0625)) and one.lines[0].worst is None
-    line = matrix.markdown(told).splitlines()[3]
+    measured = measures(case("d", VOTE, {"sft": -0.0625, VOTE: -0.0625}, -0.06, -0.2))
+    (table,) = matrix.matrices(measured)
+    assert table.lines[0].cells == pytest.approx((-0.0625, -0.0625))
+    assert table.lines[0].worst is None
+    line = matrix.markdown(measured).splitlines()[3]
     assert line == "| `d` | -2.1 | 0.00 | 0.00 | **0.00** | 0 (floor wins) | ∞ | partial |"
 
 

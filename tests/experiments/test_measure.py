@@ -161,8 +161,8 @@ def test_a_contrast_is_the_same_in_a_batch():
     F, D = (np.stack([arm(rng, m) for _ in range(3)]) for m in (0.2, 0.5))
     whole = contrast([F, D], [-1, 1])
     for i in range(3):
-        one = contrast([F[i], D[i]], [-1, 1])
-        assert [field[i] for field in whole] == pytest.approx(list(one))
+        alone = contrast([F[i], D[i]], [-1, 1])
+        assert [field[i] for field in whole] == pytest.approx(list(alone))
 
 
 @settings(max_examples=40, deadline=None)
@@ -204,11 +204,14 @@ def test_the_multiplier_of_curves_known_exactly():
     # that it reaches.
     U = np.broadcast_to(steps[:, None, None], (4, 3, 60))
     D = np.broadcast_to(np.r_[0.1, steps[:3]][:, None, None], (4, 3, 60))
-    found = [
+    multipliers = [
         curves.multiplier(n) for n in curves.needs(np.full((3, 60), 0.1), U, D, budgets, draws=100)
     ]
-    assert [(m.sign, m.value) for m in found[:2]] == [("=", pytest.approx(2.0))] * 2
-    assert (found[2].sign, found[2].value) == (">", pytest.approx(800 / (400 * 2**0.25)))
+    assert [(m.sign, m.value) for m in multipliers] == [
+        ("=", pytest.approx(2.0)),
+        ("=", pytest.approx(2.0)),
+        (">", pytest.approx(800 / (400 * 2**0.25))),
+    ]
 
 
 def test_the_area_between_curves_by_hand():
@@ -270,16 +273,19 @@ def test_error_consistency_is_cohens_kappa():
 def test_the_fidelity_panel_of_a_copy_and_of_a_stranger():
     rng = np.random.default_rng(15)
     right = (rng.random((1, 400)) < 0.5).astype(float)
-    said = np.where(right == 1, 0, rng.integers(1, 50, right.shape))
+    answers = np.where(right == 1, 0, rng.integers(1, 50, right.shape))
     sure = rng.random(right.shape)
-    teacher = fidelity.Student(said, right, None, sure)
+    teacher = fidelity.Student(answers, right, None, sure)
     copy = fidelity.Student(
-        np.repeat(said, 3, 0), np.repeat(right, 3, 0), np.full((3, 400), 0.1), np.repeat(sure, 3, 0)
+        np.repeat(answers, 3, 0),
+        np.repeat(right, 3, 0),
+        np.full((3, 400), 0.1),
+        np.repeat(sure, 3, 0),
     )
-    mine = (rng.random((3, 400)) < 0.5).astype(float)
+    other_right = (rng.random((3, 400)) < 0.5).astype(float)
     other = fidelity.Student(
-        np.where(mine == 1, 0, rng.integers(1, 50, mine.shape)),
-        mine,
+        np.where(other_right == 1, 0, rng.integers(1, 50, other_right.shape)),
+        other_right,
         np.full((3, 400), 0.9),
         rng.random((3, 400)),
     )
@@ -322,12 +328,12 @@ def test_redrawn_seeds_are_as_wide_as_students_law(seeds):
 
 def test_seeds_of_the_same_names_are_redrawn_together():
     start = bootstrap.start(50, 100)
-    one, other, alone, twin = bootstrap.by_seeds(
+    first, other, alone, twin = bootstrap.by_seeds(
         start, [(0, 1, 2), (0, 1, 2), None, (3, 4, 5)], [3] * 4
     )
-    assert one is other and not np.array_equal(one, alone) and not np.array_equal(one, twin)
+    assert first is other and not np.array_equal(first, alone) and not np.array_equal(first, twin)
     assert (
-        one.sum(1) == pytest.approx(1)
+        first.sum(1) == pytest.approx(1)
         and bootstrap.seed_weights(start, 1).tolist() == [[1.0]] * 100
     )
 

@@ -115,12 +115,12 @@ def test_the_untrained_student_is_the_model_as_it_comes(run, base):
 def test_a_student_is_kept_as_what_was_trained(run, base):
     kind, made, store = run
     folder = folder_of(store, made, "sft")
-    told, report = ModelFile.read(folder).model, TrainingReport.read(folder)
+    saved, report = ModelFile.read(folder).model, TrainingReport.read(folder)
     whole, adapter = (
         (folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")
     )
     assert (whole, adapter) == ((True, False) if kind == "pretrained" else (False, True))
-    assert (told.base is None) == (kind == "pretrained")
+    assert (saved.base is None) == (kind == "pretrained")
     assert (report.trained is None) == (kind == "pretrained")
     assert report.device == "cpu" and report.steps == 2
     untrained = load_model(folder_of(store, made, "floor/untrained")).network
@@ -185,8 +185,9 @@ def test_what_cannot_be_a_student_is_one_line_of_plan(
 ):
     place = shutil.copytree(base, tmp_path / "model")
     path = place / "tokenizer_config.json"
-    told = json.loads(path.read_bytes()) | change
-    path.write_text(json.dumps({name: value for name, value in told.items() if value is not None}))
+    config = json.loads(path.read_bytes()) | change
+    config = {name: value for name, value in config.items() if value is not None}
+    path.write_text(json.dumps(config))
     if "chat_template" in change:
         (place / "chat_template.jinja").unlink()
     changed = last(*words("pretrained", base, f"student.path={place}"), *more)

@@ -28,18 +28,22 @@ ADAPTIVE = {"adaptive": (True, True)}
 
 def case(**changes):
     """A case of arms that share no seed; teachers sit with seeds of their own."""
-    told = (
+    parts = (
         {"floor": F, "undefended": [U], "attacks": [D, D], "clean": T, "guarded": T}
         | ADAPTIVE
         | changes
     )
-    own = lambda Y, i: Y if isinstance(Y, Arm) else Arm(Y, tuple(range(100 * i, 100 * i + len(Y))))  # noqa: E731
-    told |= {name: own(told[name], i) for name, i in (("floor", 0), ("clean", 8), ("guarded", 8))}
-    told |= {
-        name: [own(Y, i + k) for k, Y in enumerate(told[name])]
+
+    def as_arm(Y, i):
+        return Y if isinstance(Y, Arm) else Arm(Y, tuple(range(100 * i, 100 * i + len(Y))))
+
+    first = {"floor": 0, "clean": 8, "guarded": 8}
+    parts |= {name: as_arm(parts[name], i) for name, i in first.items()}
+    parts |= {
+        name: [as_arm(Y, i + k) for k, Y in enumerate(parts[name])]
         for name, i in (("undefended", 1), ("attacks", 4))
     }
-    return Case(**told)
+    return Case(**parts)
 
 
 def word(rules=None, **changes):
@@ -187,8 +191,8 @@ class TestPairing:
 
     def test_one_seed_is_deterministic(self):
         u, d = self.both()
-        one = contrast([Arm(u[:1], (0,)), Arm(d[:1], (0,))], [1, -1])
-        assert one == pytest.approx(contrast([u[:1], d[:1]], [1, -1]))
+        single = contrast([Arm(u[:1], (0,)), Arm(d[:1], (0,))], [1, -1])
+        assert single == pytest.approx(contrast([u[:1], d[:1]], [1, -1]))
 
     def test_names_must_fit_the_rows(self):
         with pytest.raises(NotMeasurable, match="cannot have the seeds"):
@@ -204,19 +208,21 @@ def test_seed_variances_are_moderated_as_in_limma():
     from experiments.measure.contrast import Parts, combine, pooled
 
     rng = np.random.default_rng(3)
-    told = lambda v, df: Parts(0.0, v, df, 0.0, 0.0, 0.0)  # noqa: E731
+
+    def seeds_of(variance, df):
+        return Parts(0.0, variance, df, 0.0, 0.0, 0.0)
+
     # s^2 ~ s0^2 F(4, 10) if the true variances are scaled inverse chi-squares of 10 degrees of
     # freedom.
-    found = pooled([told(0.02 * v, 4) for v in rng.f(4, 10, 4000)])
-    assert found.df == pytest.approx(10, rel=0.25) and found.variance == pytest.approx(
-        0.02, rel=0.1
-    )
-    assert pooled([told(0.01, 4)] * 3) is None, "three say too little of how variances spread"
-    alike = pooled([told(0.01, 4)] * 12)
+    prior = pooled([seeds_of(0.02 * v, 4) for v in rng.f(4, 10, 4000)])
+    assert prior.df == pytest.approx(10, rel=0.25)
+    assert prior.variance == pytest.approx(0.02, rel=0.1)
+    assert pooled([seeds_of(0.01, 4)] * 3) is None, "three say too little of how variances spread"
+    alike = pooled([seeds_of(0.01, 4)] * 12)
     assert alike.df == 48, "no more than all of them have"
     parts = variance([arm(0.5), arm(0.6)])
-    own, moderated = combine(parts, [1, -1]), combine(parts, [1, -1], prior=found)
-    assert moderated.df > own.df and moderated.value == own.value
+    plain, moderated = combine(parts, [1, -1]), combine(parts, [1, -1], prior=prior)
+    assert moderated.df > plain.df and moderated.value == plain.value
 
 
 def test_duplicated_items_are_clusters_and_leave_the_clustered_error_unchanged():
@@ -226,9 +232,9 @@ def test_duplicated_items_are_clusters_and_leave_the_clustered_error_unchanged()
     clustered, plain = contrast(twice, [-1, 1], clusters=labels), contrast(twice, [-1, 1])
     assert clustered.value == pytest.approx(once.value) and plain.se < clustered.se
     assert clustered.se == pytest.approx(once.se, rel=1e-9)
-    one = [Y[:1] for Y in (F, D)]
-    doubled = contrast([np.repeat(Y, 2, axis=1) for Y in one], [-1, 1], clusters=labels)
-    assert doubled.se == pytest.approx(contrast(one, [-1, 1]).se, rel=1e-12)
+    single = [Y[:1] for Y in (F, D)]
+    doubled = contrast([np.repeat(Y, 2, axis=1) for Y in single], [-1, 1], clusters=labels)
+    assert doubled.se == pytest.approx(contrast(single, [-1, 1]).se, rel=1e-12)
 
 
 def test_items_seen_in_the_queries_are_found_near_or_equal():
@@ -390,8 +396,10 @@ def test_too_few_or_unplanned_seeds_carry_no_verdict():
     ten = {"floor": arm(0.1, 10), "undefended": [arm(0.8, 10)], "attacks": [arm(0.2, 10)] * 2}
     assert word(**ten).rule == "10 seeds; verdicts are planned at 8"
     assert word(Rules(looks=(8, 10)), **ten).word == "effective"
-    one = {"floor": F[:1], "undefended": [U[:1]], "attacks": [D[:1]] * 2}
-    assert word(Rules(looks=(1,)), **one).word == "inconclusive", "one seed excludes no lucky one"
+    single = {"floor": F[:1], "undefended": [U[:1]], "attacks": [D[:1]] * 2}
+    assert word(Rules(looks=(1,)), **single).word == "inconclusive", (
+        "one seed excludes no lucky one"
+    )
 
 
 def test_naive_only_is_said_beside_the_word():

@@ -98,12 +98,12 @@ def meanwhile(root, what, when):
 
 
 def test_a_killed_worker_is_one_line_that_names_the_stage(tmp_path):
-    told = (
+    line = (
         f"a worker was killed (out of memory?) in teacher/{Endless.stage.key}; take fewer "
         "--workers; the same "
         "command continues"
     )
-    with pytest.raises(BadInput, match=re.escape(told)):
+    with pytest.raises(BadInput, match=re.escape(line)):
         meanwhile(tmp_path, lambda worker: os.kill(worker, signal.SIGKILL), "training")
 
 
@@ -123,9 +123,9 @@ def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(when, tmp_path, capfd)
 @pytest.mark.parametrize("when", ["workers import", "training"])
 def test_sigterm_ends_the_workers_in_silence_with_its_own_code(when, tmp_path, capfd):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as told:
+    with pytest.raises(SystemExit) as ended:
         meanwhile(tmp_path, lambda _: os.kill(os.getpid(), signal.SIGTERM), when)
-    assert told.value.code == 128 + signal.SIGTERM and capfd.readouterr().err == ""
+    assert ended.value.code == 128 + signal.SIGTERM and capfd.readouterr().err == ""
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 

@@ -43,12 +43,12 @@ BATTERY = [
 
 
 def made(*words, attackers=BATTERY):
-    told = [
+    overrides = [
         "attacker=[" + ",".join(attackers) + "]",
         "defense=[none,release/answer_only]",
         "baseline_seeds=3",
     ]
-    return plan.make(schema.load("quickstart", [*TINY, *told, *words]))
+    return plan.make(schema.load("quickstart", [*TINY, *overrides, *words]))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ class TestSeeds:
         for arm in there.arms:
             if arm.split == "report":
                 seeds.setdefault((arm.defense, arm.attacker), []).append(arm.seed)
-        for (defense, attacker), held in seeds.items():
+        for (defense, attacker), got in seeds.items():
             compared = defense == "none" and attacker != arms.SHUFFLED
-            assert held == ([0, 1, 2] if compared else [0, 1]), (defense, attacker)
+            assert got == ([0, 1, 2] if compared else [0, 1]), (defense, attacker)
 
     def test_the_diagnostic_floor_has_few(self):
         more = made("seeds=[0,1,2,3,4]", "baseline_seeds=6", attackers=["sft"])
@@ -132,8 +132,8 @@ class TestLength:
 
     def test_without_a_long_attack_the_recipe_is_as_it_is(self):
         alone = made(attackers=["sft"])
-        told = [arm.student.settings for arm in alone.arms if arm.attacker == "sft"]
-        assert all("more" not in one and one["shape"]["steps"] == 6 for one in told)
+        settings = [arm.student.settings for arm in alone.arms if arm.attacker == "sft"]
+        assert all("more" not in one and one["shape"]["steps"] == 6 for one in settings)
 
     def test_worked_solutions_are_measured_before_anything_runs(self):
         with pytest.raises(
@@ -174,14 +174,14 @@ class TestPlateau:
         (longer, _) = there.plateaus
         inputs = longer.stage.needs.map(lambda stage: store.open(stage.kind, stage.key))
         for worst, wanted in enumerate(longer.attackers):
-            chosen = {
+            winners = {
                 store.folder(arm.exam.kind, arm.exam.key)
                 for arm in there.arms
                 if (arm.defense, arm.attacker, arm.split) == ("none", wanted, "select")
             }
 
-            def forged(folder, chosen=chosen):
-                return [{"outcome": "right" if folder in chosen else "wrong"}] * 12
+            def forged(folder, winners=winners):
+                return [{"outcome": "right" if folder in winners else "wrong"}] * 12
 
             out = tmp_path / str(worst)
             out.mkdir()
@@ -198,21 +198,21 @@ class TestPlateau:
                 assert json.loads((out / "training.json").read_text())["steps"] == 24
 
     def test_its_student_sits_the_report_exam_and_stands_beside_the_word(self, there, store):
-        held = grades_file.read(collect.collect(there, store))
-        here = comparisons.ArmTable(there.study, held, collect.arms(there, store))
-        longer = [key for key in held if key.split == "plateau"]
+        grades = grades_file.read(collect.collect(there, store))
+        table = comparisons.ArmTable(there.study, grades, collect.arms(there, store))
+        longer = [key for key in grades if key.split == "plateau"]
         assert {(key.defense, key.budget) for key in longer} == {
             ("none", 8),
             ("release/answer_only", 8),
         }
         for key in longer:
-            once = held[key._replace(split="report")]
-            assert held[key].exams[0].items == once.exams[0].items and held[key].seeds == (0,)
-            gained = held[key].right_SN[0].mean() - once.right_SN[once.seeds.index(0)].mean()
-            change = flagging.plateau_change(here, key._replace(split="report"))
+            once = grades[key._replace(split="report")]
+            assert grades[key].exams[0].items == once.exams[0].items and grades[key].seeds == (0,)
+            gained = grades[key].right_SN[0].mean() - once.right_SN[once.seeds.index(0)].mean()
+            change = flagging.plateau_change(table, key._replace(split="report"))
             assert change.change == pytest.approx(gained)
         control = Key("addition", arms.IDENTITY, "sft", 8, "report")
-        assert flagging.plateau_change(here, control) is None
+        assert flagging.plateau_change(table, control) is None
 
 
 def test_two_ways_to_the_same_answers_are_one_student(there, store):

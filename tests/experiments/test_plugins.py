@@ -65,9 +65,9 @@ def test_a_script_of_the_page_runs_and_its_export_says_what_it_needs(folder, tmp
     manifest = json.loads((home / "manifest.json").read_text())
     assert {*manifest["plugins"]} == {"defense/release/masked", "task/doubling"}
     assert str(tmp_path) not in (home / "manifest.json").read_text()
-    code, said = called(capsys, "verify", home)
-    assert code == 2 and said.err.count("\n") == 1
-    assert "needs plugins that are not here: defense/release/masked, task/doubling" in said.err
+    code, output = called(capsys, "verify", home)
+    assert code == 2 and output.err.count("\n") == 1
+    assert "needs plugins that are not here: defense/release/masked, task/doubling" in output.err
     assert called(capsys, "verify", home, "--plugins", folder)[0] == 0
 
 
@@ -93,8 +93,8 @@ def test_its_code_is_in_the_address_of_what_it_makes_and_its_comments_are_not(fo
 
 
 def test_the_sample_keeps_every_claim(capsys):
-    code, said = called(capsys, "check-plugin", SAMPLE)
-    assert code == 0 and "failed" not in said.out and "ok     it keeps the order" in said.out
+    code, output = called(capsys, "check-plugin", SAMPLE)
+    assert code == 0 and "failed" not in output.out and "ok     it keeps the order" in output.out
 
 
 BROKEN = {
@@ -120,9 +120,9 @@ def test_a_broken_claim_is_named(folder, capsys, claim):
     file, before, after = BROKEN[claim]
     edit(folder / file, before, after)
     shutil.rmtree(folder / ("task" if file.parts[0] == "defense" else "defense"))
-    code, said = called(capsys, "check-plugin", folder)
-    assert code == 2 and f"failed {claim}" in said.out
-    assert re.fullmatch("distill-resist: check-plugin .* claims are not kept\n", said.err)
+    code, output = called(capsys, "check-plugin", folder)
+    assert code == 2 and f"failed {claim}" in output.out
+    assert re.fullmatch("distill-resist: check-plugin .* claims are not kept\n", output.err)
 
 
 def rename(folder):
@@ -190,27 +190,27 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, capsys, what, command):
     spoil, line = WRONG[what]
     spoil(folder)
     words = ["first", "defense=release/masked", "--runs", tmp_path / "runs", "--plugins", folder]
-    code, said = called(capsys, command, *(words if command == "plan" else [folder]))
-    assert code == 2 and said.err.count("\n") == 1
-    assert re.search(line, said.err), said.err
+    code, output = called(capsys, command, *(words if command == "plan" else [folder]))
+    assert code == 2 and output.err.count("\n") == 1
+    assert re.search(line, output.err), output.err
 
 
 def test_two_folders_with_the_same_plugin_or_helper_are_refused(folder, tmp_path, capsys):
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     words = ("list", "task", "--plugins", folder, "--plugins")
-    code, said = called(capsys, *words, other)
-    assert code == 2 and re.search("plugin .*: is there twice: .* and ", said.err)
+    code, output = called(capsys, *words, other)
+    assert code == 2 and re.search("plugin .*: is there twice: .* and ", output.err)
     shutil.rmtree(other / "defense")
     (other / DOUBLING).rename(other / "task" / "tripling.py")
     (other / DOUBLING).with_suffix(".yaml").rename(other / "task" / "tripling.yaml")
     for place in (folder, other):
         (place / "task" / "_helper.py").write_text("")
-    code, said = called(capsys, *words, other)
-    assert code == 2 and "_helper.py has the same name" in said.err
+    code, output = called(capsys, *words, other)
+    assert code == 2 and "_helper.py has the same name" in output.err
     (other / "task" / "_helper.py").unlink()
-    code, said = called(capsys, *words, other)
+    code, output = called(capsys, *words, other)
     listed = "addition dataset doubling gsm8k lookup reasoning_gym tools trace tripling"
-    assert code == 0 and said.out == f"task: {listed}\n"
+    assert code == 0 and output.out == f"task: {listed}\n"
 
 
 def test_a_wrong_folder_leaves_those_in_use(folder, tmp_path):

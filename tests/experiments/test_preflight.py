@@ -64,9 +64,10 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
         (place / change).unlink()
     elif change:
         place = change
-    given = last("teacher=pretrained", f"teacher.path='{place}'", "attacker=sft", *WORDS, *words)
+    teacher = ["teacher=pretrained", f"teacher.path='{place}'"]
+    overrides = last(*teacher, "attacker=sft", *WORDS, *words)
     runs = tmp_path / "runs"
-    assert cli.main(["run", "quickstart", "--runs", str(runs), *given]) == 2
+    assert cli.main(["run", "quickstart", "--runs", str(runs), *overrides]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1 and not runs.exists()
 
@@ -76,13 +77,13 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
 def test_a_grader_that_calls_its_own_answers_wrong_is_named(entry, what, monkeypatch):
     task = build_task(entry)
     preflight.check_grader(entry, task)
-    own = {item.solution for item in getattr(task, what)(task.grader.tried, 0)}
+    solutions = {item.solution for item in getattr(task, what)(task.grader.tried, 0)}
     grade = type(task).grade
     monkeypatch.setattr(
         type(task),
         "grade",
         lambda self, text, reference: (
-            Outcome.UNPARSED if text in own else grade(self, text, reference)
+            Outcome.UNPARSED if text in solutions else grade(self, text, reference)
         ),
     )
     with pytest.raises(BadInput, match="its grader calls its own .* unparsed: question"):

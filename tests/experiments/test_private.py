@@ -86,18 +86,18 @@ def test_an_export_holds_no_secret_and_no_place(secret, tmp_path):
         cli.main(["export", "quickstart", "--runs", str(secret), "--to", str(tmp_path / "run.zip")])
         == 0
     )
-    with zipfile.ZipFile(tmp_path / "run.zip") as held:
-        files = {name: held.read(name) for name in held.namelist()}
-        assert not held.comment and not any(one.comment or one.extra for one in held.infolist())
+    with zipfile.ZipFile(tmp_path / "run.zip") as export:
+        files = {name: export.read(name) for name in export.namelist()}
+        assert not export.comment and not any(one.comment or one.extra for one in export.infolist())
     assert len(files) >= 13
-    found = [
+    leaks = [
         (word, name)
         for name, data in files.items()
         for text in texts(name, data, tmp_path)
         for word in telling(secret)
         if word in text
     ]
-    assert found == []
+    assert leaks == []
     stands = private.hidden("key", KEY)
     assert all(
         stands.encode() in files[name]
@@ -152,15 +152,15 @@ def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(
 def test_the_same_data_in_two_homes_are_one_task(tmp_path, forgetful):
     labels = set()
     for name in ("alice", "bob"):
-        here = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
+        folder = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
         words = [
-            f"task=gsm8k(path='{here}')",
+            f"task=gsm8k(path='{folder}')",
             "budget=40",
             "measure.items=10",
             "measure.selection_items=10",
         ]
         words += [
-            f"{who}.path={here}/example_model_solutions.jsonl"
+            f"{who}.path={folder}/example_model_solutions.jsonl"
             for who in ("teacher", "weaker_teacher")
         ]
         study = schema.load("gsm8k", words)
@@ -174,9 +174,9 @@ def test_a_path_that_is_written_otherwise_is_the_same_work(tmp_path, forgetful, 
     """Relative or absolute, in whatever folder: addresses hold what lies there."""
     keys = []
     for name, relative in (("carol", True), ("dave", False)):
-        here = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
-        monkeypatch.chdir(here.parent)
-        path = "data" if relative else here
+        folder = Path(shutil.copytree(GSM8K, tmp_path / name / "data"))
+        monkeypatch.chdir(folder.parent)
+        path = "data" if relative else folder
         words = ["budget=40", "measure.items=10", "measure.selection_items=10"]
         words += [f"{who}.path={path}/example_model_solutions.jsonl" for who in TEACHERS]
         made = plan.make(schema.load("gsm8k", [f"task=gsm8k(path='{path}')", *words]))
@@ -187,12 +187,12 @@ def test_a_path_that_is_written_otherwise_is_the_same_work(tmp_path, forgetful, 
 
 def test_models_are_told_by_what_they_hold(tmp_path, forgetful, monkeypatch):
     (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
-    told = private.hidden("path", str(tmp_path / "answers.jsonl"))
-    assert told.startswith("sha256-") and private.shown(told) == str(tmp_path / "answers.jsonl")
+    digest = private.hidden("path", str(tmp_path / "answers.jsonl"))
+    assert digest.startswith("sha256-") and private.shown(digest) == str(tmp_path / "answers.jsonl")
     (tmp_path / "answers.jsonl").write_text('{"prompt": "a", "answer": "c"}\n')
-    assert private.hidden("path", str(tmp_path / "answers.jsonl")) != told
-    for kept in ("models/teacher", "org/name"):
-        assert private.hidden("path", kept) == kept
+    assert private.hidden("path", str(tmp_path / "answers.jsonl")) != digest
+    for name in ("models/teacher", "org/name"):
+        assert private.hidden("path", name) == name
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     above = private.hidden("path", "../answers.jsonl")
@@ -217,8 +217,8 @@ def test_no_entry_and_no_model_tells_a_place(word, climbs, tmp_path, forgetful, 
     place = "../data" if climbs else str(tmp_path / "data")
     words = ["teacher=pretrained"] if word.startswith("teacher") else []
     study = schema.load("quickstart", [*words, word.format(place)])
-    told = study.model_dump_json()
-    assert place not in told and "sha256-" in told
+    published = study.model_dump_json()
+    assert place not in published and "sha256-" in published
 
 
 def test_data_that_are_not_here_are_one_line(forgetful):

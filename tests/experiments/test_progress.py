@@ -46,8 +46,8 @@ class Clock:
 
 def monitor(workers=2, seconds_each=10.0):
     clock = Clock()
-    known = Estimate({"student": seconds_each / seconds(STAGES[0])}, frozenset())
-    return clock, Monitor(STAGES, {STAGES[0].key: "student first"}, known, workers, clock)
+    expected = Estimate({"student": seconds_each / seconds(STAGES[0])}, frozenset())
+    return clock, Monitor(STAGES, {STAGES[0].key: "student first"}, expected, workers, clock)
 
 
 def test_the_time_left_follows_the_pace():
@@ -98,11 +98,11 @@ def test_stages_are_named_by_kind_and_arm():
 
 
 def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
-    store, (own, other, copied) = Store(tmp_path), STAGES[:3]
-    exam = Stage(Examined(), One(own))
-    assumed = estimate.measure(store, [own, exam])
-    assert assumed.total([own, exam], 2) == (seconds(own) + seconds(exam)) / 2
-    assert assumed.basis([own, exam]) == "assumed: student, evaluation"
+    store, (ours, other, copied) = Store(tmp_path), STAGES[:3]
+    exam = Stage(Examined(), One(ours))
+    assumed = estimate.measure(store, [ours, exam])
+    assert assumed.total([ours, exam], 2) == (seconds(ours) + seconds(exam)) / 2
+    assert assumed.basis([ours, exam]) == "assumed: student, evaluation"
 
     def make(stage, took):
         def build(out):
@@ -115,13 +115,13 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     make(other, {"seconds": 7.0} | assumption)
     make(copied, {"seconds": 0.1, "copied": "elsewhere"} | assumption)
     make(STAGES[3], {"seconds": 0.1})  # made before anything was assumed
-    elsewhere = estimate.measure(store, [own, exam])
-    assert elsewhere.of(own) == 7 and elsewhere.of(exam) == seconds(exam)
-    assert elsewhere.basis([own]) == "measured in other studies here: student"
-    make(own, {"seconds": 3.0} | assumption)
-    assert estimate.measure(store, [own, exam]).of(STAGES[5]) == 3
-    (store.folder("student", own.key) / "done.json").write_text("{")
-    assert estimate.measure(store, [own, exam]).of(own) == 7
+    elsewhere = estimate.measure(store, [ours, exam])
+    assert elsewhere.of(ours) == 7 and elsewhere.of(exam) == seconds(exam)
+    assert elsewhere.basis([ours]) == "measured in other studies here: student"
+    make(ours, {"seconds": 3.0} | assumption)
+    assert estimate.measure(store, [ours, exam]).of(STAGES[5]) == 3
+    (store.folder("student", ours.key) / "done.json").write_text("{")
+    assert estimate.measure(store, [ours, exam]).of(ours) == 7
 
 
 @pytest.mark.parametrize(

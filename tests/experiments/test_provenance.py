@@ -52,8 +52,8 @@ def edit(monkeypatch):
     real, changed = provenance._read, {}
 
     def read(name):
-        told, imports = real(name)
-        return changed.get(name, told), imports
+        digest, imports = real(name)
+        return changed.get(name, digest), imports
 
     def edited(*names):
         changed.update(dict.fromkeys(names, "edited"))
@@ -154,10 +154,10 @@ class TestDigest:
 
 @functools.cache
 def shipped():
-    found = []
+    stages = []
     for name in catalog.names("study"):
-        found += plan.make(schema.load(name, overrides(name))).stages
-    return found
+        stages += plan.make(schema.load(name, overrides(name))).stages
+    return stages
 
 
 class TestClosure:
@@ -175,7 +175,7 @@ class TestClosure:
 
     def test_every_component_that_a_stage_names_is_among_its_code(self):
         for stage in shipped():
-            code, told = provenance.modules(stage), json.dumps(stage.settings)
+            code, settings = provenance.modules(stage), json.dumps(stage.settings)
             assert f"experiments.stages.{stage.kind}" in code
             for part in (
                 "release/obfuscate",
@@ -184,7 +184,7 @@ class TestClosure:
                 "ask/select",
                 "follow/grpo",
             ):
-                if f'"{part}"' in told:
+                if f'"{part}"' in settings:
                     assert any(name.endswith(part.replace("/", ".")) for name in code), (
                         stage.kind,
                         part,
@@ -201,8 +201,8 @@ class TestClosure:
             "else:\n    from distill import logprob_cache\n"
             "def f():\n    from ..models import load\n    from . import clean\n"
         )
-        found = {*provenance._imported(ast.parse(text), "distill.attackers")}
-        assert found == {
+        imports = {*provenance._imported(ast.parse(text), "distill.attackers")}
+        assert imports == {
             "distill.losses",
             "distill",
             "distill.logprob_cache",
@@ -241,7 +241,7 @@ class TestDue:
         )
 
     @pytest.mark.parametrize(
-        "change, said",
+        "change, reason",
         [
             ({"version": 0}, "made by version 0 of its kind, which is "),
             ({"libraries": {"torch": "1.0"}}, "torch 1.0 -> "),
@@ -251,12 +251,12 @@ class TestDue:
             ({"inputs": {}}, "was made again"),
         ],
     )
-    def test_each_reason_has_its_words(self, runs, planned, change, said):
+    def test_each_reason_has_its_words(self, runs, planned, change, reason):
         exam = planned.arms[0].exam
         path = runs / "store" / "evaluation" / exam.key / "done.json"
         path.write_bytes(altered(path, change))
         state = provenance.states(planned.stages, Store(runs / "store"), 1)[exam.key]
-        assert state.word == "old" and said in "; ".join([*state.why, *state.above])
+        assert state.word == "old" and reason in "; ".join([*state.why, *state.above])
         assert names(planned.due(Store(runs / "store"), 1).stages) == {("evaluation", exam.key)}
 
     def test_another_number_of_threads_makes_everything_again_and_a_report_takes_any(
@@ -391,14 +391,14 @@ class TestOldStores:
         assert f"**OLD RESULTS (--keep-old): {why}**" in capsys.readouterr().out
         for name in ("report.html", "card.md"):
             assert f"OLD RESULTS (--keep-old): {why}" in (home / name).read_text()
-        held = {
+        written = {
             name: json.loads((home / f"{name}.json").read_text())
             for name in ("measures", "card", "manifest")
         }
         assert (
-            held["measures"]["old"]
-            == held["card"]["identity"]["old"]
-            == held["manifest"]["old"]
+            written["measures"]["old"]
+            == written["card"]["identity"]["old"]
+            == written["manifest"]["old"]
             == [why]
         )
         assert all(row["old"] for row in json.loads((home / "results.json").read_text()))
@@ -458,14 +458,14 @@ class TestVerify:
         last["made_by"] = len(manifest["made_by"]) - 1
         path.write_text(json.dumps(manifest))
         got = claims(runs, store=False)["one code made every result"]
-        said = {
+        reasons = {
             "code": "distill.models is ",
             "libraries": "torch is ",
             "threads": "threads is ",
             "version": "version of evaluation is ",
             "nothing": "before code was recorded",
         }
-        assert got.word == "FAIL" and said[what] in got.got
+        assert got.word == "FAIL" and reasons[what] in got.got
         assert claims(runs)["the store names the same code and inputs"].word == "FAIL"
 
     def test_a_result_of_other_inputs_fails(self, runs):
@@ -536,8 +536,9 @@ def test_an_edit_of_the_sources_is_seen_by_the_next_command(made, tmp_path):
     assert " stages, 0 to do" in todo() and "old:" not in todo()
     with (tmp_path / "distill" / "losses.py").open("a") as file:
         file.write("\nEPSILON = 1e-3\n")
-    told = todo()
-    assert f"old: made by other code: {LOSS} changed (" in told and "teacher: 1, 0 to do\n" in told
+    output = todo()
+    assert f"old: made by other code: {LOSS} changed (" in output
+    assert "teacher: 1, 0 to do\n" in output
 
 
 def test_a_component_without_a_file_is_one_line():

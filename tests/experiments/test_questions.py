@@ -27,7 +27,7 @@ def block_of(made):
     return block
 
 
-def asked(*words):
+def asked_prompts(*words):
     made = study(*words)
     block = block_of(made)
     return questions.asked_prompts(made, block.tasks[0], block)
@@ -39,18 +39,18 @@ def write(path, prompts, **more):
 
 
 def test_a_study_asks_its_exam_its_queries_and_what_attacks_make_of_them():
-    plain = asked("attacker=sft")
+    plain = asked_prompts("attacker=sft")
     assert set(plain) == {questions.TEXT}
     seeds = questions.query_seeds(study(), "addition(digits=2)")
     task = build_task("addition(digits=2)")
     items = [*task.items("report", 10, 0)]
     items += [item for seed in seeds for item in task.items("query", 40, seed)]
     assert {p.text for p in plain[questions.TEXT]} == {item.prompt.text for item in items}
-    several = asked("attacker=ask/repeats(k=3) + clean/vote + sft")[questions.TEXT]
+    several = asked_prompts("attacker=ask/repeats(k=3) + clean/vote + sft")[questions.TEXT]
     assert {prompt.attempt for prompt in several} == {0, 1, 2}
-    shown = asked("attacker=ask/few_shot + sft", "own=worked", "own.worked=4")[questions.TEXT]
-    assert any("\n" in prompt.text for prompt in shown)
-    scored = asked("attacker=logprob_kd")
+    shown = asked_prompts("attacker=ask/few_shot + sft", "own=worked", "own.worked=4")
+    assert any("\n" in prompt.text for prompt in shown[questions.TEXT])
+    scored = asked_prompts("attacker=logprob_kd")
     assert set(scored) == {questions.TEXT, Interface("top_k", 20)}
 
 
@@ -62,8 +62,8 @@ def plan(tmp_path, capsys):
         path = tmp_path / "r.jsonl"
         write(path, prompts, **more)
         questions._opened.cache_clear()
-        given = ["teacher=recorded", f"teacher.path={path}", *SMALL, *words]
-        code = cli.main(["plan", "first", "--runs", str(tmp_path), *given])
+        overrides = ["teacher=recorded", f"teacher.path={path}", *SMALL, *words]
+        code = cli.main(["plan", "first", "--runs", str(tmp_path), *overrides])
         shown = capsys.readouterr()
         assert code != 2 or shown.err.count("\n") == 1
         return code, shown.out + shown.err
@@ -72,7 +72,7 @@ def plan(tmp_path, capsys):
 
 
 def test_a_recording_asked_more_often_than_it_has_attempts_is_one_line(plan):
-    prompts = asked("attacker=sft")[questions.TEXT]
+    prompts = asked_prompts("attacker=sft")[questions.TEXT]
     vote = "attacker=ask/repeats(k=2) + clean/vote + sft"
     code, shown = plan(prompts, vote)
     assert code == 2 and "is asked 2 times, and was recorded 1 times" in shown
@@ -100,7 +100,7 @@ def own_tokenizer():
     ids=["none", "of an unknown tokenizer", "of another tokenizer"],
 )
 def test_an_attack_on_logprobs_needs_them_of_the_students_tokenizer(more, message, plan):
-    code, shown = plan(asked("attacker=sft")[questions.TEXT], "attacker=logprob_kd", **more)
+    code, shown = plan(asked_prompts("attacker=sft")[questions.TEXT], "attacker=logprob_kd", **more)
     assert code == 2 and message in shown
 
 
@@ -110,7 +110,7 @@ def test_recorded_logprobs_reach_the_student(plan, tmp_path):
     from experiments.launch import one
     from experiments.planning import plan as planning
 
-    prompts = asked("attacker=sft")[questions.TEXT]
+    prompts = asked_prompts("attacker=sft")[questions.TEXT]
     code, shown = plan(prompts, "attacker=logprob_kd", **logprobs(tokenizer=own_tokenizer()))
     assert code == 0 and "2 logprobs a token" in shown
     words = ["teacher=recorded", f"teacher.path={tmp_path / 'r.jsonl'}", "attacker=logprob_kd"]
@@ -129,7 +129,7 @@ def test_a_weaker_teacher_is_asked_for_text_alone(tmp_path):
     made = study("attacker=logprob_kd")
     block = block_of(made)
     path = tmp_path / "w.jsonl"
-    write(path, asked("attacker=sft")[questions.TEXT])
+    write(path, asked_prompts("attacker=sft")[questions.TEXT])
     recorded = models.Recorded(kind="recorded", name="weak", path=str(path))
     opened = questions.check_recording(made, block.tasks[0], "weaker_teacher", recorded, block)
     assert isinstance(opened, RecordedModel) and opened.answers == read_recorded(path).answers

@@ -51,9 +51,9 @@ def test_questions_are_the_librarys_one_of_each_in_turn(task):
 def test_seeds_that_draw_the_same_question_put_it_into_one_split(task):
     beside = Task(Settings(generators=["gcd", "lcm"], seed=46, size=400))
 
-    def splits(one):
-        drafts = [one.draft(index) for index in range(0, 200)]
-        return {draft.text: one.split(0, draft.canonical) for draft in drafts}
+    def splits(task):
+        drafts = [task.draft(index) for index in range(0, 200)]
+        return {draft.text: task.split(0, draft.canonical) for draft in drafts}
 
     first, second = splits(task), splits(beside)
     both = first.keys() & second.keys()
@@ -67,10 +67,10 @@ def test_seeds_that_draw_the_same_question_put_it_into_one_split(task):
 def test_partial_credit_is_no_right_answer(written, credit, outcome):
     made = Task(Settings(generators=["chain_sum"], seed=45, size=400))
     draft, entry = made.draft(3), made.generators.entry(0, 3)
-    said = written.format(draft.answer)
-    assert credit <= made.generators.made[0].score_answer(said, entry) <= 1
-    assert made.grade(f"<answer>{said}</answer>", draft.reference) == outcome
-    assert made.grade(said, draft.reference) == "unparsed"
+    answer = written.format(draft.answer)
+    assert credit <= made.generators.made[0].score_answer(answer, entry) <= 1
+    assert made.grade(f"<answer>{answer}</answer>", draft.reference) == outcome
+    assert made.grade(answer, draft.reference) == "unparsed"
 
 
 def test_a_scorer_that_fails_on_an_answer_calls_it_wrong():

@@ -39,8 +39,8 @@ def test_a_study_runs_on_the_recording_that_was_made_for_it(folder, tmp_path, ca
     assert cli.main(command) == 0, capsys.readouterr().err
     recorded = read_recorded(to)
     assert max(map(len, recorded.answers.values())) == 2
-    given = ["teacher=recorded", f"teacher.path={to}", attack, *SMALL]
-    assert cli.main(["plan", "first", *given, *runs]) == 0, capsys.readouterr().err
+    overrides = ["teacher=recorded", f"teacher.path={to}", attack, *SMALL]
+    assert cli.main(["plan", "first", *overrides, *runs]) == 0, capsys.readouterr().err
     assert "read as fields" in capsys.readouterr().out
     assert cli.main(command) == 2
     assert "is there already" in capsys.readouterr().err
@@ -49,8 +49,8 @@ def test_a_study_runs_on_the_recording_that_was_made_for_it(folder, tmp_path, ca
 def test_what_is_recorded_is_what_the_model_says(folder, tmp_path, capsys):
     to = tmp_path / "r.jsonl"
     more = ["--split", "query", "--n", "5", "--seed", "7", "--interface", "top_k", "--to", str(to)]
-    given = words(folder, "attacker=sft", "teacher.temperature=1.0")
-    command = ["record", "first", *given, "--runs", str(tmp_path), "--attempts", "3", *more]
+    overrides = words(folder, "attacker=sft", "teacher.temperature=1.0")
+    command = ["record", "first", *overrides, "--runs", str(tmp_path), "--attempts", "3", *more]
     assert cli.main(command) == 0, capsys.readouterr().err
     model = load(str(folder), temperature=1.0, max_new_tokens=6)
     items = build_task(ENTRY).items("query", 5, 7)
@@ -59,21 +59,23 @@ def test_what_is_recorded_is_what_the_model_says(folder, tmp_path, capsys):
     expected = model.generate(prompts, seed=7, interface=top)
     recorded = read_recorded(to)
     assert recorded.vocabulary == vocabulary_of(model.tokenizer)
-    for told, said in zip(recorded.generate(prompts, seed=0, interface=top), expected, strict=True):
-        assert (told.text, told.token_ids, told.finished) == (
-            said.text,
-            said.token_ids,
-            said.finished,
+    answers = recorded.generate(prompts, seed=0, interface=top)
+    for ours, theirs in zip(answers, expected, strict=True):
+        assert (ours.text, ours.token_ids, ours.finished) == (
+            theirs.text,
+            theirs.token_ids,
+            theirs.finished,
         )
-        assert (told.logprobs.values_TK == said.logprobs.values_TK).all()
+        assert (ours.logprobs.values_TK == theirs.logprobs.values_TK).all()
     assert len({one.text for one in expected}) > 5  # or attempts would not be told apart
 
 
 def test_a_killed_recording_goes_on_and_has_the_same_bytes(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recording, "CHUNK", 4)
     whole, again = tmp_path / "whole.jsonl", tmp_path / "again.jsonl"
-    given = words(folder, "attacker=sft")
-    command = ["record", "first", *given, "--runs", str(tmp_path), "--split", "query", "--n", "10"]
+    overrides = words(folder, "attacker=sft")
+    command = ["record", "first", *overrides, "--runs", str(tmp_path)]
+    command += ["--split", "query", "--n", "10"]
     assert cli.main([*command, "--to", str(whole)]) == 0, capsys.readouterr().err
     write, left = recording._line, [6]
 

@@ -15,12 +15,12 @@ from tests.experiments.shipped import overrides
 KEY = Key("trace", "none", "", 0, "report")
 
 
-def sat(texts, said, right):
+def sat(texts, answers, right):
     """One sitting of a teacher."""
     exam = Exam(
         items=tuple(map(str, range(len(texts)))),
         right_N=np.array(right, float),
-        said_N=np.array(said),
+        said_N=np.array(answers),
         bits_N=None,
         nats_N=None,
         l1=0.0,
@@ -38,7 +38,7 @@ def sat(texts, said, right):
 
 
 @pytest.mark.parametrize(
-    ("texts", "said", "right", "expected"),
+    ("texts", "answers", "right", "expected"),
     [
         (["a # 1", "b # 2", "c"], [1, 2, -1], [1, 0, 0], (0.0, 1.0, 1 / 3, 1 / 3, 11 / 3)),
         (["# 1", "# 2", "c"], [1, 2, -1], [1, 0, 0], (2 / 3, 1.0, 1 / 3, 1 / 3, 7 / 3)),
@@ -46,16 +46,16 @@ def sat(texts, said, right):
         (["", "b # 2", "c # 3"], [-1, 2, 3], [0, 0, 1], (2 / 3, 0.5, 1 / 3, 1 / 3, 10 / 3)),
     ],
 )
-def test_shares_worked_out_by_hand(texts, said, right, expected):
+def test_shares_worked_out_by_hand(texts, answers, right, expected):
     """What had no final answer has none that could be kept."""
     clean = sat(["a # 1", "b # 2", "c"], [1, 2, -1], [1, 0, 0])
     other = KEY._replace(defense="other")
     students = {KEY._replace(attacker="sft", budget=8): clean}
-    rows = released_texts({KEY: clean, other: sat(texts, said, right)} | students, 0.05)
+    rows = released_texts({KEY: clean, other: sat(texts, answers, right)} | students, 0.05)
     assert [row.defense for row in rows] == ["none", "other"]
     row = rows[1]
-    found = (row.changed, row.final_kept, row.right, row.unparsed, row.bytes)
-    assert found == pytest.approx(expected)
+    shares = (row.changed, row.final_kept, row.right, row.unparsed, row.bytes)
+    assert shares == pytest.approx(expected)
     assert row.detectability is None  # three questions are too few
 
 

@@ -49,7 +49,7 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def held(study, made):
+def results(study, made):
     return jsonable(measures(study, made))
 
 
@@ -57,33 +57,33 @@ def measures(study, made):
     return summary.measure(study, grades_file.read(made[0]), made[1])
 
 
-def case(held, defense, budget=4000, task="trace"):
+def case(results, defense, budget=4000, task="trace"):
     return next(
         c
-        for c in held["cases"]
+        for c in results["cases"]
         if (c["task"], c["budget"], c["defense"]) == (task, budget, defense)
     )
 
 
-def test_each_defence_has_a_case_over_all_its_attacks(held):
-    told = case(held, "release/truncate")
-    assert set(told["attacks"]) == {"sft", "logprob_kd"} and told["attack"] in told["attacks"]
-    assert told["lcb"] <= told["transfer"] <= told["ucb"]
+def test_each_defence_has_a_case_over_all_its_attacks(results):
+    row = case(results, "release/truncate")
+    assert set(row["attacks"]) == {"sft", "logprob_kd"} and row["attack"] in row["attacks"]
+    assert row["lcb"] <= row["transfer"] <= row["ucb"]
     # The truth is 0.1 + 0.6 x 0.5 against 0.1 + 0.6 over a floor of 0.1: half of the gain.
-    assert told["lcb"] < 0.5 < told["ucb"]
+    assert row["lcb"] < 0.5 < row["ucb"]
 
 
-def test_verdicts_stand_at_the_largest_budget_alone(held):
-    assert {c["verdict"] for c in held["cases"] if c["budget"] < 4000} == {""}
-    words = {c["defense"]: c["verdict"] for c in held["cases"] if c["budget"] == 4000}
+def test_verdicts_stand_at_the_largest_budget_alone(results):
+    assert {c["verdict"] for c in results["cases"] if c["budget"] < 4000} == {""}
+    words = {c["defense"]: c["verdict"] for c in results["cases"] if c["budget"] == 4000}
     # Defences beside the first two halve the gain; the identity control is the undefended arm
     # again.
     assert words[IDENTITY] == "" and words["release/truncate"] in ("inconclusive", "effective")
-    assert "naive-only: 0 adaptive attacks of 2" in case(held, "release/truncate")["remarks"]
+    assert "naive-only: 0 adaptive attacks of 2" in case(results, "release/truncate")["remarks"]
 
 
-def test_rows_follow_from_the_grades(held, made):
-    rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in held["rows"]}
+def test_rows_follow_from_the_grades(results, made):
+    rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in results["rows"]}
     sat = grades_file.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
     row = rows["trace", 500, "sft", "release/truncate"]
     assert (
@@ -102,16 +102,16 @@ def test_rows_follow_from_the_grades(held, made):
     assert rows["trace", 500, "floor/own_data", "none"]["verdict"] is None
 
 
-def test_query_curves_have_multipliers_and_bills(held):
+def test_query_curves_have_multipliers_and_bills(results):
     curve = next(
         c
-        for c in held["curves"]
+        for c in results["curves"]
         if (c["task"], c["attacker"], c["defense"]) == ("trace", "sft", IDENTITY)
     )
     middle = curve["multipliers"][1]
     assert middle["lo"] <= 1 <= middle["hi"] and curve["below_minimum"]
     halved = next(
-        c for c in held["curves"] if (c["attacker"], c["defense"]) == ("sft", "release/truncate")
+        c for c in results["curves"] if (c["attacker"], c["defense"]) == ("sft", "release/truncate")
     )
     assert halved["multipliers"][2]["sign"] == ">" and halved["area_between"]["lo"] > 0
     assert (
@@ -120,13 +120,13 @@ def test_query_curves_have_multipliers_and_bills(held):
     )
 
 
-def test_the_frontier_names_what_is_best_and_what_is_dominated(held):
-    told = held["frontier"][0]
+def test_the_frontier_names_what_is_best_and_what_is_dominated(results):
+    row = results["frontier"][0]
     assert (
-        told["volume"] is not None
-        and told["volume"]["lo"] <= told["volume"]["value"] <= told["volume"]["hi"]
+        row["volume"] is not None
+        and row["volume"]["lo"] <= row["volume"]["value"] <= row["volume"]["hi"]
     )
-    assert set(told["best_at_points"]) == {"0.5", "1", "2", "5"}
+    assert set(row["best_at_points"]) == {"0.5", "1", "2", "5"}
 
 
 def test_teachers_are_told_by_their_text(study, made):
@@ -139,10 +139,10 @@ def test_teachers_are_told_by_their_text(study, made):
         )
         for exam in there[key].exams
     )
-    told = jsonable(
+    results = jsonable(
         summary.measure(study, there | {key: there[key]._replace(exams=exams)}, made[1])
     )
-    rows = {row["defense"]: row for row in told["teachers"] if row["task"] == "trace"}
+    rows = {row["defense"]: row for row in results["teachers"] if row["task"] == "trace"}
     broken, clean, other = rows["release/truncate"], rows["none"], rows["release/answer_only"]
     assert (broken["longest_repeat"], broken["distinct_4"]) == (39, pytest.approx(1 / 37))
     assert (
@@ -170,11 +170,11 @@ def test_what_a_file_of_grades_lacks_is_named(made):
         grades_file.read(sink.getvalue().to_pybytes())
 
 
-def test_equal_budgets_are_equal_spending_here(held):
-    told = case(held, "release/truncate")
-    assert told["sensitivity"]["compute_matched"] == pytest.approx(told["transfer"])
-    low, high = told["sensitivity"]["drop_one_seed"]
-    assert low <= told["transfer"] <= high
+def test_equal_budgets_are_equal_spending_here(results):
+    row = case(results, "release/truncate")
+    assert row["sensitivity"]["compute_matched"] == pytest.approx(row["transfer"])
+    low, high = row["sensitivity"]["drop_one_seed"]
+    assert low <= row["transfer"] <= high
 
 
 def test_order_of_the_file_changes_nothing(study, made):
@@ -211,17 +211,17 @@ def test_other_items_in_one_arm_are_refused(study, made):
 
 
 def test_it_is_json_page_table_and_card(study, made):
-    told = measures(study, made)
-    json.dumps(jsonable(told), allow_nan=False)
+    results = measures(study, made)
+    json.dumps(jsonable(results), allow_nan=False)
     shown = exhibits(grades_file.read(made[0]), ["a note"], "0" * 64)
-    text = html.render(told, html.plots(told), shown, "")
+    text = html.render(results, html.plots(results), shown, "")
     assert "detectability (AUC)" in text and "perplexity a byte" in text
     assert (
         text.count("<svg") == 3
         and "Capability against exchanges" in text
         and "How closely students copy" in text
     )
-    assert terminal.table(told.rows, "x").columns[0].header == "budget"
+    assert terminal.table(results.rows, "x").columns[0].header == "budget"
     sha = "0" * 64
     machine = Machine(python="", platform="", cores=1, device="", cpu_capability="", threads=1)
     manifest = Manifest.model_construct(
@@ -238,7 +238,7 @@ def test_it_is_json_page_table_and_card(study, made):
         patch.setattr(card, "arm_seconds", lambda *_: defaultdict(lambda: card.Seconds(1.0, 1.0)))
         patch.setattr(card, "answer_ms", lambda *_: defaultdict(lambda: 1.0))
         planned = SimpleNamespace(study=study)
-        fields = card.card(planned, told, manifest, seal, ["theta: 1 was, 2 is"])
+        fields = card.card(planned, results, manifest, seal, ["theta: 1 was, 2 is"])
     open_end = BillResult(median=None, lo=1.0, hi=None)  # no curve gets to half of it
     half = HalfBill(accounts=open_end, dollars=open_end, lower_bound=True)
     endless = [
@@ -297,8 +297,8 @@ def many(defenses, transfer=1.0):
 
 
 def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
-    told = frontier_plot.entries(many(MANY).cases)
-    assert [(one.name, one.family) for one in told] == [
+    entries = frontier_plot.entries(many(MANY).cases)
+    assert [(one.name, one.family) for one in entries] == [
         ("decoding/perturbed", "decoding"),
         ("decoding/temperature", "decoding"),
         ("release/noise + release/top_k", "release, logprobs"),
@@ -306,19 +306,19 @@ def test_strengths_of_a_defence_are_one_entry_and_families_stand_together():
         ("decoding/temperature + release/noise", "several"),
         (IDENTITY, "controls"),
     ]
-    assert str(told[1]) == "temperature: temperature=0.9 → 1.2 → 1.5" and str(told[5]) == IDENTITY
-    assert [told[1].filled(d) for d in told[1].strengths] == [0.0, 0.5, 1.0] and told[5].filled(
-        IDENTITY
-    ) == 1.0
+    temperature, control = entries[1], entries[5]
+    assert str(temperature) == "temperature: temperature=0.9 → 1.2 → 1.5"
+    assert [temperature.filled(defense) for defense in temperature.strengths] == [0.0, 0.5, 1.0]
+    assert str(control) == IDENTITY and control.filled(IDENTITY) == 1.0
     assert family("release/truncate") == "release, text"
 
 
 def test_a_crowded_frontier_is_numbered_and_no_point_hides_another(monkeypatch):
     monkeypatch.setattr(plots, "MOST_NAMED", 5)
     figure = plots.frontier(many(MANY))
-    told = {text.get_text() for text in figure.texts}
-    assert {"decoding", "release, logprobs", "several", "controls"} <= told
-    assert any(text.strip() == "1  perturbed: eps=0.02 → 0.1" for text in told)
+    labels = {text.get_text() for text in figure.texts}
+    assert {"decoding", "release, logprobs", "several", "controls"} <= labels
+    assert any(text.strip() == "1  perturbed: eps=0.02 → 0.1" for text in labels)
     assert [axes.get_title() for axes in figure.axes] == ["trace", "addition"]
     for axes in figure.axes:
         # All have the same loss and transfer.
@@ -357,12 +357,12 @@ class TestFaults:
             )
 
         keys = [Key("t", "release/reformulate(share=1.0)", one, 9, "report") for one in attackers]
-        mine = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
-        there = dict(zip(keys, mine, strict=True)) | {
+        sittings = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
+        there = dict(zip(keys, sittings, strict=True)) | {
             key._replace(defense="none"): sat("u", 0.0) for key in keys
         }
         half = Arm(np.full((5, 50), 0.5), tuple(range(5)))
-        here = SimpleNamespace(
+        table = SimpleNamespace(
             exams=there.get,
             report=there,
             students={},
@@ -373,7 +373,7 @@ class TestFaults:
             scores=lambda _: half,
             study=SimpleNamespace(seeds=[0]),
         )
-        return [flagging.attack_faults(here, key).reasons for key in keys]
+        return [flagging.attack_faults(table, key).reasons for key in keys]
 
     def test_an_attack_that_undoes_a_defence_is_no_alias_and_a_passive_student_is(self):
         passive, adaptive = self.faults(("u", "u"), (0.0, 0.0))
@@ -383,14 +383,14 @@ class TestFaults:
         """It matters as long as the attack could have recovered more than the worst one surely
         does.
         """
-        told = self.faults(("a", "b"), (0.3, 0.0))
-        assert "unparsed answers differ" in told[0][0] and not told[1]
-        assert verdicts.invalid_reasons(told, 1, 0.85, 0.8) == []
+        faults = self.faults(("a", "b"), (0.3, 0.0))
+        assert "unparsed answers differ" in faults[0][0] and not faults[1]
+        assert verdicts.invalid_reasons(faults, 1, 0.85, 0.8) == []
         assert (
-            verdicts.invalid_reasons(told, 1, 0.75, 0.8)
-            == verdicts.invalid_reasons(told, 1, None, 0.8)
-            == told[0]
+            verdicts.invalid_reasons(faults, 1, 0.75, 0.8)
+            == verdicts.invalid_reasons(faults, 1, None, 0.8)
+            == faults[0]
         )
-        assert verdicts.invalid_reasons(told, 0, 0.85, 0.8) == told[0], (
+        assert verdicts.invalid_reasons(faults, 0, 0.85, 0.8) == faults[0], (
             "the worst attack itself must be sound"
         )

@@ -172,8 +172,8 @@ def test_other_threads_and_another_processor_keep_numbers_and_words(made, tmp_pa
     env["COLUMNS"] = "400"  # no cell of the table is folded
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    told = " ".join(done.stdout.split())
-    assert "threads 1 -> 2" in told and "-> DEFAULT" in told
+    printed = " ".join(done.stdout.split())
+    assert "threads 1 -> 2" in printed and "-> DEFAULT" in printed
 
 
 def test_a_smoke_test_runs_a_part_of_the_same_stages(made):
@@ -323,8 +323,9 @@ def test_a_later_change_is_a_deviation_on_the_card(runs):
     before = (home / "analysis.yaml").read_bytes()
     preregistration.freeze(changed, store, home)
     assert (home / "analysis.yaml").read_bytes() == before
-    said = preregistration.deviations(changed, home)
-    assert "thresholds.theta: 0.5 was registered, 0.4 was done" in said and len(said) == 2
+    deviations = preregistration.deviations(changed, home)
+    assert len(deviations) == 2
+    assert "thresholds.theta: 0.5 was registered, 0.4 was done" in deviations
     assert (
         cli.main(
             [
@@ -417,7 +418,7 @@ def test_budgets_are_nested_within_a_seed(made):
     planned = plan.make(schema.load("quickstart", STUDY))
     store = Store(made / "store")
 
-    def asked(budget):
+    def answers(budget):
         arm = next(
             a
             for a in planned.arms
@@ -430,12 +431,12 @@ def test_budgets_are_nested_within_a_seed(made):
             )
         ]
 
-    assert len(asked(8)) == 8 and asked(16)[:8] == asked(8)
+    assert len(answers(8)) == 8 and answers(16)[:8] == answers(8)
 
 
 def test_grades_hold_what_the_store_holds(made):
     planned = plan.make(schema.load("quickstart", STUDY))
-    held = grades_file.read(made / "quickstart" / "grades.parquet")
-    assert sum(len(sat.seeds) for key, sat in held.items() if key.attacker) == len(planned.arms)
+    sittings = grades_file.read(made / "quickstart" / "grades.parquet")
+    assert sum(len(sat.seeds) for key, sat in sittings.items() if key.attacker) == len(planned.arms)
     with pytest.raises(BadInput, match="not a whole file"):
         grades_file.read(b"PAR1")

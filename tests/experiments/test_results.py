@@ -21,8 +21,12 @@ from tests.experiments.test_templates import bare
 
 def tables(base=Table):
     """Every model of a table, in the order of their files."""
-    own = [one for one in base.__subclasses__() if one.__module__.startswith("experiments.results")]
-    return [one for table in own for one in (table, *tables(table))]
+    children = [
+        child
+        for child in base.__subclasses__()
+        if child.__module__.startswith("experiments.results")
+    ]
+    return [one for child in children for one in (child, *tables(child))]
 
 
 def of_tables(kind):

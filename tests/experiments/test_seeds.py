@@ -10,8 +10,8 @@ from experiments.settings import schema
 
 def test_no_two_roles_share_a_seed():
     taken = {role: {seed_for(role, n) for n in range(count)} for role, (_, count) in ROLES.items()}
-    for one, other in itertools.combinations(taken, 2):
-        assert not taken[one] & taken[other], (one, other)
+    for role, other in itertools.combinations(taken, 2):
+        assert not taken[role] & taken[other], (role, other)
     assert all(len(seeds) == ROLES[role].size for role, seeds in taken.items())
 
 

@@ -46,16 +46,16 @@ def offered(small):
 def texts(runs, overrides):
     """What the teacher said in its exams and to attackers, by stage."""
     planned, store = planning.make(settings.load("quickstart", overrides)), Store(runs / "store")
-    said = {}
+    by_stage = {}
     for place, exams in planned.teachers.items():
         folders = [store.open(exam.kind, exam.key) for exam in exams]
-        said[place] = [[row["text"] for row in read_grades(folder)] for folder in folders]
+        by_stage[place] = [[row["text"] for row in read_grades(folder)] for folder in folders]
     for arm in planned.arms:
         made = arm.completions
         folder = store.open(made.kind, made.key)
         answers = read_completions(folder / "completions.parquet")
-        said[arm.defense, arm.attacker, arm.seed, arm.split] = [one.text for one in answers]
-    return said
+        by_stage[arm.defense, arm.attacker, arm.seed, arm.split] = [one.text for one in answers]
+    return by_stage
 
 
 def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
@@ -64,18 +64,18 @@ def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
     counting = Counting(app(offered))
     with serving(counting) as url:
         run = ["run", "quickstart", "--runs", str(tmp_path), "--workers", "1"]
-        limit = len(counting.asked) + 12
-        counting.change = lambda *_: (500, {}, b"") if len(counting.asked) > limit else None
+        limit = len(counting.requests) + 12
+        counting.change = lambda *_: (500, {}, b"") if len(counting.requests) > limit else None
         stopped = words(url, "teacher.retries=0", "teacher.concurrency=1")
         assert cli.main([*run, *stopped]) == 2
         assert "no answer after 1 tries" in capsys.readouterr().err
         counting.change = None
         assert cli.main([*run, *words(url)]) == 0
-        asked = [body for path, body, _ in counting.asked if path != "/v1/models"]
+        bodies = [body for path, body, _ in counting.requests if path != "/v1/models"]
     assert texts(tmp_path, words(url)) == texts(small, STUDY)
     # Probes are not written down, and the question that was refused is asked again.
     recorded = {path.name for path in responses(tmp_path)}
-    assert len(recorded) <= len(set(asked)) <= len(recorded) + 4
+    assert len(recorded) <= len(set(bodies)) <= len(recorded) + 4
     before = {path: path.read_bytes() for path in tmp_path.glob("store/completions/*/*.parquet")}
     for kind in ("completions", "evaluation"):
         shutil.rmtree(tmp_path / "store" / kind)
@@ -88,11 +88,11 @@ def test_a_study_of_a_served_teacher_is_that_of_the_teacher_itself(
 @pytest.mark.slow
 def test_a_run_that_is_killed_in_mid_request_asks_only_what_is_missing(offered, tmp_path, capsys):
     """And the bytes are those of a run that nothing happened to."""
-    counting, asked, over = Counting(app(offered)), threading.Event(), threading.Event()
+    counting, reached, over = Counting(app(offered)), threading.Event(), threading.Event()
 
     def waits(path, request, *_):
-        if len(counting.asked) > 12:
-            asked.set()
+        if len(counting.requests) > 12:
+            reached.set()
             over.wait(60)
 
     more = ("seeds=[0]", "baseline_seeds=1", "teacher.concurrency=1")
@@ -101,16 +101,16 @@ def test_a_run_that_is_killed_in_mid_request_asks_only_what_is_missing(offered, 
         run = ["run", "quickstart", "--workers", "1", *words(url, *more)]
         process = apart([*run, "--runs", str(tmp_path / "a")], tmp_path)
         try:
-            assert asked.wait(300), (tmp_path / "err").read_text()
+            assert reached.wait(300), (tmp_path / "err").read_text()
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
             counting.change = None
             over.set()
         log = {path: path.read_bytes() for path in responses(tmp_path / "a")}
-        first, counting.asked = [body for _, body, _ in counting.asked], []
+        first, counting.requests = [body for _, body, _ in counting.requests], []
         assert cli.main([*run, "--runs", str(tmp_path / "a")]) == 0, capsys.readouterr().err
-        second = [body for _, body, _ in counting.asked]
+        second = [body for _, body, _ in counting.requests]
         assert cli.main([*run, "--runs", str(tmp_path / "b")]) == 0
     assert len(log) > 3 and log == {path: path.read_bytes() for path in log}
     probes = set(first[:5])  # which are written down nowhere

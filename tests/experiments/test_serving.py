@@ -32,13 +32,13 @@ def text_of(response):
     return response.choices[0].message.content
 
 
-def answered(asked, **how):
-    request = parse(ChatRequest, json.dumps(ASK | asked).encode(), "request")
+def answered(changes, **how):
+    request = parse(ChatRequest, json.dumps(ASK | changes).encode(), "request")
     return offer(tiny(), **how).chat(request, "someone")
 
 
 @pytest.mark.parametrize(
-    ("asked", "line"),
+    ("changes", "line"),
     [
         ({"stream": True}, "request: stream"),
         ({"n": 2}, "request: n"),
@@ -58,16 +58,16 @@ def answered(asked, **how):
         ({"prompt_logprobs": 2}, "of an answer that was begun"),
     ],
 )
-def test_what_is_not_offered_is_refused_in_a_line(asked, line):
+def test_what_is_not_offered_is_refused_in_a_line(changes, line):
     with pytest.raises(BadInput, match=line) as caught:
-        answered(asked)
+        answered(changes)
     assert "\n" not in str(caught.value)
 
 
 def test_an_interface_releases_no_more_than_it_does():
-    for asked in ({"logprobs": True, "top_logprobs": 1}, {"logprobs": True}):
+    for changes in ({"logprobs": True, "top_logprobs": 1}, {"logprobs": True}):
         with pytest.raises(BadInput, match="releases none"):
-            answered(asked, interface=Interface())
+            answered(changes, interface=Interface())
     begun = {"messages": BEGUN, "continue_final_message": True}
     with pytest.raises(BadInput, match="lets nobody begin"):
         answered(begun, prefill=False)
@@ -88,8 +88,8 @@ def test_an_answer_is_cut_where_the_caller_says():
 def test_token_ids_that_are_no_prompt_are_refused():
     teacher = offer(tiny())
     for ids, line in (([999], "no prompt has these tokens"), ([], "it is empty")):
-        asked = {"model": TEACHER, "max_tokens": 4, "prompt": ids}
-        request = parse(CompletionRequest, json.dumps(asked).encode(), "request")
+        body = {"model": TEACHER, "max_tokens": 4, "prompt": ids}
+        request = parse(CompletionRequest, json.dumps(body).encode(), "request")
         with pytest.raises(BadInput, match=line):
             teacher.complete(request, "someone")
 
@@ -173,8 +173,8 @@ def test_over_http_many_callers_get_their_own_answers_and_limits():
             thread.join()
         assert [post(url, bodies[0], key="0")[0] for _ in range(2)] == [200, 429]
         assert post(url, b"{", key="x")[0] == 400
-        status, said = post(url, b'{"model": "' + b"x" * 2**20 + b'"}', key="y")
-        assert status == 413 and "MiB" in said["error"]["message"]
+        status, error = post(url, b'{"model": "' + b"x" * 2**20 + b'"}', key="y")
+        assert status == 413 and "MiB" in error["error"]["message"]
     for number, body in enumerate(bodies):
         status, response = got[number]
         alone = teacher.chat(parse(ChatRequest, body, ""), "").choices[0].message.content
@@ -217,11 +217,11 @@ def test_the_command_serves_until_ctrl_c(small, tmp_path):
     try:
         until = time.monotonic() + 300
         out = tmp_path / "out"
-        while "Ctrl-C" not in (said := out.read_text() if out.exists() else ""):
+        while "Ctrl-C" not in (printed := out.read_text() if out.exists() else ""):
             assert process.is_alive() and time.monotonic() < until, (tmp_path / "err").read_text()
             time.sleep(0.1)
-        url = said.split(" at ")[1].split(";")[0]
-        name = said.split("'")[1]
+        url = printed.split(" at ")[1].split(";")[0]
+        name = printed.split("'")[1]
         assert url.startswith("http://127.0.0.1:")
         status, response = post(url, json.dumps(ASK | {"model": name}).encode())
         assert (

@@ -87,8 +87,8 @@ def test_family_wise_error_and_planned_looks():
 
 def test_the_worst_case_simulation_uses_the_level_of_the_bounds():
     # Bounds are one-sided at alpha / 2, so the ends of a two-sided interval at alpha.
-    one = s.combine(s.variance([s.np.triu(s.np.ones((4, 4)))]), [1], alpha=0.05)
-    assert one.hi - one.value == pytest.approx(float(s.stats.t.ppf(0.975, one.df)) * one.se)
+    mean = s.combine(s.variance([s.np.triu(s.np.ones((4, 4)))]), [1], alpha=0.05)
+    assert mean.hi - mean.value == pytest.approx(float(s.stats.t.ppf(0.975, mean.df)) * mean.se)
 
 
 def test_all_of_it_runs_at_toy_size_and_says_what_does_not_hold(tmp_path, monkeypatch):

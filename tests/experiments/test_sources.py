@@ -99,10 +99,10 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     made = plan.make(schema.load("gsm8k", [*TINY, *words]))
     stage = made.teachers[made.arms[0].task, "none", "report"][0]
     graded = read_grades(Store(tmp_path / "store").open(stage.kind, stage.key))
-    asked = {
+    by_question = {
         (line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()
     }
-    right = [asked[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
+    right = [by_question[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
     assert [row["outcome"] == "right" for row in graded] == right
     # A recording has no surprisal; students have one of each of their own answers, however long.
     assert all(row["nats"] is None for row in graded)
@@ -146,17 +146,17 @@ def test_an_empty_profile_of_a_recording_is_text_alone(tmp_path):
     )
     recorded = read_recorded(path)
     assert recorded.generate([Prompt("x", "p")], seed=0, interface=Interface())[0].logprobs is None
-    kept = recorded.generate([Prompt("x", "p")], seed=0, interface=Interface("top_k", 2))[
+    logprobs = recorded.generate([Prompt("x", "p")], seed=0, interface=Interface("top_k", 2))[
         0
     ].logprobs
-    assert kept.values_TK.shape == (1, 2) and kept.values_TK[0].tolist() == pytest.approx(
+    assert logprobs.values_TK.shape == (1, 2) and logprobs.values_TK[0].tolist() == pytest.approx(
         [-0.1, -2.5]
     )
 
 
 def test_a_teacher_that_diverges_is_an_error(tmp_path, monkeypatch):
-    told = SimpleNamespace(diverged=True, steps=40, learning_rate=9.0)
-    monkeypatch.setattr(teacher, "train_fresh", lambda *_: (None, told))
+    training = SimpleNamespace(diverged=True, steps=40, learning_rate=9.0)
+    monkeypatch.setattr(teacher, "train_fresh", lambda *_: (None, training))
     scope = Scope(schema.load("quickstart", ["task=addition(digits=2)"]), "addition(digits=2)")
     with pytest.raises(
         BadInput,

@@ -97,12 +97,12 @@ def as_another_user(work):
         os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    with os.fdopen(reader) as said:
-        return said.read()
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         b'{"files":{}}',
         b'{"files":[]}',
@@ -119,9 +119,9 @@ def as_another_user(work):
         b'{"files":{"x":"0"},"seconds":"1","cpu_seconds":1}',
     ],
 )
-def test_a_damaged_done_json_is_one_line_and_no_result(tmp_path, told):
+def test_a_damaged_done_json_is_one_line_and_no_result(tmp_path, content):
     folder = Store(tmp_path).make("s", "k", lambda out: (out / "x").write_text("1"))
-    (folder / "done.json").write_bytes(told)
+    (folder / "done.json").write_bytes(content)
     for verb in (Store(tmp_path).open, Store(tmp_path).done):
         with pytest.raises(
             BadInput, match="not a finished result.*delete it to make it again"
@@ -180,8 +180,8 @@ def test_what_killed_writers_left_is_swept_and_what_others_write_is_not(tmp_path
     for path in left:
         path.touch()
     Store(tmp_path).sweep()
-    kept = {path for path, (host, pid) in left.items() if host != HERE or pid == os.getpid()}
-    assert {path for path in left if path.exists()} == kept
+    remaining = {path for path, (host, pid) in left.items() if host != HERE or pid == os.getpid()}
+    assert {path for path in left if path.exists()} == remaining
 
 
 def test_a_folder_is_written_to_by_two_at_once(tmp_path, monkeypatch):

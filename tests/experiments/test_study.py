@@ -198,5 +198,5 @@ def test_a_self_distilled_floor_keeps_right_answers_and_owns_the_rest():
             return right + wrong
 
     spec = SelfSpec(task=TaskSpec(name="addition", settings={}), budget=6, seed=0, source="self")
-    said = self_distilled(task, spec, AttackerResources())
-    assert said[:3] == right and [a.text for a in said[3:]] == [i.solution for i in items[3:]]
+    answers = self_distilled(task, spec, AttackerResources())
+    assert answers[:3] == right and [a.text for a in answers[3:]] == [i.solution for i in items[3:]]

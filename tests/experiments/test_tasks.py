@@ -43,12 +43,12 @@ def solved_sum(prompt):
 
 
 def solved_program(prompt):
-    *statements, asked = prompt.removesuffix("?").split(";")
+    *statements, variable = prompt.removesuffix("?").split(";")
     space = {}
     exec(
         "\n".join(statements), {}, space
     )  # without the modulus: + and - commute with reduction modulo 10
-    return str(space[asked] % 10)
+    return str(space[variable] % 10)
 
 
 def solved_table(prompt):
@@ -144,12 +144,12 @@ def test_worked_solutions_match_hand_computed_ones():
 
 @each_task
 def test_splits_share_no_question_however_it_is_written(task):
-    asked = {
+    by_split = {
         split: {same_question(task, i.prompt.text) for i in task.items(split, 150, 3)}
         for split in SPLITS
     }
-    assert [len(questions) for questions in asked.values()] == [150] * 5
-    assert len(set().union(*asked.values())) == 750
+    assert [len(questions) for questions in by_split.values()] == [150] * 5
+    assert len(set().union(*by_split.values())) == 750
 
 
 @each_task
@@ -225,11 +225,11 @@ def test_no_place_in_a_lookup_prompt_gives_the_answer_away():
 
 def test_every_statement_of_a_program_changes_the_answer_or_carries_it():
     for item in trace.Task(trace.Settings()).items("report", 300, 0):
-        *statements, asked = item.prompt.text.removesuffix("?").split(";")
+        *statements, variable = item.prompt.text.removesuffix("?").split(";")
         assert all(
             now[2] == before[0] for before, now in zip(statements, statements[1:], strict=False)
         )
-        assert asked == statements[-1][0]
+        assert variable == statements[-1][0]
 
 
 def test_shares_hold_and_a_canonical_form_has_one_split():
@@ -295,8 +295,8 @@ class Numbers(addition.Task):
 def test_a_split_surely_has_what_is_said(size, exact):
     there = Counter(split_of(str(i)) for i in range(30_000))
     for split in SPLITS:
-        told = Numbers(size).available(split, 10**6)
-        assert told == there[split] if exact else 0.8 * there[split] < told <= there[split]
+        most = Numbers(size).available(split, 10**6)
+        assert most == there[split] if exact else 0.8 * there[split] < most <= there[split]
         assert Numbers(size).available(split, 10) == 10
 
 
@@ -387,14 +387,14 @@ def test_gsm8k_asks_public_problems_for_training_and_test_problems_otherwise():
     train = {
         json.loads(line)["question"] for line in (GSM8K / "train.jsonl").read_text().splitlines()
     }
-    asked = {
+    by_split = {
         split: {item.prompt.text for item in real().items(split, n, 0)}
         for split, n in {"train": 34, "validate": 1, "query": 40, "select": 3, "report": 10}.items()
     }
-    assert asked["train"] | asked["validate"] <= train
-    assert not train & set().union(asked["query"], asked["select"], asked["report"])
-    assert sum(map(len, asked.values())) == len(set().union(*asked.values()))
-    assert {item.prompt.text for item in real().public(10, 0)} <= asked["train"]
+    assert by_split["train"] | by_split["validate"] <= train
+    assert not train & set().union(by_split["query"], by_split["select"], by_split["report"])
+    assert sum(map(len, by_split.values())) == len(set().union(*by_split.values()))
+    assert {item.prompt.text for item in real().public(10, 0)} <= by_split["train"]
 
 
 def test_gsm8k_grades_recorded_answers_as_their_authors_did():
@@ -485,9 +485,10 @@ def test_gsm8k_says_which_line_is_broken(line, message, tmp_path):
 
 
 class TestDeclaredClusters:
-    def settings(self, tmp_path, held):
-        (tmp_path / "clusters.json").write_text(held if isinstance(held, str) else json.dumps(held))
-        return gsm8k.Settings(path=str(GSM8K), clusters=str(tmp_path / "clusters.json"))
+    def settings(self, tmp_path, content):
+        path = tmp_path / "clusters.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return gsm8k.Settings(path=str(GSM8K), clusters=str(path))
 
     def test_items_carry_their_cluster(self, tmp_path):
         items = real().items("report", 10, 0)
@@ -497,7 +498,7 @@ class TestDeclaredClusters:
         assert task.data != real().data and {one.cluster for one in items} == {""}
 
     @pytest.mark.parametrize(
-        ("held", "words"),
+        ("content", "words"),
         [
             ("{", "cannot be read as JSON"),
             ("[1]", "must be an object of item ids and names of clusters"),
@@ -508,10 +509,10 @@ class TestDeclaredClusters:
             ),
         ],
     )
-    def test_what_is_wrong_with_a_file_is_one_line(self, tmp_path, held, words):
-        with pytest.raises(BadInput, match=words) as told:
-            gsm8k.Task(self.settings(tmp_path, held))
-        assert "\n" not in str(told.value)
+    def test_what_is_wrong_with_a_file_is_one_line(self, tmp_path, content, words):
+        with pytest.raises(BadInput, match=words) as caught:
+            gsm8k.Task(self.settings(tmp_path, content))
+        assert "\n" not in str(caught.value)
 
     def test_a_study_says_so_before_anything_runs(self, tmp_path):
         settings = self.settings(tmp_path, {"gsm8k-1": "a"})

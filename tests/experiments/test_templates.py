@@ -43,9 +43,9 @@ GIVEN = {
 """What each template is given that has fields."""
 
 
-def wrong(text, given):
+def wrong(text, names):
     """The dotted names of a template that no model has, as `Model.name`."""
-    reader = Reader(given)
+    reader = Reader(names)
     reader.read(Environment().parse(text))
     return reader.wrong
 
@@ -55,27 +55,27 @@ def bare(kind):
     if typing.get_origin(kind) is typing.Annotated:
         return bare(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        (one, *more) = [arg for arg in typing.get_args(kind) if arg is not type(None)]
-        return bare(one) if not more else None
+        (inner, *more) = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+        return bare(inner) if not more else None
     return kind
 
 
 def fields(kind):
     """The names of a model's or a tuple's fields and properties, with their kinds."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    held = {name: hint for name, hint in hints.items() if not name.startswith(("_", "model_"))}
+    kinds = {name: hint for name, hint in hints.items() if not name.startswith(("_", "model_"))}
     for name in dir(kind):
         value = getattr(kind, name, None)
         if isinstance(value, property):
-            held[name] = typing.get_type_hints(value.fget, include_extras=True).get("return")
-    return held
+            kinds[name] = typing.get_type_hints(value.fget, include_extras=True).get("return")
+    return kinds
 
 
 class Reader:
     """Walks a template and knows what each of its names is; None is what it does not know."""
 
-    def __init__(self, given):
-        self.names, self.wrong = dict(given), []
+    def __init__(self, names):
+        self.names, self.wrong = dict(names), []
 
     def read(self, node):
         if isinstance(node, nodes.For):

@@ -20,23 +20,23 @@ WORDS = st.text("ab#", max_size=24) | st.text(max_size=12)
 COINS = st.randoms(use_true_random=False).map(lambda rng: "".join(rng.choices("ab", k=40)))
 
 
-def slow_longest_repeat(said):
+def slow_longest_repeat(string):
     """Every substring, and whether it begins anywhere else."""
-    every = ((i, j) for i in range(len(said)) for j in range(i + 1, len(said) + 1))
-    return max((j - i for i, j in every if said.find(said[i:j], i + 1) >= 0), default=0)
+    every = ((i, j) for i in range(len(string)) for j in range(i + 1, len(string) + 1))
+    return max((j - i for i, j in every if string.find(string[i:j], i + 1) >= 0), default=0)
 
 
 @given(WORDS | COINS)
-def test_the_longest_repeat_is_that_of_all_pairs(said):
-    assert text.longest_repeat(said) == slow_longest_repeat(said)
+def test_the_longest_repeat_is_that_of_all_pairs(string):
+    assert text.longest_repeat(string) == slow_longest_repeat(string)
 
 
 @pytest.mark.parametrize(
-    ("said", "length"),
+    ("string", "length"),
     [("", 0), ("a", 0), ("aa", 1), ("aaaa", 3), ("banana", 3), ("abcabc", 3), ("347+586=", 0)],
 )
-def test_the_longest_repeat_by_hand(said, length):
-    assert text.longest_repeat(said) == length
+def test_the_longest_repeat_by_hand(string, length):
+    assert text.longest_repeat(string) == length
 
 
 def test_a_long_loop_takes_no_quadratic_time():
@@ -44,10 +44,10 @@ def test_a_long_loop_takes_no_quadratic_time():
 
 
 @given(WORDS, st.integers(1, 5))
-def test_distinct_is_within_its_bounds(said, n):
-    grams = max(len(said) - n + 1, 0)
-    assert (1 / grams if grams else 1) <= text.distinct(said, n) <= 1
-    assert text.distinct(said, n) == 1 or text.longest_repeat(said) >= n
+def test_distinct_is_within_its_bounds(string, n):
+    grams = max(len(string) - n + 1, 0)
+    assert (1 / grams if grams else 1) <= text.distinct(string, n) <= 1
+    assert text.distinct(string, n) == 1 or text.longest_repeat(string) >= n
 
 
 def test_distinct_by_hand():
@@ -68,10 +68,9 @@ def test_perplexity_is_per_byte_with_the_end_as_one():
     # One byte and two bytes (é), each with its end: five bytes of ln 3 nats.
     assert text.perplexity([2 * math.log(3), 3 * math.log(3)], ["a", "é"]) == pytest.approx(3.0)
     # A model of 13 equally likely characters, whatever the texts are.
-    said = ["1+1=2", "", "347+586=933"]
-    assert text.perplexity([(len(one) + 1) * math.log(13) for one in said], said) == pytest.approx(
-        13.0
-    )
+    texts = ["1+1=2", "", "347+586=933"]
+    nats = [(len(one) + 1) * math.log(13) for one in texts]
+    assert text.perplexity(nats, texts) == pytest.approx(13.0)
     # A text that underflows as a probability has a perplexity.
     assert text.perplexity([5000.0], ["a" * 999]) == pytest.approx(math.exp(5))
 
@@ -109,17 +108,15 @@ def items(n):
 
 
 def test_what_is_the_same_or_too_little_cannot_be_told():
-    said = answers(random.Random(0), 100)
-    assert text.detectability(said, said, items(100)) is None
+    clean = answers(random.Random(0), 100)
+    assert text.detectability(clean, clean, items(100)) is None
     few = MIN_ITEMS - 1
-    assert text.detectability(said[:few], answers(random.Random(1), few, ":"), items(few)) is None
+    assert text.detectability(clean[:few], answers(random.Random(1), few, ":"), items(few)) is None
     # A hundred answers to ten questions are ten items.
-    assert (
-        text.detectability(said, answers(random.Random(1), 100), [f"q{i % 10}" for i in range(100)])
-        is None
-    )
+    defended, ten = answers(random.Random(1), 100), [f"q{i % 10}" for i in range(100)]
+    assert text.detectability(clean, defended, ten) is None
     with pytest.raises(NotMeasurable, match="100 clean and 99 defended answers to 100 items"):
-        text.detectability(said, said[1:], items(100))
+        text.detectability(clean, clean[1:], items(100))
 
 
 def test_disjoint_alphabets_are_always_told_and_the_interval_says_how_surely():
@@ -165,13 +162,13 @@ def test_intervals_cover_a_coin_where_both_sides_are_alike():
     draw = lambda: [  # noqa: E731
         ";".join(one) for one in zip(*(answers(rng, 60) for _ in range(3)), strict=True)
     ]  # noqa: E731
-    told = [text.detectability(draw(), draw(), items(60)) for _ in range(60)]
-    values = np.array([one.value for one in told])
+    measured = [text.detectability(draw(), draw(), items(60)) for _ in range(60)]
+    values = np.array([one.value for one in measured])
     assert np.mean(
-        [one.lo <= 0.5 <= one.hi for one in told]
+        [one.lo <= 0.5 <= one.hi for one in measured]
     ) >= 0.9 and values.mean() == pytest.approx(0.5, abs=0.03)
     # Without the doubled variance intervals cover 0.85, and errors are 1.4 times too short.
-    assert 0.8 < values.std() / np.mean([one.se for one in told]) < 1.2
+    assert 0.8 < values.std() / np.mean([one.se for one in measured]) < 1.2
 
 
 def test_a_question_that_is_asked_twice_never_lies_on_both_sides():

@@ -156,7 +156,7 @@ def test_online_without_a_key_or_a_server_is_kept_offline_with_one_line(key, tmp
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("http://h:notaport", "cannot be reached"),
         ("http://[", "cannot be reached"),
@@ -166,7 +166,7 @@ def test_online_without_a_key_or_a_server_is_kept_offline_with_one_line(key, tmp
     ],
 )
 def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(
-    address, told, tmp_path, monkeypatch
+    address, message, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", address)
@@ -178,7 +178,7 @@ def test_an_address_that_is_none_is_one_line_and_the_runs_are_kept(
     assert (
         sent == [(RUN.id, False)]
         and len(seen) == 1
-        and told in seen[0]
+        and message in seen[0]
         and os.environ["WANDB_BASE_URL"] == address
     )
 
@@ -268,8 +268,8 @@ def test_online_no_id_is_used_twice_and_offline_files_give_way(tmp_path, sink):
 )
 def test_a_damaged_list_of_what_was_sent_is_one_line(text, tmp_path, sink):
     (tmp_path / "tracking.json").write_text(text)
-    count, said, _ = replayed(tmp_path, RUN)
-    assert count == 1 and len(said) == 1 and "is damaged; every run is sent again" in said[0]
+    count, lines, _ = replayed(tmp_path, RUN)
+    assert count == 1 and len(lines) == 1 and "is damaged; every run is sent again" in lines[0]
 
 
 def test_a_list_of_before_attempts_is_understood(tmp_path, sink):
@@ -288,8 +288,8 @@ def test_this_machine_and_where_things_lie_are_sent_only_if_asked(identity, tmp_
         config=RUN.config | {"teacher": {"path": home, "n": [f"t({home})"]}},
     )
     replay([run], Tracking(mode="offline", identity=identity), tmp_path, print)
-    told = inspected(tmp_path)
-    assert (home in told) is identity and (f'"{socket.gethostname()}"' in told) is identity
+    sent = inspected(tmp_path)
+    assert (home in sent) is identity and (f'"{socket.gethostname()}"' in sent) is identity
 
 
 @pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), 9)"])
@@ -308,7 +308,7 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "shortened"),
     [
         ("gsm8k(path='/home/a/data')", "gsm8k(path='…/data')"),
         ("release/top_k(k=5)", "release/top_k(k=5)"),
@@ -323,8 +323,8 @@ def test_temporary_files_go_with_their_process_or_at_the_next_replay(end, tmp_pa
         ("1/2", "1/2"),
     ],
 )
-def test_of_an_absolute_path_the_last_name_is_left(text, kept):
-    assert tracking._shortened(text) == kept
+def test_of_an_absolute_path_the_last_name_is_left(text, shortened):
+    assert tracking._shortened(text) == shortened
 
 
 def test_off_touches_nothing(tmp_path):
@@ -353,8 +353,9 @@ def test_a_run_has_its_own_values_and_its_cells_and_leads_back_to_the_teacher(sm
     for row in measures.rows:
         cell = (row.task, row.defense, row.attacker, row.budget)
         runs = [run for run in students if cell_of(run) == cell]
-        own = [run.summary["result/student_acc"] for run in runs]
-        assert len(own) == row.seeds and sum(own) / len(own) == pytest.approx(row.defended)
+        accuracies = [run.summary["result/student_acc"] for run in runs]
+        assert len(accuracies) == row.seeds
+        assert sum(accuracies) / row.seeds == pytest.approx(row.defended)
         for run in runs:
             summary = run.summary
             assert summary["cell/transfer_lo"] == row.transfer_lo

@@ -87,7 +87,7 @@ def folder(store, stage):
     return store.open(stage.kind, stage.key)
 
 
-def said(store, stage):
+def answers_of(store, stage):
     return read_completions(folder(store, stage) / "completions.parquet")
 
 
@@ -104,7 +104,7 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """Every kind of stage of a study without campaigns, in its smallest size."""
-    here = tiny(
+    plan = tiny(
         "search=equal",
         "search.trials=2",
         "search.items=10",
@@ -128,14 +128,14 @@ def ran(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.Task, "_draw", watched)
-        for stage in here.stages:
+        for stage in plan.stages:
             making[:] = (
                 stage.kind,
                 stage.settings.get("split", ""),
                 stage.settings.get("source", ""),
             )
             make_stage(stage, root)
-    return Ran(here, Store(root), dict(drawn))
+    return Ran(plan, Store(root), dict(drawn))
 
 
 class TestQuestions:
@@ -146,19 +146,19 @@ class TestQuestions:
     @pytest.mark.parametrize("name", catalog.names("study"))
     def test_only_exams_name_a_split_in_their_settings(self, name):
         """A plateau ends in the exam of its own student."""
-        here = shipped(name)
-        for stage in here.stages:
-            told = {
+        plan = shipped(name)
+        for stage in plan.stages:
+            settings = {
                 name: value
                 for name, value in stage.settings.items()
                 if (stage.kind, name) != ("plateau", "evaluation")
             }
             if stage.kind != "evaluation":
-                assert "split" not in told and '"report"' not in canonical(told), stage.kind
-        assert {stage.settings["split"] for stage in here.stages if stage.kind == "evaluation"} >= {
+                assert "split" not in settings and '"report"' not in canonical(settings), stage.kind
+        assert {stage.settings["split"] for stage in plan.stages if stage.kind == "evaluation"} >= {
             "report"
         }
-        assert {one.stage.settings["evaluation"]["split"] for one in here.plateaus} <= {"report"}
+        assert {one.stage.settings["evaluation"]["split"] for one in plan.plateaus} <= {"report"}
 
     @pytest.mark.parametrize("name", catalog.names("study"))
     def test_nothing_that_is_made_rests_on_an_exam_of_reported_questions(self, name):
@@ -175,19 +175,19 @@ class TestQuestions:
 
     @pytest.mark.parametrize("name", catalog.names("study"))
     def test_an_arm_is_examined_on_the_questions_of_its_split(self, name):
-        here = shipped(name)
-        sizes = {"report": here.study.measure.items, "select": here.study.measure.selection_items}
-        for arm in here.arms:
-            told = arm.exam.settings
-            assert (told["split"], told["items"], told.get("defense")) == (
+        plan = shipped(name)
+        sizes = {"report": plan.study.measure.items, "select": plan.study.measure.selection_items}
+        for arm in plan.arms:
+            settings = arm.exam.settings
+            assert (settings["split"], settings["items"], settings.get("defense")) == (
                 arm.split,
                 sizes[arm.split],
                 None,
             )
-        for (_, defense, split), exams in here.teachers.items():
+        for (_, defense, split), exams in plan.teachers.items():
             assert exams and all(exam.settings["split"] == split for exam in exams), defense
             assert [exam.settings["seed"] for exam in exams] == list(
-                range(here.study.measure.teacher_seeds)
+                range(plan.study.measure.teacher_seeds)
             )
             assert all(exam.settings["items"] == sizes[split] for exam in exams)
 
@@ -213,10 +213,10 @@ class TestQuestions:
         assert set().union(*drawn.values()) == {"query"}
 
     def test_a_learned_defence_is_made_of_training_questions(self, monkeypatch, tmp_path):
-        here = tiny(
+        plan = tiny(
             "defense=[none,trained/doge(steps=1,batch_size=2)]", "attacker=sft", "seeds=[0]"
         )
-        (guard,) = [stage for stage in here.stages if stage.kind == "defense"]
+        (guard,) = [stage for stage in plan.stages if stage.kind == "defense"]
         made(guard.inputs, tmp_path)
         drawn, original = set(), tasks.Task._draw
 
@@ -232,27 +232,27 @@ class TestQuestions:
         """Once more by hand: a student's surprisal of that text, in bits a byte of text and end."""
         from experiments.stages.models import load_network
 
-        here = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
+        plan = tiny("defense=[none,release/answer_only]", "attacker=sft", "seeds=[0]")
         arm = next(
             arm
-            for arm in here.arms
+            for arm in plan.arms
             if arm.defense == "release/answer_only" and arm.split == "report"
         )
         store = made([arm.exam], tmp_path)
-        mine, clean = (folder(store, stage) for stage in arm.exam.inputs)
+        trained, clean = (folder(store, stage) for stage in arm.exam.inputs)
         rows, texts = (
             read_grades(folder(store, arm.exam)),
             [row["text"] for row in read_grades(clean)],
         )
         prompts = [item.prompt for item in entries.build_task("addition").items("report", 12, 0)]
         assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
-        nats = load_network(mine).surprisal(prompts, texts)
+        nats = load_network(trained).surprisal(prompts, texts)
         by_hand = [
             n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)
         ]
         assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
         assert [row["nats"] for row in rows] == pytest.approx(
-            load_network(mine).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
+            load_network(trained).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
         )
 
 
@@ -260,10 +260,10 @@ class TestSeeds:
     """One seed a role: what a student's seed reaches, and what has a seed of its own."""
 
     def test_a_students_seed_draws_its_questions_starts_its_weights_and_orders_its_batches(self):
-        here = tiny(
+        plan = tiny(
             "attacker=[sft,clean/filter + sft + follow/prune]", "defense=[none,release/answer_only]"
         )
-        for arm in here.arms:
+        for arm in plan.arms:
             fresh = seed_for("control") if arm.defense == arms.IDENTITY else 0
             for stage in arm.student.walk():
                 if stage.kind in ("completions", "student", "post_training"):
@@ -271,9 +271,9 @@ class TestSeeds:
             assert arm.exam.settings["seed"] == 0, "students are asked greedily, once"
 
     def test_selected_students_have_other_seeds_than_reported_ones(self):
-        here = tiny("attacker=[sft,clean/filter + sft]", "defense=[none,release/answer_only]")
+        plan = tiny("attacker=[sft,clean/filter + sft]", "defense=[none,release/answer_only]")
         by = defaultdict(set)
-        for arm in here.arms:
+        for arm in plan.arms:
             by[arm.split].add(arm.seed)
             assert arm.student.settings["seed"] not in ({900} if arm.split == "report" else {0, 1})
         assert by["select"] == {900} and by["report"] >= {0, 1} and 900 not in by["report"]
@@ -282,11 +282,11 @@ class TestSeeds:
         """A shared student, or shared answers, would agree with it by construction and show
         nothing.
         """
-        here = tiny("attacker=sft", "defense=[none,release/answer_only]")
+        plan = tiny("attacker=sft", "defense=[none,release/answer_only]")
         walked = {
             defense: {
                 stage.key
-                for arm in here.arms
+                for arm in plan.arms
                 for stage in arm.student.walk()
                 if stage.kind != "teacher"
                 and (arm.defense, arm.attacker, arm.split) == (defense, "sft", "report")
@@ -297,7 +297,7 @@ class TestSeeds:
             all(len(keys) >= 4 for keys in walked.values())
             and not walked["none"] & walked[arms.IDENTITY]
         )
-        control = [arm for arm in here.arms if arm.defense == arms.IDENTITY]
+        control = [arm for arm in plan.arms if arm.defense == arms.IDENTITY]
         none = parse_defense("none").spec
         assert all(arm.completions.settings["defense"] == none for arm in control)
         assert {arm.seed for arm in control} >= {0, 1}, (
@@ -305,71 +305,72 @@ class TestSeeds:
         )
 
     def test_provider_and_teacher_have_seeds_that_no_student_has(self):
-        here = tiny(
+        plan = tiny(
             "defense=[none,decoding/product_of_experts,decoding/antidistillation]", "attacker=sft"
         )
-        mine = {arm.student.settings["seed"] for arm in here.arms}
-        (teacher,) = [stage for stage in here.stages if stage.kind == "teacher"]
+        student_seeds = {arm.student.settings["seed"] for arm in plan.arms}
+        (teacher,) = [stage for stage in plan.stages if stage.kind == "teacher"]
         assert teacher.settings["seed"] == 0
-        traces = [stage for stage in here.stages if stage.settings.get("source") == "traces"]
+        traces = [stage for stage in plan.stages if stage.settings.get("source") == "traces"]
         keys = {stage.key for stage in traces}
         proxies = [
             stage
-            for stage in here.stages
+            for stage in plan.stages
             if stage.kind == "student" and stage.inputs[0].key in keys
         ]
         provider = seed_for("provider")
         assert {stage.settings["seed"] for stage in [*traces, *proxies]} == {provider}
-        assert provider not in mine
+        assert provider not in student_seeds
         # The proxy learns from the first traces, and gradients are taken over those behind them.
         assert {stage.settings["skip"] for stage in traces} == {0, 8}
         (proxy,) = proxies
         assert proxy.inputs[0].settings["skip"] == 0
 
     def test_weights_and_questions_of_two_seeds_differ(self, tmp_path):
-        here = tiny("attacker=sft", "defense=none")
+        plan = tiny("attacker=sft", "defense=none")
         untrained = [
-            arm for arm in here.arms if (arm.attacker, arm.split) == (arms.UNTRAINED, "report")
+            arm for arm in plan.arms if (arm.attacker, arm.split) == (arms.UNTRAINED, "report")
         ][:2]
         store = made([arm.student for arm in untrained], tmp_path)
         weights = [
             (folder(store, arm.student) / "model.safetensors").read_bytes() for arm in untrained
         ]
         assert weights[0] != weights[1]
-        asked = [[answer.prompt_id for answer in said(store, arm.completions)] for arm in untrained]
-        assert asked[0] != asked[1] and len(asked[0]) == 8
+        answers = [answers_of(store, arm.completions) for arm in untrained]
+        questions = [[answer.prompt_id for answer in some] for some in answers]
+        assert questions[0] != questions[1] and len(questions[0]) == 8
 
     def test_worked_solutions_are_the_same_for_all_seeds(self):
         from experiments.stages.resources import Owned, attacker_resources
 
         task = entries.build_task("addition")
-        own = Owned(pool=1, budget=8, worked=5)
-        one, other = (attacker_resources(task, own, seed) for seed in (0, 1))
-        assert one.worked == other.worked and one.public != other.public
-        assert [a.text for a in one.worked] == [
+        owned = Owned(pool=1, budget=8, worked=5)
+        first, other = (attacker_resources(task, owned, seed) for seed in (0, 1))
+        assert first.worked == other.worked and first.public != other.public
+        assert [a.text for a in first.worked] == [
             item.solution for item in task.items("query", 5, seed_for("worked"))
         ]
-        assert [a.prompt for a in one.public] == [
+        assert [a.prompt for a in first.public] == [
             item.prompt.text for item in task.items("query", 8, 0)
         ]
-        right, wrong = one.public[0], Completion("x", one.public[0].prompt, "# 0")
-        assert one.check(right) and not one.check(wrong)
+        right, wrong = first.public[0], Completion("x", first.public[0].prompt, "# 0")
+        assert first.check(right) and not first.check(wrong)
         cut = replace(right, finished=False)  # right by luck
-        assert one.final(right) and one.final(cut) is None and not one.check(cut)
+        assert first.final(right) and first.final(cut) is None and not first.check(cut)
 
 
 class TestFloors:
     def test_shuffled_answers_are_those_of_other_questions(self, tmp_path):
-        here = tiny("attacker=sft", "defense=none", "budget=16")
+        plan = tiny("attacker=sft", "defense=none", "budget=16")
         pick = {
             arm.attacker: arm
-            for arm in here.arms
+            for arm in plan.arms
             if (arm.defense, arm.seed, arm.split) == ("none", 1, "report")
         }
         plain, mixed = pick["sft"].completions, pick[arms.SHUFFLED].completions
         assert mixed.settings["source"] == "shuffled" and plain in mixed.inputs
         store = made([plain, mixed], tmp_path)
-        before, after = said(store, plain), said(store, mixed)
+        before, after = answers_of(store, plain), answers_of(store, mixed)
         assert [a.prompt for a in before] == [a.prompt for a in after]
         texts = [a.text for a in before]
         assert len(set(texts)) > 1, "or nothing could be seen"
@@ -379,8 +380,8 @@ class TestFloors:
         assert [a.text for a in after] == expected != texts
 
     def test_a_self_distilled_student_learns_from_a_student_of_its_own_data(self):
-        here = tiny("attacker=sft", "defense=none")
-        pick = {(arm.attacker, arm.seed): arm for arm in here.arms if arm.split == "report"}
+        plan = tiny("attacker=sft", "defense=none")
+        pick = {(arm.attacker, arm.seed): arm for arm in plan.arms if arm.split == "report"}
         for seed in (0, 1):
             answers = pick[arms.SELF, seed].completions
             assert answers.settings["source"] == "self"
@@ -390,14 +391,14 @@ class TestFloors:
 
         task = entries.build_task("addition")
         items = task.public(8, 1)
-        told = {
+        answers = {
             item.prompt.text: f"so # {item.reference}" if i % 2 else "so # 0"
             for i, item in enumerate(items)
         }
 
         class Model:
             def generate(self, prompts, *, seed, interface):
-                return [Completion(prompt.id, prompt.text, told[prompt.text]) for prompt in prompts]
+                return [Completion(one.id, one.text, answers[one.text]) for one in prompts]
 
         from experiments.stages import completions
 
@@ -410,7 +411,7 @@ class TestFloors:
         completions.run(stage.spec, stage.needs.map(lambda needed: tmp_path), tmp_path)
         learned = [a.text for a in read_completions(tmp_path / "completions.parquet")]
         assert learned == [
-            told[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
+            answers[i.prompt.text] if n % 2 else i.solution for n, i in enumerate(items)
         ]
 
     def test_floors_ask_nobody(self):
@@ -418,8 +419,8 @@ class TestFloors:
         come from it.
         """
         for name in ("quickstart", "matrix"):
-            here = shipped(name)
-            floors = [arm for arm in here.arms if arms.is_floor(arm.attacker)]
+            plan = shipped(name)
+            floors = [arm for arm in plan.arms if arms.is_floor(arm.attacker)]
             assert {arm.attacker for arm in floors} >= {*arms.FLOORS} - {arms.WEAKER}
             for arm in floors:
                 kinds = {stage.kind for stage in arm.student.walk()}
@@ -467,21 +468,21 @@ class TestMatchedStrength:
 
         real = stage.build_defense
 
-        def build_defense(spec, *given):
-            if not given:
+        def build_defense(spec, *resources):
+            if not resources:
                 return real(spec)
             return lambda model: Behind(spec[0].settings["eps"])
 
         monkeypatch.setattr(stage, "build_defense", build_defense)
         monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
-        chosen = parse_defense("decoding/perturbed(match_utility=25)")
-        match = stage.MatchSpec(**chosen.match.model_dump(), items=40, seeds=3)
+        parsed = parse_defense("decoding/perturbed(match_utility=25)")
+        match = stage.MatchSpec(**parsed.match.model_dump(), items=40, seeds=3)
         spec, matched = stage._matched(
-            task, Behind(0.0), scope.defense_parts(chosen), NO_RESOURCES, match
+            task, Behind(0.0), scope.defense_parts(parsed), NO_RESOURCES, match
         )
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
         # selection has.
-        strength = real(chosen.spec).parts[0].traits.strength
+        strength = real(parsed.spec).parts[0].traits.strength
         strongest = min(1.0, strength.interpolate(1.0))
         assert matched.tried[0] == (1.0, pytest.approx(100 * strongest))
         assert matched.loss == pytest.approx(25, abs=2.5) and matched.points == 25
@@ -489,25 +490,25 @@ class TestMatchedStrength:
         assert set(seeds) == {0, 1, 2} and Counter(seeds)[0] == Counter(seeds)[2]
 
     def test_its_sizes_are_those_of_selection(self):
-        here = tiny(
+        plan = tiny(
             "attacker=sft",
             "defense=decoding/perturbed(match_utility=20)",
             "measure.selection_items=11",
         )
-        (stage,) = [stage for stage in here.stages if stage.kind == "defense"]
+        (stage,) = [stage for stage in plan.stages if stage.kind == "defense"]
         assert stage.settings["match"]["items"] == 11 and stage.settings["match"]["seeds"] == 2
         assert stage.settings["match"]["points"] == 20
 
     def test_the_strength_that_was_found_is_the_one_that_defends(self, tmp_path, monkeypatch):
 
-        here = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)")
-        (stage,) = [stage for stage in here.stages if stage.kind == "defense"]
-        (part_,) = stage.spec.defense
-        found = part_.model_copy(update={"settings": part_.settings | {"eps": 0.125}})
-        PreparedDefense(defense=[found], matched=None, numbers={}).write(tmp_path)
+        plan = tiny("attacker=sft", "defense=decoding/perturbed(match_utility=20)")
+        (stage,) = [stage for stage in plan.stages if stage.kind == "defense"]
+        (part,) = stage.spec.defense
+        matched = part.model_copy(update={"settings": part.settings | {"eps": 0.125}})
+        PreparedDefense(defense=[matched], matched=None, numbers={}).write(tmp_path)
         (tmp_path / "0.safetensors").write_bytes(save({}))
         task = build("task", stage.settings["task"])
-        arm = next(arm for arm in here.arms if arm.defense.startswith("decoding"))
+        arm = next(arm for arm in plan.arms if arm.defense.startswith("decoding"))
         assert arm.completions.needs.given.prepared == stage
         from experiments.stages import defended
 
@@ -517,9 +518,9 @@ class TestMatchedStrength:
             "build_defense",
             lambda spec, given, learned: lambda model: seen.append((spec, learned)),
         )
-        given = defended.ProviderInputs(prepared=tmp_path)
-        defended.defend(task, None, stage.spec.defense, given)
-        assert seen == [([found], [{}])]
+        inputs = defended.ProviderInputs(prepared=tmp_path)
+        defended.defend(task, None, stage.spec.defense, inputs)
+        assert seen == [([matched], [{}])]
 
 
 def test_gradients_are_clipped_before_every_step(monkeypatch):
@@ -610,11 +611,12 @@ def expected(ran):
     """By key and seed, the stage that was graded; a plateau is of the attack that selection finds
     worst.
     """
-    held = {}
+    stages = {}
     for arm in ran.plan.arms:
-        held[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
+        stages[Key(arm.task, arm.defense, arm.attacker, arm.budget, arm.split), arm.seed] = arm.exam
     for (task, defense, split), exams in ran.plan.teachers.items():
-        held |= {(Key(task, defense, "", 0, split), seed): exam for seed, exam in enumerate(exams)}
+        who = Key(task, defense, "", 0, split)
+        stages |= {(who, seed): exam for seed, exam in enumerate(exams)}
     for longer in ran.plan.plateaus:
         right = {
             attacker: np.mean(
@@ -629,10 +631,10 @@ def expected(ran):
             for attacker in longer.attackers
         }
         worst = max(longer.attackers, key=right.get)
-        held[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = (
+        stages[Key(longer.task, longer.defense, worst, longer.budget, "plateau"), longer.seed] = (
             longer.stage
         )
-    return held
+    return stages
 
 
 class TestGrades:
@@ -641,12 +643,12 @@ class TestGrades:
     """
 
     def test_all_sittings_are_collected(self, ran, expected):
-        held = grades_file.read(collect.collect(ran.plan, ran.store))
-        assert {(key, seed) for key, sat in held.items() for seed in sat.seeds} == set(expected)
+        sittings = grades_file.read(collect.collect(ran.plan, ran.store))
+        assert {(key, seed) for key, sat in sittings.items() for seed in sat.seeds} == set(expected)
         for (key, seed), stage in expected.items():
             rows, exam = (
                 read_grades(folder(ran.store, stage)),
-                held[key].exams[held[key].seeds.index(seed)],
+                sittings[key].exams[sittings[key].seeds.index(seed)],
             )
             assert list(exam.items) == [row["item"] for row in rows]
             assert list(exam.prompts) == [row["prompt"] for row in rows]
@@ -670,18 +672,18 @@ class TestGrades:
                 assert exam.bits_N.tolist() == [row["bits_per_byte"] for row in rows]
 
     def test_what_each_student_took(self, ran):
-        held = {
+        records = {
             tuple(one[name] for name in grades.WHO): one
             for one in jsonable(collect.arms(ran.plan, ran.store))
         }
-        assert len(held) == len(ran.plan.arms)
+        assert len(records) == len(ran.plan.arms)
         for arm in ran.plan.arms:
-            told = held[arm.task, arm.defense, arm.attacker, arm.budget, arm.split, arm.seed]
+            record = records[arm.task, arm.defense, arm.attacker, arm.budget, arm.split, arm.seed]
             training = json.loads((folder(ran.store, arm.student) / "training.json").read_text())
-            asked = folder(ran.store, arm.completions) / "exchanges.json"
+            exchanges = folder(ran.store, arm.completions) / "exchanges.json"
             cost = (
-                json.loads(asked.read_text())
-                if asked.exists()
+                json.loads(exchanges.read_text())
+                if exchanges.exists()
                 else dict.fromkeys(("exchanges", "tokens_in", "tokens_out"), 0)
             )
             trials = 2 * (arm.attacker != arms.UNTRAINED)
@@ -705,17 +707,16 @@ class TestGrades:
                 )
             }
             same["flops"] = 6 * training["parameters"] * training["positions"] * (1 + trials)
-            assert {name: told[name] for name in same} == same, arm
+            assert {name: record[name] for name in same} == same, arm
             asks = not arms.is_floor(arm.attacker) or arm.attacker == arms.SHUFFLED
-            assert (cost["exchanges"] == len(said(ran.store, arm.completions))) == asks and bool(
-                cost["tokens_in"]
-            ) == asks
+            answers = answers_of(ran.store, arm.completions)
+            assert (cost["exchanges"] == len(answers)) == asks == bool(cost["tokens_in"])
             if arm.defense.startswith("decoding"):
                 (guard,) = [stage for stage in arm.completions.inputs if stage.kind == "defense"]
-                found = PreparedDefense.read(folder(ran.store, guard)).matched
-                assert told["prepared"]["matched"] == found.model_dump(exclude={"tried"})
+                matched = PreparedDefense.read(folder(ran.store, guard)).matched
+                assert record["prepared"]["matched"] == matched.model_dump(exclude={"tried"})
             else:
-                assert told["prepared"] is None
+                assert record["prepared"] is None
 
     def test_a_student_that_is_not_there_is_not_finished(self, ran, tmp_path):
         assert [one.finished for one in collect.arms(ran.plan, Store(tmp_path))] == [False] * len(
@@ -745,15 +746,15 @@ class TestSteps:
     """All trained students of a task take as many steps, whatever follows their training."""
 
     def test_what_follows_is_made_up_for(self):
-        here = tiny(
+        plan = tiny(
             "attacker=[sft,solo,sft + follow/expert_iteration]",
             "defense=[none,release/answer_only]",
             "own=worked",
             "own.worked=4",
         )
-        study = here.study
+        study = plan.study
         steps = {}
-        for arm in here.arms:
+        for arm in plan.arms:
             first = arm.student if arm.student.kind == "student" else arm.student.inputs[0]
             follows = arms.learning(arm.attacker).followed(study.student)
             taken = student.steps_of(first.spec, first.spec.shape)
@@ -775,35 +776,31 @@ class TestSteps:
 
 
 def test_the_analysis_says_what_the_study_does():
-    here = tiny("attacker=[sft,solo]", "own=worked", "own.worked=4", "defense=release/answer_only")
-    told, study = preregistration.analysis(here), here.study
-    assert (told["study"], told["question"]) == (study.name, study.question)
-    assert told["estimands"]["uplift"].startswith("D - F") and told["estimands"]["harm"].startswith(
-        "U - D"
-    )
-    assert (
-        "(D - F) / (U - F)" in told["estimands"]["transfer"]
-        and "selection" in told["estimands"]["worst_case"]
-    )
-    assert "Te_d - Te" in told["estimands"]["utility"]
-    assert all(one in told["floor"] for one in (*arms.CHOICES, "solo", "selection split"))
-    assert (
-        told["controls"] == [arms.IDENTITY, arms.SHUFFLED] and told["primary_match"] == "exchanges"
-    )
-    assert told["items"] == {"report": 12, "selection": 10} and "Holm" in told["multiplicity"]
-    assert told["seeds"] == {
+    plan = tiny("attacker=[sft,solo]", "own=worked", "own.worked=4", "defense=release/answer_only")
+    analysis, study = preregistration.analysis(plan), plan.study
+    assert (analysis["study"], analysis["question"]) == (study.name, study.question)
+    estimands = analysis["estimands"]
+    assert estimands["uplift"].startswith("D - F") and estimands["harm"].startswith("U - D")
+    assert "(D - F) / (U - F)" in estimands["transfer"] and "Te_d - Te" in estimands["utility"]
+    assert "selection" in estimands["worst_case"]
+    assert all(one in analysis["floor"] for one in (*arms.CHOICES, "solo", "selection split"))
+    assert analysis["controls"] == [arms.IDENTITY, arms.SHUFFLED]
+    assert analysis["primary_match"] == "exchanges" and "Holm" in analysis["multiplicity"]
+    assert analysis["items"] == {"report": 12, "selection": 10}
+    assert analysis["seeds"] == {
         "report": [0, 1],
         "selection": [900],
         "floors and undefended": {"addition": study.baseline("addition")},
     }
-    assert told["thresholds"]["theta"] == study.measure.theta and "prices" not in told["thresholds"]
-    assert told["own"] == {"worked": 4} and told["search"]["trials"] == 0
-    assert told["recipes"]["student"]["steps"] == 2 and told["recipes"]["teacher"]["steps"] == 4
-    assert told["blocks"][0]["attackers"] == ["sft", "solo"]
+    thresholds, recipes = analysis["thresholds"], analysis["recipes"]
+    assert thresholds["theta"] == study.measure.theta and "prices" not in thresholds
+    assert analysis["own"] == {"worked": 4} and analysis["search"]["trials"] == 0
+    assert recipes["student"]["steps"] == 2 and recipes["teacher"]["steps"] == 4
+    assert analysis["blocks"][0]["attackers"] == ["sft", "solo"]
     assert (
-        "(1 - p)^S" in told["effective"]
-        and "steps" in told["training"]
-        and "wrong" in told["exclusions"]
+        "(1 - p)^S" in analysis["effective"]
+        and "steps" in analysis["training"]
+        and "wrong" in analysis["exclusions"]
     )
 
 
@@ -821,21 +818,21 @@ class TestJudged:
 
         clean = Arm((rng.random((3, 200)) < 0.97).astype(float), (-1, -2, -3))
         floor, top = arm(0.1, 0.01), arm(0.8, 0.01)
-        held = [
+        cases = [
             verdict.Case(floor, [top], [arm(mean, spread)], clean, clean)
             for mean, spread in ((0.38, 0.02), (0.42, 0.15), (0.5, 0.05), (0.71, 0.1), (0.66, 0.03))
         ]
         rules = verdict.Rules()
         assert (
-            verdict._without_tests(held[0], verdict.non_inferiority(clean, clean, 0.02), rules)
+            verdict._without_tests(cases[0], verdict.non_inferiority(clean, clean, 0.02), rules)
             is None
         )
-        parts = [variance([floor, top, one.attacks[0]]) for one in held]
+        parts = [variance([floor, top, one.attacks[0]]) for one in cases]
         raw = [
             [p_below(one, c, pooled([parts_of(other, c) for other in parts])) for one in parts]
             for c in ([0.5 - 1, -0.5, 1], [1 - 0.8, 0.8, -1])
         ]
-        judged = verdict.judge(held, rules)
+        judged = verdict.judge(cases, rules)
         assert [one.p for one in judged] == pytest.approx(_holm(raw[0]))
         assert [one.p_ineffective for one in judged] == pytest.approx(_holm(raw[1]))
         assert all(0 < p < 1 for p in raw[0]), "or nothing could be seen"
@@ -862,25 +859,25 @@ class TestJudged:
         have 4; and it is one-sided at half the level.
         """
         rng = np.random.default_rng(0)
-        held = [(rng.random((2, 100)) < mean).astype(float) for mean in (0.9, 0.4, 0.45, 0.56)]
-        spread = np.mean([some.mean(1).var(ddof=1) for some in held])
+        options = [(rng.random((2, 100)) < mean).astype(float) for mean in (0.9, 0.4, 0.45, 0.56)]
+        spread = np.mean([some.mean(1).var(ddof=1) for some in options])
 
         def left(df, quantile=0.975):
-            kept = [0]
-            for i, some in enumerate(held[1:], 1):
-                gap_N = held[0].mean(0) - some.mean(0)
+            indices = [0]
+            for i, some in enumerate(options[1:], 1):
+                gap_N = options[0].mean(0) - some.mean(0)
                 error = np.sqrt(spread * (1 / 2 + 1 / 2) + gap_N.var(ddof=1) / 100)
-                kept += [i] if gap_N.mean() - 0.1 <= stats.t.ppf(quantile, df) * error else []
-            return kept
+                indices += [i] if gap_N.mean() - 0.1 <= stats.t.ppf(quantile, df) * error else []
+            return indices
 
-        assert transfer._likely(held, 0.05) == left(4)
+        assert transfer._likely(options, 0.05) == left(4)
         assert left(4) not in (left(1), left(4, 0.95))
 
 
 def _holm(ps):
     """Step-down, by its definition."""
-    order, held, least = np.argsort(ps), [0.0] * len(ps), 0.0
+    order, adjusted, least = np.argsort(ps), [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
         least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
-        held[i] = least
-    return held
+        adjusted[i] = least
+    return adjusted

@@ -23,19 +23,19 @@ EDITS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on =
 KEYLESS = [name for name in EDITS if not parse_defense(name).chain.traits.needs]
 
 
-def completions_of(here):
+def completions_of(plan):
     """The completions of all reported students of the plain attack, by defence."""
     return {
         arm.defense: arm.completions
-        for arm in here.arms
+        for arm in plan.arms
         if (arm.attacker, arm.split) == ("sft", "report") and arm.defense != arms.IDENTITY
     }
 
 
 def test_all_text_defences_read_the_clean_completions():
     words = (*TINY, f"defense=[none,{','.join(EDITS)}]", *PLAIN, "measure.looks=[5]")
-    here = planned("downgrade", *words, "task=addition", "budget=8")
-    stages = completions_of(here)
+    plan = planned("downgrade", *words, "task=addition", "budget=8")
+    stages = completions_of(plan)
     clean = stages.pop("none")
     assert len(stages) == len(EDITS) >= 8 and isinstance(clean.spec, ReleasedSpec)
     for stage in stages.values():
@@ -45,7 +45,7 @@ def test_all_text_defences_read_the_clean_completions():
 class Counted:
     """A teacher that says each prompt's text and counts how often it is asked."""
 
-    asked = 0
+    calls = 0
 
     def encode(self, prompt):
         return [0] * len(prompt.text)
@@ -55,7 +55,7 @@ class Counted:
 
     def generate(self, prompts, *, seed, interface):
         assert interface == Interface()
-        Counted.asked += 1
+        Counted.calls += 1
         return [
             Completion(one.id, one.text, f" {one.text}; then; so # {i}", (1, 2, i + 3))
             for i, one in enumerate(prompts)
@@ -63,22 +63,22 @@ class Counted:
 
 
 def test_the_teacher_is_asked_once_for_all_of_them(tmp_path, monkeypatch):
-    here = tiny(
+    plan = tiny(
         f"defense=[none,{','.join(KEYLESS)}]", "attacker=sft", "seeds=[0]", "baseline_seeds=1"
     )
-    stages = completions_of(here) | {
-        arm.attacker: arm.completions for arm in here.arms if arm.attacker == arms.SHUFFLED
+    stages = completions_of(plan) | {
+        arm.attacker: arm.completions for arm in plan.arms if arm.attacker == arms.SHUFFLED
     }
     assert len(stages) == len(KEYLESS) + 2 >= 8
     monkeypatch.setattr(completions, "load_model", lambda folder: Counted())
-    monkeypatch.setattr(Counted, "asked", 0)
+    monkeypatch.setattr(Counted, "calls", 0)
     task, texts = entries.build_task("addition"), {}
     for name, stage in stages.items():
         out = tmp_path / stage.key
         out.mkdir()
         completions.run(stage.spec, stage.needs.map(lambda needed: tmp_path / needed.key), out)
         texts[name] = read_completions(out / completions.FILE)
-    assert Counted.asked == 1
+    assert Counted.calls == 1
     prompts = [item.prompt for item in task.items("query", 8, 0)]
     for name in KEYLESS:  # the same bytes as behind the defence itself
         behind = build_defense(parse_defense(name).spec, ProviderResources(format=task.format))(
@@ -107,26 +107,26 @@ def test_which_parts_only_edit_finished_text(entry, edits):
 
 
 def test_what_samples_before_it_edits_is_asked_behind_that_alone():
-    here = tiny("defense=[decoding/temperature,decoding/temperature + release/truncate]", *PLAIN)
-    stages = completions_of(here)
+    plan = tiny("defense=[decoding/temperature,decoding/temperature + release/truncate]", *PLAIN)
+    stages = completions_of(plan)
     cut = stages["decoding/temperature + release/truncate"]
     assert cut.needs.completions == stages["decoding/temperature"]
     assert isinstance(stages["decoding/temperature"].spec, ReleasedSpec) and cut.spec.after == 1
 
 
 def test_shuffled_completions_are_the_clean_ones():
-    here = tiny("defense=none", *PLAIN)
-    (mixed,) = [arm.completions for arm in here.arms if arm.attacker == arms.SHUFFLED]
+    plan = tiny("defense=none", *PLAIN)
+    (mixed,) = [arm.completions for arm in plan.arms if arm.attacker == arms.SHUFFLED]
     assert isinstance(mixed.spec, ShuffledSpec)
-    assert mixed.needs.completions == completions_of(here)["none"]
+    assert mixed.needs.completions == completions_of(plan)["none"]
 
 
 def test_edited_completions_of_a_real_teacher_are_those_of_asking_it_behind_the_defence(tmp_path):
     from experiments.stages.models import load_model
 
     words = [*TINY, "defense=[none,release/truncate]", *PLAIN, "teacher.steps=30"]
-    here = plan.make(schema.load("quickstart", words))
-    stage = completions_of(here)["release/truncate"]
+    planned = plan.make(schema.load("quickstart", words))
+    stage = completions_of(planned)["release/truncate"]
     store = made([stage], tmp_path)
     teacher = load_model(folder(store, stage.needs.teacher))
     behind = build_defense(
@@ -144,10 +144,10 @@ def test_what_the_weaker_teacher_says_instead_is_what_its_own_floor_is_trained_o
         for word in TINY
         if word.startswith("teacher.")
     ]
-    here = planned("downgrade", *words, *small, "teacher.steps=9", "task=addition", "budget=20")
-    stages = completions_of(here)
+    plan = planned("downgrade", *words, *small, "teacher.steps=9", "task=addition", "budget=20")
+    stages = completions_of(plan)
     (floor,) = [
-        arm.completions for arm in here.arms if (arm.attacker, arm.split) == (arms.WEAKER, "report")
+        arm.completions for arm in plan.arms if (arm.attacker, arm.split) == (arms.WEAKER, "report")
     ]
     store = made([*stages.values(), floor], tmp_path)
     strong, weak, all_weak, some = (
@@ -161,9 +161,9 @@ def test_what_the_weaker_teacher_says_instead_is_what_its_own_floor_is_trained_o
     )
     assert all_weak == weak != strong
     prompts = [item.prompt for item in entries.build_task("addition").items("query", 20, 0)]
-    chosen = is_downgraded(prompts, 0, 0.3, "request", "downgrade")
-    assert 0 < sum(chosen) < 20
-    assert some == [b if low else a for a, b, low in zip(strong, weak, chosen, strict=True)]
+    downgraded = is_downgraded(prompts, 0, 0.3, "request", "downgrade")
+    assert 0 < sum(downgraded) < 20
+    assert some == [b if low else a for a, b, low in zip(strong, weak, downgraded, strict=True)]
 
 
 def test_a_teacher_from_scratch_has_no_base_to_answer_instead():
@@ -176,13 +176,13 @@ def test_a_teacher_from_scratch_has_no_base_to_answer_instead():
 
 def test_an_attacker_rebuilds_a_defence_of_text_in_the_format_of_the_task():
     words = ("own=worked", "own.worked=4", "defense=[none,release/summary]", "seeds=[0]")
-    here = tiny(*words, "attacker=clean/invert_trace(reads=sold) + sft", "baseline_seeds=1")
-    spec = next(arm.student.spec for arm in here.arms if arm.defense == "release/summary")
+    plan = tiny(*words, "attacker=clean/invert_trace(reads=sold) + sft", "baseline_seeds=1")
+    spec = next(arm.student.spec for arm in plan.arms if arm.defense == "release/summary")
     task = entries.build_task("addition")
     worked = [Completion("w", "?", item.solution) for item in task.items("query", 4, 0)]
     rebuilt = student._released(task, spec, StudentInputs(None))["defense"](worked)
-    known = build_defense(spec.defense, ProviderResources(format=task.format))
-    behind = known(StoredModel(worked)).generate((), seed=0, interface=Interface())
+    defended = build_defense(spec.defense, ProviderResources(format=task.format))
+    behind = defended(StoredModel(worked)).generate((), seed=0, interface=Interface())
     assert (
         rebuilt
         == behind

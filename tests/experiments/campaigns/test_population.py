@@ -91,8 +91,8 @@ def test_organisations_and_resellers_share_cards_and_single_customers_mostly_do_
 
 def test_addresses_are_shared_by_strangers(month):
     made, _ = month
-    held = np.bincount(made.accounts.network[:6000])[made.accounts.network[:6000]]
-    behind = held > 60
+    sharing = np.bincount(made.accounts.network[:6000])[made.accounts.network[:6000]]
+    behind = sharing > 60
     single = made.accounts.segment[:6000] < 3
     assert (
         abs(behind[single].mean() - SMALL.vpn - SMALL.campus) < 0.02 and not behind[~single].any()
@@ -236,10 +236,10 @@ def test_nothing_leaks_after_an_account_is_closed_and_replacements_go_on():
             gone=gone,
             campaigns=[CAMPAIGNS[0].model_copy(update={"respawns": respawns}), CAMPAIGNS[1]],
         )
-        mine = out.leaked_ADC.sum(axis=2)
-        assert (mine[:40, 7:] == 0).all() and (mine[:40, :7].sum(axis=0) > 0).all()
-        assert (mine[200:, 8:].sum() > 0) == (respawns > 0)
-        assert out.got(0).sum() == mine[out.truth.campaign[out.first :] == 0].sum()
+        leaked_AD = out.leaked_ADC.sum(axis=2)
+        assert (leaked_AD[:40, 7:] == 0).all() and (leaked_AD[:40, :7].sum(axis=0) > 0).all()
+        assert (leaked_AD[200:, 8:].sum() > 0) == (respawns > 0)
+        assert out.got(0).sum() == leaked_AD[out.truth.campaign[out.first :] == 0].sum()
 
 
 class Closer(OpenAccess):
