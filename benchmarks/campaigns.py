@@ -44,7 +44,7 @@ LEVELS = (1e-2, 1e-3, 1e-4, 1e-5)
 WATCHED = (volume, content, homogeneity, templates)
 
 
-def one(share: float) -> dict[str, object]:
+def measure(share: float) -> dict[str, object]:
     """Learn, calibrate and watch at a share of the full size."""
     learner = BaselineFitter(release=7)
     simulate(
@@ -60,11 +60,11 @@ def one(share: float) -> dict[str, object]:
     clock, wall = time.process_time(), time.perf_counter()
     watch = ShadowMonitor([part.Detector(part.Settings(), baseline) for part in WATCHED])
     clean = simulate(honest, [], watch, days=DAYS, seed=2)
-    known = slice(clean.accounts.count)
+    existing = slice(clean.accounts.count)
     calibration = Calibration(
-        {name: held[known] for name, held in watch.highest.items()},
-        clean.accounts.segment[known],
-        clean.truth.owner[known],
+        {name: held[existing] for name, held in watch.highest.items()},
+        clean.accounts.segment[existing],
+        clean.truth.owner[existing],
     )
     calibrated, calibrated_wall = time.process_time() - clock, time.perf_counter() - wall
     del watch
@@ -114,11 +114,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--full", action="store_true", help="the full size: minutes, and gigabytes of memory"
     )
     size.add_argument("--one", type=float, help="one share of the full size, as JSON")
-    given = parser.parse_args(argv)
-    if given.one is not None:
-        print(json.dumps(one(given.one)))
+    args = parser.parse_args(argv)
+    if args.one is not None:
+        print(json.dumps(measure(args.one)))
         return
-    shares = (TOY,) if given.toy else (1.0,) if given.full else SIZES
+    shares = (TOY,) if args.toy else (1.0,) if args.full else SIZES
     rows = []
     for share in shares:
         command = [sys.executable, "-m", "benchmarks.campaigns", "--one", str(share)]

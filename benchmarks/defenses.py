@@ -43,15 +43,15 @@ def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
     return made
 
 
-def built(name: str, given: ProviderResources, teacher: LanguageModel) -> Any:
+def built(name: str, resources: ProviderResources, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
     shown = entries.resolve("defense", name).spec.settings
     quick = {key: value for key, value in QUICK.items() if key in shown}
     part = components.restore("defense", {"name": name, "settings": shown | quick})
-    defense = part.build(given)
+    defense = part.build(resources)
     if not defense.traits.learns:
         return defense
-    return part.build(replace(given, learned=defense.learn(teacher)))
+    return part.build(replace(resources, learned=defense.learn(teacher)))
 
 
 def seconds(model: Model, prompts: list[Prompt], interface: Interface) -> float:
@@ -76,23 +76,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # as many tokens as logprobs, and some more
     prompts = [item.prompt for item in task.items("report", count, 0)]
     # A random model never reaches a final answer, which some defences learn from.
-    own = [
+    solutions = [
         Completion(item.prompt.id, item.prompt.text, item.solution)
         for item in task.items("train", 16, 0)
     ]
     teacher = LanguageModel(
         network(tokenizer, shape, 0), tokenizer, temperature=1.0, max_new_tokens=new_tokens
     )
-    given = ProviderResources(
+    resources = ProviderResources(
         proxy=replace(teacher, network=network(tokenizer, shape, 1)),
         weaker_teacher=teacher,
-        traces=own,
+        traces=solutions,
         grade=lambda answer: len(answer.text) % 2 == 0,
     )
     print(f"{'defence':32s} {'passes':>6s} {'bound':>6s}  ratio")
     over = []
     for name in catalog.names("defense"):
-        defense = built(name, given, teacher)
+        defense = built(name, resources, teacher)
         interface = Interface("top_k", 20) if defense.traits.acts_on == "logprobs" else Interface()
         edit = (
             defense.traits.acts_on in ("text", "logprobs")

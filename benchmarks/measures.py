@@ -54,7 +54,7 @@ def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[Rec
         task: str, defense: str, attacker: str, budget: int, split: str, seed: int, mean: float
     ) -> None:
         right = rng.random(items) < mean
-        said = np.where(right, "1", rng.integers(2, 90, items).astype(str))
+        answers = np.where(right, "1", rng.integers(2, 90, items).astype(str))
         sizes = {
             "task": task,
             "defense": defense,
@@ -75,8 +75,8 @@ def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[Rec
                 | {
                     "item": [f"{task}-{i}" for i in range(items)],
                     "prompt": [f"{task} question {i}" for i in range(items)],
-                    "text": [f"because of {s} # {s}" for s in said],
-                    "said": said,
+                    "text": [f"because of {s} # {s}" for s in answers],
+                    "said": answers,
                     "passes": pa.array([1.0] * items),
                     "outcome": np.where(right, "right", "wrong"),
                     "tokens": pa.array([20] * items),
@@ -136,13 +136,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     toy = parser.parse_args(argv).toy
     items = 20 if toy else ITEMS
     data, arms = simulated(np.random.default_rng(0), items)
-    asked = study(items)
+    planned = study(items)
     made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     began = time.perf_counter()
     rows = len(pq.read_table(pa.BufferReader(data)))
     alone = time.perf_counter() - began
     began = time.perf_counter()
-    measures = summary.measure(asked, grades_file.read(data), arms)
+    measures = summary.measure(planned, grades_file.read(data), arms)
     took = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

@@ -24,8 +24,8 @@ def edits(size: int) -> dict[str, Callable[[], Tensor]]:
     that half agrees.
     """
     generator = torch.Generator().manual_seed(0)
-    scores, own, g = (torch.randn(1, size, generator=generator) for _ in range(3))
-    y, q = torch.log_softmax(4 * scores, -1), torch.log_softmax(2 * (scores + own), -1)
+    scores, noise, g = (torch.randn(1, size, generator=generator) for _ in range(3))
+    y, q = torch.log_softmax(4 * scores, -1), torch.log_softmax(2 * (scores + noise), -1)
     token = torch.tensor([7])
     least = torch.tensor([0.5], dtype=torch.float64)
     return {

@@ -64,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             began = time.process_time()
             torch.softmax(scores, -1)
             softmax = min(softmax, (time.process_time() - began) * 1e3 / positions)
-            for case, kept in cases.items():
+            for case, logprobs in cases.items():
                 began = time.process_time()
-                defense.edit(Completion("a", "question", "", logprobs=kept))
+                defense.edit(Completion("a", "question", "", logprobs=logprobs))
                 best[case] = min(best[case], (time.process_time() - began) * 1e3 / positions)
         print(
             f"{name:16s} "

@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     task = Task(Settings())
     tokenizer = character_tokenizer(task.alphabet)
-    said = [
+    solutions = [
         Completion(i.prompt.id, i.prompt.text, i.solution)
         for i in task.items("train", questions, 0)
     ]
-    examples = [example(answer, tokenizer, MOST) for answer in said]
+    examples = [example(answer, tokenizer, MOST) for answer in solutions]
     size: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "max_length": MOST}
 
     def ours() -> None:

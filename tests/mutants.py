@@ -173,8 +173,8 @@ class Mutant:
     @property
     def id(self) -> str:
         """The same as long as neither the function nor its fault changes; lines may move."""
-        told = [self.file, self.where, self.operator, self.before, self.after]
-        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
+        fields = [self.file, self.where, self.operator, self.before, self.after]
+        return hashlib.sha256("\0".join(fields).encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
         before, after = (" ".join(one.split()) for one in (self.before, self.after))
@@ -243,11 +243,11 @@ def changed(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
             yield "first argument returned", other(value=first)
     if isinstance(node, ast.Call):
         for i in range(len(node.args) - 1):
-            told = all(
+            constants = all(
                 isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant)
                 for one in node.args[i : i + 2]
             )
-            if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]) and not told:
+            if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]) and not constants:
                 swapped = [*node.args[:i], node.args[i + 1], node.args[i], *node.args[i + 2 :]]
                 yield "arguments swapped", other(args=swapped)
         for i in (i for i, one in enumerate(node.keywords) if one.arg not in CHECKS):
@@ -315,12 +315,12 @@ def mutants(root: Path, file: str) -> list[Mutant]:
                 after = f"({after})"
             if isinstance(new, ast.If):
                 after = after.replace("\n", "\n" + " " * node.col_offset)
-            one = Mutant(file, first, last, where, operator, start, end, before, after)
+            mutant = Mutant(file, first, last, where, operator, start, end, before, after)
             try:
-                ast.parse(one.made(source))
+                ast.parse(mutant.made(source))
             except SyntaxError:
                 continue
-            made.append(one)
+            made.append(mutant)
     return list({one.id: one for one in made}.values())
 
 
@@ -348,8 +348,12 @@ def trace(root: str, folder: str, spoken: Any = None) -> Any:
     threading.settrace(call)
     if spoken is None:
         pid = os.getpid()
-        told = lambda: json.dumps([[at, sorted(held)] for at, held in notes.items()])  # noqa: E731
-        atexit.register(lambda: (Path(folder) / f"{pid}.json").write_text(told()))
+
+        def write() -> None:
+            text = json.dumps([[at, sorted(lines)] for at, lines in notes.items()])
+            (Path(folder) / f"{pid}.json").write_text(text)
+
+        atexit.register(write)
     return notes, call
 
 
@@ -381,13 +385,11 @@ class Mapped:
             threading.settrace(self.call)
 
     def pytest_runtest_setup(self, item: Any) -> None:
-        for (
-            one
-        ) in gc.get_objects():  # what an earlier test left in a cache, this one would not execute
-            if hasattr(type(one), "cache_clear") and str(getattr(one, "__module__", "")).startswith(
-                "experiments"
-            ):
-                one.cache_clear()
+        # What an earlier test left in a cache, this one would not execute.
+        for cached in gc.get_objects():
+            module = str(getattr(cached, "__module__", ""))
+            if hasattr(type(cached), "cache_clear") and module.startswith("experiments"):
+                cached.cache_clear()
         self.began = worked()
         self._trace()
         self._say(item.nodeid)
@@ -407,12 +409,12 @@ class Mapped:
             self.failed.add(report.nodeid)
 
     def written(self) -> dict[str, Any]:
-        held: dict[str, set[tuple[str, int]]] = defaultdict(set, self.notes)
+        notes: dict[str, set[tuple[str, int]]] = defaultdict(set, self.notes)
         for path in self.folder.glob("[0-9]*.json"):
             for at, lines in json.loads(path.read_text()):
-                held[at] |= {(file, line) for file, line in lines}
+                notes[at] |= {(file, line) for file, line in lines}
         lines: dict[str, list[str]] = defaultdict(list)
-        for at, seen in held.items():
+        for at, seen in notes.items():
             for file, line in seen:
                 lines[f"{file}:{line}"].append(at)
         return {"seconds": self.seconds, "failed": sorted(self.failed), "lines": lines}
@@ -486,36 +488,38 @@ def copied(into: Path) -> Path:
     return into
 
 
-def tests_of(mutant: Mutant, held: dict[str, Any], most: float) -> tuple[list[str], float, bool]:
+def tests_of(
+    mutant: Mutant, coverage: dict[str, Any], most: float
+) -> tuple[list[str], float, bool]:
     """The tests that execute a mutant's line, fast files first; how long they take; whether all of
     them are there.
     """
-    failed, seconds = set(held["failed"]), held["seconds"]
+    failed, seconds = set(coverage["failed"]), coverage["seconds"]
     lines = [f"{mutant.file}:{line}" for line in range(mutant.line, mutant.last + 1)]
-    seen = {at for line in lines for at in held["lines"].get(line, ())}
+    seen = {at for line in lines for at in coverage["lines"].get(line, ())}
     if "import" in seen:  # a constant of the module: whoever executes anything of it
         seen = {
             at
-            for line, ats in held["lines"].items()
+            for line, ats in coverage["lines"].items()
             if line.startswith(f"{mutant.file}:")
             for at in ats
         }
     files = {at for at in seen if "::" not in at}
-    chosen = [
+    executing = [
         one
         for one in seconds
         if one not in failed and (one in seen or one.partition("::")[0] in files)
     ]
     cost: dict[str, float] = defaultdict(float)
-    for one in chosen:
-        cost[one.partition("::")[0]] += seconds[one]
-    chosen.sort(key=lambda one: cost[one.partition("::")[0]])  # stable, so that files stay whole
-    kept, spent = [], 0.0
-    for one in chosen:
-        if spent + seconds[one] <= most:
-            kept.append(one)
-            spent += seconds[one]
-    return kept, spent, len(kept) == len(chosen)
+    for test in executing:
+        cost[test.partition("::")[0]] += seconds[test]
+    executing.sort(key=lambda one: cost[one.partition("::")[0]])  # stable, so that files stay whole
+    affordable, spent = [], 0.0
+    for test in executing:
+        if spent + seconds[test] <= most:
+            affordable.append(test)
+            spent += seconds[test]
+    return affordable, spent, len(affordable) == len(executing)
 
 
 @dataclass
@@ -528,37 +532,37 @@ class Running:
     whole: bool
 
 
-def ended(one: Running) -> dict[str, Any] | None:
+def ended(trial: Running) -> dict[str, Any] | None:
     """The outcome of a mutant whose tests have run; None while they do."""
-    late = time.monotonic() > one.until
-    if one.process.is_alive() and not late:
+    late, mutant = time.monotonic() > trial.until, trial.mutant
+    if trial.process.is_alive() and not late:
         return None
-    if one.process.is_alive():
-        os.killpg(one.process.pid, signal.SIGKILL)
-    one.process.join()
-    shutil.copyfile(ROOT / one.mutant.file, one.tree / one.mutant.file)
-    told = {"id": one.mutant.id, "mutant": str(one.mutant), "first": "", "whole": one.whole}
+    if trial.process.is_alive():
+        os.killpg(trial.process.pid, signal.SIGKILL)
+    trial.process.join()
+    shutil.copyfile(ROOT / mutant.file, trial.tree / mutant.file)
+    outcome = {"id": mutant.id, "mutant": str(mutant), "first": "", "whole": trial.whole}
     if late:
-        return told | {"outcome": "timeout"}
-    if not one.out.exists():
-        return told | {"outcome": "killed", "first": "the process itself"}
-    seen = json.loads(one.out.read_text())
-    return told | {
+        return outcome | {"outcome": "timeout"}
+    if not trial.out.exists():
+        return outcome | {"outcome": "killed", "first": "the process itself"}
+    seen = json.loads(trial.out.read_text())
+    return outcome | {
         "outcome": "killed" if seen["code"] not in (0, 5) else "survived",
         "first": seen["first"],
     }
 
 
 def run(
-    chosen: list[Mutant], held: dict[str, Any], scratch: Path, workers: int, most: float
+    sample: list[Mutant], coverage: dict[str, Any], scratch: Path, workers: int, most: float
 ) -> Iterator[dict[str, Any]]:
     """The outcome of each mutant, as they end."""
     trees = [copied(scratch / f"tree{i}") for i in range(workers)]
-    fork, running, queue = multiprocessing.get_context("fork"), list[Running](), chosen[::-1]
+    fork, running, queue = multiprocessing.get_context("fork"), list[Running](), sample[::-1]
     while queue or running:
         while queue and trees:
             mutant = queue.pop()
-            tests, seconds, whole = tests_of(mutant, held, most)
+            tests, seconds, whole = tests_of(mutant, coverage, most)
             if not tests:
                 yield {
                     "id": mutant.id,
@@ -576,11 +580,11 @@ def run(
             until = time.monotonic() + SLOWER * seconds + 60
             running.append(Running(mutant, process, tree, out, until, whole))
         time.sleep(0.1)
-        for one in list(running):
-            outcome = ended(one)
+        for trial in list(running):
+            outcome = ended(trial)
             if outcome:
-                running.remove(one)
-                trees.append(one.tree)
+                running.remove(trial)
+                trees.append(trial.tree)
                 yield outcome
 
 
@@ -609,24 +613,24 @@ def main() -> int:
         help="folder of the map and the outcomes; continued if there",
     )
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
-    given = parser.parse_args()
+    args = parser.parse_args()
     files = sorted({path.relative_to(ROOT).as_posix() for one in WIRING for path in ROOT.glob(one)})
     every = [one for file in files for one in mutants(ROOT, file)]
-    every = [one for one in every if any(only in one.file or only == one.id for only in given.only)]
-    chosen = random.Random(given.seed).sample(every, min(given.sample, len(every)))
-    print(f"{len(every)} mutants of {len(files)} files, {len(chosen)} of them are made")
-    if given.list:
-        print(*chosen, sep="\n")
+    every = [one for one in every if any(only in one.file or only == one.id for only in args.only)]
+    sample = random.Random(args.seed).sample(every, min(args.sample, len(every)))
+    print(f"{len(every)} mutants of {len(files)} files, {len(sample)} of them are made")
+    if args.list:
+        print(*sample, sep="\n")
         return 0
-    given.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for name in HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
-        scratch, at = Path(folder), given.out / "map.json"
+        scratch, at = Path(folder), args.out / "map.json"
         (scratch / "sitecustomize.py").write_text(SITE)
         if not at.exists():
             (scratch / "lines").mkdir()
-            where = (copied(scratch / "mapped"), scratch, list(given.tests), at, scratch / "lines")
+            where = (copied(scratch / "mapped"), scratch, list(args.tests), at, scratch / "lines")
             process = multiprocessing.get_context("fork").Process(target=inside, args=where)
             process.start()
             process.join()
@@ -635,40 +639,39 @@ def main() -> int:
             f"{len(data['seconds'])} tests, {sum(data['seconds'].values()):.0f} s; red already: "
             f"{data['failed']}"
         )
-        outcomes = given.out / "outcomes.jsonl"
-        told = (
+        outcomes = args.out / "outcomes.jsonl"
+        earlier = (
             [json.loads(line) for line in outcomes.read_text().splitlines()]
             if outcomes.exists()
             else []
         )
-        done = {one["id"]: one for one in told}
+        done = {one["id"]: one for one in earlier}
         with outcomes.open("a") as file:
-            left = [one for one in chosen if one.id not in done]
-            for outcome in run(left, data, scratch, given.workers, given.most):
+            left = [one for one in sample if one.id not in done]
+            for outcome in run(left, data, scratch, args.workers, args.most):
                 done[outcome["id"]] = outcome
                 print(json.dumps(outcome), file=file, flush=True)
                 print(
                     f"{outcome['outcome']:9s} {outcome['mutant']}  {outcome['first']}", flush=True
                 )
-    return summary([done[one.id] for one in chosen])
+    return summary([done[one.id] for one in sample])
 
 
 def summary(outcomes: list[dict[str, Any]]) -> int:
     """Prints survivors and the rate; 1 where fewer than 90 of 100 mutants die, those argued for
     left out.
     """
-    known = argued()
+    excused = argued()
     survived = [one for one in outcomes if one["outcome"] == "survived"]
     print("\nSurvivors:")
-    for one in survived:
-        note = (
-            "argued" if one["id"] in known else "no test executes it" if one.get("untested") else ""
-        )
+    for outcome in survived:
+        untested = "no test executes it" if outcome.get("untested") else ""
+        note = "argued" if outcome["id"] in excused else untested
         print(
-            f"- `{one['mutant'].replace(' ', '` ', 1)} "
-            f"{note}{'' if one['whole'] else ' (not all its tests ran)'}"
+            f"- `{outcome['mutant'].replace(' ', '` ', 1)} "
+            f"{note}{'' if outcome['whole'] else ' (not all its tests ran)'}"
         )
-    counted = [one for one in outcomes if one["id"] not in known]
+    counted = [one for one in outcomes if one["id"] not in excused]
     dead = sum(one["outcome"] != "survived" for one in counted)
     late = sum(one["outcome"] == "timeout" for one in counted)
     rate = dead / max(len(counted), 1)

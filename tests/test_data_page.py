@@ -29,11 +29,11 @@ def write(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def asked(*words):
+def asked_texts(*words):
     made = schema.load("first", [*words, *SMALL])
     (block,) = made.blocks
-    found = questions.asked_prompts(made, block.tasks[0], block)
-    return [prompt.text for prompts in found.values() for prompt in prompts]
+    by_interface = questions.asked_prompts(made, block.tasks[0], block)
+    return [prompt.text for prompts in by_interface.values() for prompt in prompts]
 
 
 def chat(text):
@@ -44,7 +44,7 @@ def chat(text):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with what the page's commands name."""
-    folder, texts = tmp_path_factory.mktemp("data"), asked()
+    folder, texts = tmp_path_factory.mktemp("data"), asked_texts()
     write(folder / "answers.jsonl", [FENCED[0] | {"prompt": text} for text in dict.fromkeys(texts)])
     others = chat("other") | {"model": "another"}
     write(folder / "logs.jsonl", [others, *map(chat, texts)])
@@ -83,7 +83,7 @@ def test_a_command_of_the_page_is_planned(words, place, monkeypatch):
         task = next(word for word in words if word.startswith("task="))
         rows = [
             {"model": "qwq-32b", "question": text, "response": "<answer>1</answer>", "attempt": i}
-            for text in dict.fromkeys(asked(task))
+            for text in dict.fromkeys(asked_texts(task))
             for i in range(3)
         ]
         pq.write_table(pa.Table.from_pylist(rows), place / "completions.parquet")

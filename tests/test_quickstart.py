@@ -99,7 +99,7 @@ def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
 def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs, rows):
     row = rows["addition", "logprob_kd", "release/top_k"]
     assert row["verdict"] == "ineffective" and row["transfer_hi"] - row["transfer_lo"] <= 0.1
-    held = grades_file.read(runs / "quickstart" / "grades.parquet")
+    sittings = grades_file.read(runs / "quickstart" / "grades.parquet")
     keys = [
         grades.Key("addition", d, a, 800, "report")
         for d, a in (
@@ -108,7 +108,7 @@ def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs
             (row["defense"], "logprob_kd"),
         )
     ]
-    five = transfer(*(Arm(held[key].right_SN[:5], held[key].seeds[:5]) for key in keys))
+    five = transfer(*(Arm(sittings[key].right_SN[:5], sittings[key].seeds[:5]) for key in keys))
     assert five.hi - five.lo <= 0.1, "five seeds are enough for that"
 
 
@@ -159,11 +159,12 @@ def test_the_folder_holds_what_a_reader_needs(runs):
 
 @pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
 def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
-    held = grades_file.read(runs / "quickstart" / "grades.parquet")
-    graded = [
-        held[grades.Key(task, d, attacker, 800, "report")].right_SN for d in ("none", arms.IDENTITY)
+    sittings = grades_file.read(runs / "quickstart" / "grades.parquet")
+    right = [
+        sittings[grades.Key(task, defense, attacker, 800, "report")].right_SN
+        for defense in ("none", arms.IDENTITY)
     ]
-    got = undefended_splits(np.concatenate(graded), splits=300)
+    got = undefended_splits(np.concatenate(right), splits=300)
     assert got.students == 12 and got.covered >= 0.93
 
 

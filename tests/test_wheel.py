@@ -37,8 +37,8 @@ def test_the_wheel_runs_the_quickstart_without_the_checkout(tmp_path):
     ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as held:
-        held.extractall(tmp_path / "site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
     empty = tmp_path / "empty"
     empty.mkdir()
     code = (

@@ -24,8 +24,8 @@ def ratios(out: str) -> list[float]:
 def test_it_runs_at_toy_size_and_prints_ratios(name, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)  # those that start a process of their own find themselves
     importlib.import_module(f"benchmarks.{name}").main(["--toy"])
-    found = ratios(capsys.readouterr().out)
-    assert found and all(math.isfinite(one) and one > 0 for one in found)
+    values = ratios(capsys.readouterr().out)
+    assert values and all(math.isfinite(one) and one > 0 for one in values)
 
 
 def test_there_are_benchmarks_and_make_bench_runs_them_all():
@@ -37,5 +37,5 @@ def test_there_are_benchmarks_and_make_bench_runs_them_all():
     "line", ["ratio: nan x the peer's speed", "ratio: inf x the peer's speed", "-1.0 x a softmax"]
 )
 def test_what_is_no_ratio_is_seen(line):
-    (found,) = ratios(line)
-    assert not (math.isfinite(found) and found > 0)
+    (value,) = ratios(line)
+    assert not (math.isfinite(value) and value > 0)

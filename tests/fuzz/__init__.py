@@ -114,10 +114,10 @@ def call(work: Callable[[], object]) -> Outcome:
             work()
     except Hang:
         return Outcome(-1, "", "", f"hang: more than {HANG:g} s")
-    except BadInput as told:
-        return Outcome(2, "", str(told), "several lines" if "\n" in str(told) else "")
-    except Exception as told:
-        return Outcome(-1, "", "", f"traceback: {type(told).__name__}: {str(told)[:200]}")
+    except BadInput as error:
+        return Outcome(2, "", str(error), "several lines" if "\n" in str(error) else "")
+    except Exception as error:
+        return Outcome(-1, "", "", f"traceback: {type(error).__name__}: {str(error)[:200]}")
     return Outcome(0, "", "")
 
 
@@ -139,14 +139,14 @@ def command(*words: str, codes: tuple[int, ...] = (0, 2)) -> Outcome:
             code = cli.main(list(words))
     except Hang:
         return Outcome(-1, out.getvalue(), error.getvalue(), f"hang: more than {HANG:g} s")
-    except SystemExit as told:  # argparse prints its usage, then one line
-        return Outcome(int(str(told.code)), out.getvalue(), error.getvalue())
-    except Exception as told:
+    except SystemExit as ended:  # argparse prints its usage, then one line
+        return Outcome(int(str(ended.code)), out.getvalue(), error.getvalue())
+    except Exception as raised:
         return Outcome(
             -1,
             out.getvalue(),
             error.getvalue(),
-            f"traceback: {type(told).__name__}: {str(told)[:200]}",
+            f"traceback: {type(raised).__name__}: {str(raised)[:200]}",
         )
     fault = "" if code in codes else f"exit code {code}"
     # What a command notes on its way is no error.

@@ -25,18 +25,18 @@ def main() -> int:
     parser.add_argument("--kind", nargs="*", default=[*every()], choices=[*every()])
     parser.add_argument("--examples", type=int, help="of each kind, instead of minutes")
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
-    given_words = parser.parse_args()
-    chosen = {name: kind for name, kind in every().items() if name in given_words.kind}
-    until, rounds, failed = time.monotonic() + 60 * given_words.minutes, 0, False
-    counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in chosen}
+    args = parser.parse_args()
+    kinds = {name: kind for name, kind in every().items() if name in args.kind}
+    until, rounds, failed = time.monotonic() + 60 * args.minutes, 0, False
+    counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in kinds}
     while True:
-        for name, kind in chosen.items():
-            failed |= not _round(name, kind, given_words.seed + rounds, counts[name])
+        for name, kind in kinds.items():
+            failed |= not _round(name, kind, args.seed + rounds, counts[name])
         rounds += 1
-        told = ", ".join(f"{name} {dict(count)}" for name, count in counts.items())
-        print(f"round {rounds}: {told}", flush=True)
+        progress = ", ".join(f"{name} {dict(count)}" for name, count in counts.items())
+        print(f"round {rounds}: {progress}", flush=True)
         done = min(sum(count.values()) for count in counts.values())
-        if done >= given_words.examples if given_words.examples else time.monotonic() > until:
+        if done >= args.examples if args.examples else time.monotonic() > until:
             break
     for name, count in counts.items():
         print(f"{name}: {sum(count.values())} trials, {dict(count)}")
@@ -45,7 +45,7 @@ def main() -> int:
 
 def _round(name: str, kind: Kind, number: int, count: collections.Counter[str]) -> bool:
     """One round of a kind; whether nothing was found."""
-    found: list[str] = []
+    faults: list[str] = []
 
     @seed(number)
     @settings(
@@ -60,9 +60,9 @@ def _round(name: str, kind: Kind, number: int, count: collections.Counter[str]) 
     def tried(case: object) -> None:
         with tempfile.TemporaryDirectory() as folder:
             fault = kind.fault(case, Path(folder))
-        if not found:  # what comes after a fault only makes that smaller
+        if not faults:  # what comes after a fault only makes that smaller
             count[fault.partition(":")[0] or "as it should be"] += 1
-        found.extend([fault] if fault else [])
+        faults.extend([fault] if fault else [])
         assert not fault, fault
 
     try:

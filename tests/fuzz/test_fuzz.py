@@ -92,7 +92,7 @@ def test_models_that_have_one_thing_wrong_are_whole_without_it(tmp_path):
     del adapters.WEIGHT["the same"]
     (tmp_path / "gguf").mkdir()
     assert gguf_files.attempt(("field", "general.name", "tiny"), tmp_path / "gguf").code == 0
-    for asked in templates.ASKED:
-        case = ("template", templates.GOOD), asked
-        assert templates.KIND.fault(case, tmp_path / asked) == ""
-        assert templates.attempt(case, tmp_path / f"{asked} again").code == 0
+    for prompt in templates.ASKED:
+        case = ("template", templates.GOOD), prompt
+        assert templates.KIND.fault(case, tmp_path / prompt) == ""
+        assert templates.attempt(case, tmp_path / f"{prompt} again").code == 0

@@ -105,14 +105,14 @@ def main() -> int:
     worst = 0.0
     for name, ours, theirs in pairs(teacher_NV):
         (a, slope_a), (b, slope_b) = measured(ours, student_NV), measured(theirs, student_NV)
-        found = apart(a, b), apart(slope_a, slope_b)
-        worst = max(worst, *found)
-        print(f"{name:40}{float(a):12.6f}{float(b):12.6f}{found[0]:14.1e}{found[1]:14.1e}")
+        distances = apart(a, b), apart(slope_a, slope_b)
+        worst = max(worst, *distances)
+        print(f"{name:40}{float(a):12.6f}{float(b):12.6f}{distances[0]:14.1e}{distances[1]:14.1e}")
     for name, ours, theirs in gold.pairs():
-        found = apart(ours.value, theirs.value), apart(ours.slope, theirs.slope)
-        worst = max(worst, *(one / gold.LOOSER for one in found))
+        distances = apart(ours.value, theirs.value), apart(ours.slope, theirs.slope)
+        worst = max(worst, *(one / gold.LOOSER for one in distances))
         values = f"{float(ours.value):12.6f}{float(theirs.value):12.6f}"
-        print(f"{name:40}{values}{found[0]:14.1e}{found[1]:14.1e}")
+        print(f"{name:40}{values}{distances[0]:14.1e}{distances[1]:14.1e}")
     print(f"\nlargest relative difference {worst:.1e}, at most {MOST:.0e} is allowed")
     return int(not worst <= MOST)
 

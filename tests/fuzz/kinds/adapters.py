@@ -95,13 +95,13 @@ def whole() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="adapter-"))
     network().save_pretrained(folder / "base")
     _tokenizer().save_pretrained(folder / "base")
-    one = network()
-    adapters.add(one, LoraConfig(r=4), seed=1)
-    for name, weight in one.named_parameters():
+    model = network()
+    adapters.add(model, LoraConfig(r=4), seed=1)
+    for name, weight in model.named_parameters():
         if "lora_B" in name:
             weight.data.fill_(0.1)
     (folder / "adapter").mkdir()
-    adapters.write(one, folder / "adapter")
+    adapters.write(model, folder / "adapter")
     return folder
 
 

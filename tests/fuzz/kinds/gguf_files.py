@@ -85,9 +85,9 @@ CASE = st.one_of(
 def fields() -> dict[str, Any]:
     """What a good file says of itself, by name."""
     # transformers adds the name that GPT-2's end has to a tokenizer that lacks it.
-    told = json.loads(byte_pair_tokenizer(["1+1= 2"], ROWS)._tokenizer.to_str())["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
-    tokens = sorted(told["vocab"], key=told["vocab"].get)
+    model = json.loads(byte_pair_tokenizer(["1+1= 2"], ROWS)._tokenizer.to_str())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
     tokens[tokens.index(END)] = "<|endoftext|>"
     return {
         "general.architecture": "llama",
@@ -100,7 +100,7 @@ def fields() -> dict[str, Any]:
         "llama.attention.head_count_kv": 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.freq_base": 100.0,
-        "llama.vocab_size": len(told["vocab"]),
+        "llama.vocab_size": len(model["vocab"]),
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": tokens,
@@ -130,13 +130,13 @@ def tensors() -> dict[str, np.ndarray]:
     }
 
 
-def write(path: Path, told: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+def write(path: Path, metadata: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
     """A file of fields and tensors, as the library writes it."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "llama")
     writer.kv_data[0].clear()  # the architecture, which it writes unasked
-    for name, value in told.items():
+    for name, value in metadata.items():
         if isinstance(value, list):
             writer.add_array(name, value)
         elif isinstance(value, str):
@@ -155,14 +155,14 @@ def write(path: Path, told: dict[str, Any], weights: dict[str, np.ndarray]) -> N
 
 def attempt(case: Any, folder: Path) -> Outcome:
     what, name, value = case
-    told, weights, path = dict(fields()), dict(tensors()), folder / "m.gguf"
+    metadata, weights, path = dict(fields()), dict(tensors()), folder / "m.gguf"
     if what == "field":
-        told = {key: one for key, one in (told | {name: value}).items() if one != GONE}
+        metadata = {key: one for key, one in (metadata | {name: value}).items() if one != GONE}
     if what == "tensor":
         weight = TENSORS[value](weights.pop(name))
         if value != GONE:
             weights[f"{name}s" if value == "another name" else name] = weight
-    write(path, told, weights)
+    write(path, metadata, weights)
     data = path.read_bytes()
     if what in ("folder", "pickled"):
         path.unlink()

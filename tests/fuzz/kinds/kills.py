@@ -73,14 +73,15 @@ def whole() -> tuple[dict[str, bytes], float]:
     with tempfile.TemporaryDirectory() as runs:
         began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         assert worked(Path(runs)) == 0
-        return held(Path(runs)), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
+        return timeless(Path(runs)), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
 
 
-def held(runs: Path) -> dict[str, bytes]:
+def timeless(runs: Path) -> dict[str, bytes]:
     """The files that hold no times, and the fingerprint of all results."""
     home = runs / "quickstart"
-    told = json.loads((home / "manifest.json").read_bytes())["fingerprint"]
-    return {name: (home / name).read_bytes() for name in SAME} | {"fingerprint": told.encode()}
+    fingerprint = json.loads((home / "manifest.json").read_bytes())["fingerprint"]
+    files = {name: (home / name).read_bytes() for name in SAME}
+    return files | {"fingerprint": fingerprint.encode()}
 
 
 def attempt(moment: float, folder: Path) -> Outcome:
@@ -95,7 +96,7 @@ def attempt(moment: float, folder: Path) -> Outcome:
 
 def fine(moment: float, folder: Path) -> str:
     """All bytes are those of the run that nothing happened to, and nothing of a writer is left."""
-    other = [name for name, data in held(folder).items() if data != whole()[0][name]]
+    other = [name for name, data in timeless(folder).items() if data != whole()[0][name]]
     left = [path.name for path in folder.rglob("*.part")]
     return f"silence: {other} differ, {left} are left" if other or left else ""
 

@@ -47,22 +47,22 @@ def attempt(case: Any, folder: Path) -> Outcome:
     shutil.copytree(whole(), folder / "model")
     path = folder / "model" / case[0]
     if isinstance(case[1], int):
-        held = json.loads(path.read_text())
-        held[sorted(held)[case[1] % len(held)]] = case[2]
-        path.write_text(json.dumps(held))
+        config = json.loads(path.read_text())
+        config[sorted(config)[case[1] % len(config)]] = case[2]
+        path.write_text(json.dumps(config))
     else:
         data, at = path.read_bytes(), int(case[1] * (path.stat().st_size - 1))
         path.write_bytes(
             data[:at] if case[2] is None else data[:at] + case[2] + data[at + len(case[2]) :]
         )
 
-    def asked() -> None:
+    def answer() -> None:
         model = load(str(folder / "model"), max_new_tokens=4)
         assert model.generate([Prompt("p", "1+1=")], seed=0, interface=Interface("top_k", 2))[
             0
         ].logprobs
 
-    return call(asked)
+    return call(answer)
 
 
 def fine(case: Any, folder: Path) -> str:

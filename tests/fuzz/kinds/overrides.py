@@ -130,10 +130,10 @@ ENTRIES = [
 
 
 class Case(NamedTuple):
-    """Words of a command line; `set` holds what each path should have where they are accepted."""
+    """Words of a command line; `expected` is what each path should have where they are accepted."""
 
     words: tuple[str, ...]
-    asked: tuple[tuple[str, Any], ...]
+    expected: tuple[tuple[str, Any], ...]
 
 
 @functools.cache
@@ -162,8 +162,8 @@ def _setting(path: str, sign: str, value: tuple[str, Any]) -> Case:
 
 
 def _both(first: Case, second: Case) -> Case:
-    asked = [one for one in first.asked if one[0] not in dict(second.asked)]
-    return Case(first.words + second.words, (*asked, *second.asked))
+    remaining = [one for one in first.expected if one[0] not in dict(second.expected)]
+    return Case(first.words + second.words, (*remaining, *second.expected))
 
 
 VALUE = st.sampled_from(VALUES)
@@ -193,14 +193,14 @@ def attempt(case: Case, folder: Path) -> Outcome:
 
 def _others(case: Case) -> list[str]:
     """Settings of the small study that a case leaves as they are; no key may be set twice."""
-    told = {word.partition("=")[0].lstrip("+") for word in case.words}
-    return [word for word in SMALL if word.partition("=")[0] not in told]
+    keys = {word.partition("=")[0].lstrip("+") for word in case.words}
+    return [word for word in SMALL if word.partition("=")[0] not in keys]
 
 
 def fine(case: Case, folder: Path) -> str:
     """Whatever is accepted must be what was written, of the same kind."""
     study = schema.load("quickstart", [*SMALL, *case.words]).model_dump(mode="json")
-    for path, value in case.asked:
+    for path, value in case.expected:
         at: Any = study
         for part in path.split("."):
             at = at[part]

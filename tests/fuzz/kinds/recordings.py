@@ -73,15 +73,15 @@ def fine(case: Any, folder: Path) -> str:
     return f"taken in silence: {', '.join(wrong)}" if wrong else ""
 
 
-def _text(one: Any, several: bool) -> bool:
+def _text(value: Any, several: bool) -> bool:
     """A text that a file can hold, or a list of them where several answers may stand."""
-    if several and isinstance(one, list) and one:
-        return all(_text(inner, False) for inner in one)
-    return isinstance(one, str) and "\ud800" not in one
+    if several and isinstance(value, list) and value:
+        return all(_text(inner, False) for inner in value)
+    return isinstance(value, str) and "\ud800" not in value
 
 
-def _logprob(one: Any) -> bool:
-    return type(one) in (int, float) and -3.5e38 < one <= 0
+def _logprob(value: Any) -> bool:
+    return type(value) in (int, float) and -3.5e38 < value <= 0
 
 
 KIND = Kind(st.tuples(LINE, CUT), attempt, fine)

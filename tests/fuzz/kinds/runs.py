@@ -102,20 +102,20 @@ def attempt(case: Case, folder: Path) -> Outcome:
     return dataclasses.replace(verified, code=2 if verified.code else 0, fault=fault)
 
 
-def _alter(told: Any, case: Case) -> None:
+def _alter(data: Any, case: Case) -> None:
     """Go down a way, as deep as it says and there is, and alter what lies there."""
     for level, number in enumerate(case.way):
-        keys = [*told] if isinstance(told, dict) else range(len(told))
+        keys = [*data] if isinstance(data, dict) else range(len(data))
         key = keys[number % len(keys)]
-        inner = told[key]
+        inner = data[key]
         if level < case.depth and isinstance(inner, dict | list) and inner:
-            told = inner
+            data = inner
             continue
         value = VALUES[case.value]
         if value is GONE:
-            del told[key]
+            del data[key]
         else:
-            told[key] = value
+            data[key] = value
         return
 
 

@@ -90,12 +90,12 @@ def answers() -> tuple[Any, dict[str, bytes]]:
     """A model, and its whole response to each prompt."""
     model = tiny(max_new_tokens=6)
     teacher, tokens = offer(model), TokenTable(model.tokenizer)
-    said = {}
+    responses = {}
     for prompt in (PROMPT, OTHER):
         query = Query(OPTIONS, tokens, prompt, k=OPTIONS.logprobs)
         request = parse(ChatRequest, query.body, "request")
-        said[prompt.id] = encode(teacher.chat(request, "someone"))
-    return model, said
+        responses[prompt.id] = encode(teacher.chat(request, "someone"))
+    return model, responses
 
 
 def attempt(case: Any, folder: Path) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,14 +109,14 @@ CASES = st.builds(
 def attempt(case: Case, folder: Path) -> Outcome:
     path = folder / "mine.yaml"
     path.write_bytes(case.data)
-    told = command("plan", str(path), "--runs", str(folder / "runs"), *case.words)
+    outcome = command("plan", str(path), "--runs", str(folder / "runs"), *case.words)
     silent = (
-        told.code == 2
-        and str(path) not in told.error
+        outcome.code == 2
+        and str(path) not in outcome.error
         and not case.words
-        and "mine" not in told.error
+        and "mine" not in outcome.error
     )
-    return Outcome(told.code, told.out, told.error, told.fault or f"silence: {told.error}" * silent)
+    return replace(outcome, fault=outcome.fault or f"silence: {outcome.error}" * silent)
 
 
 def fine(case: Case, folder: Path) -> str:
@@ -123,19 +124,19 @@ def fine(case: Case, folder: Path) -> str:
     the same kind.
     """
     try:
-        asked = yaml.safe_load(case.data.decode("utf-8-sig"))
+        wanted = yaml.safe_load(case.data.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         return f"silence: accepted, and yaml says {' '.join(str(error).split())}"
     study = schema.load(str(folder / "mine.yaml"), list(case.words)).model_dump(mode="json")
-    told = {word.partition("=")[0].partition(".")[0] for word in case.words} | {
+    overridden = {word.partition("=")[0].partition(".")[0] for word in case.words} | {
         "defaults",
         "budget",
     }
-    lost = [key for key in asked if key not in told and key not in study]
+    lost = [key for key in wanted if key not in overridden and key not in study]
     unlike = [
         key
-        for key in asked
-        if key in study and key not in told | {"blocks"} and not alike(study[key], asked[key])
+        for key, value in wanted.items()
+        if key in study and key not in overridden | {"blocks"} and not alike(study[key], value)
     ]
     return f"silence: {lost + unlike} of {case.data[:2000]!r}" if lost + unlike else ""
 

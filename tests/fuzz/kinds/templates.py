@@ -109,8 +109,8 @@ def fine(case: Any, folder: Path) -> str:
     read = [model.tokenizer.decode(model.encode(ASKED[prompt])) for _ in range(3)]
     if any(one != read[0] for one in read):
         return f"taken in silence: another prompt each time, {read}"
-    said = [ASKED[prompt].text, ASKED[prompt].system, *(m.content for m in ASKED[prompt].history)]
-    lost = [one for one in said if one not in read[0]]
+    parts = [ASKED[prompt].text, ASKED[prompt].system, *(m.content for m in ASKED[prompt].history)]
+    lost = [one for one in parts if one not in read[0]]
     return f"taken in silence: {lost} is not in {read[0][:99]!r}" if lost else ""
 
 
