@@ -52,11 +52,11 @@ class Rewriter:
     temperature: float = 0.0
     context: int = 2000
     max_new_tokens: int = 50
-    asked: list = field(default_factory=list)
+    prompts: list = field(default_factory=list)
 
     def generate(self, prompts, *, seed, interface):
         assert (self.temperature == 1.0) == (prompts[0].id == "proposal")
-        self.asked.extend(prompt.text for prompt in prompts)
+        self.prompts.extend(prompt.text for prompt in prompts)
         return [Completion(p.id, p.text, self.write(p), (5,), passes=1.0) for p in prompts]
 
 
@@ -79,13 +79,13 @@ def test_the_search_takes_what_hurts_a_proxy_most(resources, teacher, monkeypatc
 
     monkeypatch.setattr(rewrite, "hurt", hurt)
     traces = [Completion.to(Prompt(str(i), f"{i}+{i}="), f"{i} # {i}") for i in range(8)]
-    given = replace(resources, rewriter=Rewriter(write), traces=traces, format=STEPS)
+    resources = replace(resources, rewriter=Rewriter(write), traces=traces, format=STEPS)
     settings = Settings(rounds=1, samples=2)
     assert Defense(settings).traits.learns and "proxy" in Defense(settings).traits.needs
-    learned = Defense(settings, given).learn(teacher)
+    learned = Defense(settings, resources).learn(teacher)
     assert seen == [{"2"}, {"2"}, {"1"}]
     assert learned["scores"].tolist() == [0.4, 0.4, 0.9]
-    after = Defense(settings, replace(given, learned=learned))
+    after = Defense(settings, replace(resources, learned=learned))
     assert after.instruction == "try 1\n\n{reasoning}"
     (answer,) = after(StoredModel(traces[:1])).generate((), seed=0, interface=Interface())
     assert answer.text == "1 # 0"
@@ -95,12 +95,12 @@ def test_a_real_proxy_tells_candidates_apart_and_a_search_repeats_itself(resourc
     """Copies out of a corpus of one text, or nothing: the proxy stays as it was."""
     settings = Settings(rounds=1, samples=1, steps=3, learning_rate=0.01, instruction="{reasoning}")
     write = lambda prompt: "7" * 20 if prompt.id == "proposal" else prompt.text[:9].strip()  # noqa: E731
-    given = replace(resources, rewriter=Rewriter(write))
-    before = [value.clone() for value in given.proxy.network.parameters()]
-    learned, again = (Defense(settings, given).learn(teacher) for _ in range(2))
+    resources = replace(resources, rewriter=Rewriter(write))
+    before = [value.clone() for value in resources.proxy.network.parameters()]
+    learned, again = (Defense(settings, resources).learn(teacher) for _ in range(2))
     assert all(torch.equal(learned[name], again[name]) for name in learned)
     assert len(learned["scores"].unique()) == 2
-    assert all(map(torch.equal, before, given.proxy.network.parameters()))
+    assert all(map(torch.equal, before, resources.proxy.network.parameters()))
 
 
 def test_a_share_of_the_answers_is_rewritten_and_keeps_its_final_answer(
@@ -126,7 +126,7 @@ def test_a_rewriter_is_shown_as_many_of_the_best_as_it_can_read(resources):
         rewriter = Rewriter(lambda prompt: "n", context=context)
         defense = Defense(Settings(rounds=1), replace(resources, rewriter=rewriter))
         assert defense._propose(scores, 2) == ["n", "n"]
-        proposed[context] = rewriter.asked[0].count("say ")
+        proposed[context] = rewriter.prompts[0].count("say ")
     assert proposed == {3000: 5, 1000: 2}
     short = replace(resources, rewriter=Rewriter(str, context=100))
     with pytest.raises(BadInput, match="context of 100 tokens holds no request"):
@@ -136,13 +136,13 @@ def test_a_rewriter_is_shown_as_many_of_the_best_as_it_can_read(resources):
 def test_hindsight_is_told_the_question_and_the_answer():
     rewriter = Rewriter(lambda prompt: "sure")
     answer = Completion("q", "how many?", "hm;3+4=7 # 7", (1,))
-    resources = replace(hindsight.Defense(hindsight.Settings()).resources)
-    given = replace(resources, rewriter=rewriter, format=STEPS)
-    defense = hindsight.Defense(hindsight.Settings(), given)
+    resources = hindsight.Defense(hindsight.Settings()).resources
+    resources = replace(resources, rewriter=rewriter, format=STEPS)
+    defense = hindsight.Defense(hindsight.Settings(), resources)
     (new,) = defense(StoredModel([answer])).generate((), seed=0, interface=Interface())
     assert new.text == "sure # 7"
-    (asked,) = rewriter.asked
-    assert "Question: how many?\n\nReasoning: hm;3+4=7\n\nAnswer: # 7" in asked
+    (prompt,) = rewriter.prompts
+    assert "Question: how many?\n\nReasoning: hm;3+4=7\n\nAnswer: # 7" in prompt
 
 
 @pytest.mark.parametrize("module", [rewrite, hindsight])

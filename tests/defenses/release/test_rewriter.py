@@ -86,9 +86,9 @@ def test_what_does_not_fit_the_rewriter_is_not_asked_for():
 
 def test_a_network_whose_context_is_too_short_is_not_asked_either(teacher):
     """By default an instruction has more letters than this one reads."""
-    given = ProviderResources(rewriter=teacher, format=STEPS)
+    resources = ProviderResources(rewriter=teacher, format=STEPS)
     answer = Completion("q", "3+4=", "3+4=7 # 7", (1, 2))
-    model = summary.Defense(summary.Settings(by="model"), given)(StoredModel([answer]))
+    model = summary.Defense(summary.Settings(by="model"), resources)(StoredModel([answer]))
     (new,) = model.generate([answer.question], seed=0, interface=Interface())
     assert (new.text, new.passes) == (answer.text, 1)
 
