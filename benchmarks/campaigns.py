@@ -22,15 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from defenses.access import (
-    BaselineFitter,
-    Calibration,
-    ShadowMonitor,
-    content,
-    homogeneity,
-    templates,
-    volume,
-)
+from defenses.access import BaselineFitter, ShadowMonitor, content, homogeneity, templates, volume
+from defenses.access.calibration import Calibration
 from distill.campaigns import NEVER
 from distill.campaigns.presets import preset, scaled
 from experiments.campaigns.population import Population

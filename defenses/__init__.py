@@ -80,7 +80,11 @@ class Strength(NamedTuple):
     log: bool = False
 
     def interpolate(self, fraction: float) -> float:
-        """The strength at a fraction in [0, 1] of the way from weakest to strongest."""
+        """The strength at a fraction of the way from weakest to strongest.
+
+        Args:
+            fraction: 0 to 1.
+        """
         if self.log:
             return float(self.weakest * (self.strongest / self.weakest) ** fraction)
         return self.weakest + fraction * (self.strongest - self.weakest)
@@ -164,7 +168,14 @@ class BaseDefense(ABC):
 
     @abstractmethod
     def __call__(self, model: Model) -> Model:
-        """The defended model; the one it is given stays as it is."""
+        """The defended model; the one it is given stays as it is.
+
+        Args:
+            model: the teacher, or what an earlier defence made of it.
+
+        Raises:
+            BadInput: the model cannot be defended so, or the provider lacks what is needed.
+        """
 
     @property
     def is_identity(self) -> bool:
@@ -174,7 +185,18 @@ class BaseDefense(ABC):
         )
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """What it learns from the model that it will defend, if `traits.learns`."""
+        """What it learns from the model that it will defend, if `traits.learns`.
+
+        Args:
+            model: the undefended teacher; it stays as it is.
+
+        Returns:
+            Tensors by name, which `resources.learned` is handed later; nothing where it learns
+            nothing.
+
+        Raises:
+            BadInput: the model cannot be learned from, or the provider lacks what is needed.
+        """
         return {}
 
 
@@ -211,6 +233,14 @@ class DefensePipeline:
                 )
 
     def __call__(self, model: Model) -> Model:
+        """The model behind all parts; the one it is given stays as it is.
+
+        Args:
+            model: the teacher.
+
+        Raises:
+            BadInput: a part cannot defend it.
+        """
         for part in self.parts:
             model = part(model)
         return model

@@ -77,6 +77,9 @@ def add(network: Any, config: LoraConfig, seed: int) -> None:
 def check(folder: str | Path) -> None:
     """Refuse a folder that is no adapter.
 
+    Args:
+        folder: of the adapter.
+
     Raises:
         BadInput: it lacks a file that peft writes, or peft is not installed.
     """
@@ -90,6 +93,10 @@ def check(folder: str | Path) -> None:
 
 def read(network: Any, folder: Path) -> None:
     """Put a kept adapter onto its base.
+
+    Args:
+        network: a base of transformers; it gets the adapter's layers and weights, in place.
+        folder: of the adapter.
 
     Raises:
         BadInput: it is not whole, no LoRA adapter, or of another base.
@@ -178,12 +185,20 @@ def write(network: Any, folder: Path) -> None:
 
 
 def is_on(network: Any) -> bool:
-    """Whether a network has an adapter."""
+    """Whether a network has an adapter.
+
+    Args:
+        network: of transformers.
+    """
     return bool(getattr(network, "peft_config", None))
 
 
 def merged(network: Any) -> Any:
-    """A copy of a network in whose weights its adapter is merged."""
+    """A copy of a network in whose weights its adapter is merged.
+
+    Args:
+        network: of transformers, with an adapter; it stays as it is.
+    """
     from peft.tuners.lora import LoraLayer
 
     whole = copy.deepcopy(network)

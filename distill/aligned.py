@@ -25,7 +25,12 @@ Span = tuple[int, int]
 
 
 def token_ends(lengths: Sequence[int], finished: bool) -> list[int]:
-    """Where each token of a text ends, in bytes; the end of a finished text counts as one more."""
+    """Where each token of a text ends, in bytes; the end of a finished text counts as one more.
+
+    Args:
+        lengths: bytes of each token, without an end-of-text.
+        finished: whether the text ends with end-of-text.
+    """
     return list(accumulate([*lengths, *[1] * finished]))
 
 

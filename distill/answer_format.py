@@ -67,6 +67,12 @@ class AnswerFormat(BaseModel):
     reasoning (`read`), and is what worked solutions are written with (`write`). `steps`: reasoning
     divides by `line`, by `sentence`, or at any other text. `gap`: what is between reasoning and the
     answer; by default a space, or a line's end where the markup has lines of its own.
+
+    Arguments of its methods:
+        text: of an answer, all of it.
+        finished: whether it came to its own end.
+        reasoning: steps, with what stands between them.
+        final: the answer alone, without markup.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -99,12 +105,8 @@ class AnswerFormat(BaseModel):
     def split(self, text: str, finished: bool = True) -> Parts:
         """A text as its parts; the final answer of one that was cut off counts only where its
         markup was closed before.
-
-        Args:
-            text: of an answer.
-            finished: whether it came to its own end.
         """
-        thinking, rest = self._thinking(text)
+        thinking, rest = _thinking(self, text)
         if rest is None:
             return Parts(thinking, "", "", None)
         markup = _find(self, rest)
@@ -167,15 +169,16 @@ class AnswerFormat(BaseModel):
             )
         return text
 
-    def _thinking(self, text: str) -> tuple[str, str | None]:
-        """What is thought, with its markup, and the rest; None where thinking has not ended."""
-        if self.thinking == "none":
-            return "", text
-        end = text.rfind(CLOSE)
-        if text.rfind(OPEN) > end:
-            return text, None
-        cut = end + len(CLOSE) if end >= 0 else 0
-        return text[:cut], text[cut:]
+
+def _thinking(form: AnswerFormat, text: str) -> tuple[str, str | None]:
+    """What is thought, with its markup, and the rest; None where thinking has not ended."""
+    if form.thinking == "none":
+        return "", text
+    end = text.rfind(CLOSE)
+    if text.rfind(OPEN) > end:
+        return text, None
+    cut = end + len(CLOSE) if end >= 0 else 0
+    return text[:cut], text[cut:]
 
 
 def _find(form: AnswerFormat, text: str) -> _Found:

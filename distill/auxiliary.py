@@ -26,7 +26,11 @@ class AuxiliaryModel:
     network: Any
 
     def logits(self, step: DecodingStep) -> Tensor:
-        """Its next-token scores (B, V) in float32; one pass a step, however many edits ask."""
+        """Its next-token scores (B, V) in float32; one pass a step, however many edits ask.
+
+        Args:
+            step: what has been generated, with the memory of its batch.
+        """
         length, cache, logits_BV = step.memory.get(self, (0, None, None))
         if length < step.tokens_BT.shape[1]:
             out = forward_step(
@@ -50,12 +54,20 @@ def jvp_step(
 ) -> tuple[Tensor, Any, Tangents]:
     """`forward_step` in forward mode: slopes of log-probabilities along a direction of the weights.
 
-    Returns:
-        d/ds log p(v) (B, V) at weights + s direction, s = 0; the cache; its tangents.
-
     The direction is by parameter name, each with its parameter's dtype; tied weights have one name
     and move together. Keys and values of the past depend on the weights as well, so those of each
     layer have tangents to carry along.
+
+    Args:
+        network: a causal language model of transformers, in eval mode.
+        direction: each in its parameter's shape; a weight that it lacks stays.
+        tokens_BT: ids that the cache does not hold yet.
+        mask_BT: 1 where there is a token, 0 where padding is, over the cache's positions as well.
+        cache: of the positions before, or None; changed in place.
+        tangents: of the cache, a pair a layer; none where there is no cache.
+
+    Returns:
+        d/ds log p(v) (B, V) at weights + s direction, s = 0; the cache; its tangents.
     """
     ad: Any = forward_ad  # torch gives it no types
     dual, parts = ad.make_dual, ad.unpack_dual
@@ -114,6 +126,9 @@ class JvpModel:
     def slopes(self, step: DecodingStep) -> Tensor:
         """d/ds log p(v) (B, V) in float32, see `jvp_step`; one dual pass a step, the work of about
         three passes.
+
+        Args:
+            step: what has been generated, with the memory of its batch.
         """
         length, slopes_BV, cache, tangents = step.memory.get(self, (0, None, None, ()))
         if length < step.tokens_BT.shape[1]:

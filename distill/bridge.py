@@ -32,7 +32,11 @@ class Aligned:
     before_E: np.ndarray
 
     def first(self, tokens: int) -> Aligned:
-        """The pairs within the first tokens of the answer."""
+        """The pairs within the first tokens of the answer.
+
+        Args:
+            tokens: of the student, how many.
+        """
         size = int(np.searchsorted(self.position_P, tokens))
         edge = int(np.searchsorted(self.pair_E, size))
         return Aligned(
@@ -46,7 +50,12 @@ class Aligned:
 
     @staticmethod
     def joined(parts: Sequence[Aligned], lengths: Sequence[int]) -> Aligned:
-        """Those of several answers, of so many tokens each, behind each other."""
+        """Those of several answers, of so many tokens each, behind each other.
+
+        Args:
+            parts: by answer.
+            lengths: tokens of the student in each answer.
+        """
         tokens = np.cumsum([0, *lengths])
         pairs = np.cumsum([0, *(len(part.position_P) for part in parts)])
         rows = list(zip(parts, tokens, pairs, strict=False))
@@ -76,8 +85,7 @@ class Bridge:
         """Of two tokenizers.
 
         Args:
-            teacher: its tokenizer, of transformers.
-            student: its tokenizer, of transformers.
+            teacher, student: tokenizers of transformers.
 
         Raises:
             BadInput: the tokens of one spell no bytes.
@@ -111,8 +119,9 @@ class Bridge:
         """What was released for an answer, beside the student's tokens of it.
 
         Args:
-            by_bytes: pairs are spans of tokens between shared boundaries; else positions from the
-                first on.
+            answer: of the teacher, with logprobs.
+            student_ids: its text in the student's tokens, with end-of-text if it is finished.
+            by_bytes: pairs are spans between shared boundaries; else positions from the first on.
             whole: all spans, each with the row of its last token; else those of one token in both.
 
         Raises:

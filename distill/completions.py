@@ -151,7 +151,13 @@ class Completion:
 
     @classmethod
     def to(cls, prompt: Prompt, text: str, **more: Any) -> Completion:
-        """A completion of a prompt; `more` are further fields."""
+        """A completion of a prompt.
+
+        Args:
+            prompt: what was asked.
+            text: what was answered.
+            **more: further fields of a completion by name.
+        """
         return cls(
             prompt.id, prompt.text, text, system=prompt.system, history=prompt.history, **more
         )
@@ -178,7 +184,14 @@ def digest(data: bytes | str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece; OSError where it cannot be read."""
+    """SHA-256 of a file, read piece by piece.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -287,6 +300,9 @@ def write_completions(path: Path, answers: Sequence[Completion]) -> None:
 
 def read_completions(path: Path) -> list[Completion]:
     """Read an answer file.
+
+    Args:
+        path: of a Parquet file that `write_completions` wrote.
 
     Raises:
         BadInput: it is missing, truncated or altered.

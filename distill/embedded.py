@@ -16,8 +16,11 @@ TURNS = "{% for message in messages %}{{ message['content'] }}{{ '\n' }}{% endfo
 
 
 def character_tokenizer(alphabet: str, has_turns: bool = False) -> PreTrainedTokenizerFast:
-    """One token a character of `alphabet`, after pad (0), end (1) and unknown (2); `has_turns`:
-    with a chat template that writes a conversation a turn a line.
+    """One token a character of `alphabet`, after pad (0), end (1) and unknown (2).
+
+    Args:
+        alphabet: its characters in any order; what is there twice counts once.
+        has_turns: whether it gets a chat template, which writes a conversation a turn a line.
     """
     symbols = [PAD, END, UNKNOWN, *sorted(set(alphabet))]
     core = Tokenizer(
@@ -32,7 +35,12 @@ def character_tokenizer(alphabet: str, has_turns: bool = False) -> PreTrainedTok
 
 
 def byte_pair_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `size` tokens learned from `texts`: no text is unknown to it."""
+    """Byte-level BPE of `size` tokens learned from `texts`: no text is unknown to it.
+
+    Args:
+        texts: what merges are learned from.
+        size: tokens in all, bytes and special ones among them.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

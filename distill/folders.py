@@ -134,7 +134,14 @@ class ModelFolder:
         return vocabulary_of(self.tokenizer)
 
     def tokens(self, prompt: Prompt) -> int:
-        """How many tokens a prompt takes, as the model reads it; BadInput where it cannot."""
+        """How many tokens a prompt takes, as the model reads it.
+
+        Args:
+            prompt: of anybody.
+
+        Raises:
+            BadInput: the chat template cannot write it.
+        """
         return len(prompt_ids(self.tokenizer, prompt))
 
 
@@ -177,6 +184,13 @@ def _about_weights(config: Any) -> float:
 def commit_of(name: str, revision: str) -> str:
     """The commit that a name on the hub stands for now: the hub's, or the one in the local cache
     where there is no network.
+
+    Args:
+        name: `owner/model` on the hub.
+        revision: a branch, a tag or a commit; empty is `main`.
+
+    Returns:
+        40 hexadecimal digits.
 
     Raises:
         BadInput: neither knows.
@@ -230,7 +244,14 @@ def save(model: LanguageModel, folder: Path) -> None:
 
 
 def open_tokenizer(model: str | PretrainedModel) -> Any:
-    """The tokenizer of a model; BadInput where there is none that is whole."""
+    """The tokenizer of a model.
+
+    Args:
+        model: a folder, a name on the hub, or either with its options.
+
+    Raises:
+        BadInput: there is none that is whole.
+    """
     spec = _spec(model)
     with _one_line(f"model {spec.path!r}"):
         return _tokenizer(spec)

@@ -95,6 +95,10 @@ def _inputs_of(kind: type) -> frozenset[str]:
 def uniform(key: str, *parts: object) -> float:
     """A number in [0, 1) that is a function of the key and parts alone (SHA-256, 53 bits), on every
     machine.
+
+    Args:
+        key: of one use.
+        *parts: what the number is for; their texts count.
     """
     data = "/".join([key, *map(str, parts)]).encode()
     return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 11) / 2**53
@@ -164,7 +168,15 @@ def draw(logprobs_BV: Tensor, uniforms: Sequence[float]) -> Tensor:
 
 
 class GenerationBatch:
-    """Completions of one batch in the making: B rows that grow by one token a step."""
+    """Completions of one batch in the making: B rows that grow by one token a step.
+
+    Args:
+        model: whose network, edits and sampling are used.
+        prompts: B of them.
+        prompt_ids: their tokens, which differ in number.
+        keys: what the randomness of each row is a function of.
+        interface: what is released beside the text.
+    """
 
     def __init__(
         self,

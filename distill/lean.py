@@ -22,6 +22,9 @@ from torch.nn import functional
 def fits(decoder: Any) -> bool:
     """Whether `states` computes what this decoder does: a plain Llama in float32 on a CPU, without
     adapters.
+
+    Args:
+        decoder: of a causal language model of transformers.
     """
     if type(decoder).__name__ != "LlamaModel" or decoder.is_activation_checkpointing:
         return False

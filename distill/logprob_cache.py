@@ -130,6 +130,9 @@ class LogprobCache:
     def attach(self, answers: Sequence[Completion]) -> list[Completion]:
         """The answers with their token ids and logprobs, found by prompt id and never by order.
 
+        Args:
+            answers: completions of the prompts that are in the cache.
+
         Raises:
             BadInput: an answer has no entry.
         """

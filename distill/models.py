@@ -62,6 +62,9 @@ class Model(Protocol):
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt as the model reads it.
 
+        Args:
+            prompt: question, system prompt and history.
+
         Raises:
             BadInput: it has no tokenizer, or the prompt does not fit.
         """
@@ -79,12 +82,20 @@ class Model(Protocol):
 
 
 def is_network(model: Model) -> TypeGuard[LanguageModel]:
-    """Whether a model is a network in this process, whose scores can be edited."""
+    """Whether a model is a network in this process, whose scores can be edited.
+
+    Args:
+        model: of any kind.
+    """
     return model.capabilities.logits
 
 
 def finite(network: Any) -> bool:
-    """Whether all weights are finite numbers."""
+    """Whether all weights are finite numbers.
+
+    Args:
+        network: of transformers.
+    """
     return all(bool(p.float().isfinite().all()) for p in network.parameters())
 
 
@@ -94,6 +105,9 @@ CONTEXT = "max_position_embeddings"
 def context_of(config: Any) -> float:
     """Tokens that a network reads at most; infinite where its config names no number, as where
     positions are not learned.
+
+    Args:
+        config: of a transformers model.
     """
     length = getattr(config.get_text_config(), CONTEXT, None)
     return math.inf if length is None else float(length)
@@ -101,6 +115,9 @@ def context_of(config: Any) -> float:
 
 def device_of(setting: str) -> torch.device:
     """Where a model computes; `auto` is a GPU where there is one, each process its own.
+
+    Args:
+        setting: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
 
     Raises:
         BadInput: there is no such device.
@@ -120,7 +137,11 @@ def device_of(setting: str) -> torch.device:
 
 
 def vocabulary_of(tokenizer: Any) -> str:
-    """SHA-256 of a tokenizer: token ids of one vocabulary mean nothing in another."""
+    """SHA-256 of a tokenizer: token ids of one vocabulary mean nothing in another.
+
+    Args:
+        tokenizer: a fast one of transformers.
+    """
     return digest(tokenizer.backend_tokenizer.to_str())
 
 

@@ -42,6 +42,12 @@ def orthogonalise(g_MRC: Tensor, rounds: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, then an orthogonal step of `lr` x sqrt(max(1, outputs / inputs));
     decoupled weight decay.
+
+    Args:
+        matrices: weights of two dimensions, or groups of them as torch's optimisers take.
+        lr: step size.
+        momentum: share of the old direction that is kept, 0 to 1.
+        weight_decay: share of a weight that a step of `lr` 1 takes away.
     """
 
     def __init__(
@@ -51,7 +57,11 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step; matrices without a gradient stay."""
+        """One step; matrices without a gradient stay.
+
+        Args:
+            closure: not used; torch's optimisers have it.
+        """
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:

@@ -106,6 +106,9 @@ _plain_heads: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def has_plain_head(network: Any) -> bool:
     """Whether a network's scores are its output embeddings of its last states, and nothing more:
     Gemma 2 caps them, others scale them. It is tried on a token, once.
+
+    Args:
+        network: a causal language model of transformers.
     """
     if type(network).forward is nn.Module.forward:
         return True  # its two parts are all that it has

@@ -26,11 +26,16 @@ pass of the fused one takes a quarter of a step at 57."""
 
 
 class Passes:
-    """A network in training.
+    """A network in training. Where the program runs under torchrun, each process reads its share of
+    every batch, and all take the same step.
 
-    `network` holds the weights that move, from here on in float32; what reads batches is `working`,
-    which is the network itself or its copy in bfloat16. Where the program runs under
-    torchrun, each process reads its share of every batch, and all take the same step.
+    Args:
+        network: of transformers; its weights that move are in float32 from here on. What reads
+            batches is `working`, which is the network itself or its copy in bfloat16.
+        config: precision, checkpointing and how many tokens a pass takes.
+        pad: token id behind the shorter rows.
+        loss: what is made small.
+        per: what the loss is a mean over.
     """
 
     def __init__(self, network: Any, config: TrainingConfig, pad: int, loss: Loss, per: Per):
@@ -68,12 +73,12 @@ class Passes:
         Returns:
             The loss, detached.
         """
-        whole, total = self._count(groups), torch.zeros((), device=self.device)
+        whole, total = _count(groups, self.per), torch.zeros((), device=self.device)
         for part in self._parts(groups):
             rows = [row for group in part for row in group]
             with self._autocast(), self._attention(rows):
                 value = self.loss(self.working, rows, self.pad, self.device)
-            if (share := self._count(part) / whole) != 1:
+            if (share := _count(part, self.per) / whole) != 1:
                 value = value * share
             value.backward()
             total = total + value.detach()
@@ -87,12 +92,6 @@ class Passes:
         with torch.no_grad():
             for weight, rounded in self._pairs():
                 rounded.copy_(weight)
-
-    def _count(self, groups: Sequence[Group]) -> int:
-        """By how much groups count in the loss of their batch."""
-        if self.per == "token":
-            return sum(len(row.answer_ids) for group in groups for row in group)
-        return len(groups)
 
     def _parts(self, groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
         """This process's groups, as many at once as fit into a pass."""
@@ -147,9 +146,19 @@ class Passes:
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
+def _count(groups: Sequence[Group], per: Per) -> int:
+    """By how much groups count in the loss of their batch."""
+    if per == "token":
+        return sum(len(row.answer_ids) for group in groups for row in group)
+    return len(groups)
+
+
 def round_weights(network: Any) -> None:
     """Put a network's weights into bfloat16, and nothing else of it: rotary frequencies would lose
     positions.
+
+    Args:
+        network: of transformers; changed in place.
     """
     for weight in network.parameters():
         weight.data = weight.data.bfloat16()
@@ -157,7 +166,12 @@ def round_weights(network: Any) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's random numbers, which only dropout takes here, as functions of the seed."""
+    """torch's random numbers, which only dropout takes here, as functions of the seed.
+
+    Args:
+        seed: any whole number.
+        device: whose random numbers are meant beside the CPU's.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

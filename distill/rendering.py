@@ -26,12 +26,20 @@ CHAT = "distill_resist_chat"  # in a tokenizer's own settings, which are kept wi
 
 
 def with_chat(tokenizer: Any, chat: ChatConfig) -> None:
-    """What a tokenizer's chat template is told from now on, and where it is saved."""
+    """What a tokenizer's chat template is told from now on, and where it is saved.
+
+    Args:
+        tokenizer: of transformers; changed in place.
+        chat: what the template is told.
+    """
     tokenizer.init_kwargs[CHAT] = chat.model_dump(mode="json")
 
 
 def chat_of(tokenizer: Any) -> ChatConfig:
     """What a tokenizer's chat template is told.
+
+    Args:
+        tokenizer: of transformers.
 
     Raises:
         BadInput: its folder says nonsense.
@@ -95,6 +103,10 @@ def _spells_control(tokenizer: Any, text: str) -> bool:
 
 def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
     """A prompt as the text that a model reads, without a begin-of-text that only ids have.
+
+    Args:
+        tokenizer: of transformers, with or without a chat template.
+        prompt: question, system prompt and history.
 
     Raises:
         BadInput: as `prompt_ids`.
@@ -199,6 +211,10 @@ def completion_ids(tokenizer: Any, text: str, finished: bool) -> list[int]:
 def text_ids(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text alone, without begin or end; one that spells a control token stays mere
     text.
+
+    Args:
+        tokenizer: of transformers.
+        text: of any length.
     """
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
@@ -209,7 +225,11 @@ def _whole_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def token_count(tokenizer: Any) -> int:
-    """One more than the largest token id that spells something."""
+    """One more than the largest token id that spells something.
+
+    Args:
+        tokenizer: of transformers.
+    """
     return int(max(tokenizer.get_vocab().values())) + 1
 
 
@@ -218,6 +238,13 @@ def ends(tokenizer: Any, network: Any) -> list[int]:
 
     A chat model may end its turn with another token than its text, and says so in its
     `generation_config`.
+
+    Args:
+        tokenizer: of transformers.
+        network: of transformers, with its `generation_config`.
+
+    Returns:
+        Token ids, each once.
     """
     also = network.generation_config.eos_token_id
     named = also if isinstance(also, list) else [also]

@@ -73,7 +73,11 @@ def read_rows(source: Source) -> Iterator[Row]:
 
 
 def columns(row: Mapping[str, Any]) -> str:
-    """The columns that a row has, as errors name them."""
+    """The columns that a row has, as errors name them.
+
+    Args:
+        row: of a file.
+    """
     return f"there are: {', '.join(row)}"[:300] if row else "it has none"
 
 
@@ -99,6 +103,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     r"""The lines of a UTF-8 file by their numbers from 1.
 
     Only "\n" ends a line: U+2028 and its like are text. A byte-order mark at the head is left out.
+
+    Args:
+        path: of a text file, or one compressed by gzip (`.gz`).
 
     Raises:
         BadInput: a line is not UTF-8, or too long.
@@ -142,7 +149,15 @@ def _json(path: Path) -> Iterator[Row]:
 
 
 def parse_object(where: str, line: str) -> dict[str, Any]:
-    """The JSON object in a line; BadInput, beginning with `where`, if it holds anything else."""
+    """The JSON object in a line.
+
+    Args:
+        where: the place that an error begins with.
+        line: of a file.
+
+    Raises:
+        BadInput: it holds anything else.
+    """
     return _object(where, parse_json(where, line))
 
 
@@ -170,6 +185,9 @@ def _object(where: str, value: Any) -> dict[str, Any]:
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object of its pairs.
+
+    Args:
+        pairs: keys with values, in the order of the file.
 
     Raises:
         ValueError: a key is there twice.
@@ -281,6 +299,10 @@ def _one_line(where: str) -> Iterator[None]:
 def value_at(row: Any, path: str) -> Any:
     """What is at a dotted path: names go down into objects and numbers into lists; None where
     there is nothing. A column that has the whole path for its name comes first.
+
+    Args:
+        row: a table's row, or anything that JSON holds.
+        path: names and places in lists, as `choices.0.text`.
     """
     if isinstance(row, Mapping) and path in row:
         return row[path]

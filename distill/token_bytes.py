@@ -18,6 +18,9 @@ class TokenBytes:
 
     `special` tokens, which spell nothing in a text, have None; they are there by name.
 
+    Args:
+        tokenizer: a fast one of transformers.
+
     Raises:
         BadInput: the tokenizer's decoder is of another kind than byte-level, SentencePiece with
             bytes to fall back on, or one that joins tokens as they are.
@@ -46,7 +49,11 @@ class TokenBytes:
         return ids[0] if len(ids) == 1 else None
 
     def text(self, token_ids: list[int]) -> bytes:
-        """What tokens spell together; special ones spell nothing."""
+        """What tokens spell together; special ones spell nothing.
+
+        Args:
+            token_ids: in their order, all known to the tokenizer.
+        """
         return b"".join(self.of[token] or b"" for token in token_ids)
 
 

@@ -50,6 +50,9 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
 def plan(study: Study) -> Plan:
     """What a study does: `plan(study).arms`, `.stages`, and in words `.notes`.
 
+    Args:
+        study: as `load_study` returns it.
+
     Raises:
         BadInput: the study cannot be run; nothing has been.
     """

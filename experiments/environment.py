@@ -76,6 +76,9 @@ def versions() -> dict[str, str]:
 def machine(threads: int = 1) -> Machine:
     """What bitwise repetition depends on beside versions: processor, capability, threads a worker,
     device.
+
+    Args:
+        threads: a worker.
     """
     import torch
 

@@ -41,7 +41,11 @@ class Live:
         self.broken = settings.mode == "off"
 
     def look(self, files: Iterable[tuple[str, Path]]) -> None:
-        """Send what is new in the files of trainings, each with the training's name."""
+        """Send what is new in the files of trainings, each with the training's name.
+
+        Args:
+            files: the training's name, and where its losses are; a file may not be there yet.
+        """
         now = time.monotonic()
         if self.broken or now - self.began < AFTER or now - self.looked < EVERY:
             return

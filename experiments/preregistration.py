@@ -105,12 +105,22 @@ class _Plain(yaml.SafeDumper):  # type: ignore[misc]
 
 
 def spelled(frozen: Any) -> bytes:
-    """An analysis as `analysis.yaml` has it."""
+    """An analysis as `analysis.yaml` has it.
+
+    Args:
+        frozen: what YAML can hold.
+    """
     return str(yaml.dump(frozen, Dumper=_Plain, sort_keys=False, width=120)).encode()
 
 
 def freeze(plan: Plan, store: Store, home: Path) -> None:
-    """Write the analysis unless one is there; say how many report exams had been scored by then."""
+    """Write the analysis unless one is there; say how many report exams had been scored by then.
+
+    Args:
+        plan: of a study.
+        store: with what was already scored.
+        home: the run's folder.
+    """
     if (home / ANALYSIS).is_file():
         return
     text = spelled(analysis(plan))
@@ -123,6 +133,9 @@ def freeze(plan: Plan, store: Store, home: Path) -> None:
 
 def read_seal(home: Path) -> Seal:
     """The hash of the frozen analysis and how much had been scored before it.
+
+    Args:
+        home: the run's folder.
 
     Raises:
         BadInput: if a file is missing or damaged, or the analysis was changed since.
@@ -144,7 +157,18 @@ def read_seal(home: Path) -> Seal:
 
 
 def deviations(plan: Plan, home: Path) -> list[str]:
-    """What this study does otherwise than its frozen analysis, one line a setting."""
+    """What this study does otherwise than its frozen analysis, one line a setting.
+
+    Args:
+        plan: of a study.
+        home: the run's folder, with its analysis.
+
+    Returns:
+        Lines, none where nothing differs.
+
+    Raises:
+        BadInput: the analysis cannot be read.
+    """
     frozen, now = read(home / ANALYSIS), json.loads(json.dumps(analysis(plan)))
     return [
         f"{name}: {before!r} was registered, {after!r} was done"
@@ -155,6 +179,11 @@ def deviations(plan: Plan, home: Path) -> list[str]:
 def changed(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """The leaves in which two nested values differ, by dotted name; a key that only one has is None
     in the other.
+
+    Args:
+        before: of anything that JSON holds.
+        after: of anything that JSON holds.
+        name: of the place that both have; empty at the top.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         keys = dict.fromkeys([*before, *after])

@@ -28,13 +28,21 @@ def stand_ins() -> dict[str, str]:
 
 
 def hold(more: Mapping[str, str]) -> None:
-    """Know this as well."""
+    """Know these as well.
+
+    Args:
+        more: values by what stands for them.
+    """
     _held.update(more)
 
 
 def hidden(name: str, value: Any) -> Any:
     """What stands for a setting's value: for a key, and for a path to something that does not lie
     below the working folder; else the value itself.
+
+    Args:
+        name: of the setting; only those of `PLACES`, and a key, are hidden.
+        value: of any type.
     """
     if not isinstance(value, str) or value.startswith(MARK):
         return value
@@ -55,6 +63,9 @@ def _leads_out(path: str) -> bool:
 def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which every place that is there is told by what it holds, however it was
     written: the same data elsewhere are the same work.
+
+    Args:
+        settings: of one component, by name.
     """
     return {
         name: hidden(name, os.path.abspath(value))
@@ -65,19 +76,32 @@ def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(value: Any) -> Any:
-    """What a stand-in stands for where that is known here; anything else is itself."""
+    """What a stand-in stands for where that is known here; anything else is itself.
+
+    Args:
+        value: of any type.
+    """
     return _held.get(value, value) if isinstance(value, str) else value
 
 
 def revealed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the values that stand-ins stand for."""
+    """Settings with the values that stand-ins stand for.
+
+    Args:
+        settings: of one component, by name.
+    """
     return {
         name: shown(value) if name in (KEY, *PLACES) else value for name, value in settings.items()
     }
 
 
 def veiled(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked settings with the stand-ins that they were given with."""
+    """Checked settings with the stand-ins that they were given with.
+
+    Args:
+        settings: checked, by name.
+        before: as they were given.
+    """
     unchanged = {
         name for name, value in before.items() if isinstance(value, str) and value.startswith(MARK)
     }
@@ -85,7 +109,11 @@ def veiled(settings: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
 
 
 def unknown(settings: Any) -> list[str]:
-    """The stand-ins in a stage's settings whose values are not known here."""
+    """The stand-ins in a stage's settings whose values are not known here.
+
+    Args:
+        settings: of a stage, however deep.
+    """
     if isinstance(settings, Mapping):
         named = [
             value
@@ -102,13 +130,21 @@ def unknown(settings: Any) -> list[str]:
 
 
 def server(model: str, revision: str) -> str:
-    """What stands for where a model is served: the same model elsewhere is the same teacher."""
+    """What stands for where a model is served: the same model elsewhere is the same teacher.
+
+    Args:
+        model: by the name that it is served under.
+        revision: what the researcher calls its version.
+    """
     return MARK + digest(f"served\0{model}\0{revision}")[:16]
 
 
 def hand_over(value: str) -> None:
     """Know a key, a folder or a file, or as MODEL=URL a server, that a study of somebody else's
     settings was made with.
+
+    Args:
+        value: a key, a path, or MODEL=URL.
     """
     hidden(KEY, value)
     model, _, url = value.rpartition("=")
@@ -120,7 +156,14 @@ def hand_over(value: str) -> None:
 
 
 def check(settings: Any) -> None:
-    """BadInput if a stage's settings hold a stand-in whose value is not known here."""
+    """Everything that a stage's settings stand for must be known here.
+
+    Args:
+        settings: of a stage, however deep.
+
+    Raises:
+        BadInput: a stand-in's value is not known.
+    """
     if lost := unknown(settings):
         raise BadInput(
             f"{lost[0]} stands for a key, a folder or a file that is not known here; hand it "
@@ -130,7 +173,11 @@ def check(settings: Any) -> None:
 
 
 def folder_digest(path: Path) -> str:
-    """SHA-256 over the names and contents of a file or of all files below a folder."""
+    """SHA-256 over the contents of a file, or over names and contents of all files below a folder.
+
+    Args:
+        path: of either.
+    """
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     hashes = {file.relative_to(path).as_posix(): file_digest(file) for file in files}
     return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))

@@ -66,6 +66,9 @@ def plugins(stages: Iterable[Stage]) -> dict[str, str]:
 def remember(code: Iterable[str]) -> None:
     """Import modules and note their digests, so that both stay what they are now in
     this process.
+
+    Args:
+        code: names of modules.
     """
     for name in code:
         _read(name)
@@ -110,7 +113,14 @@ def _packages(name: str) -> list[str]:
 
 
 def installed(name: str) -> str | None:
-    """The digest of a module as it is here, if it is."""
+    """The digest of a module as it is here, if it is.
+
+    Args:
+        name: of a module, which may come from somebody else's manifest.
+
+    Returns:
+        None where it is not here.
+    """
     return _read(name)[0] if _file(name) else None
 
 
@@ -203,7 +213,12 @@ MAKER = {"version", "code", "libraries", "threads"}
 
 
 def now(stage: Stage, threads: int) -> Origin:
-    """What would make the stage's result if it were made now; inputs are left out."""
+    """What would make the stage's result if it were made now; inputs are left out.
+
+    Args:
+        stage: of a plan.
+        threads: of the process that makes it.
+    """
     return Origin(
         version=_version(stage.kind), code=modules(stage), libraries=libraries(), threads=threads
     )
@@ -227,14 +242,23 @@ def libraries() -> dict[str, str]:
 
 
 def inputs(stage: Stage, store: Store) -> dict[str, str]:
-    """The results that the stage is made of, by key, each with a digest over its files."""
+    """The results that the stage is made of, by key, each with a digest over its files.
+
+    Args:
+        stage: whose inputs are all there.
+        store: of results.
+    """
     return {
         needed.key: contents(store.done(needed.kind, needed.key).files) for needed in stage.inputs
     }
 
 
 def contents(files: Mapping[str, str]) -> str:
-    """One digest over the files of a result, from their hashes."""
+    """One digest over the files of a result, from their hashes.
+
+    Args:
+        files: SHA-256 by the file's name.
+    """
     return digest(canonical(files))[:16]
 
 
@@ -249,8 +273,12 @@ class State(NamedTuple):
 
 
 def states(stages: Sequence[Stage], store: Store, threads: int | None = None) -> dict[str, State]:
-    """The state of each stage by key; they come inputs first. Without `threads`, any number of them
-    will do.
+    """The state of each stage by key; they come inputs first.
+
+    Args:
+        stages: inputs before what is made of them.
+        store: of results.
+        threads: a worker; None where any number will do.
     """
     states: dict[str, State] = {}
     for stage in stages:
@@ -278,7 +306,13 @@ def _state(stage: Stage, store: Store, states: Mapping[str, State], threads: int
 
 
 def current(stage: Stage, store: Store, threads: int) -> bool:
-    """Whether a result may be used whose inputs are all there and current."""
+    """Whether a result may be used whose inputs are all there and current.
+
+    Args:
+        stage: whose result is there.
+        store: of results.
+        threads: a worker.
+    """
     record = store.done(stage.kind, stage.key)
     return not _why(record, now(stage, threads)) and not _remade(stage, store, record)
 
@@ -311,18 +345,32 @@ def _remade(stage: Stage, store: Store, record: Record) -> list[Stage]:
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The names that only one has, or that have other values."""
+    """The names that only one has, or that have other values.
+
+    Args:
+        before: by name.
+        after: by name.
+    """
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Names in a line; of many, the first."""
+    """Names in a line; of many, the first.
+
+    Args:
+        names: in their order.
+        most: how many of them are written out.
+    """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def reasons(stages: Iterable[Stage], states: Mapping[str, State]) -> list[str]:
     """A line for each reason why results are old, with how many of what kinds; what only follows
     comes last.
+
+    Args:
+        stages: of a plan.
+        states: of those stages, by key.
     """
     groups: dict[str, dict[str, int]] = {}
     for stage in stages:

@@ -41,6 +41,9 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
     """Write everything; all but manifest and card are functions of the results alone.
 
     Args:
+        plan: of a study.
+        store: with what is made of it.
+        home: the run's folder.
         old: what of the results other code made, in lines; every table is marked with it.
 
     Raises:
@@ -87,6 +90,11 @@ def manifest(plan: Plan, store: Store, old: Sequence[str] = ()) -> Manifest:
 
     `made_by` lists what code, libraries and threads made results, once each; a stage says which of
     them it is. The digests of the files are added where they are written.
+
+    Args:
+        plan: of a study.
+        store: with what is made of it; the rest is listed as missing.
+        old: what of the results other code made, in lines.
     """
     stages = [stage for stage in plan.stages if store.has(stage.kind, stage.key)]
     by_stage = [provenance.maker(_done(store, stage)) for stage in stages]

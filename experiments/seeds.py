@@ -33,6 +33,10 @@ ROLES: dict[Role, Range] = {
 def seed_for(role: Role, n: int = 0) -> int:
     """The n-th seed of a role.
 
+    Args:
+        role: one of `ROLES`.
+        n: from 0.
+
     Raises:
         ValueError: the role has no such seed.
     """

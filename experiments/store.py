@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from experiments.stages.stage import Stage, canonical
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made if need be and without what killed writers left; BadInput if nothing can be
-    written there.
+    """The folder, made if need be and without what killed writers left.
+
+    Args:
+        folder: of results.
+
+    Raises:
+        BadInput: nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,15 +91,25 @@ class Record(Origin):
 
 
 class Store:
-    """Results by stage and key below one folder."""
+    """Results by stage and key below one folder.
+
+    Args:
+        root: folder of all results; made with the first.
+
+    Arguments of its methods:
+        stage: the kind of a stage.
+        key: the address of a result.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def folder(self, stage: str, key: str) -> Path:
+        """Where a result is, or would be."""
         return self.root / stage / key
 
     def has(self, stage: str, key: str) -> bool:
+        """Whether a result is there and was finished; its files are not looked at."""
         # Asked often, and a Path takes thrice the time.
         return os.path.isfile(f"{self.root}/{stage}/{key}/done.json")
 
@@ -137,23 +152,13 @@ class Store:
             ) from error
 
     def open(self, stage: str, key: str) -> Path:
-        """The folder of a finished result, each file checked against its hash; BadInput if one was
-        altered.
+        """The folder of a finished result, each file checked against its hash.
+
+        Raises:
+            BadInput: it is not there, or a file was altered, taken away or added.
         """
         folder, files = self.folder(stage, key), self.done(stage, key).files
-        for name, expected in files.items():
-            path = folder / name
-            if not path.is_file() or file_digest(path) != expected:
-                raise BadInput(
-                    f"{path}: missing or altered since it was written; delete {folder} to make "
-                    "it again"
-                )
-        # Libraries take what lies in a model's folder, whether or not we wrote it.
-        if added := sorted(files_in(folder) - files.keys()):
-            raise BadInput(
-                f"{folder / added[0]}: was not there when {folder} was made; take it away, or "
-                "delete the folder to make it again"
-            )
+        _check_files(folder, files)
         return folder
 
     def make(
@@ -169,6 +174,7 @@ class Store:
         same one at once.
 
         One that is there and no longer `current` is built again, and replaced when that is done.
+
         Args:
             build: writes the files into a folder; a dictionary that it returns is written down in
                 the record, and is no part of the result.
@@ -201,8 +207,31 @@ class Store:
         return self.open(stage, key)
 
 
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """A folder must hold these files by their SHA-256, and no others."""
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != expected:
+            raise BadInput(
+                f"{path}: missing or altered since it was written; delete {folder} to make it again"
+            )
+    # Libraries take what lies in a model's folder, whether or not we wrote it.
+    if added := sorted(files_in(folder) - files.keys()):
+        raise BadInput(
+            f"{folder / added[0]}: was not there when {folder} was made; take it away, or "
+            "delete the folder to make it again"
+        )
+
+
 def files_in(folder: Path) -> set[str]:
-    """The files below a result's folder beside its record; hidden ones are the system's own."""
+    """The files below a result's folder beside its record; hidden ones are the system's own.
+
+    Args:
+        folder: of a result.
+
+    Returns:
+        Paths below it, with `/`.
+    """
     names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     return {
         name.as_posix()
@@ -321,6 +350,14 @@ def _copied(twin: Path, part: Path, record: Record) -> dict[str, Any]:
 
 
 def fingerprint(store: Store, stages: Sequence[Stage]) -> str:
-    """One digest over the file hashes of all given results: equal runs have equal fingerprints."""
+    """One digest over the file hashes of all given results: equal runs have equal fingerprints.
+
+    Args:
+        store: of results.
+        stages: whose results are there, in any order.
+
+    Raises:
+        BadInput: one is not there.
+    """
     files = [[s.kind, s.key, store.done(s.kind, s.key).files] for s in stages]
     return digest(canonical(sorted(files)))

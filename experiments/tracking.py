@@ -80,33 +80,6 @@ class Run:
     page: Path | None = None
 
 
-def comparison(
-    *,
-    task: str,
-    defense: str,
-    attacker: str,
-    student: str,
-    budget: int,
-    strength: float,
-    adaptive: bool,
-) -> dict[str, Any]:
-    """The `cmp.*` columns of an arm: `cmp.cell` is all but the seed, so that it alone groups the
-    seeds of a cell.
-    """
-    return {
-        "cmp.cell": f"{task}|{defense}|{attacker}|{student}|{budget}",
-        "cmp.cell_label": f"{defense} vs {attacker} on {task}",
-        "cmp.task": task,
-        "cmp.defense": defense,
-        "cmp.defense_family": defense.partition("/")[0],
-        "cmp.strength": float(strength),
-        "cmp.attacker": attacker,
-        "cmp.attacker_adaptive": adaptive,
-        "cmp.student": student,
-        "cmp.query_budget": budget,
-    }
-
-
 @dataclass
 class _Attempt:
     """One time that a run was sent: under what id, what of it, where to, and whether all of it
@@ -127,6 +100,12 @@ def replay(
 
     Nothing is sent twice under one id: a run that changed, or whose sending was killed, takes a new
     one, or takes the place of its offline files where these were not synced.
+
+    Args:
+        runs: of a study.
+        settings: where they are sent, and whether who ran them is told.
+        folder: of the study's results.
+        say: where trouble is told of.
     """
     if settings.mode == "off":
         return 0
@@ -214,6 +193,7 @@ def _sync(folder: Path) -> str:
 
 
 def short_line(error: Exception) -> str:
+    """An error in one line of at most 300 letters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -241,6 +221,11 @@ def _sent(path: Path, say: Callable[[str], None]) -> dict[str, list[_Attempt]]:
 def reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> bool:
     """Whether there is a key and a server, asked once; wandb itself would ask for a key or wait at
     every run.
+
+    Args:
+        settings: with how long to wait, seconds.
+        folder: of the study's results.
+        say: where a reason is told of, once.
     """
     where = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     reason = None
@@ -268,7 +253,11 @@ def reachable(settings: Tracking, folder: Path, say: Callable[[str], None]) -> b
 
 @contextlib.contextmanager
 def environment(folder: Path) -> Iterator[None]:
-    """All of wandb's files below one folder, nothing on the console, for the time of the replay."""
+    """All of wandb's files below one folder, nothing on the console, for the time of the replay.
+
+    Args:
+        folder: is made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     ours = {
@@ -301,7 +290,11 @@ def _scratch(folder: Path) -> str:
 
 
 def quiet(settings: Tracking) -> Any:
-    """wandb's own settings: nothing on the console, and no more of this machine than is wanted."""
+    """wandb's own settings: nothing on the console, and no more of this machine than is wanted.
+
+    Args:
+        settings: with how long to wait, and whether who ran them is told.
+    """
     import wandb
 
     wandb_settings = wandb.Settings(

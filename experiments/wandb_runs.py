@@ -22,7 +22,7 @@ from experiments.stages.files import TrainingReport
 from experiments.stages.grades import read_grades
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
-from experiments.tracking import Part, Run, comparison
+from experiments.tracking import Part, Run
 
 SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parquet")
 
@@ -30,6 +30,12 @@ SENT = ("results.json", "measures.json", "card.md", "report.html", "grades.parqu
 def runs(plan: Plan, store: Store, measures: Measures, home: Path) -> Iterator[Run]:
     """The study as wandb sees it: one run a reported arm, and one that compares, campaigns with
     it.
+
+    Args:
+        plan: of a study.
+        store: of results.
+        measures: every number of the study.
+        home: the run's folder, whose files are sent.
     """
     rows = {(row.task, row.attacker, row.budget, row.defense): row for row in measures.rows}
     whole = plan.study.model_dump(mode="json")
@@ -54,6 +60,42 @@ def runs(plan: Plan, store: Store, measures: Measures, home: Path) -> Iterator[R
         files=tuple(home / name for name in SENT),
         page=home / "report.html",
     )
+
+
+def comparison(
+    *,
+    task: str,
+    defense: str,
+    attacker: str,
+    student: str,
+    budget: int,
+    strength: float,
+    adaptive: bool,
+) -> dict[str, Any]:
+    """The `cmp.*` columns of an arm: `cmp.cell` is all but the seed, so that it alone groups the
+    seeds of a cell.
+
+    Args:
+        task: by its entry.
+        defense: by its entry.
+        attacker: by its entry.
+        student: by its name.
+        budget: in exchanges.
+        strength: of the defence, 0 for none.
+        adaptive: whether the attacker reacts to it.
+    """
+    return {
+        "cmp.cell": f"{task}|{defense}|{attacker}|{student}|{budget}",
+        "cmp.cell_label": f"{defense} vs {attacker} on {task}",
+        "cmp.task": task,
+        "cmp.defense": defense,
+        "cmp.defense_family": defense.partition("/")[0],
+        "cmp.strength": float(strength),
+        "cmp.attacker": attacker,
+        "cmp.attacker_adaptive": adaptive,
+        "cmp.student": student,
+        "cmp.query_budget": budget,
+    }
 
 
 COMPARED = comparison(
@@ -217,6 +259,9 @@ CELL = (
 def strength(defense: str) -> float:
     """A defence's strength as a number: 0 for none, that of its first part that has one and sets it
     to a number, else 1 (on).
+
+    Args:
+        defense: by its entry.
     """
     if defense in ("none", IDENTITY):
         return 0.0

@@ -57,11 +57,19 @@ class Ledger:
 
     @classmethod
     def empty(cls, capacity: int) -> Ledger:
-        """Nothing has been sent yet, by so many accounts."""
+        """Nothing has been sent yet, by so many accounts.
+
+        Args:
+            capacity: accounts at most.
+        """
         return cls(np.zeros(capacity, np.int64), np.zeros((capacity, TOPICS), np.uint32))
 
     def add(self, day: Day) -> None:
-        """Count a day in."""
+        """Count a day in.
+
+        Args:
+            day: counted once, after those before it.
+        """
         self.n[day.active] += day.n
         account, topic, count = day.cells
         self.topics_AK[account, topic] += count.astype(np.uint32)
@@ -102,7 +110,14 @@ class Day:
         return cells(self.events.account, self.events.topic, TOPICS)
 
     def total(self, what: np.ndarray) -> np.ndarray:
-        """Sum over each active account's events."""
+        """Sum over each active account's events.
+
+        Args:
+            what: a number, or yes or no, an event `[events]`.
+
+        Returns:
+            Whole numbers, in the order of `active`.
+        """
         return (
             np.add.reduceat(what, self.starts, dtype=np.int64)
             if len(self.starts)
@@ -138,91 +153,29 @@ class BaseDetector(ABC):
         self.settings, self.baseline = settings, baseline
 
     def begin(self, accounts: Accounts) -> None:
-        """Before the first day; extend it to make room for what is kept by account."""
+        """Before the first day; extend it to make room for what is kept by account.
+
+        Args:
+            accounts: as they are then; later ones fill its free rows.
+        """
         self.score = np.full(accounts.capacity, NONE, np.float32)
 
     @abstractmethod
     def update(self, day: Day) -> None:
-        """Take in a day and move `score`."""
+        """Take in a day and move `score`.
+
+        Args:
+            day: each is handed over once, in order; a day without events as well.
+        """
 
     def on_closed(self, day: int, ids: np.ndarray) -> None:
-        """Told which accounts were closed at the end of a day, by whatever rule."""
+        """Told which accounts were closed at the end of a day, by whatever rule.
+
+        Args:
+            day: from 0.
+            ids: account numbers, maybe none.
+        """
         return None
-
-
-def conformal(scores: np.ndarray, alpha: float) -> float:
-    """The smallest threshold that one more draw like these exceeds with probability at most alpha.
-
-    The ceil((n + 1)(1 - alpha))-th smallest of n scores (split conformal, Vovk et al. 2005);
-    infinite where n is too small to tell, below 1 / alpha - 1.
-
-    Args:
-        scores: `[n]` of what is normal, in any order.
-        alpha: in (0, 1).
-    """
-    rank = int(np.ceil((len(scores) + 1) * (1 - alpha) - 1e-9))
-    return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else np.inf
-
-
-class Calibration:
-    """Highest scores over a whole clean horizon, by detector and segment.
-
-    Of customers, each by its worst account, because the accounts of one customer rise and fall
-    together; and of accounts, because what flags large customers flags more accounts than
-    customers.
-    """
-
-    def __init__(
-        self, highest: Mapping[str, np.ndarray], segment: np.ndarray, owner: np.ndarray
-    ) -> None:
-        rows = [np.flatnonzero(segment == s) for s in range(len(SEGMENTS))]
-        self.accounts = {name: [one[here] for here in rows] for name, one in highest.items()}
-        self.sorted = {
-            name: [np.sort(by_customer(one[here], owner[here])) for here in rows]
-            for name, one in highest.items()
-        }
-
-    def threshold(self, name: str, alpha: float) -> np.ndarray:
-        """By segment: exceeded over the horizon by no more than alpha of the customers nor of the
-        accounts.
-
-        Args:
-            name: of the detector.
-            alpha: rate of false alarms over the horizon.
-        """
-        both = zip(self.sorted[name], self.accounts[name], strict=True)
-        return np.array([max(conformal(one, alpha) for one in pair) for pair in both])
-
-    def p_value(self, name: str, scores: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Conformal p-values: (1 + customers with at least this score) / (n + 1).
-
-        Args:
-            name: of the detector.
-            scores: of accounts `[A]`.
-            segment: of each account `[A]`.
-        """
-        p = np.ones(len(scores))
-        for s, clean in enumerate(self.sorted[name]):
-            rows = segment == s
-            p[rows] = (1 + len(clean) - np.searchsorted(clean, scores[rows], side="left")) / (
-                len(clean) + 1
-            )
-        return p
-
-
-def by_customer(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The highest score among each customer's accounts, in order of customer.
-
-    Args:
-        scores: of accounts `[A]`.
-        owner: customer of each account `[A]`.
-    """
-    if not len(scores):
-        return scores
-    order = np.argsort(owner, kind="stable")
-    return np.maximum.reduceat(
-        scores[order], np.flatnonzero(np.diff(owner[order], prepend=owner[order][0] + 1))
-    )
 
 
 class ShadowMonitor(OpenAccess):
@@ -258,7 +211,14 @@ class ShadowMonitor(OpenAccess):
         return Reply()
 
     def look(self, events: Events) -> Day:
-        """Hand a day to every detector, and note who crosses a threshold."""
+        """Hand a day to every detector, and note who crosses a threshold.
+
+        Args:
+            events: of one day, in order of account.
+
+        Returns:
+            The day as the detectors saw it.
+        """
         day = Day(events, self.accounts, self.ledger)
         self.ledger.add(day)
         for detector in self.detectors:
@@ -277,7 +237,9 @@ class ShadowMonitor(OpenAccess):
 class BaselineFitter(OpenAccess):
     """Fits a baseline to traffic known to be clean: moments over accounts, by segment.
 
-    `release`: the day of that past on which a model came out, for the uptake of new models.
+    Args:
+        release: the day of that past on which a model came out, for the uptake of new models.
+        least: exchanges of an account from which its topics count.
     """
 
     def __init__(self, release: int, least: int = 20) -> None:

@@ -13,8 +13,13 @@ from distill.campaigns import CAPABILITIES, CAPABILITY_OF, TOPICS, stream
 
 
 class Encoder:
-    """`spread`: distance of a prompt from its topic's centre; `jitter`: the same
-    from its template.
+    """A stand-in for a prompt encoder.
+
+    Args:
+        seed: of the topics' centres.
+        width: dimensions.
+        spread: distance of a prompt from its topic's centre, before vectors are scaled to length 1.
+        jitter: the same from its template's.
     """
 
     def __init__(
@@ -28,8 +33,15 @@ class Encoder:
     def embed(
         self, topic: np.ndarray, template: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Unit vectors [..., width] of prompts, given their topics and templates (0: a text of its
-        own).
+        """Unit vectors of prompts.
+
+        Args:
+            topic: numbers, of any shape.
+            template: ids in the same shape; 0 is a text of its own.
+            rng: of what differs between prompts of one topic or template.
+
+        Returns:
+            `[..., width]`.
         """
         shape = (*topic.shape, self.width)
         noise = rng.standard_normal(shape)
@@ -47,6 +59,10 @@ class Encoder:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 along the last axis."""
+    """Vectors of length 1 along the last axis.
+
+    Args:
+        x: `[..., width]`, none of them 0.
+    """
     scaled: np.ndarray = x / np.linalg.norm(x, axis=-1, keepdims=True)
     return scaled

@@ -16,7 +16,8 @@ from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from defenses.access import AccessSettings, BaseDetector, Baseline, Calibration, Day
+from defenses.access import AccessSettings, BaseDetector, Baseline, Day
+from defenses.access.calibration import Calibration
 from distill.campaigns import Accounts
 
 
@@ -110,6 +111,11 @@ def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> lis
 class Detector(BaseDetector):
     """The parts run inside it; calibrate it as any other, on traffic that fitted neither it nor the
     parts.
+
+    Args:
+        parts: detectors, which it begins and updates itself.
+        calibration: of the parts.
+        weights: of their p-values.
     """
 
     name = "fusion"

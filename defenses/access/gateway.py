@@ -130,7 +130,15 @@ def buckets(
 
 
 def running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Cumulative sum that starts again at each of `starts`."""
+    """Cumulative sum that starts again at each of `starts`.
+
+    Args:
+        values: `[N]` of any unit.
+        starts: places, rising, the first of them 0.
+
+    Returns:
+        `[N]`.
+    """
     total = np.cumsum(values)
     before = np.repeat(total[starts] - values[starts], np.diff(np.append(starts, len(values))))
     since: np.ndarray = total - before
@@ -138,7 +146,12 @@ def running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 class Gateway:
-    """Limits of a table of accounts. `refused`: 429s by account. `spent`: dollars so far."""
+    """Limits of a table of accounts. `refused`: 429s by account. `spent`: dollars so far.
+
+    Args:
+        settings: tiers, prices and caps.
+        accounts: those that are there and those to come.
+    """
 
     def __init__(self, settings: Settings, accounts: Accounts) -> None:
         self.settings, self.accounts = settings, accounts
@@ -148,8 +161,7 @@ class Gateway:
         self.throttled = np.zeros(accounts.capacity, bool)
 
     def tier(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """The highest tier whose price and age an account has reached; what was there before is
-        trusted.
+        """The highest tier that an account paid and waited for; verified and old ones are trusted.
 
         Args:
             day: from 0.

@@ -32,8 +32,8 @@ class LinkSettings(AccessSettings):
 
 
 def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
-    """A cluster number for each account that exists, by union-find over the tokens
-    named in `caps`.
+    """A cluster number for each account that exists: accounts are one cluster that share a token
+    named in `caps`, or are linked through others that do.
 
     Args:
         accounts: all that ever signed up.
@@ -54,14 +54,25 @@ def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
 
 
 class Links:
-    """Clusters of a table of accounts, found again only when it has grown."""
+    """Clusters of a table of accounts, found again only when it has grown.
+
+    Args:
+        settings: how many accounts at most a token links, by kind of token.
+    """
 
     def __init__(self, settings: LinkSettings) -> None:
         self.caps = {name: int(getattr(settings, name)) for name in TOKENS}
         self.count, self.cluster = 0, np.zeros(0, np.int32)
 
     def of(self, accounts: Accounts) -> np.ndarray:
-        """The cluster number of every account that exists."""
+        """The cluster number of every account that exists.
+
+        Args:
+            accounts: those that are there.
+
+        Returns:
+            `[count]`.
+        """
         if self.count != accounts.count:
             self.cluster, self.count = clusters(accounts, self.caps), accounts.count
         return self.cluster

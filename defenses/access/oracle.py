@@ -16,7 +16,11 @@ class Settings(AccessSettings):
 
 
 class Detector(BaseDetector):
-    """Scores accounts that are known to be a campaign's as soon as they send anything."""
+    """Scores accounts that are known to be a campaign's as soon as they send anything.
+
+    Args:
+        guilty: whether an account is a campaign's `[capacity]`; what is written there later counts.
+    """
 
     settings: Settings
     name = "oracle"

@@ -49,7 +49,17 @@ class Settings(LinkSettings):
 
 
 class PolicyEnforcer(ShadowMonitor):
-    """Live mode. `done[action]`: by account, the day on which it first happened, or `NEVER`."""
+    """Live mode. `done[action]`: by account, the day on which it first happened, or `NEVER`.
+
+    Args:
+        settings: rules and limits.
+        detectors: what watches.
+        thresholds: by detector, rates x segments.
+        rates: of false alarms over the horizon, in the order of the thresholds.
+
+    Raises:
+        ValueError: a rule names a detector or a rate for which there is no threshold.
+    """
 
     def __init__(
         self,

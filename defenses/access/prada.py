@@ -27,6 +27,12 @@ class Settings(WindowSettings):
 def nearest(x_WE: np.ndarray) -> np.ndarray:
     """Each prompt's smallest distance to the growing set of those before it; the first prompt
     begins the set.
+
+    Args:
+        x_WE: unit vectors of W prompts, in their order.
+
+    Returns:
+        `[W - 1]`, 0 to 2.
     """
     gaps = np.sqrt(np.maximum(2 - 2 * x_WE @ x_WE.T, 0))  # of unit vectors
     grown, limit, out, joined = [0], 0.0, [], []
@@ -41,7 +47,12 @@ def nearest(x_WE: np.ndarray) -> np.ndarray:
 
 
 def departure(distances: np.ndarray) -> float:
-    """1 - W for the distances within mean +- 3 sd; 1 where they are all the same."""
+    """1 - W (Shapiro and Wilk 1965) for the distances within mean +- 3 sd; 1 where fewer than three
+    are, or all are the same.
+
+    Args:
+        distances: `[W - 1]`.
+    """
     inside = distances[np.abs(distances - distances.mean()) <= 3 * distances.std()]
     return (
         1.0 if len(inside) < 3 or np.ptp(inside) < 1e-12 else 1 - float(shapiro(inside).statistic)

@@ -47,10 +47,21 @@ class Provider(Protocol):
         """
 
     def serve(self, events: Events) -> Reply:
-        """A day's exchanges."""
+        """A day's exchanges; each day is handed over once.
+
+        Args:
+            events: of one day, in order of account.
+        """
 
     def close(self, day: int) -> np.ndarray:
-        """Accounts that it closes at the end of the day; they send nothing from the next day on."""
+        """Accounts that it closes at the end of the day; they send nothing from the next day on.
+
+        Args:
+            day: from 0.
+
+        Returns:
+            Account numbers.
+        """
 
 
 class OpenAccess:

@@ -39,6 +39,12 @@ class Settings(LinkSettings):
 def linear_count(bits: np.ndarray) -> np.ndarray:
     """Distinct items behind a row of m bits set by hashing: -m ln(share of bits not set); half a
     bit short of full.
+
+    Args:
+        bits: `[..., m]`, whether each is set.
+
+    Returns:
+        `[...]`.
     """
     m = bits.shape[-1]
     free = np.maximum(m - bits.sum(axis=-1), 0.5)
@@ -47,14 +53,29 @@ def linear_count(bits: np.ndarray) -> np.ndarray:
 
 
 def bucket(cluster: np.ndarray) -> np.ndarray:
-    """A bit for each cluster number: the top bits of a multiplicative hash (Knuth 1973)."""
+    """A bit for each cluster number: the top bits of a multiplicative hash (Knuth 1973).
+
+    Args:
+        cluster: numbers from 0.
+
+    Returns:
+        Places from 0 to 63, in the same shape.
+    """
     return ((cluster.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)).astype(
         np.intp
     )
 
 
 def grown(array: np.ndarray, rows: int) -> np.ndarray:
-    """The array with at least this many rows, new ones zero."""
+    """The array with at least this many rows, new ones zero.
+
+    Args:
+        array: rows of any shape.
+        rows: how many there must be.
+
+    Returns:
+        The array itself where it has as many.
+    """
     if rows <= len(array):
         return array
     out = np.zeros((max(rows, 3 * len(array) // 2), *array.shape[1:]), array.dtype)

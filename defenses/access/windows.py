@@ -55,4 +55,11 @@ class FirstWindow(BaseDetector):
 
     @abstractmethod
     def judge(self, x_BWE: np.ndarray) -> np.ndarray:
-        """A score for each of B windows of W unit vectors."""
+        """A score for each of B windows of W unit vectors.
+
+        Args:
+            x_BWE: as the encoder embeds prompts, in their order.
+
+        Returns:
+            `[B]`, larger is worse.
+        """

@@ -53,6 +53,12 @@ NAME, NORM = "decoding/antidistillation", "gradient_norm"
 def unit_direction(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """The direction of unit L2 norm over all parameters, and the norm of the gradient.
 
+    Args:
+        gradient: by parameter name.
+
+    Returns:
+        The direction in the dtypes of the gradient; the norm in float64.
+
     Raises:
         BadInput: the norm is 0 or not finite.
     """

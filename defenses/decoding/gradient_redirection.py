@@ -224,7 +224,12 @@ def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
 
 
 def random_signs(network: Any, key: str) -> dict[str, Tensor]:
-    """A keyed +-1 for every weight except the output layer's, by parameter name."""
+    """A keyed +-1 for every weight except the output layer's, by parameter name.
+
+    Args:
+        network: a causal language model of transformers.
+        key: of the provider.
+    """
     outside = {id(parameter) for parameter in network.get_output_embeddings().parameters()}
     signs = {}
     for name, value in network.named_parameters():
@@ -259,6 +264,9 @@ def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Dec
 
 def output_weight(network: Any) -> Tensor:
     """W (V, H) of the output layer.
+
+    Args:
+        network: a causal language model of transformers.
 
     Raises:
         BadInput: logits are not what this layer makes of the last hidden state.
@@ -343,8 +351,8 @@ class Defense(BaseDefense):
                 "one token; use form=tokens, or where=logprobs"
             )
         redirect, slope = (
-            self.redirection(scored.network, len(scored.tokenizer)),
-            self.slope(scored),
+            self._redirection(scored.network, len(scored.tokenizer)),
+            self._slope(scored),
         )
 
         def edit(step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
@@ -353,7 +361,7 @@ class Defense(BaseDefense):
         edits: dict[str, Any] = {where: (*getattr(scored, where), edit)}
         return replace(scored, passes=scored.passes + self.traits.extra_forward_passes, **edits)
 
-    def slope(self, model: LanguageModel) -> Callable[[DecodingStep, Tensor], Tensor]:
+    def _slope(self, model: LanguageModel) -> Callable[[DecodingStep, Tensor], Tensor]:
         """g as a function of the step and of the distribution that is edited."""
         network = require_proxy(self.resources, model, NAME).network
         if self.settings.direction == "uncoordinated":
@@ -370,7 +378,7 @@ class Defense(BaseDefense):
         )
         return lambda step, logprobs_BV: match_vocab_size(slopes(step), logprobs_BV.shape[-1])
 
-    def redirection(self, network: Any, size: int) -> Callable[[Tensor, Tensor], Tensor]:
+    def _redirection(self, network: Any, size: int) -> Callable[[Tensor, Tensor], Tensor]:
         """The edit as a function of log y and g; tokens that the tokenizer does not spell are not
         moved to.
         """

@@ -35,7 +35,12 @@ from distill.models import Model
 
 
 def pseudorandom(key: str, *parts: object) -> bytes:
-    """PRF(key; parts): HMAC-SHA256 of the parts, 32 bytes; only the last part may hold a slash."""
+    """PRF(key; parts): HMAC-SHA256 of the parts, 32 bytes; only the last part may hold a slash.
+
+    Args:
+        key: of the provider.
+        *parts: what the bytes are for; their texts count.
+    """
     return hmac.digest(key.encode(), "/".join(map(str, parts)).encode(), "sha256")
 
 

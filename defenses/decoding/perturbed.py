@@ -67,7 +67,12 @@ def within(eps: float, others_B: Tensor, l1_B: Tensor) -> Tensor:
 
 
 def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:
-    """One of `size` token ids a row, by a number in [0, 1)."""
+    """A token id a row, all equally likely.
+
+    Args:
+        uniforms_B: numbers in [0, 1).
+        size: of the vocabulary.
+    """
     return (uniforms_B * size).long()
 
 
@@ -142,7 +147,15 @@ class Defense(BaseDefense):
         return replace(scored, edits=(*scored.edits, edit))
 
     def tokens(self, step: DecodingStep, logprobs_BV: Tensor) -> Tensor:
-        """The provider's token of each row."""
+        """The provider's token of each row.
+
+        Args:
+            step: whose keys and place the randomness is a function of.
+            logprobs_BV: of the teacher.
+
+        Returns:
+            Token ids `[B]`.
+        """
         numbers = [uniform(self.settings.key, "perturbed", key, step.index) for key in step.keys]
         uniforms_B = torch.tensor(numbers, dtype=torch.float64, device=logprobs_BV.device)
         if self.settings.token == "random":
@@ -152,6 +165,12 @@ class Defense(BaseDefense):
     def budget(self, spent_B: Tensor) -> Tensor:
         """The L1 distance that a row may go at a step, of whose answer so many expected flips are
         spent.
+
+        Args:
+            spent_B: expected flips so far, of each answer.
+
+        Returns:
+            `[B]`; infinite where nothing bounds it.
         """
         token = torch.full_like(
             spent_B, torch.inf if self.settings.l1 is None else self.settings.l1

@@ -74,12 +74,20 @@ class TextEdit(BaseDefense):
         return model if self.is_identity else EditedModel(model, self.edit, keeps_logprobs=False)
 
     def edit(self, answer: Completion) -> Completion:
-        """The answer as it is released."""
+        """The answer as it is released.
+
+        Args:
+            answer: of the teacher, finished or cut off.
+        """
         return replace(answer, text=self.text(answer), token_ids=(), logprobs=None)
 
     @abstractmethod
     def text(self, answer: Completion) -> str:
-        """The text that is released instead."""
+        """The text that is released instead.
+
+        Args:
+            answer: of the teacher, finished or cut off.
+        """
 
 
 class LogprobEdit(BaseDefense):
@@ -89,7 +97,11 @@ class LogprobEdit(BaseDefense):
         return model if self.is_identity else EditedModel(model, self.edit)
 
     def edit(self, answer: Completion) -> Completion:
-        """The answer as it is released."""
+        """The answer as it is released.
+
+        Args:
+            answer: of the teacher; one without logprobs stays.
+        """
         if answer.logprobs is None or self.is_identity:
             return answer
         return replace(answer, logprobs=self.logprobs(answer.logprobs, answer))

@@ -20,7 +20,12 @@ AT_ONCE = 1 << 18
 
 
 def blocks(count: int, width: int) -> Iterator[slice]:
-    """Slices that divide `count` rows of this width into as many as are worked on together."""
+    """Slices that divide `count` rows of this width into as many as are worked on together.
+
+    Args:
+        count: rows.
+        width: entries of a row.
+    """
     step = max(1, AT_ONCE // max(1, width))
     return (slice(first, first + step) for first in range(0, count, step))
 
@@ -28,6 +33,12 @@ def blocks(count: int, width: int) -> Iterator[slice]:
 def atom_probabilities(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (T, A) in float64, and which atoms there are: not withheld entries, nor a tail
     below 1e-6.
+
+    Args:
+        logprobs: T released rows, with or without their tail.
+
+    Returns:
+        Probabilities `[T, A]` and a mask `[T, A]`; A is the entries and the tail.
     """
     p_TK = np.exp(logprobs.values_TK.astype(np.float64))
     tails_T = (
@@ -40,7 +51,12 @@ def atom_probabilities(logprobs: Logprobs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take_along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
-    """`np.take_along_axis` over rows of one length, which takes a third of its time."""
+    """`np.take_along_axis` over rows of one length, which takes a third of its time.
+
+    Args:
+        values_TK: T rows of K values.
+        order_TK: places in each row, 0 to K - 1.
+    """
     firsts_T1 = np.arange(len(order_TK))[:, None] * values_TK.shape[1]
     taken_TK: np.ndarray = np.ascontiguousarray(values_TK).ravel().take(order_TK + firsts_T1)
     return taken_TK
@@ -52,6 +68,9 @@ def argsort_ascending(keys_TK: np.ndarray) -> np.ndarray:
 
     Two passes of numpy's radix sort, which is for 16 bits: at 128,000 keys a fifth of the time that
     sorting takes.
+
+    Args:
+        keys_TK: T rows of K keys.
     """
     low_TK = np.argsort(keys_TK.astype(np.uint16), -1, kind="stable")
     high_TK = take_along((keys_TK.view(np.uint32) >> 16).astype(np.uint16), low_TK)
@@ -63,6 +82,9 @@ def argsort_descending(values_TK: np.ndarray) -> np.ndarray:
 
     Rows with few rises are sorted run by run; others of float32 by their bits, which order as the
     values do once negative ones are turned round.
+
+    Args:
+        values_TK: T rows of K finite or infinite values.
     """
     few = np.count_nonzero(values_TK[:, 1:] > values_TK[:, :-1]) <= FEW_RISES * values_TK.size
     if few or values_TK.dtype != np.float32:
@@ -73,7 +95,12 @@ def argsort_descending(values_TK: np.ndarray) -> np.ndarray:
 
 
 def sort_descending(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and values of each row from the largest value on, equals in their old order."""
+    """Ids and values of each row from the largest value on, equals in their old order.
+
+    Args:
+        ids_TK: T rows of K token ids.
+        values_TK: of each id.
+    """
     sorted_ids_TK, sorted_TK = np.empty_like(ids_TK), np.empty_like(values_TK)
     for rows in blocks(*values_TK.shape):
         order_TK = argsort_descending(values_TK[rows])

@@ -34,12 +34,20 @@ Divide = Callable[[Completion], list[Part]]
 def fill_template(template: str, **fields: str) -> str:
     """A template with `{name}` replaced for each of the fields; all other braces stay, as formulas
     are full of them.
+
+    Args:
+        template: with braces of any kind.
+        **fields: text by name, at least one.
     """
     return re.sub("{(" + "|".join(fields) + ")}", lambda match: fields[match[1]], template)
 
 
 def whole(form: AnswerFormat) -> Divide:
-    """The reasoning as one part."""
+    """The reasoning as one part.
+
+    Args:
+        form: where reasoning is.
+    """
     return lambda answer: [Part(text) for text in split_answer(answer.text, form)[:1] if text]
 
 

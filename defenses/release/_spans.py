@@ -66,10 +66,20 @@ class Masked:
         yield text[place:]
 
     def unmasked(self, text: str) -> str:
-        """A text in which the spans stand again, wherever their letters are now."""
+        """A text in which the spans stand again, wherever their letters are now.
+
+        Args:
+            text: made of the masked one, with each letter as often as one likes.
+        """
         return PRIVATE.sub(lambda letter: self.spans[ord(letter[0]) - ord(FIRST)], text)
 
 
 def cut_before(text: str, place: int, *kinds: re.Pattern[str]) -> int:
-    """The last place up to `place` at which a text can be cut without cutting a span in two."""
+    """The last place up to `place` at which a text can be cut without cutting a span in two.
+
+    Args:
+        text: an answer, or a part of one.
+        place: 0 to its length.
+        *kinds: of spans, `CODE`, `MATHS`, `NOTES`.
+    """
     return next((start for start, end in protected(text, *kinds) if start < place < end), place)

@@ -44,6 +44,12 @@ from distill.rendering import completion_ids, text_ids
 def uses(steps: Sequence[str]) -> dict[int, int]:
     """How often later steps use the result of each step that has one: the number, before they say
     their own result.
+
+    Args:
+        steps: in their order.
+
+    Returns:
+        Counts by the place of the step, from 0.
     """
     results = [result(step) for step in steps]
     used = [

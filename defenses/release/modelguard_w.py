@@ -35,7 +35,7 @@ DUST = 1e-12  # what is left of an atom that was drained but for rounding
 ABSENT = 2.0  # in place of what is no atom: sorted behind all that are, and above any cap
 
 
-class Rows:
+class _Rows:
     """Problems of many rows: the mass of each top, its `n` other atoms `y_TA` from the least likely
     on, then ABSENT.
     """
@@ -77,8 +77,8 @@ class Rows:
         return values_TA.ravel().take(self.firsts + i)
 
     def plan(self, x: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """Caps, their least objectives, how these change with the cap while no atom changes its
-        part; and the parts.
+        """The least objectives at these caps, how they change with the cap while no atom changes
+        its part, and the parts.
 
         From the least likely on, `filled` atoms are at the cap, one has `more` than it had, those
         up to `drained` are as they were but at the cap at most, that one has `left`, and nothing is
@@ -200,7 +200,7 @@ def poison(
     if (masses_TA[:, 1:] < masses_TA[:, :-1]).any():
         order_TA = np.argsort(masses_TA, -1, kind="stable")
         masses_TA = np.take_along_axis(masses_TA, order_TA, -1)
-    rows = Rows(top_T1[:, 0], np.maximum(there_TA.sum(-1) - 1, 0), masses_TA, eps, margin)
+    rows = _Rows(top_T1[:, 0], np.maximum(there_TA.sum(-1) - 1, 0), masses_TA, eps, margin)
     top_T, out_TA = rows.solution()
     if order_TA is not None:
         np.put_along_axis(masses_TA, order_TA, out_TA, -1)

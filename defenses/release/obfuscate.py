@@ -44,12 +44,12 @@ Candidate = tuple[str, ...]
 BEST = 3  # how many of the best candidates have descendants
 
 
-def shuffle(steps: list[str], key: str) -> list[str]:
+def _shuffle(steps: list[str], key: str) -> list[str]:
     """The steps in an order that is a function of the key and their number."""
     return [steps[i] for i in sorted(range(len(steps)), key=lambda i: uniform(key, "shuffle", i))]
 
 
-def interleave(steps: list[str], key: str) -> list[str]:
+def _interleave(steps: list[str], key: str) -> list[str]:
     """The first half and the second in turns: 1 2 3 4 5 is 1 4 2 5 3."""
     half = (len(steps) + 1) // 2
     return [steps[i // 2 + (i % 2) * half] for i in range(len(steps))]
@@ -61,7 +61,7 @@ def _has_own_lines(first: str, *second: str) -> bool:
     return any(map(PRIVATE.match, meeting))
 
 
-def merge(steps: list[str], key: str) -> list[str]:
+def _merge(steps: list[str], key: str) -> list[str]:
     """Two steps each as one, with a space between them; what may be a block of code keeps its own
     lines.
     """
@@ -71,7 +71,7 @@ def merge(steps: list[str], key: str) -> list[str]:
     ]
 
 
-def each(change: Callable[[str], str]) -> Rule:
+def _each(change: Callable[[str], str]) -> Rule:
     """The rule that changes every step on its own."""
     return lambda steps, key: [change(step) for step in steps]
 
@@ -79,16 +79,16 @@ def each(change: Callable[[str], str]) -> Rule:
 RULES: dict[str, Rule] = {
     "reverse": lambda steps, key: steps[::-1],
     "rotate": lambda steps, key: steps[1:] + steps[:1],
-    "interleave": interleave,
-    "shuffle": shuffle,
+    "interleave": _interleave,
+    "shuffle": _shuffle,
     "drop_second": lambda steps, key: [step for i, step in enumerate(steps) if i % 2 == 0],
     "drop_third": lambda steps, key: [step for i, step in enumerate(steps) if i % 3 < 2],
     "repeat": lambda steps, key: steps + steps[:1],
-    "merge": merge,
-    "swap_operands": each(lambda step: SUM.sub(r"\3\2\1", step)),
-    "swap_sides": each(lambda step: "=".join(reversed(step.split("=")))),
-    "drop_left": each(lambda step: step[step.find("=") + 1 :]),
-    "drop_result": each(lambda step: step.rpartition("=")[0] or step),
+    "merge": _merge,
+    "swap_operands": _each(lambda step: SUM.sub(r"\3\2\1", step)),
+    "swap_sides": _each(lambda step: "=".join(reversed(step.split("=")))),
+    "drop_left": _each(lambda step: step[step.find("=") + 1 :]),
+    "drop_result": _each(lambda step: step.rpartition("=")[0] or step),
 }
 """The grammar: pure functions of the steps and a key. Order says what an index in `learned` means:
 append only.
@@ -203,14 +203,23 @@ class Defense(TextEdit):
             self.traits = replace(self.traits, learns=False, needs=())
 
     def is_rewritten(self, answer: Completion) -> bool:
-        """Whether the answers to this prompt are rewritten."""
+        """Whether the answers to this prompt are rewritten.
+
+        Args:
+            answer: of which only the prompt counts.
+        """
         return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
 
     def text(self, answer: Completion) -> str:
         return self.rewrite(answer, self.rules) if self.is_rewritten(answer) else answer.text
 
     def rewrite(self, answer: Completion, rules: Sequence[str]) -> str:
-        """The answer's text after these rules."""
+        """The answer's text after these rules.
+
+        Args:
+            answer: of the teacher.
+            rules: names of `RULES`, in the order in which they act.
+        """
         return rewrite(answer.text, rules, self.format, f"{self.settings.key}/{answer.prompt}")
 
     @property

@@ -48,7 +48,12 @@ def wrong(number: str, place: float) -> str:
 
 
 def with_wrong_answer(rest: str, place: float) -> str:
-    """The final answer with its first number wrong; an answer without a number stays."""
+    """The final answer with its first number wrong; an answer without a number stays.
+
+    Args:
+        rest: of an answer, behind its reasoning.
+        place: in [0, 1), which wrong number it becomes.
+    """
     return NUMBER.sub(lambda match: wrong(match[0], place), rest, count=1)
 
 
@@ -64,6 +69,10 @@ def result(step: str) -> re.Match[str] | None:
 def with_wrong_result(step: str, place: float) -> str:
     """The step with its result wrong there and wherever it is said again after it; one without a
     result stays.
+
+    Args:
+        step: text.
+        place: in [0, 1), which wrong number it becomes.
     """
     match = result(step)
     if match is None:

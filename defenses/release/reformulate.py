@@ -89,6 +89,10 @@ def without_fillers(step: str, fillers: Sequence[str]) -> str:
 
     A filler of one word counts only before a punctuation mark: `Wait, 2 more.` is self-talk, `Wait
     times are 2.` not.
+
+    Args:
+        step: text.
+        fillers: words and phrases, in any case.
     """
     if not fillers:
         return step
@@ -113,6 +117,10 @@ def without_fillers(step: str, fillers: Sequence[str]) -> str:
 def reformulate(step: str, fillers: Sequence[str]) -> str:
     """A step without fillers and calculator notes (`<<3+4=7>>`, which derive in their own order),
     results first.
+
+    Args:
+        step: text.
+        fillers: words and phrases, in any case.
     """
     return hoist_result(ANNOTATION.sub("", without_fillers(step, fillers)))
 

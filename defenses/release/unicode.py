@@ -32,7 +32,12 @@ plain ones.
 
 
 def insert_invisible(letter: str, place: float) -> str:
-    """The character with an invisible one behind it, which of them by a number in [0, 1)."""
+    """The character with an invisible one behind it.
+
+    Args:
+        letter: one character.
+        place: in [0, 1), which of the invisible ones.
+    """
     return letter + INVISIBLE[int(place * len(INVISIBLE))]
 
 
@@ -76,6 +81,11 @@ class Defense(TextEdit):
     def edited(self, letter: str, position: int, prompt: str) -> str:
         """What is released of one character of the reasoning; what is masked stays, and so does
         the end of a line, behind which a block of code may begin.
+
+        Args:
+            letter: one character.
+            position: its place in the reasoning, from 0.
+            prompt: which the answer is of.
         """
         s = self.settings
         if letter == "\n" or PRIVATE.match(letter):

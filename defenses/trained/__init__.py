@@ -140,13 +140,21 @@ def gradient(
 
 
 def copied(network: Any) -> Any:
-    """A copy whose weights may change, without dropout and outside inference mode."""
+    """A copy whose weights may change, without dropout and outside inference mode.
+
+    Args:
+        network: of transformers.
+    """
     with torch.inference_mode(False):
         return copy.deepcopy(network).eval().requires_grad_(True)
 
 
 def head(network: Any) -> str:
-    """The name of the module that turns the last hidden state into scores."""
+    """The name of the module that turns the last hidden state into scores.
+
+    Args:
+        network: a causal language model of transformers.
+    """
     return str(
         next(
             name for name, one in network.named_modules() if one is network.get_output_embeddings()
@@ -157,6 +165,9 @@ def head(network: Any) -> str:
 def untie(network: Any) -> None:
     """Give the head weights of its own, equal to the embedding's; also in the config, so that
     saving keeps them.
+
+    Args:
+        network: a causal language model of transformers; changed in place.
     """
     top = network.get_output_embeddings()
     if top.weight is network.get_input_embeddings().weight:
@@ -192,7 +203,14 @@ def learner(network: Any, part: Which = "all") -> Any:
 
 
 def learned(twin: Any) -> dict[str, Tensor]:
-    """The parameters of a `learner` that asked for gradients, by name."""
+    """The parameters of a `learner` that asked for gradients, by name.
+
+    Args:
+        twin: as `learner` made it.
+
+    Returns:
+        Copies, outside any graph.
+    """
     return {name: p.detach().clone() for name, p in twin.named_parameters() if p.requires_grad}
 
 
@@ -286,7 +304,11 @@ class Tuned(BaseDefense):
         return self.defended(scored)
 
     def defended(self, model: LanguageModel) -> LanguageModel:
-        """The model with what was learned."""
+        """The model with what was learned.
+
+        Args:
+            model: the teacher, undefended.
+        """
         return replace(model, network=changed(model.network, self.resources.learned))
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
@@ -294,4 +316,11 @@ class Tuned(BaseDefense):
 
     @abstractmethod
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        """The parameters that change, by name, float32; the model is left as it was."""
+        """The parameters that change, by name, float32; the model is left as it was.
+
+        Args:
+            model: the teacher, undefended.
+
+        Raises:
+            BadInput: the provider lacks what is needed.
+        """

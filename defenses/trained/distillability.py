@@ -32,6 +32,12 @@ from distill.models import LanguageModel
 def normalise(rewards_GS: Tensor) -> Tensor:
     """Rewards with mean 0 and standard deviation 1 in each group (Shao et al. 2024, 2402.03300); 0
     where all agree.
+
+    Args:
+        rewards_GS: of G groups of S answers.
+
+    Returns:
+        `[G, S]`.
     """
     # The constant is above the rounding of equal answers that were scored in one batch, which would
     # become rewards.

@@ -1,13 +1,11 @@
 """The attacker: an attack is a list of parts, each one file that holds `Settings` and `Attacker`,
 in this order.
 
-    ask/      which prompts are sent: `ask(prompts, budget, resources, seed=...)`
-    clean/    which completions are learned from: `clean(completions, resources, seed=...)`
-    repair/   the same for released logprobs: `clean(completions, resources, seed=...)`
-    <name>    how the student learns, exactly one: `train(completions, model, recipe, seed=...,
-              resources=..., checkpoint=...)` returns a `Trained`
-    follow/   what is done to the trained student: `follow(model, recipe, resources, seed=...)`
-              returns a `Trained`
+    ask/      an `Asker`: which prompts are sent
+    clean/    a `Cleaner`: which completions are learned from
+    repair/   a `Cleaner` of released logprobs
+    <name>    a `Learner`, exactly one: how the student learns
+    follow/   a `Follower`: what is done to the trained student
 
 What a part sees of the provider is `completions`; what else an attacker has is
 `AttackerResources`, and a part names in `needs` what of it it must be handed. Nothing here ever
@@ -18,16 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from distill.answer_format import AnswerFormat
 
 if TYPE_CHECKING:
-    from distill.completions import Completion
+    from pathlib import Path
+
+    from distill.completions import Completion, Prompt
     from distill.models import LanguageModel, Model
     from distill.specs import TrainingConfig
+    from distill.trainer import Trained
 
 ORDER = ("ask", "clean", "repair", "learn", "follow")
 
@@ -74,6 +75,9 @@ class Part(BaseModel):
 class Base:
     """What every part says of itself; a file's `Attacker` states what differs from
     these defaults.
+
+    Args:
+        settings: the file's own `Settings`.
     """
 
     adaptive: ClassVar[bool] = True
@@ -91,3 +95,100 @@ class Base:
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+
+class Asker(Protocol):
+    """A part of ask/. Several act one behind the other, each on the prompts of the one before."""
+
+    def ask(
+        self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int
+    ) -> list[Prompt]:
+        """The prompts to send, in their order.
+
+        Args:
+            prompts: questions that may be asked, or what the part before would send.
+            budget: questions that may be sent; only their repeats cost more.
+            resources: what else the attacker has.
+            seed: of what is drawn; the same gives the same prompts.
+        """
+
+
+class Cleaner(Protocol):
+    """A part of clean/ or repair/. Several act one behind the other."""
+
+    def clean(
+        self, completions: Sequence[Completion], resources: AttackerResources, *, seed: int
+    ) -> list[Completion]:
+        """What is learned from.
+
+        Args:
+            completions: as they were sold, or as the part before left them.
+            resources: what else the attacker has.
+            seed: of what is drawn; the same gives the same completions.
+
+        Raises:
+            BadInput: the interface released too little for it, or the attacker owns too little.
+        """
+
+
+class Learner(Protocol):
+    """How a student learns."""
+
+    def train(
+        self,
+        completions: Sequence[Completion],
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        *,
+        seed: int,
+        resources: AttackerResources = NOTHING,
+        checkpoint: Path | None = None,
+    ) -> Trained:
+        """Train a student.
+
+        Args:
+            completions: what it learns from.
+            model: the student as it begins; its network may be changed in place.
+            recipe: steps, batches and learning rate.
+            seed: of the order of batches and of what is drawn.
+            resources: what else the attacker has.
+            checkpoint: a file to go on from where it is there, and to write from time to time;
+                None for none. A part whose training is of several may leave it alone.
+
+        Returns:
+            The trained network, and what its training took.
+
+        Raises:
+            BadInput: a completion lacks what is learned, or nothing fits the student's context.
+        """
+
+
+class Follower(Protocol):
+    """What an attacker does to the trained student. Several act one behind the other."""
+
+    def steps(self, recipe: TrainingConfig) -> int:
+        """The most optimiser steps that it adds.
+
+        Args:
+            recipe: that the student was trained by.
+        """
+
+    def follow(
+        self,
+        model: LanguageModel,
+        recipe: TrainingConfig,
+        resources: AttackerResources,
+        *,
+        seed: int,
+    ) -> Trained:
+        """A student that has been changed or trained further; the one handed in stays as it is.
+
+        Args:
+            model: the trained student.
+            recipe: that it was trained by.
+            resources: what else the attacker has.
+            seed: of the order of batches and of what is drawn.
+
+        Returns:
+            The new network, and what its training took.
+        """

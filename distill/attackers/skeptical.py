@@ -58,6 +58,11 @@ class TwoHeads(nn.Module):
 
     Where `read` asks for logits, it gets both, stacked: (2, N, V). The early head's weights are
     drawn from the seed.
+
+    Args:
+        network: a causal language model of transformers; it is trained as well.
+        block: the number of blocks behind which the early head reads.
+        seed: of the early head's weights.
     """
 
     def __init__(self, network: Any, block: int, seed: int) -> None:
@@ -70,6 +75,11 @@ class TwoHeads(nn.Module):
         self.head = head.to(network.device, network.dtype)
 
     def activation_checkpointing_enable(self, how: Any) -> None:
+        """Pass the trainer's wish on to the language model.
+
+        Args:
+            how: arguments of torch's checkpointing.
+        """
         self.network.activation_checkpointing_enable(how)
 
     def get_decoder(self) -> Any:

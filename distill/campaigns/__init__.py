@@ -47,6 +47,10 @@ class FrozenSettings(BaseModel):
 def stream(seed: int, *purpose: str | int) -> np.random.Generator:
     """A generator for one purpose: the same seed and name give the same bytes, whatever else was
     drawn before.
+
+    Args:
+        seed: of the simulation.
+        *purpose: names and numbers that together name one use.
     """
     key = tuple(crc32(str(part).encode()) for part in purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
@@ -72,7 +76,11 @@ class Accounts:
 
     @classmethod
     def empty(cls, capacity: int) -> Accounts:
-        """A table of so many rows; memory is touched only where rows are written."""
+        """A table of so many rows; memory is touched only where rows are written.
+
+        Args:
+            capacity: rows.
+        """
         return cls(
             count=0,
             segment=np.zeros(capacity, np.uint8),
@@ -136,7 +144,11 @@ class Events:
         return len(self.account)
 
     def take(self, rows: np.ndarray) -> Events:
-        """The events at these rows (a mask or numbers in order)."""
+        """The events at these rows (a mask or numbers in order).
+
+        Args:
+            rows: a mask `[events]`, or row numbers in order.
+        """
         return Events(self.day, *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
 
 
@@ -155,6 +167,10 @@ def still_open(traffic: Traffic, accounts: Accounts) -> Traffic:
 
     Events are drawn for closed accounts as well, so that closing one changes nobody else's traffic:
     what two policies let through can be compared event by event.
+
+    Args:
+        traffic: of one day.
+        accounts: as they are on that day.
     """
     shut = accounts.closed <= traffic.events.day  # today's closures come after today's traffic
     if not shut[traffic.events.account].any():
@@ -187,7 +203,14 @@ def cells(
 
 
 def run_starts(ordered: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins; none where there are no values."""
+    """Where each run of equal values begins; none where there are no values.
+
+    Args:
+        ordered: `[N]`, equal values next to each other.
+
+    Returns:
+        Places `[runs]` in it.
+    """
     if not len(ordered):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))

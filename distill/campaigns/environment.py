@@ -56,7 +56,27 @@ class Environment(Protocol):
         network: np.ndarray,
         verified: bool,
     ) -> np.ndarray:
-        """Sign accounts of a campaign up, each on a device of its own; returns their numbers."""
+        """Sign accounts of a campaign up, each on a device of its own.
+
+        Args:
+            campaign: its number.
+            rate: exchanges a day that each is to send.
+            segment: as what each of the n accounts signs up, `[n]`.
+            created: days on which they signed up, `[n]` or one for all; below 0 before the first.
+            payment: tokens `[n]`, equal where payment is shared.
+            network: tokens `[n]`, equal where the exit address is shared.
+            verified: whether all of them can prove an identity.
+
+        Returns:
+            Account numbers `[n]`.
+        """
 
     def public_templates(self, day: int) -> np.ndarray:
-        """The public prompt template at each of 65,536 quantiles of a day's exchanges on them."""
+        """The public prompt template at each of 65,536 quantiles of a day's exchanges on them.
+
+        Args:
+            day: from 0.
+
+        Returns:
+            Template ids `[65536]`.
+        """

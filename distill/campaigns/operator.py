@@ -36,6 +36,12 @@ NOT_DUE = np.iinfo(np.int64).max  # the day on which an account that is not clos
 def target_topics(campaign: Campaign) -> np.ndarray:
     """Shares of the K topics in the wanted exchanges: the first `narrow` topics of each capability,
     alike.
+
+    Args:
+        campaign: what it wants, in `targets` and `narrow`.
+
+    Returns:
+        `[K]`, which sum to 1.
     """
     shares = np.zeros(TOPICS)
     for name, weight in campaign.targets.items():
@@ -51,6 +57,13 @@ class Slots:
     By slot: `account` is its number; `pathway` the segment that it signs up as; `preference` the
     row of topic preferences of its cover; `own_templates` and `first_template` the templates of the
     persona that it plays, none where cover is pooled; `due` the day on which it is replaced.
+
+    Args:
+        environment: where accounts are opened.
+        settings: what the campaign does.
+        number: of the campaign, from 0.
+        pooled_row: the row of topic preferences of cover that is pooled.
+        rng: of the first accounts.
     """
 
     def __init__(
@@ -77,13 +90,28 @@ class Slots:
         self._open(slots, created, self._shared_tokens(len(slots), settings.per_payment), rng)
 
     def close(self, day: int, ids: np.ndarray) -> int:
-        """Note which of the accounts that were closed on a day are its own; returns how many."""
+        """Note which of the accounts that were closed on a day are its own.
+
+        Args:
+            day: on whose end they were closed.
+            ids: account numbers, anybody's.
+
+        Returns:
+            How many.
+        """
         lost = np.flatnonzero(np.isin(self.account, ids))
         self.due[lost] = day + self.settings.respawn_days
         return len(lost)
 
     def replace_due(self, day: int) -> np.ndarray:
-        """Open accounts for the slots that are due, as far as it can pay; returns their numbers."""
+        """Open accounts for the slots that are due, as far as it can pay.
+
+        Args:
+            day: on which they are opened.
+
+        Returns:
+            Their numbers.
+        """
         slots = np.flatnonzero(self.due <= day)[: self.replacements_left]
         self.due[slots] = NOT_DUE
         if not len(slots):
@@ -160,7 +188,14 @@ class Router:
             self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts))
 
     def route(self, day: int) -> np.ndarray:
-        """Exchanges of each slot on a day; they add up to the day's plan."""
+        """Exchanges of each slot on a day; they add up to the day's plan.
+
+        Args:
+            day: from 0.
+
+        Returns:
+            Counts `[slots]`; none outside the campaign's days.
+        """
         accounts, since = self.settings.accounts, day - self.settings.start
         if not 0 <= since < self.settings.days:
             return np.zeros(accounts, np.int64)
@@ -180,6 +215,10 @@ class Operator:
         settings: what the campaign does.
         number: of the campaign, from 0.
         release: the day on which a new model comes out, if one does.
+
+    Arguments of its methods:
+        day: from 0.
+        ids: account numbers, anybody's.
     """
 
     def __init__(
@@ -267,7 +306,7 @@ class Operator:
         return np.where(wanted, cut, cover).astype(np.uint32)
 
     def sign_up(self, day: int) -> np.ndarray:
-        """New accounts for the slots that are due; a provider may refuse them."""
+        """Open accounts for the slots that are due, `[n]`; a provider may refuse them."""
         return self.slots.replace_due(day)
 
     def on_closed(self, day: int, ids: np.ndarray) -> None:

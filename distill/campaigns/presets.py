@@ -140,6 +140,9 @@ class Campaign(FrozenSettings):
     def planned(self, days: int) -> float:
         """Wanted exchanges expected within a horizon of so many days if nothing is closed or
         refused.
+
+        Args:
+            days: of the horizon, from day 0.
         """
         return float(self.daily()[: max(0, days - self.start)].sum() * self.mix)
 
@@ -384,6 +387,10 @@ def preset(name: str, **changes: Any) -> Campaign:
 def scaled(campaign: Campaign, share: float) -> Campaign:
     """The same campaign with this share of its accounts and exchanges, so the same rate for each
     account.
+
+    Args:
+        campaign: as it was reported.
+        share: above 0; at least one account is left.
     """
     accounts = max(1, round(campaign.accounts * share))
     return campaign.model_copy(

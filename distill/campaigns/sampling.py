@@ -18,12 +18,25 @@ STEPS = 65535  # resolution of a preference: probabilities are multiples of 1/65
 
 
 def uniform16(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Random quantiles in steps of 1/65536, as indices into tables of 65,536 entries."""
+    """Random quantiles in steps of 1/65536, as indices into tables of 65,536 entries.
+
+    Args:
+        rng: from which they are drawn.
+        n: how many.
+    """
     return rng.integers(0, 65536, n, dtype=np.uint16)
 
 
 def bernoulli(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """True with probability p each, to 1/2^16 (0 never, 1 always)."""
+    """True with probability p each, to 1/2^16 (0 never, 1 always).
+
+    Args:
+        p: probabilities `[n]`.
+        rng: from which they are drawn.
+
+    Returns:
+        A mask `[n]`.
+    """
     return uniform16(rng, len(p)) < (p * 65536).astype(np.uint32)
 
 
@@ -47,6 +60,12 @@ def token_counts(
 def topic_shares(mix: dict[str, float]) -> np.ndarray:
     """Shares of the K topics in a mix of capabilities, in proportion; within a capability they fall
     as 1/rank (Zipf; assumed).
+
+    Args:
+        mix: weight by capability; what it does not name weighs 0.
+
+    Returns:
+        `[K]`, which sum to 1.
     """
     shares = np.zeros(TOPICS)
     for i, name in enumerate(CAPABILITIES):
@@ -85,14 +104,25 @@ def minute_quantiles(peak: float) -> np.ndarray:
 
 
 class TopicPreferences:
-    """Topic preferences, a row each, as cumulative shares in units of 1/STEPS: 256 bytes a row."""
+    """Topic preferences, a row each, as cumulative shares in units of 1/STEPS: 256 bytes a row.
+
+    Args:
+        capacity: rows.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.cdf = np.zeros((capacity, TOPICS), np.uint16)
         self.count = 0
 
     def add(self, p_RK: np.ndarray) -> np.ndarray:
-        """Append preferences and return their row numbers."""
+        """Append preferences and return their row numbers.
+
+        Args:
+            p_RK: R rows of weights of the K topics, in any unit.
+
+        Returns:
+            `[R]`.
+        """
         rows = np.arange(self.count, self.count + len(p_RK))
         edge = np.cumsum(p_RK, axis=1, dtype=np.float64)
         self.cdf[rows] = np.round(edge / edge[:, -1:] * STEPS)
@@ -100,7 +130,15 @@ class TopicPreferences:
         return rows
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A topic for each row number, by halving the row's cumulative shares."""
+        """A topic for each row number, by halving the row's cumulative shares.
+
+        Args:
+            rows: row numbers `[n]`.
+            rng: from which they are drawn.
+
+        Returns:
+            Topic numbers `[n]`.
+        """
         u = rng.integers(0, STEPS, len(rows), dtype=np.uint16)
         flat, first = self.cdf.reshape(-1), rows.astype(np.int32) * np.int32(TOPICS)
         at, step = first.copy(), TOPICS // 2
@@ -113,12 +151,19 @@ class TopicPreferences:
 class UniqueIds:
     """Hands out numbers that nobody else has: payment tokens, devices, addresses, templates,
     customers.
+
+    Args:
+        first: the first number that it hands out.
     """
 
     def __init__(self, first: int = 1) -> None:
         self.next = first
 
     def take(self, n: int) -> np.ndarray:
-        """The next n numbers."""
+        """The next n numbers.
+
+        Args:
+            n: how many.
+        """
         self.next += n
         return np.arange(self.next - n, self.next, dtype=np.uint32)

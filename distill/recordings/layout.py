@@ -78,6 +78,12 @@ class Format(NamedTuple):
 
 
 def question(text: str, system: str = "", history: tuple[Message, ...] = ()) -> Prompt:
-    """A question whose id is a function of all that is asked."""
+    """A question whose id is a function of all that is asked.
+
+    Args:
+        text: of the user.
+        system: prompt; empty for none.
+        history: turns before it.
+    """
     prompt = Prompt("", text, system=system, history=history)
     return replace(prompt, id=digest(prompt.conversation)[:16])

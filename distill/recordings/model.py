@@ -26,7 +26,11 @@ def key_of(prompt: Prompt) -> str:
 
 
 def by_question(completions: Iterable[Completion]) -> dict[str, tuple[Completion, ...]]:
-    """Answers as a RecordedModel has them, those to one question in their order."""
+    """Answers as a RecordedModel has them, those to one question in their order.
+
+    Args:
+        completions: of any prompts, some of them of the same question.
+    """
     answers: dict[str, list[Completion]] = {}
     for answer in completions:
         answers.setdefault(key_of(answer.question), []).append(answer)

@@ -30,6 +30,9 @@ from distill.tables import Row, value_at
 def requested(row: Row) -> tuple[str, Prompt]:
     """The custom_id and the question of a line of a batch's requests.
 
+    Args:
+        row: with its place.
+
     Raises:
         BadInput: it has none.
     """

@@ -43,6 +43,8 @@ def released(where: str, rows: Iterable[ScoredRow], closing: bool = False) -> Lo
     """Rows of one width as arrays, each sorted.
 
     Args:
+        where: the place that errors begin with.
+        rows: by position, logprobs in nats by token.
         closing: whether a row for end-of-text is missing, of which a server says nothing: one whose
             entries are withheld is put behind the others.
 

@@ -35,6 +35,11 @@ class Spelling:
         Of several tokens of the same bytes it is the last: SentencePiece has single bytes, its
         stand-ins for what it cannot spell, before all others.
 
+        Args:
+            where: the place that an error begins with.
+            text: of the token, as the server wrote it.
+            data: its bytes, or None where the server gave none.
+
         Raises:
             BadInput: the tokenizer has no such token.
         """
@@ -52,6 +57,12 @@ class Spelling:
 
         A server may count the end among the tokens. It may have taken reasoning out of the text,
         which then is what the tokens spell.
+
+        Args:
+            where: the place that an error begins with.
+            ids: tokens of the answer, maybe with its end.
+            text: of the answer.
+            reasoning: what the server took out of the text; empty for none.
 
         Raises:
             BadInput: they spell something else, so their scores are not of what was said.
@@ -83,7 +94,13 @@ class Spelling:
 
 
 def spelling_of(tokenizer: Any, vocabulary: str) -> Spelling:
-    """How a transformers tokenizer of that SHA-256 spells; BadInput where its tokens are no
-    bytes.
+    """How a tokenizer spells.
+
+    Args:
+        tokenizer: of transformers.
+        vocabulary: its SHA-256.
+
+    Raises:
+        BadInput: its tokens are no bytes.
     """
     return Spelling(vocabulary, TokenBytes(tokenizer))

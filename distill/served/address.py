@@ -15,6 +15,10 @@ from distill.completions import BadInput
 def check_url(url: str, hosts: Sequence[str]) -> str:
     """The host of a server's address; nothing is looked up.
 
+    Args:
+        url: as the researcher wrote it, up to `/v1`.
+        hosts: names beside this machine's that are the researcher's own.
+
     Raises:
         BadInput: it is no address of a server, or of a host that is not among the researcher's own.
     """
@@ -40,6 +44,10 @@ def check_url(url: str, hosts: Sequence[str]) -> str:
 
 def own_address(host: str, port: int) -> str:
     """`address:port` of a host that is not reachable from the public internet.
+
+    Args:
+        host: a name or an address.
+        port: 1 to 65535.
 
     Raises:
         BadInput: the name is unknown, or any of its addresses is public or, for this machine's

@@ -97,11 +97,23 @@ class Connection:
     host: str
 
     def get(self, path: str) -> bytes:
-        """What the server has at a path below its `/v1`."""
+        """What the server has at a path below its `/v1`.
+
+        Args:
+            path: as `/models`.
+
+        Raises:
+            Unreachable: it is not there, or fails or is busy every time.
+            BadInput: it refuses, or sends too much.
+        """
         return self._send("GET", path, None)
 
     def post(self, path: str, body: bytes) -> bytes:
         """What it answers to a JSON body.
+
+        Args:
+            path: as `/completions`.
+            body: JSON in UTF-8.
 
         Raises:
             Unreachable: it is not there, or fails or is busy every time.

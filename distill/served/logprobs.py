@@ -84,7 +84,8 @@ class ReleasedLogprobs:
         return answer_ids, rows
 
     def scores(self, response: Response) -> list[Row]:
-        """What was released at each of the tokens that were dictated, themselves among it.
+        """What was released at each of the tokens that were dictated, themselves among it: logprobs
+        in nats by token id.
 
         Raises:
             BadInput: they were not scored.
@@ -149,7 +150,15 @@ class ReleasedLogprobs:
 
 
 def likeliest(rows: Sequence[Row], k: int) -> Logprobs:
-    """The k likeliest of each row, most likely first; what a row lacks is withheld."""
+    """The k likeliest of each row, most likely first; what a row lacks is withheld.
+
+    Args:
+        rows: by position, logprobs in nats by token id.
+        k: entries a row.
+
+    Returns:
+        `[positions, k]`.
+    """
     ids_TK = np.full((len(rows), k), -1, np.int32)
     values_TK = np.full((len(rows), k), -np.inf, np.float32)
     for place, row in enumerate(rows):

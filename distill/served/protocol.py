@@ -112,7 +112,11 @@ class Logprobs(Reply):
 
     @classmethod
     def lists(cls, positions: Sequence[Position]) -> Logprobs:
-        """As `/v1/completions` has them."""
+        """As `/v1/completions` has them.
+
+        Args:
+            positions: a token each, with its alternatives.
+        """
         return cls(
             tokens=[one.token for one in positions],
             token_logprobs=[one.logprob for one in positions],
@@ -199,6 +203,11 @@ T = TypeVar("T", bound=BaseModel)
 
 def parse(kind: type[T], data: bytes, where: str) -> T:
     """JSON as a request or a response.
+
+    Args:
+        kind: of message.
+        data: JSON in UTF-8, from outside.
+        where: the place that an error begins with.
 
     Raises:
         BadInput: beginning with `where`, the first thing that is wrong with it.

@@ -44,7 +44,11 @@ class TokenTable:
         return TokenBytes(self.tokenizer)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """What tokens spell together, without special ones."""
+        """What tokens spell together, without special ones.
+
+        Args:
+            token_ids: in their order.
+        """
         decode = self.tokenizer.decode
         return str(decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
@@ -106,6 +110,15 @@ class Query:
         return f"{self.path}\n{self.options.revision}\n".encode() + self.body
 
     def send(self, connection: Connection) -> bytes:
+        """Ask the server, and return the bytes of what it answers.
+
+        Args:
+            connection: to the server.
+
+        Raises:
+            Unreachable: it is not there, or fails or is busy every time.
+            BadInput: it refuses, or sends too much.
+        """
         return connection.post(self.path, self.body)
 
     def _shared(self) -> dict[str, Any]:

@@ -18,6 +18,10 @@ ENDED = {"stop": True, "length": False}
 def completion(query: Query, data: bytes) -> Completion:
     """What a response says.
 
+    Args:
+        query: what was asked.
+        data: the JSON that came back.
+
     Raises:
         BadInput: it is not an answer to what was asked.
     """
@@ -44,7 +48,15 @@ def completion(query: Query, data: bytes) -> Completion:
 
 
 def nats(query: Query, data: bytes) -> float:
-    """-log p of what was dictated, given the prompt."""
+    """-log p of what was dictated, given the prompt.
+
+    Args:
+        query: what was asked, with the text that was dictated.
+        data: the JSON that came back.
+
+    Raises:
+        BadInput: it is not an answer to what was asked, or the text was not scored.
+    """
     response, choice = _checked(query, data)
     rows = ReleasedLogprobs(query, choice).scores(response)
     return -sum(row[token] for row, token in zip(rows, query.forced_ids, strict=True))

@@ -25,6 +25,9 @@ class ResponseLog:
     def find(self, request: bytes) -> bytes | None:
         """The response to this request, if it was ever made.
 
+        Args:
+            request: its bytes, as they are sent.
+
         Raises:
             BadInput: the file was altered since.
         """
@@ -42,7 +45,12 @@ class ResponseLog:
         return response
 
     def keep(self, request: bytes, response: bytes) -> bytes:
-        """Write a response down, and return what counts: the first that was written."""
+        """Write a response down, and return what counts: the first that was written.
+
+        Args:
+            request: its bytes, as they were sent.
+            response: the bytes that came back.
+        """
         path = self._path(request)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = gzip.compress(_seal(request, response).encode() + b"\n" + response, mtime=0)

@@ -26,6 +26,11 @@ FEWEST_EXPECTED = 3
 def account_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -> RateResult:
     """A share of accounts, mean over runs, with Student's interval over runs
     (`detection.across_runs`).
+
+    Args:
+        hits_R: accounts that were hit, by run.
+        of_R: accounts that there were, by run.
+        alpha: level of the two-sided interval.
     """
     rate = across_runs(hits_R, of_R, alpha)
     return RateResult(
@@ -39,7 +44,13 @@ def account_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -
 
 
 def detector_results(settings: Campaigns, runs: Runs, alpha: float) -> list[DetectorResult]:
-    """A row a campaign, detector and rate, of runs under the open access."""
+    """A row a campaign, detector and rate, of runs under the open access.
+
+    Args:
+        settings: of the study's campaigns.
+        runs: of one split.
+        alpha: level of the two-sided intervals.
+    """
     return [
         row
         for at, some in runs.items()

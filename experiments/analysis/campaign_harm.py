@@ -16,7 +16,11 @@ from experiments.results.schema.words import ALL
 
 
 class HonestCounts:
-    """Counts of honest accounts by seed; runs that share their honest accounts count once."""
+    """Counts of honest accounts by seed; runs that share their honest accounts count once.
+
+    Args:
+        some: finished runs, of any campaigns under one access.
+    """
 
     def __init__(self, some: Sequence[CampaignOutcome]) -> None:
         self.by_seed: dict[int, list[HonestAccounts]] = {}
@@ -26,7 +30,15 @@ class HonestCounts:
     def count(
         self, places: Sequence[int], by_segment: Callable[[HonestAccounts], list[int]]
     ) -> list[float]:
-        """A count in these segments, by seed, mean over the runs of the seed."""
+        """A count in these segments, by seed, mean over the runs of the seed.
+
+        Args:
+            places: numbers of segments.
+            by_segment: the count of each segment in a run.
+
+        Returns:
+            In the order in which the seeds first come.
+        """
         return [
             sum(by_segment(run)[s] for run in shared for s in places) / len(shared)
             for shared in self.by_seed.values()
@@ -38,6 +50,10 @@ def harm_results(runs: Runs, alpha: float) -> list[HarmResult]:
     campaigns.
 
     Runs of a seed share their honest accounts whatever the campaign, so these count once.
+
+    Args:
+        runs: of one split.
+        alpha: level of the two-sided intervals.
     """
     over_all: Runs = {}
     for at, some in runs.items():

@@ -36,6 +36,11 @@ class Behind(NamedTuple):
     attacker: str
 
     def key(self, budget: int) -> Key:
+        """The reported arm at a budget.
+
+        Args:
+            budget: in exchanges.
+        """
         return Key(self.task, self.defense, self.attacker, budget, "report")
 
 
@@ -58,6 +63,12 @@ def leak_results(settings: Campaigns, runs: Runs, table: ArmTable, task: str) ->
     price.
 
     A defence whose finished budgets are fewer than two, or too far apart, has no curve to read.
+
+    Args:
+        settings: of the study's campaigns.
+        runs: of the report.
+        table: the study's graded arms.
+        task: whose students' curve is read.
     """
     readable = [arm for arm in _attacked(table, task) if _is_readable(_budgets(table, arm))]
     return [leak_result(settings, table, arm, at, runs) for arm in readable for at in runs]
@@ -84,7 +95,15 @@ def _is_readable(budgets: Sequence[int]) -> bool:
 def leak_result(
     settings: Campaigns, table: ArmTable, arm: Behind, at: Against, runs: Runs
 ) -> LeakResult:
-    """What a campaign leaked behind an output defence, what it taught, and what that cost."""
+    """What a campaign leaked behind an output defence, what it taught, and what that cost.
+
+    Args:
+        settings: of the study's campaigns.
+        table: the study's graded arms.
+        arm: whose curve is read.
+        at: the campaign, and the access that it met.
+        runs: of the report; those under the open access are what the price is compared with.
+    """
     some, campaign = runs[at], campaigns.parse_campaign(at.preset)
     budget = table.study.most(arm.task)
     planned = _planned(settings, at.preset) / settings.per_question(at.preset, budget)
@@ -235,6 +254,15 @@ def worst_campaigns(
 ) -> list[WorstCampaign]:
     """The campaign that gains most against each pair of defences, chosen on other runs than those
     reported.
+
+    Args:
+        settings: of the study's campaigns.
+        table: the study's graded arms.
+        leaks: of the report.
+        choosing: runs of the selection split.
+
+    Returns:
+        One a task, access and output defence; lawful campaigns are no candidates.
     """
     ranked: dict[tuple[str, str, str], list[tuple[float, LeakResult]]] = {}
     for row in leaks:
@@ -267,7 +295,12 @@ def _worst(row: LeakResult) -> WorstCampaign:
 
 
 def days_results(settings: Campaigns, runs: Runs) -> list[DaysResult]:
-    """What leaked by day, a row a campaign and access."""
+    """What leaked by day, a row a campaign and access.
+
+    Args:
+        settings: of the study's campaigns.
+        runs: of the report.
+    """
     return [_days(settings, at, some) for at, some in runs.items()]
 
 

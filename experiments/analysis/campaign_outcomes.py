@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from defenses.access import Calibration, by_customer, fusion
+from defenses.access import fusion
+from defenses.access.calibration import Calibration, by_customer
 from experiments.planning.arms import Arm, CampaignRun
 from experiments.planning.plan import Plan
 from experiments.results.schema.outcomes import CampaignOutcome, LeakedStudent, Roc
@@ -50,7 +51,12 @@ Runs = dict[Against, list[CampaignOutcome]]
 
 
 def grouped(outcomes: Sequence[CampaignOutcome], split: str) -> Runs:
-    """The runs of a split."""
+    """The runs of a split.
+
+    Args:
+        outcomes: of any splits.
+        split: `report` or `select`.
+    """
     runs: Runs = {}
     for outcome in outcomes:
         if outcome.split == split:
@@ -77,6 +83,13 @@ class Fused(NamedTuple):
 def collect(plan: Plan, store: Store) -> list[CampaignOutcome]:
     """One entry a finished run, with curves of what detectors scored where it is reported and
     served by the open access.
+
+    Args:
+        plan: with its campaigns.
+        store: where their runs are.
+
+    Raises:
+        BadInput: a result is not whole.
     """
     runs = [run for run in plan.leaks if store.has(run.run.kind, run.run.key)]
     folders = [store.open(run.run.kind, run.run.key) for run in runs]
@@ -93,7 +106,14 @@ def collect(plan: Plan, store: Store) -> list[CampaignOutcome]:
 
 
 def read_scores(path: Path) -> Scores:
-    """The scores that a campaign's run left; BadInput if the file is not whole."""
+    """The scores that a campaign's run left.
+
+    Args:
+        path: of a `scores.npz`.
+
+    Raises:
+        BadInput: the file is not whole.
+    """
     return Scores(**load(path))
 
 
@@ -142,6 +162,13 @@ def _student(store: Store, arm: Arm) -> LeakedStudent:
 def roc(p: np.ndarray, scores: Scores) -> Roc:
     """Shares of honest customers, each by its worst account, and of the campaign's accounts with a
     p-value (A) as low.
+
+    Args:
+        p: of each account `[A]`.
+        scores: which of them are the campaign's, and whose the others are.
+
+    Returns:
+        Shares at each rate of `ROC`.
     """
     guilty = scores.guilty
     honest = -by_customer(-p[~guilty], scores.owner[~guilty])
@@ -159,6 +186,11 @@ def fused(scores: dict[Run, Scores], at: Run, rates: Sequence[float]) -> Fused |
     presets alone.
 
     Runs of a seed share their honest customers, so these come from one run of each other seed.
+
+    Args:
+        scores: by run, of all that were scored.
+        at: the run that is judged.
+        rates: of false alarms, shares of honest customers over the horizon.
 
     Returns:
         None where there is no other seed or no other preset.

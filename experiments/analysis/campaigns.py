@@ -26,7 +26,13 @@ ATLAS = {
 def measure(
     settings: Campaigns, outcomes: Sequence[CampaignOutcome], table: ArmTable
 ) -> CampaignMeasures:
-    """Every number that is shown of campaigns, from the outcomes and the study's grades alone."""
+    """Every number that is shown of campaigns, from the outcomes and the study's grades alone.
+
+    Args:
+        settings: of the study's campaigns.
+        outcomes: of finished runs, of both splits.
+        table: the study's graded arms.
+    """
     runs, choosing = grouped(outcomes, "report"), grouped(outcomes, "select")
     leaks = [row for task in table.tasks() for row in leak_results(settings, runs, table, task)]
     return CampaignMeasures(

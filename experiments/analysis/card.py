@@ -39,6 +39,13 @@ def card(
     """The fields of the card.
 
     Numbers are those of `measures`; times are those that the manifest's stages took.
+
+    Args:
+        plan: of the study.
+        measures: every number that is reported.
+        manifest: what made the results, and how long it took.
+        seal: the digest of the preregistration, and what was scored before it.
+        deviations: in words, from what was preregistered.
     """
     study, rows, done = plan.study, measures.rows, manifest.by_key
     return Card(
@@ -146,6 +153,10 @@ class Seconds(NamedTuple):
 def arm_seconds(plan: Plan, done: Done) -> dict[tuple[str, str, str, int], Seconds]:
     """What each reported arm's own answers, students and exams took, means over its seeds.
 
+    Args:
+        plan: of the study.
+        done: an arm whose exam is not among them is left out.
+
     Returns:
         By task, defence, attacker and budget.
     """
@@ -169,6 +180,10 @@ def _student_seconds(arm: Arm, done: Done) -> Seconds:
 
 def answer_ms(plan: Plan, done: Done) -> dict[tuple[str, str], float]:
     """Milliseconds an exam answer takes on this machine, in batches; NaN where it was not timed.
+
+    Args:
+        plan: of the study.
+        done: with their seconds.
 
     Returns:
         By task and defence.

@@ -32,6 +32,11 @@ class GradedArms:
         grades: the exams of each arm (S seeds x N items) and of each teacher.
         records: what each planned student took, finished or not.
 
+    Arguments of its methods:
+        task, defense: by their entries.
+        budget: in exchanges.
+        key: of an arm or of a teacher.
+
     Raises:
         NotMeasurable: if exams of one task and split hold other items, or a score is no share.
     """
@@ -82,10 +87,13 @@ class GradedArms:
         return list(dict.fromkeys(key.task for key in self.report))
 
     def budgets(self, task: str) -> list[int]:
+        """Those of a task's reported students, rising."""
         return sorted({key.budget for key in self.report if key.task == task})
 
     def attackers(self, task: str, budget: int, defense: str) -> list[str]:
-        """In the order of the study, so that no number depends on the order of a file."""
+        """Those with a finished student, floors aside, in the order of the study, so that no number
+        depends on the order of a file.
+        """
         cell = (task, budget, defense)
         reported = {
             key.attacker
@@ -116,6 +124,9 @@ class ArmTable(GradedArms):
     def floor(self, task: str, budget: int) -> str:
         """The best teacher-free student, chosen on the selection split.
 
+        Returns:
+            The floor's name.
+
         Raises:
             NotMeasurable: if the untrained or the own-data student is missing, or one of those
                 that are there has no students on the selection split.
@@ -132,17 +143,29 @@ class ArmTable(GradedArms):
         return names[select([exams.right_SN for exams in complete])]
 
     def floor_key(self, task: str, budget: int) -> Key:
-        """The best floor's reported arm."""
+        """The best floor's reported arm.
+
+        Raises:
+            NotMeasurable: as `floor`.
+        """
         return _floor_key(task, self.floor(task, budget), budget)
 
     def ceiling(self, key: Key) -> Key:
-        """The undefended arm of the same attacker; of a floor, of the task's first attacker."""
+        """The undefended arm of the same attacker; of a floor, of the task's first attacker.
+
+        Raises:
+            NotMeasurable: no undefended student finished.
+        """
         first = self.undefended(key.task, key.budget)[0]
         attacker = first if is_floor(key.attacker) else key.attacker
         return key._replace(defense="none", attacker=attacker)
 
     def teacher_key(self, task: str, defense: str, split: str = "report") -> Key:
-        """Whose exam a defence's teacher sat; the identity control's teacher is the clean one."""
+        """Whose exam a defence's teacher sat; the identity control's teacher is the clean one.
+
+        Args:
+            split: `report` or `select`.
+        """
         return Key(task, "none" if defense == IDENTITY else defense, "", 0, split)
 
     def teacher(self, task: str, defense: str) -> Sat:
@@ -174,7 +197,11 @@ class ArmTable(GradedArms):
         return Arm(exams.right_SN, _paired_seeds(key, exams.seeds))
 
     def measured(self, key: Key, name: str) -> Arm | None:
-        """Another measure of an arm's exams (S x N) by its seeds; None where an exam lacks it."""
+        """Another measure of an arm's exams (S x N) by its seeds; None where an exam lacks it.
+
+        Args:
+            name: of a field of an exam with a value an item.
+        """
         values_SN = self.grades[key].stacked(name)
         return None if values_SN is None else Arm(values_SN, self.scores(key).seeds)
 
@@ -195,7 +222,11 @@ class ArmTable(GradedArms):
 
 
 def role(key: Key) -> Role:
-    """What an arm is for."""
+    """What an arm is for.
+
+    Args:
+        key: of an arm, not of a teacher.
+    """
     if is_floor(key.attacker):
         return "floor"
     by_defense: dict[str, Role] = {"none": "undefended", IDENTITY: "control"}

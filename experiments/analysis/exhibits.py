@@ -13,6 +13,7 @@ def exhibits(grades: Grades, notes: Sequence[str], fingerprint: str) -> Exhibits
     """What of the grades is shown as it is.
 
     Args:
+        grades: of the study.
         notes: what the plan left out, and why.
         fingerprint: over the digests of all results.
     """

@@ -9,6 +9,9 @@ from experiments.settings.defenses import parse_defense
 def family(defense: str) -> str:
     """Where a defence acts; a pipeline of several kinds is `several`.
 
+    Args:
+        defense: by its entry.
+
     Returns:
         A key of `results.schema.words.FAMILIES`.
     """

@@ -30,7 +30,13 @@ class Faults(NamedTuple):
 
 
 def raised(kind: str, where: Iterable[object], evidence: str) -> list[RaisedFlag]:
-    """The flag, or none where there is no evidence."""
+    """The flag, or none where there is no evidence.
+
+    Args:
+        kind: of flag.
+        where: of the arm; empty texts and zeros are left out.
+        evidence: in words; empty for none.
+    """
     if not evidence:
         return []
     place = " ".join(str(part) for part in where if part not in ("", 0))
@@ -38,7 +44,11 @@ def raised(kind: str, where: Iterable[object], evidence: str) -> list[RaisedFlag
 
 
 def unique(raised_flags: Iterable[RaisedFlag]) -> list[RaisedFlag]:
-    """Each flag once, in the order in which they first come."""
+    """Each flag once, in the order in which they first come.
+
+    Args:
+        raised_flags: in any order.
+    """
     return list({(f.flag, f.where, f.evidence): f for f in raised_flags}.values())
 
 
@@ -76,7 +86,12 @@ def _teacher_flags(table: ArmTable, key: Key) -> list[RaisedFlag]:
 
 
 def attack_faults(table: ArmTable, key: Key) -> Faults:
-    """Of one attack against a defence: its own arm, and the undefended one it is compared with."""
+    """Of one attack against a defence: its own arm, and the undefended one it is compared with.
+
+    Args:
+        table: the study's graded arms.
+        key: of a reported arm that is no floor.
+    """
     ceiling = key._replace(defense="none")
     gap = flags.extractor(table.report[key].unparsed, table.exams(ceiling).unparsed)
     twin = _twin(table, key)
@@ -133,7 +148,12 @@ def _may_change_nothing(key: Key) -> bool:
 
 
 def training_faults(table: ArmTable, key: Key) -> Faults:
-    """What is wrong with how an arm's students were trained."""
+    """What is wrong with how an arm's students were trained.
+
+    Args:
+        table: the study's graded arms.
+        key: of an arm, whether its students finished or not.
+    """
     planned, students = table.students.get(key, []), table.finished(key)
     lacking = len(students) < len(planned)
     missing = f"{len(students)} of {len(planned)} students finished" if lacking else ""
@@ -170,7 +190,12 @@ def _cut(students: Sequence[FinishedStudent]) -> str:
 
 
 def plateau_change(table: ArmTable, key: Key) -> PlateauChange | None:
-    """What twice the steps change for one student of an arm; None where none was trained so."""
+    """What twice the steps change for one student of an arm; None where none was trained so.
+
+    Args:
+        table: the study's graded arms.
+        key: of a reported arm.
+    """
     longer = table.grades.get(key._replace(split="plateau"))
     if longer is None:
         return None
@@ -182,7 +207,12 @@ def plateau_change(table: ArmTable, key: Key) -> PlateauChange | None:
 
 
 def plateau_flags(table: ArmTable, key: Key) -> list[RaisedFlag]:
-    """That an arm's students were still learning when their training ended."""
+    """That an arm's students were still learning when their training ended.
+
+    Args:
+        table: the study's graded arms.
+        key: of a reported arm.
+    """
     change = plateau_change(table, key)
     if change is None or not change.moved:
         return []

@@ -40,6 +40,10 @@ def frontier_results(table: ArmTable, cases: dict[Cell, CaseResult]) -> list[Fro
 
     What is best is chosen by the selection split's students and questions among those that pass
     at the margin.
+
+    Args:
+        table: the study's graded arms.
+        cases: of every task.
     """
     return [_result(table, task, cases) for task in table.tasks()]
 

@@ -30,7 +30,14 @@ class MiddlePrices:
 
 
 def middle_prices(prices: Prices) -> MiddlePrices:
-    """What accounts yield and cost where every range is at its middle."""
+    """What accounts yield and cost where every range is at its middle.
+
+    Args:
+        prices: ranges in USD and exchanges.
+
+    Returns:
+        Geometric means of both ends.
+    """
 
     def middle(ends: Sequence[float]) -> float:
         return math.sqrt(ends[0] * ends[1])
@@ -46,7 +53,12 @@ def middle_prices(prices: Prices) -> MiddlePrices:
 
 
 def ledger_row(table: ArmTable, key: Key) -> LedgerRow:
-    """The ledger of an arm, means over its finished students."""
+    """The ledger of an arm, means over its finished students.
+
+    Args:
+        table: the study's graded arms.
+        key: of an arm.
+    """
     students = table.finished(key)
 
     def mean(amount: Callable[[FinishedStudent], float | None]) -> float:
@@ -82,5 +94,9 @@ def ledger_row(table: ArmTable, key: Key) -> LedgerRow:
 
 
 def gpu_hours(flops: float) -> float:
-    """Hours of a rented accelerator that so many FLOPs take."""
+    """Hours of a rented accelerator that so many FLOPs take.
+
+    Args:
+        flops: of training.
+    """
     return flops / GPU_FLOPS / 3600

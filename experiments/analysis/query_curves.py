@@ -40,7 +40,11 @@ class Line(NamedTuple):
     budgets: list[int]
 
     def keys(self, defense: str) -> list[Key]:
-        """The reported arms of the same attack behind a defence, by budget."""
+        """The reported arms of the same attack behind a defence, by budget.
+
+        Args:
+            defense: by its entry.
+        """
         return [Key(self.task, defense, self.attacker, n, "report") for n in self.budgets]
 
 

@@ -22,7 +22,12 @@ class Cell(NamedTuple):
     defense: str
 
     def key(self, attacker: str, split: str = "report") -> Key:
-        """The arm of an attack against it."""
+        """The arm of an attack against it.
+
+        Args:
+            attacker: by its entry.
+            split: `report` or `select`.
+        """
         return Key(self.task, self.defense, attacker, self.budget, split)
 
     @property
@@ -60,7 +65,15 @@ class Ranking(NamedTuple):
 
 
 def rank_attacks(table: ArmTable, cell: Cell) -> Ranking:
-    """The worst attack and the ceiling of a cell, with T and its bounds."""
+    """The worst attack and the ceiling of a cell, with T and its bounds.
+
+    Args:
+        table: the study's graded arms.
+        cell: with at least one finished attack.
+
+    Raises:
+        NotMeasurable: a floor, a ceiling or a student of the selection split is missing.
+    """
     attackers = table.attackers(*cell)
     ceilings = table.undefended(cell.task, cell.budget)
     floor = table.scores(table.floor_key(cell.task, cell.budget))
@@ -80,6 +93,14 @@ def selection_scores(table: ArmTable, cell: Cell, attackers: Sequence[str]) -> l
 
     The identity control is the undefended teacher, so its attack is chosen as the undefended one's
     is.
+
+    Args:
+        table: the study's graded arms.
+        cell: whose attacks they are.
+        attackers: by their entries.
+
+    Returns:
+        Scores in the order of `attackers`; zeros where there is one.
 
     Raises:
         NotMeasurable: if one of several attacks has no students on the selection split.

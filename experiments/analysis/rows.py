@@ -46,7 +46,13 @@ class Triple(NamedTuple):
 
 
 def arm_rows(table: ArmTable, cases: Cases, old: bool) -> list[Row]:
-    """One row a reported arm, in the order of the table."""
+    """One row a reported arm, in the order of the table.
+
+    Args:
+        table: the study's graded arms.
+        cases: by cell; an arm without one has no T.
+        old: whether results by other code are among them.
+    """
     # The floor's own copying is needed by every arm above it.
     copying = functools.cache(functools.partial(copies, table))
     return [_row(table, key, cases, copying, old) for key in table.keys]
@@ -200,7 +206,12 @@ def _text(table: ArmTable, key: Key, copying: Copying, old: bool) -> RowText:
 
 
 def copies(table: ArmTable, key: Key) -> fidelity.Copy:
-    """How an arm's students copy the clean teacher's first sitting."""
+    """How an arm's students copy the clean teacher's first sitting.
+
+    Args:
+        table: the study's graded arms.
+        key: of a reported arm.
+    """
     exams, first = table.report[key], table.teacher(key.task, "none").exams[0]
     sure_N = first.confidence_N
     teacher = fidelity.Student(
@@ -233,6 +244,13 @@ def bits_saved(table: ArmTable, key: Key) -> Estimate | None:
 
     The floor that is best at the exam has never seen reasoning, and would make anything look like
     fidelity.
+
+    Args:
+        table: the study's graded arms.
+        key: of a reported arm.
+
+    Returns:
+        None where bits were not measured, or there is no floor.
     """
     names = dict.fromkeys([*FLOORS, *choices(table.study)])
     keys = [key._replace(attacker=name, defense="none") for name in names]

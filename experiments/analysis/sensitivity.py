@@ -24,6 +24,12 @@ def sensitivity(table: ArmTable, cell: Cell, ranking: Ranking, kind: str) -> Sen
     """T with each floor, one seed or attack less, parsed answers alone, equal compute or cost.
 
     `kind` is that of T itself; where T is not measured, no spending is compared.
+
+    Args:
+        table: the study's graded arms.
+        cell: that is judged.
+        ranking: of its attacks.
+        kind: of T itself, see `Transfer.kind`; where T is not measured, no spending is compared.
     """
     U = ranking.undefended[ranking.worst.ceiling]
     others = [a for i, a in enumerate(ranking.attacks) if i != ranking.worst.attack]
@@ -40,7 +46,13 @@ def sensitivity(table: ArmTable, cell: Cell, ranking: Ranking, kind: str) -> Sen
 
 
 def share(floor: Arm, undefended: Arm, defended: Arm) -> float | None:
-    """T of three arms; None where U is not above F."""
+    """T of three arms; None where U is not above F.
+
+    Args:
+        floor: F.
+        undefended: U.
+        defended: D.
+    """
     return transfer_of_means(floor.mean, undefended.mean, defended.mean)
 
 

@@ -72,7 +72,15 @@ def _cells(table: ArmTable) -> list[Cell]:
 
 
 def evaluate(table: ArmTable, cell: Cell) -> Evaluation:
-    """All that a verdict on a defence is given on, with the flags of its arms."""
+    """All that a verdict on a defence is given on, with the flags of its arms.
+
+    Args:
+        table: the study's graded arms.
+        cell: that is judged.
+
+    Raises:
+        NotMeasurable: as `rank_attacks`.
+    """
     ranking = rank_attacks(table, cell)
     faults = [flagging.attack_faults(table, cell.key(a)) for a in ranking.attackers]
     plateau, plateau_flags = _plateau(table, cell, ranking)
@@ -115,6 +123,12 @@ def invalid_reasons(
 
     Where the worst attack is sound and surely recovers more than `ineffective`, faults of others
     change no word: they could only have recovered more.
+
+    Args:
+        reasons: by attack.
+        worst: the place of the worst attack among them.
+        lcb: lower bound of its T; None where there is none.
+        ineffective: the T from which a defence is called so.
     """
     counted = [reasons[worst]] if lcb is not None and lcb > ineffective else reasons
     return list(dict.fromkeys(reason for attack in counted for reason in attack))
@@ -177,7 +191,14 @@ def _plateau_remarks(plateau: Plateau) -> list[str]:
 
 
 def utility(table: ArmTable, task: str, clean: Arm, defended: Arm) -> Utility:
-    """The honest user's cost at the study's margin, and the margins at which it is not inferior."""
+    """The honest user's cost at the study's margin, and the margins at which it is not inferior.
+
+    Args:
+        table: the study's graded arms.
+        task: whose items may belong together.
+        clean: the undefended teacher's exams.
+        defended: the defended teacher's exams.
+    """
     study_margin, labels = table.study.measure.utility_margin, table.clusters(task)
     costs = {
         margin: non_inferiority(clean, defended, margin, table.alpha, labels)

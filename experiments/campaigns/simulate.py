@@ -57,7 +57,12 @@ class Outcome:
 
     @classmethod
     def empty(cls, world: World, campaigns: Sequence[Campaign]) -> Outcome:
-        """Nothing has happened yet; every account so far is honest."""
+        """Nothing has happened yet; every account so far is honest.
+
+        Args:
+            world: before its first day.
+            campaigns: in the order of their numbers.
+        """
         first, days = world.accounts.count, world.days
         room = world.accounts.capacity - first
         return cls(
@@ -93,7 +98,11 @@ class Outcome:
 
 
 def merge(parts: Sequence[Traffic]) -> Traffic:
-    """Traffic of several senders as one day, in order of account."""
+    """Traffic of several senders as one day, in order of account.
+
+    Args:
+        parts: of one day, at least one, each in order of account.
+    """
     names = [field.name for field in fields(Events)[1:]]
     columns = {
         name: np.concatenate([getattr(part.events, name) for part in parts]) for name in names
@@ -149,7 +158,15 @@ def simulate(
 
 
 def identity_check(world: World, campaigns: Sequence[Campaign]) -> Identify:
-    """Honest accounts give proof with the population's probability, a campaign's with its own."""
+    """Honest accounts give proof with the population's probability, a campaign's with its own.
+
+    Args:
+        world: before its first day.
+        campaigns: in the order of their numbers.
+
+    Returns:
+        A function of account numbers; it returns a mask, the same however often it is asked.
+    """
     luck = stream(world.seed, "identity").random(world.accounts.capacity, np.float32)
     # HONEST is -1, so that the last chance is that of honest accounts.
     chances = np.array([*(each.passes for each in campaigns), world.settings.passes])

@@ -26,6 +26,10 @@ class HonestTraffic:
     Args:
         world: whose honest accounts send.
         release: the day on which a new model comes out, if one does.
+
+    Arguments of its methods:
+        day: from 0.
+        rng: of the day's counts.
     """
 
     def __init__(self, world: World, release: int | None = None) -> None:
@@ -41,7 +45,7 @@ class HonestTraffic:
     def counts(
         self, day: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Accounts that would send something on a day, their sessions and their exchanges."""
+        """Accounts `[A]` that would send something on a day, their sessions and their exchanges."""
         world = self.world
         ids = np.arange(world.settings.accounts)
         segment = world.accounts.segment[ids]
@@ -73,7 +77,7 @@ class HonestTraffic:
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(total, bool)
         if self.release is not None and day >= self.release:
-            newest = bernoulli(self._adoption(day, ids)[row], rng)
+            newest = bernoulli(_adoption(world, day - self.release, ids)[row], rng)
         topic = world.preferences.draw(truth.preference[ids][row], rng)
         template = self._templates(day, ids, segment, row, rng)
         phrase = bernoulli(truth.phrase[ids][row], rng)
@@ -89,13 +93,6 @@ class HonestTraffic:
             tokens_out,
         )
         return still_open(Traffic(events, np.zeros(total, bool)), world.accounts)
-
-    def _adoption(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """Share of each account's traffic that has moved to the new model by a day."""
-        since = day - (self.release or 0) + 1
-        moved = 1 - 2.0 ** (-since / self.world.settings.adoption_days)
-        share: np.ndarray = self.world.truth.adopts[ids] * moved
-        return share
 
     def _minutes(
         self,
@@ -140,3 +137,10 @@ class HonestTraffic:
         offset = (rng.random(len(hit)) * truth.templates[account]).astype(np.uint32)
         template[hit] = truth.first_template[account] + offset
         return template
+
+
+def _adoption(world: World, since: int, ids: np.ndarray) -> np.ndarray:
+    """Share of each account's traffic that has moved to a new model, so many days after it came."""
+    moved = 1 - 2.0 ** (-(since + 1) / world.settings.adoption_days)
+    share: np.ndarray = world.truth.adopts[ids] * moved
+    return share

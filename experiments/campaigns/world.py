@@ -48,7 +48,11 @@ class Truth:
 
     @classmethod
     def empty(cls, capacity: int) -> Truth:
-        """A table of so many rows; memory is touched only where rows are written."""
+        """A table of so many rows; memory is touched only where rows are written.
+
+        Args:
+            capacity: rows.
+        """
         return cls(
             owner=np.zeros(capacity, np.uint32),
             campaign=np.full(capacity, HONEST, np.int16),
@@ -93,7 +97,7 @@ class World:
         network: np.ndarray,
         verified: bool,
     ) -> np.ndarray:
-        """Sign accounts of a campaign up, each on a device of its own; returns their numbers."""
+        """Sign accounts of a campaign up, each on a device of its own."""
         ids = self.accounts.add(
             len(segment),
             segment=segment,

@@ -45,6 +45,9 @@ def record(
 ) -> None:
     """Ask the teacher all that the study would, or n questions of a split, and write a recording;
     one that was interrupted goes on where it was.
+
+    Raises:
+        BadInput: the file is there already, or the study cannot be planned.
     """
     if to.exists():
         raise BadInput(f"--to: {to} is there already; move it away, or choose another name")

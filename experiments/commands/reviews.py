@@ -48,7 +48,11 @@ def reproduce(
     threads: int,
     private: list[str],
 ) -> int:
-    """Run a run again in a new folder and compare; 1 where a check fails."""
+    """Run a run again in a new folder and compare; 1 where a check fails.
+
+    Raises:
+        BadInput: the run cannot be read, or the new folder is that of the results.
+    """
     for value in private:
         hand_over(value)
     with archive.open_run(_run_path(runs, run)) as home:
@@ -70,7 +74,11 @@ def reproduce(
 
 
 def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
-    """Verify a run and pack it."""
+    """Verify a run and pack it.
+
+    Raises:
+        BadInput: the run cannot be read or does not verify, or there is no folder to write to.
+    """
     path = _run_path(runs, run)
     with archive.open_run(path) as home:
         _check_plugins(home)

@@ -103,7 +103,11 @@ def plan(
 
 
 def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, schema: bool) -> None:
-    """Print a study's resolved settings, or the JSON schema of all settings."""
+    """Print a study's resolved settings, or the JSON schema of all settings.
+
+    Raises:
+        BadInput: there is no such study, or a setting is out of its range.
+    """
     if schema:
         return print(json_format.dumps(settings.schema(), indent=1))
     if study is None:

@@ -1,8 +1,9 @@
 """What every component keeps, whatever it does: the claims that tests hold shipped components to,
 and that `distill-resist check-plugin` holds a plugin to.
 
-A claim is a function whose name says what is claimed. It returns nothing where the claim is kept,
-and raises `Broken` with the reason where it is not.
+A claim is a function whose name says what is claimed, of what the head of its file says. It
+returns nothing where the claim is kept, raises `Broken` with the reason where it is not, and
+`NotApplicable` where there is nothing to keep.
 """
 
 from __future__ import annotations
@@ -28,18 +29,39 @@ class Result(NamedTuple):
 
 
 def require(holds: bool, reason: str) -> None:
-    """Raise `Broken` unless the claim is kept."""
+    """Raise `Broken` unless the claim is kept.
+
+    Args:
+        holds: whether the claim is kept.
+        reason: why not, in words.
+
+    Raises:
+        Broken: it is not kept.
+    """
     if not holds:
         raise Broken(reason)
 
 
 def title(claim: Callable[..., None]) -> str:
-    """A claim in words."""
+    """A claim in words.
+
+    Args:
+        claim: a function with a name in words.
+    """
     return claim.__name__.replace("_", " ")
 
 
 def hold(claim: Callable[..., None], subject: str, *arguments: Any) -> Iterator[Result]:
-    """The result of a claim, if it applies; whatever a component raises breaks it."""
+    """The result of a claim, if it applies; whatever a component raises breaks it.
+
+    Args:
+        claim: a function that returns where it is kept.
+        subject: what is held to it, in words.
+        *arguments: of the claim.
+
+    Returns:
+        One result, or none where the claim does not apply.
+    """
     try:
         claim(*arguments)
     except NotApplicable:

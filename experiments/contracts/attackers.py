@@ -1,4 +1,4 @@
-"""The contract of an attacker's part: what it returns, and what it leaves alone."""
+"""The contract of an attacker's part, by its name: what it returns, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def questions() -> list[Item]:
 
 
 def fresh(seed: int) -> LanguageModel:
-    """An untrained student."""
+    """An untrained student.
+
+    Args:
+        seed: of its weights.
+    """
     tokenizer = character_tokenizer(TASK.alphabet)
     network = llama(tokenizer, hidden_size=16, num_layers=2, num_heads=2, max_length=96, seed=seed)
     return LanguageModel(network, tokenizer, max_new_tokens=40)
@@ -66,12 +70,20 @@ def teacher() -> LanguageModel:
 
 
 def folder_of(name: str) -> str:
-    """Where a part acts."""
+    """Where a part acts.
+
+    Args:
+        name: as `clean/vote`; one without a folder is how a student learns.
+    """
     return name.partition("/")[0] if "/" in name else "learn"
 
 
 def build(name: str) -> Any:
-    """The part with the settings of its config, small where they cost time."""
+    """The part with the settings of its config, small where they cost time.
+
+    Args:
+        name: of the part.
+    """
     module, settings = load_module("attacker", name), read_config("attacker", name).settings
     quick = {key: value for key, value in QUICK.items() if key in settings}
     return module.Attacker(module.Settings(**settings | quick))
@@ -80,6 +92,9 @@ def build(name: str) -> Any:
 def bought(name: str) -> list[Completion]:
     """Two answers to each of some questions, one of them solved, with what a random teacher would
     release for it.
+
+    Args:
+        name: of the part that is to learn from them.
     """
     full = build(name).needs_interface == "full"
     interface = Interface("full") if full else Interface("top_k", 8)
@@ -92,7 +107,11 @@ def bought(name: str) -> list[Completion]:
 
 
 def as_completions(items: Sequence[Item]) -> list[Completion]:
-    """Items as answers that are their solutions."""
+    """Items as answers that are their solutions.
+
+    Args:
+        items: with solutions.
+    """
     return [Completion.to(item.prompt, item.solution) for item in items]
 
 
@@ -130,7 +149,13 @@ LOOKED: set[str] = set()
 
 
 def act(name: str, resources: AttackerResources, seed: int = 0) -> Any:
-    """What a part returns, as something that can be compared."""
+    """What a part returns, as something that can be compared.
+
+    Args:
+        name: of the part.
+        resources: what the attacker has.
+        seed: of what is drawn.
+    """
     part = build(name)
     match folder_of(name):
         case "ask":
@@ -157,7 +182,11 @@ def _weights(network: Any) -> list[bytes]:
 
 @cached
 def watched_act(name: str) -> tuple[Any, frozenset[str]]:
-    """What a part returns, and which resources it looked at."""
+    """What a part returns, and which resources it looked at.
+
+    Args:
+        name: of the part.
+    """
     LOOKED.clear()
     return act(name, Watched(**vars(resources()))), frozenset(LOOKED)
 

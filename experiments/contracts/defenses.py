@@ -1,4 +1,6 @@
-"""The contract of a defence: what it says of itself, and what it keeps on tiny teachers."""
+"""The contract of a defence: what one says of itself, by its name, and what its variants keep on
+the tiny teacher of a case.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from defenses import Traits
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.models import EditedModel, Model
 from experiments.contracts import NotApplicable, require
+from experiments.contracts.answers import distance, first_difference, same, tokens
 from experiments.contracts.worlds import World
 from experiments.settings.components import load_module
 from experiments.settings.entries import read_config
@@ -49,6 +52,9 @@ class Variant(NamedTuple):
 def choices(name: str) -> list[Variant]:
     """The defence with every other choice that its settings have; rewriters, which tiny ones are
     not, aside.
+
+    Args:
+        name: of the defence.
     """
     variants = []
     for field, info in module(name).Settings.model_fields.items():
@@ -68,6 +74,10 @@ def _unhanded(variant: Variant) -> Any:
 class Case:
     """A teacher and what is seen of it; what a defence learned and what it answered are kept, so
     that both are made once.
+
+    Args:
+        world: a teacher, what its provider has, and prompts.
+        interface: what is released.
     """
 
     def __init__(self, world: World, interface: Interface) -> None:
@@ -84,7 +94,15 @@ class Case:
         return [value.clone() for network in networks for value in network.state_dict().values()]
 
     def build(self, variant: Variant, **changes: object) -> Any:
-        """The defence of a variant, which has learned what it has to."""
+        """The defence of a variant, which has learned what it has to.
+
+        Args:
+            variant: a defence and what of its config is changed.
+            **changes: settings that count instead of the variant's.
+
+        Raises:
+            BadInput: it cannot learn from this teacher.
+        """
         settings, kind = shown(variant.name), module(variant.name)
         quick = {field: value for field, value in QUICK.items() if settings.get(field)}
         checked = kind.Settings(**(settings | quick | variant.changes | changes))
@@ -99,7 +117,13 @@ class Case:
     def defend(self, variant: Variant, **changes: object) -> Model:
         """The teacher with that defence.
 
-        NotApplicable where it cannot be for greedy teachers, and has no contract to keep there.
+        Args:
+            variant: a defence and what of its config is changed.
+            **changes: settings that count instead of the variant's.
+
+        Raises:
+            BadInput: it cannot defend this teacher.
+            NotApplicable: it cannot for a greedy one, and has no contract to keep there.
         """
         try:
             model: Model = self.build(variant, **changes)(self.teacher)
@@ -110,11 +134,20 @@ class Case:
         return model
 
     def ask(self, model: Model, prompts: Sequence[Prompt] = ()) -> list[Completion]:
-        """What a model answers to some prompts, or to all of the case."""
+        """What a model answers to some prompts, or to all of the case.
+
+        Args:
+            model: the teacher, defended or not.
+            prompts: none for all of the case.
+        """
         return model.generate(prompts or self.prompts, seed=SEED, interface=self.interface)
 
     def answers(self, variant: Variant | None = None) -> list[Completion]:
-        """What the undefended teacher, or it with a defence, answers to all prompts."""
+        """What the undefended teacher, or it with a defence, answers to all prompts.
+
+        Args:
+            variant: None for the undefended teacher.
+        """
         key = str(variant)
         if key not in self._answers:
             self._answers[key] = self.ask(self.defend(variant) if variant else self.teacher)
@@ -122,59 +155,6 @@ class Case:
 
 
 # What is equal
-
-
-def same(left: list[Completion], right: list[Completion], *, exact: bool = True) -> bool:
-    """Equal in every field; numbers to 1e-4 if not exact, as the width of a batch moves a network's
-    last bits.
-    """
-
-    def alike(a: Logprobs, b: Logprobs) -> bool:
-        if exact:
-            return np.array_equal(a.ids_TK, b.ids_TK) and np.array_equal(a.values_TK, b.values_TK)
-        return len(a.ids_TK) == len(b.ids_TK) and all(map(near, tokens(a), tokens(b)))
-
-    def pair(a: Completion, b: Completion) -> bool:
-        texts = [(x.prompt_id, x.prompt, x.text, x.token_ids, x.finished, x.passes) for x in (a, b)]
-        if texts[0] != texts[1] or (a.logprobs is None) != (b.logprobs is None):
-            return False
-        before, after = ((x.l1, x.kl, x.flips) for x in (a, b))
-        if not np.allclose(before, after, rtol=0, atol=0 if exact else 1e-4):
-            return False
-        return a.logprobs is None or b.logprobs is None or alike(a.logprobs, b.logprobs)
-
-    return len(left) == len(right) and all(map(pair, left, right))
-
-
-def tokens(rows: Logprobs) -> list[dict[int, float]]:
-    """Each row as its tokens' logprobs; withheld entries are none."""
-    each = zip(rows.ids_TK, rows.values_TK, strict=True)
-    return [{int(i): float(v) for i, v in zip(*row, strict=True) if i >= 0} for row in each]
-
-
-def near(a: dict[int, float], b: dict[int, float]) -> bool:
-    """Logprobs to 1e-4, or probabilities to 1e-6: what an edit leaves of a token may be the
-    rounding of another.
-    """
-    pairs = np.array([(a.get(i, -np.inf), b.get(i, -np.inf)) for i in a.keys() | b.keys()])
-    with np.errstate(invalid="ignore"):  # -inf less -inf
-        apart = np.abs(pairs[:, 0] - pairs[:, 1])
-    close = np.abs(np.exp(pairs[:, 0]) - np.exp(pairs[:, 1])) <= 1e-6
-    return bool(((apart <= 1e-4) | close).all())
-
-
-def distance(clean: dict[int, float], released: dict[int, float]) -> float:
-    """L1 over the tokens that were released, and all others as one."""
-    apart = [np.exp(released[i]) - np.exp(clean.get(i, -np.inf)) for i in released]
-    return float(np.abs(apart).sum() + abs(sum(apart)))
-
-
-def first_difference(left: list[Completion], right: list[Completion]) -> str:
-    """Where two lists of answers differ, in words."""
-    for a, b in zip(left, right, strict=False):
-        if not same([a], [b]):
-            return f"to {a.prompt[:40]!r} it answers {a.text[:60]!r}, and {b.text[:60]!r}"
-    return f"{len(left)} answers, and {len(right)}"
 
 
 # What a defence says of itself

@@ -65,7 +65,11 @@ def build(name: str) -> Any:
 
 
 def watch(detector: Any) -> np.ndarray:
-    """A detector's scores after each day, by account [D, A]."""
+    """A detector's scores after each day, by account [D, A].
+
+    Args:
+        detector: a fresh one.
+    """
     table, ledger, scores = accounts(), Ledger.empty(ACCOUNTS), []
     detector.begin(table)
     for events in days():

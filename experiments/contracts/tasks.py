@@ -18,7 +18,13 @@ TEXTS = ("", " ", "\x00", "no answer", "\u00b3 \U0001f600 \u0663", "\n" * 9, "a"
 
 
 def items_of(task: Task, split: Split, seed: int = 0) -> list[Item]:
-    """The first questions of a split, as many as are looked at or as there are."""
+    """The first questions of a split, as many as are looked at or as there are.
+
+    Args:
+        task: with enough questions or too few.
+        split: of its questions.
+        seed: of their order.
+    """
     return task.items(split, task.available(split, MOST), seed)
 
 

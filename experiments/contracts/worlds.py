@@ -43,7 +43,11 @@ class World(NamedTuple):
 
 
 def as_prompts(texts: Sequence[str]) -> list[Prompt]:
-    """Texts as prompts p0, p1 and so on."""
+    """Texts as prompts p0, p1 and so on.
+
+    Args:
+        texts: any.
+    """
     return [Prompt(f"p{i}", text) for i, text in enumerate(texts)]
 
 
@@ -79,7 +83,11 @@ def provider_resources(
 
 
 def character_world(temperature: float = 1.0) -> World:
-    """A Llama of 16 channels with a token a character."""
+    """A Llama of 16 channels with a token a character.
+
+    Args:
+        temperature: of the teacher; 0 is greedy.
+    """
     tokenizer = character_tokenizer("0123456789+=# ")
     size = {"num_heads": 2, "max_length": 64}
     network = llama(tokenizer, hidden_size=16, num_layers=2, seed=0, init=0.5, **size)

@@ -32,11 +32,20 @@ class Estimate:
         return self.measured.get(stage.kind, 1.0) * seconds(stage)
 
     def total(self, stages: Iterable[Stage], workers: int) -> float:
-        """Seconds that stages take side by side, at best."""
+        """Seconds that stages take side by side, at best.
+
+        Args:
+            stages: to be made.
+            workers: processes.
+        """
         return sum(map(self.of, stages)) / workers
 
     def basis(self, stages: Sequence[Stage]) -> str:
-        """What the estimate of these stages stands on, in words."""
+        """What the estimate of these stages stands on, in words.
+
+        Args:
+            stages: to be made.
+        """
         kinds = list(dict.fromkeys(stage.kind for stage in stages))
         groups = {
             "measured in this study": [k for k in kinds if k in self.same_study],
@@ -89,7 +98,11 @@ def _ratios(store: Store, kind: str, keys: Sequence[str]) -> list[float]:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it."""
+    """A length of time as people say it.
+
+    Args:
+        seconds: 0 or more.
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -49,9 +49,18 @@ def run(
     plan: Plan, root: Path, workers: int, console: Console, threads: int = 1, keep_old: bool = False
 ) -> None:
     """Make every result of a plan that is missing or old; the first error stops the rest and is
-    raised.
+    raised. After Ctrl-C no worker is left.
 
-    BadInput where a worker was killed. After Ctrl-C no worker is left.
+    Args:
+        plan: of a study.
+        root: of the store.
+        workers: processes at most.
+        console: where progress is shown.
+        threads: a worker.
+        keep_old: whether results by other code are left as they are.
+
+    Raises:
+        BadInput: a worker was killed, memory is too small, or a key or a folder is not known here.
     """
     store = Store(root)
     store.sweep()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from typing import cast
 
 from distill.completions import BadInput
 from experiments import provenance
 from experiments.planning.costs import seconds
-from experiments.stages.stage import Stage, canonical
+from experiments.stages.stage import Kind, Stage, canonical
 from experiments.store import Store
 
 
@@ -17,14 +18,23 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     """Make one stage's result in the store, unless it is there and current; its inputs are both
     already.
 
-    Returns the seconds that it took. BadInput where memory is too small for it.
+    Args:
+        stage: with inputs that are made.
+        root: of the store.
+        threads: of this process.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        BadInput: memory is too small for it.
     """
     import torch
 
     torch.set_num_threads(threads)
     store = Store(root)
     inputs = stage.needs.map(lambda needed: store.open(needed.kind, needed.key))
-    kind = importlib.import_module(f"experiments.stages.{stage.kind}")
+    kind = cast(Kind, importlib.import_module(f"experiments.stages.{stage.kind}"))
     maker = provenance.now(stage, threads)
     contents = provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same completions are one student.

@@ -41,7 +41,15 @@ def stage_names(plan: Arms) -> dict[str, str]:
 
 
 class Monitor:
-    """Counts finished stages and says what is under way and about how long the rest takes."""
+    """Counts finished stages and says what is under way and about how long the rest takes.
+
+    Args:
+        stages: to be made.
+        names: of the stages by key.
+        estimate: of how long they take.
+        workers: processes.
+        clock: seconds from any moment on.
+    """
 
     def __init__(
         self,
@@ -60,13 +68,21 @@ class Monitor:
         self.began = self.last_line = clock()
 
     def submit(self, stage: Stage) -> None:
-        """A stage waits for a worker."""
+        """A stage waits for a worker.
+
+        Args:
+            stage: one of those to be made.
+        """
         self.names.setdefault(stage.key, f"{stage.kind}/{stage.key}")
         self.submitted.append(stage.key)
         self._start()
 
     def finish(self, stage: Stage) -> None:
-        """A stage is made, and a worker takes the next one."""
+        """A stage is made, and a worker takes the next one.
+
+        Args:
+            stage: one that was submitted.
+        """
         self.submitted.remove(stage.key)
         self.left.pop(stage.key)
         self._start()
@@ -111,7 +127,12 @@ class Monitor:
 
 @contextmanager
 def shown(monitor: Monitor, console: Console) -> Iterator[Callable[[], None]]:
-    """Show a monitor's state; what is yielded brings it up to date and is called once a second."""
+    """Show a monitor's state; what is yielded brings it up to date and is called once a second.
+
+    Args:
+        monitor: of a run.
+        console: a terminal gets a bar, anything else now and then a line.
+    """
     if not console.is_terminal:
 
         def print_line() -> None:

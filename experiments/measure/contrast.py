@@ -223,6 +223,9 @@ def pooled(contrasts: Sequence[Parts]) -> Prior | None:
     Log variances spread by their own degrees of freedom and by how unlike the arms are; what is
     more than the former sets the prior's degrees of freedom. They are never more than all contrasts
     have.
+
+    Args:
+        contrasts: of one study, each with its own seed variance.
     """
     varying = [one for one in contrasts if one.seed > 0]
     if len(varying) < FEWEST_POOLED:
@@ -295,7 +298,12 @@ def corrected_t(
 
 def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = None) -> float:
     """One-sided p-value of the hypothesis that a weighted sum of arm means is 0 or more, by
-    `corrected_t` and its arguments; 0 or 1 where nothing varies.
+    `corrected_t`; 0 or 1 where nothing varies.
+
+    Args:
+        parts: of A arms.
+        weights: A numbers.
+        prior: of the seed variance, as in `combine`.
     """
     t, df = corrected_t(parts, weights, prior)
     if math.isinf(df):

@@ -135,7 +135,11 @@ def bill(
 
 
 def summary(value_B: np.ndarray) -> Bill:
-    """Median and 90 % interval by order statistics, so that infinite draws stay infinite."""
+    """Median and 90 % interval by order statistics, so that infinite draws stay infinite.
+
+    Args:
+        value_B: B draws, any unit.
+    """
     middle = float(np.quantile(value_B, 0.5, method="higher"))
     low = float(np.quantile(value_B, 0.05, method="lower"))
     return Bill(middle, low, float(np.quantile(value_B, 0.95, method="higher")))

@@ -65,7 +65,14 @@ def _checked(curve_KSN: np.ndarray, budgets: np.ndarray) -> np.ndarray:
 
 
 def monotone(mean_K: np.ndarray) -> np.ndarray:
-    """The nearest non-decreasing curve (isotonic regression, Barlow et al. 1972)."""
+    """The nearest non-decreasing curve (isotonic regression, Barlow et al. 1972).
+
+    Args:
+        mean_K: means at K budgets, rising; all weigh the same.
+
+    Returns:
+        `[K]`.
+    """
     return np.asarray(optimize.isotonic_regression(mean_K).x)
 
 

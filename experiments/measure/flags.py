@@ -288,7 +288,14 @@ def sabotage(
 
 
 def aliases(outputs: Mapping[str, str]) -> dict[str, str]:
-    """By name, the first other arm whose outputs have the same hash."""
+    """By name, the first other arm whose outputs have the same hash.
+
+    Args:
+        outputs: hash by name, in the order of the study.
+
+    Returns:
+        Names without a twin before them are left out.
+    """
     first: dict[str, str] = {}
     return {
         name: first[digest]

@@ -114,7 +114,14 @@ def fixed_questions(
     right: float, seen: float, alpha: float = 0.05, power: float = 0.9, most: int = MOST
 ) -> int | None:
     """The fewest questions with which a single exact binomial test notices, looked at once in the
-    end; None beyond `most`. The arguments are those of `questions_to_notice`.
+    end; None beyond `most`.
+
+    Args:
+        right: how often the clean teacher is right.
+        seen: how often the worse one is.
+        alpha: how often a clean teacher may be called worse.
+        power: with what probability the worse one must be.
+        most: questions that are tried.
     """
     asked_N = np.arange(1, most + 1)
     critical_N = stats.binom.ppf(alpha, asked_N, right)

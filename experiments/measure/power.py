@@ -195,6 +195,12 @@ def seeds_to_settle(
 def holm(ps: Sequence[float]) -> list[float]:
     """Adjusted p-values that control the family-wise error without any assumption on dependence
     (Holm 1979).
+
+    Args:
+        ps: in any order.
+
+    Returns:
+        In the same order, at most 1.
     """
     order, adjusted, running = np.argsort(ps, kind="stable"), [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):

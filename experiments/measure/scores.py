@@ -42,7 +42,11 @@ class Arm:
         return int(np.shape(self.scores_SN)[-1])
 
     def without(self, seed: int) -> Arm:
-        """The arm without one of its seeds."""
+        """The arm without one of its seeds.
+
+        Args:
+            seed: one that it lacks changes nothing.
+        """
         rows = [i for i, one in enumerate(self.seeds) if one != seed]
         return Arm(self.scores_SN[rows], tuple(self.seeds[i] for i in rows))
 
@@ -52,7 +56,11 @@ Scores = np.ndarray | Arm
 
 
 def raw(scores: Scores) -> np.ndarray:
-    """The array of an arm."""
+    """The array of an arm.
+
+    Args:
+        scores: of an arm, or an array `[S, N]` already.
+    """
     return scores.scores_SN if isinstance(scores, Arm) else scores
 
 
@@ -99,6 +107,12 @@ def groups(arms: Sequence[Scores]) -> list[dict[int, list[int]]]:
     A set that holds a single seed cannot be told from chance, so then every arm is a group of its
     own, as are arms without names for their seeds. Arms of one seed are deterministic and never
     make others unpaired.
+
+    Args:
+        arms: `[S, N]` each.
+
+    Returns:
+        For each set, rows by the place of the arm.
     """
     alone = [{a: list(range(np.shape(raw(arm))[-2]))} for a, arm in enumerate(arms)]
     if not all(isinstance(arm, Arm) for arm in arms):

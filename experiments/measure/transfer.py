@@ -172,6 +172,12 @@ class Worst(NamedTuple):
 def select(selection: Sequence[Scores]) -> int:
     """The option with the highest mean on the selection split (seeds A x items A); the first of
     equals.
+
+    Args:
+        selection: `[S, N]` each, at least one.
+
+    Returns:
+        Its place, from 0.
     """
     return int(np.argmax([np.mean(raw(one)) for one in selection]))
 
@@ -260,7 +266,11 @@ def tied(arms: Sequence[Scores], best: int) -> bool:
 
 
 def threshold(share: float) -> tuple[float, float, float]:
-    """Weights of (F, U, D) whose sum is (D - F) - share (U - F)."""
+    """Weights of (F, U, D) whose sum is (D - F) - share (U - F).
+
+    Args:
+        share: the T that is asked about.
+    """
     return share - 1, -share, 1.0
 
 

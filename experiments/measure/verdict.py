@@ -95,7 +95,11 @@ class Case:
         )
 
     def share(self, alpha: float) -> Transfer:
-        """T of the chosen attack with the selected ceiling."""
+        """T of the chosen attack with the selected ceiling.
+
+        Args:
+            alpha: level of the two-sided interval.
+        """
         return transfer(
             self.floor,
             self.undefended[self.ceiling],

@@ -106,6 +106,9 @@ class PlateauRun:
 def is_floor(attacker: str) -> bool:
     """Whether a student learns nothing from the teacher; besides the floors, an attack that asks
     nothing.
+
+    Args:
+        attacker: by its entry, or a floor's name.
     """
     return attacker in FLOORS or not parse_attack(attacker).asks
 
@@ -116,7 +119,11 @@ def choices(study: Study) -> list[str]:
 
 
 def learning(attacker: str) -> AttackSpec:
-    """How an arm's student learns: floors learn as the plain student does."""
+    """How an arm's student learns: floors learn as the plain student does.
+
+    Args:
+        attacker: by its entry, or a floor's name.
+    """
     return parse_attack("sft" if attacker in FLOORS else attacker)
 
 
@@ -128,6 +135,10 @@ def named_attackers(study: Study) -> list[str]:
 def listed(study: Study, attackers: Iterable[str]) -> list[str]:
     """Attackers in the order of the study, so that no choice depends on the order of
     anything else.
+
+    Args:
+        study: whose blocks name them.
+        attackers: by their entries; those that the study does not name come last.
     """
     named = named_attackers(study)
     return sorted(
@@ -141,12 +152,21 @@ def asking(block: Block) -> list[str]:
 
 
 def defenses(block: Block) -> list[str]:
-    """The block's defences behind the undefended teacher, with which all are compared."""
+    """The undefended teacher, with which all are compared, and the block's defences.
+
+    Args:
+        block: of a study.
+    """
     return list(dict.fromkeys(["none", *block.defenses]))
 
 
 def floors(study: Study, block: Block) -> list[str]:
-    """The block's teacher-free students: those that every study has, and those that it names."""
+    """The block's teacher-free students: those that every study has, and those that it names.
+
+    Args:
+        study: which may have a weaker teacher.
+        block: of the study.
+    """
     listed = [attacker for attacker in block.attackers if is_floor(attacker)]
     unasked = [floor for floor in FLOORS if floor != WEAKER or study.weaker_teacher]
     return [*unasked, *listed]
@@ -156,6 +176,9 @@ def seeds(study: Study, task: str, cell: Cell, several: bool) -> Iterator[tuple[
     """The seeds of a cell's students with the split that each is examined on.
 
     Args:
+        study: with its reported and its selection seeds.
+        task: by its entry.
+        cell: whose students they are.
         several: whether the block has several attackers that ask, so that the worst is chosen.
     """
     for seed in _reported(study, task, cell):

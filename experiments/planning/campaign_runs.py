@@ -92,6 +92,12 @@ def _detector(entry: str, simulated: Campaigns) -> ComponentSpec:
 def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str) -> Arm:
     """The student of exactly what a campaign got at the study's largest budget.
 
+    Args:
+        scope: of a task.
+        leak: the run of the campaign.
+        defense: by its entry.
+        attacker: by its entry.
+
     Raises:
         BadInput: the attacker does more than learn from text.
     """
@@ -133,7 +139,14 @@ def _check_plain(attacker: str, attack: AttackSpec) -> None:
 
 
 def check_reduced(simulated: Campaigns) -> None:
-    """BadInput where what answers of reduced accounts pass is more than an edit of text."""
+    """What answers of reduced accounts pass may only edit text.
+
+    Args:
+        simulated: of the study.
+
+    Raises:
+        BadInput: it is more than that.
+    """
     defense = parse_defense(simulated.reduced)
     edits = (
         all(part.name.startswith("release/") for part in defense.parts)

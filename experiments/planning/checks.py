@@ -26,7 +26,15 @@ def examples(task: str) -> list[Item]:
 
 
 def check_exams(study: Study, task: str) -> None:
-    """BadInput where an exam has more questions than the task's split."""
+    """No exam may have more questions than the task's split.
+
+    Args:
+        study: which says how many each has.
+        task: by its entry.
+
+    Raises:
+        BadInput: one has more.
+    """
     check_questions(task, "measure.items", "report", study.measure.items)
     check_questions(task, "measure.selection_items", "select", study.measure.selection_items)
     check_questions(task, "own.worked", "query", study.own.worked)
@@ -35,15 +43,31 @@ def check_exams(study: Study, task: str) -> None:
 
 
 def check_questions(task: str, setting: str, split: Split, n: int) -> None:
-    """BadInput where a split of the task has fewer questions than a setting asks for."""
+    """A split of a task must have as many questions as a setting asks for.
+
+    Args:
+        task: by its entry.
+        setting: its dotted name.
+        split: of the task.
+        n: how many it asks for.
+
+    Raises:
+        BadInput: there are fewer.
+    """
     there = build_task(task).available(split, n)
     if there < n:
         raise BadInput(f"{setting}: {task}: {n} {split} items asked for, only {there} available")
 
 
 def check_traces(study: Study, task: str) -> None:
-    """BadInput where the task has too few training questions for the provider's traces and as many
-    for its proxy.
+    """A task must have training questions for the provider's traces, and as many for its proxy.
+
+    Args:
+        study: which says how many traces there are.
+        task: by its entry.
+
+    Raises:
+        BadInput: there are fewer.
     """
     n = study.provider.traces
     if (there := _train_items(task, 2 * n)) < 2 * n:
@@ -66,7 +90,11 @@ def check_lengths(study: Study, task: str, opens: bool) -> Iterator[str]:
         task: the task's entry.
         opens: whether models from elsewhere may be opened; else they are left out.
 
-    Yields a note where some do not, as answers will be cut; BadInput where none does.
+    Returns:
+        A note where some do not, as answers will be cut.
+
+    Raises:
+        BadInput: none of them fits.
     """
     for name, shape in (("student", study.student), ("teacher", study.teacher)):
         if isinstance(shape, Network):

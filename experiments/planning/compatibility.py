@@ -73,13 +73,24 @@ RULES = (
 
 
 def why_not(study: Study, defense: str, attacker: str) -> str | None:
-    """Why an attack cannot be made on what a defence releases, or None."""
+    """Why an attack cannot be made on what a defence releases, or None.
+
+    Args:
+        study: with its teacher and its student.
+        defense: by its entry.
+        attacker: by its entry.
+    """
     meeting = Meeting(study, parse_defense(defense), parse_attack(attacker))
     return next((rule.why for rule in RULES if rule.broken(meeting)), None)
 
 
 def has_effect(defense: str, attacker: str) -> bool:
-    """Whether an attacker sees any of what a defence changes."""
+    """Whether an attacker sees any of what a defence changes.
+
+    Args:
+        defense: by its entry.
+        attacker: by its entry.
+    """
     unseen = parse_attack(attacker).needs_interface == "text"
     return not (unseen and parse_defense(defense).chain.traits.acts_on == "logprobs")
 
@@ -100,7 +111,12 @@ class Part:
 
 
 def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
-    """The parts of a defence in the order in which they act."""
+    """The parts of a defence in the order in which they act.
+
+    Args:
+        teacher: of the study.
+        entry: of a defence.
+    """
     chain, temperature = parse_defense(entry).chain, teacher.temperature
     for name, defense in zip(chain.names, chain.parts, strict=True):
         changed = getattr(defense.settings, "temperature", None)
@@ -109,7 +125,15 @@ def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
 
 
 def check_defense(teacher: Teacher, entry: str) -> None:
-    """BadInput where a defence can do nothing to the answers of this teacher."""
+    """A defence must be able to do something to the answers of this teacher.
+
+    Args:
+        teacher: of the study.
+        entry: of a defence.
+
+    Raises:
+        BadInput: it is not.
+    """
     for part in parts(teacher, entry):
         if part.defense.traits.requires_logits and not teacher.capabilities.logits:
             raise BadInput(
@@ -132,7 +156,15 @@ def check_defense(teacher: Teacher, entry: str) -> None:
 
 
 def check_attacker(study: Study, attacker: str) -> None:
-    """BadInput where the study lacks what an attack needs whatever it is made on."""
+    """A study must have what an attack needs whatever it is made on.
+
+    Args:
+        study: with its teacher, its student and what the attacker owns.
+        attacker: by its entry.
+
+    Raises:
+        BadInput: it lacks something.
+    """
     attack = parse_attack(attacker)
     if attack.needs_interface != "text" and not study.teacher.capabilities.logprobs:
         raise BadInput(
@@ -167,8 +199,13 @@ def check_tokenizer(
     themselves.
 
     Args:
+        teacher: of the study.
+        proxy: of the provider.
         defense: who needs the proxy.
         opens: whether models may be opened; else their files are not compared.
+
+    Raises:
+        BadInput: it does not.
     """
     if not spell_alike(teacher, proxy, opens):
         raise BadInput(
@@ -183,6 +220,11 @@ def spell_alike(
 ) -> bool:
     """Whether two models have one tokenizer, so that a token id means the same in both; where
     models may not be opened, two from elsewhere may have.
+
+    Args:
+        model: of the study.
+        other: another one of it.
+        opens: whether models may be opened.
     """
     if isinstance(model, Network) and isinstance(other, Network):
         return model.vocabulary == other.vocabulary

@@ -53,6 +53,9 @@ TRIES = 9  # of a defence's strength, until the one with the right cost is found
 def seconds(stage: Stage) -> float:
     """About how long a stage takes: simulations grow with honest accounts and days, pretrained
     models with their weights, rows and tokens.
+
+    Args:
+        stage: of any kind.
     """
     if isinstance(stage.spec, TrafficSpec):
         size = stage.spec.honest.accounts / 30_000 * stage.spec.days / 44

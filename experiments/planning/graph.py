@@ -74,6 +74,8 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
     post-training -> exam.
 
     Args:
+        scope: of a task.
+        cell: defence, attacker and budget.
         seed: draws the questions, samples the teacher, starts and orders the student.
         split: what the student is examined on.
         trial: the recipe of a search's trial, which changes the study's own; its student is
@@ -203,6 +205,9 @@ def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str)
 def trailing_edits(entry: str) -> int:
     """How many of a defence's last parts only edit finished text, where those before them are the
     same without them.
+
+    Args:
+        entry: of a defence.
     """
     defense = parse_defense(entry)
     edits = 0
@@ -245,18 +250,30 @@ def pilot(scope: Scope, cell: Cell, seed: int, attack: AttackSpec) -> Stage | No
 def owned(scope: Scope, cell: Cell) -> Owned:
     """How much an attacker owns: final answers to as many questions as it may choose from, and
     worked solutions.
+
+    Args:
+        scope: of a task.
+        cell: whose attacker it is.
     """
     return Owned(budget=cell.budget, pool=pool(cell.attacker), worked=scope.study.own.worked)
 
 
 def pool(attacker: str) -> int:
-    """From how many times its budget an attack chooses its questions."""
+    """From how many times its budget an attack chooses its questions.
+
+    Args:
+        attacker: by its entry, or a floor's name.
+    """
     asking = learning(attacker).made("ask")
     return max((getattr(part.settings, "pool", 1) for part in asking), default=1)
 
 
 def interface_of(kind: str) -> Interface:
-    """What an interface of that kind releases."""
+    """What an interface of that kind releases.
+
+    Args:
+        kind: `text`, `top_k` or `full`.
+    """
     return Interface("top_k", TOP_K) if kind == "top_k" else Interface(kind)  # type: ignore[arg-type]
 
 

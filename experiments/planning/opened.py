@@ -19,7 +19,11 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def at(model: PretrainedModel) -> PretrainedModel:
-    """The same model, wherever it lies on this machine."""
+    """The same model, wherever it lies on this machine.
+
+    Args:
+        model: whose places may be stand-ins.
+    """
     return model.model_copy(update={"path": shown(model.path), "adapter": shown(model.adapter)})
 
 
@@ -60,6 +64,13 @@ def _inspected(model: PretrainedModel) -> ModelFolder:
 def student_vocabulary(study: Study, task: Task) -> str:
     """SHA-256 of the tokenizer that a study's student has: a pretrained one's own, else a token a
     character.
+
+    Args:
+        study: with its student.
+        task: whose alphabet the student's tokens are.
+
+    Raises:
+        BadInput: a pretrained student cannot be opened.
     """
     from distill.embedded import character_tokenizer  # which `plan` needs for nothing else
 
@@ -71,6 +82,12 @@ def student_vocabulary(study: Study, task: Task) -> str:
 def identity(model: PretrainedModel) -> dict[str, str | None]:
     """What tells a model: a folder or a file by what it holds, a name on the hub by the commit that
     it stands for now.
+
+    Args:
+        model: whose places may be stand-ins.
+
+    Returns:
+        `path`, `adapter` and `revision` as they are addressed.
 
     Raises:
         BadInput: the hub does not say.

@@ -73,6 +73,10 @@ class Plan:
     def note(self, what: str, *attackers: str) -> None:
         """Remember what is to be said, and of whom; attackers of whom the same is said share a
         line.
+
+        Args:
+            what: a sentence.
+            *attackers: by their entries; none where it is said of the whole study.
         """
         named = self.remarks.setdefault(what, [])
         named += [attacker for attacker in attackers if attacker not in named]
@@ -95,6 +99,11 @@ class Plan:
     def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
         """What is to be made: results that are not in the store, and old ones unless
         they are kept.
+
+        Args:
+            store: of results.
+            threads: a worker; None where any number will do.
+            keep_old: whether results by other code are left as they are.
         """
         states = provenance.states(self.stages, store, threads)
         words = ("missing",) if keep_old else ("missing", "waiting", "old")

@@ -70,6 +70,13 @@ def check_grader(entry: str, task: Task) -> None:
     """A task's grader must be able to read its references, and find the right answer in its worked
     solutions and in what floors learn from: or no student could ever score, and F would be 0 for
     all.
+
+    Args:
+        entry: of the task, for messages.
+        task: whose own items are graded.
+
+    Raises:
+        BadInput: the grader cannot read a reference, or calls a solution of the task's own wrong.
     """
     sources = {
         "worked solution": task.train_items(task.grader.tried, 0),
@@ -97,7 +104,17 @@ def _check_reference(entry: str, task: Task, item: Item) -> None:
 def check_lengths(
     study: Study, entry: str, items: list[Item], models: dict[str, ModelFolder]
 ) -> None:
-    """Every question must leave room for an answer in the contexts of student and teacher."""
+    """Every question must leave room for an answer in the contexts of student and teacher.
+
+    Args:
+        study: with its student and its teacher.
+        entry: of the task, for messages.
+        items: some report questions, at least one.
+        models: those that are pretrained, by `student` and `teacher`.
+
+    Raises:
+        BadInput: a question leaves too little room.
+    """
     networks = {"student": study.student, "teacher": study.teacher}
     rooms = {
         name: (model.max_length, model.max_new_tokens)
@@ -118,7 +135,18 @@ def check_lengths(
 
 
 def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, entry: str) -> None:
-    """A pretrained model must have room for a question and its answer, and for what it learns."""
+    """A pretrained model must have room for a question and its answer, and for what it learns.
+
+    Args:
+        name: `student` or `teacher`.
+        model: with the tokens that it may write.
+        folder: the same, opened.
+        longest: a question.
+        entry: of the task, for messages.
+
+    Raises:
+        BadInput: there is too little room.
+    """
     tokens, new = folder.tokens(longest.prompt), model.max_new_tokens
     if tokens + new > folder.context:
         raise BadInput(
@@ -133,7 +161,17 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
 
 
 def check_tokenizer(study: Study, entry: str, task: Task, teacher: str) -> None:
-    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer."""
+    """Released logprobs are over the teacher's tokens, so the student must have its tokenizer.
+
+    Args:
+        study: with its student.
+        entry: of the task, for messages.
+        task: whose alphabet a tiny student's tokens are.
+        teacher: SHA-256 of the teacher's tokenizer.
+
+    Raises:
+        BadInput: it has another.
+    """
     if teacher != student_vocabulary(study, task):
         tiny = isinstance(study.student, Network)
         raise BadInput(

@@ -32,12 +32,26 @@ class Size(NamedTuple):
 
 
 def size_of(block: Block) -> Size:
+    """The most that a block asks: questions that are drawn, and those of them that are sent.
+
+    Args:
+        block: of a study.
+    """
     budget = max(block.budgets)
     return Size(max(map(pool, asking(block)), default=1) * budget, budget)
 
 
 def asked_prompts(study: Study, task: str, block: Block) -> dict[Interface, list[Prompt]]:
-    """Every prompt that a block's arms ask a teacher about a task, by what is released to it."""
+    """Every prompt that a block's arms ask a teacher about a task, by what is released to it.
+
+    Args:
+        study: with its exams and seeds.
+        task: by its entry.
+        block: of the study.
+
+    Returns:
+        Each prompt once, in the order in which they are first asked.
+    """
     exam, defenses = build_task(task), [parse_defense(entry) for entry in block.defenses]
     items = exam.items("report", study.measure.items, 0)
     if len(asking(block)) > 1 or any(defense.match for defense in defenses):
@@ -57,7 +71,12 @@ def asked_prompts(study: Study, task: str, block: Block) -> dict[Interface, list
 
 
 def query_seeds(study: Study, task: str) -> list[int]:
-    """The seeds that draw questions: of students, floors, selection and the identity control."""
+    """The seeds that draw questions: of students, floors, selection and the identity control.
+
+    Args:
+        study: with its seeds.
+        task: by its entry.
+    """
     fresh = [seed_for("control", seed) for seed in study.seeds]
     return [*study.baseline(task), *study.selection_seeds, *fresh]
 
@@ -79,7 +98,11 @@ def check_recording(
     """The recording of a teacher, opened.
 
     Args:
+        study: which will ask it.
+        task: by its entry.
         setting: `teacher` or `weaker_teacher`, of which text alone is asked.
+        teacher: that is recorded.
+        block: of the study.
 
     Raises:
         BadInput: a prompt that the study will ask is not in it, or not so often, or without the
@@ -101,7 +124,14 @@ def check_recording(
 
 
 def open_recording(teacher: Recorded) -> RecordedModel:
-    """The recording that a study names."""
+    """The recording that a study names.
+
+    Args:
+        teacher: with its file and layout.
+
+    Raises:
+        BadInput: the file is missing, damaged, or of another layout.
+    """
     layout = revealed(teacher.model_dump(include={*Layout.model_fields}))
     return _opened(shown(teacher.path), Layout(**layout).model_dump_json())
 
@@ -126,7 +156,12 @@ def _check_tokenizer(study: Study, task: str, recording: RecordedModel) -> None:
 
 
 def about(setting: str, recording: RecordedModel) -> str:
-    """What a recording was found to be, in a line."""
+    """What a recording was found to be, in a line.
+
+    Args:
+        setting: `teacher` or `weaker_teacher`.
+        recording: opened.
+    """
     some = [*recording.answers.values()]
     answers = [answer for attempts in some for answer in attempts]
     unfinished = sum(not answer.finished for answer in answers)

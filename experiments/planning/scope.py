@@ -183,7 +183,16 @@ def provided(scope: Scope, defense: str, need: str) -> Stage:
 
 
 def weaker(study: Study, defense: str, need: str) -> Teacher:
-    """The weaker model that a defence answers with; BadInput where the study has none."""
+    """The weaker model that a defence answers with.
+
+    Args:
+        study: with its teachers.
+        defense: by its entry, for messages.
+        need: `base`, what the teacher was trained from, or `weaker_teacher`.
+
+    Raises:
+        BadInput: the study has none.
+    """
     if need == "base":
         if (base := base_of(study.teacher)) is None:
             raise BadInput(
@@ -233,7 +242,12 @@ def plain_student(scope: Scope, answers: Stage, shape: Shape | FineTune, seed: i
 
 
 def parts(attack: AttackSpec, *kinds: str) -> list[ComponentSpec]:
-    """What stages are told of an attack's parts of these kinds."""
+    """What stages are told of an attack's parts of these kinds.
+
+    Args:
+        attack: taken apart.
+        *kinds: `ask`, `clean`, `repair`, `learn` or `follow`.
+    """
     return [ComponentSpec(**part) for part in attack.of(*kinds)]
 
 
@@ -243,7 +257,12 @@ def defense_parts(defense: DefenseSpec) -> list[ComponentSpec]:
 
 
 def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:
-    """What stages are told of a model that is trained here."""
+    """What stages are told of a model that is trained here.
+
+    Args:
+        scope: of a task, which says whether models may be opened.
+        model: of a study.
+    """
     if isinstance(model, Network):
         return Shape(**model.model_dump(include={*Shape.model_fields}))
     shape = FineTune(**{name: getattr(model, name) for name in FineTune.model_fields})

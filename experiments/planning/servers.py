@@ -22,6 +22,10 @@ def check_servers(plan: Plan, store: Store) -> None:
     """Try each served teacher that a stage to be made asks; the plan notes one that is not there
     where what it said before may be enough.
 
+    Args:
+        plan: of a study; notes are added to it.
+        store: of results.
+
     Raises:
         BadInput: a server is not there, is another model, or does not do what its settings say.
     """

@@ -194,12 +194,21 @@ def trained(row: LeakResult | WorstCampaign) -> str:
 
 
 def money(bill: Sequence[float | None]) -> str:
-    """Median and 90 % interval, to two digits; ∞ where nothing was gained."""
+    """Median and 90 % interval, to two digits; ∞ where nothing was gained.
+
+    Args:
+        bill: in USD or a ratio of prices; None is infinite.
+    """
     middle, low, high = (_digits(value) for value in bill)
     return f"{middle} [{low}, {high}]"
 
 
 def ratio(bill: Sequence[float | None] | None) -> str:
+    """The same of a ratio, or that it is not measurable.
+
+    Args:
+        bill: None where it is not.
+    """
     return "not measurable" if bill is None else money(bill)
 
 
@@ -226,7 +235,11 @@ def runs(row: LeakResult) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share in %, with as many decimals as a rare one needs."""
+    """A share in %, with as many decimals as a rare one needs.
+
+    Args:
+        value: 0 to 1; None for a dash.
+    """
     if value is None:
         return "-"
     if value in (0, 1):
@@ -244,12 +257,23 @@ def worst(row: DetectorResult) -> str:
 
 
 def when(days_found: Mapping[str, int | None]) -> str:
-    """Days of the first, the median and the last but tenth account found; never is a dash."""
+    """Days of the first, the median and the last but tenth account found; never is a dash.
+
+    Args:
+        days_found: days from 0, by how many accounts were found; None for never.
+    """
     return ", ".join("-" if day is None else f"{day:g}" for day in days_found.values()) or "-"
 
 
 def shade(value: float | None) -> str:
-    """Darker where more honest accounts are touched; white at none."""
+    """Darker where more honest accounts are touched; white at none.
+
+    Args:
+        value: share of honest accounts, 0 to 1, or None.
+
+    Returns:
+        A colour of CSS.
+    """
     if not value:
         return "#fff"
     return f"hsl(20 80% {97 - 40 * min(1.0, value / DARKEST):.0f}%)"

@@ -81,6 +81,10 @@ def entries(cases: Sequence[CaseResult]) -> list[Entry]:
 def draw(figure: Figure, cases: Sequence[CaseResult]) -> Figure:
     """Transfer under the worst listed attack against the honest user's loss, a panel a task, on an
     empty figure.
+
+    Args:
+        figure: empty; its size is set here.
+        cases: of each task's largest budget, at least one.
     """
     tasks = list(dict.fromkeys(case.task for case in cases))
     numbered = dict(enumerate(entries(cases), 1))

@@ -69,6 +69,10 @@ def _finding(judged: Sequence[CaseResult], task: str, verdict: str) -> Finding:
 
 
 def shared_remarks(cases: Sequence[CaseResult]) -> list[str]:
-    """What stands beside every verdict, which is said once."""
+    """What stands beside every verdict, which is said once.
+
+    Args:
+        cases: of any tasks.
+    """
     first = cases[0].remarks if cases else []
     return [remark for remark in first if all(remark in case.remarks for case in cases)]

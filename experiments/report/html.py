@@ -42,7 +42,12 @@ HEADS = (
 
 
 def pages(measures: Measures, shown: Exhibits) -> dict[str, bytes]:
-    """What is read and drawn of a run, by the names of its files."""
+    """What is read and drawn of a run, by the names of its files.
+
+    Args:
+        measures: every number of a study.
+        shown: what of its grades is shown as it is.
+    """
     drawn = plots(measures)
     section = campaign_section.section(measures)
     files = {"report.html": render(measures, drawn, shown, section)} | drawn
@@ -63,7 +68,9 @@ def render(measures: Measures, drawn: dict[str, str], shown: Exhibits, campaigns
     """A self-contained page; the same measures and exhibits give the same bytes.
 
     Args:
+        measures: every number of a study.
         drawn: plots by the names of their files.
+        shown: what of its grades is shown as it is.
         campaigns: the section on campaigns; empty where there are none.
     """
     rows, queried = by_task(measures, measures.rows), by_task(measures, measures.curves)

@@ -107,7 +107,11 @@ def _rows(rows: Rows, defense: str, attacks: Sequence[str]) -> tuple[Row | None,
 
 
 def cell(share: float | None) -> str:
-    """T of one attack; what is worse than to abstain transfers nothing."""
+    """T of one attack; what is worse than to abstain transfers nothing.
+
+    Args:
+        share: T, or None where it is not measurable.
+    """
     return two(share if share is None else max(share, 0.0))
 
 
@@ -167,7 +171,14 @@ def _line_cells(line: Line) -> list[str]:
 
 
 def colour(share: float | None) -> str:
-    """A cell's background: white where nothing is transferred, red where all is."""
+    """A cell's background: white where nothing is transferred, red where all is.
+
+    Args:
+        share: T, or None where it is not measurable.
+
+    Returns:
+        A colour of CSS.
+    """
     if share is None:
         return "#f6f8fa"
     part = min(max(share, 0.0), 1.0)

@@ -42,7 +42,12 @@ AtBudgetT = TypeVar("AtBudgetT", bound=AtBudget)
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure, inches."""
+    """An empty figure.
+
+    Args:
+        width: inches.
+        height: inches.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,17 +65,32 @@ def svg(drawn: Figure) -> str:
 
 
 def panels_of(drawn: Figure, count: int) -> list[Axes]:
-    """Panels side by side, with one vertical axis."""
+    """Panels side by side, with one vertical axis.
+
+    Args:
+        drawn: an empty figure.
+        count: of panels; one is made of none.
+    """
     return list(drawn.subplots(1, max(1, count), squeeze=False, sharey=True)[0])
 
 
 def legend(drawn: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A key to the right of the panels."""
+    """A key to the right of the panels.
+
+    Args:
+        drawn: a figure with its panels.
+        handles: of what is drawn.
+        labels: a handle each.
+    """
     drawn.legend(handles, labels, fontsize=8, loc="outside right upper", frameon=False)
 
 
 def largest(tables: Sequence[AtBudgetT]) -> list[AtBudgetT]:
-    """Where budgets are an axis, those of each task's largest."""
+    """Where budgets are an axis, those of each task's largest.
+
+    Args:
+        tables: of any tasks and budgets.
+    """
     most: dict[str, int] = {}
     for table in tables:
         most[table.task] = max(table.budget, most.get(table.task, 0))
@@ -78,7 +98,12 @@ def largest(tables: Sequence[AtBudgetT]) -> list[AtBudgetT]:
 
 
 def by_task(measures: Measures, tables: Sequence[OfTaskT]) -> list[OfTaskT]:
-    """Tables of several tasks in the order in which the verdicts have them."""
+    """Tables of several tasks in the order in which the verdicts have them.
+
+    Args:
+        measures: of a study.
+        tables: in any order of tasks; those of one task stay in theirs.
+    """
     every = [*(case.task for case in measures.cases), *(table.task for table in tables)]
     tasks = [*dict.fromkeys(every)]
     return sorted(tables, key=lambda table: tasks.index(table.task))
@@ -169,7 +194,11 @@ def _whiskers(row: Row) -> list[list[float]]:
 
 
 def curves(rows: Sequence[CurveResult]) -> Figure:
-    """Accuracy against exchanges with intervals, a panel a task and attacker."""
+    """Accuracy against exchanges with intervals, a panel a task and attacker.
+
+    Args:
+        rows: at least one.
+    """
     pairs = list(dict.fromkeys((row.task, row.attacker) for row in rows))
     drawn = figure(11, 4.2)
     panels = panels_of(drawn, len(pairs))
@@ -213,7 +242,12 @@ def _percent(shares: Sequence[float]) -> list[float]:
 
 
 def bars(rows: Sequence[Row], students: Sequence[StudentAccuracies]) -> Figure:
-    """Accuracy of each arm's students per capability beside the floor, and every student a dot."""
+    """Accuracy of each arm's students per capability beside the floor, and every student a dot.
+
+    Args:
+        rows: at one budget a task, at least one.
+        students: accuracies, 0 to 1.
+    """
     tasks = list(dict.fromkeys(row.task for row in rows))
     by_task = [[row for row in rows if row.task == task] for task in tasks]
     sizes = [len(some) for some in by_task]

@@ -18,6 +18,10 @@ MARKUP = re.compile(r"\||<(?=[A-Za-z/!?])|(?<=\])[(:\[]|^#+ |^[>`~]|`(?=``)")
 def template(path: Path, html: bool) -> Template:
     """A template of this folder; what it is given is escaped, with `html` as HTML and else as
     Markdown.
+
+    Args:
+        path: of the template.
+        html: whether it is HTML, else Markdown.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -28,14 +32,22 @@ def template(path: Path, html: bool) -> Template:
 
 
 def seen(value: Any) -> Any:
-    """A text in which every letter is seen; any other value as it is, and so what was escaped."""
+    """A text in which every letter is seen; any other value as it is, and so what was escaped.
+
+    Args:
+        value: what a template writes.
+    """
     if type(value) is not str:
         return value
     return UNSEEN.sub(lambda letter: letter[0].encode("unicode_escape").decode(), value)
 
 
 def in_line(value: Any) -> Any:
-    """A text that stays words of one line in Markdown; any other value as it is."""
+    """A text that stays words of one line in Markdown; any other value as it is.
+
+    Args:
+        value: what a template writes.
+    """
     if not isinstance(value, str):
         return value
     return MARKUP.sub(lambda found: f"\\{found[0]}", str(seen(" ".join(value.splitlines()))))

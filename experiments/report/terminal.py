@@ -31,6 +31,10 @@ VERDICT_HEADS = (
 def table(rows: Sequence[Row], title: str) -> Table:
     """One line a row: points are percent, T with its Fieller set, `not measurable` where it has
     none.
+
+    Args:
+        rows: of a study, in their order.
+        title: above the table.
     """
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1), title=title, caption=CAPTION)
     several = len({row.budget for row in rows}) > 1
@@ -102,17 +106,29 @@ def _verdict_cells(case: CaseResult, teacher: TeacherResult | None) -> list[str]
 
 
 def old_results(old: Sequence[str]) -> str:
-    """What is said over results that are used though they are old."""
+    """What is said over results that are used though they are old.
+
+    Args:
+        old: what of the results other code made, a line each.
+    """
     return f"OLD RESULTS (--keep-old): {'; '.join(old)}"
 
 
 def signed(value: float | None) -> str:
-    """A difference of shares in points, with its sign."""
+    """A difference of shares in points, with its sign.
+
+    Args:
+        value: -1 to 1; None for a dash.
+    """
     return "-" if value is None else f"{100 * value:+.1f}"
 
 
 def flags(raised: Sequence[RaisedFlag]) -> list[str]:
-    """A line a kind of flag: the first one, and how many more there are."""
+    """A line a kind of flag: the first one, and how many more there are.
+
+    Args:
+        raised: in their order.
+    """
     kinds: dict[str, list[RaisedFlag]] = {}
     for flag in raised:
         kinds.setdefault(flag.flag, []).append(flag)
@@ -127,12 +143,20 @@ def _flag_line(same: Sequence[RaisedFlag]) -> str:
 
 
 def points(value: float | None) -> str:
-    """A share as percent with one decimal."""
+    """A share as percent with one decimal.
+
+    Args:
+        value: 0 to 1; None for a dash.
+    """
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def thousands(tokens: float) -> str:
-    """Tokens, in thousands or millions."""
+    """Tokens, in thousands or millions.
+
+    Args:
+        tokens: 0 or more.
+    """
     return f"{tokens / 1e6:.1f} M" if tokens >= 1e6 else f"{tokens / 1e3:.0f} k"
 
 
@@ -199,22 +223,38 @@ def set_to(teacher: TeacherResult) -> str:
 
 
 def bound(value: float | None) -> str:
-    """A bound with two decimals; none is unbounded."""
+    """A bound with two decimals; none is unbounded.
+
+    Args:
+        value: of T.
+    """
     return "∞" if value is None else _two(value)
 
 
 def whole(value: float | None) -> str:
-    """A count; none is unbounded."""
+    """A count; none is unbounded.
+
+    Args:
+        value: 0 or more.
+    """
     return "∞" if value is None else f"{value:.0f}"
 
 
 def two(value: float | None) -> str:
-    """Two decimals, or a dash for what was not measured."""
+    """Two decimals, or a dash for what was not measured.
+
+    Args:
+        value: of T.
+    """
     return "-" if value is None else _two(value)
 
 
 def times(value: float | None) -> str:
-    """A ratio."""
+    """A ratio, or a dash for what was not measured.
+
+    Args:
+        value: 0 or more.
+    """
     return "-" if value is None else f"{value:.2f} ×"
 
 

@@ -53,7 +53,14 @@ BROKEN = (
 
 @contextmanager
 def open_run(run: Path) -> Iterator[Path]:
-    """The folder of a run, or of an archive while it is needed; BadInput if it is neither."""
+    """The folder of a run, or of an archive while it is needed.
+
+    Args:
+        run: the folder, or the archive's file.
+
+    Raises:
+        BadInput: it is neither, or the archive is damaged or too large.
+    """
     if run.is_dir():
         if not (run / MANIFEST).is_file():
             raise BadInput(
@@ -159,8 +166,18 @@ def _check_places(run: Path, archive: zipfile.ZipFile) -> None:
 
 
 def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:
-    """Write what a reviewer needs as one archive, the same bytes for the same run; returns the
-    names in it.
+    """Write what a reviewer needs as one archive, the same bytes for the same run.
+
+    Args:
+        home: the run's folder.
+        target: the archive's file.
+        signature: of the manifest, or None.
+
+    Returns:
+        The names in it.
+
+    Raises:
+        BadInput: the run lacks a file.
     """
     missing = [name for name in ALWAYS if not (home / name).is_file()]
     if missing:
@@ -186,5 +203,9 @@ def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:
 
 
 def lock(packages: list[str]) -> bytes:
-    """What pip installs the same packages from."""
+    """What pip installs the same packages from.
+
+    Args:
+        packages: lines as `name==version`.
+    """
     return ("\n".join(packages) + "\n").encode()

@@ -30,6 +30,13 @@ from experiments.store import Store
 def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
     """Every exam that is done, with who sat it; what is missing is left out, and is told by the
     arms.
+
+    Args:
+        plan: of a study; the exams of its teachers are done.
+        store: of results.
+
+    Returns:
+        `WHO` of each exam, by name, and its stage.
     """
     for (task, defense, split), exams in plan.teachers.items():
         for seed, stage in enumerate(exams):
@@ -46,7 +53,15 @@ def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 def collect(plan: Plan, store: Store) -> bytes:
-    """All grades as Parquet; the same results give the same bytes."""
+    """All grades as Parquet; the same results give the same bytes.
+
+    Args:
+        plan: of a study; the exams of its teachers are done.
+        store: of results.
+
+    Raises:
+        BadInput: a result is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -65,6 +80,16 @@ def collect(plan: Plan, store: Store) -> bytes:
 def arms(plan: Plan, store: Store) -> list[FinishedStudent | MissingStudent]:
     """One entry a planned student: whether it is finished, its ledger, how training went, and
     leaked questions.
+
+    Args:
+        plan: of a study.
+        store: of results.
+
+    Returns:
+        In the order of the plan.
+
+    Raises:
+        BadInput: a result is damaged.
     """
     counted: dict[str, int] = {}
     return [_record(plan, store, arm, counted) for arm in plan.arms]
@@ -103,7 +128,12 @@ def _record(
 
 
 def trials_of(plan: Plan, arm: Arm) -> int:
-    """How many students were tried for the settings of an arm's own."""
+    """How many students were tried for the settings of an arm's own.
+
+    Args:
+        plan: of the study.
+        arm: of the plan.
+    """
     searched = any(
         isinstance(stage.needs, StudentInputs) and stage.needs.search
         for stage in arm.student.walk()
@@ -122,6 +152,16 @@ def _asked(arm: Arm, store: Store) -> Exchanges:
 def prepared(arm: Arm, store: Store) -> Preparation | None:
     """How an arm's defence was prepared: the strength that was found for it, and numbers that it
     learned.
+
+    Args:
+        arm: of a plan, whose defence is ready.
+        store: of results.
+
+    Returns:
+        None where nothing had to be prepared.
+
+    Raises:
+        BadInput: the result is damaged.
     """
     stage = preparing(arm)
     if stage is None:

@@ -93,17 +93,29 @@ class Sat(NamedTuple):
         return float((self.said_SN < 0).mean())
 
     def digest_of(self, seeds: Sequence[int]) -> str:
-        """Over all answers of the exams of these seeds."""
+        """Over all answers of the exams of these seeds.
+
+        Args:
+            seeds: of students, or numbers of sittings.
+        """
         pairs = zip(self.seeds, self.exams, strict=True)
         return digest("".join(exam.digest for seed, exam in pairs if seed in seeds))
 
     def stacked(self, name: str) -> np.ndarray | None:
-        """A measure as seeds x items, or None where an exam lacks it."""
+        """A measure as seeds x items, or None where an exam lacks it.
+
+        Args:
+            name: of a field of an exam with a value an item.
+        """
         parts = [getattr(exam, name) for exam in self.exams]
         return None if any(part is None for part in parts) else np.stack(parts)
 
     def mean(self, name: str) -> float | None:
-        """A measure's mean over exams, or None where an exam lacks it."""
+        """A measure's mean over exams, or None where an exam lacks it.
+
+        Args:
+            name: of a field of an exam that is a number.
+        """
         parts = [getattr(exam, name) for exam in self.exams]
         return None if any(part is None for part in parts) else float(np.mean(parts))
 

@@ -11,17 +11,30 @@ from rich.text import Text
 
 
 class Plain(Console):
-    """A console that takes no markup, no emoji and no terminal codes from what it prints."""
+    """A console that takes no markup, no emoji and no terminal codes from what it prints.
+
+    Args:
+        **options: of rich's console.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Every string that is printed comes by here, those in tables too."""
+        """Every string that is printed comes by here, those in tables too.
+
+        Args:
+            text: of any origin.
+            **options: of rich.
+        """
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
     def on_broken_pipe(self) -> None:
-        """A reader that had enough is for the command line to see; rich would end the process."""
+        """A reader that had enough is for the command line to see; rich would end the process.
+
+        Raises:
+            BrokenPipeError: always.
+        """
         raise BrokenPipeError
 
 

@@ -41,6 +41,9 @@ class StudyResults:
 def read_results(path: Path | str) -> StudyResults:
     """The typed results of a run's folder or of an export of one.
 
+    Args:
+        path: of either.
+
     Raises:
         BadInput: if it is neither, or a file is missing, of another form or of another version.
     """
@@ -58,19 +61,40 @@ def read_results(path: Path | str) -> StudyResults:
 
 
 def manifest_of(home: Path) -> Manifest:
-    """The manifest; BadInput, with what to do, for one of an older version."""
+    """The manifest.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: it is missing, damaged, or of another version, with what to do.
+    """
     _check_version(parsed(home, "manifest.json"), "manifest.json", "schema", MANIFEST_SCHEMA)
     return shaped(home, "manifest.json", TypeAdapter(Manifest))
 
 
 def measures_of(home: Path) -> Measures:
-    """The measures; BadInput, with what to do, for those of an older version."""
+    """The measures.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: they are missing, damaged, or of another version, with what to do.
+    """
     _check_version(parsed(home, "measures.json"), "measures.json", "schema_version", SCHEMA_VERSION)
     return shaped(home, "measures.json", TypeAdapter(Measures))
 
 
 def outcomes_of(home: Path) -> list[CampaignOutcome]:
-    """Runs of campaigns; none where the study has none."""
+    """Runs of campaigns; none where the study has none.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: the file is damaged, or of another form.
+    """
     name = "outcomes.json"
     return shaped(home, name, OUTCOMES) if (home / name).exists() else []
 
@@ -94,8 +118,15 @@ def _check_version(raw: Any, name: str, field: str, version: int) -> None:
 
 
 def own_file(home: Path, name: str, most: int = MOST) -> Path:
-    """The path of a run's own file; BadInput for a link, a device, and what is too
-    large to be one.
+    """The path of a run's own file.
+
+    Args:
+        home: the run's folder.
+        name: of the file in it.
+        most: bytes.
+
+    Raises:
+        BadInput: it is missing, a link or a device, or too large to be one.
     """
     path = home / name
     try:
@@ -110,12 +141,29 @@ def own_file(home: Path, name: str, most: int = MOST) -> Path:
 
 
 def content(home: Path, name: str, most: int = MOST) -> bytes:
-    """The bytes of a run's own file."""
+    """The bytes of a run's own file.
+
+    Args:
+        home: the run's folder.
+        name: of the file in it.
+        most: bytes.
+
+    Raises:
+        BadInput: as `own_file`.
+    """
     return own_file(home, name, most).read_bytes()
 
 
 def parsed(home: Path, name: str) -> Any:
-    """A JSON file; BadInput with its name if it is not strictly one: names once, numbers finite."""
+    """What a JSON file holds: names once, numbers finite.
+
+    Args:
+        home: the run's folder.
+        name: of the file in it.
+
+    Raises:
+        BadInput: as `own_file`; or it is not strictly JSON. It begins with the file's name.
+    """
 
     def refuse(word: str) -> Any:
         raise ValueError(f"{word} is no number")
@@ -133,7 +181,16 @@ def parsed(home: Path, name: str) -> Any:
 
 
 def shaped(home: Path, name: str, form: TypeAdapter[T]) -> T:
-    """A JSON file of a form; BadInput with its name, the place and the fault if it is another."""
+    """A JSON file of a form.
+
+    Args:
+        home: the run's folder.
+        name: of the file in it.
+        form: what it must be.
+
+    Raises:
+        BadInput: as `parsed`; or it has another form, with the place and the fault.
+    """
     raw = parsed(home, name)
     try:
         return form.validate_python(raw)

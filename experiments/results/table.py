@@ -40,17 +40,29 @@ class Table(BaseModel):
 
     @classmethod
     def join(cls, *parts: Table) -> Self:
-        """A table of the fields of its parts."""
+        """A table of the fields of its parts.
+
+        Args:
+            *parts: with fields of different names.
+        """
         return cls(**{name: value for part in parts for name, value in part})
 
 
 def jsonable(value: Table | Sequence[Table]) -> Any:
-    """Tables as JSON has them."""
+    """Tables as JSON has them.
+
+    Args:
+        value: one of them, or several.
+    """
     if isinstance(value, Table):
         return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
     return [jsonable(table) for table in value]
 
 
 def as_json(value: Table | Sequence[Table]) -> bytes:
-    """Tables as they are written."""
+    """Tables as they are written.
+
+    Args:
+        value: one of them, or several.
+    """
     return json.dumps(jsonable(value), indent=1, allow_nan=False).encode()

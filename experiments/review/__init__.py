@@ -26,16 +26,39 @@ class Check(NamedTuple):
 
 
 def same(claim: str, expected: str, got: str) -> Check:
+    """Whether what was got is what was expected.
+
+    Args:
+        claim: that is checked.
+        expected: in words.
+        got: in words.
+    """
     return Check(claim, "PASS" if expected == got else "FAIL", short(expected), short(got))
 
 
 def short(text: str, most: int = 60) -> str:
+    """A text, cut with an ellipsis where it is too long.
+
+    Args:
+        text: of any length.
+        most: characters that are left, from 3 on.
+    """
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def guarded(claim: str, checks: Callable[[], list[Check]]) -> list[Check]:
     """Checks of what somebody else wrote: where that cannot be computed with, whatever the error,
     it is a FAIL.
+
+    Args:
+        claim: that is checked.
+        checks: which may fail in any way.
+
+    Returns:
+        The checks, or one FAIL with the error.
+
+    Raises:
+        MemoryError: memory is too small, which says nothing of what was checked.
     """
     try:
         return checks()
@@ -53,6 +76,10 @@ def guarded(claim: str, checks: Callable[[], list[Check]]) -> list[Check]:
 
 
 def worst(checks: list[Check]) -> Word:
-    """A FAIL never hides behind a later PASS, nor what could not be checked."""
+    """A FAIL never hides behind a later PASS, nor what could not be checked.
+
+    Args:
+        checks: of a run; without any it is a PASS.
+    """
     words = {check.word for check in checks}
     return "FAIL" if "FAIL" in words else "INCONCLUSIVE" if "INCONCLUSIVE" in words else "PASS"

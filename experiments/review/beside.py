@@ -20,7 +20,12 @@ from experiments.store import Store, files_in
 
 
 def artifacts(store: Store, manifest: Manifest) -> list[Check]:
-    """Each stage's files against the digests in the manifest, where the store is beside the run."""
+    """Each stage's files against the digests in the manifest, where the store is beside the run.
+
+    Args:
+        store: beside the run.
+        manifest: of the run.
+    """
     folders = {stage.key: store.folder(stage.kind, stage.key) for stage in manifest.stages}
     stored = [stage for stage in manifest.stages if folders[stage.key].is_dir()]
     wrong = [name for stage in stored for name in _altered(stage, folders[stage.key])]
@@ -44,6 +49,10 @@ def _altered(stage: StageRecord, folder: Path) -> list[str]:
 def records(store: Store, manifest: Manifest) -> list[Check]:
     """What the store noted of each result, who made it of what and how long it took, against the
     manifest.
+
+    Args:
+        store: beside the run.
+        manifest: of the run.
     """
     wrong = [
         f"{stage.kind}/{stage.key}"
@@ -69,7 +78,13 @@ def _is_noted(store: Store, manifest: Manifest, stage: StageRecord) -> bool:
 
 
 def collected(run: Run, planned: Plan, store: Store) -> list[Check]:
-    """Grades and arms, gathered from the store again."""
+    """Grades and arms, gathered from the store again.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings.
+        store: with all of its results.
+    """
     grades = read.content(run.home, "grades.parquet", archive.LARGEST)
     wrong = next(unlike(jsonable(collect.arms(planned, store)), jsonable(run.arms)), None)
     if wrong is None:

@@ -35,7 +35,11 @@ INSIDE = {
 
 
 def is_plot(data: bytes) -> bool:
-    """Whether an SVG element holds nothing but shapes."""
+    """Whether an SVG element holds nothing but shapes.
+
+    Args:
+        data: of an SVG file, from somebody else.
+    """
     try:
         nodes = [*ElementTree.fromstring(data).iter()]
     except (ElementTree.ParseError, ValueError, LookupError):

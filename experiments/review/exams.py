@@ -43,7 +43,12 @@ class Sitting(NamedTuple):
 
 
 def checks(run: Run, planned: Plan) -> list[Check]:
-    """Students, exams and campaigns against the plan, and every grade."""
+    """Students, exams and campaigns against the plan, and every grade.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings.
+    """
     listed = _listed(run, planned)
     claim = "students are of the settings that were planned"
     return [
@@ -98,6 +103,10 @@ def _planned(planned: Plan, grades: Grades) -> Iterator[Sitting]:
 def worst(longer: PlateauRun, grades: Grades) -> str:
     """The attack whose student was trained for longer: the first of those that the selection exams
     find worst.
+
+    Args:
+        longer: the student at twice the steps.
+        grades: of the run; an attack without a selection exam counts as 0.
     """
     names = [
         Key(longer.task, longer.defense, attacker, longer.budget, "select")

@@ -62,7 +62,14 @@ class Run:
 
 
 def study_of(home: Path) -> Study:
-    """The study that a run's folder holds, resolved."""
+    """The study that a run's folder holds, resolved.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: the settings are missing, damaged, or none of a study.
+    """
     raw = parsed(home, "config.json")
     try:
         study: Study = checked(Study, raw, "config.json")
@@ -72,7 +79,14 @@ def study_of(home: Path) -> Study:
 
 
 def frozen(home: Path) -> Any:
-    """The analysis that was frozen; BadInput for YAML that holds more than plain values."""
+    """The analysis that was frozen.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: it is missing, or YAML that holds more than plain values.
+    """
     try:
         return reading.read(own_file(home, ANALYSIS))
     except BadInput as error:
@@ -80,8 +94,14 @@ def frozen(home: Path) -> Any:
 
 
 def graded(home: Path) -> Grades:
-    """The grades; BadInput if their columns are not those of exams, or what they unpack to would
-    fill the memory.
+    """The grades.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: they are missing or damaged, their columns are not those of exams, or what they
+            unpack to would fill the memory.
     """
     import pyarrow as pa
 

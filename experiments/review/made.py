@@ -23,7 +23,12 @@ from experiments.store import Origin
 
 
 def follows(run: Run, planned: Plan | None) -> list[Check]:
-    """What of the manifest follows from its own stages, its lock and the settings."""
+    """What of the manifest follows from its own stages, its lock and the settings.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings; None where nothing can be planned.
+    """
     manifest = run.manifest
     computed = _computed(run, planned)
     stored = jsonable(manifest) | {"plugins": {**manifest.plugins}}
@@ -60,6 +65,10 @@ def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
 def code(manifest: Manifest, planned: Plan | None) -> list[Check]:
     """Results of one run are made by one code, with one set of libraries and threads; and is that
     what is here?
+
+    Args:
+        manifest: of the run.
+        planned: the plan of its settings; None where nothing can be planned.
     """
     claim = "one code made every result"
     makers = [maker for maker in manifest.made_by if isinstance(maker, Maker)]

@@ -10,7 +10,12 @@ from experiments.stages.campaign import ORACLE
 
 
 def faults(outcomes: Sequence[CampaignOutcome], campaigns: Campaigns) -> Iterator[str]:
-    """What no simulated run of these settings has, in words."""
+    """What no simulated run of these settings has, in words.
+
+    Args:
+        outcomes: of a run.
+        campaigns: its settings.
+    """
     for outcome in outcomes:
         where = f"{outcome.preset} {outcome.access} seed {outcome.seed}"
         yield from (f"{where}: {fault}" for fault in _faults(outcome, campaigns))

@@ -46,7 +46,12 @@ def aggregates(run: Run) -> list[Check]:
 
 
 def carded(run: Run, planned: Plan) -> list[Check]:
-    """The card's fields from measures, manifest and seal; its page from its fields."""
+    """The card's fields from measures, manifest and seal; its page from its fields.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings.
+    """
     deviations = preregistration.deviations(planned, run.home)
     fields = card.card(planned, run.measures, run.manifest, run.seal, deviations)
     page = card_page.markdown(run.card).encode()
@@ -59,6 +64,10 @@ def carded(run: Run, planned: Plan) -> list[Check]:
 def pages(run: Run, planned: Plan) -> list[Check]:
     """The report and the files of plots, letter for letter, and the plots as far as the same
     library draws them.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings.
     """
     shown_beside = exhibits(run.grades, planned.notes, run.manifest.fingerprint)
     made = html.pages(run.measures, shown_beside)
@@ -112,6 +121,11 @@ def _text(claim: str, expected: bytes, got: bytes) -> Check:
 def follows(claim: str, computed: Table | Sequence[Table], stored: Any) -> Check:
     """Whether a file holds what was computed again, up to what another linear algebra library adds
     up otherwise.
+
+    Args:
+        claim: that is checked.
+        computed: from the grades.
+        stored: what a JSON file holds.
     """
     wrong = next(unlike(jsonable(computed), stored), None)
     word: Word = "FAIL" if wrong else "PASS"
@@ -121,6 +135,14 @@ def follows(claim: str, computed: Table | Sequence[Table], stored: Any) -> Check
 def unlike(computed: Any, stored: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """The leaves in which two values of JSON differ, also in kind, or in what is null and what is
     not there.
+
+    Args:
+        computed: of anything that JSON holds.
+        stored: of anything that JSON holds.
+        name: of the place that both have; empty at the top.
+
+    Returns:
+        Names of the leaves, and both values.
     """
     if isinstance(computed, Mapping) and isinstance(stored, Mapping):
         for key in dict.fromkeys([*computed, *stored]):
@@ -145,7 +167,11 @@ def _close(a: Any, b: Any) -> bool:
 
 
 def difference(wrong: tuple[str, Any, Any] | None) -> str:
-    """A leaf in which two values differ, in words."""
+    """A leaf in which two values differ, in words.
+
+    Args:
+        wrong: the leaf's name, what was computed, and what is stored; None where nothing differs.
+    """
     return (
         short(f"{wrong[0]} is {wrong[1]!r}, the file says {wrong[2]!r}", 200)
         if wrong

@@ -18,6 +18,10 @@ ROWS = 2**18
 def misgraded(path: Path, measure: Measure) -> str:
     """The first row that is not what the task's own questions and grader make of its text; nothing
     if there is none.
+
+    Args:
+        path: of the run's grades.
+        measure: the study's settings of exams.
     """
     exams: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[str]] = {}
@@ -39,7 +43,16 @@ def misgraded(path: Path, measure: Measure) -> str:
 
 
 def questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
-    """What an exam asks, by name; students that were trained for longer sit the report exam."""
+    """What an exam asks, by name; students that were trained for longer sit the report exam.
+
+    Args:
+        task: by its entry.
+        split: `select`, `report` or `plateau`.
+        measure: the study's settings of exams.
+
+    Returns:
+        Items by the id of their prompt.
+    """
     exam = build_task(task)
     select = split == "select"
     items = exam.items(

@@ -37,6 +37,9 @@ MACHINE_CLASS = ("cpu_capability", "device", "threads", "python")
 def smoke(study: Study) -> Study:
     """The cheapest study whose stages are all among the full one's: floors, ceiling and one
     defence, first seed.
+
+    Args:
+        study: in full.
     """
     block = study.blocks[0]
     first = next((d for d in block.defenses if d != "none"), "none")
@@ -74,8 +77,12 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     Args:
         expected: folder of the run that somebody else made.
         study: what was run again: all of it, or its `smoke`.
+        store: with the results of the second run.
         tier: `full`, or `smoke` for no verdicts.
         threads: of a worker of the second run.
+
+    Raises:
+        BadInput: the expected run cannot be read, or a result is damaged.
     """
     manifest, planned = read.manifest_of(expected), planning.make(study)
     machines = _machine(manifest, environment.machine(threads), environment.versions())

@@ -52,6 +52,10 @@ class Difference(NamedTuple):
 def difference(a: Path, b: Path) -> Difference:
     """Settings and results of two runs.
 
+    Args:
+        a: folder of the one run.
+        b: folder of the other.
+
     Raises:
         BadInput: if a file is not of its form.
     """

@@ -18,10 +18,14 @@ CLAIM = "the manifest is signed by an allowed signer"
 
 
 def signature(home: Path, key: Path) -> bytes:
-    """The signature of a run's manifest by an SSH key (a private key, or a public one whose agent
-    is asked).
+    """The signature of a run's manifest by an SSH key.
 
-    BadInput if ssh-keygen cannot sign with it.
+    Args:
+        home: the run's folder.
+        key: file of a private key, or of a public one whose agent is asked.
+
+    Raises:
+        BadInput: there is no such file, or ssh-keygen cannot sign with it.
     """
     if not key.is_file():
         raise BadInput(f"--sign {key}: no such file; it is an SSH key, as ssh-keygen makes them")
@@ -35,7 +39,12 @@ def checked(home: Path, allowed: Path) -> Check:
     """Whether the manifest is signed by one whom the file of allowed signers names (see
     ssh-keygen(1)).
 
-    BadInput if there is no such file.
+    Args:
+        home: the run's folder.
+        allowed: the file of allowed signers.
+
+    Raises:
+        BadInput: there is no such file.
     """
     if not allowed.is_file():
         raise BadInput(

@@ -19,7 +19,12 @@ from experiments.stages.student import StudentSpec
 
 
 def check(run: Run, planned: Plan) -> Check:
-    """Every finished student against its plan; the lists are known to go together."""
+    """Every finished student against its plan; the lists are known to go together.
+
+    Args:
+        run: as it was read.
+        planned: the plan of its settings.
+    """
     pairs = zip(planned.arms, run.arms, strict=True)
     finished = [(arm, record) for arm, record in pairs if isinstance(record, FinishedStudent)]
     made: dict[str, Preparation] = {}

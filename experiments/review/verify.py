@@ -106,7 +106,12 @@ def _unseen() -> Check:
 
 
 def shows(home: Path, signed: bool) -> str:
-    """What no PASS can show, in one line."""
+    """What no PASS can show, in one line.
+
+    Args:
+        home: the run's folder.
+        signed: whether a signature was checked, and passed.
+    """
     why = (
         "its signature was not checked"
         if (home / archive.SIGNATURE).is_file()

@@ -32,7 +32,12 @@ class Sent:
 
 
 class Admission:
-    """Who is served. Safe to use from several threads."""
+    """Who is served. Safe to use from several threads.
+
+    Args:
+        settings: limits of an account.
+        clock: seconds from any moment on.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.began, self.day = clock, clock(), 0
@@ -42,7 +47,12 @@ class Admission:
         self.lock = threading.Lock()
 
     def admit(self, account: str, tokens_in: int) -> Sent | None:
-        """A request that is served, or None where a limit of its account is reached."""
+        """A request that is served, or None where a limit of its account is reached.
+
+        Args:
+            account: by the name that the request gives.
+            tokens_in: of the request, estimated.
+        """
         with self.lock:
             now = self.clock() - self.began
             self._turn(int(now // DAY_SECONDS))

@@ -102,6 +102,7 @@ class Server:
     """An offer that listens.
 
     Args:
+        served: the application.
         host, port: where; port 0 takes one that is free.
 
     Raises:

@@ -32,7 +32,12 @@ class ReleasedLogprobs:
     names_ids: bool
 
     def positions(self, answer_ids: Sequence[int], k: int) -> list[Position]:
-        """What was released at the tokens behind the beginning, `k` alternatives at each."""
+        """What was released at the tokens behind the beginning, `k` alternatives at each.
+
+        Args:
+            answer_ids: tokens behind the beginning, in their order.
+            k: how many, which may be 0.
+        """
         return [
             Position(
                 **self._named(token, dict(row).get(token, UNKNOWN)),
@@ -44,6 +49,10 @@ class ReleasedLogprobs:
     def scores(self, length: int, k: int) -> PromptPositions:
         """What was released at the tokens that were dictated, which end a prompt of `length`
         tokens; of the question, nothing.
+
+        Args:
+            length: tokens of the prompt and what was dictated behind it.
+            k: alternatives at each.
         """
         scored: PromptPositions = [
             {str(one): PromptToken(logprob=value) for one, value in [(token, UNKNOWN), *row[:k]]}

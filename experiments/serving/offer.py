@@ -35,6 +35,10 @@ class Offer:
     def chat(self, request: ChatRequest, account: str) -> Response:
         """The response to a chat.
 
+        Args:
+            request: whose last message may begin the answer.
+            account: that asks.
+
         Raises:
             BadInput: the interface does not offer what is asked for.
         """
@@ -52,6 +56,10 @@ class Offer:
 
     def complete(self, request: CompletionRequest, account: str) -> Response:
         """The response to text, or token ids, to go on from.
+
+        Args:
+            request: text or token ids.
+            account: that asks.
 
         Raises:
             BadInput: as `chat`; or the teacher has a chat template, which plain text leaves out.

@@ -35,14 +35,25 @@ class Battery(Strict):
 
 @cached
 def battery(name: str) -> Battery | None:
-    """The battery of that name, or None where the name is an attacker's part."""
+    """The battery of that name, or None where the name is an attacker's part.
+
+    Args:
+        name: of an entry of configs/attacker.
+
+    Raises:
+        BadInput: there is no such entry, or its file is damaged.
+    """
     path = config_file("attacker", existing("attacker", name))
     raw = read(path)
     return checked(Battery, raw, path.name) if "attacks" in raw else None
 
 
 def batteries(attackers: Sequence[str]) -> list[str]:
-    """The batteries, `name version`, all of whose attacks are among these."""
+    """The batteries, `name version`, all of whose attacks are among these.
+
+    Args:
+        attackers: by their entries, each battery's attack on its own.
+    """
     whole = []
     for name in names("attacker"):
         listed = battery(name)
@@ -52,7 +63,11 @@ def batteries(attackers: Sequence[str]) -> list[str]:
 
 
 def unpacked(attackers: list[str]) -> list[str]:
-    """The attackers, each battery replaced by its attacks."""
+    """The attackers, each battery replaced by its attacks.
+
+    Args:
+        attackers: by their entries.
+    """
     entries = []
     for entry in attackers:
         whole = battery(entry) if entry in names("attacker") else None
@@ -63,6 +78,9 @@ def unpacked(attackers: list[str]) -> list[str]:
 def spelled(entry: str) -> str:
     """An attacker as the list of its parts: of a battery's attack what it stands for, of others the
     entry itself.
+
+    Args:
+        entry: of an attacker.
 
     Raises:
         BadInput: a battery has no such attack, or one is given settings or joined.
@@ -91,13 +109,21 @@ class AttackSpec:
     instances: tuple[Any, ...]
 
     def of(self, *kinds: str) -> list[Any]:
-        """What stages are told of the parts of these kinds."""
+        """What stages are told of the parts of these kinds.
+
+        Args:
+            *kinds: `ask`, `clean`, `repair`, `learn` or `follow`.
+        """
         return [
             part.spec.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds
         ]
 
     def made(self, kind: str) -> list[Any]:
-        """The parts of a kind."""
+        """The parts of a kind.
+
+        Args:
+            kind: `ask`, `clean`, `repair`, `learn` or `follow`.
+        """
         return [
             one
             for part, one in zip(self.parts, self.instances, strict=True)
@@ -129,7 +155,11 @@ class AttackSpec:
 
 
 def kind_of(name: str) -> str:
-    """Where in an attack a part acts: `ask`, `clean`, `repair`, `learn` or `follow`."""
+    """Where in an attack a part acts: `ask`, `clean`, `repair`, `learn` or `follow`.
+
+    Args:
+        name: as `clean/vote`; one without a folder is how a student learns.
+    """
     folder, slash, _ = name.partition("/")
     return folder if slash else "learn"
 
@@ -137,6 +167,9 @@ def kind_of(name: str) -> str:
 @cached
 def parse_attack(entry: str) -> AttackSpec:
     """An attacker, or several parts joined by `+`.
+
+    Args:
+        entry: as `ask/repeats(k=4) + clean/vote + sft`, or a battery's attack.
 
     Raises:
         BadInput: parts are out of order, or not exactly one is how the student learns.

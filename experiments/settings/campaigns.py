@@ -150,12 +150,24 @@ class Campaigns(Strict):
                 _check_access(self, entry)
 
     def share(self, wanted: Campaign) -> float:
-        """Of the exchanges that a campaign wants, those that stand for the study's tasks."""
+        """Of the exchanges that a campaign wants, those that stand for the study's tasks.
+
+        Args:
+            wanted: with its targets.
+
+        Returns:
+            0 to 1.
+        """
         useful = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
         return useful / sum(wanted.targets.values())
 
     def per_question(self, entry: str, budget: int) -> float:
-        """Exchanges that teach what one of `budget` questions teaches."""
+        """Exchanges that teach what one of `budget` questions teaches.
+
+        Args:
+            entry: of a campaign.
+            budget: questions that the students' curve ends at.
+        """
         wanted = parse_campaign(entry)
         planned = wanted.planned(self.days) * self.share(wanted)
         return self.exchanges_per_question or max(planned / budget, 1e-9)
@@ -217,6 +229,9 @@ def _check_distinct(field: str, meanings: dict[str, Any]) -> None:
 def parse_campaign(entry: str) -> Campaign:
     """A preset, `scale` of its accounts and exchanges, with some of its settings changed.
 
+    Args:
+        entry: as `moonshot_2026(scale=0.1)`.
+
     Raises:
         BadInput: there is no such preset, or a setting is out of its range.
     """
@@ -236,15 +251,27 @@ def parse_campaign(entry: str) -> Campaign:
 
 
 def parse_access(entry: str) -> policy.Settings:
-    """The policy of an entry of configs/access; BadInput if there is none such."""
+    """The policy of an entry of configs/access.
+
+    Args:
+        entry: its name, with or without changes.
+
+    Raises:
+        BadInput: there is none such, or a setting is out of its range.
+    """
     settings = resolve("access", entry).settings
     assert isinstance(settings, policy.Settings)
     return settings
 
 
 def parse_detector(entry: str) -> ComponentSpec:
-    """A detector with its checked settings, of an entry of configs/detector; BadInput if there is
-    none such.
+    """A detector with its checked settings, of an entry of configs/detector.
+
+    Args:
+        entry: its name, with or without changes.
+
+    Raises:
+        BadInput: there is none such, or a setting is out of its range.
     """
     return resolve("detector", entry).spec
 
@@ -252,5 +279,11 @@ def parse_detector(entry: str) -> ComponentSpec:
 def stage_access(entry: str) -> dict[str, Any] | None:
     """An access as a stage gets it: None if it is open, and without what the referee says an answer
     is worth.
+
+    Args:
+        entry: of configs/access, or `open`.
+
+    Raises:
+        BadInput: as `parse_access`.
     """
     return None if entry == OPEN else parse_access(entry).model_dump(mode="json", exclude={"worth"})

@@ -72,7 +72,11 @@ _caches: list[Callable[[], None]] = []
 
 
 def cached(function: Callable[P, T]) -> Callable[P, T]:
-    """functools.cache for what depends on plugins: emptied when others are put in use."""
+    """functools.cache for what depends on plugins: emptied when others are put in use.
+
+    Args:
+        function: of arguments that can be hashed.
+    """
     remembered = functools.cache(function)
     _caches.append(remembered.cache_clear)
     return remembered  # type: ignore[return-value]  # a wrapper with the same parameters
@@ -87,7 +91,11 @@ def config_folder() -> Path:
 
 
 def shipped(group: str) -> list[str]:
-    """What is shipped in a group of configs, by name."""
+    """What is shipped in a group of configs, by name.
+
+    Args:
+        group: a folder of configs.
+    """
     root = config_folder() / group
     return sorted(
         path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
@@ -95,23 +103,42 @@ def shipped(group: str) -> list[str]:
 
 
 def names(group: str) -> list[str]:
-    """What exists in a group of configs, plugins as well, by name."""
+    """What exists in a group of configs, plugins as well, by name.
+
+    Args:
+        group: a folder of configs.
+    """
     return sorted([*shipped(group), *(one.name for one in plugins() if one.group == group)])
 
 
 def find_plugin(group: str, name: str) -> Plugin | None:
-    """The plugin of that name, or None where the name is shipped or unknown."""
+    """The plugin of that name, or None where the name is shipped or unknown.
+
+    Args:
+        group: of configs.
+        name: in the group.
+    """
     return next((one for one in plugins() if (one.group, one.name) == (group, name)), None)
 
 
 def config_file(group: str, name: str) -> Path:
-    """The YAML file of a component that exists."""
+    """The YAML file of a component that exists.
+
+    Args:
+        group: of configs.
+        name: in the group.
+    """
     plugin = find_plugin(group, name)
     return plugin.config if plugin else config_folder() / group / f"{name}.yaml"
 
 
 def module_of(group: str, name: str) -> str:
-    """The module that a component's name stands for."""
+    """The module that a component's name stands for.
+
+    Args:
+        group: of configs.
+        name: in the group.
+    """
     plugin = find_plugin(group, name)
     return plugin.module if plugin else f"{PACKAGES[group]}.{name.replace('/', '.')}"
 

@@ -52,10 +52,20 @@ class Page:
         return [name for name in names(self.group) if self.group != "attacker" or not battery(name)]
 
     def kind(self, name: str) -> str:
+        """Whether a component is a paper's method, a port or a rule; or a plugin.
+
+        Args:
+            name: in the group.
+        """
         what = origin(self.group, name)
         return what.kind if what else "plugin"
 
     def purpose(self, name: str) -> str:
+        """The first line of a component's config, and in what it differs from its source.
+
+        Args:
+            name: in the group.
+        """
         text = config_file(self.group, name).read_text(encoding="utf-8")
         what, line = origin(self.group, name), text.splitlines()[0].removeprefix("# ")
         return (

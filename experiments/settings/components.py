@@ -48,7 +48,11 @@ class Component:
     spec: ComponentSpec
 
     def build(self, *resources: Any) -> Any:
-        """An instance: `Defense(settings, *resources)`, `Task(settings)`, and so on."""
+        """An instance: `Defense(settings, *resources)`, `Task(settings)`, and so on.
+
+        Args:
+            *resources: what a component of the group is handed beside its settings.
+        """
         return getattr(load_module(self.group, self.name), SYMBOLS[self.group])(
             self.settings, *resources
         )
@@ -127,6 +131,7 @@ def build(group: str, spec: ComponentSpec | Mapping[str, Any], *resources: Any) 
     Args:
         group: of components.
         spec: name and settings.
+        *resources: what a component of the group is handed beside its settings.
     """
     return restore(group, spec).build(*resources)
 
@@ -157,5 +162,14 @@ def build_defense(
 def teach_defense(
     spec: Sequence[ComponentSpec | Mapping[str, Any]], resources: ProviderResources, model: Model
 ) -> list[Mapping[str, Tensor]]:
-    """What each part of a defence learns, on the model that those before it have defended."""
+    """What each part of a defence learns, on the model that those before it have defended.
+
+    Args:
+        spec: parts in the order in which they act.
+        resources: what the provider has.
+        model: the undefended teacher.
+
+    Returns:
+        Tensors by name, for each part.
+    """
     return learn_pipeline([restore("defense", part).build for part in spec], resources, model)

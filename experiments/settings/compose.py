@@ -58,8 +58,12 @@ class Checked(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """A file of the group, with what is wrong in it named by its place.
 
+        Args:
+            config_path: below this source.
+
         Raises:
             ConfigLoadError: there is no such file, as Hydra wants it.
+            BadInput: the file is damaged, or its defaults lead back to itself.
         """
         path = self._file(config_path)
         if not path.is_file():
@@ -78,12 +82,28 @@ class Checked(ConfigSource):
         return self.is_group("")
 
     def is_group(self, config_path: str) -> bool:
+        """Whether Hydra's path is a folder.
+
+        Args:
+            config_path: below this source.
+        """
         return Path(self.path, config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
+        """Whether Hydra's path is a file.
+
+        Args:
+            config_path: below this source, with or without `.yaml`.
+        """
         return self._file(config_path).is_file()
 
     def list(self, config_path: str, results_filter: Any) -> list[str]:
+        """The files of a group, by their names.
+
+        Args:
+            config_path: below this source.
+            results_filter: not used; files alone are asked for.
+        """
         return sorted(path.stem for path in Path(self.path, config_path).glob("*.yaml"))
 
 
@@ -205,7 +225,11 @@ def _entries(text: str) -> list[str]:
 
 
 def study_file(name: str) -> Path:
-    """The YAML file of a study, by its name or its path."""
+    """The YAML file of a study, by its name or its path.
+
+    Args:
+        name: of a shipped study, or a path.
+    """
     folder, config = _place(name)
     return folder / f"{config}.yaml"
 

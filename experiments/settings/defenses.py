@@ -42,6 +42,9 @@ class DefenseSpec:
 def parse_defense(entry: str) -> DefenseSpec:
     """A defence, or several joined by `+`.
 
+    Args:
+        entry: as `decoding/perturbed(eps=0.5) + release/truncate`.
+
     Raises:
         BadInput: they cannot act in that order, or cannot be matched to a cost.
     """

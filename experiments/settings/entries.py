@@ -38,7 +38,12 @@ class Strict(BaseModel):
 
 
 def near(word: str, there: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if some name is close to the word, else nothing."""
+    """`; did you mean 'x'?` if some name is close to the word, else nothing.
+
+    Args:
+        word: that was written.
+        there: names that exist.
+    """
     matches = difflib.get_close_matches(word, list(there), 1, 0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -74,7 +79,16 @@ def resolve(group: str, entry: str) -> Component:
 
 
 def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
-    """The same of an entry that was taken apart already; `entry` is what errors call it."""
+    """A component of an entry that was taken apart already, with checked settings.
+
+    Args:
+        group: of configs.
+        parsed: its name and changes.
+        entry: what errors call it.
+
+    Raises:
+        BadInput: there is no such component, or a setting is out of its range.
+    """
     config = read_config(group, parsed.name)
     values = config.settings | parsed.changes
     settings = checked(
@@ -87,6 +101,9 @@ def resolve_parsed(group: str, parsed: Entry, entry: str) -> Component:
 @cached
 def build_task(entry: str) -> Task:
     """The task of an entry; one that reads files reads them here, once.
+
+    Args:
+        entry: as `trace(statements=4)`.
 
     Raises:
         BadInput: it is no task, or has no grader.
@@ -104,7 +121,15 @@ def build_task(entry: str) -> Task:
 
 @cached
 def read_config(group: str, name: str) -> ComponentSpec:
-    """A component as its YAML file has it."""
+    """A component as its YAML file has it.
+
+    Args:
+        group: of configs.
+        name: in the group.
+
+    Raises:
+        BadInput: there is no such component, or its file is damaged.
+    """
     path = config_file(group, existing(group, name))
     config: ComponentSpec = checked(ComponentSpec, read(path), path.name)
     return config

@@ -100,6 +100,10 @@ def short(value: object) -> str:
 
 
 def joined(entry: Any) -> Any:
-    """A list of names as one entry, its parts joined by `+`; anything else as it is."""
+    """A list of names as one entry, its parts joined by `+`; anything else as it is.
+
+    Args:
+        entry: what a YAML file says.
+    """
     names = isinstance(entry, list) and all(isinstance(part, str) for part in entry)
     return " + ".join(entry) if names else entry

@@ -113,6 +113,9 @@ class Pretrained(PretrainedModel):
 def base_of(teacher: Any) -> Pretrained | None:
     """The model that a teacher was before its adapter, or before its training here; None of
     others.
+
+    Args:
+        teacher: of a study.
     """
     name = f"base of {teacher.name}"
     if isinstance(teacher, FineTunedTeacher):

@@ -54,6 +54,10 @@ def origin(group: str, name: str) -> Origin | None:
 
 
 def described(parts: tuple[Component, ...]) -> dict[str, str]:
-    """What each part of an entry is, by its name."""
+    """What each part of an entry is, by its name.
+
+    Args:
+        parts: of one entry.
+    """
     there = {part.name: origin(part.group, part.name) for part in parts}
     return {name: str(what) if what else "a plugin" for name, what in there.items()}

@@ -86,6 +86,9 @@ def check_word(word: str, environment: bool) -> None:
 def check_once(overrides: Sequence[str]) -> None:
     """Refuse a command line that sets a key twice, whatever sign is before it.
 
+    Args:
+        overrides: words of a command line, as `key=value`.
+
     Raises:
         BadInput: one is.
     """
@@ -108,7 +111,12 @@ def _depth(text: str) -> int:
 
 
 def unknown_key(word: str, composed: dict[str, Any]) -> str | None:
-    """What is wrong with an override's key, if it is none of a study's."""
+    """What is wrong with an override's key, if it is none of a study's.
+
+    Args:
+        word: an override, as `key=value`.
+        composed: the study without it.
+    """
     path = word.lstrip("+~").partition("=")[0]
     at: Any = composed
     for part in path.split("."):
@@ -127,7 +135,11 @@ def unknown_key(word: str, composed: dict[str, Any]) -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """An error of Hydra's in one line."""
+    """An error of Hydra's in one line.
+
+    Args:
+        error: of Hydra or OmegaConf.
+    """
     if isinstance(error, RecursionError):
         return "its defaults lead back to itself"
     return " ".join(str(error).split()) or type(error).__name__

@@ -199,6 +199,9 @@ class Study(Strict):
     def baseline(self, task: str) -> list[int]:
         """The seeds of a task's floors and undefended students: `seeds`, and the next free numbers
         behind them.
+
+        Args:
+            task: by its entry.
         """
         free = [
             seed for seed in range(max(self.seeds) + 1, SEEDS) if seed not in self.selection_seeds
@@ -206,7 +209,11 @@ class Study(Strict):
         return [*self.seeds, *free[: self.baselines(task) - len(self.seeds)]]
 
     def baselines(self, task: str) -> int:
-        """How many seeds those are."""
+        """How many seeds those are.
+
+        Args:
+            task: by its entry.
+        """
         if self.baseline_seeds is not None:
             return self.baseline_seeds
         blocks = [block for block in self.blocks if task in block.tasks]
@@ -219,7 +226,14 @@ class Study(Strict):
         )
 
     def most(self, task: str) -> int:
-        """The largest budget of a task."""
+        """The largest budget of a task.
+
+        Args:
+            task: by its entry.
+
+        Returns:
+            In exchanges.
+        """
         return max(n for block in self.blocks if task in block.tasks for n in block.budgets)
 
     @model_validator(mode="after")
@@ -258,9 +272,10 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
     """Compose a study and check every value.
 
     Args:
-        name: a shipped study's name, or the path of a YAML file. overrides: `key=value`, see
-        `compose.compose`. environment: whether `${oc.env:NAME}` in an override is replaced by that
-        environment variable.
+        name: a shipped study's name, or the path of a YAML file.
+        overrides: `key=value`, see `compose.compose`.
+        environment: whether `${oc.env:NAME}` in an override is replaced by that environment
+            variable.
 
     Raises:
         BadInput: in one line, where what is wrong, and what is right.
@@ -284,6 +299,11 @@ def load(name: str, overrides: list[str], environment: bool = False) -> Study:
 
 def load_named(name: str, overrides: list[str], environment: bool = False) -> Study:
     """`load`, under a name of its own where overrides change what the results are.
+
+    Args:
+        name: a shipped study's name, or the path of a YAML file.
+        overrides: `key=value`, see `compose.compose`.
+        environment: as of `load`.
 
     Raises:
         BadInput: as `load`.

@@ -48,6 +48,9 @@ def _value(name: str, value: Any) -> Any:
 def entry(text: str) -> str:
     """An entry, each private setting replaced by what stands for it; one without any stays as it
     was written.
+
+    Args:
+        text: of a component, or of several joined by `+`.
     """
     return " + ".join(map(_part, split(text, "+")))
 

@@ -11,14 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from defenses.access import (
-    BaseDetector,
-    Baseline,
-    BaselineFitter,
-    Calibration,
-    RateBaseline,
-    ShadowMonitor,
-)
+from defenses.access import BaseDetector, Baseline, BaselineFitter, RateBaseline, ShadowMonitor
+from defenses.access.calibration import Calibration
 from distill.completions import BadInput
 from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
@@ -79,7 +73,14 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
 
 
 def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
-    """What the stage left."""
+    """What the stage left.
+
+    Args:
+        folder: of the stage's result.
+
+    Raises:
+        BadInput: it is not whole.
+    """
     arrays = load(folder / "calibration.npz")
 
     def usual(name: str) -> RateBaseline:
@@ -96,13 +97,22 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
 
 
 def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[BaseDetector]:
-    """Detectors of resolved settings, as a provider that learned this baseline has them."""
+    """Detectors of resolved settings, as a provider that learned this baseline has them.
+
+    Args:
+        components: of the `detector` group.
+        learned: of the provider's clean past.
+    """
     return [build("detector", component, learned) for component in components]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members
     1980).
+
+    Args:
+        path: is written.
+        arrays: by name.
     """
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from pydantic import Field
 
-from defenses.access import Calibration, ShadowMonitor, oracle, policy
+from defenses.access import ShadowMonitor, oracle, policy
+from defenses.access.calibration import Calibration
 from distill.campaigns import CAPABILITIES, NEVER, SEGMENTS
 from distill.campaigns.presets import Campaign
 from experiments.campaigns.population import Population

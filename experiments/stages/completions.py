@@ -174,17 +174,17 @@ def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
             completions = self_distilled(task, spec, load_network(inputs.student))
             write_completions(out / FILE, completions)
         case ReleasedSpec(), ReleasedInputs():
-            released(task, spec, inputs, out)
+            _released(task, spec, inputs, out)
         case EditedSpec(), MadeInputs():
-            edited(task, spec, inputs, out)
+            _edited(task, spec, inputs, out)
         case ShuffledSpec(), MadeInputs():
-            shuffled(task, spec, inputs, out)
+            _shuffled(task, spec, inputs, out)
         case TracesSpec(), TeacherInputs():
-            traces(task, spec, inputs, out)
+            _traces(task, spec, inputs, out)
         case AskedSpec(), AskedInputs():
-            chosen_by_attack(task, spec, inputs, out)
+            _chosen_by_attack(task, spec, inputs, out)
         case LeakedSpec(), LeakedInputs():
-            leaked(task, spec, inputs, out)
+            _leaked(task, spec, inputs, out)
         case _:
             raise AssertionError(f"{type(spec).__name__} with {type(inputs).__name__}")
 
@@ -195,6 +195,11 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
 
     Their text alone: where a student says just the solutions, these are the same answers and the
     same work.
+
+    Args:
+        task: that grades.
+        spec: of how many questions, and the seed that draws them.
+        model: the student.
     """
     items = task.public(spec.budget, spec.seed)
     episodes = play(task, model, _prompts(items), seed=spec.seed, interface=Interface())
@@ -208,7 +213,7 @@ def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
     return verified
 
 
-def released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
+def _released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: Path) -> None:
     """What a defended teacher answers to the first questions of a seed."""
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
     provider = defend(task, model, spec.defense, inputs.given)
@@ -216,7 +221,7 @@ def released(task: Task, spec: ReleasedSpec, inputs: ReleasedInputs[Path], out: 
     _write(model, prompts_sent(prompts, episodes), flat(episodes), out)
 
 
-def edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
+def _edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -> None:
     """What a defence makes of finished completions: the bytes that asking behind it would give."""
     assert inputs.completions
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
@@ -226,7 +231,7 @@ def edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) ->
     _write(model, prompts, answers, out)
 
 
-def shuffled(task: Task, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path) -> None:
+def _shuffled(task: Task, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path) -> None:
     """The same texts, each as the answer to another's question."""
     assert inputs.completions
     made = read_completions(inputs.completions / FILE)
@@ -238,7 +243,7 @@ def shuffled(task: Task, spec: ShuffledSpec, inputs: MadeInputs[Path], out: Path
     _write(load_model(inputs.teacher), [answer.question for answer in made], mixed, out)
 
 
-def traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
+def _traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path) -> None:
     """The provider's clean answers."""
     model = load_model(inputs.teacher)
     items = task.train_items(spec.skip + spec.budget, spec.seed)[spec.skip :]
@@ -247,7 +252,7 @@ def traces(task: Task, spec: TracesSpec, inputs: TeacherInputs[Path], out: Path)
     _write(model, prompts_sent(prompts, episodes), flat(episodes), out)
 
 
-def chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
+def _chosen_by_attack(task: Task, spec: AskedSpec, inputs: AskedInputs[Path], out: Path) -> None:
     """Answers to what an attack chose to ask, each kept with the question itself, whatever form it
     was sent in.
     """
@@ -275,7 +280,7 @@ def _named(answer: Completion, attempt: int) -> Completion:
     return replace(answer, prompt_id=f"{answer.prompt_id}~{attempt}") if attempt else answer
 
 
-def leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) -> None:
+def _leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path) -> None:
     """Answers to exactly the questions that a campaign was served: it goes through its list, and
     some were reduced.
     """

@@ -50,6 +50,10 @@ def defend(
     """The model behind a defence, which is handed what the provider has.
 
     Args:
+        task: whose format the answers have.
+        model: the teacher, or its finished answers.
+        defense: parts in the order in which they act.
+        provided: what the provider has.
         after: the first parts of the defence that the model has behind it already.
     """
     learned: list[Mapping[str, Tensor]] = []
@@ -63,7 +67,12 @@ def defend(
 
 
 def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderResources:
-    """What the provider has; it can grade answers to its own prompts."""
+    """What the provider has; it can grade answers to its own prompts.
+
+    Args:
+        task: that grades.
+        provided: folders of what the provider has.
+    """
     traces = read_completions(provided.traces / "completions.parquet") if provided.traces else []
     items = task.train_items(2 * len(traces), seed_for("provider"))
     return ProviderResources(

@@ -48,6 +48,9 @@ def play(
 def joined(episode: Episode) -> Completion:
     """An episode as one completion of its first prompt: its transcript, and means over tokens of
     what was measured.
+
+    Args:
+        episode: its turns, at least one.
     """
     first, *later = episode
     if not later:
@@ -72,7 +75,12 @@ def joined(episode: Episode) -> Completion:
 
 
 def prompts_sent(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:
-    """Every prompt as it was sent, episode after episode."""
+    """Every prompt as it was sent, episode after episode.
+
+    Args:
+        prompts: the first of each episode.
+        episodes: in the same order.
+    """
     pairs = zip(prompts, episodes, strict=True)
     return [
         sent
@@ -82,5 +90,9 @@ def prompts_sent(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list
 
 
 def flat(episodes: Sequence[Episode]) -> list[Completion]:
-    """The completions of all turns, episode after episode."""
+    """The completions of all turns, episode after episode.
+
+    Args:
+        episodes: in their order.
+    """
     return [turn for episode in episodes for turn in episode]

@@ -64,8 +64,10 @@ def run(
     """One row an item: what the model said to a report prompt, and right, wrong or unparsed; an
     answer that was cut off is unparsed unless its final answer was closed before.
 
-    `bits_per_byte` is how well a student predicts the undefended teacher's text. Returns the
-    seconds that answering took.
+    `bits_per_byte` is how well a student predicts the undefended teacher's text.
+
+    Returns:
+        The seconds that answering took, as `answer_seconds`.
     """
     task = build("task", spec.task)
     items = task.items(spec.split, spec.items, 0)

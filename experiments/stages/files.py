@@ -20,12 +20,19 @@ class ResultFile(Sparse):
     FILE: ClassVar[str]
 
     def write(self, folder: Path) -> None:
-        """Write it; the same values give the same bytes."""
+        """Write it; the same values give the same bytes.
+
+        Args:
+            folder: of the result.
+        """
         write_bytes(folder / self.FILE, canonical(self.model_dump(mode="json")).encode())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read it.
+
+        Args:
+            folder: of the result.
 
         Raises:
             BadInput: it is missing, or not what this code writes.

@@ -14,7 +14,12 @@ NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes")
 
 
 def write_grades(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """One row an item; the same rows give the same bytes."""
+    """One row an item; the same rows give the same bytes.
+
+    Args:
+        folder: of the result.
+        rows: values by column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -29,6 +29,9 @@ RECORDED = "recorded.parquet"
 def load_model(folder: Path) -> LanguageModel | recordings.RecordedModel | ServedModel:
     """The model that a folder's `model.json` tells of.
 
+    Args:
+        folder: of a result that is a model.
+
     Raises:
         BadInput: it is not whole, or weights from elsewhere are not there.
     """
@@ -66,7 +69,15 @@ def _trained(spec: TrainedModel, folder: Path) -> LanguageModel:
 
 
 def load_base(spec: PretrainedModel, **options: Any) -> LanguageModel:
-    """A model on which something is trained: an adapter that it comes with is merged into it."""
+    """A model on which something is trained: an adapter that it comes with is merged into it.
+
+    Args:
+        spec: of a model from elsewhere.
+        **options: how it answers, see `distill.folders.load`.
+
+    Raises:
+        BadInput: it cannot be loaded.
+    """
     model = load(spec, **options)
     if spec.adapter is None:
         return model
@@ -80,6 +91,9 @@ def located(spec: PretrainedModel) -> PretrainedModel:
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of the model that a folder tells of.
+
+    Args:
+        folder: of a result that is a model.
 
     Raises:
         BadInput: none is known.
@@ -109,7 +123,15 @@ class StoredModel(recordings.Transcript):
 
 
 def load_network(folder: Path) -> LanguageModel:
-    """The same of a model that has weights: a student, a proxy, a rewriter."""
+    """The same of a model that has weights: a student, a proxy, a rewriter.
+
+    Args:
+        folder: of a result that is a model.
+
+    Raises:
+        BadInput: as `load_model`.
+        AssertionError: it has no weights.
+    """
     model = load_model(folder)
     assert is_network(model), folder
     return model

@@ -49,6 +49,10 @@ def checker(task: Task, items: Sequence[Item]) -> Callable[[Completion], bool]:
     """What tells whether an answer to one of these questions, or to a turn of one, is right.
 
     Behind a wrong turn nothing is: what should follow it is not known.
+
+    Args:
+        task: that grades.
+        items: with their references.
     """
     turns = [turn for item in items for turn in item.exchanges]
     references = {turn.prompt.conversation: turn.reference for turn in turns}
@@ -63,5 +67,9 @@ def checker(task: Task, items: Sequence[Item]) -> Callable[[Completion], bool]:
 
 
 def solutions(items: Sequence[Item]) -> list[Completion]:
-    """The items' solutions as answers, a turn each."""
+    """The items' solutions as answers, a turn each.
+
+    Args:
+        items: with their solutions.
+    """
     return [Completion.to(turn.prompt, turn.solution) for item in items for turn in item.exchanges]

@@ -58,7 +58,14 @@ class Leakage(Sparse):
     reduced_DC: list[list[int]]
 
     def by_day(self, stands_for: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Exchanges that stand for the task and were answered in full and reduced, by day."""
+        """Exchanges that stand for the task and were answered in full and reduced, by day.
+
+        Args:
+            stands_for: names of capabilities.
+
+        Returns:
+            `[D]` each.
+        """
         columns = [self.capabilities.index(name) for name in stands_for]
         leaked_D, reduced_D = (
             np.array(counts_DC)[:, columns].sum(axis=1)

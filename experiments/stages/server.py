@@ -32,6 +32,10 @@ class Place(Sparse):
 def served_model(spec: ServedSpec, folder: Path) -> ServedModel:
     """The model that a teacher's folder tells of.
 
+    Args:
+        spec: of a teacher.
+        folder: of the teacher, beside which its responses lie.
+
     Raises:
         BadInput: its tokenizer cannot be opened.
     """
@@ -41,13 +45,20 @@ def served_model(spec: ServedSpec, folder: Path) -> ServedModel:
 
 
 def response_log(folder: Path) -> ResponseLog:
-    """What a served teacher said; it lies beside the teacher's own folder, and outlives it."""
+    """What a served teacher said; it lies beside the teacher's own folder, and outlives it.
+
+    Args:
+        folder: of the teacher.
+    """
     return ResponseLog(folder.with_name(f".{folder.name}.responses"))
 
 
 def place_of(stand_in: str) -> Place:
     """Where a server is, by what stands for it; one that is not known here can only be asked what
     it was asked before.
+
+    Args:
+        stand_in: see experiments/private.py.
     """
     place = shown(stand_in)
     return Place.model_validate_json(place) if place != stand_in else Place(url="")

@@ -6,7 +6,8 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -17,7 +18,14 @@ T = TypeVar("T")
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: the same value gives the same text."""
+    """JSON with sorted keys and no spaces: the same value gives the same text.
+
+    Args:
+        value: of anything that JSON holds.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
@@ -27,6 +35,8 @@ def key(stage: str, settings: Any, inputs: Mapping[str, str]) -> str:
     """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256).
 
     Args:
+        stage: its kind.
+        settings: of anything that JSON holds.
         inputs: the addresses of what it is made of, by name.
     """
     return digest(canonical([stage, settings, inputs]))[:16]
@@ -78,7 +88,11 @@ class Inputs(Generic[T]):
         )
 
     def map(self, change: Callable[[T], Any]) -> Self:
-        """The same inputs, each changed."""
+        """The same inputs, each changed.
+
+        Args:
+            change: what is put in the place of an input.
+        """
         changed = {one.name: _mapped(getattr(self, one.name), change) for one in fields(self)}
         return replace(self, **changed)
 
@@ -133,3 +147,22 @@ class Stage:
         for stage in self.inputs:
             yield from stage.walk()
         yield self
+
+
+class Kind(Protocol):
+    """A kind of stage, which is a module of this folder."""
+
+    def run(self, spec: Any, inputs: Any, out: Path) -> dict[str, float] | None:
+        """Make a result.
+
+        Args:
+            spec: a `Spec` of this kind.
+            inputs: the folders of what it is made of, as `Inputs` of this kind.
+            out: an empty folder; what is written there is the result.
+
+        Returns:
+            What is noted of the making, which is no part of the result, by name.
+
+        Raises:
+            BadInput: an input is not whole, or what the spec names does not fit.
+        """

@@ -83,7 +83,8 @@ def run(spec: TeacherSpec, inputs: Inputs[Path], out: Path) -> None:
     """Train the teacher by recipe on worked solutions of its own split, or write down where it
     comes from.
 
-    BadInput where it diverged, or is a pretrained one that cannot be loaded.
+    Raises:
+        BadInput: it diverged, or is a pretrained one that cannot be loaded.
     """
     match spec:
         case RecordedTeacher():

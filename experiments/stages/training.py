@@ -147,14 +147,24 @@ def _made(task: Task, shape: Shape, seed: int) -> LanguageModel:
 
 
 def vocabulary_of_shape(task: Task, shape: Shape | FineTune) -> str:
-    """SHA-256 of the tokenizer that a model has."""
+    """SHA-256 of the tokenizer that a model has.
+
+    Args:
+        task: whose alphabet a tiny model's tokens are.
+        shape: of the model.
+    """
     if isinstance(shape, FineTune):
         return tokenizer_digest(shape.base)
     return _made(task, shape, 0).vocabulary
 
 
 def own_training(task: Task, shape: Shape | FineTune) -> dict[str, Any]:
-    """How an attacker trains a model of its own, as `AttackerResources` names it."""
+    """How an attacker trains a model of its own, as `AttackerResources` names it.
+
+    Args:
+        task: of the student.
+        shape: of the student.
+    """
     return {"fresh": functools.partial(fresh_model, task, shape), "recipe": shape.recipe}
 
 
@@ -163,6 +173,12 @@ def save_trained(
 ) -> None:
     """Write a model that was trained here, of one with an adapter the adapter alone, and how it
     answers: in the numbers that its training computed in, whatever the optimiser added up in.
+
+    Args:
+        model: with its network.
+        shape: which it was made by.
+        folder: is made.
+        diverged: whether its training did, so that weights may be no numbers.
     """
     if shape.precision == "bfloat16":
         round_weights(model.network)

@@ -16,6 +16,12 @@ from experiments.tasks.pool import Pool
 class Task(Pool):
     """A task without its questions: each says how many there are, what number `index` asks, how
     answers look and what grades them.
+
+    Args:
+        settings: the file's own `Settings`; files that they name are read here.
+
+    Raises:
+        BadInput: a file is missing or damaged, or a setting does not fit the others.
     """
 
     format: AnswerFormat = AnswerFormat(thinking="none")
@@ -34,6 +40,13 @@ class Task(Pool):
     def public(self, n: int, seed: int) -> list[Item]:
         """What anybody owns without a teacher (floor F1): questions of the query split with their
         final answers.
+
+        Args:
+            n: how many.
+            seed: of their order.
+
+        Raises:
+            BadInput: there are fewer.
         """
         return [self._without_reasoning(item) for item in self.items("query", n, seed)]
 
@@ -48,30 +61,51 @@ class Task(Pool):
     def reply(self, prompt: Prompt, completion: Completion) -> Prompt | None:
         """What follows a turn: what was called for, as the next prompt; None where a question is
         over, as all are after one turn but for tasks that say otherwise.
+
+        Args:
+            prompt: of the turn, with the turns before it.
+            completion: what the model said to it.
         """
         return None
 
     def corpus(self) -> list[str]:
-        """Public text from which a vocabulary is learned; none where questions are drawn from
-        rules.
+        """Public text from which a vocabulary is learned.
+
+        Raises:
+            BadInput: there is none, as where questions are drawn from rules.
         """
         raise BadInput(
             f"task {self.name}: has no public text to learn a vocabulary from; vocabulary must be 0"
         )
 
     def item(self, draft: Draft) -> Item:
-        """A question with its worked solution, and the cluster that it belongs to."""
+        """A question with its worked solution, and the cluster that it belongs to.
+
+        Args:
+            draft: of the pool.
+        """
         prompt = self.prompt(draft)
         cluster = draft.cluster or self.clusters.get(prompt.id, "")
         reference = draft.reference or draft.answer
         return Item(prompt, self.solution(draft), reference, cluster, draft.answer)
 
     def prompt(self, draft: Draft) -> Prompt:
-        """A question as it is asked; its id is a function of its text."""
+        """A question as it is asked; its id is a function of its text.
+
+        Args:
+            draft: of the pool.
+        """
         return Prompt(f"{self.name}-{digest(draft.text)[:16]}", draft.text)
 
     def solution(self, draft: Draft) -> str:
-        """The steps and the answer, as the format has them."""
+        """The steps and the answer, as the format has them.
+
+        Args:
+            draft: of the pool.
+
+        Raises:
+            BadInput: the answer would be read as another, or as none.
+        """
         return self.format.solution(draft.steps, draft.answer)
 
     def final(self, text: str, finished: bool = True) -> str | None:

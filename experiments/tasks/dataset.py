@@ -61,7 +61,11 @@ class Settings(Columns):
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Where the rows are, by the part that they are of; one without a name if by hash."""
+        """Where the rows are, by the part that they are of; one without a name if by hash.
+
+        Raises:
+            BadInput: no data are named.
+        """
         if self.path is None:
             raise BadInput("task dataset: which data? write 'task=dataset(path=\"data.jsonl\")'")
         first = Source(self.path, self.subset, self.part, self.where)

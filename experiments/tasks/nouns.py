@@ -69,5 +69,9 @@ class Draft(NamedTuple):
 
 
 def transcript(texts: Sequence[str]) -> str:
-    """What was said in several turns, a line each."""
+    """What was said in several turns, a line each.
+
+    Args:
+        texts: in their order.
+    """
     return "\n".join(text.replace("\n", " ") for text in texts)

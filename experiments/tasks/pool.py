@@ -33,12 +33,20 @@ SURE = 6  # standard deviations by which a larger pool's split may fall short of
 
 
 def place_of(canonical: str) -> int:
-    """Where a question's SHA-256 falls among 2^64 places."""
+    """Where a question's SHA-256 falls among 2^64 places.
+
+    Args:
+        canonical: a question's text, or what stands for questions that are alike.
+    """
     return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:8], "big")
 
 
 def split_of(canonical: str) -> Split:
-    """The one split that a question belongs to, by where its SHA-256 falls in [0, 1)."""
+    """The one split that a question belongs to, by where its SHA-256 falls in [0, 1).
+
+    Args:
+        canonical: a question's text, or what stands for questions that are alike.
+    """
     place = place_of(canonical) / 2**64
     for split, share in SHARES.items():
         place -= share
@@ -50,6 +58,10 @@ def split_of(canonical: str) -> Split:
 def shuffled(size: int, key: str) -> Iterator[int]:
     """The numbers 0 to size - 1 in an order fixed by `key`: Fisher-Yates, holding only what has
     moved.
+
+    Args:
+        size: how many.
+        key: fixes the order.
     """
     # A string seeds through SHA-512, the same on every machine; an integer would make seeds 1 and
     # -1 the same.
@@ -77,18 +89,39 @@ class Pool(ABC):
     def draft(self, index: int) -> Draft | None:
         """Question number `index` of the pool, or None where that number names no
         valid question.
+
+        Args:
+            index: from 0, below `size`.
         """
 
     def split(self, index: int, canonical: str) -> Split:
-        """The one split that a question belongs to."""
+        """The one split that a question belongs to.
+
+        Args:
+            index: of the question.
+            canonical: its text, or what stands for questions that are alike.
+        """
         return split_of(canonical)
 
     @abstractmethod
     def item(self, draft: Draft) -> Item:
-        """A question as it is asked, with its solution and reference."""
+        """A question as it is asked, with its solution and reference.
+
+        Args:
+            draft: of the pool.
+        """
 
     def items(self, split: Split, n: int, seed: int) -> list[Item]:
-        """The first n distinct questions of a split in the order of `seed`."""
+        """The first n distinct questions of a split in the order of `seed`.
+
+        Args:
+            split: of `SHARES`.
+            n: how many.
+            seed: of their order.
+
+        Raises:
+            BadInput: there is no such split, or it has fewer.
+        """
         if split not in get_args(Split):
             raise BadInput(
                 f"{self.name}: no split {cast(str, split)!r} (there are: "

@@ -76,6 +76,9 @@ class Settings(BaseModel):
 class Generators:
     """Generators by name, and their questions by number.
 
+    Args:
+        settings: names of generators, and their sizes.
+
     Raises:
         BadInput: the package is missing; there is no such generator, or it is refused; a setting
             is wrong.
@@ -102,11 +105,22 @@ class Generators:
             raise BadInput(f"task reasoning_gym: {name}: {type(error).__name__}: {line}") from error
 
     def entry(self, which: int, index: int) -> dict[str, Any]:
-        """Question number `index` of a generator."""
+        """Question number `index` of a generator.
+
+        Args:
+            which: of `names`.
+            index: from 0.
+        """
         return dict(self.made[which][index])
 
     def right(self, which: int, index: int, answer: str) -> bool:
-        """Whether an answer has full marks; one that the scorer fails on has none."""
+        """Whether an answer has full marks; one that the scorer fails on has none.
+
+        Args:
+            which: of `names`.
+            index: of the question.
+            answer: of a model.
+        """
         try:
             score = self.made[which].score_answer(answer, self.entry(which, index))
         except Exception:  # scorers are handed whatever a model says
@@ -127,6 +141,9 @@ def _library() -> Any:
 class Grader(graders.Grader):
     """A generator's own scorer; a reference is JSON of the generator's name, a number and the
     answer.
+
+    Args:
+        generators: whose scorers it asks.
     """
 
     _generators: Generators = PrivateAttr()
@@ -146,7 +163,11 @@ class Grader(graders.Grader):
         return self._generators.right(which, entry["index"], answer)
 
     def check(self, reference: str) -> None:
-        """BadInput where the scorer does not call its own answer right."""
+        """A reference must be an entry whose scorer calls its own answer right.
+
+        Raises:
+            BadInput: it does not.
+        """
         entry = json.loads(reference)
         if not self.same(entry["answer"], reference):
             raise BadInput(f"{entry['generator']}: its scorer calls its own answer wrong")

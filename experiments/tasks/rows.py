@@ -54,7 +54,11 @@ class Asked(NamedTuple):
 
 
 class RowReader:
-    """Rows as questions; answers of one data set are of one kind."""
+    """Rows as questions; answers of one data set are of one kind.
+
+    Args:
+        layout: which column holds what.
+    """
 
     def __init__(self, layout: Columns) -> None:
         self.layout = layout
@@ -63,7 +67,14 @@ class RowReader:
         self.template = layout.template or (f"{plain}\n{{choices}}" if layout.choices else plain)
 
     def __call__(self, row: Row) -> Asked:
-        """The question of a row; BadInput, with its place, where it holds none."""
+        """The question of a row.
+
+        Args:
+            row: with its place.
+
+        Raises:
+            BadInput: it holds none; the line begins with its place.
+        """
         layout = self.layout
         self._text(row, layout.question)
         options = _options(row, layout.choices) if layout.choices else {}

@@ -130,7 +130,12 @@ class Task(tasks.Task):
         )
 
     def value_of(self, store: int, name: str) -> int:
-        """The digit under a name in a store."""
+        """The digit under a name in a store.
+
+        Args:
+            store: its number.
+            name: one of `NAMES`.
+        """
         return int(digest(f"{store}/{name}"), 16) % self.settings.modulus
 
     def script(self, text: str) -> Iterator[Step]:

@@ -82,7 +82,8 @@ from distill.attackers.repair import relabel
 from distill.auxiliary import jvp_step
 from distill.completions import Completion, Interface, Logprobs
 from distill.generation import distortion, draw, uniform
-from experiments.contracts.defenses import Case, Variant, choices, module, same, shown
+from experiments.contracts.answers import same
+from experiments.contracts.defenses import Case, Variant, choices, module, shown
 from experiments.settings.catalog import shipped
 
 KINDS = ("0.01", "0.1", "1", "one-hot", "uniform", "ties", "zeros")

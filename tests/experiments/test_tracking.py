@@ -17,7 +17,8 @@ from experiments.planning import plan
 from experiments.results.read import measures_of
 from experiments.settings import schema
 from experiments.store import Store
-from experiments.tracking import Part, Run, Tracking, comparison, replay
+from experiments.tracking import Part, Run, Tracking, replay
+from experiments.wandb_runs import comparison
 from tests.experiments.small import STUDY
 
 ROOT = Path(__file__).parents[2]

@@ -55,7 +55,12 @@ def farthest_first(points: np.ndarray, k: int) -> list[int]:
 
 
 def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
-    """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt."""
+    """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt.
+
+    Args:
+        pilot: a student of the first answers.
+        prompts: questions that it is asked.
+    """
     completions = pilot.generate(prompts, seed=0, interface=Interface())
     nats = pilot.own_surprisal(completions)
     return np.array(nats) / [len(answer.token_ids) + 1 for answer in completions]
@@ -90,5 +95,9 @@ class Attacker(Base):
         return [*prompts[:first], *(rest[i] for i in sorted(order))]
 
     def first(self, budget: int) -> int:
-        """How many questions the pilot learns from."""
+        """How many questions the pilot learns from.
+
+        Args:
+            budget: questions in all.
+        """
         return max(1, int(round(self.settings.first * budget)))

@@ -16,7 +16,11 @@ from distill.rendering import completion_ids
 
 
 def groups(completions: Sequence[Completion]) -> list[list[Completion]]:
-    """The answers to each question, in order of appearance."""
+    """The answers to each question, in order of appearance.
+
+    Args:
+        completions: some of them of the same question.
+    """
     by_question: dict[str, list[Completion]] = {}
     for completion in completions:
         by_question.setdefault(completion.question.conversation, []).append(completion)
@@ -24,7 +28,12 @@ def groups(completions: Sequence[Completion]) -> list[list[Completion]]:
 
 
 def with_text(answer: Completion, text: str) -> Completion:
-    """The answer with another text; token ids and logprobs would spell the old one."""
+    """The answer with another text; token ids and logprobs would spell the old one.
+
+    Args:
+        answer: with or without token ids and logprobs.
+        text: equal to the old one gives the same answer back.
+    """
     return (
         answer if text == answer.text else replace(answer, text=text, token_ids=(), logprobs=None)
     )

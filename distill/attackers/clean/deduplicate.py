@@ -16,12 +16,22 @@ from distill.completions import Completion
 
 
 def grams(text: str, n: int) -> frozenset[str]:
-    """The character n-grams of a text; of one with fewer characters, the text."""
+    """The character n-grams of a text; of one with fewer characters, the text.
+
+    Args:
+        text: of any length.
+        n: characters each.
+    """
     return frozenset(text[i : i + n] for i in range(max(1, len(text) - n + 1)))
 
 
 def overlap(a: frozenset[str], b: frozenset[str]) -> float:
-    """Jaccard similarity |a and b| / |a or b|, in [0, 1]."""
+    """Jaccard similarity |a and b| / |a or b|, in [0, 1].
+
+    Args:
+        a: n-grams, at least one.
+        b: n-grams, at least one.
+    """
     return len(a & b) / len(a | b)
 
 

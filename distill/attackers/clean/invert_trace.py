@@ -98,7 +98,15 @@ class Attacker(Base):
 
 
 def surrogates(resources: AttackerResources, reads: str) -> list[tuple[Completion, Completion]]:
-    """The attacker's own traces, each with what the provider would have sold of it."""
+    """The attacker's own traces, each with what the provider would have sold of it.
+
+    Args:
+        resources: its worked solutions, and the defence rebuilt where `sold` is read.
+        reads: `answer` or `sold`, see `Settings`.
+
+    Returns:
+        Pairs of a trace and what was sold of it; under `answer` the two are the same.
+    """
     worked = list(resources.worked)
     if reads == "answer":
         return list(zip(worked, worked, strict=True))
@@ -107,7 +115,14 @@ def surrogates(resources: AttackerResources, reads: str) -> list[tuple[Completio
 
 
 def hinted(answer: Completion, sold: Completion, resources: AttackerResources, reads: str) -> str:
-    """The question of an answer, with what was sold of it, or its final answer alone."""
+    """The question of an answer, with what was sold of it, or its final answer alone.
+
+    Args:
+        answer: whose question it is.
+        sold: what the provider gave away of it; it has a final answer.
+        resources: how final answers are read and written.
+        reads: `answer` or `sold`, see `Settings`.
+    """
     if reads == "sold":
         return f"{answer.prompt} {sold.text.strip()}"
     return f"{answer.prompt} {resources.format.answer(str(resources.final(sold))).strip()}"
@@ -121,6 +136,15 @@ def expand(
 ) -> list[Completion]:
     """What the inverter writes for each answer, given its question and what `reads` says; behind
     its reasoning if `begun`.
+
+    Args:
+        inverter: a student trained to write a trace from what was sold.
+        completions: what was sold.
+        resources: how answers are read and written.
+        settings: of the attack.
+
+    Returns:
+        Completions in the order of `completions`, with no token ids and no logprobs.
     """
     prompts = []
     for sold in completions:
@@ -135,5 +159,11 @@ def expand(
 
 
 def is_believable(new: Completion, sold: Completion, resources: AttackerResources) -> bool:
-    """Whether a reasoning ends in the answer that was sold, and is longer than what was sold."""
+    """Whether a reasoning ends in the answer that was sold, and is longer than what was sold.
+
+    Args:
+        new: the reasoning that was found, with its answer.
+        sold: what the provider gave.
+        resources: how final answers are read.
+    """
     return resources.final(new) == resources.final(sold) and len(new.text) > len(sold.text)

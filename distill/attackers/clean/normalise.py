@@ -41,7 +41,11 @@ UNSEEN = {
 
 
 def visible(letter: str) -> bool:
-    """Whether a character can be seen, or separates what can."""
+    """Whether a character can be seen, or separates what can.
+
+    Args:
+        letter: one character.
+    """
     return (
         letter in "\t\n"
         or unicodedata.category(letter) not in ("Cf", "Cc")
@@ -50,7 +54,11 @@ def visible(letter: str) -> bool:
 
 
 def normalise(text: str) -> str:
-    """NFKC without invisible characters, homoglyphs as their ASCII twins, and single spaces."""
+    """NFKC without invisible characters, homoglyphs as their ASCII twins, and single spaces.
+
+    Args:
+        text: of any length.
+    """
     # What is invisible goes first, as it keeps apart what NFKC would join; so does a twin and the
     # mark behind it.
     text = unicodedata.normalize("NFKC", "".join(filter(visible, text))).translate(TWINS)

@@ -29,7 +29,12 @@ def copy_model(model: LanguageModel) -> LanguageModel:
 
 
 def change_matrices(model: LanguageModel, change: Callable[[Tensor], Tensor]) -> Trained:
-    """A copy of the model with every matrix changed; norms and biases stay, nothing is trained."""
+    """A copy of the model with every matrix changed; norms and biases stay, nothing is trained.
+
+    Args:
+        model: left as it is.
+        change: a matrix of weights [outputs, inputs] to another of its shape.
+    """
     network = copy_model(model).network
     with torch.no_grad():
         for weights in network.parameters():
@@ -80,7 +85,11 @@ def fine_tune(
 
 
 def join_trainings(parts: Sequence[Trained]) -> Trained:
-    """Trainings one after the other as one, with the last one's network."""
+    """Trainings one after the other as one, with the last one's network.
+
+    Args:
+        parts: at least one, in their order.
+    """
     return Trained(
         parts[-1].network,
         [loss for part in parts for loss in part.losses],
@@ -90,13 +99,21 @@ def join_trainings(parts: Sequence[Trained]) -> Trained:
 
 
 def total_cost(parts: Sequence[Trained]) -> dict[str, Any]:
-    """What trainings took together, by the name that a report has for it."""
+    """What trainings took together, by the name that a report has for it.
+
+    Args:
+        parts: trainings in any order.
+    """
     names = ("tokens", "positions", "asked", "steps", "examples", "cut")
     return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
 def questions(resources: AttackerResources) -> list[Completion]:
-    """The attacker's own questions, whose final answers it owns, each once."""
+    """The attacker's own questions, whose final answers it owns, each once.
+
+    Args:
+        resources: of the attacker, whose public and worked items they are.
+    """
     return list(
         {one.question.conversation: one for one in [*resources.public, *resources.worked]}.values()
     )

@@ -36,7 +36,14 @@ from distill.trainer import Trained, train
 
 
 def advantages(rewards_GK: np.ndarray) -> np.ndarray:
-    """(r - mean) / standard deviation over each group of K answers; 0 where all are alike."""
+    """(r - mean) / standard deviation over each group of K answers; 0 where all are alike.
+
+    Args:
+        rewards_GK: G groups of K answers each, any unit.
+
+    Returns:
+        `[G, K]`, in standard deviations of the group.
+    """
     spread_G1 = rewards_GK.std(1, keepdims=True)
     centred_GK = rewards_GK - rewards_GK.mean(1, keepdims=True)
     out_GK: np.ndarray = np.zeros_like(centred_GK)

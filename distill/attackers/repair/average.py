@@ -22,6 +22,12 @@ from distill.completions import Completion, Logprobs
 def average(group: Sequence[Completion]) -> list[Logprobs]:
     """The rows of each answer to a question, each the mean over the answers that begin with the
     same tokens.
+
+    Args:
+        group: answers to one question, all with released rows.
+
+    Returns:
+        Rows for each answer, as wide as those that it was released with.
     """
     released = [rows_of(completion, "repair/average") for completion in group]
     if len(group) == 1:

@@ -79,6 +79,12 @@ def robust(there_NV: np.ndarray, residuals_NV: np.ndarray, scale: float) -> np.n
 def scales(rounds: int) -> np.ndarray:
     """The scale of each round, from a nat down to FINEST: first all entries have a say, in the end
     those that agree.
+
+    Args:
+        rounds: how many there are.
+
+    Returns:
+        `[rounds]` in nats, falling geometrically.
     """
     return np.geomspace(1.0, FINEST, rounds)
 

@@ -42,6 +42,12 @@ ALPHAS, HALVINGS = (
 def invert_smoothing(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
     """Whole rows before they were smoothed with one uniform share, and that share: V times the
     least probability.
+
+    Args:
+        p_NV: N released distributions over all V tokens.
+
+    Returns:
+        Distributions `[N, V]`, and the share, 0 where nothing but the uniform is left.
     """
     share = float(p_NV.shape[1] * p_NV.min(initial=np.inf))
     if not share < 1 - RESOLUTION:  # nothing but the uniform is left, or there are no rows
@@ -186,6 +192,9 @@ def undo_reverse_sigmoid(logprobs: Logprobs, c: float, gamma: float) -> Logprobs
 def with_tails(logprobs: Logprobs) -> Logprobs:
     """Rows with their missing mass as the tail, none below 1e-6; what rounding made heavier than 1
     is 1.
+
+    Args:
+        logprobs: rows of the K likeliest tokens, nats.
     """
     mass_T = np.exp(logprobs.values_TK.astype(np.float64)).sum(-1)
     with np.errstate(divide="ignore"):
@@ -200,6 +209,9 @@ def with_tails(logprobs: Logprobs) -> Logprobs:
 
 def undo_smoothing(released: Sequence[Logprobs]) -> list[Logprobs]:
     """Rows of many answers before they were smoothed, all with one share.
+
+    Args:
+        released: rows of each answer, over all tokens.
 
     Raises:
         BadInput: a row does not name all tokens.

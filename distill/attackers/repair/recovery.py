@@ -32,7 +32,12 @@ BATCH = 256
 
 
 class Net(nn.Module):
-    """What to add to each released log atom (R, A), from the sorted row and its entropy."""
+    """What to add to each released log atom (R, A), from the sorted row and its entropy.
+
+    Args:
+        atoms: A, entries of a row and its tail.
+        hidden: width of both hidden layers.
+    """
 
     def __init__(self, atoms: int, hidden: int) -> None:
         super().__init__()
@@ -45,7 +50,11 @@ class Net(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, seen_RA: Tensor) -> Tensor:
-        """Clean probabilities (R, A) of released ones."""
+        """Clean probabilities (R, A) of released ones.
+
+        Args:
+            seen_RA: R released rows of A probabilities, sorted.
+        """
         logs_RA = seen_RA.log().clamp(min=LEAST)
         entropy_R1 = -(seen_RA * logs_RA).sum(-1, keepdim=True)
         return torch.softmax(logs_RA + self.layers(torch.cat([logs_RA, entropy_R1], -1)), -1)
@@ -82,7 +91,15 @@ def fit_net(
 
 @torch.inference_mode()
 def recover(net: Net, seen_NA: np.ndarray) -> np.ndarray:
-    """What a net in eval mode makes of released rows, in float64."""
+    """What a net in eval mode makes of released rows, in float64.
+
+    Args:
+        net: fitted, in eval mode.
+        seen_NA: N released rows of A probabilities, sorted.
+
+    Returns:
+        `[N, A]`, distributions.
+    """
     clean_NA: np.ndarray = net(torch.from_numpy(seen_NA).float()).double().numpy()
     return clean_NA
 

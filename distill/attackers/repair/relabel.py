@@ -22,6 +22,9 @@ def relabel(logprobs: Logprobs) -> Logprobs:
 
     Rows are released most likely first, and of equals, as after rounding, the order still tells
     which was ahead.
+
+    Args:
+        logprobs: rows as they were released.
     """
     ids_T1 = logprobs.ids_TK[:, :1]
     return Logprobs(ids_T1, np.where(ids_T1 >= 0, 0.0, -np.inf).astype(np.float32))

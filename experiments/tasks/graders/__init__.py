@@ -34,6 +34,9 @@ class Grader(BaseModel, ABC):
         """A final answer in its canonical form, in which equal answers are equal texts; None where
         it has no form that this grader knows.
 
+        Args:
+            final: of an answer, as `AnswerFormat.final` gives it.
+
         Raises:
             BadInput: a library that it needs is not installed.
         """
@@ -48,6 +51,13 @@ class Grader(BaseModel, ABC):
         return answer == self.read(reference)
 
     def check(self, reference: str) -> None:
-        """BadInput, without a place, where no answer could be right by this reference."""
+        """A reference must be one by which an answer could be right.
+
+        Args:
+            reference: of an item.
+
+        Raises:
+            BadInput: it is not; the line names no place.
+        """
         if self.read(reference) is None:
             raise BadInput(f"reference {reference[:80]!r} is nothing that this grader can read")

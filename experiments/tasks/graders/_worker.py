@@ -71,7 +71,15 @@ def guard() -> None:
 
 
 def spelled(value: Any, depth: int = 0) -> str:
-    """A value that is plain, and all that is in it, as Python spells it; TypeError otherwise."""
+    """A value that is plain, and all that is in it, as Python spells it.
+
+    Args:
+        value: of any type.
+        depth: of what it is in, from 0.
+
+    Raises:
+        TypeError: it is not plain, or nested too deeply.
+    """
     kind = type(value)
     if depth > DEPTH:
         raise TypeError("too deep")
@@ -100,11 +108,25 @@ class Line:
         sys.stdout, sys.stdin = io.StringIO(), io.StringIO()
 
     def write(self, text: str) -> None:
+        """Write a line at once.
+
+        Args:
+            text: without its end.
+        """
         self.output.write(text + "\n")
         self.output.flush()
 
     def request(self, name: str, arguments: Sequence[Any], named: dict[str, Any]) -> Any:
-        """What a function that is somewhere else returns, or raises."""
+        """What a function that is somewhere else returns, or raises.
+
+        Args:
+            name: of the function.
+            arguments: plain values.
+            named: plain values by name.
+
+        Raises:
+            Exception: what it raised, of the same built-in class.
+        """
         self.write(spelled((name, arguments, named)))
         kind, value = ast.literal_eval(self.input.readline())
         if kind == "value":
@@ -114,7 +136,12 @@ class Line:
 
 
 def serve(code: str, line: Line) -> None:
-    """Answer requests for the functions of the code."""
+    """Answer requests for the functions of the code.
+
+    Args:
+        code: Python source.
+        line: of requests and replies.
+    """
     space: dict[str, Any] = {"__name__": "answer"}
     try:
         exec(compile(code, "answer", "exec"), space)
@@ -131,7 +158,13 @@ def serve(code: str, line: Line) -> None:
 
 
 def test(code: str, names: Sequence[str], line: Line) -> None:
-    """Run tests of functions that are somewhere else, and say whether all of them passed."""
+    """Run tests of functions that are somewhere else, and say whether all of them passed.
+
+    Args:
+        code: Python source of the tests.
+        names: of the functions.
+        line: of requests and replies.
+    """
 
     def remote(name: str) -> Callable[..., Any]:
         return lambda *arguments, **named: line.request(name, arguments, named)

@@ -54,5 +54,9 @@ def build_grader(name: str, **settings: Any) -> Grader:
 
 
 def summary(name: str) -> str:
-    """The first sentence of a grader's file, on one line."""
+    """The first sentence of a grader's file, on one line.
+
+    Args:
+        name: of a grader.
+    """
     return " ".join((GRADERS[name].__doc__ or "").partition("\n\n")[0].split())

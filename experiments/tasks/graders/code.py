@@ -54,7 +54,11 @@ class Grader(graders.Grader):
             return False
 
     def check(self, reference: str) -> None:
-        """BadInput where the reference is no Python that asserts anything, and no programs."""
+        """A reference must be Python that asserts something, or programs with their output.
+
+        Raises:
+            BadInput: it is not.
+        """
         if _programs(reference):
             return
         try:

@@ -34,21 +34,39 @@ class Grader(graders.Grader):
             return False
 
     def check(self, reference: str) -> None:
-        """BadInput where the reference is no JSON, or no schema."""
+        """A reference must be JSON, and under `schema` a schema.
+
+        Raises:
+            BadInput: it is not.
+        """
         super().check(reference)
         if self.by == "schema":
             _validator(parse(reference))
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text; ValueError where it is none, has NaN, or a key twice."""
+    """The value of a JSON text.
+
+    Args:
+        text: of any length.
+
+    Raises:
+        ValueError: it is none, is too long, has NaN, or a key twice.
+    """
     if len(text) > graders.LONGEST:
         raise ValueError("too long")
     return json.loads(text, object_pairs_hook=once, parse_constant=_refuse)
 
 
 def spelled(value: Any) -> str:
-    """A value's one spelling."""
+    """A value's one spelling.
+
+    Args:
+        value: of anything that JSON holds.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -88,7 +88,11 @@ class Grader(graders.Grader):
 
 
 def number_in(text: str) -> Fraction | None:
-    """The one number in a text; None where there is none, or more than one."""
+    """The one number in a text; None where there is none, or more than one.
+
+    Args:
+        text: of a final answer, with or without units and markup.
+    """
     if len(text) > LETTERS:
         return None
     plain = text.translate(MINUS)

@@ -28,7 +28,11 @@ class Grader(graders.Grader):
             return False
 
     def check(self, reference: str) -> None:
-        """BadInput where the reference is no regular expression, or is none at all."""
+        """A reference must be a regular expression, and not empty.
+
+        Raises:
+            BadInput: it is not.
+        """
         try:
             regex.compile(reference)
         except regex.error as error:

@@ -98,7 +98,14 @@ class Sandbox:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def say(self, line: str) -> None:
-        """Write a line to the process; TooMuch if it has ended or does not read."""
+        """Write a line to the process.
+
+        Args:
+            line: without its end.
+
+        Raises:
+            TooMuch: the process has ended, or does not read.
+        """
         assert self.process.stdin
         descriptor, rest = self.process.stdin.fileno(), line.encode() + b"\n"
         os.set_blocking(descriptor, False)
@@ -115,7 +122,11 @@ class Sandbox:
         self.process.stdin.close()
 
     def hear(self) -> str:
-        """The next line of the process, without its end; TooMuch where none comes."""
+        """The next line of the process, without its end.
+
+        Raises:
+            TooMuch: none comes.
+        """
         while b"\n" not in self.buffer:
             if not (more := self._read()):
                 raise TooMuch("the process ended")

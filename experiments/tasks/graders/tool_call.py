@@ -67,7 +67,11 @@ class Grader(graders.Grader):
         return matched(fits)
 
     def check(self, reference: str) -> None:
-        """BadInput where the reference has not BFCL's form."""
+        """A reference must have BFCL's form.
+
+        Raises:
+            BadInput: it has not.
+        """
         possible_calls(reference)
 
     def _fits(self, call: Call, possible: Possible) -> bool:
@@ -106,7 +110,11 @@ def _loose(text: str) -> str:
 
 
 def matched(fits: Sequence[Sequence[bool]]) -> bool:
-    """Whether every row can have a column of its own that fits (augmenting paths)."""
+    """Whether every row can have a column of its own that fits (augmenting paths).
+
+    Args:
+        fits: whether a row and a column fit, rows of one length.
+    """
     row_of: dict[int, int] = {}
 
     def place(row: int, tried: set[int]) -> bool:
@@ -122,7 +130,15 @@ def matched(fits: Sequence[Sequence[bool]]) -> bool:
 
 
 def parse_calls(text: str) -> list[Call]:
-    """The calls of a text, in their order; ValueError or SyntaxError where it is anything else."""
+    """The calls of a text, in their order.
+
+    Args:
+        text: of any length.
+
+    Raises:
+        ValueError: it is anything else, or too long.
+        SyntaxError: it is anything else.
+    """
     text = text.strip()
     if len(text) > LETTERS:
         raise ValueError("too long")
@@ -190,7 +206,14 @@ def _plain(node: ast.expr) -> Any:
 
 
 def possible_calls(reference: str) -> list[Possible]:
-    """The calls that a reference asks for; BadInput where it has not BFCL's form."""
+    """The calls that a reference asks for.
+
+    Args:
+        reference: JSON.
+
+    Raises:
+        BadInput: it has not BFCL's form.
+    """
     try:
         calls = parse(reference)
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from defenses.access import BaselineFitter, Calibration
+from defenses.access import BaselineFitter
+from defenses.access.calibration import Calibration
 from experiments.campaigns.simulate import simulate
 from tests.defenses.access.horizons import HONEST, horizon, merged
 

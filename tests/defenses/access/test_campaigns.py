@@ -8,8 +8,6 @@ from scipy import stats
 
 from defenses.access import (
     BaselineFitter,
-    Calibration,
-    conformal,
     content,
     fusion,
     homogeneity,
@@ -18,6 +16,7 @@ from defenses.access import (
     templates,
     volume,
 )
+from defenses.access.calibration import Calibration, conformal
 from defenses.access.gateway import Settings as Limits
 from defenses.access.gateway import Tier
 from defenses.access.policy import PolicyEnforcer, Rule, Settings

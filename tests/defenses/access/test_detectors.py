@@ -10,14 +10,11 @@ from scipy import optimize, stats
 
 from defenses.access import (
     Baseline,
-    Calibration,
     Day,
     Ledger,
     RateBaseline,
     average,
     beta_moments,
-    by_customer,
-    conformal,
     content,
     cotiming,
     excess,
@@ -33,6 +30,7 @@ from defenses.access import (
     templates,
     volume,
 )
+from defenses.access.calibration import Calibration, by_customer, conformal
 from defenses.access.encoder import Encoder
 from defenses.access.links import clusters
 from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, Accounts, Events, stream
