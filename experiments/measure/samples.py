@@ -33,7 +33,11 @@ def pass_at(right: np.ndarray, samples: int, k: int) -> np.ndarray:
 
 
 def sizes(samples: int) -> list[int]:
-    """The k that are reported: powers of two, and all samples."""
+    """The k that are reported: powers of two, and all samples.
+
+    Args:
+        samples: answers to each question; 0 for none.
+    """
     powers = [1 << power for power in range(samples.bit_length()) if 1 << power < samples]
     return [*powers, samples] if samples else []
 

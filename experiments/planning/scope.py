@@ -287,7 +287,12 @@ def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
 
 
 def sampled(scope: Scope, spec: EvaluationSpec) -> EvaluationSpec:
-    """A reported student's exam, with the answers that it samples for pass@k."""
+    """A reported student's exam, with the answers that it samples for pass@k.
+
+    Args:
+        scope: of the study and the task.
+        spec: of the exam without them.
+    """
     measure = scope.study.measure
     if not measure.samples:
         return spec
