@@ -300,7 +300,12 @@ class LanguageModel:
 
 
 def fits(model: LanguageModel, prompt: Prompt) -> bool:
-    """Whether a model's context can hold a prompt and the new tokens."""
+    """Whether a model's context can hold a prompt and the new tokens.
+
+    Args:
+        model: with the new tokens that it may write.
+        prompt: question, system prompt and history.
+    """
     return 0 < len(prompt_ids(model.tokenizer, prompt)) <= model.context - model.max_new_tokens
 
 

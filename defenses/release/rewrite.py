@@ -135,7 +135,15 @@ class Defense(BaseDefense):
         return model if self.is_identity else self.rewriting(model, self.instruction)
 
     def rewriting(self, model: Model, instruction: str) -> RewrittenModel:
-        """A model whose answers are rewritten by an instruction."""
+        """A model whose answers are rewritten by an instruction.
+
+        Args:
+            model: the teacher.
+            instruction: a template with `{reasoning}`.
+
+        Raises:
+            BadInput: the provider has no rewriter.
+        """
         parts = whole(self.resources.format)
 
         def divided(answer: Completion) -> list[Part]:
@@ -145,7 +153,11 @@ class Defense(BaseDefense):
         return rewritten(model, self.resources, self.NAME, instruction, key, divided)
 
     def is_rewritten(self, answer: Completion) -> bool:
-        """Whether the answers to this prompt are rewritten."""
+        """Whether the answers to this prompt are rewritten.
+
+        Args:
+            answer: of which only the prompt counts.
+        """
         return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
 
     @property
