@@ -569,6 +569,7 @@ class TestRows:
                     "smallest_change": row["components"]["smallest_change"],
                 },
                 "fidelity": row["fidelity"],
+                "pass_at": [],
                 "old": False,
             },
             " ".join(who),
