@@ -19,13 +19,13 @@ TOKENS = ("payment", "device", "network")
 
 
 class LinkSettings(AccessSettings):
-    """How many accounts may share a token before it links nobody."""
+    """How many accounts may share a token; above it links nobody."""
 
     payment: int = Field(
         default=5000,
         ge=2,
         le=1_000_000,
-        description="accounts of one payment method from which it links nobody",
+        description="accounts of one payment method above which it links nobody",
     )
     device: int = Field(default=50, ge=2, le=1_000_000)
     network: int = Field(default=50, ge=2, le=1_000_000)
