@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments import streams
 
 MOST_PROCESSES = 1024  # of one command, and threads of each
 
@@ -286,13 +287,17 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 where a check failed, 2 for a mistake, 130 after Ctrl-C.
     """
-    _prepare_output()
+    streams.prepare()
     try:
         code = _call(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         _complain("interrupted; the same command continues")
         code = 130
-    return code if _flush_output() else 2
+    except SystemExit:  # of argparse, which has printed what there is to say
+        if streams.flush(_complain):
+            raise
+        code = 2
+    return streams.code(code, _complain)
 
 
 def _call(argv: list[str]) -> int:
@@ -316,7 +321,7 @@ def _call(argv: list[str]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if _flush_output():  # else standard output is what failed, and that is reported already
+        if streams.flush(_complain):  # else standard output is what failed, and that is reported
             place = error.filename or f"{arguments.get('runs', 'runs')} or standard output"
             _complain(f"{place}: {error.strerror or error}")
     except MemoryError:
@@ -337,8 +342,21 @@ def _parse(argv: list[str]) -> dict[str, Any]:
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        """Unlike argparse's, an error where it cannot be written."""
+        try:
+            print(self.format_help(), end="", file=file, flush=True)
+        except BrokenPipeError:
+            pass  # its reader had enough
+        except OSError as error:
+            if streams.flush(_complain):  # else it is said already
+                _complain(f"standard output: {error.strerror}")
+            sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "distill-resist",
         description="Measure how much capability distillation transfers.",
         epilog=EXAMPLES,
@@ -359,29 +377,6 @@ def _complain(line: str) -> None:
     from experiments.results.plain import printable
 
     print(f"distill-resist: {printable(line)}", file=sys.stderr)
-
-
-def _prepare_output() -> None:
-    """Let output fail for no letter that a terminal lacks, and for no stream that was closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-
-
-def _flush_output() -> bool:
-    """Whether standard output took all that was printed; a reader that had enough is no failure."""
-    try:
-        sys.stdout.flush()
-        return True
-    except OSError as error:
-        # The interpreter flushes again at its end, and must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return True
-        _complain(f"standard output: {error.strerror}")
-        return False
 
 
 if __name__ == "__main__":

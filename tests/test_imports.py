@@ -120,6 +120,7 @@ ROOMS = (
     "review",
     "api",
     "commands",
+    "streams",
     "cli",
 )
 """The rooms of `experiments/`: each imports only those before it."""

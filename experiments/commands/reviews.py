@@ -34,6 +34,7 @@ def verify(*, run: str, runs: Path, private: list[str], allowed_signers: Path | 
         _check_plugins(home)
         signed = signing.checked(home, allowed_signers) if allowed_signers else None
         code = _print_checks(checks.verify(home, _store_beside(home), signed))
+        print(checks.about(home))
         print(checks.shows(home, bool(signed and signed.word == "PASS")))
     return code
 

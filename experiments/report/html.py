@@ -8,7 +8,7 @@ from experiments.measure.flag_kinds import KINDS
 from experiments.report import campaign_plots, campaign_section, terminal
 from experiments.report.headline import findings, shared_remarks
 from experiments.report.matrix import cell, colour, gained, matrices
-from experiments.report.plots import bars, by_task, curves, frontier, largest, svg
+from experiments.report.plots import as_everywhere, bars, by_task, curves, frontier, largest, svg
 from experiments.report.templates import template
 from experiments.results.schema.exhibits import Exhibits
 from experiments.results.schema.measures import Measures
@@ -41,6 +41,7 @@ HEADS = (
 )
 
 
+@as_everywhere()
 def pages(measures: Measures, shown: Exhibits) -> dict[str, bytes]:
     """What is read and drawn of a run, by the names of its files.
 

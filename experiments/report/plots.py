@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from experiments.report import frontier_plot
@@ -41,6 +43,22 @@ OfTaskT = TypeVar("OfTaskT", bound=OfTask)
 AtBudgetT = TypeVar("AtBudgetT", bound=AtBudget)
 
 
+@contextlib.contextmanager
+def as_everywhere() -> Iterator[None]:
+    """Within, plots are drawn alike whatever a user's own matplotlibrc says, and that holds again
+    behind it. No backend is used, so that a wrong one in MPLBACKEND is none of ours.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    plain = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with matplotlib.rc_context(plain | {"svg.hashsalt": "distill-resist"}):
+        yield
+
+
 def figure(width: float, height: float) -> Figure:
     """An empty figure.
 
@@ -48,10 +66,6 @@ def figure(width: float, height: float) -> Figure:
         width: inches.
         height: inches.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "distill-resist"
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

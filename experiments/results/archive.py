@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from distill.completions import BadInput
 from experiments.results.names import ANALYSIS, SEAL
@@ -35,7 +36,6 @@ LARGEST = 2 * 2**30  # bytes, of all files together
 # A file may be so many times larger than its packed form, and so many bytes beside.
 RATIO, SLACK = 100, 2**24
 CHUNK = 2**20
-HEADER = 30  # bytes before a member's name
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What a damaged or hostile archive makes the library raise (a RuntimeError for encryption and
 # unknown packings); zlib's own error is an Exception and nothing narrower.
@@ -150,19 +150,44 @@ def _check(run: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _check_places(run: Path, archive: zipfile.ZipFile) -> None:
-    """Members lie one behind the other from the first byte on, and say nothing beside their names:
-    another program finds the same files in it.
+    """Members lie one behind the other from the first byte on, say nothing beside their names, say
+    it in both places, and hold nothing behind their end: another program finds the same files.
     """
     place = 0
-    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
-        if member.extra or member.comment or member.header_offset != place:
-            raise BadInput(
-                f"{run}: not an export of ours: something stands before {member.filename} or "
-                "beside its name; `distill-resist export` writes an archive anew"
-            )
-        place += HEADER + len(member.filename.encode()) + member.compress_size
+    with run.open("rb") as file:
+        for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+            head = member.FileHeader(zip64=False)
+            if (
+                (member.extra or member.comment or member.header_offset != place)
+                or file.read(len(head)) != head
+                or not _is_whole(file, member)
+            ):
+                raise BadInput(
+                    f"{run}: not an export of ours: something stands before {member.filename}, "
+                    "beside its name or behind its end; `distill-resist export` writes an archive "
+                    "anew"
+                )
+            place += len(head) + member.compress_size
     if archive.comment or place != archive.start_dir:
         raise BadInput(f"{run}: not an export of ours: something stands behind its files")
+
+
+def _is_whole(file: IO[bytes], member: zipfile.ZipInfo) -> bool:
+    """Whether all the bytes that a member takes are those of its contents; they are read."""
+    if member.compress_type == zipfile.ZIP_STORED:
+        file.seek(member.compress_size, 1)
+        return member.compress_size == member.file_size
+    import zlib
+
+    inflating, left = zlib.decompressobj(-zlib.MAX_WBITS), member.compress_size
+    while left and (chunk := file.read(min(left, CHUNK))):
+        left -= len(chunk)
+        while chunk and not inflating.eof:
+            inflating.decompress(chunk, CHUNK)
+            chunk = inflating.unconsumed_tail
+        if chunk or inflating.unused_data:
+            return False
+    return inflating.eof
 
 
 def pack(home: Path, target: Path, signature: bytes | None = None) -> list[str]:

@@ -14,6 +14,7 @@ from distill.completions import digest
 from experiments.measure import flags
 from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
+from experiments.results import grades_file
 from experiments.results.grades import WHO
 from experiments.results.schema.arms import (
     FinishedStudent,
@@ -72,9 +73,7 @@ def collect(plan: Plan, store: Store) -> bytes:
             kind = pa.int64() if isinstance(value, int) else pa.string()
             graded = graded.add_column(place, name, pa.array([value] * len(graded), kind))
         parts.append(graded)
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(parts, promote_options="default"), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    return grades_file.spelled(pa.concat_tables(parts, promote_options="default"))
 
 
 def arms(plan: Plan, store: Store) -> list[FinishedStudent | MissingStudent]:

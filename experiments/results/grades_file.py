@@ -1,9 +1,9 @@
-"""`grades.parquet`, read: a row an exam item, exam after exam. Axis M is the rows of the file."""
+"""`grades.parquet`, read and spelled: a row an exam item, exam after exam. Axis M is its rows."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +26,40 @@ def read(data: bytes | Path) -> Grades:
     """
     rows = _Rows(_ordered(_table(data)))
     exams: dict[Key, dict[int, Exam]] = {}
-    for part in rows.parts():
+    for part in _parts(rows.columns, rows.size):
         *who, seed = rows.who(part.start)
         exams.setdefault(Key(*who), {})[seed] = rows.exam(part)
     return {key: _in_order(by_seed) for key, by_seed in exams.items()}
+
+
+def spelled(table: Any) -> bytes:
+    """An Arrow table of grades as `grades.parquet` has it: the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # As it was gathered: where a column's pages end depends on where its parts do.
+    whole = table.combine_chunks()
+    columns = {name: whole[name].combine_chunks() for name in WHO}
+    parts = [whole[part] for part in _parts(columns, len(whole))]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(parts or [whole]), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _parts(columns: Mapping[str, Any], size: int) -> Iterator[slice]:
+    """The rows of each exam: one begins where a row differs from that before in who sat it.
+
+    Args:
+        columns: Arrow arrays by name.
+        size: how many rows there are.
+    """
+    changed_M = np.zeros(size, bool)
+    changed_M[:1] = True
+    for name in WHO:
+        codes_M = _codes(columns[name])
+        changed_M[1:] |= codes_M[1:] != codes_M[:-1]
+    bounds = [*map(int, np.flatnonzero(changed_M)), size]
+    yield from itertools.starmap(slice, itertools.pairwise(bounds))
 
 
 def _in_order(by_seed: dict[int, Exam]) -> Sat:
@@ -82,16 +112,6 @@ class _Rows:
         names = [*NUMBERS, *({SAMPLED} & self.columns.keys())]
         self.numbers_M = {name: _array(self.columns[name]).astype(float) for name in names}
         self.questions: dict[tuple[str, str], _Questions] = {}
-
-    def parts(self) -> Iterator[slice]:
-        """The rows of each exam: one begins where a row differs from that before in who sat it."""
-        changed_M = np.zeros(self.size, bool)
-        changed_M[:1] = True
-        for name in WHO:
-            codes_M = _codes(self.columns[name])
-            changed_M[1:] |= codes_M[1:] != codes_M[:-1]
-        bounds = [*map(int, np.flatnonzero(changed_M)), self.size]
-        yield from itertools.starmap(slice, itertools.pairwise(bounds))
 
     def who(self, row: int) -> tuple[Any, ...]:
         """Who sat the exam of a row, in the order of `WHO`."""

@@ -12,13 +12,29 @@ MANIFEST_SCHEMA: Literal[5] = 5
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Address = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]
 Inside = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 """A file of a stage, never above it."""
+
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+WHY = (
+    r"written before code was recorded|made by version \d+ of its kind, which is \d+ now"
+    r"|made by other code: [\w.]+(, [\w.]+)*( and \d+ more)? changed|\w+ [\w.+]+ -> [\w.+]+"
+    r"|made with \d+ thread\(s\), not \d+"
+    r"|made of a result that was made again, or is to be"
+)
+Why = Annotated[
+    str, Field(pattern=rf"^({WHY})(; ({WHY}))* \(\d+ [a-z_]+(, \d+ [a-z_]+)*\)$", max_length=2000)
+]
+"""Why results are old, as `provenance.reasons` has it."""
 
 PluginName = Annotated[
     str, Field(pattern=r"^(defense|attacker|task|detector)/[\w/]+$", max_length=200)
 ]
+
+
+EXAMS = ("evaluation", "plateau")
+"""Kinds of stages that ask and grade."""
 
 
 class Maker(Table):
@@ -64,6 +80,16 @@ class StageRecord(Table):
     made_by: Count
     """Its place in the manifest's `made_by`."""
 
+    @model_validator(mode="after")
+    def _timed(self) -> StageRecord:
+        if self.answer_seconds is None:
+            return self
+        if self.kind not in EXAMS:
+            raise ValueError(f"a {self.kind} is no exam, and has no answer_seconds")
+        if not self.copied and self.answer_seconds > self.seconds:
+            raise ValueError("answer_seconds are more than all seconds")
+        return self
+
 
 class Code(Table):
     """The sources as they were."""
@@ -77,17 +103,17 @@ class Code(Table):
 class Machine(Table):
     """What bitwise repetition depends on beside versions."""
 
-    python: str
+    python: Annotated[str, Field(pattern=r"^[\w.+-]*$", max_length=40)]
     """Its version."""
-    platform: str
+    platform: Line
     """Operating system and processor."""
-    cores: int | None
+    cores: Annotated[int, Field(ge=1)] | None
     """Of the processor."""
     threads: Annotated[int, Field(ge=1)]
     """A worker."""
-    cpu_capability: str
+    cpu_capability: Line
     """The vector instructions that torch uses."""
-    device: str
+    device: Line
     """Name of the accelerator, or `cpu`."""
 
 
@@ -117,7 +143,7 @@ class Manifest(Table):
     stages: Annotated[list[StageRecord], Field(min_length=1)]
     missing: list[Address]
     """Planned stages that are not done."""
-    old: list[str]
+    old: list[Why]
     """What of the results other code made, in lines."""
     files: dict[str, Sha]
     """Of the run, by name."""
@@ -130,8 +156,11 @@ class Manifest(Table):
         packages = [line.partition("==")[0].lower() for line in self.lock]
         if len({*packages}) < len(packages):
             raise ValueError("lock names a package twice")
-        if any(stage.made_by >= len(self.made_by) for stage in self.stages):
-            raise ValueError("a stage was made by none of made_by")
+        used = dict.fromkeys(stage.made_by for stage in self.stages)
+        if [*used] != [*range(len(self.made_by))]:
+            raise ValueError("made_by is not what made the stages, in their order")
+        if any(maker in self.made_by[:place] for place, maker in enumerate(self.made_by)):
+            raise ValueError("made_by names a maker twice")
         return self
 
     @property

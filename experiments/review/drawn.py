@@ -12,6 +12,15 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 ABOUT = (RDF, "{http://creativecommons.org/ns#}", "{http://purl.org/dc/elements/1.1/}")
 """Namespaces of what a plot says of itself; no browser shows it."""
+SOURCES = {f"{RDF}resource", f"{RDF}about"}
+"""The attributes that it has there."""
+NAMESPACES = (
+    b' xmlns="http://www.w3.org/2000/svg"',
+    b' xmlns:xlink="http://www.w3.org/1999/xlink"',
+    b' xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"',
+    b' xmlns:cc="http://creativecommons.org/ns#"',
+    b' xmlns:dc="http://purl.org/dc/elements/1.1/"',
+)
 SHAPES = {
     "svg": {"width", "height", "viewBox", "version"},
     "metadata": set(),
@@ -24,6 +33,10 @@ SHAPES = {
     "rect": {"x", "y", "width", "height"},
 }
 """Elements that a plot has, with their attributes."""
+MARK = re.compile(rb"</?(%s|(rdf|cc|dc):\w+)(?=[\s/>])|<!-- [^<>]* -->" % "|".join(SHAPES).encode())
+"""What a browser takes for the same as a parser of XML does: a page is HTML, where a namespace
+means nothing and a comment may end earlier.
+"""
 RULE = "*{stroke-linejoin: round; stroke-linecap: butt}"
 """The one style sheet."""
 INSIDE = {
@@ -40,15 +53,21 @@ def is_plot(data: bytes) -> bool:
     Args:
         data: of an SVG file, from somebody else.
     """
+    named = sum(data.count(namespace) for namespace in NAMESPACES)
+    if sum(1 for _ in MARK.finditer(data)) < data.count(b"<") or named < data.count(b"xmlns"):
+        return False
     try:
         nodes = [*ElementTree.fromstring(data).iter()]
     except (ElementTree.ParseError, ValueError, LookupError):
         return False
     root, *inner = nodes
     return _is_shape(root) and all(
-        _is_shape(node) if node.tag.startswith(SVG) else node.tag.startswith(ABOUT)
-        for node in inner
+        _is_shape(node) if node.tag.startswith(SVG) else _is_about(node) for node in inner
     )
+
+
+def _is_about(node: ElementTree.Element) -> bool:
+    return node.tag.startswith(ABOUT) and node.attrib.keys() <= SOURCES
 
 
 def _is_shape(node: ElementTree.Element) -> bool:

@@ -23,6 +23,8 @@ from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.review import Check, Word, guarded, outcomes, regrade, short, students
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
+from experiments.settings.defenses import parse_defense
+from experiments.settings.entries import build_task
 from experiments.settings.schema import Measure
 
 
@@ -56,7 +58,7 @@ def checks(run: Run, planned: Plan) -> list[Check]:
         listed,
         *(guarded(claim, lambda: [students.check(run, planned)]) if listed.word == "PASS" else []),
         *_campaigns(run, planned),
-        *guarded("every grade is the grader's", lambda: [_graded(run), _undefended(run)]),
+        *guarded("every grade is the grader's", lambda: [_graded(run), possible(run)]),
     ]
 
 
@@ -223,24 +225,57 @@ def _graded(run: Run) -> Check:
     return _check("every grade is the grader's", "the same", wrong)
 
 
-def _undefended(run: Run) -> Check:
-    """Whether what no defence stands before is as it was said: nothing moved it, and it took one
-    pass a token; and whether a student, which is a network, has all that can be measured of one.
+def possible(run: Run) -> Check:
+    """Whether numbers are those that its exams can have: what no defence stands before was not
+    moved and took one pass a token, a student, which is a network, has all that can be measured of
+    one, and nobody else has it.
     """
-    names = ["defense", "attacker", *UNMOVED, *OF_NETWORKS]
-    table = pq.read_table(run.home / FILES["grades"], columns=names, read_dictionary=names[:2])
+    names = ["task", "defense", "attacker", "split", "text", *UNMOVED, *OF_NETWORKS, TEACHERS]
+    path = run.home / FILES["grades"]
+    table = pq.read_table(path, columns=names, read_dictionary=names[:5])
     student = pc.not_equal(table["attacker"], "")
-    lacking = [name for name in OF_NETWORKS if table.filter(student)[name].null_count]
-    wrong = [f"{name} of a student is missing in a row" for name in lacking]
+    wrong = [*_missing(table, student)]
     bare = table.filter(pc.or_(student, pc.equal(table["defense"], "none")))
+    edited = [entry for entry in pc.unique(table["defense"]).to_pylist() if _only_edits(entry)]
+    unmoved = pc.or_(student, pc.is_in(table["defense"], pa.array(edited, pa.string())))
     for name, allowed in UNMOVED.items():
-        others = pc.unique(bare[name]).to_pylist()
+        others = pc.unique((bare if name == "passes" else table.filter(unmoved))[name]).to_pylist()
         wrong += [f"{name} is {value} in a row" for value in others if value not in allowed]
+    none = pc.equal(table["tokens"], 0)
     if pc.any(pc.and_(pc.equal(bare["passes"], 0), pc.greater(bare["tokens"], 0))).as_py():
         wrong.append("tokens of a row took no pass")
-    return _check("what no defence stands before is as it was said", "the same", _first(wrong, ""))
+    if pc.any(pc.and_(pc.greater(table["passes"], 0), pc.less(table["passes"], ONE))).as_py():
+        wrong.append("tokens of a row took less than a pass each")
+    if any(table["text"].take(pc.indices_nonzero(none)).to_pylist()):
+        wrong.append("a row has a text of no token")
+    return _check("numbers are those that exams can have", "the same", _first(wrong, ""))
 
 
+def _missing(table: pa.Table, student: Any) -> Iterator[str]:
+    """What a student's rows lack, and what rows have that is not measured of them."""
+    for name in OF_NETWORKS:
+        if table.filter(student)[name].null_count:
+            yield f"{name} of a student is missing in a row"
+    tasks = pc.unique(table["task"]).to_pylist()
+    single = [task for task in tasks if build_task(task).turns == 1]
+    of_one_turn = pc.is_in(table["task"], pa.array(single, pa.string()))
+    measured = pc.and_(of_one_turn, pc.and_(student, pc.not_equal(table["split"], "select")))
+    if table.filter(measured)[TEACHERS].null_count:
+        yield f"{TEACHERS} of a student is missing in a row"
+    others = table.filter(pc.invert(measured))
+    if others[TEACHERS].null_count < len(others):
+        yield f"{TEACHERS} stands in a row of which it is not measured"
+
+
+def _only_edits(defense: str) -> bool:
+    """Whether a defence changes what is released alone, and never what is sampled."""
+    parts = () if defense in ("none", arms.IDENTITY) else parse_defense(defense).parts
+    return all(part.spec.name.startswith("release/") for part in parts)
+
+
+TEACHERS = "bits_per_byte"
+"""How well a reported student predicts the clean teacher's text of one turn."""
+ONE = 1 - 1e-6  # a pass, up to what is lost in rounding
 UNMOVED = {"l1": (0.0,), "kl": (0.0,), "flips": (0.0,), "passes": (0.0, 1.0)}
 """What an answer has that no defence moved; one of several turns without a token took no pass."""
 OF_NETWORKS = ("nats", "tokens")

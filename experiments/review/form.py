@@ -133,8 +133,8 @@ TEXTS = (
     *("item", "cluster", "prompt", "text", "said", "outcome"),
 )
 OPTIONAL = ("said", "tokens", "bits_per_byte", "nats")  # no value where it is not known
-MOST = {"l1": 2.0, "flips": 1.0}
-"""Of each number of an exam; none is negative, up to what is lost in rounding."""
+MOST = {"l1": 2.0, "flips": 1.0} | dict.fromkeys(("nats", "bits_per_byte", "passes", "tokens"), 1e9)
+"""Of each number of an exam; none is negative, up to what is lost in rounding. KL has no end."""
 ROUNDING = 1e-6
 
 

@@ -21,6 +21,8 @@ from experiments.review.recomputed import difference, unlike
 from experiments.stages.stage import canonical
 from experiments.store import Origin
 
+FOLLOWS = "the manifest follows from its stages"
+
 
 def follows(run: Run, planned: Plan | None) -> list[Check]:
     """What of the manifest follows from its own stages, its lock and the settings.
@@ -38,7 +40,7 @@ def follows(run: Run, planned: Plan | None) -> list[Check]:
         if read.content(run.home, archive.LOCK) != archive.lock(manifest.lock):
             got = "lock.txt is not the manifest's lock"
     word: Word = "PASS" if got == "the same" else "FAIL"
-    return [Check("the manifest follows from its stages", word, "the same", got)]
+    return [Check(FOLLOWS, word, "the same", got)]
 
 
 def _computed(run: Run, planned: Plan | None) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def _installed(manifest: Manifest, planned: Plan | None) -> Check:
     """Whether what made the results is what would make them here: all modules that a stage runs,
     and no others.
     """
-    changed, others = set[str](), set[str]()
+    changed, others = set[str](), _other_plugins(manifest, planned)
     for maker, made in _makers(manifest, planned):
         code: Mapping[str, str | None] = made.code or {
             name: provenance.installed(name) for name in maker.code
@@ -102,6 +104,16 @@ def _installed(manifest: Manifest, planned: Plan | None) -> Check:
     got = "; ".join([*changes, *sorted(others)]) or "the same"
     word: Word = "PASS" if got == "the same" else "INCONCLUSIVE"
     return Check("that code is installed here", word, "the same", got)
+
+
+def _other_plugins(manifest: Manifest, planned: Plan | None) -> set[str]:
+    """Plugins whose files are not those that are here; their code is among the modules as well."""
+    here = provenance.plugins(planned.stages) if planned else {}
+    return {
+        f"another file of plugin {name}"
+        for name in here.keys() & manifest.plugins.keys()
+        if here[name] != manifest.plugins[name]
+    }
 
 
 def _makers(manifest: Manifest, planned: Plan | None) -> Iterator[tuple[Maker, Origin]]:

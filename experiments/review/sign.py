@@ -4,8 +4,11 @@ file.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from distill.completions import BadInput
@@ -15,6 +18,10 @@ from experiments.review import Check, short
 
 NAMESPACE = "distill-resist"
 CLAIM = "the manifest is signed by an allowed signer"
+ARMOUR = re.compile(
+    rb"-----BEGIN SSH SIGNATURE-----\n[A-Za-z0-9+/=\n]+\n-----END SSH SIGNATURE-----\n"
+)
+MOST = 2**16  # bytes of a signature
 
 
 def signature(home: Path, key: Path) -> bytes:
@@ -51,17 +58,15 @@ def checked(home: Path, allowed: Path) -> Check:
             f"--allowed-signers {allowed}: no such file; a line is a name and a public key"
         )
     try:
-        manifest, signed = read.content(home, MANIFEST), read.content(home, SIGNATURE, 2**16)
+        manifest, signed = read.content(home, MANIFEST), read.content(home, SIGNATURE, MOST)
     except BadInput as error:
         return Check(CLAIM, "FAIL", "a signature", str(error))
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(signed)
-        file.flush()
-        principals = _keygen(["find-principals", "-s", file.name, "-f", str(allowed)], b"")
+    with _file(signed) as path:
+        principals = _keygen(["find-principals", "-s", path, "-f", str(allowed)], b"")
         name = next(iter(principals.stdout.decode(errors="replace").splitlines()), "")
         if principals.returncode or not name:
             return Check(CLAIM, "FAIL", "an allowed signer", short(_line(principals), 120))
-        words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", file.name]
+        words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", path]
         done = _keygen(words, manifest)
     return Check(
         CLAIM,
@@ -69,6 +74,34 @@ def checked(home: Path, allowed: Path) -> Check:
         "an allowed signer",
         short(_line(done), 120) if done.returncode else name,
     )
+
+
+def whole(home: Path) -> Check:
+    """Whether a run's signature is one of its manifest, whoever made it, and says nothing more."""
+    claim, expected = "the signature is one of this manifest", "a signature"
+    try:
+        manifest, signed = read.content(home, MANIFEST), read.content(home, SIGNATURE, MOST)
+    except BadInput as error:
+        return Check(claim, "FAIL", expected, str(error))
+    if not ARMOUR.fullmatch(signed):
+        return Check(claim, "FAIL", expected, "is none as ssh-keygen writes them")
+    try:
+        with _file(signed) as path:
+            done = _keygen(["check-novalidate", "-n", NAMESPACE, "-s", path], manifest)
+    except BadInput as error:
+        return Check(claim, "INCONCLUSIVE", expected, str(error))
+    if done.returncode:
+        return Check(claim, "FAIL", expected, short(_line(done), 120))
+    return Check(claim, "PASS", expected, expected)
+
+
+@contextlib.contextmanager
+def _file(signed: bytes) -> Iterator[str]:
+    """The path of a file of these bytes, for as long as it is needed."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(signed)
+        file.flush()
+        yield file.name
 
 
 def _keygen(words: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:

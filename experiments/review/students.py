@@ -1,21 +1,34 @@
 """Whether a run says of its students what their settings ask for, where that can be known without
-training them: rates of learning, and how their defences were prepared.
+training them: rates of learning, steps and exchanges of plain ones, sizes, and how their defences
+were prepared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from distill.specs import TrainingConfig
 from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
+from experiments.planning.scope import PLAIN
 from experiments.results.collect import preparing
 from experiments.results.schema.arms import FinishedStudent, Preparation
 from experiments.review import Check, Word, short
 from experiments.review.form import Run
 from experiments.settings.components import build_defense
+from experiments.settings.entries import build_task
+from experiments.stages.completions import (
+    EditedSpec,
+    PublicSpec,
+    ReleasedSpec,
+    SelfSpec,
+    ShuffledSpec,
+)
 from experiments.stages.defense import PrepareSpec
 from experiments.stages.search import SearchSpec
-from experiments.stages.student import StudentSpec
+from experiments.stages.student import StudentInputs, StudentSpec, steps_of
+
+FLOPS = 6  # a parameter and position of training (Kaplan et al. 2020)
 
 
 def check(run: Run, planned: Plan) -> Check:
@@ -27,12 +40,12 @@ def check(run: Run, planned: Plan) -> Check:
     """
     pairs = zip(planned.arms, run.arms, strict=True)
     finished = [(arm, record) for arm, record in pairs if isinstance(record, FinishedStudent)]
-    made: dict[str, Preparation] = {}
+    seen: dict[str, object] = {}
     wrong = next(
         (
             f"{arm.defense} {arm.attacker} {arm.task} seed {arm.seed}: {fault}"
             for arm, record in finished
-            for fault in _faults(arm, record, made)
+            for fault in faults(arm, record, seen)
         ),
         "",
     )
@@ -41,18 +54,59 @@ def check(run: Run, planned: Plan) -> Check:
     return Check(claim, word, f"{len(finished)} students", short(wrong or "the same", 200))
 
 
-def _faults(arm: Arm, record: FinishedStudent, made: dict[str, Preparation]) -> Iterator[str]:
-    """What a record says otherwise than its plan; `made`: what others say of the same preparing."""
+def faults(arm: Arm, record: FinishedStudent, seen: dict[str, object]) -> Iterator[str]:
+    """What a record says otherwise than its plan, or than those before it: `seen`."""
     if record.learning_rate not in (allowed := rates(arm)):
         wanted = " or ".join(map(str, sorted(allowed)))
         yield f"learning_rate is {record.learning_rate}, planned is {wanted}"
-    stage = preparing(arm)
-    if stage is None or record.prepared is None:
-        return
-    assert isinstance(stage.spec, PrepareSpec)
-    yield from _prepared(stage.spec, record.prepared)
-    if made.setdefault(stage.key, record.prepared) != record.prepared:
-        yield "prepared is not what other students of the same defence say"
+    for name, expected in plain(arm).items():
+        got = getattr(record, name)
+        ended_early = name == "steps" and record.diverged and got < expected
+        if got != expected and not ended_early:
+            yield f"{name} is {got}, planned is {expected}"
+    if bool(record.steps) != bool(record.student_tokens):
+        yield f"{record.steps} steps learned from {record.student_tokens} tokens"
+    position = FLOPS * record.parameters * (1 + record.trials)
+    if not position or record.flops % position or record.flops < position * record.student_tokens:
+        yield f"flops is {record.flops}, which are not {FLOPS} a parameter and position"
+    stage, shared = preparing(arm), _shared(arm, record)
+    if stage is not None and record.prepared is not None:
+        assert isinstance(stage.spec, PrepareSpec)
+        yield from _prepared(stage.spec, record.prepared)
+        shared[f"prepared {stage.key}"] = record.prepared
+    for what, value in shared.items():
+        if seen.setdefault(what, value) != value:
+            yield f"{what.partition(' ')[0]} is not what other students of the same say"
+
+
+def plain(arm: Arm) -> dict[str, int]:
+    """What a student that only learns, and from its completions alone, has taken: its recipe's
+    steps, and an exchange a completion where each is one turn.
+    """
+    student, completions = arm.student, arm.completions.spec
+    spec, needs = student.spec, student.needs
+    if not isinstance(spec, StudentSpec) or spec.attacker.name != PLAIN or spec.clean:
+        return {}
+    assert isinstance(needs, StudentInputs)
+    planned = {} if needs.search else {"steps": steps_of(spec, spec.shape)}
+    match completions:
+        case PublicSpec() | SelfSpec():
+            planned["exchanges"] = 0
+        case ReleasedSpec() | EditedSpec() | ShuffledSpec() if build_task(arm.task).turns == 1:
+            planned["exchanges"] = completions.budget
+    return planned
+
+
+def _shared(arm: Arm, record: FinishedStudent) -> dict[str, object]:
+    """What is the same of all students that are made of the same, by what it is and of what."""
+    specs = [stage.spec for stage in arm.student.walk()]
+    spec = next(spec for spec in specs[::-1] if isinstance(spec, StudentSpec))
+    size = spec.shape.model_dump_json(exclude={*TrainingConfig.model_fields})
+    return {
+        f"parameters {arm.task} {size}": record.parameters,
+        f"tokens_in {arm.completions.key}": record.tokens_in,
+        f"tokens_out {arm.completions.key}": record.tokens_out,
+    }
 
 
 def rates(arm: Arm) -> set[float]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.completions import BadInput, digest, file_digest
-from experiments import preregistration, provenance
+from experiments import preregistration, provenance, run_folder
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
 from experiments.results import archive, read
 from experiments.results.manifest import StageRecord
-from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.names import ANALYSIS
 from experiments.review import (
     Check,
     Word,
@@ -28,25 +28,22 @@ from experiments.review import (
     recomputed,
     same,
     short,
+    sign,
+    spelled,
 )
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
+from experiments.settings.catalog import shipped
 from experiments.settings.components import load_module
 from experiments.settings.entries import build_task, existing
 from experiments.settings.grammar import parse_entry
-from experiments.settings.schema import Study
+from experiments.settings.schema import Study, load
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Store
 
 UNSHOWN = (
     "that these students were trained, these campaigns simulated and no others, what trainings, "
     "simulations and machines wrote down of themselves, and that the analysis was frozen before"
-)
-
-TABLES = (
-    archive.MANIFEST,
-    SEAL,
-    *("arms.json", "outcomes.json", "measures.json", "results.json", "card.json"),
 )
 
 
@@ -68,12 +65,12 @@ def verify(home: Path, store: Store | None, signed: Check | None = None) -> list
         return checks
     config = digest(run.study.model_dump_json())
     checks.append(same("config is the manifest's", run.manifest.config_sha256, config))
-    checks += _spelled(run)
+    checks += spelled.checks(run)
     if any(check.word == "FAIL" for check in checks if check.claim.startswith("config")):
         return checks
     planned, plan_checks = _planned(run)
     checks += [*plan_checks, *_seal(run, planned), *made.code(run.manifest, planned)]
-    checks += made.follows(run, planned)
+    checks += guarded(made.FOLLOWS, lambda: made.follows(run, planned))
     checks += exams.checks(run, planned) if planned else [exams.named(run), _unseen()]
     checks += recomputed.aggregates(run)
     # What is shown follows from all of it.
@@ -105,6 +102,23 @@ def _unseen() -> Check:
     return Check(claim, "INCONCLUSIVE", "the same", "they were not looked at")
 
 
+def about(home: Path) -> str:
+    """What was verified, in one line: any settings may have the name of a study that one knows."""
+    try:
+        manifest = read.manifest_of(home)
+    except BadInput:
+        return "no run, as its manifest is none"
+    line = (
+        f"study {manifest.study}, settings {manifest.config_sha256[:12]}, "
+        f"fingerprint {manifest.fingerprint[:12]}"
+    )
+    if manifest.study not in shipped("study"):
+        return line
+    known = digest(run_folder.published(load(manifest.study, [])).model_dump_json())
+    same_settings = known == manifest.config_sha256
+    return line + ("" if same_settings else "; these are not the settings of the shipped study")
+
+
 def shows(home: Path, signed: bool) -> str:
     """What no PASS can show, in one line.
 
@@ -130,7 +144,14 @@ def _digests(home: Path) -> list[Check]:
     except BadInput as error:
         return [Check("manifest.json is a manifest", "FAIL", "its schema", str(error))]
     ours = (name for name in named if name in archive.ALLOWED)
-    return [_closed(home, named), *(_digest(home, name, named[name]) for name in ours)]
+    digests = [_digest(home, name, named[name]) for name in ours]
+    return [_closed(home, named), *digests, *_signature(home)]
+
+
+def _signature(home: Path) -> list[Check]:
+    """That of the manifest, where there is one; nothing else has its digest."""
+    path = home / archive.SIGNATURE
+    return [sign.whole(home)] if path.exists() or path.is_symlink() else []
 
 
 def _closed(home: Path, named: Mapping[str, str]) -> Check:
@@ -178,45 +199,6 @@ def _read(home: Path) -> tuple[Run | None, list[Check]]:
             if claim != "manifest.json is a manifest":  # said already
                 checks.append(Check(claim, "FAIL", "its schema", short(str(error), 200)))
     return (None if len(parts) < len(form.FILES) else Run(home, **parts)), checks
-
-
-def _spelled(run: Run) -> list[Check]:
-    """Settings and analysis are written as we write them, so that nobody reads in them what does
-    not count.
-    """
-    settings = run.study.model_dump(mode="json")
-    wrong = next(unlike(settings, read.parsed(run.home, "config.json")), None)
-    got = difference(wrong)
-    spelled = run.study.model_dump_json(indent=2).encode()
-    if not wrong and read.content(run.home, "config.json") != spelled:
-        got = "other spaces, escapes, order or forms of numbers"
-    claim = "config.json is as settings are written"
-    word: Word = "PASS" if got == "the same" else "FAIL"
-    checks = [Check(claim, word, "the same", got), _plain_tables(run.home)]
-    text = read.content(run.home, ANALYSIS)
-    plain = text == preregistration.spelled(run.frozen)
-    return [
-        *checks,
-        Check(
-            "analysis.yaml is as an analysis is written",
-            "PASS" if plain else "FAIL",
-            "the same",
-            "the same" if plain else "comments, or another order or form",
-        ),
-    ]
-
-
-def _plain_tables(home: Path) -> Check:
-    """Tables are written as we write them: nothing is hidden between their values."""
-    odd = [name for name in TABLES if (home / name).exists() and not _is_plain(home, name)]
-    got = f"{provenance.listed(odd)}: other spaces, escapes or forms of numbers"
-    claim = "tables are as tables are written"
-    return Check(claim, "FAIL" if odd else "PASS", "the same", got if odd else "the same")
-
-
-def _is_plain(home: Path, name: str) -> bool:
-    indent = None if name == SEAL else 1
-    return read.content(home, name) == json.dumps(read.parsed(home, name), indent=indent).encode()
 
 
 # The settings

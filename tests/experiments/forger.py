@@ -50,7 +50,7 @@ def table(home: Path, column: str, change: Callable[[dict[str, Any]], Any]) -> N
     grades = pq.read_table(path)
     place, kind = grades.schema.get_field_index(column), grades.schema.field(column).type
     values = pa.array([change(row) for row in grades.to_pylist()], kind)
-    pq.write_table(grades.set_column(place, column, values), path)
+    path.write_bytes(grades_file.spelled(grades.set_column(place, column, values)))
 
 
 def reseal(home: Path) -> None:

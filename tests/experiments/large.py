@@ -71,7 +71,11 @@ def _planned(plan: Plan, arm: Arm, record: FinishedStudent | MissingStudent) -> 
     prepared = Preparation(matched=_matched(made.spec), numbers={}) if made else None
     trials, (rate, *_) = collect.trials_of(plan, arm), sorted(students.rates(arm))
     planned = {"trials": trials, "prepared": prepared, "learning_rate": rate}
-    return record.model_copy(update=planned)
+    sizes = {"parameters": 1000, "tokens_in": 500, "tokens_out": 500}
+    planned |= sizes | students.plain(arm)
+    tokens = 100 * bool(planned.get("steps", record.steps))
+    flops = students.FLOPS * sizes["parameters"] * tokens * (1 + trials)
+    return record.model_copy(update=planned | {"student_tokens": tokens, "flops": flops})
 
 
 def _matched(spec: Any) -> MatchedStrength | None:
@@ -107,7 +111,7 @@ def _write_grades(plan: Plan, path: Path) -> None:
             plateau.seed,
         )
         parts.append(_exam(plan, who))
-    pq.write_table(pa.concat_tables(parts), path, compression="zstd")
+    path.write_bytes(grades_file.spelled(pa.concat_tables(parts)))
 
 
 def _exam(plan: Plan, who: tuple[Any, ...]) -> pa.Table:
@@ -148,8 +152,8 @@ def _exam(plan: Plan, who: tuple[Any, ...]) -> pa.Table:
     columns["tokens"] = rng.integers(5, 9, n)
     if attacker or defense == "none":
         columns |= {name: np.full(n, allowed[-1]) for name, allowed in exams.UNMOVED.items()}
-    if not attacker:
-        columns["bits_per_byte"] = np.full(n, np.nan)
+    if not attacker or select:
+        columns["bits_per_byte"] = pa.nulls(n, pa.float64())
     return pa.table(columns)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,11 +127,42 @@ def remarked(**changes):
     return made
 
 
+def in_front(offset, value):
+    """A field of the first file's own header says otherwise than the directory; some programs go by
+    the one, some by the other.
+    """
+
+    def made(path, files):
+        data = bytearray(packed(path, files).read_bytes())
+        data[offset : offset + 2] = value.to_bytes(2, "little")
+        path.write_bytes(data)
+
+    return made
+
+
+def behind_an_end(path, files):
+    """Bytes behind the end of a file's packed contents, which count as packed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            with archive.open(name, "w") as member:
+                packing = member._compressor
+                more = b"effective" * (name == "card.md")
+                member._compressor = SimpleNamespace(
+                    compress=packing.compress,
+                    flush=lambda packing=packing, more=more: packing.flush() + more,
+                )
+                member.write(data)
+
+
 HIDDEN = b"PK\x03\x04" + bytes(22) + b"\x08\0\0\0card.txt"
 REFUSED = {
     "a page before it": among("first", b"<h1>All defences are effective</h1>"),
     "a file that its directory leaves out": among("behind", HIDDEN),
     "a name beside the name": remarked(extra=b"up\x0b\0\x01\0\0\0\0x.html"),
+    "another packing in front": in_front(8, 0),
+    "another time in front": in_front(10, 1),
+    "another size in front": in_front(22, 1),
+    "words behind an end": behind_an_end,
     "a remark on a file": remarked(comment=b"effective"),
     "a remark on all": remarked(whole=b"effective"),
     "empty": lambda path, files: path.write_bytes(b""),

@@ -496,7 +496,43 @@ def other_seeds(home):
     reseal(home)
 
 
+# What nothing follows from: each guard has its cases in test_forged_numbers.py.
+
+
+def statistics_of_other_values(home):
+    """In the record behind the columns, which some readers go by."""
+    data = (home / "grades.parquet").read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    changed = data[:start] + data[start:].replace(b"wrong", b"right")
+    (home / "grades.parquet").write_bytes(changed)
+    reseal(home)
+    recard(home)
+
+
+def texts_of_no_token(home):
+    table(home, "tokens", lambda row: 0)
+    rewrite(home)
+
+
+def more_steps_than_planned(home):
+    edit(home, "arms.json", lambda arms: [arm | {"steps": 999} for arm in arms])
+    rewrite(home)
+
+
+def a_signature_in_words(home):
+    (home / "manifest.json.sig").write_text("All of it was reviewed.\n")
+
+
+def packages_elsewhere(home):
+    (home / "lock.txt").symlink_to("/etc/passwd")
+
+
 LIES = [
+    statistics_of_other_values,
+    texts_of_no_token,
+    more_steps_than_planned,
+    a_signature_in_words,
+    packages_elsewhere,
     a_report_of_other_words,
     a_plot_in_the_report,
     another_plot,
@@ -662,6 +698,15 @@ def test_a_plot_holds_shapes_alone(home, part):
 # What made the results: modules that are not named are other code.
 
 
+def with_makers(manifest, change):
+    """A manifest with other makers, each of them once."""
+    makers = [change(maker) for maker in manifest["made_by"]]
+    different = [maker for place, maker in enumerate(makers) if maker not in makers[:place]]
+    for stage in manifest["stages"]:
+        stage["made_by"] = different.index(makers[stage["made_by"]])
+    return manifest | {"made_by": different}
+
+
 @pytest.mark.parametrize(
     ("made", "got"),
     [
@@ -672,9 +717,7 @@ def test_a_plot_holds_shapes_alone(home, part):
     ids=lambda one: str(one)[:30],
 )
 def test_a_maker_that_says_less_is_not_what_is_installed_here(home, made, got):
-    edit(
-        home, "manifest.json", lambda held: held | {"made_by": [m | made for m in held["made_by"]]}
-    )
+    edit(home, "manifest.json", lambda held: with_makers(held, lambda maker: maker | made))
     reseal(home)
     recard(home)
     checks = {check.claim: check for check in verify(home, None)}

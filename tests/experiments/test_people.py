@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -211,6 +212,8 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(words):
         (">&-", 0, ""),
         ("2>&-", 0, ""),
         (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("2> /dev/full", 0, ""),
         ("| true", 0, ""),
         ("| head -c 1", 0, ""),
         ("> /dev/full", 2, "distill-resist: runs or standard output: No space left on device\n"),
@@ -222,6 +225,39 @@ def test_output_that_goes_nowhere_is_no_traceback(shell, code, error):
         ["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, env=ENV
     )
     assert (done.returncode, done.stderr) == (code, error)
+
+
+NOTING = """
+import os, sys
+from experiments import cli
+from experiments.commands import about
+about.list_group = lambda **_: print("a note", file=sys.stderr) or {does}
+sys.exit(cli.main({words}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "does", "shell", "code", "error"),
+    [
+        (["list"], "0", "2> /dev/full", 2, ""),
+        (["list"], "1", "2> /dev/full", 1, ""),
+        (["list"], "0", "2>&1 | true", 0, ""),
+        (["list"], "0", "2>&-", 0, ""),
+        (["list", "--nonsense"], "0", "2> /dev/full", 2, ""),
+        (["--help"], "0", "> /dev/full", 2, "distill-resist: standard output: No space left"),
+        # No file that the work opens is standard output.
+        (["list"], "os.open('/', 0) < 3", "<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_notes_that_cannot_be_written_stop_no_work(words, does, shell, code, error):
+    """As with the tools of a system, it is told by the exit code where none stands already."""
+    command = [sys.executable, "-c", NOTING.format(does=does, words=words)]
+    line = f"{shlex.join(command)} {shell}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, capture_output=True, text=True, env=ENV
+    )
+    assert done.returncode == code and done.stderr.startswith(error)
+    assert done.stderr.count("\n") == bool(error)
 
 
 def test_what_is_not_utf_8_is_one_line(capfd):
