@@ -236,7 +236,7 @@ def possible(run: Run) -> Check:
     student = pc.not_equal(table["attacker"], "")
     wrong = [*_missing(table, student)]
     bare = table.filter(pc.or_(student, pc.equal(table["defense"], "none")))
-    edited = [entry for entry in pc.unique(table["defense"]).to_pylist() if _only_edits(entry)]
+    edited = [entry for entry in pc.unique(table["defense"]).to_pylist() if only_edits(entry)]
     unmoved = pc.or_(student, pc.is_in(table["defense"], pa.array(edited, pa.string())))
     for name, allowed in UNMOVED.items():
         others = pc.unique((bare if name == "passes" else table.filter(unmoved))[name]).to_pylist()
@@ -267,7 +267,7 @@ def _missing(table: pa.Table, student: Any) -> Iterator[str]:
         yield f"{TEACHERS} stands in a row of which it is not measured"
 
 
-def _only_edits(defense: str) -> bool:
+def only_edits(defense: str) -> bool:
     """Whether a defence changes what is released alone, and never what is sampled."""
     parts = () if defense in ("none", arms.IDENTITY) else parse_defense(defense).parts
     return all(part.spec.name.startswith("release/") for part in parts)

@@ -30,6 +30,7 @@ from experiments.planning.arms import Arm
 from experiments.planning.plan import Plan
 from experiments.results import archive, collect, grades_file
 from experiments.results.grades import NUMBERS, WHO
+from experiments.results.manifest import EXAMS
 from experiments.results.schema.arms import (
     FinishedStudent,
     MatchedStrength,
@@ -150,7 +151,8 @@ def _exam(plan: Plan, who: tuple[Any, ...]) -> pa.Table:
     }
     columns |= {"finished": [True] * n} | {name: rng.uniform(0.1, 1, n) for name in NUMBERS}
     columns["tokens"] = rng.integers(5, 9, n)
-    if attacker or defense == "none":
+    columns["passes"] = np.ones(n)
+    if attacker or exams.only_edits(defense):
         columns |= {name: np.full(n, allowed[-1]) for name, allowed in exams.UNMOVED.items()}
     if not attacker or select:
         columns["bits_per_byte"] = pa.nulls(n, pa.float64())
@@ -180,7 +182,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
                 "files": files[stage.key],
                 "seconds": 1.0,
                 "cpu_seconds": 1.0,
-                "answer_seconds": 1.0,
+                **({"answer_seconds": 1.0} if stage.kind in EXAMS else {}),
                 "made_by": [*makers].index(canonical(made)),
             }
         )

@@ -732,6 +732,7 @@ def typed_in_answers(home):
     table(home, "text", lambda row: "?" if row["attacker"] == "sft" else row["text"])
     table(home, "said", lambda row: None if row["attacker"] == "sft" else row["said"])
     table(home, "outcome", lambda row: "unparsed" if row["attacker"] == "sft" else row["outcome"])
+    table(home, "tokens", lambda row: row["tokens"] or bool(row["text"]))
     rewrite(home)
 
 
@@ -753,7 +754,13 @@ def faster_stages(home):
     edit(
         home,
         "manifest.json",
-        lambda held: [stage.update(seconds=0.0) for stage in held["stages"]] and None,
+        lambda held: (
+            [
+                stage.update(dict.fromkeys({"seconds", "answer_seconds"} & stage.keys(), 0.0))
+                for stage in held["stages"]
+            ]
+            and None
+        ),
     )
     recard(home)
 
