@@ -26,6 +26,7 @@ from experiments.review.recomputed import difference, unlike
 from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import build_task
 from experiments.settings.schema import Measure
+from experiments.stages.grades import SAMPLED
 
 
 class Sitting(NamedTuple):
@@ -248,7 +249,25 @@ def possible(run: Run) -> Check:
         wrong.append("tokens of a row took less than a pass each")
     if any(table["text"].take(pc.indices_nonzero(none)).to_pylist()):
         wrong.append("a row has a text of no token")
+    wrong += _sampled(path, run.study.measure.samples)
     return _check("numbers are those that exams can have", "the same", _first(wrong, ""))
+
+
+def _sampled(path: Path, samples: int) -> Iterator[str]:
+    """What cannot be of the right ones among the answers that reported students sampled."""
+    if (SAMPLED in pq.read_schema(path).names) != bool(samples):
+        yield f"{SAMPLED} is {'missing' if samples else 'there'}, planned were {samples} answers"
+    elif samples:
+        table = pq.read_table(path, columns=["attacker", "split", SAMPLED])
+        student = pc.not_equal(table["attacker"], "")
+        if table.filter(pc.and_(student, pc.equal(table["split"], "report")))[SAMPLED].null_count:
+            yield f"{SAMPLED} of a student is missing in a row"
+        others = table.filter(pc.or_(pc.invert(student), pc.equal(table["split"], "select")))
+        if others[SAMPLED].null_count < len(others):
+            yield f"{SAMPLED} stands in a row of which it is not measured"
+        low, high = pc.min_max(table[SAMPLED]).as_py().values()
+        if low is not None and not 0 <= low <= high <= samples:
+            yield f"{SAMPLED} is from {low} to {high} of {samples}"
 
 
 def _missing(table: pa.Table, student: Any) -> Iterator[str]:

@@ -39,6 +39,7 @@ from experiments.results.schema.rows import Row
 from experiments.settings import reading
 from experiments.settings.entries import checked
 from experiments.settings.schema import Study
+from experiments.stages.grades import SAMPLED
 
 LARGEST = 2 * 2**30  # bytes that grades may unpack to
 ROWS = 2**16
@@ -132,7 +133,7 @@ TEXTS = (
     *(name for name in WHO if name not in WHOLE),
     *("item", "cluster", "prompt", "text", "said", "outcome"),
 )
-OPTIONAL = ("said", "tokens", "bits_per_byte", "nats")  # no value where it is not known
+OPTIONAL = ("said", "tokens", "bits_per_byte", "nats", SAMPLED)  # no value where it is not known
 MOST = {"l1": 2.0, "flips": 1.0} | dict.fromkeys(("nats", "bits_per_byte", "passes", "tokens"), 1e9)
 """Of each number of an exam; none is negative, up to what is lost in rounding. KL has no end."""
 ROUNDING = 1e-6
@@ -151,6 +152,7 @@ def _check_columns(path: Path) -> None:
     size_of_file = path.stat().st_size
     with pq.ParquetFile(path) as file:
         columns = {field.name: field.type for field in file.schema_arrow}
+        kinds |= {name: pa.int64() for name in {SAMPLED} & columns.keys()}
         if columns != kinds or len(file.schema_arrow) > len(columns):
             names = {*columns, *kinds}
             wrong = sorted(name for name in names if columns.get(name) != kinds.get(name))

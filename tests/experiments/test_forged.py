@@ -732,7 +732,7 @@ def typed_in_answers(home):
     table(home, "text", lambda row: "?" if row["attacker"] == "sft" else row["text"])
     table(home, "said", lambda row: None if row["attacker"] == "sft" else row["said"])
     table(home, "outcome", lambda row: "unparsed" if row["attacker"] == "sft" else row["outcome"])
-    table(home, "tokens", lambda row: row["tokens"] or bool(row["text"]))
+    table(home, "tokens", lambda row: row["tokens"] or int(bool(row["text"])))
     rewrite(home)
 
 
@@ -756,7 +756,7 @@ def faster_stages(home):
         "manifest.json",
         lambda held: (
             [
-                stage.update(dict.fromkeys({"seconds", "answer_seconds"} & stage.keys(), 0.0))
+                stage.update(dict.fromkeys({"seconds", "answer_seconds"} & stage.keys(), 1e-3))
                 for stage in held["stages"]
             ]
             and None

@@ -404,7 +404,7 @@ def test_plots_are_the_same_whatever_a_user_set_for_plots_of_their_own(monkeypat
 
     def drawn():
         with plots.as_everywhere():
-            return plots.svg(plots.frontier(many(MANY)))
+            return plots.svg(frontier_plot.draw(plots.figure(11, 4.2), many(MANY).cases))
 
     before = drawn()
     monkeypatch.setenv("MPLBACKEND", "nonsense")

@@ -10,12 +10,15 @@ import pytest
 from scipy import stats
 
 from distill.completions import Completion
+from experiments import cli
 from experiments.measure.samples import pass_at, sizes
+from experiments.review.verify import verify
 from experiments.settings.components import build
 from experiments.settings.entries import resolve
 from experiments.stages.evaluation import EvaluationSpec, sampled_right
 from experiments.stages.stage import TaskSpec
 from tests.experiments import small
+from tests.experiments.forger import table
 
 N = 6
 
@@ -89,3 +92,7 @@ def test_a_study_reports_it_of_its_students_report_exams_alone(tmp_path):
     assert rows and all([one["k"] for one in row["pass_at"]] == [1, 2, 3] for row in rows)
     for page in ("card.md", "report.html"):
         assert "pass@3" in (home / page).read_text()
+    assert cli.main(["verify", str(home)]) == 0
+    table(home, "sampled_right", lambda row: 4 if row["split"] == "report" else None)
+    words = {check.claim: check.word for check in verify(home, None)}
+    assert words["numbers are those that exams can have"] == "FAIL"
