@@ -55,10 +55,11 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    if sys.stderr is sys.__stderr__ and _raw() is None:
-        notes = io.BufferedWriter(Unfailing(sys.stderr.fileno()))
+    errors = sys.__stderr__
+    if errors is not None and sys.stderr is errors:
+        notes = io.BufferedWriter(Unfailing(errors.fileno()))
         sys.stderr = io.TextIOWrapper(
-            notes, sys.stderr.encoding, "backslashreplace", line_buffering=True
+            notes, errors.encoding, "backslashreplace", line_buffering=True
         )
 
 

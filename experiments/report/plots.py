@@ -54,8 +54,10 @@ def as_everywhere() -> Iterator[None]:
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
-    plain = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
-    with matplotlib.rc_context(plain | {"svg.hashsalt": "distill-resist"}):
+    with matplotlib.rc_context():
+        defaults = matplotlib.rcParamsDefault.items()
+        matplotlib.rcParams.update({name: value for name, value in defaults if name != "backend"})
+        matplotlib.rcParams["svg.hashsalt"] = "distill-resist"
         yield
 
 

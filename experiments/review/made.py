@@ -108,11 +108,11 @@ def _installed(manifest: Manifest, planned: Plan | None) -> Check:
 
 def _other_plugins(manifest: Manifest, planned: Plan | None) -> set[str]:
     """Plugins whose files are not those that are here; their code is among the modules as well."""
-    here = provenance.plugins(planned.stages) if planned else {}
+    installed = provenance.plugins(planned.stages) if planned else {}
     return {
         f"another file of plugin {name}"
-        for name in here.keys() & manifest.plugins.keys()
-        if here[name] != manifest.plugins[name]
+        for name in installed.keys() & manifest.plugins.keys()
+        if installed[name] != manifest.plugins[name]
     }
 
 

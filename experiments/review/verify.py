@@ -114,8 +114,8 @@ def about(home: Path) -> str:
     )
     if manifest.study not in shipped("study"):
         return line
-    known = digest(run_folder.published(load(manifest.study, [])).model_dump_json())
-    same_settings = known == manifest.config_sha256
+    settings = digest(run_folder.published(load(manifest.study, [])).model_dump_json())
+    same_settings = settings == manifest.config_sha256
     return line + ("" if same_settings else "; these are not the settings of the shipped study")
 
 

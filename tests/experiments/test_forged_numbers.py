@@ -87,7 +87,7 @@ def test_grades_of_another_writer_are_trusted_no_more_than_its_word(home, is_loc
     in_the_record(writer.encode(), other.encode())(home)
     if is_locked:
         lock = f"pyarrow=={other.rpartition(' ')[2]}"
-        edit(home, "manifest.json", lambda held: held | {"lock": [lock]})
+        edit(home, "manifest.json", lambda manifest: manifest | {"lock": [lock]})
     (check,) = spelled.grades(run_of(home))
     assert check.word == ("INCONCLUSIVE" if is_locked else "FAIL")
 
@@ -170,19 +170,19 @@ def test_no_student_passes_that_its_settings_do_not_lead_to(home, got):
 
 
 def machine(**changes):
-    return lambda held: held["machine"].update(changes)
+    return lambda manifest: manifest["machine"].update(changes)
 
 
 def of_no_stage(**changes):
-    def lie(held):
-        held["made_by"].append(held["made_by"][0] | changes)
+    def lie(manifest):
+        manifest["made_by"].append(manifest["made_by"][0] | changes)
 
     return lie
 
 
 def of_stages(change):
-    def lie(held):
-        for stage in held["stages"]:
+    def lie(manifest):
+        for stage in manifest["stages"]:
             change(stage)
 
     return lie
@@ -192,7 +192,9 @@ MANIFEST = {
     "a maker of no stage": of_no_stage(code={"all defences are effective": "0" * 16}),
     "threads of no stage": of_no_stage(threads=64),
     "a maker twice": of_no_stage(),
-    "reasons in words of others": lambda held: held.update(old=["it was reviewed (1 student)"]),
+    "reasons in words of others": lambda manifest: manifest.update(
+        old=["it was reviewed (1 student)"]
+    ),
     "a version in words": machine(python="3.11\n\n# All defences are effective"),
     "a platform of lines": machine(platform="Linux\n\n# All defences are effective"),
     "a device without end": machine(device="x" * 10**6),
@@ -214,7 +216,7 @@ MANIFEST = {
 @pytest.mark.parametrize("name", MANIFEST)
 def test_a_manifest_holds_what_made_its_stages_and_nothing_else(home, name):
     manifest_of(home)
-    edit(home, "manifest.json", lambda held: MANIFEST[name](held) and None)
+    edit(home, "manifest.json", lambda manifest: MANIFEST[name](manifest) and None)
     with pytest.raises(BadInput):
         manifest_of(home)
 
@@ -304,12 +306,12 @@ def test_a_signature_is_one_of_this_manifest_whoever_made_it(home, key, name):
 )
 def test_a_signer_must_be_allowed_for_this_and_now(home, key, tmp_path, line):
     (home / "manifest.json.sig").write_bytes(signed(key, (home / "manifest.json").read_bytes()))
-    own = " ".join(key.with_suffix(".pub").read_text().split()[:2])
-    other = own[:-6] + "AAAAAA"
+    public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    other = public[:-6] + "AAAAAA"
     allowed = tmp_path / "allowed"
-    allowed.write_text(f"author {own}\n")
+    allowed.write_text(f"author {public}\n")
     assert sign.checked(home, allowed).word == "PASS"
-    allowed.write_text(line.format(key=own, other=other) + "\n")
+    allowed.write_text(line.format(key=public, other=other) + "\n")
     assert sign.checked(home, allowed).word == "FAIL"
 
 
@@ -319,7 +321,7 @@ def test_a_signer_must_be_allowed_for_this_and_now(home, key, tmp_path, line):
 @pytest.mark.parametrize("name", ["quickstart", "matrix", "mine"])
 def test_what_is_verified_is_named(home, name):
     """A run of other settings may have the name of a study that one knows."""
-    edit(home, "manifest.json", lambda held: held | {"study": name})
+    edit(home, "manifest.json", lambda manifest: manifest | {"study": name})
     line = about(home)
     assert line.startswith(f"study {name}, settings ")
     assert line.endswith("not the settings of the shipped study") == (name != "mine")
