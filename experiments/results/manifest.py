@@ -156,9 +156,8 @@ class Manifest(Table):
         packages = [line.partition("==")[0].lower() for line in self.lock]
         if len({*packages}) < len(packages):
             raise ValueError("lock names a package twice")
-        used = dict.fromkeys(stage.made_by for stage in self.stages)
-        if [*used] != [*range(len(self.made_by))]:
-            raise ValueError("made_by is not what made the stages, in their order")
+        if {stage.made_by for stage in self.stages} != {*range(len(self.made_by))}:
+            raise ValueError("made_by is not what made the stages")
         if any(maker in self.made_by[:place] for place, maker in enumerate(self.made_by)):
             raise ValueError("made_by names a maker twice")
         return self
