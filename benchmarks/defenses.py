@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     resources = ProviderResources(
         proxy=replace(teacher, network=network(tokenizer, shape, 1)),
         weaker_teacher=teacher,
+        rewriter=replace(teacher, max_new_tokens=4),
         traces=solutions,
         grade=lambda answer: len(answer.text) % 2 == 0,
     )

@@ -12,7 +12,7 @@ from typing import Any
 Complain = Callable[[str], None]
 
 
-class Unfailing(io.RawIOBase):
+class _Unfailing(io.RawIOBase):
     """A stream of notes that stops no work: what it does not take is lost.
 
     `lost`: whether anything was, other than because its reader had enough.
@@ -57,21 +57,25 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="replace")
     errors = sys.__stderr__
     if errors is not None and sys.stderr is errors:
-        notes = io.BufferedWriter(Unfailing(errors.fileno()))
+        notes = io.BufferedWriter(_Unfailing(errors.fileno()))
         sys.stderr = io.TextIOWrapper(
             notes, errors.encoding, "backslashreplace", line_buffering=True
         )
 
 
-def _raw() -> Unfailing | None:
+def _raw() -> _Unfailing | None:
     """What standard error writes to, where that is ours."""
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
-    return raw if isinstance(raw, Unfailing) else None
+    return raw if isinstance(raw, _Unfailing) else None
 
 
 def code(code: int, complain: Complain) -> int:
     """The exit code of a command that ended with one: 2 where its output was lost, or its notes and
     it was none.
+
+    Args:
+        code: that it ended with.
+        complain: prints a line of what was lost.
     """
     if not flush(complain):
         return 2

@@ -33,7 +33,11 @@ def read(data: bytes | Path) -> Grades:
 
 
 def spelled(table: Any) -> bytes:
-    """An Arrow table of grades as `grades.parquet` has it: the same rows give the same bytes."""
+    """An Arrow table of grades as `grades.parquet` has it: the same rows give the same bytes.
+
+    Args:
+        table: of Arrow, a row an exam item, exam after exam.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

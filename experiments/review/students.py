@@ -55,7 +55,13 @@ def check(run: Run, planned: Plan) -> Check:
 
 
 def faults(arm: Arm, record: FinishedStudent, seen: dict[str, object]) -> Iterator[str]:
-    """What a record says otherwise than its plan, or than those before it: `seen`."""
+    """What a record says otherwise than its plan, or than those before it.
+
+    Args:
+        arm: as it was planned.
+        record: of its student.
+        seen: what earlier records said that all must; it is added to.
+    """
     if record.learning_rate not in (allowed := rates(arm)):
         wanted = " or ".join(map(str, sorted(allowed)))
         yield f"learning_rate is {record.learning_rate}, planned is {wanted}"

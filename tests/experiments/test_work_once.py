@@ -19,7 +19,8 @@ from tests.experiments.test_wiring import TINY, folder, made, planned, tiny
 
 PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
 RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
-EDITS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on == "text"]
+TEXTS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on == "text"]
+EDITS = [name for name in TEXTS if "rewriter" not in parse_defense(name).chain.traits.needs]
 KEYLESS = [name for name in EDITS if not parse_defense(name).chain.traits.needs]
 
 

@@ -108,7 +108,7 @@ def test_the_true_form_is_among_the_candidates_whatever_was_done(order, change, 
     if "mirror" in change:
         steps = obfuscate.RULES["swap_sides"](steps, "")
     steps = [steps[i] for i in order]
-    moved = ";".join(obfuscate.merge(steps, "") if merge else steps) + rest
+    moved = ";".join(obfuscate.RULES["merge"](steps, "") if merge else steps) + rest
     forms = reorder.candidates(moved, HASH, 24)
     assert forms[0] == moved and answer.text in forms and len(forms) == len(set(forms))
     assert all(split_answer(form, HASH)[1] == rest for form in forms)
