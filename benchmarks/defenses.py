@@ -46,7 +46,7 @@ def network(tokenizer: Any, shape: dict[str, Any], seed: int) -> Any:
 def built(name: str, resources: ProviderResources, teacher: LanguageModel) -> Any:
     """A defence as it is shipped, which has learned what it has to."""
     shown = entries.resolve("defense", name).spec.settings
-    quick = {key: value for key, value in QUICK.items() if key in shown}
+    quick = {key: value for key, value in QUICK.items() if shown.get(key)}
     part = components.restore("defense", {"name": name, "settings": shown | quick})
     defense = part.build(resources)
     if not defense.traits.learns:
