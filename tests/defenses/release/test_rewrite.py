@@ -92,7 +92,7 @@ def test_the_search_takes_what_hurts_a_proxy_most(resources, teacher, monkeypatc
 
 
 def test_a_real_proxy_tells_candidates_apart_and_a_search_repeats_itself(resources, teacher):
-    """What is proposed drowns the reasoning, what it starts from keeps it; the proxy stays as it was."""
+    """A proposal drowns the reasoning, the first keeps it; the proxy stays as it was."""
     settings = Settings(rounds=1, samples=1, steps=3, learning_rate=0.01, instruction="{reasoning}")
     write = lambda prompt: "7" * 20 if prompt.id == "proposal" else prompt.text[:9].strip()  # noqa: E731
     resources = replace(resources, rewriter=Rewriter(write))
