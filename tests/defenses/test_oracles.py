@@ -784,16 +784,18 @@ def test_a_sequence_is_as_far_as_its_tokens_allow(seed, kind, name, eps):
     moved, kl, _ = distortion(y.log(), out.log())
     row = {prefix: i for i, prefix in enumerate(prefixes)}
 
-    def chance(p: Tensor, text: tuple[int, ...]) -> float:
-        return math.prod(float(p[row[text[:t]], text[t]]) for t in range(len(text)))
+    def log_chance(p: Tensor, text: tuple[int, ...]) -> float:
+        """A sum of logs: a product of three tiny chances is 0 in a float."""
+        return sum(float(p[row[text[:t]], text[t]].log()) for t in range(len(text)))
 
     texts = list(itertools.product(range(V), repeat=T))
-    clean, poisoned = (np.array([chance(p, text) for text in texts]) for p in (y, out))
+    log_clean, log_out = (np.array([log_chance(p, text) for text in texts]) for p in (y, out))
+    clean, poisoned = np.exp(log_clean), np.exp(log_out)
     if kl.isfinite().all():
-        with np.errstate(divide="ignore", invalid="ignore"):
-            whole = np.where(clean > 0, clean * np.log(clean / poisoned), 0).sum()
+        with np.errstate(invalid="ignore"):
+            whole = np.where(clean > 0, clean * (log_clean - log_out), 0).sum()
         assert whole == pytest.approx(
-            sum(chance(y, one) * float(kl[row[one]]) for one in prefixes), abs=1e-9
+            sum(math.exp(log_chance(y, one)) * float(kl[row[one]]) for one in prefixes), abs=1e-9
         )
     worst = [max(float(moved[row[one]]) / 2 for one in prefixes if len(one) == t) for t in range(T)]
     tv = np.abs(clean - poisoned).sum() / 2
