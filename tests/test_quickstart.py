@@ -65,7 +65,7 @@ def test_the_study_is_as_large_as_it_claims(rows):
         arms.IDENTITY,
     }
     assert defended == {"release/answer_only", "release/top_k"}
-    assert {task for task, _, _ in rows} == {"addition", "trace"}
+    assert {task for task, _, _ in rows} == {"addition"}
     assert {attacker for _, attacker, _ in rows} >= {
         "sft",
         "logprob_kd",
@@ -78,20 +78,21 @@ def test_the_study_is_as_large_as_it_claims(rows):
     assert all(row["seeds"] == row["planned"] for row in rows.values())
 
 
-@pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
-def test_the_controls_hold(rows, task, attacker):
-    ceiling = rows[task, attacker, "none"]
+@pytest.mark.parametrize("attacker", ["sft", "logprob_kd"])
+def test_the_controls_hold(rows, attacker):
+    ceiling = rows["addition", attacker, "none"]
     assert ceiling["teacher_clean"] >= 0.95
     assert ceiling["undefended"] >= 0.95 and ceiling["undefended"] - ceiling["floor"] >= 0.5
     assert (ceiling["transfer"], ceiling["transfer_lo"]) == (1.0, None)
-    identity, shuffled = rows[task, attacker, arms.IDENTITY], rows[task, arms.SHUFFLED, "none"]
+    identity = rows["addition", attacker, arms.IDENTITY]
+    shuffled = rows["addition", arms.SHUFFLED, "none"]
     assert identity["transfer_lo"] <= 1 <= identity["transfer_hi"]
     assert identity["transfer_hi"] - identity["transfer_lo"] <= 0.2
     assert shuffled["transfer_lo"] <= 0
 
 
 def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
-    row = rows["trace", "sft", "release/answer_only"]
+    row = rows["addition", "sft", "release/answer_only"]
     assert row["transfer"] <= 0.3 and row["teacher_defended"] == row["teacher_clean"]
     assert row["verdict"] == "effective"
 
@@ -122,9 +123,9 @@ def test_students_are_trained_as_far_as_it_goes(runs):
     ]
     assert not [one for one in data["flags"] if one["flag"] == "identity"]
     sat = grades_file.read(runs / "quickstart" / "grades.parquet")
-    for task, attacker in (("trace", "sft"), ("addition", "logprob_kd")):
-        right = sat[grades.Key(task, "none", attacker, 800, "report")].right_SN.mean(1)
-        assert right.min() >= 0.9, task
+    for attacker in ("sft", "logprob_kd"):
+        right = sat[grades.Key("addition", "none", attacker, 800, "report")].right_SN.mean(1)
+        assert right.min() >= 0.9, attacker
 
 
 def test_the_folder_holds_what_a_reader_needs(runs):
@@ -143,7 +144,7 @@ def test_the_folder_holds_what_a_reader_needs(runs):
     graded = pq.read_table(home / "grades.parquet").to_pylist()
     sizes = {"report": made.study.measure.items, "select": made.study.measure.selection_items}
     assert sum(g["attacker"] != "" for g in graded) == sum(sizes[arm.split] for arm in made.arms)
-    wanted = ("trace", "none", "sft", "report")
+    wanted = ("addition", "none", "sft", "report")
     cell = [
         g["outcome"] == "right"
         for g in graded
@@ -152,16 +153,16 @@ def test_the_folder_holds_what_a_reader_needs(runs):
     row = next(
         r
         for r in json.loads((home / "results.json").read_text())
-        if (r["task"], r["defense"], r["attacker"]) == ("trace", "none", "sft")
+        if (r["task"], r["defense"], r["attacker"]) == ("addition", "none", "sft")
     )
     assert sum(cell) / len(cell) == pytest.approx(row["undefended"])
 
 
-@pytest.mark.parametrize(("task", "attacker"), [("trace", "sft"), ("addition", "logprob_kd")])
-def test_undefended_against_undefended_differs_by_nothing(runs, task, attacker):
+@pytest.mark.parametrize("attacker", ["sft", "logprob_kd"])
+def test_undefended_against_undefended_differs_by_nothing(runs, attacker):
     sittings = grades_file.read(runs / "quickstart" / "grades.parquet")
     right = [
-        sittings[grades.Key(task, defense, attacker, 800, "report")].right_SN
+        sittings[grades.Key("addition", defense, attacker, 800, "report")].right_SN
         for defense in ("none", arms.IDENTITY)
     ]
     got = undefended_splits(np.concatenate(right), splits=300)

@@ -151,6 +151,24 @@ def asking(block: Block) -> list[str]:
     return [attacker for attacker in block.attackers if not is_floor(attacker)]
 
 
+def has_choice(study: Study, task: str, defense: str, budgets: Iterable[int]) -> bool:
+    """Whether several attackers ask against a defence at one of these budgets, in one block or in
+    several: then the worst is chosen on students and questions that are not reported. The
+    identity control has no choice of its own.
+
+    Args:
+        study: whose blocks are looked through.
+        task: by its entry.
+        defense: by its entry, or `none`.
+        budgets: questions of a student.
+    """
+    blocks = [block for block in study.blocks if task in block.tasks and defense in defenses(block)]
+    return any(
+        len({name for block in blocks if budget in block.budgets for name in asking(block)}) > 1
+        for budget in budgets
+    )
+
+
 def defenses(block: Block) -> list[str]:
     """The undefended teacher, with which all are compared, and the block's defences.
 
@@ -172,22 +190,20 @@ def floors(study: Study, block: Block) -> list[str]:
     return [*unasked, *listed]
 
 
-def seeds(study: Study, task: str, cell: Cell, several: bool) -> Iterator[tuple[int, str]]:
+def seeds(study: Study, task: str, cell: Cell) -> Iterator[tuple[int, str]]:
     """The seeds of a cell's students with the split that each is examined on.
 
     Args:
         study: with its reported and its selection seeds.
         task: by its entry.
         cell: whose students they are.
-        several: whether the block has several attackers that ask, so that the worst is chosen.
     """
     for seed in _reported(study, task, cell):
         yield seed, "report"
-    # Where there is a choice, it is made on students and questions that are not reported.
     if is_floor(cell.attacker):
         selected = cell.attacker != SHUFFLED
     else:
-        selected = cell.defense != IDENTITY and several
+        selected = has_choice(study, task, cell.defense, [cell.budget])
     for seed in study.selection_seeds if selected else ():
         yield seed, "select"
 

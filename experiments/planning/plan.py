@@ -21,6 +21,7 @@ from experiments.planning.arms import (
     asking,
     defenses,
     floors,
+    has_choice,
     is_floor,
     listed,
     seeds,
@@ -206,7 +207,8 @@ def _add_teacher_exams(plan: Plan, block: Block, scope: Scope, defense: str) -> 
     """The defended teacher's own exams, on other questions as well if defences are compared
     there.
     """
-    for split in ("report", "select") if len(asking(block)) > 1 else ("report",):
+    chosen = has_choice(plan.study, scope.task, defense, block.budgets)
+    for split in ("report", "select") if chosen else ("report",):
         plan.teachers[scope.task, defense, split] = [
             teacher_exam(scope, defense, split, sampled)
             for sampled in range(plan.study.measure.teacher_seeds)
@@ -223,8 +225,7 @@ def _possible(plan: Plan, defense: str, attacker: str) -> bool:
 
 
 def _add_arms(plan: Plan, block: Block, scope: Scope, cell: Cell) -> None:
-    several = len(asking(block)) > 1
-    for seed, split in seeds(plan.study, scope.task, cell, several):
+    for seed, split in seeds(plan.study, scope.task, cell):
         exam = path(scope, cell, seed, split).exam
         plan.arms.append(Arm(scope.task, *cell, seed, split, exam))
     _check_size(plan, scope)

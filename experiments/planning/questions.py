@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from distill.completions import BadInput, Interface, Prompt
 from distill.recordings import Layout, RecordedModel, read_recorded
-from experiments.planning.arms import asking
+from experiments.planning.arms import asking, defenses, has_choice
 from experiments.planning.graph import interface_of, pool
 from experiments.planning.opened import student_vocabulary
 from experiments.private import revealed, shown
@@ -52,11 +52,12 @@ def asked_prompts(study: Study, task: str, block: Block) -> dict[Interface, list
     Returns:
         Each prompt once, in the order in which they are first asked.
     """
-    exam, defenses = build_task(task), [parse_defense(entry) for entry in block.defenses]
+    exam, defended = build_task(task), [parse_defense(entry) for entry in block.defenses]
     items = exam.items("report", study.measure.items, 0)
-    if len(asking(block)) > 1 or any(defense.match for defense in defenses):
+    chosen = any(has_choice(study, task, name, block.budgets) for name in defenses(block))
+    if chosen or any(defense.match for defense in defended):
         items += exam.items("select", study.measure.selection_items, 0)
-    if any("traces" in defense.chain.traits.needs for defense in defenses):
+    if any("traces" in defense.chain.traits.needs for defense in defended):
         items += exam.train_items(2 * study.provider.traces, seed_for("provider"))
     sent_to = {TEXT: [item.prompt for item in items]}
     for seed in query_seeds(study, task):

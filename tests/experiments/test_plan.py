@@ -1,5 +1,6 @@
 """What is trained how long, on which seeds, and what twice the steps would change."""
 
+import itertools
 import json
 
 import pytest
@@ -106,6 +107,30 @@ class TestSeeds:
         with pytest.raises(BadInput, match="seeds") as error:
             made(*words)
         assert "\n" not in str(error.value)
+
+
+def test_whoever_is_chosen_among_has_students_on_the_selection_split():
+    """Attackers of one defence at one budget, whether one block names them or two; and the teacher
+    whose answers they learn from.
+    """
+    named = (
+        ("release/answer_only", "sft", [8, 4]),
+        ("release/answer_only", BATTERY[1], [8]),
+        ("release/truncate", "sft", [8]),
+    )
+    blocks = [
+        schema.Block(tasks=["addition"], defenses=["none", one], attackers=[two], budgets=three)
+        for one, two, three in named
+    ]
+    there = plan.make(schema.load("quickstart", TINY).model_copy(update={"blocks": blocks}))
+    chosen = {
+        (arm.defense, arm.attacker, arm.budget)
+        for arm in there.arms
+        if arm.split == "select" and not arms.is_floor(arm.attacker)
+    }
+    among = ["none", "release/answer_only"]
+    assert chosen == {*itertools.product(among, ["sft", BATTERY[1]], [8])}
+    assert {defense for _, defense, split in there.teachers if split == "select"} == {*among}
 
 
 class TestLength:
