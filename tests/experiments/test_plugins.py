@@ -69,6 +69,16 @@ def test_a_script_of_the_page_runs_and_its_export_says_what_it_needs(folder, tmp
     assert code == 2 and output.err.count("\n") == 1
     assert "needs plugins that are not here: defense/release/masked, task/doubling" in output.err
     assert called(capsys, "verify", home, "--plugins", folder)[0] == 0
+    # A comment is no other code, but another file; and what a run needs, its manifest says.
+    commented = Path(shutil.copytree(folder, tmp_path / "commented"))
+    with (commented / "defense/release/masked.py").open("a") as file:
+        file.write("# a comment\n")
+    code, output = called(capsys, "verify", home, "--plugins", commented)
+    assert code == 0 and "another file of plugin defense/release/masked" in output.out
+    del manifest["plugins"]["task/doubling"]
+    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    code, output = called(capsys, "verify", home, "--plugins", folder)
+    assert code == 1 and "plugins" in output.out
 
 
 def test_its_code_is_in_the_address_of_what_it_makes_and_its_comments_are_not(folder):
