@@ -3,8 +3,8 @@
 What attackers do to wash watermarks and styles off answers (UP in Pan et al., ACL 2025). By rule:
 operands of a sum or a product change places, and connectives of prose are exchanged for others,
 each place with probability `share`. By the attacker's own model: one that follows instructions is
-asked for the solution in other words. A paraphrase whose final answer is another one is not kept:
-the answer stays as it was.
+asked for the solution in other words, or to translate it and then its translation back. A
+paraphrase whose final answer is another one is not kept: the answer stays as it was.
 """
 
 from __future__ import annotations
@@ -52,22 +52,27 @@ def by_rule(text: str, share: float, rng: random.Random) -> str:
 
 
 class Settings(Part):
-    """`path`: a local folder or hub name of a model that follows instructions, or none: by rule."""
+    """`path`: a local folder or hub name of a model that follows instructions, or none: by rule.
+    `back`: what it is told to do with its own words then; two instructions to translate are a
+    back-translation.
+    """
 
     share: float = Field(1.0, ge=0, le=1)
     path: str | None = None
     instruction: str = (
         "Say this solution in other words, and keep its result.\nQuestion: {question}\n{solution}\n"
     )
+    back: str | None = None
     temperature: float = Field(0.7, ge=0)
     max_new_tokens: int = Field(512, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _asks(self) -> Settings:
-        if self.path is not None and "{solution}" not in self.instruction:
-            raise ValueError(
-                f"instruction must say where the {{solution}} goes, got {self.instruction!r}"
-            )
+        if self.path is None and self.back is not None:
+            raise ValueError("back is for a model; say which by path")
+        for name, text in (("instruction", self.instruction), ("back", self.back)):
+            if self.path is not None and text is not None and "{solution}" not in text:
+                raise ValueError(f"{name} must say where the {{solution}} goes, got {text!r}")
         return self
 
 
@@ -81,47 +86,46 @@ class Attacker(Base):
         reasoning = [
             split_answer(completion.text, resources.format)[0] for completion in completions
         ]
+        write = self._by_rule if self.settings.path is None else self._by_model
         paraphrased = []
         for completion, before, after in zip(
-            completions, reasoning, self._rewrite(completions, reasoning, seed), strict=True
+            completions, reasoning, write(completions, reasoning, seed), strict=True
         ):
             new = with_text(completion, after + completion.text[len(before) :])
             same = resources.final(new) == resources.final(completion)
             paraphrased.append(new if after and same else completion)
         return paraphrased
 
-    def _rewrite(
+    def _by_rule(
         self, completions: Sequence[Completion], reasoning: Sequence[str], seed: int
     ) -> list[str]:
-        if self.settings.path is None:
-            drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in completions)
-            return [
-                by_rule(text, self.settings.share, rng)
-                for text, rng in zip(reasoning, drawn, strict=True)
-            ]
-        s = self.settings
-        model = load(s.path, temperature=s.temperature, max_new_tokens=s.max_new_tokens)
-        is_chosen = [
-            random.Random(f"paraphrase {seed} {one.prompt_id}").random() < s.share
-            for one in completions
-        ]
-        requests = [
-            self._request(one, text)
-            for one, text, ask in zip(completions, reasoning, is_chosen, strict=True)
-            if ask and text
-        ]
-        written = {
-            one.prompt_id: one.text.strip()
-            for one in model.generate(requests, seed=seed, interface=Interface())
-        }
+        drawn = (random.Random(f"paraphrase {seed} {one.prompt_id}") for one in completions)
         return [
-            written.get(one.prompt_id, text)
-            for one, text in zip(completions, reasoning, strict=True)
+            by_rule(text, self.settings.share, rng)
+            for text, rng in zip(reasoning, drawn, strict=True)
         ]
 
-    def _request(self, answer: Completion, reasoning: str) -> Prompt:
-        fields = {"question": answer.prompt, "solution": reasoning}
-        text = re.sub(
-            r"{(question|solution)}", lambda match: fields[match[1]], self.settings.instruction
-        )
-        return Prompt(answer.prompt_id, text)
+    def _by_model(
+        self, completions: Sequence[Completion], reasoning: Sequence[str], seed: int
+    ) -> list[str]:
+        s = self.settings
+        assert s.path is not None
+        model = load(s.path, temperature=s.temperature, max_new_tokens=s.max_new_tokens)
+        texts = {
+            i: text
+            for i, (one, text) in enumerate(zip(completions, reasoning, strict=True))
+            if text and random.Random(f"paraphrase {seed} {one.prompt_id}").random() < s.share
+        }
+        for instruction in filter(None, (s.instruction, s.back)):
+            # Where it says nothing, the text is empty, and the answer stays as it was.
+            asked = [i for i, text in texts.items() if text]
+            requests = [_request(instruction, completions[i], texts[i]) for i in asked]
+            written = model.generate(requests, seed=seed, interface=Interface())
+            texts |= {i: one.text.strip() for i, one in zip(asked, written, strict=True)}
+        return [texts.get(i, text) for i, text in enumerate(reasoning)]
+
+
+def _request(instruction: str, answer: Completion, reasoning: str) -> Prompt:
+    fields = {"question": answer.prompt, "solution": reasoning}
+    text = re.sub(r"{(question|solution)}", lambda match: fields[match[1]], instruction)
+    return Prompt(answer.prompt_id, text)

@@ -93,8 +93,35 @@ def test_by_a_model_from_a_folder(folder):
     assert any(new.text != old.text for new, old in zip(once, answers, strict=True))
 
 
+def test_back_translation_asks_twice_and_loses_no_answer(monkeypatch):
+    """The second time of the first one's words; what a model does not say stays as it was. Attempts
+    at one question are answers of their own.
+    """
+    asked = []
+
+    class Translator:
+        def generate(self, prompts, *, seed, interface):
+            asked.append([one.text for one in prompts])
+            done = {"to: eins": "one", "back: one": " uno ", "to: zwei": "", "to: drei": "2 # 9"}
+            return [Completion(one.id, one.text, done.get(one.text, "?")) for one in prompts]
+
+    monkeypatch.setattr(paraphrase, "load", lambda *_, **__: Translator())
+    answers = [
+        Completion("q", "", f"{word}# 1", token_ids=(1,)) for word in ("eins", "zwei", "drei", "")
+    ]
+    there = attacker(path="model", instruction="to: {solution}", back="back: {solution}")
+    done = there.clean(answers, OWN, seed=0)
+    assert asked == [["to: eins", "to: zwei", "to: drei"], ["back: one", "back: 2 # 9"]]
+    assert [one.text for one in done] == ["uno# 1", "zwei# 1", "?# 1", "# 1"]
+    assert done[1] is answers[1] and done[0].token_ids == ()
+
+
 def test_mistakes_are_one_line(tmp_path):
     with pytest.raises(BadInput, match="model "):
         attacker(path=str(tmp_path / "nowhere")).clean([Completion("q", "p", "a # 1")], OWN, seed=0)
     with pytest.raises(ValueError, match="where the {solution} goes"):
         paraphrase.Settings(path="x", instruction="again")
+    with pytest.raises(ValueError, match="back must say where the {solution} goes"):
+        paraphrase.Settings(path="x", back="again")
+    with pytest.raises(ValueError, match="say which by path"):
+        paraphrase.Settings(back="back: {solution}")
