@@ -207,8 +207,8 @@ def _add_teacher_exams(plan: Plan, block: Block, scope: Scope, defense: str) -> 
     """The defended teacher's own exams, on other questions as well if defences are compared
     there.
     """
-    chosen = has_choice(plan.study, scope.task, defense, block.budgets)
-    for split in ("report", "select") if chosen else ("report",):
+    selects = has_choice(plan.study, scope.task, defense, block.budgets)
+    for split in ("report", "select") if selects else ("report",):
         plan.teachers[scope.task, defense, split] = [
             teacher_exam(scope, defense, split, sampled)
             for sampled in range(plan.study.measure.teacher_seeds)

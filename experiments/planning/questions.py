@@ -54,8 +54,8 @@ def asked_prompts(study: Study, task: str, block: Block) -> dict[Interface, list
     """
     exam, defended = build_task(task), [parse_defense(entry) for entry in block.defenses]
     items = exam.items("report", study.measure.items, 0)
-    chosen = any(has_choice(study, task, name, block.budgets) for name in defenses(block))
-    if chosen or any(defense.match for defense in defended):
+    selects = any(has_choice(study, task, name, block.budgets) for name in defenses(block))
+    if selects or any(defense.match for defense in defended):
         items += exam.items("select", study.measure.selection_items, 0)
     if any("traces" in defense.chain.traits.needs for defense in defended):
         items += exam.train_items(2 * study.provider.traces, seed_for("provider"))

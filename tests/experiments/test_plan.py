@@ -125,13 +125,13 @@ def test_whoever_is_chosen_among_has_students_on_the_selection_split():
         for one, two, three in named
     ]
     there = plan.make(schema.load("quickstart", TINY).model_copy(update={"blocks": blocks}))
-    chosen = {
+    selected = {
         (arm.defense, arm.attacker, arm.budget)
         for arm in there.arms
         if arm.split == "select" and not arms.is_floor(arm.attacker)
     }
     among = ["none", "release/answer_only"]
-    assert chosen == {*itertools.product(among, ["sft", BATTERY[1]], [8])}
+    assert selected == {*itertools.product(among, ["sft", BATTERY[1]], [8])}
     assert {defense for _, defense, split in there.teachers if split == "select"} == {*among}
 
 

@@ -118,10 +118,10 @@ class Attacker(Base):
         }
         for instruction in filter(None, (s.instruction, s.back)):
             # Where it says nothing, the text is empty, and the answer stays as it was.
-            asked = [i for i, text in texts.items() if text]
-            requests = [_request(instruction, completions[i], texts[i]) for i in asked]
+            places = [i for i, text in texts.items() if text]
+            requests = [_request(instruction, completions[i], texts[i]) for i in places]
             written = model.generate(requests, seed=seed, interface=Interface())
-            texts |= {i: one.text.strip() for i, one in zip(asked, written, strict=True)}
+            texts |= {i: one.text.strip() for i, one in zip(places, written, strict=True)}
         return [texts.get(i, text) for i, text in enumerate(reasoning)]
 
 

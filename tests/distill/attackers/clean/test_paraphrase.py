@@ -97,11 +97,11 @@ def test_back_translation_asks_twice_and_loses_no_answer(monkeypatch):
     """The second time of the first one's words; what a model does not say stays as it was. Attempts
     at one question are answers of their own.
     """
-    asked = []
+    requests = []
 
     class Translator:
         def generate(self, prompts, *, seed, interface):
-            asked.append([one.text for one in prompts])
+            requests.append([one.text for one in prompts])
             done = {"to: eins": "one", "back: one": " uno ", "to: zwei": "", "to: drei": "2 # 9"}
             return [Completion(one.id, one.text, done.get(one.text, "?")) for one in prompts]
 
@@ -111,7 +111,7 @@ def test_back_translation_asks_twice_and_loses_no_answer(monkeypatch):
     ]
     there = attacker(path="model", instruction="to: {solution}", back="back: {solution}")
     done = there.clean(answers, OWN, seed=0)
-    assert asked == [["to: eins", "to: zwei", "to: drei"], ["back: one", "back: 2 # 9"]]
+    assert requests == [["to: eins", "to: zwei", "to: drei"], ["back: one", "back: 2 # 9"]]
     assert [one.text for one in done] == ["uno# 1", "zwei# 1", "?# 1", "# 1"]
     assert done[1] is answers[1] and done[0].token_ids == ()
 
