@@ -80,8 +80,8 @@ class RewrittenModel(ReleasedModel):
     What it writes is a function of (key, question, part). Its forward passes count per token of the
     answer that it rewrites, both in the rewriter's tokens; what was not rewritten cost nothing.
     Token ids and logprobs go. An answer is released with the text that it had, and is no defended
-    one, where a part does not fit the rewriter's context, where nothing or the instruction is
-    written, or where what is written changes the final answer.
+    one, where a part does not fit the rewriter's context, where nothing, the instruction or no end
+    is written, or where what is written changes the final answer.
     """
 
     rewriter: LanguageModel
@@ -135,7 +135,8 @@ class RewrittenModel(ReleasedModel):
             written[place].text.strip() if place in written else part.text
             for place, part in enumerate(parts)
         ]
-        if any(self._repeats(texts[place], answer, parts[place]) for place in written):
+        whole = all(one.finished for one in written.values())
+        if not whole or any(self._repeats(texts[p], answer, parts[p]) for p in written):
             return answer
         reasoning = "".join(text + part.tail for text, part in zip(texts, parts, strict=True))
         released = reasoning + split_answer(answer.text, self.form)[1]

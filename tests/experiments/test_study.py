@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.completions import BadInput
+from experiments.analysis import summary
 from experiments.planning import arms, graph, plan
 from experiments.settings import attacks, catalog, entries, schema
 from experiments.stages import search
@@ -18,8 +19,9 @@ from experiments.stages.files import Choice, Trial
 from experiments.stages.grades import read_grades, write_grades
 from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
+from tests.experiments import snapshots
 from tests.experiments.shipped import overrides
-from tests.experiments.small import STUDY, apart, command, run
+from tests.experiments.small import STUDY, apart, command, last, run
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT / "tests" / "data" / "gsm8k"
@@ -33,6 +35,17 @@ def test_every_shipped_study_plans(name):
     )
     assert arms.IDENTITY in {arm.defense for arm in made.arms}
     assert all(("none" == arm.defense) or arm.attacker not in arms.FLOORS for arm in made.arms)
+
+
+@pytest.mark.parametrize("name", catalog.names("study"))
+def test_every_shipped_study_can_be_reported_once_it_was_run(name):
+    """Of made-up grades: what a report needs and a plan left out would show hours later."""
+    few = ["measure.items=30", "measure.selection_items=20", "measure.draws=100"]
+    made = plan.make(schema.load(name, last(*few, *overrides(name))))
+    cases = summary.measure(made.study, *snapshots.made_up(made)).cases
+    asking = [arm for arm in made.arms if not arms.is_floor(arm.attacker)]
+    wanted = {(arm.task, arm.defense) for arm in asking} - {(arm.task, "none") for arm in asking}
+    assert {(case.task, case.defense) for case in cases} == wanted
 
 
 @pytest.mark.parametrize("group", ["defense", "attacker", "task"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from defenses import ProviderResources
@@ -70,6 +72,16 @@ def test_what_cannot_be_used_leaves_the_answer_undefended(module, write):
     text = SUM.removesuffix(" # 23") if " # 24" in write("") else SUM
     new = released(module, Rewriter(write), text)
     assert new.text == text and new.token_ids == () and new.passes > 1
+
+
+def test_what_was_cut_off_is_not_released():
+    class Cut(Rewriter):
+        def generate(self, prompts, *, seed, interface):
+            written = super().generate(prompts, seed=seed, interface=interface)
+            return [replace(one, finished="12*2" not in one.prompt) for one in written]
+
+    assert released(reformulate, Cut(str.upper), segment=2).text == SUM
+    assert released(reformulate, Cut(lambda text: f"<{text}>"), "3+4=7 # 7").text == "<3+4=7> # 7"
 
 
 def test_one_segment_that_cannot_be_used_leaves_all_of_the_answer():
