@@ -32,6 +32,7 @@ MATRICES = 5.0  # Muon's learning rate in AdamW's
 CHECKPOINT_EVERY = 200  # steps; a multiple of LOG_EVERY, so that no pending loss is lost
 POOL = 8  # batches that are sorted by length together
 BETAS = (0.9, 0.98)  # of AdamW
+LEARNED = 0.5  # nats a token: what begins with less was trained before
 
 
 @dataclass
@@ -344,9 +345,11 @@ def _means(losses: Iterable[Tensor], state: _State, steps: int) -> Iterator[None
 def _has_diverged(losses: list[float]) -> bool:
     """Not finite, or twice in a row above three times the first mean, where that is
     a likelihood's.
+
+    A network that was trained before begins near 0, and three times that is noise.
     """
     return not math.isfinite(losses[-1]) or (
-        len(losses) > 2 and min(losses[-2:]) > 3 * losses[0] > 0
+        len(losses) > 2 and losses[0] > 0 and min(losses[-2:]) > 3 * max(losses[0], LEARNED)
     )
 
 

@@ -128,6 +128,27 @@ def test_a_diverged_student_is_an_outcome():
     assert result.diverged
 
 
+@pytest.mark.parametrize(
+    ("means", "steps"),
+    [
+        ([0.001, 0.004, 0.006, 0.005], 80),  # it was trained before, and goes on
+        ([0.001, 0.9, 1.4, 1.7], 80),
+        ([3.0, 8.0, 8.9, 8.0], 80),
+        ([3.0, 9.1, 9.2, 1.0], 60),
+        ([0.001, 1.6, 1.7, 0.1], 60),
+        ([-0.2, 5.0, 5.0, 5.0], 80),  # no likelihood
+    ],
+)
+def test_what_was_trained_before_has_not_diverged_by_a_thousandth(means, steps):
+    values = iter([mean for mean in means for _ in range(20)])
+
+    def scripted(student, rows, pad, device):
+        return 0 * next(student.parameters()).sum() + next(values)
+
+    result = fitted(RECIPE.model_copy(update={"steps": 80}), loss=scripted)
+    assert (result.steps, result.diverged) == (steps, steps < 80)
+
+
 def test_divergence_training_pulls_the_student_to_the_teacher():
     teacher = LanguageModel(
         fitted(RECIPE.model_copy(update={"steps": 250})).network.eval(),
