@@ -38,7 +38,7 @@ class Kept(NamedTuple):
     """
 
     rewritten: int
-    kept: int
+    unchanged: int
     words: tuple[int, int]
 
 
@@ -53,7 +53,7 @@ def measured(
         texts: answers, each with the format that it is read by.
     """
     forms = list(dict.fromkeys(form for form, _ in texts))
-    rewritten = kept = before = behind = 0
+    rewritten = unchanged = before = behind = 0
     for form in forms:
         answers = [
             Completion(str(i), "How much is it?", text)
@@ -66,9 +66,9 @@ def measured(
         released = defended.generate(prompts, seed=0, interface=Interface())
         for text, done in zip((answer.text for answer in answers), released, strict=True):
             rewritten += done.text != text
-            kept += form.final(done.text) == form.final(text)
+            unchanged += form.final(done.text) == form.final(text)
             before, behind = before + len(text.split()), behind + len(done.text.split())
-    return Kept(rewritten, kept, (before, behind))
+    return Kept(rewritten, unchanged, (before, behind))
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
         got = measured(entry, rewriter, texts)
         words = " → ".join(map(str, got.words))
         print(
-            f"| `{entry}` | {len(texts)} | {got.rewritten} | {got.kept} | {words} |",
+            f"| `{entry}` | {len(texts)} | {got.rewritten} | {got.unchanged} | {words} |",
             flush=True,
         )
 
