@@ -5,8 +5,18 @@ it is asked for.
 import pytest
 from hypothesis import settings
 
+from experiments.settings import catalog
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def plugins_of_one_test_alone():
+    """A command leaves the plugins that it was given in use, as a process has one command."""
+    yield
+    if catalog.chosen_folders():
+        catalog.use_plugins([])
 
 
 def pytest_addoption(parser):
