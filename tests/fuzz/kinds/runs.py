@@ -94,7 +94,7 @@ def attempt(case: Case, folder: Path) -> Outcome:
     if case.careful:
         try:
             reseal(home)
-        except (KeyError, TypeError, AttributeError, IndexError):
+        except (KeyError, TypeError, AttributeError, IndexError, OSError):
             pass  # too broken for a forger to go on
     compared = command("diff", str(home), str(run() / "quickstart"))
     verified = command("verify", str(home), codes=(0, 1, 2))
