@@ -7,6 +7,7 @@ begin-of-text otherwise. A completion has no token that its text does not spell,
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import random
 import re
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from distill.completions import BadInput, Message, Prompt
 from distill.specs import ChatConfig
 
-TEMPLATE_SECONDS = 5.0
+TEMPLATE_SECONDS = 2.0
 TEMPLATE_LETTERS = 100_000  # more than any system prompt
 CHAT = "distill_resist_chat"  # in a tokenizer's own settings, which are kept with it
 
@@ -259,8 +260,8 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
         work: without arguments.
 
     Raises:
-        TimeoutError: it took longer. A thread cannot be stopped: one that is late is left alone,
-            and ends with the process.
+        TimeoutError: it took longer. What is late ends where it next runs Python; what does not is
+            left alone, and ends with the process.
         Exception: what `work` raised.
     """
     outcome: list[tuple[Any, Exception | None]] = []
@@ -275,6 +276,10 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     thread.start()
     thread.join(seconds)
     if not outcome:
+        # CPython's own way to interrupt a thread; it would keep a core busy otherwise.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+        )
         raise TimeoutError(f"took over {seconds:g} s")
     value, error = outcome[0]
     if error:

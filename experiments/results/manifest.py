@@ -134,7 +134,7 @@ class Manifest(Table):
     """Every installed package."""
     machine: Machine
     code: Code
-    plugins: dict[PluginName, Sha] = {}
+    plugins: dict[PluginName, Sha]
     """SHA-256 of the components from outside that results were made with, by group and name."""
     seeds: dict[str, JsonValue]
     """By role."""

@@ -33,7 +33,7 @@ def follows(run: Run, planned: Plan | None) -> list[Check]:
     """
     manifest = run.manifest
     computed = _computed(run, planned)
-    stored = jsonable(manifest) | {"plugins": {**manifest.plugins}}
+    stored = jsonable(manifest)
     got = difference(next(unlike(computed, {name: stored[name] for name in computed}), None))
     packages = run.home / archive.LOCK
     if got == "the same" and packages.exists():

@@ -1,5 +1,6 @@
 """What a student is trained on, what it is asked and what it is scored on are the same tokens."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from distill.completions import (
 from distill.embedded import character_tokenizer, llama
 from distill.models import LanguageModel, own_randomness
 from distill.recordings import RecordedModel, by_question
-from distill.rendering import prompt_ids
+from distill.rendering import prompt_ids, within
 from distill.specs import TrainingConfig
 
 ALPHABET = "0123456789+=#<>user "
@@ -210,3 +211,20 @@ def test_a_template_that_draws_lots_writes_the_same_prompt_each_time(lots):
 def test_what_cannot_be_written_before_a_prompt_is_one_line(template, prompt, message):
     with pytest.raises(BadInput, match=f"prompt 'a': {message}"):
         prompt_ids(tokenizer(template=template), prompt)
+
+
+def test_what_is_late_is_ended():
+    """A template's loops would keep a core busy as long as the process lives."""
+    rounds = []
+
+    def endless():
+        while True:
+            rounds.append(time.process_time())
+
+    with pytest.raises(TimeoutError, match="took over 0.05 s"):
+        within(0.05, endless)
+    time.sleep(0.3)
+    before = len(rounds)
+    time.sleep(0.2)
+    assert len(rounds) == before
+    assert within(5, lambda: 3) == 3
