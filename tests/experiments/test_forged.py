@@ -459,6 +459,10 @@ def a_plugin_that_was_not_used(home):
     recard(home)
 
 
+def plugins_left_out(home):
+    edit(home, "manifest.json", lambda held: held.pop("plugins") and None)
+
+
 def a_revision_in_words(home):
     edit(home, "manifest.json", lambda held: held["code"].update(revision="reviewed"))
     reseal(home)
@@ -596,6 +600,7 @@ LIES = [
     a_package_twice,
     inputs_that_are_not_named,
     a_plugin_that_was_not_used,
+    plugins_left_out,
     a_revision_in_words,
     another_fingerprint,
     another_teacher,
