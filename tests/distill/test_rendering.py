@@ -1,6 +1,6 @@
 """What a student is trained on, what it is asked and what it is scored on are the same tokens."""
 
-import time
+import threading
 from dataclasses import replace
 
 import pytest
@@ -215,16 +215,15 @@ def test_what_cannot_be_written_before_a_prompt_is_one_line(template, prompt, me
 
 def test_what_is_late_is_ended():
     """A template's loops would keep a core busy as long as the process lives."""
-    rounds = []
+    late: list[threading.Thread] = []
 
     def endless():
+        late.append(threading.current_thread())
         while True:
-            rounds.append(time.process_time())
+            pass
 
     with pytest.raises(TimeoutError, match="took over 0.05 s"):
         within(0.05, endless)
-    time.sleep(0.3)
-    before = len(rounds)
-    time.sleep(0.2)
-    assert len(rounds) == before
-    assert within(5, lambda: 3) == 3
+    late[0].join(60)
+    assert not late[0].is_alive()
+    assert within(60, lambda: 3) == 3
