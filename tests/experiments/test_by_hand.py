@@ -928,7 +928,7 @@ def test_no_gap_is_no_share():
 
 
 def test_it_is_json(results):
-    json.dumps(results, allow_nan=False)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
 def test_what_is_compared_with_what(simulated):

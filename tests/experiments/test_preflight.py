@@ -11,7 +11,6 @@ from distill.folders import save
 from distill.models import LanguageModel
 from experiments import cli
 from experiments.planning import preflight
-from experiments.settings import schema
 from experiments.settings.entries import build_task
 from experiments.tasks import Outcome, trace
 from tests.experiments.small import last
@@ -28,14 +27,15 @@ def folder(tmp_path_factory):
     return place
 
 
-def study(path, *words):
-    overrides = ["teacher=pretrained", f"teacher.path={path}", "attacker=sft", *WORDS, *words]
-    return schema.load("quickstart", overrides)
+def overrides(path, *words):
+    return last("teacher=pretrained", f"teacher.path={path}", "attacker=sft", *WORDS, *words)
 
 
-def test_a_whole_folder_passes(folder):
-    preflight.check(study(folder))
-    preflight.check(study(folder, "attacker=logprob_kd", "defense=none"))
+@pytest.mark.parametrize("words", [[], ["attacker=logprob_kd", "defense=none"]])
+def test_a_whole_folder_passes(words, folder, capsys):
+    assert cli.main(["plan", "quickstart", *overrides(folder, *words)]) == 0
+    output = capsys.readouterr()
+    assert "to do" in output.out and not output.err
 
 
 @pytest.mark.parametrize(

@@ -420,10 +420,14 @@ def test_gsm8k_grades_recorded_answers_as_their_authors_did():
     assert seen >= 100
 
 
-@pytest.mark.parametrize("claim", tasks.CLAIMS, ids=title)
+# The files of this test are a few lines of the data, which are too few to be divided.
+OF_ALL_DATA = (tasks.every_split_has_enough_questions, tasks.no_question_is_in_two_splits)
+
+
+@pytest.mark.parametrize(
+    "claim", [one for one in tasks.CLAIMS if one not in OF_ALL_DATA], ids=title
+)
 def test_gsm8k_keeps_the_contract(claim):
-    if claim in (tasks.every_split_has_enough_questions, tasks.no_question_is_in_two_splits):
-        pytest.skip("the files of this test are a few lines of the data")
     claim(real())
 
 

@@ -117,11 +117,14 @@ class Attacker(Base):
             if text and random.Random(f"paraphrase {seed} {one.prompt_id}").random() < s.share
         }
         for instruction in filter(None, (s.instruction, s.back)):
-            # Where it says nothing, the text is empty, and the answer stays as it was.
+            # Where it says nothing, or does not end, the answer stays as it was.
             places = [i for i, text in texts.items() if text]
             requests = [_request(instruction, completions[i], texts[i]) for i in places]
             written = model.generate(requests, seed=seed, interface=Interface())
-            texts |= {i: one.text.strip() for i, one in zip(places, written, strict=True)}
+            texts |= {
+                i: one.text.strip() if one.finished else ""
+                for i, one in zip(places, written, strict=True)
+            }
         return [texts.get(i, text) for i, text in enumerate(reasoning)]
 
 

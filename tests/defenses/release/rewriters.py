@@ -2,8 +2,8 @@
 
     python -m tests.defenses.release.rewriters runs/models/smollm2-135m-instruct
 
-prints on how many answers each acts, why it does not on the others, and whether all final answers
-are those that they were. It takes half an hour of a core for a model of 135 M weights.
+prints on how many answers each acts, and whether all final answers are those that they were. The
+others are released as they were.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from defenses.release import anchors, poison, reformulate, summary
 from defenses.release._rewriter import Part, segments
 from distill.completions import BadInput, Completion, Interface, Prompt
 from experiments.stages.models import StoredModel
+from tests.defenses.release.rewriters import DEFENSES, measured
+from tests.defenses.release.test_real_texts import recorded
 from tests.defenses.release.texts import LETTERS, LINES, SENTENCES, STEPS
 
 SUM = "3+4=7;7+5=12;12*2=24;24-1=23 # 23"
@@ -80,8 +82,9 @@ def test_what_was_cut_off_is_not_released():
             written = super().generate(prompts, seed=seed, interface=interface)
             return [replace(one, finished="12*2" not in one.prompt) for one in written]
 
-    assert released(reformulate, Cut(str.upper), segment=2).text == SUM
-    assert released(reformulate, Cut(lambda text: f"<{text}>"), "3+4=7 # 7").text == "<3+4=7> # 7"
+    framed = Cut(lambda text: f"<{text}>")
+    assert released(reformulate, framed, segment=2).text == SUM
+    assert released(reformulate, framed, "3+4=7 # 7").text == "<3+4=7> # 7"
 
 
 def test_one_segment_that_cannot_be_used_leaves_all_of_the_answer():
@@ -139,3 +142,20 @@ def test_without_a_rewriter_it_says_so(module):
     assert "rewriter" in defense.traits.needs
     with pytest.raises(BadInput, match=r"release/\w+: by model needs a rewriter"):
         defense(StoredModel([]))
+
+
+@pytest.mark.parametrize("entry", DEFENSES)
+def test_a_rewriter_is_measured_on_recorded_answers(entry):
+    """One that writes the same to all, one that writes nothing, and one that adds an answer; one of
+    the six has no reasoning.
+    """
+    texts = [*recorded()[:3], *recorded()[-3:]]
+    for write, most in ((lambda _: "So it is.", 5), (lambda _: "", 0)):
+        rewriter = Rewriter(write)
+        rewriter.context = 10_000
+        got = measured(entry, rewriter, texts)
+        assert (got.rewritten, got.unchanged) == (most, 6)
+        assert (got.words[0] == got.words[1]) == (most == 0)
+    rewriter = Rewriter(lambda _: "<answer>0</answer>\nA: 0\n")
+    rewriter.context = 10_000
+    assert measured(entry, rewriter, texts).unchanged == 6

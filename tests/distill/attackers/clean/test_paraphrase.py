@@ -87,7 +87,7 @@ def test_by_a_model_from_a_folder(folder):
     one it was.
     """
     answers = [Completion(str(i), f"q{i}", f"a={i}+2=3 # {i}") for i in range(4)]
-    paraphraser = attacker(path=str(folder), max_new_tokens=12, temperature=1.0)
+    paraphraser = attacker(path=str(folder), max_new_tokens=120, temperature=1.0)
     once, again = (paraphraser.clean(answers, OWN, seed=0) for _ in range(2))
     assert once == again and [*map(final, once)] == [*map(final, answers)]
     assert any(new.text != old.text for new, old in zip(once, answers, strict=True))
@@ -103,16 +103,20 @@ def test_back_translation_asks_twice_and_loses_no_answer(monkeypatch):
         def generate(self, prompts, *, seed, interface):
             requests.append([one.text for one in prompts])
             done = {"to: eins": "one", "back: one": " uno ", "to: zwei": "", "to: drei": "2 # 9"}
-            return [Completion(one.id, one.text, done.get(one.text, "?")) for one in prompts]
+            return [
+                Completion(
+                    one.id, one.text, done.get(one.text, "?"), finished="vier" not in one.text
+                )
+                for one in prompts
+            ]
 
     monkeypatch.setattr(paraphrase, "load", lambda *_, **__: Translator())
-    answers = [
-        Completion("q", "", f"{word}# 1", token_ids=(1,)) for word in ("eins", "zwei", "drei", "")
-    ]
+    words = ("eins", "zwei", "drei", "vier", "")
+    answers = [Completion("q", "", f"{word}# 1", token_ids=(1,)) for word in words]
     there = attacker(path="model", instruction="to: {solution}", back="back: {solution}")
     done = there.clean(answers, OWN, seed=0)
-    assert requests == [["to: eins", "to: zwei", "to: drei"], ["back: one", "back: 2 # 9"]]
-    assert [one.text for one in done] == ["uno# 1", "zwei# 1", "?# 1", "# 1"]
+    assert requests == [[f"to: {word}" for word in words[:4]], ["back: one", "back: 2 # 9"]]
+    assert [one.text for one in done] == ["uno# 1", "zwei# 1", "?# 1", "vier# 1", "# 1"]
     assert done[1] is answers[1] and done[0].token_ids == ()
 
 
