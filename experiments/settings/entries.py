@@ -178,11 +178,11 @@ def _plain(value: Any, where: str, place: tuple[str, ...] = ()) -> None:
 
 
 def _line(model: Any, where: str, error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"] if part != UNSAID) or "settings"
+    place = ".".join(str(part) for part in error["loc"] if part != UNSAID)
     if error["type"] != "extra_forbidden":
         unsaid = error["type"] == "missing" or isinstance(error["input"], dict)
         got = "" if unsaid else f" (got {short(error['input'])})"
-        return f"{where}: {place}: {words(error)}{got}"
+        return f"{where}: {place + ': ' * bool(place)}{words(error)}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
     return (
