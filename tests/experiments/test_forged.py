@@ -460,7 +460,7 @@ def a_plugin_that_was_not_used(home):
 
 
 def plugins_left_out(home):
-    edit(home, "manifest.json", lambda held: held.pop("plugins") and None)
+    edit(home, "manifest.json", lambda held: held.__delitem__("plugins"))
 
 
 def a_revision_in_words(home):
