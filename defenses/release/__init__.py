@@ -12,6 +12,7 @@ from dataclasses import replace
 from defenses import BaseDefense
 from distill.answer_format import CLOSE, OPEN, AnswerFormat, Step
 from distill.completions import Completion, Logprobs
+from distill.generation import uniform
 from distill.models import EditedModel, Model
 
 TAGGED = rf"(.*?{OPEN}\s*)?(.*?)(\s*{CLOSE}\s*)?"
@@ -58,6 +59,18 @@ def join_steps(steps: Sequence[Step], ends: str = "") -> str:
     if not steps:
         return ""
     return "".join(step.text + step.tail for step in steps[:-1]) + steps[-1].text + ends
+
+
+def is_edited(prompt: str, key: str, share: float) -> bool:
+    """Whether the answers to a prompt are among those that a defence acts on: a share of all
+    prompts, the same ones each time.
+
+    Args:
+        prompt: text that was asked.
+        key: the provider's secret.
+        share: of all prompts, in [0, 1].
+    """
+    return uniform(key, "chosen", prompt) < share
 
 
 class TextEdit(BaseDefense):

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from defenses import NO_RESOURCES, ProviderResources, SecretKey, Strength, Traits
-from defenses.release import TextEdit, edit_reasoning
+from defenses.release import TextEdit, edit_reasoning, is_edited
 from defenses.release._scoring import ProxySettings, hurt, scoring_proxy, split_traces
 from defenses.release._spans import CODE, MATHS, NOTES, PRIVATE, Masked
 from distill.answer_format import AnswerFormat
@@ -202,16 +202,10 @@ class Defense(TextEdit):
         if settings.rules is not None:
             self.traits = replace(self.traits, learns=False, needs=())
 
-    def is_rewritten(self, answer: Completion) -> bool:
-        """Whether the answers to this prompt are rewritten.
-
-        Args:
-            answer: of which only the prompt counts.
-        """
-        return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
-
     def text(self, answer: Completion) -> str:
-        return self.rewrite(answer, self.rules) if self.is_rewritten(answer) else answer.text
+        if not is_edited(answer.prompt, self.settings.key, self.settings.share):
+            return answer.text
+        return self.rewrite(answer, self.rules)
 
     def rewrite(self, answer: Completion, rules: Sequence[str]) -> str:
         """The answer's text after these rules.

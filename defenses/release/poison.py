@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field
 
 from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey, Strength, Traits
-from defenses.release import TextEdit, edit_reasoning
+from defenses.release import TextEdit, edit_reasoning, is_edited
 from defenses.release._rewriter import BY_MODEL, Part, rewritten, whole
 from defenses.release._spans import CODE, Masked
 from distill.completions import Completion
@@ -129,14 +129,11 @@ class Defense(TextEdit):
             parts, s = whole(self.format), self.settings
 
             def divided(answer: Completion) -> list[Part]:
-                return parts(answer) if self._is_poisoned(answer) else []
+                return parts(answer) if is_edited(answer.prompt, s.key, s.p) else []
 
             name = "release/poison"
             model = rewritten(model, self.resources, name, s.instruction, s.key, divided)
         return super().__call__(model)
-
-    def _is_poisoned(self, answer: Completion) -> bool:
-        return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.p
 
     def text(self, answer: Completion) -> str:
         s = self.settings
@@ -144,7 +141,7 @@ class Defense(TextEdit):
         def number(what: str) -> float:
             return uniform(s.key, what, answer.prompt)
 
-        if not self._is_poisoned(answer):
+        if not is_edited(answer.prompt, s.key, s.p):
             return answer.text
 
         def edit(reasoning: str) -> str:

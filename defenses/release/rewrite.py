@@ -26,6 +26,7 @@ from defenses import (
     Strength,
     Traits,
 )
+from defenses.release import is_edited
 from defenses.release._rewriter import BY_MODEL, Part, RewrittenModel, rewritten, whole
 from defenses.release._scoring import ProxySettings, hurt, scoring_proxy, split_traces
 from distill.completions import BadInput, Completion, Interface, Prompt
@@ -144,21 +145,12 @@ class Defense(BaseDefense):
         Raises:
             BadInput: the provider has no rewriter.
         """
-        parts = whole(self.resources.format)
+        parts, s = whole(self.resources.format), self.settings
 
         def divided(answer: Completion) -> list[Part]:
-            return parts(answer) if self.is_rewritten(answer) else []
+            return parts(answer) if is_edited(answer.prompt, s.key, s.share) else []
 
-        key = self.settings.key
-        return rewritten(model, self.resources, self.NAME, instruction, key, divided)
-
-    def is_rewritten(self, answer: Completion) -> bool:
-        """Whether the answers to this prompt are rewritten.
-
-        Args:
-            answer: of which only the prompt counts.
-        """
-        return uniform(self.settings.key, "chosen", answer.prompt) < self.settings.share
+        return rewritten(model, self.resources, self.NAME, instruction, s.key, divided)
 
     @property
     def instruction(self) -> str:

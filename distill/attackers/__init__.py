@@ -90,15 +90,31 @@ class Base:
     """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""
+    pool: ClassVar[int] = 1
+    """From how many times its budget it chooses its questions. An instance may differ."""
     paper: ClassVar[str] = "-"
     """Where it comes from."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
+    def first(self, budget: int) -> int:
+        """How many questions the pilot of a part that needs one learns from.
+
+        Args:
+            budget: questions in all.
+        """
+        return budget
+
 
 class Asker(Protocol):
     """A part of ask/. Several act one behind the other, each on the prompts of the one before."""
+
+    needs: tuple[str, ...]
+    pool: int
+
+    def first(self, budget: int) -> int:
+        """As of `Base`."""
 
     def ask(
         self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int

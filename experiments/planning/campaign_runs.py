@@ -9,7 +9,7 @@ from distill.completions import BadInput
 from experiments.measure.curves import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
-from experiments.planning.scope import Scope, defense_parts, parts, release
+from experiments.planning.scope import Scope, release
 from experiments.settings import campaigns
 from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
 from experiments.settings.campaigns import OPEN, Campaigns
@@ -112,12 +112,12 @@ def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str)
         seed=leak.seed,
         source="leaked",
         defense=released.defense,
-        reduced=defense_parts(parse_defense(simulated.reduced)),
+        reduced=parse_defense(simulated.reduced).spec,
         stands_for=simulated.stands_for,
         per_question=simulated.per_question(leak.preset, budget),
     )
     answers = Stage(got, LeakedInputs(scope.teacher, released.provider, leak.run))
-    (learner,) = parts(attack, "learn")
+    (learner,) = attack.specs("learn")
     spec = StudentSpec(
         task=scope.spec, attacker=learner, shape=scope.shape, seed=leak.seed, leaked=True
     )

@@ -179,7 +179,7 @@ def check_attacker(study: Study, attacker: str) -> None:
             f"{attacker}: needs a student with the teacher's tokenizer; student.vocabulary must be "
             "0 (aligned_kd takes any)"
         )
-    if aligns and attack.made("repair"):
+    if aligns and attack.specs("repair"):
         raise BadInput(
             f"{attacker}: a repair reads logprobs in the student's tokens, which these are not"
         )

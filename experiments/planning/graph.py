@@ -25,7 +25,6 @@ from experiments.planning.scope import (
     Release,
     Scope,
     evaluation,
-    parts,
     plain_student,
     release,
     sampled,
@@ -91,7 +90,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
     answers = completions(scope, cell, seed, released)
 
     # The student: what cleans its answers, how it learns, and for how long.
-    (learner,), cleaning = parts(attack, "learn"), parts(attack, "clean", "repair")
+    (learner,), cleaning = attack.specs("learn"), attack.specs("clean", "repair")
     shape = scope.shape.model_copy(update=trial.changes if trial else {})
     if not trained:
         shape = shape.model_copy(update={"steps": 0})
@@ -119,7 +118,7 @@ def path(scope: Scope, cell: Cell, seed: int, split: str, trial: Trial | None = 
 
     # What is done to the student once it is trained.
     final = student
-    if (following := parts(attack, "follow")) and trial is None:
+    if (following := attack.specs("follow")) and trial is None:
         after = PostTrainingSpec(
             task=scope.spec, shape=shape, seed=seed, follow=following, own=owned(scope, cell)
         )
@@ -159,14 +158,14 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
         )
         model = teacher(scope, scope.study.weaker_teacher)
         return Stage(weaker, ReleasedInputs(model, released.provider))
-    if not attack.made("ask"):
+    if not attack.askers:
         return teacher_completions(scope, drawn, cell.defense, attack.needs_interface)
     spec = AskedSpec(
         **drawn._asdict(),
         source="asked",
         defense=released.defense,
         interface=interface_of(attack.needs_interface),
-        ask=parts(attack, "ask"),
+        ask=attack.specs("ask"),
         own=owned(scope, cell),
     )
     needed = pilot(scope, cell, seed, attack)
@@ -239,7 +238,7 @@ def pilot(scope: Scope, cell: Cell, seed: int, attack: AttackSpec) -> Stage | No
         seed: of the arm.
         attack: the cell's attacker.
     """
-    asking = [part for part in attack.made("ask") if "pilot" in part.needs]
+    asking = [part for part in attack.askers if "pilot" in part.needs]
     if not asking:
         return None
     first = Cell(cell.defense, PLAIN, asking[0].first(cell.budget))
@@ -264,8 +263,8 @@ def pool(attacker: str) -> int:
     Args:
         attacker: by its entry, or a floor's name.
     """
-    asking = learning(attacker).made("ask")
-    return max((getattr(part.settings, "pool", 1) for part in asking), default=1)
+    asking = learning(attacker).askers
+    return max((part.pool for part in asking), default=1)
 
 
 def interface_of(kind: str) -> Interface:

@@ -84,8 +84,8 @@ def query_seeds(study: Study, task: str) -> list[int]:
 
 def _sent(study: Study, task: str, attacker: str, prompts: list[Prompt], seed: int) -> list[Prompt]:
     """What an attack makes of its questions; one that chooses among them may send any."""
-    for part in parse_attack(attacker).made("ask"):
-        if getattr(part.settings, "pool", 0) or "prefill" in part.needs:
+    for part in parse_attack(attacker).askers:
+        if part.pool > 1 or {"pilot", "prefill"} & {*part.needs}:
             continue  # the first is sure to send none but these; the second cannot be recorded
         owned = Owned(budget=len(prompts), pool=1, worked=study.own.worked)
         resources = attacker_resources(build_task(task), owned, seed)

@@ -15,9 +15,9 @@ from experiments.planning.compatibility import check_tokenizer
 from experiments.planning.opened import identity
 from experiments.private import by_contents
 from experiments.seeds import seed_for
-from experiments.settings.attacks import AttackSpec, parse_attack
+from experiments.settings.attacks import parse_attack
 from experiments.settings.components import ComponentSpec
-from experiments.settings.defenses import DefenseSpec, parse_defense
+from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import build_task, resolve
 from experiments.settings.models import (
     FineTuned,
@@ -136,7 +136,7 @@ def release(scope: Scope, entry: str, interface: str) -> Release:
         defense = parse_defense("none")  # the same answers, so the same work
     needs = [need for need in defense.chain.traits.needs if need != "grade"]
     handed = ProviderInputs(**{need: provided(scope, entry, need) for need in needs})
-    released = Release(defense_parts(defense), handed)
+    released = Release(defense.spec, handed)
     if not (defense.match or defense.chain.traits.learns):
         return released
     match = None
@@ -236,24 +236,9 @@ def plain_student(scope: Scope, answers: Stage, shape: Shape | FineTune, seed: i
         shape: of the student, with its recipe.
         seed: of its weights and the order.
     """
-    (learner,) = parts(parse_attack(PLAIN), "learn")
+    (learner,) = parse_attack(PLAIN).specs("learn")
     spec = StudentSpec(task=scope.spec, attacker=learner, shape=shape, seed=seed)
     return Stage(spec, StudentInputs(answers))
-
-
-def parts(attack: AttackSpec, *kinds: str) -> list[ComponentSpec]:
-    """What stages are told of an attack's parts of these kinds.
-
-    Args:
-        attack: taken apart.
-        *kinds: `ask`, `clean`, `repair`, `learn` or `follow`.
-    """
-    return [ComponentSpec(**part) for part in attack.of(*kinds)]
-
-
-def defense_parts(defense: DefenseSpec) -> list[ComponentSpec]:
-    """What stages are told of a defence."""
-    return [ComponentSpec(**part) for part in defense.spec]
 
 
 def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 from pydantic import BeforeValidator, Field
 
-from distill.attackers import ORDER
+from distill.attackers import ORDER, Asker, Base, Follower
 from distill.completions import BadInput
 from distill.specs import TrainingConfig
 from experiments.settings.catalog import cached, config_file, names
-from experiments.settings.components import Component
+from experiments.settings.components import Component, ComponentSpec
 from experiments.settings.entries import Strict, checked, existing, near, resolve
 from experiments.settings.grammar import joined, split
 from experiments.settings.reading import read
@@ -106,29 +106,29 @@ class AttackSpec:
     """
 
     parts: tuple[Component, ...]
-    instances: tuple[Any, ...]
+    instances: tuple[Base, ...]
 
-    def of(self, *kinds: str) -> list[Any]:
+    def specs(self, *kinds: str) -> list[ComponentSpec]:
         """What stages are told of the parts of these kinds.
 
         Args:
             *kinds: `ask`, `clean`, `repair`, `learn` or `follow`.
         """
-        return [
-            part.spec.model_dump(mode="json") for part in self.parts if kind_of(part.name) in kinds
-        ]
+        return [part.spec for part in self.parts if kind_of(part.name) in kinds]
 
-    def made(self, kind: str) -> list[Any]:
-        """The parts of a kind.
+    @property
+    def askers(self) -> list[Asker]:
+        """Its parts of ask/."""
+        return cast("list[Asker]", self._instances("ask"))
 
-        Args:
-            kind: `ask`, `clean`, `repair`, `learn` or `follow`.
-        """
-        return [
-            one
-            for part, one in zip(self.parts, self.instances, strict=True)
-            if kind_of(part.name) == kind
-        ]
+    @property
+    def followers(self) -> list[Follower]:
+        """Its parts of follow/."""
+        return cast("list[Follower]", self._instances("follow"))
+
+    def _instances(self, kind: str) -> list[Base]:
+        pairs = zip(self.parts, self.instances, strict=True)
+        return [instance for part, instance in pairs if kind_of(part.name) == kind]
 
     @property
     def asks(self) -> bool:
@@ -141,7 +141,7 @@ class AttackSpec:
 
     def followed(self, recipe: TrainingConfig) -> int:
         """The most optimiser steps that what follows its student's training adds."""
-        return sum(one.steps(recipe) for one in self.made("follow"))
+        return sum(one.steps(recipe) for one in self.followers)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ class AttackSpec:
     @property
     def needs_interface(self) -> str:
         """The least that the interface must release for all parts to work."""
-        needed: list[str] = [part.needs_interface for part in self.instances]
+        needed = [part.needs_interface for part in self.instances]
         return max(needed, key=("text", "top_k", "full").index)
 
 

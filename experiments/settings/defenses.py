@@ -10,7 +10,7 @@ from pydantic import Field
 from defenses import DefensePipeline
 from distill.completions import BadInput
 from experiments.settings.catalog import cached
-from experiments.settings.components import Component
+from experiments.settings.components import Component, ComponentSpec
 from experiments.settings.entries import Strict, checked, resolve_parsed
 from experiments.settings.grammar import parse_entry, split
 
@@ -33,9 +33,9 @@ class DefenseSpec:
     match: Match | None
 
     @property
-    def spec(self) -> list[Any]:
+    def spec(self) -> list[ComponentSpec]:
         """What stages are told."""
-        return [part.spec.model_dump(mode="json") for part in self.parts]
+        return [part.spec for part in self.parts]
 
 
 @cached

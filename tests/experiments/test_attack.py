@@ -146,7 +146,7 @@ class TestPlan:
                 if stage.kind != "student":
                     continue
                 fed = stage.needs.completions
-                assert fed.settings["defense"] == spec and fed.settings["seed"] == arm.seed
+                assert fed.spec.defense == spec and fed.settings["seed"] == arm.seed
                 assert fed.settings["budget"] <= arm.budget
                 source = fed.settings["source"]
                 assert source in ("teacher", "asked", "edited"), "it comes from a teacher"

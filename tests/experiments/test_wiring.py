@@ -24,7 +24,7 @@ from experiments.launch.one import make as make_stage
 from experiments.measure import transfer, verdict
 from experiments.measure.contrast import p_below, parts_of, pooled, variance
 from experiments.measure.scores import Arm
-from experiments.planning import arms, plan, scope
+from experiments.planning import arms, plan
 from experiments.results import collect, grades, grades_file
 from experiments.results.grades import Key
 from experiments.results.table import jsonable
@@ -172,7 +172,7 @@ class TestQuestions:
                 if needed.kind == "evaluation" and needed.settings["split"] == "report":
                     assert stage.kind in ("evaluation", "plateau") and needed is stage.inputs[-1]
                     assert stage.settings.get("evaluation", stage.settings)["split"] == "report"
-                    assert needed.settings["defense"] == parse_defense("none").spec
+                    assert needed.spec.defense == parse_defense("none").spec
                     assert needed.inputs[0].kind == "teacher" and len(needed.inputs) == 1
 
     @pytest.mark.parametrize("name", catalog.names("study"))
@@ -301,7 +301,7 @@ class TestSeeds:
         )
         control = [arm for arm in plan.arms if arm.defense == arms.IDENTITY]
         none = parse_defense("none").spec
-        assert all(arm.completions.settings["defense"] == none for arm in control)
+        assert all(arm.completions.spec.defense == none for arm in control)
         assert {arm.seed for arm in control} >= {0, 1}, (
             "its rows stand beside those of the same seeds"
         )
@@ -479,9 +479,7 @@ class TestMatchedStrength:
         monkeypatch.setattr(stage, "teach_defense", lambda *given: [])
         parsed = parse_defense("decoding/perturbed(match_utility=25)")
         match = stage.MatchSpec(**parsed.match.model_dump(), items=40, seeds=3)
-        spec, matched = stage._matched(
-            task, Behind(0.0), scope.defense_parts(parsed), NO_RESOURCES, match
-        )
+        spec, matched = stage._matched(task, Behind(0.0), parsed.spec, NO_RESOURCES, match)
         # 25 of 100 questions are lost at a share of one quarter; at full strength all that
         # selection has.
         strength = real(parsed.spec).parts[0].traits.strength

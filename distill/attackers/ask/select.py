@@ -94,10 +94,9 @@ class Attacker(Base):
         order = np.argsort(-doubt(resources.pilot, rest), kind="stable")[: budget - first]
         return [*prompts[:first], *(rest[i] for i in sorted(order))]
 
-    def first(self, budget: int) -> int:
-        """How many questions the pilot learns from.
+    @property
+    def pool(self) -> int:  # type: ignore[override]
+        return int(self.settings.pool)
 
-        Args:
-            budget: questions in all.
-        """
+    def first(self, budget: int) -> int:
         return max(1, int(round(self.settings.first * budget)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from defenses.release import hindsight, rewrite
+from defenses.release import hindsight, is_edited, rewrite
 from defenses.release.rewrite import Defense, Settings, opro, proposal, with_place
 from distill.completions import BadInput, Completion, Interface, Prompt
 from experiments.stages.models import StoredModel
@@ -112,10 +112,10 @@ def test_a_share_of_the_answers_is_rewritten_and_keeps_its_final_answer(
     for before, after in zip(clean, released, strict=True):
         assert final_answer(before.text) == final_answer(after.text)
         assert after.token_ids == () and after.logprobs is None
-        is_rewritten = defense.is_rewritten(before)
-        assert (after.passes > 1) == (is_rewritten and "#" != before.text[:1] != "")
-        assert is_rewritten or before.text == after.text
-    assert len({defense.is_rewritten(answer) for answer in clean}) == 2
+        rewritten = is_edited(before.prompt, "rewrite", 0.5)
+        assert (after.passes > 1) == (rewritten and "#" != before.text[:1] != "")
+        assert rewritten or before.text == after.text
+    assert len({is_edited(answer.prompt, "rewrite", 0.5) for answer in clean}) == 2
     assert Defense(Settings(share=0.0), resources)(teacher) is teacher
 
 
