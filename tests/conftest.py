@@ -2,6 +2,11 @@
 it is asked for.
 """
 
+import os
+
+# Before torch is imported: tests run side by side, and two threads each are slower by half.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

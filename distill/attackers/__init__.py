@@ -90,7 +90,7 @@ class Base:
     """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""
-    pool: ClassVar[int] = 1
+    pool: int = 1
     """From how many times its budget it chooses its questions. An instance may differ."""
     paper: ClassVar[str] = "-"
     """Where it comes from."""
@@ -114,7 +114,11 @@ class Asker(Protocol):
     pool: int
 
     def first(self, budget: int) -> int:
-        """As of `Base`."""
+        """How many questions the pilot of a part that needs one learns from.
+
+        Args:
+            budget: questions in all.
+        """
 
     def ask(
         self, prompts: Sequence[Prompt], budget: int, resources: AttackerResources, *, seed: int

@@ -76,6 +76,10 @@ class Settings(Part):
 class Attacker(Base):
     paper = "Pal et al. 2020; Sener & Savarese 2018, 1708.00489"
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.pool = settings.pool
+
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("pilot",) if self.settings.by == "uncertainty" else ()
@@ -93,10 +97,6 @@ class Attacker(Base):
         rest = prompts[first:]
         order = np.argsort(-doubt(resources.pilot, rest), kind="stable")[: budget - first]
         return [*prompts[:first], *(rest[i] for i in sorted(order))]
-
-    @property
-    def pool(self) -> int:  # type: ignore[override]
-        return int(self.settings.pool)
 
     def first(self, budget: int) -> int:
         return max(1, int(round(self.settings.first * budget)))
