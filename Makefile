@@ -1,5 +1,7 @@
 # One process per core, one thread each: oversubscribed OpenMP threads cost 10 to 30 times.
 export OMP_NUM_THREADS = 1
+# Hundreds of short commands are run by the tests: what is compiled is kept, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE =
 PY = .venv/bin/python
 
 SMOLLM2 = runs/models/smollm2-135m-instruct

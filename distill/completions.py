@@ -124,6 +124,19 @@ class Logprobs:
     tail_T: np.ndarray | None = None
 
 
+def narrowed(logprobs: Logprobs | None, interface: Interface) -> Logprobs | None:
+    """What an interface releases of rows, which are sorted, and may hold more or fewer entries.
+
+    Args:
+        logprobs: of a completion; None where it has none.
+        interface: text alone, the first k entries, or all.
+    """
+    if logprobs is None or interface.kind == "text":
+        return None
+    most = interface.k or logprobs.ids_TK.shape[1]
+    return Logprobs(logprobs.ids_TK[:, :most], logprobs.values_TK[:, :most])
+
+
 @dataclass(frozen=True)
 class Completion:
     """What a model said to one prompt: text always; the rest where the profile allows.

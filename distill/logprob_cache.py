@@ -19,22 +19,23 @@ import numpy as np
 
 from distill.completions import BadInput, Completion, Logprobs, write_bytes
 
-VERSION = 1
+VERSION = 2  # values and tails in float32: 1 rounded them to float16
 # What top-k means differs between frameworks; here it is written down beside the numbers.
 SEMANTICS = {
     "row t": "predicts token t; one row more, for end-of-text, where the answer is finished",
     "ids": "the released entries, most likely first",
-    "values": "natural-log probability of the released distribution at temperature 1, float16",
+    "values": "natural-log probability of the released distribution at temperature 1, float32",
     "withheld": "value -inf; its id means nothing",
-    "tail": "log(1 - sum of p) before rounding to float16; -inf where nothing is missing",
+    "tail": "log(1 - sum of p); -inf where nothing is missing",
 }
 
 
 def write(folder: Path, answers: Sequence[Completion], *, tokenizer: str, vocabulary: int) -> None:
     """Write the token ids and, where all answers carry them, logprobs.
 
-    Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 4 + 2 (or K x 6 + 2) more with
-    logprobs, and 16 an answer.
+    Takes 2 (V <= 65,536) or 4 bytes a token for text and K x 6 + 4 (or K x 8 + 4) more with
+    logprobs, and 16 an answer. Values are as they were released: what edits a row afterwards must
+    see what it would have seen at once.
 
     Args:
         folder: is made if need be.
@@ -90,14 +91,13 @@ def _logprob_arrays(released: Sequence[Logprobs], kind: str) -> dict[str, np.nda
     """The rows of all answers one behind another, and where each answer's begin."""
     ids_RK = np.concatenate([logprobs.ids_TK for logprobs in released])
     values_RK = np.concatenate([logprobs.values_TK for logprobs in released]).astype(np.float64)
-    # What is below the least float16 is as impossible as -inf.
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore"):
         tail_R = np.log(np.clip(1 - np.exp(values_RK).sum(-1), 0, None))
         return {
             "rows": _offsets([len(logprobs.ids_TK) for logprobs in released]),
             "ids": ids_RK.clip(min=0).astype(kind),
-            "values": values_RK.astype("<f2"),
-            "tail": tail_R.astype("<f2"),
+            "values": values_RK.astype("<f4"),
+            "tail": tail_R.astype("<f4"),
         }
 
 
@@ -148,13 +148,13 @@ class LogprobCache:
         answer = replace(answer, token_ids=tuple(tokens.tolist()))
         if "rows" not in self.arrays:
             return answer
-        values_TK = self._part("values", "rows", index).astype(np.float32)
+        values_TK = np.array(self._part("values", "rows", index))
         ids_TK = np.where(
             np.isneginf(values_TK), -1, self._part("ids", "rows", index).astype(np.int32)
         )
         return replace(
             answer,
-            logprobs=Logprobs(ids_TK, values_TK, self._part("tail", "rows", index).astype("f4")),
+            logprobs=Logprobs(ids_TK, values_TK, np.array(self._part("tail", "rows", index))),
         )
 
     def _part(self, name: str, offsets: str, index: int) -> np.ndarray:

@@ -211,7 +211,7 @@ def _samples(plan: Plan, store: Store, arm: Arm) -> list[list[Any]]:
     exams = [plan.teachers[arm.task, name, "report"][0] for name in ("none", defense)]
     graded = [read_grades(store.open(s.kind, s.key))[:SAMPLES] for s in (arm.exam, *exams)]
     return [
-        [student["prompt"], clean["text"], defended["text"], student["text"], student["outcome"]]
+        [student.prompt, clean.text, defended.text, student.text, student.outcome]
         for student, clean, defended in zip(*graded, strict=False)
     ]
 
@@ -223,7 +223,7 @@ def _summary(store: Store, arm: Arm, row: Row, training: TrainingReport) -> dict
         store.open(arm.completions.kind, arm.completions.key) / "completions.parquet"
     )
     stages = arm.own_stages
-    right = sum(one["outcome"] == "right" for one in graded) / len(graded)
+    right = sum(one.outcome == "right" for one in graded) / len(graded)
     gap = row.undefended - row.floor
     return {
         "result/student_acc": right,

@@ -32,6 +32,7 @@ FIELDS = {
     "Detected.found",
     "DetectorResult.found",
     "DetectorResult.told",
+    "GradeRow.said",
     "Trained.asked",
     "TrainingReport.asked",
     "Volume.chosen",

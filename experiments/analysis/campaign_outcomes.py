@@ -155,7 +155,7 @@ def _with_curves(
 
 def _student(store: Store, arm: Arm) -> LeakedStudent:
     graded = read_grades(store.open(arm.exam.kind, arm.exam.key))
-    right = "".join("01"[row["outcome"] == "right"] for row in graded)
+    right = "".join("01"[row.outcome == "right"] for row in graded)
     return LeakedStudent(task=arm.task, defense=arm.defense, attacker=arm.attacker, right=right)
 
 

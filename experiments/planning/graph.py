@@ -24,6 +24,7 @@ from experiments.planning.scope import (
     PLAIN,
     Release,
     Scope,
+    asked_behind,
     evaluation,
     plain_student,
     release,
@@ -173,8 +174,9 @@ def completions(scope: Scope, cell: Cell, seed: int, released: Release) -> Stage
 
 
 def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str) -> Stage:
-    """A defended teacher's completions: asked for behind what changes its scores, which is once
-    for all defences that only edit finished text, and then edited.
+    """A defended teacher's completions. It is asked behind what changes its scores, once for all
+    interfaces and for all defences that only edit what is finished, and released and edited from
+    there.
 
     Args:
         scope: of the study and the task.
@@ -182,43 +184,31 @@ def teacher_completions(scope: Scope, drawn: _Drawn, entry: str, interface: str)
         entry: of the defence.
         interface: `text`, `top_k` or `full`.
     """
-    released = release(scope, entry, interface)
-    names = split_entry(entry, "+")
+    if interface == "text" and parse_defense(entry).chain.traits.acts_on == "logprobs":
+        entry = "none"
     # Behind an edited turn the next is another.
     once = build_task(scope.task).turns == 1
-    edits = trailing_edits(entry) if interface == "text" and once else 0
-    if not edits:
-        spec = ReleasedSpec(
-            **drawn._asdict(),
-            source="teacher",
-            defense=released.defense,
-            interface=interface_of(interface),
-        )
-        return Stage(spec, ReleasedInputs(scope.teacher, released.provider))
-    after = len(names) - edits
-    before = teacher_completions(scope, drawn, " + ".join(names[:after]) or "none", interface)
-    edited = EditedSpec(**drawn._asdict(), source="edited", defense=released.defense, after=after)
-    return Stage(edited, MadeInputs(scope.teacher, released.provider, before))
-
-
-def trailing_edits(entry: str) -> int:
-    """How many of a defence's last parts only edit finished text, where those before them are the
-    same without them.
-
-    Args:
-        entry: of a defence.
-    """
-    defense = parse_defense(entry)
-    edits = 0
-    for part in reversed(defense.chain.parts):
-        if part.traits.acts_on != "text" or part.traits.requires_logits:
-            break
-        edits += 1
-    before = len(defense.parts) - edits
-    # A strength that is found, or what is learned, is of the whole defence.
-    matched = defense.match is not None and defense.match.part < before
-    learns = any(part.traits.learns for part in defense.chain.parts[:before])
-    return 0 if matched or learns else edits
+    behind, after = asked_behind(entry) if once else (entry, len(split_entry(entry, "+")))
+    widest = scope.interfaces.get(behind, interface) if once else interface
+    first = release(scope, behind, widest)
+    spec = ReleasedSpec(
+        **drawn._asdict(),
+        source="teacher",
+        defense=first.defense,
+        interface=interface_of(widest),
+    )
+    sold = Stage(spec, ReleasedInputs(scope.teacher, first.provider))
+    if (behind, widest) == (entry, interface):
+        return sold
+    released = release(scope, entry, interface)
+    edited = EditedSpec(
+        **drawn._asdict(),
+        source="edited",
+        defense=released.defense,
+        after=after,
+        interface=interface_of(interface),
+    )
+    return Stage(edited, MadeInputs(scope.teacher, released.provider, sold))
 
 
 class _Drawn(NamedTuple):

@@ -5,20 +5,22 @@ and the exams of its teachers.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from distill.completions import BadInput
-from experiments.planning.arms import Cell, learning
+from experiments.planning.arms import Cell, asking, defenses, learning
 from experiments.planning.checks import check_traces
-from experiments.planning.compatibility import check_tokenizer
+from experiments.planning.compatibility import check_tokenizer, why_not
 from experiments.planning.opened import identity
 from experiments.private import by_contents
 from experiments.seeds import seed_for
-from experiments.settings.attacks import parse_attack
+from experiments.settings.attacks import INTERFACES, parse_attack
 from experiments.settings.components import ComponentSpec
 from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import build_task, resolve
+from experiments.settings.grammar import split as split_entry
 from experiments.settings.models import (
     FineTuned,
     FineTunedTeacher,
@@ -45,6 +47,29 @@ from experiments.stages.teacher import (
 from experiments.stages.training import FineTune, Shape
 
 PLAIN = "sft"  # how a student learns where nothing else is said: a pilot, a proxy
+
+
+def asked_behind(entry: str) -> tuple[str, int]:
+    """What of a defence a teacher must be asked behind, as the parts behind it only edit finished
+    completions.
+
+    Args:
+        entry: of a defence.
+
+    Returns:
+        The first parts as an entry, `none` where there are none, and how many they are; all of them
+        where a strength that is found, or what is learned, is of the whole defence.
+    """
+    defense = parse_defense(entry)
+    names, before = split_entry(entry, "+"), len(defense.parts)
+    for part in reversed(defense.chain.parts):
+        if part.traits.acts_on not in ("text", "logprobs") or part.traits.requires_logits:
+            break
+        before -= 1
+    matched = defense.match is not None and defense.match.part < before
+    if matched or any(part.traits.learns for part in defense.chain.parts[:before]):
+        before = len(names)
+    return " + ".join(names[:before]) or "none", before
 
 
 class Release(NamedTuple):
@@ -93,6 +118,22 @@ class Scope:
         blocks = [block for block in self.study.blocks if self.task in block.tasks]
         attackers = {attacker for block in blocks for attacker in block.attackers}
         return max(learning(attacker).followed(self.study.student) for attacker in attackers)
+
+    @functools.cached_property
+    def interfaces(self) -> dict[str, str]:
+        """The widest interface that any attack of the task needs of what is asked behind each
+        defence.
+        """
+        widest: dict[str, str] = {}
+        for block in self.study.blocks:
+            if self.task not in block.tasks:
+                continue
+            for defense, attacker in itertools.product(defenses(block), asking(block)):
+                attack, (behind, _) = parse_attack(attacker), asked_behind(defense)
+                if not attack.askers and not why_not(self.study, defense, attacker):
+                    both = (widest.get(behind, "text"), attack.needs_interface)
+                    widest[behind] = max(both, key=INTERFACES.index)
+        return widest
 
     @functools.cached_property
     def shape(self) -> Shape | FineTune:

@@ -19,6 +19,9 @@ from experiments.settings.entries import Strict, checked, existing, near, resolv
 from experiments.settings.grammar import joined, split
 from experiments.settings.reading import read
 
+INTERFACES = ("text", "top_k", "full")
+"""What an interface releases, the narrowest first."""
+
 
 class Battery(Strict):
     """Standard attacks, each with a name; two papers' numbers compare where a battery's name and
@@ -151,7 +154,7 @@ class AttackSpec:
     def needs_interface(self) -> str:
         """The least that the interface must release for all parts to work."""
         needed = [part.needs_interface for part in self.instances]
-        return max(needed, key=("text", "top_k", "full").index)
+        return max(needed, key=INTERFACES.index)
 
 
 def kind_of(name: str) -> str:

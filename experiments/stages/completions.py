@@ -71,13 +71,14 @@ class ReleasedSpec(CompletionsSpec):
 
 
 class EditedSpec(CompletionsSpec):
-    """Completions that the last parts of a defence edit, those behind the first `after`; their
-    teacher is not asked again.
+    """Completions as a narrower interface releases them, edited by the last parts of a defence,
+    those behind the first `after`; their teacher is not asked again.
     """
 
     source: Literal["edited"]
     defense: list[ComponentSpec]
     after: int
+    interface: Interface = Interface()
 
 
 class ShuffledSpec(CompletionsSpec):
@@ -225,9 +226,13 @@ def _edited(task: Task, spec: EditedSpec, inputs: MadeInputs[Path], out: Path) -
     """What a defence makes of finished completions: the bytes that asking behind it would give."""
     assert inputs.completions
     model, prompts = load_model(inputs.teacher), _queries(task, spec)
-    made = StoredModel(read_completions(inputs.completions / FILE))
-    provider = defend(task, made, spec.defense, inputs.given, spec.after)
-    answers = provider.generate(prompts, seed=spec.seed, interface=Interface())
+    made = read_completions(inputs.completions / FILE)
+    if spec.interface.kind != "text":
+        assert model.vocabulary
+        stored = logprob_cache.read(inputs.completions / LOGPROBS, tokenizer=model.vocabulary)
+        made = stored.attach(made)
+    provider = defend(task, StoredModel(made), spec.defense, inputs.given, spec.after)
+    answers = provider.generate(prompts, seed=spec.seed, interface=spec.interface)
     _write(model, prompts, answers, out)
 
 

@@ -14,7 +14,7 @@ from distill.models import LanguageModel, Model, is_network
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.episodes import Episode, flat, joined, play
-from experiments.stages.grades import SAMPLED, read_grades, write_grades
+from experiments.stages.grades import GradeRow, read_grades, write_grades
 from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.tasks import Item, Task
@@ -79,7 +79,7 @@ def run(
         undefended = load_network(inputs.student)
         model = undefended
         if inputs.clean and task.turns == 1:  # a transcript is no answer to one prompt
-            texts = [row["text"] for row in read_grades(inputs.clean)]
+            texts = [row.text for row in read_grades(inputs.clean)]
             nats = undefended.surprisal(prompts, texts)
             bits = [_bits(n, text) for n, text in zip(nats, texts, strict=True)]
     else:
@@ -90,12 +90,12 @@ def run(
     seconds = time.perf_counter() - began
     answers, nats_of = [joined(episode) for episode in episodes], _surprisal(undefended, episodes)
     rows = [
-        _row(task, item, answer) | {"bits_per_byte": bit, "nats": own}
+        replace(_row(task, item, answer), bits_per_byte=bit, nats=own)
         for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)
     ]
     if spec.samples:
-        for row, count in zip(rows, sampled_right(task, undefended, items, spec), strict=True):
-            row[SAMPLED] = count
+        counts = sampled_right(task, undefended, items, spec)
+        rows = [replace(row, sampled_right=n) for row, n in zip(rows, counts, strict=True)]
     write_grades(out, rows)
     return {"answer_seconds": seconds}
 
@@ -130,21 +130,21 @@ def _bits(nats: float, text: str) -> float:
     return nats / math.log(2) / (len(text.encode()) + 1)
 
 
-def _row(task: Any, item: Any, answer: Completion) -> dict[str, Any]:
-    return {
-        "item": item.prompt.id,
-        "cluster": item.cluster,
-        "prompt": item.prompt.text,
-        "text": answer.text,
-        "said": task.final(answer.text, answer.finished),
-        "outcome": str(task.grade(answer.text, item.reference, answer.finished)),
-        "tokens": len(answer.token_ids) if answer.token_ids or not answer.text else None,
-        "finished": answer.finished,
-        "passes": answer.passes,
-        "l1": answer.l1,
-        "kl": answer.kl,
-        "flips": answer.flips,
-    }
+def _row(task: Task, item: Item, answer: Completion) -> GradeRow:
+    return GradeRow(
+        item=item.prompt.id,
+        cluster=item.cluster,
+        prompt=item.prompt.text,
+        text=answer.text,
+        said=task.final(answer.text, answer.finished),
+        outcome=str(task.grade(answer.text, item.reference, answer.finished)),
+        tokens=len(answer.token_ids) if answer.token_ids or not answer.text else None,
+        finished=answer.finished,
+        passes=answer.passes,
+        l1=answer.l1,
+        kl=answer.kl,
+        flips=answer.flips,
+    )
 
 
 def _surprisal(undefended: Model, episodes: Sequence[Episode]) -> list[float | None]:

@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from distill.completions import BadInput, write_bytes
 
 SAMPLED = "sampled_right"
 """Column of exams whose students sampled further answers: how many of them are right."""
-WORDS = ("item", "cluster", "prompt", "text", "said", "outcome")
+
+
+@dataclass(frozen=True)
+class GradeRow:
+    """What a model said to an item, and how that was graded; None where it is not known.
+
+    `item`: its id; `cluster`: of items that hang together; `prompt`, `text`: as they were asked and
+    answered; `said`: the final answer; `outcome`: right, wrong or unparsed. `bits_per_byte`: of the
+    clean teacher's text under a student; `nats`: of the answer under the undefended model. `l1`,
+    `kl`, `flips`, `passes`: as of a completion; `tokens`: of the answer; `finished`: whether it
+    came to its own end; `sampled_right`: of further answers.
+    """
+
+    item: str | None = None
+    cluster: str | None = None
+    prompt: str | None = None
+    text: str = ""
+    said: str | None = None
+    outcome: str | None = None
+    bits_per_byte: float | None = None
+    nats: float | None = None
+    l1: float | None = None
+    kl: float | None = None
+    flips: float | None = None
+    passes: float | None = None
+    tokens: int | None = None
+    finished: bool | None = None
+    sampled_right: int | None = None
+
+
 NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes")
 
 
-def write_grades(folder: Path, rows: list[dict[str, Any]]) -> None:
+def write_grades(folder: Path, rows: list[GradeRow]) -> None:
     """One row an item; the same rows give the same bytes.
 
     Args:
         folder: of the result.
-        rows: values by column.
+        rows: of all items, in their order.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in WORDS),
-            *((name, pa.float64()) for name in NUMBERS),
-            ("tokens", pa.int64()),
-            ("finished", pa.bool_()),
-            *([(SAMPLED, pa.int64())] if any(SAMPLED in row for row in rows) else []),
-        ]
-    )
+    kinds = dict.fromkeys(NUMBERS, pa.float64())
+    kinds |= {"tokens": pa.int64(), "finished": pa.bool_(), SAMPLED: pa.int64()}
+    names = [field.name for field in fields(GradeRow)]
+    if all(row.sampled_right is None for row in rows):
+        names.remove(SAMPLED)
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema), sink)
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema), sink)
     write_bytes(folder / "grades.parquet", sink.getvalue().to_pybytes())
 
 
-def read_grades(folder: Path) -> list[dict[str, Any]]:
-    """One dictionary an item.
+def read_grades(folder: Path) -> list[GradeRow]:
+    """One row an item.
+
+    Args:
+        folder: of the result.
 
     Raises:
         BadInput: the file is not whole.
@@ -46,9 +75,8 @@ def read_grades(folder: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = folder / "grades.parquet"
     try:
-        return list(pq.read_table(folder / "grades.parquet").to_pylist())
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(
-            f"{folder / 'grades.parquet'}: not a whole file of grades ({error})"
-        ) from error
+        return [GradeRow(**row) for row in pq.read_table(path).to_pylist()]
+    except (OSError, TypeError, pa.ArrowException) as error:
+        raise BadInput(f"{path}: not a whole file of grades ({error})") from error

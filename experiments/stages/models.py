@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from distill import adapters, recordings
-from distill.completions import BadInput, Completion, Interface, Prompt, read_completions
+from distill.completions import (
+    BadInput,
+    Completion,
+    Interface,
+    Prompt,
+    narrowed,
+    read_completions,
+)
 from distill.folders import load, open_tokenizer, save
 from distill.models import LanguageModel, is_network
 from distill.served.model import ServedModel
@@ -111,7 +118,7 @@ def load_tokenizer(folder: Path) -> Any:
 @dataclass(frozen=True)
 class StoredModel(recordings.Transcript):
     """Completions that are there already, in the order of their prompts, as a model whose answers
-    can be edited.
+    can be edited; it releases of their logprobs what an interface does.
     """
 
     completions: Sequence[Completion]
@@ -119,7 +126,9 @@ class StoredModel(recordings.Transcript):
     def generate(
         self, prompts: Sequence[Prompt], *, seed: int, interface: Interface
     ) -> list[Completion]:
-        return list(self.completions)
+        return [
+            replace(one, logprobs=narrowed(one.logprobs, interface)) for one in self.completions
+        ]
 
 
 def load_network(folder: Path) -> LanguageModel:

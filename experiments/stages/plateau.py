@@ -83,5 +83,5 @@ def run(spec: PlateauSpec, inputs: PlateauInputs[Path], out: Path) -> dict[str, 
 
 def _right(exams: Sequence[Path]) -> float:
     """Mean over an attack's selection exams; nothing to choose by where there is one attack."""
-    graded = [row["outcome"] == "right" for folder in exams for row in read_grades(folder)]
+    graded = [row.outcome == "right" for folder in exams for row in read_grades(folder)]
     return sum(graded) / len(graded) if graded else 0.0

@@ -32,8 +32,6 @@ def run(spec: SearchSpec, inputs: SearchInputs[Path], out: Path) -> None:
     """The recipe of the best trial on the validation split; the first of equals, which is the
     study's own.
     """
-    right = [
-        sum(row["outcome"] == "right" for row in read_grades(folder)) for folder in inputs.exams
-    ]
+    right = [sum(row.outcome == "right" for row in read_grades(folder)) for folder in inputs.exams]
     best = spec.recipes[right.index(max(right))]
     Choice(**best.changes).write(out)

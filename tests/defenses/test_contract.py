@@ -43,9 +43,17 @@ def files() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def case(request, worlds) -> Case:
+def cases() -> dict[tuple[str, Interface], Case]:
+    return {}
+
+
+@pytest.fixture
+def case(request, worlds, cases) -> Case:
+    """One for all defences: what the undefended teacher answers is made once."""
     world, interface = request.param
-    return Case(worlds[world], interface)
+    if request.param not in cases:
+        cases[request.param] = Case(worlds[world], interface)
+    return cases[request.param]
 
 
 @pytest.mark.parametrize(

@@ -75,12 +75,10 @@ def test_what_goes_in_comes_out_whatever_the_order(tmp_path_factory, lengths, k,
         assert after.prompt_id == before.prompt_id and after.token_ids == before.token_ids
         if k:
             assert np.array_equal(after.logprobs.ids_TK, before.logprobs.ids_TK)
-            assert np.allclose(
-                after.logprobs.values_TK, before.logprobs.values_TK, rtol=2**-11, atol=1e-6
-            )
+            assert np.array_equal(after.logprobs.values_TK, before.logprobs.values_TK)
 
 
-@pytest.mark.parametrize(("k", "limit"), [(0, 6), (20, 90)])
+@pytest.mark.parametrize(("k", "limit"), [(0, 6), (20, 132)])
 def test_bytes_per_token(tmp_path, k, limit):
     answers = many(200, 50, k, 65_536)
     logprob_cache.write(tmp_path, answers, tokenizer=HERE, vocabulary=65_536)
@@ -95,11 +93,11 @@ def test_large_vocabularies_take_four_bytes(tmp_path):
     ].token_ids == (128_000,)
 
 
-def test_the_tail_survives_the_rounding_of_the_values(tmp_path):
+def test_a_small_tail_survives_the_rounding_of_the_values(tmp_path):
     rows = [[(0, math.log(1 - 2**-16)), (1, -math.inf)]] * 2
     logprob_cache.write(tmp_path, [answer("x", [0], rows)], tokenizer=HERE, vocabulary=10)
     [back] = logprob_cache.read(tmp_path, tokenizer=HERE).attach([answer("x", [])])
-    # float32 holds log(1 - 2^-16) to 5e-8 of probability, float16 alone not to 1e-5.
+    # float32 holds log(1 - 2^-16) to 5e-8 of probability.
     assert math.exp(back.logprobs.tail_T[0]) == pytest.approx(2**-16, rel=0.02)
 
 
@@ -144,7 +142,7 @@ def test_damage_is_named(tmp_path, name, damage):
         logprob_cache.read(tmp_path, tokenizer=HERE)
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", '{"version": 2, "files": {}, "prompts": []}'])
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"version": 1, "files": {}, "prompts": []}'])
 def test_a_broken_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(BadInput, match="logprob cache"):

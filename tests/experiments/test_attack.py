@@ -153,7 +153,9 @@ class TestPlan:
                 if source == "edited":  # of clean completions, which only its defence reads
                     clean = fed.needs.completions.settings
                     assert (clean["source"], clean["seed"]) == ("teacher", arm.seed)
-                    assert clean["budget"] == fed.settings["budget"] and fed.spec.after == 0
+                    assert clean["budget"] == fed.settings["budget"]
+                    # Undefended text is what the same asking released beside its logprobs.
+                    assert fed.spec.after == (arm.defense == "none")
 
 
 def test_students_are_made_without_a_question_of_the_exam_or_its_reference(monkeypatch, tmp_path):

@@ -22,8 +22,13 @@ SERVED = (
 
 
 def study(*words, teacher=None):
-    made = schema.load("quickstart", ["own=worked", "own.worked=4", *words])
-    return made.model_copy(update={"teacher": teacher}) if teacher else made
+    """What makes a study, when a test needs it."""
+
+    def make():
+        made = schema.load("quickstart", ["own=worked", "own.worked=4", *words])
+        return made.model_copy(update={"teacher": teacher}) if teacher else made
+
+    return make
 
 
 def pretrained(name):
@@ -32,8 +37,17 @@ def pretrained(name):
 
 
 def proxy(vocabulary):
-    made = schema.load("quickstart", []).provider.proxy
-    return made.model_copy(update={"vocabulary": vocabulary, "name": "small"})
+    """What makes a proxy, as `study` a study."""
+
+    def make():
+        made = schema.load("quickstart", []).provider.proxy
+        return made.model_copy(update={"vocabulary": vocabulary, "name": "small"})
+
+    return make
+
+
+def embedded():
+    return study()().teacher
 
 
 @pytest.mark.parametrize(
@@ -57,7 +71,7 @@ def proxy(vocabulary):
     ],
 )
 def test_why_an_attack_cannot_be_made(rule, defense, attacker, study):
-    why = compatibility.why_not(study, defense, attacker)
+    why = compatibility.why_not(study(), defense, attacker)
     assert why == (None if rule is None else compatibility.RULES[rule].why)
 
 
@@ -90,7 +104,7 @@ def test_who_asks_for_text_sees_no_change_of_logprobs(defense, attacker, seen):
     ],
 )
 def test_a_defence_on_a_teacher(teacher, defense, wrong):
-    teacher = teacher or study().teacher
+    teacher = teacher or embedded()
     if wrong:
         with pytest.raises(BadInput, match=wrong.replace("(", r"\(").replace(")", r"\)")):
             compatibility.check_defense(teacher, defense)
@@ -111,17 +125,17 @@ def test_a_defence_on_a_teacher(teacher, defense, wrong):
 def test_an_attack_in_a_study(study, attacker, wrong):
     if wrong:
         with pytest.raises(BadInput, match=wrong):
-            compatibility.check_attacker(study, attacker)
+            compatibility.check_attacker(study(), attacker)
     else:
-        compatibility.check_attacker(study, attacker)
+        compatibility.check_attacker(study(), attacker)
 
 
 @pytest.mark.parametrize(
     ("teacher", "small", "same"),
     [
-        (study().teacher, proxy(0), True),
-        (study().teacher, proxy(300), False),
-        (study().teacher, pretrained("a"), False),
+        (embedded, proxy(0), True),
+        (embedded, proxy(300), False),
+        (embedded, pretrained("a"), False),
         (pretrained("a"), pretrained("a too"), True),
         (pretrained("a"), pretrained("b"), False),
         (pretrained("a"), proxy(0), False),
@@ -129,6 +143,7 @@ def test_an_attack_in_a_study(study, attacker, wrong):
     ],
 )
 def test_a_proxy_must_spell_as_the_teacher_does(monkeypatch, teacher, small, same):
+    teacher, small = (model() if callable(model) else model for model in (teacher, small))
     digests = {"a": "1", "a too": "1", "b": "2"}
     opened = lambda setting, model: SimpleNamespace(vocabulary=digests[model.path])  # noqa: E731
     monkeypatch.setattr(compatibility, "open_model", opened)

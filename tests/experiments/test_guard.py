@@ -240,7 +240,7 @@ def test_a_matched_list_of_defences_runs_and_costs_about_what_it_was_matched_to(
     clean, guarded = (
         np.mean(
             [
-                row["outcome"] == "right"
+                row.outcome == "right"
                 for exam in exams
                 for row in read_grades(store.open("evaluation", exam.key))
             ]

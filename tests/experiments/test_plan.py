@@ -12,7 +12,7 @@ from experiments.planning import arms, checks, plan
 from experiments.results import collect, grades_file
 from experiments.results.grades import Key
 from experiments.settings import schema
-from experiments.stages.grades import read_grades
+from experiments.stages.grades import GradeRow, read_grades
 from experiments.store import Store
 
 TINY = [
@@ -208,7 +208,7 @@ class TestPlateau:
             }
 
             def forged(folder, winners=winners):
-                return [{"outcome": "right" if folder in winners else "wrong"}] * 12
+                return [GradeRow(outcome="right" if folder in winners else "wrong")] * 12
 
             out = tmp_path / str(worst)
             out.mkdir()

@@ -13,6 +13,7 @@ import pytest
 from experiments import cli, provenance
 from experiments.planning import plan
 from experiments.settings import catalog, schema
+from experiments.settings.components import ComponentSpec
 from experiments.settings.defenses import parse_defense
 from tests.experiments.small import STUDY
 
@@ -250,7 +251,7 @@ def test_a_package_names_its_modules(folder, tmp_path, monkeypatch):
     assert catalog.module_of("defense", "release/masked") == "strangers.masked"
     (package / "__init__.py").write_text("")
     spec = parse_defense("release/masked(share=0.5)").spec
-    assert spec == [{"name": "release/masked", "settings": {"share": 0.5}}]
+    assert spec == [ComponentSpec(name="release/masked", settings={"share": 0.5})]
     (about / "entry_points.txt").write_text(points.replace("masked\n", "gone\n"))
     with pytest.raises(Exception, match="entry point 'strangers.gone' is no module"):
         catalog.use_plugins([])

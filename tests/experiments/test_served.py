@@ -49,7 +49,7 @@ def texts(runs, overrides):
     by_stage = {}
     for place, exams in planned.teachers.items():
         folders = [store.open(exam.kind, exam.key) for exam in exams]
-        by_stage[place] = [[row["text"] for row in read_grades(folder)] for folder in folders]
+        by_stage[place] = [[row.text for row in read_grades(folder)] for folder in folders]
     for arm in planned.arms:
         made = arm.completions
         folder = store.open(made.kind, made.key)

@@ -102,12 +102,12 @@ def test_real_recorded_answers_make_a_study(tmp_path, capsys):
     by_question = {
         (line := json.loads(text))["question"]: line for text in recording.read_text().splitlines()
     }
-    right = [by_question[row["prompt"]]["175b_verification"]["is_correct"] for row in graded]
-    assert [row["outcome"] == "right" for row in graded] == right
+    right = [by_question[row.prompt]["175b_verification"]["is_correct"] for row in graded]
+    assert [row.outcome == "right" for row in graded] == right
     # A recording has no surprisal; students have one of each of their own answers, however long.
-    assert all(row["nats"] is None for row in graded)
+    assert all(row.nats is None for row in graded)
     grades = read_grades(Store(tmp_path / "store").open("evaluation", made.arms[0].exam.key))
-    assert all(row["nats"] > 0 for row in grades)
+    assert all(row.nats > 0 for row in grades)
 
 
 def test_surprisal_is_the_negative_log_likelihood_of_a_plain_forward_pass():

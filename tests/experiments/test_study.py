@@ -16,7 +16,7 @@ from experiments.settings import attacks, catalog, entries, schema
 from experiments.stages import search
 from experiments.stages.completions import SelfSpec, self_distilled
 from experiments.stages.files import Choice, Trial
-from experiments.stages.grades import read_grades, write_grades
+from experiments.stages.grades import GradeRow, read_grades, write_grades
 from experiments.stages.stage import TaskSpec
 from experiments.store import Store, fingerprint
 from tests.experiments import snapshots
@@ -168,7 +168,7 @@ def test_the_best_trial_has_the_most_right_answers_and_of_equals_is_the_first(
     for folder, n in zip(folders, right, strict=True):
         folder.mkdir()
         outcomes = ["right"] * n + ["wrong", "unparsed"] * (4 - n)
-        write_grades(folder, [{"item": str(i), "outcome": o} for i, o in enumerate(outcomes)])
+        write_grades(folder, [GradeRow(item=str(i), outcome=o) for i, o in enumerate(outcomes)])
     search.run(search.SearchSpec(recipes=trials), search.SearchInputs(folders), tmp_path)
     assert Choice.read(tmp_path).model_dump(exclude_none=True) == trials[best].changes
 
@@ -184,9 +184,7 @@ def test_the_best_trial_is_the_recipe_that_students_are_trained_with(tmp_path):
             assert report["steps"] == 0
             continue
         scores = [
-            sum(
-                row["outcome"] == "right" for row in read_grades(store.open("evaluation", exam.key))
-            )
+            sum(row.outcome == "right" for row in read_grades(store.open("evaluation", exam.key)))
             for exam in search[0].inputs
         ]
         best = search[0].settings["recipes"][scores.index(max(scores))]

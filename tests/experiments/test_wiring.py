@@ -244,17 +244,17 @@ class TestQuestions:
         trained, clean = (folder(store, stage) for stage in arm.exam.inputs)
         rows, texts = (
             read_grades(folder(store, arm.exam)),
-            [row["text"] for row in read_grades(clean)],
+            [row.text for row in read_grades(clean)],
         )
         prompts = [item.prompt for item in entries.build_task("addition").items("report", 12, 0)]
-        assert [row["item"] for row in rows] == [prompt.id for prompt in prompts]
+        assert [row.item for row in rows] == [prompt.id for prompt in prompts]
         nats = load_network(trained).surprisal(prompts, texts)
         by_hand = [
             n / np.log(2) / (len(text.encode()) + 1) for n, text in zip(nats, texts, strict=True)
         ]
-        assert [row["bits_per_byte"] for row in rows] == pytest.approx(by_hand, rel=1e-6)
-        assert [row["nats"] for row in rows] == pytest.approx(
-            load_network(trained).surprisal(prompts, [row["text"] for row in rows]), rel=1e-6
+        assert [row.bits_per_byte for row in rows] == pytest.approx(by_hand, rel=1e-6)
+        assert [row.nats for row in rows] == pytest.approx(
+            load_network(trained).surprisal(prompts, [row.text for row in rows]), rel=1e-6
         )
 
 
@@ -621,7 +621,7 @@ def expected(ran):
         right = {
             attacker: np.mean(
                 [
-                    row["outcome"] == "right"
+                    row.outcome == "right"
                     for arm in ran.plan.arms
                     if (arm.defense, arm.attacker, arm.split)
                     == (longer.defense, attacker, "select")
@@ -650,26 +650,19 @@ class TestGrades:
                 read_grades(folder(ran.store, stage)),
                 sittings[key].exams[sittings[key].seeds.index(seed)],
             )
-            assert list(exam.items) == [row["item"] for row in rows]
-            assert list(exam.prompts) == [row["prompt"] for row in rows]
-            assert exam.right_N.tolist() == [float(row["outcome"] == "right") for row in rows]
-            assert (exam.said_N >= 0).tolist() == [row["said"] is not None for row in rows]
-            assert exam.nats_N.tolist() == [row["nats"] for row in rows]
-            for name, column in (
-                ("l1", "l1"),
-                ("kl", "kl"),
-                ("flips", "flips"),
-                ("passes", "passes"),
-                ("tokens", "tokens"),
-            ):
-                assert getattr(exam, name) == pytest.approx(
-                    np.mean([row[column] for row in rows])
-                ), name
-            assert exam.unfinished == pytest.approx(np.mean([not row["finished"] for row in rows]))
-            assert exam.bytes == pytest.approx(np.mean([len(row["text"].encode()) for row in rows]))
-            assert list(exam.texts) == ([] if key.attacker else [row["text"] for row in rows])
+            assert list(exam.items) == [row.item for row in rows]
+            assert list(exam.prompts) == [row.prompt for row in rows]
+            assert exam.right_N.tolist() == [float(row.outcome == "right") for row in rows]
+            assert (exam.said_N >= 0).tolist() == [row.said is not None for row in rows]
+            assert exam.nats_N.tolist() == [row.nats for row in rows]
+            for name in ("l1", "kl", "flips", "passes", "tokens"):
+                mean = np.mean([getattr(row, name) for row in rows])
+                assert getattr(exam, name) == pytest.approx(mean), name
+            assert exam.unfinished == pytest.approx(np.mean([not row.finished for row in rows]))
+            assert exam.bytes == pytest.approx(np.mean([len(row.text.encode()) for row in rows]))
+            assert list(exam.texts) == ([] if key.attacker else [row.text for row in rows])
             if key.attacker and key.split in ("report", "plateau"):
-                assert exam.bits_N.tolist() == [row["bits_per_byte"] for row in rows]
+                assert exam.bits_N.tolist() == [row.bits_per_byte for row in rows]
 
     def test_what_each_student_took(self, ran):
         records = {

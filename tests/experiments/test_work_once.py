@@ -2,18 +2,22 @@
 again.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from defenses import ProviderResources
 from defenses.release.downgrade import is_downgraded
+from distill import logprob_cache
 from distill.completions import BadInput, Completion, Interface, read_completions
-from experiments.planning import arms, graph, plan
+from experiments.planning import arms, plan, scope
 from experiments.settings import catalog, entries, schema
 from experiments.settings.components import build_defense
 from experiments.settings.defenses import parse_defense
 from experiments.stages import completions, student
 from experiments.stages.completions import EditedSpec, ReleasedSpec, ShuffledSpec
-from experiments.stages.models import StoredModel
+from experiments.stages.models import StoredModel, load_model
 from experiments.stages.student import StudentInputs
 from tests.experiments.test_wiring import TINY, folder, made, planned, tiny
 
@@ -21,6 +25,11 @@ PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
 RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
 TEXTS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on == "text"]
 EDITS = [name for name in TEXTS if "rewriter" not in parse_defense(name).chain.traits.needs]
+ROWS = [name for name in RELEASES if scope.asked_behind(name)[0] == "none" and name not in TEXTS]
+WHOLE = (
+    "decoding/temperature(match_utility=5) + release/truncate",
+    "trained/nasty + release/truncate",
+)
 KEYLESS = [name for name in EDITS if not parse_defense(name).chain.traits.needs]
 
 
@@ -90,21 +99,86 @@ def test_the_teacher_is_asked_once_for_all_of_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("entry", "edits"),
+    ("entry", "behind", "parts"),
     [
-        ("none", 0),
-        ("release/truncate", 1),
-        ("release/truncate + release/unicode", 2),
-        ("decoding/temperature + release/truncate", 1),
-        ("decoding/perturbed", 0),
-        ("release/rounding", 0),
-        ("release/poison(match_utility=5)", 1),
-        ("decoding/temperature(match_utility=5) + release/truncate", 0),
-        ("trained/nasty + release/truncate", 0),
+        ("none", "none", 1),
+        ("release/truncate", "none", 0),
+        ("release/truncate + release/unicode", "none", 0),
+        ("decoding/temperature + release/truncate", "decoding/temperature", 1),
+        ("decoding/perturbed", "decoding/perturbed", 1),
+        ("release/rounding", "none", 0),
+        ("release/noise + release/top_k", "none", 0),
+        ("release/information", "release/information", 1),  # reads scores
+        ("release/poison(match_utility=5)", "none", 0),
+        *((entry, entry, 2) for entry in WHOLE),
     ],
 )
-def test_which_parts_only_edit_finished_text(entry, edits):
-    assert graph.trailing_edits(entry) == edits
+def test_what_a_teacher_is_asked_behind(entry, behind, parts):
+    assert scope.asked_behind(entry) == (behind, parts)
+
+
+def students_completions(plan, attacker):
+    """The completions of reported students with one seed, by defence."""
+    return {
+        arm.defense: arm.completions
+        for arm in plan.arms
+        if (arm.attacker, arm.split, arm.seed) == (attacker, "report", 0)
+        and arm.defense != arms.IDENTITY
+    }
+
+
+def test_one_asking_serves_all_interfaces_and_all_edits(tmp_path):
+    """What is sold of it and what defences make of it are the bytes of asking anew."""
+    names = ["none", "release/truncate", *ROWS]
+    words = [f"defense=[{','.join(names)}]", "attacker=[sft,logprob_kd]", "baseline_seeds=1"]
+    plan = tiny(*words, "seeds=[0]", "teacher.steps=30")
+    texts, rows = students_completions(plan, "sft"), students_completions(plan, "logprob_kd")
+    assert len(ROWS) >= 6 and {*rows} == {"none", *ROWS}
+    first = rows["none"]
+    assert isinstance(first.spec, ReleasedSpec) and first.spec.interface.kind == "top_k"
+    askings = {
+        stage.key
+        for arm in plan.arms
+        for stage in arm.completions.walk()
+        if isinstance(stage.spec, ReleasedSpec) and stage.spec.seed == 0
+    }
+    assert askings == {first.key}
+    assert all(texts[name] == texts["none"] for name in ROWS)
+
+    store = made([*texts.values(), *rows.values()], tmp_path)
+    teacher = load_model(folder(store, first.needs.teacher))
+    task = entries.build_task("addition")
+    prompts = [item.prompt for item in task.items("query", 8, 0)]
+    changed = 0
+    for interface, stages in ((Interface(), texts), (first.spec.interface, rows)):
+        for name, stage in stages.items():
+            if interface.kind == "text" and name in ROWS:
+                continue
+            resources = ProviderResources(format=task.format)
+            behind = build_defense(parse_defense(name).spec, resources)(teacher)
+            expected = behind.generate(prompts, seed=0, interface=interface)
+            out = folder(store, stage)
+            answers = read_completions(out / completions.FILE)
+            assert answers == [replace(one, logprobs=None) for one in expected]
+            assert (out / "logprobs").is_dir() == (interface.kind != "text")
+            if interface.kind == "text":
+                continue
+            cache = logprob_cache.read(out / "logprobs", tokenizer=teacher.vocabulary)
+            for stored, wanted in zip(cache.attach(answers), expected, strict=True):
+                is_there = np.isfinite(wanted.logprobs.values_TK)
+                assert np.array_equal(stored.logprobs.values_TK, wanted.logprobs.values_TK)
+                assert np.array_equal(
+                    stored.logprobs.ids_TK[is_there], wanted.logprobs.ids_TK[is_there]
+                )
+            changed += (out / "logprobs/values.npy").read_bytes() != (
+                folder(store, first) / "logprobs/values.npy"
+            ).read_bytes()
+    assert changed == len(ROWS)
+
+
+def test_a_study_without_attacks_on_logprobs_asks_for_text():
+    clean = completions_of(tiny(*PLAIN, "defense=[none,release/rounding]"))["none"]
+    assert isinstance(clean.spec, ReleasedSpec) and clean.spec.interface.kind == "text"
 
 
 def test_what_samples_before_it_edits_is_asked_behind_that_alone():
@@ -123,8 +197,6 @@ def test_shuffled_completions_are_the_clean_ones():
 
 
 def test_edited_completions_of_a_real_teacher_are_those_of_asking_it_behind_the_defence(tmp_path):
-    from experiments.stages.models import load_model
-
     words = [*TINY, "defense=[none,release/truncate]", *PLAIN, "teacher.steps=30"]
     planned = plan.make(schema.load("quickstart", words))
     stage = completions_of(planned)["release/truncate"]
