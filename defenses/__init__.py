@@ -161,6 +161,10 @@ class BaseDefense(ABC):
 
     traits: Traits
     settings: DefenseSettings
+    temperature: float | None = None
+    """At which the model samples behind it; None as before it."""
+    resamples: bool = False
+    """Whether it changes how the model samples, which `l1`, `kl` and `flips` do not see."""
 
     def __init__(self, settings: Any, resources: ProviderResources = NO_RESOURCES) -> None:
         self.settings = settings

@@ -13,7 +13,15 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from defenses import BaseDefense, DefenseSettings, Strength, Traits, require_language_model
+from defenses import (
+    NO_RESOURCES,
+    BaseDefense,
+    DefenseSettings,
+    ProviderResources,
+    Strength,
+    Traits,
+    require_language_model,
+)
 from distill.models import Model
 
 
@@ -30,6 +38,7 @@ class Defense(BaseDefense):
     """Decodes at the temperature and top_p that are set."""
 
     settings: Settings
+    resamples = True
     traits = Traits(
         acts_on="decoding",
         identity={"temperature": None, "top_p": None},
@@ -38,6 +47,10 @@ class Defense(BaseDefense):
         keeps_argmax=True,
         paper="Savani et al. 2025 (the control)",
     )
+
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        self.temperature = settings.temperature
 
     def __call__(self, model: Model) -> Model:
         changes = {

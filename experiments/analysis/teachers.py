@@ -81,9 +81,7 @@ def _result(table: ArmTable, key: Key) -> TeacherResult:
 def _moved(defense: str, exams: Sat) -> Movement:
     """What edits measured; nothing where weights or temperature changed, which no edit sees."""
     parts = parse_defense(defense).chain.parts
-    if any(
-        part.traits.acts_on == "weights" or hasattr(part.settings, "temperature") for part in parts
-    ):
+    if any(part.traits.acts_on == "weights" or part.resamples for part in parts):
         return UNSEEN
     return Movement(exams.mean("l1"), exams.mean("kl"), exams.mean("flips"))
 

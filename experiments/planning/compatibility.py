@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from defenses import BaseDefense
 from distill.completions import BadInput
 from distill.specs import PretrainedModel
 from experiments.planning.opened import open_model
@@ -105,7 +106,7 @@ class Part:
     """
 
     name: str
-    defense: Any
+    defense: BaseDefense
     teacher: Teacher
     temperature: float
 
@@ -119,8 +120,8 @@ def parts(teacher: Teacher, entry: str) -> Iterator[Part]:
     """
     chain, temperature = parse_defense(entry).chain, teacher.temperature
     for name, defense in zip(chain.names, chain.parts, strict=True):
-        changed = getattr(defense.settings, "temperature", None)
-        temperature = temperature if changed is None else changed
+        if defense.temperature is not None:
+            temperature = defense.temperature
         yield Part(name, defense, teacher, temperature)
 
 

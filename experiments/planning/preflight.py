@@ -104,18 +104,22 @@ def _check_reference(entry: str, task: Task, item: Item) -> None:
 def check_lengths(
     study: Study, entry: str, items: list[Item], models: dict[str, ModelFolder]
 ) -> None:
-    """Every question must leave room for an answer in the contexts of student and teacher.
+    """Every question must leave room for an answer in the context of each model that is asked it.
 
     Args:
-        study: with its student and its teacher.
+        study: with its models.
         entry: of the task, for messages.
         items: some report questions, at least one.
-        models: those that are pretrained, by `student` and `teacher`.
+        models: those that are pretrained, by their places in the study.
 
     Raises:
         BadInput: a question leaves too little room.
     """
-    networks = {"student": study.student, "teacher": study.teacher}
+    networks = {
+        "student": study.student,
+        "teacher": study.teacher,
+        "weaker_teacher": study.weaker_teacher,
+    }
     rooms = {
         name: (model.max_length, model.max_new_tokens)
         for name, model in networks.items()
@@ -138,7 +142,7 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
     """A pretrained model must have room for a question and its answer, and for what it learns.
 
     Args:
-        name: `student` or `teacher`.
+        name: the model's place in the study.
         model: with the tokens that it may write.
         folder: the same, opened.
         longest: a question.

@@ -114,3 +114,8 @@ def test_a_healthy_study_is_planned(capsys, tmp_path):
     assert cli.main(["plan", "first", "--runs", str(tmp_path), "--workers", "2"]) == 0
     out = capsys.readouterr().out
     assert " min with 2 workers (assumed" in out
+
+
+def test_a_weaker_teacher_is_asked_the_same_questions(capsys):
+    assert cli.main(["plan", "downgrade", "weaker_teacher.max_length=66"]) == 2
+    assert "weaker_teacher.max_length: 66 has no room for a question" in capsys.readouterr().err
