@@ -10,9 +10,9 @@ import numpy as np
 from experiments.analysis.campaign_outcomes import Against, Runs
 from experiments.analysis.comparisons import ArmTable
 from experiments.measure import leak
+from experiments.measure.budgets import too_far
 from experiments.measure.contrast import Estimate
 from experiments.measure.cost import Range, summary
-from experiments.measure.curves import too_far
 from experiments.measure.scores import Arm
 from experiments.planning.arms import FLOORS, is_floor
 from experiments.results.grades import Key

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.ledger import gpu_hours, ledger_row
 from experiments.measure import cost, curves
+from experiments.measure.budgets import too_far
 from experiments.measure.contrast import arm_mean
 from experiments.measure.scores import Arm
 from experiments.planning.arms import FLOORS, is_floor
@@ -81,7 +82,7 @@ def _result(table: ArmTable, line: Line) -> CurveResult:
     pair = _pair(table, line)
     if pair is None:
         return plain
-    if why := curves.too_far(line.budgets, "M"):
+    if why := too_far(line.budgets, "M"):
         return plain.model_copy(update={"no_multiplier": why})
     return _compared(table, line, plain, pair)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from distill.completions import BadInput, write_bytes
-from experiments import preregistration, run_folder, tracking, wandb_runs
+from experiments import preregistration
 from experiments.launch import estimate, local
 from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
@@ -164,6 +164,9 @@ def _report(
     partial: bool = False,
 ) -> None:
     """Write all files of a run, send it to wandb if the study says so, and print its table."""
+    # Statistics are a second to import, and `plan` has no use for them.
+    from experiments import run_folder, tracking, wandb_runs
+
     store, home = Store(runs / "store"), runs / planned.study.name
     due = planned.due(store, keep_old=keep_old)
     _check_reportable(planned, due, keep_old, partial)

@@ -9,35 +9,18 @@ the chord.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 
 from experiments.measure import bootstrap
+from experiments.measure.budgets import too_far
 from experiments.measure.contrast import Estimate, contrast
 from experiments.measure.scores import Arm, NotMeasurable, Scores, bounded
 
 LEVELS = (0.25, 0.5, 0.75)
-APART = 2.0  # times, that neighbouring budgets may lie apart
-
-
-def too_far(budgets: Sequence[int] | np.ndarray, what: str) -> str:
-    """Why a curve of these budgets cannot be read for `what`; nothing where it can.
-
-    Args:
-        budgets: exchanges.
-        what: for the sentence.
-    """
-    most = max((b / a for a, b in itertools.pairwise(sorted(budgets))), default=1.0)
-    return (
-        f"budgets lie {most:.3g} x apart; {what} needs at most {APART:g} x"
-        if most > APART * (1 + 1e-9)
-        else ""
-    )
 
 
 class Multiplier(NamedTuple):

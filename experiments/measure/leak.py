@@ -16,10 +16,11 @@ import numpy as np
 from scipy import stats
 
 from experiments.measure import bootstrap
+from experiments.measure.budgets import too_far
 from experiments.measure.contrast import Estimate, contrast
 from experiments.measure.cost import Bill, Range, summary
 from experiments.measure.cost import draw as drawn
-from experiments.measure.curves import between, monotone, too_far
+from experiments.measure.curves import between, monotone
 from experiments.measure.scores import Arm, NotMeasurable, Scores, bounded, raw
 
 

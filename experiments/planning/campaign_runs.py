@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 from distill.completions import BadInput
-from experiments.measure.curves import too_far
+from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
 from experiments.planning.scope import Scope, release

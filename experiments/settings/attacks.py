@@ -4,6 +4,7 @@ standard attacks.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -119,12 +120,12 @@ class AttackSpec:
         """
         return [part.spec for part in self.parts if kind_of(part.name) in kinds]
 
-    @property
+    @functools.cached_property
     def askers(self) -> list[Asker]:
         """Its parts of ask/."""
         return cast("list[Asker]", self._instances("ask"))
 
-    @property
+    @functools.cached_property
     def followers(self) -> list[Follower]:
         """Its parts of follow/."""
         return cast("list[Follower]", self._instances("follow"))
