@@ -76,7 +76,7 @@ def simulated(rng: np.random.Generator, items: int = 0) -> tuple[bytes, list[Rec
                     "item": [f"{task}-{i}" for i in range(items)],
                     "prompt": [f"{task} question {i}" for i in range(items)],
                     "text": [f"because of {s} # {s}" for s in answers],
-                    "said": answers,
+                    "final": answers,
                     "passes": pa.array([1.0] * items),
                     "outcome": np.where(right, "right", "wrong"),
                     "tokens": pa.array([20] * items),

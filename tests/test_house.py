@@ -27,12 +27,9 @@ FIELDS = {
     "StudentSpec.own",
     # Keys of a study's YAML.
     "Study.own",
-    "Settings.held",
     # Keys of files and of results.
     "Detected.found",
     "DetectorResult.found",
-    "DetectorResult.told",
-    "GradeRow.said",
     "Trained.asked",
     "TrainingReport.asked",
     "Volume.chosen",

@@ -128,7 +128,7 @@ class Settings(Part):
     scope: Literal["batch", "global"] = "batch"
     beta: float = Field(0.5, ge=0)
     every: int = Field(5, ge=1, le=1000)
-    held: int = Field(32, ge=1, le=1_000_000)
+    held_out: int = Field(32, ge=1, le=1_000_000)
     eps: float = Field(1e-2, gt=0)
 
 
@@ -152,7 +152,8 @@ class Attacker(Base):
         s, pad = self.settings, model.tokenizer.pad_token_id
         examples = [example(one, model.tokenizer, recipe.max_length) for one in completions]
         own_rows = [
-            example(one, model.tokenizer, recipe.max_length) for one in resources.worked[: s.held]
+            example(one, model.tokenizer, recipe.max_length)
+            for one in resources.worked[: s.held_out]
         ]
         if not s.beta:
             return train(model.network, examples, recipe, seed=seed, pad=pad, checkpoint=checkpoint)

@@ -99,7 +99,7 @@ def _detector_row(
         },
         leaked=_leaked_before(settings, detected, some),
         days={key: _median([one.days[key] for one in detected]) for key in detected[0].days},
-        told=bool(of_RS.sum() * rate >= FEWEST_EXPECTED),
+        measurable=bool(of_RS.sum() * rate >= FEWEST_EXPECTED),
     )
 
 
@@ -143,7 +143,7 @@ def _fusion_row(
         segments={},
         leaked=None,
         days={},
-        told=bool(customers_R.sum() * rate >= FEWEST_EXPECTED),
+        measurable=bool(customers_R.sum() * rate >= FEWEST_EXPECTED),
     )
 
 

@@ -42,8 +42,8 @@ def released_texts(grades: Grades, alpha: float) -> list[ReleasedText]:
 
 
 def _released(key: Key, clean: Sat, exams: Sat, alpha: float) -> ReleasedText:
-    parsed_SN = clean.said_SN >= 0
-    same_SN = (exams.said_SN == clean.said_SN)[parsed_SN]
+    parsed_SN = clean.final_SN >= 0
+    same_SN = (exams.final_SN == clean.final_SN)[parsed_SN]
     first, other = clean.exams[0], exams.exams[0]
     return ReleasedText(
         task=key.task,

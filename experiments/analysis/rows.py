@@ -215,10 +215,10 @@ def copies(table: ArmTable, key: Key) -> fidelity.Copy:
     exams, first = table.report[key], table.teacher(key.task, "none").exams[0]
     sure_N = first.confidence_N
     teacher = fidelity.Student(
-        first.said_N[None], first.right_N[None], None, None if sure_N is None else sure_N[None]
+        first.final_N[None], first.right_N[None], None, None if sure_N is None else sure_N[None]
     )
     student = fidelity.Student(
-        exams.said_SN, exams.right_SN, exams.stacked("bits_N"), exams.stacked("confidence_N")
+        exams.final_SN, exams.right_SN, exams.stacked("bits_N"), exams.stacked("confidence_N")
     )
     draws = bootstrap.start(
         exams.right_SN.shape[1],

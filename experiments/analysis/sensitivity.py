@@ -83,7 +83,7 @@ def _parsed_only(table: ArmTable, cell: Cell, ranking: Ranking) -> float | None:
 
 
 def _parsed_accuracy(exams: Sat) -> float:
-    parsed_SN = exams.said_SN >= 0
+    parsed_SN = exams.final_SN >= 0
     return float(exams.right_SN[parsed_SN].mean()) if parsed_SN.any() else 0.0
 
 

@@ -25,20 +25,20 @@ class Student(NamedTuple):
     in [0, 1].
     """
 
-    said_SN: np.ndarray
+    final_SN: np.ndarray
     right_SN: np.ndarray
     bits_SN: np.ndarray | None
     confidence_SN: np.ndarray | None
 
 
-def agreement(said_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
+def agreement(final_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
     """1 where the final answers are equal (Jagielski et al. 2020: fidelity).
 
     Args:
-        said_SN: number of each student's final answer; below 0 is none.
+        final_SN: number of each student's final answer; below 0 is none.
         teacher_N: of the teacher's.
     """
-    return np.asarray((said_SN == teacher_N) & (said_SN >= 0), float)
+    return np.asarray((final_SN == teacher_N) & (final_SN >= 0), float)
 
 
 def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -85,11 +85,11 @@ def copying(
     Raises:
         NotMeasurable: student and teacher were scored on different items.
     """
-    if student.said_SN.shape[1] != teacher.said_SN.shape[1]:
+    if student.final_SN.shape[1] != teacher.final_SN.shape[1]:
         raise NotMeasurable("student and teacher were scored on different items")
     if seeds is not None:
         draws = draws._replace(rng=np.random.default_rng([2**31 + seed for seed in seeds]))
-    weight_BS = bootstrap.seed_weights(draws, len(student.said_SN))
+    weight_BS = bootstrap.seed_weights(draws, len(student.final_SN))
 
     def moments(*arrays: np.ndarray) -> list[np.ndarray]:
         """Weighted means in every draw, and in front of them the plain mean: 1 + B."""
@@ -99,7 +99,7 @@ def copying(
         student.right_SN,
         np.broadcast_to(teacher.right_SN[0], student.right_SN.shape),
     )
-    same_SN = agreement(student.said_SN, teacher.said_SN[0])
+    same_SN = agreement(student.final_SN, teacher.final_SN[0])
     scores, terms = {"agreement": same_SN}, {}
     terms["error_consistency"] = error_consistency(
         *moments((right_SN == right_N).astype(float), right_SN, right_N)

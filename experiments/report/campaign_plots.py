@@ -189,5 +189,5 @@ def roc(measured: CampaignMeasures) -> Figure:
 def _operating_point(axes: Axes, point: DetectorResult, colour: Any) -> None:
     """A dot, where honest customers are enough to see the rate and some were flagged."""
     share_found, false_alarms = point.found.value, point.false.value
-    if point.told and false_alarms and share_found is not None:
+    if point.measurable and false_alarms and share_found is not None:
         axes.plot(100 * false_alarms, 100 * share_found, marker="o", markersize=4, color=colour)

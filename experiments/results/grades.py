@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """One sitting: arrays over N items; what was not measured is None. `said_N` are codes, -1 for
+    """One sitting: arrays over N items; what was not measured is None. `final_N` are codes, -1 for
     unparsed.
 
     `nats_N` is the surprisal of each answer and its end to the model that sat, without its defence.
@@ -38,7 +38,7 @@ class Exam(NamedTuple):
 
     items: tuple[str, ...]
     right_N: np.ndarray
-    said_N: np.ndarray
+    final_N: np.ndarray
     bits_N: np.ndarray | None
     nats_N: np.ndarray | None
     l1: float
@@ -71,8 +71,8 @@ class Sat(NamedTuple):
         return np.stack([exam.right_N for exam in self.exams])
 
     @property
-    def said_SN(self) -> np.ndarray:
-        return np.stack([exam.said_N for exam in self.exams])
+    def final_SN(self) -> np.ndarray:
+        return np.stack([exam.final_N for exam in self.exams])
 
     @property
     def texts(self) -> list[str]:
@@ -85,12 +85,12 @@ class Sat(NamedTuple):
         return [
             bool(code < 0)
             for exam in self.exams
-            for _, code in zip(exam.texts, exam.said_N, strict=False)
+            for _, code in zip(exam.texts, exam.final_N, strict=False)
         ]
 
     @property
     def unparsed(self) -> float:
-        return float((self.said_SN < 0).mean())
+        return float((self.final_SN < 0).mean())
 
     def digest_of(self, seeds: Sequence[int]) -> str:
         """Over all answers of the exams of these seeds.

@@ -109,7 +109,7 @@ class _Rows:
         self.size = len(table)
         self.columns = {name: table[name].combine_chunks() for name in table.column_names}
         self.item_M = _codes(self.columns["item"])
-        self.final_M = _codes(self.columns["said"])
+        self.final_M = _codes(self.columns["final"])
         self.right_M = np.asarray(_array(self.columns["outcome"]) == "right", float)
         self.finished_M = _array(self.columns["finished"]).astype(float)
         self.bytes_M = _array(pc.binary_length(self.columns["text"]))
@@ -132,7 +132,7 @@ class _Rows:
         return Exam(
             items=questions.items,
             right_N=self.right_M[part],
-            said_N=self.final_M[part],
+            final_N=self.final_M[part],
             bits_N=_whole(numbers["bits_per_byte"][part]),
             nats_N=_whole(numbers["nats"][part]),
             l1=float(numbers["l1"][part].mean()),

@@ -131,9 +131,9 @@ def graded(home: Path) -> Grades:
 WHOLE = ("budget", "seed", "tokens")  # numbers
 TEXTS = (
     *(name for name in WHO if name not in WHOLE),
-    *("item", "cluster", "prompt", "text", "said", "outcome"),
+    *("item", "cluster", "prompt", "text", "final", "outcome"),
 )
-OPTIONAL = ("said", "tokens", "bits_per_byte", "nats", SAMPLED)  # no value where it is not known
+OPTIONAL = ("final", "tokens", "bits_per_byte", "nats", SAMPLED)  # no value where it is not known
 MOST = {"l1": 2.0, "flips": 1.0} | dict.fromkeys(("nats", "bits_per_byte", "passes", "tokens"), 1e9)
 """Of each number of an exam; none is negative, up to what is lost in rounding. KL has no end."""
 ROUNDING = 1e-6

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from experiments.settings.entries import build_task
 from experiments.settings.schema import Measure
 
-COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "finished", "said", "outcome")
+COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "finished", "final", "outcome")
 ROWS = 2**18
 
 

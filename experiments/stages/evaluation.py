@@ -19,7 +19,7 @@ from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
 from experiments.tasks import Item, Task
 
-VERSION = 2  # rows name the cluster of their item
+VERSION = 3  # 2: rows name the cluster of their item; 3: the column `said` is `final`
 T = TypeVar("T")
 
 
@@ -136,7 +136,7 @@ def _row(task: Task, item: Item, answer: Completion) -> GradeRow:
         cluster=item.cluster,
         prompt=item.prompt.text,
         text=answer.text,
-        said=task.final(answer.text, answer.finished),
+        final=task.final(answer.text, answer.finished),
         outcome=str(task.grade(answer.text, item.reference, answer.finished)),
         tokens=len(answer.token_ids) if answer.token_ids or not answer.text else None,
         finished=answer.finished,

@@ -16,17 +16,17 @@ class GradeRow:
     """What a model said to an item, and how that was graded; None where it is not known.
 
     `item`: its id; `cluster`: of items that hang together; `prompt`, `text`: as they were asked and
-    answered; `said`: the final answer; `outcome`: right, wrong or unparsed. `bits_per_byte`: of the
-    clean teacher's text under a student; `nats`: of the answer under the undefended model. `l1`,
-    `kl`, `flips`, `passes`: as of a completion; `tokens`: of the answer; `finished`: whether it
-    came to its own end; `sampled_right`: of further answers.
+    answered; `final`: the final answer; `outcome`: right, wrong or unparsed. `bits_per_byte`: of
+    the clean teacher's text under a student; `nats`: of the answer under the undefended model.
+    `l1`, `kl`, `flips`, `passes`: as of a completion; `tokens`: of the answer; `finished`: whether
+    it came to its own end; `sampled_right`: of further answers.
     """
 
     item: str | None = None
     cluster: str | None = None
     prompt: str | None = None
     text: str = ""
-    said: str | None = None
+    final: str | None = None
     outcome: str | None = None
     bits_per_byte: float | None = None
     nats: float | None = None

@@ -144,7 +144,7 @@ def _exam(plan: Plan, who: tuple[Any, ...]) -> pa.Table:
         "text": texts,
     }
     columns |= {
-        "said": pa.array([exam.final(text) for text in texts], pa.string()),
+        "final": pa.array([exam.final(text) for text in texts], pa.string()),
         "outcome": [
             str(exam.grade(text, one.reference)) for text, one in zip(texts, items, strict=True)
         ],

@@ -462,7 +462,7 @@ TEACHER = {MILD: MILD, STRONG: STRONG, IDENTITY: "none", "none": "none"}
 
 
 def _parsed(sat):
-    right, answers = sat.right_SN, sat.said_SN
+    right, answers = sat.right_SN, sat.final_SN
     return float(right[answers >= 0].mean())
 
 
@@ -556,7 +556,7 @@ class TestRows:
                 "rule": case["rule"] if case else "a control has no verdict",
                 "remarks": case["remarks"] if case else [],
                 "settle": case["settle"] if case else "",
-                "unparsed": float((sat.said_SN < 0).mean()),
+                "unparsed": float((sat.final_SN < 0).mean()),
                 "bits_per_byte": bits.mean(),
                 "bits_saved": saved[0],
                 "bits_saved_lo": _or(saved[3]),
@@ -676,10 +676,10 @@ def _components(Y):
 def _copied(sat, teacher):
     right, answers, sure = (
         sat.right_SN,
-        sat.said_SN,
+        sat.final_SN,
         np.exp(-np.stack([one.nats_N for one in sat.exams])),
     )
-    alike = (answers == teacher.said_N) & (answers >= 0)
+    alike = (answers == teacher.final_N) & (answers >= 0)
     together, p, q = (right == teacher.right_N).mean(), right.mean(), teacher.right_N.mean()
     chance = p * q + (1 - p) * (1 - q)
     wrong = (right == 0) & (teacher.right_N == 0)
@@ -798,7 +798,7 @@ class TestTeachers:
                 "change": float(change),
                 "relative": float(-change / clean.right_SN.mean()),
                 "margin": 0.02,
-                "unparsed": float((sat.said_SN < 0).mean()),
+                "unparsed": float((sat.final_SN < 0).mean()),
                 "l1": mean("l1"),
                 "kl": mean("kl"),
                 "flips": mean("flips"),

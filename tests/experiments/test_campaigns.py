@@ -395,8 +395,8 @@ class TestDetectors:
     def test_false_alarms_have_exact_intervals_and_too_few_customers_say_so(self, results):
         for row in results["detectors"]:
             assert row["false"]["lo"] <= row["false"]["value"] <= row["false"]["hi"]
-            assert row["told"] == (row["false"]["n"] * row["rate"] >= 3)
-        assert not any(row["told"] for row in results["detectors"] if row["rate"] == 1e-4)
+            assert row["measurable"] == (row["false"]["n"] * row["rate"] >= 3)
+        assert not any(row["measurable"] for row in results["detectors"] if row["rate"] == 1e-4)
 
     @pytest.fixture
     def scores(self):

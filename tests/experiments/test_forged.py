@@ -166,7 +166,7 @@ def better_outcomes(home):
 
 
 def other_final_answers(home):
-    table(home, "said", lambda row: "7")
+    table(home, "final", lambda row: "7")
     rewrite(home)
 
 
@@ -735,7 +735,7 @@ def test_a_maker_that_says_less_is_not_what_is_installed_here(home, made, got):
 
 def typed_in_answers(home):
     table(home, "text", lambda row: "?" if row["attacker"] == "sft" else row["text"])
-    table(home, "said", lambda row: None if row["attacker"] == "sft" else row["said"])
+    table(home, "final", lambda row: None if row["attacker"] == "sft" else row["final"])
     table(home, "outcome", lambda row: "unparsed" if row["attacker"] == "sft" else row["outcome"])
     table(home, "tokens", lambda row: row["tokens"] or int(bool(row["text"])))
     rewrite(home)

@@ -20,7 +20,7 @@ def sat(texts, answers, right):
     exam = Exam(
         items=tuple(map(str, range(len(texts)))),
         right_N=np.array(right, float),
-        said_N=np.array(answers),
+        final_N=np.array(answers),
         bits_N=None,
         nats_N=None,
         l1=0.0,

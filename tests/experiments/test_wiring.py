@@ -653,7 +653,7 @@ class TestGrades:
             assert list(exam.items) == [row.item for row in rows]
             assert list(exam.prompts) == [row.prompt for row in rows]
             assert exam.right_N.tolist() == [float(row.outcome == "right") for row in rows]
-            assert (exam.said_N >= 0).tolist() == [row.said is not None for row in rows]
+            assert (exam.final_N >= 0).tolist() == [row.final is not None for row in rows]
             assert exam.nats_N.tolist() == [row.nats for row in rows]
             for name in ("l1", "kl", "flips", "passes", "tokens"):
                 mean = np.mean([getattr(row, name) for row in rows])

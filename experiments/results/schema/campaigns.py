@@ -107,7 +107,7 @@ class DetectorResult(Table):
     """Share of what leaks that had leaked by then."""
     days: dict[str, int | None]
     """By share of the campaign's accounts, the day by which they were found; null is never."""
-    told: bool
+    measurable: bool
     """Whether honest customers are enough to see the rate at all."""
 
 

@@ -151,5 +151,5 @@ def test_signs_and_scopes_differ_and_beta_0_is_plain_fine_tuning():
 
 def test_no_more_of_its_own_data_than_it_says_is_looked_at():
     more = replace(OWN, worked=[*OWN.worked[:2], Completion("x", "9+9=", "99999")])
-    assert torch.equal(trained(held=2), trained(held=2, resources=more))
-    assert not torch.equal(trained(held=3), trained(held=3, resources=more))
+    assert torch.equal(trained(held_out=2), trained(held_out=2, resources=more))
+    assert not torch.equal(trained(held_out=3), trained(held_out=3, resources=more))
