@@ -83,10 +83,8 @@ def _check_budgets(study: Study) -> None:
 def _detector(entry: str, simulated: Campaigns) -> ComponentSpec:
     """A detector as simulations are told of it; one waits for the day of a release."""
     detector = campaigns.parse_detector(entry)
-    settings = dict(detector.settings)
-    if detector.name == "pivot":
-        settings["release"] = simulated.release
-    return ComponentSpec(name=detector.name, settings=settings)
+    more = {"release": simulated.release} if detector.name == "pivot" else {}
+    return ComponentSpec(name=detector.name, settings=detector.settings | more)
 
 
 def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str) -> Arm:

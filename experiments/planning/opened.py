@@ -92,11 +92,10 @@ def identity(model: PretrainedModel) -> dict[str, str | None]:
     Raises:
         BadInput: the hub does not say.
     """
-    where = {"path": model.path, "adapter": model.adapter, "revision": model.revision}
-    path = shown(model.path)
+    path, revision = shown(model.path), model.revision
     if not os.path.exists(path) and HUB_NAME.fullmatch(path):
-        where["revision"] = _commit(path, model.revision)
-    return by_contents(where)
+        revision = _commit(path, revision)
+    return by_contents({"path": model.path, "adapter": model.adapter, "revision": revision})
 
 
 @cached

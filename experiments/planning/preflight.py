@@ -48,8 +48,8 @@ def check(study: Study) -> None:
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
-            if logprobs and "teacher" in models:
-                check_tokenizer(study, entry, task, models["teacher"].vocabulary)
+            if logprobs and (teacher := models.get("teacher")):
+                check_tokenizer(study, entry, task, teacher.vocabulary)
             if logprobs and isinstance(study.teacher, Served) and study.teacher.tokenizer:
                 words = tokenizer_digest(shown(study.teacher.tokenizer))
                 check_tokenizer(study, entry, task, words)

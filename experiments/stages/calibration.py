@@ -21,10 +21,9 @@ from experiments.settings.components import ComponentSpec, build
 from experiments.stages.stage import Inputs, Spec
 
 VERSION = 1
-PAST, PAST_RELEASE = (
-    14,
-    7,
-)  # days of clean traffic that a provider learned its baseline from, and its release in them
+PAST = 14  # days of clean traffic that a provider learned its baseline from
+PAST_RELEASE = 7  # the day of its release in them
+ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of rates and scores
 
 
 class TrafficSpec(Spec):
@@ -62,8 +61,8 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
             clean.truth.owner[: clean.first].astype(np.int64) + (number << 32)
         )  # customers of a horizon each
     arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
-    arrays |= {"segment": np.concatenate(segment), "owner": np.concatenate(owner)}
-    arrays |= {"topics": learned.topics_SK, "rho": learned.rho_S}
+    plain = (np.concatenate(segment), np.concatenate(owner), learned.topics_SK, learned.rho_S)
+    arrays |= dict(zip(ARRAYS, plain, strict=True))
     arrays |= {
         f"{name}.{part}": getattr(getattr(learned, name), part)
         for name in ("phrase", "newest")
@@ -92,8 +91,9 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-    learned = Baseline(arrays["topics"], arrays["rho"], usual("phrase"), usual("newest"))
-    return learned, Calibration(highest, arrays["segment"], arrays["owner"])
+    segment, owner, topics, rho = (arrays[name] for name in ARRAYS)
+    learned = Baseline(topics, rho, usual("phrase"), usual("newest"))
+    return learned, Calibration(highest, segment, owner)
 
 
 def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[BaseDetector]:

@@ -115,7 +115,7 @@ def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
         measures = {name: day_A[:count] for name, day_A in provider.done.items()}
         refused_A = provider.gateway.refused[:count]
     leaked_ADC = happened.leaked_ADC[: count - first].astype(np.int64)
-    since_A = measures["reduce"][first:] if "reduce" in measures else np.full(count - first, NEVER)
+    since_A = measures.get("reduce", np.full(count, NEVER))[first:]
     reduced_AD = since_A[:, None] < np.arange(happened.days)
     return CampaignReport(
         planned=float(happened.planned[0]),
@@ -136,9 +136,8 @@ def _campaign_counts(happened: Outcome, measures: Mapping[str, np.ndarray]) -> C
     turned_away = happened.turned_away[theirs]
     opened = np.maximum(accounts.created[theirs], 0)[~turned_away]
     closed = accounts.closed[theirs]
-    proved = np.zeros(1, bool)
-    if "verify" in measures:
-        proved = accounts.verified[theirs] & (measures["verify"][theirs] < NEVER)
+    asked_A = measures.get("verify", np.full(accounts.count, NEVER))
+    proved = accounts.verified[theirs] & (asked_A[theirs] < NEVER)
     return CampaignCounts(
         opened=len(opened),
         turned_away=int(turned_away.sum()),

@@ -190,7 +190,7 @@ def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
             raise AssertionError(f"{type(spec).__name__} with {type(inputs).__name__}")
 
 
-def self_distilled(task: Task, spec: SelfSpec, model: Any) -> list[Completion]:
+def self_distilled(task: Task, spec: SelfSpec, model: Model) -> list[Completion]:
     """A student's own answers where they are right (the attacker owns these solutions), else the
     solution.
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from distill.completions import Completion, Interface
 from distill.models import LanguageModel, Model, is_network
@@ -74,13 +74,12 @@ def run(
     prompts = [item.prompt for item in items]
     bits: list[float | None] = [None] * len(items)
     model: Model
-    undefended: Any
+    undefended: Model
     if isinstance(inputs, StudentEvaluationInputs):
-        undefended = load_network(inputs.student)
-        model = undefended
+        model = undefended = student = load_network(inputs.student)
         if inputs.clean and task.turns == 1:  # a transcript is no answer to one prompt
             texts = [row.text for row in read_grades(inputs.clean)]
-            nats = undefended.surprisal(prompts, texts)
+            nats = student.surprisal(prompts, texts)
             bits = [_bits(n, text) for n, text in zip(nats, texts, strict=True)]
     else:
         undefended = load_model(inputs.teacher)
@@ -94,6 +93,7 @@ def run(
         for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)
     ]
     if spec.samples:
+        assert is_network(undefended)
         counts = sampled_right(task, undefended, items, spec)
         rows = [replace(row, sampled_right=n) for row, n in zip(rows, counts, strict=True)]
     write_grades(out, rows)

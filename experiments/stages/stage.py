@@ -17,7 +17,7 @@ from experiments.settings.components import ComponentSpec
 T = TypeVar("T")
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: the same value gives the same text.
 
     Args:
@@ -31,7 +31,7 @@ def canonical(value: Any) -> str:
     )
 
 
-def key(stage: str, settings: Any, inputs: Mapping[str, str]) -> str:
+def key(stage: str, settings: object, inputs: Mapping[str, str]) -> str:
     """The content address of a stage's result (first 16 hexadecimal digits of its SHA-256).
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import adapters
-from distill.attackers import AttackerResources
+from distill.attackers import AttackerResources, Learner
 from distill.completions import Completion
 from distill.folders import tokenizer_digest
 from distill.models import LanguageModel, device_of
@@ -57,7 +57,7 @@ def train_fresh(
     task: Task,
     shape: Shape | FineTune,
     seed: int,
-    attacker: Any,
+    attacker: Learner,
     answers: Sequence[Completion],
     resources: AttackerResources,
     out: Path,
