@@ -195,8 +195,8 @@ class BaseDefense(ABC):
             model: the undefended teacher; it stays as it is.
 
         Returns:
-            Tensors by name, which `resources.learned` is handed later; nothing where it learns
-            nothing.
+            Tensors `[...]` by name, which `resources.learned` is handed later; nothing where it
+            learns nothing.
 
         Raises:
             BadInput: the model cannot be learned from, or the provider lacks what is needed.
@@ -288,7 +288,7 @@ def learn_pipeline(
         model: the clean teacher.
 
     Returns:
-        For each defence, what it learned; nothing for one that does not learn.
+        For each defence, tensors `[...]` by name; nothing for one that does not learn.
     """
     learned: list[Mapping[str, Tensor]] = []
     for make in factories:

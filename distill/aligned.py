@@ -55,7 +55,8 @@ def byte_spans(first: Sequence[int], second: Sequence[int]) -> list[tuple[Span, 
 
 
 def sorted_distance(student_PV: Tensor, teacher_PK: Tensor, tail_P: Tensor) -> Tensor:
-    """L1 between the probabilities of each pair in falling order (P), whatever tokens they are of.
+    """L1 between the probabilities of each pair in falling order `[P]`, whatever tokens
+    they are of.
 
     Args:
         student_PV: probabilities.
@@ -82,8 +83,8 @@ def hybrid_distance(
     beta: float,
     whole: bool,
 ) -> Tensor:
-    """GOLD's hybrid (P): a generalised JSD of tokens that both vocabularies have, and sorted L1 of
-    the others.
+    """GOLD's hybrid `[P]`: a generalised JSD of tokens that both vocabularies have, and sorted L1
+    of the others.
 
     Args:
         student_PV, teacher_PK: probabilities of spans, which need not sum to 1.

@@ -26,7 +26,7 @@ class AuxiliaryModel:
     network: Any
 
     def logits(self, step: DecodingStep) -> Tensor:
-        """Its next-token scores (B, V) in float32; one pass a step, however many edits ask.
+        """Its next-token scores `[B, V]` in float32; one pass a step, however many edits ask.
 
         Args:
             step: what has been generated, with the memory of its batch.
@@ -60,14 +60,14 @@ def jvp_step(
 
     Args:
         network: a causal language model of transformers, in eval mode.
-        direction: each in its parameter's shape; a weight that it lacks stays.
+        direction: `[...]` each, its parameter's shape; a weight that it lacks stays.
         tokens_BT: ids that the cache does not hold yet.
         mask_BT: 1 where there is a token, 0 where padding is, over the cache's positions as well.
         cache: of the positions before, or None; changed in place.
         tangents: of the cache, a pair a layer; none where there is no cache.
 
     Returns:
-        d/ds log p(v) (B, V) at weights + s direction, s = 0; the cache; its tangents.
+        d/ds log p(v) `[B, V]` at weights + s direction, s = 0; the cache; its tangents.
     """
     ad: Any = forward_ad  # torch gives it no types
     dual, parts = ad.make_dual, ad.unpack_dual
@@ -124,8 +124,8 @@ class JvpModel:
     direction: Mapping[str, Tensor]
 
     def slopes(self, step: DecodingStep) -> Tensor:
-        """d/ds log p(v) (B, V) in float32, see `jvp_step`; one dual pass a step, the work of about
-        three passes.
+        """d/ds log p(v) `[B, V]` in float32, see `jvp_step`; one dual pass a step, the work of
+        about three passes.
 
         Args:
             step: what has been generated, with the memory of its batch.
@@ -159,6 +159,9 @@ def match_vocab_size(scores_BV: Tensor, size: int) -> Tensor:
     Args:
         scores_BV: of the second network.
         size: tokens of the first.
+
+    Returns:
+        `[B, size]`, in the unit of the scores.
     """
     missing = max(0, size - scores_BV.shape[-1])
     return torch.cat(

@@ -111,6 +111,9 @@ def nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
     Args:
         logprobs_BV: log-distributions.
         top_p: mass; 1 keeps all.
+
+    Returns:
+        Log-probabilities `[B, V]`, -inf for what is left out.
     """
     if top_p >= 1:
         return logprobs_BV
@@ -128,6 +131,9 @@ def sampled_logprobs(scores_BV: Tensor, temperature: float, top_p: float) -> Ten
         scores_BV: logits.
         temperature: 0 is greedy.
         top_p: mass that is sampled from.
+
+    Returns:
+        Log-probabilities `[B, V]`, -inf for what is never drawn.
     """
     if temperature == 0:
         return torch.log_softmax(
@@ -137,12 +143,15 @@ def sampled_logprobs(scores_BV: Tensor, temperature: float, top_p: float) -> Ten
 
 
 def distortion(clean_BV: Tensor, edited_BV: Tensor) -> Tensor:
-    """How far an edit moved log-distributions: L1 in [0, 2], KL(clean || edited) in nats, argmax
-    changed (3 x B).
+    """How far an edit moved log-distributions: L1 in [0, 2], KL(clean || edited) in nats, whether
+    the argmax changed (0 or 1).
 
     Args:
         clean_BV: log-distributions.
         edited_BV: the same behind the edit.
+
+    Returns:
+        `[3, B]`, in this order.
     """
     p_BV, q_BV = clean_BV.exp(), edited_BV.exp()
     kl_B = torch.where(p_BV > 0, p_BV * (clean_BV - edited_BV), 0.0).sum(-1)

@@ -47,7 +47,7 @@ def fits(decoder: Any) -> bool:
 
 
 def states(decoder: Any, tokens_BT: Tensor, positions_K: Tensor) -> Tensor:
-    """The last hidden states (K, W), behind the final norm, at some of the N positions of
+    """The last hidden states `[K, W]`, behind the final norm, at some of the N positions of
     right-padded rows.
 
     No other position looks at what the last layer does behind its attention, so that is done for

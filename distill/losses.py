@@ -27,7 +27,7 @@ RESOLUTION = 1e-6
 
 
 def kl(p_NC: Tensor, q_NC: Tensor) -> Tensor:
-    """KL(p || q) of each row of two log-distributions, nats (N).
+    """KL(p || q) of each row of two log-distributions, nats `[N]`.
 
     Args:
         p_NC: without infinities.
@@ -43,6 +43,9 @@ def mixture(p_NC: Tensor, q_NC: Tensor, weight: float) -> Tensor:
         p_NC: log-distributions.
         q_NC: log-distributions.
         weight: of p, in (0, 1).
+
+    Returns:
+        Log-probabilities `[N, C]`.
     """
     return torch.logaddexp(p_NC + math.log(weight), q_NC + math.log1p(-weight))
 
@@ -55,8 +58,8 @@ def divergence(
     beta: float = 0.5,
     skew: float = 0.1,
 ) -> Tensor:
-    """How far each row of two log-distributions is apart (N); total variation in [0, 1], all others
-    in nats.
+    """How far each row of two log-distributions is apart `[N]`; total variation in [0, 1], all
+    others in nats.
 
     Args:
         kind: divergence.
@@ -190,6 +193,9 @@ def released_divergence(
         beta: the teacher's share in `jsd`.
         skew: share of the first argument in `skew` and `skew_reverse`.
 
+    Returns:
+        `[]`.
+
     Raises:
         BadInput: a pair of divergence and semantics that `check` refuses.
     """
@@ -216,7 +222,7 @@ def forward_kl_tail(
             logprobs give; None derives it.
 
     Returns:
-        Nats a position.
+        `[]`, nats a position.
     """
     pair = categories("tail", logits_NV, ids_NK, logprobs_NK, tail_N)
     return divergence("forward", *pair).mean()

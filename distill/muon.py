@@ -28,6 +28,9 @@ def orthogonalise(g_MRC: Tensor, rounds: int = 5) -> Tensor:
     Args:
         g_MRC: M matrices, R <= C.
         rounds: of the iteration.
+
+    Returns:
+        `[M, R, C]`.
     """
     a, b, c = QUINTIC
     x_MRC: Tensor = g_MRC / (torch.linalg.matrix_norm(g_MRC, keepdim=True) + 1e-7)

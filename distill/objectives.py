@@ -130,7 +130,7 @@ def _tried_head(network: Any) -> bool:
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the targets, nats a token.
+    """Mean negative log-likelihood of the targets `[]`, nats a token.
 
     Args:
         logits_NV: scores.
@@ -140,8 +140,8 @@ def cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
-    """Weighted mean negative log-likelihood; weights of any sign, divided by their number and not
-    by their sum.
+    """Weighted mean negative log-likelihood `[]`, nats; weights of any sign, divided by their
+    number and not by their sum.
 
     Args:
         logits_NV: scores.
@@ -153,7 +153,7 @@ def weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tens
 
 
 def imitation(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Cross-entropy of the answers' tokens, nats a token; each token counts with its example's
+    """Cross-entropy of the answers' tokens `[]`, nats a token; each token counts with its example's
     weight.
 
     Args:
@@ -179,8 +179,8 @@ def released_logprobs(
         device: of the result.
 
     Returns:
-        Token ids (N, K), logprobs (N, K) in nats, and the log of each row's tail (N) where all
-        examples have it, else None.
+        Token ids `[N, K]`, logprobs `[N, K]` in nats, and the log of each row's tail `[N]` where
+        all examples have it, else None.
 
     Raises:
         BadInput: an example has no logprobs.

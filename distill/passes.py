@@ -71,7 +71,7 @@ class Passes:
             groups: the batch's examples, in groups that are read together.
 
         Returns:
-            The loss, detached.
+            The loss `[]`, detached.
         """
         whole, total = _count(groups, self.per), torch.zeros((), device=self.device)
         for part in self._parts(groups):

@@ -151,14 +151,14 @@ def descend(
 
     Args:
         gradients: leaves the gradients of the next batch's loss with the weights, and returns the
-            loss, detached.
-        weights: what moves; their gradients are clipped to norm `clip` together.
+            loss `[]`, detached.
+        weights: what moves, `[...]` each; their gradients are clipped to norm `clip` together.
         optimizers: of these weights; each group names the `peak` of its learning rate.
         rates: the share of the peak in each step, as many as there are steps.
         clip: see `weights`.
 
     Yields:
-        The loss of each step, once the step is taken.
+        The loss `[]` of each step, once the step is taken.
     """
     for factor in rates:
         for optimizer in optimizers:

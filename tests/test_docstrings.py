@@ -1,9 +1,14 @@
-"""Public functions say what they take and what they raise.
+"""Public functions say what they take, what they raise and the shapes of arrays.
 
 The arguments of a function stand in its docstring, in that of the method that it overrides, or in
 that of the Protocol that its class or its module implements; those of `__init__`, and those that
 many methods have, stand in the docstring of the class. One argument alone that is no number and no
 array is told by the first line, but for methods that others override.
+
+A shape is axes in brackets, as `[B, V]`, with `[]` for one number and `[...]` for any shape; or it
+is the axes at the end of a name, as `x_BV`. An array that a function takes has its shape in its own
+name or in its line of `Args:`. An array that it returns has its shape in the function's name or in
+the docstring outside `Args:` and `Raises:`, as in its first line or under `Returns:`.
 """
 
 import ast
@@ -20,6 +25,10 @@ from tests.test_house import FILES, FUNCTIONS, PACKAGES, ROOT, parsed
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 ARGS, OF_METHODS = "Args", "Arguments of its methods"
 NAMES = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*):", re.MULTILINE)
+ARRAYS = re.compile(r"\b(ndarray|Tensor)\b")
+AXES = re.compile(r"_[A-Z][A-Z0-9]*\b")
+INTERVAL = r"[-\d., ]*\d[-\d., ]*"  # as [0, 1], which is no shape
+SHAPE = re.compile(rf"(?<!\w)\[(?!{INTERVAL}\])[^\]\n]*\]|{AXES.pattern}")
 NUMBERS = re.compile(r"\b(int|float|Any|ndarray|Tensor|Generator)\b")
 
 
@@ -34,12 +43,29 @@ def methods(node: ast.AST) -> dict[str, Function]:
     return {one.name: one for one in functions if not is_decorated(one, "property", "overload")}
 
 
+def section(heading: str) -> re.Pattern[str]:
+    return re.compile(rf"^{heading}:\n((?: +.*(?:\n|$)|\n)+)", re.MULTILINE)
+
+
+def explained(node: ast.AST, heading: str = ARGS) -> dict[str, str]:
+    """What a docstring says of each argument that it names."""
+    match = section(heading).search(ast.get_docstring(node) or "")
+    _, *parts = NAMES.split(match[1]) if match else [""]
+    entries = zip(parts[::2], parts[1::2], strict=True)
+    return {name.strip(" *"): text for names, text in entries for name in names.split(",")}
+
+
 def documented(node: ast.AST, heading: str = ARGS) -> set[str]:
     """The arguments that a docstring names."""
+    return {*explained(node, heading)}
+
+
+def besides_arguments(node: ast.AST) -> str:
+    """What a docstring says but for what the function takes and raises."""
     text = ast.get_docstring(node) or ""
-    section = re.search(rf"^{heading}:\n((?: +.*(?:\n|$)|\n)+)", text, re.MULTILINE)
-    several = NAMES.findall(section[1]) if section else []
-    return {name.strip(" *") for names in several for name in names.split(",")}
+    for heading in (ARGS, OF_METHODS, "Raises"):
+        text = section(heading).sub("", text)
+    return text
 
 
 def arguments(function: Function, is_method: bool) -> list[ast.arg]:
@@ -48,6 +74,10 @@ def arguments(function: Function, is_method: bool) -> list[ast.arg]:
     named = [*every.posonlyargs, *every.args]
     bound = is_method and not is_decorated(function, "staticmethod")
     return [*named[bound:], *every.kwonlyargs, *filter(None, (every.vararg, every.kwarg))]
+
+
+def is_array(annotation: ast.expr | None) -> bool:
+    return annotation is not None and bool(ARRAYS.search(ast.unparse(annotation)))
 
 
 def has_units(argument: ast.arg) -> bool:
@@ -170,6 +200,25 @@ class Public(NamedTuple):
         names += [documented(classes()[name], OF_METHODS) for name in self.line]
         return {one.arg for one in taken}.difference(*names)
 
+    def shapeless(self) -> set[str]:
+        """The arrays that it takes without a word on their axes."""
+        taken = [
+            one.arg
+            for one in arguments(self.function, bool(self.owner))
+            if is_array(one.annotation)
+        ]
+        texts = [explained(node) for node in self.sources]
+        texts += [explained(classes()[name], OF_METHODS) for name in self.line]
+        shown = {name for text in texts for name in taken if SHAPE.search(text.get(name, ""))}
+        return {name for name in taken if not AXES.search(name)} - shown
+
+    @property
+    def returns_shapeless(self) -> bool:
+        """Whether it returns arrays without a word on their axes."""
+        if not is_array(self.function.returns) or AXES.search(self.function.name):
+            return False
+        return not any(SHAPE.search(besides_arguments(node)) for node in self.sources)
+
 
 def claims(path: Path) -> set[str]:
     """The functions of a contract whose names say what is claimed, of what the head of the file
@@ -226,3 +275,15 @@ def test_what_a_function_takes_stands_in_a_docstring(package):
     """But for commands, of which `--help` says it, and properties, which take nothing."""
     called = [one for one in of(package) if "commands" not in one.path.parts]
     assert not [f"{one}: {', '.join(sorted(lost))}" for one in called if (lost := one.missing())]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrays_that_a_function_takes_have_their_shapes_in_a_docstring(package):
+    assert not [
+        f"{one}: {', '.join(sorted(lost))}" for one in of(package) if (lost := one.shapeless())
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrays_that_a_function_returns_have_their_shapes_in_a_docstring(package):
+    assert not [str(one) for one in of(package) if one.returns_shapeless]

@@ -90,23 +90,23 @@ class Day:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where each active account's events begin."""
+        """Where each active account's events begin `[active]`."""
         return run_starts(self.events.account)
 
     @cached_property
     def active(self) -> np.ndarray:
-        """Accounts with events today, in order."""
+        """Accounts with events today, in order `[active]`."""
         accounts: np.ndarray = self.events.account[self.starts].astype(np.int64)
         return accounts
 
     @cached_property
     def n(self) -> np.ndarray:
-        """Their exchanges today."""
+        """Their exchanges today `[active]`."""
         return np.diff(np.append(self.starts, len(self.events)))
 
     @cached_property
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Account, topic and count of every pair that occurred today."""
+        """Account, topic and count of every pair that occurred today, `[pairs]` each."""
         return cells(self.events.account, self.events.topic, TOPICS)
 
     def total(self, what: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ class Day:
             what: a number, or yes or no, an event `[events]`.
 
         Returns:
-            Whole numbers, in the order of `active`.
+            Whole numbers `[active]`, in the order of `active`.
         """
         return (
             np.add.reduceat(what, self.starts, dtype=np.int64)
@@ -173,7 +173,7 @@ class BaseDetector(ABC):
 
         Args:
             day: from 0.
-            ids: account numbers, maybe none.
+            ids: account numbers `[n]`, maybe none.
         """
         return None
 
@@ -187,7 +187,7 @@ class ShadowMonitor(OpenAccess):
 
     Args:
         detectors: what watches.
-        thresholds: by detector, levels x segments.
+        thresholds: by detector `[levels, segments]`.
     """
 
     def __init__(
@@ -305,12 +305,12 @@ def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float
     (n-1)) = E p^2.
 
     Args:
-        hits: k by account.
-        n: trials by account.
+        hits: k by account `[A]`.
+        n: trials by account `[A]`.
         least: trials that are enough.
 
     Returns:
-        Mean and rho.
+        Mean and rho, each in (0, 1).
     """
     enough = n >= least
     if not enough.any():
@@ -328,10 +328,13 @@ def excess(
     (n - 1) rho).
 
     Args:
-        hits: k by account.
-        n: trials by account.
-        habit_mean: p by account.
-        habit_rho: rho by account.
+        hits: k by account `[A]`.
+        n: trials by account `[A]`.
+        habit_mean: p by account `[A]`.
+        habit_rho: rho by account `[A]`.
+
+    Returns:
+        Standard deviations `[A]`.
     """
     spread = n * habit_mean * (1 - habit_mean) * (1 + (n - 1) * habit_rho)
     score: np.ndarray = (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))

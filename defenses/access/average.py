@@ -31,10 +31,13 @@ def ceiling(rho: np.ndarray, degrees: np.ndarray | float, n: np.ndarray, z: floa
     rho is 0.
 
     Args:
-        rho: of each pair or account.
-        degrees: of freedom.
-        n: exchanges.
+        rho: of each pair or account `[n]`.
+        degrees: of freedom, one number or `[n]`.
+        n: exchanges `[n]`, two or more.
         z: standard errors that count as plausible.
+
+    Returns:
+        `[n]`, no unit; the less overdispersion is plausible, the larger.
     """
     largest = np.maximum(rho, 0) + z * np.sqrt(2 / degrees) / (n - 1)
     score: np.ndarray = -np.log(largest)

@@ -47,8 +47,8 @@ class Calibration:
         }
 
     def threshold(self, name: str, alpha: float) -> np.ndarray:
-        """By segment: exceeded over the horizon by no more than alpha of the customers nor of the
-        accounts.
+        """By segment `[S]`: exceeded over the horizon by no more than alpha of the customers nor of
+        the accounts.
 
         Args:
             name: of the detector.
@@ -58,7 +58,7 @@ class Calibration:
         return np.array([max(conformal(one, alpha) for one in pair) for pair in both])
 
     def p_value(self, name: str, scores: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        """Conformal p-values: (1 + customers with at least this score) / (n + 1).
+        """Conformal p-values: (1 + customers with at least this score) / (n + 1), `[A]`.
 
         Args:
             name: of the detector.
@@ -75,7 +75,7 @@ class Calibration:
 
 
 def by_customer(scores: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The highest score among each customer's accounts, in order of customer.
+    """The highest score among each customer's accounts, in order of customer `[customers]`.
 
     Args:
         scores: of accounts `[A]`.

@@ -38,6 +38,9 @@ def tilt(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray
         base_SK: b, shares of topics by segment.
         watched_K: 1 for a watched topic, else 0.
         share: mass that moves to them.
+
+    Returns:
+        Shares `[S, K]`.
     """
     inside = base_SK * watched_K
     watched_SK: np.ndarray = share * inside / inside.sum(axis=-1, keepdims=True)
@@ -52,10 +55,13 @@ def step(x: np.ndarray, more: np.ndarray, alternative: np.ndarray, null: np.ndar
     Parameters are concentration x share; the totals over topics are equal on both sides and cancel.
 
     Args:
-        x: draws so far.
-        more: further draws.
-        alternative: a.
-        null: b.
+        x: draws so far `[n]`, one topic of one account each.
+        more: further draws `[n]`.
+        alternative: a `[n]`.
+        null: b `[n]`.
+
+    Returns:
+        Nats `[n]`.
     """
     added: np.ndarray = (
         gammaln(x + more + alternative)

@@ -39,6 +39,9 @@ def expected(met_KM: np.ndarray, around: int, apart: int = 2) -> np.ndarray:
         met_KM: meetings by topic and minute.
         around: minutes.
         apart: minutes.
+
+    Returns:
+        Meetings `[K, M]`.
     """
     padded = np.cumsum(np.pad(met_KM, ((0, 0), (around + 1, around)), mode="wrap"), axis=1)
     minutes = met_KM.shape[1]
@@ -60,6 +63,9 @@ def surprise(met_KM: np.ndarray, around: int, z: float) -> np.ndarray:
         met_KM: meetings by topic and minute.
         around: minutes that say what is expected.
         z: deviations.
+
+    Returns:
+        Nats `[K, M]`.
     """
     usual = np.maximum(expected(met_KM, around), 1)
     burst = met_KM > usual + z * np.sqrt(usual)

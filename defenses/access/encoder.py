@@ -36,8 +36,8 @@ class Encoder:
         """Unit vectors of prompts.
 
         Args:
-            topic: numbers, of any shape.
-            template: ids in the same shape; 0 is a text of its own.
+            topic: numbers `[...]`.
+            template: ids `[...]` in the same shape; 0 is a text of its own.
             rng: of what differs between prompts of one topic or template.
 
         Returns:
@@ -59,7 +59,7 @@ class Encoder:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 along the last axis.
+    """Vectors `[..., width]` of length 1 along the last axis.
 
     Args:
         x: `[..., width]`, none of them 0.

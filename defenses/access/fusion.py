@@ -40,7 +40,7 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
 
     Args:
         x_NF: features of accounts.
-        guilty: mask of accounts.
+        guilty: mask of accounts `[N]`.
         ridge: penalty on the squared weights.
 
     Raises:
@@ -64,7 +64,7 @@ def fit(x_NF: np.ndarray, guilty: np.ndarray, ridge: float) -> Weights:
 
 
 def odds(x_NF: np.ndarray, weights: Weights) -> np.ndarray:
-    """Log odds (N) of features.
+    """Log odds `[N]` of features.
 
     Args:
         x_NF: features of accounts.
@@ -80,9 +80,12 @@ def features(
     """-log10 p of each detector (columns, in the order of their names) for each account.
 
     Args:
-        highest: scores of accounts by detector.
-        segment: of each account.
+        highest: scores of accounts `[N]` by detector.
+        segment: of each account `[N]`.
         calibration: of the detectors.
+
+    Returns:
+        `[N, F]`, F detectors.
     """
     return np.stack(
         [-np.log10(calibration.p_value(name, highest[name], segment)) for name in sorted(highest)],
@@ -97,8 +100,11 @@ def held_out(runs: Sequence[tuple[np.ndarray, np.ndarray]], ridge: float) -> lis
     A run is one campaign beside honest accounts: features [N, F] and which rows are guilty.
 
     Args:
-        runs: one a campaign.
+        runs: one a campaign, `[N, F]` and `[N]`.
         ridge: penalty on the squared weights.
+
+    Returns:
+        `[N]` of each run.
     """
     out = []
     for left_out in range(len(runs)):

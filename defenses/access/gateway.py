@@ -93,7 +93,7 @@ def bill(events: Events, segment: np.ndarray, settings: Settings) -> Bill:
 
     Args:
         events: of a day.
-        segment: of each account.
+        segment: number of the segment of the account of each event `[events]`.
         settings: prices.
     """
     cached = np.array([settings.cached.get(name, 0.0) for name in SEGMENTS])[segment]
@@ -134,7 +134,7 @@ def running(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
     Args:
         values: `[N]` of any unit.
-        starts: places, rising, the first of them 0.
+        starts: places `[runs]`, rising, the first of them 0.
 
     Returns:
         `[N]`.
@@ -161,7 +161,8 @@ class Gateway:
         self.throttled = np.zeros(accounts.capacity, bool)
 
     def tier(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """The highest tier that an account paid and waited for; verified and old ones are trusted.
+        """The highest tier `[A]` that each account paid and waited for; verified and old ones are
+        trusted.
 
         Args:
             day: from 0.
@@ -179,7 +180,7 @@ class Gateway:
         )
 
     def admit(self, events: Events) -> np.ndarray:
-        """Which of a day's events (in order of account) are served, a mask; totals move on."""
+        """A mask `[events]` of those served of a day's, in order of account; totals move on."""
         if events.day % MONTH == 0:
             self.month[:] = 0
         served = np.ones(len(events), bool)
@@ -225,9 +226,7 @@ class Gateway:
         daily: np.ndarray,
         left: np.ndarray,
     ) -> np.ndarray:
-        """The same, minute by minute, for accounts with n events each that may meet
-        a limit today.
-        """
+        """The same, minute by minute, for accounts of n events each that may meet a limit today."""
         row = np.repeat(np.arange(len(n)), n)
         order = np.lexsort((minute, row))
         cell = row[order] * MINUTES + minute[order]

@@ -42,7 +42,10 @@ def dispersion(x_MK: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
 
     Args:
         x_MK: topic counts of M accounts, cluster after cluster.
-        starts: first row of each cluster.
+        starts: first row of each cluster `[C]`.
+
+    Returns:
+        X2 and degrees of freedom, `[C]` each.
     """
     x = x_MK.astype(np.float64)
     n = x.sum(axis=1)

@@ -32,8 +32,8 @@ class LinkSettings(AccessSettings):
 
 
 def clusters(accounts: Accounts, caps: dict[str, int]) -> np.ndarray:
-    """A cluster number for each account that exists: accounts are one cluster that share a token
-    named in `caps`, or are linked through others that do.
+    """A cluster number for each account that exists `[count]`: accounts are one cluster that share
+    a token named in `caps`, or are linked through others that do.
 
     Args:
         accounts: all that ever signed up.

@@ -60,10 +60,13 @@ def mmd2(
     (|sum|^2 - sum of squared norms) / (n (n - 1)) - 2 sum . reference / n + |reference|^2.
 
     Args:
-        total_D: sum of the features of a window.
-        squares: sum of their squared norms.
-        n: exchanges of a window.
-        reference_D: mean features of the reference.
+        total_D: sum of the features of a window `[..., D]`.
+        squares: sum of their squared norms `[...]`.
+        n: exchanges of a window `[...]`.
+        reference_D: mean features of the reference `[..., D]`.
+
+    Returns:
+        `[...]`, squared distances of mean features; noise makes some negative.
     """
     inside: np.ndarray = ((total_D**2).sum(axis=-1) - squares) / (n * (n - 1))
     across: np.ndarray = 2 * (total_D * reference_D).sum(axis=-1) / n

@@ -41,10 +41,13 @@ def log_ratio(k: np.ndarray, n: np.ndarray, shape: Beta, null: Beta) -> np.ndarr
     """log of beta-binomial(k; n, a, b) under `shape` over that under `null`.
 
     Args:
-        k: hits.
-        n: trials.
+        k: hits `[n]`.
+        n: trials `[n]`.
         shape: of a campaign.
         null: of honest customers.
+
+    Returns:
+        Nats `[n]`.
     """
     ratio: np.ndarray = _log_weight(k, n, *shape) - _log_weight(k, n, *null)
     return ratio

@@ -54,7 +54,7 @@ class PolicyEnforcer(ShadowMonitor):
     Args:
         settings: rules and limits.
         detectors: what watches.
-        thresholds: by detector, rates x segments.
+        thresholds: by detector `[rates, segments]`.
         rates: of false alarms over the horizon, in the order of the thresholds.
 
     Raises:

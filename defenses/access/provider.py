@@ -39,11 +39,11 @@ class Provider(Protocol):
         """
 
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
-        """Which of these new accounts it lets in, a mask.
+        """Which of these new accounts it lets in, a mask `[n]`.
 
         Args:
             day: from 0.
-            ids: of the new accounts.
+            ids: of the new accounts `[n]`.
         """
 
     def serve(self, events: Events) -> Reply:
@@ -60,7 +60,7 @@ class Provider(Protocol):
             day: from 0.
 
         Returns:
-            Account numbers.
+            Account numbers `[n]`.
         """
 
 

@@ -29,6 +29,9 @@ def near_pairs(x_BWE: np.ndarray, cosine: float) -> np.ndarray:
     Args:
         x_BWE: unit vectors of B windows of W prompts.
         cosine: from which two are near.
+
+    Returns:
+        How many there are `[B]`.
     """
     close = np.einsum("bie,bje->bij", x_BWE, x_BWE) >= cosine
     pairs_B: np.ndarray = np.triu(close, 1).sum(axis=(1, 2))

@@ -56,10 +56,10 @@ def bucket(cluster: np.ndarray) -> np.ndarray:
     """A bit for each cluster number: the top bits of a multiplicative hash (Knuth 1973).
 
     Args:
-        cluster: numbers from 0.
+        cluster: numbers `[...]` from 0.
 
     Returns:
-        Places from 0 to 63, in the same shape.
+        Places `[...]` from 0 to 63.
     """
     return ((cluster.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)).astype(
         np.intp
@@ -70,11 +70,11 @@ def grown(array: np.ndarray, rows: int) -> np.ndarray:
     """The array with at least this many rows, new ones zero.
 
     Args:
-        array: rows of any shape.
+        array: `[R, ...]`.
         rows: how many there must be.
 
     Returns:
-        The array itself where it has as many.
+        `[rows or more, ...]`, the array itself where it has as many.
     """
     if rows <= len(array):
         return array

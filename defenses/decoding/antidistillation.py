@@ -54,10 +54,10 @@ def unit_direction(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], T
     """The direction of unit L2 norm over all parameters, and the norm of the gradient.
 
     Args:
-        gradient: by parameter name.
+        gradient: `[...]` by parameter name.
 
     Returns:
-        The direction in the dtypes of the gradient; the norm in float64.
+        The direction in the shapes and dtypes of the gradient; the norm `[]` in float64.
 
     Raises:
         BadInput: the norm is 0 or not finite.
@@ -79,7 +79,7 @@ def difference(
 
     Args:
         network: the proxy; it stays as it is.
-        direction: d by parameter name.
+        direction: d `[...]` by parameter name.
         epsilon: step along d.
 
     Returns:

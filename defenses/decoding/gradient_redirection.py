@@ -218,13 +218,16 @@ def away_from_proxy(logprobs_BV: Tensor, proxy_BV: Tensor) -> Tensor:
     Args:
         logprobs_BV: log y.
         proxy_BV: log q.
+
+    Returns:
+        `[B, V]` in float64, no unit.
     """
     y_BV, q_BV = logprobs_BV.double().exp(), proxy_BV.double().exp()
     return (q_BV * (y_BV - q_BV)).sum(-1, keepdim=True) - (y_BV - q_BV)
 
 
 def random_signs(network: Any, key: str) -> dict[str, Tensor]:
-    """A keyed +-1 for every weight except the output layer's, by parameter name.
+    """A keyed +-1 for every weight except the output layer's, `[...]` by parameter name.
 
     Args:
         network: a causal language model of transformers.
@@ -242,11 +245,12 @@ def random_signs(network: Any, key: str) -> dict[str, Tensor]:
 
 
 def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[DecodingStep], Tensor]:
-    """g (B, V) at a step: how the network's log-probabilities change along a direction of length 1.
+    """g `[B, V]` at a step: how the network's log-probabilities change along a direction of length
+    1, nats a unit of it.
 
     Args:
         network: a causal language model; it is copied.
-        direction: by parameter name, of any length above 0.
+        direction: `[...]` by parameter name, of any length above 0.
 
     Raises:
         BadInput: the direction has no length.
@@ -263,7 +267,7 @@ def slopes_along(network: Any, direction: Mapping[str, Tensor]) -> Callable[[Dec
 
 
 def output_weight(network: Any) -> Tensor:
-    """W (V, H) of the output layer.
+    """W `[V, H]` of the output layer.
 
     Args:
         network: a causal language model of transformers.

@@ -53,6 +53,9 @@ def one_token_target(y_BV: Tensor, q_BV: Tensor) -> Tensor:
     Args:
         y_BV: the teacher's probabilities.
         q_BV: the proxy's.
+
+    Returns:
+        Probabilities `[B, V]`.
     """
     a_BV = y_BV - q_BV
     dots_BV = a_BV - (a_BV * q_BV).sum(-1, keepdim=True)
@@ -82,6 +85,9 @@ def best_token(y_BV: Tensor, q_BV: Tensor, eps: float) -> Tensor:
         y_BV: the teacher's probabilities.
         q_BV: the proxy's.
         eps: L1 budget.
+
+    Returns:
+        Probabilities `[B, V]`.
     """
     a_BV = y_BV - q_BV
     alpha_BV = (eps / (2 * (1 - y_BV)).clamp(min=1e-30)).clamp(max=1)
@@ -101,6 +107,9 @@ def uniform_prefixes(y_BV: Tensor, q_BV: Tensor, most: int) -> list[Tensor]:
         y_BV: the teacher's probabilities.
         q_BV: the proxy's.
         most: the longest.
+
+    Returns:
+        Probabilities `[B, V]` each.
     """
     top_B1 = y_BV.argmax(-1, keepdim=True)
     lengths = [n for n in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128) if n <= most]
@@ -124,6 +133,9 @@ def nearest_opposite(y_BV: Tensor, q_BV: Tensor, targets: list[Tensor], eps: flo
         q_BV: the proxy's.
         targets: probabilities `[B, V]` each.
         eps: L1 budget.
+
+    Returns:
+        Probabilities `[B, V]`.
     """
     cosines_NB = torch.stack(
         [
@@ -239,6 +251,9 @@ def target(y_BV: Tensor, q_BV: Tensor, settings: Settings) -> Tensor:
         y_BV: the teacher's probabilities.
         q_BV: the proxy's.
         settings: the variant, the budget, and by what y* is chosen.
+
+    Returns:
+        Probabilities `[B, V]`.
     """
     if settings.variant == "extreme":
         if settings.by == "vertex":

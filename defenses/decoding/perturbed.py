@@ -39,7 +39,7 @@ def mixture(logprobs_BV: Tensor, tokens_B: Tensor, eps: float | Tensor) -> Tenso
     Args:
         logprobs_BV: natural-log probabilities, a row a text.
         tokens_B: the token that each row moves to.
-        eps: share that moves.
+        eps: share that moves, one number or `[B]`.
 
     Returns:
         Log-probabilities `[B, V]`.
@@ -62,12 +62,15 @@ def within(eps: float, others_B: Tensor, l1_B: Tensor) -> Tensor:
         eps: the most.
         others_B: probability of all tokens but the picked one.
         l1_B: budget of each row.
+
+    Returns:
+        Shares `[B]`.
     """
     return (l1_B / (2 * others_B).clamp(min=1e-30)).clamp(max=eps)
 
 
 def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:
-    """A token id a row, all equally likely.
+    """A token id a row `[B]`, all equally likely.
 
     Args:
         uniforms_B: numbers in [0, 1).
@@ -77,8 +80,8 @@ def random_tokens(uniforms_B: Tensor, size: int) -> Tensor:
 
 
 def least_likely(logprobs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """The least likely token id of each row; among equals, the one that a number in [0, 1) points
-    at.
+    """The least likely token id of each row `[B]`; among equals, the one that a number in [0, 1)
+    points at.
 
     Args:
         logprobs_BV: log-distributions.

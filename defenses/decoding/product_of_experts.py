@@ -36,6 +36,9 @@ def product(scores_BV: Tensor, proxy_BV: Tensor, gamma: float) -> Tensor:
         scores_BV: of the teacher, nats.
         proxy_BV: of the proxy, nats.
         gamma: weight of the proxy.
+
+    Returns:
+        `[B, V]`, nats.
     """
     return (1 - gamma) * scores_BV + gamma * proxy_BV
 

@@ -56,6 +56,9 @@ def take_along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
     Args:
         values_TK: T rows of K values.
         order_TK: places in each row, 0 to K - 1.
+
+    Returns:
+        `[T, K]` in the dtype of the values.
     """
     firsts_T1 = np.arange(len(order_TK))[:, None] * values_TK.shape[1]
     taken_TK: np.ndarray = np.ascontiguousarray(values_TK).ravel().take(order_TK + firsts_T1)
@@ -63,8 +66,8 @@ def take_along(values_TK: np.ndarray, order_TK: np.ndarray) -> np.ndarray:
 
 
 def argsort_ascending(keys_TK: np.ndarray) -> np.ndarray:
-    """The order (T, K) of each row's 32-bit keys from the smallest on, as unsigned numbers, equals
-    in their old order.
+    """The order `[T, K]` of each row's 32-bit keys from the smallest on, as unsigned numbers,
+    equals in their old order.
 
     Two passes of numpy's radix sort, which is for 16 bits: at 128,000 keys a fifth of the time that
     sorting takes.
@@ -78,7 +81,7 @@ def argsort_ascending(keys_TK: np.ndarray) -> np.ndarray:
 
 
 def argsort_descending(values_TK: np.ndarray) -> np.ndarray:
-    """The order (T, K) of each row's values from the largest on, equals in their old order.
+    """The order `[T, K]` of each row's values from the largest on, equals in their old order.
 
     Rows with few rises are sorted run by run; others of float32 by their bits, which order as the
     values do once negative ones are turned round.
@@ -100,6 +103,9 @@ def sort_descending(ids_TK: np.ndarray, values_TK: np.ndarray) -> tuple[np.ndarr
     Args:
         ids_TK: T rows of K token ids.
         values_TK: of each id.
+
+    Returns:
+        Ids and values, `[T, K]` each.
     """
     sorted_ids_TK, sorted_TK = np.empty_like(ids_TK), np.empty_like(values_TK)
     for rows in blocks(*values_TK.shape):

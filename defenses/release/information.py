@@ -35,8 +35,8 @@ LEAST = -100.0  # nats; a token that was cut off has logprob -inf, which no matr
 
 
 def information(logprobs_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """Estimate of I(Z; X | Y) in nats: mean KL(p_n || Q), Q the mean of p over the positions with
-    the same target.
+    """Estimate of I(Z; X | Y) in nats `[]`: mean KL(p_n || Q), Q the mean of p over the positions
+    with the same target.
 
     Args:
         logprobs_NV: log p of N positions.

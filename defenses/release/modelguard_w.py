@@ -178,13 +178,13 @@ def poison(
     """y' that minimises sum log(y + 1e-6) y' within L1 `eps`, the first largest atom ahead by
     margin or gap.
 
-    Of one row (A) or many (T, A); what is not `there` is no atom, and stays.
+    Of one row `[A]` or many `[T, A]`; what is not `there` is no atom, and stays.
 
     Args:
-        y: probabilities of atoms.
+        y: probabilities of atoms `[A]` or `[T, A]`.
         eps: L1 budget.
         margin: by which the largest atom stays ahead.
-        there: which atoms there are; all if None.
+        there: which atoms there are, in the shape `[...]` of y; all if None.
     """
     if eps == 0:
         return y

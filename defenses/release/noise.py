@@ -20,8 +20,8 @@ from distill.completions import Completion, Logprobs
 
 
 def keyed_normals(key: str, prompt: str, ids_TK: np.ndarray) -> np.ndarray:
-    """Standard normals (T, K), float32, at most 5.8, each a function of key, prompt, row and token
-    id alone.
+    """Standard normals `[T, K]`, float32, at most 5.8, each a function of key, prompt, row and
+    token id alone.
 
     Args:
         key: the provider's secret.

@@ -233,7 +233,7 @@ class Defense(TextEdit):
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
         """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with
-        `scores` (N).
+        `scores` `[N]`.
         """
         if not self.traits.learns or self.is_identity:
             return {}

@@ -31,9 +31,12 @@ def sigmoid_offset(y: np.ndarray, beta: np.ndarray | float, gamma: float) -> np.
     beta / 2 of 0.
 
     Args:
-        y: probabilities.
-        beta: height.
+        y: probabilities `[...]`.
+        beta: height, one number or `[...]` that broadcasts to y.
         gamma: slope of the sigmoid in log-odds.
+
+    Returns:
+        `[...]`, probabilities.
     """
     up, down = y.copy(), np.asarray(1 - y)
     with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0 again
@@ -56,6 +59,9 @@ def beta_of(c: float, gamma: float, atoms_T1: np.ndarray) -> np.ndarray:
         c: beta times the number of atoms.
         gamma: slope of the sigmoid in log-odds.
         atoms_T1: how many atoms each row has.
+
+    Returns:
+        `[T, 1]`.
     """
     return np.minimum(c / atoms_T1.clip(min=1), min(1.0, 1 / gamma))
 

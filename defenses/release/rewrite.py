@@ -168,7 +168,7 @@ class Defense(BaseDefense):
         return bytes(self.resources.learned["instruction"].tolist()).decode()
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """`instruction`: the best candidate, as bytes of UTF-8; `scores` (N) of all, in the order
+        """`instruction`: the best candidate, as bytes of UTF-8; `scores` `[N]` of all, in the order
         in which they were tried.
         """
         if not self.traits.learns or self.is_identity:

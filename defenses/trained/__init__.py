@@ -57,8 +57,8 @@ def rows(model: LanguageModel, answers: Iterable[Completion]) -> list[Row]:
 
 
 def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Scores (N, V) in float32 at the positions before each answer token, and these tokens (N), row
-    after row.
+    """Scores `[N, V]` in float32 at the positions before each answer token, and these tokens `[N]`,
+    row after row.
 
     Args:
         network: a causal language model.
@@ -83,7 +83,7 @@ def answer_logits(network: Any, batch: Sequence[Row]) -> tuple[Tensor, Tensor]:
 
 
 def loss(network: Any, batch: Sequence[Row]) -> Tensor:
-    """Mean negative log-likelihood of the answers' tokens, nats a token.
+    """Mean negative log-likelihood of the answers' tokens `[]`, nats a token.
 
     Args:
         network: a causal language model.
@@ -93,7 +93,7 @@ def loss(network: Any, batch: Sequence[Row]) -> Tensor:
 
 
 def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
-    """Scores (N, V) of a network that does not learn, such as the clean teacher or a proxy.
+    """Scores `[N, V]` of a network that does not learn, such as the clean teacher or a proxy.
 
     Args:
         network: a causal language model.
@@ -104,7 +104,7 @@ def fixed_logits(network: Any, batch: Sequence[Row]) -> Tensor:
 
 
 def trace_losses(network: Any, batch: Sequence[Row]) -> Tensor:
-    """Mean negative log-likelihood of each answer's tokens (B), nats a token.
+    """Mean negative log-likelihood of each answer's tokens `[B]`, nats a token.
 
     Args:
         network: a causal language model.
@@ -118,7 +118,7 @@ def trace_losses(network: Any, batch: Sequence[Row]) -> Tensor:
 def gradient(
     network: Any, traces: Sequence[Row], batch_size: int = 32, mean: Mean = "token"
 ) -> dict[str, Tensor]:
-    """Gradient of the mean loss by parameter name, float32; the network is left as it was.
+    """Gradient of the mean loss, `[...]` by parameter name, float32; the network is left as it was.
 
     Args:
         network: a causal language model.
@@ -203,7 +203,7 @@ def learner(network: Any, part: Which = "all") -> Any:
 
 
 def learned(twin: Any) -> dict[str, Tensor]:
-    """The parameters of a `learner` that asked for gradients, by name.
+    """The parameters of a `learner` that asked for gradients, `[...]` by name.
 
     Args:
         twin: as `learner` made it.
@@ -219,7 +219,7 @@ def changed(network: Any, weights: Mapping[str, Tensor]) -> Any:
 
     Args:
         network: a causal language model.
-        weights: by parameter name.
+        weights: `[...]` by parameter name.
 
     Raises:
         BadInput: a name or a shape is not the network's.
@@ -258,8 +258,8 @@ def tune(
     of every step.
 
     Args:
-        parameters: what moves.
-        objective: of a batch of items, to be made small.
+        parameters: what moves, `[...]` each.
+        objective: of a batch of items `[]`, to be made small.
         items: that batches are drawn from.
         steps: of the optimiser.
         learning_rate: its peak.
@@ -316,7 +316,7 @@ class Tuned(BaseDefense):
 
     @abstractmethod
     def taught(self, model: LanguageModel) -> Mapping[str, Tensor]:
-        """The parameters that change, by name, float32; the model is left as it was.
+        """The parameters that change, `[...]` by name, float32; the model is left as it was.
 
         Args:
             model: the teacher, undefended.

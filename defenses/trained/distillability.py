@@ -51,6 +51,9 @@ def token_means(values_N: Tensor, lengths: Sequence[int]) -> Tensor:
     Args:
         values_N: one a token.
         lengths: tokens of each answer, N together.
+
+    Returns:
+        `[answers]`, in the unit of the values.
     """
     return torch.stack([part.mean() for part in values_N.split(list(lengths))])
 
@@ -58,8 +61,8 @@ def token_means(values_N: Tensor, lengths: Sequence[int]) -> Tensor:
 def objective(
     scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, advantages_N: Tensor, beta: float
 ) -> Tensor:
-    """Mean over tokens of -advantage log p(token) + beta KL(p || clean), nats; its gradient is the
-    policy gradient.
+    """Mean over tokens of -advantage log p(token) + beta KL(p || clean), nats `[]`; its gradient is
+    the policy gradient.
 
     Args:
         scores_NV: of the model that is tuned, nats.
@@ -156,7 +159,7 @@ class Defense(Tuned):
     def loss(
         self, clean: LanguageModel, policy: LanguageModel, batch: Sequence[Completion], seed: int
     ) -> Tensor:
-        """What a round minimises, in nats: `objective` of answers that the policy samples now.
+        """What a round minimises, in nats `[]`: `objective` of answers that the policy samples now.
 
         Args:
             clean: the teacher before it was tuned.

@@ -84,6 +84,9 @@ def objective(
         alpha: weight of KL.
         tau: temperature.
         cap: from where on KL has no gradient, nats.
+
+    Returns:
+        `[]`, nats.
     """
     ce = functional.cross_entropy(scores_NV, targets_N)
     if not carries_N.any():
@@ -96,7 +99,7 @@ def objective(
 
 
 def add_bottleneck(scores_BV: Tensor, down_RV: Tensor, up_VR: Tensor) -> Tensor:
-    """Scores with the bottleneck's added: z + B A z.
+    """Scores `[B, V]` with the bottleneck's added, nats: z + B A z.
 
     Args:
         scores_BV: z, nats.
@@ -115,7 +118,7 @@ def bottleneck(size: int, width: int, device: Any = None) -> dict[str, Tensor]:
         device: where it lies.
 
     Returns:
-        A and B by name.
+        A `[R, V]` and B `[V, R]` by name.
     """
     down_RV = torch.randn(width, size, generator=torch.Generator().manual_seed(0)) / size**0.5
     return {

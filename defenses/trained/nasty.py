@@ -39,7 +39,7 @@ def jensen_shannon(a_NV: Tensor, b_NV: Tensor) -> Tensor:
 
 
 def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
-    """KL(a || b) of log-distributions, N values in nats, each cut off at `cap`, from where on it
+    """KL(a || b) of log-distributions, `[N]` in nats, each cut off at `cap`, from where on it
     has no gradient.
 
     Args:
@@ -51,7 +51,7 @@ def capped_kl(a_NV: Tensor, b_NV: Tensor, cap: float) -> Tensor:
 
 
 def without(scores_NV: Tensor, tokens_N: Tensor) -> Tensor:
-    """Scores with one token of each row left out (N, V - 1).
+    """Scores with one token of each row left out `[N, V - 1]`.
 
     Args:
         scores_NV: of N positions.
@@ -89,6 +89,9 @@ def objective(scores_NV: Tensor, clean_NV: Tensor, targets_N: Tensor, settings: 
         clean_NV: of the model as it was.
         targets_N: tokens of clean answers.
         settings: omega, tau, D and cap.
+
+    Returns:
+        `[]`.
     """
     ce = functional.cross_entropy(scores_NV, targets_N)
     pair = [scores_NV, clean_NV]

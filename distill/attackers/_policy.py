@@ -22,7 +22,7 @@ from distill.objectives import Example, released_logprobs, score_answers
 def token_logprobs(
     network: Any, rows: list[Example], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The log-probability of each answer token (N), nats, and the row that it is in (N).
+    """The log-probability of each answer token `[N]`, nats, and the row that it is in `[N]`.
 
     Args:
         network: a causal language model.
@@ -37,7 +37,7 @@ def token_logprobs(
 
 
 def totals(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
-    """The sum of the values of each row (B).
+    """The sum of the values of each row `[B]`.
 
     Args:
         values_N: one a token.
@@ -48,7 +48,7 @@ def totals(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
 
 
 def means(values_N: Tensor, row_N: Tensor, count: int) -> Tensor:
-    """The mean of the values of each row (B), every row with at least one.
+    """The mean of the values of each row `[B]`, every row with at least one.
 
     Args:
         values_N: one a token.
@@ -97,7 +97,7 @@ def _of(example: Example, values_TA: np.ndarray) -> Logprobs:
 
 
 def reference_logprobs(rows: list[Example], device: torch.device) -> Tensor:
-    """What `with_reference_logprobs` noted for the answers' tokens (N, A), in the order of
+    """What `with_reference_logprobs` noted for the answers' tokens `[N, A]`, in the order of
     `token_logprobs`.
 
     Args:

@@ -56,7 +56,7 @@ def preference(
 
 def margins(values_B: Tensor, reference_B: Tensor, beta: float) -> Tensor:
     """beta x (log ratio of the preferred answer - that of the other), the argument of DPO's sigmoid
-    (2305.18290, eq. 7): one a pair (B / 2).
+    (2305.18290, eq. 7): one a pair `[B / 2]`, no unit.
 
     Args:
         values_B: log-probabilities of whole answers, preferred and other in turns.
@@ -175,7 +175,7 @@ def preference_loss(
     network: Any, rows: list[Example], pad: int, device: torch.device, beta: float
 ) -> Tensor:
     """DPO's loss of pairs, preferred and other in turns, with the reference's log-probabilities
-    noted beside their tokens; a mean over pairs, in nats.
+    noted beside their tokens; a mean over pairs `[]`, in nats.
 
     Args:
         network: that learns.

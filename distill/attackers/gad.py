@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
         self.weights = nn.Parameter(weights.to(network.device))
 
     def forward(self, rows: Sequence[Example], pad: int) -> Tensor:
-        """The number of each of B answers to their prompts.
+        """The number of each of B answers to their prompts `[B]`, any real one.
 
         Args:
             rows: with at least one answer token each.
@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
 
 def ranking_loss(sold_B: Tensor, drawn_B: Tensor) -> Tensor:
     """-log of the chance that a sold answer is ranked above the student's (Bradley and Terry), a
-    mean over pairs, in nats.
+    mean over pairs `[]`, in nats.
 
     Args:
         sold_B: numbers of sold answers.
@@ -175,7 +175,7 @@ class Judge:
 
     @torch.inference_mode()
     def scores(self, answers: Sequence[Completion], size: int = 64) -> np.ndarray:
-        """The number of each answer.
+        """The number of each answer `[answers]`, float64.
 
         Args:
             answers: of anybody.

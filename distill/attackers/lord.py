@@ -61,7 +61,8 @@ def order(
 
 
 def loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions; rows come as sold, y+, y-.
+    """Mean of sigmoid(-m(sold) - m(y+) + 2 m(y-)) over questions `[]`; rows come as
+    sold, y+, y-. m is the mean log-probability of an answer's tokens, nats.
 
     Args:
         network: that moves.

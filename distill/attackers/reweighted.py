@@ -35,7 +35,7 @@ from distill.trainer import Trained, train
 
 
 def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean negative log-likelihood of each row's answer, nats a token (B).
+    """Mean negative log-likelihood of each row's answer, nats a token `[B]`.
 
     Args:
         network: a causal language model.
@@ -52,8 +52,8 @@ def nats(network: Any, rows: list[Example], pad: int, device: torch.device) -> T
 
 
 def gradient(network: Any, rows: list[Example], pad: int, device: torch.device) -> list[Tensor]:
-    """Gradient of the mean loss on rows, one tensor a parameter, divided by its length over all of
-    them.
+    """Gradient of the mean loss on rows, one tensor `[...]` a parameter, divided by its length over
+    all of them.
 
     Args:
         network: a causal language model.
@@ -75,12 +75,12 @@ def values(
     device: torch.device,
     eps: float,
 ) -> Tensor:
-    """<direction, grad L_i> for each row (B), by a central difference of its loss; the network is
+    """<direction, grad L_i> for each row `[B]`, by a central difference of its loss; the network is
     left as it was.
 
     Args:
         network: a causal language model.
-        direction: one tensor a parameter, of length 1 together.
+        direction: one tensor `[...]` a parameter, of length 1 together.
         rows: B answers to their prompts.
         pad: id behind the shorter ones.
         device: of the network.
@@ -98,7 +98,7 @@ def values(
 
 
 def softmax_weights(values_B: Tensor, beta: float) -> Tensor:
-    """Softmax of beta x standardised values, with mean 1 (B); equal values weigh the same.
+    """Softmax of beta x standardised values, with mean 1 `[B]`; equal values weigh the same.
 
     Args:
         values_B: one an answer.
@@ -109,7 +109,7 @@ def softmax_weights(values_B: Tensor, beta: float) -> Tensor:
 
 
 def weighted_loss(network: Any, rows: list[Example], pad: int, device: torch.device) -> Tensor:
-    """Mean over answers of weight x nats a token.
+    """Mean over answers of weight x nats a token `[]`.
 
     Args:
         network: a causal language model.

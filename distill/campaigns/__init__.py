@@ -190,7 +190,7 @@ def cells(
         values: bound of `value`.
 
     Returns:
-        Accounts, values and counts of the pairs.
+        Accounts, values and counts `[pairs]`.
     """
     key = np.sort(account.astype(np.uint64) * np.uint64(values) + value)
     starts = run_starts(key)
@@ -222,7 +222,10 @@ def apportion(total: int, weights: np.ndarray) -> np.ndarray:
 
     Args:
         total: a whole number.
-        weights: at least one above 0.
+        weights: `[n]`, at least one above 0.
+
+    Returns:
+        `[n]`, the total shared out.
     """
     exact: np.ndarray = total * (weights / weights.sum())
     whole: np.ndarray = np.floor(exact).astype(np.int64)

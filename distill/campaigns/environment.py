@@ -72,11 +72,11 @@ class Environment(Protocol):
         """
 
     def public_templates(self, day: int) -> np.ndarray:
-        """The public prompt template at each of 65,536 quantiles of a day's exchanges on them.
+        """The public prompt template at each of Q = 65,536 quantiles of a day's exchanges on them.
 
         Args:
             day: from 0.
 
         Returns:
-            Template ids `[65536]`.
+            Template ids `[Q]`.
         """

@@ -94,7 +94,7 @@ class Slots:
 
         Args:
             day: on whose end they were closed.
-            ids: account numbers, anybody's.
+            ids: account numbers `[n]`, anybody's.
 
         Returns:
             How many.
@@ -110,7 +110,7 @@ class Slots:
             day: on which they are opened.
 
         Returns:
-            Their numbers.
+            Their account numbers `[n]`.
         """
         slots = np.flatnonzero(self.due <= day)[: self.replacements_left]
         self.due[slots] = NOT_DUE
@@ -218,7 +218,7 @@ class Operator:
 
     Arguments of its methods:
         day: from 0.
-        ids: account numbers, anybody's.
+        ids: account numbers `[n]`, anybody's.
     """
 
     def __init__(

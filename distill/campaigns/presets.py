@@ -131,7 +131,7 @@ class Campaign(FrozenSettings):
         return self.per_account / self.days
 
     def daily(self) -> np.ndarray:
-        """Exchanges planned for each of its days; they add up exactly."""
+        """Exchanges planned for each of its days `[days]`; they add up exactly."""
         weekday = (self.start + np.arange(self.days)) % 7
         return apportion(
             self.exchanges, np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0)

@@ -18,7 +18,8 @@ STEPS = 65535  # resolution of a preference: probabilities are multiples of 1/65
 
 
 def uniform16(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Random quantiles in steps of 1/65536, as indices into tables of 65,536 entries.
+    """Random quantiles in steps of 1/65536, as indices `[n]` into tables of 65,536
+    entries.
 
     Args:
         rng: from which they are drawn.
@@ -49,6 +50,9 @@ def token_counts(
         mean_in: tokens `[E]`.
         mean_out: tokens `[E]`.
         rng: draws.
+
+    Returns:
+        Whole numbers of tokens, in and out, `[E]` each.
     """
     n = len(mean_in)
     return (
@@ -83,6 +87,9 @@ def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generato
         mean_RK: shares of K topics by row.
         concentration: above 0; large is near the mean.
         rng: draws.
+
+    Returns:
+        Shares `[R, K]`.
     """
     drawn = rng.standard_gamma((concentration * mean_RK).astype(np.float32), dtype=np.float32)
     total = drawn.sum(axis=1, keepdims=True)
@@ -91,7 +98,7 @@ def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generato
 
 
 def minute_quantiles(peak: float) -> np.ndarray:
-    """Minute of the local day at each of 65,536 quantiles: sinusoidal, busiest at 15:00.
+    """Minute of the local day at each of Q = 65,536 quantiles `[Q]`: sinusoidal, busiest at 15:00.
 
     Args:
         peak: intensity at the busiest over that at the quietest minute, at least 1.
@@ -160,7 +167,7 @@ class UniqueIds:
         self.next = first
 
     def take(self, n: int) -> np.ndarray:
-        """The next n numbers.
+        """The next n numbers `[n]`.
 
         Args:
             n: how many.

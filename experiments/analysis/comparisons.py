@@ -207,7 +207,7 @@ class ArmTable(GradedArms):
 
     @functools.cache  # noqa: B019
     def clusters(self, task: str) -> np.ndarray | None:
-        """Labels (N) of report items of one text or one declared cluster; None where every item
+        """Labels `[N]` of report items of one text or one declared cluster; None where every item
         is its own.
         """
         exam = self.teacher(task, "none").exams[0]  # which sat it though no student finished

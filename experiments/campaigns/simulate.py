@@ -85,8 +85,8 @@ class Outcome:
 
         Args:
             number: of the campaign.
-            closed: by account, the day at the end of which it would have been closed; as it was, if
-                None.
+            closed: by account `[accounts]`, the day at the end of which it would have been closed;
+                as it was, if None.
         """
         rows = np.flatnonzero(self.truth.campaign[self.first : self.accounts.count] == number)
         if closed is None:

@@ -171,7 +171,7 @@ def customer_habits(settings: Population) -> CustomerHabits:
 
 
 def customer_sizes(accounts: int, group: float, rng: np.random.Generator) -> np.ndarray:
-    """Accounts of each customer, which add up.
+    """Accounts of each customer `[customers]`, which add up.
 
     Args:
         accounts: of all customers together.

@@ -58,14 +58,14 @@ def _multinomial(rng: np.random.Generator, units: int, draws: int) -> np.ndarray
 
 
 def seed_weights(draws: Draws, seeds: int) -> np.ndarray:
-    """Weights of an arm's seeds (draws x S), which sum to 1; one seed has nothing to redraw.
+    """Weights of an arm's seeds `[B, S]`, which sum to 1; one seed has nothing to redraw.
 
     Redrawn seeds vary by (S - 1) / S of what they should, and their percentiles are a normal law's
     where S - 1 degrees of freedom have Student's: the weights are stretched about 1 / S by both at
     95 % (Hesterberg 2015, section 3), so that some may be negative.
 
     Args:
-        draws: of the study.
+        draws: B of the study.
         seeds: S.
     """
     weight_BS = _multinomial(draws.rng, seeds, len(draws.item_BN))
@@ -102,7 +102,8 @@ def by_seeds(
 
 
 def means(draws: Draws, scores_SN: np.ndarray, weight_BS: np.ndarray | None = None) -> np.ndarray:
-    """The arm's mean in every draw (B); leading axes (budgets, say) are kept in front: (..., B).
+    """The arm's mean in every draw `[B]`; leading axes (budgets, say) are kept in front:
+    `[..., B]`.
 
     Args:
         draws: of the study.

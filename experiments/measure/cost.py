@@ -153,6 +153,9 @@ def draw(rng: np.random.Generator, ends: Range, count: int) -> np.ndarray:
         ends: low and high.
         count: B.
 
+    Returns:
+        `[B]` in the range's unit.
+
     Raises:
         NotMeasurable: the range does not go from low to high, or begins below 0.
     """

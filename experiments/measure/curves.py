@@ -97,7 +97,7 @@ def between(
     y_BK: np.ndarray, x_K: np.ndarray, at_B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rising curves read at x: by the chord, and the least and the most that an S-shaped curve
-    could be there (B each).
+    could be there.
 
     Flat outside the knots. A smooth curve bends little over its neighbours' chords, so the three
     agree; a step between two budgets may stand anywhere there, and they are as far apart as its
@@ -107,6 +107,9 @@ def between(
         y_BK: curves, not falling.
         x_K: knots, rising.
         at_B: where each is read, in the unit of the knots.
+
+    Returns:
+        `[B]` each, in the unit of the curves.
     """
     at = np.clip(at_B, x_K[0], x_K[-1])
     line = lines(y_BK, x_K, np.clip(np.searchsorted(x_K, at), 1, len(x_K) - 1))
@@ -125,7 +128,7 @@ def reached(
     y_BK: np.ndarray, x_K: np.ndarray, level_B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x at which rising curves reach a level: by the chord, and the first and the last place it
-    could be (B each).
+    could be.
 
     (first knot, -inf, first knot) where a curve is there at its first knot, (last, last, inf) where
     it never is.
@@ -134,6 +137,9 @@ def reached(
         y_BK: curves, not falling.
         x_K: knots, rising.
         level_B: in the unit of the curves.
+
+    Returns:
+        `[B]` each, in the unit of the knots.
     """
     level = np.asarray(level_B, float)
     line = lines(y_BK, x_K, np.clip((y_BK < level[:, None]).sum(1), 1, len(x_K) - 1))

@@ -37,6 +37,9 @@ def agreement(final_SN: np.ndarray, teacher_N: np.ndarray) -> np.ndarray:
     Args:
         final_SN: number of each student's final answer; below 0 is none.
         teacher_N: of the teacher's.
+
+    Returns:
+        `[S, N]`, 0 or 1.
     """
     return np.asarray((final_SN == teacher_N) & (final_SN >= 0), float)
 
@@ -49,9 +52,12 @@ def error_consistency(same: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndar
     explains everything.
 
     Args:
-        same: share of items.
-        p: share that is right.
-        q: the same of the other.
+        same: share of items `[...]`.
+        p: share that is right `[...]`.
+        q: the same of the other `[...]`.
+
+    Returns:
+        `[...]`, at most 1, no unit.
     """
     chance = p * q + (1 - p) * (1 - q)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -172,8 +178,11 @@ def brier(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Squared distance of confidence from being right (Brier 1950).
 
     Args:
-        confidence: in [0, 1], of any shape.
-        right: 0 or 1, of the same shape.
+        confidence: `[...]` in [0, 1].
+        right: `[...]`, 0 or 1.
+
+    Returns:
+        `[...]` in [0, 1].
     """
     return np.asarray((confidence - right) ** 2)
 
@@ -182,8 +191,11 @@ def log_loss(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Negative log-likelihood of being right, nats; confidences are kept 1e-6 away from 0 and 1.
 
     Args:
-        confidence: in [0, 1], of any shape.
-        right: 0 or 1, of the same shape.
+        confidence: `[...]` in [0, 1].
+        right: `[...]`, 0 or 1.
+
+    Returns:
+        `[...]`, nats.
     """
     sure = np.clip(confidence, 1e-6, 1 - 1e-6)
     return np.asarray(-(right * np.log(sure) + (1 - right) * np.log(1 - sure)))

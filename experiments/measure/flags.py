@@ -190,7 +190,7 @@ def leaked(queries: Iterable[str], questions: Iterable[str], near: float = 0.9) 
 
 
 def clusters(questions: Sequence[str], declared: Sequence[str] = ()) -> np.ndarray:
-    """One label an item (N); items of one text, up to case and spaces, or of one declared name
+    """One label an item `[N]`; items of one text, up to case and spaces, or of one declared name
     share theirs.
 
     What is linked by either belongs together, however many links away; an item without a name

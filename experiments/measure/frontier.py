@@ -101,7 +101,7 @@ def volume(
         undefended: shares `[S, N]`.
         defended: shares `[S, N]` by configuration.
         clean: teacher's shares `[S, N]`.
-        guarded: the same by configuration.
+        guarded: the same `[S, N]` by configuration.
         candidates: configurations that no other beat on the selection split.
         most: largest loss that counts, a share.
         alpha: level of the two-sided interval.

@@ -28,7 +28,7 @@ def read(
     y_BK: np.ndarray, zero_B: np.ndarray, budgets: np.ndarray, n_B: np.ndarray, moved: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy after n questions on non-decreasing curves: by the chord, and the least and most it
-    could be (B each).
+    could be.
 
     Linear in log n between budgets, linear in n from the untrained student (n = 0) to the first
     budget, and that of the last budget beyond it: a lower bound there. Its range is that of an
@@ -40,6 +40,9 @@ def read(
         budgets: questions `[K]`, rising.
         n_B: questions.
         moved: in log n, and in shares of the first budget below it.
+
+    Returns:
+        Shares `[B]` each.
     """
     knots, at_B = _axis(budgets, n_B)
     return between(np.maximum.accumulate(np.c_[zero_B, y_BK], axis=1), knots, at_B + moved)
@@ -58,12 +61,14 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
-    """What the untrained student and each budget count for in the mean of R readings by the chord
-    (1 + K), sum 1.
+    """What the untrained student and each budget count for in the mean of R readings by the chord.
 
     Args:
         budgets: exchanges `[K]`, rising.
         n_R: exchanges of each run.
+
+    Returns:
+        `[1 + K]`, sum 1.
     """
     knots, at_R = _axis(budgets, n_R)
     return np.array([np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))])
@@ -75,12 +80,15 @@ def names(scores: Scores) -> tuple[int, ...] | None:
 
 
 def redrawn(runs: int, draws: int) -> np.ndarray:
-    """Runs of a campaign redrawn with replacement (draws x R): the same for what they leaked and
+    """Runs of a campaign redrawn with replacement: the same for what they leaked and
     for what they cost.
 
     Args:
         runs: R.
         draws: B.
+
+    Returns:
+        Places of runs `[B, R]`, 0 to R - 1.
     """
     return np.random.default_rng([0, 2]).integers(0, runs, (draws, runs))
 
@@ -290,8 +298,7 @@ class Prices(NamedTuple):
 
 
 def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
-    """Cost of a run, mean over the runs redrawn as their leaks are, in every draw of the prices
-    (B).
+    """Cost of a run, mean over the runs redrawn as their leaks are, in every draw of the prices.
 
     The same prices whatever was spent, so that they cancel in a ratio.
 
@@ -299,6 +306,9 @@ def dollars(spent_R: Sequence[Spent], prices: Prices, draws: int) -> np.ndarray:
         spent_R: by run.
         prices: ranges, dollars.
         draws: B.
+
+    Returns:
+        Dollars `[B]`.
     """
     rng = np.random.default_rng([0, 3])
     p = {name: drawn(rng, ends, draws) for name, ends in prices._asdict().items()}
@@ -317,6 +327,9 @@ def per_point(dollars_B: np.ndarray, gain_B: np.ndarray) -> np.ndarray:
     Args:
         dollars_B: in each draw.
         gain_B: accuracy above the floor in each draw, a share.
+
+    Returns:
+        `[B]`, dollars a point.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gain_B > 0, dollars_B / (100 * gain_B), np.inf)

@@ -11,12 +11,12 @@ def pass_at(right: np.ndarray, samples: int, k: int) -> np.ndarray:
     (Chen et al. 2021, 2107.03374, equation 1): 1 - C(n - c, k) / C(n, k).
 
     Args:
-        right: c, how many of the samples were right; any shape.
+        right: c, how many of the samples were right `[...]`.
         samples: n, answers sampled to each question.
         k: of them that are looked at, 1 to n.
 
     Returns:
-        Shares of the shape of `right`.
+        Shares `[...]`.
 
     Raises:
         ValueError: k is not in 1 to n, or a count is not in 0 to n.

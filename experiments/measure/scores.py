@@ -56,7 +56,7 @@ Scores = np.ndarray | Arm
 
 
 def raw(scores: Scores) -> np.ndarray:
-    """The array of an arm.
+    """The array `[S, N]` of an arm.
 
     Args:
         scores: of an arm, or an array `[S, N]` already.
@@ -65,7 +65,7 @@ def raw(scores: Scores) -> np.ndarray:
 
 
 def checked(scores: Scores) -> np.ndarray:
-    """The scores as floats.
+    """The scores as floats `[..., S, N]`.
 
     Args:
         scores: `[..., S, N]` seeds x items; an `Arm` names its seeds.
@@ -84,7 +84,7 @@ def checked(scores: Scores) -> np.ndarray:
 
 
 def bounded(scores: Scores) -> np.ndarray:
-    """Scores that must be shares.
+    """Scores `[..., S, N]` that must be shares.
 
     Args:
         scores: `[..., S, N]` seeds x items.

@@ -102,7 +102,7 @@ class Sat(NamedTuple):
         return digest("".join(exam.digest for seed, exam in pairs if seed in seeds))
 
     def stacked(self, name: str) -> np.ndarray | None:
-        """A measure as seeds x items, or None where an exam lacks it.
+        """A measure `[S, N]` of seeds x items, or None where an exam lacks it.
 
         Args:
             name: of a field of an exam with a value an item.

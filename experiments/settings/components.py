@@ -146,7 +146,8 @@ def build_defense(
     Args:
         spec: its parts, in the order in which they act.
         resources: what the provider has beside its teacher.
-        learned: what each part learned, if it was taught; see `teach_defense`.
+        learned: tensors `[...]` by name that each part learned, if it was
+            taught; see `teach_defense`.
 
     Raises:
         BadInput: the parts cannot act in that order.
@@ -170,6 +171,6 @@ def teach_defense(
         model: the undefended teacher.
 
     Returns:
-        Tensors by name, for each part.
+        Tensors `[...]` by name, for each part.
     """
     return learn_pipeline([restore("defense", part).build for part in spec], resources, model)

@@ -112,14 +112,14 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
     Args:
         path: is written.
-        arrays: by name.
+        arrays: `[...]` by name.
     """
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file.
+    """The arrays `[...]` of a file by name.
 
     Raises:
         BadInput: it is not whole.

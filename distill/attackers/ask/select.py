@@ -22,8 +22,8 @@ from distill.models import LanguageModel
 
 
 def ngrams(texts: Sequence[str], n: int, size: int) -> np.ndarray:
-    """Counts of hashed character n-grams, rows of length 1 (A, size); texts of fewer characters are
-    one n-gram.
+    """Counts of hashed character n-grams, rows of length 1 `[A, size]`; texts of fewer characters
+    are one n-gram.
 
     Args:
         texts: A texts.
@@ -55,11 +55,11 @@ def farthest_first(points: np.ndarray, k: int) -> list[int]:
 
 
 def doubt(pilot: LanguageModel, prompts: Sequence[Prompt]) -> np.ndarray:
-    """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt.
+    """The pilot's surprisal of its own greedy answers, nats a token, one number a prompt `[Q]`.
 
     Args:
         pilot: a student of the first answers.
-        prompts: questions that it is asked.
+        prompts: Q questions that it is asked.
     """
     completions = pilot.generate(prompts, seed=0, interface=Interface())
     nats = pilot.own_surprisal(completions)

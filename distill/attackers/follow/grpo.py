@@ -52,8 +52,8 @@ def advantages(rewards_GK: np.ndarray) -> np.ndarray:
 
 
 def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Tensor:
-    """min(ratio x gain, clipped ratio x gain) of each token (N), ratio = e**(now - old), clipped to
-    1 +- `clip`: PPO's (1707.06347, eq. 7), as GRPO has it (2402.03300).
+    """min(ratio x gain, clipped ratio x gain) of each token `[N]`, ratio = e**(now - old), clipped
+    to 1 +- `clip`: PPO's (1707.06347, eq. 7), as GRPO has it (2402.03300).
 
     Args:
         now_N: log-probabilities under the network that moves.
@@ -66,7 +66,7 @@ def surrogate(now_N: Tensor, old_N: Tensor, gains_N: Tensor, clip: float) -> Ten
 
 
 def kl(now_N: Tensor, start_N: Tensor) -> Tensor:
-    """e**(start - now) - (start - now) - 1 of each token (N), at least 0; its mean over draws is
+    """e**(start - now) - (start - now) - 1 of each token `[N]`, at least 0; its mean over draws is
     KL(now || start) (2402.03300, eq. 4).
 
     Args:
@@ -157,7 +157,7 @@ def policy_pass(
         student: changed in place.
         start: the network that KL is to.
         completions: of the student.
-        gains: the advantage of each; those of 0 teach nothing.
+        gains: the advantage of each `[completions]`; those of 0 teach nothing.
         recipe: of the student.
         policy: how it learns from them.
         seed: of the order.
@@ -194,6 +194,9 @@ def policy_loss(
         pad: id behind the shorter ones.
         device: of the network.
         policy: whose `clip` and `kl` count.
+
+    Returns:
+        `[]`, to be made small.
     """
     held_NA = reference_logprobs(rows, device)
     now_N, row_N = token_logprobs(network, rows, pad, device)

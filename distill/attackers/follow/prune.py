@@ -16,8 +16,11 @@ def prune(weights: Tensor, share: float) -> Tensor:
     """The weights with the round(share x number) smallest in magnitude set to 0.
 
     Args:
-        weights: of any shape.
+        weights: `[...]`.
         share: in [0, 1].
+
+    Returns:
+        `[...]`, a copy.
     """
     flat = weights.flatten().clone()
     flat[flat.abs().argsort(stable=True)[: round(share * flat.numel())]] = 0

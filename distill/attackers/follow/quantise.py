@@ -24,6 +24,9 @@ def quantise(weights_OI: Tensor, bits: int) -> Tensor:
     Args:
         weights_OI: a matrix.
         bits: at least 2.
+
+    Returns:
+        `[O, I]` in the dtype of the weights.
     """
     most = 2 ** (bits - 1) - 1
     exact_OI = weights_OI.float()  # half precision has no room for the steps of many bits

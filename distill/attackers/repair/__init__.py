@@ -34,7 +34,7 @@ def rows_of(answer: Completion, name: str) -> Logprobs:
 
 
 def dense(logprobs: Logprobs, size: int, missing: float = 0.0) -> np.ndarray:
-    """Probabilities (T, size) in float64; what was not released has `missing`.
+    """Probabilities `[T, size]` in float64; what was not released has `missing`.
 
     Args:
         logprobs: T rows.
@@ -72,7 +72,7 @@ def with_logprobs(completions: Sequence[Completion], rows: Sequence[Logprobs]) -
 
 
 def atoms(logprobs: Logprobs, most: int | None = None) -> np.ndarray:
-    """Probabilities (T, A) of the first `most` entries of each row, and last of all else; 0 where
+    """Probabilities `[T, A]` of the first `most` entries of each row, and last of all else; 0 where
     withheld.
 
     Args:

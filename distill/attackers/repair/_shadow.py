@@ -45,8 +45,8 @@ def shadow(
     most: int,
     table: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most `table` clean (R, A) and defended (R, A) rows of a model that learned the texts of
-    the answers.
+    """At most `table` clean `[R, A]` and defended `[R, A]` rows of a model that learned the texts
+    of the answers.
 
     It is asked the same questions, at temperature 1, and releases as many entries as part `name`
     was sold.
@@ -83,6 +83,9 @@ def fitting(completions: Sequence[Completion], name: str, width: int) -> list[np
         completions: answers that were sold.
         name: of the part, for messages.
         width: A.
+
+    Returns:
+        Probabilities `[T, A]` of each answer, T its tokens.
 
     Raises:
         BadInput: a row has fewer entries.

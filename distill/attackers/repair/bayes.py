@@ -35,8 +35,8 @@ AT_ONCE = 256  # released rows that are compared with the table together
 def estimate(
     seen_NA: np.ndarray, clean_RA: np.ndarray, defended_RA: np.ndarray, tolerance: float = 0.01
 ) -> np.ndarray:
-    """Posterior mean (N, A) of the clean rows under a prior given by its rows and what the defence
-    makes of them.
+    """Posterior mean `[N, A]` of the clean rows under a prior given by its rows and what the
+    defence makes of them.
 
     Each estimate is a distribution; distances are L1, and the nearest row of the table counts
     however far it is.

@@ -41,7 +41,7 @@ AT_ONCE = 1 << 23  # numbers of all normal equations that are worked on together
 
 
 def weighted_fit(x_NV: np.ndarray, weights_NV: np.ndarray, basis_VR: np.ndarray) -> np.ndarray:
-    """Coefficients (N, R) of each row's weighted least squares fit by the basis; weight 0 is a
+    """Coefficients `[N, R]` of each row's weighted least squares fit by the basis; weight 0 is a
     missing entry.
 
     Args:
@@ -71,6 +71,9 @@ def robust(there_NV: np.ndarray, residuals_NV: np.ndarray, scale: float) -> np.n
         there_NV: which entries there are.
         residuals_NV: of the fit before.
         scale: the least that a residual counts as, nats.
+
+    Returns:
+        `[N, V]` in 1 / nats; 0 where there is no entry.
     """
     weights_NV: np.ndarray = there_NV / np.maximum(np.abs(residuals_NV), scale)
     return weights_NV
@@ -92,7 +95,7 @@ def scales(rounds: int) -> np.ndarray:
 def l1_fit(
     x_NV: np.ndarray, there_NV: np.ndarray, basis_VR: np.ndarray, rounds: int = 30
 ) -> np.ndarray:
-    """Each row's L1 fit (N, V) by the basis, from the entries that are there.
+    """Each row's L1 fit `[N, V]` by the basis, from the entries that are there.
 
     Args:
         x_NV: rows.
@@ -107,7 +110,7 @@ def l1_fit(
 
 
 def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
-    """The constant and the d main singular directions (V, R) of centred whole rows, of which over
+    """The constant and the d main singular directions `[V, R]` of centred whole rows, of which over
     half are clean.
 
     Least trimmed squares: the half of the rows that is fitted best makes the next fit.
@@ -130,7 +133,7 @@ def known_span(x_NV: np.ndarray, d: int, rounds: int = 20) -> np.ndarray:
 
 
 def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60) -> np.ndarray:
-    """The directions (V, R) of which all rows are combinations but for few entries of each: L1
+    """The directions `[V, R]` of which all rows are combinations but for few entries of each: L1
     matrix completion.
 
     Rows and tokens take turns at being fitted by the other, with one weight for each entry.
@@ -161,7 +164,7 @@ def blind_span(x_NV: np.ndarray, there_NV: np.ndarray, d: int, rounds: int = 60)
 
 
 def is_explained(miss_NV: np.ndarray, there_NV: np.ndarray) -> np.ndarray:
-    """Whether at least half of each row's entries lie on its fit (N): else what was found is not
+    """Whether at least half of each row's entries lie on its fit `[N]`: else what was found is not
     the image that the row comes from, or too much of the row was edited.
 
     Args:

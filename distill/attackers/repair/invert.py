@@ -59,12 +59,15 @@ def invert_smoothing(p_NV: np.ndarray) -> tuple[np.ndarray, float]:
 def table(
     beta: float, gamma: float
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """y - beta (sigmoid(gamma logit y) - 1/2) where it falls, at small y, and where it rises:
-    values, logits of y.
+    """y - beta (sigmoid(gamma logit y) - 1/2) where it falls, at small y, and where it rises.
 
     Args:
         beta: the defence's strength over its entries.
         gamma: steepness of its sigmoid.
+
+    Returns:
+        Values and logits of y, `[points]` each, from the smallest value on: the falling branch,
+        then the rising one.
     """
     g = _sigmoid(LOGITS) - beta * (_sigmoid(gamma * LOGITS) - 0.5)
     turn = int(
@@ -86,6 +89,9 @@ def invert_reverse_sigmoid(p_TA: np.ndarray, beta: float, gamma: float) -> np.nd
         p_TA: rows that were sold.
         beta: the defence's strength over its entries.
         gamma: steepness of its sigmoid.
+
+    Returns:
+        Probabilities `[T, A]`.
     """
     branches = table(beta, gamma)
     order_TA = (-p_TA).argsort(-1, kind="stable")[:, ::-1]  # the likeliest last

@@ -50,7 +50,7 @@ class Net(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, seen_RA: Tensor) -> Tensor:
-        """Clean probabilities (R, A) of released ones.
+        """Clean probabilities `[R, A]` of released ones.
 
         Args:
             seen_RA: R released rows of A probabilities, sorted.
