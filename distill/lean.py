@@ -196,6 +196,7 @@ class _Attend(torch.autograd.Function):
         torch.bmm(k_RDT, ds_RTT.transpose(1, 2), out=turned[0])
         torch.bmm(q_RDT, ds_RTT, out=turned[1])
         turned = turned.mul_(size**-0.5).view(2, -1, 2, size // 2, length)
+        # The transpose of a rotation is the rotation back.
         grad_3RDT[:2] = _rotate(turned, cos_ET, -sin_ET).view(2, -1, size, length)
         grad_BTX = (
             grad_3RDT.view(3, rows, heads, size, length)

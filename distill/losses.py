@@ -61,6 +61,9 @@ def divergence(
     """How far each row of two log-distributions is apart `[N]`; total variation in [0, 1], all
     others in nats.
 
+    Source: `forward` is that of soft targets (Hinton et al. 2015, 1503.02531), `reverse` MiniLLM's
+    `single_step_reg`, `tvd` DistillKit's; docs/losses.md has the formulas.
+
     Args:
         kind: divergence.
         teacher_NC: log-distributions.
@@ -106,6 +109,9 @@ def categories(
     categories of no mass on either side. Under `tail`, mass above 1 is made 1 and a teacher's
     bucket is at least RESOLUTION, which leaves reverse KL finite and a lower bound of the full one.
 
+    Source: `tail` and `conditional` are the two of TRL's server (`loss_add_tail`), `renorm_teacher`
+    is DistillKit's default, `truncated` verl's `forward_kl_topk`; docs/losses.md has what differs.
+
     Args:
         semantics: one of the four.
         logits_NV: the student's scores.
@@ -119,12 +125,14 @@ def categories(
     kept_NK = ids_NK >= 0
     all_NV = torch.log_softmax(logits_NV.float(), -1)
     student_NK = all_NV.gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, NOTHING)
+    # Of -inf, 0 x log 0 in `kl` would be no number, nor would its gradient.
     teacher_NK = logprobs_NK.clamp(min=NOTHING)
     mass_N1 = teacher_NK.logsumexp(-1, keepdim=True)
     whole_N1 = kept_NK.sum(-1, keepdim=True) == logits_NV.shape[-1]
     if semantics in ("conditional", "renorm_teacher"):
         teacher_NK = teacher_NK - mass_N1
     elif semantics == "tail":
+        # Mass below 1 is short of the tail, and stays so; only a row of all V tokens has no tail.
         teacher_NK = teacher_NK - torch.where(whole_N1, mass_N1, mass_N1.clamp(min=0))
     teacher_NK = teacher_NK.masked_fill(~kept_NK, NOTHING)
     if semantics == "conditional":
@@ -141,6 +149,7 @@ def categories(
     left_N1 = (
         all_NV.masked_fill(named_NV, -torch.inf).logsumexp(-1, keepdim=True).clamp(min=NOTHING)
     )
+    # 1 - e**mass has no digits left where the tail is small; expm1 keeps them.
     rest_N1 = (-torch.expm1(mass_N1.clamp(max=0))).log() if tail_N is None else tail_N[:, None]
     rest_N1 = rest_N1.clamp(min=math.log(RESOLUTION)).masked_fill(
         whole_N1 | (semantics != "tail"), NOTHING

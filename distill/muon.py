@@ -33,6 +33,7 @@ def orthogonalise(g_MRC: Tensor, rounds: int = 5) -> Tensor:
         `[M, R, C]`.
     """
     a, b, c = QUINTIC
+    # The Frobenius norm is no less than any singular value; the iteration diverges from large ones.
     x_MRC: Tensor = g_MRC / (torch.linalg.matrix_norm(g_MRC, keepdim=True) + 1e-7)
     for _ in range(rounds):
         gram_MRR = x_MRC @ x_MRC.mT
@@ -85,6 +86,7 @@ class Muon(torch.optim.Optimizer):
         ]
         torch._foreach_lerp_(momenta, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, momenta, momentum)
+        # Turned so that R <= C: the Gram matrix is the small one, and W and W' go together.
         tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
         steps_MRC = orthogonalise(
             torch.stack(

@@ -79,7 +79,7 @@ class Passes:
             with self._autocast(), self._attention(rows):
                 value = self.loss(self.working, rows, self.pad, self.device)
             if (share := _count(part, self.per) / whole) != 1:
-                value = value * share
+                value = value * share  # so that no gradient depends on how the batch was split
             value.backward()
             total = total + value.detach()
         self._collect()
@@ -124,6 +124,7 @@ class Passes:
         if self.processes is None:
             return
         for weight in self.weights:
+            # A process without examples takes part as well: the others would wait for it for ever.
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
             weight.grad = self._summed(gradient)
 

@@ -196,6 +196,7 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder.parent / f".{key}.lock")
             with lock:
+                # Asked within the lock: another process may have made it while this one waited.
                 if not (self.has(stage, key) and current()):
                     _build(self, folder, build, origin, digest(alike) if alike else None)
         except OSError as error:
@@ -280,6 +281,7 @@ def _build(
     _replace(folder, part)
     for left in (checkpoint, maker, part.with_suffix(".losses")):
         left.unlink(missing_ok=True)
+    # Last, as it points to a result that is there. A copy leaves it at what it was copied from.
     if alike and not twin:
         (folder.parent / ".alike").mkdir(exist_ok=True)
         write_bytes(folder.parent / ".alike" / alike, folder.name.encode())
@@ -307,6 +309,7 @@ def _replace(folder: Path, part: Path) -> None:
     """Put a finished result in its place; one that was there is gone when that is done."""
     # Another user's may not be ours to remove, so that its name is no other's.
     past = folder.with_name(f".{folder.name}.{HERE}.{os.getpid()}.past.part")
+    # A folder cannot be renamed over one that holds files, so the old one steps aside.
     if folder.exists():
         os.replace(folder, past)
     os.replace(part, folder)

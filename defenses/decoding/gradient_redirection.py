@@ -116,6 +116,7 @@ def redirect(
     """
     p_BV = logprobs_BV.double().exp()
     best_B1 = g_BV[:, :size].argmax(-1, keepdim=True)
+    # The token that is given to has no room: what it gave itself would be spent and not moved.
     rooms_BV = ((1 - rho) * p_BV).scatter_(-1, best_B1, 0.0)
     taken_BV = drain(g_BV, rooms_BV, rooms_BV.sum(-1, keepdim=True).clamp(max=eps / 2))
     moved_BV = (p_BV - taken_BV).scatter_add_(-1, best_B1, taken_BV.sum(-1, keepdim=True))

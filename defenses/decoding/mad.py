@@ -2,11 +2,10 @@
 answers would make.
 
 Orekondy, Schiele, Fritz 2020 (1906.10908). Row k of G is grad log q_k of a stand-in for students.
-The objective is
-||G'y~/|G'y~| - G'y/|G'y|||^2 = 2 - 2 cos, within an L1 budget. The released code takes G from the
-  last layer alone, and there (e_k - q)h' is row k, so that cos(G'y, G'y~) = cos(y - q, y~ - q)
-  whatever h: no Jacobian, O(V). It also takes the teacher for a proxy where none is named; then y =
-  q, G'y is 0 and the objective undefined. Such rows stay as they are.
+The objective is ||G'y~/|G'y~| - G'y/|G'y|||^2 = 2 - 2 cos, within an L1 budget. The released code
+takes G from the last layer alone, and there (e_k - q)h' is row k, so that cos(G'y, G'y~) =
+cos(y - q, y~ - q) whatever h: no Jacobian, O(V). It also takes the teacher for a proxy where none
+is named; then y = q, G'y is 0 and the objective undefined. Such rows stay as they are.
 
 The released code goes to the vertex y* of the simplex that would be best if the budget let it be
 reached, as far as the budget lets it. `by: final` goes to the one whose point within the budget is
@@ -60,6 +59,7 @@ def one_token_target(y_BV: Tensor, q_BV: Tensor) -> Tensor:
     a_BV = y_BV - q_BV
     dots_BV = a_BV - (a_BV * q_BV).sum(-1, keepdim=True)
     squares_BV = 1 - 2 * q_BV + q_BV.square().sum(-1, keepdim=True)
+    # |y - q| is left out, as it is the same for all tokens.
     worst_B1 = (dots_BV / squares_BV.clamp(min=1e-30).sqrt()).argmin(-1, keepdim=True)
     return torch.zeros_like(y_BV).scatter_(-1, worst_B1, 1.0)
 
@@ -90,6 +90,8 @@ def best_token(y_BV: Tensor, q_BV: Tensor, eps: float) -> Tensor:
         Probabilities `[B, V]`.
     """
     a_BV = y_BV - q_BV
+    # y~ - q = a + alpha (e_k - y), and e_k is 2 (1 - y_k) from y in L1: sums over the row give the
+    # cosines of all V tokens, without an array of V x V.
     alpha_BV = (eps / (2 * (1 - y_BV)).clamp(min=1e-30)).clamp(max=1)
     along_BV = alpha_BV * (a_BV - (a_BV * y_BV).sum(-1, keepdim=True))
     square_B1 = a_BV.square().sum(-1, keepdim=True)
@@ -137,6 +139,7 @@ def nearest_opposite(y_BV: Tensor, q_BV: Tensor, targets: list[Tensor], eps: flo
     Returns:
         Probabilities `[B, V]`.
     """
+    # torch's own eps of 1e-8 would make the cosine of short differences smaller than it is.
     cosines_NB = torch.stack(
         [
             torch.cosine_similarity(y_BV - q_BV, _moved(y_BV, one, eps) - q_BV, -1, eps=1e-300)

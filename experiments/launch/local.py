@@ -85,6 +85,7 @@ def run(
 
         def submit(stage: Stage) -> Future[float]:
             monitor.submit(stage)
+            # A pool begins its workers when work is submitted; they inherit what is blocked then.
             with _deaf(), _without_main():
                 return pool.submit(_make, stage, root, threads)
 
@@ -124,6 +125,7 @@ def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. After an error what is under way is finished and kept; Ctrl-C and SIGTERM
     end it at once.
     """
+    # A program that calls this may have children of its own, which are not ours to end.
     others = {*multiprocessing.active_children()}
     pool = ProcessPoolExecutor(
         workers, _context(), _begin, (code, private.stand_ins(), chosen_folders())
@@ -247,6 +249,7 @@ def _end_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
+        # sys.exit would end this thread alone.
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -134,6 +134,8 @@ def _seed_parts(
         for Y in scaled
     ]
     rests = [_summed(rest, label_N, units) for rest in rests]
+    # Centred by seeds and by items, the squares of pure noise add up to (n - 1)(C - 1) / (n C) of
+    # what they were; C is `units`.
     each = n / (n - 1) * units / (units - 1) / N**2
     for i, a in enumerate(at):
         for j, b in enumerate(at[: i + 1]):
@@ -208,6 +210,7 @@ def combine(
     total = np.maximum(np.maximum(seed + item - residual, seed), item)
     # What is left of a variance that cancels is rounding.
     total = np.where(total > 1e-20, total, 0.0)
+    # The noise is taken off the variance, but what is not known of it adds: squares, no sign.
     free = item**2 / parts.item_df + seed**2 / seed_df + rest_free
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(total > 0, np.maximum(total**2 / free, 1.0), np.inf)
@@ -227,6 +230,7 @@ def pooled(contrasts: Sequence[Parts]) -> Prior | None:
     Args:
         contrasts: of one study, each with its own seed variance.
     """
+    # What no seed moves has no logarithm, and would pull the prior to 0.
     varying = [one for one in contrasts if one.seed > 0]
     if len(varying) < FEWEST_POOLED:
         return None
@@ -293,6 +297,7 @@ def corrected_t(
         value = float(estimate.value)
         return (math.copysign(math.inf, value) if value else 0.0), float(estimate.df)
     t, skew = float(estimate.value / estimate.se), third_moment(parts, weights) / estimate.se**3
+    # Its slope is (1 + skew t / 3)^2: without the cubic term a larger t could have a larger p.
     return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27), float(estimate.df)
 
 

@@ -120,6 +120,7 @@ def between(
         np.maximum(chord, np.maximum(first, last)),
     )
     low, high = np.clip(low, line.y0, line.y1), np.clip(high, line.y0, line.y1)
+    # A knot was measured: the neighbours' lines, drawn on this far, leave nothing open there.
     knot = (at == line.x0) | (at == line.x1)
     return chord, np.where(knot, chord, low), np.where(knot, chord, high)
 
@@ -358,6 +359,7 @@ def common_shape(
         return min(fits, key=lambda fit: fit.cost)
 
     shared, free = fitted(False), fitted(True)
+    # `cost` is half of the weighted squares.
     p = float(stats.chi2.sf(max(2 * (shared.cost - free.cost), 0.0), 1))
     value = math.exp(shared.x[3])
     agree = (

@@ -132,6 +132,8 @@ def identity(alone: Transfer, together: Transfer, widest: float = 0.3) -> str:
         together: T at the level that each control has where all have the study's together.
         widest: interval that still says something.
     """
+    # Of many controls one misses 1 by chance, so each covers at its share of the level; how much
+    # an interval says does not depend on how many there are.
     lo, hi = alone.lo, alone.hi
     if lo is None or hi is None or together.lo is None or together.hi is None:
         return "T has no interval"

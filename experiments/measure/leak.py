@@ -55,6 +55,8 @@ def _axis(budgets: np.ndarray, n_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     budgets, n_B = np.asarray(budgets, float), np.asarray(n_B, float)
     if (n_B < 0).any():
         raise NotMeasurable(f"questions that leaked must not be negative, got {n_B.min():g}")
+    # Both parts of the axis meet in 0 at the first budget, where both rise by 1 / first a question:
+    # a curve gets no kink from the axis.
     first = budgets[0]
     at_B = np.where(n_B < first, n_B / first - 1, np.log(np.maximum(n_B, first) / first))
     return np.concatenate([[-1.0], np.log(budgets / first)]), at_B
@@ -71,6 +73,8 @@ def weights(budgets: np.ndarray, n_R: np.ndarray) -> np.ndarray:
         `[1 + K]`, sum 1.
     """
     knots, at_R = _axis(budgets, n_R)
+    # The chord is linear in the heights of its knots: a curve that is 1 at one knot and 0 at all
+    # others reads as that knot's weight.
     return np.array([np.interp(at_R, knots, row).mean() for row in np.eye(len(knots))])
 
 
@@ -90,6 +94,7 @@ def redrawn(runs: int, draws: int) -> np.ndarray:
     Returns:
         Places of runs `[B, R]`, 0 to R - 1.
     """
+    # Streams 0 and 1 are those of items and seeds in `bootstrap.start`; runs must not follow them.
     return np.random.default_rng([0, 2]).integers(0, runs, (draws, runs))
 
 
@@ -343,6 +348,8 @@ def multiple(defended_B: np.ndarray, undefended_B: np.ndarray) -> Bill | None:
         defended_B: dollars a point in each draw.
         undefended_B: the same without a defence.
     """
+    # A point that cannot be had behind the defence is an answer, and stays infinite; one that
+    # cannot be had without it is none.
     measured = np.isfinite(undefended_B)
     return (
         summary(defended_B[measured] / undefended_B[measured]) if measured.mean() >= 0.95 else None

@@ -143,6 +143,8 @@ def outside(parts: Variance, x: float, alpha: float) -> float:
 def _edge(parts: Variance, alpha: float, start: float, sign: int) -> float:
     if outside(parts, start, alpha) >= 0:  # no variance at the estimate: the set ends there
         return start
+    # There is no formula, as degrees of freedom and skewness change with x. Where U - F is
+    # barely measurable the set has no end, and the search must stop.
     step = 0.05
     while outside(parts, start + sign * step, alpha) <= 0:
         step *= 1.6
@@ -215,6 +217,8 @@ def worst_case(
         [one for one in lowers if one is not None],
         [one for one in uppers if one is not None],
     )
+    # A ceiling without a measurable gap has no lower bound and is left out; an attack without an
+    # upper one could be the worst, so that the largest is unknown.
     lcb = min(bounded) if bounded and main.lo is not None else None
     return Worst(
         attack,
@@ -321,4 +325,5 @@ def seeds_unseen(share: float, theta: float, alpha: float = 0.05) -> int | None:
     """
     if share >= theta:
         return None
+    # floor + 1 and no ceil: with a whole quotient `unseen` would be theta itself.
     return math.floor(math.log(alpha / 2) / math.log(1 - (theta - share) / (1 - share))) + 1

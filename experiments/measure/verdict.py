@@ -148,6 +148,7 @@ def _tests(case: Case, rules: Rules, priors: Sequence[Prior | None]) -> _Tests:
         variance([case.floor, one, case.attacks[case.selected]], case.clusters)
         for one in case.undefended
     ]
+    # The largest p is the one of "all of them": no correction for how many there are.
     return _Tests(
         max(threshold_p(parts, rules.theta, priors[0]) for parts in attacks),
         max(threshold_p(parts, rules.theta / 2, priors[1]) for parts in attacks),
@@ -209,7 +210,9 @@ def _without_tests(case: Case, cost: Cost, rules: Rules) -> Verdict | None:
     if not cost.passes and not case.matched:
         share = case.share(rules.level)
         rule = f"{costly}; T {share.value:.2f} [{share.lo:.2f}, {share.hi:.2f}]"
+        # The cost is the first remark, and is the rule here.
         return verdict._replace(word="costly", rule=rule, remarks=verdict.remarks[1:])
+    # No other number will do, not even a larger one: alpha is shared by the planned looks alone.
     if case.seeds not in rules.looks:
         planned = ", ".join(map(str, rules.looks))
         later = [look for look in rules.looks if look > case.seeds]
@@ -297,6 +300,7 @@ def _tested(case: Case, cost: Cost, rules: Rules, p: _Tests) -> Verdict:
     """The word that the adjusted p-values give; beside *effective*, that no unseen lucky seed
     overturns it.
     """
+    # One-sided p-values stand beside half the level, as the ends of the two-sided interval do.
     share, half = case.share(rules.level), rules.level / 2
     assert share.lo is not None and share.hi is not None
     verdict = NO_WORD._replace(

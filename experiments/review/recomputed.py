@@ -159,6 +159,7 @@ def unlike(computed: Any, stored: Any, name: str = "") -> Iterator[tuple[str, An
 
 
 def _close(a: Any, b: Any) -> bool:
+    # To Python 1, 1.0 and True are equal; to those who read the file they are not.
     if type(a) is not type(b):
         return False
     if isinstance(a, float):

@@ -164,6 +164,7 @@ def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
     noise = a.mean() * (1 - a.mean()) / a.size
     allowed = TOLERANCE_POINTS + TOLERANCE_SE * math.sqrt(2 * spread / len(common) + 2 * noise)
     gap = abs(float(a.mean() - b.mean()))
+    # Equal means are a finding whatever is allowed; a gap within so wide a tolerance is none.
     vacuous = allowed >= effect > 0
     return Check(
         claim,

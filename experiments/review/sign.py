@@ -66,6 +66,7 @@ def checked(home: Path, allowed: Path) -> Check:
         name = next(iter(principals.stdout.decode(errors="replace").splitlines()), "")
         if principals.returncode or not name:
             return Check(CLAIM, "FAIL", "an allowed signer", short(_line(principals), 120))
+        # find-principals says whose key it is, and not that the signature is one of this manifest.
         words = ["verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", path]
         done = _keygen(words, manifest)
     return Check(

@@ -165,6 +165,7 @@ def _closed(home: Path, named: Mapping[str, str]) -> Check:
     faults = (
         (files - archive.ALLOWED, "is no file of a run"),
         ({*archive.ALWAYS} - files, "missing"),
+        # `-` binds closer than `&`, and that closer than `^`.
         (named.keys() ^ files & archive.ALLOWED - unnamed, "is not both there and in the manifest"),
     )
     wrong = [f"{provenance.listed(sorted(some))} {why}" for some, why in faults if some]
