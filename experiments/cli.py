@@ -260,7 +260,7 @@ COMMANDS = (
         "check-plugin",
         "plugins.check_plugin",
         "hold your own defences, attackers, tasks and detectors to the contract of shipped ones",
-        (_argument("folder", type=Path, metavar="DIR", help="a folder of plugins"),),
+        (_argument("where", help="a folder of plugins, or an installed package that names some"),),
     ),
     Command(
         "schema",
