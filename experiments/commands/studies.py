@@ -13,7 +13,6 @@ from distill.completions import BadInput
 from experiments import preregistration, run_folder, tracking, wandb_runs
 from experiments.claims import claim
 from experiments.launch import estimate, local
-from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
 from experiments.planning.plan import Due, Plan
@@ -81,11 +80,7 @@ def plan(
     _print_notes(planned, console)
     if due.stages:
         expected = estimate.measure(store, planned.stages)
-        console.print(
-            f"  about {duration(expected.total(due.stages, workers))} with {workers} workers "
-            f"({expected.basis(due.stages)})",
-            soft_wrap=True,
-        )
+        console.print(f"  {expected.words(due.stages, workers)}", soft_wrap=True)
 
 
 def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, schema: bool) -> None:

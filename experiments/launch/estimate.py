@@ -68,6 +68,17 @@ class Estimate:
         """
         return sum(self.of(stage) for stage in stages if self.is_known(stage)) / workers
 
+    def words(self, stages: Sequence[Stage], workers: int) -> str:
+        """How long stages take side by side, with what that stands on.
+
+        Args:
+            stages: to be made.
+            workers: processes.
+        """
+        is_known = any(map(self.is_known, stages))
+        time = f"about {duration(self.total(stages, workers))}" if is_known else "an unknown time"
+        return f"{time} with {workers} workers ({self.basis(stages)})"
+
     def basis(self, stages: Sequence[Stage]) -> str:
         """What the estimate of these stages stands on, in words.
 

@@ -180,6 +180,8 @@ def test_how_long_a_server_takes_is_unknown_until_it_is_measured(tmp_path):
         "assumed: evaluation; "
         "not counted, as how long a server takes is unknown until it is measured: evaluation"
     )
+    assert unknown.words(exams, 2).startswith("about 0 s with 2 workers (assumed: evaluation; not")
+    assert unknown.words(exams[:1], 2).startswith("an unknown time with 2 workers (not counted")
     finished(store, exams[0], 4.0, exams[0])
     measured = estimate.measure(store, exams)
     assert measured.total(exams, 1) == 4 * seconds(exams[0]) + seconds(exams[1])
