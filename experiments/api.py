@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import preregistration, run_folder, tracking, wandb_runs
+from experiments.claims import claim
 from experiments.launch import local
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
@@ -76,11 +77,13 @@ def run(
         The study's own folder below `runs`, with `results.json`, `report.html` and `card.md`.
 
     Raises:
-        BadInput: the study cannot be run, or a worker was killed.
+        BadInput: the study cannot be run, its folder holds results of other settings, or a worker
+            was killed.
     """
     planned, store = plan(study), Store(Path(runs) / "store")
     preflight.check(study)
     servers.check_servers(planned, store)
+    claim(study, store)
     home = writable(Path(runs) / study.name)
     console = Plain(stderr=True)
     preregistration.freeze(planned, store, home)

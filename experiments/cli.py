@@ -62,7 +62,9 @@ def _count(text: str) -> int:
 
 
 STUDY = _argument("study", help="a name, or the path of a YAML file")
-OVERRIDES = _argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+OVERRIDES = _argument(
+    "overrides", nargs="*", default=(), metavar="key=value", help="settings to change"
+)
 ENV = _flag("--env", "replace ${oc.env:NAME} in overrides, never in files")
 RUNS = _argument(
     "--runs", type=Path, default=Path("runs"), help="folder of results (default: runs)"
@@ -260,7 +262,7 @@ COMMANDS = (
         "check-plugin",
         "plugins.check_plugin",
         "hold your own defences, attackers, tasks and detectors to the contract of shipped ones",
-        (_argument("folder", type=Path, metavar="DIR", help="a folder of plugins"),),
+        (_argument("where", help="a folder of plugins, or an installed package that names some"),),
     ),
     Command(
         "schema",
@@ -337,8 +339,8 @@ def _parse(argv: list[str]) -> dict[str, Any]:
     arguments = vars(parsed)
     if rest and ("overrides" not in arguments or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments["overrides"] += rest
+    if "overrides" in arguments:
+        arguments["overrides"] = [*arguments["overrides"], *rest]
     return arguments
 
 

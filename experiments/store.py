@@ -70,8 +70,9 @@ class Record(Origin):
     """`done.json`: what a finished result consists of, what made it, and the seconds that took.
 
     `files` has SHA-256 by name. `answer_seconds` is what answering alone took, `assumed_seconds`
-    what all of it was assumed to take, `alike` a digest of all that the bytes depend on, `copied`
-    the key of the result that this one was copied from.
+    what all of it was assumed to take, `worked_with` a digest of the model that was trained or
+    asked, `alike` a digest of all that the bytes depend on, `copied` the key of the result that
+    this one was copied from.
     """
 
     files: dict[str, str] = Field(min_length=1)
@@ -79,6 +80,7 @@ class Record(Origin):
     cpu_seconds: float
     answer_seconds: float | None = None
     assumed_seconds: float | None = None
+    worked_with: str | None = None
     alike: str | None = None
     copied: str | None = None
 

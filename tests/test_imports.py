@@ -113,6 +113,7 @@ ROOMS = (
     "results",
     "analysis",
     "preregistration",
+    "claims",
     "report",
     "environment",
     "run_folder",

@@ -18,8 +18,9 @@ from pydantic import Field
 
 from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd, sft
 from distill.attackers.follow import total_cost
-from distill.completions import Completion, Interface, digest
+from distill.completions import Completion, Interface
 from distill.models import LanguageModel
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
 
@@ -32,7 +33,7 @@ def seeds(seed: int, k: int) -> list[int]:
         seed: of the arm.
         k: students.
     """
-    return [seed, *(int(digest(f"best_of/{seed}/{place}")[:8], 16) for place in range(1, k))]
+    return [seed, *(derived_seed("best_of", seed, place) for place in range(1, k))]
 
 
 def comparison_questions(

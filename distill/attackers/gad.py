@@ -29,6 +29,7 @@ from distill.attackers.follow.grpo import Policy, advantages, policy_pass
 from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.objectives import Example
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
 
@@ -124,11 +125,12 @@ class Attacker(Base):
         policy = Policy(max(1, (recipe.steps - first) // s.rounds), s.rate, s.clip, s.kl)
         trainings = [begun]
         for turn in range(s.rounds):
-            drawn = sample_completions(student, sold, s.samples, s.temperature, seed + turn)
-            judge.learn(sold, drawn, s.judged, seed + turn)
+            turn_seed = derived_seed("gad", seed, turn)
+            drawn = sample_completions(student, sold, s.samples, s.temperature, turn_seed)
+            judge.learn(sold, drawn, s.judged, turn_seed)
             gains = advantages(judge.scores(drawn).reshape(-1, s.samples)).ravel()
             trainings.append(
-                policy_pass(student, start, drawn, gains, recipe, policy, seed=seed + turn)
+                policy_pass(student, start, drawn, gains, recipe, policy, seed=turn_seed)
             )
         return join_trainings(trainings)
 

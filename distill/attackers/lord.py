@@ -38,6 +38,7 @@ from distill.attackers.follow import join_trainings, sample_completions
 from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.objectives import Example
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained, train
 
@@ -115,7 +116,8 @@ class Attacker(Base):
         sold = [answers[0] for answers in groups(completions)]
         last: list[list[Example]] = []
         for period in range(s.periods):
-            drawn = sample_completions(student, sold, 2, s.temperature, seed + period)
+            period_seed = derived_seed("lord", seed, period)
+            drawn = sample_completions(student, sold, 2, s.temperature, period_seed)
             texts = [[one, *drawn[2 * i : 2 * i + 2]] for i, one in enumerate(sold)]
             rows = [
                 [sft.example(one, model.tokenizer, recipe.max_length) for one in three]
@@ -138,7 +140,7 @@ class Attacker(Base):
                     student.network,
                     useful,
                     each,
-                    seed=seed + period,
+                    seed=period_seed,
                     pad=pad,
                     loss=loss,
                     per="example",

@@ -22,6 +22,7 @@ from distill.attackers import NOTHING, AttackerResources, Base, Part, logprob_kd
 from distill.attackers.follow import join_trainings
 from distill.completions import Completion, Interface, Logprobs
 from distill.models import LanguageModel
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
 
@@ -107,15 +108,16 @@ class Attacker(Base):
         by_prompt = {one.question.conversation: one.question for one in completions}
         questions = [*by_prompt.values()]
         for phase in range(s.phases):
+            phase_seed = derived_seed("on_policy", seed, phase)
             warm = replace(model, network=whole.network.eval(), temperature=s.temperature)
             scored = score_completions(
                 resources,
-                warm.generate(questions, seed=seed + phase, interface=Interface()),
+                warm.generate(questions, seed=phase_seed, interface=Interface()),
                 s.k,
                 seed,
             )
             more = (
-                learner.train(scored, model, each, seed=seed + phase + 1)
+                learner.train(scored, model, each, seed=phase_seed)
                 if scored
                 else Trained(whole.network)
             )

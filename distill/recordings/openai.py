@@ -208,7 +208,7 @@ def _of_text(where: str, shown: Mapping[str, Any]) -> list[Position]:
             f"{where}: logprobs: tokens, token_logprobs and top_logprobs must be lists of a length"
         )
     positions = []
-    for text, value, likeliest in zip(*lists, strict=True):  # type: ignore[arg-type]
+    for text, value, likeliest in zip(*lists, strict=True):
         if not isinstance(text, str) or not isinstance(likeliest, Mapping):
             raise BadInput(f"{where}: logprobs: {reprlib.repr(likeliest)} where tokens should be")
         others = [Alternative(one, None, _nats(where, nats)) for one, nats in likeliest.items()]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 from rich.table import Table
 
-from distill.completions import BadInput, write_bytes
+from distill.completions import BadInput
 from experiments import preregistration
+from experiments.claims import claim
 from experiments.launch import estimate, local
-from experiments.launch.estimate import duration
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
 from experiments.planning.plan import Due, Plan
@@ -45,27 +44,13 @@ def run(
     servers.check_servers(planned, store)
     console = Plain(stderr=True)
     home = runs / planned.study.name
-    _claim(planned.study.name, store, study_file(study))
+    claim(planned.study, store, study_file(study), overrides)
     preregistration.freeze(planned, store, writable(home))
     if overrides:
         console.print(f"note: results go to {home}", soft_wrap=True)
     _print_notes(planned, console)
     local.run(planned, store.root, workers, console, threads, keep_old)
     _report(planned, runs, keep_old=keep_old, json=json)
-
-
-def _claim(name: str, store: Store, study: Path) -> None:
-    """Note which file a study's name is of; BadInput where another file that is still there has it,
-    as both would write into one folder.
-    """
-    note = writable(store.root / ".studies") / name
-    before = Path(os.fsdecode(note.read_bytes())) if note.is_file() else study
-    if before != study and os.path.isfile(before):  # False also of what can be no path
-        raise BadInput(
-            f"{study}: its name {name!r} is that of {before}, whose results are here already; "
-            "give one of them another name"
-        )
-    write_bytes(note, os.fsencode(study))
 
 
 def plan(
@@ -95,11 +80,7 @@ def plan(
     _print_notes(planned, console)
     if due.stages:
         expected = estimate.measure(store, planned.stages)
-        console.print(
-            f"  about {duration(expected.total(due.stages, workers))} with {workers} workers "
-            f"({expected.basis(due.stages)})",
-            soft_wrap=True,
-        )
+        console.print(f"  {expected.words(due.stages, workers)}", soft_wrap=True)
 
 
 def show(*, study: str | None, overrides: list[str], env: bool, runs: Path, schema: bool) -> None:

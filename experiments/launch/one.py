@@ -9,7 +9,7 @@ from typing import cast
 
 from distill.completions import BadInput
 from experiments import provenance
-from experiments.planning.costs import seconds
+from experiments.planning.costs import model_of, seconds
 from experiments.stages.stage import Kind, Stage, canonical
 from experiments.store import Store
 
@@ -39,7 +39,7 @@ def make(stage: Stage, root: Path, threads: int = 1) -> float:
     contents = provenance.inputs(stage, store)
     # Contents, not addresses: two ways to the same completions are one student.
     made_of = {name: contents[needed.key] for name, needed in stage.needs.named().items()}
-    assumed = {"assumed_seconds": seconds(stage)}
+    assumed = {"assumed_seconds": seconds(stage), "worked_with": model_of(stage)}
     alike = canonical([stage.kind, stage.settings, made_of, maker.model_dump(exclude_none=True)])
     try:
         store.make(

@@ -4,8 +4,9 @@ measured.
 
 from __future__ import annotations
 
+from distill.completions import digest
 from distill.rendering import completion_ids
-from distill.specs import PretrainedModel
+from distill.specs import PretrainedModel, TinyModel
 from experiments.planning.opened import open_model
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
@@ -25,9 +26,10 @@ from experiments.stages.plateau import PlateauSpec
 from experiments.stages.post_training import PostTrainingSpec
 from experiments.stages.stage import Stage, TaskSpec, canonical
 from experiments.stages.student import StudentSpec
-from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher
-from experiments.stages.training import FineTune
+from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher, ServedTeacher
+from experiments.stages.training import FineTune, Shape
 
+Model = TinyModel | PretrainedModel | ServedTeacher
 SECONDS = {  # of the embedded default
     "teacher": 45.0,
     "calibration": 40.0,
@@ -47,6 +49,8 @@ FLOPS = 2.5e11
 measured with 135 M weights and rows of 57 tokens."""
 # How often the work of reading a row's tokens once is done.
 TRAINED, ANSWERED, EXAMINED = 3.0, 2.0, 4.0
+SERVED = 0.5
+"""Seconds a row of a served teacher, to order the queue by: what a server takes is not known."""
 TRIES = 9  # of a defence's strength, until the one with the right cost is found
 
 
@@ -61,6 +65,8 @@ def seconds(stage: Stage) -> float:
         size = stage.spec.honest.accounts / 30_000 * stage.spec.days / 44
         return SECONDS[stage.kind] * size
     model, rows = _pretrained(stage), _rows(stage)
+    if is_served(stage) and rows:
+        return SECONDS[stage.kind] + SERVED * rows[1]
     if model is None or rows is None:
         return SECONDS[stage.kind]
     task, row_passes = rows
@@ -68,27 +74,60 @@ def seconds(stage: Stage) -> float:
     return SECONDS[stage.kind] + row_passes * tokens * 2 * weights / FLOPS
 
 
-def _pretrained(stage: Stage) -> PretrainedModel | None:
-    """The model from elsewhere that a stage trains, else that which it asks."""
+def model_of(stage: Stage) -> str:
+    """Which model a stage trains, else asks, as a digest: measured speed is that model's alone.
+
+    Args:
+        stage: of any kind.
+
+    Returns:
+        A digest of a small network's shape, of a pretrained model, or of a server; empty where a
+        stage works with no model.
+    """
+    model = _worked_with(stage)
+    if model is None:
+        return ""
+    return digest(canonical([type(model).__name__, model.model_dump(mode="json")]))[:16]
+
+
+def is_served(stage: Stage) -> bool:
+    """Whether a stage waits for a server.
+
+    Args:
+        stage: of any kind.
+    """
+    return isinstance(_worked_with(stage), ServedTeacher)
+
+
+def _worked_with(stage: Stage) -> Model | None:
+    """The model that a stage trains, else that which it asks."""
     specs = (stage.spec, *(needed.spec for needed in stage.inputs))
     return next((model for model in map(_model, specs) if model), None)
 
 
-def _model(spec: object) -> PretrainedModel | None:
+def _pretrained(stage: Stage) -> PretrainedModel | None:
+    """The model from elsewhere that a stage trains, else that which it asks."""
+    specs = (stage.spec, *(needed.spec for needed in stage.inputs))
+    models = map(_model, specs)
+    return next((model for model in models if isinstance(model, PretrainedModel)), None)
+
+
+def _model(spec: object) -> Model | None:
     match spec:
-        case StudentSpec(shape=FineTune() as shape) | RecipeTeacher(shape=FineTune() as shape):
-            return _without_recipe(shape)
-        case PostTrainingSpec(shape=FineTune() as shape):
-            return _without_recipe(shape)
+        case StudentSpec() | RecipeTeacher() | PostTrainingSpec():
+            return _without_recipe(spec.shape)
         case PlateauSpec():
             return _model(spec.attacks[0].student)
         case PretrainedTeacher():
             return spec.model
+        case ServedTeacher():
+            return spec
     return None
 
 
-def _without_recipe(shape: FineTune) -> PretrainedModel:
-    return PretrainedModel(**{name: getattr(shape, name) for name in PretrainedModel.model_fields})
+def _without_recipe(shape: Shape | FineTune) -> TinyModel | PretrainedModel:
+    kind = PretrainedModel if isinstance(shape, FineTune) else TinyModel
+    return kind(**{name: getattr(shape, name) for name in kind.model_fields})
 
 
 def _rows(stage: Stage) -> tuple[TaskSpec, float] | None:

@@ -24,6 +24,11 @@ from experiments.results.schema.outcomes import OUTCOMES, CampaignOutcome
 from experiments.settings.faults import words
 
 MOST = 256 * 2**20  # bytes of a file that is not grades
+AGAIN = (
+    "`distill-resist report` its study again where its store is, else run it again, or read it "
+    "with the version that wrote it"
+)
+"""What to do about a run that another version wrote."""
 T = TypeVar("T")
 
 
@@ -49,6 +54,8 @@ def read_results(path: Path | str) -> StudyResults:
     """
     with archive.open_run(Path(path)) as home:
         try:
+            _check_manifest_version(home)
+            _check_measures_version(home)
             return StudyResults(
                 measures=measures_of(home),
                 card=shaped(home, "card.json", TypeAdapter(Card)),
@@ -69,7 +76,7 @@ def manifest_of(home: Path) -> Manifest:
     Raises:
         BadInput: it is missing, damaged, or of another version, with what to do.
     """
-    _check_version(parsed(home, "manifest.json"), "manifest.json", "schema", MANIFEST_SCHEMA)
+    _check_manifest_version(home)
     return shaped(home, "manifest.json", TypeAdapter(Manifest))
 
 
@@ -82,7 +89,7 @@ def measures_of(home: Path) -> Measures:
     Raises:
         BadInput: they are missing, damaged, or of another version, with what to do.
     """
-    _check_version(parsed(home, "measures.json"), "measures.json", "schema_version", SCHEMA_VERSION)
+    _check_measures_version(home)
     return shaped(home, "measures.json", TypeAdapter(Measures))
 
 
@@ -99,19 +106,25 @@ def outcomes_of(home: Path) -> list[CampaignOutcome]:
     return shaped(home, name, OUTCOMES) if (home / name).exists() else []
 
 
+def _check_manifest_version(home: Path) -> None:
+    _check_version(parsed(home, "manifest.json"), "manifest.json", "schema", MANIFEST_SCHEMA)
+
+
+def _check_measures_version(home: Path) -> None:
+    raw, field = parsed(home, "measures.json"), "schema_version"
+    if isinstance(raw, dict):
+        raw.setdefault(field, 0)  # which the first ones did not say
+    _check_version(raw, "measures.json", field, SCHEMA_VERSION)
+
+
 def _check_version(raw: Any, name: str, field: str, version: int) -> None:
     """BadInput, with what to do, for a file that another version wrote."""
     stored = raw.get(field) if isinstance(raw, dict) else None
-    if isinstance(raw, dict) and stored is None and name == "measures.json":
-        stored = 0
     if isinstance(raw, dict) and type(stored) is not int:
         raise BadInput(f"{name}: {field}: must be a whole number (got {stored!r})")
     if isinstance(stored, int) and stored != version:
         age = "an older" if stored < version else "a newer"
-        raise BadInput(
-            f"{name}: schema {stored} is of {age} version, {version} is read here; read it with "
-            "that version, or `distill-resist report` the study again"
-        )
+        raise BadInput(f"{name}: schema {stored} is of {age} version, {version} is read; {AGAIN}")
 
 
 # One file
@@ -195,7 +208,13 @@ def shaped(home: Path, name: str, form: TypeAdapter[T]) -> T:
     try:
         return form.validate_python(raw)
     except (ValidationError, RecursionError) as error:
-        raise BadInput(f"{name}: {first_fault(error)}") from None
+        advice = f"; {AGAIN}" if _lacks_a_field(error) else ""
+        raise BadInput(f"{name}: {first_fault(error)}{advice}") from None
+
+
+def _lacks_a_field(error: ValidationError | RecursionError) -> bool:
+    """Whether the first fault is that a field is missing, as in a file of another version."""
+    return isinstance(error, ValidationError) and error.errors()[0]["type"] == "missing"
 
 
 def first_fault(error: ValidationError | RecursionError) -> str:

@@ -149,7 +149,8 @@ def _effects(before: Grades) -> dict[str, float]:
 
 def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
     """Mean accuracy over the seeds that both have, within what two draws of the same students may
-    differ by; INCONCLUSIVE where that is no less than the task's whole `effect`.
+    differ by; INCONCLUSIVE where that is no less than the task's whole `effect`, so that it would
+    hold of other students as well. The same answers right, item by item, need no tolerance.
     """
     common = [seed for seed in now.seeds if seed in before.seeds]
 
@@ -164,13 +165,16 @@ def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
     noise = a.mean() * (1 - a.mean()) / a.size
     allowed = TOLERANCE_POINTS + TOLERANCE_SE * math.sqrt(2 * spread / len(common) + 2 * noise)
     gap = abs(float(a.mean() - b.mean()))
-    # Equal means are a finding whatever is allowed; a gap within so wide a tolerance is none.
-    vacuous = allowed >= effect > 0
+    expected, got = (f"{100 * exams.mean():.1f} %" for exams in (a, b))
+    if np.array_equal(a, b):
+        return Check(claim, "PASS", expected, got, "none: the same answers are right")
+    # A gap within a tolerance as wide as the effect is no finding.
+    vacuous = allowed >= effect
     return Check(
         claim,
-        "FAIL" if gap > allowed else "INCONCLUSIVE" if vacuous and gap else "PASS",
-        f"{100 * a.mean():.1f} %",
-        f"{100 * b.mean():.1f} %",
+        "FAIL" if gap > allowed else "INCONCLUSIVE" if vacuous else "PASS",
+        expected,
+        got,
         f"{100 * allowed:.1f} points"
         + (f", no less than the effect of {100 * effect:.1f}" if vacuous else ""),
     )

@@ -52,12 +52,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plugin:
-    """A component of others: its module, its Python file and the config beside it."""
+    """A component of others: its module, its Python file and the config beside it; `package` is the
+    installed one that names it, empty where it lies in a folder.
+    """
 
     group: str
     name: str
     module: str
     file: Path
+    package: str = ""
 
     @property
     def config(self) -> Path:
@@ -265,7 +268,8 @@ def _in_packages() -> Iterator[Plugin]:
                     f"plugin {group}/{entry.name}: entry point {entry.value!r} is no module that "
                     "is installed"
                 )
-            yield Plugin(group, entry.name, entry.module, file)
+            package = entry.dist.name if entry.dist else ""
+            yield Plugin(group, entry.name, entry.module, file, package)
 
 
 def _package_places(module: str) -> list[Path]:

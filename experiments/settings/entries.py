@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
-from experiments.settings.catalog import cached, config_file, names
+from experiments.settings.catalog import PACKAGES, cached, config_file, names
 from experiments.settings.components import Component, ComponentSpec, load_module
 from experiments.settings.faults import words
 from experiments.settings.grammar import Entry, parse_entry, short
 from experiments.settings.reading import read
+from experiments.settings.renamed import renamed
 from experiments.tasks import Task
 from experiments.tasks.graders import Grader
 
@@ -37,13 +38,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def near(word: str, there: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if some name is close to the word, else nothing.
+def near(word: str, there: Iterable[str], place: str = "") -> str:
+    """`; it is 'x' now` of a name that was changed, `; did you mean 'x'?` if some name is close to
+    the word, else nothing.
 
     Args:
         word: that was written.
         there: names that exist.
+        place: where it was written, as `renamed.RENAMED` has it.
     """
+    if now := renamed(place, word):
+        return f"; {now}"
     matches = difflib.get_close_matches(word, list(there), 1, 0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -61,7 +66,9 @@ def existing(group: str, name: str) -> str:
     there = names(group)
     if name in there:
         return name
-    raise BadInput(f"{group}: no {name!r}{near(name, there)} (there are: {', '.join(there)})")
+    raise BadInput(
+        f"{group}: no {name!r}{near(name, there, group)} (there are: {', '.join(there)})"
+    )
 
 
 @cached
@@ -185,10 +192,15 @@ def _line(model: Any, where: str, error: Any) -> str:
         return f"{where}: {place + ': ' * bool(place)}{words(error)}{got}"
     fields = list(_model_at(model, error["loc"][:-1]).model_fields)
     fields += ["match_utility"] * where.startswith("defense ")
-    return (
-        f"{where}: unknown key {place!r}{near(str(error['loc'][-1]), fields)} (known: "
-        f"{', '.join(fields)})"
-    )
+    hint = near(str(error["loc"][-1]), fields, _schema(model, where))
+    return f"{where}: unknown key {place!r}{hint} (known: {', '.join(fields)})"
+
+
+def _schema(model: Any, where: str) -> str:
+    """Whose settings these are, as `renamed.RENAMED` has it."""
+    component = where.partition("(")[0].removesuffix(": settings")
+    is_component = component.partition(" ")[0] in PACKAGES
+    return component if is_component else getattr(model, "__name__", "").lower()
 
 
 def _model_at(model: Any, loc: tuple[Any, ...]) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from typing import Any, NamedTuple
 
 from distill.completions import BadInput
 
 WORDS = {"true": True, "false": False, "null": None}
+QUOTED = r"'[^']*'|\"[^\"]*\""
+BARE = r"[^\s,()\[\]{}'\"]"  # what a value without quotes and brackets is made of
+NUMBER = rf"[-+]?[0-9.]+([eE][-+]?[0-9]+)?(?!{BARE})"
 
 
 class Entry(NamedTuple):
@@ -41,7 +45,14 @@ def parse_entry(text: str) -> Entry:
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise BadInput(
             f"{text[:80]!r}: an entry is a name, or name(key=value, ...) with each key once"
+            f"{_unquoted(text)}"
         ) from None
+
+
+def _unquoted(text: str) -> str:
+    """What to do about a value that is a path, or other text that is no word, without quotes."""
+    bare = re.search(rf"(\w+) *= *(?!{NUMBER}){BARE}*[/\\~:.@-]", re.sub(QUOTED, "''", text))
+    return f"; a path, or text with other signs, is in quotes: {bare[1]}='...'" if bare else ""
 
 
 def _keywords(tree: ast.expr) -> dict[str, Any]:

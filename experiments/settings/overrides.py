@@ -126,10 +126,8 @@ def unknown_key(word: str, composed: dict[str, Any]) -> str | None:
                 if isinstance(at, dict)
                 else []
             )
-            return (
-                f"override {word!r}: unknown key {path!r}{near(part, keys)} (known: "
-                f"{', '.join(keys)})"
-            )
+            hint = near(part, keys, "study" if at is composed else "")
+            return f"override {word!r}: unknown key {path!r}{hint} (known: {', '.join(keys)})"
         at = at[part]
     return None
 

@@ -115,7 +115,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
         arrays: `[...]` by name.
     """
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import pytest
 from distill.completions import BadInput
 from experiments import cli
 from experiments.planning import plan, questions
-from experiments.settings import catalog, entries, schema
+from experiments.settings import catalog, entries, grammar, schema
 from tests.experiments.small import STUDY, apart, command, run
 from tests.fuzz import limited
 
@@ -45,6 +45,9 @@ from tests.fuzz import limited
         ("defense=release/truncate(keep=2)", "must be at most 1"),
         ("defense=release/truncate(0.2)", "an entry is a name, or name"),
         ("task=adition", "did you mean 'addition'"),
+        ("task=gsm8k(path=/nope)", "once; a path, or text with other signs, is in quotes: path='"),
+        ("task=gsm8k(path=~/my data)", "is in quotes: path='...'"),
+        ("task=gsm8k(path='nowhere/', path=my-data)", "is in quotes: path='...'"),
         ("task=gsm8k(path=nowhere)", "no train.jsonl and no test.jsonl in nowhere"),
         ("budget=0", "must be at least 1 .got 0."),
         ("budget=[8", "bracket or a quote is not closed"),
@@ -566,3 +569,27 @@ def test_an_altered_result_is_named(small, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-1])
     assert cli.main(["report", "quickstart", "--runs", str(tmp_path), *STUDY]) == 2
     assert re.search("grades.parquet: missing or altered", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "entry", ["a(keep=-1e-3, keep=2)", "a(path='b=/c', 2)", "a(path='/x' + 1)", "a(keep=.5.)"]
+)
+def test_quotes_are_asked_for_only_where_they_lack(entry):
+    with pytest.raises(BadInput, match="with each key once$"):
+        grammar.parse_entry(entry)
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "report", "teachers"])
+def test_a_command_without_words_asks_for_what_it_needs_alone(verb, capsys):
+    """Overrides are optional."""
+    with pytest.raises(SystemExit):
+        cli.main([verb])
+    error = capsys.readouterr().err
+    assert error.endswith("the following arguments are required: study\n")
+
+
+def test_overrides_stand_behind_options_as_well_and_are_of_one_call_alone():
+    words = ["run", "first", "--json", "seeds=[0]"]
+    assert cli._parse(words)["overrides"] == ["seeds=[0]"] == cli._parse(words)["overrides"]
+    assert cli._parse(["run", "first", "a=1", "--json", "b=2"])["overrides"] == ["a=1", "b=2"]
+    assert cli._parse(["run", "first"])["overrides"] == []

@@ -3,7 +3,8 @@
 import pytest
 
 from distill.completions import BadInput
-from experiments.commands import studies
+from experiments import api, cli
+from experiments.claims import claim
 from experiments.settings import catalog, schema
 from experiments.store import Store
 
@@ -33,28 +34,95 @@ def test_other_overrides_are_another_folder_and_a_long_name_stays_a_name(tmp_pat
     assert len(study.name) == 100 and type(study).model_validate(study.model_dump())
 
 
-def test_two_files_of_one_name_do_not_share_a_folder(tmp_path):
-    """The file may be edited, and another may have its name once it is gone."""
-    first, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
+@pytest.fixture
+def store(tmp_path):
+    """A store beside which the folder `mine` is there."""
+    (tmp_path / "mine").mkdir()
+    return Store(tmp_path / "store")
+
+
+def named(*overrides):
+    return schema.load_named("first", ["name=mine", *overrides])
+
+
+def test_two_files_of_one_name_do_not_share_a_folder(store, tmp_path):
+    """The file may be edited, and another may have its name once it or the folder is gone."""
+    first, other, edited = tmp_path / "mine.yaml", tmp_path / "other.yaml", named("student.steps=9")
     first.touch()
-    store = Store(tmp_path / "store")
-    studies._claim("name", store, first)
-    studies._claim("name", store, first)
-    studies._claim("another", store, other)
-    with pytest.raises(BadInput, match="other.yaml: its name 'name' is that of .*mine.yaml, whose"):
-        studies._claim("name", store, other)
-    first.rename(other)
-    studies._claim("name", store, other)
+    claim(named(), store, first)
+    claim(edited, store, first)
+    claim(named("name=another"), store, other)
+    with pytest.raises(BadInput, match="other.yaml: the name 'mine' is that of .*mine.yaml, whose"):
+        claim(named(), store, other)
+    claim(edited, store, other)
+    with pytest.raises(BadInput, match="mine.yaml: the name 'mine' is that of .*other.yaml, whose"):
+        other.touch()
+        claim(named(), store, first)
+    other.unlink()
+    claim(named(), store, first)
+    (tmp_path / "mine").rmdir()
+    claim(edited, store, other)
+
+
+def test_a_name_with_other_overrides_is_another_studys(store, tmp_path):
+    file = tmp_path / "first.yaml"
+    file.touch()
+    words = ["name=mine", "student.steps=9"]
+    claim(named(*words[1:]), store, file, words)
+    claim(named(*words[1:]), store, file, [*reversed(words), "tracking=offline"])
+    with pytest.raises(BadInput, match="first.yaml with other overrides, whose results are in"):
+        claim(named("student.steps=8"), store, file, ["name=mine", "student.steps=8"])
+    claim(named("student.steps=8"), store, file, words)  # the file was edited
+
+
+def test_a_study_of_no_file_shares_with_its_own_settings_alone(store, tmp_path):
+    file = tmp_path / "first.yaml"
+    file.touch()
+    claim(named(), store)
+    claim(named("tracking=offline"), store)
+    for place, where in ((None, "run"), (file, str(file))):
+        with pytest.raises(BadInput, match=f"{where}: the name 'mine' is that of other settings"):
+            claim(named("student.steps=9"), store, place)
+    claim(named(), store, file)
+    claim(named(), store)
+    with pytest.raises(BadInput, match="run: the name 'mine' is that of .*first.yaml, whose"):
+        claim(named("student.steps=9"), store)
+    claim(named("student.steps=9"), store, file)  # the file was edited
+
+
+def test_a_script_and_the_command_line_ask_whose_a_folder_is(tmp_path):
+    """Before anything is run or written."""
+    runs = tmp_path / "runs"
+    store = Store(runs / "store")
+    (runs / "mine").mkdir(parents=True)
+    claim(named("student.steps=9"), store)
+    with pytest.raises(BadInput, match="is that of other settings"):
+        api.run(named(), runs, workers=1)
+    words = ["run", "first", "name=mine", "--workers", "1", "--runs", str(runs)]
+    assert cli.main(words) == 2
+    assert not [*(runs / "mine").iterdir()] and not store.root.joinpath("teacher").exists()
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff", b"a\0b", b"x" * 9000])
-def test_a_damaged_note_of_a_studys_file_is_written_anew(tmp_path, note):
-    store, study = Store(tmp_path / "store"), tmp_path / "mine.yaml"
-    studies._claim("name", store, study)
-    path = store.root / ".studies" / "name"
+def test_a_damaged_note_of_a_study_is_written_anew(store, tmp_path, note):
+    file = tmp_path / "mine.yaml"
+    claim(named(), store, file)
+    path = store.root / ".studies" / "mine"
+    whole = path.read_bytes()
     path.write_bytes(note)
-    studies._claim("name", store, study)
-    assert path.read_bytes() == bytes(study)
+    claim(named(), store, file)
+    assert path.read_bytes() == whole
+
+
+def test_a_note_of_a_file_alone_is_of_that_file(store, tmp_path):
+    """As they were written before."""
+    file, other = tmp_path / "mine.yaml", tmp_path / "other.yaml"
+    file.touch()
+    claim(named(), store)
+    (store.root / ".studies" / "mine").write_bytes(bytes(file))
+    with pytest.raises(BadInput, match="is that of .*mine.yaml, whose"):
+        claim(named(), store, other)
+    claim(named(), store, file)
 
 
 RECORDED = ["teacher=recorded", "teacher.path=a.jsonl"]

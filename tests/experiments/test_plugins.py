@@ -237,22 +237,75 @@ def test_the_environment_names_folders(folder, monkeypatch):
     assert "doubling" in catalog.names("task")
 
 
-def test_a_package_names_its_modules(folder, tmp_path, monkeypatch):
-    site, package = tmp_path / "site", tmp_path / "site" / "strangers"
-    about = site / "strangers-1.0.dist-info"
+POINTS = "[distill_resist.defenses]\nrelease/masked = strangers.masked\n"
+
+
+def install(site, name, points):
+    """What an installer leaves behind of a package's metadata; the folder of it."""
+    about = site / f"{name.replace('-', '_')}-1.0.dist-info"
     about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
-    points = "[distill_resist.defenses]\nrelease/masked = strangers.masked\n"
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(points)
-    shutil.copytree(folder / "defense" / "release", package)
-    (package / "__init__.py").write_text("raise RuntimeError('imported before it is used')\n")
+    return about
+
+
+@pytest.fixture
+def site(folder, tmp_path, monkeypatch):
+    """A folder of installed packages, with one whose plugin is the sample's defence."""
+    site = tmp_path / "site"
+    install(site, "strange-parts", POINTS)
+    shutil.copytree(folder / "defense" / "release", site / "strangers")
     monkeypatch.syspath_prepend(str(site))
+    yield site
+    for name in [name for name in sys.modules if name.partition(".")[0] == "strangers"]:
+        del sys.modules[name]
+    monkeypatch.undo()
+
+
+def test_a_package_names_its_modules(site):
+    package = site / "strangers"
+    about = site / "strange_parts-1.0.dist-info"
+    (package / "__init__.py").write_text("raise RuntimeError('imported before it is used')\n")
     catalog.use_plugins([])
     assert catalog.module_of("defense", "release/masked") == "strangers.masked"
     (package / "__init__.py").write_text("")
     spec = parse_defense("release/masked(share=0.5)").spec
     assert spec == [ComponentSpec(name="release/masked", settings={"share": 0.5})]
-    (about / "entry_points.txt").write_text(points.replace("masked\n", "gone\n"))
+    (about / "entry_points.txt").write_text(POINTS.replace("masked\n", "gone\n"))
     with pytest.raises(Exception, match="entry point 'strangers.gone' is no module"):
         catalog.use_plugins([])
-    monkeypatch.undo()
+
+
+def test_the_plugins_of_a_package_are_checked_by_its_name(site, folder, capsys):
+    (site / "strangers" / "__init__.py").write_text("")
+    catalog.use_plugins([])
+    shutil.rmtree(folder / "defense")
+    for name in ("strange-parts", "Strange_Parts"):
+        code, output = called(capsys, "check-plugin", name, "--plugins", folder)
+        assert code == 0 and "failed" not in output.out
+        assert "defense/release/masked" in output.out and "task/" not in output.out
+
+
+def test_a_claim_that_a_package_breaks_is_named(site, capsys):
+    (site / "strangers" / "__init__.py").write_text("")
+    edit(site / "strangers" / MASKED.name, "a stranger's", "-")
+    catalog.use_plugins([])
+    code, output = called(capsys, "check-plugin", "strange-parts")
+    assert code == 2 and "failed it says what it is" in output.out
+    assert "check-plugin strange-parts: 1 of " in output.err
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("nobody", "no such folder, and no installed package of that name"),
+        ("a/b", "no such folder, and no installed package of that name"),
+        ("plain", "the package names no plugin as an entry point of distill_resist.defenses, "),
+    ],
+)
+def test_a_package_without_plugins_is_one_line(site, capsys, name, line):
+    install(site, "plain", "[console_scripts]\nplain = plain:main\n")
+    catalog.use_plugins([])
+    code, output = called(capsys, "check-plugin", name)
+    assert code == 2 and output.err.count("\n") == 1 and f"plugins {name}: {line}" in output.err
+    assert "(packages with plugins: strange-parts)" in output.err

@@ -1,5 +1,6 @@
 """What a run says while it works, and about how long it will take."""
 
+import functools
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,11 @@ from rich.console import Console
 
 from distill import trainer
 from experiments.launch import estimate, local
-from experiments.launch.estimate import Estimate, duration
+from experiments.launch.estimate import Estimate, Work, duration
 from experiments.launch.progress import Monitor, shown, stage_names
-from experiments.planning.costs import seconds
+from experiments.planning.costs import model_of, seconds
 from experiments.stages.stage import Inputs, Spec, Stage
+from experiments.stages.teacher import ServedTeacher
 from experiments.store import Store
 from tests.experiments.test_wiring import tiny
 
@@ -46,7 +48,7 @@ class Clock:
 
 def monitor(workers=2, seconds_each=10.0):
     clock = Clock()
-    expected = Estimate({"student": seconds_each / seconds(STAGES[0])}, frozenset())
+    expected = Estimate({Work("student", ""): seconds_each / seconds(STAGES[0])}, frozenset())
     return clock, Monitor(STAGES, {STAGES[0].key: "student first"}, expected, workers, clock)
 
 
@@ -111,7 +113,7 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
 
         store.make(stage.kind, stage.key, build)
 
-    assumption = {"assumed_seconds": seconds(other)}
+    assumption = {"assumed_seconds": seconds(other), "worked_with": ""}
     make(other, {"seconds": 7.0} | assumption)
     make(copied, {"seconds": 0.1, "copied": "elsewhere"} | assumption)
     make(STAGES[3], {"seconds": 0.1})  # made before anything was assumed
@@ -122,6 +124,68 @@ def test_what_stages_took_here_is_what_they_are_said_to_take(tmp_path):
     assert estimate.measure(store, [ours, exam]).of(STAGES[5]) == 3
     (store.folder("student", ours.key) / "done.json").write_text("{")
     assert estimate.measure(store, [ours, exam]).of(ours) == 7
+
+
+def finished(store, stage, ratio, model):
+    """A result that took so many times as long as was assumed, with a model."""
+
+    def build(out):
+        (out / "x").write_text("x")
+        assumed = seconds(stage)
+        return {
+            "seconds": ratio * assumed,
+            "assumed_seconds": assumed,
+            "worked_with": model_of(model),
+        }
+
+    store.make(stage.kind, stage.key, build)
+
+
+@functools.cache
+def planned_student():
+    arms = tiny("defense=none", "attacker=sft").arms
+    return next(arm.student for arm in arms if arm.student.kind == "student")
+
+
+def student(**changed):
+    """A stage that trains a small network of a shape."""
+    stage = planned_student()
+    shape = stage.spec.shape.model_copy(update=changed)
+    return Stage(stage.spec.model_copy(update={"shape": shape}), stage.needs)
+
+
+def test_speed_is_that_of_the_same_model(tmp_path):
+    """What a small network took says nothing of a larger one, however it is trained."""
+    store = Store(tmp_path)
+    ours, longer, larger = student(), student(steps=99), student(hidden_size=512)
+    assert len({stage.key for stage in (ours, longer, larger)}) == 3
+    finished(store, longer, 5.0, longer)
+    expected = estimate.measure(store, [ours, larger])
+    assert expected.of(ours) == 5 * seconds(ours) and expected.of(larger) == seconds(larger)
+    basis = "measured in other studies here: student; assumed: student"
+    assert expected.basis([ours, larger]) == basis
+    exam = Stage(Examined(), One(ours))
+    finished(store, exam, 3.0, exam)
+    assert estimate.measure(store, [Stage(Examined(), One(larger))]).measured == {}
+    assert estimate.measure(store, [Stage(Examined(), One(longer))]).of(exam) == 3 * seconds(exam)
+
+
+def test_how_long_a_server_takes_is_unknown_until_it_is_measured(tmp_path):
+    store, settings = Store(tmp_path), {"url": "http://127.0.0.1:8000/v1", "model": "m"}
+    server = Stage(ServedTeacher.model_construct(kind="served", **settings))
+    exams = [Stage(Examined(), One(server)), Stage(Examined(), One(student()))]
+    unknown = estimate.measure(store, exams)
+    assert unknown.total(exams, 1) == seconds(exams[1])
+    assert unknown.basis(exams) == (
+        "assumed: evaluation; "
+        "not counted, as how long a server takes is unknown until it is measured: evaluation"
+    )
+    assert unknown.words(exams, 2).startswith("about 0 s with 2 workers (assumed: evaluation; not")
+    assert unknown.words(exams[:1], 2).startswith("an unknown time with 2 workers (not counted")
+    finished(store, exams[0], 4.0, exams[0])
+    measured = estimate.measure(store, exams)
+    assert measured.total(exams, 1) == 4 * seconds(exams[0]) + seconds(exams[1])
+    assert "unknown" not in measured.basis(exams)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -185,8 +186,6 @@ def test_a_smoke_test_runs_a_part_of_the_same_stages(made):
 
 def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
     """Another teacher of the same study: neither the bytes nor the numbers are those of the run."""
-    import numpy as np
-
     study = form.study_of(made / "quickstart")
     home = Path(shutil.copytree(made / "quickstart", tmp_path / "forged"))
     table = pq.read_table(home / "grades.parquet")
@@ -214,23 +213,40 @@ def test_what_differs_beyond_the_tolerance_fails(made, tmp_path):
         (0.52, 0.3, "PASS"),
         (0.9, 0.3, "FAIL"),
         (0.52, 0.05, "INCONCLUSIVE"),
-        (0.5, 0.05, "PASS"),  # the same is the same
+        (0.5, 0.05, "INCONCLUSIVE"),  # as many answers are right, and others
         (0.9, 0.05, "FAIL"),
+        (0.52, 0.0, "INCONCLUSIVE"),
+        (0.5, 0.0, "INCONCLUSIVE"),
+        (0.9, 0.0, "FAIL"),
     ],
 )
 def test_a_tolerance_as_wide_as_the_effect_shows_nothing(now, effect, word):
-    import numpy as np
-
-    def sat(share):
-        return SimpleNamespace(seeds=[0], right_SN=(np.arange(200) < 200 * share)[None] * 1.0)
-
-    check = rerun._accuracy(("task", "none", "sft"), sat(0.5), sat(now), effect)
+    check = rerun._accuracy(("task", "none", "sft"), first(0.5), last(now), effect)
     assert check.word == word and ("no less than the effect" in check.tolerance) is (effect < 0.1)
 
 
-def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
-    import numpy as np
+def first(share):
+    """The first of 200 answers are right."""
+    return SimpleNamespace(seeds=[0], right_SN=(np.arange(200) < 200 * share)[None] * 1.0)
 
+
+def last(share):
+    """The last of 200 answers are right."""
+    return SimpleNamespace(seeds=[0], right_SN=first(share).right_SN[:, ::-1])
+
+
+@pytest.mark.parametrize("effect", [0.3, 0.05, 0.0])
+def test_the_same_answers_right_need_no_tolerance(effect):
+    check = rerun._accuracy(("task", "none", "sft"), first(0.5), first(0.5), effect)
+    assert (check.word, check.tolerance) == ("PASS", "none: the same answers are right")
+
+
+def test_no_seed_in_common_shows_nothing():
+    other = SimpleNamespace(seeds=[1], right_SN=first(0.5).right_SN)
+    assert rerun._accuracy(("task",), first(0.5), other, 0.3).word == "INCONCLUSIVE"
+
+
+def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
     sat = {
         grades.Key(task, "none", attacker, 1, "report"): SimpleNamespace(right_SN=np.array([[x]]))
         for task, attacker, x in (("a", "sft", 0.9), ("a", "f", 0.2), ("a", "", 1.0), ("b", "", 1))

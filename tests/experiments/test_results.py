@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from distill.completions import BadInput
+from distill.completions import BadInput, digest
 from experiments import cli
 from experiments.analysis import query_curves
 from experiments.results import archive, manifest
-from experiments.results.read import read_results
+from experiments.results.read import AGAIN, read_results
+from experiments.results.schema.arms import ARM_RECORDS
 from experiments.results.schema.card import Card
-from experiments.results.schema.measures import Measures
+from experiments.results.schema.measures import SCHEMA_VERSION, Measures
+from experiments.results.schema.outcomes import OUTCOMES
 from experiments.results.schema.rows import Row
 from experiments.results.table import Table, as_json
 from tests.experiments.test_templates import bare
@@ -47,7 +49,9 @@ def test_every_field_says_what_it_is(table):
 def test_there_are_tables_and_a_schema_of_each_file():
     assert {Measures, Row, Card, manifest.Manifest} <= {*tables()}
     text = TypeAdapter(Measures).json_schema()
-    assert "Row" in text["$defs"] and text["properties"]["schema_version"]["const"] == 1
+    assert (
+        "Row" in text["$defs"] and text["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    )
 
 
 class TestReading:
@@ -69,15 +73,23 @@ class TestReading:
             (
                 "measures.json",
                 {"schema_version": None},
-                "schema 0 is of an older version, 1 is read",
+                f"schema 0 is of an older version, 2 is read; {AGAIN}",
             ),
-            ("measures.json", {"schema_version": 2}, "schema 2 is of a newer version, 1 is read"),
             (
-                "manifest.json",
-                {"schema": 3},
-                f"is of an older version, {manifest.MANIFEST_SCHEMA} is read",
+                "measures.json",
+                {"schema_version": 1},
+                f"1 is of an older version, 2 is read; {AGAIN}",
             ),
+            (
+                "measures.json",
+                {"schema_version": 3},
+                f"3 is of a newer version, 2 is read; {AGAIN}",
+            ),
+            ("manifest.json", {"schema": 3}, f"3 is of an older version, 5 is read; {AGAIN}"),
             ("measures.json", {"rows": 1}, "rows: must be a list"),
+            ("measures.json", {"ledger": None}, f"ledger: is missing; {AGAIN}"),
+            ("manifest.json", {"plugins": None}, f"plugins: is missing; {AGAIN}"),
+            ("card.json", {"curves": None}, f"curves: is missing; {AGAIN}"),
             ("card.json", {"verdict": "effective"}, "verdict: is no known key"),
         ],
     )
@@ -90,9 +102,57 @@ class TestReading:
         assert str(error.value).startswith(f"{home}: {name}: ") and fault in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize("name", ["manifest.json", "measures.json"])
+    def test_a_version_is_read_before_any_form(self, home, name):
+        """Another version's files are of another form as well, which is not what is wrong."""
+        field = "schema" if name == "manifest.json" else "schema_version"
+        for file in ("manifest.json", "measures.json", "card.json", "arms.json"):
+            raw = {"schema": manifest.MANIFEST_SCHEMA, "schema_version": SCHEMA_VERSION}
+            (home / file).write_text(json.dumps(raw | ({field: 99} if file == name else {})))
+        with pytest.raises(BadInput, match=f"{name}: schema 99 is of a newer version"):
+            read_results(home)
+
     def test_what_is_no_run_is_one_line(self, tmp_path):
         with pytest.raises(BadInput, match="no manifest.json there"):
             read_results(tmp_path)
+
+
+FORMS = {  # by what is exported: the version that it is of, and its digest
+    "tables": (2, "596bc5433722f605"),
+    "manifest": (5, "1a275da6295d4561"),
+}
+
+
+def without_words(part):
+    """A JSON schema without what is said of its fields."""
+    if isinstance(part, list):
+        return [without_words(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    plain = {key: without_words(value) for key, value in part.items()}
+    return {key: plain[key] for key in plain if not isinstance(plain[key], str) or key not in WORDS}
+
+
+WORDS = ("title", "description")
+
+
+@pytest.mark.parametrize("what", FORMS)
+def test_a_changed_form_has_a_new_version(what):
+    """So that what an older version wrote is told from what is damaged."""
+    forms = {
+        "tables": [TypeAdapter(Measures), TypeAdapter(Card), ARM_RECORDS, OUTCOMES],
+        "manifest": [TypeAdapter(manifest.Manifest)],
+    }
+    place = {
+        "tables": ("SCHEMA_VERSION of results/schema/measures.py", SCHEMA_VERSION),
+        "manifest": ("MANIFEST_SCHEMA of results/manifest.py", manifest.MANIFEST_SCHEMA),
+    }
+    name, version = place[what]
+    text = json.dumps(without_words([form.json_schema() for form in forms[what]]), sort_keys=True)
+    assert (version, digest(text)[:16]) == FORMS[what], (
+        f"the files' form has changed: raise {name} by one, say so in CHANGELOG.md, and write "
+        f"the new version and digest into FORMS of {__file__}"
+    )
 
 
 @pytest.mark.parametrize("of", cli.SCHEMAS)

@@ -25,6 +25,7 @@ from distill.attackers import AttackerResources, Base, Part
 from distill.attackers.clean import split_answer, train_own_model, with_text
 from distill.completions import BadInput, Completion, Interface
 from distill.models import LanguageModel
+from distill.seeds import derived_seed
 
 
 class Settings(Part):
@@ -80,9 +81,10 @@ class Attacker(Base):
                 replace(trace, prompt=hinted(trace, sold, resources, s.reads))
                 for trace, sold in [*surrogates(resources, s.reads), *believed]
             ]
+            seeds = [derived_seed("invert_trace", seed, turn, voter) for voter in range(s.voters)]
             inverters = [
-                train_own_model(train_items, resources, seed + 1000 * turn + voter, s.effort)
-                for voter in range(s.voters)
+                train_own_model(train_items, resources, voter_seed, s.effort)
+                for voter_seed in seeds
             ]
             written = [
                 expand(one, [completions[i] for i in missing], resources, s) for one in inverters

@@ -20,6 +20,7 @@ from distill.attackers.follow import (
     sample_completions,
 )
 from distill.models import LanguageModel
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained
 
@@ -55,8 +56,9 @@ class Attacker(Base):
         trainings = [Trained(student.network)]
         assert resources.check is not None
         for turn in range(s.rounds):
+            turn_seed = derived_seed("expert_iteration", seed, turn)
             completions = sample_completions(
-                student, questions(resources), s.samples, s.temperature, seed + turn
+                student, questions(resources), s.samples, s.temperature, turn_seed
             )
             right = {
                 (one.question.conversation, one.text): one
@@ -65,6 +67,6 @@ class Attacker(Base):
             if not right:
                 break
             trainings.append(
-                fine_tune(student, list(right.values()), recipe, seed + turn, s.steps, s.rate)
+                fine_tune(student, list(right.values()), recipe, turn_seed, s.steps, s.rate)
             )
         return join_trainings(trainings)

@@ -31,6 +31,7 @@ from distill.attackers.follow import copy_model, join_trainings, questions, samp
 from distill.completions import Completion
 from distill.models import LanguageModel
 from distill.objectives import Example
+from distill.seeds import derived_seed
 from distill.specs import TrainingConfig
 from distill.trainer import Trained, train
 
@@ -116,8 +117,9 @@ class Attacker(Base):
         trainings = [Trained(student.network)]
         assert resources.check is not None
         for turn in range(s.rounds):
+            turn_seed = derived_seed("grpo", seed, turn)
             completions = sample_completions(
-                student, questions(resources), s.samples, s.temperature, seed + turn
+                student, questions(resources), s.samples, s.temperature, turn_seed
             )
             rewards = np.array([resources.check(one) for one in completions], float).reshape(
                 -1, s.samples
@@ -125,7 +127,7 @@ class Attacker(Base):
             gains = advantages(rewards).ravel()
             policy = Policy(s.steps, s.rate, s.clip, s.kl)
             trainings.append(
-                policy_pass(student, start, completions, gains, recipe, policy, seed=seed + turn)
+                policy_pass(student, start, completions, gains, recipe, policy, seed=turn_seed)
             )
         return join_trainings(trainings)
 

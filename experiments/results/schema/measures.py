@@ -11,8 +11,10 @@ from experiments.results.schema.rows import Row
 from experiments.results.schema.words import Attacker, Budget, Defense, Task
 from experiments.results.table import Real, Table
 
-SCHEMA_VERSION: Literal[1] = 1
-"""Of the tables of this file; raised whenever a field changes its name, place or meaning."""
+SCHEMA_VERSION: Literal[2] = 2
+"""Of all tables of a run; raised whenever a field is added or removed, or changes its name, place,
+kind or meaning.
+"""
 
 
 class LedgerRow(Table):
@@ -97,7 +99,7 @@ class StudyFacts(Table):
 class Measures(Table):
     """measures.json: every number of a report; a function of the study, its grades and its arms."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     """Of these tables."""
     study: StudyFacts
     attacks: list[AttackFacts]

@@ -11,6 +11,7 @@ import pytest
 from defenses.release import answer_only, summary
 from distill.attackers.clean import invert_trace
 from distill.completions import BadInput, Completion
+from distill.seeds import derived_seed
 from tests.distill.attackers.clean.traces import (
     CLEAN,
     OWN,
@@ -99,7 +100,8 @@ def test_what_inverters_learn_and_what_they_are_asked(trained):
     resources = replace(OWN, worked=WORKED[:3])
     cleaned = made(invert_trace, voters=3, effort=0.4, begun=True).clean(answers, resources, seed=7)
     assert texts(cleaned) == texts([whole, cut])
-    assert [(seed, effort) for _, seed, effort in trained[0]] == [(7, 0.4), (8, 0.4), (9, 0.4)]
+    seeds = [derived_seed("invert_trace", 7, 0, voter) for voter in range(3)]
+    assert [(seed, effort) for _, seed, effort in trained[0]] == [(seed, 0.4) for seed in seeds]
     for train_items, *_ in trained[0]:
         assert [(a.prompt, a.text) for a in train_items] == [
             (f"{a.prompt} # {TRUE[a.prompt]}", a.text) for a in resources.worked

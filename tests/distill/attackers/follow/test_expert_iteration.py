@@ -9,6 +9,7 @@ import torch
 
 from distill.attackers import sft
 from distill.attackers.follow import expert_iteration, questions, sample_completions
+from distill.seeds import derived_seed
 from distill.trainer import Trained
 from tests.distill.attackers.follow.students import (
     OWN,
@@ -63,8 +64,9 @@ def test_only_right_answers_and_worked_solutions_are_learned_from_each_text_once
     )
     for turn in (0, 1):
         assert pairs(train_items[turn][0]) == pairs([worked[0], *PUBLIC[1:]])
-        assert train_items[turn][1:] == (RECIPE, 7 + turn, 11, 0.2)
-        assert sampled[turn] == (questions(replace(OWN, worked=worked)), 3, 0.6, 7 + turn)
+        seed = derived_seed("expert_iteration", 7, turn)
+        assert train_items[turn][1:] == (RECIPE, seed, 11, 0.2)
+        assert sampled[turn] == (questions(replace(OWN, worked=worked)), 3, 0.6, seed)
     assert len(train_items) == 2 and done.positions == 10 and done.losses == [1.0, 2.0]
 
 

@@ -18,6 +18,7 @@ from scipy import stats
 from distill.attackers import _policy, sft
 from distill.attackers.follow import copy_model, grpo
 from distill.completions import Completion, Prompt
+from distill.seeds import derived_seed
 from tests.distill.attackers.follow.students import (
     OWN,
     PUBLIC,
@@ -121,7 +122,8 @@ def test_every_round_samples_anew_from_the_student_of_the_last(monkeypatch):
 
     monkeypatch.setattr(grpo, "sample_completions", drawn)
     done = followed(grpo, student(), seed=4, rounds=2, samples=3, temperature=0.9)
-    assert [one[1:] for one in seen] == [(len(PUBLIC), 3, 0.9, 4), (len(PUBLIC), 3, 0.9, 5)]
+    seeds = [derived_seed("grpo", 4, turn) for turn in (0, 1)]
+    assert [one[1:] for one in seen] == [(len(PUBLIC), 3, 0.9, seed) for seed in seeds]
     assert torch.equal(seen[0][0], weights(student().network)) and not torch.equal(
         seen[1][0], seen[0][0]
     )
