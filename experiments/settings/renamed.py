@@ -6,6 +6,7 @@ FORMAT = "the task's answer format says it now"
 RENAMED = {
     ("defense", "release/modelguard_s"): "release/quantised",
     ("access", "level"): "rate",
+    ("attacker reweighted", "held"): "held_out",
     ("study", "teacher_items"): "teacher.items",
 }
 """New names by place and old name. A place is a group of components, one component as `defense
