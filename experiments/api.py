@@ -79,7 +79,7 @@ def run(
         BadInput: the study cannot be run, or a worker was killed.
     """
     planned, store = plan(study), Store(Path(runs) / "store")
-    preflight.check(study)
+    preflight.check(planned.study)
     servers.check_servers(planned, store)
     home = writable(Path(runs) / study.name)
     console = Plain(stderr=True)
