@@ -81,7 +81,7 @@ def run(
             was killed.
     """
     planned, store = plan(study), Store(Path(runs) / "store")
-    preflight.check(study)
+    preflight.check(planned.study)
     servers.check_servers(planned, store)
     claim(study, store)
     home = writable(Path(runs) / study.name)

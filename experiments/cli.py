@@ -84,12 +84,21 @@ THREADS = _argument(
 KEEP_OLD = _flag("--keep-old", "use what other code made, and mark every table")
 JSON = _flag("--json", "print the table as JSON")
 RUN = _argument("run", help="a study's name, its folder, or an export")
-PRIVATE = _argument(
-    "--private",
-    action="append",
-    default=[],
-    metavar="VALUE",
-    help="a key or a place that the study tells by its digest alone; may be repeated",
+PRIVATE = (
+    _argument(
+        "--private",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a defence's key, which the run tells by its digest alone; may be repeated",
+    ),
+    _argument(
+        "--where",
+        action="append",
+        dest="private",
+        metavar="[NAME=]PATH",
+        help="where a model or data of the run lie here (MODEL=URL: a server); may be repeated",
+    ),
 )
 PLUGINS = _argument(
     "--plugins",
@@ -151,7 +160,7 @@ COMMANDS = (
         (
             RUN,
             RUNS,
-            PRIVATE,
+            *PRIVATE,
             _argument(
                 "--allowed-signers",
                 type=Path,
@@ -178,7 +187,7 @@ COMMANDS = (
             ),
             WORKERS,
             THREADS,
-            PRIVATE,
+            *PRIVATE,
         ),
     ),
     Command(

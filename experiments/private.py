@@ -1,24 +1,26 @@
 """What is its owner's alone: a defence's key, and where models and data lie on this machine.
 
 A digest stands for each in every label, address, result and export; the value itself is held by the
-processes that need it, and is in none of their files. It is read from the study's settings, or
-handed over with `--private`.
+processes that need it. It is read from the study's settings, or handed over with `--private` or
+`--where`. No file holds a key; where a place is, the store notes beside its results, for `verify`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.completions import BadInput, digest, file_digest
+from distill.completions import BadInput, digest, file_digest, write_bytes
 
 MARK = "sha256-"
 KEY = "key"  # the setting of a defence that is the provider's secret
 PLACES = ("path", "test_path", "clusters", "requests", "tokenizer", "adapter")
 """Settings that say where something lies."""
+NOTES = ".places"  # folder of a store: where what it was made with lies on this machine
 _held: dict[str, str] = {}
 
 
@@ -37,8 +39,8 @@ def hold(more: Mapping[str, str]) -> None:
 
 
 def hidden(name: str, value: Any) -> Any:
-    """What stands for a setting's value: for a key, and for a path to something that does not lie
-    below the working folder; else the value itself.
+    """What stands for a setting's value: for a key, and for a path to something that is there; else
+    the value itself.
 
     Args:
         name: of the setting; only those of `PLACES`, and a key, are hidden.
@@ -47,17 +49,27 @@ def hidden(name: str, value: Any) -> Any:
     if not isinstance(value, str) or value.startswith(MARK):
         return value
     if name == KEY:
-        stands = MARK + digest(f"{KEY}\0{value}")[:16]
-    elif name in PLACES and _leads_out(value) and os.path.exists(value):
-        stands = MARK + folder_digest(Path(value))[:16]
+        stands = _key(value)
+    elif name in PLACES and os.path.exists(value):
+        value = os.path.abspath(value)
+        stands = contents(value)
     else:
         return value
     _held[stands] = value
     return stands
 
 
-def _leads_out(path: str) -> bool:
-    return os.path.isabs(path) or os.path.normpath(path).startswith(os.pardir)
+def _key(value: str) -> str:
+    return MARK + digest(f"{KEY}\0{value}")[:16]
+
+
+def contents(place: str) -> str:
+    """What stands for a file or a folder, wherever it lies.
+
+    Args:
+        place: its path.
+    """
+    return MARK + folder_digest(Path(place))[:16]
 
 
 def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,10 +80,7 @@ def by_contents(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: of one component, by name.
     """
     return {
-        name: hidden(name, os.path.abspath(value))
-        if name in PLACES and isinstance(value, str) and os.path.exists(value)
-        else value
-        for name, value in settings.items()
+        name: hidden(name, value) if name in PLACES else value for name, value in settings.items()
     }
 
 
@@ -139,20 +148,61 @@ def server(model: str, revision: str) -> str:
     return MARK + digest(f"served\0{model}\0{revision}")[:16]
 
 
-def hand_over(value: str) -> None:
-    """Know a key, a folder or a file, or as MODEL=URL a server, that a study of somebody else's
-    settings was made with.
+def meanings(value: str) -> dict[str, str]:
+    """What a value that is handed over may be, by what would stand for it.
 
     Args:
-        value: a key, a path, or MODEL=URL.
+        value: a key, the path of a folder or a file, or a server as MODEL=URL.
     """
-    hidden(KEY, value)
+    some = {_key(value): value}
     model, _, url = value.rpartition("=")
     if model and url.startswith(("http://", "https://")):
         name, _, revision = model.partition("@")
-        _held[server(name, revision)] = json.dumps({"url": url})
+        some[server(name, revision)] = json.dumps({"url": url})
     if os.path.exists(value):
-        hidden(PLACES[0], os.path.abspath(value))
+        some[contents(value)] = os.path.abspath(value)
+    return some
+
+
+def note_places(store: Path, stand_ins: Iterable[str]) -> None:
+    """Write down beside results where the files and folders lie that they were made with, so that
+    their author need not hand them over; no run and no export holds these notes.
+
+    Args:
+        store: folder of results.
+        stand_ins: of files and folders.
+    """
+    for stand_in in {*stand_ins} & _held.keys():
+        (store / NOTES).mkdir(parents=True, exist_ok=True)
+        note = {"store": str(store.resolve()), "place": _held[stand_in]}
+        write_bytes(store / NOTES / stand_in, json.dumps(note).encode())
+
+
+def recall_places(store: Path, stand_ins: Iterable[str]) -> None:
+    """Know what was noted, where it lies there still and holds the same. The notes of a store that
+    came from elsewhere are not followed: a stranger could have written them.
+
+    Args:
+        store: folder of results.
+        stand_ins: of files and folders.
+    """
+    for stand_in in {*stand_ins} - _held.keys():
+        place = _noted(store, stand_in)
+        if os.path.exists(place) and contents(place) == stand_in:
+            _held[stand_in] = place
+
+
+def _noted(store: Path, stand_in: str) -> str:
+    """Where a place is by its note; nothing where there is none of this store."""
+    path = store / NOTES / stand_in
+    if not re.fullmatch(f"{MARK}[0-9a-f]+", stand_in) or not path.is_file():
+        return ""
+    try:
+        note = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    same_store = isinstance(note, dict) and note.get("store") == str(store.resolve())
+    return str(note.get("place", "")) if same_store else ""
 
 
 def check(settings: Any) -> None:
@@ -166,9 +216,8 @@ def check(settings: Any) -> None:
     """
     if lost := unknown(settings):
         raise BadInput(
-            f"{lost[0]} stands for a key, a folder or a file that is not known here; hand it "
-            "over with "
-            "--private VALUE"
+            f"{lost[0]} stands for a folder, a file or a key that is not known here; hand it over "
+            f"with --where {lost[0]}=PATH, a key with --private KEY"
         )
 
 

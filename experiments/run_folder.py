@@ -15,6 +15,7 @@ from experiments.analysis import campaign_outcomes, card, summary
 from experiments.analysis.exhibits import exhibits
 from experiments.measure.scores import NotMeasurable
 from experiments.planning.plan import Plan
+from experiments.private import note_places
 from experiments.report import card as card_page
 from experiments.report import html
 from experiments.results import archive, collect, grades_file
@@ -30,6 +31,7 @@ from experiments.results.schema.measures import Measures
 from experiments.results.table import as_json
 from experiments.seeds import seed_for
 from experiments.settings.schema import Study
+from experiments.settings.veil import places
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Record, Store, fingerprint
 from experiments.tracking import Tracking
@@ -50,6 +52,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
         BadInput: where the grades allow no comparison, or the frozen analysis was changed.
     """
     preregistration.freeze(plan, store, home)
+    note_places(store.root, places(plan.study))
     data, records = collect.collect(plan, store), collect.arms(plan, store)
     outcomes, graded = campaign_outcomes.collect(plan, store), grades_file.read(data)
     try:

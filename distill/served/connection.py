@@ -58,7 +58,7 @@ class Server:
         if not self.url:
             raise BadInput(
                 "served model: it never said what it is asked now, and where it is is not known "
-                "here; hand it over with --private MODEL=URL"
+                "here; hand it over with --where MODEL=URL"
             )
         host = check_url(self.url, self.hosts)
         parts = urlsplit(self.url)

@@ -12,26 +12,25 @@ from distill.completions import BadInput
 from experiments.commands.studies import print_whole
 from experiments.launch import local
 from experiments.planning import plan as planning
-from experiments.private import hand_over
 from experiments.report.terminal import interval, points
 from experiments.results import archive, read
 from experiments.results.plain import Plain
-from experiments.review import Check, form, rerun, sides, worst
+from experiments.review import Check, form, handed, rerun, sides, worst
 from experiments.review import sign as signing
 from experiments.review import verify as checks
 from experiments.review.sides import Difference
 from experiments.settings.catalog import find_plugin
 from experiments.store import Store, writable
 
+STORE = "store"  # beside runs
 WIDEST = 180  # letters of a table of checks
 
 
 def verify(*, run: str, runs: Path, private: list[str], allowed_signers: Path | None) -> int:
     """Check a run without compute; 1 where a check fails."""
-    for value in private:
-        hand_over(value)
     with archive.open_run(_run_path(runs, run)) as home:
         _check_plugins(home)
+        handed.know(home, home.parent / STORE, private)
         signed = signing.checked(home, allowed_signers) if allowed_signers else None
         code = _print_checks(checks.verify(home, _store_beside(home), signed))
         print(checks.about(home))
@@ -54,10 +53,9 @@ def reproduce(
     Raises:
         BadInput: the run cannot be read, or the new folder is that of the results.
     """
-    for value in private:
-        hand_over(value)
     with archive.open_run(_run_path(runs, run)) as home:
         _check_plugins(home)
+        handed.know(home, home.parent / STORE, private)
         verified = checks.verify(home, None)
         if any(check.word == "FAIL" for check in verified):
             return _print_checks(verified)
@@ -68,7 +66,8 @@ def reproduce(
             raise BadInput(
                 f"reproduce: --into must be another folder than the results' own, got {into}"
             )
-        store = writable(into) / "store"
+        handed.check_known(study)
+        store = writable(into) / STORE
         local.run(planning.make(study), store, workers, Plain(stderr=True), threads)
         compared = rerun.compare(home, study, Store(store), tier, threads)
         return _print_checks(verified + compared)
@@ -83,6 +82,7 @@ def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
     path = _run_path(runs, run)
     with archive.open_run(path) as home:
         _check_plugins(home)
+        handed.know(home, home.parent / STORE, [])
         failed = [c for c in checks.verify(home, _store_beside(home)) if c.word == "FAIL"]
         if failed:
             raise BadInput(
@@ -129,7 +129,7 @@ def _run_path(runs: Path, name: str) -> Path:
 
 
 def _store_beside(home: Path) -> Store | None:
-    folder = home.parent / "store"
+    folder = home.parent / STORE
     return Store(folder) if folder.is_dir() else None
 
 

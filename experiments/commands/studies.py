@@ -131,7 +131,7 @@ def _stage_counts(planned: Plan, due: Due, keep_old: bool) -> list[str]:
 
 
 def _print_notes(planned: Plan, console: Plain) -> None:
-    for note in [*planned.facts.values(), *planned.notes]:
+    for note in [*planned.facts, *planned.notes]:
         console.print(f"note: {note}", soft_wrap=True)
 
 

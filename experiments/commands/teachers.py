@@ -41,7 +41,7 @@ def teachers(
     servers.check_servers(planned, store)
     writable(store.root)
     console = Plain(stderr=True)
-    for fact in planned.facts.values():
+    for fact in planned.facts:
         console.print(f"note: {fact}", soft_wrap=True)
     local.run(planned, store.root, workers, console, threads, keep_old)
     grades = grades_file.read(collect.collect(planned, store))

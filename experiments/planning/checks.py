@@ -82,13 +82,12 @@ def _train_items(task: str, most: int) -> int:
     return build_task(task).available("train", most)
 
 
-def check_lengths(study: Study, task: str, opens: bool) -> Iterator[str]:
+def check_lengths(study: Study, task: str) -> Iterator[str]:
     """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
 
     Args:
-        study: whose student and teacher are meant, as far as they are trained here.
+        study: whose student and teacher are meant, as far as they are trained from scratch.
         task: the task's entry.
-        opens: whether models from elsewhere may be opened; else they are left out.
 
     Returns:
         A note where some do not, as answers will be cut.
@@ -98,28 +97,45 @@ def check_lengths(study: Study, task: str, opens: bool) -> Iterator[str]:
     """
     for name, shape in (("student", study.student), ("teacher", study.teacher)):
         if isinstance(shape, Network):
-            tokens = _token_counts(task, shape.vocabulary)
-        elif isinstance(shape, FineTuned) and opens:
-            tokens = _pretrained_token_counts(task, name, shape)
-        else:
-            continue
-        limits = (
-            ("max_length", shape.max_length, tokens.whole),
-            ("max_new_tokens", shape.max_new_tokens, tokens.answers),
-        )
-        for setting, most, sizes in limits:
-            over = sum(size > most for size in sizes)
-            limit = f"{name}.{setting}: {most} tokens"
-            if over == len(sizes):
-                raise BadInput(
-                    f"{limit} are too few for every worked solution of {task}, the shortest takes "
-                    f"{min(sizes)}"
-                )
-            if over:
-                yield (
-                    f"{limit} cut {100 * over / len(sizes):.0f} % of worked solutions of {task}, "
-                    f"the longest takes {max(sizes)}"
-                )
+            yield from _check_fit(name, shape, _token_counts(task, shape.vocabulary), task)
+
+
+def check_opened_lengths(study: Study, task: str) -> Iterator[str]:
+    """The same of models from elsewhere that are trained further here; their tokenizers are opened.
+
+    Args:
+        study: whose student and teacher are meant.
+        task: the task's entry.
+
+    Returns:
+        As `check_lengths`.
+
+    Raises:
+        BadInput: no worked solution fits, or a model cannot be opened.
+    """
+    for name, shape in (("student", study.student), ("teacher", study.teacher)):
+        if isinstance(shape, FineTuned):
+            yield from _check_fit(name, shape, _pretrained_token_counts(task, name, shape), task)
+
+
+def _check_fit(name: str, shape: Network | FineTuned, tokens: _Tokens, task: str) -> Iterator[str]:
+    limits = (
+        ("max_length", shape.max_length, tokens.whole),
+        ("max_new_tokens", shape.max_new_tokens, tokens.answers),
+    )
+    for setting, most, sizes in limits:
+        over = sum(size > most for size in sizes)
+        limit = f"{name}.{setting}: {most} tokens"
+        if over == len(sizes):
+            raise BadInput(
+                f"{limit} are too few for every worked solution of {task}, the shortest takes "
+                f"{min(sizes)}"
+            )
+        if over:
+            yield (
+                f"{limit} cut {100 * over / len(sizes):.0f} % of worked solutions of {task}, "
+                f"the longest takes {max(sizes)}"
+            )
 
 
 class _Tokens(NamedTuple):

@@ -27,7 +27,7 @@ class Acted(NamedTuple):
     answers: int
 
 
-def acted(study: Study, entry: str, task: str, opens: bool) -> list[Acted]:
+def acted(study: Study, entry: str, task: str) -> list[Acted]:
     """How many answers each part of a defence changes that edits text by rule.
 
     Args:
@@ -35,12 +35,11 @@ def acted(study: Study, entry: str, task: str, opens: bool) -> list[Acted]:
             worked solutions of the task.
         entry: the defence.
         task: the task's entry.
-        opens: whether a recording may be opened.
 
     Raises:
         BadInput: one changes none, not even at its full strength.
     """
-    answers, form = _answers(study, task, opens), build_task(task).format
+    answers, form = _answers(study, task), build_task(task).format
     parts = []
     for name, part in _rules(entry):
         changed = _changed(part, answers, form)
@@ -53,9 +52,9 @@ def acted(study: Study, entry: str, task: str, opens: bool) -> list[Acted]:
     return parts
 
 
-def _answers(study: Study, task: str, opens: bool) -> list[Completion]:
+def _answers(study: Study, task: str) -> list[Completion]:
     """Answers of the kind that the teacher gives."""
-    if isinstance(study.teacher, Recorded) and opens:
+    if isinstance(study.teacher, Recorded):
         attempts = list(open_recording(study.teacher).answers.values())[:LOOKED_AT]
         return [first for first, *_ in attempts]
     return [Completion.to(item.prompt, item.solution) for item in examples(task)]

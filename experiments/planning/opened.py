@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 
+from pydantic import BaseModel
+
 from distill import adapters
 from distill.completions import BadInput
 from distill.folders import ModelFolder, commit_of, inspect
 from distill.models import vocabulary_of
 from distill.specs import PretrainedModel
-from experiments.private import by_contents, shown
+from experiments.private import MARK, by_contents, shown
 from experiments.settings.catalog import cached
 from experiments.settings.schema import Study
 from experiments.tasks import Task
@@ -92,10 +94,40 @@ def identity(model: PretrainedModel) -> dict[str, str | None]:
     Raises:
         BadInput: the hub does not say.
     """
-    path, revision = shown(model.path), model.revision
-    if not os.path.exists(path) and HUB_NAME.fullmatch(path):
-        revision = _commit(path, revision)
-    return by_contents({"path": model.path, "adapter": model.adapter, "revision": revision})
+    where = {"path": model.path, "adapter": model.adapter}
+    return by_contents(where | {"revision": _revision(model)})
+
+
+def _revision(model: PretrainedModel) -> str:
+    """The commit that a name on the hub stands for; of other models their own word."""
+    path = shown(model.path)
+    if path.startswith(MARK) or os.path.exists(path) or not HUB_NAME.fullmatch(path):
+        return model.revision
+    return _commit(path, model.revision)
+
+
+def pinned(study: Study) -> Study:
+    """The study with every name on the hub at the commit that it stands for now, so that whoever
+    gets it has the same models, and can plan it without asking the hub.
+
+    Args:
+        study: as it was loaded.
+
+    Raises:
+        BadInput: the hub does not say.
+    """
+    provider = study.provider.model_copy(update=_pinned(study.provider))
+    return study.model_copy(update={"provider": provider} | _pinned(study))
+
+
+def _pinned(settings: BaseModel) -> dict[str, PretrainedModel]:
+    """The models among settings, each at its commit."""
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    models = {name: one for name, one in values.items() if isinstance(one, PretrainedModel)}
+    return {
+        name: model.model_copy(update={"revision": _revision(model)})
+        for name, model in models.items()
+    }
 
 
 @cached

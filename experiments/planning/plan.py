@@ -28,7 +28,9 @@ from experiments.planning.arms import (
 )
 from experiments.planning.campaign_runs import campaign_runs, check_reduced, leaked_student
 from experiments.planning.graph import path, pool
+from experiments.planning.opened import pinned
 from experiments.planning.scope import Scope, teacher_exam
+from experiments.private import MARK
 from experiments.settings.attacks import parse_attack
 from experiments.settings.entries import build_task
 from experiments.settings.models import Network, Recorded
@@ -59,7 +61,8 @@ class Plan:
     out.
 
     `opens`: false for a stranger's study, of which no model and no recording may be opened.
-    `facts`: what was found in a recording, by setting.
+    `facts`: what is said on this machine alone, as of a recording; a report holds none of it, since
+    it does not follow from the study.
     """
 
     study: Study
@@ -68,12 +71,12 @@ class Plan:
     plateaus: list[PlateauRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: list[str] = field(default_factory=list)
     opens: bool = True
 
     def note(self, what: str, *attackers: str) -> None:
-        """Remember what is to be said, and of whom; attackers of whom the same is said share a
-        line.
+        """Remember what is to be said, here and in the report, and of whom; attackers of whom the
+        same is said share a line.
 
         Args:
             what: a sentence.
@@ -81,6 +84,15 @@ class Plan:
         """
         named = self.remarks.setdefault(what, [])
         named += [attacker for attacker in attackers if attacker not in named]
+
+    def tell(self, fact: str) -> None:
+        """Remember what is to be said before the study runs, and nowhere else.
+
+        Args:
+            fact: which depends on this machine, or on what is opened on it.
+        """
+        if fact not in self.facts:
+            self.facts.append(fact)
 
     @property
     def notes(self) -> list[str]:
@@ -127,6 +139,7 @@ def make(study: Study, opens: bool = True) -> Plan:
         BadInput: the study cannot be run.
     """
     _check_trials(study)
+    study = pinned(study) if opens else study
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
     scopes = {task: Scope(study, task, opens) for task in tasks}
@@ -181,26 +194,43 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
     built = build_task(task)
-    grading = [note] if (note := built.grader.note()) else []
-    for note in [*built.notes, *grading, *checks.check_lengths(study, task, plan.opens)]:
+    for note in [*built.notes, *checks.check_lengths(study, task)]:
         plan.note(note)
+    for fact in filter(None, [*built.facts, built.grader.note()]):
+        plan.tell(fact)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)
         queries = pool(attacker) * max(block.budgets)
         checks.check_questions(task, "budget", "query", queries)
+    if plan.opens:
+        _open(plan, block, task)
+
+
+def _open(plan: Plan, block: Block, task: str) -> None:
+    """BadInput where a model or a recording does not fit the task; facts about them."""
+    study = plan.study
+    for fact in checks.check_opened_lengths(study, task):
+        plan.tell(fact)
     for setting in ("teacher", "weaker_teacher"):
         model = getattr(study, setting)
-        if isinstance(model, Recorded) and plan.opens:
+        if isinstance(model, Recorded):
             recording = questions.check_recording(study, task, setting, model, block)
-            plan.facts[setting] = questions.about(setting, recording)
+            plan.tell(questions.about(setting, recording))
 
 
 def _check_defense(plan: Plan, defense: str, task: str) -> None:
-    """BadInput where a defence can do nothing to the teacher's answers; a note where it may."""
+    """BadInput where a defence can do nothing to the teacher's answers; a note where it may: what a
+    recording or a key leads to is a fact, since others have neither.
+    """
     compatibility.check_defense(plan.study.teacher, defense)
-    for name, changed, answers in edits.acted(plan.study, defense, task, plan.opens):
+    secret = isinstance(plan.study.teacher, Recorded) or MARK in defense
+    if secret and not plan.opens:
+        return
+    say = plan.tell if secret else plan.note
+    for name, changed, answers in edits.acted(plan.study, defense, task):
         if changed < answers:
-            plan.note(f"{defense}: {name} changes {changed} of {answers} answers to {task}")
+            line = f"{defense}: {name} changes {changed} of {answers} answers to {task}"
+            say(line)
 
 
 def _add_teacher_exams(plan: Plan, block: Block, scope: Scope, defense: str) -> None:

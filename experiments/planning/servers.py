@@ -19,11 +19,11 @@ PROBES = 2  # questions
 
 
 def check_servers(plan: Plan, store: Store) -> None:
-    """Try each served teacher that a stage to be made asks; the plan notes one that is not there
+    """Try each served teacher that a stage to be made asks; the plan tells of one that is not there
     where what it said before may be enough.
 
     Args:
-        plan: of a study; notes are added to it.
+        plan: of a study; facts are added to it.
         store: of results.
 
     Raises:
@@ -50,6 +50,6 @@ def _check(plan: Plan, store: Store, stage: Stage) -> None:
         recorded = len(response_log(folder))
         if not recorded:
             raise
-        plan.note(
+        plan.tell(
             f"{error}; {recorded} answers of it are recorded, and what is not among them will fail"
         )

@@ -74,15 +74,17 @@ def verify(home: Path, store: Store | None, signed: Check | None = None) -> list
     checks += exams.checks(run, planned) if planned else [exams.named(run), _unseen()]
     checks += recomputed.aggregates(run)
     # What is shown follows from all of it.
-    if planned and all(check.word != "FAIL" for check in checks):
+    if all(check.word != "FAIL" for check in checks):
         checks += _shown(run, planned)
     return checks + (_beside(run, planned, store) if store is not None else [])
 
 
-def _shown(run: Run, planned: Plan) -> list[Check]:
-    """The card and the report."""
+def _shown(run: Run, planned: Plan | None) -> list[Check]:
+    """The card and the report, as far as they follow where nothing can be planned."""
+    claim = "card.json follows from the run"
     return [
-        *guarded("the card follows from the run", lambda: recomputed.carded(run, planned)),
+        *(guarded(claim, lambda: [recomputed.carded(run, planned)]) if planned else []),
+        *guarded("card.md is card.json, written out", lambda: [recomputed.written(run)]),
         *guarded("the report follows from the run", lambda: recomputed.pages(run, planned)),
     ]
 
@@ -98,7 +100,7 @@ def _beside(run: Run, planned: Plan | None, store: Store) -> list[Check]:
 
 def _unseen() -> Check:
     """What is left where nothing can be planned."""
-    claim = "every grade is the grader's, card and report follow from the run"
+    claim = "every grade is the grader's, card.json and the report's notes follow from the run"
     return Check(claim, "INCONCLUSIVE", "the same", "they were not looked at")
 
 

@@ -1,14 +1,15 @@
 """A study without what is its owner's alone: from here on a digest stands for each key and each
-place.
+place. `stand_ins` lists them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from experiments.private import MARK, PLACES, by_contents, hidden, hold, server
+from experiments.private import KEY, MARK, PLACES, by_contents, hidden, hold, server
 from experiments.settings.grammar import Entry, format_entry, parse_entry, split
 from experiments.settings.served import PLACE, Served
 
@@ -72,3 +73,52 @@ def _model(model: SettingsT) -> SettingsT:
     places = {name: getattr(model, name, None) for name in PLACES}
     places = {name: where for name, where in places.items() if where is not None}
     return model.model_copy(update=by_contents(places)) if places else model
+
+
+class StandIn(NamedTuple):
+    """What stands in a study for a value, and where: a setting of a component or of a model."""
+
+    digest: str
+    owner: str  # the component's name, or which model of the study it is
+    setting: str
+
+    def __str__(self) -> str:
+        return f"{self.digest} ({self.owner}.{self.setting})"
+
+
+def stand_ins(settings: BaseModel, owner: str = "") -> Iterator[StandIn]:
+    """Every stand-in of a study.
+
+    Args:
+        settings: of the study, or of a part of it.
+        owner: the name of that part.
+
+    Raises:
+        BadInput: an entry cannot be read.
+    """
+    for name in type(settings).model_fields:
+        yield from _stand_ins(name, getattr(settings, name), owner)
+
+
+def _stand_ins(name: str, value: Any, owner: str) -> Iterator[StandIn]:
+    if isinstance(value, BaseModel):
+        yield from stand_ins(value, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _stand_ins(name, part, owner)
+    elif isinstance(value, str) and name in ENTRIES:
+        for component, changes in map(parse_entry, split(value, "+")):
+            for key, private in changes.items():
+                if key in (KEY, *PLACES) and str(private).startswith(MARK):
+                    yield StandIn(str(private), component, key)
+    elif name in (*PLACES, PLACE[0]) and str(value).startswith(MARK):
+        yield StandIn(value, owner, name)
+
+
+def places(study: Study) -> set[str]:
+    """The stand-ins of files and folders.
+
+    Args:
+        study: with stand-ins.
+    """
+    return {one.digest for one in stand_ins(study) if one.setting in PLACES}

@@ -28,7 +28,8 @@ class Task(Pool):
     grader: Grader
     data: str = ""  # SHA-256 of files that the questions come from
     clusters: Mapping[str, str] = MappingProxyType({})  # by item id: which belong together
-    notes: tuple[str, ...] = ()  # what a plan is to say of its questions
+    notes: tuple[str, ...] = ()  # what a plan and a report are to say of its questions
+    facts: tuple[str, ...] = ()  # what a plan is to say of it on this machine
     alphabet: str
     turns: int = 1  # that a question takes at most
 

@@ -188,7 +188,7 @@ class Task(tasks.Task):
         version = metadata.version("reasoning-gym")
         self.data = digest(f"reasoning_gym {version}")
         if version != TRIED:
-            self.notes = (
+            self.facts = (
                 f"reasoning-gym {version} is installed; what is refused was found with {TRIED}",
             )
         self._draft = functools.lru_cache(KEPT)(self._drawn)

@@ -17,10 +17,11 @@ from distill.completions import BadInput
 from experiments import cli, private
 from experiments import environment as folder
 from experiments.planning import plan
-from experiments.review import form
+from experiments.review import form, handed
 from experiments.review.verify import verify
 from experiments.settings import schema
 from experiments.settings.defenses import parse_defense
+from experiments.settings.entries import build_task, resolve
 from experiments.store import Store
 from tests.experiments.small import STUDY, last
 
@@ -34,12 +35,27 @@ SECRET = last(
     "seeds=[0]",
     "baseline_seeds=1",
 )
+DATA, RECORDING = "sums-of-alice.jsonl", "sayings-of-alice.jsonl"
+
+
+def secret_words(folder):
+    """The study on a data set of the author's own, with a recording as the weaker teacher."""
+    weaker = f"{{kind: recorded, name: weaker, path: {folder / RECORDING}}}"
+    data = f"task=dataset(path='{folder / DATA}', behind='####', grader=number)"
+    return last(*SECRET, data, f"+weaker_teacher={weaker}")
 
 
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory):
-    runs = tmp_path_factory.mktemp("alice") / "secret-home"
-    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *SECRET]) == 0
+    folder = tmp_path_factory.mktemp("alice")
+    questions = [(f"What is {i}+1?", i + 1) for i in range(600)]
+    data = [{"question": text, "answer": f"One more. #### {right}"} for text, right in questions]
+    sayings = [{"prompt": text, "answer": f"One more. # {right}"} for text, right in questions]
+    for name, rows in ((DATA, data), (RECORDING, sayings)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    runs = folder / "secret-home"
+    words = secret_words(folder)
+    assert cli.main(["run", "quickstart", "--runs", str(runs), "--workers", "1", *words]) == 0
     return runs
 
 
@@ -47,7 +63,7 @@ def secret(tmp_path_factory):
 def forgetful(monkeypatch):
     """Another process, which does not know what stand-ins stand for."""
     monkeypatch.setattr(private, "_held", {})
-    for cached in (parse_defense,):
+    for cached in (parse_defense, build_task, resolve):
         cached.cache_clear()
 
 
@@ -57,6 +73,9 @@ def telling(runs):
         KEY,
         "alices-lab",
         str(runs),
+        str(runs.parent),
+        DATA,
+        RECORDING,
         str(Path(__file__).parents[2]),
         str(Path.home()),
         "/tmp/",
@@ -114,7 +133,8 @@ def test_the_defence_was_made_with_the_key_itself(secret):
     from distill.completions import read_completions
 
     entry = f"release/unicode(key={KEY!r}, rate=0.5)"
-    planned = plan.make(schema.load("quickstart", [*SECRET, f"defense={entry}"]))
+    words = last(*secret_words(secret.parent), f"defense={entry}")
+    planned = plan.make(schema.load("quickstart", words))
     arm = next(
         arm
         for arm in planned.arms
@@ -140,11 +160,13 @@ def test_whoever_lacks_the_key_verifies_and_is_told_what_it_takes_to_run(
     secret, forgetful, capsys, tmp_path
 ):
     home = Path(shutil.copytree(secret / "quickstart", tmp_path / "quickstart"))
+    places = [str(secret.parent / name) for name in (DATA, RECORDING)]
+    handed.hand_over(form.study_of(home), places)
     assert {check.word for check in verify(home, None)} == {"PASS"}
     words = ["reproduce", str(home), "--into", str(tmp_path / "again"), "--workers", "1"]
-    assert cli.main(words) == 2
+    assert cli.main([*words, *(f"--where={place}" for place in places)]) == 2
     assert "--private" in capsys.readouterr().err
-    private.hand_over(KEY)
+    private.hold(private.meanings(KEY))
     planned = plan.make(form.study_of(home))
     assert not any(private.unknown(stage.settings) for stage in planned.stages)
 

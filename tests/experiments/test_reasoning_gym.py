@@ -126,7 +126,7 @@ def test_another_process_draws_the_same_questions():
 def test_the_version_is_that_of_the_package(task):
     from importlib import metadata
 
-    assert (task.notes == ()) == (metadata.version("reasoning-gym") == reasoning_gym.TRIED)
+    assert (task.facts == ()) == (metadata.version("reasoning-gym") == reasoning_gym.TRIED)
 
 
 def test_what_is_refused_was_found_with_the_version_that_is_pinned():

@@ -164,9 +164,9 @@ def test_what_an_interface_does_not_release_is_refused(offered):
 
 
 def test_whoever_has_the_export_says_where_the_model_is():
-    """`--private NAME=URL`, or NAME@REVISION=URL."""
-    private.hand_over("owner/model:7b=http://127.0.0.1:1/v1")
-    private.hand_over("owner/model:7b@two=http://127.0.0.1:2/v1")
+    """`--where NAME=URL`, or NAME@REVISION=URL."""
+    private.hold(private.meanings("owner/model:7b=http://127.0.0.1:1/v1"))
+    private.hold(private.meanings("owner/model:7b@two=http://127.0.0.1:2/v1"))
     for revision, port in (("", 1), ("two", 2)):
         place = place_of(private.server("owner/model:7b", revision))
         assert place.url == f"http://127.0.0.1:{port}/v1"
