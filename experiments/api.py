@@ -83,7 +83,7 @@ def run(
     planned, store = plan(study), Store(Path(runs) / "store")
     preflight.check(planned.study)
     servers.check_servers(planned, store)
-    claim(study, store)
+    claim(planned, store)
     home = writable(Path(runs) / study.name)
     console = Plain(stderr=True)
     preregistration.freeze(planned, store, home)

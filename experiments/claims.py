@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distill.completions import BadInput, digest, write_bytes
+from experiments.planning.plan import Plan
 from experiments.settings.compose import APART
-from experiments.settings.schema import Study
+from experiments.stages.stage import canonical
 from experiments.store import Store, writable
 
 NOTE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{64})\n(.*)", re.S)
 
 
 class Claim(NamedTuple):
-    """Whose a folder is: digests of its settings and of the overrides that led to them, and the
-    study's file; empty where it is not known.
+    """Whose a folder is: digests of the settings that its results follow from and of the overrides
+    that led to them, and the study's file; empty where it is not known.
     """
 
     settings: str
@@ -43,12 +44,12 @@ class Claim(NamedTuple):
 
 
 def claim(
-    study: Study, store: Store, file: Path | None = None, overrides: Sequence[str] = ()
+    plan: Plan, store: Store, file: Path | None = None, overrides: Sequence[str] = ()
 ) -> None:
     """Note that the folder of a study's name is that study's.
 
     Args:
-        study: that is about to be run.
+        plan: of the study that is about to be run.
         store: beside the folder.
         file: the study's, where it is known.
         overrides: words of a command line, which a study of a known file has.
@@ -56,10 +57,11 @@ def claim(
     Raises:
         BadInput: the folder is there, and holds results of other settings.
     """
+    study = plan.study
     note = writable(store.root / ".studies") / study.name
     words = sorted(word for word in overrides if not word.lstrip("+").startswith(APART))
     ours = Claim(
-        settings=digest(study.model_dump_json(exclude={"name", "tracking"})),
+        settings=_settings(plan),
         overrides=digest(os.fsencode("\n".join(words))),
         file=str(file or ""),
     )
@@ -76,6 +78,13 @@ def claim(
         return  # a script runs what a command of that file did
     line = f"{ours.settings} {ours.overrides}\n".encode()
     write_bytes(note, line + os.fsencode(ours.file))
+
+
+def _settings(plan: Plan) -> str:
+    """A digest of what results follow from: where a server is, say, is none of it."""
+    study = plan.study
+    results = sorted(stage.key for stage in plan.stages)
+    return digest(canonical([results, study.measure.model_dump(mode="json"), study.question]))
 
 
 def _read(note: Path) -> Claim | None:

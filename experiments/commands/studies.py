@@ -44,7 +44,7 @@ def run(
     servers.check_servers(planned, store)
     console = Plain(stderr=True)
     home = runs / planned.study.name
-    claim(planned.study, store, study_file(study), overrides)
+    claim(planned, store, study_file(study), overrides)
     preregistration.freeze(planned, store, writable(home))
     if overrides:
         console.print(f"note: results go to {home}", soft_wrap=True)

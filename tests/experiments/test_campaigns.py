@@ -280,15 +280,15 @@ class TestControls:
 
     def test_a_campaign_that_got_nothing_has_the_untrained_student(self, made, tmp_path):
         folder = Path(shutil.copytree(made, tmp_path / "runs"))
-        changed = [
+        changed = last(
             *STUDY,
+            "name=nothing",
             "campaigns.exchanges_per_question=1e9",
             "access=open",
             "preset=gtig_trace_coercion(scale=0.04)",
-        ]
+        )
         assert (
-            cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *last(*changed)])
-            == 0
+            cli.main(["run", "campaigns", "--runs", str(folder), "--workers", "1", *changed]) == 0
         )
         store, again = Store(folder / "store"), plan.make(schema.load("campaigns", changed))
         for arm in again.leaks[0].students:
@@ -298,9 +298,7 @@ class TestControls:
                 if (one.attacker, one.seed, one.split) == (FLOORS[0], arm.seed, "report")
             )
             assert files(store, arm.exam) == files(store, zero.exam)
-        rows = json.loads((folder / "campaigns" / "measures.json").read_text())["campaigns"][
-            "leaks"
-        ]
+        rows = json.loads((folder / "nothing" / "measures.json").read_text())["campaigns"]["leaks"]
         assert all(
             row["gain"] == 0 and row["questions"] < 1e-3 and row["per_point"] == [None] * 3
             for row in rows

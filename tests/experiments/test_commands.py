@@ -1,12 +1,18 @@
 """What the words of the command line do beside running: names of runs, plans, lists."""
 
+import functools
+from contextlib import nullcontext
+
 import pytest
 
 from distill.completions import BadInput
 from experiments import api, cli
 from experiments.claims import claim
+from experiments.launch import local
+from experiments.planning import plan
 from experiments.settings import catalog, schema
 from experiments.store import Store
+from tests.experiments.small import last
 
 
 @pytest.mark.parametrize(
@@ -41,8 +47,9 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
+@functools.cache
 def named(*overrides):
-    return schema.load_named("first", ["name=mine", *overrides])
+    return plan.make(schema.load_named("first", last("name=mine", *overrides)))
 
 
 def test_two_files_of_one_name_do_not_share_a_folder(store, tmp_path):
@@ -90,17 +97,28 @@ def test_a_study_of_no_file_shares_with_its_own_settings_alone(store, tmp_path):
     claim(named("student.steps=9"), store, file)  # the file was edited
 
 
-def test_a_script_and_the_command_line_ask_whose_a_folder_is(tmp_path):
+def test_a_script_and_the_command_line_ask_whose_a_folder_is(tmp_path, monkeypatch):
     """Before anything is run or written."""
     runs = tmp_path / "runs"
     store = Store(runs / "store")
     (runs / "mine").mkdir(parents=True)
     claim(named("student.steps=9"), store)
+    monkeypatch.setattr(local, "run", None)
     with pytest.raises(BadInput, match="is that of other settings"):
-        api.run(named(), runs, workers=1)
+        api.run(named().study, runs, workers=1)
     words = ["run", "first", "name=mine", "--workers", "1", "--runs", str(runs)]
     assert cli.main(words) == 2
     assert not [*(runs / "mine").iterdir()] and not store.root.joinpath("teacher").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "is_other"),
+    [("measure.theta=0.4", True), ("seeds=[0]", True), ("student.name=x", False)],
+)
+def test_other_settings_are_those_that_results_follow_from(store, word, is_other):
+    claim(named(), store)
+    with pytest.raises(BadInput) if is_other else nullcontext():
+        claim(named(word), store)
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff", b"a\0b", b"x" * 9000])
