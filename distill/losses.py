@@ -125,7 +125,7 @@ def categories(
     kept_NK = ids_NK >= 0
     all_NV = torch.log_softmax(logits_NV.float(), -1)
     student_NK = all_NV.gather(-1, ids_NK.clamp(min=0)).masked_fill(~kept_NK, NOTHING)
-    # Of -inf, 0 x log 0 in `kl` would be no number, nor would its gradient.
+    # Of -inf, 0 x log 0 in `kl` would be no number.
     teacher_NK = logprobs_NK.clamp(min=NOTHING)
     mass_N1 = teacher_NK.logsumexp(-1, keepdim=True)
     whole_N1 = kept_NK.sum(-1, keepdim=True) == logits_NV.shape[-1]

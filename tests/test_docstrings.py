@@ -5,10 +5,10 @@ that of the Protocol that its class or its module implements; those of `__init__
 many methods have, stand in the docstring of the class. One argument alone that is no number and no
 array is told by the first line, but for methods that others override.
 
-A shape is axes in brackets, as `[B, V]`, with `[]` for one number and `[...]` for any shape; or it
-is the axes at the end of a name, as `x_BV`. An array that a function takes has its shape in its own
-name or in its line of `Args:`. An array that it returns has its shape in the function's name or in
-the docstring outside `Args:` and `Raises:`, as in its first line or under `Returns:`.
+A shape is axes in brackets, as `[B, V]`, with `[]` for one number and `[...]` for any shape; or the
+axes at the end of a name, as in `x_BV`. An array that a function takes has its shape in its name or
+in its line of `Args:`. An array that it returns has its shape in the function's name or in brackets
+in the docstring, outside `Args:` and `Raises:`, as in its first line or under `Returns:`.
 """
 
 import ast
@@ -28,7 +28,7 @@ NAMES = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*):", re.MULTILINE)
 ARRAYS = re.compile(r"\b(ndarray|Tensor)\b")
 AXES = re.compile(r"_[A-Z][A-Z0-9]*\b")
 INTERVAL = r"[-\d., ]*\d[-\d., ]*"  # as [0, 1], which is no shape
-SHAPE = re.compile(rf"(?<!\w)\[(?!{INTERVAL}\])[^\]\n]*\]|{AXES.pattern}")
+SHAPE = re.compile(rf"(?<!\w)(?<!\bin )\[(?!{INTERVAL}\])[^\]\n]*\]")
 NUMBERS = re.compile(r"\b(int|float|Any|ndarray|Tensor|Generator)\b")
 
 
@@ -287,3 +287,15 @@ def test_arrays_that_a_function_takes_have_their_shapes_in_a_docstring(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_arrays_that_a_function_returns_have_their_shapes_in_a_docstring(package):
     assert not [str(one) for one in of(package) if one.returns_shapeless]
+
+
+def test_an_interval_is_no_shape():
+    shapes = ("`[B, V]` in [0, 1]", "`[]`, nats", "`[..., B]`", "`[1 + K]`")
+    assert all(map(SHAPE.search, shapes))
+    assert not any(map(SHAPE.search, ("in [0, ln 2]", "from [-1, 0.5]", "list[int]", "x_BV")))
+
+
+def test_what_is_said_of_an_argument_is_not_said_of_the_result():
+    module = ast.parse('"""Half of them.\\n\\nArgs:\\n    x: `[N]`.\\n"""')
+    assert explained(module)["x"].strip() == "`[N]`."
+    assert besides_arguments(module).strip() == "Half of them."

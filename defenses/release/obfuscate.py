@@ -232,8 +232,8 @@ class Defense(TextEdit):
         return tuple(list(RULES)[i] for i in self.resources.learned["rules"].tolist())
 
     def learn(self, model: Model) -> Mapping[str, Tensor]:
-        """`rules`: the best candidate as indices into RULES; `candidates` (N, depth; -1 pads) with
-        `scores` `[N]`.
+        """`rules`: the best candidate as indices into RULES; `candidates` `[N, depth]`, padded with
+        -1, with `scores` `[N]`.
         """
         if not self.traits.learns or self.is_identity:
             return {}

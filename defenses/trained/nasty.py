@@ -28,7 +28,7 @@ from distill.models import LanguageModel
 
 
 def jensen_shannon(a_NV: Tensor, b_NV: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of log-distributions (Lin 1991), N values in nats, in [0, ln 2].
+    """Jensen-Shannon divergence of log-distributions (Lin 1991), `[N]` in nats, in [0, ln 2].
 
     Args:
         a_NV: log-distributions.
