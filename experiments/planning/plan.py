@@ -59,7 +59,7 @@ class Plan:
     out.
 
     `opens`: false for a stranger's study, of which no model and no recording may be opened.
-    `facts`: what was found in a recording, by setting.
+    `facts`: what was found in a recording or on this machine, by setting.
     """
 
     study: Study
@@ -181,8 +181,10 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
     built = build_task(task)
-    grading = [note] if (note := built.grader.note()) else []
-    for note in [*built.notes, *grading, *checks.check_lengths(study, task, plan.opens)]:
+    # What a machine can do is no part of a report, and is not tried for a stranger's study.
+    if plan.opens and (fact := built.grader.note()):
+        plan.facts["grader"] = fact
+    for note in [*built.notes, *checks.check_lengths(study, task, plan.opens)]:
         plan.note(note)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)
