@@ -211,7 +211,9 @@ class Store:
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """A folder must hold these files by their SHA-256, and no others."""
+    """A folder must hold these files by their SHA-256, and no others; itself it is no link."""
+    if folder.is_symlink():
+        raise BadInput(f"{folder}: is a link, and a result lies in the store itself; take it away")
     for name, expected in files.items():
         path = folder / name
         if not path.is_file() or file_digest(path) != expected:
@@ -227,7 +229,8 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def files_in(folder: Path) -> set[str]:
-    """The files below a result's folder beside its record; hidden ones are the system's own.
+    """The files below a result's folder beside its record, and links; hidden ones are the system's
+    own. No link is followed.
 
     Args:
         folder: of a result.
@@ -235,12 +238,26 @@ def files_in(folder: Path) -> set[str]:
     Returns:
         Paths below it, with `/`.
     """
-    names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    names = set[Path]()
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        names |= {Path(place, name).relative_to(folder) for name in files + links}
     return {
         name.as_posix()
         for name in names
         if name.name != "done.json" and not name.name.startswith(".")
     }
+
+
+def is_own(root: Path, path: Path) -> bool:
+    """Whether a path below a folder is where it says: no link stands for it or on the way.
+
+    Args:
+        root: the folder, which may be a link itself.
+        path: below it.
+    """
+    plain = os.path.join(os.path.realpath(root), os.path.relpath(path, root))
+    return os.path.realpath(path) == plain
 
 
 def _twin(store: Store, stage: str, alike: str | None) -> Path | None:

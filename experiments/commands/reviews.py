@@ -14,7 +14,7 @@ from experiments.launch import local
 from experiments.planning import plan as planning
 from experiments.report.terminal import interval, points
 from experiments.results import archive, read
-from experiments.results.plain import Plain
+from experiments.results.plain import Plain, printable
 from experiments.review import Check, form, handed, rerun, sides, worst
 from experiments.review import sign as signing
 from experiments.review import verify as checks
@@ -28,13 +28,14 @@ WIDEST = 180  # letters of a table of checks
 
 def verify(*, run: str, runs: Path, private: list[str], allowed_signers: Path | None) -> int:
     """Check a run without compute; 1 where a check fails."""
-    with archive.open_run(_run_path(runs, run)) as home:
+    path = _run_path(runs, run)
+    with archive.open_run(path) as home:
         _check_plugins(home)
-        handed.know(home, home.parent / STORE, private)
+        handed.know(home, _store_folder(path), private)
         signed = signing.checked(home, allowed_signers) if allowed_signers else None
-        code = _print_checks(checks.verify(home, _store_beside(home), signed))
-        print(checks.about(home))
-        print(checks.shows(home, bool(signed and signed.word == "PASS")))
+        code = _print_checks(checks.verify(home, _store_beside(path), signed))
+        print(printable(checks.about(home)))
+        print(printable(checks.shows(home, bool(signed and signed.word == "PASS"))))
     return code
 
 
@@ -53,9 +54,10 @@ def reproduce(
     Raises:
         BadInput: the run cannot be read, or the new folder is that of the results.
     """
-    with archive.open_run(_run_path(runs, run)) as home:
+    path = _run_path(runs, run)
+    with archive.open_run(path) as home:
         _check_plugins(home)
-        handed.know(home, home.parent / STORE, private)
+        handed.know(home, _store_folder(path), private)
         verified = checks.verify(home, None)
         if any(check.word == "FAIL" for check in verified):
             return _print_checks(verified)
@@ -82,8 +84,8 @@ def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
     path = _run_path(runs, run)
     with archive.open_run(path) as home:
         _check_plugins(home)
-        handed.know(home, home.parent / STORE, [])
-        failed = [c for c in checks.verify(home, _store_beside(home)) if c.word == "FAIL"]
+        handed.know(home, _store_folder(path), [])
+        failed = [c for c in checks.verify(home, _store_beside(path)) if c.word == "FAIL"]
         if failed:
             raise BadInput(
                 f"export: {path} does not verify, {len(failed)} FAIL, first {failed[0].claim!r} "
@@ -93,7 +95,7 @@ def export(*, run: str, runs: Path, to: Path | None, sign: Path | None) -> None:
         if not target.absolute().parent.is_dir():
             raise BadInput(f"export: --to {target}: there is no folder {target.parent}")
         names = archive.pack(home, target, signing.signature(home, sign) if sign else None)
-    print(f"{target.resolve()}: {', '.join(names)}")
+    print(printable(f"{target.resolve()}: {', '.join(names)}"))
 
 
 def diff(*, run: str, other: str, runs: Path) -> None:
@@ -103,7 +105,7 @@ def diff(*, run: str, other: str, runs: Path) -> None:
         difference = sides.difference(a, b)
     console = Plain()
     for setting, before, after in difference.settings:
-        console.print(f"{setting}: {before!r} | {after!r}", soft_wrap=True)
+        console.print(printable(f"{setting}: {before!r} | {after!r}"), soft_wrap=True)
     console.print("settings are the same" if not difference.settings else "")
     print_whole(_side_by_side(difference, f"{run} | {other}"))
 
@@ -128,9 +130,17 @@ def _run_path(runs: Path, name: str) -> Path:
     return path if path.exists() else runs / name
 
 
-def _store_beside(home: Path) -> Store | None:
-    folder = home.parent / STORE
-    return Store(folder) if folder.is_dir() else None
+def _store_folder(path: Path) -> Path | None:
+    """The store in the folder of results that a run's folder lies in; an archive has none, whatever
+    lies beside it or beside where it is unpacked.
+    """
+    folder = path.absolute().parent / STORE
+    return folder if path.is_dir() and folder.is_dir() else None
+
+
+def _store_beside(path: Path) -> Store | None:
+    folder = _store_folder(path)
+    return Store(folder) if folder else None
 
 
 def _print_checks(results: Sequence[Check]) -> int:

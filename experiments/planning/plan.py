@@ -196,7 +196,8 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
     built = build_task(task)
     for note in [*built.notes, *checks.check_lengths(study, task)]:
         plan.note(note)
-    for fact in filter(None, [*built.facts, built.grader.note()]):
+    # What a machine can do is no part of a report, and is not tried for a stranger's study.
+    for fact in filter(None, [*built.facts, built.grader.note()] if plan.opens else []):
         plan.tell(fact)
     for attacker in block.attackers:
         compatibility.check_attacker(study, attacker)

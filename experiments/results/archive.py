@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -36,6 +38,9 @@ LARGEST = 2 * 2**30  # bytes, of all files together
 # A file may be so many times larger than its packed form, and so many bytes beside.
 RATIO, SLACK = 100, 2**24
 CHUNK = 2**20
+END = struct.Struct("<4s4H2LH")  # what stands at an archive's end: marks, counts, sizes, a remark's
+NEAR_END = b"PK\x06\x07"  # before it where sizes have 64 bits
+DIRECTORY = 2**14  # bytes; that of an export has about a thousand
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What a damaged or hostile archive makes the library raise (a RuntimeError for encryption and
 # unknown packings); zlib's own error is an Exception and nothing narrower.
@@ -85,6 +90,7 @@ def _unpack(run: Path, folder: Path) -> None:
     import zlib
 
     try:
+        _check_end(run)
         with zipfile.ZipFile(run) as archive:
             _check(run, archive.infolist())
             _check_places(run, archive)
@@ -97,6 +103,25 @@ def _unpack(run: Path, folder: Path) -> None:
         raise BadInput(
             f"{run}: not a whole archive ({' '.join(str(error).split())[:120]})"
         ) from error
+
+
+def _check_end(run: Path) -> None:
+    """The directory is as small as that of an export, or reading it would take any time and memory;
+    its size is what the last bytes say, as all programs read it.
+    """
+    with run.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END.size - 20))
+        tail = file.read()
+    last = tail[-END.size :]
+    if len(last) < END.size or last[:4] != b"PK\x05\x06":
+        raise BadInput(f"{run}: not a whole archive, or something stands behind its directory")
+    _, _, _, entries, total, length, _, remark = END.unpack(last)
+    if tail[:4] == NEAR_END or max(entries, total) > len(ALLOWED) or length > DIRECTORY or remark:
+        raise BadInput(
+            f"{run}: not an export of ours: its directory has {total} entries and {length} bytes, "
+            f"at most {len(ALLOWED)} and {DIRECTORY}"
+        )
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from experiments.results.table import Count, Table
+from experiments.settings.entries import StudyName
 
 MANIFEST_SCHEMA: Literal[5] = 5
 
@@ -122,7 +123,7 @@ class Manifest(Table):
 
     schema_: Literal[5] = Field(alias="schema")
     """Version of this file."""
-    study: str
+    study: StudyName
     """Its name."""
     fingerprint: Sha
     """Over the digests of all results."""

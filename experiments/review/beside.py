@@ -16,7 +16,7 @@ from experiments.results.table import jsonable
 from experiments.review import Check, Word
 from experiments.review.form import Run
 from experiments.review.recomputed import difference, unlike
-from experiments.store import Store, files_in
+from experiments.store import Store, files_in, is_own
 
 
 def artifacts(store: Store, manifest: Manifest) -> list[Check]:
@@ -26,9 +26,8 @@ def artifacts(store: Store, manifest: Manifest) -> list[Check]:
         store: beside the run.
         manifest: of the run.
     """
-    folders = {stage.key: store.folder(stage.kind, stage.key) for stage in manifest.stages}
-    stored = [stage for stage in manifest.stages if folders[stage.key].is_dir()]
-    wrong = [name for stage in stored for name in _altered(stage, folders[stage.key])]
+    stored = [stage for stage in manifest.stages if store.folder(stage.kind, stage.key).is_dir()]
+    wrong = [name for stage in stored for name in _altered(stage, store)]
     claim, total = "every artifact is the one that was made", f"{len(manifest.stages)} stages"
     if wrong:
         got = f"{len(wrong)} files altered or missing, first {wrong[0]}"
@@ -38,12 +37,22 @@ def artifacts(store: Store, manifest: Manifest) -> list[Check]:
     return [Check(claim, "PASS", total, total)]
 
 
-def _altered(stage: StageRecord, folder: Path) -> list[str]:
+def _altered(stage: StageRecord, store: Store) -> list[str]:
+    """Files of a result that are not those that were made. A link leads out of the store and is not
+    followed.
+    """
+    folder = store.folder(stage.kind, stage.key)
+    if not is_own(store.root, folder):
+        return [f"{stage.kind}/{stage.key}, a link"]
     return [
         f"{stage.kind}/{stage.key}/{name}"
         for name in sorted({*stage.files} | files_in(folder))
-        if not (folder / name).is_file() or file_digest(folder / name) != stage.files.get(name)
+        if not _is_made(store, folder / name, stage.files.get(name))
     ]
+
+
+def _is_made(store: Store, path: Path, expected: str | None) -> bool:
+    return is_own(store.root, path) and path.is_file() and file_digest(path) == expected
 
 
 def records(store: Store, manifest: Manifest) -> list[Check]:
@@ -66,6 +75,9 @@ def records(store: Store, manifest: Manifest) -> list[Check]:
 
 def _is_noted(store: Store, manifest: Manifest, stage: StageRecord) -> bool:
     """Whether the store's record of a result says what the manifest says."""
+    path = store.folder(stage.kind, stage.key) / "done.json"
+    if not (is_own(store.root, path) and path.is_file() and path.stat().st_size <= read.MOST):
+        return False
     try:
         record = store.done(stage.kind, stage.key)
     except BadInput:

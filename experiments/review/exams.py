@@ -59,8 +59,11 @@ def checks(run: Run, planned: Plan) -> list[Check]:
         listed,
         *(guarded(claim, lambda: [students.check(run, planned)]) if listed.word == "PASS" else []),
         *_campaigns(run, planned),
-        *guarded("every grade is the grader's", lambda: [_graded(run), possible(run)]),
+        *guarded(GRADED, lambda: [_graded(run), possible(run)]),
     ]
+
+
+GRADED = "every grade is the grader's"
 
 
 def _check(claim: str, expected: str, wrong: str) -> Check:
@@ -221,9 +224,15 @@ def _listed_campaign(outcome: CampaignOutcome) -> dict[str, Any]:
 
 
 def _graded(run: Run) -> Check:
-    """Whether every answer, graded again, has the outcome that the file says."""
+    """Whether every answer, graded again, has the outcome that the file says; INCONCLUSIVE where
+    answers would have to be run for that.
+    """
     wrong = regrade.misgraded(run.home / FILES["grades"], run.study.measure)
-    return _check("every grade is the grader's", "the same", wrong)
+    checked = _check(GRADED, "the same", wrong)
+    if checked.word == "FAIL" or not (tasks := regrade.executed(run.study)):
+        return checked
+    why = f"{len(tasks)} tasks are graded by running answers, which nothing here does; run it again"
+    return checked._replace(word="INCONCLUSIVE", got=why)
 
 
 def possible(run: Run) -> Check:

@@ -42,6 +42,7 @@ from experiments.settings.schema import Study
 from experiments.stages.grades import SAMPLED
 
 LARGEST = 2 * 2**30  # bytes that grades may unpack to
+MOST_ROWS = 2**21  # four times those of the study `matrix`
 ROWS = 2**16
 
 
@@ -161,12 +162,16 @@ def _check_columns(path: Path) -> None:
             )
         if file.schema_arrow.metadata or any(field.metadata for field in file.schema_arrow):
             raise BadInput("says more than its columns")
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        rows, count = file.metadata.num_rows, file.metadata.num_row_groups
+        # Rows that say the same take no place in the file, and as much memory as others.
+        if max(rows, count) > MOST_ROWS:
+            raise BadInput(f"has {max(rows, count)} rows, at most {MOST_ROWS}")
+        groups = [file.metadata.row_group(i) for i in range(count)]
         if HEADS + file.metadata.serialized_size + sum(map(_packed, groups)) != size_of_file:
             raise BadInput("holds more than its columns")
         size = sum(group.total_byte_size for group in groups)
-        if size > LARGEST or file.metadata.num_rows > LARGEST // 64:
-            raise BadInput("is too large to be one")
+        if size > LARGEST or sum(group.num_rows for group in groups) != rows:
+            raise BadInput("is too large to be one, or has other rows than it says")
 
 
 HEADS = 12  # bytes of a Parquet file beside its columns and the record of them

@@ -14,12 +14,12 @@ from experiments.settings.schema import Study
 from experiments.settings.veil import StandIn, places, stand_ins
 
 
-def know(home: Path, store: Path, words: Sequence[str]) -> None:
+def know(home: Path, store: Path | None, words: Sequence[str]) -> None:
     """Know what a run was made with: what is handed over, and what the store beside it notes.
 
     Args:
         home: the run's folder; one whose settings are damaged is left to the checks.
-        store: beside it; it may be missing.
+        store: beside it; None where there is none to look at.
         words: VALUE, or NAME=VALUE; see `hand_over`.
 
     Raises:
@@ -30,7 +30,8 @@ def know(home: Path, store: Path, words: Sequence[str]) -> None:
         noted = places(study)
     except BadInput:
         return
-    recall_places(store, noted)
+    if store:
+        recall_places(store, noted)
     hand_over(study, words)
 
 

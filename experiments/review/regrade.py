@@ -1,4 +1,7 @@
-"""Every answer of a run graded again: an outcome that its text does not have is no grade."""
+"""Every answer of a run graded again: an outcome that its text does not have is no grade.
+
+Nothing is executed: of answers that are graded by running them only the form is looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.settings.entries import build_task
-from experiments.settings.schema import Measure
+from experiments.settings.schema import Measure, Study
+from experiments.tasks import Outcome
 
 COLUMNS = ("task", "split", "item", "prompt", "cluster", "text", "finished", "final", "outcome")
 ROWS = 2**18
@@ -68,9 +72,22 @@ def _wrong(row: tuple[Any, ...], item: Any, exam: Any) -> str:
         return f"{where}: is no question of that exam"
     if (prompt, cluster) != (item.prompt.text, item.cluster):
         return f"{where}: asks {prompt!r}"
-    graded = exam.final(text, finished), str(exam.grade(text, item.reference, finished))
-    return (
-        ""
-        if graded == (answer, outcome)
-        else f"{where}: {text!r} is {outcome} in the file, {graded[1]} by the grader"
-    )
+    if exam.grader.executes:
+        final = exam.final(text, finished)
+        allowed = [Outcome.UNPARSED] if final is None else [Outcome.RIGHT, Outcome.WRONG]
+    else:
+        final, allowed = exam.final(text, finished), [exam.grade(text, item.reference, finished)]
+    if final == answer and outcome in map(str, allowed):
+        return ""
+    by = " or ".join(map(str, allowed))
+    return f"{where}: {text!r} is {outcome} in the file, {by} by the grader"
+
+
+def executed(study: Study) -> list[str]:
+    """Tasks whose grader runs answers as code, and does not here.
+
+    Args:
+        study: of the run.
+    """
+    tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
+    return [task for task in tasks if build_task(task).grader.executes]

@@ -32,6 +32,7 @@ TOLD = 5  # faults in one line
 UNSAID = "tiny"  # the kind of a model whose settings may leave its kind out
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A name or a path: one line."""
+StudyName = Annotated[str, Field(pattern=r"^[^\W_][\w.-]*$", max_length=100)]
 
 
 class Strict(BaseModel):

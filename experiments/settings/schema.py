@@ -15,7 +15,14 @@ from experiments.settings.campaigns import Campaigns
 from experiments.settings.catalog import PACKAGES, names
 from experiments.settings.components import load_module
 from experiments.settings.defenses import parse_defense
-from experiments.settings.entries import Range, Strict, build_task, checked, read_config
+from experiments.settings.entries import (
+    Range,
+    Strict,
+    StudyName,
+    build_task,
+    checked,
+    read_config,
+)
 from experiments.settings.grammar import joined
 from experiments.settings.models import MOST, Pretrained, ProviderModel, StudentModel, Teacher
 from experiments.settings.veil import veiled
@@ -166,9 +173,7 @@ class Search(Strict):
 class Study(Strict):
     """A study as it will run: what it asks, its blocks, seeds, and the shared recipes."""
 
-    name: str = Field(
-        description="its folder below that of results", pattern=r"^[^\W_][\w.-]*$", max_length=100
-    )
+    name: StudyName = Field(description="its folder below that of results")
     question: str = Field(max_length=2000)
     seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(description="reported", min_length=1)
     baseline_seeds: int | None = Field(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from itertools import islice
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from distill.completions import BadInput, Prompt, digest
 from experiments import tasks
 from experiments.tasks import Draft, Split, graders
 
-TRIED = "0.1.25"  # the version that REFUSED was found with
+TRIED = "0.1.25"  # the version that REFUSED and COSTLY were found with
 SYSTEM = (
     "Think step by step. Then give the final answer alone, as <answer>your answer</answer>, in the "
     "form that the question asks for."
@@ -31,20 +32,32 @@ SYSTEM = (
 HASHES = "its questions or answers differ between two processes (PYTHONHASHSEED)"
 NO_ANSWER = "its questions come without an answer, so nothing can be learned from them"
 SLOW = "twenty of its questions took more than 25 s"
+EVALUATES = "its scorer evaluates answers as Python, so that an answer can do anything"
 REFUSED = {
     **dict.fromkeys(
         (
             "codeio",
-            "intermediate_integration",
             "isomorphic_strings",
             "knight_swap",
             "list_functions",
-            "polynomial_multiplication",
-            "puzzle24",
             "ransom_note",
             "word_ladder",
         ),
         HASHES,
+    ),
+    **dict.fromkeys(
+        (
+            "binary_matrix",
+            "countdown",
+            "intermediate_integration",
+            "n_queens",
+            "polynomial_multiplication",
+            "puzzle24",
+            "simple_integration",
+            "spiral_matrix",
+            "string_insertion",
+        ),
+        EVALUATES,
     ),
     **dict.fromkeys(
         ("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"), NO_ANSWER
@@ -53,7 +66,40 @@ REFUSED = {
     "composite": "it is made of other generators; name those",
     "game_of_life_halting": "its scorer gives any text full marks",
 }
-"""Generators that cannot be an exam, and why; `tests/reasoning_gym_survey.py` finds them."""
+"""Generators that cannot be an exam, and why; `tests/reasoning_gym_survey.py` finds them, and a
+test those that evaluate.
+"""
+TIMES, LEAST = 10, 10
+"""A number of `config` is at most so many times the library's own, or so much."""
+COSTLY = {
+    **dict.fromkeys(("dice", "maze", "modulo_grid", "rectangle_count", "rotate_matrix"), 3),
+    **dict.fromkeys(
+        (
+            "arc_1d",
+            "basic_arithmetic",
+            "game_of_life",
+            "jugs",
+            "knights_knaves",
+            "number_sequence",
+            "palindrome_partitioning",
+            "polynomial_equations",
+            "quantum_lock",
+            "rearc",
+            "rotten_oranges",
+            "sokoban",
+            "tower_of_hanoi",
+        ),
+        1,
+    ),
+}
+"""How many times the library's own a number may be of generators whose work grows faster than it:
+beyond that 200 questions took more than 2 s, or did not end.
+"""
+WORD = re.compile(r".|[\w -]{1,100}")
+"""Texts of `config`: operators and names, and no places."""
+EXACT = ("coin_flip",)
+EXPONENT = re.compile(r"[eE][+-]?\d{4}")
+"""Scorers that write a number out in full, and what no memory holds then."""
 KEPT = 50_000  # questions that are remembered
 
 
@@ -97,12 +143,12 @@ class Generators:
         if name not in DATASETS:
             there = ", ".join(sorted({*DATASETS} - {*REFUSED}))
             raise BadInput(f"task reasoning_gym: no generator {name[:80]!r} (there are: {there})")
+        _check_config(name, settings.config, DATASETS[name][1])
         more = {"seed": settings.seed, "size": settings.size} | settings.config
         try:
             return self.library.create_dataset(name, **more)
         except Exception as error:  # its own checks are of several kinds
-            line = " ".join(str(error).split())[:200]
-            raise BadInput(f"task reasoning_gym: {name}: {type(error).__name__}: {line}") from error
+            raise _failed(name, error) from error
 
     def entry(self, which: int, index: int) -> dict[str, Any]:
         """Question number `index` of a generator.
@@ -110,8 +156,14 @@ class Generators:
         Args:
             which: of `names`.
             index: from 0.
+
+        Raises:
+            BadInput: it cannot be drawn with these settings.
         """
-        return dict(self.made[which][index])
+        try:
+            return dict(self.made[which][index])
+        except Exception as error:  # settings that it does not check
+            raise _failed(f"{self.names[which]}: question {index}", error) from error
 
     def right(self, which: int, index: int, answer: str) -> bool:
         """Whether an answer has full marks; one that the scorer fails on has none.
@@ -121,11 +173,48 @@ class Generators:
             index: of the question.
             answer: of a model.
         """
+        if self.names[which] in EXACT and EXPONENT.search(answer):
+            return False
         try:
             score = self.made[which].score_answer(answer, self.entry(which, index))
         except Exception:  # scorers are handed whatever a model says
             return False
         return bool(score == 1.0)
+
+
+def _failed(what: str, error: Exception) -> BadInput:
+    line = " ".join(str(error).split())[:200]
+    return BadInput(f"task reasoning_gym: {what}: {type(error).__name__}: {line}")
+
+
+def _check_config(name: str, config: Mapping[str, Any], kind: Any) -> None:
+    """BadInput for a setting of our own, a text that may be a place, or a number so far from the
+    library's own that a generator would fill the memory or never end.
+    """
+    for key, value in config.items():
+        where = f"task reasoning_gym: {name}: config.{key}"
+        if key in ("seed", "size"):
+            raise BadInput(f"{where}: is a setting of the task: reasoning_gym({key}={value})")
+        most = _most(name, key, kind)
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict | list):
+                raise BadInput(f"{where}: must be a number, true, false, a text or a list of them")
+            if isinstance(inner, str) and not WORD.fullmatch(inner):
+                raise BadInput(
+                    f"{where}: must be one character, or letters, digits, spaces and - (got "
+                    f"{inner[:80]!r})"
+                )
+            if isinstance(inner, int | float) and abs(inner) > most:
+                raise BadInput(f"{where}: must be from {-most:g} to {most:g} (got {inner:g})")
+
+
+def _most(name: str, key: str, kind: Any) -> float:
+    """Of a number, by the library's own values of it and of its other end."""
+    stem = key.removeprefix("min_").removeprefix("max_")
+    values = [getattr(kind, place, None) for place in (key, f"min_{stem}", f"max_{stem}")]
+    numbers = [abs(value) for value in values if isinstance(value, int | float)]
+    most = COSTLY.get(name, TIMES) * max(numbers, default=LEAST)
+    return most if name in COSTLY else max(most, LEAST)
 
 
 def _library() -> Any:

@@ -623,6 +623,11 @@ def test_a_forger_who_changes_nothing_passes(home):
     assert {path.name: path.read_bytes() for path in home.iterdir()} == before
 
 
+def test_the_page_counts_them():
+    page = Path(__file__).parents[2] / "docs" / "robustness.md"
+    assert f"| {len(LIES)}, and 4 that only a store can tell;" in page.read_text()
+
+
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
 def test_no_lie_passes(home, lie):
     lie(home)

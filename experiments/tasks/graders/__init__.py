@@ -24,6 +24,8 @@ class Grader(BaseModel, ABC):
 
     tried: ClassVar[int] = 20
     """Worked solutions that it is tried on before a study runs, and as many public ones."""
+    executes: ClassVar[bool] = False
+    """Whether it runs answers as code; `verify` then does not grade again."""
 
     def note(self) -> str:
         """What a plan is to say of grading on this machine, or nothing."""

@@ -31,6 +31,7 @@ class Grader(graders.Grader):
     """
 
     tried: ClassVar[int] = 4
+    executes: ClassVar[bool] = True
 
     seconds: int = Field(default=5, ge=1, le=600)
     patience: float = Field(default=60.0, ge=1, le=3600)
