@@ -7,6 +7,7 @@ processes that need it. It is read from the study's settings, or handed over wit
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -228,5 +229,18 @@ def folder_digest(path: Path) -> str:
         path: of either.
     """
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    hashes = {file.relative_to(path).as_posix(): file_digest(file) for file in files}
+    hashes = {file.relative_to(path).as_posix(): _unchanged_digest(file) for file in files}
     return digest(json.dumps(hashes, sort_keys=True, separators=(",", ":"), ensure_ascii=True))
+
+
+def _unchanged_digest(file: Path) -> str:
+    """A file's SHA-256, read once a process as long as the file is the same: gigabytes of weights
+    are asked for many times while a study is planned.
+    """
+    about = file.stat()
+    return _digest_of(file, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of(file: Path, *unchanged: int) -> str:
+    return file_digest(file)

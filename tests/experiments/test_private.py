@@ -252,3 +252,16 @@ def test_a_lock_lists_what_this_project_needs_and_nothing_of_its_owners():
     names = {line.partition("==")[0].lower().replace("_", "-") for line in folder.locked()}
     assert names >= {*folder.LIBRARIES, "matplotlib", "pyarrow", "huggingface-hub", "packaging"}
     assert not names & {folder.PROJECT, "pytest", "ruff", "mypy", "hypothesis", "pip"}
+
+
+def test_a_file_is_read_once_as_long_as_it_is_the_same(tmp_path, monkeypatch):
+    reads = []
+    whole = private.file_digest
+    monkeypatch.setattr(private, "file_digest", lambda path: reads.append(path) or whole(path))
+    data = tmp_path / "data.jsonl"
+    data.write_text("one")
+    first = private.folder_digest(data)
+    assert private.folder_digest(data) == first and len(reads) == 1
+    data.write_text("two")  # as long
+    os.utime(data, ns=(1, 1))
+    assert private.folder_digest(data) != first and len(reads) == 2
