@@ -299,7 +299,8 @@ def shape_of(scope: Scope, model: Network | FineTuned) -> Shape | FineTune:
 
 
 def teacher_exam(scope: Scope, defense: str, split: str, sampled: int) -> Stage:
-    """The exam of a teacher behind a defence, `sampled` anew.
+    """The exam of a teacher behind a defence, `sampled` anew: it is asked behind each, as what an
+    honest user waits is measured there.
 
     Args:
         scope: of the study and the task.
