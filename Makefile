@@ -30,7 +30,7 @@ real: $(SMOLLM2) ## Pretrained teacher and students, configs/study/real.yaml: ab
 	.venv/bin/distill-resist run real name=real_gold own.worked=200 defense=none 'attacker=[sft,solo]'
 
 test: .venv/installed ## All tests that need no GPU
-	$(PY) -m pytest -q -rs -n 2 --dist loadfile
+	$(PY) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/installed ## Hostile settings and files for ten minutes: no traceback, no hang, nothing taken in silence
 	$(PY) -m tests.fuzz --minutes 10

@@ -28,7 +28,12 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run tests that take minutes")
 
 
+LONGEST = ("test_quickstart.py", "test_real.py")
+"""Files that take minutes: begun last, one of them would run alone at the end."""
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--slow"):
         return
     for item in items:
