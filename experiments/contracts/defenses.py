@@ -15,6 +15,7 @@ import numpy as np
 from defenses import Traits
 from distill.completions import BadInput, Completion, Interface, Logprobs, Prompt
 from distill.models import EditedModel, Model
+from distill.recordings import RecordedModel, by_question
 from experiments.contracts import NotApplicable, require
 from experiments.contracts.answers import distance, first_difference, same, tokens
 from experiments.contracts.worlds import World
@@ -28,6 +29,12 @@ HEAVIER = {"release/rounding": np.exp(0.05), "release/rounding(of=probabilities)
 """Mass of a row: rounding to 1 decimal does not renormalise, see there; no probability more than
 doubles.
 """
+WORKED = (
+    "3*12=36;3+36=39 # 39",
+    "7+805=812;So the sum is 812, or 812.0. # 812",
+    "c=3;a=3+4=7;b=7-3=4 # 4",
+)
+"""Finished answers, whose steps end in `;`."""
 BUDGETS = {"decoding/perturbed": 2.0}
 """L1 that a setting `eps` allows, where it is not eps itself."""
 
@@ -175,6 +182,8 @@ def it_says_what_it_is(name: str) -> None:
         "no settings make it the identity; write them as `identity`",
     )
     require(name == "none" or traits.paper != "-", "no `paper` says where it comes from")
+    off = defense(settings(**shown(name))).is_identity
+    require(name == "none" or not off, "the settings of its config make it no defence")
 
 
 def its_strength_goes_from_no_defence_to_the_strongest(name: str) -> None:
@@ -250,6 +259,21 @@ def it_keeps_the_likeliest_tokens_if_it_says_so(variant: Variant, case: Case) ->
             alike += 1
         same = (a.logprobs.ids_TK[:alike, 0] == b.logprobs.ids_TK[:alike, 0]).all()
         require(bool(same), f"to {a.prompt[:40]!r} another token is the likeliest")
+
+
+def it_keeps_the_final_answer_if_it_says_so(variant: Variant, case: Case) -> None:
+    defense = case.build(variant)
+    traits = defense.traits
+    if traits.acts_on != "text" or not traits.keeps_answer or traits.requires_logits:
+        raise NotApplicable("it says no such thing, or edits no finished text")
+    worked = [Completion(f"worked{i}", f"{i}?", text) for i, text in enumerate(WORKED)]
+    finished = RecordedModel(by_question(worked), "worked solutions")
+    prompts = [Prompt(one.prompt_id, one.prompt) for one in worked]
+    released = defense(finished).generate(prompts, seed=SEED, interface=Interface())
+    form = case.resources.format
+    for before, after in zip(worked, released, strict=True):
+        final, new = form.final(before.text), form.final(after.text)
+        require(final == new, f"the final answer {final!r} of {before.text!r} becomes {new!r}")
 
 
 def it_counts_its_passes(variant: Variant, case: Case) -> None:
@@ -356,6 +380,7 @@ CLAIMS = (
     it_leaves_the_undefended_model_as_it_was,
     it_is_the_identity_at_its_identity_settings,
     it_keeps_the_likeliest_tokens_if_it_says_so,
+    it_keeps_the_final_answer_if_it_says_so,
     it_counts_its_passes,
     it_releases_rows_in_order_and_no_more_than_is_sold,
     it_releases_parts_of_distributions,

@@ -110,6 +110,8 @@ def test_the_sample_keeps_every_claim(capsys):
 
 BROKEN = {
     "it is the identity": (MASKED, "    traits = ", "    is_identity = False\n    traits = "),
+    "it keeps the final answer": (MASKED, "masked + rest", "masked + rest + '9'"),
+    "it says what": (MASKED.with_suffix(".yaml"), "1.0  #", "0.0  #"),
     "it counts its passes": (MASKED, "keeps_answer=True", "extra_forward_passes=1.0"),
     "it says what it is": (MASKED, "a stranger's", "-"),
     "it says the same": (
