@@ -14,7 +14,6 @@ from experiments.settings.attacks import AttackSpec, parse_attack
 from experiments.settings.defenses import DefenseSpec, parse_defense
 from experiments.settings.models import Network, ProviderModel, Teacher
 from experiments.settings.schema import Study
-from experiments.settings.served import Served
 
 # An attack against a defence: what cannot be made is left out, and a note says why
 
@@ -30,6 +29,12 @@ class Meeting(NamedTuple):
     def goes_on_asking(self) -> bool:
         """Whether the attack asks what no list of questions holds."""
         return bool({"prefill", "teacher"} & {*self.attack.needs})
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the teacher answers anew, and none of its scores can be read."""
+        able = self.study.teacher.capabilities
+        return able.sampling and not able.logits
 
     @property
     def reads_more(self) -> bool:
@@ -67,7 +72,7 @@ RULES = (
         "the teacher's server cannot be told how to begin an answer (teacher.scoring)",
     ),
     Rule(
-        lambda m: m.attack.needs_interface == "full" and isinstance(m.study.teacher, Served),
+        lambda m: m.attack.needs_interface == "full" and m.is_served,
         "a server releases no more than the likeliest logprobs",
     ),
 )

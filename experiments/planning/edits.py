@@ -12,7 +12,7 @@ from experiments.planning.checks import examples
 from experiments.planning.questions import open_recording
 from experiments.settings.defenses import parse_defense
 from experiments.settings.entries import build_task
-from experiments.settings.models import Recorded
+from experiments.settings.models import is_recording
 from experiments.settings.schema import Study
 from experiments.stages.models import StoredModel
 
@@ -54,7 +54,7 @@ def acted(study: Study, entry: str, task: str) -> list[Acted]:
 
 def _answers(study: Study, task: str) -> list[Completion]:
     """Answers of the kind that the teacher gives."""
-    if isinstance(study.teacher, Recorded):
+    if is_recording(study.teacher):
         attempts = list(open_recording(study.teacher).answers.values())[:LOOKED_AT]
         return [first for first, *_ in attempts]
     return [Completion.to(item.prompt, item.solution) for item in examples(task)]

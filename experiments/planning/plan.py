@@ -33,7 +33,7 @@ from experiments.planning.scope import Scope, teacher_exam
 from experiments.private import MARK
 from experiments.settings.attacks import parse_attack
 from experiments.settings.entries import build_task
-from experiments.settings.models import Network, Recorded
+from experiments.settings.models import Network, is_recording
 from experiments.settings.schema import Block, Study
 from experiments.stages.evaluation import EvaluationSpec, StudentEvaluationInputs
 from experiments.stages.plateau import AttackInputs, PlateauAttack, PlateauInputs, PlateauSpec
@@ -214,7 +214,7 @@ def _open(plan: Plan, block: Block, task: str) -> None:
         plan.tell(fact)
     for setting in ("teacher", "weaker_teacher"):
         model = getattr(study, setting)
-        if isinstance(model, Recorded):
+        if is_recording(model):
             recording = questions.check_recording(study, task, setting, model, block)
             plan.tell(questions.about(setting, recording))
 
@@ -224,7 +224,7 @@ def _check_defense(plan: Plan, defense: str, task: str) -> None:
     recording or a key leads to is a fact, since others have neither.
     """
     compatibility.check_defense(plan.study.teacher, defense)
-    secret = isinstance(plan.study.teacher, Recorded) or MARK in defense
+    secret = is_recording(plan.study.teacher) or MARK in defense
     if secret and not plan.opens:
         return
     say = plan.tell if secret else plan.note

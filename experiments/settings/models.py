@@ -5,7 +5,7 @@ same settings say it for a teacher, a weaker teacher, a proxy, a rewriter and a 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -146,6 +146,15 @@ class Recorded(Strict, Layout):
     @property
     def capabilities(self) -> Capabilities:
         return replace(RECORDING, logprobs=True)  # planning looks for them in the recording
+
+
+def is_recording(model: Teacher | None) -> TypeGuard[Recorded]:
+    """Whether a teacher only repeats what was recorded.
+
+    Args:
+        model: of a study, if it has one.
+    """
+    return model is not None and not model.capabilities.sampling
 
 
 class Proxy(Network):
