@@ -161,8 +161,6 @@ class BaseDefense(ABC):
 
     traits: Traits
     settings: DefenseSettings
-    temperature: float | None = None
-    """At which the model samples behind it; None as before it."""
     resamples: bool = False
     """Whether it changes how the model samples, which `l1`, `kl` and `flips` do not see."""
 
@@ -180,6 +178,11 @@ class BaseDefense(ABC):
         Raises:
             BadInput: the model cannot be defended so, or the provider lacks what is needed.
         """
+
+    @property
+    def temperature(self) -> float | None:
+        """At which the model samples behind it; None as before it."""
+        return None
 
     @property
     def is_identity(self) -> bool:

@@ -13,15 +13,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from defenses import (
-    NO_RESOURCES,
-    BaseDefense,
-    DefenseSettings,
-    ProviderResources,
-    Strength,
-    Traits,
-    require_language_model,
-)
+from defenses import BaseDefense, DefenseSettings, Strength, Traits, require_language_model
 from distill.models import Model
 
 
@@ -48,9 +40,9 @@ class Defense(BaseDefense):
         paper="Savani et al. 2025 (the control)",
     )
 
-    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
-        super().__init__(settings, resources)
-        self.temperature = settings.temperature
+    @property
+    def temperature(self) -> float | None:
+        return self.settings.temperature
 
     def __call__(self, model: Model) -> Model:
         changes = {
