@@ -174,7 +174,7 @@ class Study(Strict):
     """A study as it will run: what it asks, its blocks, seeds, and the shared recipes."""
 
     name: StudyName = Field(description="its folder below that of results")
-    question: str = Field(max_length=2000)
+    question: str = Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
     seeds: list[Annotated[int, Field(ge=0, lt=SEEDS)]] = Field(description="reported", min_length=1)
     baseline_seeds: int | None = Field(
         None,

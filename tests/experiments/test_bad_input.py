@@ -35,6 +35,7 @@ from tests.fuzz import limited
         ("student.learning_rate=-1", "must be above 0 .got -1"),
         ("student.hidden_size=20", "multiple of 2 x num_heads"),
         ("measure.items=many", "must be a whole number"),
+        ("question='\x1b[31m'", "question: must match"),
         ("teacher.kind=magic", "'recipe', .*'pretrained', 'recorded'"),
         ("seeds=[0,0]", "must differ"),
         ("seeds=[-1]", "must be at least 0"),
