@@ -21,7 +21,7 @@ from distill import adapters
 from distill.completions import BadInput, Prompt
 from distill.generation import forward_step
 from distill.models import CONTEXT, LanguageModel, context_of, device_of, finite, vocabulary_of
-from distill.rendering import prompt_ids, token_count, with_chat
+from distill.rendering import ends, prompt_ids, token_count, with_chat
 from distill.specs import ChatConfig, PretrainedModel
 
 
@@ -61,6 +61,7 @@ def load(
         with torch.inference_mode():
             forward_step(network, end_BT, torch.ones_like(end_BT), None)
     try:
+        ends(tokenizer, network)
         prompt_ids(tokenizer, Prompt("a first one", "1"))
     except BadInput as error:  # before anything is asked
         raise BadInput(f"{where}: {error}") from error

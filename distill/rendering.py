@@ -246,10 +246,19 @@ def ends(tokenizer: Any, network: Any) -> list[int]:
 
     Returns:
         Token ids, each once.
+
+    Raises:
+        BadInput: one is no token's number.
     """
     also = network.generation_config.eos_token_id
     named = also if isinstance(also, list) else [also]
-    return list(dict.fromkeys(one for one in (tokenizer.eos_token_id, *named) if one is not None))
+    numbers = [one for one in (tokenizer.eos_token_id, *named) if one is not None]
+    if wrong := [one for one in numbers if type(one) is not int or one < 0]:
+        raise BadInput(
+            "generation_config.json: eos_token_id: must be the numbers of tokens (got "
+            f"{wrong[0]!r})"
+        )
+    return list(dict.fromkeys(numbers))
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
