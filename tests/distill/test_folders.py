@@ -188,7 +188,7 @@ BROKEN = {
     "a template that is no template": (template("{% for %}"), "chat template: TemplateSyntaxError"),
     "an end that is no token": (
         lambda folder: rewrite(folder / "generation_config.json", {"eos_token_id": ""}),
-        "eos_token_id: must be the numbers of tokens .got ''.",
+        "eos_token_id: must be the numbers of tokens (got '')",
     ),
     "a template that errs": (
         template("{{ messages[7].content }}"),
