@@ -100,7 +100,7 @@ def test_hiding_the_reasoning_stops_transfer_and_costs_the_user_nothing(rows):
 def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs, rows):
     row = rows["addition", "logprob_kd", "release/top_k"]
     assert row["verdict"] == "ineffective" and row["transfer_hi"] - row["transfer_lo"] <= 0.1
-    sittings = grades_file.read(runs / "quickstart" / "grades.parquet")
+    graded = grades_file.read(runs / "quickstart" / "grades.parquet")
     keys = [
         grades.Key("addition", d, a, 800, "report")
         for d, a in (
@@ -109,7 +109,7 @@ def test_a_logprob_defence_that_leaves_the_text_does_nothing_and_is_told_so(runs
             (row["defense"], "logprob_kd"),
         )
     ]
-    five = transfer(*(Arm(sittings[key].right_SN[:5], sittings[key].seeds[:5]) for key in keys))
+    five = transfer(*(Arm(graded[key].right_SN[:5], graded[key].seeds[:5]) for key in keys))
     assert five.hi - five.lo <= 0.1, "five seeds are enough for that"
 
 
@@ -122,9 +122,9 @@ def test_students_are_trained_as_far_as_it_goes(runs):
         if one["flag"] in ("under-trained", "cut answers") and "none" in one["where"]
     ]
     assert not [one for one in data["flags"] if one["flag"] == "identity"]
-    sat = grades_file.read(runs / "quickstart" / "grades.parquet")
+    exams = grades_file.read(runs / "quickstart" / "grades.parquet")
     for attacker in ("sft", "logprob_kd"):
-        right = sat[grades.Key("addition", "none", attacker, 800, "report")].right_SN.mean(1)
+        right = exams[grades.Key("addition", "none", attacker, 800, "report")].right_SN.mean(1)
         assert right.min() >= 0.9, attacker
 
 
@@ -160,9 +160,9 @@ def test_the_folder_holds_what_a_reader_needs(runs):
 
 @pytest.mark.parametrize("attacker", ["sft", "logprob_kd"])
 def test_undefended_against_undefended_differs_by_nothing(runs, attacker):
-    sittings = grades_file.read(runs / "quickstart" / "grades.parquet")
+    graded = grades_file.read(runs / "quickstart" / "grades.parquet")
     right = [
-        sittings[grades.Key("addition", defense, attacker, 800, "report")].right_SN
+        graded[grades.Key("addition", defense, attacker, 800, "report")].right_SN
         for defense in ("none", arms.IDENTITY)
     ]
     got = undefended_splits(np.concatenate(right), splits=300)

@@ -12,7 +12,7 @@ from experiments.measure import flags, verdict
 from experiments.measure.scores import Arm, NotMeasurable, bounded
 from experiments.measure.transfer import select
 from experiments.planning.arms import CHOICES, IDENTITY, choices, is_floor, listed
-from experiments.results.grades import Grades, Key, Sat
+from experiments.results.grades import Exams, Grades, Key
 from experiments.results.schema.arms import FinishedStudent, MissingStudent, Preparation
 from experiments.results.schema.words import Role
 from experiments.seeds import seed_for
@@ -161,20 +161,20 @@ class ArmTable(GradedArms):
         return key._replace(defense="none", attacker=attacker)
 
     def teacher_key(self, task: str, defense: str, split: str = "report") -> Key:
-        """Whose exam a defence's teacher sat; the identity control's teacher is the clean one.
+        """Whose exam a defence's teacher took; the identity control's teacher is the clean one.
 
         Args:
             split: `report` or `select`.
         """
         return Key(task, "none" if defense == IDENTITY else defense, "", 0, split)
 
-    def teacher(self, task: str, defense: str) -> Sat:
+    def teacher(self, task: str, defense: str) -> Exams:
         """The report exams of a defence's teacher."""
         return self.grades[self.teacher_key(task, defense)]
 
     # Its scores
 
-    def exams(self, key: Key) -> Sat:
+    def exams(self, key: Key) -> Exams:
         """The exams of a reported arm.
 
         Raises:
@@ -190,8 +190,8 @@ class ArmTable(GradedArms):
     def scores(self, key: Key) -> Arm:
         """The right answers of an arm (S x N) by its seeds, as they are paired.
 
-        The seeds of the identity control are its own, and a teacher's are sittings, which are no
-        students' seeds.
+        The seeds of the identity control are its own, and a teacher's are those of its
+        sampling, which are no students' seeds.
         """
         exams = self.grades[key]
         return Arm(exams.right_SN, _paired_seeds(key, exams.seeds))
@@ -210,7 +210,7 @@ class ArmTable(GradedArms):
         """Labels `[N]` of report items of one text or one declared cluster; None where every item
         is its own.
         """
-        exam = self.teacher(task, "none").exams[0]  # which sat it though no student finished
+        exam = self.teacher(task, "none").exams[0]  # there though no student finished
         labels = flags.clusters(exam.prompts, exam.clusters)
         return labels if len(set(labels)) < len(labels) else None
 

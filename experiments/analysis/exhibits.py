@@ -32,9 +32,9 @@ def _students(grades: Grades) -> list[StudentAccuracies]:
             defense=key.defense,
             attacker=key.attacker,
             budget=key.budget,
-            accuracies=sat.right_SN.mean(1).tolist(),
+            accuracies=exams.right_SN.mean(1).tolist(),
         )
-        for key, sat in grades.items()
+        for key, exams in grades.items()
         if key.attacker and key.split == "report"
     ]
 

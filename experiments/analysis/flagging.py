@@ -72,13 +72,13 @@ def _teacher_flags(table: ArmTable, key: Key) -> list[RaisedFlag]:
     clean, defended = table.teacher(key.task, "none"), table.grades[key]
     where, matched = (key.task, key.defense), table.preparation(key.task, key.defense).matched
     missed = flags.off_target(matched.loss, matched.points) if matched else ""
-    sittings = len(defended.seeds)
+    count = len(defended.seeds)
     return [
         *raised("degenerate text", where, flags.degenerate(clean.texts, defended.texts)),
         *raised("off target", where, missed),
         *raised("cut answers", where, flags.unfinished(defended.mean("unfinished") or 0.0)),
         *raised("unreadable", where, flags.unreadable(defended.texts, defended.unparsed_texts)),
-        *raised("single sample", where, f"{sittings} sampling seed(s)" if sittings < 3 else ""),
+        *raised("single sample", where, f"{count} sampling seed(s)" if count < 3 else ""),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.measure import text
 from experiments.measure.contrast import Estimate
-from experiments.results.grades import Grades, Key, Sat
+from experiments.results.grades import Exams, Grades, Key
 
 
 class ReleasedText(NamedTuple):
@@ -41,7 +41,7 @@ def released_texts(grades: Grades, alpha: float) -> list[ReleasedText]:
     ]
 
 
-def _released(key: Key, clean: Sat, exams: Sat, alpha: float) -> ReleasedText:
+def _released(key: Key, clean: Exams, exams: Exams, alpha: float) -> ReleasedText:
     parsed_SN = clean.final_SN >= 0
     same_SN = (exams.final_SN == clean.final_SN)[parsed_SN]
     first, other = clean.exams[0], exams.exams[0]

@@ -116,13 +116,13 @@ def _accuracy(table: ArmTable, key: Key, arms: Triple) -> RowAccuracy:
 
 def _pass_at(table: ArmTable, key: Key) -> list[PassAt]:
     """pass@k of the arm's students; nothing where they sampled no answers."""
-    sat, count = table.report[key], table.study.measure.samples
-    right_SN = sat.stacked("sampled_N")
+    exams, count = table.report[key], table.study.measure.samples
+    right_SN = exams.stacked("sampled_N")
     if right_SN is None or not count:
         return []
     reported = []
     for k in samples.sizes(count):
-        scores = Arm(samples.pass_at(right_SN, count, k), sat.seeds)
+        scores = Arm(samples.pass_at(right_SN, count, k), exams.seeds)
         mean = arm_mean(scores, alpha=table.alpha, clusters=table.clusters(key.task))
         lo, hi = max(mean.lo, 0.0), min(mean.hi, 1.0)
         reported.append(PassAt(k=k, value=mean.value, lo=lo, hi=hi))
@@ -206,7 +206,7 @@ def _text(table: ArmTable, key: Key, copying: Copying, old: bool) -> RowText:
 
 
 def copies(table: ArmTable, key: Key) -> fidelity.Copy:
-    """How an arm's students copy the clean teacher's first sitting.
+    """How an arm's students copy the clean teacher's first exam.
 
     Args:
         table: the study's graded arms.

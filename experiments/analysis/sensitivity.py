@@ -12,7 +12,7 @@ from experiments.measure import cost
 from experiments.measure.scores import Arm
 from experiments.measure.transfer import transfer_of_means
 from experiments.planning.arms import choices
-from experiments.results.grades import Key, Sat
+from experiments.results.grades import Exams, Key
 from experiments.results.schema.defenses import Sensitivity
 from experiments.results.schema.measures import LedgerRow
 
@@ -82,7 +82,7 @@ def _parsed_only(table: ArmTable, cell: Cell, ranking: Ranking) -> float | None:
     return transfer_of_means(*map(_parsed_accuracy, (floor, undefended, defended)))
 
 
-def _parsed_accuracy(exams: Sat) -> float:
+def _parsed_accuracy(exams: Exams) -> float:
     parsed_SN = exams.final_SN >= 0
     return float(exams.right_SN[parsed_SN].mean()) if parsed_SN.any() else 0.0
 

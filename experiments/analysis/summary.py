@@ -33,7 +33,7 @@ def measure(
 
     Args:
         study: what was planned, with the settings of the measurement.
-        grades: of all exams that were sat.
+        grades: of all finished exams.
         records: what was planned; an arm without grades is counted as missing and never as zero.
         outcomes: runs of simulated campaigns, if the study has any.
         old: what of the results other code made, in lines; every row says whether there are such.

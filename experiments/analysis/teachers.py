@@ -12,7 +12,7 @@ from experiments.analysis.verdicts import utility
 from experiments.measure import text
 from experiments.measure.contrast import Estimate
 from experiments.measure.noticing import questions_to_notice
-from experiments.results.grades import Key, Sat
+from experiments.results.grades import Exams, Key
 from experiments.results.schema.defenses import TeacherResult
 from experiments.settings.defenses import parse_defense
 
@@ -78,7 +78,7 @@ def _result(table: ArmTable, key: Key) -> TeacherResult:
     )
 
 
-def _moved(defense: str, exams: Sat) -> Movement:
+def _moved(defense: str, exams: Exams) -> Movement:
     """What edits measured; nothing where weights or temperature changed, which no edit sees."""
     parts = parse_defense(defense).chain.parts
     if any(part.traits.acts_on == "weights" or part.resamples for part in parts):
@@ -91,20 +91,20 @@ def _noticed_after(right: float, change: float) -> int | None:
     return questions_to_notice(right, max(right + change, 0.0))
 
 
-def _detectability(clean: Sat, exams: Sat, alpha: float) -> Estimate | None:
-    """How well a classifier tells one sitting's answers from the clean teacher's; None where no
+def _detectability(clean: Exams, exams: Exams, alpha: float) -> Estimate | None:
+    """How well a classifier tells one exam's answers from the clean teacher's; None where no
     answer differs.
     """
     first, other = clean.exams[0], exams.exams[0]
     return text.detectability(first.texts, other.texts, first.prompts, alpha)
 
 
-def _mean(measure: Callable[[str], float], exams: Sat) -> float:
+def _mean(measure: Callable[[str], float], exams: Exams) -> float:
     return float(np.mean([measure(answer) for answer in exams.texts]))
 
 
-def _perplexity(exams: Sat) -> float | None:
-    """A byte, of a teacher's answers over all its sittings; None of a recording."""
+def _perplexity(exams: Exams) -> float | None:
+    """A byte, of a teacher's answers over all its exams; None of a recording."""
     nats_SN = exams.stacked("nats_N")
     return None if nats_SN is None else text.perplexity(nats_SN.ravel(), exams.texts)
 

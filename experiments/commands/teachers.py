@@ -31,7 +31,7 @@ def teachers(
     threads: int,
     keep_old: bool,
 ) -> None:
-    """Let the teacher sit its exam behind each of a study's defences, and print what became of its
+    """Give the teacher its exam behind each of a study's defences, and print what became of its
     answers. No student is trained.
     """
     check_once(overrides)

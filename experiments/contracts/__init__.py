@@ -8,8 +8,12 @@ returns nothing where the claim is kept, raises `Broken` with the reason where i
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments.settings.catalog import plugins
 
 
 class Broken(Exception):
@@ -70,6 +74,15 @@ def hold(claim: Callable[..., None], subject: str, *arguments: Any) -> Iterator[
         yield Result(title(claim), subject, str(why))
     except Exception as error:
         line = " ".join(str(error).split())[:200]
-        yield Result(title(claim), subject, f"raises {type(error).__name__}: {line}")
+        reason = f"raises {type(error).__name__}{_place(error)}: {line}"
+        yield Result(title(claim), subject, reason)
     else:
         yield Result(title(claim), subject, "")
+
+
+def _place(error: Exception) -> str:
+    """` in file.py, line 7`: the innermost line of a plugin that an error came through, if any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    plugin_files = {str(plugin.file) for plugin in plugins()}
+    lines = [frame for frame in frames if frame.filename in plugin_files]
+    return f" in {Path(lines[-1].filename).name}, line {lines[-1].lineno}" if lines else ""

@@ -85,7 +85,7 @@ KINDS = {
         "read the sample; take another task or grader, or tell the teacher how to answer",
     ),
     "single sample": Kind(
-        "the teacher sat its exam with fewer than 3 sampling seeds",
+        "the teacher's exam was sampled with fewer than 3 sampling seeds",
         "the cost to the honest user has no variance between samples",
         "set measure.teacher_seeds to 3 or more",
     ),

@@ -38,7 +38,7 @@ def non_inferiority(
     seeds.
 
     The bounds are Tango's score interval for a paired difference (Tango 1998), which holds where
-    few answers change or none; with clusters of items, and where sittings differ, the two-way t
+    few answers change or none; with clusters of items, and where exams differ, the two-way t
     interval's are taken where they are wider. More losses never pass where fewer fail.
 
     Args:
@@ -52,7 +52,7 @@ def non_inferiority(
     e = contrast([clean, guarded], [-1, 1], alpha=alpha, clusters=clusters)
     change_N = after.mean(0) - before.mean(0)
     lost, gained = float(-change_N[change_N < 0].sum()), float(change_N[change_N > 0].sum())
-    # Means over sittings vary less than single answers do: as many items as would vary so by
+    # Means over exams vary less than single answers do: as many items as would vary so by
     # answers alone.
     squares = float((change_N**2).sum())
     scale = (lost + gained) / squares if squares else 1.0

@@ -28,8 +28,8 @@ from experiments.stages.student import StudentInputs
 from experiments.store import Store
 
 
-def sittings(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Every exam that is done, with who sat it; what is missing is left out, and is told by the
+def finished_exams(plan: Plan, store: Store) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Every exam that is done, with whose it is; what is missing is left out, and is told by the
     arms.
 
     Args:
@@ -67,7 +67,7 @@ def collect(plan: Plan, store: Store) -> bytes:
     import pyarrow.parquet as pq
 
     parts = []
-    for who, stage in sittings(plan, store):
+    for who, stage in finished_exams(plan, store):
         graded = pq.read_table(store.open(stage.kind, stage.key) / "grades.parquet")
         for place, (name, value) in enumerate(who.items()):
             kind = pa.int64() if isinstance(value, int) else pa.string()

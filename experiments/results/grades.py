@@ -1,4 +1,4 @@
-"""All grades of a study as arrays: who sat which exam, and what was right.
+"""All grades of a study as arrays: whose exams they are, and what was right.
 
 `grades_file.read` makes them of `grades.parquet`; all numbers of a report follow from them.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from distill.completions import digest
 
 WHO = ("task", "defense", "attacker", "budget", "split", "seed")
-"""Columns of a file of grades that say who sat an exam."""
+"""Columns of a file of grades that say whose exam a row belongs to."""
 NUMBERS = ("bits_per_byte", "nats", "l1", "kl", "flips", "passes", "tokens")
 """Columns that hold a number an answer, where it was measured."""
 
@@ -29,11 +29,11 @@ class Key(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """One sitting: arrays over N items; what was not measured is None. `final_N` are codes, -1 for
+    """One exam: arrays over N items; what was not measured is None. `final_N` are codes, -1 for
     unparsed.
 
-    `nats_N` is the surprisal of each answer and its end to the model that sat, without its defence.
-    Texts are kept of teachers alone; students' are in the file and in `digest`.
+    `nats_N` is the surprisal of each answer and its end to the model that was asked, without
+    its defence. Texts are kept of teachers alone; students' are in the file and in `digest`.
     """
 
     items: tuple[str, ...]
@@ -60,7 +60,7 @@ class Exam(NamedTuple):
         return None if self.nats_N is None else np.exp(-self.nats_N)
 
 
-class Sat(NamedTuple):
+class Exams(NamedTuple):
     """The exams of one key, in the order of their seeds."""
 
     seeds: tuple[int, ...]
@@ -96,7 +96,7 @@ class Sat(NamedTuple):
         """Over all answers of the exams of these seeds.
 
         Args:
-            seeds: of students, or numbers of sittings.
+            seeds: of students, or the numbers of a teacher's exams.
         """
         pairs = zip(self.seeds, self.exams, strict=True)
         return digest("".join(exam.digest for seed, exam in pairs if seed in seeds))
@@ -120,4 +120,4 @@ class Sat(NamedTuple):
         return None if any(part is None for part in parts) else float(np.mean(parts))
 
 
-Grades = dict[Key, Sat]
+Grades = dict[Key, Exams]

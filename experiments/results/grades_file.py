@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill.completions import BadInput, digest
-from experiments.results.grades import NUMBERS, WHO, Exam, Grades, Key, Sat
+from experiments.results.grades import NUMBERS, WHO, Exam, Exams, Grades, Key
 from experiments.stages.grades import SAMPLED
 
 
@@ -51,7 +51,7 @@ def spelled(table: Any) -> bytes:
 
 
 def _parts(columns: Mapping[str, Any], size: int) -> Iterator[slice]:
-    """The rows of each exam: one begins where a row differs from that before in who sat it.
+    """The rows of each exam: one begins where a row differs from that before in whose it is.
 
     Args:
         columns: Arrow arrays by name.
@@ -66,9 +66,9 @@ def _parts(columns: Mapping[str, Any], size: int) -> Iterator[slice]:
     yield from itertools.starmap(slice, itertools.pairwise(bounds))
 
 
-def _in_order(by_seed: dict[int, Exam]) -> Sat:
+def _in_order(by_seed: dict[int, Exam]) -> Exams:
     seeds = sorted(by_seed)
-    return Sat(tuple(seeds), tuple(by_seed[seed] for seed in seeds))
+    return Exams(tuple(seeds), tuple(by_seed[seed] for seed in seeds))
 
 
 def _table(data: bytes | Path) -> Any:
@@ -118,7 +118,7 @@ class _Rows:
         self.questions: dict[tuple[str, str], _Questions] = {}
 
     def who(self, row: int) -> tuple[Any, ...]:
-        """Who sat the exam of a row, in the order of `WHO`."""
+        """Whose exam a row belongs to, in the order of `WHO`."""
         return tuple(self.columns[name][row].as_py() for name in WHO)
 
     def exam(self, part: slice) -> Exam:

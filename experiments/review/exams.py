@@ -29,8 +29,8 @@ from experiments.settings.schema import Measure
 from experiments.stages.grades import SAMPLED
 
 
-class Sitting(NamedTuple):
-    """Who sat an exam: the columns WHO of its rows."""
+class Examinee(NamedTuple):
+    """Whose exam it is: the columns WHO of its rows."""
 
     task: str
     defense: str
@@ -74,13 +74,14 @@ def _complete(run: Run, planned: Plan) -> list[Check]:
     """A missing seed, or one too many, is named; so is a teacher's exam, and a student that was
     trained for longer.
     """
-    expected, sat = [*_planned(planned, run.grades)], [*_sat(run.home / FILES["grades"])]
-    names = [who for who, _ in sat]
+    expected = [*_planned(planned, run.grades)]
+    graded = [*_graded_exams(run.home / FILES["grades"])]
+    names = [who for who, _ in graded]
     lost, strange = _beyond(expected, {*names}), _beyond(names, {*expected})
     wrong = _first(strange, "others")
     if not wrong and not lost:
         twice = "" if names == expected else "exams are in another order, or twice"
-        wrong = twice or _shuffled(sat, run.study.measure)
+        wrong = twice or _shuffled(graded, run.study.measure)
     total = f"{len(expected)} exams"
     return [
         _check("every planned student was graded", total, _first(lost, "missing")),
@@ -88,7 +89,7 @@ def _complete(run: Run, planned: Plan) -> list[Check]:
     ]
 
 
-def _beyond(exams: Sequence[Sitting], others: Set[Sitting]) -> list[Sitting]:
+def _beyond(exams: Sequence[Examinee], others: Set[Examinee]) -> list[Examinee]:
     return [who for who in exams if who not in others]
 
 
@@ -96,14 +97,14 @@ def _first(names: Sequence[Any], what: str) -> str:
     return f"{len(names)} {what}, first {names[0]}" if names else ""
 
 
-def _planned(planned: Plan, grades: Grades) -> Iterator[Sitting]:
+def _planned(planned: Plan, grades: Grades) -> Iterator[Examinee]:
     """The exams of a finished study, in the order in which they are gathered."""
     for (task, defense, split), exams in planned.teachers.items():
-        yield from (Sitting(task, defense, "", 0, split, seed) for seed in range(len(exams)))
-    yield from (Sitting(*(getattr(arm, name) for name in WHO)) for arm in planned.arms)
+        yield from (Examinee(task, defense, "", 0, split, seed) for seed in range(len(exams)))
+    yield from (Examinee(*(getattr(arm, name) for name in WHO)) for arm in planned.arms)
     for longer in planned.plateaus:
         attacker = worst(longer, grades)
-        yield Sitting(longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
+        yield Examinee(longer.task, longer.defense, attacker, longer.budget, "plateau", longer.seed)
 
 
 def worst(longer: PlateauRun, grades: Grades) -> str:
@@ -122,7 +123,7 @@ def worst(longer: PlateauRun, grades: Grades) -> str:
     return longer.attackers[right.index(max(right))]
 
 
-def _sat(path: Path) -> Iterator[tuple[Sitting, list[str]]]:
+def _graded_exams(path: Path) -> Iterator[tuple[Examinee, list[str]]]:
     """The exams in a file of grades with their questions' names; one whose rows do not lie together
     comes twice.
     """
@@ -137,13 +138,13 @@ def _sat(path: Path) -> Iterator[tuple[Sitting, list[str]]]:
     starts = [int(place) for place in np.flatnonzero(changed)]
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
         (who,) = table.select([*WHO]).slice(start, 1).to_pylist()
-        yield Sitting(**who), table["item"][start:end].to_pylist()
+        yield Examinee(**who), table["item"][start:end].to_pylist()
 
 
-def _shuffled(sat: Sequence[tuple[Sitting, list[str]]], measure: Measure) -> str:
+def _shuffled(graded: Sequence[tuple[Examinee, list[str]]], measure: Measure) -> str:
     """The first exam that asks in another order than its task; nothing if there is none."""
     orders: dict[tuple[str, str], list[str]] = {}
-    for who, items in sat:
+    for who, items in graded:
         at = who.task, who.split
         if at not in orders:
             orders[at] = [*regrade.questions(*at, measure)]

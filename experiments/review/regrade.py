@@ -47,7 +47,7 @@ def misgraded(path: Path, measure: Measure) -> str:
 
 
 def questions(task: str, split: str, measure: Measure) -> dict[str, Any]:
-    """What an exam asks, by name; students that were trained for longer sit the report exam.
+    """What an exam asks, by name; students that were trained for longer have the report exam.
 
     Args:
         task: by its entry.

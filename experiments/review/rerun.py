@@ -16,7 +16,7 @@ from experiments.measure.power import components
 from experiments.planning import plan as planning
 from experiments.planning.plan import Plan
 from experiments.results import collect, grades_file, read
-from experiments.results.grades import Grades, Key, Sat
+from experiments.results.grades import Exams, Grades, Key
 from experiments.results.manifest import Code, Machine, Manifest
 from experiments.results.schema.defenses import CaseResult
 from experiments.review import Check, Word, same
@@ -91,8 +91,8 @@ def compare(expected: Path, study: Study, store: Store, tier: str, threads: int 
     before = grades_file.read(expected / "grades.parquet")
     effects = _effects(before)
     checks += [
-        _accuracy(key, before[key], sat, effects.get(key.task, 0.0))
-        for key, sat in graded.items()
+        _accuracy(key, before[key], exams, effects.get(key.task, 0.0))
+        for key, exams in graded.items()
         if key in before
     ]
     if tier != "full":
@@ -141,20 +141,20 @@ def _class(machine: Machine, versions: dict[str, str], code: Code) -> dict[str, 
 def _effects(before: Grades) -> dict[str, float]:
     """By task, from the worst to the best students' mean accuracy: what a study is there to see."""
     means: dict[str, list[float]] = {}
-    for key, sat in before.items():
+    for key, exams in before.items():
         if key.attacker:
-            means.setdefault(key.task, []).append(float(sat.right_SN.mean()))
+            means.setdefault(key.task, []).append(float(exams.right_SN.mean()))
     return {task: max(values) - min(values) for task, values in means.items()}
 
 
-def _accuracy(key: Key, before: Sat, now: Sat, effect: float) -> Check:
+def _accuracy(key: Key, before: Exams, now: Exams, effect: float) -> Check:
     """Mean accuracy over the seeds that both have, within what two draws of the same students may
     differ by; INCONCLUSIVE where that is no less than the task's whole `effect`, so that it would
     hold of other students as well. The same answers right, item by item, need no tolerance.
     """
     common = [seed for seed in now.seeds if seed in before.seeds]
 
-    def pick(exams: Sat) -> np.ndarray:
+    def pick(exams: Exams) -> np.ndarray:
         return exams.right_SN[[exams.seeds.index(seed) for seed in common]]
 
     claim = " ".join(str(part) for part in key if part not in ("", 0))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill.completions import BadInput
 from experiments.private import check, revealed, veiled
-from experiments.settings.catalog import PACKAGES, cached, config_file, names
+from experiments.settings.catalog import PACKAGES, SYMBOLS, cached, config_file, names, plugins
 from experiments.settings.components import Component, ComponentSpec, load_module
 from experiments.settings.faults import words
 from experiments.settings.grammar import Entry, parse_entry, short
@@ -67,9 +67,13 @@ def existing(group: str, name: str) -> str:
     there = names(group)
     if name in there:
         return name
-    raise BadInput(
-        f"{group}: no {name!r}{near(name, there, group)} (there are: {', '.join(there)})"
-    )
+    every = ", ".join(there) + _more(group)
+    raise BadInput(f"{group}: no {name!r}{near(name, there, group)} (there are: {every})")
+
+
+def _more(group: str) -> str:
+    """That a name may be a plugin's, where none is in use and the group can have some."""
+    return "; a plugin's: --plugins FOLDER" if group in SYMBOLS and not plugins() else ""
 
 
 @cached

@@ -123,7 +123,7 @@ class Measure(Strict):
         )
     )
     teacher_seeds: int = Field(
-        description="how often a teacher sits its exam, sampling anew", ge=1, le=SEEDS
+        description="exams of each teacher, each sampled anew", ge=1, le=SEEDS
     )
     alpha: float = Field(gt=0, lt=1)
     theta: float = Field(description="effective: T is surely below it", gt=0, lt=1)

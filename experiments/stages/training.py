@@ -65,7 +65,7 @@ def train_fresh(
     """A fresh model trained by an attacker, and how that went.
 
     Args:
-        task: that it will sit.
+        task: of its exam.
         shape: of the model, with its recipe.
         seed: of its weights and the order.
         attacker: how it learns.

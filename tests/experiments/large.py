@@ -91,7 +91,7 @@ def _matched(spec: Any) -> MatchedStrength | None:
 
 
 def _sittings(plan: Plan) -> Iterator[tuple[Any, ...]]:
-    """Who sat an exam, as a row of grades names it."""
+    """Whose exam it is, as a row of grades names it."""
     for (task, defense, split), sampled in plan.teachers.items():
         yield from ((task, defense, "", 0, split, seed) for seed in range(len(sampled)))
     yield from (tuple(getattr(arm, name) for name in WHO) for arm in plan.arms)

@@ -24,7 +24,7 @@ from tests.experiments.simulations import Line
 
 ITEMS, CHOOSING = 300, 150
 FLOOR, TOP = 0.1, 0.97
-DONE = np.ones((3, ITEMS))  # a teacher that is always right, in three sittings
+DONE = np.ones((3, ITEMS))  # a teacher that is always right, in three exams
 
 
 def at(share: float, top: float = TOP) -> float:
@@ -83,8 +83,8 @@ def coverage(
 def case(rng: np.random.Generator, top: Law, defended: Law, seeds: int) -> Case:
     """One defence against one attack, all arms of the same seeds."""
     F, U, D = study(rng, [bounded(FLOOR, 0.02), top, defended], [seeds] * 3)
-    sittings = Arm(DONE, (-1, -2, -3))
-    return Case(F, [U], [D], sittings, sittings)
+    graded = Arm(DONE, (-1, -2, -3))
+    return Case(F, [U], [D], graded, graded)
 
 
 def words(

@@ -600,9 +600,9 @@ def main(words: Sequence[str] | None = None) -> None:
         from experiments.planning.arms import IDENTITY
         from experiments.results import grades, grades_file
 
-        sat = grades_file.read(args.controls / "grades.parquet")
+        exams = grades_file.read(args.controls / "grades.parquet")
         arms = [
-            sat[grades.Key("trace", defense, "sft", 800, "report")].right_SN
+            exams[grades.Key("trace", defense, "sft", 800, "report")].right_SN
             for defense in ("none", IDENTITY)
         ]
         got = undefended_splits(np.concatenate(arms))

@@ -27,7 +27,7 @@ from experiments.planning import plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
 from experiments.planning.plan import Plan
 from experiments.report import matrix, terminal
-from experiments.results.grades import Exam, Grades, Key, Sat
+from experiments.results.grades import Exam, Exams, Grades, Key
 from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
 from experiments.results.table import jsonable
 from experiments.settings import catalog, schema
@@ -127,7 +127,7 @@ def requested(plan: Plan) -> dict[str, Any]:
         [arm.task, arm.defense, arm.attacker, arm.budget, arm.seed, arm.split, arm.exam.key]
         for arm in plan.arms
     ]
-    sittings = [[*who, *(one.key for one in exams)] for who, exams in plan.teachers.items()]
+    teachers = [[*who, *(one.key for one in exams)] for who, exams in plan.teachers.items()]
     longer = [
         [one.task, one.defense, *one.attackers, one.budget, one.seed, one.stage.key]
         for one in plan.plateaus
@@ -143,7 +143,7 @@ def requested(plan: Plan) -> dict[str, Any]:
         ]
         for one in plan.leaks
     ]
-    rest = {"arms": arms, "teachers": sittings, "plateaus": longer, "leaks": leaks}
+    rest = {"arms": arms, "teachers": teachers, "plateaus": longer, "leaks": leaks}
     return {
         "stages": {
             kind: f"{len(keys)} {digest(canonical(keys))[:12]}"
@@ -165,7 +165,7 @@ def reported(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def made_up(plan: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]:
-    """Grades of every sitting of a plan but one, and what each student took; functions of names and
+    """Grades of every exam of a plan but one, and what each student took; functions of names and
     seeds alone.
 
     The last seed of one arm is missing; one student diverged, one arm's answers were cut, and one's
@@ -187,15 +187,15 @@ def made_up(plan: Plan) -> tuple[Grades, list[FinishedStudent | MissingStudent]]
         exams[who][plateau.seed] = exam(
             plan, who, share(who) + 0.1 * (plateau.defense == FOUND), generator(*who, plateau.seed)
         )
-    for (task, defense, split), sittings in plan.teachers.items():
+    for (task, defense, split), graded in plan.teachers.items():
         who = Key(task, defense, "", 0, split)
         for seed in range(
-            len(sittings)
+            len(graded)
         ):  # one defence costs the honest user something, and the others nothing
             rng = generator(task, split, seed, defense == FOUND)
             exams[who][seed] = exam(plan, who, 0.9 if defense == FOUND else 0.97, rng)
     return {
-        key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        key: Exams(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
         for key, by in exams.items()
     }, ARM_RECORDS.validate_python(arms)
 
@@ -216,7 +216,7 @@ def share(who: Key) -> float:
 
 
 def exam(plan: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
-    """One sitting of which about this share is right; hard items are hard for all."""
+    """An exam of which about this share is right; hard items are hard for all."""
     split = "select" if who.split == "select" else "report"
     n = plan.study.measure.selection_items if split == "select" else plan.study.measure.items
     hard = generator(who.task, split).normal(size=n)
@@ -225,10 +225,10 @@ def exam(plan: Plan, who: Key, right: float, rng: np.random.Generator) -> Exam:
         np.argsort(hard + rng.normal(size=n))[: round(n * min(right + 0.03 * rng.normal(), 1.0))]
     ] = 1
     answers = np.where(right_N == 1, 0, np.where(rng.random(n) < 0.05, -1, rng.integers(1, 5, n)))
-    return sitting(who.task, split, bool(who.attacker), right_N, answers, 0.014, rng)
+    return one_exam(who.task, split, bool(who.attacker), right_N, answers, 0.014, rng)
 
 
-def sitting(
+def one_exam(
     task: str,
     split: str,
     student: bool,

@@ -21,11 +21,11 @@ from experiments.measure import flags, power, utility
 from experiments.measure.scores import Arm
 from experiments.planning import arms, plan
 from experiments.planning.arms import IDENTITY, OWN_DATA, SELF, SHUFFLED, UNTRAINED
-from experiments.results.grades import WHO, Key, Sat
+from experiments.results.grades import WHO, Exams, Key
 from experiments.results.schema.arms import ARM_RECORDS
 from experiments.results.table import jsonable
 from experiments.settings import schema
-from tests.experiments.snapshots import sitting
+from tests.experiments.snapshots import one_exam
 
 N, CHOOSING, SEEDS, ALPHA = 60, 40, (0, 1, 2, 3), 0.05
 FIRST, SECOND = "sft", "clean/filter + sft"
@@ -89,7 +89,7 @@ TEACHERS = {"none": (0.97, 0.96), MILD: (0.80, 0.86), STRONG: (0.97, 0.96)}
 
 
 def exam(task, split, who, share, rng):
-    """One sitting: `share` of the items right, hard ones the last; the rest of its numbers at
+    """One exam: `share` of the items right, hard ones the last; the rest of its numbers at
     random.
     """
     n = N if split == "report" else CHOOSING
@@ -97,7 +97,7 @@ def exam(task, split, who, share, rng):
     right = np.zeros(n)
     right[np.argsort(hard + rng.normal(size=n))[: round(n * share)]] = 1
     answers = np.where(right == 1, 0, rng.integers(-1, 4, n))
-    return sitting(task, split, who[1] != "", right, answers, 0.04, rng)
+    return one_exam(task, split, who[1] != "", right, answers, 0.04, rng)
 
 
 @functools.cache
@@ -147,14 +147,14 @@ def made_up():
             | {"finished": True}
             | spent
         )
-    for (task, defense, split), sittings in plan.teachers.items():
-        for seed in range(len(sittings)):
+    for (task, defense, split), graded in plan.teachers.items():
+        for seed in range(len(graded)):
             share = TEACHERS[defense][split == "report"] - 0.02 * (seed == 1)
             exams.setdefault(Key(task, defense, "", 0, split), {})[seed] = exam(
                 task, split, (defense, ""), share, rng
             )
     return {
-        key: Sat(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        key: Exams(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
         for key, by in exams.items()
     }, arms
 
@@ -187,9 +187,9 @@ def scores(grades, task, defense, attacker, split="report"):
     """Right answers with the seeds that share questions, weights and batches: the control's and
     teachers' are own.
     """
-    sat = grades[Key(task, defense, attacker, 8 if attacker else 0, split)]
+    exams = grades[Key(task, defense, attacker, 8 if attacker else 0, split)]
     offset = 10_000 if defense == IDENTITY else -100_000 if not attacker else 0
-    return np.stack([one.right_N for one in sat.exams]), [offset + seed for seed in sat.seeds]
+    return np.stack([one.right_N for one in exams.exams]), [offset + seed for seed in exams.seeds]
 
 
 def _of(rows, *who):
@@ -420,7 +420,7 @@ class TestChoices:
             },
             "utility",
         )
-        # Sittings differ, so the interval is at least the two-way one.
+        # Exams differ, so the interval is at least the two-way one.
         if change:
             assert (
                 case["utility"]["lo"] <= change_low + 1e-9
@@ -428,7 +428,7 @@ class TestChoices:
             )
         both = [
             Arm(one[0], tuple(one[1])) for one in (clean, guarded)
-        ]  # sittings of one sampling seed are paired
+        ]  # exams of one sampling seed are paired
         costs = {
             margin: utility.non_inferiority(*both, margin, ALPHA)
             for margin in (0.005, 0.01, 0.02, 0.05)
@@ -461,8 +461,8 @@ class TestChoices:
 TEACHER = {MILD: MILD, STRONG: STRONG, IDENTITY: "none", "none": "none"}
 
 
-def _parsed(sat):
-    right, answers = sat.right_SN, sat.final_SN
+def _parsed(exams):
+    right, answers = exams.right_SN, exams.final_SN
     return float(right[answers >= 0].mean())
 
 
@@ -479,7 +479,7 @@ class TestRows:
             for one in (("none", floor), ("none", top), (defense, attacker))
         )
         Te, Td = scores(grades, task, "none", ""), scores(grades, task, TEACHER[defense], "")
-        sat = grades[Key(*who, 8, "report")]
+        exams = grades[Key(*who, 8, "report")]
         uplift, harm = by_hand([-1, 1], [F, D]), by_hand([1, -1], [U, D])
         defended = by_hand([1], [D])
         itself = attacker == floor or (defense == "none" and attacker == top)
@@ -510,7 +510,7 @@ class TestRows:
             gain = by_hand([-1, 1], [scores(grades, task, defense, FIRST), D])
             over = dict(zip(over, (gain[0], *gain[3:5]), strict=True))
         best = grades[Key(task, "none", _spells_best(grades, task), 8, "report")].stacked("bits_N")
-        bits = sat.stacked("bits_N")
+        bits = exams.stacked("bits_N")
         seeds = [D[1][0] - SEEDS[0] + seed for seed in SEEDS]
         saved = by_hand([1, -1], [(best, list(SEEDS)), (bits, seeds)])
         cases = [] if is_floor(attacker) else _of(results["cases"], task, defense)
@@ -556,7 +556,7 @@ class TestRows:
                 "rule": case["rule"] if case else "a control has no verdict",
                 "remarks": case["remarks"] if case else [],
                 "settle": case["settle"] if case else "",
-                "unparsed": float((sat.final_SN < 0).mean()),
+                "unparsed": float((exams.final_SN < 0).mean()),
                 "bits_per_byte": bits.mean(),
                 "bits_saved": saved[0],
                 "bits_saved_lo": _or(saved[3]),
@@ -607,13 +607,13 @@ class TestRows:
         task, _, attacker = who
         (row,) = _of(results["rows"], *who)
         teacher = grades[Key(task, "none", "", 0, "report")].exams[0]
-        sat, base = (
+        exams, base = (
             grades[Key(*who, 8, "report")],
             grades[Key(task, "none", CHOSEN[task][0], 8, "report")],
         )
         got = {name: one["value"] for name, one in row["fidelity"].items()}
         expected = {
-            name: _copied(sat, teacher)[name] - _copied(base, teacher)[name]
+            name: _copied(exams, teacher)[name] - _copied(base, teacher)[name]
             for name in ("agreement", "error_consistency", "brier", "nll", "same_wrong")
         }
         for name in ("agreement", "error_consistency", "brier", "nll"):
@@ -673,11 +673,11 @@ def _components(Y):
     return seed**0.5, max(Y.mean(0).var(ddof=1) - residual / S, 0.0), residual
 
 
-def _copied(sat, teacher):
+def _copied(exams, teacher):
     right, answers, sure = (
-        sat.right_SN,
-        sat.final_SN,
-        np.exp(-np.stack([one.nats_N for one in sat.exams])),
+        exams.right_SN,
+        exams.final_SN,
+        np.exp(-np.stack([one.nats_N for one in exams.exams])),
     )
     alike = (answers == teacher.final_N) & (answers >= 0)
     together, p, q = (right == teacher.right_N).mean(), right.mean(), teacher.right_N.mean()
@@ -757,17 +757,17 @@ class TestTeachers:
     def test_a_teacher(self, simulated, results, task, defense):
         grades, _ = simulated
         (row,) = _of(results["teachers"], task, defense)
-        sat, clean = (
+        exams, clean = (
             grades[Key(task, defense, "", 0, "report")],
             grades[Key(task, "none", "", 0, "report")],
         )
         change = by_hand(
             [-1, 1], [scores(grades, task, "none", ""), scores(grades, task, defense, "")]
         )[0]
-        nats = np.stack([one.nats_N for one in sat.exams]).sum()
-        size = sum(len(text.encode()) + 1 for one in sat.exams for text in one.texts)
+        nats = np.stack([one.nats_N for one in exams.exams]).sum()
+        size = sum(len(text.encode()) + 1 for one in exams.exams for text in one.texts)
 
-        def mean(name, of=sat):
+        def mean(name, of=exams):
             return float(np.mean([getattr(one, name) for one in of.exams]))
 
         left = (
@@ -791,20 +791,20 @@ class TestTeachers:
             {
                 "task": task,
                 "defense": defense,
-                "accuracy": sat.right_SN.mean(),
+                "accuracy": exams.right_SN.mean(),
                 "seeds": 3,
                 "matched": None,
                 "numbers": {},
                 "change": float(change),
                 "relative": float(-change / clean.right_SN.mean()),
                 "margin": 0.02,
-                "unparsed": float((sat.final_SN < 0).mean()),
+                "unparsed": float((exams.final_SN < 0).mean()),
                 "l1": mean("l1"),
                 "kl": mean("kl"),
                 "flips": mean("flips"),
                 "token_ratio": mean("tokens") / mean("tokens", clean),
                 "byte_ratio": mean("bytes") / mean("bytes", clean),
-                "changed": float(np.mean(np.array(sat.texts) != clean.texts)),
+                "changed": float(np.mean(np.array(exams.texts) != clean.texts)),
                 "passes": row["passes"],
                 "unfinished": mean("unfinished"),
                 **{name: row[name] for name in left},
@@ -860,7 +860,7 @@ class TestFrontier:
 def test_a_missing_student_is_told_and_never_counted_as_zero(simulated):
     grades, arms = simulated
     key = Key("addition", STRONG, FIRST, 8, "report")
-    fewer = dict(grades) | {key: Sat(grades[key].seeds[:3], grades[key].exams[:3])}
+    fewer = dict(grades) | {key: Exams(grades[key].seeds[:3], grades[key].exams[:3])}
     lost = dict(zip(WHO, (*key, 3), strict=True))
     arms = [lost | {"finished": False} if lost.items() <= arm.items() else arm for arm in arms]
     results = measured(fewer, arms)
@@ -892,7 +892,7 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(simulated):
 def test_a_missing_ceiling_is_missing_in_every_case_of_its_task(simulated):
     grades, arms = simulated
     key = Key("trace", "none", SECOND, 8, "report")
-    fewer = dict(grades) | {key: Sat(grades[key].seeds[1:], grades[key].exams[1:])}
+    fewer = dict(grades) | {key: Exams(grades[key].seeds[1:], grades[key].exams[1:])}
     results = measured(fewer, arms)
     for case in results["cases"]:
         affected = case["task"] == "trace" and case["defense"] != IDENTITY

@@ -544,17 +544,17 @@ class TestJoined:
             "campaigns", ["budget=[50,100,200]", "seeds=[0,1]", "measure.draws=400"]
         )
 
-        def sat(p, seeds=(0, 1)):
+        def exams_of(p, seeds=(0, 1)):
             right = np.tile((np.arange(200) < 200 * p).astype(float), (len(seeds), 1))
             return Arm(right, seeds)
 
         at = {
-            Key("trace", defense, "sft", n, "report"): sat(p)
+            Key("trace", defense, "sft", n, "report"): exams_of(p)
             for defense in study.blocks[0].defenses
             for n, p in ((50, 0.1), (100, 0.4), (200, 0.8))
         }
         floor = Key("trace", "none", FLOORS[1], 200, "report")
-        at |= {Key("trace", "none", FLOORS[0], 50, "report"): sat(0.0), floor: sat(0.2)}
+        at |= {Key("trace", "none", FLOORS[0], 50, "report"): exams_of(0.0), floor: exams_of(0.2)}
         return SimpleNamespace(
             study=study,
             report=at,

@@ -87,21 +87,21 @@ def test_the_order_of_rows_changes_nothing(table):
     )
     after = grades_file.read(written(table.take(order)))
     assert set(before) == set(after)
-    for key, sat in before.items():
+    for key, exams in before.items():
         items = [
             {item: right for item, right in zip(one.items, one.right_N, strict=True)}
-            for one in sat.exams
+            for one in exams.exams
         ]
         again = [
             {item: right for item, right in zip(one.items, one.right_N, strict=True)}
             for one in after[key].exams
         ]
-        assert items == again and sat.seeds == after[key].seeds
+        assert items == again and exams.seeds == after[key].seeds
     orders = {
         exam.items
-        for key, sat in after.items()
+        for key, exams in after.items()
         if key[::4] == ("trace", "report")
-        for exam in sat.exams
+        for exam in exams.exams
     }
     assert len(orders) == 1, "items stand in one order in all exams, as they are paired by it"
 

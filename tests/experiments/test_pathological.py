@@ -27,7 +27,7 @@ ADAPTIVE = {"adaptive": (True, True)}
 
 
 def case(**changes):
-    """A case of arms that share no seed; teachers sit with seeds of their own."""
+    """A case of arms that share no seed; teachers have seeds of their own."""
     parts = (
         {"floor": F, "undefended": [U], "attacks": [D, D], "clean": T, "guarded": T}
         | ADAPTIVE

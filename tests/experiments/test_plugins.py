@@ -138,6 +138,23 @@ def test_a_broken_claim_is_named(folder, capsys, claim):
     assert re.fullmatch("distill-resist: check-plugin .* claims are not kept\n", output.err)
 
 
+def test_what_a_plugin_raises_is_named_with_its_line(folder, capsys):
+    edit(folder / MASKED, "hidden = ", "hiden = ")
+    code, output = called(capsys, "check-plugin", folder)
+    line = 1 + (folder / MASKED).read_text().splitlines().index("        left -= hidden")
+    assert code == 2
+    assert f"raises NameError in masked.py, line {line}: name 'hidden' is not defined" in output.out
+
+
+def test_a_name_that_may_be_a_plugins_is_told_of_the_option(tmp_path, capsys):
+    code, output = called(capsys, "plan", "first", "defense=release/masked", "--runs", tmp_path)
+    assert code == 2 and "; a plugin's: --plugins FOLDER)" in output.err
+    words = ("plan", "first", "defense=release/maskd", "--runs", tmp_path, "--plugins", SAMPLE)
+    code, output = called(capsys, *words)
+    assert code == 2 and "did you mean 'release/masked'" in output.err
+    assert "--plugins" not in output.err
+
+
 def rename(folder):
     for path in (MASKED, MASKED.with_suffix(".yaml")):
         (folder / path).rename(folder / path.with_stem("truncate"))

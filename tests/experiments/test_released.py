@@ -8,15 +8,15 @@ import pytest
 from experiments import cli
 from experiments.analysis.released import released_texts
 from experiments.planning import plan
-from experiments.results.grades import Exam, Key, Sat
+from experiments.results.grades import Exam, Exams, Key
 from experiments.settings import schema
 from tests.experiments.shipped import overrides
 
 KEY = Key("trace", "none", "", 0, "report")
 
 
-def sat(texts, answers, right):
-    """One sitting of a teacher."""
+def exams_of(texts, answers, right):
+    """One exam of a teacher."""
     exam = Exam(
         items=tuple(map(str, range(len(texts)))),
         right_N=np.array(right, float),
@@ -34,7 +34,7 @@ def sat(texts, answers, right):
         prompts=tuple(map(str, range(len(texts)))),
         digest="",
     )
-    return Sat((0,), (exam,))
+    return Exams((0,), (exam,))
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def sat(texts, answers, right):
 )
 def test_shares_worked_out_by_hand(texts, answers, right, expected):
     """What had no final answer has none that could be kept."""
-    clean = sat(["a # 1", "b # 2", "c"], [1, 2, -1], [1, 0, 0])
+    clean = exams_of(["a # 1", "b # 2", "c"], [1, 2, -1], [1, 0, 0])
     other = KEY._replace(defense="other")
     students = {KEY._replace(attacker="sft", budget=8): clean}
-    rows = released_texts({KEY: clean, other: sat(texts, answers, right)} | students, 0.05)
+    rows = released_texts({KEY: clean, other: exams_of(texts, answers, right)} | students, 0.05)
     assert [row.defense for row in rows] == ["none", "other"]
     row = rows[1]
     shares = (row.changed, row.final_kept, row.right, row.unparsed, row.bytes)

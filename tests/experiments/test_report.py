@@ -85,10 +85,10 @@ def test_verdicts_stand_at_the_largest_budget_alone(results):
 
 def test_rows_follow_from_the_grades(results, made):
     rows = {(r["task"], r["budget"], r["attacker"], r["defense"]): r for r in results["rows"]}
-    sat = grades_file.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
+    exams = grades_file.read(made[0])[grades.Key("trace", "release/truncate", "sft", 500, "report")]
     row = rows["trace", 500, "sft", "release/truncate"]
     assert (
-        row["defended"] == pytest.approx(sat.right_SN.mean())
+        row["defended"] == pytest.approx(exams.right_SN.mean())
         and row["seeds"] == row["planned"] == 5
     )
     assert rows["trace", 500, "sft", "none"]["transfer"] == pytest.approx(1.0)
@@ -198,7 +198,7 @@ def test_order_of_the_file_changes_nothing(study, made):
 
 @pytest.mark.parametrize("lost", ["floor/untrained", "floor/own_data"])
 def test_without_the_first_two_floors_nothing_is_computed(study, made, lost):
-    there = {key: sat for key, sat in grades_file.read(made[0]).items() if key.attacker != lost}
+    there = {key: exams for key, exams in grades_file.read(made[0]).items() if key.attacker != lost}
     with pytest.raises(NotMeasurable, match="F0 and F1 must be there"):
         summary.measure(study, there, made[1])
 
@@ -351,7 +351,7 @@ class TestFaults:
         """
         attackers = ("sft", "ask/repeats(k=4) + clean/vote + sft")
 
-        def sat(digest, unparsed):
+        def exams_of(digest, unparsed):
             return SimpleNamespace(
                 digest_of=lambda _: digest,
                 unparsed=unparsed,
@@ -360,9 +360,9 @@ class TestFaults:
             )
 
         keys = [Key("t", "release/reformulate(share=1.0)", one, 9, "report") for one in attackers]
-        sittings = [sat(d, u) for d, u in zip(digest, unparsed, strict=True)]
-        there = dict(zip(keys, sittings, strict=True)) | {
-            key._replace(defense="none"): sat("u", 0.0) for key in keys
+        graded = [exams_of(d, u) for d, u in zip(digest, unparsed, strict=True)]
+        there = dict(zip(keys, graded, strict=True)) | {
+            key._replace(defense="none"): exams_of("u", 0.0) for key in keys
         }
         half = Arm(np.full((5, 50), 0.5), tuple(range(5)))
         table = SimpleNamespace(

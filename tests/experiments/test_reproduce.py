@@ -247,11 +247,11 @@ def test_no_seed_in_common_shows_nothing():
 
 
 def test_the_effect_of_a_task_is_from_its_worst_students_to_its_best():
-    sat = {
+    exams = {
         grades.Key(task, "none", attacker, 1, "report"): SimpleNamespace(right_SN=np.array([[x]]))
         for task, attacker, x in (("a", "sft", 0.9), ("a", "f", 0.2), ("a", "", 1.0), ("b", "", 1))
     }
-    assert rerun._effects(sat) == {"a": pytest.approx(0.7)}
+    assert rerun._effects(exams) == {"a": pytest.approx(0.7)}
 
 
 def test_a_changed_word_fails():
@@ -452,7 +452,9 @@ def test_budgets_are_nested_within_a_seed(made):
 
 def test_grades_hold_what_the_store_holds(made):
     planned = plan.make(schema.load("quickstart", STUDY))
-    sittings = grades_file.read(made / "quickstart" / "grades.parquet")
-    assert sum(len(sat.seeds) for key, sat in sittings.items() if key.attacker) == len(planned.arms)
+    graded = grades_file.read(made / "quickstart" / "grades.parquet")
+    assert sum(len(exams.seeds) for key, exams in graded.items() if key.attacker) == len(
+        planned.arms
+    )
     with pytest.raises(BadInput, match="not a whole file"):
         grades_file.read(b"PAR1")

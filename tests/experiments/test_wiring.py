@@ -638,17 +638,19 @@ def expected(ran):
 
 
 class TestGrades:
-    """What is written of a study is what its exams and students left, under the name of who sat and
-    learned.
+    """What is written of a study is what its exams and students left, under the name of who was
+    asked and learned.
     """
 
-    def test_all_sittings_are_collected(self, ran, expected):
-        sittings = grades_file.read(collect.collect(ran.plan, ran.store))
-        assert {(key, seed) for key, sat in sittings.items() for seed in sat.seeds} == set(expected)
+    def test_all_exams_are_collected(self, ran, expected):
+        graded = grades_file.read(collect.collect(ran.plan, ran.store))
+        assert {(key, seed) for key, exams in graded.items() for seed in exams.seeds} == set(
+            expected
+        )
         for (key, seed), stage in expected.items():
             rows, exam = (
                 read_grades(folder(ran.store, stage)),
-                sittings[key].exams[sittings[key].seeds.index(seed)],
+                graded[key].exams[graded[key].seeds.index(seed)],
             )
             assert list(exam.items) == [row.item for row in rows]
             assert list(exam.prompts) == [row.prompt for row in rows]

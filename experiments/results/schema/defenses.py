@@ -140,9 +140,9 @@ class TeacherResult(Table):
     task: Task
     defense: Defense
     accuracy: Real
-    """Te_d, mean over sittings."""
+    """Te_d, mean over its exams."""
     seeds: int
-    """Sittings."""
+    """Exams, each sampled anew."""
     matched: MatchedStrength | None
     numbers: dict[str, int | float]
     """What the defence learned, by name."""
