@@ -6,7 +6,7 @@ PY = .venv/bin/python
 
 SMOLLM2 = runs/models/smollm2-135m-instruct
 
-.PHONY: quickstart real test fuzz check bench mutants simulations parity
+.PHONY: quickstart real test fuzz check bench mutants plateau simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -45,6 +45,9 @@ bench: .venv/installed ## Speed beside a peer in the same run; prints ratios
 
 mutants: .venv/installed ## One-line faults in the wiring, and which no test notices (docs/mutants.md); an hour or two
 	$(PY) -m tests.mutants --sample 150 --seed 0 --out runs/mutants
+
+plateau: .venv/installed ## Students and teachers at twice the steps; writes docs/plateau.md: about two hours of a core
+	$(PY) -m tests.experiments.plateau
 
 simulations: .venv/installed ## Estimators against simulated truth and undefended students; writes docs/simulations.md
 	.venv/bin/distill-resist run controls

@@ -131,9 +131,9 @@ def fine(case: Case, folder: Path) -> str:
             {name: value for name, value in one.items() if name not in ("lock", "files")}
             for one in (before, after)
         )
-    return (
-        "" if json.dumps(before) == json.dumps(after) else f"{case.file} was altered, and verified"
-    )
+    # A forger puts back what was taken out at another place, and there it says the same.
+    same = json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True)
+    return "" if same else f"{case.file} was altered, and verified"
 
 
 KIND = Kind(
