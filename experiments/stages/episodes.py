@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distill.completions import Completion, Interface, Prompt
+from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import Model
 from experiments.tasks import Task, transcript
 
@@ -21,7 +21,8 @@ def play(
     """Ask every question to its end, those that are still open together.
 
     The model, with its defence, answers each turn by itself; what the task replies, the tools of
-    whoever asks say, is the next turn's prompt.
+    whoever asks say, is the next turn's prompt. Where the model's context has no room for that, the
+    conversation ends there, cut off.
 
     Args:
         task: whose replies make the next turn.
@@ -32,17 +33,37 @@ def play(
     """
     episodes: list[Episode] = [[] for _ in prompts]
     waiting = dict(enumerate(prompts))
-    for _ in range(task.turns):
+    for turn in range(1, task.turns + 1):
         answers = model.generate(list(waiting.values()), seed=seed, interface=interface)
         replies: dict[int, Prompt] = {}
         for (place, prompt), answer in zip(waiting.items(), answers, strict=True):
-            episodes[place].append(answer)
-            if (reply := task.reply(prompt, answer)) is not None:
+            reply = task.reply(prompt, answer) if turn < task.turns else None
+            if reply is not None and has_room(model, reply):
                 replies[place] = reply
+            elif reply is not None:
+                answer = replace(answer, finished=False)
+            episodes[place].append(answer)
         waiting = replies
         if not waiting:
             break
     return episodes
+
+
+def has_room(model: Model, prompt: Prompt) -> bool:
+    """Whether a model's context has room for a turn; of a model behind a server nobody knows, and
+    it says so itself.
+
+    Args:
+        model: that is to answer.
+        prompt: with the history of its conversation.
+    """
+    if model.tokenizer is None:
+        return True
+    try:
+        model.encode(prompt)
+    except BadInput:
+        return False
+    return True
 
 
 def joined(episode: Episode) -> Completion:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from distill.completions import Capabilities, Completion, Interface, Prompt
-from distill.embedded import character_tokenizer
-from distill.rendering import prompt_text
+from distill.embedded import character_tokenizer, llama
+from distill.models import LanguageModel
+from distill.rendering import prompt_ids, prompt_text
 from experiments.contracts import tasks as claims
 from experiments.contracts import title
 from experiments.settings.entries import build_task
@@ -36,6 +37,7 @@ class Scripted:
 
     says: dict
     capabilities = Capabilities()
+    tokenizer = None
 
     def generate(self, prompts, *, seed, interface):
         self.says.setdefault("batches", []).append(len(prompts))
@@ -168,6 +170,24 @@ def test_an_episode_ends_after_three_turns_and_where_nothing_is_called():
         (episode,) = play(TASK, Stubborn({}), [item.prompt], seed=0, interface=WHOLE)
         assert len(episode) == turns
         assert not checker(TASK, [item])(episode[-1])
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_conversation_that_the_context_cannot_hold_ends_there_cut_off(short):
+    tokenizer = character_tokenizer(TASK.alphabet, has_turns=True)
+    longest = len(prompt_ids(tokenizer, TURN.turns[-1].prompt))
+    shape = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "max_length": longest + 10}
+    network = llama(tokenizer, seed=0, **shape)
+    narrow = LanguageModel(network, tokenizer, max_new_tokens=10 + short)
+
+    class Narrow(Scripted):
+        encode = staticmethod(narrow.encode)
+
+    Narrow.tokenizer = tokenizer
+    says = knows([TURN]).says
+    (episode,) = play(TASK, Narrow(says), [TURN.prompt], seed=0, interface=WHOLE)
+    assert [turn.finished for turn in episode] == ([True, False] if short else [True] * 3)
+    assert TASK.grade(joined(episode).text, TURN.reference) == ("wrong" if short else "right")
 
 
 def test_a_defence_acts_on_every_turn():
