@@ -49,7 +49,9 @@ TEACHERS = {"quick": ("trace", "addition"), "embedded": ("lookup", "tools")}
 
 
 class Row(NamedTuple):
-    """Models of one kind: `name` in words, and the exams of both lengths, seeds in one order."""
+    """Models of one kind: `name` in words, and the exams of both lengths; the first of `once` are
+    of the seeds of `twice`.
+    """
 
     name: str
     steps: int
@@ -66,8 +68,10 @@ class Change:
 
     @property
     def difference(self) -> Estimate:
-        """Seed by seed."""
-        return contrast([self.twice, self.once], [1, -1])
+        """Seed by seed, over the seeds of both."""
+        twice, count = self.twice, len(self.twice.seeds)
+        first = scores.Arm(self.once.scores_SN[:count], self.once.seeds[:count])
+        return contrast([twice, first], [1, -1])
 
     @property
     def error(self) -> float:
@@ -106,8 +110,16 @@ def study(task: str, *more: str, seeds: int = 20) -> Study:
     return load_study("quickstart", [*words, *more])
 
 
-def students(task: str, attacker: str, seeds: int, *more: str) -> Iterator[Row]:
-    """Students of one task and attack, with and without a defence."""
+def students(task: str, attacker: str, seeds: int, doubled: int, *more: str) -> Iterator[Row]:
+    """Students of one task and attack, with and without a defence.
+
+    Args:
+        task: its entry.
+        attacker: its entry.
+        seeds: how many train once.
+        doubled: how many of them train for twice the steps as well.
+        *more: overrides.
+    """
     defenses = CELLS[task, attacker]
     entries = [f"defense=[{','.join(defenses)}]", f"attacker={attacker}", *SETTINGS.get(task, ())]
     base = study(task, *entries, *more, seeds=seeds)
@@ -117,7 +129,8 @@ def students(task: str, attacker: str, seeds: int, *more: str) -> Iterator[Row]:
             tuple(arm.exam for arm in arms if arm.defense == defense) for arms in lengths
         )
         behind = "undefended" if defense == "none" else f"`{defense}`"
-        yield Row(f"student, {task}, {attacker}, {behind}", base.student.steps, once, twice)
+        name = f"student, {task}, {attacker}, {behind}"
+        yield Row(name, base.student.steps, once, twice[:doubled])
 
 
 def _arms(base: Study, times: int) -> list[Arm]:
@@ -176,10 +189,11 @@ def _graded(exams: Sequence[Stage], store: Store) -> scores.Arm:
 HEAD = """# Twice the steps
 
 `make plateau` writes this page. Embedded students and teachers are trained for their recipe's
-steps and for twice as many, from the same seeds, and answer the same 300 questions. *Right* and
-*twice*: in %, the mean over seeds, lowest to highest. *Change*: in points, seed by seed, with its
-standard error. *Error*: the standard error of the arm, over seeds and questions. *Holds*: the
-change is within it, and no seed fails, that is, lies {failing} points below its arm's median.
+steps and, some of their seeds, for twice as many, and answer the same 300 questions. *Seeds*: how
+many trained once, and twice as long. *Right* and *twice*: in %, the mean over seeds, lowest to
+highest. *Change*: in points, seed by seed where both trained, with its standard error. *Error*: the
+standard error of the arm, over seeds and questions. *Holds*: the change is within it, and no seed
+fails, that is, lies {failing} points below its arm's median.
 
 | models | seeds | steps | right | twice | change | error | failing | holds |
 |---|---|---|---|---|---|---|---|---|
@@ -201,7 +215,7 @@ def _line(row: Row, change: Change) -> str:
     moved = change.difference
     cells = [
         row.name,
-        len(row.once),
+        f"{len(row.once)}, {len(row.twice)}",
         row.steps,
         _shown(change.once),
         _shown(change.twice),
@@ -221,6 +235,7 @@ def _shown(arm: scores.Arm) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="students of each arm")
+    parser.add_argument("--doubled", type=int, default=6, help="of them, for twice the steps too")
     parser.add_argument("--teachers", type=int, default=3, help="seeds of each teacher")
     parser.add_argument("--tasks", nargs="*", default=["trace", "addition", "lookup", "tools"])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="whose store is used")
@@ -229,7 +244,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", help="of the study, key=value")
     args = parser.parse_args(words)
     cells = [cell for cell in CELLS if cell[0] in args.tasks]
-    rows = [row for cell in cells for row in students(*cell, args.seeds, *args.overrides)]
+    many = (args.seeds, args.doubled)
+    rows = [row for cell in cells for row in students(*cell, *many, *args.overrides)]
     if args.teachers:
         rows += [
             teachers(name, task, args.teachers, *args.overrides)

@@ -12,8 +12,8 @@ TOY = [*TINY, "student.steps=1", "teacher.steps=2", "measure.items=12", "budget=
 
 
 def change(once, twice):
-    seeds = tuple(range(len(once)))
-    return plateau.Change(Arm(np.array(once, float), seeds), Arm(np.array(twice, float), seeds))
+    arms = (Arm(np.array(rows, float), tuple(range(len(rows)))) for rows in (once, twice))
+    return plateau.Change(*arms)
 
 
 def right(*shares, items=100):
@@ -27,6 +27,11 @@ def test_what_moves_within_the_error_of_an_arm_holds():
     assert not change(right(0.9, 0.92), right(0.5, 0.52)).holds
 
 
+def test_a_change_is_over_the_seeds_that_trained_for_both():
+    both = change(right(0.9, 0.8, 0.1), right(0.91, 0.81))
+    assert float(both.difference.value) == pytest.approx(0.01)
+
+
 def test_one_seed_that_fails_is_seen():
     fifth = right(0.9, 0.9, 0.9, 0.9, 0.6)
     assert change(fifth, fifth).failing == 1 and not change(fifth, fifth).holds
@@ -35,9 +40,10 @@ def test_one_seed_that_fails_is_seen():
 
 @pytest.mark.parametrize("task, attacker", plateau.CELLS)
 def test_both_lengths_are_one_recipe_from_the_same_seeds(task, attacker):
-    defended = plateau.students(task, attacker, 3)
+    defended = plateau.students(task, attacker, 3, 2)
     for row, defense in zip(defended, plateau.CELLS[task, attacker], strict=True):
-        for once, twice in zip(row.once, row.twice, strict=True):
+        assert len(row.twice) == 2
+        for once, twice in zip(row.once, row.twice, strict=False):
             short, long = once.inputs[0].spec, twice.inputs[0].spec
             assert long.shape.steps == 2 * short.shape.steps == 2 * row.steps
             assert long.model_copy(update={"shape": short.shape}) == short
@@ -61,8 +67,8 @@ def test_teachers_differ_in_their_seed_and_their_steps():
 def test_the_page_is_written_at_toy_size(tmp_path, capsys):
     page = tmp_path / "plateau.md"
     where = ["--runs", str(tmp_path), "--write", str(page), "--workers", "1"]
-    plateau.main(["--seeds", "2", "--teachers", "2", "--tasks", "addition", *where, *TOY])
+    size = ["--seeds", "3", "--doubled", "2", "--teachers", "2", "--tasks", "addition"]
+    plateau.main([*size, *where, *TOY])
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 6
-    assert [row.split("|")[2].strip() for row in rows] == ["2"] * 6
+    assert [row.split("|")[2].strip() for row in rows] == ["3, 2"] * 3 + ["2, 2"]
     assert page.read_text() in capsys.readouterr().out
