@@ -1,9 +1,9 @@
 """Using tools: values lie in numbered stores, and what is asked for is put there with calls, over
 one to three turns.
 
-`41:z=a-b+2?` asks for `get("a")`, which the store answers with what is left to do, `z=3-b+2?`, then
-for `get("b")`, which leaves `z=3-4+2?`, and then for `3-4=4;4+2=1 # put("z",1)`: arithmetic is
-modulo 5. Numbers in a question need no call. An answer is right where its calls are those that were
+`41:z=a-b+2?` asks for `get("a")`, which the store answers with what is left to do, `z=2-b+2?`, then
+for `get("b")`, which leaves `z=2-1+2?`, and then for `2-1=1;1+2=0 # put("z",0)`: arithmetic is
+modulo 3. Numbers in a question need no call. An answer is right where its calls are those that were
 needed, as the Berkeley leaderboard has it.
 """
 
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     stores: int = Field(default=100, ge=10, le=1000)
-    modulus: int = Field(default=5, ge=3, le=10)
+    modulus: int = Field(default=3, ge=3, le=10)
 
 
 class Step(NamedTuple):
