@@ -33,6 +33,7 @@ from experiments.store import Store
 
 FIRST = 20  # the seeds of shipped studies lie below: recipes were chosen on other students
 FAILING = 0.1  # below the arm's median
+SMALL = 0.01  # moves no T by more than it: near 100 % an arm's error is less than that
 NOISY = "decoding/perturbed(eps=0.02)"
 CELLS = {
     ("trace", "sft"): ["none", NOISY],
@@ -42,10 +43,10 @@ CELLS = {
     ("addition", "logprob_kd"): ["none", "release/top_k"],
 }
 """By task and attack, the defences whose students are compared."""
-SETTINGS = {"lookup": ("student.num_heads=2", "budget=3200")}
+SETTINGS = {"lookup": ("student.num_heads=2", "budget=3200", "teacher.num_heads=4")}
 """What a task takes beside the recipe; its config says so."""
-TEACHERS = {"quick": ("trace", "addition"), "embedded": ("lookup", "tools")}
-"""Recipes, and the tasks that need all of their steps."""
+TEACHERS = {"quick": ("trace", "addition"), "embedded": ("lookup",)}
+"""Recipes, and tasks that need all of their steps."""
 
 
 class Row(NamedTuple):
@@ -86,8 +87,9 @@ class Change:
 
     @property
     def holds(self) -> bool:
-        """No seed fails, and twice the steps move the mean by less than the arm's error."""
-        return not self.failing and abs(float(self.difference.value)) <= self.error
+        """No seed fails; twice the steps move the mean by less than the arm's error or a point."""
+        moved = abs(float(self.difference.value))
+        return not self.failing and moved <= max(self.error, SMALL)
 
 
 def study(task: str, *more: str, seeds: int = 20) -> Study:
@@ -143,7 +145,8 @@ def _arms(base: Study, times: int) -> list[Arm]:
 
 def teachers(name: str, task: str, seeds: int, *more: str) -> Row:
     """Teachers by recipe, which a study trains once, from as many seeds."""
-    made = study(task, f"teacher={name}", "defense=none", "attacker=sft", *more, seeds=1)
+    settings = [f"teacher={name}", "defense=none", "attacker=sft", *SETTINGS.get(task, ())]
+    made = study(task, *settings, *more, seeds=1)
     exam = planning.make(made).teachers[task, "none", "report"][0]
     assert isinstance(exam.needs, TeacherEvaluationInputs)
     recipe = exam.needs.teacher.spec
@@ -192,8 +195,8 @@ HEAD = """# Twice the steps
 steps and, some of their seeds, for twice as many, and answer the same 300 questions. *Seeds*: how
 many trained once, and twice as long. *Right* and *twice*: in %, the mean over seeds, lowest to
 highest. *Change*: in points, seed by seed where both trained, with its standard error. *Error*: the
-standard error of the arm, over seeds and questions. *Holds*: the change is within it, and no seed
-fails, that is, lies {failing} points below its arm's median.
+standard error of the arm, over seeds and questions. *Holds*: the change is within it or within a
+point, and no seed fails, that is, lies {failing} points below its arm's median.
 
 | models | seeds | steps | right | twice | change | error | failing | holds |
 |---|---|---|---|---|---|---|---|---|

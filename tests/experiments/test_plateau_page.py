@@ -72,3 +72,10 @@ def test_the_page_is_written_at_toy_size(tmp_path, capsys):
     rows = [line for line in page.read_text().splitlines() if line.startswith("| ")][1:]
     assert [row.split("|")[2].strip() for row in rows] == ["3, 2"] * 3 + ["2, 2"]
     assert page.read_text() in capsys.readouterr().out
+
+
+def test_a_proxy_is_trained_as_a_student():
+    """What the page says of students holds of proxies too."""
+    made = plateau.study("trace")
+    proxy = made.provider.proxy.model_dump(exclude={"kind", "name", "items"})
+    assert proxy == made.student.model_dump(include={*proxy})
