@@ -17,7 +17,7 @@ from distill.completions import BadInput, digest, write_bytes
 from experiments.planning.arms import IDENTITY, SHUFFLED, choices
 from experiments.planning.plan import Plan
 from experiments.results.manifest import Seal
-from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.names import ANALYSIS, MANIFEST, SEAL
 from experiments.results.table import jsonable
 from experiments.settings.reading import read
 from experiments.settings.schema import Study
@@ -120,15 +120,35 @@ def freeze(plan: Plan, store: Store, home: Path) -> None:
         plan: of a study.
         store: with what was already scored.
         home: the run's folder.
+
+    Raises:
+        BadInput: the seal is not the one that the last run left.
     """
     if (home / ANALYSIS).is_file():
-        return
+        return _check_seal(home)
+    (home / MANIFEST).unlink(missing_ok=True)  # it names the seal of before
     text = spelled(analysis(plan))
     reported = [arm for arm in plan.arms if arm.split == "report"]
     scored = sum(store.has(arm.exam.kind, arm.exam.key) for arm in reported)
     seal = Seal(sha256=digest(text), scored_before=scored, of=len(reported))
     write_bytes(home / SEAL, json.dumps(jsonable(seal)).encode())
     write_bytes(home / ANALYSIS, text)
+
+
+def _check_seal(home: Path) -> None:
+    """A seal says how much had been scored, which nothing else does: it must be the one that a
+    finished run noted.
+    """
+    try:
+        noted = json.loads((home / MANIFEST).read_bytes())["files"][SEAL]
+        seal = (home / SEAL).read_bytes()
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return  # no run was finished, or a file is damaged, which whoever reads it says
+    if noted != digest(seal):
+        raise BadInput(
+            f"{home / SEAL}: is not the one that {MANIFEST} names, one of them was altered; put it "
+            f"back (without {MANIFEST} the seal is taken as it is)"
+        )
 
 
 def read_seal(home: Path) -> Seal:

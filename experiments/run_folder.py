@@ -26,7 +26,7 @@ from experiments.results.manifest import (
     StageRecord,
     UnknownMaker,
 )
-from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.names import ANALYSIS, MANIFEST, SEAL
 from experiments.results.schema.measures import Measures
 from experiments.results.table import as_json
 from experiments.seeds import seed_for
@@ -74,7 +74,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
     files |= {"card.json": as_json(fields), "card.md": card_page.markdown(fields).encode()}
     frozen = {name: (home / name).read_bytes() for name in (ANALYSIS, SEAL)}
     digests = {name: digest(content) for name, content in (files | frozen).items()}
-    files["manifest.json"] = as_json(made.model_copy(update={"files": digests}))
+    files[MANIFEST] = as_json(made.model_copy(update={"files": digests}))
     for name, content in files.items():
         write_bytes(home / name, content)
     for name in {*archive.SOMETIMES} - files.keys():  # of another study that had this name

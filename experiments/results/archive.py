@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from distill.completions import BadInput
-from experiments.results.names import ANALYSIS, SEAL
+from experiments.results.names import ANALYSIS, MANIFEST, SEAL
 
-MANIFEST, LOCK, SIGNATURE = "manifest.json", "lock.txt", "manifest.json.sig"
+LOCK, SIGNATURE = "lock.txt", f"{MANIFEST}.sig"
 ALWAYS = (
     "card.md",
     "card.json",

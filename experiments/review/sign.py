@@ -13,7 +13,8 @@ from pathlib import Path
 
 from distill.completions import BadInput
 from experiments.results import read
-from experiments.results.archive import MANIFEST, SIGNATURE
+from experiments.results.archive import SIGNATURE
+from experiments.results.names import MANIFEST
 from experiments.review import Check, short
 
 NAMESPACE = "distill-resist"

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import preregistration, provenance
-from experiments.results import archive, grades_file, read
-from experiments.results.names import ANALYSIS, SEAL
+from experiments.results import grades_file, read
+from experiments.results.names import ANALYSIS, MANIFEST, SEAL
 from experiments.review import Check, Word, guarded
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
 
 TABLES = (
-    archive.MANIFEST,
+    MANIFEST,
     SEAL,
     *("arms.json", "outcomes.json", "measures.json", "results.json", "card.json"),
 )

@@ -16,7 +16,7 @@ from experiments.planning.plan import Plan
 from experiments.private import MARK, PLACES
 from experiments.results import archive, read
 from experiments.results.manifest import StageRecord
-from experiments.results.names import ANALYSIS
+from experiments.results.names import ANALYSIS, MANIFEST
 from experiments.review import (
     Check,
     Word,
@@ -163,7 +163,7 @@ def _closed(home: Path, named: Mapping[str, str]) -> Check:
     names = {path.name for path in home.iterdir()}
     beside = {name for name in names if name.startswith(".")} | names & archive.KEPT
     files = names - beside
-    unnamed = {archive.MANIFEST, archive.LOCK, archive.SIGNATURE}
+    unnamed = {MANIFEST, archive.LOCK, archive.SIGNATURE}
     faults = (
         (files - archive.ALLOWED, "is no file of a run"),
         ({*archive.ALWAYS} - files, "missing"),

@@ -31,6 +31,7 @@ from experiments.planning.plan import Plan
 from experiments.results import archive, collect, grades_file
 from experiments.results.grades import NUMBERS, WHO
 from experiments.results.manifest import EXAMS
+from experiments.results.names import MANIFEST
 from experiments.results.schema.arms import (
     FinishedStudent,
     MatchedStrength,
@@ -201,7 +202,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "stages": stages,
         "missing": [],
         "old": [],
-        "files": dict.fromkeys({*archive.ALWAYS} - {archive.MANIFEST}, ""),
+        "files": dict.fromkeys({*archive.ALWAYS} - {MANIFEST}, ""),
     }
 
 

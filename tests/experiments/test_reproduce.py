@@ -357,6 +357,24 @@ def test_a_later_change_is_a_deviation_on_the_card(runs):
     assert "thresholds.theta: 0.5 was registered" in (home / "card.md").read_text()
 
 
+def test_a_seal_that_is_not_the_last_runs_is_refused(runs, capsys):
+    """How much had been scored before is nowhere else, so a flipped digit of it would pass."""
+    home = runs / "quickstart"
+    seal = (home / "analysis.json").read_bytes()
+    (home / "analysis.json").write_bytes(seal.replace(b'"scored_before": 0', b'"scored_before": 1'))
+    words = ["run", "quickstart", "--runs", str(runs), *small.last(*STUDY)]
+    assert cli.main(words) == 2
+    assert "analysis.json: is not the one that manifest.json names" in capsys.readouterr().err
+    (home / "analysis.json").write_bytes(seal)
+    assert cli.main(words) == 0
+    for name in ("analysis.json", "analysis.yaml"):
+        (home / name).unlink()
+    store, planned = Store(runs / "store"), plan.make(schema.load("quickstart", STUDY))
+    preregistration.freeze(planned, store, home)  # anew, and killed before anything else
+    assert not (home / "manifest.json").exists()
+    assert cli.main(words) == 0
+
+
 def test_an_analysis_frozen_late_says_so(runs):
     home = runs / "quickstart"
     (home / "analysis.yaml").unlink()
