@@ -251,6 +251,9 @@ class TestDefense:
                 for row in rows(resources.proxy, [replace(answer, token_ids=()), new])
             )
             assert after >= before and (after > before) == (answer.text != new.text)
+            if answer.text == new.text:  # nothing that was tried is better: the search ends
+                again = 1 + len(answer.prompt) / (len(answer.text) + 1)
+                assert new.passes == pytest.approx(1 + again * (9 + 3 * (1 + samples)))
             grown += after > before
         assert grown >= least
 
