@@ -41,34 +41,13 @@ from defenses import (
     require_proxy,
     require_traces,
 )
-from defenses.trained import Mean, changed, copied, gradient, rows
+from defenses.trained import Mean, changed, copied, gradient, rows, unit_direction
 from distill.auxiliary import AuxiliaryModel, JvpModel, match_vocab_size
 from distill.completions import BadInput
 from distill.generation import DecodingStep
 from distill.models import Model
 
 NAME, NORM = "decoding/antidistillation", "gradient_norm"
-
-
-def unit_direction(gradient: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """The direction of unit L2 norm over all parameters, and the norm of the gradient.
-
-    Args:
-        gradient: `[...]` by parameter name.
-
-    Returns:
-        The direction in the shapes and dtypes of the gradient; the norm `[]` in float64.
-
-    Raises:
-        BadInput: the norm is 0 or not finite.
-    """
-    norm = torch.stack([one.double().square().sum() for one in gradient.values()]).sum().sqrt()
-    if not 0 < norm < torch.inf:
-        raise BadInput(
-            f"defense {NAME}: the proxy's gradient over the traces has norm {float(norm)}; no "
-            "direction"
-        )
-    return {name: (one / norm).to(one.dtype) for name, one in gradient.items()}, norm
 
 
 def difference(
@@ -149,7 +128,7 @@ class Defense(BaseDefense):
         # while it answers.
         traces = rows(scored, require_traces(self.resources, NAME))
         network = require_proxy(self.resources, scored, NAME).network
-        direction, norm = unit_direction(gradient(network, traces, mean=self.settings.mean))
+        direction, norm = unit_direction(gradient(network, traces, mean=self.settings.mean), NAME)
         return direction | {NORM: norm}
 
     def __call__(self, model: Model) -> Model:

@@ -23,18 +23,18 @@ INSTRUCTION = (
 )
 
 
-class Settings(rewrite.Settings):
-    __doc__ = rewrite.Settings.__doc__
+class Settings(rewrite.InstructionSettings):
+    __doc__ = rewrite.InstructionSettings.__doc__
 
     instruction: str = Field(INSTRUCTION, pattern=r"\{reasoning\}")
     key: SecretKey = "hindsight"
 
 
-class Defense(rewrite.Defense):
+class Defense(rewrite.InstructionDefense):
     """Has the reasoning of some answers rewritten without doubt, and releases all without token ids
     and logprobs.
     """
 
     NAME = "release/hindsight"
     settings: Settings
-    traits = replace(rewrite.Defense.traits, paper="Kim et al. 2026, 2603.15500")
+    traits = replace(rewrite.InstructionDefense.traits, paper="Kim et al. 2026, 2603.15500")

@@ -4,18 +4,26 @@ Trace rewriting (Ma et al., 2602.15143). With `rounds: 0` the rewriter follows o
 paper's semantic variant in words of our own. Else the instruction is searched for as in OPRO (Yang
 et al. 2023, 2309.03409): candidates rewrite the provider's traces, a copy of the proxy is tuned on
 each and scored on held-out answers, and the rewriter itself reads the best so far with their scores
-and proposes the next ones. The paper's search by gradients is not here. The released code measures
-how right answers stay by having a much larger rewriter answer again, with the question before it;
-here the final answer is the teacher's, letter by letter, and what would change it is not released.
+and proposes the next ones. The released code measures how right answers stay by having a much
+larger rewriter answer again, with the question before it; here the final answer is the teacher's,
+letter by letter, and what would change it is not released.
+
+With `search: gradient` no rewriter writes: tokens of each reasoning are substituted by the gradient
+of a proxy's held-out loss (_substitution.py). The paper's two searches by gradients move a trace's
+token embeddings so that a proxy's loss rises, project them to tokens, and mask the answer; neither
+their code nor their equations were to be had. This is HotFlip (Ebrahimi et al. 2018, 1712.06751)
+with the choice of GCG (Zou et al. 2023, 2307.15043) for the same aim, and says nothing of meaning:
+what it writes is seen to be garbled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from defenses import (
@@ -29,9 +37,10 @@ from defenses import (
 from defenses.release import is_edited
 from defenses.release._rewriter import BY_MODEL, Part, RewrittenModel, rewritten, whole
 from defenses.release._scoring import ProxySettings, hurt, scoring_proxy, split_traces
+from defenses.release._substitution import held_out_direction, substitution
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.generation import uniform
-from distill.models import LanguageModel, Model, fits
+from distill.models import EditedModel, LanguageModel, Model, fits
 
 INSTRUCTION = (
     "Rewrite this reasoning so that it stays correct but is as hard to imitate as possible: "
@@ -95,7 +104,7 @@ def opro(
     return scores
 
 
-class Settings(ProxySettings):
+class InstructionSettings(ProxySettings):
     """`share`: how many of the answers are rewritten (0: no defence), which of them by `key` and
     prompt.
 
@@ -110,13 +119,13 @@ class Settings(ProxySettings):
     key: SecretKey = "rewrite"
 
 
-class Defense(BaseDefense):
-    """Has the reasoning of some answers rewritten, and releases all without token ids and
-    logprobs.
+class InstructionDefense(BaseDefense):
+    """Has the reasoning of some answers rewritten by an instruction, and releases all without token
+    ids and logprobs.
     """
 
     NAME = "release/rewrite"
-    settings: Settings
+    settings: InstructionSettings
     traits = Traits(
         acts_on="text",
         identity={"share": 0.0},
@@ -126,7 +135,9 @@ class Defense(BaseDefense):
         **BY_MODEL,
     )
 
-    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+    def __init__(
+        self, settings: InstructionSettings, resources: ProviderResources = NO_RESOURCES
+    ) -> None:
         super().__init__(settings, resources)
         if settings.rounds:
             needs = ("rewriter", "proxy", "traces")
@@ -210,3 +221,67 @@ class Defense(BaseDefense):
         sampled: LanguageModel = replace(rewriter, temperature=1.0)
         answers = sampled.generate(prompts, seed=seed, interface=Interface())
         return [answer.text for answer in answers]
+
+
+OPRO: Literal["opro"] = "opro"
+SUBSTITUTED = 0.1
+
+
+class Settings(InstructionSettings):
+    __doc__ = f"""{InstructionSettings.__doc__}
+
+    `search`: by what rewriting is made worse to learn from; `gradient` substitutes tokens of each
+    answer, with no rewriter and no instruction: a share `substituted` of its reasoning at most,
+    each the best of `samples` that rank first.
+    """
+
+    # Not written where they are as ever: addresses of before are those of today.
+    search: Literal["opro", "gradient"] = Field(OPRO, exclude_if=lambda value: value == OPRO)
+    substituted: float = Field(
+        SUBSTITUTED, gt=0, le=1, exclude_if=lambda value: value == SUBSTITUTED
+    )
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if self.search == "gradient" and self.rounds:
+            raise ValueError("rounds are of instructions, and search: gradient has none; set it 0")
+        return self
+
+
+class Defense(InstructionDefense):
+    """Has the reasoning of some answers rewritten by an instruction, or its tokens substituted, and
+    releases all without token ids and logprobs.
+    """
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, resources: ProviderResources = NO_RESOURCES) -> None:
+        super().__init__(settings, resources)
+        if self.by_gradient:
+            self.traits = replace(self.traits, learns=True, needs=("proxy", "traces"))
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether it substitutes tokens, in place of having a rewriter write."""
+        return self.settings.search == "gradient"
+
+    def __call__(self, model: Model) -> Model:
+        if self.is_identity or not self.by_gradient:
+            return super().__call__(model)
+        s = self.settings
+        substitute = substitution(self.resources, self.NAME, s.substituted, s.samples)
+
+        def edit(answer: Completion) -> Completion:
+            if is_edited(answer.prompt, s.key, s.share):
+                return substitute(answer)
+            return replace(answer, token_ids=(), logprobs=None)
+
+        return EditedModel(model, edit, keeps_logprobs=False)
+
+    def learn(self, model: Model) -> Mapping[str, Tensor]:
+        """With `search: gradient`, the direction by the proxy's parameter names, float32, and the
+        gradient's norm as `gradient_norm`; else as the search for an instruction does.
+        """
+        if self.is_identity or not self.by_gradient:
+            return super().learn(model)
+        return held_out_direction(self.resources, self.NAME, self.settings.batch_size)

@@ -139,6 +139,30 @@ def gradient(
     return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
 
+def unit_direction(
+    gradients: Mapping[str, Tensor], defense: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The direction of unit L2 norm over all parameters, and the norm of the gradient.
+
+    Args:
+        gradients: `[...]` by parameter name.
+        defense: its name, for the message.
+
+    Returns:
+        The direction in the shapes and dtypes of the gradient; the norm `[]` in float64.
+
+    Raises:
+        BadInput: the norm is 0 or not finite.
+    """
+    norm = torch.stack([one.double().square().sum() for one in gradients.values()]).sum().sqrt()
+    if not 0 < norm < torch.inf:
+        raise BadInput(
+            f"defense {defense}: the proxy's gradient over the traces has norm {float(norm)}; no "
+            "direction"
+        )
+    return {name: (one / norm).to(one.dtype) for name, one in gradients.items()}, norm
+
+
 def copied(network: Any) -> Any:
     """A copy whose weights may change, without dropout and outside inference mode.
 

@@ -12,8 +12,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from defenses import ProviderResources
-from defenses.decoding.antidistillation import NORM, Defense, Settings, difference, unit_direction
-from defenses.trained import changed, copied, loss, rows
+from defenses.decoding.antidistillation import NORM, Defense, Settings, difference
+from defenses.trained import changed, copied, loss, rows, unit_direction
 from distill.auxiliary import JvpModel, jvp_step
 from distill.completions import BadInput, Interface
 from distill.embedded import character_tokenizer
@@ -43,7 +43,7 @@ def direction(network):
         n: torch.randn(p.shape, dtype=p.dtype, generator=generator)
         for n, p in network.named_parameters()
     }
-    return unit_direction(random)[0]
+    return unit_direction(random, "d")[0]
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +155,16 @@ class TestDifference:
 
 class TestNormalised:
     def test_by_hand(self):
-        made, norm = unit_direction({"a": torch.tensor([3.0]), "b": torch.tensor([[0.0, 4.0]])})
+        raw = {"a": torch.tensor([3.0]), "b": torch.tensor([[0.0, 4.0]])}
+        made, norm = unit_direction(raw, "d")
         assert float(norm) == 5 and made["a"].dtype == torch.float32
         torch.testing.assert_close(made["a"], torch.tensor([0.6]))
         torch.testing.assert_close(made["b"], torch.tensor([[0.0, 0.8]]))
 
     def test_no_direction_is_bad_input(self):
         for value in (0.0, float("nan"), float("inf")):
-            with pytest.raises(BadInput, match="no direction"):
-                unit_direction({"a": torch.tensor([value])})
+            with pytest.raises(BadInput, match="defense d: .* no direction"):
+                unit_direction({"a": torch.tensor([value])}, "d")
 
 
 class TestDefense:
