@@ -88,6 +88,10 @@ class Base:
     """What of `AttackerResources` it must be handed, by name, or `prefill`: that the beginning of a
     completion can be dictated. An instance may differ, by its settings.
     """
+    instruction: ClassVar[str] = ""
+    """What it tells the teacher in words, which it must be able to spell and to follow, with names
+    in braces for what it fills in; nothing where it asks the task's questions alone.
+    """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""
     pool: int = 1
