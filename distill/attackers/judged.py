@@ -270,18 +270,12 @@ class Judge:
 class Attacker(Base):
     paper = "JudgeStealer 2026, 2608.26982 (abstract); DeepSeek's campaign, as reported"
 
-    @property
-    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
-        dictates = self.settings.by == "likelihood"
-        return ("teacher", "prefill", "tokenizer") if dictates else ("teacher",)
-
-    @property
-    def needs_interface(self) -> str:  # type: ignore[override]
-        return "top_k" if self.settings.by == "likelihood" else "text"
-
-    @property
-    def instruction(self) -> str:  # type: ignore[override]
-        return "" if self.settings.by == "likelihood" else str(self.settings.template)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        if settings.by == "likelihood":
+            self.needs, self.needs_interface = ("teacher", "prefill", "tokenizer"), "top_k"
+        else:
+            self.needs, self.instruction = ("teacher",), settings.template
 
     def train(
         self,

@@ -51,8 +51,8 @@ def check(study: Study) -> None:
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
-            for attacker in block.attackers if "teacher" in models else ():
-                check_instruction(study, entry, attacker, items, models["teacher"])
+            for attacker in block.attackers:
+                check_instruction(study, entry, attacker, items, models.get("teacher"))
             if logprobs and (teacher := models.get("teacher")):
                 check_tokenizer(study, entry, task, teacher.vocabulary)
             if logprobs and isinstance(study.teacher, Served) and study.teacher.tokenizer:
@@ -170,7 +170,7 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
 
 
 def check_instruction(
-    study: Study, entry: str, attacker: str, items: list[Item], teacher: ModelFolder
+    study: Study, entry: str, attacker: str, items: list[Item], teacher: ModelFolder | None
 ) -> None:
     """What an attacker tells a teacher in words must be what its tokenizer spells, and leave room
     for a question and an answer of the student's.
@@ -180,13 +180,13 @@ def check_instruction(
         entry: of the task, for messages.
         attacker: by its entry.
         items: some report questions, at least one.
-        teacher: opened.
+        teacher: opened; None where it is none that can be.
 
     Raises:
         BadInput: it is not, or there is too little room.
     """
     words, model = parse_attack(attacker).instruction, study.teacher
-    if not words or not isinstance(model, PretrainedModel):
+    if not (words and teacher and isinstance(model, PretrainedModel)):
         return
     unknown = teacher.tokenizer.unk_token_id
     plain = "".join(text for text, *_ in string.Formatter().parse(words))

@@ -139,7 +139,7 @@ def test_no_reply_is_scored_beyond_the_scale(reply):
 
 ROWS = Logprobs(
     np.array([[4, 7], [7, -1], [5, 4]], np.int32),
-    np.log(np.array([[0.5, 0.25], [0.9, 1e-30], [0.6, 0.4]])).astype(np.float32),
+    np.log(np.array([[0.5, 0.2], [0.9, 1e-30], [0.6, 0.4]])).astype(np.float32),
 )
 
 
@@ -148,8 +148,8 @@ ROWS = Logprobs(
     [
         ([4], [0.5]),
         ([4, 7], [0.5, 0.9]),
-        ([7, 7, 4], [0.25, 0.9, 0.4]),
-        ([6], [0.25]),  # all that is left out, which is as much as the least that is named
+        ([7, 7, 4], [0.2, 0.9, 0.4]),
+        ([6], [0.2]),  # the least that is named, which is less than all that is left out
         ([4, 6], [0.5, 0.1]),  # all that is left out, less than the least that is named
         ([4, 7, 9], [0.5, 0.9, 1e-6]),  # nothing is left out
     ],
@@ -213,6 +213,13 @@ def test_gains_by_hand():
 def test_equal_scores_are_no_gain_whatever_they_round_to(score, size, unread):
     group = np.array([[score] * size + [math.nan] * unread])
     assert (judged.gains(group) == 0).all()
+
+
+@given(st.lists(st.integers(0, 10), min_size=2, max_size=7))
+def test_an_answer_without_a_score_gains_nothing_at_all(scores):
+    """Not even what a mean is off by rounding."""
+    gains = judged.gains(np.array([[*scores, math.nan]]))[0]
+    assert gains[-1] == 0 and (gains[:-1] != 0).any() == (len({*scores}) > 1)
 
 
 def test_a_judge_reads_all_that_was_asked():
