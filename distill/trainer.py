@@ -47,6 +47,7 @@ class Trained:
     tokens: int = 0  # that carried loss
     positions: int = 0  # that went through the network, padding left out
     asked: int = 0  # exchanges with the provider while it learned
+    unscored: int = 0  # of these, asked for a score and without one that can be read
     steps: int = 0  # of the optimiser, really taken
     examples: int = 0  # that it was given to learn from
     cut: int = 0  # of these, cut to what fits

@@ -82,11 +82,18 @@ class Base:
 
     adaptive: ClassVar[bool] = True
     """Whether it reacts to a defence; a passive student does not."""
-    needs_interface: ClassVar[str] = "text"
-    """What the interface must release: `text`, `top_k` or `full`."""
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs_interface: str = "text"
+    """What the interface must release: `text`, `top_k` or `full`. An instance may differ, by its
+    settings.
+    """
+    needs: tuple[str, ...] = ()
     """What of `AttackerResources` it must be handed, by name, or `prefill`: that the beginning of a
     completion can be dictated. An instance may differ, by its settings.
+    """
+    instruction: str = ""
+    """What it tells the teacher in words, which it must be able to spell and to follow, with names
+    in braces for what it fills in; nothing where it asks the task's questions alone. An instance
+    may differ.
     """
     asks: ClassVar[bool] = True
     """Whether it asks the provider anything."""

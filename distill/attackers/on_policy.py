@@ -76,7 +76,7 @@ class Settings(Part):
 
 class Attacker(Base):
     needs_interface = "top_k"
-    needs = ("teacher",)
+    needs = ("teacher", "prefill")
     paper = "Agarwal et al. 2024, 2306.13649"
 
     def train(

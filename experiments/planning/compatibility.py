@@ -31,6 +31,11 @@ class Meeting(NamedTuple):
         return bool({"prefill", "teacher"} & {*self.attack.needs})
 
     @property
+    def begins_answers(self) -> bool:
+        """Whether the attack dictates how the teacher begins."""
+        return "prefill" in self.attack.needs
+
+    @property
     def is_served(self) -> bool:
         """Whether the teacher answers anew, and none of its scores can be read."""
         able = self.study.teacher.capabilities
@@ -56,7 +61,7 @@ RULES = (
         "it releases no logprobs",
     ),
     Rule(
-        lambda m: m.goes_on_asking and not m.study.provider.prefill,
+        lambda m: m.begins_answers and not m.study.provider.prefill,
         "the provider's interface lets nobody begin an answer (provider.prefill)",
     ),
     Rule(
@@ -68,7 +73,7 @@ RULES = (
         "who sees answers alone cannot rebuild a defence that learns, reads scores or asks a model",
     ),
     Rule(
-        lambda m: m.goes_on_asking and not m.study.teacher.capabilities.prefill,
+        lambda m: m.begins_answers and not m.study.teacher.capabilities.prefill,
         "the teacher's server cannot be told how to begin an answer (teacher.scoring)",
     ),
     Rule(
@@ -188,6 +193,12 @@ def check_attacker(study: Study, attacker: str) -> None:
     if aligns and attack.specs("repair"):
         raise BadInput(
             f"{attacker}: a repair reads logprobs in the student's tokens, which these are not"
+        )
+    if attack.instruction and isinstance(study.teacher, Network):
+        raise BadInput(
+            f"{attacker}: tells the teacher in words what to do; teacher {study.teacher.name!r} is "
+            "trained here on a task's solutions alone and follows no instruction (judged takes "
+            "by=likelihood for it)"
         )
     if "worked" in attack.needs and not study.own.worked:
         raise BadInput(

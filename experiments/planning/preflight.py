@@ -6,10 +6,13 @@ A mistake that is found here costs a second; the same one found by a stage costs
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Iterator
+from dataclasses import replace
 
 from distill.completions import BadInput
 from distill.folders import ModelFolder, tokenizer_digest
+from distill.rendering import text_ids
 from distill.specs import PretrainedModel
 from experiments.planning.opened import open_model, student_vocabulary
 from experiments.private import shown
@@ -48,6 +51,8 @@ def check(study: Study) -> None:
             check_grader(entry, task)
             items = task.items("report", min(ASKED, study.measure.items), 0)
             check_lengths(study, entry, items, models)
+            for attacker in block.attackers:
+                check_instruction(study, entry, attacker, items, models.get("teacher"))
             if logprobs and (teacher := models.get("teacher")):
                 check_tokenizer(study, entry, task, teacher.vocabulary)
             if logprobs and isinstance(study.teacher, Served) and study.teacher.tokenizer:
@@ -161,6 +166,43 @@ def check_context(name: str, model: Asked, folder: ModelFolder, longest: Item, e
         raise BadInput(
             f"{name}.max_length: {model.max_length} is more than the model's context of "
             f"{folder.context:g}"
+        )
+
+
+def check_instruction(
+    study: Study, entry: str, attacker: str, items: list[Item], teacher: ModelFolder | None
+) -> None:
+    """What an attacker tells a teacher in words must be what its tokenizer spells, and leave room
+    for a question and an answer of the student's.
+
+    Args:
+        study: with its teacher and its student.
+        entry: of the task, for messages.
+        attacker: by its entry.
+        items: some report questions, at least one.
+        teacher: opened; None where it is none that can be.
+
+    Raises:
+        BadInput: it is not, or there is too little room.
+    """
+    words, model = parse_attack(attacker).instruction, study.teacher
+    if not (words and teacher and isinstance(model, PretrainedModel)):
+        return
+    unknown = teacher.tokenizer.unk_token_id
+    plain = "".join(text for text, *_ in string.Formatter().parse(words))
+    if unknown is not None and unknown in text_ids(teacher.tokenizer, plain):
+        raise BadInput(
+            f"{attacker}: the tokenizer of teacher {model.name!r} cannot spell what it is told, "
+            f"first {_short(plain)}"
+        )
+    longest = max(items, key=lambda item: len(item.prompt.text)).prompt
+    tokens = teacher.tokens(replace(longest, text=f"{plain}{longest.text}"))
+    answer, reply = study.student.max_new_tokens, model.max_new_tokens
+    if tokens + answer + reply > teacher.context:
+        raise BadInput(
+            f"{attacker}: what the teacher is told takes {tokens} tokens with a question of "
+            f"{entry}; with student.max_new_tokens={answer} and teacher.max_new_tokens={reply} "
+            f"that is more than the teacher's context of {teacher.context:g}"
         )
 
 

@@ -152,6 +152,11 @@ class AttackSpec:
         return tuple(dict.fromkeys(need for one in self.instances for need in one.needs))
 
     @property
+    def instruction(self) -> str:
+        """What it tells the teacher in words, which it must follow; nothing where it does not."""
+        return next((one.instruction for one in self.instances if one.instruction), "")
+
+    @property
     def needs_interface(self) -> str:
         """The least that the interface must release for all parts to work."""
         needed = [part.needs_interface for part in self.instances]

@@ -116,7 +116,8 @@ class TrainingReport(ResultFile):
 
     `losses`: means over `LOG_EVERY` steps, None where one was not finite. `positions`: that the
     network read; `tokens`: that carried loss. `cut`: the share of examples that did not fit.
-    `asked`: exchanges while it learned. `no_final`: the share of its answers without a final one.
+    `asked`: exchanges while it learned, `unscored` of which were asked for a score and gave none.
+    `no_final`: the share of its answers without a final one.
     `items`: what a teacher by recipe learned from. `trained`: of the parameters, where only an
     adapter's moved. `device`: of a pretrained model's training.
     """
@@ -131,6 +132,7 @@ class TrainingReport(ResultFile):
     learning_rate: float
     cut: float
     asked: int = 0
+    unscored: int = 0
     no_final: float | None = None
     items: int | None = None
     trained: int | None = None

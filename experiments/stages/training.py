@@ -93,6 +93,7 @@ def train_fresh(
         learning_rate=recipe.learning_rate,
         cut=done.cut / max(done.examples, 1),
         asked=done.asked,
+        unscored=done.unscored,
     )
     network = done.network.eval()
     if isinstance(shape, FineTune) and shape.lora and shape.lora.merge:

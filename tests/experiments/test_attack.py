@@ -11,7 +11,7 @@ from distill.completions import BadInput
 from experiments import tasks
 from experiments.launch import one
 from experiments.planning import arms, plan
-from experiments.settings import attacks, catalog, component_docs, schema
+from experiments.settings import attacks, catalog, component_docs, models, schema
 from experiments.settings.defenses import parse_defense
 from tests.experiments.small import STUDY, run
 
@@ -210,3 +210,30 @@ def test_a_study_with_parts_of_every_kind_runs_and_counts_what_was_exchanged(tmp
         and case["attack"] in case["attacks"]
         and "solo" in case["sensitivity"]["by_floor"]
     )
+
+
+def test_a_stolen_judge_is_asked_behind_the_defence_and_paid_for(tmp_path):
+    words = ["attacker=[sft,judged(first=0.5)]", "student.steps=4", "defense=release/rounding"]
+    run(tmp_path, *OWN, *words)
+    data = json.loads((tmp_path / "quickstart" / "measures.json").read_text())
+    spent = {(row["defense"], row["attacker"]): row["exchanges"] for row in data["ledger"]}
+    for defense in ("none", "release/rounding"):
+        # Two rounds of a step of sixteen answers, of which some may be alike.
+        assert 0 < spent[defense, "judged(first=0.5)"] - spent["none", "sft"] <= 2 * 16
+    reports = [json.loads(path.read_text()) for path in tmp_path.rglob("student/*/training.json")]
+    assert any("asked" in report for report in reports)
+    assert not any("unscored" in report for report in reports)
+
+
+def test_a_recorded_teacher_judges_nothing():
+    recorded = models.Recorded(
+        kind="recorded", name="gone", path="gone.jsonl", prompt="prompt", answer="answer"
+    )
+    for attacker in ("judged", "judged(by=instruction)"):
+        study = schema.load("quickstart", [*OWN, f"attacker={attacker}", "defense=none"])
+        study = study.model_copy(update={"teacher": recorded})
+        with pytest.raises(BadInput) as error:
+            plan.make(study, opens=False)
+        assert "no cell is left to run; skipped against none, as a recorded teacher" in str(
+            error.value
+        ) and "\n" not in str(error.value)

@@ -12,6 +12,7 @@ RECORDED = models.Recorded(
     kind="recorded", name="gone", path="gone.jsonl", prompt="prompt", answer="answer"
 )
 PREFILL = "provider.prefill=true"
+WORDS = "judged(by=instruction)"
 SERVED = (
     "teacher=served",
     "teacher.url=http://127.0.0.1:9/v1",
@@ -60,6 +61,13 @@ def embedded():
         (3, "decoding/perturbed", "repair/bayes + logprob_kd", study()),
         (4, "none", "on_policy", study(PREFILL, *SERVED)),
         (5, "none", "logprob_kd(released='full')", study(*SERVED)),
+        (0, "release/truncate", "judged", study(PREFILL)),
+        (1, "none", "judged", study("provider.prefill=false")),
+        (2, "none", "judged", study(PREFILL, teacher=RECORDED)),
+        (2, "none", WORDS, study(teacher=RECORDED)),
+        (4, "none", "judged", study(PREFILL, *SERVED)),
+        (None, "none", "judged", study(PREFILL)),
+        (None, "release/truncate", WORDS, study("provider.prefill=false", *SERVED)),
         (None, "none", "logprob_kd", study(*SERVED)),
         (None, "release/rounding", "repair/bayes + logprob_kd", study()),
         (None, "release/rounding", "logprob_kd", study()),
@@ -120,6 +128,11 @@ def test_a_defence_on_a_teacher(teacher, defense, wrong):
         (study("own.worked=0"), "clean/mix + sft", "own.worked must be above 0"),
         (study("student.vocabulary=300"), "sft", ""),
         (study(), "logprob_kd", ""),
+        (study(), WORDS, "teacher 'quick' is trained here .* follows no instruction .*likelihood"),
+        (study(teacher=pretrained("a")), WORDS, ""),
+        (study(*SERVED), WORDS, ""),
+        (study(), "judged", ""),
+        (study("student.vocabulary=300"), "judged", ""),  # it scores in the teacher's own tokens
     ],
 )
 def test_an_attack_in_a_study(study, attacker, wrong):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from distill.completions import BadInput
-from distill.embedded import character_tokenizer, llama
+from distill.embedded import byte_pair_tokenizer, character_tokenizer, llama
 from distill.folders import save
 from distill.models import LanguageModel
 from experiments import cli
@@ -70,6 +70,26 @@ def test_a_model_that_cannot_be_asked_is_found_by_plan(
     assert cli.main(["run", "quickstart", "--runs", str(runs), *overrides]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1 and not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "room", "message"),
+    [
+        ("characters", 600, "cannot spell what it is told, first 'Grade an answer"),
+        ("bytes", 400, r"takes \d+ tokens with a question of addition; .* context of 400$"),
+        ("bytes", 900, ""),
+    ],
+)
+def test_what_a_teacher_is_told_must_be_spelled_and_fit(tokens, room, message, tmp_path, capsys):
+    alphabet, texts = "0123456789+=; #", ["12+34="]
+    spelled = character_tokenizer(alphabet), byte_pair_tokenizer(texts, 300)
+    tokenizer = spelled[tokens == "bytes"]
+    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_length": room}
+    save(LanguageModel(llama(tokenizer, seed=3, **sizes), tokenizer), tmp_path / "model")
+    words = overrides(tmp_path / "model", "attacker=judged(by=instruction)", "defense=none")
+    assert cli.main(["plan", "quickstart", *words]) == (2 if message else 0)
+    error = capsys.readouterr().err
+    assert re.search(message, error.strip()) and error.count("\n") == bool(message)
 
 
 @pytest.mark.parametrize("entry", ["addition", "trace", "lookup"])

@@ -104,7 +104,7 @@ def total_cost(parts: Sequence[Trained]) -> dict[str, Any]:
     Args:
         parts: trainings in any order.
     """
-    names = ("tokens", "positions", "asked", "steps", "examples", "cut")
+    names = ("tokens", "positions", "asked", "unscored", "steps", "examples", "cut")
     return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
