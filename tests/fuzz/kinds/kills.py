@@ -44,6 +44,7 @@ def work(runs: Path) -> None:
     home = runs / "quickstart"
     home.mkdir(parents=True, exist_ok=True)
     preregistration.freeze(planned, store, home)
+    store.sweep()  # as launch.local does
     for stage in planned.due(store, 1).stages:
         one.make(stage, store.root, 1)
     run_folder.write(planned, store, home)
