@@ -337,6 +337,10 @@ def _call(argv: list[str]) -> int:
             _complain(f"{place}: {error.strerror or error}")
     except MemoryError:
         _complain("out of memory; nothing done is lost, and the same command continues")
+    except Exception as error:
+        if not (fault := catalog.plugin_fault(error)):
+            raise
+        _complain(fault)
     return 2
 
 

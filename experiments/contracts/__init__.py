@@ -8,12 +8,10 @@ returns nothing where the claim is kept, raises `Broken` with the reason where i
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.settings.catalog import plugins
+from experiments.settings.catalog import place_in_plugin
 
 
 class Broken(Exception):
@@ -82,7 +80,5 @@ def hold(claim: Callable[..., None], subject: str, *arguments: Any) -> Iterator[
 
 def _place(error: Exception) -> str:
     """` in file.py, line 7`: the innermost line of a plugin that an error came through, if any."""
-    frames = traceback.extract_tb(error.__traceback__)
-    plugin_files = {str(plugin.file) for plugin in plugins()}
-    lines = [frame for frame in frames if frame.filename in plugin_files]
-    return f" in {Path(lines[-1].filename).name}, line {lines[-1].lineno}" if lines else ""
+    place = place_in_plugin(error)
+    return f" in {place[0].file.name}, line {place[1]}" if place else ""

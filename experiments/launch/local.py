@@ -29,7 +29,7 @@ from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_n
 from experiments.live import Live
 from experiments.planning.costs import SECONDS, seconds
 from experiments.planning.plan import Due, Plan
-from experiments.settings.catalog import chosen_folders, use_plugins
+from experiments.settings.catalog import chosen_folders, plugin_fault, use_plugins
 from experiments.stages.stage import Stage
 from experiments.store import Store
 
@@ -237,7 +237,13 @@ def _begin(code: list[str], stand_ins: dict[str, str], folders: list[Path]) -> N
 def _make(stage: Stage, root: Path, threads: int) -> float:
     if _failed:
         raise BadInput(f"a worker cannot begin ({_failed[0]})")
-    return one.make(stage, root, threads)
+    try:
+        return one.make(stage, root, threads)
+    except Exception as error:
+        # Here, as the place of an error does not reach the process that waits.
+        if not isinstance(error, BadInput) and (fault := plugin_fault(error)):
+            raise BadInput(fault) from error
+        raise
 
 
 def _end_with_parent() -> None:

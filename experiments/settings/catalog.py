@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -193,6 +194,35 @@ def _forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == NAMESPACE]:
         del sys.modules[name]
     importlib.invalidate_caches()
+
+
+def place_in_plugin(error: BaseException) -> tuple[Plugin, int] | None:
+    """The innermost line of a plugin that an error came through.
+
+    Args:
+        error: that was raised.
+
+    Returns:
+        The plugin and the number of the line; None where no plugin's code was running.
+    """
+    by_file = {str(plugin.file): plugin for plugin in plugins()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in by_file:
+            return by_file[frame.filename], frame.lineno or 0
+    return None
+
+
+def plugin_fault(error: BaseException) -> str:
+    """What a plugin's code raised, in one line with its place; empty of any other error.
+
+    Args:
+        error: that was raised.
+    """
+    if not (place := place_in_plugin(error)):
+        return ""
+    plugin, line = place
+    said = " ".join(str(error).split())[:200]
+    return f"{plugin}: {plugin.file.name}, line {line}: {type(error).__name__}: {said}"
 
 
 @cached

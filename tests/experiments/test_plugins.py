@@ -15,7 +15,7 @@ from experiments.planning import plan
 from experiments.settings import catalog, schema
 from experiments.settings.components import ComponentSpec
 from experiments.settings.defenses import parse_defense
-from tests.experiments.small import STUDY
+from tests.experiments.small import STUDY, last
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "data" / "plugins"
@@ -144,6 +144,24 @@ def test_what_a_plugin_raises_is_named_with_its_line(folder, capsys):
     line = 1 + (folder / MASKED).read_text().splitlines().index("        left -= hidden")
     assert code == 2
     assert f"raises NameError in masked.py, line {line}: name 'hidden' is not defined" in output.out
+
+
+def test_what_a_plugin_raises_while_a_study_is_planned_is_one_line(folder, tmp_path, capsys):
+    edit(folder / MASKED, "hidden = ", "hiden = ")
+    words = ("plan", "first", "defense=release/masked", "--runs", tmp_path, "--plugins", folder)
+    code, output = called(capsys, *words)
+    assert code == 2 and output.err.count("\n") == 1
+    assert "plugin defense/release/masked: masked.py, line 18: NameError: name" in output.err
+
+
+def test_what_a_plugin_raises_in_a_worker_is_one_line(folder, tmp_path, capsys):
+    in_worker = "__import__('multiprocessing').parent_process()"
+    edit(folder / MASKED, "hidden = ", f"assert not {in_worker}\n        hidden = ")
+    words = ("run", "quickstart", "--runs", tmp_path, "--workers", "1", "--plugins", folder)
+    settings = last(*STUDY, "defense=release/masked", "name=raises")
+    code, output = called(capsys, *words, *settings)
+    assert code == 2 and "Traceback" not in output.err
+    assert "plugin defense/release/masked: masked.py, line 17: AssertionError" in output.err
 
 
 def test_a_name_that_may_be_a_plugins_is_told_of_the_option(tmp_path, capsys):
