@@ -221,8 +221,8 @@ def plugin_fault(error: BaseException) -> str:
     if not (place := place_in_plugin(error)):
         return ""
     plugin, line = place
-    said = " ".join(str(error).split())[:200]
-    return f"{plugin}: {plugin.file.name}, line {line}: {type(error).__name__}: {said}"
+    message = " ".join(str(error).split())[:200]
+    return f"{plugin}: {plugin.file.name}, line {line}: {type(error).__name__}: {message}"
 
 
 @cached
