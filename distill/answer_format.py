@@ -19,6 +19,7 @@ Kind = Literal["mark", "tags", "boxed", "fenced", "tool_call", "whole"]
 Thinking = Literal["none", "read", "write"]
 OPEN, CLOSE = "<think>", "</think>"
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+CALL = re.compile(rf"{CALL_OPEN}\s*(.*?)\s*{CALL_CLOSE}", re.DOTALL)
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$", re.MULTILINE)
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # a brace behind a backslash is a letter
@@ -47,11 +48,14 @@ class Step(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The last markup in a text: where it begins, what is in it, and whether it was closed."""
+    """The last markup in a text: where it begins, what is in it, whether it was closed, and where
+    what is in it begins.
+    """
 
     start: int
     final: str | None
     closed: bool
+    inside: int = 0
 
 
 NOWHERE = _Found(-1, None, False)
@@ -170,6 +174,27 @@ class AnswerFormat(BaseModel):
         return text
 
 
+def final_spans(form: AnswerFormat, text: str, finished: bool = True) -> list[tuple[int, int]]:
+    """Where in a text its final answer stands, without markup: from where to where.
+
+    Args:
+        form: of the answer.
+        text: of an answer, all of it.
+        finished: whether it came to its own end.
+
+    Returns:
+        Nothing where there is no final answer; of a `tool_call` a span a call, else one.
+    """
+    thinking, rest = _thinking(form, text)
+    markup = NOWHERE if rest is None else _find(form, rest)
+    if rest is None or markup.final is None or not (finished or markup.closed):
+        return []
+    start = len(thinking) + markup.inside
+    if form.kind != "tool_call":
+        return [(start, start + len(markup.final))]
+    return [match.span(1) for match in CALL.finditer(text, len(thinking) + markup.start)]
+
+
 def _thinking(form: AnswerFormat, text: str) -> tuple[str, str | None]:
     """What is thought, with its markup, and the rest; None where thinking has not ended."""
     if form.thinking == "none":
@@ -223,9 +248,10 @@ def _behind_mark(text: str, mark: str, until: str) -> _Found:
         return NOWHERE
     behind = text[start + len(mark) :]
     if until == "end":
-        return _Found(start, behind, False)
-    line, newline, _ = behind.lstrip("\n").partition("\n")  # the answer may have its own line
-    return _Found(start, line, bool(newline))
+        return _Found(start, behind, False, len(text) - len(behind))
+    lines = behind.lstrip("\n")  # the answer may have its own line
+    line, newline, _ = lines.partition("\n")
+    return _Found(start, line, bool(newline), len(text) - len(lines))
 
 
 def _in_tags(text: str, opening: str, closing: str) -> _Found:
@@ -233,7 +259,7 @@ def _in_tags(text: str, opening: str, closing: str) -> _Found:
     if start < 0:
         return NOWHERE
     inside, closed, _ = text[start + len(opening) :].partition(closing)
-    return _Found(start, inside if closed else None, bool(closed))
+    return _Found(start, inside if closed else None, bool(closed), start + len(opening))
 
 
 def _boxed(text: str) -> _Found:
@@ -244,7 +270,7 @@ def _boxed(text: str) -> _Found:
     for brace in BRACE.finditer(text, box.end()):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if not depth:
-            return _Found(box.start(), text[box.end() : brace.start()], True)
+            return _Found(box.start(), text[box.end() : brace.start()], True, box.end())
     return _Found(box.start(), None, False)
 
 
@@ -258,8 +284,9 @@ def _fenced(text: str) -> _Found:
             opened = fence
             block = _Found(fence.start(), None, False)
         elif fence["fence"].startswith(opened["fence"]) and not fence["info"].strip():
-            inside = text[opened.end() + 1 : max(opened.end() + 1, fence.start() - 1)]
-            block, opened = _Found(opened.start(), inside, True), None
+            start = opened.end() + 1
+            inside = text[start : max(start, fence.start() - 1)]
+            block, opened = _Found(opened.start(), inside, True, start), None
     return block
 
 

@@ -20,6 +20,7 @@ from defenses import NO_RESOURCES, DefenseSettings, ProviderResources, SecretKey
 from defenses.release import TextEdit, edit_reasoning, is_edited
 from defenses.release._rewriter import BY_MODEL, Part, rewritten, whole
 from defenses.release._spans import CODE, Masked
+from distill.answer_format import final_spans
 from distill.completions import Completion
 from distill.generation import uniform
 from distill.models import Model
@@ -158,11 +159,9 @@ class Defense(TextEdit):
         if s.where != "answer" and not self._asks:
             text = edit_reasoning(text, self.format, edit)
         if s.where != "reasoning":
-            *_, rest, final = self.format.split(text)
-            if final:
-                # What stands in the markup is the first behind its beginning.
-                inside = rest.find(self.format.begin) + len(self.format.begin)
-                place = len(text) - len(rest) + rest.index(final, inside)
-                wrong = with_wrong_answer(final, number("digit of the answer"))
-                text = text[:place] + wrong + text[place + len(final) :]
+            for start, end in final_spans(self.format, text):
+                wrong = with_wrong_answer(text[start:end], number("digit of the answer"))
+                if wrong != text[start:end]:
+                    text = text[:start] + wrong + text[end:]
+                    break
         return text

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill.answer_format import AnswerFormat
+from distill.answer_format import AnswerFormat, final_spans
 from distill.completions import BadInput
 
 KINDS = ("mark", "tags", "boxed", "fenced", "tool_call", "whole")
@@ -70,6 +70,20 @@ def test_the_last_markup_outside_of_thinking_decides(form, text, final):
     assert parts.thinking + parts.reasoning + parts.answer == text
 
 
+def at_its_spans(form, text, finished):
+    """What stands where the final answer is said to stand, a line a call."""
+    spans = final_spans(form, text, finished)
+    return "\n".join(text[start:end] for start, end in spans) if spans else None
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "final", "finished"),
+    [*((*case, True) for case in READ), *((*case, False) for case in CUT)],
+)
+def test_a_final_answer_stands_where_it_is_said_to(form, text, final, finished):
+    assert at_its_spans(form, text, finished) == final
+
+
 @pytest.mark.parametrize(("form", "text", "final"), CUT)
 def test_a_cut_answer_counts_only_where_its_markup_was_closed(form, text, final):
     assert form.final(text, finished=False) == final
@@ -86,6 +100,8 @@ def test_parts_joined_are_the_text(kind, text, finished):
         or parts.final.replace("\n", "") in text.replace("\n", "")
         or (kind == "tool_call")
     )
+    stands = at_its_spans(AnswerFormat(kind=kind), text, finished)
+    assert (stands or "").strip() == (parts.final or "").strip()
 
 
 @pytest.mark.parametrize("thinking", ["none", "read", "write"])

@@ -95,6 +95,31 @@ def test_what_is_wrong_is_where_it_is_said_to_be(text, form, where):
     assert changed == (where != "answer") and len(poisoned) == len(text)
 
 
+BLOCKS = "so <tool_call>f(a)</tool_call>\n<tool_call>g(7)</tool_call> <tool_call>h(8)</tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "before", "behind"),
+    [
+        (
+            BLOCKS,
+            "tool_call",
+            "so <tool_call>f(a)</tool_call>\n<tool_call>g(",
+            BLOCKS.partition("7")[2],
+        ),
+        ("<think>7</think> it is 7 of 8", "whole", "<think>7</think> it is ", " of 8"),
+        ("7 of 8", "whole", "", " of 8"),
+        (r"7 \fbox{7}", "boxed", r"7 \fbox{", "}"),
+    ],
+)
+def test_the_first_number_of_a_final_answer_is_wrong_however_it_is_marked(
+    text, kind, before, behind
+):
+    poisoned = released(text, form=AnswerFormat(kind=kind), p=1.0)
+    assert poisoned.startswith(before) and poisoned.endswith(behind) and poisoned != text
+    assert len(poisoned) == len(text) == len(before) + 1 + len(behind)
+
+
 @pytest.mark.parametrize(
     "task", [addition.Task(addition.Settings(digits=3)), trace.Task(trace.Settings(statements=3))]
 )
