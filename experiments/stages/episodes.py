@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from distill.completions import Completion, Interface, Prompt
 from distill.models import Model
+from distill.tool_calls import only_defined
 from experiments.tasks import Task, transcript
 
 Episode = list[Completion]
@@ -20,8 +21,10 @@ def play(
 ) -> list[Episode]:
     """Ask every question to its end, those that are still open together.
 
-    The model, with its defence, answers each turn by itself; what the task replies, the tools of
-    whoever asks say, is the next turn's prompt.
+    The model, with its defence, answers each turn by itself. The program of whoever asks, an honest
+    user or one who collects answers, runs the calls that it defined (`executed`); what the task
+    replies to them is the next turn's prompt, with what was run as what was said before. What is
+    returned is what the model said.
 
     Args:
         task: whose replies make the next turn.
@@ -37,7 +40,7 @@ def play(
         replies: dict[int, Prompt] = {}
         for (place, prompt), answer in zip(waiting.items(), answers, strict=True):
             episodes[place].append(answer)
-            if (reply := task.reply(prompt, answer)) is not None:
+            if (reply := task.reply(prompt, executed(task, answer))) is not None:
                 replies[place] = reply
         waiting = replies
         if not waiting:
@@ -72,6 +75,39 @@ def joined(episode: Episode) -> Completion:
         kl=mean([turn.kl for turn in episode]),
         flips=mean([turn.flips for turn in episode]),
     )
+
+
+def executed(task: Task, completion: Completion) -> Completion:
+    """What the program of whoever asks runs of a completion, and sends back as what was said.
+
+    The program wrote the request and knows which functions it defined. Calls of others have nothing
+    that could run, and it drops them; where no other call is left, the completion stays as it is, a
+    mistake that is seen.
+
+    Args:
+        task: that defines what can be called.
+        completion: as a model said it.
+    """
+    text = only_defined(completion.text, task.format, task.tools, completion.finished)
+    if text == completion.text:
+        return completion
+    return replace(completion, text=text, token_ids=(), logprobs=None)
+
+
+def as_run(task: Task, episode: Episode) -> Completion:
+    """An episode as one completion whose text is what an honest user's program ran of it. What was
+    measured is of all that was said.
+
+    Teachers are graded on this, as a call that their user's program drops does the user no harm. A
+    student is graded on all that it says: its exam asks what it learned, and a call of what does
+    not exist is learned. Whoever means to drop such calls drops them before (`clean/known_tools`).
+
+    Args:
+        task: that defines what can be called.
+        episode: its turns, at least one.
+    """
+    ran = joined([executed(task, turn) for turn in episode])
+    return replace(joined(episode), text=ran.text)
 
 
 def prompts_sent(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:
