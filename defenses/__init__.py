@@ -48,6 +48,7 @@ class ProviderResources:
     follows instructions. `weaker_teacher`: the study's public, weaker teacher. `base`: the model
     that the teacher was before its adapter, or before its training here. `learned`: what the
     defence's `learn` returned. `format`: where reasoning and final answer are in a task's answers.
+    `tools`: the functions that requests define, where answers call any.
     """
 
     proxy: LanguageModel | None = None
@@ -58,10 +59,11 @@ class ProviderResources:
     base: Model | None = None
     learned: Mapping[str, Tensor] = field(default_factory=dict)
     format: AnswerFormat = AnswerFormat()
+    tools: Sequence[str] = ()
 
 
 NO_RESOURCES = ProviderResources()
-GIVEN = ("learned", "format")  # to every defence
+GIVEN = ("learned", "format", "tools")  # to every defence
 RESOURCES = tuple(each.name for each in fields(ProviderResources) if each.name not in GIVEN)
 
 

@@ -36,10 +36,11 @@ SHARED = {
     "distill.generation",
     "distill.models",
     "distill.rendering",
+    "distill.tool_calls",
     "distill.trainer",
 }
 """What both sides speak of: completions, models and how they generate, how a prompt is spelled, how
-a network trains.
+calls are read, how a network trains.
 """
 
 

@@ -41,7 +41,8 @@ class AttackerResources:
     answer alone. `worked`: worked solutions of its own, few. `final(answer)`: its final answer, or
     None, as of one that was cut off before it. `check(answer)`: whether the final answer to one of
     its own or asked questions is right, where the task lets anybody check. `format`: where
-    reasoning and final answer are in a text. `fresh(seed)`: an untrained model of the student's
+    reasoning and final answer are in a text. `tools`: the functions that its requests define, where
+    answers call any. `fresh(seed)`: an untrained model of the student's
     shape. `recipe`: how it trains one.
     `defense(answers)`: the defence rebuilt by the attacker, with a key of its own, applied to
     answers with logprobs.
@@ -55,6 +56,7 @@ class AttackerResources:
     final: Callable[[Completion], str | None] = lambda answer: None
     check: Callable[[Completion], bool] | None = None
     format: AnswerFormat = AnswerFormat()
+    tools: Sequence[str] = ()
     fresh: Callable[[int], LanguageModel] | None = None
     recipe: TrainingConfig | None = None
     defense: Callable[[Sequence[Completion]], list[Completion]] | None = None

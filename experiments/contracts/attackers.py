@@ -23,7 +23,7 @@ from experiments.tasks import Item
 from experiments.tasks.trace import Settings as Program
 from experiments.tasks.trace import Task
 
-ALWAYS = {"public", "final", "format", "recipe"}
+ALWAYS = {"public", "final", "format", "tools", "recipe"}
 """What every part may look at without saying so."""
 QUICK = {
     "rounds": 1,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from defenses import BaseDefense, ProviderResources
-from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Completion, Interface
 from experiments.planning.checks import examples
 from experiments.planning.questions import open_recording
@@ -15,6 +14,7 @@ from experiments.settings.entries import build_task
 from experiments.settings.models import is_recording
 from experiments.settings.schema import Study
 from experiments.stages.models import StoredModel
+from experiments.tasks import Task
 
 LOOKED_AT = 200  # recorded answers
 
@@ -39,11 +39,11 @@ def acted(study: Study, entry: str, task: str) -> list[Acted]:
     Raises:
         BadInput: one changes none, not even at its full strength.
     """
-    answers, form = _answers(study, task), build_task(task).format
+    answers, exam = _answers(study, task), build_task(task)
     parts = []
     for name, part in _rules(entry):
-        changed = _changed(part, answers, form)
-        if not changed and not _changed(_strongest(part), answers, form):
+        changed = _changed(part, answers, exam)
+        if not changed and not _changed(_strongest(part), answers, exam):
             raise BadInput(
                 f"{name}: its rule changes none of {len(answers)} answers to {task}, first "
                 f"{answers[0].text[:80]!r}; it is no defence of them"
@@ -76,7 +76,8 @@ def _strongest(part: BaseDefense) -> BaseDefense:
     return type(part)(part.settings.model_copy(update=changes))
 
 
-def _changed(part: BaseDefense, answers: Sequence[Completion], form: AnswerFormat) -> int:
-    handed = type(part)(part.settings, ProviderResources(format=form))
+def _changed(part: BaseDefense, answers: Sequence[Completion], exam: Task) -> int:
+    resources = ProviderResources(format=exam.format, tools=exam.tools)
+    handed = type(part)(part.settings, resources)
     released = handed(StoredModel(answers)).generate((), seed=0, interface=Interface())
     return sum(new.text != old.text for new, old in zip(released, answers, strict=True))

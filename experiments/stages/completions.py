@@ -294,7 +294,8 @@ def _leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path)
     reduced = questions(happened, spec.stands_for, spec.per_question, spec.budget)
     prompts = _queries(task, spec)[: len(reduced)]
     full = defend(task, model, spec.defense, inputs.given)
-    less = build_defense(spec.reduced, ProviderResources(format=task.format))(full)
+    resources = ProviderResources(format=task.format, tools=task.tools)
+    less = build_defense(spec.reduced, resources)(full)
     by_prompt: dict[str, Episode] = {}
     for provider, which in ((full, False), (less, True)):
         sent = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]

@@ -82,5 +82,6 @@ def provider_resources(task: Task, provided: ProviderInputs[Path]) -> ProviderRe
         base=load_network(provided.base) if provided.base else None,
         traces=traces,
         format=task.format,
+        tools=task.tools,
         grade=checker(task, items),
     )

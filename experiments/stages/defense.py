@@ -14,7 +14,7 @@ from distill.completions import Completion, Interface
 from distill.models import Model
 from experiments.settings.components import ComponentSpec, build, build_defense, teach_defense
 from experiments.stages.defended import ProviderInputs, provider_resources
-from experiments.stages.episodes import joined, play
+from experiments.stages.episodes import as_run, play
 from experiments.stages.files import FoundStrength, PreparedDefense
 from experiments.stages.models import load_model
 from experiments.stages.stage import Inputs, Sparse, Spec, TaskSpec
@@ -99,7 +99,8 @@ def _matched(
 
     def answers(model: Model, seed: int) -> list[Completion]:
         prompts = [item.prompt for item in items]
-        return [*map(joined, play(task, model, prompts, seed=seed, interface=Interface()))]
+        episodes = play(task, model, prompts, seed=seed, interface=Interface())
+        return [as_run(task, episode) for episode in episodes]
 
     def right(model: Model) -> float:
         """The share of right answers over all askings."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from distill.completions import BadInput, Completion, Interface, Prompt
 from distill.models import Model
+from distill.tool_calls import only_defined
 from experiments.tasks import Task, transcript
 
 Episode = list[Completion]
@@ -20,8 +21,10 @@ def play(
 ) -> list[Episode]:
     """Ask every question to its end, those that are still open together.
 
-    The model, with its defence, answers each turn by itself; what the task replies, the tools of
-    whoever asks say, is the next turn's prompt. Where the model's context has no room for that, the
+    The model, with its defence, answers each turn by itself. The program of whoever asks, an honest
+    user or one who collects answers, runs the calls that it defined (`executed`); what the task
+    replies to them is the next turn's prompt, with what was run as what was said before. What is
+    returned is what the model said. Where the model's context has no room for the next prompt, the
     conversation ends there, cut off.
 
     Args:
@@ -37,7 +40,8 @@ def play(
         answers = model.generate(list(waiting.values()), seed=seed, interface=interface)
         replies: dict[int, Prompt] = {}
         for (place, prompt), answer in zip(waiting.items(), answers, strict=True):
-            reply = task.reply(prompt, answer) if turn < task.turns else None
+            ran = executed(task, answer)
+            reply = task.reply(prompt, ran) if turn < task.turns else None
             if reply is not None and has_room(model, reply):
                 replies[place] = reply
             elif reply is not None:
@@ -93,6 +97,39 @@ def joined(episode: Episode) -> Completion:
         kl=mean([turn.kl for turn in episode]),
         flips=mean([turn.flips for turn in episode]),
     )
+
+
+def executed(task: Task, completion: Completion) -> Completion:
+    """What the program of whoever asks runs of a completion, and sends back as what was said.
+
+    The program wrote the request and knows which functions it defined. Calls of others have nothing
+    that could run, and it drops them; where no other call is left, the completion stays as it is, a
+    mistake that is seen.
+
+    Args:
+        task: that defines what can be called.
+        completion: as a model said it.
+    """
+    text = only_defined(completion.text, task.format, task.tools, completion.finished)
+    if text == completion.text:
+        return completion
+    return replace(completion, text=text, token_ids=(), logprobs=None)
+
+
+def as_run(task: Task, episode: Episode) -> Completion:
+    """An episode as one completion whose text is what an honest user's program ran of it. What was
+    measured is of all that was said.
+
+    Teachers are graded on this, as a call that their user's program drops does the user no harm. A
+    student is graded on all that it says: its exam asks what it learned, and a call of what does
+    not exist is learned. Whoever means to drop such calls drops them before (`clean/known_tools`).
+
+    Args:
+        task: that defines what can be called.
+        episode: its turns, at least one.
+    """
+    ran = joined([executed(task, turn) for turn in episode])
+    return replace(joined(episode), text=ran.text)
 
 
 def prompts_sent(prompts: Sequence[Prompt], episodes: Sequence[Episode]) -> list[Prompt]:

@@ -13,7 +13,7 @@ from distill.completions import Completion, Interface
 from distill.models import LanguageModel, Model, is_network
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
-from experiments.stages.episodes import Episode, flat, joined, play
+from experiments.stages.episodes import Episode, as_run, flat, joined, play
 from experiments.stages.grades import GradeRow, read_grades, write_grades
 from experiments.stages.models import load_model, load_network
 from experiments.stages.stage import Inputs, Spec, TaskSpec
@@ -61,8 +61,9 @@ def run(
     inputs: StudentEvaluationInputs[Path] | TeacherEvaluationInputs[Path],
     out: Path,
 ) -> dict[str, float]:
-    """One row an item: what the model said to a report prompt, and right, wrong or unparsed; an
-    answer that was cut off is unparsed unless its final answer was closed before.
+    """One row an item: what a student said to a report prompt, or what the user's program ran of
+    what a teacher said, and right, wrong or unparsed; an answer that was cut off is unparsed unless
+    its final answer was closed before.
 
     `bits_per_byte` is how well a student predicts the undefended teacher's text.
 
@@ -87,7 +88,9 @@ def run(
     began = time.perf_counter()
     episodes = play(task, model, prompts, seed=spec.seed, interface=Interface())
     seconds = time.perf_counter() - began
-    answers, nats_of = [joined(episode) for episode in episodes], _surprisal(undefended, episodes)
+    examined = isinstance(inputs, StudentEvaluationInputs)
+    answers = [joined(one) if examined else as_run(task, one) for one in episodes]
+    nats_of = _surprisal(undefended, episodes)
     rows = [
         replace(_row(task, item, answer), bits_per_byte=bit, nats=own)
         for item, answer, bit, own in zip(items, answers, bits, nats_of, strict=True)

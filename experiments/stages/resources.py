@@ -40,6 +40,7 @@ def attacker_resources(task: Task, owned: Owned, seed: int, **more: Any) -> Atta
         worked=solutions(worked),
         final=lambda answer: task.final(answer.text, answer.finished),
         format=task.format,
+        tools=task.tools,
         check=checker(task, [*questions, *worked, *public]),
         **more,
     )

@@ -114,9 +114,8 @@ def _released(task: Task, spec: StudentSpec, inputs: StudentInputs[Path]) -> dic
     if inputs.teacher:
         model = load_model(inputs.teacher)
         return {"teacher": defend(task, model, spec.defense, inputs.given)}
-    rebuilt = build_defense(
-        [_with_own_key(part) for part in spec.defense], ProviderResources(format=task.format)
-    )
+    public = ProviderResources(format=task.format, tools=task.tools)
+    rebuilt = build_defense([_with_own_key(part) for part in spec.defense], public)
     return {
         "defense": lambda answers: rebuilt(StoredModel(answers)).generate(
             (), seed=spec.seed, interface=Interface("full")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -32,6 +32,7 @@ class Task(Pool):
     facts: tuple[str, ...] = ()  # what a plan is to say of it on this machine
     alphabet: str
     turns: int = 1  # that a question takes at most
+    tools: Sequence[str] = ()  # functions that a request defines, where answers call any
 
     @property
     def mark(self) -> str:

@@ -24,6 +24,7 @@ from distill.answer_format import AnswerFormat
 from distill.completions import BadInput, Prompt
 from distill.tables import Source, Value, read_rows
 from experiments import tasks
+from experiments.tasks.graders import tool_call
 from experiments.tasks.graders.catalog import build_grader
 from experiments.tasks.nouns import Draft
 from experiments.tasks.pool import COUNTED, SHARES, Split, place_of
@@ -98,6 +99,8 @@ class Task(tasks.Task):
         self.settings = settings
         self.format = settings.format
         self.grader = build_grader(settings.grader, **settings.grading)
+        if isinstance(self.grader, tool_call.Grader):
+            self.tools = self.grader.tools
         read = _read(settings.model_dump_json(), tuple(_stamp(settings)))
         self.table, self.splits, letters, self.data, dropped = read
         self.size = self.table.size

@@ -53,6 +53,7 @@ class Task(tasks.Task):
 
     name: ClassVar[str] = "tools"
     turns = 3
+    tools = ("get", "put")
     alphabet = '0123456789+-=:;?# abcdxyzgetpu"(),\n'
     grader = tool_call.Grader()
 
@@ -119,9 +120,8 @@ class Task(tasks.Task):
             shown = shown.replace(name, str(self.value_of(int(parts["store"]), name)))
         spoken = (Message("user", prompt.text), Message("assistant", completion.text))
         history = (*prompt.history, *spoken)
-        root = prompt.id.partition("/")[0]
         return Prompt(
-            f"{root}/{len(history) // 2 + 1}",
+            f"{prompt.id.partition('/')[0]}/{len(history) // 2 + 1}",
             shown,
             prompt.account,
             attempt=prompt.attempt,

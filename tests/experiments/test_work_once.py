@@ -22,7 +22,8 @@ from experiments.stages.student import StudentInputs
 from tests.experiments.test_wiring import TINY, folder, made, planned, tiny
 
 PLAIN = ("attacker=sft", "seeds=[0]", "baseline_seeds=1")
-RELEASES = [name for name in catalog.names("defense") if name.startswith("release/")]
+CALLS = "release/decoy_calls"  # acts on calls, which these answers have none of
+RELEASES = [n for n in catalog.names("defense") if n.startswith("release/") and n != CALLS]
 TEXTS = [name for name in RELEASES if parse_defense(name).chain.traits.acts_on == "text"]
 EDITS = [name for name in TEXTS if "rewriter" not in parse_defense(name).chain.traits.needs]
 ROWS = [name for name in RELEASES if scope.asked_behind(name)[0] == "none" and name not in TEXTS]

@@ -42,12 +42,14 @@ class Call(NamedTuple):
 class Grader(graders.Grader):
     """`ordered`: whether calls must come in the order of the reference. `strict`: whether texts
     must be equal letter by letter; else case, spaces and punctuation do not count. `extra`: whether
-    more calls may be made than the reference has, where their order does not count.
+    more calls may be made than the reference has, where their order does not count. `tools`: all
+    functions that questions define; none where that is not said.
     """
 
     ordered: bool = False
     strict: bool = False
     extra: bool = False
+    tools: tuple[str, ...] = ()
 
     def read(self, final: str) -> str | None:
         """The calls as JSON, sorted unless their order counts; no call at all is unparsed."""
@@ -67,12 +69,17 @@ class Grader(graders.Grader):
         return matched(fits)
 
     def check(self, reference: str) -> None:
-        """A reference must have BFCL's form.
+        """A reference must have BFCL's form, and call what is defined.
 
         Raises:
-            BadInput: it has not.
+            BadInput: it has not, or calls what `tools` does not name.
         """
-        possible_calls(reference)
+        functions = {function for call in possible_calls(reference) for function in call}
+        if self.tools and (unknown := sorted(functions - {*self.tools})):
+            raise BadInput(
+                f"reference {reference[:80]!r} calls {', '.join(unknown)}, which tools does not "
+                f"name (there are: {', '.join(self.tools)})"
+            )
 
     def _fits(self, call: Call, possible: Possible) -> bool:
         ((function, allowed),) = possible.items()

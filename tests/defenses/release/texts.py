@@ -19,10 +19,15 @@ LETTERS = character_tokenizer(string.printable)
 
 
 def edited(
-    kind: Any, settings: Any, text: str, prompt: str = "?", form: AnswerFormat = STEPS
+    kind: Any,
+    settings: Any,
+    text: str,
+    prompt: str = "?",
+    form: AnswerFormat = STEPS,
+    tools: tuple[str, ...] = (),
 ) -> str:
     """The text that a kind of defence releases."""
-    defense = kind(settings, ProviderResources(format=form))
+    defense = kind(settings, ProviderResources(format=form, tools=tools))
     return str(defense.edit(Completion("a", prompt, text, (1, 2))).text)
 
 
