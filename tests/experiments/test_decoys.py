@@ -176,6 +176,7 @@ def test_a_student_is_graded_on_all_that_it_says(tmp_path, monkeypatch):
         """A student that learned to call what does not exist."""
 
         capabilities = replace(knows(ITEMS).capabilities, surprisal=True)
+        tokenizer = None
 
         def generate(self, prompts, *, seed, interface):
             return defended().generate(prompts, seed=seed, interface=interface)
