@@ -1,7 +1,7 @@
 """Whether twice the steps change what embedded models are right on: students, and teachers.
 
 `make plateau` trains every kind of model on every embedded task once and for twice the steps, from
-the same seeds, and writes docs/plateau.md: about four hours of a core. What is trained already is
+the same seeds, and writes docs/plateau.md: about two hours of a core. What is trained already is
 not trained again.
 """
 
@@ -46,10 +46,11 @@ CELLS = {
 SETTINGS = {
     "lookup": (
         "student.num_heads=2",
-        "student.steps=1200",
+        "student.steps=2400",
         "budget=3200",
         "teacher.num_heads=4",
-    )
+    ),
+    "tools": ("student.steps=1200",),
 }
 """What a task takes beside the recipe; its config says so."""
 TEACHERS = {"quick": ("trace", "addition")}
