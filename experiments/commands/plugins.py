@@ -24,12 +24,15 @@ def check_plugin(*, where: str) -> None:
     broken = passed = 0
     for plugin in _in_folder(Path(where)) if Path(where).is_dir() else _in_package(where):
         console.print(f"{plugin.group}/{plugin.name}")
+        above: set[str] = set()  # one mistake breaks many claims
         for claim, results in _by_claim(check(plugin)).items():
             failed = [failure for failure in results if failure.reason]
             word = "failed" if failed else "ok"
             console.print(f"  {word:<7}{claim}", soft_wrap=True)
             for failure in failed[:1]:
-                console.print(f"         {failure.subject}: {failure.reason}", soft_wrap=True)
+                why = "as above" if failure.reason in above else failure.reason
+                console.print(f"         {failure.subject}: {why}", soft_wrap=True)
+                above.add(failure.reason)
             broken += bool(failed)
             passed += not failed
     if broken:

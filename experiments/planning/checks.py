@@ -82,6 +82,24 @@ def _train_items(task: str, most: int) -> int:
     return build_task(task).available("train", most)
 
 
+def check_steps(study: Study, task: str) -> Iterator[str]:
+    """Students from scratch should train until more training changes nothing.
+
+    Args:
+        study: whose student is meant.
+        task: the task's entry.
+
+    Returns:
+        A note where the task's plateau is known to take more steps.
+    """
+    student, steps = study.student, build_task(task).plateau_steps
+    if isinstance(student, Network) and student.steps < steps:
+        yield (
+            f"{task}: students of {student.steps} steps are short of its plateau, which takes "
+            f"{steps} (docs/plateau.md)"
+        )
+
+
 def check_lengths(study: Study, task: str) -> Iterator[str]:
     """Worked solutions must fit into `max_length` beside their question, and into `max_new_tokens`.
 

@@ -194,7 +194,8 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
     built = build_task(task)
-    for note in [*built.notes, *checks.check_lengths(study, task)]:
+    lengths = [*checks.check_steps(study, task), *checks.check_lengths(study, task)]
+    for note in [*built.notes, *lengths]:
         plan.note(note)
     # What a machine can do is no part of a report, and is not tried for a stranger's study.
     for fact in filter(None, [*built.facts, built.grader.note()] if plan.opens else []):

@@ -29,6 +29,7 @@ class Task(tasks.Task):
     """Every pair of numbers with `digits` digits; a sum and its commuted twin are one question."""
 
     name: ClassVar[str] = "addition"
+    plateau_steps = 600  # docs/plateau.md
     format = AnswerFormat(steps=";", thinking="none")
     alphabet = "0123456789+=; #"
     grader = exact.Grader(form="0|[1-9][0-9]*")

@@ -32,6 +32,7 @@ class Task(Pool):
     facts: tuple[str, ...] = ()  # what a plan is to say of it on this machine
     alphabet: str
     turns: int = 1  # that a question takes at most
+    plateau_steps: int = 0  # from which on embedded students are at its plateau; 0: nobody knows
     tools: Sequence[str] = ()  # functions that a request defines, where answers call any
 
     @property
@@ -86,9 +87,8 @@ class Task(Pool):
         Args:
             draft: of the pool.
         """
-        prompt = self.prompt(draft)
+        prompt, reference = self.prompt(draft), draft.reference or draft.answer
         cluster = draft.cluster or self.clusters.get(prompt.id, "")
-        reference = draft.reference or draft.answer
         return Item(prompt, self.solution(draft), reference, cluster, draft.answer)
 
     def prompt(self, draft: Draft) -> Prompt:

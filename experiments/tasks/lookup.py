@@ -45,6 +45,7 @@ class Task(tasks.Task):
     """
 
     name: ClassVar[str] = "lookup"
+    plateau_steps = 2400  # docs/plateau.md
     format = AnswerFormat(steps=";", thinking="none")
 
     def __init__(self, settings: Settings) -> None:

@@ -52,6 +52,7 @@ class Task(tasks.Task):
     """Every such question of every store."""
 
     name: ClassVar[str] = "tools"
+    plateau_steps = 1200  # docs/plateau.md
     turns = 3
     tools = ("get", "put")
     alphabet = '0123456789+-=:;?# abcdxyzgetpu"(),\n'
@@ -66,8 +67,7 @@ class Task(tasks.Task):
         """Of a question's number: target, operators, last digit, how many names, and which or what
         digits, of which there are multiples of all that there is to choose.
         """
-        modulus = self.settings.modulus
-        signs = len(OPERATORS)
+        modulus, signs = self.settings.modulus, len(OPERATORS)
         return (len(TARGETS), signs, signs, modulus - 1, 3, 4 * modulus, 3 * modulus)
 
     @property

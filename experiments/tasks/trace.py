@@ -32,6 +32,7 @@ class Task(tasks.Task):
     """Every such program; programs that differ in the names of their variables are one question."""
 
     name: ClassVar[str] = "trace"
+    plateau_steps = 600  # docs/plateau.md
     format = AnswerFormat(steps=";", thinking="none")
     grader = exact.Grader(form="[0-9]")
 

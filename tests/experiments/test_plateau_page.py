@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.measure.scores import Arm
+from experiments.planning import checks
+from experiments.planning import plan as planning
 from tests.experiments import plateau
 from tests.experiments.small import SHAPES, last
 
@@ -79,3 +81,13 @@ def test_a_proxy_is_trained_as_a_student():
     made = plateau.study("trace")
     proxy = made.provider.proxy.model_dump(exclude={"kind", "name", "items"})
     assert proxy == made.student.model_dump(include={*proxy})
+
+
+@pytest.mark.parametrize("task", dict.fromkeys(task for task, _ in plateau.CELLS))
+def test_plan_says_when_students_train_for_fewer_steps_than_the_page(task):
+    base = plateau.study(task, *plateau.SETTINGS.get(task, ()))
+    steps = base.student.steps
+    assert not list(checks.check_steps(base, task))
+    fewer = plateau.study(task, *plateau.SETTINGS.get(task, ()), f"student.steps={steps - 1}")
+    (note,) = [note for note in planning.make(fewer).notes if "plateau" in note]
+    assert f"{steps - 1} steps" in note and str(steps) in note.partition("takes")[2]
