@@ -151,6 +151,8 @@ def make(study: Study, opens: bool = True) -> Plan:
     if all(is_floor(arm.attacker) for arm in plan.arms):
         why = "; ".join(plan.notes) or "no attacker asks the provider anything"
         raise BadInput(f"{study.name}: no cell is left to run; {why}")
+    for note in (note for task in tasks for note in checks.check_steps(study, task)):
+        plan.note(note)
     if study.measure.plateau:
         plan.plateaus.extend(_plateaus(plan))
     return plan
@@ -194,8 +196,7 @@ def _check_task(plan: Plan, block: Block, task: str) -> None:
         build_task(task).corpus()  # BadInput where there is no text to learn one from
     checks.check_exams(study, task)
     built = build_task(task)
-    lengths = [*checks.check_steps(study, task), *checks.check_lengths(study, task)]
-    for note in [*built.notes, *lengths]:
+    for note in [*built.notes, *checks.check_lengths(study, task)]:
         plan.note(note)
     # What a machine can do is no part of a report, and is not tried for a stranger's study.
     for fact in filter(None, [*built.facts, built.grader.note()] if plan.opens else []):
