@@ -50,7 +50,7 @@ SETTINGS = {
         "budget=3200",
         "teacher.num_heads=4",
     ),
-    "tools": ("student.steps=1800",),
+    "tools": ("student.steps=1200",),
 }
 """What a task takes beside the recipe; its config says so."""
 TEACHERS = {"quick": ("trace", "addition")}
