@@ -18,8 +18,12 @@ from distill.campaigns import (
     still_open,
     stream,
 )
+from distill.campaigns.customers import Clientele
 from distill.campaigns.environment import Environment
-from distill.campaigns.presets import Campaign
+from distill.campaigns.kinds import Relay, Replay
+from distill.campaigns.probes import Probes
+from distill.campaigns.requests import Requests, Wording
+from distill.campaigns.routing import Router
 from distill.campaigns.sampling import (
     bernoulli,
     dirichlet,
@@ -27,6 +31,7 @@ from distill.campaigns.sampling import (
     token_counts,
     uniform16,
 )
+from distill.campaigns.settings import Campaign
 
 OLDEST = 30  # accounts are opened over so many days before the campaign; assumed
 RESELLER = SEGMENTS.index("reseller")  # what pooled cover looks like: many customers at once
@@ -166,47 +171,6 @@ class Slots:
         self.preference[slots] = environment.preferences.add(topics_RK)
 
 
-class Router:
-    """Routes the day's exchanges over all slots, so that what falls on a closed account is lost and
-    no account sends more because another is gone.
-
-    Args:
-        seed: of the simulation.
-        settings: what the campaign does.
-        number: of the campaign.
-        rng: where lasting unequal weights are drawn from.
-    """
-
-    def __init__(
-        self, seed: int, settings: Campaign, number: int, rng: np.random.Generator
-    ) -> None:
-        self.seed, self.settings, self.number = seed, settings, number
-        self.daily = settings.daily()
-        self.sent_before = np.cumsum(self.daily) - self.daily
-        self.weights = np.ones(settings.accounts)
-        if settings.router == "sticky":
-            self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts))
-
-    def route(self, day: int) -> np.ndarray:
-        """Exchanges of each slot on a day; they add up to the day's plan.
-
-        Args:
-            day: from 0.
-
-        Returns:
-            Counts `[slots]`; none outside the campaign's days.
-        """
-        accounts, since = self.settings.accounts, day - self.settings.start
-        if not 0 <= since < self.settings.days:
-            return np.zeros(accounts, np.int64)
-        total = int(self.daily[since])
-        if self.settings.router == "round_robin":
-            turn = (np.arange(accounts) - int(self.sent_before[since])) % accounts
-            return total // accounts + (turn < total % accounts)
-        rng = stream(self.seed, "route", self.number, day)
-        return rng.multinomial(total, self.weights / self.weights.sum())
-
-
 class Operator:
     """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
 
@@ -228,25 +192,77 @@ class Operator:
         self.number, self.release = number, release
         self.mix = settings.mix
         cover = environment.habits.topics_SK[RESELLER]
-        rows = environment.preferences.add(np.stack([target_topics(settings), cover]))
+        wanted = target_topics(settings) if settings.targets else cover
+        rows = environment.preferences.add(np.stack([wanted, cover]))
         self.target_row = int(rows[0])
         self.templates = environment.templates.take(settings.templates)
         rng = stream(environment.seed, "campaign", number)
         self.router = Router(environment.seed, settings, number, rng)
         self.slots = Slots(environment, settings, number, int(rows[1]), rng)
+        self.source = self._source()
+        self.probes: Probes | None = None
+        if settings.probes:
+            luck = stream(environment.seed, "probes", number)
+            self.probes = Probes(environment, settings, self.target_row, luck)
+
+    def _source(self) -> Relay | Replay | None:
+        """Where requests come from that are not its own prompts."""
+        environment, settings, clientele = self.environment, self.settings, None
+        if settings.customers:
+            rng = stream(environment.seed, "customers", self.number)
+            clientele = Clientele(environment, settings, rng)
+        if settings.kind == "replay":
+            return Replay(environment, settings, self.target_row, clientele)
+        return Relay(clientele) if clientele is not None else None
 
     def day(self, day: int) -> Traffic:
         """The exchanges that reach the provider on a day."""
-        environment, settings = self.environment, self.settings
-        habits, accounts = environment.habits, environment.accounts
-        rng = stream(environment.seed, "campaign", self.number, day)
+        rng = stream(self.environment.seed, "campaign", self.number, day)
         counts = self.router.route(day)
         order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
-        slot = np.repeat(order, counts[order])
-        account, n = self.slots.account[slot], len(slot)
-        segment = accounts.segment[account]
-        ready = accounts.created[account].astype(np.int64) + settings.warm_up <= day
-        wanted = bernoulli(np.full(n, self.mix), rng) & ready
+        requests = self._requests(day, np.repeat(order, counts[order]), rng)
+        if self.probes is not None:
+            requests = self.probes.put(requests, rng)
+        slot, minute, asks, wanted = requests
+        account = self.slots.account[slot]
+        events = Events(
+            day,
+            account.astype(np.uint32),
+            minute,
+            asks.topic,
+            asks.template,
+            asks.phrase,
+            asks.newest,
+            asks.tokens_in,
+            asks.tokens_out,
+        )
+        return still_open(Traffic(events, wanted), self.environment.accounts)
+
+    def _requests(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
+        """What is asked on a day, in order of account, by the kind of the campaign."""
+        if self.source is None:
+            return self._own(day, slot, rng)
+        released = self.release is not None and day >= self.release
+        since = day - self.release if self.release is not None and released else None
+        requests = self.source.day(day, since, slot, self.mix, rng)
+        rows = np.argsort(self.slots.account[requests.slot], kind="stable")
+        slot = requests.slot[rows]
+        wording = Wording(*(column[rows] for column in requests.wording))
+        wanted = requests.wanted[rows] & self._is_ready(day, self.slots.account[slot])
+        return Requests(slot, requests.minute[rows], wording, wanted)
+
+    def _is_ready(self, day: int, account: np.ndarray) -> np.ndarray:
+        """Which accounts have warmed up."""
+        created = self.environment.accounts.created[account].astype(np.int64)
+        ready: np.ndarray = created + self.settings.warm_up <= day
+        return ready
+
+    def _own(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
+        """Prompts of its own, and cover."""
+        settings, habits, n = self.settings, self.environment.habits, len(slot)
+        account = self.slots.account[slot]
+        segment = self.environment.accounts.segment[account]
+        wanted = bernoulli(np.full(n, self.mix), rng) & self._is_ready(day, account)
         topic, minute = self._topics_and_minutes(slot, wanted, rng)
         means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
@@ -254,18 +270,8 @@ class Operator:
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
         released = self.release is not None and day >= self.release
         newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
-        events = Events(
-            day,
-            account.astype(np.uint32),
-            minute,
-            topic,
-            template,
-            phrase,
-            newest,
-            tokens_in,
-            tokens_out,
-        )
-        return still_open(Traffic(events, wanted), accounts)
+        wording = Wording(topic, template, phrase, newest, tokens_in, tokens_out)
+        return Requests(slot, minute, wording, wanted)
 
     def _topics_and_minutes(
         self, slot: np.ndarray, wanted: np.ndarray, rng: np.random.Generator

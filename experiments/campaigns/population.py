@@ -10,6 +10,9 @@ it more than on anything else here.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+
 import numpy as np
 from pydantic import Field
 
@@ -260,3 +263,25 @@ class Population(FrozenSettings):
         """Accounts of each segment; they add up."""
         shares = np.array([self.segments[name].share for name in SEGMENTS])
         return dict(zip(SEGMENTS, apportion(self.accounts, shares).tolist(), strict=True))
+
+
+def expected_share(
+    honest: Population, clientele: Mapping[str, float], capabilities: Collection[str]
+) -> float:
+    """Of what honest customers ask, the share that is of some capabilities.
+
+    Args:
+        honest: how customers of each segment ask, and how much.
+        clientele: customers by segment, in proportion.
+        capabilities: names.
+
+    Returns:
+        0 to 1.
+    """
+    total = useful = 0.0
+    for name, share in clientele.items():
+        segment = honest.segments[name]
+        sent = share * segment.median * math.exp(segment.sigma**2 / 2)  # mean of a lognormal rate
+        wanted = sum(weight for kind, weight in segment.mix.items() if kind in capabilities)
+        total, useful = total + sent, useful + sent * wanted / sum(segment.mix.values())
+    return useful / total
