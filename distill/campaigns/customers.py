@@ -42,8 +42,8 @@ class Clientele:
     """Customers C of a campaign, as different from each other as honest ones are.
 
     By customer: `segment`, `rate` (exchanges a day, of which the plan needs the proportions alone),
-    `zone`, `phrase`, `adopts`, `preference` (row of topic preferences), `first_template` and
-    `own_templates`.
+    `length` (mean exchanges of a session), `zone`, `phrase`, `adopts`, `preference` (row of topic
+    preferences), `first_template` and `own_templates`.
 
     Args:
         environment: whose honest customers they are like, and where their preferences are kept.
@@ -60,6 +60,7 @@ class Clientele:
         count = settings.customers
         sizes = apportion(count, np.array(list(shares.values())))
         self.segment = np.repeat([SEGMENTS.index(name) for name in shares], sizes)
+        self.length = rhythm.session_S[self.segment]
         log_rate = rhythm.sigma_S[self.segment] * rng.standard_normal(count)
         self.rate = rhythm.median_S[self.segment] * np.exp(log_rate)
         self.zone = rng.choice(rhythm.zones, count)
@@ -85,22 +86,14 @@ class Clientele:
             exchanges: E, of all of them.
             rng: draws.
         """
-        rhythm, length_C = self.environment.habits.rhythm, self._mean_length()
+        rhythm, length_C = self.environment.habits.rhythm, self.length
         shape = 1 / np.maximum(rhythm.burst_S[self.segment], 1e-3) ** 2
         weekend = rhythm.weekend_S[self.segment] if day % 7 >= 5 else 1.0
         expected = self.rate / length_C * weekend * rng.standard_gamma(shape) / shape
         edge = np.cumsum(expected) / expected.sum()
-        each = float(np.diff(edge, prepend=0) @ length_C)
-        customers, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        missing = exchanges
-        while missing > 0:
-            n = int(missing / each * 1.05) + 10
-            customers.append(np.minimum(np.searchsorted(edge, rng.random(n)), len(edge) - 1))
-            lengths.append(rng.geometric(1 / length_C[customers[-1]]))
-            missing -= int(lengths[-1].sum())
-        of, length = np.concatenate(customers), np.concatenate(lengths)
-        session = np.repeat(np.arange(len(of)), length)[:exchanges]
-        return Sessions(of[session], session)
+        drawn = _drawn(edge, length_C, exchanges, rng)
+        session = np.repeat(np.arange(len(drawn.customer)), drawn.length)[:exchanges]
+        return Sessions(drawn.customer[session], session)
 
     def holders(self, sessions: int, rng: np.random.Generator) -> np.ndarray:
         """The customer of each session that was recorded, in proportion to what they send.
@@ -112,12 +105,8 @@ class Clientele:
         Returns:
             `[sessions]`.
         """
-        edge = np.cumsum(self.rate / self._mean_length())
+        edge = np.cumsum(self.rate / self.length)
         return np.searchsorted(edge / edge[-1], rng.random(sessions)).clip(max=len(edge) - 1)
-
-    def _mean_length(self) -> np.ndarray:
-        mean: np.ndarray = self.environment.habits.rhythm.session_S[self.segment]
-        return mean
 
     def minutes(self, sessions: Sessions, rng: np.random.Generator) -> np.ndarray:
         """Minute of the day of each exchange: by the clock of its customer's segment and zone.
@@ -148,31 +137,54 @@ class Clientele:
             customer: of each exchange `[E]`.
             rng: draws.
         """
-        habits, segment = self.environment.habits, self.segment[customer]
+        habits = self.environment.habits
         topic = self.environment.preferences.draw(self.preference[customer], rng)
-        means = habits.tokens_S2[segment]
+        means = habits.tokens_S2[self.segment[customer]]
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(len(customer), bool)
         if since is not None:
             newest = bernoulli(moved(self.adopts, since, habits.adoption_days)[customer], rng)
         return Wording(
             topic,
-            self._templates(day, customer, segment, rng),
+            _templates(self, day, customer, rng),
             bernoulli(self.phrase[customer], rng),
             newest,
             tokens_in,
             tokens_out,
         )
 
-    def _templates(
-        self, day: int, customer: np.ndarray, segment: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Template of each exchange: a public one, one of the customer's own, or none (0)."""
-        habits, n = self.environment.habits, len(customer)
-        u, count = rng.random(n, np.float32), self.own_templates[customer]
-        popular = self.environment.public_templates(day)[uniform16(rng, n)]
-        own = self.first_template[customer] + (rng.random(n) * count).astype(np.int64)
-        public = habits.public_S[segment]
-        either = public + np.where(count > 0, habits.private_S[segment], 0)
-        template: np.ndarray = np.where(u < public, popular, np.where(u < either, own, 0))
-        return template.astype(np.uint32)
+
+class _Drawn(NamedTuple):
+    """Sessions: whose each is, and how many exchanges it has."""
+
+    customer: np.ndarray
+    length: np.ndarray
+
+
+def _drawn(
+    edge: np.ndarray, length_C: np.ndarray, exchanges: int, rng: np.random.Generator
+) -> _Drawn:
+    """Sessions with so many exchanges or more, of customers with these cumulative shares."""
+    each = float(np.diff(edge, prepend=0) @ length_C)
+    customers, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    missing = exchanges
+    while missing > 0:
+        n = int(missing / each * 1.05) + 10
+        customers.append(np.minimum(np.searchsorted(edge, rng.random(n)), len(edge) - 1))
+        lengths.append(rng.geometric(1 / length_C[customers[-1]]))
+        missing -= int(lengths[-1].sum())
+    return _Drawn(np.concatenate(customers), np.concatenate(lengths))
+
+
+def _templates(
+    of: Clientele, day: int, customer: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Template of each exchange: a public one, one of the customer's own, or none (0)."""
+    habits, segment, n = of.environment.habits, of.segment[customer], len(customer)
+    u, count = rng.random(n, np.float32), of.own_templates[customer]
+    popular = of.environment.public_templates(day)[uniform16(rng, n)]
+    private = of.first_template[customer] + (rng.random(n) * count).astype(np.int64)
+    public = habits.public_S[segment]
+    either = public + np.where(count > 0, habits.private_S[segment], 0)
+    template: np.ndarray = np.where(u < public, popular, np.where(u < either, private, 0))
+    return template.astype(np.uint32)

@@ -171,105 +171,74 @@ class Slots:
         self.preference[slots] = environment.preferences.add(topics_RK)
 
 
-class Operator:
-    """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
+def is_ready(slots: Slots, day: int, slot: np.ndarray) -> np.ndarray:
+    """Which slots have accounts that have warmed up.
 
     Args:
-        environment: where it opens its accounts.
-        settings: what the campaign does.
-        number: of the campaign, from 0.
-        release: the day on which a new model comes out, if one does.
-
-    Arguments of its methods:
+        slots: of a campaign.
         day: from 0.
-        ids: account numbers `[n]`, anybody's.
+        slot: slots `[n]`.
+
+    Returns:
+        A mask `[n]`.
+    """
+    created = slots.environment.accounts.created[slots.account[slot]].astype(np.int64)
+    ready: np.ndarray = created + slots.settings.warm_up <= day
+    return ready
+
+
+class Prompts:
+    """Prompts of a campaign's own, and cover.
+
+    Args:
+        environment: whose customers its cover is like.
+        settings: what the campaign does.
+        slots: of the campaign.
+        target_row: row of topic preferences of what it wants.
+        templates: masked prompts that the wanted ones are cut from.
     """
 
     def __init__(
-        self, environment: Environment, settings: Campaign, number: int, release: int | None = None
+        self,
+        environment: Environment,
+        settings: Campaign,
+        slots: Slots,
+        target_row: int,
+        templates: np.ndarray,
     ) -> None:
-        self.environment, self.settings = environment, settings
-        self.number, self.release = number, release
-        self.mix = settings.mix
-        cover = environment.habits.topics_SK[RESELLER]
-        wanted = target_topics(settings) if settings.targets else cover
-        rows = environment.preferences.add(np.stack([wanted, cover]))
-        self.target_row = int(rows[0])
-        self.templates = environment.templates.take(settings.templates)
-        rng = stream(environment.seed, "campaign", number)
-        self.router = Router(environment.seed, settings, number, rng)
-        self.slots = Slots(environment, settings, number, int(rows[1]), rng)
-        self.source = self._source()
-        self.probes: Probes | None = None
-        if settings.probes:
-            luck = stream(environment.seed, "probes", number)
-            self.probes = Probes(environment, settings, self.target_row, luck)
+        self.environment, self.settings, self.slots = environment, settings, slots
+        self.target_row, self.templates = target_row, templates
 
-    def _source(self) -> Relay | Replay | None:
-        """Where requests come from that are not its own prompts."""
-        environment, settings, clientele = self.environment, self.settings, None
-        if settings.customers:
-            rng = stream(environment.seed, "customers", self.number)
-            clientele = Clientele(environment, settings, rng)
-        if settings.kind == "replay":
-            return Replay(environment, settings, self.target_row, clientele)
-        return Relay(clientele) if clientele is not None else None
+    def rewrite(self, count: int) -> None:
+        """Replace so many of its templates, the oldest first.
 
-    def day(self, day: int) -> Traffic:
-        """The exchanges that reach the provider on a day."""
-        rng = stream(self.environment.seed, "campaign", self.number, day)
-        counts = self.router.route(day)
-        order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
-        requests = self._requests(day, np.repeat(order, counts[order]), rng)
-        if self.probes is not None:
-            requests = self.probes.put(requests, rng)
-        slot, minute, asks, wanted = requests
-        account = self.slots.account[slot]
-        events = Events(
-            day,
-            account.astype(np.uint32),
-            minute,
-            asks.topic,
-            asks.template,
-            asks.phrase,
-            asks.newest,
-            asks.tokens_in,
-            asks.tokens_out,
-        )
-        return still_open(Traffic(events, wanted), self.environment.accounts)
+        Args:
+            count: of templates.
+        """
+        fresh = self.environment.templates.take(count)
+        self.templates = np.concatenate([self.templates[count:], fresh])
 
-    def _requests(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
-        """What is asked on a day, in order of account, by the kind of the campaign."""
-        if self.source is None:
-            return self._own(day, slot, rng)
-        released = self.release is not None and day >= self.release
-        since = day - self.release if self.release is not None and released else None
-        requests = self.source.day(day, since, slot, self.mix, rng)
-        rows = np.argsort(self.slots.account[requests.slot], kind="stable")
-        slot = requests.slot[rows]
-        wording = Wording(*(column[rows] for column in requests.wording))
-        wanted = requests.wanted[rows] & self._is_ready(day, self.slots.account[slot])
-        return Requests(slot, requests.minute[rows], wording, wanted)
+    def day(
+        self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
+    ) -> Requests:
+        """The requests of a day.
 
-    def _is_ready(self, day: int, account: np.ndarray) -> np.ndarray:
-        """Which accounts have warmed up."""
-        created = self.environment.accounts.created[account].astype(np.int64)
-        ready: np.ndarray = created + self.settings.warm_up <= day
-        return ready
-
-    def _own(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
-        """Prompts of its own, and cover."""
+        Args:
+            day: from 0.
+            since: days since a new model came out; None before.
+            slot: of each exchange that is planned `[E]`, in order of account.
+            mix: share of the exchanges that are for the student.
+            rng: draws.
+        """
         settings, habits, n = self.settings, self.environment.habits, len(slot)
-        account = self.slots.account[slot]
-        segment = self.environment.accounts.segment[account]
-        wanted = bernoulli(np.full(n, self.mix), rng) & self._is_ready(day, account)
+        segment = self.environment.accounts.segment[self.slots.account[slot]]
+        wanted = bernoulli(np.full(n, mix), rng) & is_ready(self.slots, day, slot)
         topic, minute = self._topics_and_minutes(slot, wanted, rng)
         means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
         template = self._templates(day, slot, segment, wanted, rng)
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
-        released = self.release is not None and day >= self.release
-        newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
+        newest = bernoulli(np.full(n, settings.pivot if since is not None else 0.0), rng)
         wording = Wording(topic, template, phrase, newest, tokens_in, tokens_out)
         return Requests(slot, minute, wording, wanted)
 
@@ -311,6 +280,89 @@ class Operator:
         cut = self.templates[rng.integers(0, self.settings.templates, n)]
         return np.where(wanted, cut, cover).astype(np.uint32)
 
+
+class Operator:
+    """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
+
+    Args:
+        environment: where it opens its accounts.
+        settings: what the campaign does.
+        number: of the campaign, from 0.
+        release: the day on which a new model comes out, if one does.
+
+    Arguments of its methods:
+        day: from 0.
+        ids: account numbers `[n]`, anybody's.
+    """
+
+    def __init__(
+        self, environment: Environment, settings: Campaign, number: int, release: int | None = None
+    ) -> None:
+        self.environment, self.settings = environment, settings
+        self.number, self.release = number, release
+        self.mix = settings.mix
+        cover = environment.habits.topics_SK[RESELLER]
+        wanted = target_topics(settings) if settings.targets else cover
+        rows = environment.preferences.add(np.stack([wanted, cover]))
+        self.target_row = int(rows[0])
+        templates = environment.templates.take(settings.templates)
+        rng = stream(environment.seed, "campaign", number)
+        self.router = Router(environment.seed, settings, number, rng)
+        self.slots = Slots(environment, settings, number, int(rows[1]), rng)
+        self.prompts = Prompts(environment, settings, self.slots, self.target_row, templates)
+        self.source = self._source()
+        self.probes: Probes | None = None
+        if settings.probes:
+            luck = stream(environment.seed, "probes", number)
+            self.probes = Probes(environment, settings, self.target_row, luck)
+
+    @property
+    def templates(self) -> np.ndarray:
+        """The masked prompts that its own are cut from."""
+        return self.prompts.templates
+
+    def _source(self) -> Prompts | Relay | Replay:
+        """Where its requests come from."""
+        environment, settings, clientele = self.environment, self.settings, None
+        if settings.customers:
+            rng = stream(environment.seed, "customers", self.number)
+            clientele = Clientele(environment, settings, rng)
+        if settings.kind == "replay":
+            return Replay(environment, settings, self.target_row, clientele)
+        return self.prompts if clientele is None else Relay(clientele)
+
+    def day(self, day: int) -> Traffic:
+        """The exchanges that reach the provider on a day."""
+        rng = stream(self.environment.seed, "campaign", self.number, day)
+        counts = self.router.route(day)
+        order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
+        requests = self._requests(day, np.repeat(order, counts[order]), rng)
+        if self.probes is not None:
+            requests = self.probes.put(requests, rng)
+        slot, minute, asks, wanted = requests
+        account = self.slots.account[slot]
+        events = Events(
+            day,
+            account.astype(np.uint32),
+            minute,
+            asks.topic,
+            asks.template,
+            asks.phrase,
+            asks.newest,
+            asks.tokens_in,
+            asks.tokens_out,
+        )
+        return still_open(Traffic(events, wanted), self.environment.accounts)
+
+    def _requests(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
+        """What is asked on a day, in order of account; no account that warms up is wanted for."""
+        since = None if self.release is None or day < self.release else day - self.release
+        requests = self.source.day(day, since, slot, self.mix, rng)
+        if self.source is not self.prompts:
+            rows = np.argsort(self.slots.account[requests.slot], kind="stable")
+            requests = requests.take(rows)
+        return requests._replace(wanted=requests.wanted & is_ready(self.slots, day, requests.slot))
+
     def sign_up(self, day: int) -> np.ndarray:
         """Open accounts for the slots that are due, `[n]`; a provider may refuse them."""
         return self.slots.replace_due(day)
@@ -323,6 +375,4 @@ class Operator:
         lost = self.slots.close(day, ids)
         if lost and lost >= self.settings.wave * self.settings.accounts:
             self.mix *= self.settings.adapts
-            rewritten = round(self.settings.renews * self.settings.templates)
-            fresh = self.environment.templates.take(rewritten)
-            self.templates = np.concatenate([self.templates[rewritten:], fresh])
+            self.prompts.rewrite(round(self.settings.renews * self.settings.templates))

@@ -27,3 +27,12 @@ class Requests(NamedTuple):
     minute: np.ndarray
     wording: Wording
     wanted: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Requests:
+        """The requests at these rows.
+
+        Args:
+            rows: row numbers `[n]`.
+        """
+        wording = Wording(*(column[rows] for column in self.wording))
+        return Requests(self.slot[rows], self.minute[rows], wording, self.wanted[rows])

@@ -64,15 +64,11 @@ UNUSED: dict[Kind, tuple[str, ...]] = {
 """What a kind of campaign makes nothing of; nor has a replay of customers' sessions a wording."""
 
 
-class Campaign(FrozenSettings):
-    """What a campaign does. An exchange is one model call.
-
-    `kind`: its `own` prompts through its own accounts; a `relay` of the live requests of its
-    customers; a `replay` of recorded sessions, each continued at another account than it was begun
-    at; or transcripts that were `bought`, without any account.
+class Plan(FrozenSettings):
+    """How many exchanges, through how many accounts, on which days. An exchange is one model
+    call.
     """
 
-    kind: Kind = Field(default="own", description="where its exchanges come from")
     exchanges: int = Field(
         gt=0,
         le=100_000_000_000,
@@ -80,6 +76,10 @@ class Campaign(FrozenSettings):
     )
     accounts: Some = Field(description="open at the same time; 0 where transcripts are bought")
     days: int = Field(gt=0, le=3650)
+    start: Days = Field(default=0, description="day of the horizon on which it begins")
+    schedule: Literal["flat", "working"] = Field(
+        default="flat", description="every day alike, or weekends at a third"
+    )
     peak: Count | None = Field(
         default=None, description="exchanges on its busiest day; none: no day stands out"
     )
@@ -90,6 +90,74 @@ class Campaign(FrozenSettings):
         default=None,
         description="exchanges that an account sends on a day at most; none: no such bound",
     )
+
+    @property
+    def per_account(self) -> float:
+        """Exchanges of an account over the campaign; 0 without accounts."""
+        return self.exchanges / self.accounts if self.accounts else 0.0
+
+    @property
+    def per_account_day(self) -> float:
+        """Exchanges of an account on a day of the campaign, on average."""
+        return self.per_account / self.days
+
+    @property
+    def busiest(self) -> int:
+        """The day of the campaign, from 0, on which its peak is."""
+        return self.days // 2 if self.peak_day is None else self.peak_day
+
+    def daily(self) -> np.ndarray:
+        """Exchanges planned for each of its days `[days]`; they add up exactly."""
+        weekday = (self.start + np.arange(self.days)) % 7
+        weights = np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0)
+        if self.peak is None or self.days == 1:
+            return apportion(self.exchanges, weights)
+        weights[self.busiest] = 0
+        days = apportion(self.exchanges - self.peak, weights)
+        days[self.busiest] = self.peak
+        return days
+
+
+class Pool(Plan):
+    """The accounts: what they sign up as, what they share, and what becomes of closed ones."""
+
+    pathways: dict[str, float] = Field(
+        default={"api": 1.0}, description="what its accounts sign up as, in proportion"
+    )
+    per_payment: int = Field(
+        default=1, ge=1, le=1_000_000, description="accounts on one payment method"
+    )
+    per_network: int = Field(
+        default=1, ge=1, le=1_000_000, description="accounts behind one exit address"
+    )
+    router: Literal["round_robin", "random", "sticky"] = Field(
+        default="round_robin",
+        description="even; by chance; or lasting unequal shares (lognormal, sigma 0.5)",
+    )
+    warm_up: Days = Field(default=0, description="days for which an account sends cover only")
+    respawn_days: int = Field(
+        default=1, ge=1, le=3650, description="days until a closed account is replaced"
+    )
+    respawns: float = Field(
+        default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`"
+    )
+    reuse: Share = Field(
+        default=0.0, description="replacements that keep the closed account's payment"
+    )
+    passes: Share = Field(
+        default=0.05, description="its accounts that get through an identity check"
+    )
+
+
+class Campaign(Pool):
+    """What a campaign does.
+
+    `kind`: its `own` prompts through its own accounts; a `relay` of the live requests of its
+    customers; a `replay` of recorded sessions, each continued at another account than it was begun
+    at; or transcripts that were `bought`, without any account.
+    """
+
+    kind: Kind = Field(default="own", description="where its exchanges come from")
     customers: Some = Field(
         default=0, description="whose requests it passes on, or whose sessions it replays"
     )
@@ -106,7 +174,6 @@ class Campaign(FrozenSettings):
         le=1440,
         description="mean minutes until a replayed session goes on at another account",
     )
-    start: Days = Field(default=0, description="day of the horizon on which it begins")
     mix: Share = Field(default=1.0, description="share of the exchanges that are for the student")
     cover: Literal["pooled", "persona"] = Field(
         default="pooled",
@@ -125,19 +192,6 @@ class Campaign(FrozenSettings):
     phrase: Share = Field(
         default=0.0, description="wanted exchanges that ask for reasoning or a rubric"
     )
-    pathways: dict[str, float] = Field(
-        default={"api": 1.0}, description="what its accounts sign up as, in proportion"
-    )
-    per_payment: int = Field(
-        default=1, ge=1, le=1_000_000, description="accounts on one payment method"
-    )
-    per_network: int = Field(
-        default=1, ge=1, le=1_000_000, description="accounts behind one exit address"
-    )
-    router: Literal["round_robin", "random", "sticky"] = Field(
-        default="round_robin",
-        description="even; by chance; or lasting unequal shares (lognormal, sigma 0.5)",
-    )
     timing: Literal["spread", "bursts"] = Field(
         default="spread", description="by the clock, or all accounts at once"
     )
@@ -147,24 +201,11 @@ class Campaign(FrozenSettings):
         le=1440,
         description="moments a day at which all accounts send, if in bursts",
     )
-    schedule: Literal["flat", "working"] = Field(
-        default="flat", description="every day alike, or weekends at a third"
-    )
     pivot: Share = Field(
         default=0.0, description="share of traffic that follows a new model within a day"
     )
     tokens: tuple[float, float] = Field(
         default=(2000.0, 1500.0), description="mean in and out of wanted exchanges"
-    )
-    warm_up: Days = Field(default=0, description="days for which an account sends cover only")
-    respawn_days: int = Field(
-        default=1, ge=1, le=3650, description="days until a closed account is replaced"
-    )
-    respawns: float = Field(
-        default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`"
-    )
-    reuse: Share = Field(
-        default=0.0, description="replacements that keep the closed account's payment"
     )
     adapts: float = Field(
         default=1.0, gt=0, le=1, description="factor on its mix after each wave of bans"
@@ -174,9 +215,6 @@ class Campaign(FrozenSettings):
     )
     wave: Share = Field(
         default=0.02, description="share of its accounts closed in a day that it reacts to"
-    )
-    passes: Share = Field(
-        default=0.05, description="its accounts that get through an identity check"
     )
     probes: Some = Field(
         default=0,
@@ -204,32 +242,6 @@ class Campaign(FrozenSettings):
     @model_serializer(mode="wrap")
     def _as_addressed(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in dump(self).items() if not _is_as_ever(self, name)}
-
-    @property
-    def per_account(self) -> float:
-        """Exchanges of an account over the campaign; 0 without accounts."""
-        return self.exchanges / self.accounts if self.accounts else 0.0
-
-    @property
-    def per_account_day(self) -> float:
-        """Exchanges of an account on a day of the campaign, on average."""
-        return self.per_account / self.days
-
-    @property
-    def busiest(self) -> int:
-        """The day of the campaign, from 0, on which its peak is."""
-        return self.days // 2 if self.peak_day is None else self.peak_day
-
-    def daily(self) -> np.ndarray:
-        """Exchanges planned for each of its days `[days]`; they add up exactly."""
-        weekday = (self.start + np.arange(self.days)) % 7
-        weights = np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0)
-        if self.peak is None or self.days == 1:
-            return apportion(self.exchanges, weights)
-        weights[self.busiest] = 0
-        days = apportion(self.exchanges - self.peak, weights)
-        days[self.busiest] = self.peak
-        return days
 
     def planned(self, days: int) -> float:
         """Wanted exchanges expected within a horizon of so many days if nothing is closed or
