@@ -7,11 +7,12 @@ relay's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from distill.campaigns import SEGMENTS, apportion
+from distill.campaigns import SEGMENTS, apportion, run_starts
 from distill.campaigns.environment import Environment
 from distill.campaigns.requests import Wording
 from distill.campaigns.sampling import (
@@ -38,6 +39,30 @@ class Sessions(NamedTuple):
     session: np.ndarray
 
 
+def begins(sessions: Sessions) -> np.ndarray:
+    """Place of the first exchange of each exchange's session.
+
+    Args:
+        sessions: of E exchanges.
+
+    Returns:
+        `[E]`.
+    """
+    starts = run_starts(sessions.session)
+    return np.repeat(starts, np.diff(np.append(starts, len(sessions.session))))
+
+
+def joined(parts: Sequence[Sessions]) -> Sessions:
+    """Sessions of several plans as those of one.
+
+    Args:
+        parts: at least one.
+    """
+    ends = np.cumsum([part.session[-1] + 1 if len(part.session) else 0 for part in parts])
+    numbers = [part.session + before for part, before in zip(parts, [0, *ends[:-1]], strict=True)]
+    return Sessions(np.concatenate([part.customer for part in parts]), np.concatenate(numbers))
+
+
 class Clientele:
     """Customers C of a campaign, as different from each other as honest ones are.
 
@@ -58,7 +83,8 @@ class Clientele:
         habits, rhythm = environment.habits, environment.habits.rhythm
         shares = settings.clientele or settings.pathways
         count = settings.customers
-        sizes = apportion(count, np.array(list(shares.values())))
+        # Nobody is left out where customers are few.
+        sizes = 1 + apportion(count - len(shares), np.array(list(shares.values())))
         self.segment = np.repeat([SEGMENTS.index(name) for name in shares], sizes)
         self.length = rhythm.session_S[self.segment]
         log_rate = rhythm.sigma_S[self.segment] * rng.standard_normal(count)
@@ -77,7 +103,9 @@ class Clientele:
             topics_CK = dirichlet(topics_CK, spread[:, None], rng)
         self.preference = environment.preferences.add(topics_CK)
 
-    def sessions(self, day: int, exchanges: int, rng: np.random.Generator) -> Sessions:
+    def sessions(
+        self, day: int, exchanges: int, rng: np.random.Generator, segment: int | None = None
+    ) -> Sessions:
         """Sessions of a day, by customers in proportion to what they send; the last one is cut
         where the plan ends.
 
@@ -85,11 +113,14 @@ class Clientele:
             day: from 0.
             exchanges: E, of all of them.
             rng: draws.
+            segment: of whose customers alone; None for all.
         """
         rhythm, length_C = self.environment.habits.rhythm, self.length
         shape = 1 / np.maximum(rhythm.burst_S[self.segment], 1e-3) ** 2
         weekend = rhythm.weekend_S[self.segment] if day % 7 >= 5 else 1.0
         expected = self.rate / length_C * weekend * rng.standard_gamma(shape) / shape
+        if segment is not None:
+            expected = expected * (self.segment == segment)
         edge = np.cumsum(expected) / expected.sum()
         drawn = _drawn(edge, length_C, exchanges, rng)
         session = np.repeat(np.arange(len(drawn.customer)), drawn.length)[:exchanges]
@@ -119,10 +150,10 @@ class Clientele:
             `[E]`.
         """
         rhythm = self.environment.habits.rhythm
-        first = np.unique(sessions.session, return_index=True)[1]
-        of = sessions.customer[first]
+        first = begins(sessions)
+        of = sessions.customer[np.unique(first)]
         start = session_starts(rhythm.clock_SQ, self.segment[of], self.zone[of], rng)
-        place = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(sessions.session))))
+        place = np.searchsorted(np.unique(first), first)
         gap = rhythm.gap_S[self.segment[sessions.customer]]
         return exchange_minutes(start[place], gap, rng)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.campaigns import CAPABILITIES, MINUTES, stream
-from distill.campaigns.customers import Clientele
+from distill.campaigns.customers import Clientele, begins, joined
 from distill.campaigns.environment import Environment
 from distill.campaigns.requests import Requests, Wording
 from distill.campaigns.sampling import (
@@ -26,32 +26,48 @@ from distill.campaigns.settings import Campaign
 
 
 class Relay:
-    """Live requests of customers: sessions go to the accounts in the order of the day's plan, so an
-    account carries those of many customers, and a session may go on at the next account.
+    """Live requests of customers: each session goes to an account, whose it stays, so an account
+    carries those of many customers.
 
     Args:
         clientele: whose requests they are.
+        pathway: segment that each slot signs up as `[slots]`, where an account carries customers of
+            its own segment alone; None where it carries any.
     """
 
-    def __init__(self, clientele: Clientele) -> None:
-        self.clientele = clientele
+    def __init__(self, clientele: Clientele, pathway: np.ndarray | None) -> None:
+        self.clientele, self.pathway = clientele, pathway
 
     def day(
         self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
     ) -> Requests:
-        """The requests of a day.
+        """The requests of a day; in expectation each account sends what is planned.
 
         Args:
             day: from 0.
             since: days since a new model came out; None before.
-            slot: of each exchange that is planned `[E]`, in order of account.
+            slot: of each exchange that is planned `[E]`, those of an account next to each other.
             mix: share of the answers that are for the student.
             rng: draws.
+
+        Returns:
+            In order of session.
         """
-        sessions = self.clientele.sessions(day, len(slot), rng)
+        plans = self._plans(slot)
+        parts = [self.clientele.sessions(day, len(at), rng, segment) for segment, at in plans]
+        sessions = joined(parts)
+        stays = [at[begins(part)] for (_, at), part in zip(plans, parts, strict=True)]
         minute = self.clientele.minutes(sessions, rng)
         wording = self.clientele.wording(day, since, sessions.customer, rng)
-        return Requests(slot, minute, wording, bernoulli(np.full(len(slot), mix), rng))
+        wanted = bernoulli(np.full(len(slot), mix), rng)
+        return Requests(np.concatenate(stays), minute, wording, wanted)
+
+    def _plans(self, slot: np.ndarray) -> list[tuple[int | None, np.ndarray]]:
+        """The day's plan by the segment whose customers it is of; None of all together."""
+        if self.pathway is None:
+            return [(None, slot)]
+        pathway = self.pathway[slot]
+        return [(int(name), slot[pathway == name]) for name in np.unique(self.pathway)]
 
 
 class Replay:

@@ -329,7 +329,9 @@ class Operator:
             clientele = Clientele(environment, settings, rng)
         if settings.kind == "replay":
             return Replay(environment, settings, self.target_row, clientele)
-        return self.prompts if clientele is None else Relay(clientele)
+        if clientele is None:
+            return self.prompts
+        return Relay(clientele, self.slots.pathway if settings.clientele is None else None)
 
     def day(self, day: int) -> Traffic:
         """The exchanges that reach the provider on a day."""

@@ -248,7 +248,8 @@ def scaled(campaign: Campaign, share: float) -> Campaign:
         accounts, exchanges = 0, max(1, round(campaign.exchanges * share))
     changes: dict[str, Any] = {"accounts": accounts, "exchanges": exchanges}
     if campaign.customers:
-        changes["customers"] = max(1, round(campaign.customers * share))
+        fewest = len(campaign.clientele or campaign.pathways)
+        changes["customers"] = max(fewest, round(campaign.customers * share))
     if campaign.peak is not None:
         # Up to the next exchange: no peak is then below the mean.
         changes["peak"] = min(-(-campaign.peak * exchanges // campaign.exchanges), exchanges)

@@ -57,7 +57,7 @@ ACCOUNTS = (
 )
 UNUSED: dict[Kind, tuple[str, ...]] = {
     "own": (*SESSIONS, "customers", "clientele"),
-    "relay": (*WORDING, *RHYTHM, *SESSIONS),
+    "relay": (*WORDING, *RHYTHM, *SESSIONS, "most"),
     "replay": ("templates", *RHYTHM, "most"),
     "bought": (*ACCOUNTS, "narrow", "templates", "phrase", "pivot", *RHYTHM, *SESSIONS),
 }
@@ -163,7 +163,10 @@ class Campaign(Pool):
     )
     clientele: dict[str, float] | None = Field(
         default=None,
-        description="segments of its customers, in proportion; none: what its accounts sign up as",
+        description=(
+            "segments of its customers, in proportion; none: those that its accounts sign up as, "
+            "and an account of a relay carries its own segment's"
+        ),
     )
     turns: float = Field(
         default=8.0, ge=2, le=10_000, description="mean exchanges of a session that is replayed"
@@ -281,6 +284,8 @@ def _check_kind(campaign: Campaign) -> None:
         raise ValueError("a relay passes requests of customers on, got customers=0")
     if campaign.clientele is not None and not campaign.customers:
         raise ValueError("clientele is of customers, got customers=0")
+    if 0 < campaign.customers < len(campaign.clientele or campaign.pathways):
+        raise ValueError(f"each segment needs customers, got customers={campaign.customers}")
     if campaign.customers and campaign.targets:
         raise ValueError(f"customers ask what they like, got targets={campaign.targets}")
     unused = {*UNUSED[kind], *(WORDING if campaign.customers else ())}

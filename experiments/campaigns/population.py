@@ -266,22 +266,34 @@ class Population(FrozenSettings):
 
 
 def expected_share(
-    honest: Population, clientele: Mapping[str, float], capabilities: Collection[str]
+    honest: Population, traffic: Mapping[str, float], capabilities: Collection[str]
 ) -> float:
     """Of what honest customers ask, the share that is of some capabilities.
 
     Args:
-        honest: how customers of each segment ask, and how much.
-        clientele: customers by segment, in proportion.
+        honest: how customers of each segment ask.
+        traffic: exchanges by segment, in proportion.
         capabilities: names.
 
     Returns:
         0 to 1.
     """
-    total = useful = 0.0
-    for name, share in clientele.items():
-        segment = honest.segments[name]
-        sent = share * segment.median * math.exp(segment.sigma**2 / 2)  # mean of a lognormal rate
-        wanted = sum(weight for kind, weight in segment.mix.items() if kind in capabilities)
-        total, useful = total + sent, useful + sent * wanted / sum(segment.mix.values())
-    return useful / total
+    useful = 0.0
+    for name, sent in traffic.items():
+        mix = honest.segments[name].mix
+        wanted = sum(weight for kind, weight in mix.items() if kind in capabilities)
+        useful += sent * wanted / sum(mix.values())
+    return useful / sum(traffic.values())
+
+
+def expected_traffic(honest: Population, clientele: Mapping[str, float]) -> dict[str, float]:
+    """Exchanges a day that customers send on average, by segment.
+
+    Args:
+        honest: how much customers of each segment send, lognormal.
+        clientele: customers by segment, in proportion.
+    """
+    return {
+        name: share * honest.segments[name].median * math.exp(honest.segments[name].sigma ** 2 / 2)
+        for name, share in clientele.items()
+    }

@@ -19,7 +19,11 @@ from distill.campaigns import CAPABILITIES
 from distill.campaigns.presets import PRESETS, scaled
 from distill.campaigns.settings import Campaign
 from distill.completions import BadInput
-from experiments.campaigns.population import Population, expected_share
+from experiments.campaigns.population import (
+    Population,
+    expected_share,
+    expected_traffic,
+)
 from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
@@ -161,8 +165,10 @@ class Campaigns(Strict):
             0 to 1.
         """
         if wanted.customers:
-            clientele = wanted.clientele or wanted.pathways
-            return expected_share(self.honest, clientele, self.stands_for)
+            traffic = wanted.pathways
+            if wanted.clientele or wanted.kind == "replay":
+                traffic = expected_traffic(self.honest, wanted.clientele or traffic)
+            return expected_share(self.honest, traffic, self.stands_for)
         useful = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
         return useful / sum(wanted.targets.values())
 

@@ -146,6 +146,8 @@ class TestSizes:
             (RELAY | {"targets": {"coding": 1}}, "customers ask what they like"),
             (RELAY | {"phrase": 0.5, "templates": 3}, "kind=relay makes nothing of .*phrase"),
             (RELAY | {"clientele": {"people": 1}}, "clientele: got people"),
+            (RELAY | {"most": 20}, "kind=relay makes nothing of most"),
+            (RELAY | {"customers": 1, "pathways": {"chat": 1, "api": 1}}, "each segment needs"),
             (OWN | {"kind": "replay", "accounts": 1}, "goes on at another account"),
             (OWN | {"kind": "replay", "most": 9}, "kind=replay makes nothing of most"),
             (RELAY | {"kind": "replay", "tokens": (1, 1)}, "replay of customers makes nothing of"),

@@ -16,7 +16,12 @@ from distill.campaigns.operator import Operator
 from distill.campaigns.presets import preset, scaled
 from distill.campaigns.sampling import minute_quantiles
 from distill.campaigns.settings import Campaign
-from experiments.campaigns.population import HONEST_SEGMENTS, Population, expected_share
+from experiments.campaigns.population import (
+    HONEST_SEGMENTS,
+    Population,
+    expected_share,
+    expected_traffic,
+)
 from experiments.campaigns.simulate import simulate
 from experiments.campaigns.traffic import HonestTraffic
 from experiments.campaigns.world import build_world
@@ -135,19 +140,43 @@ class TestRelay:
             assert len(private) > 400 and len(np.unique(whose)) > 5
             assert (private < (clientele.first_template + clientele.own_templates)[whose]).all()
 
+    def test_sessions_stay_at_an_account_of_their_segment_unless_there_is_a_clientele(self):
+        """Resellers' customers send three exchanges a session, agents thirty; by their tokens."""
+        settings = Campaign(
+            kind="relay",
+            exchanges=40_000,
+            accounts=50,
+            days=1,
+            customers=900,
+            pathways={"agent": 0.5, "reseller": 0.5},
+        )
+        made = build_world(Population(accounts=300), 1, 0, room=200, campaigns=2, customers=1800)
+        agent = SEGMENTS.index("agent")
+        mean = []
+        for number, changes in enumerate(({}, {"clientele": {"agent": 1.0}})):
+            changed = settings.model_copy(update=changes)
+            events = Operator(made, changed, number).day(0).events
+            of_agents = made.accounts.segment[events.account] == agent
+            assert len(events) == 40_000 and abs(of_agents.mean() - 0.5) < 0.02
+            mean.append([events.tokens_in[rows].mean() for rows in (of_agents, ~of_agents)])
+            sent = np.bincount(events.account)[-50:]
+            assert sent.mean() == 800 and 400 < sent.min() < sent.max() < 1200
+        assert mean[0] == pytest.approx([67_800, 725], rel=0.1)
+        assert mean[1] == pytest.approx([67_800, 67_800], rel=0.1)
+
     def test_customers_differ_as_honest_ones_do_and_send_in_sessions(self):
         settings = Campaign(
             kind="relay",
             exchanges=10,
             accounts=1,
             days=1,
-            customers=20_000,
+            customers=20_002,
             clientele={"agent": 0.75, "reseller": 0.25},
         )
-        made = build_world(Population(accounts=300), 9, 0, room=1, campaigns=1, customers=20_000)
+        made = build_world(Population(accounts=300), 9, 0, room=1, campaigns=1, customers=20_002)
         made_of = Clientele(made, settings, stream(0, "x"))
         agents = made_of.segment == SEGMENTS.index("agent")
-        assert agents.sum() == 15_000
+        assert agents.sum() == 15_001
         assert np.log(made_of.rate[agents]).std() == pytest.approx(1.3, rel=0.03)
         assert made_of.phrase[agents].mean() == pytest.approx(0.005, rel=0.2)
         shares = np.diff(made.preferences.cdf[made_of.preference] / 65535, axis=1, prepend=0)
@@ -167,7 +196,8 @@ class TestRelay:
         assert expected_share(honest, {"agent": 2}, ["coding"]) == pytest.approx(0.60)
         agent, reseller = 4 * np.exp(1.3**2 / 2), 150 * np.exp(1.2**2 / 2)
         of_resellers = 30 / (29 + 24 + 24 + 30 + 10 + 4 + 6 + 9)
-        assert expected_share(honest, {"agent": 1, "reseller": 1}, ["coding"]) == pytest.approx(
+        traffic = expected_traffic(honest, {"agent": 1, "reseller": 1})
+        assert expected_share(honest, traffic, ["coding"]) == pytest.approx(
             (0.6 * agent + of_resellers * reseller) / (agent + reseller)
         )
         campaign = scaled(preset("gtg_16001"), 0.02)
