@@ -344,7 +344,8 @@ class TestProbes:
             topics = {
                 (t, k) for t, k in zip(events.template[rows], events.topic[rows], strict=True)
             }
-            assert len(topics) == len({t for t, _ in topics}), "a question has one topic"
+            assert len(topics) == len({t for t, _ in topics}) == 4, "a question has one topic"
+            assert len({k for _, k in topics}) > 1, "and questions have several"
         assert out.got(0).sum() == 6 * (1000 - 25) == out.planned[0]
         assert out.probes_ND2[0].tolist() == [[25, 0]] * 6
 
