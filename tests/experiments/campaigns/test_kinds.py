@@ -161,6 +161,7 @@ class TestRelay:
             mean.append([events.tokens_in[rows].mean() for rows in (of_agents, ~of_agents)])
             sent = np.bincount(events.account)[-50:]
             assert sent.mean() == 800 and 400 < sent.min() < sent.max() < 1200
+            assert sent[:25].std() > 10, "sessions are not cut to make accounts even"
         assert mean[0] == pytest.approx([67_800, 725], rel=0.1)
         assert mean[1] == pytest.approx([67_800, 67_800], rel=0.1)
 
