@@ -195,7 +195,7 @@ class Prompts:
         settings: what the campaign does.
         slots: of the campaign.
         target_row: row of topic preferences of what it wants.
-        templates: masked prompts that the wanted ones are cut from.
+        templates: ids of masked prompts `[n]` that the wanted ones are cut from.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class Operator:
 
     @property
     def templates(self) -> np.ndarray:
-        """The masked prompts that its own are cut from."""
+        """Ids of the masked prompts that its own are cut from, `[n]`."""
         return self.prompts.templates
 
     def _source(self) -> Prompts | Relay | Replay:

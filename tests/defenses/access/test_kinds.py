@@ -25,7 +25,7 @@ CAMPAIGNS = {
 
 
 @pytest.fixture(scope="module")
-def found(baseline, calibration):
+def flagged(baseline, calibration):
     """By campaign and detector, the share of its accounts that are flagged."""
     limits = {name: calibration.threshold(name, RATE)[None] for name in calibration.sorted}
     shares = {}
@@ -42,23 +42,23 @@ def found(baseline, calibration):
 @pytest.mark.parametrize("name", ["cold relay", "hot relay"])
 @pytest.mark.parametrize("detector", BLIND)
 def test_what_looks_at_single_requests_finds_a_relay_as_rarely_as_honest_accounts(
-    found, name, detector
+    flagged, name, detector
 ):
     """At 1 % of honest customers, of 100 and 150 accounts: about 1 expected, 6 % is far beyond."""
-    assert found[name][detector] <= 0.06
+    assert flagged[name][detector] <= 0.06
 
 
-def test_what_compares_accounts_finds_that_a_relay_pools_customers(found):
-    assert found["cold relay"]["homogeneity"] > 0.8, "five accounts on a card, one router"
-    assert found["hot relay"]["average"] > 0.8 and found["cold relay"]["average"] > 0.3
-    assert found["hot relay"]["templates"] > 0.8, "a customer's own template at many accounts"
-    assert found["cold relay"]["volume"] == 0
+def test_what_compares_accounts_finds_that_a_relay_pools_customers(flagged):
+    assert flagged["cold relay"]["homogeneity"] > 0.8, "five accounts on a card, one router"
+    assert flagged["hot relay"]["average"] > 0.8 and flagged["cold relay"]["average"] > 0.3
+    assert flagged["hot relay"]["templates"] > 0.8, "a customer's own template at many accounts"
+    assert flagged["cold relay"]["volume"] == 0
 
 
-def test_the_same_detectors_see_prompts_of_the_same_accounts(found):
-    assert min(found["cold prompts"][name] for name in ("content", "phrase", "templates")) > 0.3
+def test_the_same_detectors_see_prompts_of_the_same_accounts(flagged):
+    assert min(flagged["cold prompts"][name] for name in ("content", "phrase", "templates")) > 0.3
 
 
-def test_a_replay_of_customers_sessions_shows_pooling_alone(found):
-    assert found["replay"]["average"] > 0.8
-    assert max(found["replay"][name] for name in ("content", "mmd", "templates", "volume")) < 0.1
+def test_a_replay_of_customers_sessions_shows_pooling_alone(flagged):
+    assert flagged["replay"]["average"] > 0.8
+    assert max(flagged["replay"][name] for name in ("content", "mmd", "templates", "volume")) < 0.1
