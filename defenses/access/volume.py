@@ -1,6 +1,6 @@
 """Volume: exchanges in the last days. Sees a few hot accounts, and nothing of many cold ones.
 
-26 exchanges a day and account (the one campaign with a reported rate) are fewer than one agentic
+26 exchanges a day and account (a campaign reported in June 2026) are fewer than one agentic
 session.
 """
 

@@ -15,14 +15,38 @@ from distill.campaigns.sampling import TopicPreferences, UniqueIds
 
 
 @dataclass(frozen=True)
+class CustomerRhythm:
+    """How much and when honest customers of each segment S send, on the whole.
+
+    `median_S`, `sigma_S`: exchanges a day, lognormal over customers. `session_S`: mean exchanges of
+    a session, geometric; `gap_S`: mean minutes between them. `burst_S`: coefficient of variation of
+    a customer's days, gamma. `weekend_S`: intensity relative to working days. `clock_SQ`: minute of
+    the local day at each of Q = 65,536 quantiles. `zones`: hours from UTC, of as many customers
+    each.
+    """
+
+    median_S: np.ndarray
+    sigma_S: np.ndarray
+    session_S: np.ndarray
+    gap_S: np.ndarray
+    burst_S: np.ndarray
+    weekend_S: np.ndarray
+    clock_SQ: np.ndarray
+    zones: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class CustomerHabits:
     """How honest customers of each segment S ask, on the whole, as anybody may know who resells
     their requests.
 
     `topics_SK`: mean shares of the K topics. `concentration`: of the Dirichlet by which customers
-    differ; None where all are alike. `phrase_S`: share of prompts that ask for reasoning or a
-    rubric. `public_S`, `private_S`: shares of exchanges on public prompt templates and on the
-    customer's own, of which it has at most `templates_S`. `tokens_S2`: mean tokens in and out.
+    differ; None where all are alike; `pooled`: the same of resellers. `phrase_S`: share of prompts
+    that ask for reasoning or a rubric. `public_S`, `private_S`: shares of exchanges on public
+    prompt templates and on the customer's own, of which it has at most `templates_S`. `tokens_S2`:
+    mean tokens in and out. `adopts_S`: share of traffic that moves to a new model in the end, half
+    of it within `adoption_days`. `habit`: concentration of the Beta by which customers differ in
+    phrases and adoption.
     """
 
     topics_SK: np.ndarray
@@ -32,6 +56,11 @@ class CustomerHabits:
     private_S: np.ndarray
     templates_S: np.ndarray
     tokens_S2: np.ndarray
+    pooled: float
+    adopts_S: np.ndarray
+    adoption_days: float
+    habit: float
+    rhythm: CustomerRhythm
 
 
 class Environment(Protocol):

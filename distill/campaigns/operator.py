@@ -18,8 +18,12 @@ from distill.campaigns import (
     still_open,
     stream,
 )
+from distill.campaigns.customers import Clientele
 from distill.campaigns.environment import Environment
-from distill.campaigns.presets import Campaign
+from distill.campaigns.kinds import Relay, Replay
+from distill.campaigns.probes import Probes
+from distill.campaigns.requests import Requests, Wording
+from distill.campaigns.routing import Router
 from distill.campaigns.sampling import (
     bernoulli,
     dirichlet,
@@ -27,6 +31,7 @@ from distill.campaigns.sampling import (
     token_counts,
     uniform16,
 )
+from distill.campaigns.settings import Campaign
 
 OLDEST = 30  # accounts are opened over so many days before the campaign; assumed
 RESELLER = SEGMENTS.index("reseller")  # what pooled cover looks like: many customers at once
@@ -166,106 +171,76 @@ class Slots:
         self.preference[slots] = environment.preferences.add(topics_RK)
 
 
-class Router:
-    """Routes the day's exchanges over all slots, so that what falls on a closed account is lost and
-    no account sends more because another is gone.
+def is_ready(slots: Slots, day: int, slot: np.ndarray) -> np.ndarray:
+    """Which slots have accounts that have warmed up.
 
     Args:
-        seed: of the simulation.
+        slots: of a campaign.
+        day: from 0.
+        slot: slots `[n]`.
+
+    Returns:
+        A mask `[n]`.
+    """
+    created = slots.environment.accounts.created[slots.account[slot]].astype(np.int64)
+    ready: np.ndarray = created + slots.settings.warm_up <= day
+    return ready
+
+
+class Prompts:
+    """Prompts of a campaign's own, and cover.
+
+    Args:
+        environment: whose customers its cover is like.
         settings: what the campaign does.
-        number: of the campaign.
-        rng: where lasting unequal weights are drawn from.
+        slots: of the campaign.
+        target_row: row of topic preferences of what it wants.
+        templates: ids of masked prompts `[n]` that the wanted ones are cut from.
     """
 
     def __init__(
-        self, seed: int, settings: Campaign, number: int, rng: np.random.Generator
+        self,
+        environment: Environment,
+        settings: Campaign,
+        slots: Slots,
+        target_row: int,
+        templates: np.ndarray,
     ) -> None:
-        self.seed, self.settings, self.number = seed, settings, number
-        self.daily = settings.daily()
-        self.sent_before = np.cumsum(self.daily) - self.daily
-        self.weights = np.ones(settings.accounts)
-        if settings.router == "sticky":
-            self.weights = np.exp(0.5 * rng.standard_normal(settings.accounts))
+        self.environment, self.settings, self.slots = environment, settings, slots
+        self.target_row, self.templates = target_row, templates
 
-    def route(self, day: int) -> np.ndarray:
-        """Exchanges of each slot on a day; they add up to the day's plan.
+    def rewrite(self, count: int) -> None:
+        """Replace so many of its templates, the oldest first.
+
+        Args:
+            count: of templates.
+        """
+        fresh = self.environment.templates.take(count)
+        self.templates = np.concatenate([self.templates[count:], fresh])
+
+    def day(
+        self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
+    ) -> Requests:
+        """The requests of a day.
 
         Args:
             day: from 0.
-
-        Returns:
-            Counts `[slots]`; none outside the campaign's days.
+            since: days since a new model came out; None before.
+            slot: of each exchange that is planned `[E]`, in order of account.
+            mix: share of the exchanges that are for the student.
+            rng: draws.
         """
-        accounts, since = self.settings.accounts, day - self.settings.start
-        if not 0 <= since < self.settings.days:
-            return np.zeros(accounts, np.int64)
-        total = int(self.daily[since])
-        if self.settings.router == "round_robin":
-            turn = (np.arange(accounts) - int(self.sent_before[since])) % accounts
-            return total // accounts + (turn < total % accounts)
-        rng = stream(self.seed, "route", self.number, day)
-        return rng.multinomial(total, self.weights / self.weights.sum())
-
-
-class Operator:
-    """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
-
-    Args:
-        environment: where it opens its accounts.
-        settings: what the campaign does.
-        number: of the campaign, from 0.
-        release: the day on which a new model comes out, if one does.
-
-    Arguments of its methods:
-        day: from 0.
-        ids: account numbers `[n]`, anybody's.
-    """
-
-    def __init__(
-        self, environment: Environment, settings: Campaign, number: int, release: int | None = None
-    ) -> None:
-        self.environment, self.settings = environment, settings
-        self.number, self.release = number, release
-        self.mix = settings.mix
-        cover = environment.habits.topics_SK[RESELLER]
-        rows = environment.preferences.add(np.stack([target_topics(settings), cover]))
-        self.target_row = int(rows[0])
-        self.templates = environment.templates.take(settings.templates)
-        rng = stream(environment.seed, "campaign", number)
-        self.router = Router(environment.seed, settings, number, rng)
-        self.slots = Slots(environment, settings, number, int(rows[1]), rng)
-
-    def day(self, day: int) -> Traffic:
-        """The exchanges that reach the provider on a day."""
-        environment, settings = self.environment, self.settings
-        habits, accounts = environment.habits, environment.accounts
-        rng = stream(environment.seed, "campaign", self.number, day)
-        counts = self.router.route(day)
-        order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
-        slot = np.repeat(order, counts[order])
-        account, n = self.slots.account[slot], len(slot)
-        segment = accounts.segment[account]
-        ready = accounts.created[account].astype(np.int64) + settings.warm_up <= day
-        wanted = bernoulli(np.full(n, self.mix), rng) & ready
+        settings, habits, n = self.settings, self.environment.habits, len(slot)
+        segment = self.environment.accounts.segment[self.slots.account[slot]]
+        wanted = bernoulli(np.full(n, mix), rng) & is_ready(self.slots, day, slot)
         topic, minute = self._topics_and_minutes(slot, wanted, rng)
         means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
         template = self._templates(day, slot, segment, wanted, rng)
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
-        released = self.release is not None and day >= self.release
-        newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
-        events = Events(
-            day,
-            account.astype(np.uint32),
-            minute,
-            topic,
-            template,
-            phrase,
-            newest,
-            tokens_in,
-            tokens_out,
-        )
-        return still_open(Traffic(events, wanted), accounts)
+        newest = bernoulli(np.full(n, settings.pivot if since is not None else 0.0), rng)
+        wording = Wording(topic, template, phrase, newest, tokens_in, tokens_out)
+        return Requests(slot, minute, wording, wanted)
 
     def _topics_and_minutes(
         self, slot: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
@@ -305,6 +280,91 @@ class Operator:
         cut = self.templates[rng.integers(0, self.settings.templates, n)]
         return np.where(wanted, cut, cover).astype(np.uint32)
 
+
+class Operator:
+    """Runs campaign number `number`: sends its exchanges, and reacts when accounts are closed.
+
+    Args:
+        environment: where it opens its accounts.
+        settings: what the campaign does.
+        number: of the campaign, from 0.
+        release: the day on which a new model comes out, if one does.
+
+    Arguments of its methods:
+        day: from 0.
+        ids: account numbers `[n]`, anybody's.
+    """
+
+    def __init__(
+        self, environment: Environment, settings: Campaign, number: int, release: int | None = None
+    ) -> None:
+        self.environment, self.settings = environment, settings
+        self.number, self.release = number, release
+        self.mix = settings.mix
+        cover = environment.habits.topics_SK[RESELLER]
+        wanted = target_topics(settings) if settings.targets else cover
+        rows = environment.preferences.add(np.stack([wanted, cover]))
+        self.target_row = int(rows[0])
+        templates = environment.templates.take(settings.templates)
+        rng = stream(environment.seed, "campaign", number)
+        self.router = Router(environment.seed, settings, number, rng)
+        self.slots = Slots(environment, settings, number, int(rows[1]), rng)
+        self.prompts = Prompts(environment, settings, self.slots, self.target_row, templates)
+        self.source = self._source()
+        self.probes: Probes | None = None
+        if settings.probes:
+            luck = stream(environment.seed, "probes", number)
+            self.probes = Probes(environment, settings, self.target_row, luck)
+
+    @property
+    def templates(self) -> np.ndarray:
+        """Ids of the masked prompts that its own are cut from, `[n]`."""
+        return self.prompts.templates
+
+    def _source(self) -> Prompts | Relay | Replay:
+        """Where its requests come from."""
+        environment, settings, clientele = self.environment, self.settings, None
+        if settings.customers:
+            rng = stream(environment.seed, "customers", self.number)
+            clientele = Clientele(environment, settings, rng)
+        if settings.kind == "replay":
+            return Replay(environment, settings, self.target_row, clientele)
+        if clientele is None:
+            return self.prompts
+        return Relay(clientele, self.slots.pathway if settings.clientele is None else None)
+
+    def day(self, day: int) -> Traffic:
+        """The exchanges that reach the provider on a day."""
+        rng = stream(self.environment.seed, "campaign", self.number, day)
+        counts = self.router.route(day)
+        order = np.argsort(self.slots.account, kind="stable")  # events come in order of account
+        requests = self._requests(day, np.repeat(order, counts[order]), rng)
+        if self.probes is not None:
+            requests = self.probes.put(requests, rng)
+        slot, minute, asks, wanted = requests
+        account = self.slots.account[slot]
+        events = Events(
+            day,
+            account.astype(np.uint32),
+            minute,
+            asks.topic,
+            asks.template,
+            asks.phrase,
+            asks.newest,
+            asks.tokens_in,
+            asks.tokens_out,
+        )
+        return still_open(Traffic(events, wanted), self.environment.accounts)
+
+    def _requests(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:
+        """What is asked on a day, in order of account; no account that warms up is wanted for."""
+        since = None if self.release is None or day < self.release else day - self.release
+        requests = self.source.day(day, since, slot, self.mix, rng)
+        if self.source is not self.prompts:
+            rows = np.argsort(self.slots.account[requests.slot], kind="stable")
+            requests = requests.take(rows)
+        return requests._replace(wanted=requests.wanted & is_ready(self.slots, day, requests.slot))
+
     def sign_up(self, day: int) -> np.ndarray:
         """Open accounts for the slots that are due, `[n]`; a provider may refuse them."""
         return self.slots.replace_due(day)
@@ -317,6 +377,4 @@ class Operator:
         lost = self.slots.close(day, ids)
         if lost and lost >= self.settings.wave * self.settings.accounts:
             self.mix *= self.settings.adapts
-            rewritten = round(self.settings.renews * self.settings.templates)
-            fresh = self.environment.templates.take(rewritten)
-            self.templates = np.concatenate([self.templates[rewritten:], fresh])
+            self.prompts.rewrite(round(self.settings.renews * self.settings.templates))

@@ -9,166 +9,12 @@ that the two cannot be confused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
-from pydantic import Field, model_validator
-
-from distill.campaigns import CAPABILITIES, SEGMENTS, FrozenSettings, apportion
+from distill.campaigns.autumn_2026 import AUTUMN_2026
+from distill.campaigns.reported import Preset, Reported
+from distill.campaigns.settings import Campaign
 from distill.completions import BadInput
-
-
-class Reported(NamedTuple):
-    """A figure as a source gives it; `value` may be a bound or words."""
-
-    value: Any
-    source: str
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[int, Field(ge=0, le=3650)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class Campaign(FrozenSettings):
-    """What a campaign does. An exchange is one model call."""
-
-    exchanges: int = Field(
-        gt=0,
-        le=100_000_000_000,
-        description="of all its accounts over all its days, cover included",
-    )
-    accounts: int = Field(gt=0, le=10_000_000, description="open at the same time")
-    days: int = Field(gt=0, le=3650)
-    start: Days = Field(default=0, description="day of the horizon on which it begins")
-    mix: Share = Field(default=1.0, description="share of the exchanges that are for the student")
-    cover: Literal["pooled", "persona"] = Field(
-        default="pooled",
-        description="what the rest looks like: many customers at once, or one coherent customer",
-    )
-    targets: dict[str, float] = Field(description="capabilities wanted, in proportion")
-    narrow: int = Field(
-        default=4, ge=1, le=1000, description="topics within a capability that it keeps to"
-    )
-    templates: Count = Field(
-        default=1000, description="masked prompts that the wanted exchanges are cut from"
-    )
-    phrase: Share = Field(
-        default=0.0, description="wanted exchanges that ask for reasoning or a rubric"
-    )
-    pathways: dict[str, float] = Field(
-        default={"api": 1.0}, description="what its accounts sign up as, in proportion"
-    )
-    per_payment: int = Field(
-        default=1, ge=1, le=1_000_000, description="accounts on one payment method"
-    )
-    per_network: int = Field(
-        default=1, ge=1, le=1_000_000, description="accounts behind one exit address"
-    )
-    router: Literal["round_robin", "random", "sticky"] = Field(
-        default="round_robin",
-        description="even; by chance; or lasting unequal shares (lognormal, sigma 0.5)",
-    )
-    timing: Literal["spread", "bursts"] = Field(
-        default="spread", description="by the clock, or all accounts at once"
-    )
-    bursts: int = Field(
-        default=24,
-        ge=1,
-        le=1440,
-        description="moments a day at which all accounts send, if in bursts",
-    )
-    schedule: Literal["flat", "working"] = Field(
-        default="flat", description="every day alike, or weekends at a third"
-    )
-    pivot: Share = Field(
-        default=0.0, description="share of traffic that follows a new model within a day"
-    )
-    tokens: tuple[float, float] = Field(
-        default=(2000.0, 1500.0), description="mean in and out of wanted exchanges"
-    )
-    warm_up: Days = Field(default=0, description="days for which an account sends cover only")
-    respawn_days: int = Field(
-        default=1, ge=1, le=3650, description="days until a closed account is replaced"
-    )
-    respawns: float = Field(
-        default=0.0, ge=0, description="replacements it can pay for, as a multiple of `accounts`"
-    )
-    reuse: Share = Field(
-        default=0.0, description="replacements that keep the closed account's payment"
-    )
-    adapts: float = Field(
-        default=1.0, gt=0, le=1, description="factor on its mix after each wave of bans"
-    )
-    renews: Share = Field(
-        default=0.0, description="share of its templates rewritten after each wave"
-    )
-    wave: Share = Field(
-        default=0.02, description="share of its accounts closed in a day that it reacts to"
-    )
-    passes: Share = Field(
-        default=0.05, description="its accounts that get through an identity check"
-    )
-    lawful: bool = Field(
-        default=False, description="honest work that looks like a campaign: closing it is an error"
-    )
-
-    @model_validator(mode="after")
-    def _name_what_exists(self) -> Campaign:
-        _check_shares("targets", self.targets, CAPABILITIES)
-        _check_shares("pathways", self.pathways, SEGMENTS)
-        return self
-
-    @property
-    def per_account(self) -> float:
-        """Exchanges of an account over the campaign."""
-        return self.exchanges / self.accounts
-
-    @property
-    def per_account_day(self) -> float:
-        """Exchanges of an account on a day of the campaign."""
-        return self.per_account / self.days
-
-    def daily(self) -> np.ndarray:
-        """Exchanges planned for each of its days `[days]`; they add up exactly."""
-        weekday = (self.start + np.arange(self.days)) % 7
-        return apportion(
-            self.exchanges, np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0)
-        )
-
-    def planned(self, days: int) -> float:
-        """Wanted exchanges expected within a horizon of so many days if nothing is closed or
-        refused.
-
-        Args:
-            days: of the horizon, from day 0.
-        """
-        return float(self.daily()[: max(0, days - self.start)].sum() * self.mix)
-
-
-def _check_shares(field: str, shares: dict[str, float], allowed: Iterable[str]) -> None:
-    """ValueError where shares are of things that do not exist, or not positive."""
-    if wrong := sorted(set(shares) - set(allowed)):
-        raise ValueError(f"{field}: got {', '.join(wrong)} (there are: {', '.join(allowed)})")
-    if not shares or min(shares.values()) <= 0:
-        raise ValueError(f"{field}: shares must be positive, got {shares}")
-
-
-class Preset(NamedTuple):
-    """A campaign with its sources; reported under a name that is no setting: what we do not
-    simulate.
-    """
-
-    settings: Campaign
-    reported: dict[str, Reported]
-    note: str
-
-    @property
-    def assumed(self) -> tuple[str, ...]:
-        """The settings that no source states."""
-        return tuple(name for name in Campaign.model_fields if name not in self.reported)
-
 
 FEB = "Anthropic, Detecting and preventing distillation attacks, 23 Feb 2026"
 LETTER = (
@@ -177,7 +23,7 @@ LETTER = (
 GTIG = "Google GTIG AI Threat Tracker, 12 Feb 2026, as reported by the press"
 MEMO = "OpenAI's memo to the House Select Committee, 12 Feb 2026, as reproduced by the press"
 
-PRESETS = {
+PRESETS: dict[str, Preset] = {
     "deepseek_2026": Preset(
         Campaign(
             exchanges=150_000,
@@ -272,7 +118,8 @@ PRESETS = {
             "days": Reported("22 April to 5 June 2026: 44 days between them", LETTER),
             "targets": Reported("software engineering and agentic reasoning", LETTER),
         },
-        "The only campaign with a stated duration, so the only one from which a rate follows.",
+        "The only campaign reported before autumn 2026 with its days, exchanges and accounts, so "
+        "that a rate follows.",
     ),
     "hydra_reseller": Preset(
         Campaign(
@@ -343,6 +190,7 @@ PRESETS = {
         ),
         {},
         "An evaluation by one research group, as large as deepseek_2026. Must not be closed.",
+        ours=True,
     ),
     "adaptive_best_response": Preset(
         Campaign(
@@ -365,8 +213,9 @@ PRESETS = {
         {},
         "Knows the detectors: one coherent customer's cover, nothing shared; a ban makes it mix "
         "less and rewrite.",
+        ours=True,
     ),
-}
+} | AUTUMN_2026
 
 
 def preset(name: str, **changes: Any) -> Campaign:
@@ -386,13 +235,24 @@ def preset(name: str, **changes: Any) -> Campaign:
 
 def scaled(campaign: Campaign, share: float) -> Campaign:
     """The same campaign with this share of its accounts and exchanges, so the same rate for each
-    account.
+    account; of its peak and its customers as well.
 
     Args:
         campaign: as it was reported.
-        share: above 0; at least one account is left.
+        share: above 0; at least one account is left, two of a replay.
     """
-    accounts = max(1, round(campaign.accounts * share))
-    return campaign.model_copy(
-        update={"accounts": accounts, "exchanges": round(campaign.per_account * accounts)}
-    )
+    if campaign.accounts:
+        accounts = max(2 if campaign.kind == "replay" else 1, round(campaign.accounts * share))
+        exchanges = round(campaign.per_account * accounts)
+    else:
+        accounts, exchanges = 0, max(1, round(campaign.exchanges * share))
+    changes: dict[str, Any] = {"accounts": accounts, "exchanges": exchanges}
+    if campaign.customers:
+        fewest = len(campaign.clientele or campaign.pathways)
+        changes["customers"] = max(fewest, round(campaign.customers * share))
+    if campaign.peak is not None:
+        # Up to the next exchange: no peak is then below the mean.
+        changes["peak"] = min(-(-campaign.peak * exchanges // campaign.exchanges), exchanges)
+    if campaign.probes:
+        changes["probe_accounts"] = min(campaign.probe_accounts, accounts)
+    return campaign.model_copy(update=changes)

@@ -6,6 +6,8 @@ fraction of what a transformed draw does, and millions of exchanges are drawn a 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from scipy import special
 
@@ -14,6 +16,7 @@ from distill.campaigns import CAPABILITIES, CAPABILITY_OF, MINUTES, TOPICS
 QUANTILES = (np.arange(65536) + 0.5) / 65536
 EXPONENTIAL = -np.log(QUANTILES).astype(np.float32)  # mean 1
 LOGNORMAL = np.exp(special.ndtri(QUANTILES) - 0.5).astype(np.float32)  # mean 1, sigma 1
+_Share = TypeVar("_Share", float, np.ndarray)
 STEPS = 65535  # resolution of a preference: probabilities are multiples of 1/65535
 
 
@@ -80,12 +83,75 @@ def topic_shares(mix: dict[str, float]) -> np.ndarray:
     return mixed
 
 
-def dirichlet(mean_RK: np.ndarray, concentration: float, rng: np.random.Generator) -> np.ndarray:
+def beta(mean: _Share, concentration: float) -> tuple[_Share, _Share]:
+    """The two parameters of a Beta.
+
+    Args:
+        mean: a share, or shares `[n]`.
+        concentration: above 0; large is near the mean.
+    """
+    return mean * concentration, (1 - mean) * concentration
+
+
+def moved(adopts: np.ndarray, since: int, half: float) -> np.ndarray:
+    """Share of traffic that has moved to a new model.
+
+    Args:
+        adopts: shares that move in the end `[n]`.
+        since: days since the model came out.
+        half: days after which half have moved.
+
+    Returns:
+        `[n]`.
+    """
+    share: np.ndarray = adopts * (1 - 2.0 ** (-(since + 1) / half))
+    return share
+
+
+def session_starts(
+    clock_SQ: np.ndarray, segment: np.ndarray, zone: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Minute of the day, at UTC, at which each session starts; it may lie a day before or after.
+
+    Args:
+        clock_SQ: minute of the local day at each of Q = 65,536 quantiles, by segment.
+        segment: of whose session it is `[sessions]`.
+        zone: hours from UTC `[sessions]`.
+        rng: draws.
+
+    Returns:
+        `[sessions]`.
+    """
+    minute = clock_SQ[segment, uniform16(rng, len(segment))]
+    start: np.ndarray = minute - zone.astype(np.int16) * 60
+    return start
+
+
+def exchange_minutes(start: np.ndarray, gap: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Minute of the day of each exchange: the start of its session and an exponential time more.
+
+    Args:
+        start: minute at which its session starts `[E]`.
+        gap: mean minutes between exchanges of a session `[E]`.
+        rng: draws.
+
+    Returns:
+        `[E]`, 0 to 1439.
+    """
+    # Twice the mean gap is the middle of a short session.
+    after = gap * EXPONENTIAL[uniform16(rng, len(start))] * 2
+    minute: np.ndarray = (start + after.astype(np.int16)) % MINUTES
+    return minute.astype(np.uint16)
+
+
+def dirichlet(
+    mean_RK: np.ndarray, concentration: float | np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """One Dirichlet(concentration x mean) draw for each of R rows; topics of mean 0 stay 0.
 
     Args:
         mean_RK: shares of K topics by row.
-        concentration: above 0; large is near the mean.
+        concentration: above 0, or one for each row `[R, 1]`; large is near the mean.
         rng: draws.
 
     Returns:

@@ -135,7 +135,7 @@ def _outcome(
         seed=run.seed,
         split="report" if run.split == "report" else "select",
         students=[_student(store, arm) for arm in finished],
-        **CampaignReport.read(folder).model_dump(mode="json"),
+        **CampaignReport.read(folder).model_dump(mode="json", exclude={"probes_D2"}),
     )
     return _with_curves(outcome, scores, rates) if _is_scored(run) else outcome
 
@@ -145,6 +145,8 @@ def _with_curves(
 ) -> CampaignOutcome:
     at = Run(outcome.preset, outcome.seed)
     run = scores[at]
+    if not run.guilty.any():  # a campaign without accounts: every detector is blind
+        return outcome
     curves = {str(name): roc(p, run) for name, p in zip(run.names, run.p, strict=True)}
     fusion_of_all = fused(scores, at, rates)
     if fusion_of_all is None:
@@ -193,9 +195,13 @@ def fused(scores: dict[Run, Scores], at: Run, rates: Sequence[float]) -> Fused |
         rates: of false alarms, shares of honest customers over the horizon.
 
     Returns:
-        None where there is no other seed or no other preset.
+        None where there is no other seed or no other preset with accounts.
     """
-    others = [run for run in scores if run.seed != at.seed and _campaign(run) != _campaign(at)]
+    others = [
+        run
+        for run, seen in scores.items()
+        if run.seed != at.seed and _campaign(run) != _campaign(at) and seen.guilty.any()
+    ]
     if not others:
         return None
     by_seed = {run.seed: scores[run] for run in reversed(others)}

@@ -10,6 +10,9 @@ it more than on anything else here.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+
 import numpy as np
 from pydantic import Field
 
@@ -260,3 +263,37 @@ class Population(FrozenSettings):
         """Accounts of each segment; they add up."""
         shares = np.array([self.segments[name].share for name in SEGMENTS])
         return dict(zip(SEGMENTS, apportion(self.accounts, shares).tolist(), strict=True))
+
+
+def expected_share(
+    honest: Population, traffic: Mapping[str, float], capabilities: Collection[str]
+) -> float:
+    """Of what honest customers ask, the share that is of some capabilities.
+
+    Args:
+        honest: how customers of each segment ask.
+        traffic: exchanges by segment, in proportion.
+        capabilities: names.
+
+    Returns:
+        0 to 1.
+    """
+    useful = 0.0
+    for name, sent in traffic.items():
+        mix = honest.segments[name].mix
+        wanted = sum(weight for kind, weight in mix.items() if kind in capabilities)
+        useful += sent * wanted / sum(mix.values())
+    return useful / sum(traffic.values())
+
+
+def expected_traffic(honest: Population, clientele: Mapping[str, float]) -> dict[str, float]:
+    """Exchanges a day that customers send on average, by segment.
+
+    Args:
+        honest: how much customers of each segment send, lognormal.
+        clientele: customers by segment, in proportion.
+    """
+    return {
+        name: share * honest.segments[name].median * math.exp(honest.segments[name].sigma ** 2 / 2)
+        for name, share in clientele.items()
+    }

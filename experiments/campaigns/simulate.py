@@ -22,8 +22,9 @@ from distill.campaigns import (
     Traffic,
     stream,
 )
+from distill.campaigns.kinds import Purchase
 from distill.campaigns.operator import Operator
-from distill.campaigns.presets import Campaign
+from distill.campaigns.settings import Campaign
 from experiments.campaigns.population import Population
 from experiments.campaigns.traffic import HonestTraffic
 from experiments.campaigns.world import Truth, World, build_world
@@ -38,7 +39,9 @@ class Outcome:
     a student. `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens
     out. `planned`: the wanted exchanges each campaign would have got from a provider that serves
     all (expected). `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `turned_away`:
-    accounts that were refused when they signed up. `events`: all exchanges sent.
+    accounts that were refused when they signed up. `events`: all exchanges sent. Of campaigns N:
+    `transcripts_NDC`, wanted exchanges that were bought of others, which no provider sees, None
+    where nobody buys; `probes_ND2`, probes that were answered in full and in part.
     """
 
     days: int
@@ -54,6 +57,8 @@ class Outcome:
     refused_SD: np.ndarray
     turned_away: np.ndarray
     events: int = 0
+    transcripts_NDC: np.ndarray | None = None
+    probes_ND2: np.ndarray | None = None
 
     @classmethod
     def empty(cls, world: World, campaigns: Sequence[Campaign]) -> Outcome:
@@ -78,7 +83,23 @@ class Outcome:
             sent_SD=np.zeros((len(SEGMENTS), days), np.int64),
             refused_SD=np.zeros((len(SEGMENTS), days), np.int64),
             turned_away=np.zeros(world.accounts.capacity, bool),
+            transcripts_NDC=np.zeros((len(campaigns), days, len(CAPABILITIES)), np.int64),
+            probes_ND2=np.zeros((len(campaigns), days, 2), np.int64),
         )
+
+    def bought_DC(self, number: int) -> np.ndarray:
+        """Wanted exchanges that a campaign bought of others, by day and capability.
+
+        Args:
+            number: of the campaign.
+
+        Returns:
+            `[D, C]`.
+        """
+        if self.transcripts_NDC is None:
+            return np.zeros((self.days, len(CAPABILITIES)), np.int64)
+        bought: np.ndarray = self.transcripts_NDC[number]
+        return bought
 
     def got(self, number: int, closed: np.ndarray | None = None) -> np.ndarray:
         """Wanted exchanges that a campaign got, by capability [C].
@@ -86,15 +107,16 @@ class Outcome:
         Args:
             number: of the campaign.
             closed: by account `[accounts]`, the day at the end of which it would have been closed;
-                as it was, if None.
+                as it was, if None. What was bought of others is got whatever is closed.
         """
+        got_C: np.ndarray = self.bought_DC(number).sum(axis=0)
         rows = np.flatnonzero(self.truth.campaign[self.first : self.accounts.count] == number)
         if closed is None:
-            all_C: np.ndarray = self.leaked_ADC[rows].sum(axis=(0, 1), dtype=np.int64)
-            return all_C
+            got_C += self.leaked_ADC[rows].sum(axis=(0, 1), dtype=np.int64)
+            return got_C
         until = np.arange(self.days)[None] <= closed[self.first + rows][:, None]
-        before_C: np.ndarray = np.einsum("adc,ad->c", self.leaked_ADC[rows].astype(np.int64), until)
-        return before_C
+        got_C += np.einsum("adc,ad->c", self.leaked_ADC[rows].astype(np.int64), until)
+        return got_C
 
 
 def merge(parts: Sequence[Traffic]) -> Traffic:
@@ -137,9 +159,17 @@ def simulate(
     """
     provider = provider or OpenAccess()
     room = sum(each.accounts + int(each.respawns * each.accounts) for each in campaigns)
-    world = build_world(population, days, seed, room, len(campaigns))
+    customers = sum(each.customers for each in campaigns)
+    world = build_world(population, days, seed, room, len(campaigns), customers)
     outcome, honest = Outcome.empty(world, campaigns), HonestTraffic(world, release)
-    operators = [Operator(world, each, number, release) for number, each in enumerate(campaigns)]
+    operators = [
+        Operator(world, each, number, release)
+        for number, each in enumerate(campaigns)
+        if each.accounts
+    ]
+    _buy(
+        outcome, [Purchase(seed, each, i) for i, each in enumerate(campaigns) if not each.accounts]
+    )
     accounts = world.accounts
     provider.begin(accounts, days, identity_check(world, campaigns))
     for day in range(days):
@@ -149,7 +179,9 @@ def simulate(
             accounts.closed[refused], outcome.turned_away[refused] = day, True
             operator.on_closed(day, refused)
         today = merge([honest.day(day), *(operator.day(day) for operator in operators)])
-        _record(outcome, today, provider.serve(today.events))
+        reply = provider.serve(today.events)
+        _record(outcome, today, reply)
+        _record_probes(outcome, today.events, reply, operators)
         closed = provider.close(day)
         accounts.closed[closed] = np.minimum(accounts.closed[closed], day)
         for operator in operators:
@@ -176,6 +208,32 @@ def identity_check(world: World, campaigns: Sequence[Campaign]) -> Identify:
         return passed
 
     return identify
+
+
+def _buy(outcome: Outcome, purchases: Sequence[Purchase]) -> None:
+    """Count what is bought of others: no provider is there to stop it."""
+    assert outcome.transcripts_NDC is not None
+    for each in purchases:
+        for day in range(outcome.days):
+            got = each.day(day)
+            outcome.transcripts_NDC[each.number, day] = got.wanted_C
+            outcome.bought[each.number] += [got.exchanges, got.tokens_in, got.tokens_out]
+
+
+def _record_probes(
+    outcome: Outcome, events: Events, reply: Reply, operators: Sequence[Operator]
+) -> None:
+    """Count the probes of each campaign that were answered, in full and in part."""
+    assert outcome.probes_ND2 is not None
+    for operator in operators:
+        if operator.probes is None:
+            continue
+        answered = np.isin(events.template, operator.probes.templates)
+        if reply.served is not None:
+            answered &= reply.served
+        reduced = answered & (reply.value < 1) if reply.value is not None else answered & False
+        counts = [int((answered & ~reduced).sum()), int(reduced.sum())]
+        outcome.probes_ND2[operator.number, events.day] = counts
 
 
 def _record(outcome: Outcome, today: Traffic, reply: Reply) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill.campaigns import MINUTES, SEGMENTS, Events, Traffic, still_open, stream
+from distill.campaigns import SEGMENTS, Events, Traffic, still_open, stream
 from distill.campaigns.sampling import (
-    EXPONENTIAL,
     bernoulli,
+    exchange_minutes,
     minute_quantiles,
+    moved,
+    session_starts,
     token_counts,
     uniform16,
 )
@@ -77,7 +79,8 @@ class HonestTraffic:
         tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(total, bool)
         if self.release is not None and day >= self.release:
-            newest = bernoulli(_adoption(world, day - self.release, ids)[row], rng)
+            days = world.settings.adoption_days
+            newest = bernoulli(moved(truth.adopts[ids], day - self.release, days)[row], rng)
         topic = world.preferences.draw(truth.preference[ids][row], rng)
         template = self._templates(day, ids, segment, row, rng)
         phrase = bernoulli(truth.phrase[ids][row], rng)
@@ -104,17 +107,14 @@ class HonestTraffic:
     ) -> np.ndarray:
         """Minute of the day of each exchange: that of one of its account's sessions, and a gap."""
         owner = np.repeat(np.arange(len(ids)), sessions)
-        start = self.minutes[segment[owner], uniform16(rng, len(owner))]
-        start = start - self.world.truth.zone[ids][owner].astype(np.int16) * 60
+        zone = self.world.truth.zone[ids][owner]
+        start = session_starts(self.minutes, segment[owner], zone, rng)
         first = (np.cumsum(sessions) - sessions).astype(np.int32)
         offset = rng.random(len(row), np.float32) * sessions.astype(np.float32)[row]
         session = first[row] + offset.astype(np.int32)
         # float32 may round up to the end, which is another account's session.
         session = np.minimum(session, (first + sessions.astype(np.int32) - 1)[row])
-        # Twice the mean gap is the middle of a short session.
-        after = self.gap[segment][row] * EXPONENTIAL[uniform16(rng, len(row))] * 2
-        minute: np.ndarray = (start[session] + after.astype(np.int16)) % MINUTES
-        return minute.astype(np.uint16)
+        return exchange_minutes(start[session], self.gap[segment][row], rng)
 
     def _templates(
         self,
@@ -137,10 +137,3 @@ class HonestTraffic:
         offset = (rng.random(len(hit)) * truth.templates[account]).astype(np.uint32)
         template[hit] = truth.first_template[account] + offset
         return template
-
-
-def _adoption(world: World, since: int, ids: np.ndarray) -> np.ndarray:
-    """Share of each account's traffic that has moved to a new model, so many days after it came."""
-    moved = 1 - 2.0 ** (-(since + 1) / world.settings.adoption_days)
-    share: np.ndarray = world.truth.adopts[ids] * moved
-    return share

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from distill.campaigns import SEGMENTS, Accounts, stream
-from distill.campaigns.environment import CustomerHabits
+from distill.campaigns.environment import CustomerHabits, CustomerRhythm
 from distill.campaigns.sampling import (
     QUANTILES,
     TopicPreferences,
     UniqueIds,
+    beta,
     dirichlet,
+    minute_quantiles,
     topic_shares,
 )
 from experiments.campaigns.population import Population, Segment
@@ -123,7 +126,12 @@ class World:
 
 
 def build_world(
-    settings: Population, days: int, seed: int, room: int = 0, campaigns: int = 0
+    settings: Population,
+    days: int,
+    seed: int,
+    room: int = 0,
+    campaigns: int = 0,
+    customers: int = 0,
 ) -> World:
     """The honest accounts on day 0.
 
@@ -133,6 +141,7 @@ def build_world(
         seed: the same gives the same bytes.
         room: accounts that may be opened later, by campaigns and for what they lose.
         campaigns: how many there will be; each has two rows of preferences of its own.
+        customers: of all campaigns, each with a row of preferences.
     """
     capacity = settings.accounts + room
     tokens = UniqueIds()
@@ -142,7 +151,7 @@ def build_world(
         days=days,
         accounts=Accounts.empty(capacity),
         truth=Truth.empty(capacity),
-        preferences=TopicPreferences(capacity + len(SEGMENTS) + 2 * campaigns),
+        preferences=TopicPreferences(capacity + len(SEGMENTS) + 2 * campaigns + customers),
         hubs=_hubs(settings, tokens),
         tokens=tokens,
         templates=UniqueIds(settings.public + settings.viral + 1),
@@ -167,6 +176,29 @@ def customer_habits(settings: Population) -> CustomerHabits:
         private_S=np.array([each.private for each in segments], np.float32),
         templates_S=np.array([each.templates for each in segments]),
         tokens_S2=np.array([each.tokens for each in segments]),
+        pooled=settings.pooled,
+        adopts_S=np.array([each.adopts for each in segments]),
+        adoption_days=settings.adoption_days,
+        habit=settings.habit,
+        rhythm=customer_rhythm(segments),
+    )
+
+
+def customer_rhythm(segments: Sequence[Segment]) -> CustomerRhythm:
+    """How much and when honest customers send, as who passes their requests on cannot but do too.
+
+    Args:
+        segments: in the order of `SEGMENTS`.
+    """
+    return CustomerRhythm(
+        median_S=np.array([each.median for each in segments]),
+        sigma_S=np.array([each.sigma for each in segments]),
+        session_S=np.array([each.session for each in segments]),
+        gap_S=np.array([each.gap for each in segments], np.float32),
+        burst_S=np.array([each.burst for each in segments]),
+        weekend_S=np.array([each.weekend for each in segments]),
+        clock_SQ=np.stack([minute_quantiles(each.peak) for each in segments]),
+        zones=ZONES,
     )
 
 
@@ -205,8 +237,8 @@ def _settle(world: World, number: int, size: int, owners: UniqueIds) -> None:
     truth.rate[ids] = rate
     truth.owner[ids] = owners.take(len(sizes))[customer]
     truth.zone[ids] = rng.choice(ZONES, len(sizes))[customer]
-    truth.phrase[ids] = rng.beta(*_beta(segment.phrase, settings.habit), size)
-    truth.adopts[ids] = rng.beta(*_beta(segment.adopts, settings.habit), size)
+    truth.phrase[ids] = rng.beta(*beta(segment.phrase, settings.habit), size)
+    truth.adopts[ids] = rng.beta(*beta(segment.adopts, settings.habit), size)
     if segment.templates:
         count = rng.integers(1, segment.templates + 1, len(sizes))
         first = world.templates.take(int(count.sum()))[np.cumsum(count) - count]
@@ -241,11 +273,6 @@ def _sign_up(
         device=world.tokens.take(size),
         verified=name in IDENTIFIED,
     )
-
-
-def _beta(mean: float, concentration: float) -> tuple[float, float]:
-    """The two parameters of a Beta."""
-    return mean * concentration, (1 - mean) * concentration
 
 
 def _preferences(

@@ -11,6 +11,7 @@ of right answers.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -18,13 +19,16 @@ from scipy import stats
 MOST = 10_000  # questions; beyond it nothing is said
 
 
-def shown_share(right: float, weaker: float, share: float) -> float:
+Share = TypeVar("Share", float, np.ndarray)
+
+
+def shown_share(right: float, weaker: float, share: Share) -> Share:
     """How often a teacher is right that answers a share of its requests with a weaker model.
 
     Args:
         right: how often the clean teacher is, in [0, 1].
         weaker: how often the weaker model is.
-        share: of the requests that the weaker model answers.
+        share: of the requests that the weaker model answers, or shares `[n]`.
     """
     return right - share * (right - weaker)
 
@@ -58,33 +62,69 @@ def alarm_at(right: float, seen: float, questions: int, alpha: float = 0.05) -> 
 
 
 def noticed_by(
-    right: float, seen: float, truth: float, questions: int, alpha: float = 0.05
+    right: float, seen: float, truth: float | np.ndarray, questions: int, alpha: float = 0.05
 ) -> np.ndarray:
     """Probability that the attacker has called a teacher worse, by questions asked.
 
     Args:
         right: how often the clean teacher is right.
         seen: how often the worse one is, which the test is made for.
-        truth: how often the teacher that is asked is right: `seen` gives the power, `right` the
-            false alarms.
+        truth: how often the teacher that is asked is right, or at each question `[N]`: `seen` gives
+            the power, `right` the false alarms.
         questions: N.
         alpha: how often a clean teacher may ever be called worse.
 
     Returns:
         `[N]` probabilities after 1 to N questions.
     """
-    alarms = alarm_at(right, seen, questions, alpha)
+    alarms, truth_N = alarm_at(right, seen, questions, alpha), np.broadcast_to(truth, questions)
     # going_on[k]: the probability of k right answers so far and no alarm.
     going_on, noticed = np.array([1.0]), np.empty(questions)
     called = 0.0
-    for n, alarm in enumerate(alarms):
+    for n, (alarm, p) in enumerate(zip(alarms, truth_N, strict=True)):
         after = np.zeros(len(going_on) + 1)
-        after[:-1] += (1 - truth) * going_on
-        after[1:] += truth * going_on
+        after[:-1] += (1 - p) * going_on
+        after[1:] += p * going_on
         called += after[: alarm + 1].sum()
         after[: alarm + 1] = 0
         going_on, noticed[n] = after, called
     return noticed
+
+
+def noticed_by_day(
+    right: float, seen: float, full_D: np.ndarray, reduced_D: np.ndarray, alpha: float = 0.05
+) -> np.ndarray:
+    """Probability that a campaign's probes have shown by the end of each day that answers are
+    reduced.
+
+    Its test begins on the first day with a reduced answer, as if somebody had told it when: who is
+    not told needs more. It is made for answers that are all reduced; where a day has full ones as
+    well, each of the day is taken to be right as often as the day's mean.
+
+    Args:
+        right: how often a full answer is right.
+        seen: how often a reduced one is, below `right`.
+        full_D: probes that were answered in full, by day.
+        reduced_D: probes whose answers were reduced.
+        alpha: how often a clean teacher may ever be called worse.
+
+    Returns:
+        `[D]`, 0 before the first reduced answer.
+
+    Raises:
+        ValueError: more probes than `MOST` since then, or as of `alarm_at`.
+    """
+    first = int(np.argmax(np.append(reduced_D, 1) > 0))
+    n_D = (np.asarray(full_D) + np.asarray(reduced_D)) * (np.arange(len(reduced_D)) >= first)
+    questions = int(n_D.sum())
+    if questions > MOST:
+        raise ValueError(f"at most {MOST} probes since the first reduced answer, got {questions}")
+    if not questions:
+        return np.zeros(len(reduced_D))
+    shown_D = shown_share(right, seen, np.asarray(reduced_D) / np.maximum(n_D, 1))
+    noticed = noticed_by(right, seen, np.repeat(shown_D, n_D), questions, alpha)
+    by_day: np.ndarray = np.concatenate([[0.0], noticed])[np.cumsum(n_D)]
+    return by_day
 
 
 def questions_to_notice(

@@ -92,6 +92,7 @@ def section(measures: Measures) -> str:
         money=money,
         ratio=ratio,
         rate=rate,
+        seen=seen,
         runs=runs,
         worst=worst,
         when=when,
@@ -227,6 +228,11 @@ def rate(result: RateResult) -> str:
     if result.value is None:
         return "-"
     return f"{share(result.value)} [{share(result.lo)}, {share(result.hi)}]"
+
+
+def seen(row: DetectorResult) -> str:
+    """Accounts found, in %; or that there are none to find, as where transcripts were bought."""
+    return rate(row.found) if row.found.n else "blind"
 
 
 def runs(row: LeakResult) -> str:

@@ -16,9 +16,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from defenses.access import policy
 from distill.campaigns import CAPABILITIES
-from distill.campaigns.presets import PRESETS, Campaign, scaled
+from distill.campaigns.presets import PRESETS, scaled
+from distill.campaigns.settings import Campaign
 from distill.completions import BadInput
-from experiments.campaigns.population import Population
+from experiments.campaigns.population import (
+    Population,
+    expected_share,
+    expected_traffic,
+)
 from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
@@ -150,14 +155,20 @@ class Campaigns(Strict):
                 _check_access(self, entry)
 
     def share(self, wanted: Campaign) -> float:
-        """Of the exchanges that a campaign wants, those that stand for the study's tasks.
+        """Of the exchanges that a campaign wants, those that stand for the study's tasks; of
+        customers' requests what is expected.
 
         Args:
-            wanted: with its targets.
+            wanted: with its targets, or its customers.
 
         Returns:
             0 to 1.
         """
+        if wanted.customers:
+            traffic = wanted.pathways
+            if wanted.clientele or wanted.kind == "replay":
+                traffic = expected_traffic(self.honest, wanted.clientele or traffic)
+            return expected_share(self.honest, traffic, self.stands_for)
         useful = sum(weight for name, weight in wanted.targets.items() if name in self.stands_for)
         return useful / sum(wanted.targets.values())
 
@@ -187,9 +198,10 @@ def _check_detector(settings: Campaigns, entry: str) -> None:
 def _check_preset(settings: Campaigns, entry: str) -> None:
     """BadInput where a campaign wants nothing that stands for a task, or nothing in time."""
     wanted = parse_campaign(entry)
-    if not set(wanted.targets) & set(settings.stands_for):
+    if not settings.share(wanted):
+        wants = ", ".join(wanted.targets) or "what its customers ask"
         raise BadInput(
-            f"campaigns.presets: {entry} wants {', '.join(wanted.targets)}, none of which stands "
+            f"campaigns.presets: {entry} wants {wants}, none of which stands "
             f"for a task (campaigns.stands_for: {', '.join(settings.stands_for)})"
         )
     if wanted.start >= settings.days:

@@ -18,7 +18,7 @@ from pydantic import Field
 from defenses.access import ShadowMonitor, oracle, policy
 from defenses.access.calibration import Calibration
 from distill.campaigns import CAPABILITIES, NEVER, SEGMENTS
-from distill.campaigns.presets import Campaign
+from distill.campaigns.settings import Campaign
 from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import Outcome, simulate
 from experiments.campaigns.world import HONEST
@@ -122,12 +122,23 @@ def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
         events=happened.events,
         capabilities=list(CAPABILITIES),
         segments=list(SEGMENTS),
-        leaked_DC=leaked_ADC.sum(axis=0).tolist(),
+        leaked_DC=(leaked_ADC.sum(axis=0) + happened.bought_DC(0)).tolist(),
         reduced_DC=np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
         bought=[int(number) for number in happened.bought[0]],
         campaign=_campaign_counts(happened, measures),
         honest=_honest_counts(happened, measures, refused_A > 0),
+        probes_D2=_probes(happened),
     )
+
+
+def _probes(happened: Outcome) -> list[list[int]]:
+    """The campaign's probes that were answered in full and in part, by day; none where it has
+    none.
+    """
+    if happened.probes_ND2 is None or not happened.probes_ND2.any():
+        return []
+    by_day: list[list[int]] = happened.probes_ND2[0].tolist()
+    return by_day
 
 
 def _campaign_counts(happened: Outcome, measures: Mapping[str, np.ndarray]) -> CampaignCounts:
@@ -198,7 +209,7 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
             Detected(
                 found=int((when < NEVER).sum()),
                 of=len(when),
-                leaked_C=leaked_C.tolist(),
+                leaked_C=(leaked_C + happened.bought_DC(0).sum(axis=0)).tolist(),
                 false=false,
                 customers=[len(owners) for owners in customers],
                 days={f"{share:g}": _day(when, share) for share in (0.0, 0.5, 0.9)},
@@ -209,8 +220,10 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
 
 def _day(when: np.ndarray, share: float) -> int | None:
     """The day by which this share of the accounts was found (0: the first of them);
-    None is never.
+    None is never, and where there are no accounts.
     """
+    if not len(when):
+        return None
     at = max(int(np.ceil(share * len(when))) - 1, 0)
     return int(when[at]) if when[at] < NEVER else None
 

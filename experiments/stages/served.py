@@ -77,7 +77,8 @@ class Leakage(Sparse):
 class CampaignReport(Leakage, ResultFile):
     """What happened in a campaign's run.
 
-    `planned` exchanges, and accounts `bought`; `detectors` by name and rate where nobody acts.
+    `planned` exchanges, and accounts `bought`; `detectors` by name and rate where nobody acts;
+    `probes_D2`, quality probes that were answered in full and in part, by day, where there are any.
     """
 
     FILE: ClassVar[str] = "run.json"
@@ -88,6 +89,7 @@ class CampaignReport(Leakage, ResultFile):
     campaign: CampaignCounts
     honest: HonestCounts
     detectors: dict[str, list[Detected]] | None = None
+    probes_D2: list[list[int]] = []
 
 
 def questions(

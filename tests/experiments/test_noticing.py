@@ -11,6 +11,7 @@ from experiments.measure.noticing import (
     alarm_at,
     fixed_questions,
     noticed_by,
+    noticed_by_day,
     questions_to_notice,
     shown_share,
 )
@@ -87,3 +88,29 @@ def test_what_is_too_small_to_notice_is_not_noticed():
 def test_a_loss_that_is_none_is_refused(right, seen):
     with pytest.raises(ValueError, match="must hold"):
         alarm_at(right, seen, 5)
+
+
+def test_probes_of_a_campaign_are_the_same_test_from_the_first_reduced_answer():
+    """Three days of 2, 3 and 4 reduced probes after two days of full ones."""
+    full_D, reduced_D = np.array([5, 5, 0, 0, 0]), np.array([0, 0, 2, 3, 4])
+    whole = noticed_by(0.9, 0.5, 0.5, 9, 0.2)
+    by_day = noticed_by_day(0.9, 0.5, full_D, reduced_D, 0.2)
+    assert by_day == pytest.approx([0, 0, whole[1], whole[4], whole[8]]) and by_day[-1] > 0.3
+
+
+def test_days_with_full_answers_as_well_are_by_all_sequences():
+    """Day 0 has one probe in full and one reduced, each right 3 times in 4; day 1 two reduced."""
+    right, seen, alpha = 0.9, 0.6, 0.5
+    truth, expected = (0.75, 0.75, 0.6, 0.6), np.zeros(2)
+    for answers in itertools.product((True, False), repeat=4):
+        chance = math.prod(p if answer else 1 - p for answer, p in zip(answers, truth, strict=True))
+        called = [ratio(answers[:n], right, seen) >= 1 / alpha for n in range(1, 5)]
+        expected += chance * np.array([any(called[:2]), any(called)])
+    by_day = noticed_by_day(right, seen, np.array([1, 0]), np.array([1, 2]), alpha)
+    assert by_day == pytest.approx(expected)
+
+
+def test_nobody_notices_what_is_not_reduced_and_too_many_probes_are_named():
+    assert noticed_by_day(0.9, 0.5, np.array([9, 9]), np.array([0, 0])).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="at most 10000 probes"):
+        noticed_by_day(0.9, 0.5, np.array([0]), np.array([10_001]))

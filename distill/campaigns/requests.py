@@ -1,0 +1,38 @@
+"""A day's requests of a campaign before they are events: what is asked, when, and of which slot."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Wording(NamedTuple):
+    """What each of E requests asks, as the columns of `Events` have it."""
+
+    topic: np.ndarray
+    template: np.ndarray
+    phrase: np.ndarray
+    newest: np.ndarray
+    tokens_in: np.ndarray
+    tokens_out: np.ndarray
+
+
+class Requests(NamedTuple):
+    """E requests in order of account: `slot` and `minute` of each, what it asks, and whether the
+    student is to have the answer.
+    """
+
+    slot: np.ndarray
+    minute: np.ndarray
+    wording: Wording
+    wanted: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Requests:
+        """The requests at these rows.
+
+        Args:
+            rows: row numbers `[n]`.
+        """
+        wording = Wording(*(column[rows] for column in self.wording))
+        return Requests(self.slot[rows], self.minute[rows], wording, self.wanted[rows])
