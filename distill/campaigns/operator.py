@@ -10,6 +10,7 @@ from distill.campaigns import (
     CAPABILITIES,
     CAPABILITY_OF,
     MINUTES,
+    PLANS,
     SEGMENTS,
     TOPICS,
     Events,
@@ -143,6 +144,8 @@ class Slots:
             payment=payment,
             network=self._shared_tokens(len(slots), self.settings.per_network),
             verified=self.settings.lawful,
+            plan=PLANS.index(self.settings.plan),
+            origins=(self.settings.addresses, self.settings.clients),
         )
         if self.settings.cover == "pooled":
             self.preference[slots] = self.pooled_row
@@ -231,6 +234,7 @@ class Operator:
         rows = environment.preferences.add(np.stack([target_topics(settings), cover]))
         self.target_row = int(rows[0])
         self.templates = environment.templates.take(settings.templates)
+        self.minutes = minute_quantiles(settings.peak)
         rng = stream(environment.seed, "campaign", number)
         self.router = Router(environment.seed, settings, number, rng)
         self.slots = Slots(environment, settings, number, int(rows[1]), rng)
@@ -254,6 +258,11 @@ class Operator:
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
         released = self.release is not None and day >= self.release
         newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
+        address, client = environment.origins.draw(
+            self.slots.account[order],
+            counts[order],
+            stream(environment.seed, "origins", self.number, day),
+        )
         events = Events(
             day,
             account.astype(np.uint32),
@@ -264,6 +273,9 @@ class Operator:
             newest,
             tokens_in,
             tokens_out,
+            np.zeros(n, np.uint32),
+            address,
+            client,
         )
         return still_open(Traffic(events, wanted), accounts)
 
@@ -274,7 +286,7 @@ class Operator:
         preferences, n = self.environment.preferences, len(slot)
         row = np.where(wanted, self.target_row, self.slots.preference[slot])
         topic = preferences.draw(row, rng)
-        minute = minute_quantiles(2.0)[uniform16(rng, n)].astype(np.uint16)
+        minute = self.minutes[uniform16(rng, n)].astype(np.uint16)
         if self.settings.timing == "spread":
             return topic, minute
         bursts = self.settings.bursts
