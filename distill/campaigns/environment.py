@@ -44,6 +44,8 @@ class Environment(Protocol):
     tokens: UniqueIds
     """Payment, device and network tokens alike."""
     templates: UniqueIds
+    prompts: UniqueIds
+    """Exact prompts that are sent more than once."""
     habits: CustomerHabits
     origins: Origins
 

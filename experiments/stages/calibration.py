@@ -7,11 +7,20 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from defenses.access import BaseDetector, Baseline, BaselineFitter, RateBaseline, ShadowMonitor
+from defenses.access import (
+    BaseDetector,
+    Baseline,
+    BaselineFitter,
+    Line,
+    NormalBaseline,
+    RateBaseline,
+    RhythmBaseline,
+    ShadowMonitor,
+)
 from defenses.access.calibration import Calibration
 from distill.completions import BadInput
 from experiments.campaigns.population import Population
@@ -20,10 +29,21 @@ from experiments.seeds import seed_for
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.stage import Inputs, Spec
 
-VERSION = 1
+VERSION = 2
 PAST = 14  # days of clean traffic that a provider learned its baseline from
 PAST_RELEASE = 7  # the day of its release in them
-ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of rates and scores
+ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of habits and scores
+HABITS: dict[str, type[RateBaseline | RhythmBaseline | NormalBaseline | Line]] = {
+    "phrase": RateBaseline,
+    "newest": RateBaseline,
+    "repeats": RateBaseline,
+    "rhythm": RhythmBaseline,
+    "start": NormalBaseline,
+    "plan": NormalBaseline,
+    "addresses": Line,
+    "clients": Line,
+}
+"""Of a baseline, what is more than one array."""
 
 
 class TrafficSpec(Spec):
@@ -65,8 +85,8 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     arrays |= dict(zip(ARRAYS, plain, strict=True))
     arrays |= {
         f"{name}.{part}": getattr(getattr(learned, name), part)
-        for name in ("phrase", "newest")
-        for part in RateBaseline._fields
+        for name, habit in HABITS.items()
+        for part in habit._fields
     }
     save(out / "calibration.npz", arrays)
 
@@ -81,10 +101,10 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         BadInput: it is not whole.
     """
     arrays = load(folder / "calibration.npz")
-
-    def usual(name: str) -> RateBaseline:
-        return RateBaseline(*(arrays[f"{name}.{part}"] for part in RateBaseline._fields))
-
+    habits: dict[str, Any] = {
+        name: habit(*(arrays[f"{name}.{part}"] for part in habit._fields))
+        for name, habit in HABITS.items()
+    }
     prefix = "highest."
     highest = {
         name.removeprefix(prefix): array
@@ -92,7 +112,7 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         if name.startswith(prefix)
     }
     segment, owner, topics, rho = (arrays[name] for name in ARRAYS)
-    learned = Baseline(topics, rho, usual("phrase"), usual("newest"))
+    learned = Baseline(topics, rho, **habits)
     return learned, Calibration(highest, segment, owner)
 
 

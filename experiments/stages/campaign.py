@@ -26,7 +26,7 @@ from experiments.stages.calibration import TrafficSpec, calibrated, detectors, s
 from experiments.stages.served import CampaignCounts, CampaignReport, Detected, HonestCounts
 from experiments.stages.stage import Inputs
 
-VERSION = 1
+VERSION = 2
 T = TypeVar("T")
 ORACLE = "oracle"
 HARM = (

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from defenses.access import (
-    Baseline,
     Day,
     Ledger,
-    RateBaseline,
     average,
     beta_moments,
     content,
@@ -36,17 +34,14 @@ from defenses.access.links import clusters
 from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, Accounts, Events, stream
 from distill.campaigns.sampling import dirichlet, topic_shares
 from experiments.campaigns.population import HONEST_SEGMENTS
+from experiments.contracts import detectors
 
 S = len(SEGMENTS)
 FLAT = np.full(TOPICS, 1 / TOPICS)
 
 
 def flat_baseline(concentration=10.0):
-    shares, ages = (
-        RateBaseline(np.full(S, 0.05), np.full(S, 0.1)),
-        RateBaseline(np.full((S, 5), 0.1), np.full((S, 5), 0.2)),
-    )
-    return Baseline(np.repeat(FLAT[None], S, 0), np.full(S, 1 / (concentration + 1)), shares, ages)
+    return detectors.flat_baseline()._replace(rho_S=np.full(S, 1 / (concentration + 1)))
 
 
 def table(n, **columns):
@@ -69,6 +64,9 @@ def events(account, day=0, **columns):
         "newest": bool,
         "tokens_in": np.uint32,
         "tokens_out": np.uint32,
+        "prompt": np.uint32,
+        "address": np.uint32,
+        "client": np.uint16,
     }
     filled = {
         name: np.broadcast_to(np.array(columns.get(name, 0), kind), n).copy()
