@@ -29,6 +29,7 @@ from defenses.access.moments import beta_moments as beta_moments
 from defenses.access.moments import excess as excess
 from defenses.access.moments import overdispersion as overdispersion
 from defenses.access.provider import Identify, OpenAccess, Reply
+from defenses.access.share_list import ShareList
 from distill.campaigns import NEVER, Accounts, Events
 
 NONE = -np.inf
@@ -77,6 +78,14 @@ class BaseDetector(ABC):
             day: each is handed over once, in order; a day without events as well.
         """
 
+    def receive(self, received: ShareList) -> None:
+        """Told, before the first day, what another provider hands on.
+
+        Args:
+            received: with the days from which each token is known.
+        """
+        return None
+
     def on_closed(self, day: int, ids: np.ndarray) -> None:
         """Told which accounts were closed at the end of a day, by whatever rule.
 
@@ -114,6 +123,15 @@ class ShadowMonitor(OpenAccess):
             if detector.name in self.thresholds:
                 levels = len(self.thresholds[detector.name])
                 self.crossed[detector.name] = np.full((levels, accounts.capacity), NEVER, np.int16)
+
+    def receive(self, received: ShareList) -> None:
+        """Take what another provider hands on, before the first day.
+
+        Args:
+            received: with the days from which each token is known.
+        """
+        for detector in self.detectors:
+            detector.receive(received)
 
     def serve(self, events: Events) -> Reply:
         self.look(events)

@@ -45,8 +45,8 @@ class NormalBaseline(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What grows with the log of an account's exchanges: start and slope, and the standard deviation
-    around the line.
+    """What grows with the log of an account's exchanges: start and slope, and the standard
+    deviation around the line.
     """
 
     start: np.ndarray
@@ -121,7 +121,9 @@ class BaselineFitter(OpenAccess):
         self.squares[:, day.active] += np.stack([np.abs(hands) ** 2, day.n.astype(float) ** 2])
         new = self.starts.young(day, AGES)
         since = day.number - self.starts.first[new].astype(np.int64)
-        self.early.append(np.stack([self.accounts.segment[new], since, np.log1p(self.ledger.n[new])]))
+        self.early.append(
+            np.stack([self.accounts.segment[new], since, np.log1p(self.ledger.n[new])])
+        )
         if day.number >= self.release:
             self.newest.append(
                 self._moments(day.total(events.newest), day.n, self.accounts.segment[day.active])

@@ -130,9 +130,9 @@ def rhythm_moments(
     """How far accounts of each segment follow the day, and the design effect of their exchanges.
 
     With S_d the sum of an account's hands on day d and n_d its exchanges, different days give
-    E S_d . S_e = n_d n_e r^2, r the length of its mean hand; so (|sum S_d|^2 - sum |S_d|^2) / (n^2 -
-    sum n_d^2) is unbiased for r^2 however exchanges of a day hang together. What r^2 sum n_d^2 leaves
-    of sum |S_d|^2 is n times the design effect. Both are means over accounts.
+    E S_d . S_e = n_d n_e r^2, r the length of its mean hand; so (|sum S_d|^2 - sum |S_d|^2) over
+    (n^2 - sum n_d^2) is unbiased for r^2 however exchanges of a day hang together. What
+    r^2 sum n_d^2 leaves of sum |S_d|^2 is n times the design effect. Both are means over accounts.
 
     Args:
         hands: sum over days of S_d `[A]`, complex.

@@ -1,11 +1,11 @@
-"""Rhythm: a group of accounts that sends at every hour alike, where customers have a day and a night.
+"""Rhythm: linked accounts that send at every hour alike, where customers have a day and a night.
 
 The log likelihood ratio of no daily cycle against the segment's, of all exchanges so far of what is
 linked. The sum of the hands of the clock of m independent exchanges is normal around m r e^(i phi),
 with variance m / 2 in either direction (Mardia & Jupp 2000, 4.8); the phase phi is a time zone that
-nobody knows, so it is integrated out, which gives m r^2 - log I0(2 r |sum|). m is exchanges over the
-segment's design effect, as those of a session come at once. Customers who run around the clock are
-as flat: only their own segment's threshold spares them.
+nobody knows, so it is integrated out, which gives m r^2 - log I0(2 r |sum|). m is exchanges over
+the segment's design effect, as those of a session come at once. Customers who run around the clock
+are as flat: only their own segment's threshold spares them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Settings(LinkSettings):
 def flatness(
     length: np.ndarray, n: np.ndarray, strength: np.ndarray, design: np.ndarray
 ) -> np.ndarray:
-    """log likelihood ratio of no daily cycle against one of unknown phase: m r^2 - log I0(2 r l / d),
-    m = n / d.
+    """Log likelihood ratio of no daily cycle against one of unknown phase, with m = n / d:
+    m r^2 - log I0(2 r l / d).
 
     Args:
         length: l, of the sum of hands `[C]`.

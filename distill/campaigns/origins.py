@@ -38,7 +38,8 @@ class Origins:
         """
         ends = self.next + np.cumsum(addresses, dtype=np.int64)
         self.next = int(ends[-1]) if len(ends) else self.next
-        return (ends - addresses).astype(np.uint32)
+        first: np.ndarray = (ends - addresses).astype(np.uint32)
+        return first
 
     def draw(
         self, ids: np.ndarray, n: np.ndarray, rng: np.random.Generator

@@ -1,9 +1,9 @@
 """Where honest customers send from, what they pay for, and which of them are machines.
 
-The hard negatives of the published indicators: API customers who run around the clock, organisations
-that share one key over many addresses, nightly test suites that ask the same questions, customers
-on a plan that is too small for them. Every draw is from a stream of its own, so that what else a
-customer does stays as it is.
+The hard negatives of the published indicators: API customers who run around the clock,
+organisations that share one key over many addresses, nightly test suites that ask the same
+questions, customers on a plan that is too small for them. Every draw is from a stream of its own,
+so that what else a customer does stays as it is.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def settle_origins(
     origins.clients[ids] = clients[customer]
 
 
-def _lognormal(
-    median: np.ndarray, sigma: float, most: int, rng: np.random.Generator
-) -> np.ndarray:
+def _lognormal(median: np.ndarray, sigma: float, most: int, rng: np.random.Generator) -> np.ndarray:
     """Whole numbers from 1 to `most` near a lognormal."""
     drawn = np.round(median * np.exp(sigma * rng.standard_normal(len(median))))
     return np.clip(drawn, 1, most).astype(np.int64)
@@ -127,7 +125,9 @@ def automate(
     segment, rng = settings.segments[name], stream(seed, "machines", name)
     customers = int(customer[-1]) + 1
     u = rng.random(customers)
-    clock = np.select([u < segment.steady, u < segment.steady + segment.cron], [STEADY, CRON], PEOPLE)
+    clock = np.select(
+        [u < segment.steady, u < segment.steady + segment.cron], [STEADY, CRON], PEOPLE
+    )
     truth.clock[ids] = clock[customer]
     truth.cron[ids] = rng.integers(0, 24, customers)[customer] * (MINUTES // 24)
     tests = rng.random(customers) < segment.suites

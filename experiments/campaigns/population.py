@@ -82,7 +82,9 @@ class Segment(FrozenSettings):
         if min(self.plans) < 0 or not sum(self.plans):
             raise ValueError(f"plans must be shares, some above 0, got {self.plans}")
         if self.steady + self.cron > 1:
-            raise ValueError(f"steady and cron are {self.steady + self.cron:g} of customers together")
+            raise ValueError(
+                f"steady and cron are {self.steady + self.cron:g} of customers together"
+            )
         return self
 
 
@@ -97,8 +99,8 @@ TALK: dict[str, float] = {
 }
 CODE: dict[str, float] = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
 
-# share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend, and all from
-# plans to suites: assumed throughout.
+# share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend, and all
+# from plans to suites: assumed throughout.
 HONEST_SEGMENTS = {
     # Median and sigma give a mean of 4.1 a day, beside 3.7 messages per user and day [NBER];
     # session: 2.52 turns [WildChat]; tokens as ServeGen's chat models; `mix` after [NBER]:
@@ -343,9 +345,7 @@ class Population(FrozenSettings):
     @model_validator(mode="after")
     def _check_questions(self) -> Population:
         if not 1 <= self.questions[0] <= self.questions[1] <= 10_000:
-            raise ValueError(
-                f"questions must rise, from 1 to 10000 at most, got {self.questions}"
-            )
+            raise ValueError(f"questions must rise, from 1 to 10000 at most, got {self.questions}")
         return self
 
     def sizes(self) -> dict[str, int]:

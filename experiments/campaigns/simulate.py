@@ -24,7 +24,9 @@ from distill.campaigns import (
 )
 from distill.campaigns.operator import Operator
 from distill.campaigns.presets import Campaign
+from experiments.campaigns.neighbour import Neighbour
 from experiments.campaigns.population import Population
+from experiments.campaigns.second import join
 from experiments.campaigns.traffic import HonestTraffic
 from experiments.campaigns.world import Truth, World, build_world
 
@@ -38,7 +40,9 @@ class Outcome:
     a student. `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens
     out. `planned`: the wanted exchanges each campaign would have got from a provider that serves
     all (expected). `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `turned_away`:
-    accounts that were refused when they signed up. `events`: all exchanges sent.
+    accounts that were refused when they signed up. `reduced_NDC`: of the leaked, those of each
+    campaign N that were answered less; `reduced_SD`: the same of what honest accounts sent.
+    `events`: all exchanges sent.
     """
 
     days: int
@@ -53,6 +57,8 @@ class Outcome:
     sent_SD: np.ndarray
     refused_SD: np.ndarray
     turned_away: np.ndarray
+    reduced_NDC: np.ndarray
+    reduced_SD: np.ndarray
     events: int = 0
 
     @classmethod
@@ -78,6 +84,8 @@ class Outcome:
             sent_SD=np.zeros((len(SEGMENTS), days), np.int64),
             refused_SD=np.zeros((len(SEGMENTS), days), np.int64),
             turned_away=np.zeros(world.accounts.capacity, bool),
+            reduced_NDC=np.zeros((len(campaigns), days, len(CAPABILITIES)), np.int64),
+            reduced_SD=np.zeros((len(SEGMENTS), days), np.int64),
         )
 
     def got(self, number: int, closed: np.ndarray | None = None) -> np.ndarray:
@@ -124,6 +132,7 @@ def simulate(
     days: int,
     seed: int,
     release: int | None = None,
+    neighbour: Neighbour | None = None,
 ) -> Outcome:
     """Run a horizon of days.
 
@@ -134,10 +143,13 @@ def simulate(
         days: of the horizon.
         seed: the same gives the same bytes.
         release: the day on which a new model comes out, if one does.
+        neighbour: another provider, some of whose customers and operators come here too.
     """
     provider = provider or OpenAccess()
     room = sum(each.accounts + int(each.respawns * each.accounts) for each in campaigns)
     world = build_world(population, days, seed, room, len(campaigns))
+    if neighbour is not None:
+        join(world, neighbour)
     outcome, honest = Outcome.empty(world, campaigns), HonestTraffic(world, release)
     operators = [Operator(world, each, number, release) for number, each in enumerate(campaigns)]
     accounts = world.accounts
@@ -197,5 +209,17 @@ def _record(outcome: Outcome, today: Traffic, reply: Reply) -> None:
     capability = CAPABILITY_OF[events.topic[leaked]]
     cell, counts = np.unique(row * len(CAPABILITIES) + capability, return_counts=True)
     outcome.leaked_ADC[cell // len(CAPABILITIES), day, cell % len(CAPABILITIES)] = counts
+    if reply.reduced is not None:
+        _record_reduced(outcome, today, reply.reduced & served, split)
     worth = None if reply.value is None else reply.value[leaked]
     outcome.value_AD[:, day] = np.bincount(row, worth, minlength=len(outcome.value_AD))
+
+
+def _record_reduced(outcome: Outcome, today: Traffic, reduced: np.ndarray, split: int) -> None:
+    """Count what was answered less on a day: of honest accounts, and of what campaigns wanted."""
+    events, day = today.events, today.events.day
+    segment = outcome.accounts.segment[events.account[:split][reduced[:split]]]
+    outcome.reduced_SD[:, day] = np.bincount(segment, minlength=len(SEGMENTS))
+    rows = np.flatnonzero(reduced[split:] & today.wanted[split:]) + split
+    number = outcome.truth.campaign[events.account[rows]]
+    np.add.at(outcome.reduced_NDC, (number, day, CAPABILITY_OF[events.topic[rows]]), 1)

@@ -17,6 +17,7 @@ from distill.campaigns.sampling import (
     topic_shares,
 )
 from experiments.campaigns.customers import automate, send_from, settle_origins, subscribe
+from experiments.campaigns.neighbour import Neighbour
 from experiments.campaigns.population import Population, Segment
 from experiments.campaigns.truth import HONEST as HONEST
 from experiments.campaigns.truth import Truth as Truth
@@ -34,7 +35,7 @@ class World:
     """Everything a simulation stands on; to a campaign it is an `Environment`.
 
     `hubs`: VPN exits and campus addresses, whoever is behind them. `viral`: weight [viral, days] of
-    each viral prompt beside all public ones (1).
+    each viral prompt beside all public ones (1). `neighbour`: another provider, if there is one.
     """
 
     settings: Population
@@ -50,6 +51,7 @@ class World:
     habits: CustomerHabits
     hubs: tuple[np.ndarray, np.ndarray]
     viral: np.ndarray
+    neighbour: Neighbour | None = None
 
     def open_accounts(
         self,
@@ -77,6 +79,8 @@ class World:
         )
         rng = stream(self.seed, "origins", campaign, int(ids[0]))
         send_from(self.origins, ids, *origins, rng)
+        if self.neighbour is not None:
+            self.neighbour.lend(self.accounts, ids, campaign, self.seed)
         self.truth.campaign[ids], self.truth.rate[ids] = campaign, rate
         # Customers are counted from below, campaigns from above, so that the two never meet.
         self.truth.owner[ids] = np.iinfo(np.uint32).max - campaign

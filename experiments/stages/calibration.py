@@ -5,14 +5,12 @@ scores go.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from defenses.access import (
-    BaseDetector,
     Baseline,
     BaselineFitter,
     Line,
@@ -23,11 +21,10 @@ from defenses.access import (
 )
 from defenses.access.calibration import Calibration
 from distill.completions import BadInput
-from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
-from experiments.seeds import seed_for
-from experiments.settings.components import ComponentSpec, build
-from experiments.stages.stage import Inputs, Spec
+from experiments.seeds import SEEDS, seed_for
+from experiments.stages.stage import Inputs
+from experiments.stages.two_providers import SHARED, TrafficSpec, detectors, first_provider
 
 VERSION = 2
 PAST = 14  # days of clean traffic that a provider learned its baseline from
@@ -46,15 +43,6 @@ HABITS: dict[str, type[RateBaseline | RhythmBaseline | NormalBaseline | Line]] =
 """Of a baseline, what is more than one array."""
 
 
-class TrafficSpec(Spec):
-    """Honest accounts over a horizon, the day of a release in it, and who watches."""
-
-    honest: Population
-    days: int
-    release: int | None
-    detectors: list[ComponentSpec]
-
-
 class CalibrationSpec(TrafficSpec):
     """So many clean horizons."""
 
@@ -70,8 +58,9 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     learned = fitter.baseline()
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
+    parts = [one for one in spec.detectors if spec.other is None or one.name != SHARED]
     for number in range(spec.clean):
-        watch = ShadowMonitor(detectors(spec.detectors, learned))
+        watch = ShadowMonitor(detectors(parts, learned))
         seed = seed_for("clean", number)
         clean = simulate(honest, [], watch, days=spec.days, seed=seed, release=spec.release)
         for name, score in watch.highest.items():
@@ -82,6 +71,11 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
         )  # customers of a horizon each
     arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
     plain = (np.concatenate(segment), np.concatenate(owner), learned.topics_SK, learned.rho_S)
+    if len(parts) < len(spec.detectors):
+        bare = {name.partition(".")[2]: array for name, array in arrays.items()}
+        arrays[f"highest.{SHARED}"] = _suspected_elsewhere(
+            spec, learned, Calibration(bare, plain[0], plain[1])
+        )
     arrays |= dict(zip(ARRAYS, plain, strict=True))
     arrays |= {
         f"{name}.{part}": getattr(getattr(learned, name), part)
@@ -89,6 +83,32 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
         for part in habit._fields
     }
     save(out / "calibration.npz", arrays)
+
+
+def _suspected_elsewhere(
+    spec: CalibrationSpec, learned: Baseline, calibration: Calibration
+) -> np.ndarray:
+    """Highest scores of honest accounts by what a second provider suspects of its own, over the
+    clean horizons: it names some that are honest, and some of those are here.
+    """
+    components = [one for one in spec.detectors if one.name == SHARED]
+    highest = []
+    for number in range(spec.clean):
+        seed = seed_for("neighbour", SEEDS + number)
+        there = first_provider(spec, [], learned, calibration, seed)
+        watch = ShadowMonitor(detectors(components, learned))
+        watch.receive(there.received)
+        clean = simulate(
+            spec.honest,
+            [],
+            watch,
+            days=spec.days,
+            seed=seed_for("clean", number),
+            release=spec.release,
+            neighbour=there.neighbour,
+        )
+        highest.append(watch.highest[SHARED][: clean.first])
+    return np.concatenate(highest)
 
 
 def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
@@ -114,16 +134,6 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
     segment, owner, topics, rho = (arrays[name] for name in ARRAYS)
     learned = Baseline(topics, rho, **habits)
     return learned, Calibration(highest, segment, owner)
-
-
-def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[BaseDetector]:
-    """Detectors of resolved settings, as a provider that learned this baseline has them.
-
-    Args:
-        components: of the `detector` group.
-        learned: of the provider's clean past.
-    """
-    return [build("detector", component, learned) for component in components]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
