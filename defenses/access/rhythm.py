@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import i0e
 
-from defenses.access import BaseDetector, Baseline, Day
+from defenses.access import BaseDetector, Day
 from defenses.access.links import Links, LinkSettings
 from defenses.access.records import day_vectors
 from distill.campaigns import Accounts
@@ -54,12 +54,9 @@ class Detector(BaseDetector):
     settings: Settings
     name = "rhythm"
 
-    def __init__(self, settings: Settings, baseline: Baseline) -> None:
-        super().__init__(settings, baseline)
-        self.links = Links(settings)
-
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
+        self.links = Links(self.settings)
         self.hands = np.zeros(accounts.capacity, np.complex128)
 
     def update(self, day: Day) -> None:

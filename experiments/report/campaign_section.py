@@ -132,7 +132,11 @@ def _harm_table(measured: CampaignMeasures) -> HarmTable:
 def _reduced_table(measured: CampaignMeasures) -> HarmTable:
     """The same of the accesses that answer suspects less."""
     table = _harm_table(measured)
-    by_access = {name: row for name, row in table.by_access.items() if {*row[0].done} & LESS}
+    by_access = {
+        name: row
+        for name, row in table.by_access.items()
+        if {*row[0].done} & LESS and row[0].downgraded is not None
+    }
     return HarmTable(table.segments, by_access)
 
 
