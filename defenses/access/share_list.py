@@ -45,8 +45,8 @@ class ShareList(NamedTuple):
         if not len(listed):
             return np.zeros(len(tokens), bool)
         place = np.minimum(np.searchsorted(listed, tokens), len(listed) - 1)
-        known: np.ndarray = (listed[place] == tokens) & (self.since[name][place] < day)
-        return known
+        there: np.ndarray = (listed[place] == tokens) & (self.since[name][place] < day)
+        return there
 
 
 NOTHING = ShareList(

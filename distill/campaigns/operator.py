@@ -253,29 +253,16 @@ class Operator:
         wanted = bernoulli(np.full(n, self.mix), rng) & ready
         topic, minute = self._topics_and_minutes(slot, wanted, rng)
         means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         template = self._templates(day, slot, segment, wanted, rng)
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
         released = self.release is not None and day >= self.release
         newest = bernoulli(np.full(n, settings.pivot if released else 0.0), rng)
-        address, client = environment.origins.draw(
-            self.slots.account[order],
-            counts[order],
-            stream(environment.seed, "origins", self.number, day),
-        )
+        luck = stream(environment.seed, "origins", self.number, day)
+        origins = environment.origins.draw(self.slots.account[order], counts[order], luck)
+        account, prompt = account.astype(np.uint32), np.zeros(n, np.uint32)  # each text is new
         events = Events(
-            day,
-            account.astype(np.uint32),
-            minute,
-            topic,
-            template,
-            phrase,
-            newest,
-            tokens_in,
-            tokens_out,
-            np.zeros(n, np.uint32),
-            address,
-            client,
+            day, account, minute, topic, template, phrase, newest, *tokens, prompt, *origins
         )
         return still_open(Traffic(events, wanted), accounts)
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from distill.campaigns import CAPABILITIES, PLANS, SEGMENTS, FrozenSettings, apportion
+from distill.campaigns import CAPABILITIES, SEGMENTS, apportion
+from distill.campaigns.footprint import Footprint
 from distill.completions import BadInput
 
 
@@ -31,7 +32,7 @@ Days = Annotated[int, Field(ge=0, le=3650)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class Campaign(FrozenSettings):
+class Campaign(Footprint):
     """What a campaign does. An exchange is one model call."""
 
     exchanges: int = Field(
@@ -113,23 +114,11 @@ class Campaign(FrozenSettings):
     lawful: bool = Field(
         default=False, description="honest work that looks like a campaign: closing it is an error"
     )
-    plan: str = Field(default="basic", description=f"what each account pays for: {PLANS}")
-    addresses: int = Field(
-        default=1, ge=1, le=10_000, description="that each account sends from, its own"
-    )
-    clients: int = Field(
-        default=1, ge=1, le=1000, description="kinds of client (user agents) of each account"
-    )
-    peak: float = Field(
-        default=2.0, ge=1, le=1000, description="busiest over quietest hour; 1 is the same all day"
-    )
 
     @model_validator(mode="after")
     def _name_what_exists(self) -> Campaign:
         _check_shares("targets", self.targets, CAPABILITIES)
         _check_shares("pathways", self.pathways, SEGMENTS)
-        if self.plan not in PLANS:
-            raise ValueError(f"plan: got {self.plan!r} (there are: {', '.join(PLANS)})")
         return self
 
     @property

@@ -10,10 +10,14 @@ it more than on anything else here.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, model_validator
 
 from distill.campaigns import SEGMENTS, FrozenSettings, apportion
+
+Questions = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Segment(FrozenSettings):
@@ -337,15 +341,15 @@ class Population(FrozenSettings):
     suite: float = Field(
         default=0.3, ge=0, le=1, description="exchanges of a nightly suite, where there is one"
     )
-    questions: tuple[int, int] = Field(
+    questions: tuple[Questions, Questions] = Field(
         default=(20, 200), description="of a nightly suite, fewest and most"
     )
     segments: dict[str, Segment] = HONEST_SEGMENTS
 
     @model_validator(mode="after")
     def _check_questions(self) -> Population:
-        if not 1 <= self.questions[0] <= self.questions[1] <= 10_000:
-            raise ValueError(f"questions must rise, from 1 to 10000 at most, got {self.questions}")
+        if self.questions[0] > self.questions[1]:
+            raise ValueError(f"questions must go from few to many, got {self.questions}")
         return self
 
     def sizes(self) -> dict[str, int]:

@@ -35,9 +35,9 @@ def join(world: World, neighbour: Neighbour) -> None:
         theirs = _first_accounts(neighbour.accounts, neighbour.truth, number)
         pairs = min(len(ours), len(theirs))
         luck = stream(world.seed, "both", name).random(pairs) < neighbour.overlap.both
-        here, there = ours[:pairs][luck], theirs[:pairs][luck]
-        there_O[owner[here]] = there
-        accounts.device[here] = neighbour.accounts.device[there]
+        first, there = ours[:pairs][luck], theirs[:pairs][luck]
+        there_O[owner[first]] = there
+        accounts.device[first] = neighbour.accounts.device[there]
     ids = np.flatnonzero(there_O[owner] != NOBODY)
     for name in ("payment", "network"):
         getattr(accounts, name)[ids] = getattr(neighbour.accounts, name)[there_O[owner[ids]]]
@@ -49,6 +49,6 @@ def _first_accounts(accounts: Accounts, truth: Truth, segment: int) -> np.ndarra
     rows = np.flatnonzero(
         (accounts.segment[:count] == segment) & (truth.campaign[:count] == HONEST)
     )
-    _, first = np.unique(truth.owner[rows], return_index=True)
-    ids: np.ndarray = rows[first]
+    _, places = np.unique(truth.owner[rows], return_index=True)
+    ids: np.ndarray = rows[places]
     return ids

@@ -17,11 +17,8 @@ from distill.campaigns.sampling import (
     token_counts,
     uniform16,
 )
-from experiments.campaigns.truth import CRON, PEOPLE, STEADY
+from experiments.campaigns.machines import ramp_up, run_machines
 from experiments.campaigns.world import World
-
-JOB = 30  # minutes over which a job spreads its exchanges; assumed
-GROWN = 7  # ramps after which an account sends all but 0.1 % of its rate
 
 
 class HonestTraffic:
@@ -66,23 +63,9 @@ class HonestTraffic:
         # A sum of geometric lengths is each session's first exchange and a negative binomial rest.
         exchanges[some] += rng.negative_binomial(sessions[some], 1 / self.session[segment[some]])
         some &= world.accounts.created[ids] <= day
-        self._ramp(day, sessions, exchanges)
+        ramp_up(world, day, sessions, exchanges)
         some &= sessions > 0
         return ids[some], sessions[some], exchanges[some]
-
-    def _ramp(self, day: int, sessions: np.ndarray, exchanges: np.ndarray) -> None:
-        """Take from new accounts the sessions that they do not have yet: a share of
-        1 - exp(-(age + 1) / ramp) is left.
-        """
-        ramp, created = self.world.settings.ramp, self.world.accounts.created[: len(sessions)]
-        if ramp is None:
-            return
-        age = day - created.astype(np.int64) + 1
-        young = np.flatnonzero((age > 0) & (age < GROWN * ramp) & (sessions > 0))
-        rng = stream(self.world.seed, "ramp", day)
-        left = rng.binomial(sessions[young], -np.expm1(-age[young] / ramp))
-        exchanges[young] = np.ceil(exchanges[young] * (left / sessions[young])).astype(np.int64)
-        sessions[young] = left
 
     def day(self, day: int) -> Traffic:
         """The exchanges that reach the provider on a day."""
@@ -94,56 +77,20 @@ class HonestTraffic:
         row = np.repeat(np.arange(len(ids), dtype=np.int32), exchanges)
         minute = self._minutes(ids, segment, sessions, row, rng)
         means = self.tokens[segment[row]]
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(total, bool)
         if self.release is not None and day >= self.release:
             newest = bernoulli(_adoption(world, day - self.release, ids)[row], rng)
         topic = world.preferences.draw(truth.preference[ids][row], rng)
         template = self._templates(day, ids, segment, row, rng)
         phrase = bernoulli(truth.phrase[ids][row], rng)
-        address, client = world.origins.draw(ids, exchanges, stream(world.seed, "origins", day))
-        prompt = self._machines(day, ids, exchanges, minute)
+        origins = world.origins.draw(ids, exchanges, stream(world.seed, "origins", day))
+        prompt = run_machines(world, day, ids, exchanges, minute)
+        account = ids.astype(np.uint32)[row]
         events = Events(
-            day,
-            ids.astype(np.uint32)[row],
-            minute,
-            topic,
-            template,
-            phrase,
-            newest,
-            tokens_in,
-            tokens_out,
-            prompt,
-            address,
-            client,
+            day, account, minute, topic, template, phrase, newest, *tokens, prompt, *origins
         )
         return still_open(Traffic(events, np.zeros(total, bool)), world.accounts)
-
-    def _machines(
-        self, day: int, ids: np.ndarray, exchanges: np.ndarray, minute: np.ndarray
-    ) -> np.ndarray:
-        """The exact prompt of each exchange, one of a nightly suite's or none (0).
-
-        Machines send by their own clock, which is written into `minute`.
-        """
-        world, truth = self.world, self.world.truth
-        prompt = np.zeros(len(minute), np.uint32)
-        clock, prompts = truth.clock[ids], truth.prompts[ids]
-        some = (clock != PEOPLE) | (prompts > 0)
-        hit = np.flatnonzero(np.repeat(some, exchanges))
-        row = np.repeat(np.flatnonzero(some), exchanges[some])
-        rng = stream(world.seed, "machines", day)
-        u = rng.random(len(hit), np.float32)
-        asks = (u < world.settings.suite) & (prompts[row] > 0)
-        steady = (clock[row] == STEADY) & ~asks
-        job = (clock[row] == CRON) | asks
-        minute[hit[steady]] = rng.integers(0, MINUTES, int(steady.sum()))
-        started = truth.cron[ids[row[job]]]
-        minute[hit[job]] = (started + rng.integers(0, JOB, len(started))) % MINUTES
-        account, which = ids[row[asks]], rng.random(int(asks.sum()))
-        offset = (which * truth.prompts[account]).astype(np.uint32)
-        prompt[hit[asks]] = truth.first_prompt[account] + offset
-        return prompt
 
     def _minutes(
         self,

@@ -267,19 +267,19 @@ class TestRepeats:
 
 
 class TestShared:
-    def named(self, **tokens):
+    def listed(self, **tokens):
         """Account 0 elsewhere has these tokens and is named on day 2, account 1 on day 4."""
-        there = table(2, **tokens)
-        return ShareList.of(there, np.array([2, 4], np.int16))
+        elsewhere = table(2, **tokens)
+        return ShareList.of(elsewhere, np.array([2, 4], np.int16))
 
     def test_weights_are_those_of_record_linkage(self):
         """Of ten accounts here, account 0 has the card, and 0 to 3 the address; m is .5."""
-        here = table(10, network=np.array([7] * 4 + [*range(20, 26)]))
+        ours = table(10, network=np.array([7] * 4 + [*range(20, 26)]))
         detector = shared.Detector(shared.Settings(), flat_baseline())
         detector.receive(
-            self.named(payment=np.array([0, 99]), device=500, network=np.array([7, 98]))
+            self.listed(payment=np.array([0, 99]), device=500, network=np.array([7, 98]))
         )
-        scores = watch(detector, here, [events([0], day) for day in (2, 3, 4, 5)])
+        scores = watch(detector, ours, [events([0], day) for day in (2, 3, 4, 5)])
         assert np.isneginf(scores[0]).all(), "what is named at a day's end is known on the next"
         card, unlisted = np.log(0.5 / (1 / 11)), np.log(0.5 / (1 - 1 / 11))
         exit_of_four = np.log(0.5 / (4 / 11))
@@ -288,7 +288,7 @@ class TestShared:
         assert np.isneginf(scores[:, 4:]).all() and (scores[1] == scores[3]).all()
 
     def test_a_token_of_two_is_known_from_the_first(self):
-        listed = self.named(payment=5)
+        listed = self.listed(payment=5)
         assert listed.tokens["payment"].tolist() == [5] and listed.since["payment"].tolist() == [2]
         assert listed.has("payment", np.array([5, 6]), 3).tolist() == [True, False]
         assert not ShareList.of(table(2), np.array([NEVER, NEVER])).has("device", np.arange(9), 9)[
@@ -363,16 +363,16 @@ class TestPlanted:
         """One exchange in twenty is one of thirty known questions, which the referee plants."""
 
         class Planted(type(horizon(baseline, seed=1, parts=[]).watch)):
-            def serve(self, asked):
-                theirs = np.flatnonzero(asked.account >= HONEST.accounts)
-                u = stream(asked.day, "plant").random((2, len(theirs)))
-                asked.prompt[theirs] = np.where(u[0] < 0.05, 900_000 + (30 * u[1]).astype(int), 0)
-                return super().serve(asked)
+            def serve(self, sent):
+                theirs = np.flatnonzero(sent.account >= HONEST.accounts)
+                u = stream(sent.day, "plant").random((2, len(theirs)))
+                sent.prompt[theirs] = np.where(u[0] < 0.05, 900_000 + (30 * u[1]).astype(int), 0)
+                return super().serve(sent)
 
         watcher = Planted(parts(), limits)
         out = simulate(HONEST, [HOT], watcher, days=DAYS, seed=140)
-        found = watcher.crossed["repeats"][0, out.first : out.accounts.count] < NEVER
-        assert found.mean() > 0.9
+        flagged = watcher.crossed["repeats"][0, out.first : out.accounts.count] < NEVER
+        assert flagged.mean() > 0.9
         assert caught(baseline, parts, limits)["repeats"] < 0.05
 
     @pytest.mark.parametrize("segment", SEGMENTS)
@@ -406,47 +406,49 @@ class TestTwoProviders:
         provider = PolicyEnforcer(Settings(rules=rules), [detector], limits, [ALPHA])
         return simulate(HONEST, [self.LOOP], provider, days=DAYS, seed=seed), provider
 
-    def second(self, baseline, here, told, overlap, **changes):
+    def second(self, baseline, first, received, overlap, **changes):
         rules = (Rule(detector="shared", rate=ALPHA, action="ban"),)
         detector = shared.Detector(shared.Settings(), baseline)
         any_match = {"shared": np.full((1, S), 4.0)}
         provider = PolicyEnforcer(Settings(rules=rules, **changes), [detector], any_match, [ALPHA])
-        provider.receive(told)
-        neighbour = Neighbour(here.accounts, here.truth, overlap)
+        provider.receive(received)
+        neighbour = Neighbour(first.accounts, first.truth, overlap)
         out = simulate(HONEST, [self.LOOP], provider, days=DAYS, seed=151, neighbour=neighbour)
         return out, provider
 
     def test_what_one_closes_the_other_suspects_and_turns_away(self, baseline, limits):
-        here, provider = self.first(baseline, limits)
-        told = provider.hands_on()
-        shared_out = provider.done["share"][: here.accounts.count] < NEVER
-        assert shared_out[here.first :].mean() > 0.8
-        out, second = self.second(baseline, here, told, Overlap(both=0.3, pool=0.7))
+        there, provider = self.first(baseline, limits)
+        named = provider.hands_on()
+        shared_out = provider.done["share"][: there.accounts.count] < NEVER
+        assert shared_out[there.first :].mean() > 0.8
+        out, second = self.second(baseline, there, named, Overlap(both=0.3, pool=0.7))
         guilty = slice(out.first, out.first + self.LOOP.accounts)
         closed = out.accounts.closed[guilty] < NEVER
         assert 0.5 < closed.mean() < 0.9, "about those that use tokens from there"
         assert (out.accounts.closed[: out.first] < NEVER).mean() < 0.02
         assert second.turned_away == 0
-        _, strict = self.second(baseline, here, told, Overlap(both=0.3, pool=0.7), turns_away=True)
+        _, strict = self.second(
+            baseline, there, named, Overlap(both=0.3, pool=0.7), turns_away=True
+        )
         assert strict.turned_away > 0
 
     def test_operators_who_share_nothing_are_not_known(self, baseline, limits):
-        here, provider = self.first(baseline, limits)
-        out, _ = self.second(baseline, here, provider.hands_on(), Overlap(both=0.3, pool=0.0))
+        there, provider = self.first(baseline, limits)
+        out, _ = self.second(baseline, there, provider.hands_on(), Overlap(both=0.3, pool=0.0))
         assert (out.accounts.closed[out.first : out.accounts.count] == NEVER).all()
 
     def test_customers_of_both_have_one_card_and_others_none_in_common(self, baseline, limits):
-        here, _ = self.first(baseline, limits)
+        there, _ = self.first(baseline, limits)
         for both, least, most in ((0.0, 0, 0), (0.5, 0.35, 0.55), (1.0, 0.85, 1)):
-            neighbour = Neighbour(here.accounts, here.truth, Overlap(both=both, pool=0))
+            neighbour = Neighbour(there.accounts, there.truth, Overlap(both=both, pool=0))
             out = simulate(HONEST, [], None, days=2, seed=152, neighbour=neighbour)
             honest = out.truth.campaign[: out.accounts.count] == NOBODYS
             same = np.isin(
                 out.accounts.payment[: out.accounts.count][honest],
-                here.accounts.payment[: here.first],
+                there.accounts.payment[: there.first],
             )
             assert least <= same.mean() <= most
-            exits = np.isin(out.accounts.network[:3000], here.accounts.network[: here.first])
+            exits = np.isin(out.accounts.network[:3000], there.accounts.network[: there.first])
             assert exits.mean() > 0.05, "VPN exits and campuses are the same"
 
     def test_only_the_rules_that_share_hand_something_on(self, baseline, limits):
@@ -463,9 +465,9 @@ class TestDowngrade:
         many = HOT.model_copy(update={"addresses": 300})
 
         class Noted(PolicyEnforcer):
-            def serve(self, asked):
-                reply = super().serve(asked)
-                late = self.done["downgrade"][asked.account] < asked.day
+            def serve(self, sent):
+                reply = super().serve(sent)
+                late = self.done["downgrade"][sent.account] < sent.day
                 assert not reply.reduced[~late].any()
                 assert (reply.value[reply.reduced] == np.float32(0.3)).all()
                 assert (reply.value[~reply.reduced] == 1).all()
