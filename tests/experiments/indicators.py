@@ -237,8 +237,8 @@ def page(before: Market, rows: Sequence[Measured], command: str, seconds: float)
         "run to run than the intervals say. No preset states what its accounts pay for, from how "
         "many addresses and clients they send, or when: all have one address, one client, the plan "
         "`basic` and a day twice as busy as its night (assumed), so that `addresses` and `rhythm` "
-        "have little to see in them. Templates are as many as at full size and the accounts few, so "
-        "`templates` sees less than it would.",
+        "have little to see in them. Templates are as many as at full size and accounts few, so "
+        "that `templates` sees less than it would.",
         "",
     ]
     for level, rate in enumerate(RATES):
