@@ -27,7 +27,7 @@ STUDY = [
     "defense=none",
     "measure.draws=200",
     "weaker_teacher.name=weaker",
-    "weaker_teacher.steps=3",
+    "weaker_teacher.steps=40",
     "weaker_teacher.items=50",
     "weaker_teacher.hidden_size=16",
     "weaker_teacher.num_layers=1",
@@ -96,7 +96,8 @@ def test_what_is_downgraded_is_the_weaker_teachers_and_the_rest_the_teachers(mad
     leaked, reduced = (np.sum(counts) for counts in (report.leaked_DC, report.reduced_DC))
     assert 0.2 < reduced / leaked < 0.5, "half of the days after the alarm"
     full, got = answers(store, open_to_all), answers(store, leak)
-    same = np.array([a == b for a, b in zip(full, got, strict=True)])
+    assert len(got) == len(less), "the gateway refused the rest"
+    same = np.array([a == b for a, b in zip(full, got, strict=False)])
     assert same[~less].all() and not same[less].all()
 
 
