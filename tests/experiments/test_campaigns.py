@@ -162,7 +162,6 @@ class TestSettings:
             ("access=open,reduce(downgraded=0)", "downgraded: must be above 0"),
             ("detector=shared", "shared needs campaigns.other"),
             (f"campaigns.other={OTHER.replace('there', 'here')}", "names must differ"),
-            (f"campaigns.other={OTHER.replace('there', '')}", "names must differ and not be empty"),
             (
                 f"campaigns.other={OTHER.replace('ban_linked', 'verify')}",
                 "hands nothing on; a rule",
@@ -171,7 +170,6 @@ class TestSettings:
             (f"campaigns.other={OTHER.replace('pool', 'poool')}", "did you mean 'pool'"),
             ("campaigns.honest.ramp=0", "ramp: must be above 0"),
             ("campaigns.honest.questions=[9,3]", "questions must go from few to many"),
-            ("campaigns.honest.segments.api.plans=[0,0,0,0]", "plans must be shares, some above 0"),
         ],
     )
     def test_a_mistake_is_one_line(self, override, message, capsys):
@@ -233,7 +231,6 @@ def finished(
     """A run of which all that is not given is 0; honest accounts are of the first segment."""
     zero = [0] * 5
     counts = ("accounts", "closed", "limited", "touched", "sent", "refused")
-    counts += ("reduced", "downgraded")
     accounts = {"opened": 0, "turned_away": 0, "verified": 0} | (theirs or {})
     return CampaignOutcome(
         preset=preset,
@@ -544,7 +541,7 @@ class TestCounts:
 
     def test_of_a_provider_that_only_watches(self, outcome):
         report = campaign._report(outcome, Watched()).model_dump()
-        assert sum(map(sum, report["reduced_DC"])) == 0 and report["campaign"]["verified"] == 0
+        assert report["campaign"]["verified"] == 0 and report["campaign"]["done"] == {}
         assert sum(report["honest"]["limited"]) == 0
 
     def test_what_a_detector_found(self, outcome):
@@ -647,18 +644,16 @@ class TestJoined:
     def test_what_false_suspicion_costs_by_hand(self):
         """4 of 100 accounts of the first segment, and 30 of their 1,000 exchanges, in each run."""
         at = Against("a", "downgrade")
-        counts = {"accounts": [100], "sent": [1000], "reduced": [30], "downgraded": [4]}
-        runs = [finished(*at, seed, **counts) for seed in (0, 1)]
+        runs = []
+        for seed in (0, 1):
+            run = finished(*at, seed, accounts=[100], sent=[1000])
+            met = {"reduced": [30, *[0] * 5], "downgraded": [4, *[0] * 5]}
+            runs.append(run.model_copy(update={"honest": run.honest.model_copy(update=met)}))
         rows = {row.segment: row for row in campaign_harm.harm_results({at: runs}, 0.05)}
         first, everybody = rows[SEGMENTS[0]], rows["all"]
         assert first.downgraded.value == 0.04 and first.reduced == 0.03
         assert everybody.reduced == 0.03 and rows[SEGMENTS[1]].reduced == 0
-        older = [
-            run.model_copy(
-                update={"honest": run.honest.model_copy(update={"reduced": [], "downgraded": []})}
-            )
-            for run in runs
-        ]
+        older = [finished(*at, seed, accounts=[100], sent=[1000]) for seed in (0, 1)]
         assert campaign_harm.harm_results({at: older}, 0.05)[0].reduced == 0
 
     def test_a_rate_varies_between_runs(self):
