@@ -355,9 +355,10 @@ class TestPlanted:
         assert caught(baseline, parts, limits, **much)["plan"] > 0.9
         assert caught(baseline, parts, limits)["plan"] < 0.1
 
-    def test_many_addresses_and_clients(self, baseline, parts, limits):
-        many = caught(baseline, parts, limits, addresses=300, clients=12)["addresses"]
-        assert many > 0.9 and caught(baseline, parts, limits)["addresses"] < 0.05
+    @pytest.mark.parametrize("many", [{"addresses": 300}, {"clients": 40}])
+    def test_many_addresses_or_clients(self, baseline, parts, limits, many):
+        assert caught(baseline, parts, limits, **many)["addresses"] > 0.9
+        assert caught(baseline, parts, limits)["addresses"] < 0.05
 
     def test_known_questions(self, baseline, parts, limits):
         """One exchange in twenty is one of thirty known questions, which the referee plants."""

@@ -15,8 +15,8 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 def test_every_indicator_names_detectors_that_there_are():
     assert len(INDICATORS) == 10 and covered() == 10
-    for one in (*INDICATORS, ACROSS):
-        assert {*one.detectors} <= {*shipped("detector")}, one.what
+    for indicator in (*INDICATORS, ACROSS):
+        assert {*indicator.detectors} <= {*shipped("detector")}, indicator.what
     watched = {file.Detector.name for file in indicators.FILES} | {"shared"}
     assert {name for one in (*INDICATORS, ACROSS) for name in one.detectors} == watched
 
@@ -25,9 +25,10 @@ def test_the_docs_say_how_many_are_covered():
     text = (DOCS / "campaigns.md").read_text(encoding="utf-8")
     assert f"detectors cover {covered()} of {len(INDICATORS)}" in text
     page = (DOCS / "indicators.md").read_text(encoding="utf-8")
-    for one in (*INDICATORS, ACROSS):
-        for name in one.detectors:
-            assert page.count(f"| {one.what} | `{name}` |") == len(indicators.RATES), one.what
+    for indicator in (*INDICATORS, ACROSS):
+        for name in indicator.detectors:
+            row = f"| {indicator.what} | `{name}` |"
+            assert page.count(row) == len(indicators.RATES), row
 
 
 def test_a_page_of_toy_size():
