@@ -6,7 +6,7 @@ PY = .venv/bin/python
 
 SMOLLM2 = runs/models/smollm2-135m-instruct
 
-.PHONY: quickstart real test fuzz check bench mutants plateau simulations parity
+.PHONY: quickstart real test fuzz check bench mutants plateau indicators simulations parity
 .venv/installed: pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(PY) -m pip install -q --upgrade pip
@@ -48,6 +48,9 @@ mutants: .venv/installed ## One-line faults in the wiring, and which no test not
 
 plateau: .venv/installed ## Students and teachers at twice the steps; writes docs/plateau.md: about two hours of a core
 	$(PY) -m tests.experiments.plateau
+
+indicators: .venv/installed ## Detectors of the published indicators on every preset; writes docs/indicators.md: minutes of a core
+	$(PY) -m tests.experiments.indicators --out docs/indicators.md
 
 simulations: .venv/installed ## Estimators against simulated truth and undefended students; writes docs/simulations.md
 	.venv/bin/distill-resist run controls

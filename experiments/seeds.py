@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 SEEDS = 1000  # seeds that a study may name are below it
-Role = Literal["student", "control", "provider", "worked", "past", "clean"]
+Role = Literal["student", "control", "provider", "worked", "past", "clean", "neighbour"]
 
 
 class Range(NamedTuple):
@@ -27,6 +27,9 @@ ROLES: dict[Role, Range] = {
     "worked": Range(3000, 1),  # which questions' worked solutions every attacker owns
     "past": Range(10_000, 1),  # the clean past that a provider's detectors learn from
     "clean": Range(20_000, SEEDS),  # clean horizons that thresholds are calibrated on
+    "neighbour": Range(
+        30_000, 2 * SEEDS
+    ),  # another provider's, beside campaigns and clean horizons
 }
 
 

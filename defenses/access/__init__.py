@@ -12,117 +12,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from defenses.access.baseline import Baseline as Baseline
+from defenses.access.baseline import BaselineFitter as BaselineFitter
+from defenses.access.baseline import Line as Line
+from defenses.access.baseline import NormalBaseline as NormalBaseline
+from defenses.access.baseline import RateBaseline as RateBaseline
+from defenses.access.baseline import RhythmBaseline as RhythmBaseline
+from defenses.access.days import Day as Day
+from defenses.access.days import Ledger as Ledger
+from defenses.access.moments import beta_moments as beta_moments
+from defenses.access.moments import excess as excess
+from defenses.access.moments import overdispersion as overdispersion
 from defenses.access.provider import Identify, OpenAccess, Reply
-from distill.campaigns import NEVER, SEGMENTS, TOPICS, Accounts, Events, cells, run_starts
+from defenses.access.share_list import ShareList
+from distill.campaigns import NEVER, Accounts, Events
 
 NONE = -np.inf
-
-
-class RateBaseline(NamedTuple):
-    """A share that differs between accounts: its mean, and the correlation rho = 1 / (c + 1) of its
-    Beta(c).
-    """
-
-    mean: np.ndarray
-    rho: np.ndarray
-
-
-class Baseline(NamedTuple):
-    """What a provider learned from its own clean past, by segment S: see `Learner`.
-
-    `topics_SK`: mean topic shares of an account, none of them 0. `rho_S`: how far accounts differ
-    in topics. `phrase`: shares of prompts on the phrase list [S]. `newest`: shares of a new model
-    by days since it came out [S, ages].
-    """
-
-    topics_SK: np.ndarray
-    rho_S: np.ndarray
-    phrase: RateBaseline
-    newest: RateBaseline
-
-
-@dataclass
-class Ledger:
-    """Running totals by account: exchanges, and exchanges by topic."""
-
-    n: np.ndarray
-    topics_AK: np.ndarray
-
-    @classmethod
-    def empty(cls, capacity: int) -> Ledger:
-        """Nothing has been sent yet, by so many accounts.
-
-        Args:
-            capacity: accounts at most.
-        """
-        return cls(np.zeros(capacity, np.int64), np.zeros((capacity, TOPICS), np.uint32))
-
-    def add(self, day: Day) -> None:
-        """Count a day in.
-
-        Args:
-            day: counted once, after those before it.
-        """
-        self.n[day.active] += day.n
-        account, topic, count = day.cells
-        self.topics_AK[account, topic] += count.astype(np.uint32)
-
-
-@dataclass
-class Day:
-    """A day's events, the accounts as they are, and the ledger with this day in it."""
-
-    events: Events
-    accounts: Accounts
-    ledger: Ledger
-
-    @property
-    def number(self) -> int:
-        """Of the day, from 0."""
-        return self.events.day
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Where each active account's events begin `[active]`."""
-        return run_starts(self.events.account)
-
-    @cached_property
-    def active(self) -> np.ndarray:
-        """Accounts with events today, in order `[active]`."""
-        accounts: np.ndarray = self.events.account[self.starts].astype(np.int64)
-        return accounts
-
-    @cached_property
-    def n(self) -> np.ndarray:
-        """Their exchanges today `[active]`."""
-        return np.diff(np.append(self.starts, len(self.events)))
-
-    @cached_property
-    def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Account, topic and count of every pair that occurred today, `[pairs]` each."""
-        return cells(self.events.account, self.events.topic, TOPICS)
-
-    def total(self, what: np.ndarray) -> np.ndarray:
-        """Sum over each active account's events.
-
-        Args:
-            what: a number, or yes or no, an event `[events]`.
-
-        Returns:
-            Whole numbers `[active]`, in the order of `active`.
-        """
-        return (
-            np.add.reduceat(what, self.starts, dtype=np.int64)
-            if len(self.starts)
-            else np.zeros(0, np.int64)
-        )
 
 
 class AccessSettings(BaseModel):
@@ -168,6 +78,14 @@ class BaseDetector(ABC):
             day: each is handed over once, in order; a day without events as well.
         """
 
+    def receive(self, received: ShareList) -> None:
+        """Told, before the first day, what another provider hands on.
+
+        Args:
+            received: with the days from which each token is known.
+        """
+        return None
+
     def on_closed(self, day: int, ids: np.ndarray) -> None:
         """Told which accounts were closed at the end of a day, by whatever rule.
 
@@ -206,6 +124,15 @@ class ShadowMonitor(OpenAccess):
                 levels = len(self.thresholds[detector.name])
                 self.crossed[detector.name] = np.full((levels, accounts.capacity), NEVER, np.int16)
 
+    def receive(self, received: ShareList) -> None:
+        """Take what another provider hands on, before the first day.
+
+        Args:
+            received: with the days from which each token is known.
+        """
+        for detector in self.detectors:
+            detector.receive(received)
+
     def serve(self, events: Events) -> Reply:
         self.look(events)
         return Reply()
@@ -232,110 +159,3 @@ class ShadowMonitor(OpenAccess):
                 ):
                     level[(level == NEVER) & (highest > limit[segment])] = day.number
         return day
-
-
-class BaselineFitter(OpenAccess):
-    """Fits a baseline to traffic known to be clean: moments over accounts, by segment.
-
-    Args:
-        release: the day of that past on which a model came out, for the uptake of new models.
-        least: exchanges of an account from which its topics count.
-    """
-
-    def __init__(self, release: int, least: int = 20) -> None:
-        self.release, self.least = release, least
-
-    def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
-        self.accounts, self.ledger = accounts, Ledger.empty(accounts.capacity)
-        self.phrase = np.zeros(accounts.capacity, np.int64)
-        self.newest: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def serve(self, events: Events) -> Reply:
-        day = Day(events, self.accounts, self.ledger)
-        self.ledger.add(day)
-        self.phrase[day.active] += day.total(events.phrase)
-        if day.number >= self.release:
-            self.newest.append(
-                self._moments(day.total(events.newest), day.n, self.accounts.segment[day.active])
-            )
-        return Reply()
-
-    def _moments(
-        self, hits: np.ndarray, n: np.ndarray, segment: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        moments = [beta_moments(hits[segment == s], n[segment == s]) for s in range(len(SEGMENTS))]
-        return np.array([mean for mean, _ in moments]), np.array([rho for _, rho in moments])
-
-    def baseline(self) -> Baseline:
-        """What was usual in the days that were served."""
-        count = self.accounts.count
-        segment, n = self.accounts.segment[:count], self.ledger.n[:count]
-        topics, rho = np.empty((len(SEGMENTS), TOPICS)), np.empty(len(SEGMENTS))
-        for s in range(len(SEGMENTS)):
-            rows = np.flatnonzero((segment == s) & (n >= self.least))
-            x, total = self.ledger.topics_AK[rows].astype(float), n[rows].astype(float)
-            mean = (x / total[:, None]).mean(axis=0) if len(rows) else np.zeros(TOPICS)
-            topics[s] = (mean + 1e-5) / (mean + 1e-5).sum()  # a topic never seen may still come
-            seen = np.flatnonzero(mean)
-            rho[s] = (
-                np.mean([overdispersion(a, mean[seen]) for a in x[:, seen]]) if len(rows) else 0.0
-            )
-        phrase = RateBaseline(*self._moments(self.phrase[:count], n, segment))
-        newest = RateBaseline(*(np.stack(part, axis=1) for part in zip(*self.newest, strict=True)))
-        return Baseline(topics, np.clip(rho, 1e-4, 0.5), phrase, newest)
-
-
-def overdispersion(x_K: np.ndarray, base_K: np.ndarray) -> float:
-    """Unbiased rho of topic counts x drawn from Dirichlet-multinomial(base, rho), rho = 1 /
-    (concentration + 1).
-
-    E x_k (x_k - 1) = n (n - 1) (b_k^2 + rho b_k (1 - b_k)), divided by b_k and summed over the K
-    topics that occur at all (b > 0); n at least 2.
-
-    Args:
-        x_K: counts of one account.
-        base_K: shares of the population, all above 0.
-    """
-    n = x_K.sum()
-    return float(((x_K * (x_K - 1) / base_K).sum() / (n * (n - 1)) - 1) / (len(base_K) - 1))
-
-
-def beta_moments(hits: np.ndarray, n: np.ndarray, least: int = 2) -> tuple[float, float]:
-    """Mean share over accounts with at least `least` trials, and rho from pairs: E k (k-1) / (n
-    (n-1)) = E p^2.
-
-    Args:
-        hits: k by account `[A]`.
-        n: trials by account `[A]`.
-        least: trials that are enough.
-
-    Returns:
-        Mean and rho, each in (0, 1).
-    """
-    enough = n >= least
-    if not enough.any():
-        return 0.5, 0.5
-    k, m = hits[enough].astype(float), n[enough].astype(float)
-    mean = float(np.clip((k / m).mean(), 1e-4, 1 - 1e-4))
-    rho = ((k * (k - 1) / (m * (m - 1))).mean() - mean**2) / (mean * (1 - mean))
-    return mean, float(np.clip(rho, 1e-3, 0.99))
-
-
-def excess(
-    hits: np.ndarray, n: np.ndarray, habit_mean: np.ndarray, habit_rho: np.ndarray
-) -> np.ndarray:
-    """Standard score of k hits in n under a beta-binomial: variance n p (1 - p) (1 +
-    (n - 1) rho).
-
-    Args:
-        hits: k by account `[A]`.
-        n: trials by account `[A]`.
-        habit_mean: p by account `[A]`.
-        habit_rho: rho by account `[A]`.
-
-    Returns:
-        Standard deviations `[A]`.
-    """
-    spread = n * habit_mean * (1 - habit_mean) * (1 + (n - 1) * habit_rho)
-    score: np.ndarray = (hits - n * habit_mean) / np.sqrt(np.maximum(spread, 1e-12))
-    return score

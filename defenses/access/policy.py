@@ -2,9 +2,11 @@
 
 Rules are tried in their order at the end of each day, each once for an account. `throttle`: few
 exchanges a day. `verify`: proof of identity, or closure. `reduce`: answers worth less to a student
-(no reasoning, a summary). `canary`: marked answers, which change nothing now and prove copying
-later. `ban`, `ban_cluster`: closure of the account, or of everything linked to it. `share`: its
-payment and device tokens refuse sign-ups from then on, here and elsewhere.
+(no reasoning, a summary). `downgrade`: the same in a share of requests, others each day, and
+nobody is told. `canary`: marked answers, which change nothing now and prove copying later. `ban`,
+`ban_cluster`: closure of the account, or of everything linked to it. `share`: its payment and
+device tokens refuse sign-ups from then on, and with its address they are handed on to another
+provider, where the detector `shared` knows them and `turns_away` refuses them.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from pydantic import Field
 from defenses.access import AccessSettings, BaseDetector, ShadowMonitor, gateway
 from defenses.access.links import Links, LinkSettings
 from defenses.access.provider import Identify, Reply
-from distill.campaigns import NEVER, Accounts, Events
+from defenses.access.share_list import NOTHING, ShareList
+from distill.campaigns import NEVER, Accounts, Events, stream
 
-Action = Literal["throttle", "verify", "reduce", "canary", "ban", "ban_cluster", "share"]
+Action = Literal[
+    "throttle", "verify", "reduce", "downgrade", "canary", "ban", "ban_cluster", "share"
+]
 
 
 class Rule(AccessSettings):
@@ -44,6 +49,15 @@ class Settings(LinkSettings):
     )
     worth: float = Field(
         default=0.3, ge=0, le=1, description="of a reduced answer to a student; assumed"
+    )
+    downgraded: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="share of a downgraded account's requests that are answered less",
+    )
+    turns_away: bool = Field(
+        default=False, description="refuses sign-ups with what another provider handed on"
     )
     limits: gateway.Settings = gateway.Settings()
 
@@ -75,7 +89,7 @@ class PolicyEnforcer(ShadowMonitor):
                 raise ValueError(
                     f"policy: no threshold for {rule.detector} at a rate of {rule.rate:g}"
                 )
-        self.links = Links(settings)
+        self.links, self.received = Links(settings), NOTHING
 
     def begin(self, accounts: Accounts, days: int, identify: Identify) -> None:
         super().begin(accounts, days, identify)
@@ -89,10 +103,24 @@ class PolicyEnforcer(ShadowMonitor):
         }
         self.turned_away = 0
 
+    def receive(self, received: ShareList) -> None:
+        super().receive(received)
+        self.received = received
+
+    def hands_on(self) -> ShareList:
+        """What it names to another provider: the tokens of accounts that a rule shares."""
+        named = self.done.get("share", np.full(self.accounts.capacity, NEVER, np.int16))
+        return ShareList.of(self.accounts, named)
+
     def sign_up(self, day: int, ids: np.ndarray) -> np.ndarray:
         shared = [
             np.isin(getattr(self.accounts, name)[ids], held) for name, held in self.shared.items()
         ]
+        if self.settings.turns_away:
+            shared += [
+                self.received.has(name, getattr(self.accounts, name)[ids], day)
+                for name in self.shared
+            ]
         refused: np.ndarray = np.any(shared, axis=0)
         self.turned_away += int(refused.sum())
         return ~refused
@@ -100,10 +128,24 @@ class PolicyEnforcer(ShadowMonitor):
     def serve(self, events: Events) -> Reply:
         served = self.gateway.admit(events)
         self.look(events)
-        if "reduce" not in self.done:
+        if not {"reduce", "downgrade"} & set(self.done):
             return Reply(served)
-        reduced = self.done["reduce"][events.account] < events.day
-        return Reply(served, np.where(reduced, self.settings.worth, 1).astype(np.float32))
+        reduced = self._reduced(events)
+        value = np.where(reduced, self.settings.worth, 1).astype(np.float32)
+        return Reply(served, value, reduced)
+
+    def _reduced(self, events: Events) -> np.ndarray:
+        """Which of a day's requests are answered less: all of some accounts', a share of others',
+        drawn anew each day.
+        """
+        reduced = np.zeros(len(events), bool)
+        if "reduce" in self.done:
+            reduced |= self.done["reduce"][events.account] < events.day
+        if "downgrade" in self.done:
+            rows = np.flatnonzero(self.done["downgrade"][events.account] < events.day)
+            u = stream(events.day, "downgrade").random(len(rows), np.float32)
+            reduced[rows] |= u < self.settings.downgraded
+        return reduced
 
     def close(self, day: int) -> np.ndarray:
         gone = [np.zeros(0, np.int64)]

@@ -16,14 +16,15 @@ it is asked.
 
 
 class Reply(NamedTuple):
-    """What a provider did with a day's events: which it served, and how much each answer is worth
-    to a student.
+    """What a provider did with a day's events: which it served, how much each answer is worth to a
+    student, and which it answered less than it could.
 
-    None means all of them, and the whole value (1).
+    None means all of them, the whole value (1), and none.
     """
 
     served: np.ndarray | None = None
     value: np.ndarray | None = None
+    reduced: np.ndarray | None = None
 
 
 class Provider(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from defenses.access import AccessSettings, BaseDetector, Day
-from defenses.access.templates import grown
+from defenses.access.days import grown
 from distill.campaigns import Accounts, cells
 
 

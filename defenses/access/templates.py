@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from defenses.access import BaseDetector, Baseline, Day
+from defenses.access.days import grown
 from defenses.access.links import Links, LinkSettings
 from distill.campaigns import Accounts, cells
 
@@ -64,23 +65,6 @@ def bucket(cluster: np.ndarray) -> np.ndarray:
     return ((cluster.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)).astype(
         np.intp
     )
-
-
-def grown(array: np.ndarray, rows: int) -> np.ndarray:
-    """The array with at least this many rows, new ones zero.
-
-    Args:
-        array: `[R, ...]`.
-        rows: how many there must be.
-
-    Returns:
-        `[rows or more, ...]`, the array itself where it has as many.
-    """
-    if rows <= len(array):
-        return array
-    out = np.zeros((max(rows, 3 * len(array) // 2), *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out
 
 
 class Detector(BaseDetector):

@@ -18,6 +18,9 @@ MINUTES = 24 * 60
 SEGMENTS = ("chat", "agent", "api", "organisation", "research", "reseller")
 """What an account signed up as. A provider sees it; a campaign chooses it."""
 
+PLANS = ("free", "basic", "pro", "scale")
+"""What an account pays for, by rising price. A provider sees it; a campaign chooses it."""
+
 CAPABILITIES = {
     "guidance": 20,
     "information": 20,
@@ -61,12 +64,13 @@ class Accounts:
     """What a provider knows of its accounts; rows 0 to `count` exist, the rest is room for later
     sign-ups.
 
-    `payment`, `device` and `network` (the exit address: home line, campus NAT, VPN) are tokens:
-    equal means shared.
+    `payment`, `device` and `network` (the exit address at sign-up: home line, campus NAT, VPN) are
+    tokens: equal means shared. `plan`: the number of what it pays for, in `PLANS`.
     """
 
     count: int
     segment: np.ndarray
+    plan: np.ndarray
     created: np.ndarray
     payment: np.ndarray
     device: np.ndarray
@@ -84,6 +88,7 @@ class Accounts:
         return cls(
             count=0,
             segment=np.zeros(capacity, np.uint8),
+            plan=np.zeros(capacity, np.uint8),
             created=np.zeros(capacity, np.int16),
             payment=np.zeros(capacity, np.uint32),
             device=np.zeros(capacity, np.uint32),
@@ -128,6 +133,8 @@ class Events:
     `template`: the prompt with its numbers, quotations and code masked, as an id; 0 where nobody
     else ever sends it. `phrase`: matched a list of phrases that ask for step-by-step reasoning or
     grading. `newest`: went to the model released last. `minute` of the day; tokens in and out.
+    `prompt`: the exact text, as an id; 0 where it was never sent before and will not be again.
+    `address` it came from, and `client` (user agent) that sent it, as ids.
     """
 
     day: int
@@ -139,6 +146,9 @@ class Events:
     newest: np.ndarray
     tokens_in: np.ndarray
     tokens_out: np.ndarray
+    prompt: np.ndarray
+    address: np.ndarray
+    client: np.ndarray
 
     def __len__(self) -> int:
         return len(self.account)

@@ -23,7 +23,7 @@ AUTUMN_2026: dict[str, Preset] = {
             exchanges=151_000_000,
             accounts=3500,
             days=92,
-            peak=3_000_000,
+            busiest=3_000_000,
             targets={"reasoning": 5, "coding": 3, "agentic": 2},
             templates=1,
             phrase=1.0,
@@ -34,7 +34,7 @@ AUTUMN_2026: dict[str, Preset] = {
         {
             "exchanges": Reported(151_000_000, SEPTEMBER),
             "days": Reported(SUMMER, SEPTEMBER),
-            "peak": Reported(
+            "busiest": Reported(
                 "about 3 million on its busiest day; which day is not said", SEPTEMBER
             ),
             "accounts": Reported("more than 3,500; a first pool of nearly 5,000", SEPTEMBER),

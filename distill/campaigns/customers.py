@@ -171,7 +171,7 @@ class Clientele:
         habits = self.environment.habits
         topic = self.environment.preferences.draw(self.preference[customer], rng)
         means = habits.tokens_S2[self.segment[customer]]
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(len(customer), bool)
         if since is not None:
             newest = bernoulli(moved(self.adopts, since, habits.adoption_days)[customer], rng)
@@ -180,8 +180,8 @@ class Clientele:
             _templates(self, day, customer, rng),
             bernoulli(self.phrase[customer], rng),
             newest,
-            tokens_in,
-            tokens_out,
+            *tokens,
+            np.zeros(len(customer), np.uint32),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from distill.campaigns import Accounts
+from distill.campaigns.origins import Origins
 from distill.campaigns.sampling import TopicPreferences, UniqueIds
 
 
@@ -72,7 +73,10 @@ class Environment(Protocol):
     tokens: UniqueIds
     """Payment, device and network tokens alike."""
     templates: UniqueIds
+    prompts: UniqueIds
+    """Exact prompts that are sent more than once."""
     habits: CustomerHabits
+    origins: Origins
 
     def open_accounts(
         self,
@@ -84,6 +88,8 @@ class Environment(Protocol):
         payment: np.ndarray,
         network: np.ndarray,
         verified: bool,
+        plan: int,
+        origins: tuple[int, int],
     ) -> np.ndarray:
         """Sign accounts of a campaign up, each on a device of its own.
 
@@ -95,6 +101,8 @@ class Environment(Protocol):
             payment: tokens `[n]`, equal where payment is shared.
             network: tokens `[n]`, equal where the exit address is shared.
             verified: whether all of them can prove an identity.
+            plan: what each pays for, a number in `PLANS`.
+            origins: addresses and clients that each sends from, its own.
 
         Returns:
             Account numbers `[n]`.

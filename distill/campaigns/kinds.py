@@ -116,7 +116,7 @@ class Replay:
         sessions = int(session[-1]) + 1 if n else 0
         first = slot[np.arange(sessions) * n // max(sessions, 1)]
         later = elsewhere(first, self.settings.accounts, rng)
-        start = minute_quantiles(2.0)[uniform16(rng, sessions)].astype(np.int64)
+        start = minute_quantiles(self.settings.peak)[uniform16(rng, sessions)].astype(np.int64)
         pause = self.settings.continues * EXPONENTIAL[uniform16(rng, sessions)]
         after = np.where(turn > 0, 1 + pause[session].astype(np.int64) + turn - 1, 0)
         template = self.environment.templates.take(sessions)[session]
@@ -145,14 +145,14 @@ class Replay:
             held_by = self.clientele.holders(int(session[-1]) + 1 if n else 0, rng)
             return self.clientele.wording(day, since, held_by[session], rng)
         means = np.tile(settings.tokens, (n, 1))
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         return Wording(
             self.environment.preferences.draw(np.full(n, self.target_row), rng),
             np.zeros(n, np.uint32),
             bernoulli(np.full(n, settings.phrase), rng),
             bernoulli(np.full(n, settings.pivot if since is not None else 0.0), rng),
-            tokens_in,
-            tokens_out,
+            *tokens,
+            np.zeros(n, np.uint32),
         )
 
 

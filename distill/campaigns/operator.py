@@ -10,11 +10,13 @@ from distill.campaigns import (
     CAPABILITIES,
     CAPABILITY_OF,
     MINUTES,
+    PLANS,
     SEGMENTS,
     TOPICS,
     Events,
     Traffic,
     apportion,
+    run_starts,
     still_open,
     stream,
 )
@@ -148,6 +150,8 @@ class Slots:
             payment=payment,
             network=self._shared_tokens(len(slots), self.settings.per_network),
             verified=self.settings.lawful,
+            plan=PLANS.index(self.settings.plan),
+            origins=(self.settings.addresses, self.settings.clients),
         )
         if self.settings.cover == "pooled":
             self.preference[slots] = self.pooled_row
@@ -208,6 +212,7 @@ class Prompts:
     ) -> None:
         self.environment, self.settings, self.slots = environment, settings, slots
         self.target_row, self.templates = target_row, templates
+        self.minutes = minute_quantiles(settings.peak)
 
     def rewrite(self, count: int) -> None:
         """Replace so many of its templates, the oldest first.
@@ -235,11 +240,12 @@ class Prompts:
         wanted = bernoulli(np.full(n, mix), rng) & is_ready(self.slots, day, slot)
         topic, minute = self._topics_and_minutes(slot, wanted, rng)
         means = np.where(wanted[:, None], settings.tokens, habits.tokens_S2[RESELLER])
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         template = self._templates(day, slot, segment, wanted, rng)
         phrase = bernoulli(np.where(wanted, settings.phrase, habits.phrase_S[segment]), rng)
         newest = bernoulli(np.full(n, settings.pivot if since is not None else 0.0), rng)
-        wording = Wording(topic, template, phrase, newest, tokens_in, tokens_out)
+        prompt = np.zeros(n, np.uint32)  # each text is new
+        wording = Wording(topic, template, phrase, newest, *tokens, prompt)
         return Requests(slot, minute, wording, wanted)
 
     def _topics_and_minutes(
@@ -249,7 +255,7 @@ class Prompts:
         preferences, n = self.environment.preferences, len(slot)
         row = np.where(wanted, self.target_row, self.slots.preference[slot])
         topic = preferences.draw(row, rng)
-        minute = minute_quantiles(2.0)[uniform16(rng, n)].astype(np.uint16)
+        minute = self.minutes[uniform16(rng, n)].astype(np.uint16)
         if self.settings.timing == "spread":
             return topic, minute
         bursts = self.settings.bursts
@@ -342,18 +348,12 @@ class Operator:
         if self.probes is not None:
             requests = self.probes.put(requests, rng)
         slot, minute, asks, wanted = requests
-        account = self.slots.account[slot]
-        events = Events(
-            day,
-            account.astype(np.uint32),
-            minute,
-            asks.topic,
-            asks.template,
-            asks.phrase,
-            asks.newest,
-            asks.tokens_in,
-            asks.tokens_out,
-        )
+        account = self.slots.account[slot].astype(np.uint32)
+        luck = stream(self.environment.seed, "origins", self.number, day)
+        starts = run_starts(account)
+        sent = np.diff(np.append(starts, len(account)))
+        origins = self.environment.origins.draw(account[starts], sent, luck)
+        events = Events(day, account, minute, *asks, *origins)
         return still_open(Traffic(events, wanted), self.environment.accounts)
 
     def _requests(self, day: int, slot: np.ndarray, rng: np.random.Generator) -> Requests:

@@ -250,9 +250,9 @@ def scaled(campaign: Campaign, share: float) -> Campaign:
     if campaign.customers:
         fewest = len(campaign.clientele or campaign.pathways)
         changes["customers"] = max(fewest, round(campaign.customers * share))
-    if campaign.peak is not None:
+    if campaign.busiest is not None:
         # Up to the next exchange: no peak is then below the mean.
-        changes["peak"] = min(-(-campaign.peak * exchanges // campaign.exchanges), exchanges)
+        changes["busiest"] = min(-(-campaign.busiest * exchanges // campaign.exchanges), exchanges)
     if campaign.probes:
         changes["probe_accounts"] = min(campaign.probe_accounts, accounts)
     return campaign.model_copy(update=changes)

@@ -15,7 +15,7 @@ from distill.campaigns.settings import Campaign
 class Probes:
     """A few questions, through a few slots, in the place of as many of the day's exchanges.
 
-    `templates`: one for each question, which it always has; `topics` likewise.
+    `templates`: one for each question, which it always has; `prompts` and `topics` likewise.
 
     Args:
         environment: where templates are taken from.
@@ -29,6 +29,7 @@ class Probes:
     ) -> None:
         questions, through = settings.probe_set, settings.probe_accounts
         self.templates = environment.templates.take(questions)
+        self.prompts = environment.prompts.take(questions)
         self.topics = environment.preferences.draw(np.full(questions, row), rng)
         self.daily = apportion(settings.probes, np.ones(through))
 
@@ -48,12 +49,9 @@ class Probes:
         rows = order[rank < self.daily[slot[order]]]
         question = rng.integers(0, len(self.templates), len(rows))
         wording, wanted = requests.wording, requests.wanted.copy()
-        topic, template, phrase = (
-            wording.topic.copy(),
-            wording.template.copy(),
-            wording.phrase.copy(),
-        )
+        topic, template = wording.topic.copy(), wording.template.copy()
+        phrase, prompt = wording.phrase.copy(), wording.prompt.copy()
         topic[rows], template[rows] = self.topics[question], self.templates[question]
-        phrase[rows], wanted[rows] = False, False
-        changed = wording._replace(topic=topic, template=template, phrase=phrase)
+        phrase[rows], prompt[rows], wanted[rows] = False, self.prompts[question], False
+        changed = wording._replace(topic=topic, template=template, phrase=phrase, prompt=prompt)
         return requests._replace(wording=changed, wanted=wanted)

@@ -16,6 +16,7 @@ class Wording(NamedTuple):
     newest: np.ndarray
     tokens_in: np.ndarray
     tokens_out: np.ndarray
+    prompt: np.ndarray
 
 
 class Requests(NamedTuple):

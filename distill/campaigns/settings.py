@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from distill.campaigns import CAPABILITIES, SEGMENTS, FrozenSettings, apportion
+from distill.campaigns.footprint import Footprint
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=0, le=3650)]
@@ -18,8 +19,8 @@ Kind = Literal["own", "relay", "replay", "bought"]
 
 LATER = (
     "kind",
-    "peak",
-    "peak_day",
+    "busiest",
+    "busiest_day",
     "most",
     "customers",
     "clientele",
@@ -28,6 +29,7 @@ LATER = (
     "probes",
     "probe_set",
     "probe_accounts",
+    *Footprint.model_fields,
 )
 """Settings that came later: at their defaults they are not written down, so that the addresses of
 earlier campaigns are as they were.
@@ -57,9 +59,18 @@ ACCOUNTS = (
 )
 UNUSED: dict[Kind, tuple[str, ...]] = {
     "own": (*SESSIONS, "customers", "clientele"),
-    "relay": (*WORDING, *RHYTHM, *SESSIONS, "most"),
+    "relay": (*WORDING, *RHYTHM, *SESSIONS, "most", "peak"),
     "replay": ("templates", *RHYTHM, "most"),
-    "bought": (*ACCOUNTS, "narrow", "templates", "phrase", "pivot", *RHYTHM, *SESSIONS),
+    "bought": (
+        *ACCOUNTS,
+        *Footprint.model_fields,
+        "narrow",
+        "templates",
+        "phrase",
+        "pivot",
+        *RHYTHM,
+        *SESSIONS,
+    ),
 }
 """What a kind of campaign makes nothing of; nor has a replay of customers' sessions a wording."""
 
@@ -80,10 +91,10 @@ class Plan(FrozenSettings):
     schedule: Literal["flat", "working"] = Field(
         default="flat", description="every day alike, or weekends at a third"
     )
-    peak: Count | None = Field(
+    busiest: Count | None = Field(
         default=None, description="exchanges on its busiest day; none: no day stands out"
     )
-    peak_day: Days | None = Field(
+    busiest_day: Days | None = Field(
         default=None, description="which of its days, from 0, that is; none: the middle one"
     )
     most: Count | None = Field(
@@ -102,19 +113,19 @@ class Plan(FrozenSettings):
         return self.per_account / self.days
 
     @property
-    def busiest(self) -> int:
+    def day_of_peak(self) -> int:
         """The day of the campaign, from 0, on which its peak is."""
-        return self.days // 2 if self.peak_day is None else self.peak_day
+        return self.days // 2 if self.busiest_day is None else self.busiest_day
 
     def daily(self) -> np.ndarray:
         """Exchanges planned for each of its days `[days]`; they add up exactly."""
         weekday = (self.start + np.arange(self.days)) % 7
         weights = np.where((weekday >= 5) & (self.schedule == "working"), 1 / 3, 1.0)
-        if self.peak is None or self.days == 1:
+        if self.busiest is None or self.days == 1:
             return apportion(self.exchanges, weights)
-        weights[self.busiest] = 0
-        days = apportion(self.exchanges - self.peak, weights)
-        days[self.busiest] = self.peak
+        weights[self.day_of_peak] = 0
+        days = apportion(self.exchanges - self.busiest, weights)
+        days[self.day_of_peak] = self.busiest
         return days
 
 
@@ -149,7 +160,7 @@ class Pool(Plan):
     )
 
 
-class Campaign(Pool):
+class Campaign(Pool, Footprint):
     """What a campaign does.
 
     `kind`: its `own` prompts through its own accounts; a `relay` of the live requests of its
@@ -301,20 +312,20 @@ def _default(name: str) -> Any:
 
 def _check_peak(campaign: Campaign) -> None:
     """ValueError where the busiest day is not the busiest, or no day of the campaign."""
-    peak, days = campaign.peak, campaign.days
-    if campaign.peak_day is not None and (peak is None or campaign.peak_day >= days):
+    peak, days = campaign.busiest, campaign.days
+    if campaign.busiest_day is not None and (peak is None or campaign.busiest_day >= days):
         raise ValueError(
-            f"peak_day must be one of {days} days that has a peak, got {campaign.peak_day}"
+            f"busiest_day must be one of {days} days that has a peak, got {campaign.busiest_day}"
         )
     if peak is None:
         return
     if peak > campaign.exchanges:
-        raise ValueError(f"peak={peak} a day is more than all {campaign.exchanges} exchanges")
+        raise ValueError(f"busiest={peak} a day is more than all {campaign.exchanges} exchanges")
     most = int(campaign.daily().max())
     if peak * days < campaign.exchanges or most > peak:
         mean = campaign.exchanges / days
         raise ValueError(
-            f"peak={peak} a day is below the mean of {mean:,.0f}, or below another day ({most})"
+            f"busiest={peak} a day is below the mean of {mean:,.0f}, or below another day ({most})"
         )
 
 

@@ -73,10 +73,8 @@ def _harm(
     some: Sequence[CampaignOutcome],
     alpha: float,
 ) -> HarmResult:
-    """Shares of honest accounts of some segments; `touched` is anything that one would notice of a
-    policy.
-    """
-    counts = HonestCounts(some)
+    """Shares of honest accounts of some segments, and of their exchanges."""
+    counts, nobody = HonestCounts(some), [0] * len(SEGMENTS)  # runs of older code counted neither
     accounts = counts.count(places, lambda honest: honest.accounts)
 
     def share(by_segment: Callable[[HonestAccounts], list[int]]) -> RateResult:
@@ -87,6 +85,7 @@ def _harm(
 
     sent = counts.count(places, lambda honest: honest.sent)
     refused = counts.count(places, lambda honest: honest.refused)
+    reduced = counts.count(places, lambda honest: honest.reduced or nobody)
     return HarmResult(
         preset=at.preset,
         access=at.access,
@@ -96,4 +95,6 @@ def _harm(
         touched=share(lambda honest: honest.touched),
         done={name: done(name) for name in some[0].honest.done},
         refused=sum(refused) / max(sum(sent), 1),
+        downgraded=share(lambda honest: honest.downgraded or nobody),
+        reduced=sum(reduced) / max(sum(sent), 1),
     )

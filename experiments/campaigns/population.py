@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill.campaigns import SEGMENTS, FrozenSettings, apportion
+
+Questions = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Segment(FrozenSettings):
@@ -63,6 +66,32 @@ class Segment(FrozenSettings):
             "none: equal"
         ),
     )
+    plans: tuple[float, float, float, float] = Field(
+        description="accounts on each plan, in proportion; who uses more pays more"
+    )
+    addresses: float = Field(
+        ge=1, le=10_000, description="that the median customer's accounts send from"
+    )
+    clients: float = Field(ge=1, le=1000, description="kinds of client, the same")
+    steady: float = Field(
+        ge=0, le=1, description="share of customers that are machines around the clock"
+    )
+    cron: float = Field(
+        ge=0, le=1, description="the same, that are jobs which start at an hour of the day"
+    )
+    suites: float = Field(
+        ge=0, le=1, description="share of customers that ask the questions of a test suite nightly"
+    )
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Segment:
+        if min(self.plans) < 0 or not sum(self.plans):
+            raise ValueError(f"plans must be shares, some above 0, got {self.plans}")
+        if self.steady + self.cron > 1:
+            raise ValueError(
+                f"steady and cron are {self.steady + self.cron:g} of customers together"
+            )
+        return self
 
 
 TALK: dict[str, float] = {
@@ -76,8 +105,8 @@ TALK: dict[str, float] = {
 }
 CODE: dict[str, float] = {"coding": 60, "agentic": 25, "reasoning": 5, "analysis": 5, "writing": 5}
 
-# share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend: assumed
-# throughout.
+# share, phrase, public, private, templates, adopts, group, alike, peak (chat), weekend, and all
+# from plans to suites: assumed throughout.
 HONEST_SEGMENTS = {
     # Median and sigma give a mean of 4.1 a day, beside 3.7 messages per user and day [NBER];
     # session: 2.52 turns [WildChat]; tokens as ServeGen's chat models; `mix` after [NBER]:
@@ -100,6 +129,12 @@ HONEST_SEGMENTS = {
         adopts=0.3,
         group=0.985,
         alike=0.5,
+        plans=(85, 12, 3, 0),
+        addresses=3,
+        clients=2,
+        steady=0,
+        cron=0,
+        suites=0,
     ),
     # session: 30.9 calls; tokens: 67.8 k in, 527 out a call [Copilot]; gap: 5 to 7 requests a
     # minute in small teams.
@@ -121,6 +156,12 @@ HONEST_SEGMENTS = {
         adopts=0.4,
         group=0.9,
         alike=2,
+        plans=(10, 50, 35, 5),
+        addresses=2,
+        clients=2,
+        steady=0.05,
+        cron=0.03,
+        suites=0.02,
     ),
     # sigma within 1.83 to 2.70 and so 76 % of the load from the top tenth, within 60 to 79 %; burst
     # 1.9 to 2.5 and peak 1.4 to 2.2 [ServeGen].
@@ -142,6 +183,12 @@ HONEST_SEGMENTS = {
         adopts=0.1,
         group=0.75,
         alike=2,
+        plans=(30, 35, 25, 10),
+        addresses=1.5,
+        clients=1.2,
+        steady=0.25,
+        cron=0.15,
+        suites=0.1,
     ),
     "organisation": Segment(
         share=0.06,
@@ -161,6 +208,12 @@ HONEST_SEGMENTS = {
         adopts=0.2,
         group=2.0,
         alike=2,
+        plans=(0, 20, 50, 30),
+        addresses=20,
+        clients=6,
+        steady=0.03,
+        cron=0.05,
+        suites=0.05,
     ),
     # The hard negatives for content: few, heavy, batch work with rubrics and requests for
     # reasoning.
@@ -182,6 +235,12 @@ HONEST_SEGMENTS = {
         adopts=0.5,
         group=0.7,
         alike=2,
+        plans=(10, 30, 40, 20),
+        addresses=2,
+        clients=2,
+        steady=0.3,
+        cron=0.1,
+        suites=0.1,
     ),
     # The hard negatives for everything about pooling: lawful resellers, routers and universities
     # whose keys carry many people's traffic, on one card, evenly.
@@ -203,6 +262,12 @@ HONEST_SEGMENTS = {
         adopts=0.3,
         group=0.4,
         alike=None,
+        plans=(0, 0, 30, 70),
+        addresses=40,
+        clients=10,
+        steady=0,
+        cron=0,
+        suites=0,
     ),
 }
 
@@ -257,7 +322,37 @@ class Population(FrozenSettings):
     adoption_days: float = Field(
         default=3.0, gt=0, description="half of those who move to a new model have by then"
     )
+    ramp: float | None = Field(
+        default=7.0,
+        gt=0,
+        le=3650,
+        description="days in which a new account comes to 63 % of its rate; none: at once",
+    )
+    fit: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="correlation of what an account pays for with its log rate",
+    )
+    spread: float = Field(
+        default=1.0, ge=0, le=5, description="sd of the log of a customer's addresses"
+    )
+    exits: float = Field(
+        default=5.0, ge=1, le=1000, description="times as many addresses behind a VPN"
+    )
+    suite: float = Field(
+        default=0.3, ge=0, le=1, description="exchanges of a nightly suite, where there is one"
+    )
+    questions: tuple[Questions, Questions] = Field(
+        default=(20, 200), description="of a nightly suite, fewest and most"
+    )
     segments: dict[str, Segment] = HONEST_SEGMENTS
+
+    @model_validator(mode="after")
+    def _check_questions(self) -> Population:
+        if self.questions[0] > self.questions[1]:
+            raise ValueError(f"questions must go from few to many, got {self.questions}")
+        return self
 
     def sizes(self) -> dict[str, int]:
         """Accounts of each segment; they add up."""

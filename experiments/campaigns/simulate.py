@@ -25,7 +25,9 @@ from distill.campaigns import (
 from distill.campaigns.kinds import Purchase
 from distill.campaigns.operator import Operator
 from distill.campaigns.settings import Campaign
+from experiments.campaigns.neighbour import Neighbour
 from experiments.campaigns.population import Population
+from experiments.campaigns.second import join
 from experiments.campaigns.traffic import HonestTraffic
 from experiments.campaigns.world import Truth, World, build_world
 
@@ -39,9 +41,11 @@ class Outcome:
     a student. `bought`: what each campaign was served, cover included: exchanges, tokens in, tokens
     out. `planned`: the wanted exchanges each campaign would have got from a provider that serves
     all (expected). `sent_SD`, `refused_SD`: exchanges of honest accounts by segment. `turned_away`:
-    accounts that were refused when they signed up. `events`: all exchanges sent. Of campaigns N:
-    `transcripts_NDC`, wanted exchanges that were bought of others, which no provider sees, None
-    where nobody buys; `probes_ND2`, probes that were answered in full and in part.
+    accounts that were refused when they signed up. `reduced_NDC`: of the leaked, those of each
+    campaign N that were answered less; `reduced_SD`: the same of what honest accounts sent.
+    `events`: all exchanges sent. Of campaigns N: `transcripts_NDC`, wanted exchanges that were
+    bought of others, which no provider sees, None where nobody buys; `probes_ND2`, probes that
+    were answered in full and in part.
     """
 
     days: int
@@ -56,6 +60,8 @@ class Outcome:
     sent_SD: np.ndarray
     refused_SD: np.ndarray
     turned_away: np.ndarray
+    reduced_NDC: np.ndarray
+    reduced_SD: np.ndarray
     events: int = 0
     transcripts_NDC: np.ndarray | None = None
     probes_ND2: np.ndarray | None = None
@@ -85,6 +91,8 @@ class Outcome:
             turned_away=np.zeros(world.accounts.capacity, bool),
             transcripts_NDC=np.zeros((len(campaigns), days, len(CAPABILITIES)), np.int64),
             probes_ND2=np.zeros((len(campaigns), days, 2), np.int64),
+            reduced_NDC=np.zeros((len(campaigns), days, len(CAPABILITIES)), np.int64),
+            reduced_SD=np.zeros((len(SEGMENTS), days), np.int64),
         )
 
     def bought_DC(self, number: int) -> np.ndarray:
@@ -146,6 +154,7 @@ def simulate(
     days: int,
     seed: int,
     release: int | None = None,
+    neighbour: Neighbour | None = None,
 ) -> Outcome:
     """Run a horizon of days.
 
@@ -156,11 +165,14 @@ def simulate(
         days: of the horizon.
         seed: the same gives the same bytes.
         release: the day on which a new model comes out, if one does.
+        neighbour: another provider, some of whose customers and operators come here too.
     """
     provider = provider or OpenAccess()
     room = sum(each.accounts + int(each.respawns * each.accounts) for each in campaigns)
     customers = sum(each.customers for each in campaigns)
     world = build_world(population, days, seed, room, len(campaigns), customers)
+    if neighbour is not None:
+        join(world, neighbour)
     outcome, honest = Outcome.empty(world, campaigns), HonestTraffic(world, release)
     operators = [
         Operator(world, each, number, release)
@@ -231,7 +243,7 @@ def _record_probes(
         answered = np.isin(events.template, operator.probes.templates)
         if reply.served is not None:
             answered &= reply.served
-        reduced = answered & (reply.value < 1) if reply.value is not None else answered & False
+        reduced = answered & (False if reply.reduced is None else reply.reduced)
         counts = [int((answered & ~reduced).sum()), int(reduced.sum())]
         outcome.probes_ND2[operator.number, events.day] = counts
 
@@ -255,5 +267,17 @@ def _record(outcome: Outcome, today: Traffic, reply: Reply) -> None:
     capability = CAPABILITY_OF[events.topic[leaked]]
     cell, counts = np.unique(row * len(CAPABILITIES) + capability, return_counts=True)
     outcome.leaked_ADC[cell // len(CAPABILITIES), day, cell % len(CAPABILITIES)] = counts
+    if reply.reduced is not None:
+        _record_reduced(outcome, today, reply.reduced & served, split)
     worth = None if reply.value is None else reply.value[leaked]
     outcome.value_AD[:, day] = np.bincount(row, worth, minlength=len(outcome.value_AD))
+
+
+def _record_reduced(outcome: Outcome, today: Traffic, reduced: np.ndarray, split: int) -> None:
+    """Count what was answered less on a day: of honest accounts, and of what campaigns wanted."""
+    events, day = today.events, today.events.day
+    segment = outcome.accounts.segment[events.account[:split][reduced[:split]]]
+    outcome.reduced_SD[:, day] = np.bincount(segment, minlength=len(SEGMENTS))
+    rows = np.flatnonzero(reduced[split:] & today.wanted[split:]) + split
+    number = outcome.truth.campaign[events.account[rows]]
+    np.add.at(outcome.reduced_NDC, (number, day, CAPABILITY_OF[events.topic[rows]]), 1)

@@ -19,6 +19,7 @@ from distill.campaigns.sampling import (
     token_counts,
     uniform16,
 )
+from experiments.campaigns.machines import ramp_up, run_machines
 from experiments.campaigns.world import World
 
 
@@ -64,6 +65,8 @@ class HonestTraffic:
         # A sum of geometric lengths is each session's first exchange and a negative binomial rest.
         exchanges[some] += rng.negative_binomial(sessions[some], 1 / self.session[segment[some]])
         some &= world.accounts.created[ids] <= day
+        ramp_up(world, day, sessions, exchanges)
+        some &= sessions > 0
         return ids[some], sessions[some], exchanges[some]
 
     def day(self, day: int) -> Traffic:
@@ -76,7 +79,7 @@ class HonestTraffic:
         row = np.repeat(np.arange(len(ids), dtype=np.int32), exchanges)
         minute = self._minutes(ids, segment, sessions, row, rng)
         means = self.tokens[segment[row]]
-        tokens_in, tokens_out = token_counts(means[:, 0], means[:, 1], rng)
+        tokens = token_counts(means[:, 0], means[:, 1], rng)
         newest = np.zeros(total, bool)
         if self.release is not None and day >= self.release:
             days = world.settings.adoption_days
@@ -84,16 +87,11 @@ class HonestTraffic:
         topic = world.preferences.draw(truth.preference[ids][row], rng)
         template = self._templates(day, ids, segment, row, rng)
         phrase = bernoulli(truth.phrase[ids][row], rng)
+        origins = world.origins.draw(ids, exchanges, stream(world.seed, "origins", day))
+        prompt = run_machines(world, day, ids, exchanges, minute)
+        account = ids.astype(np.uint32)[row]
         events = Events(
-            day,
-            ids.astype(np.uint32)[row],
-            minute,
-            topic,
-            template,
-            phrase,
-            newest,
-            tokens_in,
-            tokens_out,
+            day, account, minute, topic, template, phrase, newest, *tokens, prompt, *origins
         )
         return still_open(Traffic(events, np.zeros(total, bool)), world.accounts)
 

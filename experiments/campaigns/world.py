@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.campaigns import SEGMENTS, Accounts, stream
 from distill.campaigns.environment import CustomerHabits, CustomerRhythm
+from distill.campaigns.origins import Origins
 from distill.campaigns.sampling import (
     QUANTILES,
     TopicPreferences,
@@ -18,9 +19,12 @@ from distill.campaigns.sampling import (
     minute_quantiles,
     topic_shares,
 )
+from experiments.campaigns.customers import automate, send_from, settle_origins, subscribe
+from experiments.campaigns.neighbour import Neighbour
 from experiments.campaigns.population import Population, Segment
+from experiments.campaigns.truth import HONEST as HONEST
+from experiments.campaigns.truth import Truth as Truth
 
-HONEST = -1  # the campaign of an honest account
 # Segments whose customers may sit behind a VPN exit or a campus address.
 SINGLE = ("chat", "agent", "api")
 IDENTIFIED = ("organisation", "research", "reseller")  # verified when they sign up
@@ -30,51 +34,11 @@ BLOCK = 8192  # customers whose preferences are drawn at once: memory stays smal
 
 
 @dataclass
-class Truth:
-    """What no provider sees: the customer behind an account, and what drives its traffic.
-
-    By account: `owner`, the customer; `campaign`, its number, or `HONEST`; `rate`, exchanges a day.
-    Of honest accounts alone: `preference`, the row of topic preferences; `phrase`, the share of its
-    prompts that ask for reasoning or a rubric; `adopts`, the share that follows a new model;
-    `zone`, hours from UTC; `first_template` and `templates`, its own prompt templates.
-    """
-
-    owner: np.ndarray
-    campaign: np.ndarray
-    rate: np.ndarray
-    preference: np.ndarray
-    phrase: np.ndarray
-    adopts: np.ndarray
-    zone: np.ndarray
-    first_template: np.ndarray
-    templates: np.ndarray
-
-    @classmethod
-    def empty(cls, capacity: int) -> Truth:
-        """A table of so many rows; memory is touched only where rows are written.
-
-        Args:
-            capacity: rows.
-        """
-        return cls(
-            owner=np.zeros(capacity, np.uint32),
-            campaign=np.full(capacity, HONEST, np.int16),
-            rate=np.zeros(capacity, np.float32),
-            preference=np.zeros(capacity, np.int32),
-            phrase=np.zeros(capacity, np.float32),
-            adopts=np.zeros(capacity, np.float32),
-            zone=np.zeros(capacity, np.int8),
-            first_template=np.zeros(capacity, np.uint32),
-            templates=np.zeros(capacity, np.uint16),
-        )
-
-
-@dataclass
 class World:
     """Everything a simulation stands on; to a campaign it is an `Environment`.
 
     `hubs`: VPN exits and campus addresses, whoever is behind them. `viral`: weight [viral, days] of
-    each viral prompt beside all public ones (1).
+    each viral prompt beside all public ones (1). `neighbour`: another provider, if there is one.
     """
 
     settings: Population
@@ -85,9 +49,12 @@ class World:
     preferences: TopicPreferences
     tokens: UniqueIds
     templates: UniqueIds
+    prompts: UniqueIds
+    origins: Origins
     habits: CustomerHabits
     hubs: tuple[np.ndarray, np.ndarray]
     viral: np.ndarray
+    neighbour: Neighbour | None = None
 
     def open_accounts(
         self,
@@ -99,6 +66,8 @@ class World:
         payment: np.ndarray,
         network: np.ndarray,
         verified: bool,
+        plan: int,
+        origins: tuple[int, int],
     ) -> np.ndarray:
         """Sign accounts of a campaign up, each on a device of its own."""
         ids = self.accounts.add(
@@ -109,7 +78,12 @@ class World:
             network=network,
             device=self.tokens.take(len(segment)),
             verified=verified,
+            plan=plan,
         )
+        rng = stream(self.seed, "origins", campaign, int(ids[0]))
+        send_from(self.origins, ids, *origins, rng)
+        if self.neighbour is not None:
+            self.neighbour.lend(self.accounts, ids, campaign, self.seed)
         self.truth.campaign[ids], self.truth.rate[ids] = campaign, rate
         # Customers are counted from below, campaigns from above, so that the two never meet.
         self.truth.owner[ids] = np.iinfo(np.uint32).max - campaign
@@ -155,6 +129,8 @@ def build_world(
         hubs=_hubs(settings, tokens),
         tokens=tokens,
         templates=UniqueIds(settings.public + settings.viral + 1),
+        prompts=UniqueIds(),
+        origins=Origins(capacity),
         habits=customer_habits(settings),
         viral=_viral(settings, days, seed),
     )
@@ -224,6 +200,16 @@ def _hubs(settings: Population, tokens: UniqueIds) -> tuple[np.ndarray, np.ndarr
     return exits, tokens.take(max(1, int(singles * settings.campus) // settings.campus_size))
 
 
+def hidden(world: World, ids: np.ndarray) -> np.ndarray:
+    """Which accounts signed up behind a popular VPN exit, a mask `[n]`.
+
+    Args:
+        world: with its exits.
+        ids: account numbers `[n]`.
+    """
+    return np.isin(world.accounts.network[ids], world.hubs[0])
+
+
 def _settle(world: World, number: int, size: int, owners: UniqueIds) -> None:
     """Add the customers of a segment, and what drives their traffic."""
     name, settings, truth = SEGMENTS[number], world.settings, world.truth
@@ -244,6 +230,9 @@ def _settle(world: World, number: int, size: int, owners: UniqueIds) -> None:
         first = world.templates.take(int(count.sum()))[np.cumsum(count) - count]
         truth.first_template[ids], truth.templates[ids] = first[customer], count[customer]
     truth.preference[ids] = _preferences(world, segment, name, sizes, customer, rng)
+    subscribe(settings, world.seed, name, world.accounts, truth, ids)
+    settle_origins(settings, world.seed, name, world.origins, ids, customer, hidden(world, ids))
+    automate(settings, world.seed, name, world.prompts, truth, ids, customer)
 
 
 def _sign_up(

@@ -6,8 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from defenses.access import Baseline, Day, Ledger, RateBaseline
-from distill.campaigns import SEGMENTS, TOPICS, Accounts, Events
+from defenses.access import (
+    Baseline,
+    Day,
+    Ledger,
+    Line,
+    NormalBaseline,
+    RateBaseline,
+    RhythmBaseline,
+)
+from defenses.access.baseline import AGES
+from distill.campaigns import PLANS, SEGMENTS, TOPICS, Accounts, Events
 from experiments.contracts import require
 from experiments.settings.components import load_module
 from experiments.settings.entries import resolve
@@ -21,6 +30,9 @@ COLUMNS = {
     "newest": np.bool_,
     "tokens_in": np.uint32,
     "tokens_out": np.uint32,
+    "prompt": np.uint32,
+    "address": np.uint32,
+    "client": np.uint16,
 }
 
 
@@ -30,7 +42,23 @@ def flat_baseline() -> Baseline:
     phrase = RateBaseline(np.full(segments, 0.05), np.full(segments, 0.1))
     newest = RateBaseline(np.full((segments, 5), 0.1), np.full((segments, 5), 0.2))
     topics_SK = np.full((segments, TOPICS), 1 / TOPICS)
-    return Baseline(topics_SK, np.full(segments, 1 / 11), phrase, newest)
+    repeats = RateBaseline(np.full(segments, 0.02), np.full(segments, 0.2))
+    rhythm = RhythmBaseline(np.full(segments, 0.2), np.full(segments, 2.0))
+    start = NormalBaseline(np.ones((segments, AGES)), np.ones((segments, AGES)))
+    plan = NormalBaseline(np.ones((segments, len(PLANS))), np.ones((segments, len(PLANS))))
+    line = Line(np.zeros(segments), np.full(segments, 0.2), np.ones(segments))
+    return Baseline(
+        topics_SK,
+        np.full(segments, 1 / 11),
+        phrase,
+        newest,
+        repeats,
+        rhythm,
+        start,
+        plan,
+        line,
+        line,
+    )
 
 
 def accounts() -> Accounts:
@@ -53,6 +81,9 @@ def days() -> list[Events]:
         columns["topic"] = rng.integers(TOPICS, size=len(account)).astype(np.uint8)
         columns["template"] = rng.integers(50, size=len(account)).astype(np.uint32)
         columns["minute"] = np.sort(rng.integers(1440, size=len(account))).astype(np.uint16)
+        columns["prompt"] = rng.integers(20, size=len(account)).astype(np.uint32)
+        columns["address"] = rng.integers(200, size=len(account)).astype(np.uint32)
+        columns["client"] = rng.integers(9, size=len(account)).astype(np.uint16)
         columns["tokens_in"] += 50
         columns["tokens_out"] += 200
         made.append(Events(day, account, **columns))

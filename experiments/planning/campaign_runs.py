@@ -6,22 +6,25 @@ import itertools
 from dataclasses import replace
 
 from distill.completions import BadInput
+from experiments.campaigns.neighbour import Overlap
 from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
 from experiments.planning.scope import Scope, release
 from experiments.settings import campaigns
 from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
-from experiments.settings.campaigns import OPEN, Campaigns
+from experiments.settings.campaigns import OPEN, Campaigns, OtherProvider
 from experiments.settings.components import ComponentSpec
 from experiments.settings.defenses import parse_defense
 from experiments.settings.schema import Study
-from experiments.stages.calibration import CalibrationSpec, TrafficSpec
-from experiments.stages.campaign import Access, CampaignInputs, CampaignSpec
+from experiments.stages.calibration import CalibrationSpec
+from experiments.stages.campaign import CampaignInputs, CampaignSpec
 from experiments.stages.completions import LeakedInputs, LeakedSpec
 from experiments.stages.stage import Stage
 from experiments.stages.student import StudentInputs, StudentSpec
+from experiments.stages.two_providers import Access, OtherSpec, TrafficSpec
 
+WEAKER = {"weaker_teacher", "base"}  # what may answer reduced accounts in the teacher's place
 MOST = 10_000  # runs; planning takes seconds for them
 
 
@@ -51,6 +54,7 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
         days=simulated.days,
         release=simulated.release,
         detectors=[_detector(entry, simulated) for entry in simulated.detectors],
+        other=_other(simulated.other),
     )
     clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean))
     made = []
@@ -78,6 +82,14 @@ def _check_budgets(study: Study) -> None:
     for block in study.blocks:
         if why := too_far(block.budgets, "the query curve that campaigns are read through"):
             raise BadInput(f"{study.name}: {why}, got {sorted(block.budgets)}")
+
+
+def _other(other: OtherProvider | None) -> OtherSpec | None:
+    """Another provider as simulations are told of it; what the two are called is not for them."""
+    if other is None:
+        return None
+    access = Access(**campaigns.parse_access(other.access).model_dump())
+    return OtherSpec(overlap=Overlap(both=other.both, pool=other.pool), access=access)
 
 
 def _detector(entry: str, simulated: Campaigns) -> ComponentSpec:
@@ -114,7 +126,8 @@ def leaked_student(scope: Scope, leak: CampaignRun, defense: str, attacker: str)
         stands_for=simulated.stands_for,
         per_question=simulated.per_question(leak.preset, budget),
     )
-    answers = Stage(got, LeakedInputs(scope.teacher, released.provider, leak.run))
+    less = release(scope, simulated.reduced, "text").provider
+    answers = Stage(got, LeakedInputs(scope.teacher, released.provider, leak.run, less))
     (learner,) = attack.specs("learn")
     spec = StudentSpec(
         task=scope.spec, attacker=learner, shape=scope.shape, seed=leak.seed, leaked=True
@@ -150,8 +163,9 @@ def check_reduced(simulated: Campaigns) -> None:
         all(part.name.startswith("release/") for part in defense.parts)
         and defense.chain.traits.acts_on == "text"
     )
-    if not edits or defense.chain.traits.needs or defense.match:
+    beyond = {*defense.chain.traits.needs} - WEAKER
+    if not edits or beyond or defense.match:
         raise BadInput(
-            f"campaigns.reduced: {simulated.reduced} must edit finished answers and need nothing, "
-            "as release/answer_only does"
+            f"campaigns.reduced: {simulated.reduced} must edit finished answers and need nothing "
+            "but a weaker model, as release/answer_only and release/downgrade do"
         )

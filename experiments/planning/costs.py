@@ -11,7 +11,6 @@ from experiments.planning.opened import open_model
 from experiments.seeds import seed_for
 from experiments.settings.catalog import cached
 from experiments.settings.components import build
-from experiments.stages.calibration import TrafficSpec
 from experiments.stages.completions import (
     AskedSpec,
     CompletionsSpec,
@@ -28,6 +27,7 @@ from experiments.stages.stage import Stage, TaskSpec, canonical
 from experiments.stages.student import StudentSpec
 from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher, ServedTeacher
 from experiments.stages.training import FineTune, Shape
+from experiments.stages.two_providers import TrafficSpec
 
 Model = TinyModel | PretrainedModel | ServedTeacher
 SECONDS = {  # of the embedded default

@@ -24,6 +24,7 @@ from experiments.results.schema.words import ALL
 
 TEMPLATE = Path(__file__).with_name("section.html")
 DARKEST = 0.1  # share of honest accounts touched from which a cell is no darker
+LESS = {"reduce", "downgrade"}  # what makes answers of an account worth less
 HEADS = (
     "campaign",
     "access",
@@ -86,6 +87,7 @@ def section(measures: Measures) -> str:
         tables=_leak_tables(campaigns),
         detected=_detector_tables(campaigns),
         harm=_harm_table(campaigns),
+        reduced=_reduced_table(campaigns),
         points=points,
         gain=gain,
         trained=trained,
@@ -126,6 +128,17 @@ def _harm_table(measured: CampaignMeasures) -> HarmTable:
         if row.preset == ALL:
             table.by_access.setdefault(row.access, []).append(row)
     return table
+
+
+def _reduced_table(measured: CampaignMeasures) -> HarmTable:
+    """The same of the accesses that answer suspects less."""
+    table = _harm_table(measured)
+    by_access = {
+        name: row
+        for name, row in table.by_access.items()
+        if {*row[0].done} & LESS and row[0].downgraded is not None
+    }
+    return HarmTable(table.segments, by_access)
 
 
 def lines(measured: CampaignMeasures) -> list[str]:

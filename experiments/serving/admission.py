@@ -105,4 +105,7 @@ class Admission:
             newest=nothing,
             tokens_in=np.array([one.tokens_in for _, one in rows], np.int64),
             tokens_out=np.array([one.tokens_out for _, one in rows], np.int64),
+            prompt=nothing,
+            address=nothing,
+            client=nothing,
         )

@@ -65,6 +65,28 @@ def _expand_entry(entry: str) -> list[str]:
     ]
 
 
+class OtherProvider(Strict):
+    """A provider whose customers and operators come here too; it hands on whom it suspects."""
+
+    names: tuple[str, str] = Field(description="of this provider and of the other; for people")
+    both: float = Field(description="honest customers of both; assumed", ge=0, le=1)
+    pool: float = Field(
+        description=(
+            "an operator's accounts here that use a card, a device and an address from there; "
+            "assumed"
+        ),
+        ge=0,
+        le=1,
+    )
+    access: str = Field(description="its policy, of configs/access, of which a rule shares")
+
+    @model_validator(mode="after")
+    def _check_names(self) -> OtherProvider:
+        if self.names[0] == self.names[1] or not all(name.strip() for name in self.names):
+            raise ValueError(f"names must differ and not be empty, got {list(self.names)}")
+        return self
+
+
 class Campaigns(Strict):
     """Campaigns, each alone beside honest customers, against every access: detectors, limits and a
     policy.
@@ -111,6 +133,9 @@ class Campaigns(Strict):
     price_identity: Range = Field(
         description="dollars an account that passes an identity check; assumed"
     )
+    other: OtherProvider | None = Field(
+        None, description="another provider, which hands on whom it suspects; none: there is none"
+    )
 
     @model_validator(mode="after")
     def _check_values(self) -> Campaigns:
@@ -153,6 +178,8 @@ class Campaigns(Strict):
         for entry in self.access:
             if entry != OPEN:
                 _check_access(self, entry)
+        if self.other is not None:
+            _check_other(self, self.other)
 
     def share(self, wanted: Campaign) -> float:
         """Of the exchanges that a campaign wants, those that stand for the study's tasks; of
@@ -191,6 +218,10 @@ def _check_detector(settings: Campaigns, entry: str) -> None:
             "campaigns.detectors: pivot needs campaigns.release, the day on which a new "
             "model comes out"
         )
+    if parse_detector(entry).name == "shared" and settings.other is None:
+        raise BadInput(
+            "campaigns.detectors: shared needs campaigns.other, a provider that hands something on"
+        )
     if "release" in parse_entry(entry).changes:
         raise BadInput(f"campaigns.detectors: {entry}: the day of the release is campaigns.release")
 
@@ -226,6 +257,24 @@ def _check_access(settings: Campaigns, entry: str) -> None:
                 f"campaigns.access: {entry} acts at a rate of {rule.rate:g}, which is none of "
                 f"campaigns.rates ({', '.join(f'{rate:g}' for rate in settings.rates)})"
             )
+
+
+def _check_other(settings: Campaigns, other: OtherProvider) -> None:
+    """BadInput where the other provider hands nothing on, or acts on what nothing is calibrated
+    for.
+    """
+    watched = {parse_detector(detector).name for detector in settings.detectors} - {"shared"}
+    rules = parse_access(other.access).rules
+    if not any(rule.action == "share" for rule in rules):
+        raise BadInput(
+            f"campaigns.other: {other.access} hands nothing on; a rule must have action: share, "
+            "as ban_linked does"
+        )
+    if missing := sorted({rule.detector for rule in rules} - watched):
+        raise BadInput(
+            f"campaigns.other: {other.access} acts on {', '.join(missing)}, which is none of "
+            f"campaigns.detectors that look at one provider alone ({', '.join(sorted(watched))})"
+        )
 
 
 def _check_distinct(field: str, meanings: dict[str, Any]) -> None:

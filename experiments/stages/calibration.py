@@ -5,34 +5,42 @@ scores go.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from defenses.access import BaseDetector, Baseline, BaselineFitter, RateBaseline, ShadowMonitor
+from defenses.access import (
+    Baseline,
+    BaselineFitter,
+    Line,
+    NormalBaseline,
+    RateBaseline,
+    RhythmBaseline,
+    ShadowMonitor,
+)
 from defenses.access.calibration import Calibration
 from distill.completions import BadInput
-from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
-from experiments.seeds import seed_for
-from experiments.settings.components import ComponentSpec, build
-from experiments.stages.stage import Inputs, Spec
+from experiments.seeds import SEEDS, seed_for
+from experiments.stages.stage import Inputs
+from experiments.stages.two_providers import SHARED, TrafficSpec, detectors, first_provider
 
-VERSION = 1
+VERSION = 2
 PAST = 14  # days of clean traffic that a provider learned its baseline from
 PAST_RELEASE = 7  # the day of its release in them
-ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of rates and scores
-
-
-class TrafficSpec(Spec):
-    """Honest accounts over a horizon, the day of a release in it, and who watches."""
-
-    honest: Population
-    days: int
-    release: int | None
-    detectors: list[ComponentSpec]
+ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of habits and scores
+HABITS: dict[str, type[RateBaseline | RhythmBaseline | NormalBaseline | Line]] = {
+    "phrase": RateBaseline,
+    "newest": RateBaseline,
+    "repeats": RateBaseline,
+    "rhythm": RhythmBaseline,
+    "start": NormalBaseline,
+    "plan": NormalBaseline,
+    "addresses": Line,
+    "clients": Line,
+}
+"""Of a baseline, what is more than one array."""
 
 
 class CalibrationSpec(TrafficSpec):
@@ -50,8 +58,9 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     learned = fitter.baseline()
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
+    parts = [one for one in spec.detectors if spec.other is None or one.name != SHARED]
     for number in range(spec.clean):
-        watch = ShadowMonitor(detectors(spec.detectors, learned))
+        watch = ShadowMonitor(detectors(parts, learned))
         seed = seed_for("clean", number)
         clean = simulate(honest, [], watch, days=spec.days, seed=seed, release=spec.release)
         for name, score in watch.highest.items():
@@ -62,13 +71,44 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
         )  # customers of a horizon each
     arrays = {f"highest.{name}": np.concatenate(held) for name, held in highest.items()}
     plain = (np.concatenate(segment), np.concatenate(owner), learned.topics_SK, learned.rho_S)
+    if len(parts) < len(spec.detectors):
+        bare = {name.partition(".")[2]: array for name, array in arrays.items()}
+        arrays[f"highest.{SHARED}"] = _suspected_elsewhere(
+            spec, learned, Calibration(bare, plain[0], plain[1])
+        )
     arrays |= dict(zip(ARRAYS, plain, strict=True))
     arrays |= {
         f"{name}.{part}": getattr(getattr(learned, name), part)
-        for name in ("phrase", "newest")
-        for part in RateBaseline._fields
+        for name, habit in HABITS.items()
+        for part in habit._fields
     }
     save(out / "calibration.npz", arrays)
+
+
+def _suspected_elsewhere(
+    spec: CalibrationSpec, learned: Baseline, calibration: Calibration
+) -> np.ndarray:
+    """Highest scores of honest accounts by what a second provider suspects of its own, over the
+    clean horizons: it names some that are honest, and some of those are here.
+    """
+    components = [one for one in spec.detectors if one.name == SHARED]
+    highest = []
+    for number in range(spec.clean):
+        seed = seed_for("neighbour", SEEDS + number)
+        there = first_provider(spec, [], learned, calibration, seed)
+        watch = ShadowMonitor(detectors(components, learned))
+        watch.receive(there.received)
+        clean = simulate(
+            spec.honest,
+            [],
+            watch,
+            days=spec.days,
+            seed=seed_for("clean", number),
+            release=spec.release,
+            neighbour=there.neighbour,
+        )
+        highest.append(watch.highest[SHARED][: clean.first])
+    return np.concatenate(highest)
 
 
 def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
@@ -81,10 +121,10 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         BadInput: it is not whole.
     """
     arrays = load(folder / "calibration.npz")
-
-    def usual(name: str) -> RateBaseline:
-        return RateBaseline(*(arrays[f"{name}.{part}"] for part in RateBaseline._fields))
-
+    habits: dict[str, Any] = {
+        name: habit(*(arrays[f"{name}.{part}"] for part in habit._fields))
+        for name, habit in HABITS.items()
+    }
     prefix = "highest."
     highest = {
         name.removeprefix(prefix): array
@@ -92,18 +132,8 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
         if name.startswith(prefix)
     }
     segment, owner, topics, rho = (arrays[name] for name in ARRAYS)
-    learned = Baseline(topics, rho, usual("phrase"), usual("newest"))
+    learned = Baseline(topics, rho, **habits)
     return learned, Calibration(highest, segment, owner)
-
-
-def detectors(components: Sequence[ComponentSpec], learned: Baseline) -> list[BaseDetector]:
-    """Detectors of resolved settings, as a provider that learned this baseline has them.
-
-    Args:
-        components: of the `detector` group.
-        learned: of the provider's clean past.
-    """
-    return [build("detector", component, learned) for component in components]
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:

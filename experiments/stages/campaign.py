@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
-from pydantic import Field
 
 from defenses.access import ShadowMonitor, oracle, policy
 from defenses.access.calibration import Calibration
@@ -22,27 +21,25 @@ from distill.campaigns.settings import Campaign
 from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import Outcome, simulate
 from experiments.campaigns.world import HONEST
-from experiments.stages.calibration import TrafficSpec, calibrated, detectors, save
+from experiments.seeds import seed_for
+from experiments.stages.calibration import calibrated, save
 from experiments.stages.served import CampaignCounts, CampaignReport, Detected, HonestCounts
 from experiments.stages.stage import Inputs
+from experiments.stages.two_providers import Access, TrafficSpec, acting, detectors, first_provider
 
-VERSION = 1
+VERSION = 2
 T = TypeVar("T")
 ORACLE = "oracle"
 HARM = (
     "throttle",
     "verify",
     "reduce",
+    "downgrade",
     "ban",
     "ban_cluster",
-)  # what an honest account notices of a policy
+)  # what an honest account is worse off by
+LESS = ("reduce", "downgrade")  # what makes answers of an account worth less
 ROC = np.logspace(-5, 0, 101)  # nominal rates at which a curve is drawn
-
-
-class Access(policy.Settings):
-    """A policy as a run is told of it: what an answer is worth is for the referee to say."""
-
-    worth: float = Field(default=0.3, exclude=True)
 
 
 class CampaignSpec(TrafficSpec):
@@ -78,11 +75,15 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
             [*detectors(spec.detectors, learned), bound], limits
         )
     else:
-        ruling = {rule.detector for rule in spec.access.rules}
-        acting = [detector for detector in spec.detectors if detector.name in ruling]
         provider = policy.PolicyEnforcer(
-            spec.access, detectors(acting, learned), limits, spec.rates
+            spec.access, acting(spec.access, spec.detectors, learned), limits, spec.rates
         )
+    neighbour = None
+    if spec.other is not None:
+        seed = seed_for("neighbour", spec.seed)
+        there = first_provider(spec, [spec.campaign], learned, calibration, seed)
+        provider.receive(there.received)
+        neighbour = there.neighbour
     happened = simulate(
         spec.honest,
         [spec.campaign],
@@ -90,6 +91,7 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
         days=spec.days,
         seed=spec.seed,
         release=spec.release,
+        neighbour=neighbour,
     )
     report = _report(happened, provider)
     if spec.access is None:
@@ -115,15 +117,13 @@ def _report(happened: Outcome, provider: ShadowMonitor) -> CampaignReport:
         measures = {name: day_A[:count] for name, day_A in provider.done.items()}
         refused_A = provider.gateway.refused[:count]
     leaked_ADC = happened.leaked_ADC[: count - first].astype(np.int64)
-    since_A = measures.get("reduce", np.full(count, NEVER))[first:]
-    reduced_AD = since_A[:, None] < np.arange(happened.days)
     return CampaignReport(
         planned=float(happened.planned[0]),
         events=happened.events,
         capabilities=list(CAPABILITIES),
         segments=list(SEGMENTS),
         leaked_DC=(leaked_ADC.sum(axis=0) + happened.bought_DC(0)).tolist(),
-        reduced_DC=np.einsum("adc,ad->dc", leaked_ADC, reduced_AD).tolist(),
+        reduced_DC=happened.reduced_NDC.sum(axis=0).tolist(),
         bought=[int(number) for number in happened.bought[0]],
         campaign=_campaign_counts(happened, measures),
         honest=_honest_counts(happened, measures, refused_A > 0),
@@ -173,6 +173,7 @@ def _honest_counts(
     first = happened.first
     segment = happened.accounts.segment[:first]
     shut = happened.accounts.closed[:first]
+    less = [measures[name][:first] < NEVER for name in LESS if name in measures]
     noticed = [shut < NEVER, *(measures[name][:first] < NEVER for name in HARM if name in measures)]
 
     def by_segment(mask: np.ndarray) -> list[int]:
@@ -187,6 +188,8 @@ def _honest_counts(
         touched=by_segment(np.any(noticed, axis=0)),
         sent=happened.sent_SD.sum(axis=1).tolist(),
         refused=happened.refused_SD.sum(axis=1).tolist(),
+        reduced=happened.reduced_SD.sum(axis=1).tolist(),
+        downgraded=by_segment(np.any(less, axis=0) if less else np.zeros(first, bool)),
     )
 
 

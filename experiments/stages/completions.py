@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from defenses import ProviderResources
 from distill import logprob_cache
 from distill.completions import (
     BadInput,
@@ -25,7 +24,7 @@ from distill.completions import (
 )
 from distill.models import Model
 from distill.rendering import text_ids
-from experiments.settings.components import ComponentSpec, build, build_defense
+from experiments.settings.components import ComponentSpec, build
 from experiments.stages.defended import ProviderInputs, defend
 from experiments.stages.episodes import Episode, flat, joined, play, prompts_sent
 from experiments.stages.files import Exchanges
@@ -153,7 +152,10 @@ class AskedInputs(ReleasedInputs[T]):
 
 @dataclass(frozen=True)
 class LeakedInputs(ReleasedInputs[T]):
+    """`less`: what the provider has for the answers that are reduced."""
+
     campaign: T | None = None
+    less: ProviderInputs[T] = field(default_factory=ProviderInputs)
 
 
 def run(spec: CompletionsSpec, inputs: Inputs[Path], out: Path) -> None:
@@ -294,8 +296,7 @@ def _leaked(task: Task, spec: LeakedSpec, inputs: LeakedInputs[Path], out: Path)
     reduced = questions(happened, spec.stands_for, spec.per_question, spec.budget)
     prompts = _queries(task, spec)[: len(reduced)]
     full = defend(task, model, spec.defense, inputs.given)
-    resources = ProviderResources(format=task.format, tools=task.tools)
-    less = build_defense(spec.reduced, resources)(full)
+    less = defend(task, full, spec.reduced, inputs.less)
     by_prompt: dict[str, Episode] = {}
     for provider, which in ((full, False), (less, True)):
         sent = [prompt for prompt, short in zip(prompts, reduced, strict=True) if short is which]

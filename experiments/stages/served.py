@@ -23,7 +23,9 @@ class CampaignCounts(Sparse):
 
 
 class HonestCounts(Sparse):
-    """Honest accounts and requests by segment, and what they met."""
+    """Honest accounts and requests by segment, and what they met; `downgraded` accounts got
+    `reduced` answers, all or some.
+    """
 
     accounts: list[int]
     closed: list[int]
@@ -32,6 +34,8 @@ class HonestCounts(Sparse):
     touched: list[int]
     sent: list[int]
     refused: list[int]
+    reduced: list[int] = []
+    downgraded: list[int] = []
 
 
 class Detected(Sparse):

@@ -117,8 +117,8 @@ def test_what_stands_for_a_task_is_counted_of_customers_requests():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("preset=gtg_16005(peak=1000)", "peak=1000 a day is below the mean of 1,641,304"),
-        ("preset=gtg_16005(days=14)", "peak=3000000 a day is below the mean"),
+        ("preset=gtg_16005(busiest=1000)", "busiest=1000 a day is below the mean of 1,641,304"),
+        ("preset=gtg_16005(days=14)", "busiest=3000000 a day is below the mean"),
         ("preset=qwen_2026(most=20)", "28800000 exchanges are more than 25000 accounts x 44 days"),
         ("preset=gtg_16001(customers=0)", "a relay passes requests of customers on"),
         ("preset=gtg_16001(targets={'coding':1})", "customers ask what they like"),

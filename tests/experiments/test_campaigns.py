@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from defenses.access import policy
-from distill.campaigns import CAPABILITIES, NEVER, Accounts
+from distill.campaigns import CAPABILITIES, NEVER, SEGMENTS, Accounts
 from distill.campaigns.presets import PRESETS
 from distill.completions import BadInput, read_completions
 from experiments import cli
@@ -62,6 +62,9 @@ STUDY = [
     "preset=[gtig_trace_coercion(scale=0.04),deepseek_2026(scale=0.2,days=14,exchanges=30000)]",
     "access=[open,limits,reduce]",
 ]
+
+
+OTHER = "{names:[here,there],both:0.3,pool:0.7,access:ban_linked}"
 
 
 def small():
@@ -152,6 +155,21 @@ class TestSettings:
             ("attacker=floor", "attacker: no 'floor'"),
             ("campaigns.reduced=bogus", "defense: no 'bogus'"),
             ("campaigns.reduced=release/noise", "must edit finished answers"),
+            ("campaigns.reduced=release/downgrade", "needs a weaker teacher; set weaker_teacher"),
+            ("preset=qwen_2026(plan=gold)", "plan: got 'gold'"),
+            ("preset=qwen_2026(addresses=0)", "addresses: must be at least 1"),
+            ("preset=qwen_2026(peak=0.5)", "peak: must be at least 1"),
+            ("access=open,reduce(downgraded=0)", "downgraded: must be above 0"),
+            ("detector=shared", "shared needs campaigns.other"),
+            (f"campaigns.other={OTHER.replace('there', 'here')}", "names must differ"),
+            (
+                f"campaigns.other={OTHER.replace('ban_linked', 'verify')}",
+                "hands nothing on; a rule",
+            ),
+            (f"campaigns.other={OTHER.replace('0.3', '1.3')}", "both: must be at most 1"),
+            (f"campaigns.other={OTHER.replace('pool', 'poool')}", "did you mean 'pool'"),
+            ("campaigns.honest.ramp=0", "ramp: must be above 0"),
+            ("campaigns.honest.questions=[9,3]", "questions must go from few to many"),
         ],
     )
     def test_a_mistake_is_one_line(self, override, message, capsys):
@@ -477,6 +495,8 @@ def outcome():
     coding = list(CAPABILITIES).index("coding")
     leaked[0, :, coding], leaked[1, :, coding], leaked[3, 1, coding] = 2, 2, 2
     turned = np.array([False] * 4 + [True, False])
+    reduced = np.zeros((1, 3, len(CAPABILITIES)), np.int64)
+    reduced[0, :, coding] = 0, 2, 2
     return Outcome(
         3,
         2,
@@ -490,6 +510,8 @@ def outcome():
         np.full((6, 3), 5),
         np.zeros((6, 3), np.int64),
         turned,
+        reduced,
+        np.array([[0, 4, 4], *[[0, 0, 0]] * 5]),
         events=99,
     )
 
@@ -498,6 +520,7 @@ class TestCounts:
     def test_of_a_run_by_hand(self, outcome):
         done = {
             "reduce": [NEVER, NEVER, NEVER, 0, NEVER, NEVER],
+            "downgrade": [0, NEVER, NEVER, NEVER, NEVER, NEVER],
             "verify": [0, NEVER, 0, 0, NEVER, NEVER],
         }
         report = campaign._report(outcome, Enforced(done, [3, 0, 0, 0, 0, 0])).model_dump()
@@ -509,7 +532,8 @@ class TestCounts:
         assert (theirs["opened_D"], theirs["closed_D"]) == ([2, 1, 0], [0, 1, 0]), (
             "banned where it opened, not turned away"
         )
-        assert theirs["done"] == {"reduce": 1, "verify": 2}
+        assert theirs["done"] == {"reduce": 1, "downgrade": 0, "verify": 2}
+        assert honest["downgraded"] == [1, 0, 0, 0, 0, 0] and honest["reduced"][:2] == [8, 0]
         assert honest["accounts"] == [1, 1, 0, 0, 0, 0] and honest["closed"] == [0, 1, 0, 0, 0, 0]
         assert honest["touched"] == [1, 1, 0, 0, 0, 0] and honest["limited"] == [1, 0, 0, 0, 0, 0]
         assert honest["done"]["verify"][0] == 1 and sum(honest["sent"]) == 90
@@ -517,7 +541,7 @@ class TestCounts:
 
     def test_of_a_provider_that_only_watches(self, outcome):
         report = campaign._report(outcome, Watched()).model_dump()
-        assert sum(map(sum, report["reduced_DC"])) == 0 and report["campaign"]["verified"] == 0
+        assert report["campaign"]["verified"] == 0 and report["campaign"]["done"] == {}
         assert sum(report["honest"]["limited"]) == 0
 
     def test_what_a_detector_found(self, outcome):
@@ -616,6 +640,21 @@ class TestJoined:
         rows = campaign_harm.harm_results(by, 0.05)
         (row,) = [one for one in rows if (one.preset, one.segment) == ("all", "all")]
         assert row.touched.n == 200 and row.touched.value == pytest.approx(0.02)
+
+    def test_what_false_suspicion_costs_by_hand(self):
+        """4 of 100 accounts of the first segment, and 30 of their 1,000 exchanges, in each run."""
+        at = Against("a", "downgrade")
+        runs = []
+        for seed in (0, 1):
+            run = finished(*at, seed, accounts=[100], sent=[1000])
+            met = {"reduced": [30, *[0] * 5], "downgraded": [4, *[0] * 5]}
+            runs.append(run.model_copy(update={"honest": run.honest.model_copy(update=met)}))
+        rows = {row.segment: row for row in campaign_harm.harm_results({at: runs}, 0.05)}
+        first, everybody = rows[SEGMENTS[0]], rows["all"]
+        assert first.downgraded.value == 0.04 and first.reduced == 0.03
+        assert everybody.reduced == 0.03 and rows[SEGMENTS[1]].reduced == 0
+        older = [finished(*at, seed, accounts=[100], sent=[1000]) for seed in (0, 1)]
+        assert campaign_harm.harm_results({at: older}, 0.05)[0].reduced == 0
 
     def test_a_rate_varies_between_runs(self):
         at = Against("a", "limits")

@@ -152,7 +152,11 @@ class HarmResult(Table):
     limited: RateResult
     """Refused an exchange by a limit."""
     touched: RateResult
-    """Anything that one would notice of a policy."""
+    """Worse off in any way: closed, asked for identity, slowed or answered less."""
+    downgraded: RateResult | None = None
+    """Answered less, in some exchanges or in all."""
+    reduced: Real = 0.0
+    """Share of exchanges that were answered less."""
     done: dict[str, RateResult]
     """By measure of the policy."""
     refused: Real

@@ -53,7 +53,11 @@ class HonestAccounts(Table):
     sent: list[Count]
     """Exchanges."""
     touched: list[Count]
-    """Accounts that would notice anything."""
+    """Accounts that were worse off in any way."""
+    reduced: list[Count] = []
+    """Exchanges that were answered less."""
+    downgraded: list[Count] = []
+    """Accounts that were answered less, in some exchanges or in all."""
 
 
 class Detected(Table):

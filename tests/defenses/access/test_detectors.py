@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from defenses.access import (
-    Baseline,
     Day,
     Ledger,
-    RateBaseline,
     average,
     beta_moments,
     content,
@@ -33,60 +31,18 @@ from defenses.access import (
 from defenses.access.calibration import Calibration, by_customer, conformal
 from defenses.access.encoder import Encoder
 from defenses.access.links import clusters
-from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, Accounts, Events, stream
+from distill.campaigns import CAPABILITIES, MINUTES, SEGMENTS, TOPICS, stream
 from distill.campaigns.sampling import dirichlet, topic_shares
 from experiments.campaigns.population import HONEST_SEGMENTS
+from experiments.contracts import detectors
+from tests.defenses.access.days import events, table, watch
 
 S = len(SEGMENTS)
 FLAT = np.full(TOPICS, 1 / TOPICS)
 
 
 def flat_baseline(concentration=10.0):
-    shares, ages = (
-        RateBaseline(np.full(S, 0.05), np.full(S, 0.1)),
-        RateBaseline(np.full((S, 5), 0.1), np.full((S, 5), 0.2)),
-    )
-    return Baseline(np.repeat(FLAT[None], S, 0), np.full(S, 1 / (concentration + 1)), shares, ages)
-
-
-def table(n, **columns):
-    accounts = Accounts.empty(n)
-    unique = np.arange(n, dtype=np.uint32)
-    accounts.add(
-        n, **{"payment": unique, "device": 1000 + unique, "network": 2000 + unique} | columns
-    )
-    return accounts
-
-
-def events(account, day=0, **columns):
-    """A day's events: rows in order of account, what is not given is zero."""
-    n = len(account)
-    kinds = {
-        "minute": np.uint16,
-        "topic": np.uint8,
-        "template": np.uint32,
-        "phrase": bool,
-        "newest": bool,
-        "tokens_in": np.uint32,
-        "tokens_out": np.uint32,
-    }
-    filled = {
-        name: np.broadcast_to(np.array(columns.get(name, 0), kind), n).copy()
-        for name, kind in kinds.items()
-    }
-    return Events(day, np.array(account, np.uint32), **filled)
-
-
-def watch(detector, accounts, days):
-    """Scores after each of some days."""
-    ledger, out = Ledger.empty(accounts.capacity), []
-    detector.begin(accounts)
-    for traffic in days:
-        day = Day(traffic, accounts, ledger)
-        ledger.add(day)
-        detector.update(day)
-        out.append(detector.score.copy())
-    return np.array(out)
+    return detectors.flat_baseline()._replace(rho_S=np.full(S, 1 / (concentration + 1)))
 
 
 class TestCalibration:

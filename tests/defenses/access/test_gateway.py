@@ -30,6 +30,9 @@ def events(account, minute=0, tokens=(100, 100), day=0):
         np.zeros(n, bool),
         np.full(n, tokens[0], np.uint32),
         np.full(n, tokens[1], np.uint32),
+        np.zeros(n, np.uint32),
+        np.zeros(n, np.uint32),
+        np.zeros(n, np.uint16),
     )
 
 

@@ -78,14 +78,14 @@ def test_a_reported_peak_is_reached_on_one_day_and_the_total_stays():
     assert round(days.max() / campaign.accounts) == 857
     others = np.delete(days, 46)
     assert others.max() - others.min() <= 1 and others.max() == 1_626_374
-    early = preset("gtg_16005", peak_day=0, schedule="working").daily()
+    early = preset("gtg_16005", busiest_day=0, schedule="working").daily()
     assert early[0] == early.max() == 3_000_000 and early.sum() == 151_000_000
-    assert preset("gtg_16005", days=1, exchanges=10, peak=10).daily().tolist() == [10]
+    assert preset("gtg_16005", days=1, exchanges=10, busiest=10).daily().tolist() == [10]
     for share in (1e-4, 0.013, 0.5):
         part = scaled(campaign, share)
         again = Campaign(**part.model_dump())  # which checks the sizes
-        assert again == part and part.daily().max() == part.peak
-        assert -0.1 < part.peak - 3_000_000 / 3500 * part.accounts < 1
+        assert again == part and part.daily().max() == part.busiest
+        assert -0.1 < part.busiest - 3_000_000 / 3500 * part.accounts < 1
 
 
 def test_no_older_remark_says_that_only_one_campaign_has_a_duration():
@@ -132,13 +132,13 @@ class TestSizes:
         ("settings", "message"),
         [
             (OWN | {"accounts": 0}, "accounts must be at least 1"),
-            (OWN | {"peak": 19}, "peak=19 a day is below the mean of 20"),
-            (OWN | {"peak": 101}, "more than all 100 exchanges"),
-            (OWN | {"peak": 30, "peak_day": 5}, "peak_day must be one of 5 days"),
-            (OWN | {"peak_day": 2}, "peak_day must be one of 5 days"),
-            (OWN | {"days": 7, "peak": 17, "schedule": "working"}, r"another day \(18\)"),
+            (OWN | {"busiest": 19}, "busiest=19 a day is below the mean of 20"),
+            (OWN | {"busiest": 101}, "more than all 100 exchanges"),
+            (OWN | {"busiest": 30, "busiest_day": 5}, "busiest_day must be one of 5 days"),
+            (OWN | {"busiest_day": 2}, "busiest_day must be one of 5 days"),
+            (OWN | {"days": 7, "busiest": 17, "schedule": "working"}, r"another day \(18\)"),
             (OWN | {"most": 1}, "100 exchanges are more than 10 accounts x 5 days x most=1"),
-            (OWN | {"most": 2, "peak": 40}, "40 exchanges on the busiest day are more than 10"),
+            (OWN | {"most": 2, "busiest": 40}, "40 exchanges on the busiest day are more than 10"),
             (OWN | {"customers": 3}, "customers ask what they like"),
             (OWN | {"clientele": {"chat": 1}}, "clientele is of customers"),
             (OWN | {"turns": 3}, "kind=own makes nothing of turns"),
@@ -173,7 +173,7 @@ class TestSizes:
     @pytest.mark.parametrize(
         "settings",
         [
-            OWN | {"peak": 20},
+            OWN | {"busiest": 20},
             OWN | {"most": 2},
             RELAY,
             RELAY | {"kind": "replay"},
@@ -188,7 +188,7 @@ class TestSizes:
     def test_later_settings_are_written_down_only_where_they_are_set(self):
         """An address of an earlier campaign is of what is written down."""
         before = set(Campaign(**OWN).model_dump())
-        assert not before & {"kind", "peak", "customers", "probes"} and "targets" in before
+        assert not before & {"kind", "busiest", "customers", "probes"} and "targets" in before
         assert set(Campaign(**RELAY).model_dump()) - before == {"kind", "customers"}
         assert Campaign(**Campaign(**RELAY).model_dump()) == Campaign(**RELAY)
 

@@ -4,14 +4,17 @@ import hashlib
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from defenses.access.provider import OpenAccess, Reply
 from distill.campaigns import SEGMENTS, TOPICS, cells, stream
+from distill.campaigns.origins import Origins
 from distill.campaigns.presets import preset, scaled
 from distill.campaigns.sampling import TopicPreferences, dirichlet, minute_quantiles, topic_shares
-from experiments.campaigns.population import HONEST_SEGMENTS, Population
+from experiments.campaigns.population import HONEST_SEGMENTS, Population, Segment
 from experiments.campaigns.simulate import simulate
 from experiments.campaigns.traffic import HonestTraffic
+from experiments.campaigns.truth import CRON, STEADY
 from experiments.campaigns.world import HONEST, build_world, customer_sizes
 
 SMALL = Population(accounts=6000)
@@ -189,6 +192,9 @@ class Log(OpenAccess):
             "newest",
             "tokens_in",
             "tokens_out",
+            "prompt",
+            "address",
+            "client",
         ):
             self.hash.update(getattr(events, name).tobytes())
         return Reply()
@@ -281,3 +287,104 @@ def test_honest_accounts_are_marked_honest():
     assert (out.truth.campaign[: out.first] == HONEST).all() and (
         out.truth.campaign[out.first : out.accounts.count] >= 0
     ).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plans": (0, 0, 0, 0)}, "plans must be shares, some above 0"),
+        ({"plans": (1, 1, 1, -1)}, "plans must be shares"),
+        ({"steady": 0.7, "cron": 0.4}, "steady and cron are 1.1 of customers together"),
+    ],
+)
+def test_a_segment_that_cannot_be_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        Segment(**HONEST_SEGMENTS["api"].model_dump() | change)
+
+
+class TestHabits:
+    """Where honest customers send from, what they pay for, and which are machines."""
+
+    def test_who_uses_more_pays_more_and_plans_have_their_shares(self):
+        made = build_world(Population(accounts=40_000), 1, seed=2)
+        rows = np.flatnonzero(made.accounts.segment[:40_000] == of("api"))
+        plan, rate = made.accounts.plan[rows], np.log(made.truth.rate[rows])
+        shares = np.array(HONEST_SEGMENTS["api"].plans) / 100
+        error = 4 * (shares * (1 - shares) / len(rows)) ** 0.5
+        assert (abs(np.bincount(plan, minlength=4) / len(rows) - shares) < error).all()
+        means = [rate[plan == p].mean() for p in range(4)]
+        assert means == sorted(means) and means[3] - means[0] > 2
+        blind = build_world(Population(accounts=40_000, fit=0), 1, seed=2)
+        plan = blind.accounts.plan[rows]
+        assert abs(rate[plan == 3].mean() - rate[plan == 0].mean()) < 0.4
+
+    def test_accounts_of_an_organisation_share_addresses_that_nobody_else_has(self, month):
+        made, days = month
+        origins, owner = made.origins, made.truth.owner[:6000]
+        rows = np.flatnonzero(made.accounts.segment[:6000] == of("organisation"))
+        for ids in (rows[owner[rows] == one] for one in np.unique(owner[rows])[:20]):
+            assert len(np.unique(origins.address[ids])) == 1
+        _, first = np.unique(owner, return_index=True)
+        spans = sorted(zip(origins.address[first], origins.addresses[first], strict=True))
+        assert all(a + n <= b for (a, n), (b, _) in zip(spans, spans[1:], strict=False))
+        for events in days[:3]:
+            away = events.address - origins.address[events.account]
+            assert (away < origins.addresses[events.account]).all()
+            away = events.client - origins.client[events.account]
+            assert (away < origins.clients[events.account]).all()
+
+    def test_the_first_addresses_carry_what_is_stated(self):
+        """The first of 100 carries a tenth, the first 25 half."""
+        origins = Origins(1)
+        origins.addresses[0] = 100
+        address, _ = origins.draw(np.zeros(1, int), np.array([100_000]), stream(0, "u"))
+        assert abs((address == 0).mean() - 0.1) < 0.005
+        assert abs((address < 25).mean() - 0.5) < 0.01
+
+    def test_machines_send_all_day_or_by_the_hour_and_people_do_not(self, month):
+        made, days = month
+        account = np.concatenate([events.account for events in days])
+        minute = np.concatenate([events.minute for events in days]).astype(int)
+        clock, zone = made.truth.clock[account], made.truth.zone[account].astype(int)
+        tests = made.truth.prompts[account] > 0
+        local = (minute + 60 * zone) % 1440
+        api = made.accounts.segment[account] == of("api")
+
+        def hand(rows):
+            return abs(np.exp(2j * np.pi * local[rows] / 1440).mean())
+
+        assert hand(api & (clock == STEADY) & ~tests) < 0.02
+        assert hand((made.accounts.segment[account] == 0) & ~tests) > 0.25
+        jobs = np.flatnonzero((clock == CRON) & ~tests)
+        assert ((minute[jobs] - made.truth.cron[account[jobs]]) % 1440 < 30).all()
+
+    def test_suites_ask_their_own_questions_night_after_night(self, month):
+        made, days = month
+        truth = made.truth
+        for events in days[:5]:
+            rows = np.flatnonzero(events.prompt)
+            account = events.account[rows]
+            offset = events.prompt[rows].astype(int) - truth.first_prompt[account]
+            assert ((offset >= 0) & (offset < truth.prompts[account])).all() and len(rows)
+        account = np.concatenate([events.account for events in days])
+        asks = np.concatenate([events.prompt for events in days]) > 0
+        assert abs(asks[truth.prompts[account] > 0].mean() - SMALL.suite) < 0.02
+
+    def test_new_accounts_grow_to_their_rate(self):
+        """Sessions at age a are 1 - exp(-(a + 1) / 7) of what they are without a ramp."""
+        worlds = [
+            build_world(Population(accounts=20_000, ramp=ramp), 28, seed=6) for ramp in (7.0, None)
+        ]
+        created = worlds[0].accounts.created[:20_000].astype(int)
+        sent = np.zeros((2, 28))
+        for which, made in enumerate(worlds):
+            honest = HonestTraffic(made)
+            for day in range(28):
+                ids, sessions, n = honest.counts(day, stream(made.seed, "counts", day))
+                age = day - created[ids]
+                young = (created[ids] >= 0) & (age < 28)
+                sent[which] += np.bincount(age[young], sessions[young], 28)
+                assert (n >= sessions).all()
+        share = -np.expm1(-np.arange(1, 29) / 7)
+        error = 4 * (share * (1 - share) / sent[1]) ** 0.5
+        assert (abs(sent[0] / sent[1] - share)[:14] < error[:14] + 1e-9).all()
