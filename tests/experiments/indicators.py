@@ -43,7 +43,8 @@ from defenses.access.calibration import Calibration
 from defenses.access.indicators import ACROSS, INDICATORS, covered
 from defenses.access.policy import PolicyEnforcer, Rule, Settings
 from distill.campaigns import NEVER, SEGMENTS
-from distill.campaigns.presets import PRESETS, Campaign, scaled
+from distill.campaigns.presets import PRESETS, scaled
+from distill.campaigns.settings import Campaign
 from experiments.campaigns.neighbour import Neighbour, Overlap
 from experiments.campaigns.population import HONEST_SEGMENTS, Population
 from experiments.campaigns.simulate import Outcome, simulate
