@@ -522,7 +522,7 @@ class TestRows:
                 "task": task,
                 "defense": defense,
                 "attacker": attacker,
-                "student": "quick",
+                "student": "tiny",
                 "budget": 8,
                 "role": "floor" if is_floor(attacker) else ROLES.get(defense, "defended"),
                 "seeds": 4,
