@@ -14,7 +14,7 @@ import numpy as np
 from distill.campaigns import CAPABILITIES, MINUTES, stream
 from distill.campaigns.customers import Clientele, begins, joined
 from distill.campaigns.environment import Environment
-from distill.campaigns.requests import Requests, Wording
+from distill.campaigns.requests import Requests, Source, Wording
 from distill.campaigns.sampling import (
     EXPONENTIAL,
     bernoulli,
@@ -25,7 +25,7 @@ from distill.campaigns.sampling import (
 from distill.campaigns.settings import Campaign
 
 
-class Relay:
+class Relay(Source):
     """Live requests of customers: each session goes to an account, whose it stays, so an account
     carries those of many customers.
 
@@ -41,18 +41,6 @@ class Relay:
     def day(
         self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
     ) -> Requests:
-        """The requests of a day; in expectation each account sends what is planned.
-
-        Args:
-            day: from 0.
-            since: days since a new model came out; None before.
-            slot: of each exchange that is planned `[E]`, those of an account next to each other.
-            mix: share of the answers that are for the student.
-            rng: draws.
-
-        Returns:
-            In order of session.
-        """
         plans = self._plans(slot)
         parts = [self.clientele.sessions(day, len(at), rng, segment) for segment, at in plans]
         sessions = joined(parts)
@@ -70,7 +58,7 @@ class Relay:
         return [(int(name), slot[pathway == name]) for name in np.unique(self.pathway)]
 
 
-class Replay:
+class Replay(Source):
     """Recorded sessions sent again. Each begins at an account and goes on at another, some minutes
     later, so that no account shows a whole one.
 
@@ -99,18 +87,6 @@ class Replay:
     def day(
         self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
     ) -> Requests:
-        """The requests of a day; in expectation each account sends what is planned.
-
-        Args:
-            day: from 0.
-            since: days since a new model came out; None before.
-            slot: of each exchange that is planned `[E]`, those of an account next to each other.
-            mix: share of the answers that are for the student.
-            rng: draws.
-
-        Returns:
-            In order of session.
-        """
         n = len(slot)
         session, turn = self._sessions(n, rng)
         sessions = int(session[-1]) + 1 if n else 0

@@ -24,7 +24,7 @@ from distill.campaigns.customers import Clientele
 from distill.campaigns.environment import Environment
 from distill.campaigns.kinds import Relay, Replay
 from distill.campaigns.probes import Probes
-from distill.campaigns.requests import Requests, Wording
+from distill.campaigns.requests import Requests, Source, Wording
 from distill.campaigns.routing import Router
 from distill.campaigns.sampling import (
     bernoulli,
@@ -191,7 +191,7 @@ def is_ready(slots: Slots, day: int, slot: np.ndarray) -> np.ndarray:
     return ready
 
 
-class Prompts:
+class Prompts(Source):
     """Prompts of a campaign's own, and cover.
 
     Args:
@@ -226,15 +226,6 @@ class Prompts:
     def day(
         self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
     ) -> Requests:
-        """The requests of a day.
-
-        Args:
-            day: from 0.
-            since: days since a new model came out; None before.
-            slot: of each exchange that is planned `[E]`, in order of account.
-            mix: share of the exchanges that are for the student.
-            rng: draws.
-        """
         settings, habits, n = self.settings, self.environment.habits, len(slot)
         segment = self.environment.accounts.segment[self.slots.account[slot]]
         wanted = bernoulli(np.full(n, mix), rng) & is_ready(self.slots, day, slot)
@@ -327,7 +318,7 @@ class Operator:
         """Ids of the masked prompts that its own are cut from, `[n]`."""
         return self.prompts.templates
 
-    def _source(self) -> Prompts | Relay | Replay:
+    def _source(self) -> Source:
         """Where its requests come from."""
         environment, settings, clientele = self.environment, self.settings, None
         if settings.customers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,3 +37,23 @@ class Requests(NamedTuple):
         """
         wording = Wording(*(column[rows] for column in self.wording))
         return Requests(self.slot[rows], self.minute[rows], wording, self.wanted[rows])
+
+
+class Source(Protocol):
+    """Where a campaign's requests come from: its own prompts, its customers, or old sessions."""
+
+    def day(
+        self, day: int, since: int | None, slot: np.ndarray, mix: float, rng: np.random.Generator
+    ) -> Requests:
+        """The requests of a day; in expectation each account sends what is planned.
+
+        Args:
+            day: from 0.
+            since: days since a new model came out; None before.
+            slot: of each exchange that is planned `[E]`, those of an account next to each other.
+            mix: share of the answers that are for the student.
+            rng: draws.
+
+        Returns:
+            In the order in which the source makes them, which need not be that of accounts.
+        """

@@ -87,10 +87,8 @@ class OtherProvider(Strict):
         return self
 
 
-class Campaigns(Strict):
-    """Campaigns, each alone beside honest customers, against every access: detectors, limits and a
-    policy.
-    """
+class Horizon(Strict):
+    """Honest customers over so many days, who watches them, and how surely nobody is accused."""
 
     honest: Population = Field(
         description="honest accounts; what is not written here is in experiments/campaigns"
@@ -107,6 +105,26 @@ class Campaigns(Strict):
         min_length=1,
     )
     detectors: list[str] = Field(min_length=1)
+    other: OtherProvider | None = Field(
+        None, description="another provider, which hands on whom it suspects; none: there is none"
+    )
+
+    @model_validator(mode="after")
+    def _check_horizon(self) -> Horizon:
+        if sorted(set(self.rates), reverse=True) != self.rates:
+            raise ValueError(f"rates must fall, got {self.rates}")
+        if self.release is not None and self.release >= self.days:
+            raise ValueError(
+                f"release must be a day of the horizon, got {self.release} of {self.days}"
+            )
+        return self
+
+
+class Campaigns(Horizon):
+    """Campaigns, each alone beside honest customers, against every access: detectors, limits and a
+    policy.
+    """
+
     presets: Annotated[list[str], BeforeValidator(_expand)] = Field(
         description=(
             "`name(scale=0.01, mix=0.2)`: see distill/campaigns/presets.py; a setting may be a "
@@ -133,18 +151,9 @@ class Campaigns(Strict):
     price_identity: Range = Field(
         description="dollars an account that passes an identity check; assumed"
     )
-    other: OtherProvider | None = Field(
-        None, description="another provider, which hands on whom it suspects; none: there is none"
-    )
 
     @model_validator(mode="after")
     def _check_values(self) -> Campaigns:
-        if sorted(set(self.rates), reverse=True) != self.rates:
-            raise ValueError(f"rates must fall, got {self.rates}")
-        if self.release is not None and self.release >= self.days:
-            raise ValueError(
-                f"release must be a day of the horizon, got {self.release} of {self.days}"
-            )
         if self.price_identity[0] > self.price_identity[1]:
             raise ValueError(f"price_identity must go from low to high, got {self.price_identity}")
         if wrong := sorted(set(self.stands_for) - set(CAPABILITIES)):

@@ -373,18 +373,18 @@ class TestProbes:
         assert by_day[0] == 0 and by_day[1] > 0.9, "25 answers that are right half of the time"
 
 
-BEFORE = {
-    "deepseek_2026": "09c0fa3d4ea2fe66",
-    "moonshot_2026": "5db2db21d12288d5",
-    "minimax_2026": "b0dcb775400e3e35",
-    "qwen_2026": "038a7fbaa036b29c",
-    "hydra_reseller": "b1d5e9c95d44d900",
-    "gtig_trace_coercion": "e1773bb75a4dd650",
-    "openai_routers": "48fd984ccd7803e1",
-    "academic_benign_twin": "8cd83cd543693318",
-    "adaptive_best_response": "311fa92f31e3e039",
+DIGESTS = {
+    "deepseek_2026": "6cf24e4732e19cb2",
+    "moonshot_2026": "bae30e8e93e45e04",
+    "minimax_2026": "7c522d4e443bdbe1",
+    "qwen_2026": "177f4bd0453dc501",
+    "hydra_reseller": "a758cc44c61d6141",
+    "gtig_trace_coercion": "35e9054730b1d0c2",
+    "openai_routers": "69d33adade41171e",
+    "academic_benign_twin": "090a60481ab7840e",
+    "adaptive_best_response": "f9f5b193e4479fa1",
 }
-"""Digests of small horizons as they were before there were kinds of campaigns."""
+"""Digests of small horizons: no change of code changes what campaigns do unnoticed."""
 COLUMNS = (
     "account",
     "minute",
@@ -394,6 +394,9 @@ COLUMNS = (
     "newest",
     "tokens_in",
     "tokens_out",
+    "prompt",
+    "address",
+    "client",
 )
 
 
@@ -417,8 +420,8 @@ class Digest(Diary):
         return gone[(gone < self.accounts.count) & (day < 3)]
 
 
-@pytest.mark.parametrize("name", BEFORE)
-def test_campaigns_of_before_are_the_same_byte_for_byte(name):
+@pytest.mark.parametrize("name", DIGESTS)
+def test_campaigns_are_the_same_byte_for_byte(name):
     campaign = preset(name)
     campaign = scaled(campaign, min(1, 12 / campaign.accounts))
     campaign = campaign.model_copy(update={"exchanges": min(campaign.exchanges, 4000), "days": 10})
@@ -426,4 +429,4 @@ def test_campaigns_of_before_are_the_same_byte_for_byte(name):
     out = simulate(Population(accounts=1200), [campaign], digest, days=9, seed=4, release=4)
     digest.sha.update(out.leaked_ADC.tobytes())
     digest.sha.update(out.bought.tobytes())
-    assert digest.sha.hexdigest()[:16] == BEFORE[name]
+    assert digest.sha.hexdigest()[:16] == DIGESTS[name]
