@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.campaigns import CAPABILITIES, SEGMENTS
 from experiments.analysis.campaign_outcomes import Runs
-from experiments.measure.detection import across_runs
+from experiments.measure.detection import Rate, across_runs
 from experiments.results.schema.campaigns import (
     DetectorResult,
     RateResult,
@@ -23,8 +23,19 @@ FEWEST_EXPECTED = 3
 """Rule of three: fewer honest customers than 3 / rate cannot show the rate at all."""
 
 
-def account_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -> RateResult:
-    """A share of accounts, mean over runs, with Student's interval over runs
+def customer_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -> RateResult:
+    """A share of honest customers or of their accounts, mean over runs (`detection.across_runs`).
+
+    Args:
+        hits_R: those that were hit, by run.
+        of_R: those that there were, by run.
+        alpha: level of the two-sided interval.
+    """
+    return _result(across_runs(hits_R, of_R, alpha), hits_R)
+
+
+def operator_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -> RateResult:
+    """A share of a campaign's accounts, mean over runs, each of which is one operator's
     (`detection.across_runs`).
 
     Args:
@@ -32,14 +43,17 @@ def account_rate(hits_R: Sequence[float], of_R: Sequence[float], alpha: float) -
         of_R: accounts that there were, by run.
         alpha: level of the two-sided interval.
     """
-    rate = across_runs(hits_R, of_R, alpha)
+    return _result(across_runs(hits_R, of_R, alpha, operators=True), hits_R)
+
+
+def _result(rate: Rate, hits_R: Sequence[float]) -> RateResult:
     return RateResult(
         value=rate.value if rate.n else None,
         lo=rate.lo,
         hi=rate.hi,
         n=rate.n,
         hits=float(np.sum(hits_R)),
-        runs=len(of_R),
+        runs=len(hits_R),
     )
 
 
@@ -91,10 +105,10 @@ def _detector_row(
         lawful=campaigns.parse_campaign(preset).lawful,
         detector=name,
         rate=rate,
-        found=account_rate([one.found for one in detected], [one.of for one in detected], alpha),
-        false=account_rate(false_RS.sum(1), of_RS.sum(1), alpha),
+        found=operator_rate([one.found for one in detected], [one.of for one in detected], alpha),
+        false=customer_rate(false_RS.sum(1), of_RS.sum(1), alpha),
         segments={
-            segment: account_rate(hits_R, of_R, alpha)
+            segment: customer_rate(hits_R, of_R, alpha)
             for segment, hits_R, of_R in zip(SEGMENTS, false_RS.T, of_RS.T, strict=True)
         },
         leaked=_leaked_before(settings, detected, some),
@@ -138,8 +152,8 @@ def _fusion_row(
         lawful=campaigns.parse_campaign(preset).lawful,
         detector=FUSION,
         rate=rate,
-        found=account_rate(found_R, accounts_R, alpha),
-        false=account_rate(false_R, customers_R, alpha),
+        found=operator_rate(found_R, accounts_R, alpha),
+        false=customer_rate(false_R, customers_R, alpha),
         segments={},
         leaked=None,
         days={},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distill.campaigns import SEGMENTS
-from experiments.analysis.campaign_detection import account_rate
+from experiments.analysis.campaign_detection import customer_rate
 from experiments.analysis.campaign_outcomes import Against, Runs
 from experiments.results.schema.campaigns import (
     HarmResult,
@@ -78,7 +78,7 @@ def _harm(
     accounts = counts.count(places, lambda honest: honest.accounts)
 
     def share(by_segment: Callable[[HonestAccounts], list[int]]) -> RateResult:
-        return account_rate(counts.count(places, by_segment), accounts, alpha)
+        return customer_rate(counts.count(places, by_segment), accounts, alpha)
 
     def done(name: str) -> RateResult:
         return share(lambda honest: honest.done[name])

@@ -4,11 +4,11 @@
     python -m tests.experiments.indicators --accounts 2000 --clean 2 --presets qwen_2026
 
 Each preset is scaled down to so many accounts at its own rate and runs alone beside honest
-customers, of whom the small segments are more than in life, so that thresholds at rare rates can be
-before. Thresholds are by segment, on clean horizons; where a segment has too few customers for a
-rate, nobody there is found at it. Intervals are Clopper and Pearson's over a campaign's accounts;
-the accounts of an operator are alike, so between runs shares vary more. A first provider, which
-shares what `templates` and `addresses` find at 1e-3, stands beside the one that is measured.
+customers, of whom the small segments are more than in life, so that thresholds at rare rates can
+be. Thresholds are by segment, on clean horizons; where a segment has too few customers for a
+rate, nobody there is found at it. Intervals are over runs, in each of which the accounts are one
+operator's (`detection.across_runs`). A first provider, which shares what `templates` and
+`addresses` find at 1e-3, stands beside the one that is measured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from distill.campaigns.settings import Campaign
 from experiments.campaigns.neighbour import Neighbour, Overlap
 from experiments.campaigns.population import HONEST_SEGMENTS, Population
 from experiments.campaigns.simulate import Outcome, simulate
-from experiments.measure.detection import Rate, clopper_pearson
+from experiments.measure.detection import Rate, across_runs
 
 RATES = (1e-3, 1e-4)
 RELEASE = 8
@@ -77,12 +77,13 @@ HANDS_ON = ("templates", "addresses")  # what the first provider shares by
 
 
 class Scale(NamedTuple):
-    """How large: honest accounts, clean horizons, days of each, accounts of a campaign."""
+    """Honest accounts, clean horizons, days of each, accounts of a campaign, and its runs."""
 
     accounts: int
     clean: int
     days: int
     operators: int
+    runs: int
 
     @property
     def honest(self) -> Population:
@@ -99,14 +100,21 @@ class Scale(NamedTuple):
         cut = whole.model_copy(
             update={"days": days, "exchanges": round(whole.exchanges * days / whole.days)}
         )
-        return scaled(cut, min(1.0, self.operators / whole.accounts))
+        small = scaled(cut, min(1.0, self.operators / max(whole.accounts, 1)))
+        return Campaign(**small.model_dump())
 
 
 class Measured(NamedTuple):
-    """By detector and rate, what was found of a preset."""
+    """By detector and rate, what was found of a preset over runs; nothing where it has no account
+    that anybody could find.
+    """
 
     preset: str
     shares: dict[str, list[Rate]]
+
+
+Hits = dict[str, list[tuple[list[int], int]]]
+"""By detector, for each run the accounts found at each rate, and how many there were."""
 
 
 def detectors(learned: Baseline, names: Sequence[str] = ()) -> list[BaseDetector]:
@@ -183,35 +191,60 @@ def hand_on(before: Market, campaigns: Sequence[Campaign], seed: int, watch: Sha
     return Neighbour(out.accounts, out.truth, Overlap())
 
 
-def measured(before: Market, name: str, seed: int = 0) -> Measured:
-    wanted = [before.scale.campaign(name)]
+def measured(before: Market, name: str) -> Measured:
+    """What every detector finds of a preset, over runs of other customers and operators."""
+    wanted = before.scale.campaign(name)
+    if not wanted.accounts:
+        return Measured(name, {})
+    hits: Hits = {}
+    for run in range(before.scale.runs):
+        for happened, watch in horizons(before, wanted, run):
+            theirs = slice(happened.first, happened.accounts.count)
+            for detector, crossed in watch.crossed.items():
+                found = (crossed[:, theirs] < NEVER).sum(axis=1).tolist()
+                hits.setdefault(detector, []).append((found, theirs.stop - theirs.start))
+    return Measured(name, {detector: over_runs(seen) for detector, seen in hits.items()})
+
+
+def horizons(before: Market, wanted: Campaign, run: int) -> Iterator[tuple[Outcome, ShadowMonitor]]:
+    """A campaign at a provider alone, and at one that is told what another found."""
     alone = ShadowMonitor(detectors(before.learned), before.limits)
-    out = watched(before.scale, alone, wanted, seed=seed)
+    yield watched(before.scale, alone, [wanted], seed=run), alone
     second = ShadowMonitor([shared.Detector(shared.Settings(), before.learned)], before.elsewhere)
-    neighbour = hand_on(before, wanted, 500 + seed, second)
-    beside = watched(before.scale, second, wanted, seed=seed, neighbour=neighbour)
-    shares = {}
-    for happened, watch in ((out, alone), (beside, second)):
-        theirs = slice(happened.first, happened.accounts.count)
-        for detector, crossed in watch.crossed.items():
-            hits = (crossed[:, theirs] < NEVER).sum(axis=1)
-            of = happened.accounts.count - happened.first
-            shares[detector] = [clopper_pearson(int(n), of) for n in hits]
-    return Measured(name, shares)
+    neighbour = hand_on(before, [wanted], 500 + run, second)
+    yield watched(before.scale, second, [wanted], seed=run, neighbour=neighbour), second
+
+
+def over_runs(seen: Sequence[tuple[list[int], int]]) -> list[Rate]:
+    """A share for each rate."""
+    of = [count for _, count in seen]
+    return [
+        across_runs([found[level] for found, _ in seen], of, operators=True)
+        for level in range(len(RATES))
+    ]
 
 
 def cell(rate: Rate) -> str:
     return f"{rate.value:.2f} [{rate.lo:.2f}, {rate.hi:.2f}]"
 
 
+def listed() -> Iterator[str]:
+    """Each indicator with its detectors and what these leave out."""
+    yield "| indicator | detector | leaves out |"
+    yield "|---|---|---|"
+    for one in (*INDICATORS, ACROSS):
+        names = ", ".join(f"`{name}`" for name in one.detectors) or "none"
+        yield f"| {one.what} | {names} | {one.remark} |"
+
+
 def table(rows: Sequence[Measured], level: int) -> Iterator[str]:
-    """Indicators and detectors down, presets across."""
-    yield "| indicator | detector | " + " | ".join(f"`{row.preset}`" for row in rows) + " |"
-    yield "|---|---|" + "--:|" * len(rows)
-    for indicator in (*INDICATORS, ACROSS):
-        for name in indicator.detectors or ("none",):
-            cells = [cell(row.shares[name][level]) if name in row.shares else "-" for row in rows]
-            yield f"| {indicator.what} | `{name}` | " + " | ".join(cells) + " |"
+    """Presets down and detectors across, in the order of the indicators."""
+    names = [name for one in (*INDICATORS, ACROSS) for name in one.detectors]
+    yield "| preset | " + " | ".join(f"`{name}`" for name in names) + " |"
+    yield "|---|" + "--:|" * len(names)
+    for row in rows:
+        cells = [cell(row.shares[name][level]) if row.shares else "blind" for name in names]
+        yield f"| `{row.preset}` | " + " | ".join(cells) + " |"
 
 
 def page(before: Market, rows: Sequence[Measured], command: str, seconds: float) -> str:
@@ -231,15 +264,19 @@ def page(before: Market, rows: Sequence[Measured], command: str, seconds: float)
         f"{covered()} of the {len(INDICATORS)} indicators of AA26-251A as we know them at second "
         "hand (`defenses/access/indicators.py`), and sharing between providers.",
         "",
-        f"Share of a campaign's accounts found within {scale.days} days, with Clopper and "
-        f"Pearson's interval: at most {scale.operators} accounts at the preset's own rate, beside "
-        f"{scale.accounts:,} honest accounts, one run each; thresholds of {scale.clean} clean "
-        "horizons, by segment. Accounts of one operator are alike, so that shares vary more from "
-        "run to run than the intervals say. No preset states what its accounts pay for, from how "
-        "many addresses and clients they send, or when: all have one address, one client, the plan "
-        "`basic` and a day twice as busy as its night (assumed), so that `addresses` and `rhythm` "
-        "have little to see in them. Templates are as many as at full size and accounts few, so "
-        "that `templates` sees less than it would.",
+        *listed(),
+        "",
+        f"Below is the share of a campaign's accounts found within {scale.days} days, over "
+        f"{scale.runs} runs: at most {scale.operators} accounts at the preset's own rate, beside "
+        f"{scale.accounts:,} honest accounts; thresholds of {scale.clean} clean horizons, by "
+        "segment. Accounts of a run are one operator's, so none is a trial of its own, and where "
+        "all runs agree there are as many trials as runs (docs/measurement.md). No preset states "
+        "what its accounts pay for, from how many addresses and clients they send, or when: all "
+        "have one address, one client, the plan `basic` and a day twice as busy as its night "
+        "(assumed; a relay has its customers' clocks), so that `addresses` and `rhythm` have "
+        "little to see in them. Templates are as many as at full size and accounts few, so that "
+        "`templates` sees less than it would. Bought transcripts come through no account: every "
+        "detector is blind.",
         "",
     ]
     for level, rate in enumerate(RATES):
@@ -251,8 +288,6 @@ def page(before: Market, rows: Sequence[Measured], command: str, seconds: float)
                 "",
             ]
         lines += [*table(rows, level), ""]
-    lines += ["What detectors leave out:", ""]
-    lines += [f"- {one.what}: {one.remark}." for one in (*INDICATORS, ACROSS) if one.remark]
     return "\n".join(lines) + "\n"
 
 
@@ -264,15 +299,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clean", type=int, default=8, help="horizons to calibrate on")
     parser.add_argument("--days", type=int, default=21)
     parser.add_argument("--operators", type=int, default=200, help="accounts of a campaign")
+    parser.add_argument("--runs", type=int, default=5, help="of each campaign")
     parser.add_argument("--presets", nargs="*", default=list(PRESETS))
     parser.add_argument("--out", type=Path, help="where the page is written; else it is printed")
     args = parser.parse_args(argv)
     clock = time.process_time()
-    before = market(Scale(args.accounts, args.clean, args.days, args.operators))
+    before = market(Scale(args.accounts, args.clean, args.days, args.operators, args.runs))
     rows = [measured(before, name) for name in args.presets]
     changed = [
         f"--{name} {getattr(args, name)}"
-        for name in ("accounts", "clean", "days", "operators")
+        for name in ("accounts", "clean", "days", "operators", "runs")
         if getattr(args, name) != parser.get_default(name)
     ]
     command = " ".join(["python -m tests.experiments.indicators", *changed])

@@ -94,7 +94,13 @@ def test_the_best_of_equal_defences_is_reported_as_it_is():
 
 def test_rates_that_differ_between_runs():
     over, pooled = laws.rates(400, 3)
-    assert over >= least(0.90, 400) and pooled < 0.7
+    assert over >= least(0.93, 400) and pooled < 0.7
+
+
+def test_shares_of_accounts_that_are_one_operators():
+    for campaigns in (3, 5):
+        over, pooled = laws.found(400, campaigns)
+        assert over >= least(0.93, 400) and pooled < 0.7
 
 
 def test_declared_clusters_are_needed_and_suffice():

@@ -73,17 +73,17 @@ class TestReading:
             (
                 "measures.json",
                 {"schema_version": None},
-                f"schema 0 is of an older version, 2 is read; {AGAIN}",
+                f"schema 0 is of an older version, 3 is read; {AGAIN}",
             ),
             (
                 "measures.json",
                 {"schema_version": 1},
-                f"1 is of an older version, 2 is read; {AGAIN}",
+                f"1 is of an older version, 3 is read; {AGAIN}",
             ),
             (
                 "measures.json",
-                {"schema_version": 3},
-                f"3 is of a newer version, 2 is read; {AGAIN}",
+                {"schema_version": 4},
+                f"4 is of a newer version, 3 is read; {AGAIN}",
             ),
             ("manifest.json", {"schema": 3}, f"3 is of an older version, 5 is read; {AGAIN}"),
             ("measures.json", {"rows": 1}, "rows: must be a list"),
@@ -118,7 +118,7 @@ class TestReading:
 
 
 FORMS = {  # by what is exported: the version that it is of, and its digest
-    "tables": (2, "2fae4ecb93e7158d"),
+    "tables": (3, "7b389d0a02936fee"),
     "manifest": (5, "e38d643126aee846"),
 }
 

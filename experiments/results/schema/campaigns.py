@@ -17,7 +17,7 @@ from experiments.results.table import Number, Real, Table
 
 
 class RateResult(Table):
-    """A share of accounts, with Student's interval over runs."""
+    """A share of accounts, with its interval over runs."""
 
     value: Value
     lo: Low

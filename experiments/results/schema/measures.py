@@ -11,7 +11,7 @@ from experiments.results.schema.rows import Row
 from experiments.results.schema.words import Attacker, Budget, Defense, Task
 from experiments.results.table import Real, Table
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 """Of all tables of a run; raised whenever a field is added or removed, or changes its name, place,
 kind or meaning.
 """
@@ -99,7 +99,7 @@ class StudyFacts(Table):
 class Measures(Table):
     """measures.json: every number of a report; a function of the study, its grades and its arms."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     """Of these tables."""
     study: StudyFacts
     attacks: list[AttackFacts]
