@@ -27,8 +27,11 @@ from defenses.access import (
     BaselineFitter,
     ShadowMonitor,
     addresses,
+    average,
+    content,
     cotiming,
     homogeneity,
+    mmd,
     onset,
     phrase,
     pivot,
@@ -40,7 +43,7 @@ from defenses.access import (
     volume,
 )
 from defenses.access.calibration import Calibration
-from defenses.access.indicators import ACROSS, INDICATORS, covered
+from defenses.access.indicators import ACROSS, INDICATORS, Indicator, covered
 from defenses.access.policy import PolicyEnforcer, Rule, Settings
 from distill.campaigns import NEVER, SEGMENTS
 from distill.campaigns.presets import PRESETS, scaled
@@ -72,7 +75,16 @@ FILES = (
     pivot,
     cotiming,
     homogeneity,
+    content,
+    mmd,
+    average,
 )
+BESIDE = Indicator(
+    "no published indicator: topics that accounts like theirs do not ask, and pooled customers",
+    ("content", "mmd", "average"),
+    "a relay asks what customers ask; lawful resellers pool as well",
+)
+LISTED = (*INDICATORS, ACROSS, BESIDE)
 HANDS_ON = ("templates", "addresses")  # what the first provider shares by
 
 
@@ -232,14 +244,14 @@ def listed() -> Iterator[str]:
     """Each indicator with its detectors and what these leave out."""
     yield "| indicator | detector | leaves out |"
     yield "|---|---|---|"
-    for one in (*INDICATORS, ACROSS):
+    for one in LISTED:
         names = ", ".join(f"`{name}`" for name in one.detectors) or "none"
         yield f"| {one.what} | {names} | {one.remark} |"
 
 
 def table(rows: Sequence[Measured], level: int) -> Iterator[str]:
     """Presets down and detectors across, in the order of the indicators."""
-    names = [name for one in (*INDICATORS, ACROSS) for name in one.detectors]
+    names = [name for one in LISTED for name in one.detectors]
     yield "| preset | " + " | ".join(f"`{name}`" for name in names) + " |"
     yield "|---|" + "--:|" * len(names)
     for row in rows:
