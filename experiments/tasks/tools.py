@@ -52,7 +52,7 @@ class Task(tasks.Task):
     """Every such question of every store."""
 
     name: ClassVar[str] = "tools"
-    plateau_steps = 1200  # docs/plateau.md
+    plateau_steps = 1800  # docs/plateau.md
     turns = 3
     tools = ("get", "put")
     alphabet = '0123456789+-=:;?# abcdxyzgetpu"(),\n'

@@ -1,7 +1,7 @@
 """Whether twice the steps change what embedded models are right on: students, and teachers.
 
 `make plateau` trains every kind of model on every embedded task once and for twice the steps, from
-the same seeds, and writes docs/plateau.md: about two hours of a core. What is trained already is
+the same seeds, and writes docs/plateau.md: about four hours of a core. What is trained already is
 not trained again.
 """
 
@@ -50,7 +50,7 @@ SETTINGS = {
         "budget=3200",
         "teacher.num_heads=4",
     ),
-    "tools": ("student.steps=1200",),
+    "tools": ("student.steps=1800",),
 }
 """What a task takes beside the recipe; its config says so."""
 TEACHERS = {"quick": ("trace", "addition")}
@@ -246,7 +246,7 @@ def _shown(arm: scores.Arm) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="students of each arm")
-    parser.add_argument("--doubled", type=int, default=3, help="of them, for twice the steps too")
+    parser.add_argument("--doubled", type=int, default=8, help="of them, for twice the steps too")
     parser.add_argument("--teachers", type=int, default=3, help="seeds of each teacher")
     parser.add_argument("--tasks", nargs="*", default=["trace", "addition", "lookup", "tools"])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="whose store is used")
