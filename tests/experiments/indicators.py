@@ -237,6 +237,9 @@ def over_runs(seen: Sequence[tuple[list[int], int]]) -> list[Rate]:
 
 
 def cell(rate: Rate) -> str:
+    """A share with its interval; 0 and 1 stand alone, as the page says once what theirs are."""
+    if rate.value in (0, 1):
+        return f"{rate.value:.0f}"
     return f"{rate.value:.2f} [{rate.lo:.2f}, {rate.hi:.2f}]"
 
 
@@ -261,6 +264,7 @@ def table(rows: Sequence[Measured], level: int) -> Iterator[str]:
 
 def page(before: Market, rows: Sequence[Measured], command: str, seconds: float) -> str:
     scale, lines = before.scale, []
+    sure = across_runs([1] * scale.runs, [1] * scale.runs, operators=True)
     blind = {
         rate: [
             name
@@ -281,9 +285,10 @@ def page(before: Market, rows: Sequence[Measured], command: str, seconds: float)
         f"Below is the share of a campaign's accounts found within {scale.days} days, over "
         f"{scale.runs} runs: at most {scale.operators} accounts at the preset's own rate, beside "
         f"{scale.accounts:,} honest accounts; thresholds of {scale.clean} clean horizons, by "
-        "segment. Accounts of a run are one operator's, so none is a trial of its own, and where "
-        "all runs agree there are as many trials as runs (docs/measurement.md). No preset states "
-        "what its accounts pay for, from how many addresses and clients they send, or when: all "
+        "segment. Accounts of a run are one operator's, so none is a trial of its own "
+        "(docs/measurement.md): *0*, nobody in any run, has the interval [0, "
+        f"{1 - sure.lo:.2f}], and *1*, everybody in every run, [{sure.lo:.2f}, 1]. No preset "
+        "states what its accounts pay for, from how many addresses and clients they send, or when: all "
         "have one address, one client, the plan `basic` and a day twice as busy as its night "
         "(assumed; a relay has its customers' clocks), so that `addresses` and `rhythm` have "
         "little to see in them. Templates are as many as at full size and accounts few, so that "

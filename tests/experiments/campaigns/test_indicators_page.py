@@ -49,7 +49,7 @@ def test_a_page_of_toy_size(before):
     assert row.shares["volume"] == [nothing] * 2
     page = indicators.page(before, [row, bought], "a command", 60)
     assert f"Too few customers to know a threshold: {', '.join(SEGMENTS)};" in page
-    assert "| `gtig_trace_coercion` | 0.00 [0.00, 0.84] |" in page
+    assert "| `gtig_trace_coercion` | 0 | 0 |" in page and "the interval [0, 0.84]" in page
     assert "| `gtg_16012` | blind | blind |" in page and not bought.shares
 
 
@@ -80,6 +80,11 @@ def test_a_preset_keeps_its_rate_and_is_cut_to_the_horizon():
     assert (cut.accounts, cut.days) == (200, 21)
     assert abs(cut.per_account_day / whole.per_account_day - 1) < 0.01
     assert scale.campaign("gtig_trace_coercion").accounts == 50
+
+
+def test_a_cell_is_a_share_with_its_interval():
+    assert indicators.cell(across_runs([2, 4], [10, 10], operators=True)) == "0.30 [0.00, 1.00]"
+    assert indicators.cell(across_runs([9, 9], [9, 9], operators=True)) == "1"
 
 
 def test_every_preset_can_be_cut():
