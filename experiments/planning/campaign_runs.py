@@ -137,8 +137,7 @@ def _check_shards(simulated: Campaigns) -> None:
             f"{where}: {', '.join(several)} may compare accounts that are not linked, so all must "
             "be in one world; leave them out of campaigns.detectors"
         )
-    if (fewest := _honest(simulated)[-1].accounts) < FEWEST:
-        raise BadInput(f"{where}: honest accounts must be at least {FEWEST} a shard, got {fewest}")
+    _check_filled(where, _honest(simulated)[-1])
     for entry in simulated.presets:
         try:
             apart(campaigns.parse_campaign(entry), shards)
@@ -161,6 +160,24 @@ def _is_alone(entry: str) -> bool:
     """Whether a detector looks at an account and those linked to it alone."""
     name = campaigns.parse_detector(entry).name
     return bool(load_module("detector", name).Detector.alone)
+
+
+def _check_filled(where: str, honest: Population) -> None:
+    """BadInput where a shard has too few accounts to be like the whole: an exit or a campus that
+    few sit behind links them, where one that many share links nobody.
+    """
+    if honest.accounts < FEWEST:
+        raise BadInput(
+            f"{where}: honest accounts must be at least {FEWEST} a shard, got {honest.accounts}"
+        )
+    hubs = (("vpn", "exit_size"), ("campus", "campus_size"))
+    for (share, size), behind in zip(hubs, honest.behind(), strict=True):
+        if getattr(honest, share) and behind < getattr(honest, size):
+            raise BadInput(
+                f"{where}: of {honest.accounts} honest accounts a shard {behind} are behind a "
+                f"campaigns.honest.{share} address that {getattr(honest, size)} share ({size}); "
+                "take fewer shards"
+            )
 
 
 def _other(other: OtherProvider | None) -> OtherSpec | None:

@@ -1,6 +1,7 @@
 """What a detector that looks at linked accounts alone makes of a part of the accounts: the same."""
 
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,11 @@ def test_every_detector_says_whether_it_is_alone():
         "spawn",
         "templates",
     }
+
+
+def test_the_page_lists_them():
+    page = (Path(__file__).parents[3] / "docs" / "campaigns.md").read_text()
+    (line,) = re.findall(r"^- A detector may look in shards.*?refused\.$", page, re.M | re.S)
+    alone, others = (re.findall(r"`(\w+)`", half) for half in line.split("`alone = True`"))
+    assert set(alone) == {name for name in ALONE if ALONE[name]}
+    assert set(others) == {name for name in ALONE if not ALONE[name]}
