@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 SEEDS = 1000  # seeds that a study may name are below it
-Role = Literal["student", "control", "provider", "worked", "past", "clean", "neighbour"]
+SHARDS = 1000  # parts at most that a run of a campaign is cut into
+Role = Literal["student", "control", "provider", "worked", "past", "clean", "neighbour", "shard"]
 
 
 class Range(NamedTuple):
@@ -30,6 +31,7 @@ ROLES: dict[Role, Range] = {
     "neighbour": Range(
         30_000, 2 * SEEDS
     ),  # another provider's, beside campaigns and clean horizons
+    "shard": Range(100_000, SEEDS * SHARDS),  # parts of runs of campaigns, those of a seed in a row
 }
 
 

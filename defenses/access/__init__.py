@@ -49,6 +49,10 @@ class BaseDetector(ABC):
     `score` has one entry an account, float32, of the evidence up to the last day it was handed;
     `NONE` where there is too little to say anything.
 
+    `alone`: whether the score of an account comes of its own exchanges and of those of accounts
+    that are linked to it, by a card, a device, an address or an exact prompt, and of nobody
+    else's. Then it is the same in a shard of the accounts as among all of them.
+
     Args:
         settings: the file's own `Settings`.
         baseline: what the provider learned from its clean past.
@@ -56,6 +60,7 @@ class BaseDetector(ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str] = "-"
+    alone: ClassVar[bool] = False
     settings: AccessSettings
     score: np.ndarray
 

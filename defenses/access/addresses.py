@@ -47,6 +47,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "addresses"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

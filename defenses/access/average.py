@@ -51,6 +51,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "average"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

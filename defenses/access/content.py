@@ -77,6 +77,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "content"
+    alone = True
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)

@@ -77,6 +77,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "cotiming"
+    alone = False
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

@@ -125,6 +125,7 @@ class Detector(BaseDetector):
     """
 
     name = "fusion"
+    alone = False
 
     def __init__(
         self,

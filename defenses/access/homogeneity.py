@@ -65,6 +65,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "homogeneity"
+    alone = True
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)

@@ -80,6 +80,7 @@ class Detector(BaseDetector):
     settings: Settings
     name = "mmd"
     paper = "2606.05725"
+    alone = True
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)

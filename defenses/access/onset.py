@@ -31,6 +31,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "onset"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

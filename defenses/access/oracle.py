@@ -24,6 +24,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "oracle"
+    alone = True
 
     def __init__(self, settings: Settings, baseline: Baseline, guilty: np.ndarray) -> None:
         super().__init__(settings, baseline)

@@ -26,6 +26,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "phrase"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

@@ -67,6 +67,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "pivot"
+    alone = True
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)

@@ -26,6 +26,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "plan"
+    alone = True
 
     def update(self, day: Day) -> None:
         judged = day.active[day.ledger.n[day.active] >= self.settings.least]

@@ -65,6 +65,7 @@ class Detector(FirstWindow):
     settings: Settings
     name = "prada"
     paper = "1805.02628"
+    alone = True
 
     def judge(self, x_BWE: np.ndarray) -> np.ndarray:
         return np.array([departure(nearest(x)) for x in x_BWE])

@@ -28,6 +28,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "repeats"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

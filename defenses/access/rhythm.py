@@ -53,6 +53,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "rhythm"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

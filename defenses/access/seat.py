@@ -44,6 +44,7 @@ class Detector(FirstWindow):
     settings: Settings
     name = "seat"
     paper = "AISec 2021"
+    alone = True
 
     def judge(self, x_BWE: np.ndarray) -> np.ndarray:
         return near_pairs(x_BWE, self.settings.cosine)

@@ -50,6 +50,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "shared"
+    alone = False
     received: ShareList = NOTHING
 
     def receive(self, received: ShareList) -> None:

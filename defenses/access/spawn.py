@@ -37,6 +37,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "spawn"
+    alone = False
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

@@ -72,6 +72,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "templates"
+    alone = False
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)

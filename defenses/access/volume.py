@@ -24,6 +24,7 @@ class Detector(BaseDetector):
 
     settings: Settings
     name = "volume"
+    alone = True
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)

@@ -9,8 +9,13 @@ that the two cannot be confused.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+from pydantic import ValidationError
+
+from distill.campaigns import apportion
 from distill.campaigns.autumn_2026 import AUTUMN_2026
 from distill.campaigns.reported import Preset, Reported
 from distill.campaigns.settings import Campaign
@@ -256,3 +261,51 @@ def scaled(campaign: Campaign, share: float) -> Campaign:
     if campaign.probes:
         changes["probe_accounts"] = min(campaign.probe_accounts, accounts)
     return campaign.model_copy(update=changes)
+
+
+def apart(campaign: Campaign, shards: int) -> list[Campaign]:
+    """The same campaign in so many parts whose accounts, exchanges, busiest days, customers and
+    probes add up to its own.
+
+    All else follows the accounts, so that each sends as much as ever. Accounts that share a card or
+    an address stay in one part, and all that probe in the first, since they ask the same.
+
+    Args:
+        campaign: as it is to be simulated.
+        shards: how many parts; one is the campaign itself.
+
+    Raises:
+        BadInput: it has too little of something to be cut so finely, or a part contradicts itself.
+    """
+    if shards == 1:
+        return [campaign]
+    accounts = _accounts_apart(campaign, shards)
+    weights = accounts if campaign.accounts else np.ones(shards)
+    few = len(campaign.clientele or campaign.pathways)
+    cut = {"accounts": accounts}
+    for name, least in (("exchanges", 1), ("busiest", 1), ("customers", few)):
+        if total := getattr(campaign, name):
+            cut[name] = apportion(total, weights)
+            if cut[name].min() < least:
+                raise BadInput(f"{name}={total} are too few for {shards} shards")
+    silent = {"probes": 0, "probe_set": 0, "probe_accounts": 1}
+    parts = [{name: int(share[n]) for name, share in cut.items()} for n in range(shards)]
+    parts = [parts[0], *(part | silent for part in parts[1:])]
+    try:
+        return [Campaign(**(campaign.model_dump() | part)) for part in parts]
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"cannot be cut into {shards} shards, as in one {fault}") from None
+
+
+def _accounts_apart(campaign: Campaign, shards: int) -> np.ndarray:
+    """Accounts of each part `[shards]`, cut where no card and no address is shared."""
+    together = math.lcm(campaign.per_payment, campaign.per_network)
+    groups = -(-campaign.accounts // together)
+    accounts = apportion(groups, np.ones(shards)) * together
+    accounts[-1] -= groups * together - campaign.accounts
+    least = 2 if campaign.kind == "replay" else 1
+    if campaign.accounts and accounts.min() < least:
+        shared = f" that share cards or addresses by {together}" if together > 1 else ""
+        raise BadInput(f"accounts={campaign.accounts}{shared} are too few for {shards} shards")
+    return accounts

@@ -21,12 +21,10 @@ from distill.campaigns.sampling import (
 )
 from experiments.campaigns.customers import automate, send_from, settle_origins, subscribe
 from experiments.campaigns.neighbour import Neighbour
-from experiments.campaigns.population import Population, Segment
+from experiments.campaigns.population import SINGLE, Population, Segment
 from experiments.campaigns.truth import HONEST as HONEST
 from experiments.campaigns.truth import Truth as Truth
 
-# Segments whose customers may sit behind a VPN exit or a campus address.
-SINGLE = ("chat", "agent", "api")
 IDENTIFIED = ("organisation", "research", "reseller")  # verified when they sign up
 ZONES = (-8, -5, 0, 1, 5, 8, 9)  # hours from UTC
 MEAN_AGE = 200  # days since an account signed up, geometric; assumed
@@ -195,9 +193,9 @@ def customer_sizes(accounts: int, group: float, rng: np.random.Generator) -> np.
 
 def _hubs(settings: Population, tokens: UniqueIds) -> tuple[np.ndarray, np.ndarray]:
     """Addresses of VPN exits and of campuses, as many as their customers fill."""
-    singles = sum(settings.sizes()[name] for name in SINGLE)
-    exits = tokens.take(max(1, int(singles * settings.vpn) // settings.exit_size))
-    return exits, tokens.take(max(1, int(singles * settings.campus) // settings.campus_size))
+    hidden, on_campus = settings.behind()
+    exits = tokens.take(max(1, hidden // settings.exit_size))
+    return exits, tokens.take(max(1, on_campus // settings.campus_size))
 
 
 def hidden(world: World, ids: np.ndarray) -> np.ndarray:

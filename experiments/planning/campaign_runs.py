@@ -5,27 +5,35 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
+
+from distill.campaigns import apportion
+from distill.campaigns.presets import apart
 from distill.completions import BadInput
 from experiments.campaigns.neighbour import Overlap
+from experiments.campaigns.population import Population
 from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
 from experiments.planning.scope import Scope, release
+from experiments.seeds import SHARDS, seed_for
 from experiments.settings import campaigns
 from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
 from experiments.settings.campaigns import OPEN, Campaigns, OtherProvider
-from experiments.settings.components import ComponentSpec
+from experiments.settings.components import ComponentSpec, load_module
 from experiments.settings.defenses import parse_defense
 from experiments.settings.schema import Study
 from experiments.stages.calibration import CalibrationSpec
 from experiments.stages.campaign import CampaignInputs, CampaignSpec
 from experiments.stages.completions import LeakedInputs, LeakedSpec
+from experiments.stages.merged_campaign import MergedInputs, MergedSpec
 from experiments.stages.stage import Stage
 from experiments.stages.student import StudentInputs, StudentSpec
 from experiments.stages.two_providers import Access, OtherSpec, TrafficSpec
 
 WEAKER = {"weaker_teacher", "base"}  # what may answer reduced accounts in the teacher's place
 MOST = 10_000  # runs; planning takes seconds for them
+FEWEST = 100  # honest accounts that a population needs
 
 
 def campaign_runs(study: Study) -> list[CampaignRun]:
@@ -40,17 +48,18 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
     if simulated is None:
         return []
     _check_budgets(study)
+    _check_shards(simulated)
     seeds = [(seed, "report") for seed in study.seeds]
     if len(simulated.presets) > 1:
         seeds += [(seed, "select") for seed in study.selection_seeds]
     runs = list(itertools.product(simulated.presets, simulated.access, seeds))
-    if len(runs) > MOST:
+    if len(runs) * simulated.shards > MOST:
         raise BadInput(
-            f"{study.name}: {len(runs)} runs of campaigns are more than {MOST}; divide it into "
-            "studies"
+            f"{study.name}: {len(runs) * simulated.shards} runs of campaigns are more than {MOST}; "
+            "divide it into studies"
         )
     traffic = TrafficSpec(
-        honest=simulated.honest,
+        honest=_honest(simulated)[0],
         days=simulated.days,
         release=simulated.release,
         detectors=[_detector(entry, simulated) for entry in simulated.detectors],
@@ -68,9 +77,72 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
             rates=simulated.rates,
             seed=seed,
         )
-        run = Stage(spec, CampaignInputs(clean))
+        run = _in_shards(simulated, spec, clean)
         made.append(CampaignRun(preset, access, seed, split, run, []))
     return made
+
+
+def _in_shards(simulated: Campaigns, spec: CampaignSpec, clean: Stage) -> Stage:
+    """A campaign's run, or the stage that merges its shards: worlds of their own."""
+    if simulated.shards == 1:
+        return Stage(spec, CampaignInputs(clean))
+    parts = zip(_honest(simulated), apart(spec.campaign, simulated.shards), strict=True)
+    shards = []
+    for number, (honest, campaign) in enumerate(parts):
+        seed = seed_for("shard", spec.seed * SHARDS + number)
+        changes = {"honest": honest, "campaign": campaign, "seed": seed, "shard": number}
+        shards.append(Stage(spec.model_copy(update=changes), CampaignInputs(clean)))
+    return Stage(MergedSpec(), MergedInputs(tuple(shards)))
+
+
+def _honest(simulated: Campaigns) -> list[Population]:
+    """The honest accounts of each shard, the largest first, on whose size thresholds are
+    calibrated.
+    """
+    sizes = apportion(simulated.honest.accounts, np.ones(simulated.shards))
+    return [simulated.honest.model_copy(update={"accounts": int(size)}) for size in sizes]
+
+
+def shards_note(simulated: Campaigns) -> str:
+    """What a report says of runs that were simulated in shards; nothing where they were not.
+
+    Args:
+        simulated: of the study.
+    """
+    if simulated.shards == 1:
+        return ""
+    most = _honest(simulated)[0].accounts
+    return (
+        f"campaigns were simulated in {simulated.shards} shards of at most {most} honest accounts, "
+        "worlds of their own; thresholds are calibrated on clean horizons of one shard's size"
+    )
+
+
+def _check_shards(simulated: Campaigns) -> None:
+    """BadInput where a run cannot be cut, or shards would not show what all accounts do."""
+    if (shards := simulated.shards) == 1:
+        return
+    where = f"campaigns.shards={shards}"
+    if simulated.access != [OPEN]:
+        raise BadInput(
+            f"{where}: a policy acts on the whole campaign, which reacts; campaigns.access must be "
+            f"{OPEN} alone, got {', '.join(simulated.access)}"
+        )
+    if simulated.other is not None:
+        raise BadInput(
+            f"{where}: a second provider sees the whole campaign; set no campaigns.other"
+        )
+    if several := [entry for entry in simulated.detectors if not _is_alone(entry)]:
+        raise BadInput(
+            f"{where}: {', '.join(several)} may compare accounts that are not linked, so all must "
+            "be in one world; leave them out of campaigns.detectors"
+        )
+    _check_filled(where, _honest(simulated)[-1])
+    for entry in simulated.presets:
+        try:
+            apart(campaigns.parse_campaign(entry), shards)
+        except BadInput as error:
+            raise BadInput(f"{where}: campaigns.presets: {entry}: {error}") from None
 
 
 def _check_budgets(study: Study) -> None:
@@ -82,6 +154,30 @@ def _check_budgets(study: Study) -> None:
     for block in study.blocks:
         if why := too_far(block.budgets, "the query curve that campaigns are read through"):
             raise BadInput(f"{study.name}: {why}, got {sorted(block.budgets)}")
+
+
+def _is_alone(entry: str) -> bool:
+    """Whether a detector looks at an account and those linked to it alone."""
+    name = campaigns.parse_detector(entry).name
+    return bool(load_module("detector", name).Detector.alone)
+
+
+def _check_filled(where: str, honest: Population) -> None:
+    """BadInput where a shard has too few accounts to be like the whole: an exit or a campus that
+    few sit behind links them, where one that many share links nobody.
+    """
+    if honest.accounts < FEWEST:
+        raise BadInput(
+            f"{where}: honest accounts must be at least {FEWEST} a shard, got {honest.accounts}"
+        )
+    hubs = (("vpn", "exit_size"), ("campus", "campus_size"))
+    for (share, size), behind in zip(hubs, honest.behind(), strict=True):
+        if getattr(honest, share) and behind < getattr(honest, size):
+            raise BadInput(
+                f"{where}: of {honest.accounts} honest accounts a shard {behind} are behind a "
+                f"campaigns.honest.{share} address that {getattr(honest, size)} share ({size}); "
+                "take fewer shards"
+            )
 
 
 def _other(other: OtherProvider | None) -> OtherSpec | None:

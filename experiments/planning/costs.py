@@ -35,6 +35,7 @@ SECONDS = {  # of the embedded default
     "calibration": 40.0,
     "defense": 30.0,
     "campaign": 8.0,
+    "merged_campaign": 0.5,
     "completions": 1.5,
     "student": 6.0,
     "post_training": 6.0,

@@ -26,7 +26,12 @@ from experiments.planning.arms import (
     listed,
     seeds,
 )
-from experiments.planning.campaign_runs import campaign_runs, check_reduced, leaked_student
+from experiments.planning.campaign_runs import (
+    campaign_runs,
+    check_reduced,
+    leaked_student,
+    shards_note,
+)
 from experiments.planning.graph import path, pool
 from experiments.planning.opened import pinned
 from experiments.planning.scope import Scope, teacher_exam
@@ -141,6 +146,8 @@ def make(study: Study, opens: bool = True) -> Plan:
     _check_trials(study)
     study = pinned(study) if opens else study
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)
+    if study.campaigns and (note := shards_note(study.campaigns)):
+        plan.note(note)
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
     scopes = {task: Scope(study, task, opens) for task in tasks}
     for block in study.blocks:

@@ -24,6 +24,7 @@ from experiments.campaigns.population import (
     expected_share,
     expected_traffic,
 )
+from experiments.seeds import SHARDS
 from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
@@ -144,6 +145,15 @@ class Campaigns(Horizon):
             "that teach what one question teaches; none: all that are planned teach the largest "
             "budget"
         )
+    )
+    shards: int = Field(
+        1,
+        description=(
+            "parts that each run is cut into, as worlds of their own that are simulated apart and "
+            "added up; clean horizons are of one part's size. For what does not fit into memory"
+        ),
+        ge=1,
+        le=SHARDS,
     )
     students: bool = Field(
         description="train a student on exactly what leaked, beside reading the query curve"

@@ -23,7 +23,13 @@ from experiments.campaigns.simulate import Outcome, simulate
 from experiments.campaigns.world import HONEST
 from experiments.seeds import seed_for
 from experiments.stages.calibration import calibrated, save
-from experiments.stages.served import CampaignCounts, CampaignReport, Detected, HonestCounts
+from experiments.stages.served import (
+    CampaignCounts,
+    CampaignReport,
+    Detected,
+    HonestCounts,
+    days_of,
+)
 from experiments.stages.stage import Inputs
 from experiments.stages.two_providers import Access, TrafficSpec, acting, detectors, first_provider
 
@@ -44,7 +50,7 @@ ROC = np.logspace(-5, 0, 101)  # nominal rates at which a curve is drawn
 
 class CampaignSpec(TrafficSpec):
     """One campaign against one access, None of which is open to all; thresholds hold these rates of
-    false alarms.
+    false alarms. `shard`: its number, where it is one of several parts of a run.
     """
 
     STAGE: ClassVar[str] = "campaign"
@@ -52,6 +58,7 @@ class CampaignSpec(TrafficSpec):
     access: Access | None
     rates: list[float]
     seed: int
+    shard: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,10 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     )
     report = _report(happened, provider)
     if spec.access is None:
-        detected = {name: _detected(happened, provider.crossed[name]) for name in [*names, ORACLE]}
+        detected = {
+            name: _detected(happened, provider.crossed[name], by_day=spec.shard is not None)
+            for name in [*names, ORACLE]
+        }
         report = report.model_copy(update={"detectors": detected})
         save(out / "scores.npz", _scores(happened, provider, calibration, names))
     report.write(out)
@@ -193,16 +203,21 @@ def _honest_counts(
     )
 
 
-def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
+def _detected(happened: Outcome, crossed: np.ndarray, by_day: bool = False) -> list[Detected]:
     """By rate: accounts found and when, what had leaked by then, and honest customers flagged, by
     segment.
+
+    Args:
+        crossed: the day on which each account was found, by rate `[rates, accounts]`.
+        by_day: whether how many were found on each day is left, as parts are merged by it.
     """
     first, count, days = happened.first, happened.accounts.count, happened.days
     segment, owner = happened.accounts.segment[:first], happened.truth.owner[:first]
     customers = [np.unique(owner[segment == s]) for s in range(len(SEGMENTS))]
     rates = []
     for level in crossed:
-        hit, when = level[:first] < NEVER, np.sort(level[first:count])
+        hit, when = level[:first] < NEVER, level[first:count]
+        found_D = np.bincount(when[when < NEVER], minlength=days)
         false = [int(len(np.unique(owner[(segment == s) & hit]))) for s in range(len(SEGMENTS))]
         until = np.arange(days)[None] <= level[first:count][:, None]
         leaked_C = np.einsum(
@@ -210,25 +225,16 @@ def _detected(happened: Outcome, crossed: np.ndarray) -> list[Detected]:
         )
         rates.append(
             Detected(
-                found=int((when < NEVER).sum()),
+                found=int(found_D.sum()),
                 of=len(when),
                 leaked_C=(leaked_C + happened.bought_DC(0).sum(axis=0)).tolist(),
                 false=false,
                 customers=[len(owners) for owners in customers],
-                days={f"{share:g}": _day(when, share) for share in (0.0, 0.5, 0.9)},
+                days=days_of(found_D, len(when)),
+                found_D=found_D.tolist() if by_day else [],
             )
         )
     return rates
-
-
-def _day(when: np.ndarray, share: float) -> int | None:
-    """The day by which this share of the accounts was found (0: the first of them);
-    None is never, and where there are no accounts.
-    """
-    if not len(when):
-        return None
-    at = max(int(np.ceil(share * len(when))) - 1, 0)
-    return int(when[at]) if when[at] < NEVER else None
 
 
 def _scores(

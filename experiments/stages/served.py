@@ -41,7 +41,7 @@ class HonestCounts(Sparse):
 class Detected(Sparse):
     """What a detector found at one rate: accounts `found` `of` all, what had leaked by then by
     capability, honest customers flagged of all by segment, and the `days` by which shares of the
-    accounts were found.
+    accounts were found. `found_D`, accounts found by day, is left by a shard alone.
     """
 
     found: int
@@ -50,6 +50,24 @@ class Detected(Sparse):
     false: list[int]
     customers: list[int]
     days: dict[str, int | None]
+    found_D: list[int] = []
+
+
+def days_of(found_D: np.ndarray, of: int) -> dict[str, int | None]:
+    """The days by which shares of a campaign's accounts were found (0: the first of them); None is
+    never, and where there are no accounts.
+
+    Args:
+        found_D: accounts found by day.
+        of: all of them.
+    """
+    ends = np.cumsum(found_D)
+    days: dict[str, int | None] = {}
+    for share in (0.0, 0.5, 0.9):
+        at = max(int(np.ceil(share * of)) - 1, 0)
+        day = int(np.searchsorted(ends, at, side="right"))
+        days[f"{share:g}"] = day if day < len(ends) else None
+    return days
 
 
 class Leakage(Sparse):
