@@ -11,13 +11,14 @@ from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
 from experiments.planning.scope import Scope, release
+from experiments.planning.texts import texts_stage
 from experiments.settings import campaigns
 from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
 from experiments.settings.campaigns import OPEN, Campaigns, OtherProvider
 from experiments.settings.components import ComponentSpec
 from experiments.settings.defenses import parse_defense
 from experiments.settings.schema import Study
-from experiments.stages.calibration import CalibrationSpec
+from experiments.stages.calibration import CalibrationInputs, CalibrationSpec
 from experiments.stages.campaign import CampaignInputs, CampaignSpec
 from experiments.stages.completions import LeakedInputs, LeakedSpec
 from experiments.stages.stage import Stage
@@ -56,7 +57,8 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
         detectors=[_detector(entry, simulated) for entry in simulated.detectors],
         other=_other(simulated.other),
     )
-    clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean))
+    texts = texts_stage(simulated.texts)
+    clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean), CalibrationInputs(texts))
     made = []
     for preset, access, (seed, split) in runs:
         spec = CampaignSpec(
@@ -68,7 +70,7 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
             rates=simulated.rates,
             seed=seed,
         )
-        run = Stage(spec, CampaignInputs(clean))
+        run = Stage(spec, CampaignInputs(clean, texts))
         made.append(CampaignRun(preset, access, seed, split, run, []))
     return made
 
