@@ -218,12 +218,13 @@ class _Recipe(Spec):
 def _recipe(folder: Path) -> _Recipe:
     """What sentence-transformers wrote of an encoder; BadInput where it is no mean of states."""
     where = f"encoder {str(folder)!r}"
-    pooling, sentences = _json(folder / POOLING), _json(folder / SENTENCES)
+    pooling, sentences = (_object(folder / name) for name in (POOLING, SENTENCES))
     modes = {name for name, on in pooling.items() if name.startswith("pooling_mode") and on is True}
     modes |= {str(pooling["pooling_mode"])} if "pooling_mode" in pooling else set()
     if pooling and modes not in ({"pooling_mode_mean_tokens"}, {"mean"}):
         raise BadInput(f"{where}: {POOLING} must pool by the mean alone, got {sorted(modes)}")
-    modules = _json(folder / MODULES) or []
+    listed = _json(folder / MODULES)
+    modules = listed if isinstance(listed, list) else []
     kinds = [str(each.get("type")).rpartition(".")[2] for each in modules if isinstance(each, dict)]
     if more := [kind for kind in kinds if kind not in KNOWN]:
         raise BadInput(f"{where}: {MODULES} names {more[0][:80]!r}, which is not done here")
@@ -231,6 +232,14 @@ def _recipe(folder: Path) -> _Recipe:
     if type(longest) is not int or not 0 <= longest <= 1_000_000:
         raise BadInput(f"{where}: {SENTENCES}: max_seq_length must be a number of tokens")
     return _Recipe(longest=longest, lower=sentences.get("do_lower_case") is True)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where there is none."""
+    value = _json(path)
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: must be an object")
+    return value
 
 
 def _json(path: Path) -> Any:

@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("recording", help="completions with their task")
     parser.add_argument("--encoders", nargs="*", default=[STAND_IN, *ENCODERS])
     parser.add_argument("--per-task", type=int, default=32, help="texts of each task")
-    parser.add_argument("--presets", nargs="*", default=["deepseek_2026", "hydra_reseller"])
+    parser.add_argument("--presets", nargs="*", default=["qwen_2026", "moonshot_2026"])
     parser.add_argument("--accounts", type=int, default=3000, help="honest ones")
     parser.add_argument("--operators", type=int, default=100, help="accounts of a campaign")
     parser.add_argument("--clean", type=int, default=4, help="horizons to calibrate on")
