@@ -12,15 +12,15 @@ import functools
 import importlib.util
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill import adapters
 from distill.completions import BadInput, Prompt
+from distill.folder_checks import check_size, check_weights, one_line
 from distill.generation import forward_step
-from distill.models import CONTEXT, LanguageModel, context_of, device_of, finite, vocabulary_of
+from distill.models import LanguageModel, context_of, device_of, finite, vocabulary_of
 from distill.rendering import ends, prompt_ids, token_count, with_chat
 from distill.specs import ChatConfig, PretrainedModel
 
@@ -43,7 +43,7 @@ def load(
 
     spec = _spec(model)
     where, device = f"model {spec.path!r}", device_of(spec.device)
-    with _one_line(where):
+    with one_line(where):
         network = _network(where, spec)
         tokenizer = _tokenizer(spec)
         rows = network.get_input_embeddings().num_embeddings
@@ -75,7 +75,7 @@ def _network(where: str, spec: PretrainedModel) -> Any:
 
     source, options = _source(where, spec)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-    _check_size(where, Path(spec.path), config, _kinds(spec))
+    check_size(where, Path(spec.path), config, _kinds(spec))
     is_gguf = "gguf_file" in options
     # A GGUF file is read with a bar of its own that nothing turns off.
     with contextlib.redirect_stderr(io.StringIO()) if is_gguf else contextlib.nullcontext():
@@ -91,7 +91,7 @@ def _network(where: str, spec: PretrainedModel) -> Any:
             **options,
         )
     network, info = loaded
-    _check_weights(where, network, info)
+    check_weights(where, network, info)
     if not is_gguf:
         return network
     # transformers saves none that it has read from such a file.
@@ -160,10 +160,10 @@ def inspect(model: str | PretrainedModel) -> ModelFolder:
     spec = _spec(model)
     where, kinds, path = f"model {spec.path!r}", _kinds(spec), Path(spec.path)
     device_of(spec.device)
-    with _one_line(where):
+    with one_line(where):
         source, options = _source(where, spec)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-        _check_size(where, path, config, kinds)
+        check_size(where, path, config, kinds)
         tokenizer = _tokenizer(spec)
     if path.is_dir() and not any(file.suffix in kinds for file in path.iterdir()):
         raise BadInput(f"{where}: holds no weights (*{', *'.join(kinds)})")
@@ -254,7 +254,7 @@ def open_tokenizer(model: str | PretrainedModel) -> Any:
         BadInput: there is none that is whole.
     """
     spec = _spec(model)
-    with _one_line(f"model {spec.path!r}"):
+    with one_line(f"model {spec.path!r}"):
         return _tokenizer(spec)
 
 
@@ -287,104 +287,3 @@ def _tokenizer(spec: PretrainedModel) -> Any:
     if spec.chat != ChatConfig():  # else what the folder itself says, as a student's does
         with_chat(tokenizer, spec.chat)
     return tokenizer
-
-
-def _check_size(where: str, folder: Path, config: Any, kinds: tuple[str, ...]) -> None:
-    """BadInput where a config asks for more than the folder's files can hold: building it could
-    take hours.
-    """
-    import torch
-    from safetensors import safe_open
-    from transformers import AutoModelForCausalLM
-
-    text = config.get_text_config()
-    context = getattr(text, CONTEXT, 1)
-    if type(context) is not int or context < 1:
-        raise BadInput(
-            f"{where}: its config.json must give {CONTEXT} of at least 1, got {context!r}"
-        )
-    layers = getattr(text, "num_hidden_layers", 1)
-    if type(layers) is not int or layers < 1:
-        raise BadInput(
-            f"{where}: its config.json must give num_hidden_layers of at least 1, got {layers!r}"
-        )
-    if not folder.exists():
-        return  # a name on the hub
-    inside = [folder] if folder.is_file() else folder.iterdir()
-    files, tensors = [one for one in inside if one.suffix in kinds], 0
-    for file in files:
-        if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as opened:
-                tensors += len(opened.keys())
-        if file.suffix == ".gguf":
-            with file.open("rb") as head:
-                tensors += int.from_bytes(head.read(16)[8:], "little")
-    if tensors and layers > tensors:
-        raise BadInput(
-            f"{where}: its config.json asks for {layers} layers, its files hold {tensors} tensors"
-        )
-    build: Any = AutoModelForCausalLM.from_config
-    with torch.device("meta"):
-        wanted = sum(weight.numel() for weight in build(config).parameters())
-    there = sum(one.stat().st_size for one in files)
-    if files and wanted > 8 * there:  # a quantised weight may take an eighth of a byte
-        raise BadInput(
-            f"{where}: its config.json asks for {wanted} weights, its files hold {there} bytes"
-        )
-
-
-def _check_weights(where: str, network: Any, info: dict[str, Any]) -> None:
-    """BadInput where transformers would fill weights in at random, or leave layers out.
-
-    Weights of another kind than the network has, such as a value head's, are nobody's loss.
-    """
-
-    def kind(name: str) -> str:
-        return re.sub(r"\d+", "#", name)
-
-    kinds = {kind(name) for name in network.state_dict()}
-    faults = (
-        ("lacks", [*info["missing_keys"]]),
-        (
-            "has in other shapes than its config.json says",
-            [one[0] for one in info["mismatched_keys"]],
-        ),
-        (
-            "has more than its config.json says",
-            [name for name in info["unexpected_keys"] if kind(name) in kinds],
-        ),
-    )
-    for what, names in faults:
-        if names:
-            raise BadInput(f"{where}: {what} {len(names)} weights, first {min(names)}")
-    if info.get("error_msgs"):
-        raise BadInput(f"{where}: {info['error_msgs'][0]}")
-
-
-@contextlib.contextmanager
-def _one_line(where: str) -> Iterator[None]:
-    """Whatever libraries raise at a broken folder is a BadInput of one line, and they say nothing
-    themselves.
-    """
-    from transformers.utils import logging
-
-    log: Any = logging  # transformers gives it no types
-    loud = log.get_verbosity()
-    log.set_verbosity(log.CRITICAL)
-    log.disable_progress_bar()
-    try:
-        yield
-    except BadInput:
-        raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
-            raise
-        line = " ".join(str(error).split())[:300]
-        reason = (
-            line
-            if isinstance(error, OSError | ValueError)
-            else f"cannot be read ({type(error).__name__}: {line})"
-        )
-        raise BadInput(f"{where}: {reason}") from error
-    finally:
-        log.set_verbosity(loud)

@@ -27,6 +27,7 @@ from distill.completions import BadInput
 LONGEST = 2**27  # bytes of a line
 LARGEST = 2**29  # bytes of a JSON list
 BATCH = 512  # rows of a Parquet file or a folder that are in memory at once
+HALF = re.compile("[\ud800-\udfff]")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 READ = (
     ".jsonl, .json, .csv, .tsv (each also .gz), .parquet, a folder that datasets saved, owner/name"
@@ -345,7 +346,7 @@ def whole_text(where: str, name: str, text: str) -> str:
     Raises:
         BadInput: it holds half a character (a surrogate without its other half).
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if HALF.search(text):
         raise BadInput(
             f"{where}: {name} holds half a character (a surrogate without its other half)"
         )

@@ -10,7 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"distill", "defenses", "experiments"}
 HOMES = {
-    "transformers": {"distill/folders.py", "distill/embedded.py"},
+    "transformers": {
+        "distill/folders.py",
+        "distill/folder_checks.py",
+        "distill/embedded.py",
+        "distill/text_vectors.py",
+    },
     "tokenizers": {"distill/embedded.py"},
     "accelerate": {"distill/passes.py"},
     "datasets": {"distill/tables.py"},

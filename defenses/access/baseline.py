@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from defenses.access.days import Day, Ledger
+from defenses.access.encoder import TextEncoder
 from defenses.access.moments import (
     beta_moments,
     line_by_segment,
@@ -73,7 +74,8 @@ class Baseline(NamedTuple):
     by days since it came out [S, ages]. `repeats`: shares of exchanges that ask what was asked on
     an earlier day [S]. `rhythm`: of the day [S]. `start`: log(1 + exchanges) of new accounts by
     days since their first [S, ages]. `plan`: log of exchanges a day by plan [S, plans].
-    `addresses`, `clients`: log of how many an account sends from [S].
+    `addresses`, `clients`: log of how many an account sends from [S]. `encoder`: what it reads
+    texts with, where it reads any.
     """
 
     topics_SK: np.ndarray
@@ -86,6 +88,7 @@ class Baseline(NamedTuple):
     plan: NormalBaseline
     addresses: Line
     clients: Line
+    encoder: TextEncoder | None = None
 
 
 class BaselineFitter(OpenAccess):

@@ -43,6 +43,8 @@ def tilt(base_SK: np.ndarray, watched_K: np.ndarray, share: float) -> np.ndarray
         Shares `[S, K]`.
     """
     inside = base_SK * watched_K
+    if not inside.any():  # nothing that is watched was ever seen: the two hypotheses are one
+        return base_SK
     watched_SK: np.ndarray = share * inside / inside.sum(axis=-1, keepdims=True)
     tilted: np.ndarray = (1 - share) * base_SK + watched_SK
     return tilted
@@ -82,10 +84,12 @@ class Detector(BaseDetector):
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
         numbers = [list(CAPABILITIES).index(name) for name in settings.watched]
+        encoder = baseline.encoder
+        capability_K = CAPABILITY_OF if encoder is None else encoder.capability_K
         concentration = 1 / baseline.rho_S[:, None] - 1
         self.null = concentration * baseline.topics_SK
         self.alternative = concentration * tilt(
-            baseline.topics_SK, np.isin(CAPABILITY_OF, numbers), settings.share
+            baseline.topics_SK, np.isin(capability_K, numbers), settings.share
         )
 
     def begin(self, accounts: Accounts) -> None:

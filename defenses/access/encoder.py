@@ -1,11 +1,13 @@
-"""A stand-in for a prompt encoder: unit vectors in which topics of one capability lie near each
-other.
+"""What a provider's encoder makes of prompts: unit vectors.
 
-A prompt lies around its topic's centre; prompts cut from one template lie close together. Geometry
-assumed.
+`Encoder` stands in for one: topics of one capability lie near each other, a prompt lies around its
+topic's centre, prompts cut from one template lie close together. Geometry assumed. `TextEncoder`
+holds what a real one made of recorded texts (`campaigns.texts` of a study).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,6 +58,22 @@ class Encoder:
             self.spread * noise,
         )
         return unit(self.centres_KE[topic] + away / np.sqrt(self.width))
+
+
+class TextEncoder(NamedTuple):
+    """What a provider's encoder makes of recorded texts; it knows nobody's topics.
+
+    `vectors_TE`: unit vectors of T texts, by the numbers that events name them with. `bucket_T`:
+    the bucket (one of K) that each falls in. `learned_LE`, `learned_L`: vectors and buckets of the
+    texts that the buckets were learned from, none of which is sent. `capability_K`: what each
+    bucket is about, as somebody says who has read the texts that it was learned from.
+    """
+
+    vectors_TE: np.ndarray
+    bucket_T: np.ndarray
+    learned_LE: np.ndarray
+    learned_L: np.ndarray
+    capability_K: np.ndarray
 
 
 def unit(x: np.ndarray) -> np.ndarray:

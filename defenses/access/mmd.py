@@ -6,7 +6,8 @@ times the median distance, as in arXiv 2606.05725, but with random Fourier featu
 from pooled traffic, where this works as published; an honest account is no such draw, and differs
 from its segment's mean more than a campaign's mix moves it.
 
-In the simulation a prompt's features are those of its topic's centre.
+In the simulation a prompt's features are those of its topic's centre. Where a provider reads texts
+they are the text's, and what is usual of a bucket is the mean of those that it was learned from.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from pydantic import Field
 
 from defenses.access import AccessSettings, BaseDetector, Baseline, Day
-from defenses.access.encoder import Encoder
-from distill.campaigns import TOPICS, Accounts, stream
+from defenses.access.encoder import Encoder, TextEncoder
+from distill.campaigns import TOPICS, Accounts, cells, stream
 
 SCALES = (0.5, 1.0, 2.0, 4.0)
+GAPS = 1000  # texts between which distances are looked at
 
 
 class Settings(AccessSettings):
@@ -49,6 +51,32 @@ def fourier(x_NE: np.ndarray, features: int, median: float, seed: int = 0) -> np
     phase = rng.uniform(0, 2 * np.pi, features)
     phi_ND: np.ndarray = np.sqrt(2 / features) * np.cos(x_NE @ frequency + phase)
     return phi_ND
+
+
+def features(encoder: TextEncoder | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of everything that may be sent, and usual ones of each topic or bucket.
+
+    Args:
+        encoder: of texts; None where prompts are topics' centres.
+        n: D.
+
+    Returns:
+        `[K, D]` or `[T, D]`, and `[K, D]`.
+    """
+    if encoder is None:
+        centres = Encoder().centres_KE
+        gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+        phi_KD = fourier(centres, n, float(np.median(gaps[gaps > 0])))
+        return phi_KD, phi_KD
+    x = encoder.learned_LE
+    some = x[:: len(x) // GAPS + 1]
+    gaps = np.sqrt(np.maximum(2 - 2 * some @ some.T, 0))  # of unit vectors
+    median = float(np.median(gaps[gaps > 1e-3]))
+    phi_LD, phi_TD = (fourier(one, n, median) for one in (x, encoder.vectors_TE))
+    usual_KD = np.tile(phi_LD.mean(axis=0), (TOPICS, 1))
+    for bucket in np.unique(encoder.learned_L):
+        usual_KD[bucket] = phi_LD[encoder.learned_L == bucket].mean(axis=0)
+    return phi_TD, usual_KD
 
 
 def mmd2(
@@ -84,10 +112,9 @@ class Detector(BaseDetector):
 
     def __init__(self, settings: Settings, baseline: Baseline) -> None:
         super().__init__(settings, baseline)
-        centres = Encoder().centres_KE
-        gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-        self.phi_KD = fourier(centres, settings.features, float(np.median(gaps[gaps > 0])))
-        self.reference_SD = baseline.topics_SK @ self.phi_KD
+        # A row for whatever is told apart: topics or texts.
+        self.phi_KD, usual_KD = features(baseline.encoder, settings.features)
+        self.reference_SD = baseline.topics_SK @ usual_KD
 
     def begin(self, accounts: Accounts) -> None:
         super().begin(accounts)
@@ -96,16 +123,18 @@ class Detector(BaseDetector):
         self.n = np.zeros(accounts.capacity, np.int64)
 
     def update(self, day: Day) -> None:
-        account, topic, count = day.cells
+        kinds = len(self.phi_KD)
+        account, kind, count = self._cells(day)
         if not len(account):
             return
-        block = 1 << 14  # active accounts at a time, so that the dense topic counts stay small
+        # Active accounts at a time, so that the dense counts stay small.
+        block = max((1 << 21) // kinds, 1)
         edges = np.append(np.searchsorted(account, day.active), len(account))
         for start in range(0, len(day.active), block):
             ids = day.active[start : start + block]
             inside = slice(edges[start], edges[min(start + block, len(day.active))])
-            x_AK = np.zeros((len(ids), TOPICS), np.float32)
-            x_AK[np.searchsorted(ids, account[inside]), topic[inside]] = count[inside]
+            x_AK = np.zeros((len(ids), kinds), np.float32)
+            x_AK[np.searchsorted(ids, account[inside]), kind[inside]] = count[inside]
             self.sum_AD[ids] += x_AK @ self.phi_KD.astype(np.float32)
             self.squares[ids] += x_AK @ (self.phi_KD**2).sum(axis=1).astype(np.float32)
         self.n[day.active] += day.n
@@ -116,3 +145,10 @@ class Detector(BaseDetector):
             self.sum_AD[full].astype(float), self.squares[full], n, reference
         )
         self.sum_AD[full], self.squares[full], self.n[full] = 0, 0, 0
+
+    def _cells(self, day: Day) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Accounts with what they sent today, and how often, `[cells]` each."""
+        if self.baseline.encoder is None:
+            return day.cells
+        assert day.events.text is not None, "what reads texts is shown texts"
+        return cells(day.events.account, day.events.text, len(self.phi_KD))

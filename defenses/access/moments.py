@@ -20,7 +20,12 @@ def overdispersion(x_K: np.ndarray, base_K: np.ndarray) -> float:
     Args:
         x_K: counts of one account.
         base_K: shares of the population, all above 0.
+
+    Returns:
+        0 where only one topic occurs, of which all are as fond.
     """
+    if len(base_K) < 2:
+        return 0.0
     n = x_K.sum()
     return float(((x_K * (x_K - 1) / base_K).sum() / (n * (n - 1)) - 1) / (len(base_K) - 1))
 

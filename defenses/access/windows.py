@@ -36,6 +36,8 @@ class FirstWindow(BaseDetector):
         self.filled = np.zeros(accounts.capacity, np.int64)
         self.topic = np.zeros((accounts.capacity, self.settings.window), np.uint8)
         self.template = np.zeros((accounts.capacity, self.settings.window), np.uint32)
+        read = accounts.capacity if self.baseline.encoder is not None else 0
+        self.text = np.zeros((read, self.settings.window), np.uint32)
 
     def update(self, day: Day) -> None:
         window, account = self.settings.window, day.events.account.astype(np.int64)
@@ -43,15 +45,23 @@ class FirstWindow(BaseDetector):
         rows = np.flatnonzero(place < window)
         self.topic[account[rows], place[rows]] = day.events.topic[rows]
         self.template[account[rows], place[rows]] = day.events.template[rows]
+        if self.baseline.encoder is not None:
+            assert day.events.text is not None, "what reads texts is shown texts"
+            self.text[account[rows], place[rows]] = day.events.text[rows]
         before = self.filled[day.active]
         self.filled[day.active] = np.minimum(before + day.n, window)
         full = day.active[(before < window) & (self.filled[day.active] == window)]
         for start in range(0, len(full), 256):
             ids = full[start : start + 256]
-            rng = stream(day.number, "embed", int(ids[0]))
-            self.score[ids] = self.judge(
-                self.encoder.embed(self.topic[ids], self.template[ids], rng)
-            )
+            self.score[ids] = self.judge(self._embedded(day, ids))
+
+    def _embedded(self, day: Day, ids: np.ndarray) -> np.ndarray:
+        """The first windows of these accounts: vectors of their texts, where there are any."""
+        if self.baseline.encoder is not None:
+            vectors: np.ndarray = self.baseline.encoder.vectors_TE[self.text[ids]]
+            return vectors
+        rng = stream(day.number, "embed", int(ids[0]))
+        return self.encoder.embed(self.topic[ids], self.template[ids], rng)
 
     @abstractmethod
     def judge(self, x_BWE: np.ndarray) -> np.ndarray:

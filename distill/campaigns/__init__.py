@@ -134,7 +134,8 @@ class Events:
     else ever sends it. `phrase`: matched a list of phrases that ask for step-by-step reasoning or
     grading. `newest`: went to the model released last. `minute` of the day; tokens in and out.
     `prompt`: the exact text, as an id; 0 where it was never sent before and will not be again.
-    `address` it came from, and `client` (user agent) that sent it, as ids.
+    `address` it came from, and `client` (user agent) that sent it, as ids. `text`: what was asked
+    and answered, as the number of a recorded text, where a provider reads texts.
     """
 
     day: int
@@ -149,6 +150,7 @@ class Events:
     prompt: np.ndarray
     address: np.ndarray
     client: np.ndarray
+    text: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.account)
@@ -159,7 +161,8 @@ class Events:
         Args:
             rows: a mask `[events]`, or row numbers in order.
         """
-        return Events(self.day, *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
+        columns = {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+        return Events(self.day, **{name: x[rows] for name, x in columns.items() if x is not None})
 
 
 @dataclass

@@ -17,7 +17,7 @@ from experiments.planning.plan import Plan
 from experiments.results.schema.outcomes import CampaignOutcome, LeakedStudent, Roc
 from experiments.results.schema.words import FUSION
 from experiments.settings.campaigns import OPEN
-from experiments.stages.calibration import load
+from experiments.stages.arrays import load
 from experiments.stages.campaign import ROC
 from experiments.stages.grades import read_grades
 from experiments.stages.served import CampaignReport

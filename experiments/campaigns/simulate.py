@@ -25,6 +25,7 @@ from distill.campaigns import (
 from distill.campaigns.kinds import Purchase
 from distill.campaigns.operator import Operator
 from distill.campaigns.settings import Campaign
+from experiments.campaigns.lens import Lens, Texts
 from experiments.campaigns.neighbour import Neighbour
 from experiments.campaigns.population import Population
 from experiments.campaigns.second import join
@@ -133,11 +134,12 @@ def merge(parts: Sequence[Traffic]) -> Traffic:
     Args:
         parts: of one day, at least one, each in order of account.
     """
-    names = [field.name for field in fields(Events)[1:]]
+    first = parts[0].events
+    names = [field.name for field in fields(Events)[1:] if getattr(first, field.name) is not None]
     columns = {
         name: np.concatenate([getattr(part.events, name) for part in parts]) for name in names
     }
-    events = Events(parts[0].events.day, **columns)
+    events = Events(first.day, **columns)
     wanted = np.concatenate([part.wanted for part in parts])
     if (events.account[1:] >= events.account[:-1]).all():
         return Traffic(events, wanted)
@@ -155,6 +157,7 @@ def simulate(
     seed: int,
     release: int | None = None,
     neighbour: Neighbour | None = None,
+    texts: Texts | None = None,
 ) -> Outcome:
     """Run a horizon of days.
 
@@ -166,6 +169,7 @@ def simulate(
         seed: the same gives the same bytes.
         release: the day on which a new model comes out, if one does.
         neighbour: another provider, some of whose customers and operators come here too.
+        texts: that exchanges have, as the provider reads them; it is shown topics, if None.
     """
     provider = provider or OpenAccess()
     room = sum(each.accounts + int(each.respawns * each.accounts) for each in campaigns)
@@ -182,7 +186,7 @@ def simulate(
     _buy(
         outcome, [Purchase(seed, each, i) for i, each in enumerate(campaigns) if not each.accounts]
     )
-    accounts = world.accounts
+    accounts, lens = world.accounts, Lens(texts, seed) if texts else None
     provider.begin(accounts, days, identity_check(world, campaigns))
     for day in range(days):
         for operator in operators:
@@ -191,7 +195,7 @@ def simulate(
             accounts.closed[refused], outcome.turned_away[refused] = day, True
             operator.on_closed(day, refused)
         today = merge([honest.day(day), *(operator.day(day) for operator in operators)])
-        reply = provider.serve(today.events)
+        reply = provider.serve(lens.read(today.events) if lens else today.events)
         _record(outcome, today, reply)
         _record_probes(outcome, today.events, reply, operators)
         closed = provider.close(day)

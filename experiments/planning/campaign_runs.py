@@ -16,6 +16,7 @@ from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
 from experiments.planning.scope import Scope, release
+from experiments.planning.texts import texts_stage
 from experiments.seeds import SHARDS, seed_for
 from experiments.settings import campaigns
 from experiments.settings.attacks import AttackSpec, kind_of, parse_attack
@@ -23,7 +24,7 @@ from experiments.settings.campaigns import OPEN, Campaigns, OtherProvider
 from experiments.settings.components import ComponentSpec, load_module
 from experiments.settings.defenses import parse_defense
 from experiments.settings.schema import Study
-from experiments.stages.calibration import CalibrationSpec
+from experiments.stages.calibration import CalibrationInputs, CalibrationSpec
 from experiments.stages.campaign import CampaignInputs, CampaignSpec
 from experiments.stages.completions import LeakedInputs, LeakedSpec
 from experiments.stages.merged_campaign import MergedInputs, MergedSpec
@@ -65,7 +66,8 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
         detectors=[_detector(entry, simulated) for entry in simulated.detectors],
         other=_other(simulated.other),
     )
-    clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean))
+    texts = texts_stage(simulated.texts)
+    clean = Stage(CalibrationSpec(**dict(traffic), clean=simulated.clean), CalibrationInputs(texts))
     made = []
     for preset, access, (seed, split) in runs:
         spec = CampaignSpec(
@@ -77,21 +79,21 @@ def campaign_runs(study: Study) -> list[CampaignRun]:
             rates=simulated.rates,
             seed=seed,
         )
-        run = _in_shards(simulated, spec, clean)
+        run = _in_shards(simulated, spec, CampaignInputs(clean, texts))
         made.append(CampaignRun(preset, access, seed, split, run, []))
     return made
 
 
-def _in_shards(simulated: Campaigns, spec: CampaignSpec, clean: Stage) -> Stage:
+def _in_shards(simulated: Campaigns, spec: CampaignSpec, inputs: CampaignInputs[Stage]) -> Stage:
     """A campaign's run, or the stage that merges its shards: worlds of their own."""
     if simulated.shards == 1:
-        return Stage(spec, CampaignInputs(clean))
+        return Stage(spec, inputs)
     parts = zip(_honest(simulated), apart(spec.campaign, simulated.shards), strict=True)
     shards = []
     for number, (honest, campaign) in enumerate(parts):
         seed = seed_for("shard", spec.seed * SHARDS + number)
         changes = {"honest": honest, "campaign": campaign, "seed": seed, "shard": number}
-        shards.append(Stage(spec.model_copy(update=changes), CampaignInputs(clean)))
+        shards.append(Stage(spec.model_copy(update=changes), inputs))
     return Stage(MergedSpec(), MergedInputs(tuple(shards)))
 
 
@@ -103,19 +105,20 @@ def _honest(simulated: Campaigns) -> list[Population]:
     return [simulated.honest.model_copy(update={"accounts": int(size)}) for size in sizes]
 
 
-def shards_note(simulated: Campaigns) -> str:
+def shards_notes(study: Study) -> list[str]:
     """What a report says of runs that were simulated in shards; nothing where they were not.
 
     Args:
-        simulated: of the study.
+        study: whose campaigns may be in shards.
     """
-    if simulated.shards == 1:
-        return ""
+    simulated = study.campaigns
+    if simulated is None or simulated.shards == 1:
+        return []
     most = _honest(simulated)[0].accounts
-    return (
+    return [
         f"campaigns were simulated in {simulated.shards} shards of at most {most} honest accounts, "
         "worlds of their own; thresholds are calibrated on clean horizons of one shard's size"
-    )
+    ]
 
 
 def _check_shards(simulated: Campaigns) -> None:

@@ -26,12 +26,14 @@ from experiments.stages.post_training import PostTrainingSpec
 from experiments.stages.stage import Stage, TaskSpec, canonical
 from experiments.stages.student import StudentSpec
 from experiments.stages.teacher import PretrainedTeacher, RecipeTeacher, ServedTeacher
+from experiments.stages.texts import TextsSpec
 from experiments.stages.training import FineTune, Shape
 from experiments.stages.two_providers import TrafficSpec
 
 Model = TinyModel | PretrainedModel | ServedTeacher
 SECONDS = {  # of the embedded default
     "teacher": 45.0,
+    "texts": 3.0,
     "calibration": 40.0,
     "defense": 30.0,
     "campaign": 8.0,
@@ -52,6 +54,8 @@ measured with 135 M weights and rows of 57 tokens."""
 TRAINED, ANSWERED, EXAMINED = 3.0, 2.0, 4.0
 SERVED = 0.5
 """Seconds a row of a served teacher, to order the queue by: what a server takes is not known."""
+READ, TASKS = 0.02, 100
+"""Seconds in which a sentence encoder reads a text, and tasks that a recording has."""
 TRIES = 9  # of a defence's strength, until the one with the right cost is found
 
 
@@ -65,6 +69,9 @@ def seconds(stage: Stage) -> float:
     if isinstance(stage.spec, TrafficSpec):
         size = stage.spec.honest.accounts / 30_000 * stage.spec.days / 44
         return SECONDS[stage.kind] * size
+    if isinstance(stage.spec, TextsSpec):
+        slow = stage.spec.encoder != "hashing"
+        return SECONDS[stage.kind] + slow * READ * TASKS * stage.spec.per_task
     model, rows = _pretrained(stage), _rows(stage)
     if is_served(stage) and rows:
         return SECONDS[stage.kind] + SERVED * rows[1]

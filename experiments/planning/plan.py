@@ -30,11 +30,12 @@ from experiments.planning.campaign_runs import (
     campaign_runs,
     check_reduced,
     leaked_student,
-    shards_note,
+    shards_notes,
 )
 from experiments.planning.graph import path, pool
 from experiments.planning.opened import pinned
 from experiments.planning.scope import Scope, teacher_exam
+from experiments.planning.texts import check_texts
 from experiments.private import MARK
 from experiments.settings.attacks import parse_attack
 from experiments.settings.entries import build_task
@@ -146,7 +147,7 @@ def make(study: Study, opens: bool = True) -> Plan:
     _check_trials(study)
     study = pinned(study) if opens else study
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)
-    if study.campaigns and (note := shards_note(study.campaigns)):
+    for note in [*shards_notes(study), *check_texts(study, opens)]:
         plan.note(note)
     tasks = dict.fromkeys(task for block in study.blocks for task in block.tasks)
     scopes = {task: Scope(study, task, opens) for task in tasks}

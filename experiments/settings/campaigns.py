@@ -29,6 +29,7 @@ from experiments.settings.catalog import cached
 from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import Range, Strict, checked, near, resolve
 from experiments.settings.grammar import Entry, format_entry, parse_entry
+from experiments.settings.texts import RecordedTexts
 
 OPEN = "open"
 """The access of a provider that serves everybody and closes nobody; detectors watch, and are
@@ -160,6 +161,9 @@ class Campaigns(Horizon):
     )
     price_identity: Range = Field(
         description="dollars an account that passes an identity check; assumed"
+    )
+    texts: RecordedTexts | None = Field(
+        None, description="recorded exchanges that providers read; none: they are shown topics"
     )
 
     @model_validator(mode="after")

@@ -4,9 +4,9 @@ scores go.
 
 from __future__ import annotations
 
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,13 +20,17 @@ from defenses.access import (
     ShadowMonitor,
 )
 from defenses.access.calibration import Calibration
-from distill.completions import BadInput
+from experiments.campaigns.lens import Texts
+from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
 from experiments.seeds import SEEDS, seed_for
+from experiments.stages.arrays import load, save
 from experiments.stages.stage import Inputs
+from experiments.stages.texts import read_texts
 from experiments.stages.two_providers import SHARED, TrafficSpec, detectors, first_provider
 
 VERSION = 2
+T = TypeVar("T")
 PAST = 14  # days of clean traffic that a provider learned its baseline from
 PAST_RELEASE = 7  # the day of its release in them
 ARRAYS = ("segment", "owner", "topics", "rho")  # of the file, beside those of habits and scores
@@ -50,19 +54,26 @@ class CalibrationSpec(TrafficSpec):
     clean: int
 
 
-def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
+@dataclass(frozen=True)
+class CalibrationInputs(Inputs[T]):
+    """`texts`: what exchanges have, where a provider reads any."""
+
+    texts: T | None = None
+
+
+def run(spec: CalibrationSpec, inputs: CalibrationInputs[Path], out: Path) -> None:
     """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
-    honest = spec.honest
-    fitter = BaselineFitter(release=PAST_RELEASE)
-    simulate(honest, [], fitter, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
-    learned = fitter.baseline()
+    honest, texts = spec.honest, read_texts(inputs.texts)
+    learned = _past(honest, texts)
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
     parts = [one for one in spec.detectors if spec.other is None or one.name != SHARED]
     for number in range(spec.clean):
         watch = ShadowMonitor(detectors(parts, learned))
         seed = seed_for("clean", number)
-        clean = simulate(honest, [], watch, days=spec.days, seed=seed, release=spec.release)
+        clean = simulate(
+            honest, [], watch, days=spec.days, seed=seed, release=spec.release, texts=texts
+        )
         for name, score in watch.highest.items():
             highest.setdefault(name, []).append(score[: clean.first])
         segment.append(clean.accounts.segment[: clean.first])
@@ -74,7 +85,7 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     if len(parts) < len(spec.detectors):
         bare = {name.partition(".")[2]: array for name, array in arrays.items()}
         arrays[f"highest.{SHARED}"] = _suspected_elsewhere(
-            spec, learned, Calibration(bare, plain[0], plain[1])
+            spec, learned, Calibration(bare, plain[0], plain[1]), texts
         )
     arrays |= dict(zip(ARRAYS, plain, strict=True))
     arrays |= {
@@ -85,8 +96,16 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     save(out / "calibration.npz", arrays)
 
 
+def _past(honest: Population, texts: Texts | None) -> Baseline:
+    """What a provider learned from its clean past, read as it reads everything."""
+    fitter = BaselineFitter(release=PAST_RELEASE)
+    seed = seed_for("past")
+    simulate(honest, [], fitter, days=PAST, seed=seed, release=PAST_RELEASE, texts=texts)
+    return fitter.baseline()._replace(encoder=texts.encoder if texts else None)
+
+
 def _suspected_elsewhere(
-    spec: CalibrationSpec, learned: Baseline, calibration: Calibration
+    spec: CalibrationSpec, learned: Baseline, calibration: Calibration, texts: Texts | None
 ) -> np.ndarray:
     """Highest scores of honest accounts by what a second provider suspects of its own, over the
     clean horizons: it names some that are honest, and some of those are here.
@@ -95,7 +114,7 @@ def _suspected_elsewhere(
     highest = []
     for number in range(spec.clean):
         seed = seed_for("neighbour", SEEDS + number)
-        there = first_provider(spec, [], learned, calibration, seed)
+        there = first_provider(spec, [], learned, calibration, seed, texts)
         watch = ShadowMonitor(detectors(components, learned))
         watch.receive(there.received)
         clean = simulate(
@@ -106,6 +125,7 @@ def _suspected_elsewhere(
             seed=seed_for("clean", number),
             release=spec.release,
             neighbour=there.neighbour,
+            texts=texts,
         )
         highest.append(watch.highest[SHARED][: clean.first])
     return np.concatenate(highest)
@@ -134,28 +154,3 @@ def calibrated(folder: Path) -> tuple[Baseline, Calibration]:
     segment, owner, topics, rho = (arrays[name] for name in ARRAYS)
     learned = Baseline(topics, rho, **habits)
     return learned, Calibration(highest, segment, owner)
-
-
-def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """An uncompressed .npz whose bytes are a function of the arrays alone (numpy dates its members
-    1980).
-
-    Args:
-        path: is written.
-        arrays: `[...]` by name.
-    """
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays `[...]` of a file by name.
-
-    Raises:
-        BadInput: it is not whole.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path}: not a whole file of arrays ({error})") from error

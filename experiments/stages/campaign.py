@@ -22,7 +22,8 @@ from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import Outcome, simulate
 from experiments.campaigns.world import HONEST
 from experiments.seeds import seed_for
-from experiments.stages.calibration import calibrated, save
+from experiments.stages.arrays import save
+from experiments.stages.calibration import calibrated
 from experiments.stages.served import (
     CampaignCounts,
     CampaignReport,
@@ -31,6 +32,7 @@ from experiments.stages.served import (
     days_of,
 )
 from experiments.stages.stage import Inputs
+from experiments.stages.texts import read_texts
 from experiments.stages.two_providers import Access, TrafficSpec, acting, detectors, first_provider
 
 VERSION = 2
@@ -64,6 +66,7 @@ class CampaignSpec(TrafficSpec):
 @dataclass(frozen=True)
 class CampaignInputs(Inputs[T]):
     calibration: T
+    texts: T | None = None  # what exchanges have, where a provider reads any
 
 
 def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
@@ -71,6 +74,8 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     made of it.
     """
     learned, calibration = calibrated(inputs.calibration)
+    if texts := read_texts(inputs.texts):
+        learned = learned._replace(encoder=texts.encoder)
     names = [detector.name for detector in spec.detectors]
     limits = {
         name: np.stack([calibration.threshold(name, rate) for rate in spec.rates]) for name in names
@@ -88,7 +93,7 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
     neighbour = None
     if spec.other is not None:
         seed = seed_for("neighbour", spec.seed)
-        there = first_provider(spec, [spec.campaign], learned, calibration, seed)
+        there = first_provider(spec, [spec.campaign], learned, calibration, seed, texts)
         provider.receive(there.received)
         neighbour = there.neighbour
     happened = simulate(
@@ -99,6 +104,7 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
         seed=spec.seed,
         release=spec.release,
         neighbour=neighbour,
+        texts=texts,
     )
     report = _report(happened, provider)
     if spec.access is None:

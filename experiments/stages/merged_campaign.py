@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from experiments.stages.calibration import load, save
+from experiments.stages.arrays import load, save
 from experiments.stages.served import CampaignReport, Detected, days_of
 from experiments.stages.stage import Inputs, Spec
 

@@ -12,6 +12,7 @@ from defenses.access import BaseDetector, Baseline, policy
 from defenses.access.calibration import Calibration
 from defenses.access.share_list import ShareList
 from distill.campaigns.settings import Campaign
+from experiments.campaigns.lens import Texts
 from experiments.campaigns.neighbour import Neighbour, Overlap
 from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
@@ -83,6 +84,7 @@ def first_provider(
     learned: Baseline,
     calibration: Calibration,
     seed: int,
+    texts: Texts | None = None,
 ) -> Told:
     """Run the other provider's horizon under its policy, beside the same campaigns.
 
@@ -92,6 +94,7 @@ def first_provider(
         learned: baseline; both providers have customers of one kind.
         calibration: of the detectors that its policy acts on.
         seed: of the simulation.
+        texts: that exchanges have, if the provider reads any.
     """
     assert spec.other
     access = spec.other.access
@@ -102,7 +105,13 @@ def first_provider(
     }
     provider = policy.PolicyEnforcer(access, acting(access, spec.detectors, learned), limits, rates)
     happened = simulate(
-        spec.honest, campaigns, provider, days=spec.days, seed=seed, release=spec.release
+        spec.honest,
+        campaigns,
+        provider,
+        days=spec.days,
+        seed=seed,
+        release=spec.release,
+        texts=texts,
     )
     neighbour = Neighbour(happened.accounts, happened.truth, spec.other.overlap)
     return Told(neighbour, provider.hands_on())
