@@ -213,8 +213,8 @@ def measured(before: Market, name: str) -> Measured:
         for happened, watch in horizons(before, wanted, run):
             theirs = slice(happened.first, happened.accounts.count)
             for detector, crossed in watch.crossed.items():
-                found = (crossed[:, theirs] < NEVER).sum(axis=1).tolist()
-                hits.setdefault(detector, []).append((found, theirs.stop - theirs.start))
+                crossing = (crossed[:, theirs] < NEVER).sum(axis=1).tolist()
+                hits.setdefault(detector, []).append((crossing, theirs.stop - theirs.start))
     return Measured(name, {detector: over_runs(seen) for detector, seen in hits.items()})
 
 
@@ -231,7 +231,7 @@ def over_runs(seen: Sequence[tuple[list[int], int]]) -> list[Rate]:
     """A share for each rate."""
     of = [count for _, count in seen]
     return [
-        across_runs([found[level] for found, _ in seen], of, operators=True)
+        across_runs([counts[level] for counts, _ in seen], of, operators=True)
         for level in range(len(RATES))
     ]
 
@@ -247,9 +247,9 @@ def listed() -> Iterator[str]:
     """Each indicator with its detectors and what these leave out."""
     yield "| indicator | detector | leaves out |"
     yield "|---|---|---|"
-    for one in LISTED:
-        names = ", ".join(f"`{name}`" for name in one.detectors) or "none"
-        yield f"| {one.what} | {names} | {one.remark} |"
+    for listing in LISTED:
+        names = ", ".join(f"`{name}`" for name in listing.detectors) or "none"
+        yield f"| {listing.what} | {names} | {listing.remark} |"
 
 
 def table(rows: Sequence[Measured], level: int) -> Iterator[str]:

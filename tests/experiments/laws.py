@@ -303,7 +303,7 @@ def rates(
     return float(over), float(pooled)
 
 
-def found(
+def accounts_found(
     runs: int, campaigns: int, share: float = 0.3, alike: float = 0.1, accounts: int = 100
 ) -> tuple[float, float]:
     """Coverage of the share of a campaign's accounts that are found, which differs between runs
@@ -384,7 +384,7 @@ def lines(runs: int, workers: int) -> list[Line]:
             {R: pool.submit(rates, runs, R) for R in (3, 5)},
         )
         seen_by = {
-            (share, alike, R): pool.submit(found, runs, R, share, alike)
+            (share, alike, R): pool.submit(accounts_found, runs, R, share, alike)
             for share, alike in OPERATORS
             for R in (3, 5)
         }

@@ -99,7 +99,7 @@ def test_rates_that_differ_between_runs():
 
 def test_shares_of_accounts_that_are_one_operators():
     for campaigns in (3, 5):
-        over, pooled = laws.found(400, campaigns)
+        over, pooled = laws.accounts_found(400, campaigns)
         assert over >= least(0.93, 400) and pooled < 0.7
 
 

@@ -55,11 +55,11 @@ def test_a_page_of_toy_size(before):
 
 def test_runs_are_of_other_customers_and_counted_one_by_one(before, monkeypatch):
     """The share of each run stands apart: 10 and 5 of 10 are no 15 of 20."""
-    found = iter([[[10, 0]], [[5, 0]]])
+    counts = iter([[[10, 0]], [[5, 0]]])
 
     def horizons(before, wanted, run):
         crossed = np.full((2, 10), indicators.NEVER)
-        for level, count in enumerate(next(found)[0]):
+        for level, count in enumerate(next(counts)[0]):
             crossed[level, :count] = 1
         accounts = SimpleNamespace(count=10)
         yield (
