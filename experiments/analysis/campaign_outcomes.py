@@ -21,22 +21,8 @@ from experiments.stages.arrays import load
 from experiments.stages.campaign import ROC
 from experiments.stages.grades import read_grades
 from experiments.stages.served import CampaignReport
+from experiments.stages.served import Scores as Scores
 from experiments.store import Store
-
-
-class Scores(NamedTuple):
-    """Conformal p-values (F detectors x A accounts) of a run under the open access; who is who."""
-
-    p: np.ndarray
-    guilty: np.ndarray
-    segment: np.ndarray
-    owner: np.ndarray
-    names: np.ndarray
-
-    @property
-    def features_AF(self) -> np.ndarray:
-        """-log10 p, an account a row."""
-        return np.asarray(-np.log10(self.p.astype(float)).T)
 
 
 class Against(NamedTuple):

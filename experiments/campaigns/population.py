@@ -94,9 +94,6 @@ class Segment(FrozenSettings):
         return self
 
 
-SINGLE = ("chat", "agent", "api")
-"""Segments whose customers may sit behind a VPN exit or a campus address."""
-
 TALK: dict[str, float] = {
     "guidance": 29,
     "information": 24,
@@ -361,11 +358,6 @@ class Population(FrozenSettings):
         """Accounts of each segment; they add up."""
         shares = np.array([self.segments[name].share for name in SEGMENTS])
         return dict(zip(SEGMENTS, apportion(self.accounts, shares).tolist(), strict=True))
-
-    def behind(self) -> tuple[int, int]:
-        """Accounts expected behind VPN exits, and behind the NAT of campuses."""
-        singles = sum(self.sizes()[name] for name in SINGLE)
-        return int(singles * self.vpn), int(singles * self.campus)
 
 
 def expected_share(

@@ -21,10 +21,12 @@ from distill.campaigns.sampling import (
 )
 from experiments.campaigns.customers import automate, send_from, settle_origins, subscribe
 from experiments.campaigns.neighbour import Neighbour
-from experiments.campaigns.population import SINGLE, Population, Segment
+from experiments.campaigns.population import Population, Segment
 from experiments.campaigns.truth import HONEST as HONEST
 from experiments.campaigns.truth import Truth as Truth
 
+# Segments whose customers may sit behind a VPN exit or a campus address.
+SINGLE = ("chat", "agent", "api")
 IDENTIFIED = ("organisation", "research", "reseller")  # verified when they sign up
 ZONES = (-8, -5, 0, 1, 5, 8, 9)  # hours from UTC
 MEAN_AGE = 200  # days since an account signed up, geometric; assumed
@@ -191,9 +193,19 @@ def customer_sizes(accounts: int, group: float, rng: np.random.Generator) -> np.
     return enough
 
 
+def behind(settings: Population) -> tuple[int, int]:
+    """Accounts expected behind VPN exits, and behind the NAT of campuses.
+
+    Args:
+        settings: of the honest population.
+    """
+    singles = sum(settings.sizes()[name] for name in SINGLE)
+    return int(singles * settings.vpn), int(singles * settings.campus)
+
+
 def _hubs(settings: Population, tokens: UniqueIds) -> tuple[np.ndarray, np.ndarray]:
     """Addresses of VPN exits and of campuses, as many as their customers fill."""
-    hidden, on_campus = settings.behind()
+    hidden, on_campus = behind(settings)
     exits = tokens.take(max(1, hidden // settings.exit_size))
     return exits, tokens.take(max(1, on_campus // settings.campus_size))
 

@@ -12,6 +12,7 @@ from distill.campaigns.presets import apart
 from distill.completions import BadInput
 from experiments.campaigns.neighbour import Overlap
 from experiments.campaigns.population import Population
+from experiments.campaigns.world import behind
 from experiments.measure.budgets import too_far
 from experiments.planning.arms import Arm, CampaignRun, Cell
 from experiments.planning.graph import search, student_exam
@@ -174,10 +175,10 @@ def _check_filled(where: str, honest: Population) -> None:
             f"{where}: honest accounts must be at least {FEWEST} a shard, got {honest.accounts}"
         )
     hubs = (("vpn", "exit_size"), ("campus", "campus_size"))
-    for (share, size), behind in zip(hubs, honest.behind(), strict=True):
-        if getattr(honest, share) and behind < getattr(honest, size):
+    for (share, size), there in zip(hubs, behind(honest), strict=True):
+        if getattr(honest, share) and there < getattr(honest, size):
             raise BadInput(
-                f"{where}: of {honest.accounts} honest accounts a shard {behind} are behind a "
+                f"{where}: of {honest.accounts} honest accounts a shard {there} are behind a "
                 f"campaigns.honest.{share} address that {getattr(honest, size)} share ({size}); "
                 "take fewer shards"
             )

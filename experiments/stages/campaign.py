@@ -29,6 +29,7 @@ from experiments.stages.served import (
     CampaignReport,
     Detected,
     HonestCounts,
+    Scores,
     days_of,
 )
 from experiments.stages.stage import Inputs
@@ -113,7 +114,7 @@ def run(spec: CampaignSpec, inputs: CampaignInputs[Path], out: Path) -> None:
             for name in [*names, ORACLE]
         }
         report = report.model_copy(update={"detectors": detected})
-        save(out / "scores.npz", _scores(happened, provider, calibration, names))
+        save(out / "scores.npz", _scores(happened, provider, calibration, names)._asdict())
     report.write(out)
 
 
@@ -245,7 +246,7 @@ def _detected(happened: Outcome, crossed: np.ndarray, by_day: bool = False) -> l
 
 def _scores(
     happened: Outcome, watch: ShadowMonitor, calibration: Calibration, names: list[str]
-) -> dict[str, np.ndarray]:
+) -> Scores:
     """Conformal p-values of each detector's highest score, by account [F, A]; who is who."""
     accounts = slice(happened.accounts.count)
     segment = happened.accounts.segment[accounts]
@@ -254,10 +255,4 @@ def _scores(
     )
     guilty = happened.truth.campaign[accounts] != HONEST
     owner = happened.truth.owner[accounts].astype(np.int64)
-    return {
-        "p": p.astype(np.float32),
-        "guilty": guilty,
-        "segment": segment,
-        "owner": owner,
-        "names": np.array(names),
-    }
+    return Scores(p.astype(np.float32), guilty, segment, owner, np.array(names))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from experiments.stages.arrays import load, save
-from experiments.stages.served import CampaignReport, Detected, days_of
+from experiments.stages.served import CampaignReport, Detected, Scores, days_of
 from experiments.stages.stage import Inputs, Spec
 
 VERSION = 1
@@ -35,30 +35,30 @@ def run(spec: MergedSpec, inputs: MergedInputs[Path], out: Path) -> None:
     """`run.json` and `scores.npz` as of a run in one piece."""
     reports = [CampaignReport.read(folder) for folder in inputs.shards]
     merged(reports).write(out)
-    if reports[0].detectors:
-        save(out / "scores.npz", merged_scores([load(f / "scores.npz") for f in inputs.shards]))
+    scores = [Scores(**load(folder / "scores.npz")) for folder in inputs.shards]
+    save(out / "scores.npz", merged_scores(scores)._asdict())
 
 
 def merged(reports: Sequence[CampaignReport]) -> CampaignReport:
-    """What happened in all parts of a run.
+    """What happened in all parts of a run under the open access.
 
     Args:
         reports: of the parts, at least one.
     """
-    total = added([report.model_dump(exclude={"detectors"}) for report in reports])
-    if watched := [report.detectors for report in reports if report.detectors]:
-        total["detectors"] = {
-            name: [_detected(rate) for rate in zip(*(one[name] for one in watched), strict=True)]
-            for name in watched[0]
-        }
-    return CampaignReport(**total)
+    counts = added([report.model_dump(exclude={"detectors"}) for report in reports])
+    watched = [report.detectors or {} for report in reports]
+    detectors = {
+        name: [_detected(rate) for rate in zip(*(one[name] for one in watched), strict=True)]
+        for name in watched[0]
+    }
+    return CampaignReport(**counts, detectors=detectors)
 
 
 def _detected(parts: Sequence[Detected]) -> Detected:
     """What a detector found in all parts at one rate."""
-    total = added([part.model_dump(exclude={"days"}) for part in parts])
-    found_D = np.array(total.pop("found_D"), np.int64)
-    return Detected(**total, days=days_of(found_D, total["of"]))
+    total = Detected(**added([part.model_dump(exclude={"days"}) for part in parts]), days={})
+    days = days_of(np.array(total.found_D, np.int64), total.of)
+    return total.model_copy(update={"days": days, "found_D": []})
 
 
 def added(parts: Sequence[Any]) -> Any:
@@ -77,21 +77,20 @@ def added(parts: Sequence[Any]) -> Any:
     return first if isinstance(first, str) else sum(parts)
 
 
-def merged_scores(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def merged_scores(parts: Sequence[Scores]) -> Scores:
     """The accounts of all parts side by side.
 
     Args:
-        parts: arrays by name as `scores.npz` has them.
+        parts: of the shards, at least one.
     """
     owners, before = [], 0
     for part in parts:
-        honest = ~part["guilty"]
-        owners.append(np.where(honest, part["owner"] + before, part["owner"]))
-        before += int(part["owner"][honest].max(initial=0))
-    return {
-        "p": np.concatenate([part["p"] for part in parts], axis=1),
-        "guilty": np.concatenate([part["guilty"] for part in parts]),
-        "segment": np.concatenate([part["segment"] for part in parts]),
-        "owner": np.concatenate(owners),
-        "names": parts[0]["names"],
-    }
+        owners.append(np.where(part.guilty, part.owner, part.owner + before))
+        before += int(part.owner[~part.guilty].max(initial=0))
+    return Scores(
+        p=np.concatenate([part.p for part in parts], axis=1),
+        guilty=np.concatenate([part.guilty for part in parts]),
+        segment=np.concatenate([part.segment for part in parts]),
+        owner=np.concatenate(owners),
+        names=parts[0].names,
+    )

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from experiments.stages.files import ResultFile
 from experiments.stages.stage import Sparse
+
+
+class Scores(NamedTuple):
+    """Conformal p-values (F detectors x A accounts) of a run under the open access; who is who."""
+
+    p: np.ndarray
+    guilty: np.ndarray
+    segment: np.ndarray
+    owner: np.ndarray
+    names: np.ndarray
+
+    @property
+    def features_AF(self) -> np.ndarray:
+        """-log10 p, an account a row."""
+        return np.asarray(-np.log10(self.p.astype(float)).T)
 
 
 class CampaignCounts(Sparse):

@@ -130,10 +130,10 @@ class TestMerged:
         report = CampaignReport.read(folder)
         expected = campaign._report(happened, SimpleNamespace())
         assert report.model_copy(update={"detectors": None}) == expected
-        found = {name: campaign._detected(happened, crossed[name]) for name in WATCHED}
-        assert {name: report.detectors[name] for name in WATCHED} == found
-        assert max(one.found for rates in found.values() for one in rates) > 20, "of 60"
-        assert {d for rates in found.values() for one in rates for d in one.days.values()} > {None}
+        caught = {name: campaign._detected(happened, crossed[name]) for name in WATCHED}
+        assert {name: report.detectors[name] for name in WATCHED} == caught
+        assert max(one.found for rates in caught.values() for one in rates) > 20, "of 60"
+        assert {d for rates in caught.values() for one in rates for d in one.days.values()} > {None}
 
         scores, first = read_scores(folder / "scores.npz"), happened.first
         assert scores.guilty.sum() == 60 and len(scores.guilty) == 2560
@@ -171,7 +171,7 @@ class TestMerged:
 
 def part(found_D, of):
     """A shard's report of which all that is not given is nothing."""
-    found = {"found": sum(found_D), "of": of, "found_D": found_D}
+    caught = {"found": sum(found_D), "of": of, "found_D": found_D}
     none = {"leaked_C": [0], "false": [0], "customers": [0], "days": {}}
     accounts = {"opened": of, "turned_away": 0, "verified": 0, "done": {}}
     honest = ("accounts", "closed", "limited", "touched", "sent", "refused")
@@ -185,7 +185,7 @@ def part(found_D, of):
         bought=[0, 0, 0],
         campaign=accounts | {"opened_D": [0], "closed_D": [0]},
         honest={name: [0] for name in honest} | {"done": {}},
-        detectors={"a": [found | none]},
+        detectors={"a": [caught | none]},
     )
 
 
@@ -246,7 +246,7 @@ class TestStudy:
         shutil.copytree(made / "store", folder / "store")
         for kind in ("campaign", "merged_campaign"):
             shutil.rmtree(folder / "store" / kind)
-        process = started(run(folder, 2), tmp_path / "said")
+        process = started(run(folder, 2), tmp_path / "streams")
         pattern = "store/campaign/*/done.json"
         while process.is_alive() and not [*folder.glob(pattern)]:
             time.sleep(0.01)
@@ -255,7 +255,7 @@ class TestStudy:
         assert process.exitcode == -signal.SIGKILL
         done = {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
         assert 0 < len(done) < 6, "some shards are lost, not all"
-        process = started(run(folder, 2), tmp_path / "said")
+        process = started(run(folder, 2), tmp_path / "streams")
         process.join()
         assert process.exitcode == 0
         assert all(path.stat().st_mtime_ns == when for path, when in done.items())
@@ -266,16 +266,16 @@ class TestStudy:
             assert ours.read_bytes() == theirs.read_bytes(), name
 
     def test_the_report_says_so_and_is_verified(self, made):
-        said = "campaigns were simulated in 3 shards of at most 834 honest accounts"
-        assert said in (made / "shards" / "report.html").read_text()
+        text = "campaigns were simulated in 3 shards of at most 834 honest accounts"
+        assert text in (made / "shards" / "report.html").read_text()
         checks = verify(made / "shards", Store(made / "store"))
         assert not [check for check in checks if check.word == "FAIL"]
 
     def test_plan_counts_the_shards_and_says_so(self, made, capsys):
         assert cli.main(["plan", "campaigns", "--runs", str(made), *SHARDED]) == 0
-        said = capsys.readouterr().out
-        assert "campaign: 6, 0 to do" in said and "merged_campaign: 2, 0 to do" in said
-        assert "thresholds are calibrated on clean horizons of one shard's size" in said
+        text = capsys.readouterr().out
+        assert "campaign: 6, 0 to do" in text and "merged_campaign: 2, 0 to do" in text
+        assert "thresholds are calibrated on clean horizons of one shard's size" in text
 
 
 RATE, PARTS = 0.01, 3
