@@ -210,6 +210,9 @@ class TestLens:
         assert (read.group_T[seen.text] == read.group_K[plain.topic]).all()
         assert (seen.topic == read.encoder.bucket_T[seen.text]).all()
         assert seen.account is plain.account and plain.text is None
+        mixed_up = read._replace(group_T=np.random.default_rng(2).permutation(read.group_T))
+        seen = Lens(mixed_up, 0).read(plain)
+        assert (mixed_up.group_T[seen.text] == read.group_K[plain.topic]).all()
 
     def test_all_texts_of_a_kind_are_drawn_about_alike(self, read):
         seen = Lens(read, 0).read(self.sent())
