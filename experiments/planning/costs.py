@@ -54,7 +54,7 @@ measured with 135 M weights and rows of 57 tokens."""
 TRAINED, ANSWERED, EXAMINED = 3.0, 2.0, 4.0
 SERVED = 0.5
 """Seconds a row of a served teacher, to order the queue by: what a server takes is not known."""
-READ, TASKS = 0.02, 100
+READ, TASKS = 0.06, 100
 """Seconds in which a sentence encoder reads a text, and tasks that a recording has."""
 TRIES = 9  # of a defence's strength, until the one with the right cost is found
 

@@ -163,7 +163,7 @@ class TestFolder:
         with torch.no_grad():
             network.encoder.layer[0].output.dense.bias[0] = float("nan")
         network.save_pretrained(folder)
-        with pytest.raises(BadInput, match="not finite"):
+        with pytest.raises(BadInput, match="holds weights that are not finite"):
             embed(TEXTS, EncoderFolder(path=str(folder)))
 
     def test_vectors_that_are_not_finite_are_refused(self, bert, monkeypatch):

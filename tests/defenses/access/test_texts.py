@@ -64,6 +64,8 @@ class TestBuckets:
 class TestMmd:
     def test_it_is_the_naive_sum_over_texts_and_the_usual_is_the_buckets_mean(self):
         base, settings = reading(), mmd.Settings(window=50)
+        rising = np.tile(np.arange(1.0, TOPICS + 1) ** -2, (len(base.topics_SK), 1))
+        base = base._replace(topics_SK=rising / rising.sum(axis=1, keepdims=True))
         read, text = base.encoder, stream(4, "sent").integers(0, 60, 50)
         detector = mmd.Detector(settings, base)
         score = watch(detector, table(1), [day(read, text)])[0, 0]

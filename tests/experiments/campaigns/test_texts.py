@@ -25,6 +25,7 @@ from experiments.settings.components import ComponentSpec
 from experiments.settings.entries import resolve
 from experiments.stages import calibration, campaign, texts
 from experiments.stages.arrays import load, save
+from experiments.stages.completions import LeakedSpec
 from experiments.stages.stage import Inputs
 from experiments.stages.two_providers import Access, OtherSpec
 from tests.defenses.access.days import events
@@ -210,6 +211,9 @@ class TestLens:
         assert (read.group_T[seen.text] == read.group_K[plain.topic]).all()
         assert (seen.topic == read.encoder.bucket_T[seen.text]).all()
         assert seen.account is plain.account and plain.text is None
+        mixed_up = read._replace(group_T=np.random.default_rng(2).permutation(read.group_T))
+        seen = Lens(mixed_up, 0).read(plain)
+        assert (mixed_up.group_T[seen.text] == read.group_K[plain.topic]).all()
 
     def test_all_texts_of_a_kind_are_drawn_about_alike(self, read):
         seen = Lens(read, 0).read(self.sent())
@@ -397,6 +401,24 @@ class TestStudy:
             assert all(stage in user.inputs for user in users)
             assert any("detectors read recorded texts" in note for note in made.notes)
         assert keys[0] == keys[1] and keys[0][0] != keys[2][0] and keys[0][1] != keys[2][1]
+
+    def test_a_recording_may_be_teacher_and_texts_at_once(self, tmp_path):
+        """Students of what leaked learn from its answers, and detectors read them."""
+        some = [
+            {"task": ASKS[i % 2], "question": f"What is {i} plus 3?", "answer": str(i + 3)}
+            for i in range(1200)
+        ]
+        some = [row | {"response": f"Think.\n#### {row['answer']}"} for row in some]
+        path = written(tmp_path / "both.parquet", some)
+        words = [word for word in STUDY if not word.startswith(("teacher.", "task=", "defense="))]
+        teacher = ["teacher=recorded", f"teacher.path={path}", "teacher.prompt=question"]
+        task = ["teacher.answer=response", f"task=dataset(path='{path}')", "defense=none"]
+        made = plan.make(schema.load("campaigns", [*words, *teacher, *task, override(path)]))
+        students = [arm for leak in made.leaks for arm in leak.students]
+        assert students
+        for arm in students:
+            assert isinstance(arm.completions.spec, LeakedSpec)
+            assert arm.completions.needs.teacher.spec.kind == "recorded"
 
     def test_a_stranger_opens_nothing(self, recording, tmp_path):
         study = schema.load("campaigns", [*STUDY, override(recording)])
