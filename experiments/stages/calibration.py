@@ -21,6 +21,7 @@ from defenses.access import (
 )
 from defenses.access.calibration import Calibration
 from distill.completions import BadInput
+from experiments.campaigns.population import Population
 from experiments.campaigns.simulate import simulate
 from experiments.seeds import SEEDS, seed_for
 from experiments.stages.stage import Inputs
@@ -53,9 +54,7 @@ class CalibrationSpec(TrafficSpec):
 def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
     """Learn what is usual from a clean past, then keep the highest scores of clean horizons."""
     honest = spec.honest
-    fitter = BaselineFitter(release=PAST_RELEASE)
-    simulate(honest, [], fitter, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
-    learned = fitter.baseline()
+    learned = _learned(honest)
     highest: dict[str, list[np.ndarray]] = {}
     segment, owner = [], []
     parts = [one for one in spec.detectors if spec.other is None or one.name != SHARED]
@@ -83,6 +82,13 @@ def run(spec: CalibrationSpec, inputs: Inputs[Path], out: Path) -> None:
         for part in habit._fields
     }
     save(out / "calibration.npz", arrays)
+
+
+def _learned(honest: Population) -> Baseline:
+    """What is usual in a clean past, of which nothing else is left in memory."""
+    fitter = BaselineFitter(release=PAST_RELEASE)
+    simulate(honest, [], fitter, days=PAST, seed=seed_for("past"), release=PAST_RELEASE)
+    return fitter.baseline()
 
 
 def _suspected_elsewhere(
