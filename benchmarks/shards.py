@@ -27,7 +27,6 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.launch import one
-from experiments.launch.local import LIBRARIES
 from experiments.planning.campaign_runs import campaign_runs
 from experiments.settings import schema
 from experiments.stages.served import CampaignReport
@@ -84,8 +83,8 @@ def planned(share: float, shards: int) -> Stage:
 
 
 def begin() -> None:
-    """Import in a worker what a launcher's workers have: it is none of a stage's seconds."""
-    for name in LIBRARIES:
+    """Import in a worker what its stages need: it is none of their seconds."""
+    for name in ("torch", "experiments.stages.campaign", "experiments.stages.merged_campaign"):
         importlib.import_module(name)
 
 
