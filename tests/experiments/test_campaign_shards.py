@@ -292,7 +292,9 @@ def test_false_alarms_of_shards_are_as_rare_as_stated(tmp_path):
     traffic = {"honest": HONEST, "days": 14, "release": None, "detectors": components}
     clean = tmp_path / "clean"
     clean.mkdir()
-    calibration.run(calibration.CalibrationSpec(**traffic, clean=4), None, clean)
+    calibration.run(
+        calibration.CalibrationSpec(**traffic, clean=4), calibration.CalibrationInputs(), clean
+    )
     folders = []
     for number, bought in enumerate(apart(preset("gtg_16012", exchanges=300, days=14), PARTS)):
         folders.append(tmp_path / str(number))

@@ -83,10 +83,10 @@ class TestMmd:
     def test_texts_of_one_bucket_are_told_apart(self):
         base = reading()
         in_bucket = np.flatnonzero(base.encoder.bucket_T == 2)
-        one, many = np.full(50, in_bucket[0]), np.resize(in_bucket, 50)
+        single, many = np.full(50, in_bucket[0]), np.resize(in_bucket, 50)
         scores = [
             watch(mmd.Detector(mmd.Settings(window=50), base), table(1), [day(base.encoder, text)])
-            for text in (one, many)
+            for text in (single, many)
         ]
         assert scores[0] != scores[1]
 
@@ -132,10 +132,10 @@ class TestContent:
         coding = np.full(TOPICS, NAMES.index("writing"), np.uint8)
         coding[3] = NAMES.index("coding")
         base = reading()
-        said = base._replace(encoder=base.encoder._replace(capability_K=coding))
+        coding_encoder = base._replace(encoder=base.encoder._replace(capability_K=coding))
         text = np.flatnonzero(base.encoder.bucket_T == 3)
         sent = day(base.encoder, text)
-        built = [content.Detector(content.Settings(), each) for each in (base, said)]
+        built = [content.Detector(content.Settings(), each) for each in (base, coding_encoder)]
         nothing, rise = (float(watch(one, table(1), [sent])[0, 0]) for one in built)
         assert abs(nothing) < 1e-9 < 1 < rise, "where nothing is watched, nothing is said"
 
