@@ -142,9 +142,9 @@ class TestSample:
             texts.sample(spec(recording), many)
 
     def test_no_second_question(self, recording):
-        one = [Row("", row) for row in rows(questions=1)]
+        single = [Row("", row) for row in rows(questions=1)]
         with pytest.raises(BadInput, match="no task has two different questions"):
-            texts.learning(texts.sample(spec(recording), one))
+            texts.learning(texts.sample(spec(recording), single))
 
 
 class TestArrays:
