@@ -9,6 +9,7 @@ import numpy as np
 from distill.campaigns import stream
 
 ROUNDS = 100  # at most; it has long come to rest by then
+STARTS = 8  # of which the one is kept whose vectors lie nearest to their centres
 
 
 def learn_buckets(x_NE: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
@@ -23,7 +24,16 @@ def learn_buckets(x_NE: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
         `[K, E]`, float64.
     """
     x_NE = x_NE.astype(np.float64)
-    centres_KE = _first(x_NE, most, seed)
+    runs = [_settled(x_NE, _first(x_NE, most, rng)) for rng in _streams(seed)]
+    return min(runs, key=lambda centres_KE: _apart(x_NE, centres_KE))
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    return [stream(seed, "buckets", start) for start in range(STARTS)]
+
+
+def _settled(x_NE: np.ndarray, centres_KE: np.ndarray) -> np.ndarray:
+    """Centres moved to the means of what is nearest to them until nothing changes."""
     bucket_N = np.full(len(x_NE), -1)
     for _ in range(ROUNDS):
         before, bucket_N = bucket_N, nearest_bucket(x_NE, centres_KE)
@@ -34,9 +44,13 @@ def learn_buckets(x_NE: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     return centres_KE
 
 
-def _first(x_NE: np.ndarray, most: int, seed: int) -> np.ndarray:
+def _apart(x_NE: np.ndarray, centres_KE: np.ndarray) -> float:
+    """Sum of squared distances of vectors from their centres."""
+    return float(((x_NE - centres_KE[nearest_bucket(x_NE, centres_KE)]) ** 2).sum())
+
+
+def _first(x_NE: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """Vectors drawn in proportion to their squared distance from those drawn before."""
-    rng = stream(seed, "buckets")
     chosen_at = [int(rng.integers(len(x_NE)))]
     near_N = np.full(len(x_NE), np.inf)
     while len(chosen_at) < most:

@@ -159,7 +159,7 @@ def learning(recorded: list[Recorded]) -> np.ndarray:
 
 
 def arrays(
-    task_N: np.ndarray, learned_N: np.ndarray, vectors_NE: np.ndarray
+    task_N: np.ndarray, learned_N: np.ndarray, vectors_NE: np.ndarray, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """What the stage leaves: the arrays of `NAMES`.
 
@@ -170,6 +170,7 @@ def arrays(
         task_N: of each text, from 0.
         learned_N: whether buckets are learned from it.
         vectors_NE: unit vectors.
+        seed: of the buckets.
 
     Returns:
         Arrays `[...]` by name.
@@ -179,7 +180,7 @@ def arrays(
     group_N, group_K = task_N * groups // tasks, np.arange(TOPICS) * groups // TOPICS
     stored_NE = vectors_NE.astype(np.float16)
     x_NE = unit(stored_NE.astype(np.float64))  # buckets are of what is stored
-    bucket_N = nearest_bucket(x_NE, learn_buckets(x_NE[learned_N], TOPICS))
+    bucket_N = nearest_bucket(x_NE, learn_buckets(x_NE[learned_N], TOPICS, seed))
     capability_K = _named(group_N[learned_N], bucket_N[learned_N], group_K)
     numbers = [bucket_N, group_N, learned_N, group_K, capability_K]
     return dict(zip(NAMES, [stored_NE, *(one.astype(np.uint8) for one in numbers)], strict=True))

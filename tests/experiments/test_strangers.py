@@ -143,7 +143,7 @@ def test_an_archive_has_no_store_beside_it(small, tmp_path, capsys, monkeypatch)
     """Neither where the archive lies nor where it is unpacked."""
     for folder in (tmp_path / "exports", tmp_path / "temporary"):
         shutil.copytree(small / "store", folder / "store")
-        (next((folder / "store" / "student").glob("*/")) / "losses.json").write_text("[]")
+        (next((folder / "store" / "student").glob("[!.]*/")) / "losses.json").write_text("[]")
     archive.pack(small / "quickstart", tmp_path / "exports" / "run.zip")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert cli.main(["verify", str(tmp_path / "exports" / "run.zip")]) == 0
@@ -152,7 +152,7 @@ def test_an_archive_has_no_store_beside_it(small, tmp_path, capsys, monkeypatch)
 
 def linked(place, target):
     def made(runs):
-        path = next((runs / "store" / "student").glob("*/"))
+        path = next((runs / "store" / "student").glob("[!.]*/"))
         path = path / place if place else path
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         path.symlink_to(target)
@@ -187,7 +187,7 @@ def test_a_result_that_is_a_link_is_not_opened(small, tmp_path):
     from experiments.store import Store
 
     shutil.copytree(small / "store", tmp_path / "store")
-    folder = next((tmp_path / "store" / "student").glob("*/"))
+    folder = next((tmp_path / "store" / "student").glob("[!.]*/"))
     shutil.move(folder, tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BadInput, match="is a link"):

@@ -4,7 +4,8 @@ docs/campaigns.md.
     python -m tests.experiments.texts /path/to/completions.parquet
 
 Two presets, each scaled down to so many accounts at its own rate, alone beside honest customers;
-thresholds by segment on clean horizons that are read in the same way. `stand-in` is how campaigns
+thresholds by segment on clean horizons that are read in the same way. Buckets are learned from
+several seeds, since what they come to matters. `stand-in` is how campaigns
 are without texts: topics are known, and prompts lie around their centres.
 """
 
@@ -30,12 +31,13 @@ from defenses.access import (
 )
 from distill.campaigns import NEVER
 from distill.campaigns.settings import Campaign
-from distill.text_vectors import EncoderFolder
+from distill.tables import Source, read_rows
+from distill.text_vectors import EncoderFolder, embed
 from experiments.campaigns.lens import Texts
 from experiments.campaigns.simulate import Outcome, simulate
 from experiments.settings.texts import ENCODERS
 from experiments.stages import texts as stage
-from experiments.stages.stage import Inputs
+from experiments.stages.arrays import save
 from tests.experiments.indicators import Scale, pooled
 
 RATE = 1e-2
@@ -51,14 +53,21 @@ class Found(NamedTuple):
     honest: dict[str, float]
 
 
-def read(recording: str, encoder: str, per_task: int) -> Texts | None:
+def read(recording: str, encoder: str, per_task: int, starts: int) -> list[Texts | None]:
+    """Texts embedded once, in buckets that were begun in so many ways."""
     if encoder == STAND_IN:
-        return None
+        return [None]
     how = encoder if encoder in ENCODERS else EncoderFolder(path=encoder)
     spec = stage.TextsSpec(path=recording, encoder=how, per_task=per_task)
+    some = stage.sample(spec, read_rows(Source(recording)))
+    task, vectors = np.array([one.task for one in some]), embed([one.text for one in some], how)
+    made = []
     with tempfile.TemporaryDirectory() as folder:
-        stage.run(spec, Inputs(), Path(folder))
-        return stage.read_texts(Path(folder))
+        for seed in range(starts):
+            arrays = stage.arrays(task, stage.learning(some), vectors, seed)
+            save(Path(folder) / stage.FILE, arrays)
+            made.append(stage.read_texts(Path(folder)))
+    return made
 
 
 def detectors(learned: Baseline) -> list[BaseDetector]:
@@ -144,12 +153,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clean", type=int, default=4, help="horizons to calibrate on")
     parser.add_argument("--days", type=int, default=21)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument(
+        "--buckets", type=int, default=4, help="seeds of the k-means, each with all"
+    )
     args = parser.parse_args(argv)
     scale = Scale(args.accounts, args.clean, args.days, args.operators)
-    by_encoder = {
-        name: measured(scale, read(args.recording, name, args.per_task), args.presets, args.seeds)
-        for name in args.encoders
-    }
+    by_encoder: dict[str, dict[str, list[Found]]] = {}
+    for name in args.encoders:
+        runs = by_encoder.setdefault(name, {})
+        for texts in read(args.recording, name, args.per_task, args.buckets):
+            for preset, some in measured(scale, texts, args.presets, args.seeds).items():
+                runs.setdefault(preset, []).extend(some)
     print("\n".join(table(by_encoder)))
 
 

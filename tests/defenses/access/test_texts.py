@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from defenses.access import average, content, mmd, prada
+from defenses.access import average, buckets, content, mmd, prada
 from defenses.access.buckets import learn_buckets, nearest_bucket
 from defenses.access.encoder import TextEncoder, unit
 from distill.campaigns import CAPABILITIES, TOPICS, stream
@@ -57,6 +57,14 @@ class TestBuckets:
         drawn = x[stream(3, "x").choice(300, 20, replace=False)]
         assert spread.sum() < (np.linalg.norm(x[:, None] - drawn, axis=-1).min(axis=1) ** 2).sum()
 
+    def test_the_best_of_several_starts_is_kept(self, monkeypatch):
+        x, apart = unit(stream(2, "x").standard_normal((300, 6))), []
+        for starts in (1, 2, 4, 8, 16):
+            monkeypatch.setattr(buckets, "STARTS", starts)
+            gaps = np.linalg.norm(x[:, None] - learn_buckets(x, 20)[None], axis=-1)
+            apart.append(float((gaps.min(axis=1) ** 2).sum()))
+        assert apart == sorted(apart, reverse=True) and apart[0] > apart[-1]
+
     def test_there_are_no_more_than_different_vectors(self):
         assert len(learn_buckets(np.repeat(np.eye(3), 9, axis=0), 128)) == 3
 
@@ -83,10 +91,10 @@ class TestMmd:
     def test_texts_of_one_bucket_are_told_apart(self):
         base = reading()
         in_bucket = np.flatnonzero(base.encoder.bucket_T == 2)
-        single, many = np.full(50, in_bucket[0]), np.resize(in_bucket, 50)
+        same, many = np.full(50, in_bucket[0]), np.resize(in_bucket, 50)
         scores = [
             watch(mmd.Detector(mmd.Settings(window=50), base), table(1), [day(base.encoder, text)])
-            for text in (single, many)
+            for text in (same, many)
         ]
         assert scores[0] != scores[1]
 
@@ -132,10 +140,10 @@ class TestContent:
         coding = np.full(TOPICS, NAMES.index("writing"), np.uint8)
         coding[3] = NAMES.index("coding")
         base = reading()
-        coding_encoder = base._replace(encoder=base.encoder._replace(capability_K=coding))
+        named = base._replace(encoder=base.encoder._replace(capability_K=coding))
         text = np.flatnonzero(base.encoder.bucket_T == 3)
         sent = day(base.encoder, text)
-        built = [content.Detector(content.Settings(), each) for each in (base, coding_encoder)]
+        built = [content.Detector(content.Settings(), each) for each in (base, named)]
         nothing, rise = (float(watch(one, table(1), [sent])[0, 0]) for one in built)
         assert abs(nothing) < 1e-9 < 1 < rise, "where nothing is watched, nothing is said"
 
