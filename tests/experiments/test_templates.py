@@ -38,6 +38,7 @@ GIVEN = {
         "tables": list[campaign_section.LeakTable],
         "detected": list[campaign_section.DetectorTable],
         "harm": campaign_section.HarmTable,
+        "reduced": campaign_section.HarmTable,
     },
 }
 """What each template is given that has fields."""
