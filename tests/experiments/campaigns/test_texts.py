@@ -1,5 +1,6 @@
 """Recorded texts in campaigns: what is sampled, who sees what, and every mistake in one line."""
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from defenses.access.provider import OpenAccess, Reply
 from distill.campaigns import CAPABILITY_OF, TOPICS, Events
 from distill.completions import BadInput
 from distill.tables import Row, Source, read_rows
+from distill.text_vectors import FILES
 from experiments import cli
 from experiments.campaigns.lens import Lens, mixed, places
 from experiments.campaigns.neighbour import Overlap
@@ -401,6 +403,26 @@ class TestStudy:
             assert all(stage in user.inputs for user in users)
             assert any("detectors read recorded texts" in note for note in made.notes)
         assert keys[0] == keys[1] and keys[0][0] != keys[2][0] and keys[0][1] != keys[2][1]
+
+    def test_an_encoders_folder_is_told_by_what_it_holds_and_opened_where_it_lies(
+        self, recording, tmp_path, monkeypatch
+    ):
+        keys, opened = [], []
+        for name, weights in (("first", "a"), ("second", "a"), ("third", "b")):
+            folder = tmp_path / name
+            folder.mkdir()
+            for file in FILES:
+                (folder / file).write_text(weights)
+            made = plan.make(schema.load("campaigns", [*STUDY, override(recording, folder)]))
+            (stage,) = [stage for stage in made.stages if stage.kind == "texts"]
+            assert str(folder) not in json.dumps(stage.settings)
+            keys.append(stage.key)
+        assert keys[0] == keys[1] != keys[2]
+        monkeypatch.setattr(
+            texts, "embed", lambda some, encoder: opened.append(encoder.path) or np.eye(len(some))
+        )
+        texts.run(stage.spec, Inputs(), tmp_path)
+        assert opened == [str(folder)]
 
     def test_a_recording_may_be_teacher_and_texts_at_once(self, tmp_path):
         """Students of what leaked learn from its answers, and detectors read them."""
