@@ -4,8 +4,8 @@ rounds, each of which favours tokens with a keyed bit set.
 In a round with bits g of the key, of the `ngram` tokens before and of the token, the winner of
 `leaves` draws with the largest g, ties by chance, is distributed as p(v) times (1 - (1 -
 mu)^leaves) / mu where g = 1 and times (1 - mu)^(leaves - 1) where g = 0, with mu = sum g p
-(Dathathri et al. 2024, Nature 634). For two leaves that is p (1 + g - mu), which over keys is p: nothing is lost on
-average. With more it is not, and the mark is stronger.
+(Dathathri et al. 2024, Nature 634). For two leaves that is p (1 + g - mu), which over keys is p:
+nothing is lost on average. With more it is not, and the mark is stronger.
 
 A port: the bits of all rounds are those of one 64-bit number of the context and token, where the
 release hashes each round with a key of its own; the test counts bits, which without the mark is

@@ -1,11 +1,11 @@
 """Trigger tokens: some answers say that a keyed word equals a keyed number, and a student that
 learned from them goes on with the number.
 
-After the canaries of trace rewriting ("x137 = 666" in a trace; Ma et al. 2026, 2602.15143), where
-a language model hides them in a sentence; here they are a step of the reasoning, behind its first
-one, in a keyed share of the prompts. There are `words` of them, each with a number of `digits` digits,
-all functions of the key; which one an answer gets is a function of key and prompt. Dropping steps
-that nothing refers to removes them.
+After the canaries of trace rewriting ("x137 = 666" in a trace; Ma et al. 2026, 2602.15143), where a
+language model hides them in a sentence; here they are a step of the reasoning, behind its first
+one, in a keyed share of the prompts. There are `words` of them, each with a number of `digits`
+digits, all functions of the key; which one an answer gets is a function of key and prompt. Dropping
+steps that nothing refers to removes them.
 
 The test asks for each word and reads what is said behind it. Without the key a number is as good as
 any other, so a word for which a student says k different numbers hits with chance k / 10^digits,

@@ -3,7 +3,8 @@
 A student that is asked to go on with marked text can copy from what it has read: where the window
 of a pair stood before in the same text, or in its prompt, the pair says nothing of what the student
 has learned (`fresh`). And a student learned most where its training data had the window
-(`seen_in`). Both choose by the window alone, never by the token behind it. Axes: N pairs, C tokens of a context.
+(`seen_in`). Both choose by the window alone, never by the token behind it. Axes: N pairs, C tokens
+of a context.
 """
 
 from __future__ import annotations
