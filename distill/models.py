@@ -186,10 +186,11 @@ class LanguageModel:
     log-distribution that is sampled; `drawn_edits` change what the next token is drawn from and
     nothing else, neither what is released nor how far a defence is counted to have moved, and are
     for those that leave it as it is on average over a key; `released_edits` change the released
-    logprobs alone, which the first two change as well. temperature 0 decodes greedily; `edits` then still apply to the one
-    likeliest token, and the result is sampled, because a perturbation that is never sampled would
-    be no perturbation. `randomness` gives each answer its key. Scores that are not finite are
-    BadInput; a network that `may_diverge`, as one in training may, says end-of-text there.
+    logprobs alone, which the first two change as well. temperature 0 decodes greedily; `edits` then
+    still apply to the one likeliest token, and the result is sampled, because a perturbation that
+    is never sampled would be no perturbation. `randomness` gives each answer its key. Scores that
+    are not finite are BadInput; a network that `may_diverge`, as one in training may, says
+    end-of-text there.
     """
 
     network: Any

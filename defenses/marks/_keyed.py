@@ -160,7 +160,7 @@ def below(numbers: Tensor, share: float) -> Tensor:
 
 
 def uniforms(numbers: Tensor) -> Tensor:
-    """Numbers in (0, 1), in steps of 2^-53 and never at an end.
+    """Numbers in (0, 1), in steps of 2^-52 and never at an end.
 
     Args:
         numbers: `[...]`, int64.
@@ -168,7 +168,8 @@ def uniforms(numbers: Tensor) -> Tensor:
     Returns:
         `[...]`, float64.
     """
-    return ((numbers >> 11).double() + (2**52 + 0.5)) / 2**53
+    # A bit less than a float64 has: there the half that keeps off 0 would be rounded away.
+    return ((numbers >> 12).double() + (2**51 + 0.5)) / 2**52
 
 
 def last_tokens(step: DecodingStep, width: int) -> Tensor:

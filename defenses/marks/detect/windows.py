@@ -109,11 +109,13 @@ def seen_in(pairs: Pairs, trained: Pairs) -> Pairs:
 
 
 def fresh(pairs: Pairs, prompts: Sequence[Sequence[int]] | None = None) -> Pairs:
-    """The pairs whose context has not stood before in the same text, nor in its prompt.
+    """The pairs whose context has not stood before in the same text, nor in its prompt; of a mark
+    without contexts, those whose token does not stand in the prompt.
 
     Args:
         pairs: in the order of their texts.
-        prompts: token ids of what stands before each text.
+        prompts: token ids of what stands before each text; for a mark without contexts, of all that
+            was read.
 
     Raises:
         BadInput: there is no prompt of a text.
@@ -121,6 +123,8 @@ def fresh(pairs: Pairs, prompts: Sequence[Sequence[int]] | None = None) -> Pairs
     width = pairs.contexts_NC.shape[1]
     if prompts is not None and len(pairs) and pairs.rows_N.max() >= len(prompts):
         raise BadInput(f"mark: {len(prompts)} prompts for {pairs.rows_N.max() + 1} texts")
+    if width == 0:
+        return pairs.only(_unread(pairs, prompts or ()))
     # A window that ends a prompt is the context of the answer's first token: what stood before it
     # in the prompt counts, and it itself does not.
     earlier = [
@@ -130,11 +134,18 @@ def fresh(pairs: Pairs, prompts: Sequence[Sequence[int]] | None = None) -> Pairs
     ]
     before_MC = np.concatenate([np.empty((0, width), np.int64), *(one for _, one in earlier)])
     rows_M = np.concatenate([np.empty(0, np.int64), *(np.full(len(w), r) for r, w in earlier)])
-    places_2X = np.stack(
-        [
-            np.concatenate([rows_M, pairs.rows_N]),
-            np.concatenate([numbers(before_MC), numbers(pairs.contexts_NC)]),
-        ]
+    places_X = _keyed.behind(
+        torch.from_numpy(np.concatenate([numbers(before_MC), numbers(pairs.contexts_NC)])),
+        torch.from_numpy(np.concatenate([rows_M, pairs.rows_N])),
     )
-    first = np.unique(places_2X, axis=1, return_index=True)[1] - len(rows_M)
+    first = np.unique(places_X.numpy(), return_index=True)[1] - len(rows_M)
     return pairs.only(np.sort(first[first >= 0]))
+
+
+def _unread(pairs: Pairs, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    """Whether each token does not stand in its text's prompt `[N]`."""
+    read_M = np.array([token for one in prompts for token in one], np.int64)
+    rows_M = np.repeat(np.arange(len(prompts)), [len(one) for one in prompts])
+    size = pairs.vocabulary.tokens
+    unread_N: np.ndarray = ~np.isin(pairs.rows_N * size + pairs.tokens_N, rows_M * size + read_M)
+    return unread_N
