@@ -205,7 +205,7 @@ class Repeats:
             `[B]`, truth values.
         """
         index, before_BT = step.memory.get(self, (-1, contexts_B[:, None][:, :0]))
-        new_B = (before_BT != contexts_B[:, None]).all(-1)
+        new_B: Tensor = (before_BT != contexts_B[:, None]).all(-1)
         if index < step.index:
             step.memory[self] = step.index, torch.cat([before_BT, contexts_B[:, None]], 1)
         return new_B

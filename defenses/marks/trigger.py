@@ -114,13 +114,13 @@ class Defense(TextEdit):
             raise BadInput(
                 f"mark: replies to {len(replies)} triggers, the key has {len(self.triggers)}"
             )
-        said = [{*filter(None, map(self.read, texts))} for texts in replies]
+        read = [{*filter(None, map(self.read, texts))} for texts in replies]
         chances_N = (
-            np.array([len(numbers) for numbers in said if numbers]) / 10**self.settings.digits
+            np.array([len(numbers) for numbers in read if numbers]) / 10**self.settings.digits
         )
-        pairs = zip(self.triggers, said, strict=True)
+        pairs = zip(self.triggers, read, strict=True)
         hits = sum(trigger.number in numbers for trigger, numbers in pairs)
-        repeats = sum(map(len, replies)) - sum(map(len, said))
+        repeats = sum(map(len, replies)) - sum(map(len, read))
         least_p = laws.poisson_binomial(len(chances_N), chances_N) if len(chances_N) else 0.0
         if least_p > least_log10 * np.log(10):
             what = f"{len(chances_N)} words were answered with a number, too few for any p-value"

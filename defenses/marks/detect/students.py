@@ -42,11 +42,12 @@ def tokens_of(
         seed: of what is drawn.
     """
     if by == "argmax":
-        return probabilities_NV.argmax(-1)
+        likeliest_N: np.ndarray = probabilities_NV.argmax(-1)
+        return likeliest_N
     cumulative_NV = probabilities_NV.astype(np.float64).cumsum(-1)
     points_N = np.random.default_rng(seed).random(len(cumulative_NV)) * cumulative_NV[:, -1]
-    below_N = (cumulative_NV <= points_N[:, None]).sum(-1)
-    return np.minimum(below_N, cumulative_NV.shape[1] - 1)
+    drawn_N: np.ndarray = (cumulative_NV <= points_N[:, None]).sum(-1)
+    return np.minimum(drawn_N, cumulative_NV.shape[1] - 1)
 
 
 def radioactivity(
@@ -71,10 +72,10 @@ def radioactivity(
     Raises:
         BadInput: tokens are of another tokenizer, or contexts of another width.
     """
-    chosen = fresh(pairs, prompts)
+    pairs = fresh(pairs, prompts)
     if trained is not None:
-        chosen = seen_in(chosen, trained)
-    return mark.detect(chosen, vocabulary, least=least)
+        pairs = seen_in(pairs, trained)
+    return mark.detect(pairs, vocabulary, least=least)
 
 
 def green_mass(

@@ -46,16 +46,13 @@ def of_texts(
     long = [(row, one) for row, one in enumerate(ids) if len(one) > width]
     windows = [np.lib.stride_tricks.sliding_window_view(one, width + 1) for _, one in long]
     windows_NC = np.concatenate([np.empty((0, width + 1), np.int64), *windows])
-    # The end of a short prompt is no token of the answer.
-    said = [np.arange(width, len(one)) >= len(before[row]) for row, one in long]
     rows = [np.full(len(one) - width, row) for row, one in long]
-    pairs = Pairs(
+    return Pairs(
         windows_NC[:, :-1],
         windows_NC[:, -1],
         np.concatenate([np.empty(0, np.int64), *rows]),
         vocabulary,
     )
-    return pairs.only(np.concatenate([np.empty(0, np.bool_), *said]))
 
 
 def spoken(answers: Sequence[Completion], tokenizer: Any = None) -> list[list[int]]:
@@ -72,14 +69,14 @@ def spoken(answers: Sequence[Completion], tokenizer: Any = None) -> list[list[in
     """
     ids = []
     for answer in answers:
-        known = answer.token_ids or not answer.text
-        if not known and tokenizer is None:
+        has_tokens = answer.token_ids or not answer.text
+        if not has_tokens and tokenizer is None:
             raise BadInput(
                 f"mark: answer {answer.prompt_id!r} has a text but no token ids, so it was edited "
                 "after it was marked, or recorded; hand over the marked model's tokenizer to spell "
                 "it anew"
             )
-        ids.append(list(answer.token_ids) if known else text_ids(tokenizer, answer.text))
+        ids.append(list(answer.token_ids) if has_tokens else text_ids(tokenizer, answer.text))
     return ids
 
 

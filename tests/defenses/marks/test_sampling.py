@@ -92,7 +92,7 @@ def test_adfp(teacher, resources):
     edit = edits(adfp.Defense(settings, resources)(teacher), "score_edits")
     start, context = secret("hand", "marks/adfp"), [3, 1, 4]
     special = {*teacher.tokenizer.all_special_ids}
-    q = torch.softmax(resources.proxy.network(torch.tensor([context])).logits[0, -1], -1)
+    q = torch.softmax(resources.proxy.network(torch.tensor([context])).logits[0, -1].detach(), -1)
     green = [
         share(number(start, [1, 4, v])) < 0.5 and v not in special for v in range(teacher.tokens)
     ]
@@ -104,6 +104,29 @@ def test_adfp(teacher, resources):
     np.testing.assert_allclose(edit(step([context]), scores[None])[0].detach(), marked, atol=1e-5)
     scores[teacher.tokenizer.eos_token_id] = 5  # it would end: left alone
     assert torch.equal(edit(step([context]), scores[None])[0], scores)
+
+
+PAIRS = torch.tensor([[3, 1], [1, 5], [8, 8]]), torch.tensor([4, 2, 8])
+
+
+@pytest.mark.parametrize(
+    ("module", "counted"),
+    [
+        (kgw, lambda z: share(z) < 0.5),
+        (adfp, lambda z: share(z) < 0.5),
+        (gumbel, lambda z: -math.log1p(-share(z))),
+        (synthid, lambda z: (z % 2**30).bit_count()),
+    ],
+)
+def test_what_is_counted_of_a_token_by_hand(module, counted):
+    settings = {"key": "hand", "ngram": 2} | ({"gamma": 0.5} if module in (kgw, adfp) else {})
+    identity_N, score_N = module.Defense(module.Settings(**settings)).draws(*PAIRS, 100)
+    start = secret("hand", module.__name__.removeprefix("defenses.").replace(".", "/"))
+    by_hand = [
+        number(start, [*c, v]) for c, v in zip(*(one.tolist() for one in PAIRS), strict=True)
+    ]
+    assert [int(one) % 2**64 for one in identity_N] == by_hand
+    np.testing.assert_allclose(score_N.astype(float), [counted(z) for z in by_hand], rtol=1e-9)
 
 
 def test_the_tilt_sums_to_nothing_and_is_the_gradient_of_green_mass():
@@ -220,8 +243,8 @@ class TestDraws:
 
 def test_gumbel_begins_alike_whatever_the_seed(teacher):
     model = gumbel.Defense(gumbel.Settings())(teacher)
-    asked = [Prompt("p", "23+9=")]
-    first = {model.generate(asked, seed=s, interface=Interface())[0].text[:1] for s in range(6)}
+    prompts = [Prompt("p", "23+9=")]
+    first = {model.generate(prompts, seed=s, interface=Interface())[0].text[:1] for s in range(6)}
     assert len(first) == 1
 
 

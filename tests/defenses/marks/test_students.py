@@ -83,16 +83,16 @@ def test_a_student_that_copies_what_it_reads_is_not_radioactive():
     that window before.
     """
     mark, rng = kgw.Defense(kgw.Settings(key="k")), np.random.default_rng(0)
-    texts, said = [], []
+    texts, copies = [], []
     for _ in range(100):
         text = [int(one) for one in rng.integers(0, SIZE, 2)]
         for _ in range(10):
             green = mark.green(torch.tensor([text[-2:]]), torch.arange(SIZE))[0].numpy()
             text.append(int(rng.choice(np.flatnonzero(green))))
         texts.append(text + text)
-        said += [*rng.integers(0, SIZE, 12), *text[2:]]
+        copies += [*rng.integers(0, SIZE, 12), *text[2:]]
     pairs = of_texts(texts, 2, BOOK)
-    copied = Pairs(pairs.contexts_NC, np.array(said), pairs.rows_N, BOOK)
+    copied = Pairs(pairs.contexts_NC, np.array(copies), pairs.rows_N, BOOK)
     assert mark.detect(copied, BOOK).p < 1e-6
     counted = radioactivity(mark, copied, BOOK)
     assert counted.p > 1e-3 and counted.scored + counted.repeats == 1200
@@ -206,8 +206,8 @@ class TestTrigger:
 
     def test_what_says_nothing_is_a_line(self):
         mark = trigger.Defense(trigger.Settings())
-        for said in ([], [""], ["what?"], ["12"], ["1234"]):
-            seen = mark.detect_replies([said] * 16)
+        for reply in ([], [""], ["what?"], ["12"], ["1234"]):
+            seen = mark.detect_replies([reply] * 16)
             assert seen.p is None and "nothing was said" in str(seen) and "\n" not in str(seen)
         few = trigger.Defense(trigger.Settings(words=2, digits=1))
         seen = few.detect_replies([["1"], ["2"]])
