@@ -47,7 +47,7 @@ def tokens_of(
     cumulative_NV = probabilities_NV.astype(np.float64).cumsum(-1)
     points_N = np.random.default_rng(seed).random(len(cumulative_NV)) * cumulative_NV[:, -1]
     drawn_N: np.ndarray = (cumulative_NV <= points_N[:, None]).sum(-1)
-    return np.minimum(drawn_N, cumulative_NV.shape[1] - 1)
+    return drawn_N.clip(max=cumulative_NV.shape[1] - 1)
 
 
 def radioactivity(
