@@ -253,7 +253,7 @@ class GenerationBatch:
         logprobs_BV = _apply(model.edits, step, self._sampling_logprobs(scores_BV))
         if self.is_edited:
             logprobs_BV = self._finite("scores behind its defence", logprobs_BV)
-        picked_B = self._pick(logprobs_BV, index)
+        picked_B = self._pick(_apply(model.drawn_edits, step, logprobs_BV), index)
         self.picked.append(picked_B)
         if self.is_edited:
             far_3B = distortion(self._sampling_logprobs(clean_BV), logprobs_BV)
@@ -270,7 +270,8 @@ class GenerationBatch:
 
     def _pick(self, logprobs_BV: Tensor, index: int) -> Tensor:
         """The next token of every row: dictated, likeliest, or drawn; padding behind an end."""
-        if self.model.temperature == 0 and not self.model.edits:
+        edits = self.model.edits or self.model.drawn_edits
+        if self.model.temperature == 0 and not edits:
             picked_B = logprobs_BV.argmax(-1)
         else:
             picked_B = draw(logprobs_BV, [uniform(key, "draw", index) for key in self.keys])

@@ -179,21 +179,22 @@ def batches_by_length(
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal language model with its tokenizer, decoding settings and edits of three kinds,
-    applied in this order.
+    """A causal language model with its tokenizer, how it decodes, and edits, in this order.
 
-    `score_edits` change raw scores (logits) before temperature and nucleus; `edits` change the
-    log-distribution that is sampled; `released_edits` change the released logprobs alone, which the
-    first two change as well. temperature 0 decodes greedily; `edits` then still apply to the one
-    likeliest token, and the result is sampled, because a perturbation that is never sampled would
-    be no perturbation. `randomness` gives each answer its key. Scores that are not finite are
-    BadInput; a network that `may_diverge`, as one in training may, says end-of-text there.
+    `score_edits` change raw scores (logits) before temperature and nucleus; `edits` the
+    log-distribution that is sampled; `drawn_edits` only what a token is drawn from, neither
+    released nor counted as distance, for what leaves it alone on average over a key;
+    `released_edits` only released logprobs, which the first two change as well. temperature 0
+    decodes greedily; `edits` still apply to the likeliest token, and the result is sampled.
+    `randomness` gives each answer its key. Scores that are not finite are BadInput; a network that
+    `may_diverge` (in training) says end-of-text there.
     """
 
     network: Any
     tokenizer: Any
     score_edits: tuple[Edit, ...] = ()
     edits: tuple[Edit, ...] = ()
+    drawn_edits: tuple[Edit, ...] = ()
     released_edits: tuple[Edit, ...] = ()
     randomness: Callable[[Sequence[Prompt], int], list[str]] = own_randomness
     temperature: float = 0.0

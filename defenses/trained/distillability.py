@@ -96,6 +96,7 @@ def sample_answers(
         top_p=1.0,
         score_edits=(),
         edits=(),
+        drawn_edits=(),
         released_edits=(),
         randomness=lambda prompts, seed: [
             f"{seed}/{place}/{digest(one.conversation)}" for place, one in enumerate(prompts)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLOURS = dict(
     zip(
         FAMILIES,
-        ("#1f5fbf", "#1a7f37", "#b35900", "#a4218f", "#0b7f8a", "#57606a"),
+        ("#1f5fbf", "#1a7f37", "#b35900", "#a4218f", "#7a5c00", "#0b7f8a", "#57606a"),
         strict=True,
     )
 )

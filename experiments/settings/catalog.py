@@ -36,7 +36,7 @@ SYMBOLS = {"defense": "Defense", "attacker": "Attacker", "task": "Task", "detect
 BASES = {"defense": "BaseDefense", "attacker": "Base", "task": "Task", "detector": "BaseDetector"}
 """The class of the group's package that the symbol derives from."""
 PLACES = {
-    "defense": ("trained", "decoding", "release"),
+    "defense": ("trained", "decoding", "marks", "release"),
     "attacker": ("", "ask", "clean", "repair", "follow"),
     "task": ("",),
     "detector": ("",),

@@ -135,6 +135,7 @@ PAGES = {
             "none": "Undefended",
             "trained": "Trained teachers: the weights are changed",
             "decoding": "Decoding: the next-token distribution is changed",
+            "marks": "Marks: what is said is found again, in texts and students (docs/marks.md)",
             "release": "Release: the finished answer, or its logprobs, is changed",
         },
         family=lambda name: name.partition("/")[0],

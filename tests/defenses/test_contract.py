@@ -31,15 +31,15 @@ OTHERWISE = [
 
 def files() -> list[str]:
     """Every selectable defence file; accounts are limited in access/, which maps no model to a
-    model.
+    model, and marks are looked for in marks/detect/.
     """
+    others = ("access/", "marks/detect/")
     paths = (
         path.relative_to(ROOT / "defenses").with_suffix("")
         for path in (ROOT / "defenses").rglob("*.py")
+        if not path.name.startswith("_")
     )
-    return sorted(
-        str(path) for path in paths if not path.name.startswith("_") and path.parts[0] != "access"
-    )
+    return sorted(path.as_posix() for path in paths if not path.as_posix().startswith(others))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ FAMILIES = (
     "release, text",
     "release, logprobs",
     "trained",
+    "marks",
     "several",
     "controls",
 )
