@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.results.manifest import (
     Code,
     Machine,
 )
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PROJECT = "distill-resist"
 LIBRARIES = (
@@ -28,44 +33,55 @@ LIBRARIES = (
 )
 
 
-def locked() -> list[str]:
+@functools.cache
+def locked() -> tuple[str, ...]:
     """What this project needs of what is installed, however deep, with versions; all else is its
-    owner's own.
+    owner's own. It is looked up once a process.
     """
     waiting = _needed(PROJECT, "") or [(name, "") for name in LIBRARIES]
     pins = dict[tuple[str, str], str]()
     while waiting:
         needed = waiting.pop()
-        if needed not in pins:
-            installed = distribution(needed[0])
-            pins[needed] = f"{installed.metadata['Name']}=={installed.version}"
+        installed = _installed(needed[0])
+        if needed not in pins and installed:
+            pins[needed] = f"{installed.name}=={installed.version}"
             waiting += _needed(*needed)
-    return sorted({*pins.values()})
+    return tuple(sorted({*pins.values()}))
+
+
+class _Installed(NamedTuple):
+    """A distribution, whose metadata are parsed once."""
+
+    name: str
+    version: str
+    needs: list[Requirement]
+
+
+@functools.cache
+def _installed(name: str) -> _Installed | None:
+    from packaging.requirements import Requirement
+
+    try:
+        installed = distribution(name)
+    except PackageNotFoundError:
+        return None
+    needs = [Requirement(line) for line in installed.requires or []]
+    return _Installed(installed.metadata["Name"], installed.version, needs)
 
 
 def _needed(name: str, extra: str) -> list[tuple[str, str]]:
     """The installed distributions, each with an extra or none, that one needs on this machine."""
-    from packaging.requirements import Requirement
-
-    requirements = [
-        Requirement(line) for line in (requires(name) if _is_installed(name) else None) or []
-    ]
+    installed = _installed(name)
+    needs = installed.needs if installed else []
     meant = [
-        one for one in requirements if one.marker is None or one.marker.evaluate({"extra": extra})
+        need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})
     ]
     return [
-        (one.name, more)
-        for one in meant
-        if _is_installed(one.name)
-        for more in ("", *sorted(one.extras))
+        (need.name, more)
+        for need in meant
+        if _installed(need.name)
+        for more in ("", *sorted(need.extras))
     ]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(distribution(name))
-    except PackageNotFoundError:
-        return False
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 whether that is past.
 
 The code of a stage is every module of this project that its kind and its components import, however
-deep, each with a digest that comments, docstrings and line breaks do not change.
+deep, each with the digest that `source_code` gives.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill.completions import BadInput, digest
-from experiments.settings.catalog import cached, find_plugin, module_file, module_of, plugin_file
+from distill.completions import digest
+from experiments.settings.catalog import find_plugin, module_of
+from experiments.source_code import closure, file_of
 from experiments.stages.stage import Stage, canonical
 from experiments.store import Origin, Record, Store
 
-ROOT = Path(__file__).parents[1]
-PROJECT = ("distill", "defenses", "experiments")
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")  # those that can change bytes
 # Settings whose values are components, or lists of them, and the group that these are of.
 GROUPS = {
@@ -42,7 +39,7 @@ GROUPS = {
 
 def modules(stage: Stage) -> dict[str, str]:
     """Every module of this project that the stage runs, with its digest."""
-    return _closure(frozenset(roots(stage)))
+    return closure(frozenset(roots(stage)))
 
 
 def roots(stage: Stage) -> Iterator[str]:
@@ -63,18 +60,6 @@ def plugins(stages: Iterable[Stage]) -> dict[str, str]:
     }
 
 
-def remember(code: Iterable[str]) -> None:
-    """Import modules and note their digests, so that both stay what they are now in
-    this process.
-
-    Args:
-        code: names of modules.
-    """
-    for name in code:
-        _read(name)
-        importlib.import_module(name)
-
-
 def _components(settings: Any, group: str | None) -> Iterator[tuple[str, str]]:
     """The group and name of every component that settings name."""
     if isinstance(settings, Mapping):
@@ -86,123 +71,6 @@ def _components(settings: Any, group: str | None) -> Iterator[tuple[str, str]]:
     elif isinstance(settings, list | tuple):
         for value in settings:
             yield from _components(value, group)
-
-
-@cached
-def _closure(roots: frozenset[str]) -> dict[str, str]:
-    names = frozenset[str]().union(*map(_reached, roots))
-    return {name: _read(name)[0] for name in sorted(names)}
-
-
-@cached
-def _reached(root: str) -> frozenset[str]:
-    """A module and all that it imports, however deep, with the packages on the way."""
-    waiting, reached = [root], set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting += [*_packages(name), *_read(name)[1]]
-    return frozenset(reached)
-
-
-def _packages(name: str) -> list[str]:
-    """The packages that a module lies in; one that is only a folder has no code."""
-    above = [name[:at] for at, letter in enumerate(name) if letter == "."]
-    return [package for package in above if _file(package)]
-
-
-def installed(name: str) -> str | None:
-    """The digest of a module as it is here, if it is.
-
-    Args:
-        name: of a module, which may come from somebody else's manifest.
-
-    Returns:
-        None where it is not here.
-    """
-    return _read(name)[0] if _file(name) else None
-
-
-@cached
-def _read(name: str) -> tuple[str, frozenset[str]]:
-    """A module's digest, and the modules of this project that it imports, also those inside
-    functions.
-    """
-    path = _file(name)
-    if path is None:
-        raise BadInput(f"{name}: no such module; its code cannot be recorded")
-    tree = ast.parse(path.read_bytes(), path.name)
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return code_digest(tree), frozenset(_imported(tree, package))
-
-
-def code_digest(tree: ast.AST) -> str:
-    """What code does as 16 hexadecimal digits: comments, docstrings and places do not count."""
-    return digest("".join(_spelled(tree)))[:16]
-
-
-def _file(name: str) -> Path | None:
-    """The file of a module of this project or of a plugin in use; names may come from a manifest
-    that somebody else wrote.
-    """
-    top = name.partition(".")[0]
-    return module_file(name, [ROOT / top]) if top in PROJECT else plugin_file(name)
-
-
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    for child in _children(node):
-        names = []
-        if isinstance(child, ast.Import):
-            names = [alias.name for alias in child.names]
-        elif isinstance(child, ast.ImportFrom):
-            above = package.rsplit(".", child.level - 1)[0] if child.level else ""
-            base = ".".join(filter(None, (above, child.module)))
-            names = [base, *(f"{base}.{alias.name}" for alias in child.names)]
-        yield from filter(_file, names)
-        yield from _imported(child, package)
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """What is below a node; not what only a type checker imports, which never runs."""
-    for child in ast.iter_child_nodes(node):
-        if not (
-            isinstance(child, ast.If)
-            and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        ):
-            yield child
-        else:
-            yield from child.orelse
-
-
-def _spelled(node: Any) -> Iterator[str]:
-    """A tree as text without docstrings and places; empty fields are left out, as Python versions
-    differ in them.
-    """
-    if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name, value in ast.iter_fields(node):
-            if isinstance(value, list):
-                value = [part for part in value if not _is_text(part)]
-            if value is not None and value != []:
-                yield f" {name}="
-                yield from _spelled(value)
-        yield ")"
-    elif isinstance(node, list):
-        for part in node:
-            yield from _spelled(part)
-            yield ","
-    else:
-        yield repr(node)
-
-
-def _is_text(node: Any) -> bool:
-    """Whether a statement is a string alone, as docstrings are."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 # What makes a result now, and what made one that is there
@@ -227,7 +95,7 @@ def now(stage: Stage, threads: int) -> Origin:
 @functools.cache
 def _version(kind: str) -> int:
     """The `VERSION` in the file of a kind, read and not imported."""
-    path = _file(f"experiments.stages.{kind}")
+    path = file_of(f"experiments.stages.{kind}")
     assert path, kind
     for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":

@@ -108,7 +108,7 @@ def manifest(plan: Plan, store: Store, old: Sequence[str] = ()) -> Manifest:
         fingerprint=fingerprint(store, stages),
         config_sha256=digest(published(plan.study).model_dump_json()),
         versions=environment.versions(),
-        lock=environment.locked(),
+        lock=[*environment.locked()],
         machine=environment.machine(max((maker.get("threads", 1) for maker in makers), default=1)),
         code=environment.code(),
         plugins=provenance.plugins(stages),

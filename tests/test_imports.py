@@ -109,6 +109,7 @@ ROOMS = (
     "tasks",
     "campaigns",
     "settings",
+    "source_code",
     "contracts",
     "stages",
     "store",

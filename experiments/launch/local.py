@@ -23,7 +23,7 @@ from types import ModuleType
 from rich.console import Console
 
 from distill.completions import BadInput
-from experiments import private, provenance
+from experiments import private, provenance, source_code
 from experiments.launch import estimate, one
 from experiments.launch.progress import REFRESH_SECONDS, Monitor, shown, stage_names
 from experiments.live import Live
@@ -71,7 +71,9 @@ def run(
         return
     for stage in waiting:
         private.check(stage.settings)
-    code = sorted({name for stage in waiting for name in provenance.modules(stage)})
+    code = source_code.sources(
+        sorted({name for stage in waiting for name in provenance.modules(stage)})
+    )
     # Children read this before they import torch; more threads than cores would oversubscribe them.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     workers, study = min(workers, len(waiting)), plan.study
@@ -121,7 +123,7 @@ def _killed(waiting: list[Stage], store: Store) -> BadInput:
 
 
 @contextlib.contextmanager
-def _pool(workers: int, code: list[str]) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, code: list[source_code.Source]) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. After an error what is under way is finished and kept; Ctrl-C and SIGTERM
     end it at once.
     """
@@ -221,7 +223,7 @@ _failed: list[str] = []
 """In a worker: why it could not begin."""
 
 
-def _begin(code: list[str], stand_ins: dict[str, str], folders: list[Path]) -> None:
+def _begin(code: list[source_code.Source], stand_ins: dict[str, str], folders: list[Path]) -> None:
     """Import all code at once and note its digests: what is edited during a run neither acts nor is
     recorded.
     """
@@ -229,7 +231,7 @@ def _begin(code: list[str], stand_ins: dict[str, str], folders: list[Path]) -> N
     private.hold(stand_ins)
     try:
         use_plugins(folders)
-        provenance.remember(code)
+        source_code.remember(code)
     except Exception as error:
         _failed.append(f"{type(error).__name__}: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ MARKUP = re.compile(r"\||<(?=[A-Za-z/!?])|(?<=\])[(:\[]|^#+ |^[>`~]|`(?=``)")
 """What begins a cell, a tag, a link, a heading, a quotation or a block of code in Markdown."""
 
 
+@functools.cache
 def template(path: Path, html: bool) -> Template:
     """A template of this folder; what it is given is escaped, with `html` as HTML and else as
     Markdown.

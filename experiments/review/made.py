@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distill.completions import digest
-from experiments import environment, provenance, run_folder
+from experiments import environment, provenance, run_folder, source_code
 from experiments.planning.plan import Plan
 from experiments.results import archive, read
 from experiments.results.manifest import Maker, Manifest, StageRecord, UnknownMaker
@@ -90,7 +90,7 @@ def _installed(manifest: Manifest, planned: Plan | None) -> Check:
     changed, others = set[str](), _other_plugins(manifest, planned)
     for maker, made in _makers(manifest, planned):
         code: Mapping[str, str | None] = made.code or {
-            name: provenance.installed(name) for name in maker.code
+            name: source_code.installed(name) for name in maker.code
         }
         changed |= {*provenance.differing(maker.code, code)}
         libraries = made.libraries or {}

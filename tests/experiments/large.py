@@ -193,7 +193,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         "fingerprint": "",
         "config_sha256": "",
         "versions": environment.versions(),
-        "lock": environment.locked(),
+        "lock": [*environment.locked()],
         "machine": jsonable(environment.machine(1)),
         "code": jsonable(environment.code()),
         "plugins": provenance.plugins(plan.stages),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distill.completions import BadInput
-from experiments import cli, provenance
+from experiments import cli, provenance, source_code
 from experiments.launch import one
 from experiments.planning import plan
 from experiments.review.verify import verify
@@ -49,20 +49,20 @@ def planned():
 @pytest.fixture
 def edit(monkeypatch):
     """Make modules look as if their code had been changed."""
-    real, changed = provenance._read, {}
+    real, changed = source_code.read, {}
 
     def read(name):
-        digest, imports = real(name)
-        return changed.get(name, digest), imports
+        source = real(name)
+        return source._replace(digest=changed.get(name, source.digest))
 
     def edited(*names):
         changed.update(dict.fromkeys(names, "edited"))
-        provenance._closure.cache_clear()
+        source_code.closure.cache_clear()
 
-    monkeypatch.setattr(provenance, "_read", read)
+    monkeypatch.setattr(source_code, "read", read)
     yield edited
     monkeypatch.undo()
-    provenance._closure.cache_clear()
+    source_code.closure.cache_clear()
 
 
 def command(verb, runs, *more):
@@ -101,13 +101,13 @@ class TestDigest:
     SAME = ['x = f(1, "a")', '"""Said."""\nx = f(1, "a")', "# why\nx = f(\n    1,\n    'a',\n)\n"]
 
     def test_comments_docstrings_and_line_breaks_change_nothing(self):
-        assert len({provenance.code_digest(ast.parse(text)) for text in self.SAME}) == 1
+        assert len({source_code.code_digest(ast.parse(text)) for text in self.SAME}) == 1
         body = (
             "class A:\n  {0}\n  def f(self):\n    {0}\n    return 1\n"
             "  async def g(self):\n    {0}\n"
         )
         assert (
-            len({provenance.code_digest(ast.parse(body.format(f'"""{word}"""'))) for word in "ab"})
+            len({source_code.code_digest(ast.parse(body.format(f'"""{word}"""'))) for word in "ab"})
             == 1
         )
 
@@ -128,7 +128,7 @@ class TestDigest:
         ],
     )
     def test_whatever_acts_changes_it(self, text):
-        assert provenance.code_digest(ast.parse(text)) != provenance.code_digest(
+        assert source_code.code_digest(ast.parse(text)) != source_code.code_digest(
             ast.parse(self.SAME[0])
         )
 
@@ -136,20 +136,20 @@ class TestDigest:
         "name", ["distill.trainer", "distill.models", "experiments.stages.evaluation", "defenses"]
     )
     def test_real_modules_keep_theirs_without_docstrings_and_comments(self, name):
-        tree = ast.parse(provenance._file(name).read_bytes())
-        digest = provenance.code_digest(tree)
+        tree = ast.parse(source_code.file_of(name).read_bytes())
+        digest = source_code.code_digest(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
                 node
             ):
                 node.body[0].value.value = "Something else."
         again = ast.unparse(tree)
-        assert provenance.code_digest(ast.parse(again)) == digest == provenance._read(name)[0]
+        assert source_code.code_digest(ast.parse(again)) == digest == source_code.read(name).digest
         constant = next(
             n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int
         )
         constant.value += 1
-        assert provenance.code_digest(tree) != digest
+        assert source_code.code_digest(tree) != digest
 
 
 @functools.cache
@@ -201,7 +201,7 @@ class TestClosure:
             "else:\n    from distill import logprob_cache\n"
             "def f():\n    from ..models import load\n    from . import clean\n"
         )
-        imports = {*provenance._imported(ast.parse(text), "distill.attackers")}
+        imports = {*source_code._imported(ast.parse(text), "distill.attackers")}
         assert imports == {
             "distill.losses",
             "distill",
@@ -213,7 +213,7 @@ class TestClosure:
 
     def test_names_of_a_strange_manifest_reach_no_file(self):
         strange = ("..", "os", "/etc/passwd", "distill./etc/x", "distill.no")
-        assert {provenance.installed(name) for name in strange} == {None}
+        assert {source_code.installed(name) for name in strange} == {None}
 
     def test_every_kind_has_a_version(self):
         assert all(provenance._version(stage.kind) >= 1 for stage in shipped())
@@ -543,4 +543,4 @@ def test_an_edit_of_the_sources_is_seen_by_the_next_command(made, tmp_path):
 
 def test_a_component_without_a_file_is_one_line():
     with pytest.raises(BadInput, match="no such module"):
-        provenance._read("defenses.release.nothing")
+        source_code.read("defenses.release.nothing")
