@@ -37,7 +37,9 @@ LIBRARIES = [
     "torch",
     "transformers.models.llama.modeling_llama",
     "accelerate",
+    "pyarrow.dataset",
     "pyarrow.parquet",
+    "pandas",  # which pyarrow imports by itself
     "pydantic",
 ]
 LONGEST = (

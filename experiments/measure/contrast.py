@@ -174,16 +174,12 @@ def parts_of(parts: Variance, weights: Sequence[float]) -> Parts:
     seed_G = [quadratic(part_AA) for part_AA in parts.seed_GAA]
     rest_G = [quadratic(part_AA) for part_AA in parts.residual_GAA]
     free = [max(n - 1, 1) for n in parts.seeds_G]
-    seed: Any = np.sum(seed_G, axis=0)
-    squares = np.sum([one**2 / df for one, df in zip(seed_G, free, strict=True)], axis=0)
+    seed: Any = sum(seed_G)
+    squares = sum(one**2 / df for one, df in zip(seed_G, free, strict=True))
     with np.errstate(divide="ignore", invalid="ignore"):
         seed_df = np.where(seed > 0, seed**2 / squares, min(free))
-    rest_free = np.sum(
-        [one**2 / (df * parts.item_df) for one, df in zip(rest_G, free, strict=True)], axis=0
-    )
-    return Parts(
-        parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), np.sum(rest_G, axis=0), rest_free
-    )
+    rest_free = sum(one**2 / (df * parts.item_df) for one, df in zip(rest_G, free, strict=True))
+    return Parts(parts.mean_A @ c, seed, seed_df, quadratic(parts.item_AA), sum(rest_G), rest_free)
 
 
 def combine(
@@ -201,6 +197,15 @@ def combine(
         alpha: level of the two-sided interval.
         prior: of the seed variance, from all contrasts of a study.
     """
+    value, se, df = _spread(parts, weights, prior)
+    half = np.where(se > 0, special.stdtrit(df, 1 - alpha / 2) * se, np.nan)
+    return Estimate(*(one[()] for one in (value, se, df, value - half, value + half)))
+
+
+def _spread(
+    parts: Variance, weights: Sequence[float], prior: Prior | None
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The weighted sum of arm means, its standard error and degrees of freedom, as in `combine`."""
     value, seed, seed_df, item, residual, rest_free = parts_of(parts, weights)
     if prior is not None:
         seed, seed_df = (
@@ -214,9 +219,7 @@ def combine(
     free = item**2 / parts.item_df + seed**2 / seed_df + rest_free
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(total > 0, np.maximum(total**2 / free, 1.0), np.inf)
-    se = np.sqrt(total)
-    half = np.where(se > 0, special.stdtrit(df, 1 - alpha / 2) * se, np.nan)
-    return Estimate(*(one[()] for one in (value, se, df, value - half, value + half)))
+    return value, np.sqrt(total), df
 
 
 def pooled(contrasts: Sequence[Parts]) -> Prior | None:
@@ -292,13 +295,12 @@ def corrected_t(
 
     Source: Hall (1992), On the removal of skewness by transformation, J. R. Stat. Soc. B 54.
     """
-    estimate = combine(parts, weights, prior=prior)
-    if not estimate.se:
-        value = float(estimate.value)
-        return (math.copysign(math.inf, value) if value else 0.0), float(estimate.df)
-    t, skew = float(estimate.value / estimate.se), third_moment(parts, weights) / estimate.se**3
+    value, se, df = (float(one) for one in _spread(parts, weights, prior))
+    if not se:
+        return (math.copysign(math.inf, value) if value else 0.0), df
+    t, skew = value / se, third_moment(parts, weights) / se**3
     # Its slope is (1 + skew t / 3)^2: without the cubic term a larger t could have a larger p.
-    return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27), float(estimate.df)
+    return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27), df
 
 
 def p_below(parts: Variance, weights: Sequence[float], prior: Prior | None = None) -> float:
