@@ -53,11 +53,13 @@ def _parts(entry: str) -> list[tuple[ComponentSpec, Mark | trigger.Defense]]:
 
 
 def check_marks(study: Study) -> None:
-    """BadInput where a study asks for tests of marks that it has none of, or whose teacher cannot
-    be read.
+    """Refuse a study that asks for tests of marks and has none, or whose teacher cannot be read.
 
     Args:
         study: with `measure.marks`.
+
+    Raises:
+        BadInput: it has no mark, or its teacher is no network.
     """
     entries = dict.fromkeys(one for block in study.blocks for one in block.defenses)
     if not any(map(marks_of, entries)):

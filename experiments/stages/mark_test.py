@@ -23,6 +23,7 @@ from defenses.marks.detect.windows import fresh, numbers, of_texts, seen_in, spo
 from distill.completions import BadInput, Completion, Interface, Prompt, read_completions
 from distill.generation import continuation_probabilities
 from distill.models import LanguageModel, batches_by_length
+from distill.rendering import text_ids
 from experiments.settings.components import ComponentSpec, build
 from experiments.stages.completions import FILE
 from experiments.stages.episodes import flat, play
@@ -52,8 +53,8 @@ MOST_CONTEXTS = 3000
 
 
 class MarkTestSpec(Spec):
-    """Which marks are looked for, the parts of a defence that are such with their keys, and in whom:
-    the student as it was trained.
+    """Which marks are looked for, the parts of a defence that are such with their keys, and in
+    whom: the student as it was trained.
     """
 
     STAGE: ClassVar[str] = "mark_test"
@@ -153,8 +154,8 @@ def _learned(
 def _tests(name: str, mark: Any, suspect: Suspect) -> Iterator[MarkTest]:
     """The tests of a mark, in the order of `TESTS`; a mark of words has its own."""
     if isinstance(mark, trigger.Defense):
-        said = mark.detect_replies(_replies(mark, suspect))
-        yield MarkTest(mark=name, test=REPLIES, looks=[_look(said)])
+        evidence = mark.detect_replies(_replies(mark, suspect))
+        yield MarkTest(mark=name, test=REPLIES, looks=[_look(evidence)])
         return
     if not isinstance(mark, Mark):
         raise BadInput(f"defense {name}: is no mark, so no student can be tested for it")
@@ -207,6 +208,9 @@ def first_draws(mark: Mark, pairs: Pairs, size: int) -> np.ndarray:
         mark: whose draws they are.
         pairs: in the order of their texts.
         size: of the vocabulary.
+
+    Returns:
+        `[N]`, int64.
     """
     contexts_NC, tokens_N = (
         torch.from_numpy(ids.astype(np.int64)) for ids in (pairs.contexts_NC, pairs.tokens_N)
@@ -286,16 +290,16 @@ def _masses(mark: adfp.Defense, suspect: Suspect) -> Iterator[MarkLook]:
         first.setdefault((row, *context), place)
     unread = fresh(pairs, read.prompts)
     once = np.sort(np.unique(numbers(unread.contexts_NC), return_index=True)[1])[:MOST_CONTEXTS]
-    chosen = unread.only(once)
+    picked = unread.only(once)
     slots: dict[int, list[tuple[int, int]]] = {}
-    for slot, (row, context) in enumerate(zip(chosen.rows_N, chosen.contexts_NC, strict=True)):
+    for slot, (row, context) in enumerate(zip(picked.rows_N, picked.contexts_NC, strict=True)):
         slots.setdefault(int(row), []).append((slot, first[row, *context][1]))
-    p_NV = np.full((len(chosen), size), np.nan, np.float32)
+    p_NV = np.full((len(picked), size), np.nan, np.float32)
     for line, p_LV in _distributions(suspect, read):
         for slot, at in slots.get(line, ()):
             p_NV[slot] = p_LV[at]
     there_N = ~np.isnan(p_NV[:, 0])
-    contexts_NC, p_NV = chosen.contexts_NC[there_N], p_NV[there_N]
+    contexts_NC, p_NV = picked.contexts_NC[there_N], p_NV[there_N]
     special = [i for i in suspect.teacher.tokenizer.all_special_ids if i < size]
     for n in steps(len(p_NV)):
         yield _look(green_mass(mark, contexts_NC[:n], p_NV[:n], special=special))
@@ -313,5 +317,11 @@ def _replies(mark: trigger.Defense, suspect: Suspect) -> list[list[str]]:
         replace(questions[i % len(questions)], begin=word.asked_as, attempt=i // len(questions))
         for i, word in enumerate(words)
     ]
-    said = suspect.model.generate(prompts, seed=0, interface=Interface())
-    return [[one.text.removeprefix(word.asked_as)] for one, word in zip(said, words, strict=True)]
+    spelled, model = suspect.model.tokenizer, suspect.model
+    answers = model.generate(prompts, seed=0, interface=Interface())
+    # By tokens: a letter that the vocabulary lacks is none of the text.
+    behind = [
+        answer.token_ids[len(text_ids(spelled, word.asked_as)) :]
+        for answer, word in zip(answers, words, strict=True)
+    ]
+    return [[spelled.decode(ids, skip_special_tokens=True)] for ids in behind]
