@@ -29,12 +29,14 @@ from experiments.results.schema.measures import Measures
 from experiments.review import exams, marks
 from experiments.seeds import seed_for
 from experiments.settings import schema
+from experiments.settings.components import restore
 from experiments.stages import mark_test
 from experiments.stages.completions import FILE
 from experiments.stages.files import MarkEvidence
 from experiments.store import Store
 from experiments.wandb_runs import mark_columns
 from tests.experiments import forger, small
+from tests.experiments.shipped import overrides
 from tests.experiments.test_forged_numbers import run_of
 
 MIX = "clean/mix(share=0.5) + sft"
@@ -51,7 +53,7 @@ WORDS = [
     "defense=[marks/kgw(key=mine) + release/top_k,marks/adfp,marks/trigger]",
     f"attacker=[sft,{MIX}]",
 ]
-KGW = "marks/kgw(key=mine) + release/top_k"
+KGW = "marks/kgw(key='sha256-76055276061dd626') + release/top_k"  # a key is no part of a plan
 
 
 def planned(*words):
@@ -100,7 +102,7 @@ class TestPlan:
         for run in plan.marks:
             assert run.stage.spec.defense == marks_of(run.defense)
         parts = [run.stage.spec.defense for run in plan.marks if run.defense == KGW]
-        assert {part.settings["key"] for (part,) in parts} == {"mine"}
+        assert {restore("defense", part).settings.key for (part,) in parts} == {"mine"}
 
     def test_a_control_is_tested_on_what_the_marked_student_of_its_seed_was_sold(self, plan):
         sold = {
@@ -137,21 +139,12 @@ class TestPlan:
         assert {run.stage.needs.model.kind for run in after.marks} == {"post_training"}
         assert {run.stage.spec.student.STAGE for run in after.marks} == {"student"}
 
-    @pytest.mark.parametrize(
-        ("words", "why"),
-        [
-            (["defense=release/top_k"], "measure.marks: no defence of the study has a mark"),
-            (
-                ["teacher=recorded_gsm8k", "defense=marks/trigger", "task=gsm8k"],
-                "measure.marks: teacher .* is no network",
-            ),
-        ],
-    )
-    def test_bad_input(self, words, why):
-        other = [word for word in WORDS if not word.startswith("teacher.")]
-        words = small.last(*(other if "teacher" in words[0] else WORDS), *words)
-        with pytest.raises(BadInput, match=why):
-            planning.make(schema.load("quickstart", words))
+    def test_bad_input(self):
+        with pytest.raises(BadInput, match=r"measure.marks: no defence of the study has a mark"):
+            planned("defense=release/top_k")
+        words = [*overrides("gsm8k"), "measure.marks=true", "defense=marks/trigger"]
+        with pytest.raises(BadInput, match=r"measure.marks: teacher .* is no network"):
+            planning.make(schema.load("gsm8k", words))
 
 
 class TestStage:
@@ -171,8 +164,8 @@ class TestStage:
             )
         }
         monkeypatch.setattr(tasks.Task, "_draw", watched)
-        train = {item.prompt.text for item in build_task().train_items(10_000, 0)}
-        assert asked <= train and len(asked) == 10
+        train = build_task().train_items(10, seed_for("marks"))
+        assert asked == {item.prompt.text for item in train}
         drawn.clear()
         for run in plan.marks:
             folders = run.stage.needs.map(lambda s: Store(runs / "store").open(s.kind, s.key))
@@ -226,9 +219,8 @@ class TestStage:
             store = Store(runs / "store")
             made = run.arm.completions
             answers = mark_test.read_completions(store.open(made.kind, made.key) / FILE)
-            assert counted.sold == sum(len(one.text.replace("x", "")) for one in answers) or (
-                run.defense == "marks/trigger"
-            )
+            sizes = [len(one.token_ids) or len(one.text) for one in answers]
+            assert counted.sold == sum(sizes) > 0
             if run.arm.attacker == "sft":
                 assert counted.tokens == counted.sold
             else:
