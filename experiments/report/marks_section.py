@@ -67,38 +67,32 @@ def tables(measures: Measures) -> list[MarkTable]:
 
 
 def lines(rows: Sequence[MarkResult]) -> list[str]:
-    """For a terminal: of each arm's students the test with the smallest p, with the false alarms of
-    the same test.
+    """For a terminal: what each arm's students say themselves, or of a trigger reply, with the
+    false alarms of the same test. Which test is shown does not depend on what it found.
 
     Args:
         rows: of a study.
     """
-    arms: dict[tuple[str, str, str, int], list[MarkResult]] = {}
-    for row in rows:
-        arms.setdefault((row.task, row.defense, row.attacker, row.budget), []).append(row)
-    return [_line(same) for same in arms.values()]
+    shown = [row for row in rows if row.test in ("closed", "replies")]
+    controls = {_who(row): row for row in shown if row.control}
+    return [_line(row, controls.get(_who(row))) for row in shown if not row.control]
 
 
-def _line(rows: Sequence[MarkResult]) -> str:
-    """The strongest test of a student, as the sold text is none."""
-    first = rows[0]
-    where = f"mark ({first.task}, {first.defense}, {first.attacker}, {first.budget})"
-    students = [row for row in rows if not row.control and row.test != DRAWN[0]]
-    able = [(row.log10_p, row) for row in students if row.log10_p is not None]
-    if not able:
-        return f"{where}: too few draws for any p-value of a student"
-    log10_p, best = min(able, key=lambda pair: pair[0])
-    level = f"{best.shares[0].level:g}"
-    alarms = next(
-        (row for row in rows if row.control and (row.mark, row.test) == (best.mark, best.test)),
-        None,
-    )
-    line = f"{where}: {best.test}, log10 p {log10_p:.1f}, {_found(best)} found at {level}"
-    return line + (f"; undefended: {_found(alarms)}" if alarms else "")
+def _who(row: MarkResult) -> tuple[str, ...]:
+    return row.task, row.defense, row.attacker, str(row.budget), row.mark
+
+
+def _line(row: MarkResult, control: MarkResult | None) -> str:
+    where = f"mark ({row.task}, {row.defense}, {row.attacker}, {row.budget})"
+    if row.log10_p is None:
+        return f"{where}: {row.test}, no p-value: {row.note}"
+    line = f"{where}: {row.test}, log10 p {row.log10_p:.1f}, {_found(row)} at"
+    line += f" {row.shares[0].level:g}"
+    return line + (f"; undefended {_found(control)}" if control else "")
 
 
 def _found(row: MarkResult) -> str:
-    return f"{round(row.shares[0].value * row.students)} of {row.students}"
+    return f"found {round(row.shares[0].value * row.students)} of {row.students}"
 
 
 # The picture
@@ -120,6 +114,7 @@ def picture(rows: Sequence[MarkResult]) -> Figure:
         for axes, test in zip(panels, shown, strict=False):
             draw(axes, [row for row in rows if row.test == test], arms)
             axes.axhline(-5, color="0.7", linewidth=0.8, zorder=0)
+            axes.set_yscale("symlog", linthresh=3)
             axes.set_title(test, fontsize=9)
         panels[0].set_ylabel("log10 p, median")
     handles = [_handle(number) for number in range(len(arms))]
@@ -162,4 +157,4 @@ def _share_panel(axes: Axes, rows: Sequence[MarkResult], arms: Sequence[tuple[st
                 markerfacecolor="none" if row.control else None,
                 linestyle="none",
             )
-    axes.set(xlabel="marked tokens, % of what was learned from", xlim=(-5, 105))
+    axes.set(xlabel="marked data (% of tokens)", xlim=(-5, 105))
