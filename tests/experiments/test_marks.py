@@ -157,7 +157,7 @@ class TestStage:
                 yield item
 
         clean = plan.marks[0].stage.needs.clean
-        asked = {
+        questions = {
             one.question.text
             for one in mark_test.read_completions(
                 Store(runs / "store").open(clean.kind, clean.key) / FILE
@@ -165,7 +165,7 @@ class TestStage:
         }
         monkeypatch.setattr(tasks.Task, "_draw", watched)
         train = build_task().train_items(10, seed_for("marks"))
-        assert asked == {item.prompt.text for item in train}
+        assert questions == {item.prompt.text for item in train}
         drawn.clear()
         for run in plan.marks:
             folders = run.stage.needs.map(lambda s: Store(runs / "store").open(s.kind, s.key))
@@ -397,7 +397,7 @@ class TestResults:
         marked = [
             student(0, [(100, -1.0), (200, -2.0)]),
             student(1, [(100, -2.0), (240, -5.0)], marked=100),
-            student(2, [(100, -4.0), (300, -6.0)]),
+            student(2, [(100, -4.0), (300, -5.5), (900, -6.0)]),
             student(3, [(20, None)]),
         ]
         control = [student(seed, [(100, -0.5), (150, -0.1)], control=True) for seed in range(3)]
@@ -471,10 +471,10 @@ class TestForged:
     @pytest.mark.parametrize("control", [False, True])
     def test_a_p_that_does_not_follow_from_its_counts_fails(self, home, control):
         def lie(students):
-            one = next(
+            student = next(
                 s for s in students if s["control"] == control and s["defense"] == "marks/adfp"
             )
-            look = one["tests"][0]["looks"][-1]
+            look = student["tests"][0]["looks"][-1]
             look["log10_p"] = (look["log10_p"] or 0.0) - 3
 
         forger.edit(home, "marks.json", lie)
