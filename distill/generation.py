@@ -367,3 +367,33 @@ def continuation_nats(network: Any, rows: Sequence[tuple[list[int], list[int]]])
         float(nats_BT[i, len(prompt) - 1 : len(prompt) + len(more) - 1].sum())
         for i, (prompt, more) in enumerate(rows)
     ]
+
+
+@torch.inference_mode()
+def continuation_probabilities(
+    network: Any, rows: Sequence[tuple[list[int], list[int]]], size: int
+) -> list[np.ndarray]:
+    """A network's distribution at every place of each continuation, of the token that stands there.
+
+    Args:
+        network: a causal language model.
+        rows: pairs of prompt and continuation, neither empty.
+        size: tokens of the vocabulary; a network may have rows beyond them, which are left out.
+
+    Returns:
+        `[L, V]` a row, float32, L the length of its continuation.
+    """
+    width = max(len(prompt) + len(more) for prompt, more in rows)
+    tokens_BT = torch.tensor(
+        [[*prompt, *more, *[0] * (width - len(prompt) - len(more))] for prompt, more in rows],
+        device=network.device,
+    )
+    logits_BTV = network(input_ids=tokens_BT).logits
+    return [
+        torch.softmax(
+            logits_BTV[i, len(prompt) - 1 : len(prompt) + len(more) - 1, :size].float(), -1
+        )
+        .cpu()
+        .numpy()
+        for i, (prompt, more) in enumerate(rows)
+    ]

@@ -14,7 +14,7 @@ from experiments import streams
 
 MOST_PROCESSES = 1024  # of one command, and threads of each
 
-SCHEMAS = ("results", "rows", "card", "arms", "outcomes", "manifest", "settings")
+SCHEMAS = ("results", "rows", "card", "arms", "outcomes", "marks", "manifest", "settings")
 
 
 class Argument(NamedTuple):

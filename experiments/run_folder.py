@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.completions import BadInput, digest, write_bytes
 from experiments import environment, preregistration, provenance
-from experiments.analysis import campaign_outcomes, card, summary
+from experiments.analysis import campaign_outcomes, card, marks, summary
 from experiments.analysis.exhibits import exhibits
 from experiments.measure.scores import NotMeasurable
 from experiments.planning.plan import Plan
@@ -55,8 +55,9 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
     note_places(store.root, places(plan.study))
     data, records = collect.collect(plan, store), collect.arms(plan, store)
     outcomes, graded = campaign_outcomes.collect(plan, store), grades_file.read(data)
+    marked = marks.collect(plan, store)
     try:
-        measures = summary.measure(plan.study, graded, records, outcomes, old)
+        measures = summary.measure(plan.study, graded, records, outcomes, old, marked)
     except NotMeasurable as error:
         raise BadInput(f"report {plan.study.name}: {error}") from error
     made = manifest(plan, store, old)
@@ -65,6 +66,7 @@ def write(plan: Plan, store: Store, home: Path, old: Sequence[str] = ()) -> Meas
         "grades.parquet": data,
         "arms.json": as_json(records),
         **({"outcomes.json": as_json(outcomes)} if measures.campaigns else {}),
+        **({"marks.json": as_json(marked)} if marked else {}),
         "measures.json": as_json(measures),
         "results.json": as_json(measures.rows),
         **html.pages(measures, exhibits(graded, plan.notes, made.fingerprint)),

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple
 
 SEEDS = 1000  # seeds that a study may name are below it
 SHARDS = 1000  # parts at most that a run of a campaign is cut into
-Role = Literal["student", "control", "provider", "worked", "past", "clean", "neighbour", "shard"]
+Role = Literal[
+    "student", "control", "provider", "worked", "past", "clean", "neighbour", "shard", "marks"
+]
 
 
 class Range(NamedTuple):
@@ -26,6 +28,7 @@ ROLES: dict[Role, Range] = {
     "control": Range(SEEDS, SEEDS),  # those of the identity control, by the student's seed
     "provider": Range(2000, 1),  # the provider's traces and its proxy
     "worked": Range(3000, 1),  # which questions' worked solutions every attacker owns
+    "marks": Range(4000, 1),  # which questions students are tested for marks on
     "past": Range(10_000, 1),  # the clean past that a provider's detectors learn from
     "clean": Range(20_000, SEEDS),  # clean horizons that thresholds are calibrated on
     "neighbour": Range(

@@ -14,6 +14,7 @@ from experiments import environment
 from experiments.planning.arms import IDENTITY, Arm, is_floor, learning
 from experiments.planning.plan import Plan
 from experiments.results import collect
+from experiments.results.schema.marks import MarkResult
 from experiments.results.schema.measures import Measures
 from experiments.results.schema.rows import Row
 from experiments.results.table import Table, jsonable
@@ -43,10 +44,12 @@ def runs(plan: Plan, store: Store, measures: Measures, home: Path) -> Iterator[R
     for arm in plan.arms:
         if arm.split == "report" and store.has(arm.exam.kind, arm.exam.key):
             row = rows[arm.task, arm.attacker, arm.budget, arm.defense]
-            yield _arm_run(plan, store, arm, row, whole, group)
+            yield _arm_run(plan, store, arm, row, whole, group, mark_columns(measures.marks, arm))
     tables = {"compare": _flat(measures.rows)}
     if measures.campaigns and measures.campaigns.leaks:
         tables["campaigns"] = _flat(measures.campaigns.leaks)
+    if measures.marks:
+        tables["marks"] = _flat(measures.marks)
     yield Run(
         id=f"compare-{digest(canonical([s.key for s in plan.stages]))[:12]}",
         name=f"compare/{plan.study.name}",
@@ -133,7 +136,13 @@ def _flat(rows: Sequence[Table]) -> tuple[list[str], list[list[JsonValue]]]:
 
 
 def _arm_run(
-    plan: Plan, store: Store, arm: Arm, row: Row, whole: dict[str, JsonValue], group: str
+    plan: Plan,
+    store: Store,
+    arm: Arm,
+    row: Row,
+    whole: dict[str, JsonValue],
+    group: str,
+    marks: dict[str, JsonValue],
 ) -> Run:
     columns = _columns(plan, store, arm)
     meta = {
@@ -151,11 +160,28 @@ def _arm_run(
         tags=(TAGS[row.role],),
         config=whole | {"seed": arm.seed, "inputs": _inputs(store, arm)} | columns | meta,
         curves={"distill/loss": [(LOG_EVERY * i, one) for i, one in losses if one is not None]},
-        summary=_summary(store, arm, row, training),
+        summary=_summary(store, arm, row, training) | marks,
         tables={"samples": (SAMPLE_COLUMNS, _samples(plan, store, arm))},
         files=(store.folder(arm.exam.kind, arm.exam.key) / "grades.parquet",),
         lineage=_lineage(store, arm),
     )
+
+
+def mark_columns(rows: Sequence[MarkResult], arm: Arm) -> dict[str, JsonValue]:
+    """What tests for marks say of an arm's own students, under `mark/<mark>/<test>/`.
+
+    Args:
+        rows: of a study.
+        arm: of the plan.
+    """
+    columns: dict[str, JsonValue] = {}
+    for row in rows:
+        who = (row.task, row.defense, row.attacker, row.budget)
+        if who == (arm.task, arm.defense, arm.attacker, arm.budget) and not row.control:
+            place = f"mark/{row.mark}/{row.test}"
+            columns |= {f"{place}/log10_p": row.log10_p, f"{place}/share": row.share}
+            columns |= {f"{place}/found_{s.level:g}": s.value for s in row.shares}
+    return columns
 
 
 def _lineage(store: Store, arm: Arm) -> tuple[Part, ...]:

@@ -8,6 +8,7 @@ from experiments.analysis import campaigns, flagging
 from experiments.analysis.comparisons import ArmTable
 from experiments.analysis.frontier import frontier_results
 from experiments.analysis.ledger import ledger_row
+from experiments.analysis.marks import mark_results
 from experiments.analysis.query_curves import curve_results
 from experiments.analysis.rows import arm_rows
 from experiments.analysis.teachers import teacher_results
@@ -15,6 +16,7 @@ from experiments.analysis.verdicts import judge_defenses
 from experiments.planning.arms import is_floor
 from experiments.results.grades import Grades
 from experiments.results.schema.arms import FinishedStudent, MissingStudent
+from experiments.results.schema.marks import MarkedStudent
 from experiments.results.schema.measures import SCHEMA_VERSION, AttackFacts, Measures, StudyFacts
 from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.results.schema.rows import Row
@@ -28,6 +30,7 @@ def measure(
     records: Sequence[FinishedStudent | MissingStudent],
     outcomes: Sequence[CampaignOutcome] = (),
     old: Sequence[str] = (),
+    marked: Sequence[MarkedStudent] = (),
 ) -> Measures:
     """All of E1 to E13.
 
@@ -37,6 +40,7 @@ def measure(
         records: what was planned; an arm without grades is counted as missing and never as zero.
         outcomes: runs of simulated campaigns, if the study has any.
         old: what of the results other code made, in lines; every row says whether there are such.
+        marked: students that were tested for marks, if the study asks for that.
 
     Raises:
         NotMeasurable: where the grades allow no comparison.
@@ -66,6 +70,7 @@ def measure(
             if study.campaigns and outcomes
             else None
         ),
+        marks=mark_results(marked, study.measure.alpha),
         old=[*old],
     )
 

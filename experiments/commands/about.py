@@ -47,7 +47,7 @@ def print_schema(*, of: str) -> None:
     from pydantic import TypeAdapter
 
     from experiments.results import manifest
-    from experiments.results.schema import arms, card, measures, outcomes, rows
+    from experiments.results.schema import arms, card, marks, measures, outcomes, rows
     from experiments.settings import schema as settings
 
     if of == "settings":
@@ -58,6 +58,7 @@ def print_schema(*, of: str) -> None:
         "card": card.Card,
         "arms": list[arms.ArmRecord],
         "outcomes": list[outcomes.CampaignOutcome],
+        "marks": list[marks.MarkedStudent],
         "manifest": manifest.Manifest,
     }
     print(json.dumps(TypeAdapter(kinds[of]).json_schema(), indent=1))

@@ -16,7 +16,7 @@ from experiments.launch import estimate, local
 from experiments.planning import plan as planning
 from experiments.planning import preflight, servers
 from experiments.planning.plan import Due, Plan
-from experiments.report import campaign_section, matrix, terminal
+from experiments.report import campaign_section, marks_section, matrix, terminal
 from experiments.results.plain import Plain, printable
 from experiments.results.schema.measures import Measures
 from experiments.results.table import jsonable
@@ -189,6 +189,7 @@ def _print_tables(measures: Measures, due: Due, home: Path) -> None:
     lines = [
         *([terminal.old_results(due.why)] if due.old else []),
         *(campaign_section.lines(campaigns) if campaigns else []),
+        *marks_section.lines(measures.marks),
         *terminal.flags(measures.flags),
         f"card: {(home / 'card.md').resolve()}",
         f"report: {(home / 'report.html').resolve()}",

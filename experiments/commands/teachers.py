@@ -36,7 +36,7 @@ def teachers(
     """
     check_once(overrides)
     whole = planning.make(settings.load_named(study, overrides, env))
-    planned, store = replace(whole, arms=[], leaks=[], plateaus=[]), Store(runs / "store")
+    planned, store = replace(whole, arms=[], leaks=[], plateaus=[], marks=[]), Store(runs / "store")
     preflight.check(planned.study)
     servers.check_servers(planned, store)
     writable(store.root)

@@ -103,6 +103,21 @@ class PlateauRun:
     stage: Stage
 
 
+@dataclass(frozen=True)
+class MarkRun:
+    """A reported student's test for the marks of a defence: its own teacher's, or, of a control,
+    who learned from the undefended teacher, another's.
+    """
+
+    arm: Arm
+    defense: str
+    stage: Stage
+
+    @property
+    def is_control(self) -> bool:
+        return self.arm.defense != self.defense
+
+
 def is_floor(attacker: str) -> bool:
     """Whether a student learns nothing from the teacher; besides the floors, an attack that asks
     nothing.

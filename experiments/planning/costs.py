@@ -21,6 +21,7 @@ from experiments.stages.completions import (
 )
 from experiments.stages.defense import PrepareSpec
 from experiments.stages.evaluation import EvaluationSpec
+from experiments.stages.mark_test import MarkTestSpec
 from experiments.stages.plateau import PlateauSpec
 from experiments.stages.post_training import PostTrainingSpec
 from experiments.stages.stage import Stage, TaskSpec, canonical
@@ -44,6 +45,7 @@ SECONDS = {  # of the embedded default
     "plateau": 14.0,
     "evaluation": 1.0,
     "search": 0.1,
+    "mark_test": 2.0,
 }
 ASKS = (ReleasedSpec, SelfSpec, TracesSpec, AskedSpec, LeakedSpec)
 ROWS = 20  # of a task, whose tokens are counted
@@ -52,6 +54,7 @@ FLOPS = 2.5e11
 measured with 135 M weights and rows of 57 tokens."""
 # How often the work of reading a row's tokens once is done.
 TRAINED, ANSWERED, EXAMINED = 3.0, 2.0, 4.0
+READ_FOR_MARKS, TESTED = 5.0, 300  # a test of a student for a mark, and rows that it has
 SERVED = 0.5
 """Seconds a row of a served teacher, to order the queue by: what a server takes is not known."""
 READ, TASKS = 0.06, 100
@@ -149,6 +152,8 @@ def _rows(stage: Stage) -> tuple[TaskSpec, float] | None:
             return exam.task, trained + EXAMINED * exam.items
         case EvaluationSpec() as spec:
             return spec.task, EXAMINED * spec.items
+        case MarkTestSpec() as spec:
+            return spec.task, READ_FOR_MARKS * TESTED
         case PrepareSpec(match=match) as spec:
             return spec.task, TRIES * ANSWERED * match.items * match.seeds if match else 0.0
         case CompletionsSpec() as spec if isinstance(spec, ASKS):

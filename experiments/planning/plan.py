@@ -17,6 +17,7 @@ from experiments.planning.arms import (
     Arm,
     CampaignRun,
     Cell,
+    MarkRun,
     PlateauRun,
     asking,
     defenses,
@@ -33,6 +34,7 @@ from experiments.planning.campaign_runs import (
     shards_notes,
 )
 from experiments.planning.graph import path, pool
+from experiments.planning.marks import check_marks, mark_runs
 from experiments.planning.opened import pinned
 from experiments.planning.scope import Scope, teacher_exam
 from experiments.planning.texts import check_texts
@@ -75,6 +77,7 @@ class Plan:
     arms: list[Arm] = field(default_factory=list)
     leaks: list[CampaignRun] = field(default_factory=list)
     plateaus: list[PlateauRun] = field(default_factory=list)
+    marks: list[MarkRun] = field(default_factory=list)
     teachers: dict[tuple[str, str, str], list[Stage]] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
     facts: list[str] = field(default_factory=list)
@@ -113,6 +116,7 @@ class Plan:
         for leak in self.leaks:
             tops += [leak.run, *(arm.exam for arm in leak.students)]
         tops += [longer.stage for longer in self.plateaus]
+        tops += [tested.stage for tested in self.marks]
         return list({stage.key: stage for top in tops for stage in top.walk()}.values())
 
     def due(self, store: Store, threads: int | None = None, keep_old: bool = False) -> Due:
@@ -145,6 +149,8 @@ def make(study: Study, opens: bool = True) -> Plan:
         BadInput: the study cannot be run.
     """
     _check_trials(study)
+    if study.measure.marks:
+        check_marks(study)
     study = pinned(study) if opens else study
     plan = Plan(study, leaks=campaign_runs(study), opens=opens)
     for note in [*shards_notes(study), *check_texts(study, opens)]:
@@ -163,6 +169,8 @@ def make(study: Study, opens: bool = True) -> Plan:
         plan.note(note)
     if study.measure.plateau:
         plan.plateaus.extend(_plateaus(plan))
+    if study.measure.marks:
+        plan.marks.extend(mark_runs(study, plan.arms, scopes))
     return plan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.measure.flag_kinds import KINDS
-from experiments.report import campaign_plots, campaign_section, terminal
+from experiments.report import campaign_plots, campaign_section, marks_section, terminal
 from experiments.report.headline import findings, shared_remarks
 from experiments.report.matrix import cell, colour, gained, matrices
 from experiments.report.plots import as_everywhere, bars, by_task, curves, frontier, largest, svg
@@ -82,6 +82,7 @@ def render(measures: Measures, drawn: dict[str, str], shown: Exhibits, campaigns
         rows=rows,
         teachers=by_task(measures, measures.teachers),
         campaigns=campaigns,
+        marks=marks_section.section(measures),
         findings=findings(measures),
         shared=shared_remarks(measures.cases),
         matrices=matrices(measures),

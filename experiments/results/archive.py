@@ -31,7 +31,12 @@ ALWAYS = (
     "report.html",
     "transfer.svg",
 )
-SOMETIMES = ("budgets.svg", "outcomes.json", "campaigns.svg")  # where the study has such things
+SOMETIMES = (
+    "budgets.svg",
+    "outcomes.json",
+    "campaigns.svg",
+    "marks.json",
+)  # where the study has such things
 ALLOWED = {*ALWAYS, *SOMETIMES, LOCK, SIGNATURE}
 KEPT = {"tracking.json", "wandb"}  # what tracking leaves beside a run; never exported
 LARGEST = 2 * 2**30  # bytes, of all files together

@@ -19,6 +19,7 @@ from experiments.results import archive
 from experiments.results.manifest import MANIFEST_SCHEMA, Manifest
 from experiments.results.schema.arms import ARM_RECORDS, FinishedStudent, MissingStudent
 from experiments.results.schema.card import Card
+from experiments.results.schema.marks import MARKED_STUDENTS, MarkedStudent
 from experiments.results.schema.measures import SCHEMA_VERSION, Measures
 from experiments.results.schema.outcomes import OUTCOMES, CampaignOutcome
 from experiments.settings.faults import words
@@ -41,6 +42,7 @@ class StudyResults:
     manifest: Manifest
     arms: list[FinishedStudent | MissingStudent]
     outcomes: list[CampaignOutcome]
+    marked: list[MarkedStudent]
 
 
 def read_results(path: Path | str) -> StudyResults:
@@ -62,6 +64,7 @@ def read_results(path: Path | str) -> StudyResults:
                 manifest=manifest_of(home),
                 arms=shaped(home, "arms.json", ARM_RECORDS),
                 outcomes=outcomes_of(home),
+                marked=marked_of(home),
             )
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from None
@@ -104,6 +107,19 @@ def outcomes_of(home: Path) -> list[CampaignOutcome]:
     """
     name = "outcomes.json"
     return shaped(home, name, OUTCOMES) if (home / name).exists() else []
+
+
+def marked_of(home: Path) -> list[MarkedStudent]:
+    """Students that were tested for marks; none where the study asks for no tests.
+
+    Args:
+        home: the run's folder.
+
+    Raises:
+        BadInput: the file is damaged, or of another form.
+    """
+    name = "marks.json"
+    return shaped(home, name, MARKED_STUDENTS) if (home / name).exists() else []
 
 
 def _check_manifest_version(home: Path) -> None:

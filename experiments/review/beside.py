@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.completions import BadInput, file_digest
 from experiments import provenance, run_folder
-from experiments.analysis import campaign_outcomes
+from experiments.analysis import campaign_outcomes, marks
 from experiments.planning.plan import Plan
 from experiments.results import archive, collect, read
 from experiments.results.manifest import Manifest, StageRecord
@@ -102,6 +102,9 @@ def collected(run: Run, planned: Plan, store: Store) -> list[Check]:
     if wrong is None:
         outcomes = jsonable(campaign_outcomes.collect(planned, store))
         wrong = next(unlike(outcomes, jsonable(run.outcomes)), None)
+    if wrong is None:
+        marked = jsonable(marks.collect(planned, store))
+        wrong = next(unlike(marked, jsonable(run.marked)), None)
     got = difference(wrong)
     if collect.collect(planned, store) != grades:
         got = "grades.parquet is not what exams in the store add up to"

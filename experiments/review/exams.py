@@ -20,7 +20,7 @@ from experiments.results.collect import preparing, trials_of
 from experiments.results.grades import WHO, Grades, Key
 from experiments.results.schema.arms import FinishedStudent, MissingStudent
 from experiments.results.schema.outcomes import CampaignOutcome
-from experiments.review import Check, Word, guarded, outcomes, regrade, short, students
+from experiments.review import Check, Word, guarded, marks, outcomes, regrade, short, students
 from experiments.review.form import FILES, Run
 from experiments.review.recomputed import difference, unlike
 from experiments.settings.defenses import parse_defense
@@ -59,6 +59,7 @@ def checks(run: Run, planned: Plan) -> list[Check]:
         listed,
         *(guarded(claim, lambda: [students.check(run, planned)]) if listed.word == "PASS" else []),
         *_campaigns(run, planned),
+        *guarded(MARKED, lambda: _marks(run, planned)),
         *guarded(GRADED, lambda: [_graded(run), possible(run)]),
     ]
 
@@ -200,6 +201,23 @@ def _campaigns(run: Run, planned: Plan) -> list[Check]:
         fault = next(outcomes.faults(run.outcomes, run.study.campaigns), "")
         checks.append(_check(claim, total, fault))
     return checks
+
+
+MARKED = "marks.json lists the planned tests"
+
+
+def _marks(run: Run, planned: Plan) -> list[Check]:
+    """Whether marks.json has the planned tests of students, and each p is that of its counts."""
+    expected = marks.planned(planned, {*run.manifest.missing})
+    listed = marks.listed(run.marked)
+    if not expected and not listed:
+        return []
+    wrong = next(unlike(expected, listed), None)
+    total = f"{len(expected)} students"
+    return [
+        Check(MARKED, "FAIL" if wrong else "PASS", total, difference(wrong)),
+        _check("p-values of marks follow", total, next(marks.faults(run.marked), "")),
+    ]
 
 
 def _planned_campaign(leak: CampaignRun, missing: Set[str], items: int) -> dict[str, Any]:

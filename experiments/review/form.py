@@ -20,6 +20,7 @@ from experiments.results.names import ANALYSIS, SEAL
 from experiments.results.read import (
     first_fault,
     manifest_of,
+    marked_of,
     measures_of,
     outcomes_of,
     own_file,
@@ -33,6 +34,7 @@ from experiments.results.schema.arms import (
     StudentRecord,
 )
 from experiments.results.schema.card import Card
+from experiments.results.schema.marks import MarkedStudent
 from experiments.results.schema.measures import Measures
 from experiments.results.schema.outcomes import CampaignOutcome
 from experiments.results.schema.rows import Row
@@ -57,6 +59,7 @@ class Run:
     seal: Seal
     frozen: JsonValue
     outcomes: list[CampaignOutcome]
+    marked: list[MarkedStudent]
     measures: Measures
     results: list[Row]
     card: Card
@@ -231,6 +234,7 @@ FILES = {
     "seal": SEAL,
     "frozen": ANALYSIS,
     "outcomes": "outcomes.json",
+    "marked": "marks.json",
     "measures": "measures.json",
     "results": "results.json",
     "card": "card.json",
@@ -246,6 +250,7 @@ PARTS: dict[str, Callable[[Path], Any]] = {
     "seal": lambda home: shaped(home, SEAL, TypeAdapter(Seal)),
     "frozen": frozen,
     "outcomes": outcomes_of,
+    "marked": marked_of,
     "measures": measures_of,
     "results": lambda home: shaped(home, FILES["results"], TypeAdapter(list[Row])),
     "card": lambda home: shaped(home, FILES["card"], TypeAdapter(Card)),

@@ -39,7 +39,9 @@ def aggregates(run: Run) -> list[Check]:
     claim = "every aggregate follows from the grades"
 
     def compared() -> list[Check]:
-        measures = summary.measure(run.study, run.grades, run.arms, run.outcomes, run.manifest.old)
+        measures = summary.measure(
+            run.study, run.grades, run.arms, run.outcomes, run.manifest.old, run.marked
+        )
         shown = read.parsed(run.home, "card.json")
         return [
             follows(f"{claim}: measures.json", measures, read.parsed(run.home, "measures.json")),
@@ -86,6 +88,7 @@ def pages(run: Run, planned: Plan | None) -> list[Check]:
     shown = [name for name in run.manifest.files if name in made or name in SOMETIMES]
     stored = {name: read.content(run.home, name) for name in shown}
     expected = {*made, *(["outcomes.json"] if run.measures.campaigns else [])}
+    expected |= {"marks.json"} if run.measures.marks else set()
     if stored.keys() != expected:
         names = (", ".join(sorted(some)) for some in (expected, stored))
         return [Check("the plots follow from the run", "FAIL", *names)]

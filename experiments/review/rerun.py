@@ -52,7 +52,7 @@ def smoke(study: Study) -> Study:
             "budgets": block.budgets[:1],
         }
     )
-    measure = study.measure.model_copy(update={"plateau": False})
+    measure = study.measure.model_copy(update={"plateau": False, "marks": False})
     return study.model_copy(
         update={
             "seeds": study.seeds[:1],

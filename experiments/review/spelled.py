@@ -19,7 +19,7 @@ from experiments.review.recomputed import difference, unlike
 TABLES = (
     MANIFEST,
     SEAL,
-    *("arms.json", "outcomes.json", "measures.json", "results.json", "card.json"),
+    *("arms.json", "outcomes.json", "marks.json", "measures.json", "results.json", "card.json"),
 )
 
 

@@ -122,6 +122,13 @@ class Measure(Strict):
             "twice the steps"
         )
     )
+    marks: bool = Field(
+        False,
+        description=(
+            "test every reported student of a marked teacher for the mark, and the undefended "
+            "ones beside them"
+        ),
+    )
     teacher_seeds: int = Field(
         description="exams of each teacher, each sampled anew", ge=1, le=SEEDS
     )

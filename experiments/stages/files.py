@@ -195,3 +195,36 @@ class WorstAttack(ResultFile):
 
     FILE = "plateau.json"
     attack: int
+
+
+class MarkLook(Sparse):
+    """What a test said of the first draws: so many that were `scored`, after `repeats` were left
+    out; without a p-value `note` says why.
+    """
+
+    scored: int
+    repeats: int
+    statistic: float | None
+    expected: float | None
+    log10_p: float | None
+    note: str = ""
+
+
+class MarkTest(Sparse):
+    """A test of a mark: what it reads, and looks at ever more draws, all of them last."""
+
+    mark: str
+    test: str
+    looks: list[MarkLook]
+
+
+class MarkEvidence(ResultFile):
+    """Whether a student carries marks. `tokens` are those of the answers that it learned from,
+    `sold` of them stand in answers that stayed as they were sold; `vocabulary`: its tokens.
+    """
+
+    FILE = "marks.json"
+    tokens: int
+    sold: int
+    vocabulary: int
+    tests: list[MarkTest]

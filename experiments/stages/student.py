@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from defenses import ProviderResources
 from distill import logprob_cache
 from distill.attackers import AttackerResources
-from distill.completions import Interface, read_completions
+from distill.completions import Completion, Interface, read_completions
 from distill.models import vocabulary_of
 from experiments.settings.components import ComponentSpec, build, build_defense
 from experiments.stages.defended import ProviderInputs, defend
@@ -68,15 +68,38 @@ class StudentInputs(Inputs[T]):
 
 def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
     """The attacker cleans the answers it holds and trains its student on them."""
-    answers = read_completions(inputs.completions / "completions.parquet")
-    task, shape = build("task", spec.task), spec.shape
+    task, attacker = build("task", spec.task), build("attacker", spec.attacker)
+    shape = _shape(spec, inputs)
+    answers, resources = lessons(task, spec, inputs, shape)
+    model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
+    unread = [answer for answer in answers if task.final(answer.text, answer.finished) is None]
+    save_trained(model, shape, out, report.diverged)
+    report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
+
+
+def _shape(spec: StudentSpec, inputs: StudentInputs[Path]) -> Shape | FineTune:
+    """The student's shape with the recipe that was sought, and as many steps as it takes."""
+    shape = spec.shape
     if inputs.search:
         shape = shape.model_copy(update=Choice.read(inputs.search).changes)
     # A campaign that got nothing has an untrained student.
-    steps = 0 if spec.leaked and not answers else steps_of(spec, shape)
-    shape = shape.model_copy(update={"steps": steps})
-    attacker = build("attacker", spec.attacker)
-    words = None
+    empty = spec.leaked and not read_completions(inputs.completions / "completions.parquet")
+    return shape.model_copy(update={"steps": 0 if empty else steps_of(spec, shape)})
+
+
+def lessons(
+    task: Task, spec: StudentSpec, inputs: StudentInputs[Path], shape: Shape | FineTune
+) -> tuple[list[Completion], AttackerResources]:
+    """What a student learns from, cleaned, and what its attacker has beside.
+
+    Args:
+        task: of its exam.
+        spec: of the student.
+        inputs: of the same student.
+        shape: with its recipe.
+    """
+    answers = read_completions(inputs.completions / "completions.parquet")
+    attacker, words = build("attacker", spec.attacker), None
     if inputs.teacher and "tokenizer" in attacker.needs:
         words = load_tokenizer(inputs.teacher)
     if (inputs.completions / "logprobs").is_dir():
@@ -89,10 +112,7 @@ def run(spec: StudentSpec, inputs: StudentInputs[Path], out: Path) -> None:
         resources = attacker_resources(task, spec.own, spec.seed, **more)
     for cleaning in spec.clean:
         answers = build("attacker", cleaning).clean(answers, resources, seed=spec.seed)
-    model, report = train_fresh(task, shape, spec.seed, attacker, answers, resources, out)
-    unread = [answer for answer in answers if task.final(answer.text, answer.finished) is None]
-    save_trained(model, shape, out, report.diverged)
-    report.model_copy(update={"no_final": len(unread) / max(len(answers), 1)}).write(out)
+    return answers, resources
 
 
 def steps_of(spec: StudentSpec, shape: Shape | FineTune) -> int:

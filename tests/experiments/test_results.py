@@ -14,6 +14,7 @@ from experiments.results import archive, manifest
 from experiments.results.read import AGAIN, read_results
 from experiments.results.schema.arms import ARM_RECORDS
 from experiments.results.schema.card import Card
+from experiments.results.schema.marks import MARKED_STUDENTS
 from experiments.results.schema.measures import SCHEMA_VERSION, Measures
 from experiments.results.schema.outcomes import OUTCOMES
 from experiments.results.schema.rows import Row
@@ -73,17 +74,17 @@ class TestReading:
             (
                 "measures.json",
                 {"schema_version": None},
-                f"schema 0 is of an older version, 3 is read; {AGAIN}",
+                f"schema 0 is of an older version, 4 is read; {AGAIN}",
             ),
             (
                 "measures.json",
                 {"schema_version": 1},
-                f"1 is of an older version, 3 is read; {AGAIN}",
+                f"1 is of an older version, 4 is read; {AGAIN}",
             ),
             (
                 "measures.json",
-                {"schema_version": 4},
-                f"4 is of a newer version, 3 is read; {AGAIN}",
+                {"schema_version": 5},
+                f"5 is of a newer version, 4 is read; {AGAIN}",
             ),
             ("manifest.json", {"schema": 3}, f"3 is of an older version, 5 is read; {AGAIN}"),
             ("measures.json", {"rows": 1}, "rows: must be a list"),
@@ -118,7 +119,7 @@ class TestReading:
 
 
 FORMS = {  # by what is exported: the version that it is of, and its digest
-    "tables": (3, "7b389d0a02936fee"),
+    "tables": (4, "e776fc3c7a6b6065"),
     "manifest": (5, "e38d643126aee846"),
 }
 
@@ -140,7 +141,13 @@ WORDS = ("title", "description")
 def test_a_changed_form_has_a_new_version(what):
     """So that what an older version wrote is told from what is damaged."""
     forms = {
-        "tables": [TypeAdapter(Measures), TypeAdapter(Card), ARM_RECORDS, OUTCOMES],
+        "tables": [
+            TypeAdapter(Measures),
+            TypeAdapter(Card),
+            ARM_RECORDS,
+            OUTCOMES,
+            MARKED_STUDENTS,
+        ],
         "manifest": [TypeAdapter(manifest.Manifest)],
     }
     place = {

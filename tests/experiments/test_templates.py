@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from experiments.measure.flag_kinds import Kind
-from experiments.report import campaign_section, card, headline, html, matrix
+from experiments.report import campaign_section, card, headline, html, marks_section, matrix
 from experiments.report.templates import in_line, template
 from experiments.results.schema.campaigns import CampaignMeasures
 from experiments.results.schema.card import Card
@@ -40,6 +40,7 @@ GIVEN = {
         "harm": campaign_section.HarmTable,
         "reduced": campaign_section.HarmTable,
     },
+    marks_section.TEMPLATE: {"tables": list[marks_section.MarkTable]},
 }
 """What each template is given that has fields."""
 

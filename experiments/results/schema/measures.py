@@ -7,11 +7,12 @@ from typing import Literal
 from experiments.results.schema.campaigns import CampaignMeasures
 from experiments.results.schema.curves import CurveResult
 from experiments.results.schema.defenses import CaseResult, FrontierResult, TeacherResult
+from experiments.results.schema.marks import MarkResult
 from experiments.results.schema.rows import Row
 from experiments.results.schema.words import Attacker, Budget, Defense, Task
 from experiments.results.table import Real, Table
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 """Of all tables of a run; raised whenever a field is added or removed, or changes its name, place,
 kind or meaning.
 """
@@ -99,7 +100,7 @@ class StudyFacts(Table):
 class Measures(Table):
     """measures.json: every number of a report; a function of the study, its grades and its arms."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     """Of these tables."""
     study: StudyFacts
     attacks: list[AttackFacts]
@@ -111,5 +112,7 @@ class Measures(Table):
     ledger: list[LedgerRow]
     flags: list[RaisedFlag]
     campaigns: CampaignMeasures | None
+    marks: list[MarkResult]
+    """Tests of students for marks; empty where the study asks for none."""
     old: list[str]
     """What of the results other code made, in lines."""
