@@ -348,6 +348,24 @@ def test_a_student_of_other_tokens_reads_nothing():
     assert not any("cannot read" in test.looks[0].note for test in tests[:2])
 
 
+def test_what_a_student_copies_from_its_question_is_no_draw_of_its_own():
+    """Sold text is counted whole, as the mark was drawn there whatever the question says."""
+
+    class Other:
+        vocabulary = "b"
+
+    class Teacher:
+        vocabulary = "a"
+
+    ids = [*range(2, 42)]
+    texts = mark_test.Texts([ids], [ids])
+    suspect = mark_test.Suspect(Other(), Teacher(), BOOK, [], texts, texts, texts, texts)
+    sold, closed, *_ = mark_test._tests("marks/kgw", kgw.Defense(kgw.Settings(ngram=2)), suspect)
+    assert (sold.test, sold.looks[-1].scored) == (mark_test.SOLD, len(ids))
+    # The first contexts end in the question and are new; all others were read in it.
+    assert (closed.test, closed.looks[-1].scored) == (mark_test.CLOSED, 2)
+
+
 def test_open_tokens_stand_behind_the_contexts_that_were_read(runs, plan):
     """Each with the likeliest token of the student's distribution there, one text at a time."""
     run = next(run for run in plan.marks if run.defense == "marks/adfp" and not run.is_control)
