@@ -384,6 +384,36 @@ def test_open_tokens_stand_behind_the_contexts_that_were_read(runs, plan):
     assert [*pairs.tokens_N] == [token for _, token in expected]
 
 
+def test_windows_of_the_sold_text_are_those_that_the_student_was_sold(runs, plan):
+    """Of one sold answer, counted by hand: what stands there, and where else its contexts are."""
+    run = next(run for run in plan.marks if run.defense == "marks/adfp" and not run.is_control)
+    needs = run.stage.needs.map(lambda s: Store(runs / "store").open(s.kind, s.key))
+    whole = mark_test._suspect(build_task(), needs)
+    sold = mark_test.Texts(whole.sold.prompts[:1], whole.sold.texts[:1])
+    mark = adfp.Defense(adfp.Settings(ngram=2))
+    tests = {
+        test.test: test.looks[-1]
+        for test in mark_test._tests("marks/adfp", mark, whole._replace(sold=sold))
+    }
+
+    def contexts(prompt, text):
+        ids, size = [*prompt, *text], mark.width
+        places = range(max(size, len(prompt)), len(ids))
+        return [tuple(ids[place - size : place]) for place in places]
+
+    there = {*contexts(sold.prompts[0], sold.texts[0])}
+    read = mark_test._read(whole, whole.clean, mark.width)
+    draws = mark_test.fresh(read, whole.clean.prompts)
+    trained = {
+        (*context, token)
+        for context, token in zip(map(tuple, draws.contexts_NC), draws.tokens_N, strict=True)
+        if context in there
+    }
+    assert tests[mark_test.TRAINED].scored == len(trained) > 0
+    assert tests[mark_test.TRAINED].scored < tests[mark_test.OPEN].scored
+    assert 0 < tests[mark_test.OPEN_SOLD].scored <= len(there)
+
+
 def student(seed, values, control=False, tokens=100, marked=50, defense="marks/kgw"):
     looks = [
         MarkLook(
