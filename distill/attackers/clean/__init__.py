@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from distill.answer_format import AnswerFormat
 from distill.attackers import AttackerResources, sft
-from distill.completions import Completion
+from distill.completions import Completion, Interface
 from distill.models import LanguageModel
 from distill.rendering import completion_ids
 
@@ -70,6 +70,37 @@ def train_own_model(
     )
     trained = sft.Attacker(sft.Settings()).train(completions, model, recipe, seed=seed)
     return replace(model, network=trained.network.eval())
+
+
+def say_anew(
+    model: LanguageModel,
+    completions: Sequence[Completion],
+    resources: AttackerResources,
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> list[str | None]:
+    """What a model says to the questions of some answers: the first text of each that comes to its
+    end and says something, with the same final answer; None where there is none such.
+
+    Args:
+        model: of the attacker's own, with the edits that it speaks with.
+        completions: as they were sold.
+        resources: which read final answers.
+        samples: times that a question is answered at most.
+        temperature: at which answers are drawn.
+        seed: of what is drawn.
+    """
+    texts: list[str | None] = [None] * len(completions)
+    speaker = replace(model, network=model.network.eval(), temperature=temperature)
+    for attempt in range(samples):
+        places = [i for i, text in enumerate(texts) if text is None]
+        prompts = [replace(completions[i].question, attempt=attempt) for i in places]
+        written = speaker.generate(prompts, seed=seed, interface=Interface())
+        for i, new in zip(places, written, strict=True):
+            same = resources.final(new) == resources.final(completions[i])
+            texts[i] = new.text if new.finished and new.text and same else None
+    return texts
 
 
 def surprisal(model: LanguageModel, completions: Sequence[Completion]) -> list[float]:
