@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from defenses import BaseDefense
-from defenses.marks.detect import LEAST, Evidence, Pairs, Vocabulary, too_few
+from defenses.marks.detect import LEAST, Evidence, Pairs, Vocabulary, laws, too_few
 from distill.completions import BadInput
 from distill.models import LanguageModel
 
@@ -61,6 +61,17 @@ class Law(NamedTuple):
     statistic: float
     expected: float
     log_p: float
+
+
+def green_law(score_N: np.ndarray, gamma: float) -> Law:
+    """The law of draws of which each is green by a number of its own: binomial, exact.
+
+    Args:
+        score_N: whether each is green.
+        gamma: the chance of it without the mark.
+    """
+    hits, trials = int(score_N.sum()), len(score_N)
+    return Law(hits, gamma * trials, laws.binomial(hits, trials, gamma))
 
 
 class Mark(BaseDefense):

@@ -28,8 +28,7 @@ from defenses import (
     require_language_model,
     require_proxy,
 )
-from defenses.marks import Draws, Law, Mark, _keyed
-from defenses.marks.detect import laws
+from defenses.marks import Draws, Law, Mark, _keyed, green_law
 from distill.auxiliary import AuxiliaryModel, match_vocab_size
 from distill.generation import DecodingStep
 from distill.models import Model
@@ -129,6 +128,4 @@ class Defense(Mark):
         return Draws(number_N.numpy(), _keyed.below(number_N, self.settings.gamma).numpy())
 
     def law(self, score_N: np.ndarray, size: int) -> Law:
-        hits, trials = int(score_N.sum()), len(score_N)
-        gamma = self.settings.gamma
-        return Law(hits, gamma * trials, laws.binomial(hits, trials, gamma))
+        return green_law(score_N, self.settings.gamma)

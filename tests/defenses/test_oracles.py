@@ -253,7 +253,7 @@ def run(
     ).double().exp()
 
 
-def close(got: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
+def assert_close(got: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
     torch.testing.assert_close(got, wanted, rtol=0, atol=within)
 
 
@@ -267,8 +267,8 @@ def test_a_distribution_is_released_within_its_budget(name, y, seed, eps, dtype)
     assert out.isfinite().all() and (out >= 0).all() and (out.sum(-1) <= 1 + within).all()
     assert (l1(clean, out) <= min(eps, 2) + within).all()
     if name in WHOLE:
-        close(out.sum(-1), clean.sum(-1), within)
-        close((clean - out).abs().sum(-1), 2 * (out - clean).clamp(min=0).sum(-1), within)
+        assert_close(out.sum(-1), clean.sum(-1), within)
+        assert_close((clean - out).abs().sum(-1), 2 * (out - clean).clamp(min=0).sum(-1), within)
 
 
 @pytest.mark.parametrize(
@@ -288,11 +288,11 @@ def test_an_interpolation_goes_as_far_as_the_budget_or_its_end(y, seed, eps):
     """Oracle 3."""
     q, g, _ = beside(seed, y)
     far = (q - y).abs().sum(-1)
-    close((mad.interpolate(y.log(), q, eps).exp() - y).abs().sum(-1), far.clamp(max=eps))
+    assert_close((mad.interpolate(y.log(), q, eps).exp() - y).abs().sum(-1), far.clamp(max=eps))
     k = g.argmax(-1, keepdim=True)
     vertex = torch.zeros_like(y).scatter_(-1, k, 1.0)
     reached = (2 * (1 - y.gather(-1, k)[:, 0])).clamp(max=eps)
-    close((mad.interpolate(y.log(), vertex, eps).exp() - y).abs().sum(-1), reached)
+    assert_close((mad.interpolate(y.log(), vertex, eps).exp() - y).abs().sum(-1), reached)
 
 
 @pytest.mark.parametrize("name", BUDGETED)
@@ -371,9 +371,9 @@ def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
     G = torch.func.jacrev(lambda w: torch.log_softmax(w @ h, -1))(weight).flatten(1)
     logq = torch.log_softmax(weight @ h, -1)
     q = logq.exp()
-    close(G.T @ q, torch.zeros(3 * len(y), dtype=torch.float64))
-    close(G.T @ y, torch.outer(y - q, h).flatten())
-    close(
+    assert_close(G.T @ q, torch.zeros(3 * len(y), dtype=torch.float64))
+    assert_close(G.T @ y, torch.outer(y - q, h).flatten())
+    assert_close(
         gradient_redirection.away_from_proxy(y.log()[None], logq[None])[0], G @ -(G.T @ y) / (h @ h)
     )
     values = G @ (G.T @ y) / G.norm(dim=-1)
@@ -382,7 +382,7 @@ def test_a_last_layers_gradient_is_the_error_times_the_hidden_state(y, seed):
     out = mad.poison(
         y.log()[None], logq[None], mad.Settings(variant="extreme", eps=0.7, most=8), len(y)
     )[0].exp()
-    close((G.T @ (out - y)).norm(), (out - y).norm() * h.norm())
+    assert_close((G.T @ (out - y)).norm(), (out - y).norm() * h.norm())
 
 
 @pytest.fixture(scope="module")
@@ -422,10 +422,10 @@ def test_slopes_are_centred_and_all_ones_on_the_output_layer_are_inert(network, 
 
     zdot, q = (logits(1e-6) - logits(-1e-6)) / 2e-6, logits(0.0).softmax(-1)
     size = 1 + float(zdot.abs().max())
-    close(slopes, zdot - (q * zdot).sum(-1, keepdim=True), 1e-5 * size)
-    close((q * slopes).sum(-1), torch.zeros(2, dtype=torch.float64), 1e-12 * size)
+    assert_close(slopes, zdot - (q * zdot).sum(-1, keepdim=True), 1e-5 * size)
+    assert_close((q * slopes).sum(-1), torch.zeros(2, dtype=torch.float64), 1e-12 * size)
     more = z | {"lm_head.weight": z["lm_head.weight"] + added}
-    close(jvp_step(network, more, tokens, mask, None, ())[0], slopes, 1e-10 * size)
+    assert_close(jvp_step(network, more, tokens, mask, None, ())[0], slopes, 1e-10 * size)
 
 
 @examples(60)
@@ -477,14 +477,16 @@ def test_prediction_poisoning_picks_the_least_likely_and_its_objective_is_0_for_
 ):
     """Oracle 12."""
     flat = torch.full_like(y, 1 / y.shape[1])
-    close(y.gather(-1, mad.one_token_target(y, flat).argmax(-1, keepdim=True))[:, 0], y.amin(-1))
+    assert_close(
+        y.gather(-1, mad.one_token_target(y, flat).argmax(-1, keepdim=True))[:, 0], y.amin(-1)
+    )
     q, _, _ = beside(seed, y)
     a = y - q
 
     def objective(out: Tensor) -> Tensor:
         return 2 - 2 * torch.cosine_similarity(a, out - q, -1, eps=1e-300)
 
-    close(objective(q + t * a), torch.zeros(len(y), dtype=torch.float64))
+    assert_close(objective(q + t * a), torch.zeros(len(y), dtype=torch.float64))
     for variant in ("argmax", "extreme"):
         out = mad.poison(
             y.log(), q.log(), mad.Settings(variant=variant, eps=eps, most=8), y.shape[1]
@@ -554,7 +556,7 @@ def test_a_coarse_quantiser_has_one_bucket_a_likeliest_token(y, eps):
     wanted = torch.full_like(y, -torch.inf).scatter_(
         -1, y.argmax(-1, keepdim=True), math.log1p(-eps / 2)
     )
-    close(out[sure].exp(), wanted[sure].exp())
+    assert_close(out[sure].exp(), wanted[sure].exp())
 
 
 @examples(50)
@@ -587,11 +589,11 @@ def test_top_k_is_off_by_the_tail_and_twice_that_if_renormalised(y, k, dtype):
         else (np.diff(p) <= 0).all()
     )
     named = spread_out(out, y.shape[1]).double().exp()
-    close((named - y).abs().sum(-1), 1 - mass, TOLERANCE[dtype])
+    assert_close((named - y).abs().sum(-1), 1 - mass, TOLERANCE[dtype])
     whole = named / named.sum(-1, keepdim=True)
-    close((whole - y).abs().sum(-1), 2 * (1 - mass), TOLERANCE[dtype])
+    assert_close((whole - y).abs().sum(-1), 2 * (1 - mass), TOLERANCE[dtype])
     if k == 1:
-        close(
+        assert_close(
             whole,
             torch.nn.functional.one_hot(
                 torch.tensor(released.ids_TK[:, 0]).long(), y.shape[1]
@@ -631,7 +633,7 @@ def test_every_defence_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(
     for b in range(3):
         rows = slice(b, b + 1)
         alone = release(logprobs[rows], q[rows], g[rows], weight, eps)
-        close(
+        assert_close(
             alone.double().exp(),
             out[rows].double().exp(),
             TOLERANCE[dtype] if name in PRODUCTS else 0,
@@ -639,7 +641,7 @@ def test_every_defence_follows_a_permutation_of_the_tokens_and_rows_do_not_meet(
     if all(len(row.unique()) == len(row) for row in logprobs):
         order = torch.tensor(np.random.default_rng(seed).permutation(y.shape[1]))
         moved = release(logprobs[:, order], q[:, order], g[:, order], weight[order], eps)
-        close(moved.double().exp(), out[:, order].double().exp(), TOLERANCE[dtype])
+        assert_close(moved.double().exp(), out[:, order].double().exp(), TOLERANCE[dtype])
 
 
 @pytest.fixture(scope="module")
@@ -659,7 +661,7 @@ def test_rows_of_a_large_vocabulary_do_not_meet(large, name):
         rows = slice(b, b + 1)
         alone = release(logprobs[rows], q[rows], g[rows], weight, 0.7)
         if name in PRODUCTS:
-            close(alone.double().exp(), out[rows].double().exp(), 1e-5)
+            assert_close(alone.double().exp(), out[rows].double().exp(), 1e-5)
         else:
             assert torch.equal(alone, out[rows])
 

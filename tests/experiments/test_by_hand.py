@@ -263,18 +263,18 @@ def transfer_by_hand(F, U, D, alpha=ALPHA):
     )
 
 
-def same(got, expected, where):
+def assert_same(got, expected, where):
     """Equal names, words and counts; numbers within a millionth."""
     if isinstance(expected, dict):
         assert set(got) == set(expected), f"{where}: {set(got) ^ set(expected)}"
         for name, value in expected.items():
-            same(got[name], value, f"{where}.{name}")
+            assert_same(got[name], value, f"{where}.{name}")
     elif isinstance(expected, float) and got is not None:
         assert got == pytest.approx(expected, rel=1e-6, abs=1e-9), where
     elif isinstance(expected, list | tuple):
         assert len(got) == len(expected), where
         for i, (element, other) in enumerate(zip(got, expected, strict=True)):
-            same(element, other, f"{where}[{i}]")
+            assert_same(element, other, f"{where}[{i}]")
     else:
         assert got == expected, where
 
@@ -353,7 +353,7 @@ class TestChoices:
             _parsed(grades[Key(task, d, a, 8, "report")])
             for d, a in (("none", floor), ("none", ceiling), (defense, worst))
         ]
-        same(
+        assert_same(
             case,
             {
                 "task": task,
@@ -407,7 +407,7 @@ class TestChoices:
             },
             defense,
         )
-        same(
+        assert_same(
             case["utility"] | {"lo": 0, "hi": 0, "passes": 0, "passes_at": 0},
             {
                 "change": float(change),
@@ -516,7 +516,7 @@ class TestRows:
         cases = [] if is_floor(attacker) else _of(results["cases"], task, defense)
         case = cases[0] if cases else None
         parts = _components(D[0])
-        same(
+        assert_same(
             row,
             {
                 "task": task,
@@ -732,7 +732,7 @@ class TestLedger:
             "accounts": float(needed),
             "dollars": float(dollars),
         }
-        same(row, expected, "ledger")
+        assert_same(row, expected, "ledger")
 
 
 def test_controls_are_held_to_1_at_a_level_that_both_tasks_share(simulated, monkeypatch):
@@ -786,7 +786,7 @@ class TestTeachers:
             "detectability_lo",
             "detectability_hi",
         )
-        same(
+        assert_same(
             row,
             {
                 "task": task,
@@ -872,7 +872,7 @@ def test_a_missing_student_is_told_and_never_counted_as_zero(simulated):
     )
     assert row["defended"] == pytest.approx(D)
     as_floor, as_top = ((((3 * D + one) / 4) - F) / (U - F) for one in (F, U))
-    same(
+    assert_same(
         row["missing_bounds"],
         {"available": (D - F) / (U - F), "as_floor": as_floor, "as_undefended": as_top},
         "",

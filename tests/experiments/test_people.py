@@ -220,7 +220,7 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(words):
     ],
 )
 def test_output_that_goes_nowhere_is_no_traceback(shell, code, error):
-    words = f"{sys.executable} -m experiments.cli list defenses {shell}"
+    words = f"{sys.executable} -m experiments.cli list studies {shell}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True, text=True, env=ENV
     )

@@ -251,3 +251,18 @@ def test_gumbel_begins_alike_whatever_the_seed(teacher):
 def test_a_proxy_is_needed(teacher):
     with pytest.raises(BadInput, match="needs a proxy"):
         adfp.Defense(adfp.Settings(), ProviderResources())(teacher)
+
+
+def test_what_is_drawn_of_a_greedy_teacher_is_drawn_and_not_the_likeliest(teacher):
+    """A plugin's edit may spread what marks here refuse to touch."""
+    first, second = (teacher.encode(Prompt("p", sign))[-1] for sign in "12")
+
+    def either(_, logprobs_BV: torch.Tensor) -> torch.Tensor:
+        spread_BV = torch.full_like(logprobs_BV, -torch.inf)
+        spread_BV[:, [first, second]] = math.log(0.5)
+        return spread_BV
+
+    greedy = replace(teacher, temperature=0.0, drawn_edits=(either,))
+    prompts = [Prompt(f"p{i}", f"{i}+1=") for i in range(10)]
+    signs = {one.text[:1] for one in greedy.generate(prompts, seed=1, interface=Interface())}
+    assert signs == {"1", "2"}
