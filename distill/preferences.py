@@ -5,8 +5,8 @@ thought to prefer it. The score of a token v behind a context c of n tokens is s
 min(r, cap) / cap where r >= 1, and 0 below, with r the ratio of the two probabilities: with cap 2
 it is that of watermark stealing (Jovanovic et al. 2024, 2402.19361) and of watermark neutralisation
 (Pan et al. 2025, 2502.11598; formulas of its released code, at second hand). As there, contexts of
-several lengths are added up, a rarer one with weight (ln f / ln f_max)^-0.3, f its share of all
-places: P(c, v) = sum over n of w_n(c) s_n(last n of c, v).
+several lengths are added up, a rarer one with weight (ln f / ln f_max)^-0.3, f its share of the
+places that count: P(c, v) = sum over n of w_n(c) s_n(last n of c, v).
 
 Probabilities are counted in two sets of texts (stealing) or are the mean distributions of two
 networks that read the same text (neutralisation), which tells more of fewer tokens. A mark that

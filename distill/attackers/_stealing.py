@@ -5,13 +5,14 @@ models of the attacker's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Part
-from distill.attackers.follow import sample_completions
-from distill.completions import BadInput, Completion
+from distill.attackers.clean import turns
+from distill.completions import BadInput, Completion, Interface
 from distill.models import LanguageModel
 from distill.preferences import Preference, Search, of_models, of_texts, rows_of
 from distill.seeds import derived_seed
@@ -35,6 +36,26 @@ class Estimate(Part):
         return Search(self.order, self.least, self.most, self.cap)
 
 
+def answer_each(
+    model: LanguageModel, completions: Sequence[Completion], temperature: float, seed: int
+) -> list[Completion]:
+    """A model's answers to the questions of some answers: as many to each as there are, each drawn
+    by itself.
+
+    Args:
+        model: of the attacker's own.
+        completions: answers to what it is asked.
+        temperature: at which answers are drawn.
+        seed: of what is drawn.
+    """
+    prompts = [
+        replace(one.question, attempt=turn)
+        for one, turn in zip(completions, turns(completions), strict=True)
+    ]
+    speaker = replace(model, network=model.network.eval(), temperature=temperature)
+    return speaker.generate(prompts, seed=seed, interface=Interface())
+
+
 def stolen(
     completions: Sequence[Completion],
     base: LanguageModel,
@@ -56,7 +77,7 @@ def stolen(
     sold = rows_of(base, completions)
     if marked is not None:
         return of_models(marked, base, sold, how.search)
-    others = sample_completions(base, completions, 1, temperature, derived_seed("steal", seed))
+    others = answer_each(base, completions, temperature, derived_seed("steal", seed))
     return of_texts(sold, rows_of(base, others), base, how.search)
 
 

@@ -5,6 +5,7 @@ seed=...)` returns those that the student learns from.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -72,6 +73,21 @@ def train_own_model(
     return replace(model, network=trained.network.eval())
 
 
+def turns(completions: Sequence[Completion]) -> list[int]:
+    """How many answers to the same question stand before each: asked again as that attempt, each of
+    them draws a text of its own.
+
+    Args:
+        completions: some of them of the same question.
+    """
+    before: Counter[str] = Counter()
+    numbers = []
+    for completion in completions:
+        numbers.append(before[completion.question.conversation])
+        before[completion.question.conversation] += 1
+    return numbers
+
+
 def say_anew(
     model: LanguageModel,
     completions: Sequence[Completion],
@@ -92,10 +108,14 @@ def say_anew(
         seed: of what is drawn.
     """
     texts: list[str | None] = [None] * len(completions)
+    turn = turns(completions)
+    most = max(turn, default=0) + 1
     speaker = replace(model, network=model.network.eval(), temperature=temperature)
     for attempt in range(samples):
         places = [i for i, text in enumerate(texts) if text is None]
-        prompts = [replace(completions[i].question, attempt=attempt) for i in places]
+        prompts = [
+            replace(completions[i].question, attempt=most * attempt + turn[i]) for i in places
+        ]
         written = speaker.generate(prompts, seed=seed, interface=Interface())
         for i, new in zip(places, written, strict=True):
             same = resources.final(new) == resources.final(completions[i])

@@ -16,9 +16,8 @@ from dataclasses import replace
 from pydantic import Field
 
 from distill.attackers import AttackerResources, Base
-from distill.attackers._stealing import Estimate, require_worked, stolen
+from distill.attackers._stealing import Estimate, answer_each, require_worked, stolen
 from distill.attackers.clean import train_own_model, with_text
-from distill.attackers.follow import sample_completions
 from distill.completions import Completion
 from distill.seeds import derived_seed
 
@@ -52,7 +51,7 @@ class Attacker(Base):
             marked = train_own_model(completions, resources, derived_seed("spoof", seed, 1))
         preference = stolen(completions, base, marked, s, s.temperature, seed)
         edited = replace(base, score_edits=(preference.edit(s.strength),))
-        forged = sample_completions(edited, completions, 1, s.temperature, own_seed)
+        forged = answer_each(edited, completions, s.temperature, own_seed)
         return [
             replace(with_text(sold, new.text), finished=new.finished)
             for sold, new in zip(completions, forged, strict=True)

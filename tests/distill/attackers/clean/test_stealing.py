@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from distill.attackers import _stealing
-from distill.attackers.clean import say_anew, spoof, targeted_paraphrase
+from distill.attackers.clean import say_anew, spoof, targeted_paraphrase, turns
 from distill.completions import BadInput, Completion
 from tests.distill.attackers.follow.students import OWN, PUBLIC, RECIPE, student
 
@@ -43,7 +43,7 @@ def spied(monkeypatch):
         seen["speaker"] = model.max_new_tokens - 1
         return ["new # 1", *[None] * (len(completions) - 1)]
 
-    def sample(model, completions, k, temperature, seed):
+    def sample(model, completions, temperature, seed):
         seen["speaker"] = model.max_new_tokens - 1
         return [replace(one, text="new", finished=i > 0) for i, one in enumerate(completions)]
 
@@ -51,7 +51,7 @@ def spied(monkeypatch):
         monkeypatch.setattr(module, "train_own_model", learn)
         monkeypatch.setattr(module, "stolen", estimate)
     monkeypatch.setattr(targeted_paraphrase, "say_anew", say)
-    monkeypatch.setattr(spoof, "sample_completions", sample)
+    monkeypatch.setattr(spoof, "answer_each", sample)
     return seen
 
 
@@ -98,7 +98,7 @@ def test_an_answer_is_said_again_until_it_ends_as_the_sold_one(monkeypatch):
         ]
 
     monkeypatch.setattr(type(model), "generate", speak)
-    wanted = [Completion(f"q{n}", "?", f"# {n}") for n in (5, 7, 8)]
+    wanted = [Completion(f"q{n}", f"{n}?", f"# {n}") for n in (5, 7, 8)]
     said_anew = say_anew(model, wanted, RESOURCES, 3, 1.0, 0)
     # The second was cut off, the third empty; then 9 is no 7, and so on.
     first, second = [("q5", 0), ("q7", 0), ("q8", 0)], [("q7", 1), ("q8", 1)]
@@ -117,3 +117,18 @@ def test_what_is_compared_is_the_sold_answers_and_the_base_models_own(monkeypatc
     assert len(sold) == len(SOLD) and model is base and search == how.search
     assert 0 < len(others) <= len(SOLD) and max(len(row[1]) for row in others) <= 4
     assert seen["models"][1:] == (base, sold, how.search)
+
+
+def test_answers_to_one_question_are_drawn_each_by_itself():
+    """Sold three times, a question is put three times: copies would count as often."""
+    model = replace(student(2), max_new_tokens=6)
+    thrice = [replace(PUBLIC[0], prompt_id=f"{i}", text=f"{i}") for i in range(3)]
+    sold = [thrice[0], PUBLIC[1], *thrice[1:]]
+    assert turns(sold) == [0, 0, 1, 2]
+    answers = _stealing.answer_each(model, sold, 1.0, 4)
+    assert [one.prompt for one in answers] == [one.prompt for one in sold]
+    assert len({answers[i].text for i in (0, 2, 3)}) == 3
+    every = replace(RESOURCES, final=lambda answer: None)
+    finished = replace(model, max_new_tokens=24)
+    anew = [one for one in say_anew(finished, thrice, every, 40, 2.0, 4) if one is not None]
+    assert len(anew) > 1 and len({*anew}) == len(anew)

@@ -28,9 +28,9 @@ def spied(monkeypatch):
     """Who was asked and how; every question is answered rightly, rightly again, and wrongly."""
     drawn = []
 
-    def draw(model, asked, *rest):
-        drawn.append((model, list(asked), *rest))
-        answers = [(one, f" # {SUMS[one.prompt]}") for one in asked]
+    def draw(model, completions, *rest):
+        drawn.append((model, list(completions), *rest))
+        answers = [(one, f" # {SUMS[one.prompt]}") for one in completions]
         return [
             replace(one, text=text) for one, right in answers for text in (right, right, " # 99")
         ]
