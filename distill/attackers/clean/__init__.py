@@ -5,12 +5,13 @@ seed=...)` returns those that the student learns from.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from distill.answer_format import AnswerFormat
 from distill.attackers import AttackerResources, sft
-from distill.completions import Completion
+from distill.completions import Completion, Interface
 from distill.models import LanguageModel
 from distill.rendering import completion_ids
 
@@ -70,6 +71,56 @@ def train_own_model(
     )
     trained = sft.Attacker(sft.Settings()).train(completions, model, recipe, seed=seed)
     return replace(model, network=trained.network.eval())
+
+
+def turns(completions: Sequence[Completion]) -> list[int]:
+    """How many answers to the same question stand before each: asked again as that attempt, each of
+    them draws a text of its own.
+
+    Args:
+        completions: some of them of the same question.
+    """
+    before: Counter[str] = Counter()
+    numbers = []
+    for completion in completions:
+        numbers.append(before[completion.question.conversation])
+        before[completion.question.conversation] += 1
+    return numbers
+
+
+def say_anew(
+    model: LanguageModel,
+    completions: Sequence[Completion],
+    resources: AttackerResources,
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> list[str | None]:
+    """What a model says to the questions of some answers: the first text of each that comes to its
+    end and says something, with the same final answer; None where there is none such.
+
+    Args:
+        model: of the attacker's own, with the edits that it speaks with.
+        completions: as they were sold.
+        resources: which read final answers.
+        samples: times that a question is answered at most.
+        temperature: at which answers are drawn.
+        seed: of what is drawn.
+    """
+    texts: list[str | None] = [None] * len(completions)
+    turn = turns(completions)
+    most = max(turn, default=0) + 1
+    speaker = replace(model, network=model.network.eval(), temperature=temperature)
+    for attempt in range(samples):
+        places = [i for i, text in enumerate(texts) if text is None]
+        prompts = [
+            replace(completions[i].question, attempt=most * attempt + turn[i]) for i in places
+        ]
+        written = speaker.generate(prompts, seed=seed, interface=Interface())
+        for i, new in zip(places, written, strict=True):
+            same = resources.final(new) == resources.final(completions[i])
+            texts[i] = new.text if new.finished and new.text and same else None
+    return texts
 
 
 def surprisal(model: LanguageModel, completions: Sequence[Completion]) -> list[float]:
