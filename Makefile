@@ -29,6 +29,8 @@ real: $(SMOLLM2) ## Pretrained teacher and students, configs/study/real.yaml: ab
 	# Worked solutions in the teacher's place.
 	.venv/bin/distill-resist run real name=real_gold own.worked=200 defense=none 'attacker=[sft,solo]'
 
+# Of the quickstart, what `make quickstart` has made with this very code is not made again.
+test: export QUICKSTART_RUNS = $(if $(wildcard runs/quickstart/manifest.json),runs)
 test: .venv/installed ## All tests that need no GPU
 	$(PY) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 
