@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,8 +24,11 @@ from distill.seeds import derived_seed
 
 
 class Settings(Estimate):
-    """`strength`: nats that are added to what is preferred; `temperature`: of all answers."""
+    """`strength`: nats that are added to what is preferred; `temperature`: of all answers. Tokens
+    are compared, as published, unless asked for otherwise.
+    """
 
+    by: Literal["tokens", "models"] = "tokens"
     strength: float = Field(4.0, ge=0, le=100)
     temperature: float = Field(0.7, gt=0)
 
