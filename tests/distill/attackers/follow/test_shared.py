@@ -123,7 +123,8 @@ def test_no_more_steps_are_taken_than_a_part_says(name, part):
         update={"batch_size": 2}
     )  # so that a pass over all samples would be longer
     # With coins as grades, groups differ.
-    resources = replace(OWN, check=lambda answer: len(answer.text) % 2 == 0)
+    coins = lambda answer: len(answer.text) % 2 == 0  # noqa: E731
+    resources = replace(OWN, check=coins, fresh=student, recipe=few)
     done = part.follow(student(), few, resources, seed=0)
     assert isinstance(part.steps(few), int) and done.steps <= part.steps(few)
     want = {"clean_sft": 3, "expert_iteration": 6, "prune": 0, "quantise": 0}.get(name, done.steps)
